@@ -1,0 +1,41 @@
+"""The errors a user can meet, each one sentence: what was got, what was expected, where, what to do."""
+
+
+class LdmError(Exception):
+    """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback."""
+
+
+class InputError(LdmError):
+    """An argument of a call or of the command line is not usable."""
+
+
+class PackageError(LdmError):
+    """A package folder, its manifest or one of its files is not what it claims to be."""
+
+
+class EngineError(LdmError):
+    """No engine can run the model here, or the engine failed."""
+
+
+class NonFiniteError(LdmError):
+    """A tensor holds NaN or infinity; no picture is made of it."""
+
+
+class ConfigError(LdmError):
+    """A model's or scheduler's configuration asks for something that is not supported."""
+
+
+class CheckpointError(LdmError):
+    """A checkpoint is missing, damaged, or does not fit its configuration."""
+
+
+class ExportError(LdmError):
+    """A component cannot be exported, or not on this machine."""
+
+
+class VerificationError(LdmError):
+    """An artefact differs from its reference by more than the tolerance."""
+
+
+class TrainingError(LdmError):
+    """A recipe, its data or its run folder is not usable, or training diverged."""
