@@ -1,0 +1,146 @@
+"""JSON read strictly: no duplicate keys, no NaN, and dataclasses with exactly their fields (RFC 8259)."""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from ldm_runtime.errors import PackageError
+
+T = TypeVar("T")
+JSON = Any  # str | int | float | bool | None | list | dict, nested
+
+
+def parse(text: str, where: str) -> JSON:
+    """Parse `text`; `where` names the file in messages.
+
+    Raises:
+        PackageError: not JSON, a key given twice in one object, NaN or Infinity, or nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise PackageError(
+            f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            f"fetch or build the file again"
+        ) from None
+    except RecursionError:
+        raise PackageError(f"{where} nests its JSON too deeply to be one of our files") from None
+    except ValueError as error:
+        raise PackageError(
+            f"{where} is not acceptable JSON: {error}; fetch or build the file again"
+        ) from None
+
+
+def read(kind: type[T], value: JSON, where: str) -> T:
+    """Make a `kind` of parsed JSON, checking every type on the way; `where` is the JSON path so far.
+
+    `kind` is a dataclass (its fields are exactly the object's keys), `tuple[X, ...]`, a fixed tuple,
+    `dict[str, X]`, a union, a `Literal`, `int`, `float` (an integer is one too), `str`, `bool` or `Any`.
+
+    Raises:
+        PackageError: the first mismatch, with its JSON path.
+    """
+    result: T = _read(kind, value, where)
+    return result
+
+
+def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    result: dict[str, JSON] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {key!r} is given twice in one object")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _read(kind: Any, value: JSON, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, value, where)
+    origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
+    if origin is tuple:
+        return _read_tuple(arguments, value, where)
+    if origin is dict:
+        _expect(isinstance(value, dict), "an object", value, where)
+        return {key: _read(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if origin in (typing.Union, types.UnionType):
+        return _read_union(arguments, value, where)
+    if origin is typing.Literal:
+        _expect(value in arguments, "one of " + ", ".join(repr(name) for name in arguments), value, where)
+        return value
+    if kind is Any:
+        return value
+    return _read_scalar(kind, value, where)
+
+
+def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
+    _expect(isinstance(value, dict), "an object", value, where)
+    names = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(value) - set(names))
+    if unknown:
+        raise PackageError(
+            f"{where} has the unknown key {unknown[0]!r}; known here: {', '.join(names)} "
+            f"(was it written by a newer version?)"
+        )
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise PackageError(f"{where} lacks the key {missing[0]!r}; build the package again")
+    hints = typing.get_type_hints(kind)
+    return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+
+
+def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: str) -> tuple[Any, ...]:
+    _expect(isinstance(value, list), "a list", value, where)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+    _expect(len(value) == len(arguments), f"a list of {len(arguments)} items", value, where)
+    return tuple(
+        _read(kind, item, f"{where}[{i}]")
+        for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
+    )
+
+
+def _read_union(arguments: tuple[Any, ...], value: JSON, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    kinds = [kind for kind in arguments if kind is not type(None)]
+    if len(kinds) == 1:
+        return _read(kinds[0], value, where)
+    # int | str: scalars only, told apart by their JSON type
+    for kind in kinds:
+        if type(value) is kind:
+            return value
+    names = " or ".join(_SCALARS[kind] for kind in kinds)
+    raise PackageError(f"{where} should be {names}, but is {_shown(value)}; build the package again")
+
+
+_SCALARS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def _read_scalar(kind: Any, value: JSON, where: str) -> Any:
+    if kind is float:
+        _expect(type(value) in (int, float), _SCALARS[float], value, where)
+        try:
+            number = float(value)
+        except OverflowError:
+            raise PackageError(f"{where} is too large for a float64") from None
+        _expect(abs(number) != float("inf"), "a finite number", value, where)  # 1e999 parses as infinity
+        return number
+    _expect(type(value) is kind, _SCALARS[kind], value, where)
+    return value
+
+
+def _expect(condition: bool, expected: str, value: JSON, where: str) -> None:
+    if not condition:
+        raise PackageError(f"{where} should be {expected}, but is {_shown(value)}; build the package again")
+
+
+def _shown(value: JSON) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
