@@ -1,0 +1,7 @@
+"""The three models of a Stable-Diffusion-class pipeline as plain torch modules; parameter names are the checkpoints'."""
+
+from ldm_export.models.text_encoder import CLIPTextModel
+from ldm_export.models.unet import UNet2DConditionModel
+from ldm_export.models.vae import AutoencoderKL
+
+__all__ = ["AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]

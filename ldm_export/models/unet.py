@@ -1,0 +1,227 @@
+"""The text-conditioned UNet of latent diffusion (Rombach et al. 2022, arXiv 2112.10752); checked against diffusers 0.39.
+
+Residual blocks with a time embedding, and transformers that attend to the text, at several resolutions; the way up
+takes every feature map of the way down as a skip. Shapes: B batch, C channels, H and W the latent size, T text tokens.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ldm_export.config import UNetConfig, per_level
+from ldm_export.models.layers import Downsample2D, ResnetBlock2D, Transformer2DModel, Upsample2D
+
+
+def timestep_embedding(timesteps: Tensor, channels: int, *, flip_sin_to_cos: bool, freq_shift: int) -> Tensor:
+    """timesteps (B,), fractional ones too -> (B, channels) float32: sines and cosines (Ho et al. 2020, appendix B).
+
+    Frequencies fall from 1 to about 1/10000. `flip_sin_to_cos` puts the cosines first.
+    """
+    half = channels // 2
+    steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
+    frequencies = torch.exp(-math.log(10000) * steps / (half - freq_shift))
+    angles = timesteps[:, None].float() * frequencies[None, :]  # (B, half)
+    parts = (angles.cos(), angles.sin()) if flip_sin_to_cos else (angles.sin(), angles.cos())
+    return torch.cat(parts, dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """A two-layer MLP on the sinusoidal embedding."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(channels, out_channels)
+        self.linear_2 = nn.Linear(out_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_2(F.silu(self.linear_1(x)))
+
+
+class LevelBuilder:
+    """Makes the layers of one resolution from the config; level 0 is the finest."""
+
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        levels = len(config.block_out_channels)
+        self.config = config
+        self.channels = config.block_out_channels[level]
+        self.time_channels = 4 * config.block_out_channels[0]
+        self.layers = per_level(config.layers_per_block, levels)[level]
+        self.heads = per_level(config.attention_head_dim, levels)[level]
+        self.transformer_layers = per_level(config.transformer_layers_per_block, levels)[level]
+
+    def resnet(self, in_channels: int) -> ResnetBlock2D:
+        return ResnetBlock2D(
+            in_channels,
+            self.channels,
+            time_channels=self.time_channels,
+            groups=self.config.norm_num_groups,
+            eps=self.config.norm_eps,
+        )
+
+    def transformer(self) -> Transformer2DModel:
+        return Transformer2DModel(
+            self.channels,
+            layers=self.transformer_layers,
+            heads=self.heads,
+            context_channels=self.config.cross_attention_dim,
+            groups=self.config.norm_num_groups,
+            linear_projection=self.config.use_linear_projection,
+            upcast=self.config.upcast_attention,
+        )
+
+
+class DownBlock(nn.Module):
+    """`DownBlock2D`, or `CrossAttnDownBlock2D` with a transformer after each residual block."""
+
+    def __init__(self, build: LevelBuilder, in_channels: int, *, attention: bool, downsample: bool) -> None:
+        super().__init__()
+        widths = [in_channels] + [build.channels] * (build.layers - 1)
+        self.resnets = nn.ModuleList(build.resnet(width) for width in widths)
+        self.attentions = nn.ModuleList(build.transformer() for _ in widths if attention)
+        self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """-> the feature map for the next block, and all skips made here, oldest first."""
+        skips = []
+        for resnet, attention in zip(self.resnets, _or_none(self.attentions, len(self.resnets)), strict=True):
+            x = resnet(x, time)
+            if attention is not None:
+                x = attention(x, context)
+            skips.append(x)
+        for downsampler in self.downsamplers:
+            x = downsampler(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(nn.Module):
+    """`UNetMidBlock2DCrossAttn`: residual block, transformer, residual block at the coarsest resolution."""
+
+    def __init__(self, build: LevelBuilder) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList([build.transformer()])
+        self.resnets = nn.ModuleList([build.resnet(build.channels), build.resnet(build.channels)])
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        x = self.attentions[0](self.resnets[0](x, time), context)
+        return self.resnets[1](x, time)
+
+
+class UpBlock(nn.Module):
+    """`UpBlock2D` or `CrossAttnUpBlock2D`: each residual block takes one more skip, the newest first."""
+
+    def __init__(
+        self,
+        build: LevelBuilder,
+        in_channels: int,
+        skip_channels: list[int],
+        *,
+        attention: bool,
+        upsample: bool,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels] + [build.channels] * (len(skip_channels) - 1)
+        self.resnets = nn.ModuleList(
+            build.resnet(width + skip) for width, skip in zip(widths, skip_channels, strict=True)
+        )
+        self.attentions = nn.ModuleList(build.transformer() for _ in widths if attention)
+        self.upsamplers = nn.ModuleList([Upsample2D(build.channels)] if upsample else [])
+
+    def forward(
+        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, size: tuple[int, int] | None
+    ) -> Tensor:
+        """skips: this block's, in the order they are used; size (height, width): of the next block's skips."""
+        attentions = _or_none(self.attentions, len(self.resnets))
+        for resnet, attention, skip in zip(self.resnets, attentions, skips, strict=True):
+            x = resnet(torch.cat([x, skip], dim=1), time)
+            if attention is not None:
+                x = attention(x, context)
+        for upsampler in self.upsamplers:
+            x = upsampler(x, size)
+        return x
+
+
+def _or_none(modules: nn.ModuleList, count: int) -> Iterator[nn.Module | None]:
+    """The modules, or as many Nones where the block has no attention."""
+    return iter(modules) if len(modules) else iter([None] * count)
+
+
+class UNet2DConditionModel(nn.Module):
+    """Predicts the noise (or the velocity) of a latent at a timestep, given a text.
+
+    Set `gradient_checkpointing` to compute activations again in the backward pass instead of keeping them.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        widths = config.block_out_channels
+        levels = [LevelBuilder(config, level) for level in range(len(widths))]
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+
+        self.down_blocks = nn.ModuleList()
+        skip_channels = [
+            widths[0]
+        ]  # of every skip, in the order they are made: conv_in's output is the first
+        for build, kind in zip(levels, config.down_block_types, strict=True):
+            downsample = build is not levels[-1]
+            attention = kind == "CrossAttnDownBlock2D"
+            self.down_blocks.append(
+                DownBlock(build, skip_channels[-1], attention=attention, downsample=downsample)
+            )
+            skip_channels += [build.channels] * (build.layers + downsample)
+
+        self.mid_block = None if config.mid_block_type is None else MidBlock(levels[-1])
+
+        self.up_blocks = nn.ModuleList()
+        channels = widths[-1]
+        for build, kind in zip(reversed(levels), config.up_block_types, strict=True):
+            taken = [skip_channels.pop() for _ in range(build.layers + 1)]
+            attention, upsample = kind == "CrossAttnUpBlock2D", build is not levels[0]
+            self.up_blocks.append(UpBlock(build, channels, taken, attention=attention, upsample=upsample))
+            channels = build.channels
+
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+        """sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) -> (B, C, H, W).
+
+        Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
+        """
+        time = self._embed_time(timestep, sample)  # (B, 4 * width)
+        context = encoder_hidden_states
+        x = self.conv_in(sample)
+        skips = [x]
+        for block in self.down_blocks:
+            x, made = self._run(block, x, time, context)
+            skips += made
+        if self.mid_block is not None:
+            x = self._run(self.mid_block, x, time, context)
+        for block in self.up_blocks:
+            taken = [skips.pop() for _ in block.resnets]
+            size = skips[-1].shape[2:] if skips else None
+            x = self._run(block, x, taken, time, context, size)
+        return self.conv_out(F.silu(self.conv_norm_out(x)))
+
+    def _embed_time(self, timestep: Tensor, sample: Tensor) -> Tensor:
+        config = self.config
+        timesteps = timestep.reshape(-1).expand(sample.shape[0])
+        sinusoids = timestep_embedding(
+            timesteps,
+            config.block_out_channels[0],
+            flip_sin_to_cos=config.flip_sin_to_cos,
+            freq_shift=config.freq_shift,
+        )
+        return self.time_embedding(sinusoids.to(sample.dtype))
+
+    def _run(self, block: nn.Module, *arguments: object):
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *arguments, use_reentrant=False)
+        return block(*arguments)
