@@ -1,4 +1,4 @@
-"""How far an array is from its reference, in float64: max-abs, relative RMS, PSNR, and SSIM (Wang et al. 2004)."""
+"""How far an array is from a reference, in float64: max abs, relative RMS, PSNR, SSIM (Wang et al. 2004)."""
 
 import math
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ def max_abs(value: np.ndarray, reference: np.ndarray) -> float:
 
 
 def relative_rms(value: np.ndarray, reference: np.ndarray) -> float:
-    """RMS of the difference divided by the RMS of the reference; infinite where only the reference is zero."""
+    """RMS of the difference over RMS of the reference; infinite where only the reference is zero."""
     _expect_same_shape(value, reference)
     error = math.sqrt(np.mean((_float64(value) - _float64(reference)) ** 2))
     scale = math.sqrt(np.mean(_float64(reference) ** 2))

@@ -1,0 +1,248 @@
+"""What the parity gate found: a strict, machine-readable record, and the same as a table for a terminal."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm_export.metrics import Difference
+from ldm_runtime import strict_json
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.errors import PackageError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FactResult:
+    """One fact of the manifest's contract beside what the reference was made with."""
+
+    name: str  # JSON path in the manifest
+    expected: str  # JSON
+    found: str  # JSON
+    passed: bool
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One output of one graph for one case; figures are the worst sample's, None where not measurable."""
+
+    component: str
+    variant: str
+    case: str
+    output: str
+    shape: tuple[int, ...]
+    relative_rms: float | None
+    max_abs: float | None
+    psnr: float | None  # dB; None also where nothing differs
+    tolerance: float  # of relative_rms
+    problem: str | None  # why the case failed without figures, or beyond them
+    passed: bool
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The latents after one sampling step, engine against torch."""
+
+    index: int
+    timestep: float
+    relative_rms: float | None
+    psnr: float | None  # dB; None where nothing differs, or not measurable
+
+
+@dataclass(frozen=True)
+class TrajectoryResult:
+    """One whole sampling run from the same noise, and the picture at its end."""
+
+    sampler: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]  # width, height in pixels
+    seed: int
+    prompt: str
+    negative: str
+    drift: tuple[StepResult, ...]
+    psnr_floor: float  # dB, for the latents after every step
+    image_psnr: float | None  # dB over bytes; None where nothing differs, or not measurable
+    image_ssim: float | None
+    image_max_levels: int | None  # largest difference of a byte
+    image_psnr_floor: float
+    problem: str | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """The gate's verdict on one package. `artefacts` says which files it is about (path -> SHA-256)."""
+
+    schema_version: int
+    package: str
+    engine: str
+    passed: bool
+    facts: tuple[FactResult, ...]
+    cases: tuple[CaseResult, ...]
+    trajectory: TrajectoryResult | None  # None: not reached
+    artefacts: dict[str, str]
+
+    @property
+    def failures(self) -> list[str]:
+        """One sentence per thing that failed, in the order it was checked."""
+        found = [
+            f"{fact.name} is {fact.found} in the manifest, but the reference was made with {fact.expected}"
+            for fact in self.facts
+            if not fact.passed
+        ]
+        found += [_case_failure(case) for case in self.cases if not case.passed]
+        if self.trajectory is None:
+            if not found:
+                found.append("the sampling run was not reached")
+        elif not self.trajectory.passed:
+            found.append(_trajectory_failure(self.trajectory))
+        return found
+
+    def summary(self) -> dict[str, dict[str, float] | float]:
+        """The worst figure per component (over its graphs and cases), and those of the sampling run."""
+        found: dict[str, dict[str, float] | float] = {}
+        for name in dict.fromkeys(case.component for case in self.cases):
+            of_component = [case for case in self.cases if case.component == name]
+            measured = [case.relative_rms for case in of_component if case.relative_rms is not None]
+            if measured:
+                found[name] = {
+                    "relative_rms": max(measured),
+                    "tolerance": min(case.tolerance for case in of_component),
+                }
+        if self.trajectory is not None:
+            measured = [step.psnr for step in self.trajectory.drift if step.psnr is not None]
+            if measured:
+                found["trajectory_psnr"] = min(measured)
+            if self.trajectory.image_psnr is not None:
+                found["image_psnr"] = self.trajectory.image_psnr
+            if self.trajectory.image_ssim is not None:
+                found["image_ssim"] = self.trajectory.image_ssim
+        return found
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def table(self) -> str:
+        """The report for a terminal: one line per component and graph, the drift, the verdict."""
+        lines = [f"{'component':<14}{'graph':<12}{'cases':>6}{'relative RMS':>15}{'tolerance':>11}  verdict"]
+        for (component, variant), cases in self.by_graph().items():
+            worst = worst_relative_rms(cases)
+            shown = "—" if worst is None else f"{worst:.2e}"
+            failed = sum(not case.passed for case in cases)
+            verdict = "passed" if failed == 0 else f"{failed} failed"
+            tolerance = min(case.tolerance for case in cases)
+            lines.append(
+                f"{component:<14}{variant:<12}{len(cases):>6}{shown:>15}{tolerance:>11.0e}  {verdict}"
+            )
+        if self.trajectory is not None:
+            lines.append(_trajectory_line(self.trajectory))
+        lines.append(f"{self.package} on {self.engine}: {'passed' if self.passed else 'FAILED'}")
+        return "\n".join(lines)
+
+    def by_graph(self) -> dict[tuple[str, str], list[CaseResult]]:
+        """The cases of every (component, variant), in order."""
+        found: dict[tuple[str, str], list[CaseResult]] = {}
+        for case in self.cases:
+            found.setdefault((case.component, case.variant), []).append(case)
+        return found
+
+
+def worst_relative_rms(cases: list[CaseResult]) -> float | None:
+    """The largest measured figure; None if nothing was measurable."""
+    return max((case.relative_rms for case in cases if case.relative_rms is not None), default=None)
+
+
+def finite_or_none(figure: float) -> float | None:
+    """The figure as the record holds it: None for an infinite PSNR (nothing differs) and for NaN."""
+    return figure if math.isfinite(figure) else None
+
+
+def case_result(
+    *,
+    component: str,
+    variant: str,
+    case: str,
+    output: str,
+    shape: tuple[int, ...],
+    tolerance: float,
+    found: Difference | None,
+    problem: str | None,
+) -> CaseResult:
+    """Judge one output: it passes if nothing went wrong and its relative RMS is within tolerance."""
+    figures = found if found is not None else Difference(math.nan, math.nan, math.nan)
+    return CaseResult(
+        component=component,
+        variant=variant,
+        case=case,
+        output=output,
+        shape=shape,
+        relative_rms=finite_or_none(figures.relative_rms),
+        max_abs=finite_or_none(figures.max_abs),
+        psnr=finite_or_none(figures.psnr),
+        tolerance=tolerance,
+        problem=problem,
+        passed=problem is None and figures.relative_rms <= tolerance,  # false for NaN
+    )
+
+
+def parse(text: str, where: str) -> Report:
+    """Read a report.json strictly; `where` names it in messages.
+
+    Raises:
+        PackageError: malformed, of another schema version, or its verdict contradicts its own results.
+    """
+    value = strict_json.parse(text, where)
+    if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
+        raise PackageError(
+            f"{where} has schema_version {value.get('schema_version')!r}, this program reads "
+            f"{SCHEMA_VERSION}; verify the package again"
+        )
+    report = strict_json.read(Report, value, where)
+    if report.passed != (not report.failures):
+        raise PackageError(f"{where} contradicts itself: passed is {report.passed}; verify the package again")
+    return report
+
+
+def write(report: Report, page: str, folder: Path, *, force: bool) -> None:
+    """Write report.json and report.html into `folder`, each whole or not at all."""
+    with atomic_file(folder / "report.html", force=force) as path:
+        path.write_text(page, encoding="utf-8")
+    with atomic_file(folder / "report.json", force=force) as path:
+        path.write_text(report.to_json(), encoding="utf-8")
+
+
+def _case_failure(case: CaseResult) -> str:
+    where = f"{case.component} ({case.variant}), case {case.case}, {case.output}"
+    if case.problem is not None:
+        return f"{where}: {case.problem}"
+    shown = "not measurable" if case.relative_rms is None else f"{case.relative_rms:.2e}"
+    return f"{where}: relative RMS is {shown}, more than the tolerance {case.tolerance:.0e}"
+
+
+def _trajectory_failure(trajectory: TrajectoryResult) -> str:
+    if trajectory.problem is not None:
+        return f"sampling run: {trajectory.problem}"
+    for step in trajectory.drift:
+        if step.psnr is not None and step.psnr < trajectory.psnr_floor:
+            return (
+                f"sampling run: after step {step.index + 1} of {trajectory.steps} the latents' PSNR is "
+                f"{step.psnr:.1f} dB, less than {trajectory.psnr_floor:.0f} dB"
+            )
+    shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
+    return f"sampling run: the picture's PSNR is {shown}, less than {trajectory.image_psnr_floor:.0f} dB"
+
+
+def _trajectory_line(trajectory: TrajectoryResult) -> str:
+    measured = [step.psnr for step in trajectory.drift if step.psnr is not None]
+    latents = f"{min(measured):.1f} dB" if measured else "equal or not measurable"
+    picture = (
+        "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
+    )
+    verdict = "passed" if trajectory.passed else "failed"
+    return (
+        f"sampling run  {trajectory.sampler}, {trajectory.steps} steps: latents PSNR {latents} "
+        f"(floor {trajectory.psnr_floor:.0f}), picture PSNR {picture}  {verdict}"
+    )

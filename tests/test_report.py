@@ -1,0 +1,209 @@
+"""The report: strict to read, honest about what failed, and a page that is safe to open."""
+
+import dataclasses
+import json
+import math
+from html.parser import HTMLParser
+
+import pytest
+
+from ldm_export import report_page
+from ldm_export.metrics import Difference
+from ldm_export.report import (
+    SCHEMA_VERSION,
+    FactResult,
+    Report,
+    StepResult,
+    TrajectoryResult,
+    case_result,
+    parse,
+    write,
+)
+from ldm_runtime.errors import LdmError, PackageError
+
+HOSTILE = '<script>alert("1")</script>&\' onerror=x'
+
+
+def made_case(relative_rms=1e-7, problem=None, case="seeded"):
+    return case_result(
+        component="unet",
+        variant="canonical",
+        case=case,
+        output="out_sample",
+        shape=(2, 4, 6, 10),
+        tolerance=2e-6,
+        found=Difference(max_abs=1e-6, relative_rms=relative_rms, psnr=130.0),
+        problem=problem,
+    )
+
+
+def made_trajectory(psnr=(100.0, 90.0, 80.0), passed=True, problem=None, prompt="a lighthouse"):
+    return TrajectoryResult(
+        sampler="ddim",
+        steps=len(psnr),
+        guidance=7.5,
+        size=(80, 48),
+        seed=5,
+        prompt=prompt,
+        negative="",
+        drift=tuple(StepResult(i, 900.0 - i, 10 ** (-value / 20), value) for i, value in enumerate(psnr)),
+        psnr_floor=60.0,
+        image_psnr=70.0,
+        image_ssim=0.9999,
+        image_max_levels=1,
+        image_psnr_floor=50.0,
+        problem=problem,
+        passed=passed,
+    )
+
+
+def made_report(**changes):
+    report = Report(
+        schema_version=SCHEMA_VERSION,
+        package="tiny",
+        engine="ort 1.0",
+        passed=True,
+        facts=(FactResult("contract.latent.scale", "0.18215", "0.18215", True),),
+        cases=(made_case(),),
+        trajectory=made_trajectory(),
+        artefacts={"unet/model.onnx": "0" * 64},
+    )
+    return dataclasses.replace(report, **changes)
+
+
+def test_a_report_survives_being_written_and_read():
+    report = made_report()
+    assert parse(report.to_json(), "report.json") == report
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf, 3e-6])
+def test_a_case_beyond_its_tolerance_or_not_measurable_fails(figure):
+    case = made_case(relative_rms=figure)
+    assert not case.passed
+    report = made_report(cases=(case,), passed=False)
+    assert len(report.failures) == 1
+    assert "unet (canonical), case seeded, out_sample" in report.failures[0]
+    assert parse(report.to_json(), "report.json") == report  # NaN and infinity never reach the JSON
+
+
+def test_a_problem_fails_a_case_whatever_its_figures():
+    assert made_case().passed
+    assert not made_case(problem="it returned the wrong shape").passed
+
+
+def test_a_verdict_that_contradicts_the_results_is_rejected():
+    text = made_report(cases=(made_case(relative_rms=1.0),)).to_json()
+    with pytest.raises(PackageError, match="contradicts itself"):
+        parse(text, "report.json")
+
+
+def test_another_schema_version_is_rejected():
+    value = json.loads(made_report().to_json()) | {"schema_version": 99}
+    with pytest.raises(PackageError, match="schema_version 99"):
+        parse(json.dumps(value), "report.json")
+
+
+@pytest.mark.parametrize("change", [{"surprise": 1}, {"passed": "yes"}, {"cases": [{}]}])
+def test_unknown_keys_and_wrong_types_are_rejected(change):
+    value = json.loads(made_report().to_json()) | change
+    with pytest.raises(PackageError, match=r"report\.json"):
+        parse(json.dumps(value), "report.json")
+
+
+def test_a_sampling_run_that_was_not_reached_is_a_failure():
+    assert made_report(trajectory=None).failures == ["the sampling run was not reached"]
+
+
+def test_failures_name_the_fact_the_step_and_the_picture():
+    fact = FactResult("contract.latent.scale", "0.18215", "0.2", False)
+    report = made_report(facts=(fact,), trajectory=made_trajectory((90.0, 50.0, 40.0), passed=False))
+    assert "contract.latent.scale is 0.2" in report.failures[0]
+    assert "after step 2 of 3" in report.failures[1]
+    assert "picture" in made_report(trajectory=made_trajectory(passed=False)).failures[0]
+
+
+def test_the_summary_holds_the_worst_figures():
+    report = made_report(cases=(made_case(1e-7), made_case(5e-7), made_case(math.nan)))
+    assert report.summary()["unet"] == {"relative_rms": 5e-7, "tolerance": 2e-6}
+    assert report.summary()["trajectory_psnr"] == 80.0
+
+
+def test_the_table_tells_the_verdict_of_every_graph():
+    assert "passed" in made_report().table()
+    failed = made_report(cases=(made_case(), made_case(1.0)), passed=False).table()
+    assert "1 failed" in failed and "FAILED" in failed
+
+
+class Tags(HTMLParser):
+    """Collects tags, attributes and outside references; complains about elements left open."""
+
+    VOID = {"meta", "img", "br", "line", "circle", "polyline"}
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.open, self.sources = set(), [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.sources += [value for name, value in attrs if name in ("src", "href", "action")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_loads_nothing():
+    tags = Tags()
+    tags.feed(report_page.render(made_report(), [report_page.Picture("torch", b"\x89PNG")]))
+    assert tags.open == []
+    assert {"svg", "polyline", "img", "table"} <= tags.seen
+    assert "script" not in tags.seen
+    assert all(source.startswith("data:image/png;base64,") for source in tags.sources)
+
+
+def test_everything_that_came_from_a_file_is_escaped():
+    report = made_report(
+        package=HOSTILE,
+        engine=HOSTILE,
+        passed=False,
+        facts=(FactResult(HOSTILE, HOSTILE, HOSTILE, False),),
+        cases=(made_case(problem=HOSTILE, case=HOSTILE),),
+        trajectory=made_trajectory(passed=False, problem=HOSTILE, prompt=HOSTILE),
+        artefacts={HOSTILE: HOSTILE},
+    )
+    page = report_page.render(report, [report_page.Picture(HOSTILE, b"")])
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.seen
+    assert "<script" not in page
+
+
+def test_a_page_without_differences_or_steps_still_renders():
+    still = tuple(StepResult(i, 1.0, 0.0, None) for i in range(2))
+    equal = dataclasses.replace(made_trajectory(), drift=still, image_psnr=None)
+    assert "no step differs" in report_page.render(made_report(trajectory=equal), [])
+    one = made_report(trajectory=made_trajectory((80.0,)))
+    assert "<svg" in report_page.render(one, [])
+    assert "Not reached" in report_page.render(made_report(trajectory=None, passed=False), [])
+
+
+@pytest.mark.parametrize("values", [[60.0], [60.0, 60.0], [-7.0, -5.9], [61.0, 123.4], [0.0, 1e-9]])
+def test_axis_ticks_enclose_the_values(values):
+    ticks = report_page._ticks(values)
+    assert 2 <= len(ticks) <= 8
+    assert ticks[0] <= min(values) and ticks[-1] >= max(values)
+    assert ticks == sorted(set(ticks))
+
+
+def test_existing_reports_are_kept_unless_forced(tmp_path):
+    write(made_report(), "<p>", tmp_path, force=False)
+    with pytest.raises(LdmError, match="exists already"):
+        write(made_report(package="other"), "<p>", tmp_path, force=False)
+    assert parse((tmp_path / "report.json").read_text(), "report.json").package == "tiny"
+    write(made_report(package="other"), "<p>", tmp_path, force=True)
+    assert parse((tmp_path / "report.json").read_text(), "report.json").package == "other"
