@@ -1,9 +1,10 @@
 """Configurations of the three models, in the words of diffusers' and transformers' config.json.
 
-Checked against the signatures of diffusers 0.39 `UNet2DConditionModel` and `AutoencoderKL` and of transformers 4.57
-`CLIPTextConfig`. Each of their options is one of three things here: a field of the dataclass (supported), an entry of
-the class's `ONLY` table (accepted at the one listed value, refused by name at any other), or an entry of its `INERT`
-set (has no effect on the model's output). A key that is none of these is refused: nothing is ignored by accident.
+Checked against the signatures of diffusers 0.39 `UNet2DConditionModel` and `AutoencoderKL` and of
+transformers 4.57 `CLIPTextConfig`. Each of their options is one of three things here: a field of the
+dataclass (supported), an entry of the class's `ONLY` table (accepted at the one listed value, refused by name
+at any other), or an entry of its `INERT` set (has no effect on the model's output). A key that is none of
+these is refused: nothing is ignored by accident.
 """
 
 import dataclasses
@@ -20,8 +21,9 @@ PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per r
 class UNetConfig:
     """The text-conditioned UNet of Stable Diffusion 1.x and 2.x; field names and defaults are diffusers'.
 
-    `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers keeps
-    the wrong name for compatibility. `sample_size` is the latent size the model was trained at (height, width).
+    `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers
+    keeps the wrong name for compatibility. `sample_size` is the latent size the model was trained at (height,
+    width).
     """
 
     sample_size: int | tuple[int, int] | None = None
@@ -127,9 +129,9 @@ class UNetConfig:
 class VAEConfig:
     """The KL autoencoder; field names and defaults are diffusers' AutoencoderKL's.
 
-    `scaling_factor` and `shift_factor` define the latents of the diffusion model, (z - shift) * scale; the modules
-    here take and give unscaled ones. `force_upcast` says that the published weights overflow float16; it is kept for
-    reduced-precision targets and changes nothing in float32.
+    `scaling_factor` and `shift_factor` define the latents of the diffusion model, (z - shift) * scale; the
+    modules here take and give unscaled ones. `force_upcast` says that the published weights overflow float16;
+    it is kept for reduced-precision targets and changes nothing in float32.
     """
 
     in_channels: int = 3
@@ -260,8 +262,8 @@ _TRANSFORMERS_INERT = frozenset(
 class TextEncoderConfig:
     """The CLIP text transformer; field names and defaults are transformers' CLIPTextConfig's.
 
-    `eos_token_id` decides where `pooler_output` is read: 2 is the value of configs older than transformers 4.31 and
-    means "at the highest id of each row", any other value "at its first occurrence".
+    `eos_token_id` decides where `pooler_output` is read: 2 is the value of configs older than transformers
+    4.31 and means "at the highest id of each row", any other value "at its first occurrence".
     """
 
     vocab_size: int = 49408
@@ -302,7 +304,7 @@ class TextEncoderConfig:
 
     @classmethod
     def from_dict(cls, data: object, where: str = "the text encoder's config") -> Self:
-        """Reads a transformers config.json. Raises ConfigError naming the first option that is not supported."""
+        """Reads a transformers config.json. Raises ConfigError naming the first unsupported option."""
         data = _require_object(data, where)
         architectures = data.get("architectures")
         if data.get("model_type") != cls.MODEL_TYPE or architectures not in (None, [cls.CLASS_NAME]):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# --- models -----------------------------------------------------------------------------------------------------
+# --- models ---------------------------------------------------------------------------------------
 
 TINY_UNET: dict[str, dict[str, Any]] = {
     "sd15": {
@@ -153,7 +153,7 @@ def tiny_text_encoder(kind: str = "sd15", seed: int = 0, **changes: Any) -> nn.M
     return randomise(CLIPTextModel(CLIPTextConfig(**{**config, **changes})), seed)
 
 
-# --- tokenizer --------------------------------------------------------------------------------------------------
+# --- tokenizer ------------------------------------------------------------------------------------
 
 MERGED_WORDS = ("red", "blue", "apple", "cat", "dog", "photo", "style", "the", "of", "in", "3d", "smile")
 
@@ -170,7 +170,7 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def tiny_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """CLIP's vocabulary format in small: bytes, bytes that end a word, the merges of a dozen words, two specials."""
+    """CLIP's vocabulary in small: bytes, bytes that end a word, the merges of a dozen words, two specials."""
     alphabet = list(byte_alphabet().values())
     merges: list[tuple[str, str]] = []
     for word in MERGED_WORDS:
@@ -186,7 +186,7 @@ def tiny_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def build_tiny_tokenizer(folder: Path, *, pad_token: str = "<|endoftext|>", max_length: int = 77) -> None:
-    """Writes vocab.json, merges.txt, tokenizer.json and their configs, as transformers' fast CLIP tokenizer does."""
+    """Writes vocab.json, merges.txt, tokenizer.json and their configs with transformers' fast tokenizer."""
     from transformers import CLIPTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,7 +208,7 @@ def build_tiny_tokenizer(folder: Path, *, pad_token: str = "<|endoftext|>", max_
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
-# --- pipelines --------------------------------------------------------------------------------------------------
+# --- pipelines ------------------------------------------------------------------------------------
 
 
 def build_tiny_sd(
@@ -224,7 +224,7 @@ def build_tiny_sd(
     text_encoder: dict[str, Any] | None = None,
     scheduler: dict[str, Any] | None = None,
 ) -> Path:
-    """Saves a whole StableDiffusionPipeline of `kind` ("sd15" or "sd21") in `folder` with diffusers; returns `folder`.
+    """Saves a StableDiffusionPipeline of `kind` ("sd15" or "sd21") with diffusers; returns `folder`.
 
     The last four change single options of the component's config.
     """
@@ -249,11 +249,11 @@ def build_tiny_sd(
     return folder
 
 
-# --- comparison -------------------------------------------------------------------------------------------------
+# --- comparison -----------------------------------------------------------------------------------
 
 
 def relative_rms(got: Tensor, wanted: Tensor) -> float:
-    """Root mean square of the difference over that of `wanted`, in float64; NaN where either is not finite."""
+    """Root mean square of the difference over that of `wanted`, in float64; NaN if not finite."""
     difference = (got.double() - wanted.double()).square().mean().sqrt()
     return float(difference / wanted.double().square().mean().sqrt())
 

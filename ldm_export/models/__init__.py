@@ -1,4 +1,4 @@
-"""The three models of a Stable-Diffusion-class pipeline as plain torch modules; parameter names are the checkpoints'."""
+"""The three models of a Stable-Diffusion-class pipeline, as torch modules with the checkpoints' names."""
 
 from ldm_export.models.text_encoder import CLIPTextModel
 from ldm_export.models.unet import UNet2DConditionModel

@@ -1,7 +1,7 @@
-"""The layers that the autoencoder and the UNet share; checked against diffusers 0.39, whose parameter names they keep.
+"""Layers of the autoencoder and the UNet; checked against diffusers 0.39, whose parameter names they keep.
 
-Shapes: B batch, C channels, H and W the size of a feature map, N = H·W its pixels as tokens, T text tokens, D text
-width. Everything here works at any batch, size and token count.
+Shapes: B batch, C channels, H and W the size of a feature map, N = H·W its pixels as tokens, T text tokens, D
+text width. Everything here works at any batch, size and token count.
 """
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class ResnetBlock2D(nn.Module):
     """Two 3x3 convolutions around a residual (He et al. 2015), each after GroupNorm and SiLU.
 
-    `time_channels` is the width of the time embedding that is projected and added between them; None where the model
-    has no time (the autoencoder).
+    `time_channels` is the width of the time embedding that is projected and added between them; None where
+    the model has no time (the autoencoder).
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class ResnetBlock2D(nn.Module):
 class Downsample2D(nn.Module):
     """Halves the size by a strided 3x3 convolution.
 
-    The UNet pads all four sides (odd sizes round up); the autoencoder pads only right and bottom, as the first
-    latent-diffusion encoder did.
+    The UNet pads all four sides (odd sizes round up); the autoencoder pads only right and bottom, as the
+    first latent-diffusion encoder did.
     """
 
     def __init__(self, channels: int, *, pad_right_and_bottom_only: bool = False) -> None:
@@ -72,7 +72,7 @@ class Upsample2D(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017) from one sequence to itself or to another.
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017), to itself or to another sequence.
 
     `upcast` computes it in float32 where the model runs in less: SD 2.1's logits overflow float16.
     """
@@ -115,7 +115,7 @@ class Attention(nn.Module):
 
 
 class SpatialAttention(Attention):
-    """Self-attention over the pixels of a feature map, with its own GroupNorm and residual (the VAE's middle)."""
+    """Self-attention over the pixels of a feature map, with GroupNorm and residual (the VAE's middle)."""
 
     def __init__(self, channels: int, *, groups: int, eps: float) -> None:
         super().__init__(channels, heads=1, bias=True)
@@ -178,8 +178,8 @@ class BasicTransformerBlock(nn.Module):
 class Transformer2DModel(nn.Module):
     """Transformer blocks over the pixels of a feature map, between two projections and around a residual.
 
-    The projections are 1x1 convolutions (SD 1.x) or linear layers (SD 2.x). The GroupNorm's epsilon is 1e-6 whatever
-    the UNet's `norm_eps` says.
+    The projections are 1x1 convolutions (SD 1.x) or linear layers (SD 2.x). The GroupNorm's epsilon is 1e-6
+    whatever the UNet's `norm_eps` says.
     """
 
     def __init__(

@@ -125,11 +125,11 @@ class CLIPTextModel(nn.Module):
         self._initialise()
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """input_ids (B, T), T up to max_position_embeddings -> last_hidden_state (B, T, D), pooler_output (B, D)."""
+        """input_ids (B, T) -> last_hidden_state (B, T, D), pooler_output (B, D); T up to the window."""
         return self.text_model(input_ids)
 
     def _initialise(self) -> None:
-        """The initialisation of CLIP's own code (openai/CLIP, `initialize_parameters`), for training from nothing."""
+        """As CLIP's own code does (openai/CLIP, `initialize_parameters`), for training from nothing."""
         width, layers = self.config.hidden_size, self.config.num_hidden_layers
         into_residual = (2 * width * layers) ** -0.5  # the sum of 2·layers residuals keeps the scale of one
         nn.init.normal_(self.text_model.embeddings.token_embedding.weight, std=0.02)

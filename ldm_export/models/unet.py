@@ -1,7 +1,8 @@
-"""The text-conditioned UNet of latent diffusion (Rombach et al. 2022, arXiv 2112.10752); checked against diffusers 0.39.
+"""The text-conditioned UNet of latent diffusion (arXiv 2112.10752); checked against diffusers 0.39.
 
-Residual blocks with a time embedding, and transformers that attend to the text, at several resolutions; the way up
-takes every feature map of the way down as a skip. Shapes: B batch, C channels, H and W the latent size, T text tokens.
+Residual blocks with a time embedding, and transformers that attend to the text, at several resolutions; the
+way up takes every feature map of the way down as a skip. Shapes: B batch, C channels, H and W the latent
+size, T text tokens.
 """
 
 import math
@@ -17,7 +18,7 @@ from ldm_export.models.layers import Downsample2D, ResnetBlock2D, Transformer2DM
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, *, flip_sin_to_cos: bool, freq_shift: int) -> Tensor:
-    """timesteps (B,), fractional ones too -> (B, channels) float32: sines and cosines (Ho et al. 2020, appendix B).
+    """timesteps (B,), fractional ones too -> (B, channels) float32: sines and cosines (Ho et al. 2020).
 
     Frequencies fall from 1 to about 1/10000. `flip_sin_to_cos` puts the cosines first.
     """
@@ -134,7 +135,7 @@ class UpBlock(nn.Module):
     def forward(
         self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, size: tuple[int, int] | None
     ) -> Tensor:
-        """skips: this block's, in the order they are used; size (height, width): of the next block's skips."""
+        """skips: this block's, in the order of use; size (height, width): that of the next block's."""
         attentions = _or_none(self.attentions, len(self.resnets))
         for resnet, attention, skip in zip(self.resnets, attentions, skips, strict=True):
             x = resnet(torch.cat([x, skip], dim=1), time)

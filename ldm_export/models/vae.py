@@ -1,7 +1,8 @@
-"""The KL autoencoder of latent diffusion (Rombach et al. 2022, arXiv 2112.10752); checked against diffusers 0.39.
+"""The KL autoencoder of latent diffusion (arXiv 2112.10752); checked against diffusers 0.39.
 
-Pictures are (B, 3, H, W) in [-1, 1]; latents are (B, C, h, w) with h = H / downsample, and not scaled: what the
-diffusion model sees is (latent - shift) * scale, which belongs to the sampler's contract, not to this module.
+Pictures are (B, 3, H, W) in [-1, 1]; latents are (B, C, h, w) with h = H / downsample, and not scaled: what
+the diffusion model sees is (latent - shift) * scale, which belongs to the sampler's contract, not to this
+module.
 """
 
 import torch
@@ -152,7 +153,7 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(channels, channels, 1) if config.use_post_quant_conv else None
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) in [-1, 1] -> moments (B, 2C, h, w): the mean, then the log-variance, of each latent.
+        """images (B, 3, H, W) in [-1, 1] -> moments (B, 2C, h, w): each latent's mean, then log-variance.
 
         The log-variance is not clamped; diffusers clamps it to [-30, 20] where it draws a sample.
         """

@@ -1,0 +1,294 @@
+"""A checkpoint on disk: opened light, loaded whole or not at all, saved; checked against diffusers 0.39.
+
+Two layouts open: the folder of a diffusers `StableDiffusionPipeline`, and a package of this project.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.weights import (
+    Tensors,
+    find_tensors,
+    listed,
+    package_tensors,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
+from ldm_runtime import manifest
+from ldm_runtime.atomic import atomic_folder
+from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from ldm_runtime.schedule import NoiseSchedule
+
+PIPELINE_CLASS = "StableDiffusionPipeline"
+MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
+CONFIGS: dict[str, Any] = {"text_encoder": TextEncoderConfig, "unet": UNetConfig, "vae": VAEConfig}
+# The name of the weights file without its ending, and the library in model_index.json.
+STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
+LIBRARIES = {"text_encoder": "transformers", "unet": "diffusers", "vae": "diffusers"}
+# The folders of a package that hold a component of the checkpoint.
+PACKAGE_PARTS = {"text_encoder": ("text_encoder",), "unet": ("unet",), "vae": ("vae_encoder", "vae_decoder")}
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+
+
+@dataclass(frozen=True)
+class PipelineConfigs:
+    """The configs of the three models, which must fit each other (ConfigError)."""
+
+    text_encoder: TextEncoderConfig
+    unet: UNetConfig
+    vae: VAEConfig
+
+    def __post_init__(self) -> None:
+        unet, latent = self.unet, self.vae.latent_channels
+        if (unet.in_channels, unet.out_channels) != (latent, latent):
+            raise ConfigError(
+                f"the UNet takes {unet.in_channels} channels and gives {unet.out_channels}, but the VAE's "
+                f"latents have {latent}: inpainting, upscaling and learned-variance models are not supported"
+            )
+        if unet.cross_attention_dim != self.text_encoder.hidden_size:
+            raise ConfigError(
+                f"the UNet's cross_attention_dim is {unet.cross_attention_dim}, but the text encoder's "
+                f"hidden_size is {self.text_encoder.hidden_size}: they do not belong together"
+            )
+
+    def of(self, component: str) -> Config:
+        """The config of "text_encoder", "unet" or "vae"."""
+        return {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}[component]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: everything but the weights' values, which `load` reads."""
+
+    path: Path
+    configs: PipelineConfigs
+    schedule: NoiseSchedule
+    scheduler_config: dict[
+        str, Any
+    ]  # scheduler_config.json as it stands: the schedule, and the solver it names
+    tokenizer: Path  # folder
+    licences: tuple[Path, ...]  # README and licence files, to be passed on with the model
+    dropped: tuple[
+        str, ...
+    ]  # components of the pipeline that this project does not use, such as a safety checker
+    tensors: dict[str, Tensors]  # component -> parameter name -> where it lies
+
+    @property
+    def weight_files(self) -> dict[str, tuple[Path, ...]]:
+        """The files that hold each component's weights."""
+        return {
+            component: tuple(sorted({stored.file for stored in tensors.values()}))
+            for component, tensors in self.tensors.items()
+        }
+
+    def parameter_count(self, component: str) -> int:
+        """Number of weights of "text_encoder", "unet" or "vae"."""
+        return sum(stored.count for stored in self.tensors[component].values())
+
+    def load(self, component: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The model of "text_encoder", "unet" or "vae" with its weights, in eval mode.
+
+        Weights that are stored as `dtype` are not copied: their memory is the file's until it is written to.
+
+        Raises:
+            CheckpointError: keys missing, unexpected or of another shape than the config says, all listed.
+        """
+        module = self._empty(component)
+        _require_total(module, self.tensors[component], f"the weights of {component} in {self.path}")
+        module.load_state_dict(read_tensors(self.tensors[component], dtype), strict=True, assign=True)
+        return module.eval()
+
+    def check(self) -> None:
+        """Raises what `load` of each component would raise, from the headers alone."""
+        for component, tensors in self.tensors.items():
+            _require_total(self._empty(component), tensors, f"the weights of {component} in {self.path}")
+
+    def _empty(self, component: str) -> nn.Module:
+        """The model without memory for its weights."""
+        with torch.device("meta"):
+            return MODELS[component](self.configs.of(component))
+
+
+def open_checkpoint(path: Path | str, variant: str | None = None) -> Checkpoint:
+    """Reads configs, schedule and the headers of all weight files; `variant` as in diffusers, such as "fp16".
+
+    Raises:
+        CheckpointError: not a model's folder, or files missing, truncated, pickled or Git-LFS stubs.
+        ConfigError: another kind of pipeline, or an option that is not supported: named with its value.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is a file; expected the folder of a diffusers pipeline "
+            f"(convert single-file checkpoints first)"
+        )
+    if (path / "manifest.json").is_file():
+        if variant is not None:
+            raise CheckpointError(
+                f"{path} is a package, which has no variant {variant!r}; leave the variant out"
+            )
+        return _open_package(path)
+    if (path / "model_index.json").is_file():
+        return _open_pipeline(path, variant)
+    raise CheckpointError(f"{path} is no model's folder: it has neither model_index.json nor manifest.json")
+
+
+def save_checkpoint(
+    path: Path | str,
+    *,
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    schedule: NoiseSchedule,
+    tokenizer_folder: Path,
+    force: bool = False,
+) -> None:
+    """Writes a folder that `open_checkpoint` and diffusers' pipeline open; whole or not at all.
+
+    Raises LdmError where `path` exists (without `force`) or cannot be written.
+    """
+    modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
+    PipelineConfigs(**{component: module.config for component, module in modules.items()})
+    scheduler = schedule.to_scheduler_config()
+    index: dict[str, Any] = {
+        "_class_name": PIPELINE_CLASS,
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+    }
+    with atomic_folder(Path(path), force=force) as folder:
+        for component, module in modules.items():
+            index[component] = [LIBRARIES[component], module.config.CLASS_NAME]
+            (folder / component).mkdir()
+            _write_json(folder / component / "config.json", module.config.to_dict())
+            write_tensors(folder / component / f"{STEMS[component]}.safetensors", module)
+        (folder / "scheduler").mkdir()
+        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+        shutil.copytree(tokenizer_folder, folder / "tokenizer")
+        _write_json(folder / "model_index.json", index)
+
+
+def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
+    dropped = _read_model_index(path / "model_index.json")
+    configs = PipelineConfigs(
+        **{component: _read_config(path, component, component) for component in CONFIGS}
+    )
+    scheduler_file = path / "scheduler" / "scheduler_config.json"
+    scheduler_config = _object(read_json(scheduler_file), scheduler_file)
+    tensors = {
+        component: find_tensors(path / component, component, STEMS[component], variant)
+        for component in MODELS
+    }
+    schedule = NoiseSchedule.from_scheduler_config(scheduler_config)
+    return _opened(path, configs, schedule, scheduler_config, dropped, tensors)
+
+
+def _open_package(path: Path) -> Checkpoint:
+    """A package is a checkpoint too: its manifest says which initialiser holds which parameter."""
+    file = path / "manifest.json"
+    try:
+        facts = manifest.parse(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackageError(f"cannot read {file}: {error}") from error
+    configs = PipelineConfigs(
+        **{component: _read_config(path, parts[-1], component) for component, parts in PACKAGE_PARTS.items()}
+    )
+    tensors: dict[str, Tensors] = {}
+    for component, parts in PACKAGE_PARTS.items():
+        found = [
+            package_tensors(path / facts.components[part].weights, facts.components[part].keys)
+            for part in parts
+        ]
+        tensors[component] = {name: stored for part in found for name, stored in part.items()}
+    schedule = NoiseSchedule.from_dict(facts.contract.schedule)
+    return _opened(path, configs, schedule, schedule.to_scheduler_config(), facts.dropped, tensors)
+
+
+def _opened(
+    path: Path,
+    configs: PipelineConfigs,
+    schedule: NoiseSchedule,
+    scheduler_config: dict[str, Any],
+    dropped: tuple[str, ...],
+    tensors: dict[str, Tensors],
+) -> Checkpoint:
+    tokenizer = path / "tokenizer"
+    if not any((tokenizer / name).is_file() for name in TOKENIZER_FILES):
+        raise CheckpointError(f"{tokenizer} has no tokenizer; expected {' or '.join(TOKENIZER_FILES)}")
+    return Checkpoint(
+        path=path,
+        configs=configs,
+        schedule=schedule,
+        scheduler_config=scheduler_config,
+        tokenizer=tokenizer,
+        licences=_licences(path),
+        dropped=dropped,
+        tensors=tensors,
+    )
+
+
+def _read_model_index(file: Path) -> tuple[str, ...]:
+    """Checks that the pipeline is one we know; returns the components that are not used here."""
+    index = _object(read_json(file), file)
+    if index.get("_class_name") != PIPELINE_CLASS:
+        raise ConfigError(f"{file} is for a {index.get('_class_name')!r}; supported is {PIPELINE_CLASS!r}")
+    # A component is a pair [library, class], both null where the pipeline does without it.
+    components = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    needed = {*CONFIGS, "scheduler", "tokenizer"}
+    if not needed <= components:
+        raise CheckpointError(
+            f"{file} has no {', '.join(sorted(needed - components))}; the model is not complete"
+        )
+    return tuple(sorted(components - needed))
+
+
+def _read_config(path: Path, folder: str, component: str) -> Any:
+    file = path / folder / "config.json"
+    return CONFIGS[component].from_dict(read_json(file), str(file))
+
+
+def _object(data: object, file: Path) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
+    return data
+
+
+def _licences(path: Path) -> tuple[Path, ...]:
+    names = ("readme", "license", "licence", "notice", "copying")
+    return tuple(
+        file for file in sorted(path.iterdir()) if file.is_file() and file.name.lower().startswith(names)
+    )
+
+
+def _require_total(module: nn.Module, tensors: Tensors, what: str) -> None:
+    """Every parameter has one tensor of its shape, every tensor a parameter; all that do not are listed."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    wrong = [
+        f"{name} is {list(tensors[name].shape)}, expected {list(wanted[name])}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name]
+    ]
+    found = (
+        listed("missing", sorted(wanted.keys() - tensors.keys()))
+        + listed("unexpected", sorted(tensors.keys() - wanted.keys()))
+        + listed("of another shape", wrong)
+    )
+    if found:
+        raise CheckpointError(f"{what} do not fit its config: {found}check that they belong together")
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

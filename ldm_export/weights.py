@@ -1,0 +1,214 @@
+"""A checkpoint's tensors on disk: in which file, in which shape, and how they are read without a copy.
+
+Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an index (huggingface_hub's
+`weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ldm_export.keymaps import parameter_name
+from ldm_runtime import safetensors, strict_json
+from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.manifest import KeyEntry
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One parameter in a file; `shape` is the parameter's, after undoing `transpose`."""
+
+    file: Path
+    name: str  # in the file
+    dtype: str  # as safetensors names it
+    shape: tuple[int, ...]
+    transpose: tuple[int, ...] | None = None  # what the parameter went through before it was stored
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
+
+
+def read_json(path: Path) -> object:
+    """A JSON file of a checkpoint. Raises CheckpointError where it is missing or not JSON."""
+    try:
+        data = path.read_bytes()
+        safetensors.refuse_lfs_stub(data, path)
+        return strict_json.parse(data.decode(), str(path))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise CheckpointError(f"{path} is not valid JSON: it is not UTF-8; fetch the file again") from None
+    except PackageError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def find_tensors(folder: Path, component: str, stem: str, variant: str | None) -> Tensors:
+    """All parameters in a component folder of a diffusers checkpoint.
+
+    Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
+    files, shards that do not hold what the index says, two keys for one parameter.
+    """
+    middle = "" if variant is None else f".{variant}"
+    single = folder / f"{stem}{middle}.safetensors"
+    index = folder / f"{stem}.safetensors.index{middle}.json"
+    if single.is_file():
+        stored = _header(single)
+    elif index.is_file():
+        stored = _sharded(index)
+    else:
+        raise CheckpointError(_why_no_weights(folder, single, variant))
+    return _renamed(stored, component, folder)
+
+
+def package_tensors(weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
+    """The parameters of one component of an ldm package, by the manifest's key map."""
+    stored = {info.name: info for info in _header(weights)}
+    tensors = {}
+    for key, entry in keys.items():
+        if entry.initialiser not in stored:
+            raise CheckpointError(
+                f"{weights} has no tensor {entry.initialiser!r}, where the manifest puts {key!r}; "
+                f"build the package again"
+            )
+        if entry.slice is not None:
+            raise CheckpointError(
+                f"{weights} keeps only a part of {key!r}, so the model cannot be made of it again; "
+                f"open the checkpoint that the package was built from"
+            )
+        tensors[key] = _before_transpose(stored[entry.initialiser], entry.transpose)
+    return tensors
+
+
+def read_tensors(tensors: Tensors, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The values as `dtype`; those that are stored so stay mapped to the file until they are written to."""
+    values = {}
+    for file in sorted({stored.file for stored in tensors.values()}):
+        try:
+            arrays = safetensors.read(file)
+        except PackageError as error:
+            raise CheckpointError(str(error)) from error
+        for name, stored in tensors.items():
+            if stored.file == file:
+                values[name] = _tensor(arrays[stored.name], stored).to(dtype)
+    return values
+
+
+def write_tensors(path: Path, module: torch.nn.Module) -> None:
+    """Writes a module's parameters under their names, as diffusers and transformers read them."""
+    arrays = {}
+    for name, value in module.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        arrays[name] = (value.view(torch.uint16) if value.dtype == torch.bfloat16 else value).numpy()
+    safetensors.write(path, arrays, {"format": "pt"})
+
+
+def _tensor(array: np.ndarray, stored: StoredTensor) -> torch.Tensor:
+    value = torch.from_numpy(np.require(array, requirements="A"))
+    if stored.dtype == "BF16":
+        value = value.view(torch.bfloat16)  # its bits come as uint16
+    if stored.transpose is not None:
+        value = value.permute(*np.argsort(stored.transpose)).contiguous()
+    return value
+
+
+def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -> StoredTensor:
+    if transpose is None:
+        return stored
+    if len(transpose) != len(stored.shape):
+        raise CheckpointError(
+            f"{stored.file} has {stored.name!r} of shape {list(stored.shape)}, but the manifest transposes "
+            f"it by {list(transpose)}; build the package again"
+        )
+    shape = tuple(stored.shape[axis] for axis in np.argsort(transpose))
+    return StoredTensor(stored.file, stored.name, stored.dtype, shape, transpose)
+
+
+def _header(file: Path) -> list[StoredTensor]:
+    try:
+        header = safetensors.read_header(file)
+    except PackageError as error:
+        raise CheckpointError(str(error)) from error
+    return [StoredTensor(file, name, info.dtype, info.shape) for name, info in header.tensors.items()]
+
+
+def _sharded(index: Path) -> list[StoredTensor]:
+    """The tensors of all shards; what they hold must be exactly what the index says."""
+    data = read_json(index)
+    shards = data.get("weight_map") if isinstance(data, dict) else None
+    if (
+        not isinstance(shards, dict)
+        or not shards
+        or not all(isinstance(name, str) for name in shards.values())
+    ):
+        raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
+    for name in sorted(set(shards.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names the shard {name!r}; expected a .safetensors file beside it")
+    stored = [tensor for name in sorted(set(shards.values())) for tensor in _header(index.parent / name)]
+    found = {(tensor.name, tensor.file.name) for tensor in stored}
+    if found != set(shards.items()):
+        lost, extra = set(shards.items()) - found, found - set(shards.items())
+        raise CheckpointError(
+            f"the shards of {index} do not hold what it says: "
+            f"{listed('missing', [f'{key} in {file}' for key, file in sorted(lost)])}"
+            f"{listed('not in the index', [f'{key} in {file}' for key, file in sorted(extra)])}"
+            f"fetch the folder again"
+        )
+    return stored
+
+
+def _renamed(stored: list[StoredTensor], component: str, folder: Path) -> Tensors:
+    tensors: Tensors = {}
+    for tensor in stored:
+        name = parameter_name(component, tensor.name)
+        if name is None:
+            continue
+        if name in tensors:
+            raise CheckpointError(
+                f"{folder} has two tensors for {name!r}: {tensors[name].name!r} and {tensor.name!r}; "
+                f"expected one"
+            )
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{tensor.file} has {tensor.name!r} as {tensor.dtype}, which is not supported: "
+                f"weights must be {', '.join(FLOATS)}"
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
+    """One sentence that says what lies there instead of `expected`."""
+    if not folder.is_dir():
+        return f"{folder} does not exist; expected a component's folder with {expected.name}"
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name.endswith(".safetensors") or ".safetensors.index" in name]
+    if others:
+        wanted = "without a variant" if variant is None else f"of the variant {variant!r}"
+        return f"{folder} has no weights {wanted} (expected {expected.name}); it has {', '.join(others)}"
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles:
+        return (
+            f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code when loaded; "
+            f"convert the checkpoint to safetensors first"
+        )
+    return f"{folder} has no weights; expected {expected.name}"
+
+
+def listed(label: str, items: Iterable[str], limit: int = 8) -> str:
+    """`"3 missing (a, b, c); "`, cut after `limit` items; the empty string where there are none."""
+    items = list(items)
+    shown = items[:limit] + ([f"and {len(items) - limit} more"] if len(items) > limit else [])
+    return f"{len(items)} {label} ({', '.join(shown)}); " if items else ""
