@@ -82,7 +82,7 @@ class Sampler:
 
 def compile_plan(schedule: NoiseSchedule, sampler: str, steps: int) -> Plan:
     """The plan of `steps` model evaluations; InputError for what the sampler or the schedule cannot do."""
-    if sampler not in SAMPLERS:
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
         raise InputError(f"sampler {sampler!r} is not known; expected one of {', '.join(SAMPLERS)}")
     try:
         number = 0 if isinstance(steps, bool) else operator.index(steps)
@@ -94,10 +94,8 @@ def compile_plan(schedule: NoiseSchedule, sampler: str, steps: int) -> Plan:
     entry = SAMPLERS[sampler]
     spacing = entry.spacing if schedule.timestep_spacing is None else schedule.timestep_spacing
     initial_scale, rows = entry.solve(schedule, spacing, number)
-    _check_rows(schedule, sampler, spacing, rows)
-    return Plan(
-        sampler, number, entry.history, initial_scale, tuple(rows), _identity(schedule, sampler, number)
-    )
+    identity = _identity(schedule, sampler, number)
+    return Plan(sampler, number, entry.history, initial_scale, tuple(rows), identity)
 
 
 # --- the samplers ---
@@ -198,11 +196,16 @@ def _dpmpp_2m_rows(schedule: NoiseSchedule, timesteps: list[float], ratios: list
     rows = []
     for i, t in enumerate(timesteps):
         s, s_next = ratios[i], ratios[i + 1]
+        if not s_next < s:
+            raise InputError(
+                f"DPM-Solver++ cannot make {len(timesteps)} steps here: rows {i} and {i + 1} are at the same"
+                " timestep; use fewer steps or another timestep_spacing"
+            )
         alpha, sigma = _alpha_sigma(s)
         alpha_next, sigma_next = _alpha_sigma(s_next)
         gain = alpha_next * (1.0 - s_next / s)  # alpha' (1 - e^-h), h = ln(s / s')
         blend = 0.0  # weight of (x0 - previous x0): 1 / (2 r), r = ln(previous s / s) / h
-        if 0 < i < len(timesteps) - 1 and ratios[i - 1] > s > s_next:
+        if 0 < i < len(timesteps) - 1:
             blend = 0.5 * math.log(s / s_next) / math.log(ratios[i - 1] / s)
         x0_x, x0_m = _data_prediction(schedule.prediction_type, alpha, sigma, 1.0)
         now = gain * (1.0 + blend)
@@ -301,9 +304,10 @@ def _euler_initial_scale(spacing: str, ratios: list[float]) -> float:
 
 def _nearest_timestep(schedule: NoiseSchedule, ratio: float, training_ratios: list[float]) -> float:
     """The timestep of a noise level, interpolated in ln(sigma/alpha); the cosine schedule rounds down."""
-    low = 0
-    while low < len(training_ratios) - 2 and training_ratios[low + 1] <= ratio:
-        low += 1
+    low = len(training_ratios) - 1
+    while low > 0 and training_ratios[low] > ratio:
+        low -= 1
+    low = min(low, len(training_ratios) - 2)
     log_low, log_high = math.log(training_ratios[low]), math.log(training_ratios[low + 1])
     weight = (math.log(ratio) - log_low) / (log_high - log_low)
     t = low + min(max(weight, 0.0), 1.0)
@@ -314,19 +318,9 @@ def _check_trained(schedule: NoiseSchedule, sampler: str, spacing: str, steps: i
     last = schedule.num_train_timesteps - 1
     if not 0 <= timestep <= last:
         raise InputError(
-            f"sampler {sampler!r} with {steps} steps, spacing {spacing!r}, steps_offset {schedule.steps_offset}"
+            f"sampler {sampler!r} with {steps} steps, spacing {spacing!r}, offset {schedule.steps_offset}"
             f" reaches timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
         )
-
-
-def _check_rows(schedule: NoiseSchedule, sampler: str, spacing: str, rows: list[PlanRow]) -> None:
-    """Every row must lower the noise and hold finite numbers only."""
-    for index, row in enumerate(rows):
-        if not row.sigma_next < row.sigma or not np.isfinite(row.matrix).all():
-            raise InputError(
-                f"sampler {sampler!r} cannot make {len(rows)} steps with spacing {spacing!r}:"
-                f" at row {index} the noise does not fall; use fewer steps"
-            )
 
 
 def _identity(schedule: NoiseSchedule, sampler: str, steps: int) -> str:
