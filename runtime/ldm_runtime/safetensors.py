@@ -1,7 +1,7 @@
 """The safetensors format, read strictly and written deterministically with numpy alone.
 
 Format (https://github.com/huggingface/safetensors#format): eight bytes, the header's length N as
-little-endian uint64; N bytes of JSON, `{name: {"dtype", "shape", "data_offsets": [begin, end]}}` and optionally
+little-endian uint64; N bytes of JSON, `{name: {"dtype", "shape", "data_offsets": [begin, end]}}` and perhaps
 `"__metadata__": {str: str}`, padded with spaces; then the data, little-endian and C order, offsets counted
 from its start, without holes.
 """

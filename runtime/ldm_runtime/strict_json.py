@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import LdmError, PackageError
 
 T = TypeVar("T")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
@@ -92,7 +92,11 @@ def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
     if missing:
         raise PackageError(f"{where} lacks the key {missing[0]!r}; build the package again")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _read(hints[name], value[name], f"{where}.{name}") for name in names})
+    values = {name: _read(hints[name], value[name], f"{where}.{name}") for name in names}
+    try:
+        return kind(**values)
+    except LdmError as error:  # a dataclass that checks itself, without knowing where it stands
+        raise PackageError(f"{where}: {error}") from error
 
 
 def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: str) -> tuple[Any, ...]:

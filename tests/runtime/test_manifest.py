@@ -1,0 +1,186 @@
+"""The manifest's parser: a good one survives the round trip, each way to be wrong has its own sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldm_runtime import manifest
+from ldm_runtime.errors import PackageError
+
+
+@pytest.fixture(scope="module")
+def good(tiny: Path) -> str:
+    return (tiny / "manifest.json").read_text(encoding="utf-8")
+
+
+def edited(text: str, path: tuple[Any, ...], value: Any) -> str:
+    whole = json.loads(text)
+    place = whole
+    for key in path[:-1]:
+        place = place[key]
+    if value is REMOVED:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return json.dumps(whole)
+
+
+REMOVED = object()
+
+
+def test_dump_and_parse_are_inverse(good: str) -> None:
+    parsed = manifest.parse(good, "manifest.json")
+    assert manifest.dump(parsed) == good
+    assert manifest.parse(manifest.dump(parsed), "again") == parsed
+
+
+def test_values_have_their_types(good: str) -> None:
+    parsed = manifest.parse(good, "manifest.json")
+    assert parsed.contract.axes["batch"].proven == (1, 2, 3)
+    assert parsed.contract.tensor("unet", "sample").dims == ("batch", 4, "height", "width")
+    assert parsed.contract.range_of("height") == (2, 32) and parsed.contract.range_of(7) == (7, 7)
+    assert parsed.contract.schedule.prediction_type == "epsilon"
+    assert parsed.components["unet"].variant("ort_cpu").name == "canonical"
+
+
+def test_an_integer_is_a_number(good: str) -> None:
+    text = edited(good, ("contract", "defaults", "guidance"), 7)
+    assert manifest.parse(text, "m").contract.defaults.guidance == 7.0
+
+
+UNET = ("contract", "components", "unet")
+VARIANT = ("components", "unet", "variants", 0)
+HASH = "0" * 64
+WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+    "newer schema": (("schema_version",), 2, "schema_version 2"),
+    "schema as text": (("schema_version",), "1", "schema_version '1'"),
+    "schema true": (("schema_version",), True, "schema_version True"),
+    "schema missing": (("schema_version",), REMOVED, "schema_version None"),
+    "unknown key": (("extra",), 1, "manifest has the unknown key 'extra'"),
+    "unknown nested key": (("contract", "latent", "bias"), 0, r"contract\.latent has the unknown key 'bias'"),
+    "missing key": (("proof", "passed"), REMOVED, r"proof lacks the key 'passed'"),
+    "object for list": (("dropped",), {}, "dropped should be a list"),
+    "list for object": (("files",), [], "files should be an object"),
+    "text for integer": (("contract", "latent", "channels"), "4", r"channels should be an integer"),
+    "float for integer": (("contract", "latent", "channels"), 4.0, r"channels should be an integer"),
+    "boolean for integer": (("contract", "latent", "channels"), True, r"channels should be an integer"),
+    "boolean for number": (("contract", "latent", "scale"), True, r"scale should be a number"),
+    "integer for boolean": (("proof", "passed"), 1, "passed should be true or false"),
+    "null for text": (("name",), None, "name should be a string"),
+    "empty name": (("name",), "", "name should not be empty"),
+    "dim of another type": ((*UNET, "inputs", 0, "dims", 0), 1.5, "should be an integer or a string"),
+    "unknown engine": ((*VARIANT, "engine"), "abacus", "engine should be one of 'any', 'ort_cpu'"),
+    "unknown exactness": ((*VARIANT, "exactness"), "nearly", "exactness should be one of"),
+    "infinite number": (("contract", "latent", "scale"), 1e999, "Infinity is not a JSON number"),
+    "component missing": (("components", "unet"), REMOVED, "components has text_encoder, vae_decoder"),
+    "component unknown": (("components", "controlnet"), {}, "controlnet'] lacks the key"),
+    "component not promised": ((*UNET,), REMOVED, r"contract.components has"),
+    "input missing": ((*UNET, "inputs", 1), REMOVED, "has the tensors sample, encoder_hidden_states"),
+    "input renamed": ((*UNET, "inputs", 0, "name"), "x", "has the tensors x, timestep"),
+    "input twice": ((*UNET, "inputs", 0, "name"), "timestep", "names a tensor twice"),
+    "input of another type": ((*UNET, "inputs", 0, "dtype"), "float16", "has the dtype 'float16'"),
+    "input of another rank": ((*UNET, "inputs", 1, "dims"), [1], "has 1 dimensions; expected 0"),
+    "axis undefined": ((*UNET, "inputs", 0, "dims", 0), "rows", "names the axis 'rows'"),
+    "size zero": ((*UNET, "inputs", 0, "dims", 0), 0, "is 0; expected 1"),
+    "other channels": ((*UNET, "inputs", 0, "dims", 1), 5, "has 5 channels; expected 4"),
+    "other width": ((*UNET, "inputs", 2, "dims", 2), 9, "width 6 to a UNet that takes 9"),
+    "axis minimum 0": (("contract", "axes", "batch", "min"), 0, r"min is 0; expected 1"),
+    "axis reversed": (("contract", "axes", "batch", "max"), 0, r"max is 0; expected 1"),
+    "axis immense": (("contract", "axes", "batch", "max"), 2**40, "max is 1099511627776; expected"),
+    "axis beyond words": (("contract", "axes", "batch", "max"), 10**300, "an immense number"),
+    "proof out of range": (("contract", "axes", "batch", "proven"), [17], "proven is 17; expected 1 to 16"),
+    "scale zero": (("contract", "latent", "scale"), 0.0, "scale is 0.0"),
+    "shift immense": (("contract", "latent", "shift"), 1e30, "shift is 1e"),
+    "downsample zero": (("contract", "latent", "downsample"), 0, "downsample is 0"),
+    "image not divisible": (("contract", "image", "width"), 63, "width is 63, not a multiple of 8"),
+    "image too large": (("contract", "image", "width"), 10**6, "width is 1000000; expected 16 to 256"),
+    "schedule unknown": (("contract", "schedule", "beta_schedule"), "odd", r"contract\.schedule: .*'odd'"),
+    "prediction unknown": (("contract", "schedule", "prediction_type"), "flow", r"contract\.schedule: "),
+    "sampler unknown": (("contract", "defaults", "sampler"), "magic", "sampler is 'magic'; known: ddim"),
+    "steps zero": (("contract", "defaults", "steps"), 0, "steps is 0"),
+    "steps too many": (("contract", "defaults", "steps"), 1001, "steps is 1001; expected 1 to 1000"),
+    "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),
+    "window too long": (("contract", "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
+    "token out of range": (("contract", "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
+    "no canonical": ((*VARIANT, "name"), "fast", "has the names fast; expected 'canonical'"),
+    "canonical for one engine": ((*VARIANT, "engine"), "ort_cpu", "not for any engine"),
+    "variant unlisted": ((*VARIANT, "file"), "unet/other.onnx", "which files does not list"),
+    "variant elsewhere": ((*VARIANT, "file"), "vae_decoder/model.onnx", "outside its weights' folder"),
+    "weights unlisted": (("components", "unet", "weights"), "unet/w", "names the file 'unet/w'"),
+    "lossy unmeasured": ((*VARIANT, "exactness"), "lossy", "without its measured difference"),
+    "hash short": (("files", "unet/model.onnx", "sha256"), "ab", "64 hexadecimal digits"),
+    "size negative": (("files", "unet/model.onnx", "size"), -1, "size is -1"),
+    "transpose": (("components", "unet", "keys", "conv.bias", "transpose"), [1, 1], "no permutation"),
+    "slice": (("components", "unet", "keys", "conv.bias", "slice"), [0, 2, 1], "expected axis, start, stop"),
+    "slice of two": (("components", "unet", "keys", "conv.bias", "slice"), [0, 2], "a list of 3 items"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_manifest_is_refused(good: str, path: tuple[Any, ...], value: Any, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        manifest.parse(edited(good, path, value), "manifest.json")
+
+
+ESCAPES = [
+    "../secret",
+    "unet/../../secret",
+    "/etc/passwd",
+    "C:/windows",
+    "C:secret",
+    "unet\\model.onnx",
+    "..\\secret",
+    "unet//model.onnx",
+    "./model.onnx",
+    "unet/.",
+    "",
+    "unet/",
+    "a\0b",
+    "a\nb",
+    "name.",
+    "name ",
+    "a" * 256,
+    "a/" * 600 + "a",
+]
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_path_that_leaves_the_package_is_refused(good: str, escape: str) -> None:
+    for place in (("files", escape), ("proof", "report")):
+        value: Any = {"sha256": HASH, "size": 1} if place[0] == "files" else escape
+        with pytest.raises(PackageError, match="path"):
+            manifest.parse(edited(good, place, value), "manifest.json")
+
+
+@pytest.mark.parametrize(
+    "path", ["README.md", "verify/report.json", "a/b-c_d.e/f", ".hidden", "Lizenz für alle.md"]
+)
+def test_plain_relative_path_is_accepted(good: str, path: str) -> None:
+    text = edited(good, ("files", path), {"sha256": HASH, "size": 1})
+    assert path in manifest.parse(text, "manifest.json").files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON at line 1"),
+        ("{", "not valid JSON"),
+        ("[]", "schema_version None"),
+        ('{"schema_version": 1, "schema_version": 1}', "'schema_version' is given twice"),
+        ('{"schema_version": NaN}', "NaN is not a JSON number"),
+        ('{"schema_version": -Infinity}', "-Infinity is not a JSON number"),
+        ('{"schema_version": ' + "9" * 5000 + "}", "not acceptable JSON"),
+        ("[" * 200_000, "nests its JSON too deeply|not valid JSON"),
+    ],
+)
+def test_text_that_is_no_manifest_is_refused(text: str, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        manifest.parse(text, "manifest.json")
+
+
+def test_number_beyond_float64_is_refused(good: str) -> None:
+    text = edited(good, ("contract", "latent", "scale"), 123456789).replace("123456789", "1e999")
+    with pytest.raises(PackageError, match="scale should be a finite number"):
+        manifest.parse(text, "manifest.json")
