@@ -1,0 +1,175 @@
+"""Writes a component as canonical ONNX: a graph of standard operators, its weights in one safetensors file.
+
+The graph is traced without weights; the weights then stream from the checkpoint to the file that the graph's
+initialisers point into (ONNX external data, offsets into the safetensors file).
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+
+from ldm_export.checkpoint import MODELS, Checkpoint, open_checkpoint
+from ldm_export.export.spec import specs
+from ldm_export.export.trace import trace
+from ldm_export.optimise.graph_file import write_graph
+from ldm_runtime import safetensors
+from ldm_runtime.manifest import KeyEntry
+
+GRAPH_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
+TRANSPOSED = ".T"  # suffix of a weight that is stored transposed
+EXPORTER_BYTES = 900 * 2**20  # torch, its exporter and a traced graph, measured at the size of SD 1.5
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written for one component; paths are relative to the package."""
+
+    component: str
+    graph: str
+    weights: str
+    keys: dict[str, KeyEntry]  # checkpoint parameter -> where it went
+    opset: int
+    ir_version: int
+    operators: dict[str, int]
+    weight_bytes: int
+
+
+def export_component(
+    source: Path,
+    component: str,
+    out: Path,
+    *,
+    variant: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ExportReport:
+    """Write `out/<component>/` with model.onnx, model.safetensors and config.json from a checkpoint's folder.
+
+    The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
+    (`.T` appended where it is stored transposed), every initialiser a parameter, constants Constant nodes.
+
+    Raises:
+        CheckpointError, ConfigError: as `open_checkpoint` and `Checkpoint.load`.
+        ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
+    """
+    checkpoint = open_checkpoint(source, variant)
+    configs = checkpoint.configs
+    spec = specs(configs.text_encoder, configs.unet, configs.vae)[component]
+    _say(progress, f"{component}: tracing the graph")
+    with torch.device("meta"):
+        model = MODELS[spec.part](configs.of(spec.part))
+    graph = trace(spec, model)
+    stored = _take_transposes_into_weights(graph)
+    folder = out / component
+    folder.mkdir(parents=True, exist_ok=True)
+    _say(progress, f"{component}: writing {len(stored)} weights")
+    header = _write_weights(folder / WEIGHTS_FILE, checkpoint, spec.part, stored)
+    _point_into(graph, header, folder)
+    _say(progress, f"{component}: checking the graph")
+    write_graph(graph, folder / GRAPH_FILE)
+    config = json.dumps(configs.of(spec.part).to_dict(), indent=2, sort_keys=True) + "\n"
+    (folder / "config.json").write_text(config, encoding="utf-8")
+    tensors = checkpoint.tensors[spec.part]
+    return ExportReport(
+        component=component,
+        graph=f"{component}/{GRAPH_FILE}",
+        weights=f"{component}/{WEIGHTS_FILE}",
+        keys={
+            key: KeyEntry(name, None if name == key else (1, 0), None, tensors[key].dtype)
+            for name, key in stored.items()
+        },
+        opset=graph.opset_imports[""],
+        ir_version=graph.ir_version,
+        operators=dict(Counter(node.op_type for node in graph.graph)),
+        weight_bytes=sum(info.length for info in header.tensors.values()),
+    )
+
+
+def estimate_memory(source: Path, component: str, *, variant: str | None = None) -> int:
+    """Bytes that `export_component` will hold at its peak, from the weights' headers alone.
+
+    torch, the exporter and the graph take a fixed part. Of the weights one at a time is copied, but pages of
+    the mapped checkpoint stay until the system wants them back, so all count; converted ones twice.
+    """
+    checkpoint = open_checkpoint(source, variant)
+    part = "vae" if component.startswith("vae") else component
+    tensors = checkpoint.tensors[part].values()
+    read = sum(tensor.count * safetensors.DTYPES[tensor.dtype].itemsize for tensor in tensors)
+    converted = sum(tensor.count * 4 for tensor in tensors if tensor.dtype != "F32")
+    largest = max(tensor.count * 4 for tensor in tensors)
+    return EXPORTER_BYTES + read + converted + largest
+
+
+def _take_transposes_into_weights(model: ir.Model) -> dict[str, str]:
+    """Replace `Transpose(weight)` by a weight that is stored transposed; unused parameters leave the graph.
+
+    A weight that is also used as it is keeps its Transpose node: no weight is stored twice.
+    Returns initialiser name -> parameter name.
+    """
+    graph = model.graph
+    stored = {}
+    for key, weight in list(graph.initializers.items()):
+        users = list(weight.consumers())
+        if not users:
+            del graph.initializers[key]
+            continue
+        stored[key] = key
+        if all(_swaps_axes(node) for node in users):
+            del stored[key]
+            stored[key + TRANSPOSED] = key
+            _replace_transposes(graph, weight, users)
+    return stored
+
+
+def _swaps_axes(node: ir.Node) -> bool:
+    return node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == (1, 0)
+
+
+def _replace_transposes(graph: ir.Graph, weight: ir.Value, transposes: list[ir.Node]) -> None:
+    assert weight.name is not None and weight.shape is not None and weight.dtype is not None
+    turned = ir.Value(
+        name=weight.name + TRANSPOSED, type=ir.TensorType(weight.dtype), shape=ir.Shape(weight.shape[::-1])
+    )
+    for node in transposes:
+        ir.convenience.replace_all_uses_with(node.outputs[0], turned)
+        graph.remove(node, safe=True)
+    del graph.initializers[weight.name]
+    graph.initializers[weight.name + TRANSPOSED] = turned
+
+
+def _write_weights(
+    path: Path, checkpoint: Checkpoint, part: str, stored: Mapping[str, str]
+) -> safetensors.Header:
+    """Stream the parameters to one file; what needs no conversion is never in memory as a whole."""
+    parameters = checkpoint.load(part).state_dict()
+    arrays = {}
+    for name, key in stored.items():
+        array = parameters[key].numpy()
+        arrays[name] = array if name == key else array.T
+    return safetensors.write(path, arrays, {"format": "ldm-export"})
+
+
+def _point_into(model: ir.Model, header: safetensors.Header, folder: Path) -> None:
+    """Make every initialiser external data at its place in the weights file."""
+    for name, value in model.graph.initializers.items():
+        info = header.tensors[name]
+        assert value.shape is not None and tuple(value.shape) == info.shape
+        value.const_value = ir.ExternalTensor(
+            WEIGHTS_FILE,
+            info.offset,
+            info.length,
+            ir.DataType.FLOAT,
+            shape=ir.Shape(info.shape),
+            name=name,
+            base_dir=folder,
+        )
+
+
+def _say(progress: Callable[[str], None] | None, text: str) -> None:
+    if progress is not None:
+        progress(text)

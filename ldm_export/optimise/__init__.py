@@ -1,0 +1,1 @@
+"""From ONNX file to ONNX file: a visible list of passes, each `model -> (model, modified count)`."""
