@@ -102,7 +102,7 @@ class Attention(nn.Module):
         query = self._split_heads(self.to_q(x))
         key = self._split_heads(self.to_k(context))
         value = self._split_heads(self.to_v(context))
-        if self.upcast and query.dtype != torch.float32:
+        if self.upcast and query.dtype.itemsize < torch.float32.itemsize:
             attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(
                 query.dtype
             )
