@@ -1,0 +1,72 @@
+"""A perceptual distance: differences of unit-length VGG16 features, after LPIPS (Zhang et al. 2018, arXiv 1801.03924).
+
+Unlike LPIPS, channels are not re-weighted by human judgements: no such weights are public in a package. The layers are
+the last of each block that the weights' file holds (`ldm-export data` writes the first three blocks).
+"""
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm_runtime import safetensors
+from ldm_runtime.errors import TrainingError
+
+BGR_MEAN = (103.939, 116.779, 123.68)
+_NAME = re.compile(r"conv(\d+)_(\d+)\.(weight|bias)")
+
+
+class PerceptualDistance(nn.Module):
+    """Mean over taps of the mean squared difference of normalised features; 0 for equal pictures.
+
+    Args:
+        weights: safetensors file with `conv{block}_{i}.weight` (out, in, 3, 3) and `.bias`.
+        blocks: how many of the blocks to use; later ones see more context and cost more.
+    """
+
+    def __init__(self, weights: Path, blocks: int = 2) -> None:
+        super().__init__()
+        if not weights.is_file():
+            raise TrainingError(f"the perceptual weights {weights} are missing; fetch them with: ldm-export data")
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(weights).items()}
+        self.blocks = nn.ModuleList()
+        for block in range(1, blocks + 1):
+            self.blocks.append(nn.ModuleList(_convolutions(tensors, block, weights)))
+        self.register_buffer("mean", torch.tensor(BGR_MEAN)[None, :, None, None])
+        self.requires_grad_(False)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Unit-length features (B, C, H, W) after each block; pictures (B, 3, H, W) in [-1, 1], RGB."""
+        x = (pictures.flip(1) + 1) * 127.5 - self.mean
+        found = []
+        for index, block in enumerate(self.blocks):
+            x = x if index == 0 else F.max_pool2d(x, 2)
+            for convolution in block:
+                x = F.relu(convolution(x))
+            found.append(x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt())
+        return found
+
+    def forward(self, pictures: Tensor, targets: Tensor) -> Tensor:
+        """A scalar; gradients flow into `pictures` only."""
+        with torch.no_grad():
+            wanted = self.features(targets)
+        pairs = zip(self.features(pictures), wanted, strict=True)
+        distances = [(got - want).square().sum(dim=1).mean() for got, want in pairs]
+        return torch.stack(distances).mean()
+
+
+def _convolutions(tensors: dict[str, Tensor], block: int, path: Path) -> list[nn.Conv2d]:
+    """The block's convolutions in order."""
+    matches = [match for match in map(_NAME.fullmatch, tensors) if match is not None]
+    numbers = sorted({int(match[2]) for match in matches if int(match[1]) == block})
+    if not numbers:
+        raise TrainingError(f"{path} holds no convolution conv{block}_1; fetch it anew with: ldm-export data")
+    layers = []
+    for number in numbers:
+        weight, bias = (tensors[f"conv{block}_{number}.{kind}"] for kind in ("weight", "bias"))
+        layer = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+        layer.load_state_dict({"weight": weight, "bias": bias})
+        layers.append(layer)
+    return layers

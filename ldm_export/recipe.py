@@ -1,0 +1,339 @@
+"""Recipes: one TOML file a person reads top to bottom, turned to frozen dataclasses; unknown keys are refused."""
+
+import dataclasses
+import hashlib
+import math
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_runtime.errors import ConfigError
+
+Where = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which pictures to learn from. `where` keeps the rows whose value is listed, such as style = ["3d"].
+
+    Pictures are composed over `background` (red, green, blue in 0…255) where they are transparent.
+    `held_out` is the share of rows that is never trained on and that the held-out losses are measured on.
+    """
+
+    folder: Path
+    size: int
+    where: Where = field(default_factory=dict)
+    background: tuple[int, int, int] = (255, 255, 255)
+    held_out: float = 0.02
+
+
+@dataclass(frozen=True)
+class TokenizerRecipe:
+    vocab_size: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class TextEncoderRecipe:
+    width: int
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class VAERecipe:
+    """Widths from the finest level to the coarsest; every level but the last halves the picture."""
+
+    widths: tuple[int, ...]
+    layers_per_block: int
+    latent_channels: int
+    norm_groups: int
+
+
+@dataclass(frozen=True)
+class UNetRecipe:
+    """Widths from the finest level to the coarsest, and which of the levels look at the text."""
+
+    widths: tuple[int, ...]
+    attention: tuple[bool, ...]
+    heads: tuple[int, ...]
+    layers_per_block: int
+    norm_groups: int
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """AdamW with linear warm-up, then cosine decay to `final_rate` x the peak; EMA of the weights for the result."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    final_rate: float = 0.0
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """Stage 1. The loss is the weighted sum of L1, squared error, perceptual distance and KL divergence.
+
+    `crop` trains on random crops of that size; 0 trains on whole pictures. `perceptual_every` computes the
+    perceptual term on every n-th step only (times n), since it costs more than the rest. `where` replaces the data's,
+    to learn from more pictures than the UNet does.
+    """
+
+    optimiser: OptimiserRecipe
+    l1: float
+    mse: float
+    kl: float
+    perceptual: float = 0.0
+    perceptual_weights: Path | None = None
+    perceptual_every: int = 1
+    crop: int = 0
+    where: Where | None = None
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    """Stage 2: UNet and text encoder together, on cached latents.
+
+    `min_snr_gamma` caps the weight of easy timesteps (0 turns it off). With probability `tag_probability` a caption
+    is extended with up to three of its row's tags; with `caption_dropout` it is emptied, for guidance without a
+    classifier.
+    """
+
+    optimiser: OptimiserRecipe
+    prediction: str = "v_prediction"
+    min_snr_gamma: float = 5.0
+    caption_dropout: float = 0.1
+    tag_probability: float = 0.0
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduleRecipe:
+    train_timesteps: int = 1000
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    zero_terminal_snr: bool = False
+    timestep_spacing: str = "trailing"
+
+
+@dataclass(frozen=True)
+class SamplesRecipe:
+    """The pictures drawn while training, every `every` steps; sampler, steps and guidance become the defaults."""
+
+    prompts: tuple[str, ...]
+    every: int
+    sampler: str = "dpmpp_2m"
+    steps: int = 20
+    guidance: float = 3.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    name: str
+    seed: int
+    data: DataRecipe
+    tokenizer: TokenizerRecipe
+    text_encoder: TextEncoderRecipe
+    vae: VAERecipe
+    unet: UNetRecipe
+    schedule: ScheduleRecipe
+    autoencoder: AutoencoderRecipe
+    diffusion: DiffusionRecipe
+    samples: SamplesRecipe
+    checkpoint_every: int = 200
+    mixed_precision: bool = True
+    identity: str = ""  # hash of the recipe's text: a run folder belongs to one recipe
+
+    def __post_init__(self) -> None:
+        for what, holds in _rules(self):
+            if not holds:
+                raise ConfigError(f"the recipe {self.name!r} is not usable: {what}")
+
+    def vae_config(self, scaling_factor: float = 1.0) -> VAEConfig:
+        levels = len(self.vae.widths)
+        return VAEConfig(
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            block_out_channels=self.vae.widths,
+            layers_per_block=self.vae.layers_per_block,
+            latent_channels=self.vae.latent_channels,
+            norm_num_groups=self.vae.norm_groups,
+            sample_size=self.data.size,
+            scaling_factor=scaling_factor,
+            force_upcast=False,
+        )
+
+    def unet_config(self) -> UNetConfig:
+        down = tuple("CrossAttnDownBlock2D" if reads else "DownBlock2D" for reads in self.unet.attention)
+        up = tuple("CrossAttnUpBlock2D" if reads else "UpBlock2D" for reads in reversed(self.unet.attention))
+        return UNetConfig(
+            sample_size=self.data.size // self.vae_config().downsample,
+            in_channels=self.vae.latent_channels,
+            out_channels=self.vae.latent_channels,
+            down_block_types=down,
+            up_block_types=up,
+            block_out_channels=self.unet.widths,
+            layers_per_block=self.unet.layers_per_block,
+            attention_head_dim=self.unet.heads,
+            cross_attention_dim=self.text_encoder.width,
+            norm_num_groups=self.unet.norm_groups,
+        )
+
+    def text_encoder_config(self, vocab_size: int) -> TextEncoderConfig:
+        """`vocab_size` is the learnt one; its last two ids are BOS and EOS, which is also the padding."""
+        return TextEncoderConfig(
+            vocab_size=vocab_size,
+            hidden_size=self.text_encoder.width,
+            intermediate_size=4 * self.text_encoder.width,
+            num_hidden_layers=self.text_encoder.layers,
+            num_attention_heads=self.text_encoder.heads,
+            max_position_embeddings=self.tokenizer.max_length,
+            pad_token_id=vocab_size - 1,
+            bos_token_id=vocab_size - 2,
+            eos_token_id=vocab_size - 1,
+        )
+
+
+def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
+    """What must hold beyond the types; the models' own rules are checked by their configs."""
+    data, vae, schedule = recipe.data, recipe.autoencoder, recipe.schedule
+    factor = 2 ** (len(recipe.vae.widths) - 1)
+    levels = len(recipe.unet.widths)
+    rules = [
+        ("name must be a plain folder name", recipe.name not in ("", ".", "..") and "/" not in recipe.name),
+        ("seed and checkpoint_every must not be negative", recipe.seed >= 0 and recipe.checkpoint_every > 0),
+        (f"data.size must be a multiple of {factor}", data.size > 0 and data.size % factor == 0),
+        (f"autoencoder.crop must be 0 or a multiple of {factor} up to data.size", _crop_fits(recipe, factor)),
+        ("data.held_out must be from 0 to below 1", 0 <= data.held_out < 1),
+        ("data.background must be three numbers in 0…255", all(0 <= part <= 255 for part in data.background)),
+        ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.attention)),
+        ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.heads)),
+        ("tokenizer.max_length must be at least 3", recipe.tokenizer.max_length >= 3),
+        ("autoencoder.perceptual needs perceptual_weights", vae.perceptual == 0 or vae.perceptual_weights is not None),
+        ("autoencoder.perceptual_every must be positive", vae.perceptual_every > 0),
+        ("the autoencoder's loss weights must not be negative", min(vae.l1, vae.mse, vae.kl, vae.perceptual) >= 0),
+        ("diffusion.prediction must be epsilon or v_prediction", _predicts(recipe.diffusion.prediction)),
+        ("diffusion.min_snr_gamma must not be negative", recipe.diffusion.min_snr_gamma >= 0),
+        ("epsilon cannot be learnt with zero_terminal_snr: use v_prediction", _can_learn(recipe)),
+        ("samples.every must be positive", recipe.samples.every > 0),
+        ("schedule.train_timesteps must be at least 2", schedule.train_timesteps >= 2),
+    ]
+    for share in ("caption_dropout", "tag_probability"):
+        rules.append((f"diffusion.{share} must be from 0 to 1", 0 <= getattr(recipe.diffusion, share) <= 1))
+    for stage, optimiser in (("autoencoder", vae.optimiser), ("diffusion", recipe.diffusion.optimiser)):
+        rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
+    return rules
+
+
+def _crop_fits(recipe: TrainRecipe, factor: int) -> bool:
+    crop = recipe.autoencoder.crop
+    return 0 <= crop <= recipe.data.size and crop % factor == 0
+
+
+def _predicts(prediction: str) -> bool:
+    return prediction in ("epsilon", "v_prediction")
+
+
+def _can_learn(recipe: TrainRecipe) -> bool:
+    return not (recipe.schedule.zero_terminal_snr and recipe.diffusion.prediction == "epsilon")
+
+
+def _optimiser_rules(optimiser: OptimiserRecipe) -> list[tuple[str, bool]]:
+    return [
+        ("steps and batch_size must be positive", optimiser.steps > 0 and optimiser.batch_size > 0),
+        ("learning_rate and clip_norm must be positive", min(optimiser.learning_rate, optimiser.clip_norm) > 0),
+        ("warmup_steps must be from 0 to steps", 0 <= optimiser.warmup_steps <= optimiser.steps),
+        ("final_rate must be from 0 to 1", 0 <= optimiser.final_rate <= 1),
+        ("ema_decay must be from 0 to below 1", 0 <= optimiser.ema_decay < 1),
+        ("weight_decay must not be negative", optimiser.weight_decay >= 0),
+    ]
+
+
+def load_train_recipe(path: Path) -> TrainRecipe:
+    """Read a training recipe.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown or missing key, or a value of the wrong type or range.
+    """
+    table = read_toml(path)
+    if "identity" in table:
+        raise ConfigError(f"{path} has the unknown key 'identity'")
+    digest = hashlib.sha256(repr(_sorted(table)).encode()).hexdigest()
+    recipe = from_table(TrainRecipe, {**table, "identity": digest}, str(path))
+    for config in (recipe.vae_config, recipe.unet_config, lambda: recipe.text_encoder_config(1024)):
+        try:
+            config()
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+    return recipe
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file as a table. Raises ConfigError when it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None)
+        raise ConfigError(f"cannot read the recipe {path}: {reason if reason is not None else error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the recipe {path} is not valid TOML: {error}") from None
+
+
+def from_table[T](cls: type[T], table: object, where: str) -> T:
+    """A dataclass from a TOML table: every key is a field of the right type, and every field without default is given.
+
+    `where` names the file, and grows by the tables' names in error messages.
+    """
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where} must be a table, not {table!r}")
+    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(table) - set(fields))
+    if unknown:
+        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(fields)}")
+    for name, item in fields.items():
+        has_default = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+        if name not in table and not has_default:
+            raise ConfigError(f"{where} lacks the key {name!r}")
+    kinds = typing.get_type_hints(cls)
+    return cls(**{name: _convert(kinds[name], value, f"{where}: {name}") for name, value in table.items()})
+
+
+def _convert(kind: Any, value: object, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return from_table(kind, value, where)  # type: ignore[arg-type]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # only "… | None" occurs, and TOML has no null
+        return _convert(arguments[0], value, where)
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if origin is tuple and isinstance(value, list):
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise ConfigError(f"{where} must have {len(arguments)} values, not {len(value)}")
+        return tuple(_convert(arguments[0], item, where) for item in value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    names = {dict: "table", tuple: "list", Path: "path", str: "text", float: "number", int: "whole number", bool: "true or false"}
+    wanted = names[kind if origin is None else origin]
+    raise ConfigError(f"{where} must be a {wanted}, not {value!r}" if kind is not bool else f"{where} must be {wanted}")
+
+
+def _sorted(value: object) -> object:
+    """The same value with tables in a fixed order, so that moving a line does not change a recipe's identity."""
+    if isinstance(value, dict):
+        return [(key, _sorted(value[key])) for key in sorted(value)]
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
