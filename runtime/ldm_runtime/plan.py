@@ -109,7 +109,7 @@ def solve_ddim(schedule: NoiseSchedule, spacing: str, steps: int) -> tuple[float
     rows = []
     for t in _timesteps(schedule, spacing, steps):
         t = round(t)
-        _check_trained(schedule, "ddim", spacing, steps, t)
+        _check_trained(schedule, spacing, steps, t)
         bar = float(alphas_cumprod[t])
         bar_next = float(alphas_cumprod[t - stride]) if t >= stride else last
         alpha, sigma = math.sqrt(bar), math.sqrt(1.0 - bar)
@@ -164,7 +164,7 @@ def solve_dpmpp_2m(schedule: NoiseSchedule, spacing: str, steps: int) -> tuple[f
     training_ratios = _training_ratios(schedule)
     timesteps = _timesteps(schedule, spacing, steps, interior=True)
     for t in timesteps:
-        _check_trained(schedule, "dpmpp_2m", spacing, steps, t)
+        _check_trained(schedule, spacing, steps, t)
     ratios = [training_ratios[round(t)] for t in timesteps]
     return 1.0, _dpmpp_2m_rows(schedule, timesteps, [*ratios, 0.0])
 
@@ -291,7 +291,7 @@ def _euler_grid(schedule: NoiseSchedule, spacing: str, steps: int) -> tuple[list
     training_ratios = _training_ratios(schedule)
     ratios = []
     for t in timesteps:
-        _check_trained(schedule, "euler", spacing, steps, t)
+        _check_trained(schedule, spacing, steps, t)
         low = min(int(t), len(training_ratios) - 2)
         ratios.append(training_ratios[low] + (t - low) * (training_ratios[low + 1] - training_ratios[low]))
     return timesteps, [*ratios, 0.0]
@@ -314,12 +314,12 @@ def _nearest_timestep(schedule: NoiseSchedule, ratio: float, training_ratios: li
     return float(math.floor(t) if schedule.beta_schedule == "squaredcos_cap_v2" else round(t))
 
 
-def _check_trained(schedule: NoiseSchedule, sampler: str, spacing: str, steps: int, timestep: float) -> None:
+def _check_trained(schedule: NoiseSchedule, spacing: str, steps: int, timestep: float) -> None:
     last = schedule.num_train_timesteps - 1
     if not 0 <= timestep <= last:
         raise InputError(
-            f"sampler {sampler!r} with {steps} steps, spacing {spacing!r}, offset {schedule.steps_offset}"
-            f" reaches timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
+            f"{steps} steps with timestep_spacing {spacing!r} and steps_offset {schedule.steps_offset}"
+            f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
         )
 
 
