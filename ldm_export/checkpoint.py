@@ -183,16 +183,17 @@ def save_checkpoint(
 
 def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     dropped = _read_model_index(path / "model_index.json")
-    configs = PipelineConfigs(
-        **{component: _read_config(path, component, component) for component in CONFIGS}
-    )
+    configs = _read_configs(path, {component: component for component in CONFIGS})
     scheduler_file = path / "scheduler" / "scheduler_config.json"
     scheduler_config = _object(read_json(scheduler_file), scheduler_file)
     tensors = {
         component: find_tensors(path / component, component, STEMS[component], variant)
         for component in MODELS
     }
-    schedule = NoiseSchedule.from_scheduler_config(scheduler_config)
+    try:
+        schedule = NoiseSchedule.from_scheduler_config(scheduler_config)
+    except ConfigError as error:
+        raise ConfigError(f"{scheduler_file}: {error}") from None
     return _opened(path, configs, schedule, scheduler_config, dropped, tensors)
 
 
@@ -203,17 +204,13 @@ def _open_package(path: Path) -> Checkpoint:
         facts = manifest.parse(file.read_text(encoding="utf-8"), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise PackageError(f"cannot read {file}: {error}") from error
-    configs = PipelineConfigs(
-        **{component: _read_config(path, parts[-1], component) for component, parts in PACKAGE_PARTS.items()}
-    )
-    tensors: dict[str, Tensors] = {}
+    configs = _read_configs(path, {component: parts[-1] for component, parts in PACKAGE_PARTS.items()})
+    tensors: dict[str, Tensors] = {component: {} for component in PACKAGE_PARTS}
     for component, parts in PACKAGE_PARTS.items():
-        found = [
-            package_tensors(path / facts.components[part].weights, facts.components[part].keys)
-            for part in parts
-        ]
-        tensors[component] = {name: stored for part in found for name, stored in part.items()}
-    schedule = NoiseSchedule.from_dict(facts.contract.schedule)
+        for part in parts:
+            stored = facts.components[part]
+            tensors[component] |= package_tensors(path / stored.weights, stored.keys)
+    schedule = facts.contract.schedule
     return _opened(path, configs, schedule, schedule.to_scheduler_config(), facts.dropped, tensors)
 
 
@@ -255,9 +252,14 @@ def _read_model_index(file: Path) -> tuple[str, ...]:
     return tuple(sorted(components - needed))
 
 
-def _read_config(path: Path, folder: str, component: str) -> Any:
-    file = path / folder / "config.json"
-    return CONFIGS[component].from_dict(read_json(file), str(file))
+def _read_configs(path: Path, folders: dict[str, str]) -> PipelineConfigs:
+    """The configs of all components, each from its folder."""
+    files = {component: path / folder / "config.json" for component, folder in folders.items()}
+    configs = {name: CONFIGS[name].from_dict(read_json(file), str(file)) for name, file in files.items()}
+    try:
+        return PipelineConfigs(**configs)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _object(data: object, file: Path) -> dict[str, Any]:

@@ -14,6 +14,18 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from ldm_runtime.errors import ConfigError
 
+# What diffusers and transformers note about the file itself.
+NOTES = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_class_name",
+        "_commit_hash",
+        "_diffusers_version",
+        "_name_or_path",
+        "_use_default_values",
+    }
+)
+
 PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per resolution, finest first
 
 
@@ -344,7 +356,7 @@ def _read_diffusers(cls: type[D], data: object, where: str) -> D:
 
 
 def _read_fields(cls: type[C], data: dict[str, Any], where: str) -> C:
-    """Every key is a field, at an accepted value, inert, or the writer's note (a leading underscore)."""
+    """Every key is a field, at an accepted value, inert, or a note."""
     fields = {field.name for field in dataclasses.fields(cls)}
     values = {}
     for key, value in data.items():
@@ -356,7 +368,7 @@ def _read_fields(cls: type[C], data: dict[str, Any], where: str) -> C:
                 raise ConfigError(
                     f"{where} has {key} = {value!r}, which is not supported: it must be {wanted}"
                 )
-        elif key not in cls.INERT and not key.startswith("_"):
+        elif key not in cls.INERT and key not in NOTES:
             raise ConfigError(f"{where} has the unknown option {key} = {value!r}")
     try:
         return cls(**values)

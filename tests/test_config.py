@@ -1,0 +1,231 @@
+"""Every option of diffusers' and transformers' configs is supported, refused by name, or without effect."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import diffusers
+import pytest
+import transformers
+
+from ldm_export.config import NOTES, Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_runtime.errors import ConfigError
+from tests import published_configs
+
+ORACLES: dict[type, Any] = {
+    UNetConfig: diffusers.UNet2DConditionModel,
+    VAEConfig: diffusers.AutoencoderKL,
+    TextEncoderConfig: transformers.CLIPTextConfig,
+}
+SMALL = {
+    UNetConfig: UNetConfig(block_out_channels=(32, 64, 64, 64)).to_dict(),
+    VAEConfig: VAEConfig().to_dict(),
+    TextEncoderConfig: TextEncoderConfig().to_dict(),
+}
+PUBLISHED = [
+    (cls, kind, table[kind])
+    for cls, table in (
+        (UNetConfig, published_configs.UNET),
+        (VAEConfig, published_configs.VAE),
+        (TextEncoderConfig, published_configs.TEXT_ENCODER),
+    )
+    for kind in ("sd15", "sd21")
+]
+
+
+def options(cls: type) -> dict[str, Any]:
+    """Each option of the oracle with its default."""
+    parameters = inspect.signature(ORACLES[cls].__init__).parameters.values()
+    skipped = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {p.name: p.default for p in parameters if p.name != "self" and p.kind not in skipped}
+
+
+def fields(cls: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(cls)}
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_every_option_of_the_oracle_is_known(cls: Any) -> None:
+    assert set(options(cls)) - set(fields(cls)) - set(cls.ONLY) - cls.INERT == set()
+
+
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
+def test_no_option_is_invented(cls: Any) -> None:
+    assert (set(fields(cls)) | set(cls.ONLY) | cls.INERT) - set(options(cls)) == set()
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_defaults_are_the_oracles(cls: Any) -> None:
+    for name, default in options(cls).items():
+        if name in fields(cls):
+            assert fields(cls)[name] == default, name
+        elif name in cls.ONLY:
+            assert default in cls.ONLY[name], name
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_what_the_oracle_writes_is_read(cls: Any) -> None:
+    if cls is TextEncoderConfig:
+        written = transformers.CLIPTextConfig(architectures=["CLIPTextModel"]).to_dict()
+    else:
+        written = dict(ORACLES[cls].from_config(SMALL[cls]).config) | {"_class_name": cls.CLASS_NAME}
+    assert cls.from_dict(written) == cls.from_dict({**SMALL[cls], **written})
+
+
+@pytest.mark.parametrize(("cls", "name"), [(cls, name) for cls in ORACLES for name in cls.ONLY])
+def test_unsupported_value_is_refused_by_name(cls: Any, name: str) -> None:
+    accepted = cls.from_dict({**SMALL[cls], name: cls.ONLY[name][0]})
+    assert accepted == cls.from_dict(SMALL[cls])
+    for value in ("another", 7):
+        with pytest.raises(ConfigError, match=rf"{name} = {value!r}, which is not supported"):
+            cls.from_dict({**SMALL[cls], name: value})
+
+
+def test_true_is_not_one() -> None:
+    with pytest.raises(ConfigError, match="downsample_padding = True"):
+        UNetConfig.from_dict({**SMALL[UNetConfig], "downsample_padding": True})
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_unknown_key_is_rejected(cls: Any) -> None:
+    with pytest.raises(ConfigError, match="unknown option resnet_flavour = 'mild'"):
+        cls.from_dict({**SMALL[cls], "resnet_flavour": "mild"})
+    with pytest.raises(ConfigError, match="unknown option _resnet_flavour"):
+        cls.from_dict({**SMALL[cls], "_resnet_flavour": "mild"})
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_notes_and_inert_keys_change_nothing(cls: Any) -> None:
+    extra = dict.fromkeys((NOTES | cls.INERT) - {"_class_name", "model_type", "architectures"}, "anything")
+    assert cls.from_dict({**SMALL[cls], **extra}) == cls.from_dict(SMALL[cls])
+
+
+@pytest.mark.parametrize(("cls", "kind", "data"), PUBLISHED)
+def test_published_config_is_supported(cls: Any, kind: str, data: dict[str, Any]) -> None:
+    config = cls.from_dict(data)
+    for name in fields(cls).keys() & data.keys():
+        value = getattr(config, name)
+        assert (list(value) if isinstance(value, tuple) else value) == data[name], name
+
+
+@pytest.mark.parametrize(("cls", "kind", "data"), PUBLISHED)
+def test_what_we_write_is_what_we_read(cls: Any, kind: str, data: dict[str, Any]) -> None:
+    config = cls.from_dict(data)
+    assert cls.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
+def test_diffusers_reads_what_we_write(cls: Any) -> None:
+    config = SMALL[cls]
+    opened = ORACLES[cls].from_config(config).config
+    for name in fields(cls):
+        value = opened[name]
+        assert (list(value) if isinstance(value, tuple) else value) == config[name], name
+
+
+def test_transformers_reads_what_we_write() -> None:
+    config = TextEncoderConfig.from_dict(published_configs.TEXT_ENCODER["sd21"])
+    opened = transformers.CLIPTextConfig.from_dict(config.to_dict())
+    assert {name: getattr(opened, name) for name in fields(TextEncoderConfig)} == dataclasses.asdict(config)
+
+
+@pytest.mark.parametrize(
+    ("cls", "change"),
+    [
+        (UNetConfig, {"block_out_channels": []}),
+        (UNetConfig, {"block_out_channels": 320}),
+        (UNetConfig, {"block_out_channels": [32, 64, 64]}),
+        (UNetConfig, {"block_out_channels": [32, 64, 64, 65]}),
+        (UNetConfig, {"block_out_channels": [32, 64, 64, 0]}),
+        (UNetConfig, {"down_block_types": ["DownBlock2D"] * 3}),
+        (UNetConfig, {"down_block_types": ["AttnDownBlock2D"] * 4}),
+        (UNetConfig, {"up_block_types": ["SimpleCrossAttnUpBlock2D"] * 4}),
+        (UNetConfig, {"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}),
+        (UNetConfig, {"attention_head_dim": 5}),
+        (UNetConfig, {"attention_head_dim": [8, 8, 8]}),
+        (UNetConfig, {"attention_head_dim": 0}),
+        (UNetConfig, {"attention_head_dim": None}),
+        (UNetConfig, {"cross_attention_dim": [768, 768, 768, 768]}),
+        (UNetConfig, {"transformer_layers_per_block": [[1], [1], [1], [1]]}),
+        (UNetConfig, {"layers_per_block": 0}),
+        (UNetConfig, {"layers_per_block": True}),
+        (UNetConfig, {"norm_eps": "1e-5"}),
+        (UNetConfig, {"norm_eps": 0}),
+        (UNetConfig, {"norm_eps": float("nan")}),
+        (UNetConfig, {"norm_num_groups": None}),
+        (UNetConfig, {"freq_shift": 16}),
+        (UNetConfig, {"use_linear_projection": 1}),
+        (UNetConfig, {"sample_size": [64, 64, 64]}),
+        (VAEConfig, {"in_channels": 4}),
+        (VAEConfig, {"out_channels": 1}),
+        (VAEConfig, {"latent_channels": 0}),
+        (VAEConfig, {"layers_per_block": [1, 1]}),
+        (VAEConfig, {"scaling_factor": 0.0}),
+        (VAEConfig, {"scaling_factor": None}),
+        (VAEConfig, {"down_block_types": ["AttnDownEncoderBlock2D"]}),
+        (VAEConfig, {"norm_num_groups": 48}),
+        (VAEConfig, {"force_upcast": None}),
+        (TextEncoderConfig, {"hidden_act": "gelu_new"}),
+        (TextEncoderConfig, {"num_attention_heads": 7}),
+        (TextEncoderConfig, {"eos_token_id": None}),
+        (TextEncoderConfig, {"num_hidden_layers": 0}),
+        (TextEncoderConfig, {"layer_norm_eps": -1.0}),
+    ],
+)
+def test_senseless_value_is_refused_by_name(cls: Any, change: dict[str, Any]) -> None:
+    cls.from_dict(SMALL[cls])
+    culprit = {"norm_num_groups": "block_out_channels"} if cls is VAEConfig else {}
+    # A wrong length is told of whichever of the two options is looked at first.
+    names = {culprit.get(name, name) for name in change} | (
+        {"down_block_types"} if "block_out_channels" in change else set()
+    )
+    with pytest.raises(ConfigError, match=" has (" + "|".join(sorted(names)) + ") = "):
+        cls.from_dict({**SMALL[cls], **change}, "here")
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+@pytest.mark.parametrize(
+    "data", [None, [], "text", {}, {"_class_name": "AutoencoderTiny"}, {"model_type": "bert"}]
+)
+def test_another_models_config_is_refused(cls: Any, data: object) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^unet/config\.json (is no JSON object|has _class_name|is for model_type)"
+    ):
+        cls.from_dict(data, "unet/config.json")
+
+
+def test_text_encoder_with_projection_is_refused() -> None:
+    data = {**SMALL[TextEncoderConfig], "architectures": ["CLIPTextModelWithProjection"]}
+    with pytest.raises(ConfigError, match="CLIPTextModelWithProjection"):
+        TextEncoderConfig.from_dict(data)
+
+
+def test_file_is_named_in_errors() -> None:
+    with pytest.raises(ConfigError, match=r"^model/vae/config\.json: AutoencoderKL has latent_channels = 0"):
+        VAEConfig.from_dict({**SMALL[VAEConfig], "latent_channels": 0}, "model/vae/config.json")
+
+
+def test_construction_checks_too() -> None:
+    with pytest.raises(ConfigError, match="layers_per_block"):
+        VAEConfig(layers_per_block=0)
+
+
+def test_configs_are_frozen() -> None:
+    config: Config = VAEConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.latent_channels = 8  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("levels", "downsample"), [(1, 1), (2, 2), (4, 8)])
+def test_downsample_follows_from_levels(levels: int, downsample: int) -> None:
+    config = VAEConfig(
+        block_out_channels=(32,) * levels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+    )
+    assert config.downsample == downsample
+
+
+def test_absent_shift_is_zero() -> None:
+    assert VAEConfig().shift == 0.0
+    assert VAEConfig(shift_factor=0.1159).shift == 0.1159
