@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError
-from .schedule import NoiseSchedule
+from ldm_runtime.errors import InputError
+from ldm_runtime.schedule import NoiseSchedule
 
 KARRAS_RHO = 7.0
 SMALLEST_ALPHA_CUMPROD = 2.0**-24  # stands for 0 where a sampler divides by alpha, as in diffusers

@@ -24,7 +24,7 @@ import operator
 
 import numpy as np
 
-from .errors import InputError
+from ldm_runtime.errors import InputError
 
 INITIAL_STREAM = 0
 RESERVED_STREAMS = 0x80000000  # the first stream that no plan row may use

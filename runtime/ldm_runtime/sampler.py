@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError, NonFiniteError
-from .plan import Plan
+from ldm_runtime.errors import InputError, NonFiniteError
+from ldm_runtime.plan import Plan
 
 Denoise = Callable[[np.ndarray, float], np.ndarray]
 Noise = Callable[[int], np.ndarray]
