@@ -79,8 +79,9 @@ def _name_after_modules(model: ir.Model) -> None:
     counts: dict[str, int] = {}
     for node in model.graph:
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-        module = scopes[-2].removeprefix(PREFIX) if len(scopes) > 1 else ""
-        name = f"{module}/{node.op_type}"
+        # The last scope is the operator; what belongs to no module inside `model` is named after the whole.
+        inside = len(scopes) > 1 and scopes[-2].startswith(PREFIX)
+        name = f"{scopes[-2].removeprefix(PREFIX) if inside else 'graph'}/{node.op_type}"
         counts[name] = counts.get(name, 0) + 1
         node.name = name if counts[name] == 1 else f"{name}_{counts[name]}"
 

@@ -1,0 +1,148 @@
+"""Fuses scaled dot-product attention to com.microsoft.MultiHeadAttention, for ONNX Runtime's CPU kernels.
+
+Without a mask the kernel works in blocks and never holds all scores (Dao et al. 2022, FlashAttention). It reads
+queries, keys and values as the projections write them, (B, tokens, heads·d).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from ldm_export.optimise.matching import (
+    MICROSOFT,
+    constant,
+    dims,
+    last_axis,
+    operands,
+    producer,
+    replace,
+    scalar,
+    used_once,
+)
+
+_SPLIT = (0, 2, 1, 3)  # (B, tokens, heads, d) -> (B, heads, tokens, d), and back
+_SPLIT_TRANSPOSED = (0, 2, 3, 1)  # (B, tokens, heads, d) -> (B, heads, d, tokens)
+
+
+@dataclass(frozen=True)
+class _Scores:
+    query: ir.Value  # (B, N, heads·d)
+    key: ir.Value  # (B, T, heads·d)
+    heads: int
+    scale: float
+    causal: bool
+
+
+def fuse_attention(model: ir.Model) -> tuple[ir.Model, int]:
+    """softmax(split(q)·scale·split(k)ᵀ [+ causal mask])·split(v), merged -> MultiHeadAttention(q, k, v)."""
+    count = 0
+    for node in model.graph:
+        if node.op_type == "Softmax" and node.domain == "":
+            count += _fuse(model, node)
+    return model, count
+
+
+def _fuse(model: ir.Model, softmax: ir.Node) -> bool:
+    probabilities = softmax.outputs[0]
+    if not used_once(probabilities) or not last_axis(softmax, -1, probabilities):
+        return False
+    scores = _match_scores(softmax.inputs[0])
+    weighted = next(iter(probabilities.consumers()))
+    if scores is None or weighted.op_type != "MatMul" or weighted.inputs[0] is not probabilities:
+        return False
+    value = _split_input(weighted.inputs[1], _SPLIT, scores.heads)
+    merge = _match_merge(weighted.outputs[0])
+    if value is None or merge is None:
+        return False
+    replace(
+        merge,
+        "MultiHeadAttention",
+        [scores.query, scores.key, value],
+        {"num_heads": scores.heads, "scale": scores.scale, "unidirectional": int(scores.causal)},
+        domain=MICROSOFT,
+    )
+    model.opset_imports[MICROSOFT] = 1
+    return True
+
+
+def _match_scores(value: ir.Value | None) -> _Scores | None:
+    """split(q)·scale·split(k)ᵀ, perhaps plus the causal mask."""
+    added = producer(value, "Add")
+    causal = False
+    if added is not None:
+        value = next((scores for scores, mask in operands(added) if _is_causal_mask(mask)), None)
+        causal = True
+    product = producer(value, "MatMul")
+    scaled = None if product is None else producer(product.inputs[0], "Mul")
+    if product is None or scaled is None:
+        return None
+    for split, number in operands(scaled):
+        scale = scalar(number)
+        query, heads = _split_input_and_heads(split, _SPLIT)
+        if scale is None or query is None:
+            continue
+        key = _split_input(product.inputs[1], _SPLIT_TRANSPOSED, heads)
+        if key is not None:
+            return _Scores(query, key, heads, scale, causal)
+    return None
+
+
+def _split_input(value: ir.Value | None, perm: tuple[int, ...], heads: int) -> ir.Value | None:
+    source, found = _split_input_and_heads(value, perm)
+    return source if found == heads else None
+
+
+def _split_input_and_heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value | None, int]:
+    """x and the number of heads, where value = Transpose(Reshape(x (B, tokens, heads·d)), perm)."""
+    transpose = producer(value, "Transpose")
+    if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != perm:
+        return None, 0
+    split = transpose.inputs[0]
+    reshape = producer(split, "Reshape")
+    if reshape is None:
+        return None, 0
+    before, after = dims(reshape.inputs[0]), dims(split)
+    if before is None or after is None or len(before) != 3 or len(after) != 4 or before[:2] != after[:2]:
+        return None, 0
+    heads = after[2]
+    return (reshape.inputs[0], heads) if isinstance(heads, int) else (None, 0)
+
+
+def _match_merge(value: ir.Value) -> ir.Node | None:
+    """The Reshape that ends Reshape(Transpose(value), (B, tokens, heads·d))."""
+    transpose = _only_consumer(value, "Transpose")
+    if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != _SPLIT:
+        return None
+    reshape = _only_consumer(transpose.outputs[0], "Reshape")
+    if reshape is None:
+        return None
+    before, after = dims(transpose.outputs[0]), dims(reshape.outputs[0])
+    if before is None or after is None or len(after) != 3 or before[:2] != after[:2]:
+        return None
+    return reshape
+
+
+def _only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
+    if not used_once(value):
+        return None
+    node = next(iter(value.consumers()))
+    return node if (node.op_type, node.domain) == (op_type, "") else None
+
+
+def _is_causal_mask(value: ir.Value) -> bool:
+    """Where(columns > rows, -inf, 0) over Range(0, tokens, 1) in both directions."""
+    where = producer(value, "Where")
+    if where is None or scalar(where.inputs[1]) != -np.inf or scalar(where.inputs[2]) != 0.0:
+        return False
+    future = producer(where.inputs[0], "Greater")
+    if future is None:
+        return False
+    columns, rows = future.inputs
+    unsqueeze = producer(rows, "Unsqueeze")
+    if unsqueeze is None or unsqueeze.inputs[0] is not columns:
+        return False
+    axes, positions = constant(unsqueeze.inputs[1]), producer(columns, "Range")
+    if axes is None or axes.reshape(-1).tolist() != [1] or positions is None:
+        return False
+    return scalar(positions.inputs[0]) == 0.0 and scalar(positions.inputs[2]) == 1.0

@@ -1,0 +1,122 @@
+"""What passes need to recognise and replace parts of a graph; types are onnx_ir's."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+
+
+def producer(value: ir.Value | None, op_type: str, domain: str = "") -> ir.Node | None:
+    """The node that makes `value`, if it is of this type."""
+    node = None if value is None else value.producer()
+    return node if node is not None and (node.op_type, node.domain) == (op_type, domain) else None
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """The array of a Constant node; None for anything else, weights included: they are never looked into."""
+    node = producer(value, "Constant")
+    if node is None:
+        return None
+    (attribute,) = node.attributes.values()
+    kinds = {
+        "value_int": np.int64,
+        "value_ints": np.int64,
+        "value_float": np.float32,
+        "value_floats": np.float32,
+    }
+    if attribute.name in kinds:
+        return np.array(attribute.value, kinds[attribute.name])
+    return attribute.value.numpy() if attribute.name == "value" else None
+
+
+def scalar(value: ir.Value | None) -> float | None:
+    """The number in a Constant of one element."""
+    array = constant(value)
+    return float(array.reshape(())) if array is not None and array.size == 1 else None
+
+
+def operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """The two inputs of a commutative node in both orders."""
+    first, second = node.inputs
+    assert first is not None and second is not None
+    return [(first, second), (second, first)]
+
+
+def used_once(value: ir.Value) -> bool:
+    """Whether one input of one node is all that needs `value`."""
+    return len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def dims(value: ir.Value | None) -> tuple[int | str, ...] | None:
+    """The sizes of all axes, numbers or names, or None if one is unknown."""
+    if value is None or value.shape is None:
+        return None
+    sizes = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
+    known = tuple(size for size in sizes if size is not None)
+    return known if len(known) == len(sizes) else None
+
+
+def same_shape(first: ir.Value, second: ir.Value) -> bool:
+    """Whether two values are known to have equal sizes, without broadcasting."""
+    return dims(first) is not None and dims(first) == dims(second)
+
+
+def last_axis(node: ir.Node, default: int, value: ir.Value | None) -> bool:
+    """Whether the `axis` of a node is the last one of `value`."""
+    axis = node.attributes.get_int("axis", default)
+    return axis == -1 or (value is not None and value.shape is not None and axis == len(value.shape) - 1)
+
+
+def make_constant(array: np.ndarray, before: ir.Node) -> ir.Value:
+    """A new Constant node ahead of `before`."""
+    node = ir.node("Constant", [], {"value": ir.tensor(array)}, name=f"{before.name}/constant")
+    assert before.graph is not None
+    before.graph.insert_before(before, node)
+    value = node.outputs[0]
+    value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+    return value
+
+
+def redirect(old: ir.Value, new: ir.Value) -> bool:
+    """Let all that reads `old` read `new`; False if an output of the graph would lose its name by it."""
+    if old.is_graph_output():
+        if new.producer() is None or new.is_graph_output():
+            return False
+        old.name, new.name = f"{old.name}/unused", old.name
+        new.shape, new.type = old.shape, old.type
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    return True
+
+
+def replace(
+    last: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    attributes: Mapping[str, Any],
+    domain: str = "",
+    outputs: Mapping[int, ir.Value] | None = None,
+) -> None:
+    """Put one new node in the place of `last`, the end of a matched pattern.
+
+    The new node's first output takes over what read `last`'s; `outputs` maps further outputs of the new node
+    to the values that they take over. What fed `last` alone is left for `remove_unused`.
+    """
+    taken = {0: last.outputs[0], **({} if outputs is None else outputs)}
+    made = [ir.Value() for _ in range(max(taken) + 1)]
+    name = last.name if last.name is not None else ""
+    name = name.replace(f"/{last.op_type}", f"/{op_type}")  # keeps the module and the number
+    node = ir.node(op_type, inputs, attributes, domain=domain, outputs=made, name=name)
+    assert last.graph is not None
+    last.graph.insert_before(last, node)
+    for index, old in taken.items():
+        new = made[index]
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+        old.name = f"{old.name}/replaced"
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    for index, value in enumerate(made):
+        if index not in taken:
+            value.name = ""
+    last.graph.remove(last, safe=True)

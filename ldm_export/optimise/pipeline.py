@@ -1,0 +1,92 @@
+"""The passes in the order in which they run, and the loop that runs them on a file."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from ldm_export.optimise.fold_constants import fold_constants
+from ldm_export.optimise.fuse_activations import fuse_activations
+from ldm_export.optimise.fuse_attention import fuse_attention
+from ldm_export.optimise.fuse_layer_norm import fuse_layer_norm
+from ldm_export.optimise.graph_file import read_graph, write_graph
+from ldm_export.optimise.merge_transposes import merge_transposes
+from ldm_export.optimise.remove_no_ops import remove_no_ops
+from ldm_export.optimise.remove_unused import remove_unused
+from ldm_export.optimise.share_duplicates import share_duplicates
+from ldm_export.optimise.simplify_shapes import simplify_shapes
+
+Pass = Callable[[ir.Model], tuple[ir.Model, int]]
+
+# Standard ONNX to standard ONNX, for every engine.
+CANONICAL_PASSES: tuple[Pass, ...] = (
+    remove_no_ops,
+    simplify_shapes,
+    fold_constants,
+    merge_transposes,
+    share_duplicates,
+    remove_unused,
+)
+
+# Canonical ONNX to the operators that ONNX Runtime has for CPUs; the result is for it alone.
+ORT_CPU_PASSES: tuple[Pass, ...] = (
+    fuse_attention,
+    fuse_activations,
+    fuse_layer_norm,
+    share_duplicates,
+    remove_unused,
+)
+
+MAX_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did in all its rounds together."""
+
+    name: str
+    modified: int
+    operators_before: dict[str, int]  # operator -> how many, when the pass first ran
+    operators_after: dict[str, int]  # when it last ran
+
+
+def optimise(path: Path, out: Path, passes: Sequence[Pass]) -> list[PassReport]:
+    """Run `passes` over a graph in rounds until none finds anything; write it to `out`, in the same folder.
+
+    Weights stay in the data file and keep their names. Running it again changes nothing.
+
+    Raises:
+        ExportError: `path` is not readable as ONNX, or the result is not valid.
+    """
+    assert path.parent == out.parent  # both graphs point into one data file beside them
+    model = read_graph(path)
+    reports = run_passes(model, passes)
+    write_graph(model, out)
+    return reports
+
+
+def run_passes(model: ir.Model, passes: Sequence[Pass]) -> list[PassReport]:
+    """As `optimise`, on a graph in memory, which is changed in place."""
+    first: dict[str, dict[str, int]] = {}
+    last: dict[str, dict[str, int]] = {}
+    modified: Counter[str] = Counter()
+    for _ in range(MAX_ROUNDS):
+        found = 0
+        for each in passes:
+            name = each.__name__
+            first.setdefault(name, count_operators(model))
+            model, count = each(model)
+            last[name] = count_operators(model)
+            modified[name] += count
+            found += count
+        if found == 0:
+            return [PassReport(name, modified[name], first[name], last[name]) for name in first]
+    raise AssertionError(f"the passes were not done after {MAX_ROUNDS} rounds")
+
+
+def count_operators(model: ir.Model) -> dict[str, int]:
+    """Operator -> number of nodes, most frequent first; those of other domains with the domain's name."""
+    counts = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph)
+    return dict(counts.most_common())
