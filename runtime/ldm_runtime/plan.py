@@ -88,9 +88,9 @@ def compile_plan(schedule: NoiseSchedule, sampler: str, steps: int) -> Plan:
         number = 0 if isinstance(steps, bool) else operator.index(steps)
     except TypeError:
         number = 0
-    last = schedule.num_train_timesteps
-    if not 1 <= number <= last:
-        raise InputError(f"steps {steps!r} is not usable: expected a whole number from 1 to {last}")
+    most = schedule.num_train_timesteps
+    if not 1 <= number <= most:
+        raise InputError(f"steps {steps!r} is not usable: expected a whole number from 1 to {most}")
     entry = SAMPLERS[sampler]
     spacing = entry.spacing if schedule.timestep_spacing is None else schedule.timestep_spacing
     initial_scale, rows = entry.solve(schedule, spacing, number)
@@ -193,14 +193,10 @@ SAMPLERS: dict[str, Sampler] = {
 
 def _dpmpp_2m_rows(schedule: NoiseSchedule, timesteps: list[float], ratios: list[float]) -> list[PlanRow]:
     """Rows with one history tensor, the x0 of the row before. ratios: sigma/alpha per row, then a final 0."""
+    _check_falling(timesteps, ratios)
     rows = []
     for i, t in enumerate(timesteps):
         s, s_next = ratios[i], ratios[i + 1]
-        if not s_next < s:
-            raise InputError(
-                f"DPM-Solver++ cannot make {len(timesteps)} steps here: rows {i} and {i + 1} are at the same"
-                " timestep; use fewer steps or another timestep_spacing"
-            )
         alpha, sigma = _alpha_sigma(s)
         alpha_next, sigma_next = _alpha_sigma(s_next)
         gain = alpha_next * (1.0 - s_next / s)  # alpha' (1 - e^-h), h = ln(s / s')
@@ -294,7 +290,9 @@ def _euler_grid(schedule: NoiseSchedule, spacing: str, steps: int) -> tuple[list
         _check_trained(schedule, spacing, steps, t)
         low = min(int(t), len(training_ratios) - 2)
         ratios.append(training_ratios[low] + (t - low) * (training_ratios[low + 1] - training_ratios[low]))
-    return timesteps, [*ratios, 0.0]
+    ratios.append(0.0)
+    _check_falling(timesteps, ratios)
+    return timesteps, ratios
 
 
 def _euler_initial_scale(spacing: str, ratios: list[float]) -> float:
@@ -321,6 +319,15 @@ def _check_trained(schedule: NoiseSchedule, spacing: str, steps: int, timestep: 
             f"{steps} steps with timestep_spacing {spacing!r} and steps_offset {schedule.steps_offset}"
             f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
         )
+
+
+def _check_falling(timesteps: list[float], ratios: list[float]) -> None:
+    for i, t in enumerate(timesteps):
+        if not ratios[i + 1] < ratios[i]:
+            raise InputError(
+                f"{len(timesteps)} steps are too many for this sampler and schedule: the noise does not fall"
+                f" after row {i} (timestep {t:g}); use fewer steps or another timestep_spacing"
+            )
 
 
 def _identity(schedule: NoiseSchedule, sampler: str, steps: int) -> str:

@@ -16,6 +16,8 @@ from ldm_runtime.errors import ConfigError
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 TIMESTEP_SPACINGS = ("leading", "linspace", "trailing")
+SMALLEST_BETA = 1e-8
+SMALLEST_SIGNAL = 1e-30  # of alphas_cumprod before any rescaling; divisions by it stay finite
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class NoiseSchedule:
     rescale_betas_zero_snr: bool
 
     def __post_init__(self) -> None:
-        _check_integer("num_train_timesteps", self.num_train_timesteps, 2, 1_000_000)
+        _check_integer("num_train_timesteps", self.num_train_timesteps, 2, 100_000)
         _check_integer("steps_offset", self.steps_offset, 0, self.num_train_timesteps - 1)
         _check_choice("beta_schedule", self.beta_schedule, BETA_SCHEDULES)
         _check_choice("prediction_type", self.prediction_type, PREDICTION_TYPES)
@@ -48,11 +50,19 @@ class NoiseSchedule:
                 raise ConfigError(f"schedule: {name} is {getattr(self, name)!r}, expected true or false")
         for name in ("beta_start", "beta_end"):
             beta = getattr(self, name)
-            if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0.0 < beta < 1.0:
-                raise ConfigError(f"schedule: {name} is {beta!r}, expected a number between 0 and 1")
+            if isinstance(beta, bool) or not isinstance(beta, int | float) or not SMALLEST_BETA <= beta < 1.0:
+                raise ConfigError(
+                    f"schedule: {name} is {beta!r}, expected a number from {SMALLEST_BETA:g} to 1"
+                )
             object.__setattr__(self, name, float(beta))
         if self.beta_start > self.beta_end:
             raise ConfigError(f"schedule: beta_start {self.beta_start} is above beta_end {self.beta_end}")
+        signal = float(np.prod(1.0 - self.betas()))
+        if signal < SMALLEST_SIGNAL:
+            raise ConfigError(
+                f"schedule: num_train_timesteps {self.num_train_timesteps} to beta_end {self.beta_end} leaves a"
+                f" signal of {signal:.3g}, expected {SMALLEST_SIGNAL:g} or more; use fewer or smaller betas"
+            )
 
     def betas(self) -> np.ndarray:
         """float64 (num_train_timesteps,), before any rescaling to zero terminal SNR."""

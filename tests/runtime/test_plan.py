@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import ConfigError, InputError
 from ldm_runtime.plan import SAMPLERS, Plan, compile_plan
-from ldm_runtime.schedule import BETA_SCHEDULES, PREDICTION_TYPES, NoiseSchedule
+from ldm_runtime.schedule import BETA_SCHEDULES, PREDICTION_TYPES, TIMESTEP_SPACINGS, NoiseSchedule
 from tests.runtime import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
@@ -284,8 +284,48 @@ def test_a_timestep_above_the_trained_ones_is_refused(sampler: str) -> None:
 def test_dpmpp_refuses_two_rows_at_one_timestep() -> None:
     leading = dataclasses.replace(SD15, timestep_spacing="leading", steps_offset=0)
     assert len(compile_plan(leading, "dpmpp_2m", 999).rows) == 999
-    with pytest.raises(InputError, match="rows 0 and 1 are at the same timestep"):
+    with pytest.raises(InputError, match="1000 steps are too many .* does not fall after row 0 "):
         compile_plan(leading, "dpmpp_2m", 1000)
+
+
+def test_noise_that_rises_is_refused() -> None:
+    """Zero terminal SNR puts 2^-24 at the last timestep, above what a linear schedule has just before it."""
+    linear = dataclasses.replace(SD15, beta_schedule="linear", beta_end=0.02, rescale_betas_zero_snr=True)
+    linear = dataclasses.replace(linear, timestep_spacing="trailing")
+    for sampler in ("euler", "euler_ancestral", "dpmpp_2m"):
+        assert len(compile_plan(linear, sampler, 200).rows) == 200
+        with pytest.raises(InputError, match="500 steps are too many"):
+            compile_plan(linear, sampler, 500)
+
+
+def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
+    draw = np.random.default_rng(20)
+    compiled = 0
+    for _ in range(400):
+        low, high = sorted(10.0 ** draw.uniform(-8, -0.5, 2))
+        fields = {
+            "num_train_timesteps": int(draw.choice([2, 3, 10, 50, 1000])),
+            "beta_start": low,
+            "beta_end": high,
+            "beta_schedule": str(draw.choice(BETA_SCHEDULES)),
+            "prediction_type": str(draw.choice(PREDICTION_TYPES)),
+            "timestep_spacing": [None, *TIMESTEP_SPACINGS][draw.integers(4)],
+            "steps_offset": int(draw.integers(2)),
+            "set_alpha_to_one": bool(draw.integers(2)),
+            "rescale_betas_zero_snr": bool(draw.integers(2)),
+        }
+        sampler = str(draw.choice(list(SAMPLERS)))
+        steps = int(draw.integers(1, fields["num_train_timesteps"] + 1))
+        try:
+            plan = compile_plan(NoiseSchedule.from_dict(fields), sampler, steps)
+        except (ConfigError, InputError) as error:
+            assert "fewer" in str(error) or "zero signal" in str(error), (fields, sampler, steps)
+            continue
+        compiled += 1
+        assert len(plan.rows) == steps and 0.0 < plan.initial_scale < np.inf
+        for row in plan.rows:
+            assert np.isfinite(row.matrix).all() and 0 <= row.timestep < fields["num_train_timesteps"]
+    assert compiled > 150
 
 
 def test_ddim_refuses_epsilon_at_zero_signal_and_takes_v_prediction() -> None:
