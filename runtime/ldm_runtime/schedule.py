@@ -60,8 +60,8 @@ class NoiseSchedule:
         signal = float(np.prod(1.0 - self.betas()))
         if signal < SMALLEST_SIGNAL:
             raise ConfigError(
-                f"schedule: num_train_timesteps {self.num_train_timesteps} to beta_end {self.beta_end} leaves a"
-                f" signal of {signal:.3g}, expected {SMALLEST_SIGNAL:g} or more; use fewer or smaller betas"
+                f"schedule: num_train_timesteps {self.num_train_timesteps} to beta_end {self.beta_end} leave"
+                f" a signal of {signal:.3g}, expected {SMALLEST_SIGNAL:g} or more; use fewer or smaller betas"
             )
 
     def betas(self) -> np.ndarray:
