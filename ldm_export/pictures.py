@@ -29,16 +29,16 @@ class Pictures:
 
 
 def load_pictures(recipe: DataRecipe, where: Where | None = None) -> tuple[Pictures, Pictures]:
-    """The pictures to train on, and the held-out ones: a choice by each file's name, so it survives new pictures.
+    """The pictures to train on, and the held-out ones: a choice by each caption alone, so it survives new pictures.
 
     Raises:
         TrainingError: no such folder, a malformed row, a picture that is missing or has another size, or no row left.
     """
     rows = [row for row in _read_rows(recipe.folder) if _selected(row, recipe.where if where is None else where)]
-    trained = [row for row in rows if not _is_held_out(row["file"], recipe.held_out)]
+    trained = [row for row in rows if not _is_held_out(row["caption"], recipe.held_out)]
     if not trained:
         raise TrainingError(f"{recipe.folder}/captions.jsonl has no row to train on that fits {recipe.where}")
-    held_out = [row for row in rows if _is_held_out(row["file"], recipe.held_out)]
+    held_out = [row for row in rows if _is_held_out(row["caption"], recipe.held_out)]
     return _load(trained, recipe), _load(held_out, recipe)
 
 
@@ -62,8 +62,8 @@ def _selected(row: dict[str, Any], where: Where) -> bool:
     return all(row.get(key) in values for key, values in where.items())
 
 
-def _is_held_out(file: str, share: float) -> bool:
-    digest = hashlib.sha256(file.encode()).digest()
+def _is_held_out(caption: str, share: float) -> bool:
+    digest = hashlib.sha256(caption.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 

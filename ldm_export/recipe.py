@@ -8,12 +8,13 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_runtime.errors import ConfigError
 
 Where = dict[str, tuple[str, ...]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -290,7 +291,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"the recipe {path} is not valid TOML: {error}") from None
 
 
-def from_table[T](cls: type[T], table: object, where: str) -> T:
+def from_table(cls: type[T], table: object, where: str) -> T:
     """A dataclass from a TOML table: every key is a field of the right type, and every field without default is given.
 
     `where` names the file, and grows by the tables' names in error messages.

@@ -1,0 +1,189 @@
+"""Trains a latent diffusion model by a recipe, from pictures to a checkpoint in diffusers' layout.
+
+    run folder/tokenizer      learnt from the captions
+    run folder/autoencoder    stage 1: state.pt, metrics.csv, loss.png, samples-….png
+    run folder/latents…       moments of all pictures, from the averaged autoencoder
+    run folder/diffusion      stage 2, the same files
+    run folder/checkpoint     the result, of averaged weights
+
+Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ldm_export.checkpoint import save_checkpoint
+from ldm_export.models import AutoencoderKL
+from ldm_export.pictures import Pictures, load_pictures
+from ldm_export.recipe import TrainRecipe, load_train_recipe
+from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
+from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet, noise_schedule
+from ldm_export.train_tokenizer import train_tokenizer
+from ldm_export.training_loop import Pace, StageRun, pick_device
+from ldm_runtime import safetensors
+from ldm_runtime.atomic import atomic_file, atomic_folder
+from ldm_runtime.errors import TrainingError
+
+Progress = Callable[[str], None]
+
+
+def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) -> Path:
+    """Train by the recipe in `runs`/<its name>, continuing what is there; return the checkpoint's folder.
+
+    Ctrl-C and SIGTERM finish the step, save, and raise KeyboardInterrupt or SystemExit.
+
+    Raises:
+        ConfigError: the recipe is not usable.
+        TrainingError: its pictures or its run folder are not, or the loss became infinite.
+    """
+    recipe = load_train_recipe(recipe_path)
+    say = progress if progress is not None else lambda text: None
+    run = runs / recipe.name
+    if (run / "checkpoint").exists():
+        _require_same_recipe(run, recipe)
+        say(f"{run / 'checkpoint'} is complete")
+        return run / "checkpoint"
+    pictures = load_pictures(recipe.data)
+    run.mkdir(parents=True, exist_ok=True)
+    device = pick_device()
+    say(f"{recipe.name}: {len(pictures[0])} pictures to train on, {len(pictures[1])} held out, on {device}")
+    captions = _learn_captions(recipe, run, pictures[0], say)
+    vae = _train_autoencoder(recipe, run, device, say)
+    trained, held_out = _cached_latents(recipe, run, vae, pictures, device, say)
+    scale = latent_scale(trained.mean, trained.logvar)
+    stage = DiffusionStage(recipe, trained, held_out, vae, scale, captions, device)
+    _say_size(say, vae=vae, **stage.modules)
+    pace = Pace(recipe.checkpoint_every, recipe.samples.every, diffusion_identity(recipe))
+    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace).run(say)
+    _save(recipe, recipe_path, run, vae, averages, scale)
+    return run / "checkpoint"
+
+
+def autoencoder_identity(recipe: TrainRecipe) -> str:
+    """Changes when anything changes that the trained autoencoder depends on."""
+    return _hash(recipe.seed, recipe.data, recipe.vae, recipe.autoencoder)
+
+
+def diffusion_identity(recipe: TrainRecipe) -> str:
+    """Changes when anything changes that the trained UNet depends on: all but the pictures drawn on the way."""
+    parts = (recipe.tokenizer, recipe.text_encoder, recipe.unet, recipe.schedule, recipe.diffusion)
+    return _hash(autoencoder_identity(recipe), *parts)
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
+    marker = run / "checkpoint" / "recipe.sha256"
+    if not marker.is_file() or marker.read_text().strip() != diffusion_identity(recipe):
+        raise TrainingError(f"{run}/checkpoint was trained by another recipe; remove it, or give another --runs")
+
+
+def _learn_captions(recipe: TrainRecipe, run: Path, pictures: Pictures, say: Progress) -> Captions:
+    folder, shape = run / "tokenizer", recipe.tokenizer
+    if not folder.exists():
+        texts = [", ".join([caption, *tags]) for caption, tags in zip(pictures.captions, pictures.tags, strict=True)]
+        with atomic_folder(folder) as partial:
+            size = train_tokenizer(texts, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
+        say(f"tokenizer: {size} tokens")
+    return Captions(folder, shape.max_length)
+
+
+def _train_autoencoder(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> nn.Module:
+    stage = AutoencoderStage(recipe, *load_pictures(recipe.data, recipe.autoencoder.where), device)
+    _say_size(say, **stage.modules)
+    pace = Pace(recipe.checkpoint_every, recipe.samples.every, autoencoder_identity(recipe))
+    averages = StageRun(stage, recipe.autoencoder.optimiser, run / "autoencoder", pace).run(say)
+    return averages["vae"]
+
+
+def _cached_latents(
+    recipe: TrainRecipe,
+    run: Path,
+    vae: nn.Module,
+    pictures: tuple[Pictures, Pictures],
+    device: torch.device,
+    say: Progress,
+) -> tuple[LatentSet, LatentSet]:
+    """Moments of the trained and of the held-out pictures, computed once."""
+    sets = []
+    for name, part in zip(("trained", "held_out"), pictures, strict=True):
+        path = run / f"latents-{name}.safetensors"
+        if len(part) == 0:
+            empty = torch.zeros(0)
+            sets.append(LatentSet(empty, empty, part))
+            continue
+        if not path.is_file():
+            say(f"encoding {len(part)} pictures ({name})")
+            mean, logvar = encode_pictures(vae, part, device)
+            with atomic_file(path) as temporary:
+                safetensors.write(
+                    temporary,
+                    {"logvar": logvar.numpy(), "mean": mean.numpy()},
+                    {"autoencoder": autoencoder_identity(recipe)},
+                )
+        if safetensors.read_header(path).metadata.get("autoencoder") != autoencoder_identity(recipe):
+            raise TrainingError(f"{path} belongs to another autoencoder; remove it and train again")
+        tensors = {key: torch.from_numpy(array.copy()) for key, array in safetensors.read(path).items()}
+        sets.append(LatentSet(tensors["mean"], tensors["logvar"], part))
+    return sets[0], sets[1]
+
+
+def _save(
+    recipe: TrainRecipe, recipe_path: Path, run: Path, vae: nn.Module, averages: dict[str, nn.Module], scale: float
+) -> None:
+    """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
+    modules = {"vae": vae, **averages}
+    for module in modules.values():
+        module.to("cpu", memory_format=torch.contiguous_format)
+    final = AutoencoderKL(recipe.vae_config(scale))
+    final.load_state_dict(vae.state_dict())
+    with atomic_folder(run / "checkpoint") as folder:
+        save_checkpoint(
+            folder,
+            text_encoder=averages["text_encoder"],
+            unet=averages["unet"],
+            vae=final,
+            schedule=noise_schedule(recipe),
+            tokenizer_folder=run / "tokenizer",
+            force=True,
+        )
+        sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+        (folder / "README.md").write_text(model_card(recipe, sizes), encoding="utf-8")
+        (folder / "recipe.toml").write_text(recipe_path.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "recipe.sha256").write_text(diffusion_identity(recipe) + "\n")
+
+
+def model_card(recipe: TrainRecipe, sizes: dict[str, int]) -> str:
+    """What the model is, what it can draw, and what it was made of (the data folder's ORIGIN.md, where there is one)."""
+    samples, data = recipe.samples, recipe.data
+    total = sum(sizes.values())
+    parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
+    origin = data.folder / "ORIGIN.md"
+    sources = origin.read_text(encoding="utf-8").partition("\n")[2].strip() if origin.is_file() else "Not recorded."
+    chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
+    return f"""# {recipe.name}
+
+A latent diffusion model trained from random weights with `ldm-export train` ({total / 1e6:.2f} M parameters: {parts}).
+It draws {data.size}x{data.size} pictures of what its captions name, and little else: a demonstration, not a general
+model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". The default settings that it was looked at
+with are {samples.sampler}, {samples.steps} steps, guidance {samples.guidance:g}.
+
+Trained on {chosen if chosen else "all pictures of the data folder"}. The full recipe is `recipe.toml`.
+
+## Origin and licences of the data
+
+{sources}
+
+The pictures are not part of this checkpoint. The weights are under the licence of ldm-export (Apache-2.0).
+"""
+
+
+def _say_size(say: Progress, **modules: nn.Module) -> None:
+    counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+    say(", ".join(f"{name} {count / 1e6:.2f} M parameters" for name, count in counts.items()))

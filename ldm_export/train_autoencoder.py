@@ -1,0 +1,121 @@
+"""Stage 1: the autoencoder, on reconstruction, perceptual distance and KL (Rombach et al. 2022, arXiv 2112.10752).
+
+No adversarial term: it needs far more steps than a small model is given before it helps.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ldm_export.models import AutoencoderKL
+from ldm_export.perceptual import PerceptualDistance
+from ldm_export.pictures import Pictures, batch_indices, step_random
+from ldm_export.recipe import TrainRecipe
+from ldm_export.training_log import picture_grid
+from ldm_export.training_loop import precision, step_generator
+
+STAGE = 1  # distinguishes this stage's random numbers
+SHOWN = 16  # pictures in a sample grid
+
+
+class AutoencoderStage:
+    """Trains on `trained`, measures on `held_out` (or on trained pictures when none is held out)."""
+
+    name = "autoencoder"
+
+    def __init__(self, recipe: TrainRecipe, trained: Pictures, held_out: Pictures, device: torch.device) -> None:
+        self.recipe, self.trained, self.device = recipe, trained, device
+        self.measured = held_out if len(held_out) > 0 else trained
+        torch.manual_seed(recipe.seed)
+        vae = AutoencoderKL(recipe.vae_config()).to(device, memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {"vae": vae.train()}
+        stage = recipe.autoencoder
+        self.distance = None
+        if stage.perceptual > 0:
+            assert stage.perceptual_weights is not None  # the recipe's rules
+            self.distance = PerceptualDistance(stage.perceptual_weights).to(device, memory_format=torch.channels_last)
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        stage = self.recipe.autoencoder
+        pictures = self._batch(step)
+        generator = step_generator(self.recipe.seed, STAGE, step)
+        with precision(self.device, self.recipe.mixed_precision):
+            mean, logvar = self.modules["vae"].encode(pictures).float().chunk(2, dim=1)
+            noise = torch.randn(mean.shape, generator=generator).to(self.device)
+            decoded = self.modules["vae"].decode(mean + torch.exp(0.5 * clamped(logvar)) * noise)
+            terms = {"l1": F.l1_loss(decoded.float(), pictures), "mse": F.mse_loss(decoded.float(), pictures)}
+            terms["kl"] = kl_divergence(mean, clamped(logvar))
+            every = stage.perceptual_every
+            if self.distance is not None and step % every == 0:
+                terms["perceptual"] = self.distance(decoded, pictures).float()
+        weights = {"l1": stage.l1, "mse": stage.mse, "kl": stage.kl, "perceptual": stage.perceptual * every}
+        loss = sum((weights[name] * term for name, term in terms.items()), torch.zeros((), device=self.device))
+        return loss, {name: float(term.detach()) for name, term in terms.items()}
+
+    def _batch(self, step: int) -> Tensor:
+        """(B, 3, crop, crop) in [-1, 1]: random places, mirrored half the time."""
+        stage = self.recipe.autoencoder
+        size = self.recipe.data.size
+        crop = stage.crop if stage.crop > 0 else size
+        random = step_random(self.recipe.seed, STAGE, step)
+        rows = batch_indices(len(self.trained), stage.optimiser.batch_size, step, self.recipe.seed, STAGE)
+        cuts = []
+        for row in rows:
+            y, x = random.integers(0, size - crop + 1, 2)
+            cut = self.trained.pixels[row, y : y + crop, x : x + crop]
+            cuts.append(cut[:, ::-1] if random.random() < 0.5 else cut)
+        return to_tensor(np.stack(cuts), self.device)
+
+    @torch.no_grad()
+    def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
+        vae = averages["vae"]
+        pictures, decoded = [], []
+        for start in range(0, min(len(self.measured), 64), SHOWN):
+            batch = to_tensor(self.measured.pixels[start : start + SHOWN], self.device)
+            pictures.append(batch.cpu())
+            decoded.append(vae.decode(vae.encode(batch).chunk(2, dim=1)[0]).float().cpu())
+        wanted, got = torch.cat(pictures), torch.cat(decoded)
+        pairs = torch.stack([wanted[:SHOWN], got[:SHOWN]], dim=1).flatten(0, 1)
+        picture_grid(pairs.numpy(), columns=8).save(folder / f"samples-{step:06d}.png")
+        return {"held_out_loss": float(F.l1_loss(got, wanted)), "held_out_psnr": psnr(got, wanted)}
+
+
+def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], channels last in memory."""
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).permute(0, 3, 1, 2)
+    return tensor.float() / 127.5 - 1
+
+
+def clamped(logvar: Tensor) -> Tensor:
+    """Log-variances in diffusers' range, so that its sampling of the same moments is ours."""
+    return logvar.clamp(-30.0, 20.0)
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL to the unit normal in nats per latent element, a scalar."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+
+
+def psnr(got: Tensor, wanted: Tensor) -> float:
+    """In dB over all pictures together, values in [-1, 1]."""
+    return float(10 * torch.log10(4 / F.mse_loss(got.clamp(-1, 1), wanted)))
+
+
+@torch.no_grad()
+def encode_pictures(vae: nn.Module, pictures: Pictures, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of every picture's latent, each float32 (N, C, h, w) on the CPU."""
+    moments = []
+    for start in range(0, len(pictures), 64):
+        batch = to_tensor(pictures.pixels[start : start + 64], device)
+        moments.append(vae.encode(batch).float().cpu())
+    mean, logvar = torch.cat(moments).chunk(2, dim=1)
+    return mean.contiguous(), clamped(logvar).contiguous()
+
+
+def latent_scale(mean: Tensor, logvar: Tensor) -> float:
+    """The factor that gives latents, drawn from these moments, unit standard deviation."""
+    variance = mean.double().var() + logvar.double().exp().mean()
+    return float(variance.rsqrt())

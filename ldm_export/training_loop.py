@@ -1,0 +1,236 @@
+"""The loop of one training stage: optimiser, averaged weights, schedule, checkpoints, resuming, and the log.
+
+A stage is resumable because everything it does at step k depends on the weights, the optimiser and k alone: batches and
+noise are drawn from (seed, step), so a checkpoint needs no state of any random generator.
+"""
+
+import contextlib
+import copy
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ldm_export.recipe import OptimiserRecipe
+from ldm_export.training_log import MetricsLog
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.errors import TrainingError
+
+Progress = Callable[[str], None]
+STATE_FILE = "state.pt"
+
+
+class Stage(Protocol):
+    """What is trained: modules, a loss for step k, and what to look at now and then."""
+
+    name: str
+    modules: dict[str, nn.Module]
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The scalar to minimise at `step`, and its parts for the log."""
+        ...
+
+    def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
+        """Held-out metrics of the averaged modules; writes sample pictures to `folder`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to save and to look; `identity` ties a checkpoint to the recipe that made it."""
+
+    checkpoint_every: int
+    evaluate_every: int
+    identity: str
+
+
+class StageRun:
+    """One stage with its optimiser and averages, at a step."""
+
+    def __init__(self, stage: Stage, recipe: OptimiserRecipe, folder: Path, pace: Pace) -> None:
+        self.stage, self.recipe, self.folder, self.pace = stage, recipe, folder, pace
+        self.parameters = [p for module in stage.modules.values() for p in module.parameters()]
+        self.averages = {name: copy.deepcopy(module).eval() for name, module in stage.modules.items()}
+        for module in self.averages.values():
+            module.requires_grad_(False)
+        rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        self.optimiser = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), foreach=True, **rates)
+        self.step = 0
+        self.log = MetricsLog(folder / "metrics.csv")
+
+    def run(self, say: Progress) -> dict[str, nn.Module]:
+        """Train to the last step, from the checkpoint if there is one; return the averaged modules."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._resume(say)
+        clock = _Clock(self.step, self.recipe.steps)
+        with _interruption() as interrupted:
+            while self.step < self.recipe.steps:
+                parts = self._train_step()
+                self._look(parts, clock, say)
+                if interrupted() or self.step % self.pace.checkpoint_every == 0:
+                    self._save()
+                if interrupted():
+                    say(f"{self.stage.name}: saved at step {self.step}; the same command continues")
+                    raise interrupted()
+        self._save()
+        return self.averages
+
+    def _train_step(self) -> dict[str, float]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss, parts = self.stage.loss(self.step)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm))
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise TrainingError(
+                f"{self.stage.name} diverged at step {self.step + 1} (loss {value}, gradient norm {norm}); lower "
+                f"learning_rate in the recipe, remove {self.folder} and train again"
+            )
+        self.optimiser.step()
+        self._average()
+        self.step += 1
+        return {"loss": value, **parts, "gradient_norm": norm}
+
+    def _average(self) -> None:
+        """Exponential moving average, faster at the start so that the initial weights are forgotten."""
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        averages = [p for module in self.averages.values() for p in module.parameters()]
+        with torch.no_grad():
+            for average, parameter in zip(averages, self.parameters, strict=True):
+                average.lerp_(parameter, 1 - decay)
+
+    def _look(self, parts: dict[str, float], clock: "_Clock", say: Progress) -> None:
+        """Log the losses every ten steps, tell every hundred, and evaluate when it is time."""
+        clock.add(parts)
+        last = self.step == self.recipe.steps
+        looks = self.step % self.pace.evaluate_every == 0 or last
+        if self.step % 10 and not looks:
+            return
+        means = clock.means()
+        values = {**means, "learning_rate": learning_rate(self.recipe, self.step - 1)}
+        if looks:
+            values |= self.stage.evaluate(self.averages, self.step, self.folder)
+        self.log.add(self.step, values)
+        if looks or self.step % 100 == 0:
+            numbers = " ".join(f"{k} {v:.4g}" for k, v in values.items() if k != "learning_rate")
+            say(f"{self.stage.name}: step {self.step} of {self.recipe.steps}, {numbers}, {clock.left(self.step)} left")
+            self.log.save()
+
+    def _save(self) -> None:
+        state = {
+            "identity": self.pace.identity,
+            "step": self.step,
+            "modules": {name: module.state_dict() for name, module in self.stage.modules.items()},
+            "averages": {name: module.state_dict() for name, module in self.averages.items()},
+            "optimiser": self.optimiser.state_dict(),
+        }
+        with atomic_file(self.folder / STATE_FILE) as temporary:
+            torch.save(state, temporary)
+        self.log.save()
+
+    def _resume(self, say: Progress) -> None:
+        path = self.folder / STATE_FILE
+        if not path.is_file():
+            return
+        state = _read_state(path)
+        if state["identity"] != self.pace.identity:
+            raise TrainingError(
+                f"{self.folder} was trained by another recipe; remove that folder to train anew, or give another --runs"
+            )
+        for name, module in self.stage.modules.items():
+            module.load_state_dict(state["modules"][name])
+            self.averages[name].load_state_dict(state["averages"][name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = state["step"]
+        self.log.resume(self.step)
+        say(f"{self.stage.name}: continuing at step {self.step} of {self.recipe.steps}")
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises several kinds for a damaged file
+        raise TrainingError(f"{path} cannot be read ({error}); remove it to train this stage anew") from error
+
+
+def learning_rate(recipe: OptimiserRecipe, step: int) -> float:
+    """The rate at `step`, from 0: linear up over the warm-up, then half a cosine down to final_rate x the peak."""
+    if step < recipe.warmup_steps:
+        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+    done = (step - recipe.warmup_steps) / max(recipe.steps - recipe.warmup_steps, 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.learning_rate * (recipe.final_rate + (1 - recipe.final_rate) * cosine)
+
+
+class _Clock:
+    """Means of the losses since they were last read, and the time left at the pace of this process."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        self.first, self.steps, self.started = step, steps, time.monotonic()
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, parts: dict[str, float]) -> None:
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    def left(self, step: int) -> str:
+        seconds = (time.monotonic() - self.started) / max(step - self.first, 1) * (self.steps - step)
+        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[Callable[[], BaseException | None]]:
+    """Turn the first Ctrl-C or termination request into an exception to raise after the step; a second one is at once.
+
+    Yields a function that gives that exception, or None. Outside the main thread signals stay as they are.
+    """
+    wanted: list[BaseException] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if wanted:
+            raise wanted[0]
+        wanted.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: wanted[0] if wanted else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(device: torch.device, mixed: bool) -> contextlib.AbstractContextManager[Any]:
+    """bfloat16 where the device has it and the recipe allows it; float32 otherwise, as on every CPU."""
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return torch.autocast("cuda", torch.bfloat16) if mixed and able else contextlib.nullcontext()
+
+
+def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
+    """The random numbers of one step, drawn on the CPU so that every device trains on the same ones."""
+    mixed = (seed * 1_000_003 + stage) * 1_000_000_007 + step
+    return torch.Generator().manual_seed(mixed % (2**63))
