@@ -14,6 +14,7 @@ import onnx_ir as ir
 import torch
 
 from ldm_export.checkpoint import MODELS, Checkpoint, open_checkpoint
+from ldm_export.config import Config, UNetConfig
 from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
 from ldm_export.optimise.graph_file import write_graph
@@ -72,8 +73,7 @@ def export_component(
     _point_into(graph, header, folder)
     _say(progress, f"{component}: checking the graph")
     write_graph(graph, folder / GRAPH_FILE)
-    config = json.dumps(configs.of(spec.part).to_dict(), indent=2, sort_keys=True) + "\n"
-    (folder / "config.json").write_text(config, encoding="utf-8")
+    _write_config(folder / "config.json", configs.of(spec.part))
     tensors = checkpoint.tensors[spec.part]
     return ExportReport(
         component=component,
@@ -168,6 +168,14 @@ def _point_into(model: ir.Model, header: safetensors.Header, folder: Path) -> No
             name=name,
             base_dir=folder,
         )
+
+
+def _write_config(path: Path, config: Config) -> None:
+    """As diffusers and transformers write it, with the one absent option that optimum-onnx looks for."""
+    values = config.to_dict()
+    if isinstance(config, UNetConfig):
+        values["time_cond_proj_dim"] = None
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _say(progress: Callable[[str], None] | None, text: str) -> None:

@@ -1,7 +1,7 @@
 """Fuses scaled dot-product attention to com.microsoft.MultiHeadAttention, for ONNX Runtime's CPU kernels.
 
-Without a mask the kernel works in blocks and never holds all scores (Dao et al. 2022, FlashAttention). It reads
-queries, keys and values as the projections write them, (B, tokens, heads·d).
+Without a mask the kernel works in blocks and never holds all scores (Dao et al. 2022, FlashAttention). It
+reads queries, keys and values as the projections write them, (B, tokens, heads·d).
 """
 
 from dataclasses import dataclass

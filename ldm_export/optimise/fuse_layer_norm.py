@@ -17,7 +17,7 @@ SUM = 3  # the operator's output that is the sum itself
 
 
 def fuse_layer_norm(model: ir.Model) -> tuple[ir.Model, int]:
-    """LayerNormalization(x [+ bias] + skip) -> SkipLayerNormalization, which also gives the sum if it is read.
+    """LayerNormalization(x [+ bias] + skip) -> SkipLayerNormalization, which gives the sum too if it is read.
 
     The kernel adds equal shapes only, so a sum that broadcasts is left alone.
     """

@@ -6,7 +6,7 @@ from ldm_export.optimise.matching import producer
 
 
 def merge_transposes(model: ir.Model) -> tuple[ir.Model, int]:
-    """Transpose(Transpose(x, p), q) = Transpose(x, p[q]); `remove_no_ops` takes it where that is no change."""
+    """Transpose(Transpose(x, p), q) = Transpose(x, p[q]); `remove_no_ops` takes what is no change."""
     count = 0
     for node in model.graph:
         inner = producer(node.inputs[0] if node.inputs else None, "Transpose")

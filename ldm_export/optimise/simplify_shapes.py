@@ -7,7 +7,7 @@ from ldm_export.optimise.matching import constant, dims, make_constant, redirect
 
 
 def simplify_shapes(model: ir.Model) -> tuple[ir.Model, int]:
-    """Constant targets for Reshape (0 keeps an axis, -1 is the rest); Shape of known sizes or an input's axis.
+    """Constant targets for Reshape (0 keeps an axis, -1 is the rest); Shape of known sizes or inputs.
 
     What is noted must be true for all sizes: equal names mean equal sizes, as the tracer guarantees.
     """

@@ -1,0 +1,240 @@
+"""Makes a package of exported components: the ecosystem's files around them, the manifest, later the proof.
+
+The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 opens with
+`ORTStableDiffusionPipeline.from_pretrained`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ldm_export import reference_file
+from ldm_export.build_recipe import BuildRecipe
+from ldm_export.checkpoint import Checkpoint
+from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
+from ldm_export.report import Report
+from ldm_export.tokenizer_files import complete_tokenizer
+from ldm_runtime import manifest
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.manifest import (
+    Axis,
+    Component,
+    Contract,
+    Defaults,
+    FileEntry,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    Proof,
+    Provenance,
+    Source,
+    TokenizerFacts,
+    Variant,
+)
+from ldm_runtime.package import MANIFEST
+
+ORT_CPU_FILE = "model.ort_cpu.onnx"
+REPORT = "verify/report.json"
+# Rewritten by `verify`, so not part of the package's identity.
+UNLISTED = {MANIFEST, REPORT, "verify/report.html"}
+TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
+
+
+def finish_package(
+    folder: Path, checkpoint: Checkpoint, exports: Mapping[str, ExportReport], *, recipe: BuildRecipe
+) -> Manifest:
+    """Write what is missing around exported (and optimised) components, and a manifest without proof yet.
+
+    A component whose folder has a `model.ort_cpu.onnx` gets that variant.
+
+    Raises:
+        CheckpointError: the checkpoint's tokenizer is incomplete or does not fit its text encoder.
+        PackageError: the recipe asks for something that no package can promise, such as an odd picture size.
+    """
+    configs = checkpoint.configs
+    table = specs(configs.text_encoder, configs.unet, configs.vae)
+    facts = complete_tokenizer(
+        checkpoint.tokenizer,
+        folder / "tokenizer",
+        window=configs.text_encoder.max_position_embeddings,
+        vocab_size=configs.text_encoder.vocab_size,
+    )
+    _write_pipeline_files(folder, checkpoint)
+    for file in checkpoint.licences:
+        shutil.copyfile(file, folder / file.name)
+    made = Manifest(
+        schema_version=manifest.SCHEMA_VERSION,
+        name=recipe.name if recipe.name is not None else _source_name(checkpoint),
+        contract=_contract(checkpoint, table, recipe, facts),
+        components={name: _component(folder, exports[name]) for name in table},
+        files=_hashed(folder, _package_files(folder)),
+        provenance=_provenance(checkpoint, recipe, exports),
+        dropped=checkpoint.dropped,
+        proof=Proof(passed=False, report=REPORT, summary={}),
+    )
+    _write_manifest(folder, made)
+    return made
+
+
+def record_proof(folder: Path, report: Report | None) -> Manifest:
+    """List files that were written since, such as the reference; note the verdict of `report` where given.
+
+    With a report that passed, every axis gets the sizes at which engine and reference were compared.
+    """
+    known = read_manifest(folder)
+    new = [name for name in _package_files(folder) if name not in known.files]
+    made = replace(known, files={**known.files, **_hashed(folder, new)})
+    if report is not None:
+        proven = _compared_sizes(folder, known.contract) if report.passed else {}
+        axes = {
+            name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
+            for name, axis in known.contract.axes.items()
+        }
+        proof = Proof(report.passed, REPORT, report.summary())
+        made = replace(made, contract=replace(known.contract, axes=axes), proof=proof)
+    _write_manifest(folder, made)
+    return made
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises PackageError as `ldm_runtime.manifest.parse`."""
+    path = folder / MANIFEST
+    return manifest.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _write_manifest(folder: Path, made: Manifest) -> None:
+    """Write and read back: what the runtime would refuse never gets written."""
+    text = manifest.dump(made)
+    manifest.parse(text, str(folder / MANIFEST))
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
+    """scheduler_config.json and model_index.json as optimum-onnx writes them."""
+    scheduler = checkpoint.scheduler_config
+    if "_class_name" not in scheduler:
+        scheduler = checkpoint.schedule.to_scheduler_config()
+    (folder / "scheduler").mkdir()
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    runtime = "optimum.onnxruntime.modeling_diffusion"
+    index = {
+        "_class_name": "ORTStableDiffusionPipeline",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_encoder": [runtime, "ORTTextEncoder"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": [runtime, "ORTUnet"],
+        "vae": [runtime, "ORTVae"],
+    }
+    _write_json(folder / "model_index.json", index)
+
+
+def _component(folder: Path, report: ExportReport) -> Component:
+    name = report.component
+    variants = [Variant("canonical", f"{name}/{GRAPH_FILE}", "any", "exact", None)]
+    if (folder / name / ORT_CPU_FILE).exists():
+        variants.append(Variant("ort_cpu", f"{name}/{ORT_CPU_FILE}", "ort_cpu", "exact", None))
+    return Component(weights=report.weights, variants=tuple(variants), keys=report.keys)
+
+
+def _contract(
+    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: BuildRecipe, facts: TokenizerFacts
+) -> Contract:
+    vae = checkpoint.configs.vae
+    return Contract(
+        components={name: spec.contract for name, spec in table.items()},
+        axes=_axes(table),
+        latent=LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift),
+        image=_image_size(checkpoint, recipe),
+        schedule=checkpoint.schedule,
+        defaults=Defaults(recipe.sampler, recipe.steps, recipe.guidance),
+        tokenizer=facts,
+    )
+
+
+def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
+    axes: dict[str, Axis] = {}
+    for spec in table.values():
+        for name in (*spec.axes, *spec.multiples):
+            axis = Axis(*spec.size_range(name), proven=())
+            assert axes.setdefault(name, axis) == axis  # one name, one meaning
+    return axes
+
+
+def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
+    """The recipe's, or that of the latents which the UNet was trained on."""
+    unet, vae = checkpoint.configs.unet, checkpoint.configs.vae
+    native = unet.sample_size if unet.sample_size is not None else vae.sample_size
+    scale = vae.downsample if unet.sample_size is not None else 1
+    height, width = (native, native) if isinstance(native, int) else native
+    return ImageSpec(
+        width=recipe.width if recipe.width is not None else width * scale,
+        height=recipe.height if recipe.height is not None else height * scale,
+    )
+
+
+def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
+    """Axis -> its sizes in the cases of the reference."""
+    sizes: dict[str, set[int]] = {}
+    for case in reference_file.read(folder / reference_file.FILE).cases:
+        for name, array in {**case.inputs, **case.outputs}.items():
+            dims = contract.tensor(case.component, name).dims
+            for dim, size in zip(dims, array.shape, strict=True):
+                if isinstance(dim, str):
+                    sizes.setdefault(dim, set()).add(size)
+    return sizes
+
+
+def _provenance(
+    checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]
+) -> Provenance:
+    files = sorted({file for files in checkpoint.weight_files.values() for file in files})
+    hashes = {file.relative_to(checkpoint.path).as_posix(): _sha256(file) for file in files}
+    (opset,) = {report.opset for report in exports.values()}
+    return Provenance(
+        source=Source(_source_name(checkpoint), hashes),
+        tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
+        opset=opset,
+        ir_version=max(report.ir_version for report in exports.values()),
+        recipe=asdict(recipe),
+        created_with=f"ldm-export {_own_version()}",
+    )
+
+
+def _source_name(checkpoint: Checkpoint) -> str:
+    return checkpoint.path.resolve().name
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("ldm-export")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source folder"  # run without having been installed
+
+
+def _package_files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name not in UNLISTED)
+
+
+def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
+    return {name: FileEntry(_sha256(folder / name), (folder / name).stat().st_size) for name in names}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,185 @@
+"""CLIP's tokenizer in every form in which it is read; checked against transformers 4.57.
+
+`tokenizers` reads tokenizer.json, transformers' slow class vocab.json and merges.txt, and which tokens begin,
+end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json. A package has them all.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from ldm_export.weights import read_json
+from ldm_runtime.errors import CheckpointError
+from ldm_runtime.manifest import TokenizerFacts
+
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+END_OF_WORD = "</w>"
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+
+TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+CONFIG, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+
+# What transformers' CLIPTokenizer takes where the files say nothing.
+DEFAULTS = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
+
+
+@dataclass(frozen=True)
+class _Bpe:
+    """The model itself: token -> id, and the pairs that are merged, in order."""
+
+    vocabulary: dict[str, int]
+    merges: list[tuple[str, str]]
+
+
+def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
+    """Copy the tokenizer folder `source` to `out` and add the files that it lacks; return its facts.
+
+    window: the most tokens that the text encoder takes; vocab_size: how many it knows.
+
+    Raises:
+        CheckpointError: the files are incomplete or no CLIP tokenizer, or do not fit the text encoder.
+    """
+    out.mkdir(parents=True)
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, out / file.name)
+    special, config = _settings(source)
+    bpe = _read_bpe(source)
+    if not (out / VOCABULARY).exists() or not (out / MERGES).exists():
+        _write_json(out / VOCABULARY, bpe.vocabulary)
+        lines = ["#version: 0.2", *(f"{left} {right}" for left, right in bpe.merges)]
+        (out / MERGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not (out / TOKENIZER).exists():
+        _refuse_added_tokens(source, bpe)
+        clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
+    length = config.get("model_max_length", window)
+    facts = _facts(
+        out, special, min(length, window) if isinstance(length, int | float) else window, vocab_size
+    )
+    _write_json(out / SPECIAL, special)
+    config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
+    _write_json(out / CONFIG, config)
+    return facts
+
+
+def clip_tokenizer(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]], special: dict[str, str]
+) -> Tokenizer:
+    """CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
+    unknown = special["unk_token"]
+    bpe = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD, unk_token=unknown)
+    tokenizer = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    begin, end = special["bos_token"], special["eos_token"]
+    tokenizer.post_processor = processors.RobertaProcessing(
+        sep=(end, vocabulary[end]), cls=(begin, vocabulary[begin]), trim_offsets=False, add_prefix_space=False
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(begin, normalized=True), AddedToken(end, normalized=False)])
+    return tokenizer
+
+
+def _settings(source: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Special tokens by role, and tokenizer_config.json.
+
+    As in transformers, special_tokens_map.json wins over a config from before `added_tokens_decoder`: SD 2's
+    padding is "!" by the one and the end token by the other.
+    """
+    config = _object(source / CONFIG)
+    special_map = _object(source / SPECIAL)
+    ranked = [config, special_map] if "added_tokens_decoder" in config else [special_map, config]
+    special = {}
+    for role, default in DEFAULTS.items():
+        found = [_text(each[role]) for each in ranked if each.get(role) is not None]
+        special[role] = found[0] if found else default
+    return special, config
+
+
+def _text(token: object) -> str:
+    """A special token, written as text or as an object with its text as `content`."""
+    text = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(text, str) or not text:
+        raise CheckpointError(f"the tokenizer has the special token {token!r}; expected a text")
+    return text
+
+
+def _object(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    data = read_json(file)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
+    return data
+
+
+def _read_bpe(source: Path) -> _Bpe:
+    """From vocab.json and merges.txt, or else from tokenizer.json."""
+    if (source / VOCABULARY).exists() and (source / MERGES).exists():
+        vocabulary = _object(source / VOCABULARY)
+        text = (source / MERGES).read_text(encoding="utf-8")
+        lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
+        pairs: list[Any] = [line.split(" ") for line in lines]
+    else:
+        data = _object(source / TOKENIZER).get("model", {})
+        if data.get("type", "BPE") != "BPE" or data.get("end_of_word_suffix") != END_OF_WORD:
+            raise CheckpointError(
+                f"{source} has no CLIP tokenizer: expected byte-level BPE with {END_OF_WORD}"
+            )
+        vocabulary = data.get("vocab", {})
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in data.get("merges", [])]
+    if not vocabulary or not all(type(index) is int for index in vocabulary.values()):
+        raise CheckpointError(f"{source} has no vocabulary of tokens and their numbers; fetch it again")
+    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise CheckpointError(f"{source} has merges that are no pairs of tokens; fetch it again")
+    return _Bpe(vocabulary, [(left, right) for left, right in pairs])
+
+
+def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
+    added = sorted(set(_object(source / ADDED)) - set(bpe.vocabulary))
+    if added:
+        raise CheckpointError(
+            f"{source} adds the tokens {', '.join(added[:4])} to its vocabulary but has no {TOKENIZER}; "
+            f"save it again with transformers' CLIPTokenizerFast"
+        )
+
+
+def _facts(out: Path, special: dict[str, str], max_length: int | float, vocab_size: int) -> TokenizerFacts:
+    try:
+        tokenizer = Tokenizer.from_file(str(out / TOKENIZER))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"{TOKENIZER} of the checkpoint is no tokenizer: {error}") from error
+    ids = {role: tokenizer.token_to_id(token) for role, token in special.items()}
+    missing = [f"{role} {special[role]!r}" for role, index in ids.items() if index is None]
+    if missing:
+        raise CheckpointError(
+            f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again"
+        )
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has tokens up to {largest}, but the text encoder's vocab_size is {vocab_size}: "
+            f"they do not belong together"
+        )
+    if max_length < 2:
+        raise CheckpointError(f"the tokenizer's model_max_length is {max_length}; expected 2 tokens at least")
+    return TokenizerFacts(
+        max_length=int(max_length),
+        bos_token_id=ids["bos_token"],
+        eos_token_id=ids["eos_token"],
+        pad_token_id=ids["pad_token"],
+        vocab_size=vocab_size,
+    )
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
