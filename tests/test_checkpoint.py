@@ -1,0 +1,500 @@
+"""Checkpoints open in every promised layout, load totally or not at all, and save as diffusers reads them."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ldm_export.checkpoint import MODELS, Checkpoint, open_checkpoint, save_checkpoint
+from ldm_export.keymaps import parameter_name
+from ldm_runtime.errors import CheckpointError, ConfigError, LdmError
+from tests.oracles import build_tiny_sd, seeded
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+VAE = "vae/diffusion_pytorch_model.safetensors"
+TEXT = "text_encoder/model.safetensors"
+FILES = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole pipeline saved by diffusers; read only."""
+    return build_tiny_sd(tmp_path_factory.mktemp("checkpoints") / "sd15")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models so small gain nothing from threads, and wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    """A copy of the pipeline that the test may damage."""
+    return Path(shutil.copytree(tiny, tmp_path / "model"))
+
+
+def edit_json(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def edit_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    change(tensors)
+    save_file(tensors, path, {"format": "pt"})
+
+
+def rename_keys(path: Path, pattern: str, replacement: str) -> None:
+    """Renames at least one tensor of the file."""
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        found = [name for name in tensors if re.search(pattern, name)]
+        assert found
+        for name in found:
+            tensors[re.sub(pattern, replacement, name)] = tensors.pop(name)
+
+    edit_tensors(path, rename)
+
+
+def assert_same_weights(got: Checkpoint, wanted: Path, dtype: torch.dtype = torch.float32) -> None:
+    for component, file in FILES.items():
+        expected = load_file(wanted / file)
+        state = got.load(component, dtype).state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], value.to(dtype)) for name, value in expected.items()), component
+
+
+# --- what opens ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+def test_pipeline_of_diffusers_loads_whole(kind: str, tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path, kind, seed=5)
+    checkpoint = open_checkpoint(folder)
+    checkpoint.check()
+    assert_same_weights(checkpoint, folder)
+    assert not any(checkpoint.load(component).training for component in MODELS)
+    oracle = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+    for component in MODELS:
+        assert checkpoint.parameter_count(component) == getattr(oracle, component).num_parameters()
+    assert checkpoint.schedule.prediction_type == oracle.scheduler.config.prediction_type
+    assert checkpoint.schedule.alphas_cumprod() == pytest.approx(oracle.scheduler.alphas_cumprod, rel=1e-5)
+    assert checkpoint.weight_files == {component: (folder / file,) for component, file in FILES.items()}
+    assert checkpoint.tokenizer == folder / "tokenizer"
+
+
+def test_weights_in_shards_load_whole(tiny: Path, tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path, max_shard_size="50KB")
+    checkpoint = open_checkpoint(folder)
+    assert all(len(files) > 1 for files in checkpoint.weight_files.values())
+    assert_same_weights(checkpoint, tiny)
+
+
+def test_variant_is_chosen_by_name(tiny: Path, tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path, variant="fp16", dtype=torch.float16)
+    state = open_checkpoint(folder, "fp16").load("unet").state_dict()
+    for name, value in load_file(tiny / UNET).items():
+        assert state[name].dtype == torch.float32
+        assert torch.equal(state[name], value.half().float())
+
+
+def test_variant_in_shards_is_chosen_by_name(tiny: Path, tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path, variant="fp16", max_shard_size="50KB")
+    checkpoint = open_checkpoint(folder, "fp16")
+    assert all(len(files) > 1 for files in checkpoint.weight_files.values())
+    assert_same_weights(checkpoint, tiny)
+
+
+def test_absent_variant_is_refused_with_what_is_there(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"/text_encoder has no weights of the variant 'fp16'.*it has model\.safetensors",
+    ):
+        open_checkpoint(tiny, "fp16")
+    folder = build_tiny_sd(tmp_path, variant="fp16")
+    with pytest.raises(CheckpointError, match=r"no weights without a variant.*it has \S+\.fp16\.safetensors"):
+        open_checkpoint(folder)
+
+
+def test_bfloat16_weights_load(copy: Path, tiny: Path) -> None:
+    edit_tensors(copy / UNET, lambda tensors: tensors.update({k: v.bfloat16() for k, v in tensors.items()}))
+    state = open_checkpoint(copy).load("unet").state_dict()
+    assert all(torch.equal(state[name], v.bfloat16().float()) for name, v in load_file(tiny / UNET).items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_dtype_is_the_callers(tiny: Path, dtype: torch.dtype) -> None:
+    assert_same_weights(open_checkpoint(tiny), tiny, dtype)
+
+
+def test_text_keys_without_their_prefix_load(copy: Path, tiny: Path) -> None:
+    rename_keys(copy / TEXT, r"^text_model\.", "")
+    assert_same_weights(open_checkpoint(copy), tiny)
+
+
+@pytest.mark.parametrize("prefix", ["text_model.", ""])
+def test_position_ids_are_dropped(copy: Path, tiny: Path, prefix: str) -> None:
+    rename_keys(copy / TEXT, r"^text_model\.", prefix)
+    edit_tensors(
+        copy / TEXT,
+        lambda tensors: tensors.update({f"{prefix}embeddings.position_ids": torch.arange(77)[None]}),
+    )
+    assert_same_weights(open_checkpoint(copy), tiny)
+
+
+def test_two_keys_for_one_parameter_are_refused(copy: Path) -> None:
+    edit_tensors(copy / TEXT, lambda tensors: tensors.update({"final_layer_norm.bias": torch.zeros(24)}))
+    with pytest.raises(CheckpointError, match=r"two tensors for 'text_model\.final_layer_norm\.bias'"):
+        open_checkpoint(copy)
+
+
+def test_legacy_attention_names_of_the_vae_load(copy: Path, tiny: Path) -> None:
+    for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), (r"to_out\.0", "proj_attn")):
+        rename_keys(copy / VAE, rf"(mid_block\.attentions\.0)\.{new}\.", rf"\1.{old}.")
+    assert not any("to_" in name for name in load_file(copy / VAE))
+    assert_same_weights(open_checkpoint(copy), tiny)
+
+
+@pytest.mark.parametrize(
+    ("component", "key"),
+    [
+        ("vae", "decoder.up_blocks.0.attentions.0.query.weight"),
+        ("vae", "decoder.mid_block.attentions.0.query.scale"),
+        ("unet", "mid_block.attentions.0.query.weight"),
+        ("unet", "encoder.layers.0.weight"),
+        ("text_encoder", "text_model.embeddings.position_ids.extra"),
+        ("text_encoder", "vision_model.encoder.layers.0.weight"),
+    ],
+)
+def test_key_that_no_rule_matches_keeps_its_name(component: str, key: str) -> None:
+    expected = f"text_model.{key}" if key.startswith("embeddings") else key
+    assert parameter_name(component, key) == expected
+
+
+def test_unused_components_are_reported(copy: Path, tiny: Path) -> None:
+    edit_json(
+        copy / "model_index.json",
+        lambda index: index.update(
+            safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+            feature_extractor=["transformers", "CLIPImageProcessor"],
+        ),
+    )
+    assert open_checkpoint(copy).dropped == ("feature_extractor", "safety_checker")
+    assert open_checkpoint(tiny).dropped == ()
+
+
+def test_licences_are_found(copy: Path, tiny: Path) -> None:
+    for name in ("LICENSE.md", "README.md", "notes.txt"):
+        (copy / name).write_text("text")
+    assert open_checkpoint(copy).licences == (copy / "LICENSE.md", copy / "README.md")
+    assert open_checkpoint(tiny).licences == ()
+
+
+# --- what does not load -------------------------------------------------------------------------
+
+
+def test_all_keys_that_do_not_fit_are_one_error(copy: Path) -> None:
+    def damage(tensors: dict[str, torch.Tensor]) -> None:
+        del tensors["conv_in.bias"], tensors["conv_out.weight"]
+        tensors["lora.up"] = torch.zeros(2)
+        tensors["conv_out.bias"] = torch.zeros(5)
+
+    edit_tensors(copy / UNET, damage)
+    checkpoint = open_checkpoint(copy)
+    message = (
+        r"2 missing \(conv_in\.bias, conv_out\.weight\); 1 unexpected \(lora\.up\); "
+        r"1 of another shape \(conv_out\.bias is \[5\], expected \[4\]\)"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load("unet")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.check()
+    checkpoint.load("vae")
+
+
+@pytest.mark.parametrize("component", MODELS)
+def test_one_missing_tensor_is_an_error(copy: Path, component: str) -> None:
+    edit_tensors(copy / FILES[component], lambda tensors: tensors.pop(sorted(tensors)[-1]))
+    with pytest.raises(CheckpointError, match="1 missing"):
+        open_checkpoint(copy).load(component)
+
+
+def test_long_lists_are_cut(copy: Path) -> None:
+    edit_tensors(
+        copy / UNET, lambda tensors: tensors.update({f"extra.{i}": torch.zeros(1) for i in range(20)})
+    )
+    with pytest.raises(CheckpointError, match=r"20 unexpected \(.*, and 12 more\)"):
+        open_checkpoint(copy).load("unet")
+
+
+def test_config_of_another_size_is_an_error(copy: Path) -> None:
+    edit_json(copy / "unet/config.json", lambda config: config.update(layers_per_block=2))
+    with pytest.raises(CheckpointError, match="missing"):
+        open_checkpoint(copy).load("unet")
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_git_lfs_stub_is_refused(copy: Path, file: str) -> None:
+    (copy / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3438167540\n")
+    with pytest.raises(CheckpointError, match="Git-LFS stub.*git lfs pull"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -1])
+def test_truncated_weights_are_refused(copy: Path, size: int) -> None:
+    content = (copy / UNET).read_bytes()
+    (copy / UNET).write_bytes(content[:size])
+    with pytest.raises(CheckpointError, match=f"{UNET}.*(truncated|too few)"):
+        open_checkpoint(copy)
+
+
+def test_weights_that_are_no_safetensors_are_refused(copy: Path) -> None:
+    (copy / UNET).write_bytes(b"PK\x03\x04" + bytes(1000))
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        open_checkpoint(copy)
+
+
+def test_pickled_weights_are_refused_and_not_opened(copy: Path) -> None:
+    (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.bin")
+    with pytest.raises(
+        CheckpointError, match=r"only pickled weights \(diffusion_pytorch_model\.bin\).*convert"
+    ):
+        open_checkpoint(copy)
+
+
+def test_quantised_weights_are_refused(copy: Path) -> None:
+    edit_tensors(
+        copy / UNET, lambda tensors: tensors.update({"conv_in.bias": torch.zeros(16, dtype=torch.int32)})
+    )
+    with pytest.raises(CheckpointError, match=r"'conv_in\.bias' as I32, which is not supported"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: index["weight_map"].popitem(), "not in the index"),
+        (
+            lambda index: index["weight_map"].update(extra=next(iter(index["weight_map"].values()))),
+            "1 missing",
+        ),
+        (
+            lambda index: index["weight_map"].update(extra="../evil.safetensors"),
+            "expected a .safetensors file",
+        ),
+        (
+            lambda index: index["weight_map"].update(extra="weights.bin"),
+            "expected a .safetensors file beside it",
+        ),
+        (
+            lambda index: index["weight_map"].update(extra="none.safetensors"),
+            "cannot read .*none.safetensors",
+        ),
+        (lambda index: index.pop("weight_map"), "no weight_map"),
+        (lambda index: index.update(weight_map={}), "no weight_map"),
+    ],
+)
+def test_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, change: Any, message: str) -> None:
+    folder = build_tiny_sd(tmp_path, max_shard_size="300KB")
+    open_checkpoint(folder)
+    edit_json(folder / "unet/diffusion_pytorch_model.safetensors.index.json", change)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model_index.json", "no model's folder"),
+        ("unet/config.json", r"cannot read .*unet/config\.json"),
+        ("scheduler/scheduler_config.json", r"cannot read .*scheduler_config\.json"),
+        (VAE, "vae has no weights; expected diffusion_pytorch_model.safetensors"),
+    ],
+)
+def test_missing_file_is_named(copy: Path, name: str, message: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(copy)
+
+
+def test_missing_folders_are_named(copy: Path) -> None:
+    shutil.rmtree(copy / "tokenizer")
+    with pytest.raises(CheckpointError, match="no tokenizer; expected tokenizer.json or vocab.json"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": NaN}', '{"a": 1, "a": 2}', "\ufeff{}"])
+def test_broken_json_is_refused(copy: Path, text: str) -> None:
+    (copy / "model_index.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"model_index\.json is (not valid|not acceptable|no) JSON"):
+        open_checkpoint(copy)
+
+
+def test_other_pipelines_are_refused_by_name(copy: Path) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name="StableDiffusionXLPipeline"))
+    with pytest.raises(
+        ConfigError, match="'StableDiffusionXLPipeline'; supported is 'StableDiffusionPipeline'"
+    ):
+        open_checkpoint(copy)
+
+
+def test_incomplete_pipeline_is_refused(copy: Path) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(text_encoder=[None, None]))
+    with pytest.raises(CheckpointError, match="has no text_encoder"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unet": {"in_channels": 9}}, "takes 9 channels and gives 4.*inpainting"),
+        ({"unet": {"out_channels": 8}}, "takes 4 channels and gives 8"),
+        ({"vae": {"latent_channels": 8}}, "latents have 8"),
+        ({"unet": {"cross_attention_dim": 32}}, "cross_attention_dim is 32.*hidden_size is 24"),
+        ({"unet": {"num_class_embeds": 3}}, "num_class_embeds = 3, which is not supported"),
+        ({"scheduler": {"trained_betas": [0.1, 0.2]}}, "scheduler_config.json.*trained_betas"),
+    ],
+)
+def test_models_that_are_not_supported_are_refused_with_their_path(
+    tmp_path: Path, options: Any, message: str
+) -> None:
+    folder = build_tiny_sd(tmp_path / "model", **options)
+    with pytest.raises(ConfigError, match=f"{re.escape(str(folder))}.*{message}"):
+        open_checkpoint(folder)
+
+
+def test_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        open_checkpoint(tmp_path / "nowhere")
+    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
+    with pytest.raises(CheckpointError, match="is a file; expected the folder"):
+        open_checkpoint(tmp_path / "model.ckpt")
+    with pytest.raises(CheckpointError, match="is no model's folder"):
+        open_checkpoint(tmp_path)
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+def mapped_to(path: Path) -> list[tuple[int, int]]:
+    """The address ranges of this process that are mapped to the file."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    ranges = [line.split()[0].split("-") for line in lines if line.endswith(str(path.resolve()))]
+    return [(int(start, 16), int(end, 16)) for start, end in ranges]
+
+
+def test_weights_are_the_file_until_they_are_written_to(copy: Path) -> None:
+    before = (copy / UNET).read_bytes()
+    model = open_checkpoint(copy).load("unet")
+    ranges = mapped_to(copy / UNET)
+    for name, parameter in model.named_parameters():
+        assert any(start <= parameter.data_ptr() < end for start, end in ranges), name
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    assert (copy / UNET).read_bytes() == before
+
+
+def test_opening_reads_no_weights(tiny: Path) -> None:
+    checkpoint = open_checkpoint(tiny)
+    checkpoint.check()
+    assert checkpoint.parameter_count("unet") > 0
+    assert mapped_to(tiny / UNET) == []
+
+
+# --- saving -------------------------------------------------------------------------------------
+
+
+def save_again(tiny: Path, path: Path, **options: Any) -> Checkpoint:
+    checkpoint = open_checkpoint(tiny)
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
+    save_checkpoint(
+        path, **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer, **options
+    )
+    return open_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21"])
+def test_diffusers_opens_what_we_save_and_makes_the_same_picture(kind: str, tmp_path: Path) -> None:
+    folder = build_tiny_sd(tmp_path / "theirs", kind)
+    save_again(folder, tmp_path / "ours")
+    pictures = []
+    ours = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path / "ours")
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(folder)
+    theirs.scheduler = diffusers.DDIMScheduler.from_config(theirs.scheduler.config, clip_sample=False)
+    for pipeline in (theirs, ours):
+        pipeline.set_progress_bar_config(disable=True)
+        size = pipeline.unet.config.sample_size
+        latents = seeded(1, 4, size, size)
+        pictures.append(
+            pipeline("a red apple", num_inference_steps=2, latents=latents, output_type="np").images
+        )
+    assert np.array_equal(pictures[0], pictures[1])
+    assert pictures[0].std() > 0.05
+
+
+def test_saving_and_opening_gives_the_same_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    again = save_again(tiny, tmp_path / "again")
+    first = open_checkpoint(tiny)
+    assert again.configs == first.configs
+    assert again.schedule == first.schedule
+    assert_same_weights(again, tiny)
+
+
+def test_half_precision_is_saved_as_it_is(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny)
+    modules: dict[str, Any] = {name: checkpoint.load(name, torch.bfloat16) for name in MODELS}
+    save_checkpoint(
+        tmp_path / "half", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
+    )
+    saved = load_file(tmp_path / "half" / UNET)
+    assert all(torch.equal(saved[name], value.bfloat16()) for name, value in load_file(tiny / UNET).items())
+
+
+def test_existing_folder_is_kept_unless_forced(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "precious").touch()
+    with pytest.raises(LdmError, match="exists"):
+        save_again(tiny, tmp_path / "model")
+    assert (tmp_path / "model" / "precious").exists()
+    save_again(tiny, tmp_path / "model", force=True)
+    assert not (tmp_path / "model" / "precious").exists()
+
+
+def test_failed_save_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny)
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
+    with pytest.raises(LdmError):
+        save_checkpoint(
+            tmp_path / "new",
+            **modules,
+            schedule=checkpoint.schedule,
+            tokenizer_folder=tmp_path / "no-tokenizer",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_do_not_belong_together_are_not_saved(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny)
+    other = open_checkpoint(build_tiny_sd(tmp_path / "other", "sd21")).load("unet")
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS} | {
+        "unet": other
+    }
+    with pytest.raises(ConfigError, match="do not belong together"):
+        save_checkpoint(
+            tmp_path / "new", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
+        )
+    assert not (tmp_path / "new").exists()
