@@ -1,0 +1,138 @@
+"""A package opens as a checkpoint: the manifest's key map turns its initialisers back into parameters."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ldm_export.checkpoint import MODELS, PACKAGE_PARTS, open_checkpoint
+from ldm_runtime import safetensors
+from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from tests.oracles import build_tiny_sd
+from tests.runtime import tiny_package
+
+# Which parameters of the VAE are in which folder of a package.
+SIDES = {"vae_encoder": ("encoder.", "quant_conv."), "vae_decoder": ("decoder.", "post_quant_conv.")}
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_sd(tmp_path_factory.mktemp("sources") / "sd21", "sd21")
+
+
+@pytest.fixture(scope="session")
+def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with the weights of `source`, matrices stored transposed; read only."""
+    folder = tiny_package.make(tmp_path_factory.mktemp("packages") / "sd21")
+    checkpoint = open_checkpoint(source)
+    for component, parts in PACKAGE_PARTS.items():
+        state = checkpoint.load(component).state_dict()
+        for part in parts:
+            stored: dict[str, np.ndarray] = {}
+            keys: dict[str, Any] = {}
+            for name, value in state.items():
+                if name.startswith(SIDES.get(part, "")):
+                    matrix = value.ndim == 2
+                    stored[f"{name}.T" if matrix else name] = value.numpy().T if matrix else value.numpy()
+                    keys[name] = {
+                        "initialiser": f"{name}.T" if matrix else name,
+                        "transpose": [1, 0] if matrix else None,
+                        "slice": None,
+                        "dtype": "F32",
+                    }
+            safetensors.write(folder / part / "model.safetensors", stored)
+            shutil.copy(source / component / "config.json", folder / part / "config.json")
+            tiny_package.edit_manifest(folder, "components", part, "keys", value=keys)
+    tiny_package.edit_manifest(folder, "dropped", value=["safety_checker"])
+    schedule = checkpoint.schedule.to_dict()
+    tiny_package.edit_manifest(folder, "contract", "schedule", value=schedule)
+    return folder
+
+
+@pytest.fixture
+def copy(packaged: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(packaged, tmp_path / "package"))
+
+
+def test_package_is_the_checkpoint_it_was_built_from(packaged: Path, source: Path) -> None:
+    got, wanted = open_checkpoint(packaged), open_checkpoint(source)
+    assert got.configs == wanted.configs
+    assert got.schedule == wanted.schedule
+    assert got.dropped == ("safety_checker",)
+    got.check()
+    for component in MODELS:
+        assert got.parameter_count(component) == wanted.parameter_count(component)
+        expected = wanted.load(component).state_dict()
+        state = got.load(component).state_dict()
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
+        assert all(value.is_contiguous() for value in state.values())
+    assert [file.parent.name for file in got.weight_files["vae"]] == ["vae_decoder", "vae_encoder"]
+
+
+def test_package_has_no_variant(packaged: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a package, which has no variant 'fp16'"):
+        open_checkpoint(packaged, "fp16")
+
+
+def test_key_without_its_tensor_is_refused(copy: Path) -> None:
+    place = ("components", "unet", "keys", "conv_in.bias", "initialiser")
+    tiny_package.edit_manifest(copy, *place, value="gone")
+    with pytest.raises(
+        CheckpointError, match=r"has no tensor 'gone', where the manifest puts 'conv_in\.bias'"
+    ):
+        open_checkpoint(copy)
+
+
+def test_missing_key_is_refused(copy: Path) -> None:
+    tiny_package.edit_manifest(copy, "components", "vae_decoder", "keys", "decoder.conv_in.bias", remove=True)
+    with pytest.raises(CheckpointError, match=r"1 missing \(decoder\.conv_in\.bias\)"):
+        open_checkpoint(copy).check()
+
+
+def test_part_of_a_tensor_is_refused(copy: Path) -> None:
+    tiny_package.edit_manifest(copy, "components", "unet", "keys", "conv_in.bias", "slice", value=[0, 0, 2])
+    with pytest.raises(CheckpointError, match=r"keeps only a part of 'conv_in\.bias'"):
+        open_checkpoint(copy)
+
+
+def test_transpose_of_another_rank_is_refused(copy: Path) -> None:
+    place = ("components", "unet", "keys", "conv_in.bias", "transpose")
+    tiny_package.edit_manifest(copy, *place, value=[1, 0])
+    with pytest.raises(CheckpointError, match=r"'conv_in\.bias' of shape \[16\].*by \[1, 0\]"):
+        open_checkpoint(copy)
+
+
+def test_wrong_transpose_is_a_wrong_shape(copy: Path) -> None:
+    place = ("components", "unet", "keys", "time_embedding.linear_1.weight", "transpose")
+    tiny_package.edit_manifest(copy, *place, value=None)
+    with pytest.raises(CheckpointError, match=r"1 of another shape \(time_embedding\.linear_1\.weight"):
+        open_checkpoint(copy).check()
+
+
+def test_broken_manifest_is_refused(copy: Path) -> None:
+    tiny_package.edit_manifest(copy, "schema_version", value=99)
+    with pytest.raises(PackageError, match="schema_version 99"):
+        open_checkpoint(copy)
+
+
+def test_damaged_weights_are_refused(copy: Path) -> None:
+    file = copy / "unet" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="unet/model.safetensors is truncated"):
+        open_checkpoint(copy)
+
+
+def test_config_that_is_missing_or_unsupported_is_named(copy: Path) -> None:
+    config = copy / "unet" / "config.json"
+    data = json.loads(config.read_text())
+    config.write_text(json.dumps(data | {"num_class_embeds": 10}))
+    with pytest.raises(ConfigError, match=r"unet/config\.json has num_class_embeds = 10"):
+        open_checkpoint(copy)
+    config.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read .*unet/config\.json"):
+        open_checkpoint(copy)
