@@ -99,9 +99,9 @@ def build(
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
     """
     from ldm_export.build import build_package
-    from ldm_export.recipe import load_build_recipe
+    from ldm_export.build_recipe import load_build_recipe
 
-    recipe = load_build_recipe(config, target=target, precision=precision)
+    recipe = load_build_recipe(config)
     limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
         source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()

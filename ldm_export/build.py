@@ -1,0 +1,153 @@
+"""The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ldm_export.build_recipe import BuildRecipe
+from ldm_export.checkpoint import Checkpoint, open_checkpoint
+from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
+from ldm_export.isolate import run_isolated
+from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
+from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
+from ldm_export.reference import write_reference
+from ldm_export.report import Report
+from ldm_export.verify import prove_package
+from ldm_runtime import package as packages
+from ldm_runtime.atomic import atomic_folder, refuse_existing
+from ldm_runtime.errors import ExportError, VerificationError
+
+# Bytes that a stage holds for each byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
+REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
+ENGINE_FACTOR = 3.0  # ONNX Runtime: weights as mapped, prepacked, and copied while it optimises
+FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class BuildReport:
+    """What each stage took, what the passes did, and the verdict."""
+
+    stages: list[tuple[str, float, int]] = field(
+        default_factory=list
+    )  # name, seconds, peak bytes of its process
+    passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
+    proof: Report | None = None
+
+    def table(self) -> str:
+        """For a terminal: passes, then stages, then the proof."""
+        lines = [f"{'graph':34} {'pass':20} {'changes':>8} {'operators before':>17} {'after':>7}"]
+        for graph, each in self.passes:
+            before, after = sum(each.operators_before.values()), sum(each.operators_after.values())
+            lines.append(f"{graph:34} {each.name:20} {each.modified:8} {before:17} {after:7}")
+        lines += ["", f"{'stage':34} {'seconds':>8} {'peak memory':>12}"]
+        lines += [f"{name:34} {seconds:8.1f} {peak / 1e9:9.2f} GB" for name, seconds, peak in self.stages]
+        return "\n".join(lines) if self.proof is None else "\n".join([*lines, "", self.proof.table()])
+
+
+def build_package(
+    source: Path | None,
+    out: Path,
+    *,
+    recipe: BuildRecipe,
+    variant: str | None = None,
+    max_memory: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build `out` from a diffusers folder or a package (None: the built-in one). Nothing stays of a failed build.
+
+    max_memory: bytes that one stage's process may need; None takes what the machine has available.
+
+    Raises:
+        CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
+        ExportError: a stage would not fit into memory, or a component cannot be exported.
+        VerificationError: what was built differs from the torch model by more than the tolerance.
+    """
+    say = progress if progress is not None else lambda text: None
+    source = packages.builtin() if source is None else source
+    refuse_existing(out, force=force)
+    checkpoint = open_checkpoint(source, variant)
+    checkpoint.check()
+    for name in checkpoint.dropped:
+        say(f"{name} of the source is not exported: the package does without it")
+    require_memory(checkpoint, variant, max_memory)
+    report = BuildReport()
+    with atomic_folder(out, force=force) as folder:
+        exports = _export(checkpoint, variant, folder, report, say)
+        finish_package(folder, checkpoint, exports, recipe=recipe)
+        _prove(checkpoint, variant, folder, report, say)
+    return report
+
+
+def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int | None) -> None:
+    """Raise ExportError if a stage would need more than `max_memory` bytes (None: what the machine has)."""
+    limit = available_memory() if max_memory is None else max_memory
+    needs = memory_needs(checkpoint, variant)
+    stage = max(needs, key=lambda name: needs[name])
+    if limit is not None and needs[stage] > limit:
+        whose = "the machine has available" if max_memory is None else "--max-memory allows"
+        raise ExportError(
+            f"building {checkpoint.path} needs about {needs[stage] / 1e9:.1f} GB for {stage}, but {whose} "
+            f"{limit / 1e9:.1f} GB; free memory, raise the limit, or use a larger machine"
+        )
+
+
+def memory_needs(checkpoint: Checkpoint, variant: str | None) -> dict[str, int]:
+    """Stage -> the bytes its process will need at its peak, from the weights' headers alone."""
+    needs = {}
+    for name, spec in _specs(checkpoint).items():
+        weights = 4 * checkpoint.parameter_count(spec.part)
+        needs[f"exporting {name}"] = estimate_memory(checkpoint.path, name, variant=variant)
+        needs[f"computing the reference of {name}"] = int(weights * REFERENCE_FACTOR) + FIXED_BYTES
+        needs[f"running {name}"] = int(weights * ENGINE_FACTOR) + FIXED_BYTES
+    return needs
+
+
+def available_memory() -> int | None:
+    """Bytes that new processes may take without swapping, or None where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        return None
+    lines = meminfo.read_text().splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _specs(checkpoint: Checkpoint) -> dict[str, ComponentSpec]:
+    return specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
+
+
+def _export(
+    checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress
+) -> dict[str, ExportReport]:
+    """Every component: canonical graph, then its variant for ONNX Runtime on CPUs, sharing the weights."""
+    exports = {}
+    for name in _specs(checkpoint):
+        outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
+        report.stages.append((f"export {name}", outcome.seconds, outcome.peak_bytes))
+        exports[name] = outcome.value
+        canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
+        for out, passes in ((canonical, CANONICAL_PASSES), (fused, ORT_CPU_PASSES)):
+            say(f"{name}: optimising {out.name}")
+            report.passes += [(f"{name}/{out.name}", each) for each in optimise(canonical, out, passes)]
+    return exports
+
+
+def _prove(
+    checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress
+) -> None:
+    outcome = run_isolated(write_reference, checkpoint.path, folder, variant=variant, progress=say)
+    report.stages.append(("reference", outcome.seconds, outcome.peak_bytes))
+    record_proof(folder, None)  # the reference is now one of the package's files
+    outcome = run_isolated(prove_package, folder, progress=say)
+    report.stages.append(("verify", outcome.seconds, outcome.peak_bytes))
+    report.proof = outcome.value
+    if not outcome.value.passed:
+        first, *others = outcome.value.failures
+        more = f" (and {len(others)} more)" if others else ""
+        raise VerificationError(
+            f"what was built is not equal to the checkpoint, so no package is left: {first}{more}"
+        )
+    record_proof(folder, outcome.value)

@@ -1,0 +1,44 @@
+"""A build recipe: what `build` makes of a checkpoint, beyond what the checkpoint itself says. TOML, read strictly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm_export.recipe import from_table, read_toml
+from ldm_runtime.errors import ConfigError
+from ldm_runtime.plan import SAMPLERS
+
+
+@dataclass(frozen=True)
+class BuildRecipe:
+    """None leaves a choice to the checkpoint: its folder's name, its models' native size."""
+
+    name: str | None = None
+    sampler: str = "dpmpp_2m"  # the defaults of `run` with this package
+    steps: int = 20
+    guidance: float = 7.5
+    width: int | None = None  # pixels
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise ConfigError(f"sampler is {self.sampler!r}; known are {', '.join(SAMPLERS)}")
+        for name in ("steps", "width", "height"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, expected at least 1")
+        if not 0 <= self.guidance < float("inf"):
+            raise ConfigError(f"guidance is {self.guidance}, expected a finite number from 0 up")
+
+
+def load_build_recipe(path: Path | None) -> BuildRecipe:
+    """Read a recipe, or take the defaults where there is none.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key, or a value of the wrong type or range.
+    """
+    if path is None:
+        return BuildRecipe()
+    try:
+        return from_table(BuildRecipe, read_toml(path), str(path))
+    except ConfigError as error:
+        raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None

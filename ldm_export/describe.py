@@ -1,0 +1,113 @@
+"""What a package or a checkpoint is, read from manifest and headers alone: `inspect`. No torch for a package."""
+
+from pathlib import Path
+from typing import Any
+
+from ldm_runtime import package as packages
+from ldm_runtime.manifest import Manifest, TensorSpec
+
+Facts = dict[str, Any]
+
+
+def describe(path: Path | None) -> Facts:
+    """The facts of a package folder, a diffusers folder, or (None) the built-in package, ready for JSON.
+
+    Raises:
+        PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
+    """
+    folder = packages.builtin() if path is None else path
+    if (folder / "manifest.json").is_file():
+        return _package(folder)
+    return _checkpoint(folder)
+
+
+def _package(folder: Path) -> Facts:
+    opened = packages.open_package(folder, check="size")
+    manifest = opened.manifest
+    contract = manifest.contract
+    return {
+        "kind": "package",
+        "path": str(folder),
+        "name": manifest.name,
+        "identity": opened.identity,
+        "size_bytes": sum(entry.size for entry in manifest.files.values()),
+        "files": len(manifest.files),
+        "image": {"width": contract.image.width, "height": contract.image.height},
+        "latent": vars(contract.latent),
+        "schedule": contract.schedule.to_dict(),
+        "defaults": vars(contract.defaults),
+        "tokenizer": vars(contract.tokenizer),
+        "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
+        "components": {name: _component(manifest, name) for name in manifest.components},
+        "dropped": list(manifest.dropped),
+        "provenance": {
+            "source": manifest.provenance.source.name,
+            "tools": manifest.provenance.tools,
+            "opset": manifest.provenance.opset,
+            "created_with": manifest.provenance.created_with,
+        },
+        "proof": {"passed": manifest.proof.passed, **manifest.proof.summary},
+    }
+
+
+def _component(manifest: Manifest, name: str) -> Facts:
+    contract, component = manifest.contract.components[name], manifest.components[name]
+    return {
+        "inputs": [_tensor(spec) for spec in contract.inputs],
+        "outputs": [_tensor(spec) for spec in contract.outputs],
+        "weights_bytes": manifest.files[component.weights].size,
+        "variants": {
+            variant.name: {"file": variant.file, "engine": variant.engine, "exactness": variant.exactness}
+            for variant in component.variants
+        },
+    }
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype} [{', '.join(str(dim) for dim in spec.dims)}]"
+
+
+def _checkpoint(folder: Path) -> Facts:
+    from ldm_export.checkpoint import MODELS, open_checkpoint
+
+    checkpoint = open_checkpoint(folder)
+    checkpoint.check()
+    return {
+        "kind": "checkpoint",
+        "path": str(folder),
+        "schedule": checkpoint.schedule.to_dict(),
+        "components": {
+            name: {
+                "parameters": checkpoint.parameter_count(name),
+                "files": [str(file.relative_to(folder)) for file in checkpoint.weight_files[name]],
+                "config": checkpoint.configs.of(name).to_dict(),
+            }
+            for name in MODELS
+        },
+        "dropped": list(checkpoint.dropped),
+        "licences": [file.name for file in checkpoint.licences],
+    }
+
+
+def render(facts: Facts) -> str:
+    """The facts as indented text for a terminal."""
+    return "\n".join(_lines(facts, 0))
+
+
+def _lines(value: Facts, depth: int) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        label = "  " * depth + key
+        if isinstance(item, dict) and any(isinstance(part, dict | list) for part in item.values()):
+            lines += [f"{label}:", *_lines(item, depth + 1)]
+        else:
+            lines.append(f"{label}: {_inline(item)}")
+    return lines
+
+
+def _inline(item: object) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {_inline(part)}" for key, part in item.items())
+    if isinstance(item, list):
+        return "; ".join(_inline(part) for part in item) if item else "none"
+    return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)
