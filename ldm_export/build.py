@@ -18,7 +18,7 @@ from ldm_runtime import package as packages
 from ldm_runtime.atomic import atomic_folder, refuse_existing
 from ldm_runtime.errors import ExportError, VerificationError
 
-# Bytes that a stage holds for each byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
+# Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
 ENGINE_FACTOR = 3.0  # ONNX Runtime: weights as mapped, prepacked, and copied while it optimises
 FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
@@ -57,7 +57,7 @@ def build_package(
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Build `out` from a diffusers folder or a package (None: the built-in one). Nothing stays of a failed build.
+    """Build `out` from a diffusers folder or a package (None: the built-in); nothing stays of a failed build.
 
     max_memory: bytes that one stage's process may need; None takes what the machine has available.
 

@@ -1,4 +1,4 @@
-"""A build recipe: what `build` makes of a checkpoint, beyond what the checkpoint itself says. TOML, read strictly."""
+"""A build recipe: what `build` makes of a checkpoint beyond what that says itself. TOML, read strictly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,12 +7,17 @@ from ldm_export.recipe import from_table, read_toml
 from ldm_runtime.errors import ConfigError
 from ldm_runtime.plan import SAMPLERS
 
+TARGETS = ("onnx",)
+PRECISIONS = ("fp32",)
+
 
 @dataclass(frozen=True)
 class BuildRecipe:
     """None leaves a choice to the checkpoint: its folder's name, its models' native size."""
 
     name: str | None = None
+    target: str = "onnx"
+    precision: str = "fp32"
     sampler: str = "dpmpp_2m"  # the defaults of `run` with this package
     steps: int = 20
     guidance: float = 7.5
@@ -20,6 +25,9 @@ class BuildRecipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
+        for name, known in (("target", TARGETS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
         if self.sampler not in SAMPLERS:
             raise ConfigError(f"sampler is {self.sampler!r}; known are {', '.join(SAMPLERS)}")
         for name in ("steps", "width", "height"):

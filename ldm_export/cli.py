@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,7 @@ def verbs() -> None:
 @click.option(
     "--target", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to build."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32"]),
-    default="fp32",
-    show_default=True,
-    help="Precision of the weights.",
-)
+@click.option("--precision", type=click.Choice(["fp32"]), help="Precision of the weights (default: fp32).")
 @click.option("--config", type=click.Path(path_type=Path), help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
@@ -81,8 +76,8 @@ def verbs() -> None:
 def build(
     source: Path | None,
     out: Path,
-    target: str,
-    precision: str,
+    target: str | None,
+    precision: str | None,
     config: Path | None,
     variant: str | None,
     max_memory: float | None,
@@ -101,7 +96,10 @@ def build(
     from ldm_export.build import build_package
     from ldm_export.build_recipe import load_build_recipe
 
-    recipe = load_build_recipe(config)
+    asked = {"target": target, "precision": precision}
+    recipe = replace(
+        load_build_recipe(config), **{key: value for key, value in asked.items() if value is not None}
+    )
     limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
         source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()

@@ -1,4 +1,4 @@
-"""What a package or a checkpoint is, read from manifest and headers alone: `inspect`. No torch for a package."""
+"""What a package or a checkpoint is, from its manifest and headers alone. No torch for a package."""
 
 from pathlib import Path
 from typing import Any
