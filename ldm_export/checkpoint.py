@@ -62,7 +62,8 @@ class PipelineConfigs:
 
     def of(self, component: str) -> Config:
         """The config of "text_encoder", "unet" or "vae"."""
-        return {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}[component]
+        configs: dict[str, Config] = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
+        return configs[component]
 
 
 @dataclass(frozen=True)

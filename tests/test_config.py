@@ -8,7 +8,8 @@ import diffusers
 import pytest
 import transformers
 
-from ldm_export.config import NOTES, Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.config_rules import NOTES
 from ldm_runtime.errors import ConfigError
 from tests import published_configs
 

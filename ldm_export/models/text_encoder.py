@@ -1,6 +1,7 @@
 """The text transformer of CLIP (Radford et al. 2021, arXiv 2103.00020); checked against transformers 4.57.
 
-Pre-norm GPT-2 layers with a causal mask. Shapes: B batch, T tokens, D = hidden_size.
+Pre-norm GPT-2 layers with a causal mask, initialised for training as CLIP's own code does it (openai/CLIP,
+`initialize_parameters`). Shapes: B batch, T tokens, D = hidden_size.
 """
 
 import torch
@@ -20,10 +21,17 @@ class CLIPTextEmbeddings(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position_embedding = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding.weight, std=0.01)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """input_ids (B, T) -> (B, T, D)."""
         return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
+
+
+def _scale_residual(linear: nn.Linear, config: TextEncoderConfig) -> None:
+    """The sum of two residuals per layer keeps the scale of one."""
+    nn.init.normal_(linear.weight, std=(2 * config.num_hidden_layers * config.hidden_size) ** -0.5)
 
 
 class CLIPAttention(nn.Module):
@@ -36,6 +44,10 @@ class CLIPAttention(nn.Module):
         self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            nn.init.normal_(linear.weight, std=config.hidden_size**-0.5)
+            nn.init.zeros_(linear.bias)
+        _scale_residual(self.out_proj, config)
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
@@ -57,6 +69,8 @@ class CLIPMLP(nn.Module):
         self.quick = config.hidden_act == "quick_gelu"
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        nn.init.normal_(self.fc1.weight, std=(2 * config.hidden_size) ** -0.5)
+        _scale_residual(self.fc2, config)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
@@ -122,23 +136,7 @@ class CLIPTextModel(nn.Module):
         super().__init__()
         self.config = config
         self.text_model = CLIPTextTransformer(config)
-        self._initialise()
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """input_ids (B, T) -> last_hidden_state (B, T, D), pooler_output (B, D); T up to the window."""
         return self.text_model(input_ids)
-
-    def _initialise(self) -> None:
-        """As CLIP's own code does (openai/CLIP, `initialize_parameters`), for training from nothing."""
-        width, layers = self.config.hidden_size, self.config.num_hidden_layers
-        into_residual = (2 * width * layers) ** -0.5  # the sum of 2·layers residuals keeps the scale of one
-        nn.init.normal_(self.text_model.embeddings.token_embedding.weight, std=0.02)
-        nn.init.normal_(self.text_model.embeddings.position_embedding.weight, std=0.01)
-        for layer in self.text_model.encoder.layers:
-            attention, mlp = layer.self_attn, layer.mlp
-            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
-                nn.init.normal_(linear.weight, std=width**-0.5)
-                nn.init.zeros_(linear.bias)
-            nn.init.normal_(attention.out_proj.weight, std=into_residual)
-            nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(mlp.fc2.weight, std=into_residual)

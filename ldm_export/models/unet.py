@@ -181,6 +181,7 @@ class UNet2DConditionModel(nn.Module):
         self.mid_block = None if config.mid_block_type is None else MidBlock(levels[-1])
 
         self.up_blocks = nn.ModuleList()
+        self.skips_per_up_block = [build.layers + 1 for build in reversed(levels)]
         channels = widths[-1]
         for build, kind in zip(reversed(levels), config.up_block_types, strict=True):
             taken = [skip_channels.pop() for _ in range(build.layers + 1)]
@@ -205,8 +206,8 @@ class UNet2DConditionModel(nn.Module):
             skips += made
         if self.mid_block is not None:
             x = self._run(self.mid_block, x, time, context)
-        for block in self.up_blocks:
-            taken = [skips.pop() for _ in block.resnets]
+        for block, count in zip(self.up_blocks, self.skips_per_up_block, strict=True):
+            taken = [skips.pop() for _ in range(count)]
             size = skips[-1].shape[2:] if skips else None
             x = self._run(block, x, taken, time, context, size)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
