@@ -4,7 +4,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import click
 
 from ldm_runtime.errors import InputError, LdmError
 
+LOG_EVERY_SECONDS = 2.0
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -22,6 +23,9 @@ class Verbs(click.Group):
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo("interrupted: nothing half-written was left behind", err=True)
+            sys.exit(128 + signal.SIGINT)
         except LdmError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
@@ -288,19 +292,22 @@ def _stage_printer() -> Callable[[str], None]:
     return lambda text: click.echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
 
 
-def _show_steps(steps: Any) -> Any:
-    """Drive the sampler, with a progress bar where a person looks; return its last step."""
-    last = None
-    bar = None
-    for last in steps:
-        if bar is None:
-            bar = click.progressbar(
-                length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()
-            )
-            bar.__enter__()
+def _show_steps(steps: Iterator[Any]) -> Any:
+    """Drive the sampler and return its last step; progress is a bar for a person, some lines for a log."""
+    started = said = time.monotonic()
+    last = next(steps)
+    with click.progressbar(
+        length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
         bar.update(1)
-    if bar is not None:
-        bar.__exit__(None, None, None)
+        for last in steps:
+            bar.update(1)
+            now = time.monotonic()
+            if now - said > LOG_EVERY_SECONDS and not sys.stderr.isatty():
+                done = last.index + 1
+                left = (now - started) / done * (last.total - done)
+                click.echo(f"step {done} of {last.total}, {left:.0f} s left", err=True)
+                said = now
     return last
 
 

@@ -1,0 +1,299 @@
+"""The command line on bad input: one clear sentence, exit code 1, no traceback, nothing on disk is lost."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ldm_export.cli import verbs
+
+ROOT = Path(__file__).parents[1]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(verbs, [str(argument) for argument in arguments])
+
+
+def refused(result: Result, pattern: str) -> None:
+    """Exit code 1 and exactly one line on stderr, which says what the pattern wants."""
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit), result.exception
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert re.search(pattern, lines[0]), lines[0]
+    assert "Traceback" not in result.output
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def start(*arguments: object, cwd: Path, **options) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "ldm_export.cli", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def wait_for(process: subprocess.Popen, text: str) -> None:
+    """Read the process's progress until it says `text`."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"the process ended without saying {text!r}")
+
+
+# --- run ---
+
+
+@pytest.fixture(scope="module")
+def package(tiny_build) -> Path:
+    return tiny_build("sd15").package
+
+
+def run(package: Path, *more: object) -> Result:
+    return call("run", package, "--prompt", "a cat", "--steps", 1, "--size", "32x32", *more)
+
+
+def test_run_writes_a_picture_that_knows_where_it_comes_from(package, tmp_path):
+    result = run(package, "--seed", 0, "--out", tmp_path / "cat.png")
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "cat.png") as image:
+        assert image.size == (32, 32)
+        assert image.info["prompt"] == "a cat" and image.info["seed"] == "0"
+    assert str(tmp_path / "cat.png") in result.stdout
+
+
+def test_run_says_a_seed_that_draws_the_same_picture_again(package, tmp_path):
+    first = run(package, "--out", tmp_path / "a.png")
+    seed = re.search(r"seed (\d+)", first.stdout)[1]
+    run(package, "--seed", seed, "--out", tmp_path / "b.png")
+    other = run(package, "--seed", int(seed) + 1, "--out", tmp_path / "c.png")
+    assert other.exit_code == 0, other.output
+    a, b, c = (Image.open(tmp_path / name).tobytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b != c
+
+
+def test_a_batch_writes_one_file_per_seed(package, tmp_path):
+    result = run(package, "--seed", 5, "--count", 2, "--out", tmp_path / "cat.png")
+    assert result.exit_code == 0, result.output
+    seeds = sorted(Image.open(file).info["seed"] for file in tmp_path.glob("*.png"))
+    assert seeds == ["5", "6"]
+
+
+def test_an_existing_picture_is_kept_without_force(package, tmp_path):
+    out = tmp_path / "cat.png"
+    out.write_bytes(b"precious")
+    refused(run(package, "--out", out), "exists already")
+    assert out.read_bytes() == b"precious"
+    assert run(package, "--out", out, "--force").exit_code == 0
+    assert Image.open(out).size == (32, 32)
+
+
+def test_an_empty_prompt_is_legal(package, tmp_path):
+    result = call(
+        "run", package, "--prompt", "", "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png"
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_a_prompt_past_the_window_is_said(package, tmp_path):
+    prompt = "cat " * 400
+    result = call(
+        "run", package, "--prompt", prompt, "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png"
+    )
+    assert result.exit_code == 0, result.output
+    assert "note: " in result.stderr and "cat" in result.stderr
+
+
+BAD_RUNS = {
+    "zero steps": (("--steps", "0"), "steps"),
+    "negative steps": (("--steps", "-3"), "steps"),
+    "guidance NaN": (("--guidance", "nan"), "guidance"),
+    "negative guidance": (("--guidance", "-1"), "guidance"),
+    "infinite guidance": (("--guidance", "inf"), "guidance"),
+    "unknown sampler": (("--sampler", "magic"), "magic.*dpmpp_2m"),
+    "unknown engine": (("--engine", "magic"), "magic"),
+    "size without x": (("--size", "512"), "512.*WIDTHxHEIGHT"),
+    "size not divisible": (("--size", "33x32"), "33"),
+    "size zero": (("--size", "0x32"), "0"),
+    "size absurd": (("--size", "10000000x10000000"), "10000000"),
+    "count zero": (("--count", "0"), "count"),
+    "count absurd": (("--count", "100000"), "100000"),
+    "negative seed": (("--seed", "-1"), "seed"),
+    "seed past 64 bits": (("--seed", str(2**64)), "seed"),
+    "unknown ending": (("--out", "picture.xyz"), r"\.xyz.*\.png"),
+    "no ending": (("--out", "picture"), r"\.png"),
+    "missing folder": (("--out", "no/such/folder/a.png"), "does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RUNS)
+def test_run_refuses(case, package, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments, pattern = BAD_RUNS[case]
+    refused(run(package, *arguments), pattern)
+    assert snapshot(tmp_path) == {}
+
+
+def test_a_folder_that_is_no_package_is_refused(tmp_path):
+    for verb in (("run", tmp_path, "--prompt", "x"), ("verify", tmp_path)):
+        refused(call(*verb), "manifest.json")
+    refused(call("run", tmp_path / "nowhere", "--prompt", "x"), "does not exist")
+
+
+def test_an_unwritable_folder_is_refused(package):
+    refused(run(package, "--out", "/proc/a.png"), "/proc/a.png")
+
+
+def test_a_reader_that_goes_away_is_no_traceback(package, tmp_path):
+    process = start("run", package, "--prompt", "x", "--steps", 1, "--size", "32x32", "--help", cwd=tmp_path)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read()
+    process.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_writes_nothing(number, package, tmp_path):
+    command = ("run", package, "--prompt", "x", "--steps", 900, "--size", "256x256", "--out", "a.png")
+    process = start(*command, cwd=tmp_path)
+    wait_for(process, "of 900, ")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- inspect ---
+
+
+def test_inspect_tells_what_a_package_is(package):
+    facts = json.loads(call("inspect", package, "--json").stdout)
+    assert facts["kind"] == "package" and set(facts["components"]) >= {"unet", "vae_decoder"}
+    assert "unet" in call("inspect", package).stdout
+
+
+def test_inspect_tells_what_a_checkpoint_is(tiny_build):
+    facts = json.loads(call("inspect", tiny_build("sd15").source, "--json").stdout)
+    assert facts["kind"] == "checkpoint" and facts["components"]["unet"]["parameters"] > 1000
+
+
+def test_inspect_refuses_a_folder_that_is_neither(tmp_path):
+    refused(call("inspect", tmp_path), "neither")
+
+
+# --- build ---
+
+
+@pytest.mark.parametrize("verb", [("build", "--out", "out"), ("inspect",)])
+def test_a_source_that_is_no_model_is_refused(verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    name, *options = verb
+    refused(call(name, "empty", *options), "model_index.json")
+    refused(call(name, "nowhere", *options), "does not exist")
+    assert [file.name for file in tmp_path.iterdir()] == ["empty"]
+
+
+def test_build_keeps_an_existing_package_without_force(tiny_build, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("kept")
+    refused(call("build", tiny_build("sd15").source, "--out", tmp_path / "out"), "exists already")
+    assert snapshot(tmp_path) == {"out/precious": b"kept"}
+
+
+def test_build_refuses_before_it_starts_what_would_not_fit(tiny_build, tmp_path):
+    result = call("build", tiny_build("sd15").source, "--out", tmp_path / "out", "--max-memory", "0.1")
+    refused(result, r"needs about \d+\.\d GB .*--max-memory allows 0\.1 GB")
+    assert snapshot(tmp_path) == {}
+    refused(call("build", tiny_build("sd15").source, "--out", tmp_path / "out", "--max-memory", "nan"), "nan")
+
+
+def test_build_refuses_a_recipe_with_an_unknown_key(tiny_build, tmp_path):
+    (tmp_path / "recipe.toml").write_text('sampler = "ddim"\nmagic = 1\n')
+    options = ("--out", tmp_path / "out", "--config", tmp_path / "recipe.toml")
+    refused(call("build", tiny_build("sd15").source, *options), "magic")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_what_was_there(number, tiny_build, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("kept")
+    process = start("build", tiny_build("sd15").source, "--out", "out", "--force", cwd=tmp_path)
+    wait_for(process, "tracing")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert snapshot(tmp_path) == {"out/precious": b"kept"}
+
+
+@pytest.mark.slow
+def test_a_killed_build_is_swept_by_the_next_one(tiny_build, tmp_path):
+    source = tiny_build("sd15").source
+    process = start("build", source, "--out", "out", cwd=tmp_path)
+    wait_for(process, "tracing")
+    process.kill()
+    process.communicate(timeout=30)
+    assert not (tmp_path / "out").exists() and list(tmp_path.iterdir())
+    deadline = time.monotonic() + 120
+    process = start("build", source, "--out", "out", cwd=tmp_path)
+    output, errors = process.communicate(timeout=deadline - time.monotonic())
+    assert process.returncode == 0, errors
+    assert "passed" in output
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert call("verify", tmp_path / "out").exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_full_disk_in_the_middle_of_a_build_is_one_sentence(tiny_build, tmp_path):
+    """A limit on the size of files stands for the full disk: the same calls fail the same way."""
+
+    def limit_files() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start("build", tiny_build("sd15").source, "--out", "out", cwd=tmp_path, preexec_fn=limit_files)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert re.search(r"^error: .*File too large", errors, flags=re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- train ---
+
+
+def test_train_refuses_a_recipe_that_is_not_there_or_not_toml(tmp_path):
+    refused(call("train", tmp_path / "no.toml", "--runs", tmp_path), "no.toml")
+    (tmp_path / "bad.toml").write_text("= nothing")
+    refused(call("train", tmp_path / "bad.toml", "--runs", tmp_path), "TOML")
+
+
+# --- what is not installed ---
+
+
+def test_a_missing_extra_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for module in [name for name in sys.modules if name.startswith("ldm_export.") and "cli" not in name]:
+        monkeypatch.delitem(sys.modules, module)
+    refused(call("build", tmp_path, "--out", tmp_path / "out"), r"pip install 'ldm-export\[export\]'")

@@ -1,0 +1,71 @@
+"""The README and the help texts tell the truth: every verb is there, and every command in them parses."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from ldm_export.cli import verbs
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[str]:
+    """Every `ldm-export …` call in a text: in shell blocks and in the indented examples of a help text."""
+    found = re.findall(r"^\s*(?:.*&& )?(?:\.venv/bin/)?ldm-export (.+)$", text, flags=re.MULTILINE)
+    return [command.strip() for command in found]
+
+
+def parse(command: str) -> str:
+    """Parse, do not run; returns the verb. A usage error raises."""
+    arguments = shlex.split(command)
+    context = verbs.make_context("ldm-export", arguments)
+    name, verb, rest = verbs.resolve_command(context, context._protected_args + context.args)
+    assert name is not None and verb is not None
+    verb.make_context(name, rest, parent=context)
+    return name
+
+
+HELP = {name: verb.help for name, verb in verbs.commands.items()}
+
+
+@pytest.mark.parametrize("verb", sorted(verbs.commands))
+def test_the_readme_has_a_section_and_an_example_of_every_verb(verb):
+    assert f"\n## {verb}\n" in README
+    assert any(parse(command) == verb for command in commands(SHELL))
+
+
+@pytest.mark.parametrize("verb", sorted(verbs.commands))
+def test_the_help_of_every_verb_has_a_runnable_example(verb):
+    examples = commands(HELP[verb])
+    assert examples
+    assert verb in {parse(example) for example in examples}
+
+
+@pytest.mark.parametrize("command", commands(SHELL))
+def test_every_command_of_the_readme_parses(command):
+    parse(command)
+
+
+@pytest.mark.parametrize("command", ["run", "build", "run --prompt x --steps many", "draw --prompt x"])
+def test_a_wrong_command_does_not_parse(command):
+    with pytest.raises(click.UsageError):
+        parse(command)
+
+
+def test_every_option_has_a_help_text():
+    for name, verb in verbs.commands.items():
+        for parameter in verb.params:
+            assert not isinstance(parameter, click.Option) or parameter.help, f"{name} {parameter.name}"
+
+
+def test_ci_runs_the_two_commands_of_the_readme():
+    blocks = re.findall(r"```sh\n(python3 -m venv .+|\.venv/bin/pip install .+)\n```", README)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert f"\n{block}\n" in CI
