@@ -1,0 +1,72 @@
+"""Recipes are read strictly: every key known, every value of its type and range."""
+
+import dataclasses
+
+import pytest
+
+from ldm_export.recipe import load_train_recipe
+from ldm_runtime.errors import ConfigError
+from tests.train.conftest import RECIPES, smoke_recipe
+
+SHIPPED = sorted(RECIPES.glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if "[autoencoder]" in path.read_text()], ids=lambda p: p.stem)
+def test_every_shipped_training_recipe_loads(path):
+    recipe = load_train_recipe(path)
+    assert recipe.name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('name = "smoke"', 'name = "smoke"\ncolour = 3', "unknown key 'colour'"),
+        ("[vae]", "[vae]\ndepth = 3", "unknown key 'depth'"),
+        ('name = "smoke"', 'name = "smoke"\nidentity = "x"', "unknown key 'identity'"),
+        ("max_length = 16", "", "lacks the key 'max_length'"),
+        ("seed = 0", "seed = 0.5", "seed must be a whole number"),
+        ("seed = 0", "seed = true", "seed must be a whole number"),
+        ("seed = 0", "seed = -1", "must not be negative"),
+        ("l1 = 1.0", "l1 = nan", "l1 must be a number"),
+        ("l1 = 1.0", 'l1 = "much"', "l1 must be a number"),
+        ("size = 32", "size = 30", "multiple of 4"),
+        ("crop = 16", "crop = 64", "crop"),
+        ("widths = [16, 32]", "widths = [16, 32, 32]", "one value per width"),
+        ("widths = [8, 16, 16]", "widths = [8, 16, 18]", "norm_num_groups"),
+        ("attention = [true, true]", "attention = [1, true]", "attention must be true or false"),
+        ("caption_dropout = 0.2", "caption_dropout = 1.5", "from 0 to 1"),
+        ("held_out = 0.2", "held_out = 1.0", "below 1"),
+        ("[diffusion]", '[diffusion]\nprediction = "sample"', "epsilon or v_prediction"),
+        ("warmup_steps = 2", "warmup_steps = 99", "warmup_steps"),
+        ('name = "smoke"', 'name = "../smoke"', "plain folder name"),
+        ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs perceptual_weights"),
+        ("size = 32", "size = 32\nbackground = [255, 255]", "must have 3 values"),
+        ("[vae]", "[vae", "not valid TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_its_place(tmp_path, old, new, said):
+    with pytest.raises(ConfigError, match=".") as caught:
+        load_train_recipe(smoke_recipe(tmp_path, (old, new)))
+    assert said in str(caught.value)
+
+
+def test_the_unchanged_recipe_is_accepted(tmp_path):
+    assert load_train_recipe(smoke_recipe(tmp_path)).name == "smoke"
+
+
+def test_a_missing_recipe_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
+        load_train_recipe(tmp_path / "none.toml")
+
+
+def test_epsilon_cannot_be_learnt_at_zero_snr(tmp_path):
+    changes = [("[diffusion]", '[diffusion]\nprediction = "epsilon"'), ("[schedule]", "[schedule]\nzero_terminal_snr = true")]
+    with pytest.raises(ConfigError, match="v_prediction"):
+        load_train_recipe(smoke_recipe(tmp_path, *changes))
+    assert load_train_recipe(smoke_recipe(tmp_path, changes[0])).diffusion.prediction == "epsilon"
+
+
+def test_recipes_cannot_be_changed_after_reading(tmp_path):
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.seed = 3
