@@ -1,9 +1,24 @@
-"""Marks every test that is not `slow` as `quick`, so that `pytest -m quick` is the fast half of the suite."""
+"""Marks every test that is not `slow` as `quick`; the tiny built package that many tests share."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.tiny_build import TinyBuild
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") is None:
             item.add_marker("quick")
+
+
+@pytest.fixture(scope="session")
+def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], TinyBuild]":
+    """kind -> the tiny pipeline of that kind, exported and packaged once per session; read only."""
+    from tests import tiny_build as builder  # torch, diffusers: only for the tests that ask
+
+    return cache(lambda kind: builder.make(tmp_path_factory.mktemp(kind), kind))

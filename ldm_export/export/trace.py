@@ -26,25 +26,28 @@ def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
     all values carry their shapes; nodes are named after the module that they come from.
 
     Raises:
-        ExportError: an axis of the spec came out fixed.
+        ExportError: the model cannot be traced, or fixes a size that the spec leaves free.
     """
     arguments = tuple(
         torch.zeros(spec.shape(tensor, spec.traced), dtype=getattr(torch, tensor.dtype), device="meta")
         for tensor in spec.inputs
     )
-    with _quiet():
-        program = torch.onnx.export(
-            wrap(spec.name, model),
-            arguments,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[tensor.name for tensor in spec.inputs],
-            output_names=[tensor.name for tensor in spec.outputs],
-            dynamic_shapes=_dynamic_shapes(spec),
-            custom_translation_table=TRANSLATIONS,
-            optimize=False,  # done on the file, by passes that are listed and tested one by one
-            verbose=False,
-        )
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                wrap(spec.name, model),
+                arguments,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_shapes=_dynamic_shapes(spec),
+                custom_translation_table=TRANSLATIONS,
+                optimize=False,  # done on the file, by passes that are listed and tested one by one
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(f"{spec.name} cannot be traced: {_root(error)}") from error
     assert program is not None
     traced = program.model
     _name_after_modules(traced)
@@ -52,6 +55,13 @@ def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
     _complete_types(traced)
     _declare_signature(traced, spec)
     return traced
+
+
+def _root(error: BaseException) -> str:
+    """What went wrong first, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())[:400]
 
 
 def _dynamic_shapes(spec: ComponentSpec) -> dict[str, dict[int, Any]]:

@@ -1,0 +1,233 @@
+"""The exported files: standard, complete, dynamic, equal to torch, and made without a copy of the weights."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from ldm_export.checkpoint import MODELS, open_checkpoint
+from ldm_export.export.spec import MAX_IR_VERSION, OPSET, specs
+from ldm_export.export.to_onnx import estimate_memory, export_component
+from ldm_export.export.trace import trace
+from ldm_export.export.wrappers import wrap
+from ldm_runtime import safetensors
+from ldm_runtime.errors import CheckpointError, ExportError, LdmError
+from tests.oracles import build_tiny_sd
+
+COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+KINDS = ["sd15", pytest.param("sd21", marks=pytest.mark.slow)]
+
+
+def graph_of(folder, component, file="model.onnx"):
+    return onnx.load(folder / component / file, load_external_data=False)
+
+
+def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.linalg.norm(got.astype(np.float64) - wanted) / np.linalg.norm(wanted.astype(np.float64)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_graph_equals_torch_at_untraced_sizes(tiny_build, kind, component):
+    built = tiny_build(kind)
+    spec = built.specs[component]
+    model = wrap(component, built.checkpoint.load(spec.part))
+    files = [
+        built.raw / component / "model.onnx",
+        built.package / component / "model.onnx",
+        built.package / component / "model.ort_cpu.onnx",
+    ]
+    sessions = [onnxruntime.InferenceSession(file) for file in files]
+    for seed, sizes in enumerate(spec.probes):
+        feeds = spec.sample(sizes, seed)
+        with torch.no_grad():
+            wanted = model(*(torch.from_numpy(value) for value in feeds.values()))
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        for file, session in zip(files, sessions, strict=True):
+            for tensor, got, reference in zip(spec.outputs, session.run(None, feeds), wanted, strict=True):
+                assert got.shape == spec.shape(tensor, sizes)
+                assert relative_rms(got, reference.numpy()) <= 3e-6, (file.name, tensor.name, sizes)
+
+
+@pytest.mark.parametrize("component", ["unet", "vae_encoder", "vae_decoder"])
+def test_the_smallest_sizes_run(tiny_build, component):
+    built = tiny_build("sd15")
+    spec = built.specs[component]
+    sizes = {name: axis.minimum for name, axis in spec.axes.items()}
+    feeds = spec.sample(sizes, seed=0)
+    for file in ("model.onnx", "model.ort_cpu.onnx"):
+        session = onnxruntime.InferenceSession(built.package / component / file)
+        (got,) = session.run(None, feeds)
+        assert got.shape == spec.shape(spec.outputs[0], sizes)
+        assert np.isfinite(got).all()
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_the_canonical_graph_has_standard_operators_only(tiny_build, component):
+    for folder in (tiny_build("sd15").raw, tiny_build("sd15").package):
+        model = graph_of(folder, component)
+        assert {node.domain for node in model.graph.node} == {""}
+        assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
+        assert model.ir_version <= MAX_IR_VERSION
+        assert not model.functions
+        onnx.checker.check_model(str(folder / component / "model.onnx"), full_check=True)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_inputs_and_outputs_are_the_specs(tiny_build, component):
+    spec = tiny_build("sd15").specs[component]
+    for file in ("model.onnx", "model.ort_cpu.onnx"):
+        graph = graph_of(tiny_build("sd15").package, component, file).graph
+        for value, tensor in zip([*graph.input, *graph.output], [*spec.inputs, *spec.outputs], strict=True):
+            kind = value.type.tensor_type
+            dims = tuple(d.dim_param if d.dim_param else d.dim_value for d in kind.shape.dim)
+            assert (value.name, dims) == (tensor.name, tensor.dims)
+            assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == tensor.dtype
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_parameter_is_an_initialiser_with_the_checkpoints_bytes(tiny_build, component):
+    built = tiny_build("sd15")
+    spec, report = built.specs[component], built.exports[component]
+    parameters = built.checkpoint.load(spec.part).state_dict()
+    if spec.part == "vae":
+        half = ("encoder.", "quant_conv.") if component == "vae_encoder" else ("decoder.", "post_quant_conv.")
+        parameters = {name: value for name, value in parameters.items() if name.startswith(half)}
+    assert report.keys.keys() == parameters.keys()
+    stored = safetensors.read(built.package / report.weights)
+    assert stored.keys() == {entry.initialiser for entry in report.keys.values()}
+    for key, entry in report.keys.items():
+        value = parameters[key].numpy()
+        assert entry.dtype == "F32" and entry.slice is None
+        assert entry.initialiser == (key if entry.transpose is None else f"{key}.T")
+        wanted = value if entry.transpose is None else value.transpose(entry.transpose)
+        np.testing.assert_array_equal(stored[entry.initialiser], wanted)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("file", ["model.onnx", "model.ort_cpu.onnx"])
+def test_initialisers_are_the_weights_and_lie_where_the_data_file_says(tiny_build, component, file):
+    built = tiny_build("sd15")
+    header = safetensors.read_header(built.package / component / "model.safetensors")
+    graph = graph_of(built.package, component, file).graph
+    assert {tensor.name for tensor in graph.initializer} == header.tensors.keys()
+    for tensor in graph.initializer:
+        info = header.tensors[tensor.name]
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        assert place == {
+            "location": "model.safetensors",
+            "offset": str(info.offset),
+            "length": str(info.length),
+        }
+        assert tuple(tensor.dims) == info.shape and not tensor.raw_data
+
+
+def test_linear_weights_are_stored_as_products_read_them(tiny_build):
+    for component in COMPONENTS:
+        graph = graph_of(tiny_build("sd15").package, component).graph
+        weights = {tensor.name for tensor in graph.initializer}
+        products = [node.input[1] for node in graph.node if node.op_type == "MatMul"]
+        assert all(name.endswith(".weight.T") for name in products if name in weights)
+        assert not [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in weights]
+
+
+def test_nodes_are_named_after_their_modules_and_no_path_of_this_machine_is_kept(tiny_build):
+    built = tiny_build("sd15")
+    names = {node.name for node in graph_of(built.package, "unet").graph.node}
+    assert "down_blocks.0.resnets.0.conv1/Conv" in names
+    assert "mid_block.attentions.0.transformer_blocks.0.attn2.to_k/MatMul" in names
+    for component in COMPONENTS:
+        for file in ("model.onnx", "model.ort_cpu.onnx"):
+            content = (built.package / component / file).read_bytes()
+            assert b".py" not in content and b"/home/" not in content and b"torch" not in content
+
+
+def test_exporting_twice_gives_the_same_files_and_tells_its_progress(tiny_build, tmp_path):
+    built = tiny_build("sd15")
+    said: list[str] = []
+    export_component(built.source, "text_encoder", tmp_path, progress=said.append)
+    assert len(said) >= 3 and all(text.startswith("text_encoder: ") for text in said)
+    for file in ("model.onnx", "model.safetensors", "config.json"):
+        expected = built.raw if file == "model.onnx" else built.package
+        assert (tmp_path / "text_encoder" / file).read_bytes() == (
+            expected / "text_encoder" / file
+        ).read_bytes()
+
+
+def test_weights_in_half_precision_become_float32_and_the_key_map_says_so(tmp_path):
+    source = build_tiny_sd(tmp_path / "half", variant="fp16", dtype=torch.float16)
+    (tmp_path / "out").mkdir()
+    report = export_component(source, "text_encoder", tmp_path / "out", variant="fp16")
+    assert {entry.dtype for entry in report.keys.values()} == {"F16"}
+    stored = safetensors.read(tmp_path / "out" / report.weights)
+    assert {array.dtype for array in stored.values()} == {np.dtype(np.float32)}
+    key = "text_model.final_layer_norm.weight"
+    parameter = open_checkpoint(source, "fp16").load("text_encoder", torch.float16).state_dict()[key]
+    np.testing.assert_array_equal(stored[key], parameter.float().numpy())
+
+
+class FixedBatch(nn.Module):
+    """A text encoder that works at one batch size only."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        state, pooled = self.model(input_ids)
+        return state.reshape(3, -1, state.shape[-1]), pooled
+
+
+def test_a_model_that_fixes_a_size_is_refused(tiny_build):
+    built = tiny_build("sd15")
+    with torch.device("meta"):
+        model = MODELS["text_encoder"](built.checkpoint.configs.text_encoder)
+    with pytest.raises(ExportError, match="text_encoder"):
+        trace(built.specs["text_encoder"], FixedBatch(model))
+    assert trace(built.specs["text_encoder"], model).graph.outputs[0].name == "last_hidden_state"
+
+
+def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
+    built = tiny_build("sd15")
+    small = estimate_memory(built.source, "unet")
+    assert small > estimate_memory(built.source, "text_encoder")
+    shutil.copytree(built.source, tmp_path / "model")
+    folder = tmp_path / "model" / "unet"
+    tensors = safetensors.read(folder / "diffusion_pytorch_model.safetensors")
+    weight_bytes = sum(array.nbytes for array in tensors.values())
+    halves = {name: array.astype(np.float16) for name, array in tensors.items()}
+    safetensors.write(folder / "diffusion_pytorch_model.safetensors", halves, {"format": "pt"})
+    assert estimate_memory(tmp_path / "model", "unet") == small + weight_bytes // 2
+
+
+def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        export_component(tmp_path / "nothing", "unet", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
+    source = tmp_path / "model"
+    shutil.copytree(tiny_build("sd15").source, source)
+    config = json.loads((source / "text_encoder" / "config.json").read_text())
+    (source / "text_encoder" / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
+    with pytest.raises(LdmError, match="fc1"):
+        export_component(source, "text_encoder", tmp_path / "out")
+
+
+def test_an_autoencoder_without_attention_and_quant_convolutions_traces(tiny_build):
+    configs = tiny_build("sd15").checkpoint.configs
+    vae = dataclasses.replace(
+        configs.vae, mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False
+    )
+    table = specs(configs.text_encoder, configs.unet, vae)
+    with torch.device("meta"):
+        model = MODELS["vae"](vae)
+    operators = {node.op_type for node in trace(table["vae_decoder"], model).graph}
+    assert "Softmax" not in operators and "Conv" in operators

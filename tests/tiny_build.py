@@ -1,0 +1,52 @@
+"""A tiny pipeline built as `build` does it, but for the proof; many tests share it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm_export.build_recipe import BuildRecipe
+from ldm_export.checkpoint import Checkpoint, open_checkpoint
+from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.to_onnx import ExportReport, export_component
+from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
+from ldm_export.package import ORT_CPU_FILE, finish_package
+from tests.oracles import build_tiny_sd
+
+
+@dataclass(frozen=True)
+class TinyBuild:
+    """Read only; `raw` holds the graphs as they are before any pass, `package` the finished folder."""
+
+    source: Path
+    raw: Path
+    package: Path
+    exports: dict[str, ExportReport]
+    passes: dict[str, list[PassReport]]  # graph file in the package -> what the passes did
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return open_checkpoint(self.source)
+
+    @property
+    def specs(self) -> dict[str, ComponentSpec]:
+        configs = self.checkpoint.configs
+        return specs(configs.text_encoder, configs.unet, configs.vae)
+
+
+def make(folder: Path, kind: str) -> TinyBuild:
+    """Save a pipeline of `kind` ("sd15" or "sd21") with diffusers, export, optimise and package it."""
+    source = build_tiny_sd(folder / "source", kind)
+    raw, package = folder / "raw", folder / "package"
+    package.mkdir()
+    exports, passes = {}, {}
+    checkpoint = open_checkpoint(source)
+    configs = checkpoint.configs
+    for name in specs(configs.text_encoder, configs.unet, configs.vae):
+        exports[name] = export_component(source, name, package)
+        canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
+        (raw / name).mkdir(parents=True)
+        for file in ("model.onnx", "model.safetensors"):
+            (raw / name / file).write_bytes((package / name / file).read_bytes())
+        passes[f"{name}/{canonical.name}"] = optimise(canonical, canonical, CANONICAL_PASSES)
+        passes[f"{name}/{fused.name}"] = optimise(canonical, fused, ORT_CPU_PASSES)
+    finish_package(package, checkpoint, exports, recipe=BuildRecipe(name="tiny"))
+    return TinyBuild(source, raw, package, exports, passes)
