@@ -1,7 +1,7 @@
 """manifest.json: the contract, variants, identity, provenance and proof of a package, as frozen dataclasses.
 
 The manifest is written by a machine and not trusted: `parse` refuses whatever it does not know, and a
-parsed `Manifest` is consistent in itself (`manifest_rules`). Whether the files agree with it is `package`'s business.
+parsed `Manifest` is consistent in itself (`manifest_rules`). Whether the files agree is up to `package`.
 """
 
 import dataclasses

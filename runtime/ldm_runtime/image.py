@@ -1,0 +1,131 @@
+"""Arrays to PIL images and back, and PNG files that tell how they were made."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from ldm_runtime.atomic import atomic_file, refuse_existing
+from ldm_runtime.errors import InputError
+
+_ENDING = ".png"
+
+
+class GeneratedImage(Image.Image):
+    """An RGB image whose `info` goes into the PNG it is saved to, which appears whole or not at all.
+
+    Whatever PIL makes from it (a crop, a copy) is an ordinary image again.
+    """
+
+    def __init__(self, pixels: np.ndarray, info: Mapping[str, str]) -> None:
+        """pixels: uint8 (H, W, 3)."""
+        super().__init__()
+        image = Image.fromarray(pixels)
+        self.im = image.im
+        self._mode = image.mode
+        self._size = image.size
+        self.info.update(info)
+
+    def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
+        """As `PIL.Image.Image.save`; a PNG gets `info` as text unless `pnginfo` is given."""
+        is_path = isinstance(fp, str | bytes | Path)
+        ending = Path(fp.decode() if isinstance(fp, bytes) else fp).suffix.lower() if is_path else ""
+        if (format is None and ending != _ENDING) or (format is not None and format.upper() != "PNG"):
+            super().save(fp, format, **params)
+            return
+        params.setdefault("pnginfo", png_text(_texts(self)))
+        if not is_path:
+            super().save(fp, "PNG", **params)
+            return
+        with atomic_file(Path(fp.decode() if isinstance(fp, bytes) else fp)) as temporary:
+            super().save(temporary, "PNG", **params)
+
+
+def save_png(
+    image: Image.Image, path: Path, metadata: Mapping[str, str] | None = None, *, force: bool = True
+) -> None:
+    """Write `image` to `path` as PNG with `metadata` (None: its `info`) as text chunks, whole or not at all.
+
+    Raises:
+        InputError: `path` does not end in .png.
+        LdmError: `path` exists and `force` is false, or cannot be written.
+    """
+    check_ending(path)
+    facts = _texts(image) if metadata is None else metadata
+    with atomic_file(Path(path), force=force) as temporary:
+        Image.Image.save(image, temporary, "PNG", pnginfo=png_text(facts))
+
+
+def png_text(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    """Text chunks: tEXt where Latin-1 can say it, else iTXt. NUL, which none can hold, becomes U+FFFD."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, value in metadata.items():
+        chunks.add_text(key, value.replace("\0", "\ufffd"))
+    return chunks
+
+
+def output_paths(out: Path | None, *, prompt: str, count: int, force: bool) -> list[Path]:
+    """Where `count` pictures will go: `out`, or out-1.png, out-2.png …; named after the prompt if None.
+
+    Called before the work starts: an ending other than .png, a missing folder, and an existing file without
+    `force` are refused now. A name made from the prompt never replaces a file.
+
+    Raises:
+        InputError, LdmError: as above.
+    """
+    if out is None:
+        return _free_paths(prompt, count)
+    check_ending(out)
+    paths = [out] if count <= 1 else [out.with_stem(f"{out.stem}-{number + 1}") for number in range(count)]
+    for path in paths:
+        refuse_existing(path, force=force)
+    return paths
+
+
+def check_ending(path: Path) -> None:
+    """Raise InputError unless `path` ends in .png."""
+    if Path(path).suffix.lower() != _ENDING:
+        raise InputError(f"the output {path} should end in {_ENDING}, the one format written here")
+
+
+def to_images(pictures: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[Image.Image]:
+    """float32 (B, 3, H, W) around [-1, 1] to PIL images, values beyond clipped, rounded to 8 bits."""
+    pixels = np.clip(pictures * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
+    pixels = np.rint(pixels * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
+    return [GeneratedImage(np.ascontiguousarray(one), info) for one, info in zip(pixels, infos, strict=True)]
+
+
+def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
+    """PIL images of one size to float32 (B, 3, H, W) in [-1, 1]. Raises InputError for anything else."""
+    several = [images] if isinstance(images, Image.Image) else list(images)
+    if not several or not all(isinstance(image, Image.Image) for image in several):
+        raise InputError("expected a PIL image or a list of at least one")
+    sizes = {image.size for image in several}
+    if len(sizes) > 1:
+        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise InputError(f"the images have different sizes ({shown}); expected one size")
+    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in several])
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(127.5) - np.float32(1.0)
+
+
+def _texts(image: Image.Image) -> dict[str, str]:
+    """The part of PIL's `info` that is text; a decoded file has numbers and bytes there too."""
+    return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
+
+
+def _free_paths(prompt: str, count: int) -> list[Path]:
+    """The first names in the current folder, made from the prompt, that nothing has yet."""
+    words = re.findall(r"[^\W_]+", prompt.lower())
+    stem = "-".join(words)[:60].strip("-")
+    stem = stem if stem else "image"
+    paths: list[Path] = []
+    number = 1
+    while len(paths) < max(count, 1):
+        path = Path(f"{stem}{_ENDING}" if number == 1 else f"{stem}-{number}{_ENDING}")
+        if not path.exists():
+            paths.append(path)
+        number += 1
+    return paths

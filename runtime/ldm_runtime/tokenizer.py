@@ -1,0 +1,68 @@
+"""Prompts to token ids: the tokenizer.json of the package (CLIP fast), the padding of its contract."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.package import TOKENIZER, Package
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """ids: int64 (B, max_length). dropped: of each prompt the text that did not fit the window, or ""."""
+
+    ids: np.ndarray
+    dropped: tuple[str, ...]
+
+
+class Tokenizer:
+    """The tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
+
+    Raises PackageError if tokenizer.json cannot be read or knows tokens that the text encoder does not have.
+    """
+
+    def __init__(self, package: Package) -> None:
+        import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
+
+        self._facts = package.manifest.contract.tokenizer
+        file = package.file(TOKENIZER)
+        try:
+            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises bare Exception
+            raise PackageError(
+                f"{file} is no tokenizer: {error}; fetch or build the package again"
+            ) from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
+        if size > self._facts.vocab_size:
+            raise PackageError(
+                f"{file} has tokens up to {size - 1}, but the text encoder knows {self._facts.vocab_size}; "
+                f"build the package again"
+            )
+
+    def encode(self, prompts: Sequence[str]) -> Encoded:
+        """Token ids of each prompt: begin, at most max_length - 2 tokens, end, then padding.
+
+        Raises InputError for a prompt that is not valid Unicode text.
+        """
+        facts = self._facts
+        ids = np.full((len(prompts), facts.max_length), facts.pad_token_id, dtype=np.int64)
+        dropped = []
+        room = facts.max_length - 2
+        for row, prompt in enumerate(prompts):
+            try:
+                prompt.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise InputError(
+                    f"the prompt is not valid Unicode text at character {error.start}; give it as UTF-8"
+                ) from None
+            encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
+            kept = encoding.ids[:room]
+            ids[row, : len(kept) + 2] = [facts.bos_token_id, *kept, facts.eos_token_id]
+            overflow = encoding.offsets[room][0] if len(encoding.ids) > room else len(prompt)
+            dropped.append(prompt[overflow:].strip())
+        return Encoded(ids, tuple(dropped))
