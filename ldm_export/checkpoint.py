@@ -124,25 +124,14 @@ def open_checkpoint(path: Path | str, variant: str | None = None) -> Checkpoint:
 
     Raises:
         CheckpointError: not a model's folder, or files missing, truncated, pickled or Git-LFS stubs.
+        PackageError: a package whose manifest is not valid.
         ConfigError: another kind of pipeline, or an option that is not supported: named with its value.
     """
     path = Path(path)
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
-    if not path.is_dir():
-        raise CheckpointError(
-            f"{path} is a file; expected the folder of a diffusers pipeline "
-            f"(convert single-file checkpoints first)"
-        )
-    if (path / "manifest.json").is_file():
-        if variant is not None:
-            raise CheckpointError(
-                f"{path} is a package, which has no variant {variant!r}; leave the variant out"
-            )
-        return _open_package(path)
-    if (path / "model_index.json").is_file():
-        return _open_pipeline(path, variant)
-    raise CheckpointError(f"{path} is no model's folder: it has neither model_index.json nor manifest.json")
+    try:
+        return _open(path, variant)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; expected a model's folder") from error
 
 
 def save_checkpoint(
@@ -182,6 +171,23 @@ def save_checkpoint(
         _write_json(folder / "model_index.json", index)
 
 
+def _open(path: Path, variant: str | None) -> Checkpoint:
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
+    if not path.is_dir():
+        raise CheckpointError(
+            f"{path} is a file; expected the folder of a diffusers pipeline "
+            f"(convert single-file checkpoints first)"
+        )
+    if (path / "manifest.json").is_file():
+        if variant is not None:
+            raise CheckpointError(f"{path} is a package, which has no variant {variant!r}; leave it out")
+        return _open_package(path)
+    if (path / "model_index.json").is_file():
+        return _open_pipeline(path, variant)
+    raise CheckpointError(f"{path} is no model's folder: it has neither model_index.json nor manifest.json")
+
+
 def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     dropped = _read_model_index(path / "model_index.json")
     configs = _read_configs(path, {component: component for component in CONFIGS})
@@ -203,8 +209,8 @@ def _open_package(path: Path) -> Checkpoint:
     file = path / "manifest.json"
     try:
         facts = manifest.parse(file.read_text(encoding="utf-8"), str(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PackageError(f"cannot read {file}: {error}") from error
+    except UnicodeDecodeError:
+        raise PackageError(f"{file} is not UTF-8 text; build the package again") from None
     configs = _read_configs(path, {component: parts[-1] for component, parts in PACKAGE_PARTS.items()})
     tensors: dict[str, Tensors] = {component: {} for component in PACKAGE_PARTS}
     for component, parts in PACKAGE_PARTS.items():

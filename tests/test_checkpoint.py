@@ -135,6 +135,17 @@ def test_bfloat16_weights_load(copy: Path, tiny: Path) -> None:
     assert all(torch.equal(state[name], v.bfloat16().float()) for name, v in load_file(tiny / UNET).items())
 
 
+def test_weights_at_odd_places_in_the_file_load(copy: Path, tiny: Path) -> None:
+    """The format does not promise that data are aligned; files of early versions are not."""
+    content = (copy / UNET).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length].rstrip() + b" "
+    header += b" " * (1 - (8 + len(header)) % 2)  # data begin at an odd byte
+    (copy / UNET).write_bytes(len(header).to_bytes(8, "little") + header + content[8 + length :])
+    assert (8 + len(header)) % 2 == 1
+    assert_same_weights(open_checkpoint(copy), tiny)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtype_is_the_callers(tiny: Path, dtype: torch.dtype) -> None:
     assert_same_weights(open_checkpoint(tiny), tiny, dtype)
@@ -384,6 +395,11 @@ def test_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "model.ckpt")
     with pytest.raises(CheckpointError, match="is no model's folder"):
         open_checkpoint(tmp_path)
+
+
+def test_path_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot read .*: File name too long"):
+        open_checkpoint(tmp_path / ("x" * 300))
 
 
 # --- memory -------------------------------------------------------------------------------------
