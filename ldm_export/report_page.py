@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ldm_export.report import CaseResult, Report, TrajectoryResult, worst_relative_rms
+from ldm_export.report import CaseResult, Report, TrajectoryResult, closest
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8885; --bad: #c62828; --good: #2e7d32; --ink: #1565c0; }
@@ -54,7 +54,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         _trajectory(report.trajectory, pictures),
         "<h2>All cases</h2>",
         f"<div class=cases>{_case_table(report.cases)}</div>",
-        "<h2>Contract</h2>",
+        "<h2>Contract and tokens</h2>",
         _fact_table(report),
         "<h2>Files this is about</h2>",
         _table(
@@ -80,17 +80,20 @@ def _graph_table(report: Report) -> str:
     rows = []
     for (component, variant), cases in report.by_graph().items():
         failed = sum(not case.passed for case in cases)
+        worst = closest(cases)
         rows.append(
             (
                 _text(component),
                 _text(variant),
                 _number(str(len(cases))),
-                _number(_scientific(worst_relative_rms(cases))),
-                _number(_scientific(min(case.tolerance for case in cases))),
+                _number(_scientific(None if worst is None else worst.relative_rms)),
+                _number(_scientific(None if worst is None else worst.tolerance)),
                 _verdict(failed == 0),
             )
         )
-    return _table(("component", "graph", "#cases", "#worst relative RMS", "#tolerance", "verdict"), rows)
+    return _table(
+        ("component", "graph", "#cases", "#closest case's relative RMS", "#its tolerance", "verdict"), rows
+    )
 
 
 def _trajectory(trajectory: TrajectoryResult | None, pictures: Sequence[Picture]) -> str:
@@ -168,7 +171,7 @@ def _fact_table(report: Report) -> str:
         (_text(fact.name), _code(fact.found), _code(fact.expected), _verdict(fact.passed))
         for fact in report.facts
     ]
-    return _table(("fact", "manifest", "reference", "verdict"), rows)
+    return _table(("fact", "package", "reference", "verdict"), rows)
 
 
 def _plot(title: str, values: Sequence[float | None], *, floor: float | None) -> str:

@@ -1,0 +1,235 @@
+"""Computes a package's reference with torch: seeded and captured inputs, exact outputs, one sampling run.
+
+Outputs are those of the model in float64, so that what a comparison shows is the engine's error alone. The
+model is run in float32 as well: how far that is from float64 is the rounding that no such engine can avoid,
+and each case's tolerance is a small multiple of it (never more than the ComponentSpec's).
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ldm_export import metrics, reference_file
+from ldm_export.checkpoint import Checkpoint, open_checkpoint
+from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.wrappers import wrap
+from ldm_export.reference_file import Case, Facts, Reference, Trajectory
+from ldm_runtime.errors import NonFiniteError
+from ldm_runtime.image import to_images
+from ldm_runtime.manifest import Contract, LatentSpec
+from ldm_runtime.package import open_package
+from ldm_runtime.plan import Plan, compile_plan
+from ldm_runtime.rng import initial_noise, row_noise
+from ldm_runtime.sampler import guide, run_plan
+from ldm_runtime.tokenizer import Tokenizer
+
+Arrays = dict[str, np.ndarray]
+
+# A float32 engine sums in another order than torch does; seen are 0.5 to 1.5 times torch's own rounding.
+ROUNDING_FACTOR = 3.0
+SMALLEST_TOLERANCE = 6e-7  # ten times the relative spacing of float32
+
+QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
+STEPS = 20
+SEED = 20_260_101
+PROMPT = "red apple, 3d style"
+NEGATIVE = ""
+LARGEST_SIDE = 24  # latent pixels of the sampling run: seconds per step even for an 860-million-weight UNet
+
+# Texts on which tokenizers go wrong: nothing, capitals and accents, composed and decomposed, digits, line
+# ends, pictures, a special token spelt out, and more than the window holds.
+PROMPTS = (
+    PROMPT,
+    NEGATIVE,
+    "A Café\tau  Lait,\n2024!",
+    "Cafe\u0301 İstanbul",
+    "🍎 and 東京",
+    "it's <|endoftext|> not the end",
+    "a very long description of a very small thing, " * 40,
+)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A case before its outputs are known."""
+
+    spec: ComponentSpec
+    name: str
+    inputs: Arrays
+
+
+def write_reference(
+    source: Path,
+    package: Path,
+    *,
+    variant: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write `verify/reference.safetensors` into `package`, whose manifest and tokenizer are there already.
+
+    Latent scale, schedule and weights are read from the checkpoint `source`, not from the package; defaults
+    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now.
+
+    Raises:
+        NonFiniteError: the torch model itself gives NaN or infinity.
+    """
+    say = progress if progress is not None else lambda text: None
+    checkpoint = open_checkpoint(source, variant)
+    opened = open_package(package, check="size")
+    contract = opened.manifest.contract
+    table = specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
+    tokens = Tokenizer(opened).encode(list(PROMPTS)).ids
+
+    say("reference: text encoder in torch")
+    run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
+    context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
+    say(f"reference: UNet in torch, {STEPS} steps")
+    latents, plan, found = _unet_stage(checkpoint, table["unet"], contract, context)
+    cases += found
+    say("reference: autoencoder in torch")
+    picture, found = _vae_stage(checkpoint, table, latents[-1])
+    cases += found
+
+    facts = Facts(_latent(checkpoint), checkpoint.schedule, contract.defaults, contract.tokenizer)
+    trajectory = Trajectory(
+        prompt=PROMPT,
+        negative=NEGATIVE,
+        seed=SEED,
+        sampler=plan.sampler,
+        steps=plan.steps,
+        guidance=contract.defaults.guidance,
+        size=(picture.shape[1], picture.shape[0]),
+        timesteps=tuple(row.timestep for row in plan.rows),
+        latents=np.concatenate(latents),
+        picture=picture,
+    )
+    (package / reference_file.FILE).parent.mkdir(exist_ok=True)
+    reference_file.write(
+        package / reference_file.FILE, Reference(facts, PROMPTS, tokens, tuple(cases), trajectory)
+    )
+
+
+def _latent(checkpoint: Checkpoint) -> LatentSpec:
+    vae = checkpoint.configs.vae
+    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+
+
+def _text_stage(
+    checkpoint: Checkpoint, spec: ComponentSpec, tokens: np.ndarray
+) -> tuple[np.ndarray, list[Case]]:
+    """-> (2, T, D) of the empty and the real prompt, and the text encoder's cases."""
+    model = checkpoint.load("text_encoder")
+    context = _run(spec, model, {"input_ids": tokens})["last_hidden_state"]
+    requests = [*_seeded(spec), _Request(spec, "captured prompts", {"input_ids": tokens})]
+    return context, _evaluate(model, requests)
+
+
+def _unet_stage(
+    checkpoint: Checkpoint, spec: ComponentSpec, contract: Contract, context: np.ndarray
+) -> tuple[list[np.ndarray], Plan, list[Case]]:
+    """-> the latents (1, C, h, w) after every step, the plan, and the UNet's cases."""
+    model = checkpoint.load("unet")
+    plan = compile_plan(checkpoint.schedule, contract.defaults.sampler, STEPS)
+    guidance = contract.defaults.guidance
+    captured: list[Arrays] = []
+
+    def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
+        both = guidance > 1  # as the runtime: without guidance only the prompt is evaluated
+        inputs = {
+            "sample": np.concatenate([x, x]) if both else x,  # (2, C, h, w)
+            "timestep": np.array(timestep, np.float32),
+            "encoder_hidden_states": context if both else context[1:],
+        }
+        captured.append(inputs)
+        output = _run(spec, model, inputs)["out_sample"]
+        return guide(output[:1], output[1:], guidance) if both else output
+
+    shape = (checkpoint.configs.unet.in_channels, *_run_size(contract))
+    steps = run_plan(plan, denoise, initial_noise(SEED, 1, shape), lambda row: row_noise(SEED, 1, row, shape))
+    latents = [step.latents for step in steps]
+    requests = _seeded(spec, timesteps=(0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37))
+    for index in sorted({0, len(captured) // 2, len(captured) - 1}):
+        requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
+    return latents, plan, _evaluate(model, requests)
+
+
+def _vae_stage(
+    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], latents: np.ndarray
+) -> tuple[np.ndarray, list[Case]]:
+    """-> the picture (H, W, 3) as bytes, and the cases of both halves of the autoencoder."""
+    model = checkpoint.load("vae")
+    facts = _latent(checkpoint)
+    decoder, encoder = table["vae_decoder"], table["vae_encoder"]
+    unscaled = {"latent_sample": latents / np.float32(facts.scale) + np.float32(facts.shift)}
+    image = _run(decoder, model, unscaled)["sample"]  # (1, 3, H, W)
+    requests = [
+        *_seeded(encoder),
+        _Request(encoder, "captured picture", {"sample": np.clip(image, -1, 1)}),
+        *_seeded(decoder),
+        _Request(decoder, "captured latents", unscaled),
+    ]
+    return np.asarray(to_images(image, [{}])[0]), _evaluate(model, requests)
+
+
+def _run_size(contract: Contract) -> tuple[int, int]:
+    """Height and width of the sampling run's latents: the package's own, within what a step may cost."""
+    sides = (
+        contract.image.height // contract.latent.downsample,
+        contract.image.width // contract.latent.downsample,
+    )
+    return min(sides[0], LARGEST_SIDE), min(sides[1], LARGEST_SIDE)
+
+
+def _seeded(spec: ComponentSpec, timesteps: tuple[float, ...] = ()) -> list[_Request]:
+    """Random inputs at every probe size, and quiet ones: where a signal is small a norm's epsilon shows."""
+    requests = []
+    for index, sizes in enumerate(spec.probes):
+        inputs = spec.sample(sizes, seed=index)
+        if "timestep" in inputs:
+            inputs["timestep"] = np.array(timesteps[index], np.float32)
+        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs))
+        if "input_ids" not in inputs:
+            name = next(iter(inputs))  # the signal; a context stays as it is
+            quiet = {**inputs, name: inputs[name] * np.float32(QUIET[index])}
+            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet))
+    return requests
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
+    """Run all requests in float32 and in float64; `model` is in float64 afterwards."""
+    rounded = [_run(request.spec, model, request.inputs) for request in requests]
+    model.double()
+    gc.collect()
+    cases = []
+    for request, approximate in zip(requests, rounded, strict=True):
+        exact = _run(request.spec, model, request.inputs, torch.float64)
+        rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
+        tolerance = min(request.spec.tolerance["fp32"], max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding))
+        outputs = {name: array.astype(np.float32) for name, array in exact.items()}
+        cases.append(Case(request.spec.name, request.name, tolerance, dict(request.inputs), outputs))
+    return cases
+
+
+def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays, dtype: torch.dtype = torch.float32) -> Arrays:
+    """One evaluation as the component's graph sees it; every output is finite."""
+    arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
+    arguments = [value.to(dtype) if value.is_floating_point() else value for value in arguments]
+    with torch.inference_mode():
+        outputs = wrap(spec.name, model)(*arguments)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    found = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise NonFiniteError(
+                f"the torch model's {spec.name} gives NaN or infinity in {name} itself; check the checkpoint"
+            )
+    return found

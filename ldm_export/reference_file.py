@@ -1,0 +1,208 @@
+"""verify/reference.safetensors: what torch computed for given inputs, so that verifying needs no torch.
+
+Tensors: `{component}/{case}/input/{name}` and `{component}/{case}/output/{name}` (the graph's own names,
+dtypes and shapes), `tokens` (prompts, max_length) int64, `trajectory/latents` (steps, C, h, w) float32 after
+every step, `trajectory/picture` (H, W, 3) bytes. The metadata key `reference` holds everything else as JSON.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime import safetensors, strict_json
+from ldm_runtime.errors import PackageError
+from ldm_runtime.manifest import COMPONENTS, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.schedule import NoiseSchedule
+
+SCHEMA_VERSION = 1
+FILE = "verify/reference.safetensors"  # relative to the package
+MAX_BYTES = 20_000_000
+_KEY = "reference"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What torch computed with: the manifest's contract must say the same."""
+
+    latent: LatentSpec
+    schedule: NoiseSchedule
+    defaults: Defaults
+    tokenizer: TokenizerFacts
+
+
+@dataclass(frozen=True)
+class Case:
+    """One evaluation of one component; arrays are named as the graph names them."""
+
+    component: str
+    name: str
+    tolerance: float  # largest relative RMS of an output of a float32 engine
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One sampling run of one image with the package's own defaults."""
+
+    prompt: str
+    negative: str
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]  # width, height in pixels
+    timesteps: tuple[float, ...]
+    latents: np.ndarray  # float32 (steps, C, h, w), after each step
+    picture: np.ndarray  # uint8 (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Reference:
+    facts: Facts
+    prompts: tuple[str, ...]
+    tokens: np.ndarray  # int64 (prompts, max_length)
+    cases: tuple[Case, ...]
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True)
+class _CaseHeader:
+    component: str
+    name: str
+    tolerance: float
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _TrajectoryHeader:
+    prompt: str
+    negative: str
+    seed: int
+    sampler: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]
+    timesteps: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Header:
+    schema_version: int
+    facts: Facts
+    prompts: tuple[str, ...]
+    cases: tuple[_CaseHeader, ...]
+    trajectory: _TrajectoryHeader
+
+
+def write(path: Path, reference: Reference) -> None:
+    """Write the file whole or not at all; the same contents give the same bytes.
+
+    Raises:
+        ValueError: it would be larger than 20 MB, which a package must not carry.
+    """
+    tensors = {"tokens": reference.tokens}
+    for case in reference.cases:
+        tensors |= {_input_key(case, name): array for name, array in case.inputs.items()}
+        tensors |= {_output_key(case, name): array for name, array in case.outputs.items()}
+    tensors["trajectory/latents"] = reference.trajectory.latents
+    tensors["trajectory/picture"] = reference.trajectory.picture
+    size = sum(array.nbytes for array in tensors.values())
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry"
+        )
+    header = _Header(
+        schema_version=SCHEMA_VERSION,
+        facts=reference.facts,
+        prompts=reference.prompts,
+        cases=tuple(
+            _CaseHeader(case.component, case.name, case.tolerance, tuple(case.inputs), tuple(case.outputs))
+            for case in reference.cases
+        ),
+        trajectory=_TrajectoryHeader(**_scalars(reference.trajectory)),
+    )
+    text = json.dumps(dataclasses.asdict(header), allow_nan=False, ensure_ascii=False)
+    safetensors.write(path, tensors, {_KEY: text})
+
+
+def read(path: Path) -> Reference:
+    """Map the file and check that it is whole; arrays are read when they are touched.
+
+    Raises:
+        PackageError: missing, damaged, of another schema version, or a tensor is missing or too many.
+    """
+    text = safetensors.read_header(path).metadata.get(_KEY)
+    if text is None:
+        raise PackageError(
+            f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again"
+        )
+    value = strict_json.parse(text, f"the metadata of {path}")
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise PackageError(
+            f"{path} has schema_version {version!r}, this program reads "
+            f"{SCHEMA_VERSION}; build the package again"
+        )
+    header = strict_json.read(_Header, value, f"the metadata of {path}")
+    tensors = dict(safetensors.read(path))
+
+    def take(key: str) -> np.ndarray:
+        if key not in tensors:
+            raise PackageError(f"{path} lacks the tensor {key!r}; build the package again")
+        return tensors.pop(key)
+
+    cases = []
+    for case in header.cases:
+        inputs = {name: take(_input_key(case, name)) for name in case.inputs}
+        outputs = {name: take(_output_key(case, name)) for name in case.outputs}
+        cases.append(Case(case.component, case.name, case.tolerance, inputs, outputs))
+    trajectory = Trajectory(
+        **_scalars(header.trajectory),
+        latents=take("trajectory/latents"),
+        picture=take("trajectory/picture"),
+    )
+    reference = Reference(header.facts, header.prompts, take("tokens"), tuple(cases), trajectory)
+    if tensors:
+        raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
+    _check(reference, path)
+    return reference
+
+
+def _check(reference: Reference, path: Path) -> None:
+    """A reference that proves nothing, or that holds NaN, is no reference."""
+    missing = set(COMPONENTS) - {case.component for case in reference.cases}
+    if missing:
+        raise PackageError(f"{path} is incomplete: it has no case of {', '.join(sorted(missing))}")
+    if len(reference.tokens) != len(reference.prompts):
+        raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt")
+    trajectory = reference.trajectory
+    if not trajectory.steps == len(trajectory.latents) == len(trajectory.timesteps) > 0:
+        raise PackageError(f"{path} is incomplete: its sampling run has not {trajectory.steps} steps")
+    arrays = {"trajectory/latents": trajectory.latents}
+    for case in reference.cases:
+        if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:
+            raise PackageError(
+                f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance"
+            )
+        arrays |= {_output_key(case, name): array for name, array in case.outputs.items()}
+    for key, array in arrays.items():
+        if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():
+            raise PackageError(f"{path}: {key!r} is empty or holds NaN or infinity; build the package again")
+
+
+def _scalars(trajectory: Any) -> dict[str, Any]:
+    return {field.name: getattr(trajectory, field.name) for field in dataclasses.fields(_TrajectoryHeader)}
+
+
+def _input_key(case: Any, name: str) -> str:
+    return f"{case.component}/{case.name}/input/{name}"
+
+
+def _output_key(case: Any, name: str) -> str:
+    return f"{case.component}/{case.name}/output/{name}"

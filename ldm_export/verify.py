@@ -1,0 +1,343 @@
+"""The one parity gate: runs a package with the runtime that ships and compares it with its torch reference.
+
+No torch is needed: inputs, outputs and a whole sampling run are in `verify/reference.safetensors`.
+"""
+
+import io
+import json
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import ldm_runtime
+from ldm_export import metrics, reference_file, report_page
+from ldm_export import report as reports
+from ldm_export.isolate import run_isolated
+from ldm_export.reference_file import Case, Reference, Trajectory
+from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
+from ldm_export.report_page import Picture
+from ldm_runtime.atomic import refuse_existing
+from ldm_runtime.engines import Engine, check_name, open_engine
+from ldm_runtime.errors import InputError, LdmError, PackageError, VerificationError
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import TOKENIZER, Package, open_package
+from ldm_runtime.tokenizer import Tokenizer
+
+LATENTS_FLOOR = 60.0  # dB, after every step
+PICTURE_FLOOR = 50.0  # dB over bytes: one byte in thirty may be rounded the other way
+ISOLATED_BYTES = (
+    400_000_000  # weights from which on a graph runs in a process of its own: engines free memory late
+)
+
+Progress = Callable[[str], None]
+Result = FactResult | CaseResult | TrajectoryResult
+
+
+def verify_package(
+    path: Path,
+    *,
+    engine: str = "auto",
+    out: Path | None = None,
+    force: bool = False,
+    stop_at_first_failure: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare every graph of the package, its facts and a sampling run with the reference.
+
+    The package is only read. With `out`, report.json and report.html are written into that folder.
+
+    Raises:
+        PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.
+        InputError: `out` lies in the package, whose identity a report must not change.
+        LdmError: a report exists in `out` and `force` is false.
+    """
+    if out is not None:
+        if out.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"the report folder {out} lies in the package itself; choose one outside of {path}"
+            )
+        _refuse_existing_reports(out, force=force)
+    report, pictures = _verify(path, engine, stop_at_first_failure, progress)
+    if out is not None:
+        out.mkdir(exist_ok=True)
+        reports.write(report, report_page.render(report, pictures), out, force=force)
+    return report
+
+
+def prove_package(path: Path, *, engine: str = "auto", progress: Progress | None = None) -> Report:
+    """As `verify_package`, for a package that is being built: the report goes into its `verify` folder."""
+    report, pictures = _verify(path, engine, False, progress)
+    reports.write(report, report_page.render(report, pictures), path / "verify", force=True)
+    return report
+
+
+def _refuse_existing_reports(out: Path, *, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; expected a folder for report.json and report.html")
+    if out.is_dir():
+        for name in ("report.json", "report.html"):
+            refuse_existing(out / name, force=force)
+    else:
+        refuse_existing(out, force=force)
+
+
+def _verify(
+    path: Path, engine: str, stop_at_first_failure: bool, progress: Progress | None
+) -> tuple[Report, list[Picture]]:
+    say = progress if progress is not None else lambda text: None
+    engine = check_name(engine)
+    package = open_package(path, check="full")
+    if reference_file.FILE not in package.manifest.files:
+        raise PackageError(
+            f"{path} carries no reference to compare with ({reference_file.FILE}); build it again"
+        )
+    say("verify: hashing the package")
+    package.confirm()
+    reference = reference_file.read(package.file(reference_file.FILE))
+    results: list[Result] = []
+    pictures: list[Picture] = []
+    for result in _results(package, reference, engine, pictures, say):
+        results.append(result)
+        if stop_at_first_failure and not result.passed:
+            break
+    runs = [result for result in results if isinstance(result, TrajectoryResult)]
+    report = Report(
+        schema_version=reports.SCHEMA_VERSION,
+        package=package.manifest.name,
+        engine=f"{engine} ({platform.machine()})",
+        passed=len(runs) == 1 and all(result.passed for result in results),
+        facts=tuple(result for result in results if isinstance(result, FactResult)),
+        cases=tuple(result for result in results if isinstance(result, CaseResult)),
+        trajectory=runs[0] if runs else None,
+        artefacts={name: package.manifest.files[name].sha256 for name in _artefacts(package)},
+    )
+    return report, pictures
+
+
+def _artefacts(package: Package) -> list[str]:
+    """What the report is about: graphs, weights, tokenizer, reference."""
+    components = package.manifest.components.values()
+    graphs = [variant.file for component in components for variant in component.variants]
+    weights = [component.weights for component in components]
+    return sorted({*graphs, *weights, TOKENIZER, reference_file.FILE})
+
+
+def _results(
+    package: Package, reference: Reference, engine: str, pictures: list[Picture], say: Progress
+) -> Iterator[Result]:
+    """Everything that is compared, cheap things first."""
+    yield from _facts(package, reference)
+    yield from _tokens(package, reference)
+    for name in COMPONENTS:
+        for variant in package.manifest.components[name].variants:
+            say(f"verify: {name}, {variant.name} graph")
+            if package.manifest.files[package.manifest.components[name].weights].size < ISOLATED_BYTES:
+                yield from _graph(package.path, engine, name, variant.name)
+            else:
+                outcome = run_isolated(_graph_at_once, package.path, engine, name, variant.name)
+                yield from outcome.value
+    say(f"verify: sampling run of {reference.trajectory.steps} steps")
+    result, made = _trajectory(package.path, engine, reference.trajectory)
+    pictures += made
+    yield result
+
+
+def _facts(package: Package, reference: Reference) -> Iterator[FactResult]:
+    """The manifest's contract against what torch computed with."""
+    expected = asdict(reference.facts)
+    for group, values in expected.items():
+        found = asdict(getattr(package.manifest.contract, group))
+        for name, value in values.items():
+            yield FactResult(
+                f"contract.{group}.{name}",
+                json.dumps(value),
+                json.dumps(found[name]),
+                found[name] == value,
+            )
+
+
+def _tokens(package: Package, reference: Reference) -> Iterator[FactResult]:
+    """The tokenizer's ids of texts on which tokenizers go wrong."""
+    encoded = Tokenizer(package).encode(reference.prompts).ids
+    for prompt, found, expected in zip(reference.prompts, encoded, reference.tokens, strict=True):
+        shown = prompt if len(prompt) <= 40 else prompt[:39] + "…"
+        passed = bool(np.array_equal(found, expected))
+        yield FactResult(f"tokens of {shown!r}", _ids(expected), _ids(found), passed)
+
+
+def _ids(row: np.ndarray) -> str:
+    """Token ids without the padding, which repeats the last one."""
+    changes = np.flatnonzero(row[:-1] != row[1:])
+    kept = row[: changes[-1] + 2] if changes.size else row[:1]
+    return f"{json.dumps(kept.tolist())} of {len(row)}"
+
+
+def _graph_at_once(path: Path, engine: str, component: str, variant: str) -> list[CaseResult]:
+    return list(_graph(path, engine, component, variant))
+
+
+def _graph(path: Path, engine: str, component: str, variant: str) -> Iterator[CaseResult]:
+    """Every case of one graph; a graph that cannot be opened is one failed case."""
+    cases = [
+        case for case in reference_file.read(path / reference_file.FILE).cases if case.component == component
+    ]
+    try:
+        opened = open_engine(
+            engine, _with_one_graph(open_package(path, check="size"), component, variant), component
+        )
+    except LdmError as error:
+        yield case_result(
+            component=component,
+            variant=variant,
+            case="opening",
+            output="graph",
+            shape=(),
+            tolerance=min(case.tolerance for case in cases),
+            found=None,
+            problem=str(error),
+        )
+        return
+    try:
+        for case in cases:
+            yield from _case(opened, variant, case)
+    finally:
+        opened.close()
+
+
+def _with_one_graph(package: Package, component: str, variant: str) -> Package:
+    """The same package as if the component had this graph alone, so that engines have no choice."""
+    manifest = package.manifest
+    parts = manifest.components[component]
+    only = replace(parts, variants=tuple(each for each in parts.variants if each.name == variant))
+    changed = replace(manifest, components={**manifest.components, component: only})
+    return Package(package.path, changed, package.identity, "size")
+
+
+def _case(engine: Engine, variant: str, case: Case) -> Iterator[CaseResult]:
+    """One evaluation, judged output by output."""
+    outputs: dict[str, np.ndarray] = {}
+    failure: str | None = None
+    try:
+        outputs = engine.run(case.inputs)
+    except LdmError as error:
+        failure = str(error)
+    for name, expected in case.outputs.items():
+        value = outputs.get(name)
+        problem = failure if failure is not None else _problem(value, expected)
+        yield case_result(
+            component=case.component,
+            variant=variant,
+            case=case.name,
+            output=name,
+            shape=expected.shape,
+            tolerance=case.tolerance,
+            found=None if problem is not None or value is None else metrics.difference(value, expected),
+            problem=problem,
+        )
+
+
+def _problem(value: np.ndarray | None, expected: np.ndarray) -> str | None:
+    """Why an output cannot be compared at all."""
+    if value is None:
+        return "the engine did not return this output"
+    if value.shape != expected.shape or value.dtype != expected.dtype:
+        return f"it is {value.dtype} {value.shape}, expected {expected.dtype} {expected.shape}"
+    if not np.isfinite(value).all():
+        return "it holds NaN or infinity"
+    return None
+
+
+def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
+    """Sample as a user does, with the package's own defaults, from the same seed."""
+    drift: list[StepResult] = []
+    picture: np.ndarray | None = None
+    problem: str | None = None
+    try:
+        with ldm_runtime.load(path, engine=engine, check="size") as pipe:
+            last = None
+            for last in pipe.sample(
+                wanted.prompt,
+                negative=wanted.negative,
+                steps=wanted.steps,
+                seed=wanted.seed,
+                size=wanted.size,
+            ):
+                drift.append(_step(last.index, last.latents, wanted, last.timestep))
+            if last is not None:
+                picture = np.asarray(last.images()[0])
+    except LdmError as error:
+        problem = str(error)
+    if problem is None and (picture is None or picture.shape != wanted.picture.shape):
+        problem = (
+            f"the picture is {None if picture is None else picture.shape}, expected {wanted.picture.shape}"
+        )
+    if problem is not None or picture is None:
+        return _judge(wanted, drift, None, problem), []
+    return _judge(wanted, drift, picture, None), _pictures(wanted.picture, picture)
+
+
+def _step(index: int, latents: np.ndarray, wanted: Trajectory, timestep: float) -> StepResult:
+    if index >= wanted.steps or latents.shape[1:] != wanted.latents.shape[1:] or len(latents) != 1:
+        raise VerificationError(
+            f"step {index + 1} has latents of shape {latents.shape}, expected {wanted.steps} steps of "
+            f"{(1, *wanted.latents.shape[1:])}"
+        )
+    if not np.isfinite(latents).all():
+        raise VerificationError(f"the latents hold NaN or infinity after step {index + 1}")
+    found = metrics.difference(latents, wanted.latents[index : index + 1])
+    return StepResult(
+        index, timestep, reports.finite_or_none(found.relative_rms), reports.finite_or_none(found.psnr)
+    )
+
+
+def _judge(
+    wanted: Trajectory, drift: list[StepResult], picture: np.ndarray | None, problem: str | None
+) -> TrajectoryResult:
+    """Latents equal or above their floor after every step, and the picture above its own."""
+    psnr = ssim = levels = None
+    passed = problem is None and len(drift) == wanted.steps
+    passed = passed and all(step.psnr is None or step.psnr >= LATENTS_FLOOR for step in drift)
+    if picture is not None:
+        decibels = metrics.psnr(picture, wanted.picture, 255)
+        passed = passed and decibels >= PICTURE_FLOOR
+        psnr = reports.finite_or_none(decibels)
+        ssim = metrics.ssim(picture.transpose(2, 0, 1), wanted.picture.transpose(2, 0, 1), 255)
+        levels = int(metrics.max_abs(picture, wanted.picture))
+    return TrajectoryResult(
+        sampler=wanted.sampler,
+        steps=wanted.steps,
+        guidance=wanted.guidance,
+        size=wanted.size,
+        seed=wanted.seed,
+        prompt=wanted.prompt,
+        negative=wanted.negative,
+        drift=tuple(drift),
+        psnr_floor=LATENTS_FLOOR,
+        image_psnr=psnr,
+        image_ssim=ssim,
+        image_max_levels=levels,
+        image_psnr_floor=PICTURE_FLOOR,
+        problem=problem,
+        passed=passed,
+    )
+
+
+def _pictures(expected: np.ndarray, found: np.ndarray) -> list[Picture]:
+    """torch's, the engine's, and their difference made visible."""
+    difference = np.abs(expected.astype(np.int16) - found)
+    gain = max(1, 255 // max(1, int(difference.max())))
+    return [
+        Picture("torch", _png(expected)),
+        Picture("this engine", _png(found)),
+        Picture(f"difference x {gain}", _png((difference * gain).astype(np.uint8))),
+    ]
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
