@@ -7,7 +7,6 @@ waits for them. Nothing of a package is trusted before that call returns.
 
 import hashlib
 import os
-import re
 import stat
 import threading
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Literal, get_args
 
 from ldm_runtime import manifest, safetensors
 from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.external_data import check_external_data
 from ldm_runtime.hash_cache import HashCache
 
 Check = Literal["cached", "full", "size"]
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 MAX_MANIFEST_BYTES = 2**24
-MAX_GRAPH_BYTES = 2**28  # a graph without its weights; SD 1.5's UNet has 2 MB
 
 # A file with such an ending that the manifest does not list is not loaded by us, but could be by others.
 _MODEL_ENDINGS = {
@@ -87,43 +86,13 @@ def open_package(path: Path, *, check: Check = "cached") -> Package:
     content = _read_manifest(path)
     parsed = manifest.parse(_text(content, path / MANIFEST), str(path / MANIFEST))
     _check_files(path, parsed)
-    for name, component in parsed.components.items():
+    for component in parsed.components.values():
         safetensors.read_header(path / component.weights)
         for variant in component.variants:
-            check_external_data(path / variant.file, component.weights.rpartition("/")[2], name)
+            check_external_data(path / variant.file, component.weights.rpartition("/")[2])
     if TOKENIZER not in parsed.files:
         raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check)
-
-
-def check_external_data(graph: Path, weights: str, component: str) -> None:
-    """Raise PackageError unless all external data of an ONNX file is in the file `weights` beside it.
-
-    An engine opens whatever an external_data entry says, so this looks at the bytes first. In protobuf the
-    key `location` can only be written as those eight letters after a varint 8; each such place must be one
-    whole StringStringEntryProto, spelled as every serialiser spells it (fields in order, shortest varints),
-    whose value is `weights`. Anything else is refused.
-    """
-    size = graph.stat().st_size
-    if size > MAX_GRAPH_BYTES:
-        raise PackageError(
-            f"{graph} has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; "
-            f"its weights belong into {weights}, build the package again"
-        )
-    content = graph.read_bytes()
-    name = weights.encode()
-    entry = b"\x0a\x08location\x12" + _varint(len(name)) + name
-    expected = b"\x6a" + _varint(len(entry)) + entry  # TensorProto.external_data, field 13
-    shift = len(expected) - len(entry) + 2
-    for match in re.finditer(b"[\x08\x00]location", content):
-        start = match.start() + 1 - shift
-        if start < 0 or not content.startswith(expected, start):
-            found = re.match(rb"\x12[\x00-\x7f]([ -~]*)", content[match.end() : match.end() + 130])
-            where = "an unreadable place" if found is None else repr(found[1].decode())
-            raise PackageError(
-                f"{graph} ({component}) keeps data in {where}, expected only {weights!r} in the same folder; "
-                f"do not use this package, build it again"
-            )
 
 
 def _read_manifest(path: Path) -> bytes:
@@ -202,11 +171,3 @@ def _check_hashes(path: Path, parsed: manifest.Manifest, *, use_cache: bool) -> 
                 f"{entry.sha256[:16]}…; fetch or build the package again"
             )
     cache.save()
-
-
-def _varint(value: int) -> bytes:
-    result = bytearray()
-    while value >= 128:
-        result.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*result, value])

@@ -1,0 +1,135 @@
+"""Opening a package: hashes are measured once, remembered until a file changes, measured again on demand."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ldm_runtime import hash_cache
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.hash_cache import HashCache
+from ldm_runtime.package import open_package
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are hashed."""
+    names: list[str] = []
+    measure = HashCache.measure
+
+    def recording(self: HashCache, name: str) -> str:
+        names.append(name)
+        return measure(self, name)
+
+    monkeypatch.setattr(HashCache, "measure", recording)
+    return names
+
+
+def flip_a_bit(file: Path) -> None:
+    """Change the last byte and put the modification time back, as a careless copy or bit rot would."""
+    status = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    with open(file, "r+b") as opened:
+        opened.write(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_identity_is_the_hash_of_the_manifest(tiny: Path) -> None:
+    package = open_package(tiny)
+    package.confirm()
+    assert package.identity == hashlib.sha256((tiny / "manifest.json").read_bytes()).hexdigest()
+    assert package.manifest.name == "tiny"
+
+
+def test_every_listed_file_is_hashed_once(tiny: Path, measured: list[str]) -> None:
+    open_package(tiny).confirm()
+    assert sorted(measured) == sorted(open_package(tiny).manifest.files)
+    measured.clear()
+    open_package(tiny).confirm()
+    assert measured == []
+
+
+def test_full_hashes_again(tiny: Path, measured: list[str]) -> None:
+    open_package(tiny).confirm()
+    measured.clear()
+    open_package(tiny, check="full").confirm()
+    assert len(measured) == len(open_package(tiny, check="size").manifest.files)
+
+
+def test_size_hashes_nothing(package_copy: Path, measured: list[str]) -> None:
+    flip_a_bit(package_copy / "unet/model.safetensors")
+    open_package(package_copy, check="size").confirm()
+    assert measured == []
+
+
+def test_touched_file_is_hashed_again_alone(package_copy: Path, measured: list[str]) -> None:
+    open_package(package_copy).confirm()
+    measured.clear()
+    os.utime(package_copy / "unet/model.onnx")
+    open_package(package_copy).confirm()
+    assert measured == ["unet/model.onnx"]
+
+
+@pytest.mark.parametrize("check", ["cached", "full"])
+def test_changed_byte_is_found(package_copy: Path, check: str) -> None:
+    flip_a_bit(package_copy / "unet/model.safetensors")
+    package = open_package(package_copy, check=check)  # type: ignore[arg-type]
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors has changed: its SHA-256 is"):
+        package.confirm()
+
+
+def test_a_failed_check_is_found_again(package_copy: Path) -> None:
+    flip_a_bit(package_copy / "unet/model.safetensors")
+    for _ in range(2):
+        with pytest.raises(PackageError, match="has changed"):
+            open_package(package_copy).confirm()
+
+
+def test_full_sees_a_change_that_hides_from_the_cache(package_copy: Path) -> None:
+    open_package(package_copy).confirm()
+    flip_a_bit(package_copy / "unet/model.safetensors")
+    open_package(package_copy).confirm()  # same inode, size and time: what `cached` promises, and no more
+    with pytest.raises(PackageError, match="has changed"):
+        open_package(package_copy, check="full").confirm()
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"unet/model.onnx": 3}', "\ufffd", "{" * 9])
+def test_damaged_cache_counts_as_empty(tiny: Path, measured: list[str], content: str) -> None:
+    open_package(tiny).confirm()
+    cache = HashCache.of(tiny).place
+    cache.write_text(content, encoding="utf-8")
+    measured.clear()
+    open_package(tiny).confirm()
+    assert "unet/model.onnx" in measured
+
+
+def test_cache_that_cannot_be_written_does_not_matter(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    open_package(tiny).confirm()
+    open_package(tiny).confirm()
+    assert measured.count("unet/model.onnx") == 2
+
+
+def test_cache_holds_digests_only(tiny: Path) -> None:
+    open_package(tiny).confirm()
+    for entry in json.loads(HashCache.of(tiny).place.read_text()).values():
+        assert len(entry) == 5 and len(entry[-1]) == 64
+
+
+def test_cache_is_in_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert hash_cache.cache_folder() == tmp_path / "ldm_runtime"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert hash_cache.cache_folder() == tmp_path / ".cache" / "ldm_runtime"
+
+
+def test_unknown_check_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match="check is 'none'; expected one of cached, full, size"):
+        open_package(tiny, check="none")  # type: ignore[arg-type]

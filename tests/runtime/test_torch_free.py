@@ -1,0 +1,61 @@
+"""The proof that the runtime needs no framework: it draws where importing one raises."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BLOCKED = ["torch", "onnx", "onnxscript", "diffusers", "transformers", "optimum", "safetensors", "ldm_export"]
+
+PROGRAM = """
+import sys
+
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError("blocked: " + name)
+
+sys.meta_path.insert(0, Wall())
+sys.path.insert(0, {runtime!r})
+{body}
+"""
+
+DRAW = """
+import ldm_runtime
+with ldm_runtime.load({package!r}, check="full") as pipe:
+    images = pipe("red apple, 3d style", negative="blue", seed=1, steps=3, sampler="euler_ancestral")
+    pipe.encode(images[0])
+    images[0].save({out!r})
+print(sorted(name for name in sys.modules if name.partition(".")[0] in {blocked!r}))
+"""
+
+
+def run(body: str) -> "subprocess.CompletedProcess[str]":
+    program = PROGRAM.format(blocked=BLOCKED, runtime=str(ROOT / "runtime"), body=body)
+    # -P and an empty PYTHONPATH: the repository root, where ldm_export lies, is not on the path either
+    environment = {**os.environ, "PYTHONPATH": ""}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", program], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def test_runtime_draws_with_every_framework_blocked(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "apple.png"
+    done = run(DRAW.format(package=str(tiny), out=str(out), blocked=BLOCKED))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_wall_does_block() -> None:
+    for name in BLOCKED:
+        done = run(f"import {name}")
+        assert done.returncode != 0 and f"blocked: {name}" in done.stderr
+
+
+def test_import_brings_no_engine_and_no_imaging(tmp_path: Path) -> None:
+    heavy = ["onnxruntime", "tokenizers", "PIL", "numpy", "click"]
+    body = f"import ldm_runtime\nprint([name for name in {heavy!r} if name in sys.modules])"
+    done = run(body)
+    assert done.stdout.strip() == "[]", done.stderr
