@@ -103,10 +103,12 @@ def _split_input_and_heads(value: ir.Value | None, perm: tuple[int, ...]) -> tup
     if reshape is None:
         return None, 0
     before, after = dims(reshape.inputs[0]), dims(split)
-    if before is None or after is None or len(before) != 3 or len(after) != 4 or before[:2] != after[:2]:
+    if before is None or after is None or len(before) != 3 or len(after) != 4:
         return None, 0
     heads = after[2]
-    return (reshape.inputs[0], heads) if isinstance(heads, int) else (None, 0)
+    if not isinstance(heads, int) or not _keeps_batch_and_tokens(reshape):
+        return None, 0
+    return reshape.inputs[0], heads
 
 
 def _match_merge(value: ir.Value) -> ir.Node | None:
@@ -115,12 +117,18 @@ def _match_merge(value: ir.Value) -> ir.Node | None:
     if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != _SPLIT:
         return None
     reshape = _only_consumer(transpose.outputs[0], "Reshape")
-    if reshape is None:
-        return None
-    before, after = dims(transpose.outputs[0]), dims(reshape.outputs[0])
-    if before is None or after is None or len(after) != 3 or before[:2] != after[:2]:
+    if reshape is None or len(dims(reshape.outputs[0]) or ()) != 3 or not _keeps_batch_and_tokens(reshape):
         return None
     return reshape
+
+
+def _keeps_batch_and_tokens(reshape: ir.Node) -> bool:
+    """Whether the first two sizes stay as they are, by the target's zeros or by the shapes that are noted."""
+    target = constant(reshape.inputs[1])
+    if target is not None and target[:2].tolist() == [0, 0]:
+        return True
+    before, after = dims(reshape.inputs[0]), dims(reshape.outputs[0])
+    return before is not None and after is not None and before[:2] == after[:2]
 
 
 def _only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:

@@ -1,0 +1,117 @@
+"""The passes together, on the graphs that ship: smaller, equal, stable, and sharing one data file."""
+
+from collections import Counter
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from ldm_export.optimise.graph_file import read_graph, write_graph
+from ldm_export.optimise.pipeline import (
+    CANONICAL_PASSES,
+    ORT_CPU_PASSES,
+    count_operators,
+    optimise,
+    run_passes,
+)
+from ldm_runtime.errors import ExportError
+from tests.optimise.graphs import parse
+
+COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+
+
+def counts(path) -> Counter:
+    return Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_the_passes_make_every_graph_smaller(tiny_build, component):
+    built = tiny_build("sd15")
+    raw, canonical, fused = (
+        counts(path)
+        for path in (
+            built.raw / component / "model.onnx",
+            built.package / component / "model.onnx",
+            built.package / component / "model.ort_cpu.onnx",
+        )
+    )
+    assert fused.total() < canonical.total() < 0.75 * raw.total()
+    heavy = ("Conv", "MatMul", "InstanceNormalization", "LayerNormalization", "Softmax", "Resize")
+    assert {op: canonical[op] for op in heavy} == {op: raw[op] for op in heavy}
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_all_attention_and_all_activations_are_fused_for_the_cpu(tiny_build, component):
+    built = tiny_build("sd15")
+    canonical = counts(built.package / component / "model.onnx")
+    fused = counts(built.package / component / "model.ort_cpu.onnx")
+    assert fused["Softmax"] == fused["Sigmoid"] == fused["Erf"] == 0
+    assert fused["MultiHeadAttention"] == canonical["Softmax"] > 0
+    assert fused["QuickGelu"] == canonical["Sigmoid"] > 0
+    assert fused["Gelu"] + fused["BiasGelu"] == canonical["Erf"]
+
+
+def test_the_transformers_norms_are_fused_with_their_residuals(tiny_build):
+    built = tiny_build("sd15")
+    text = counts(built.package / "text_encoder" / "model.ort_cpu.onnx")
+    assert text["LayerNormalization"] == 1  # the first has no residual before it
+    unet = counts(built.package / "unet" / "model.ort_cpu.onnx")
+    assert unet["SkipLayerNormalization"] == 2 * unet["LayerNormalization"]  # one of three in each block
+
+
+def test_little_arithmetic_on_sizes_is_left(tiny_build):
+    graph = counts(tiny_build("sd15").package / "unet" / "model.onnx")
+    assert graph["Identity"] == graph["Cast"] == graph["CastLike"] == graph["Slice"] == 0
+    assert graph["Shape"] <= graph["InstanceNormalization"] + 6
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_running_the_passes_again_changes_nothing(tiny_build, component):
+    for file, passes in (("model.onnx", CANONICAL_PASSES), ("model.ort_cpu.onnx", ORT_CPU_PASSES)):
+        model = read_graph(tiny_build("sd15").package / component / file)
+        before = count_operators(model)
+        assert {report.modified for report in run_passes(model, passes)} == {0}
+        assert count_operators(model) == before
+
+
+def test_every_pass_reports_what_it_did(tiny_build):
+    passes = tiny_build("sd15").passes
+    for file, reports in passes.items():
+        expected = CANONICAL_PASSES if file.endswith("model.onnx") else ORT_CPU_PASSES
+        assert [report.name for report in reports] == [each.__name__ for each in expected]
+        for report in reports:
+            assert sum(report.operators_before.values()) >= sum(report.operators_after.values()) > 0
+    assert all(report.modified > 0 for report in passes["unet/model.onnx"])
+
+
+def test_the_graph_on_disk_stays_when_a_pass_breaks_it(tmp_path):
+    text = "g (float[B, 3] x) => (float[B, 3] y) { y = Relu(x) }"
+    path = tmp_path / "model.onnx"
+    write_graph(parse(text), path)
+    before = path.read_bytes()
+
+    def ruin(model: ir.Model) -> tuple[ir.Model, int]:
+        model.graph.node(0).op_type = "NoSuchOperator"
+        return model, 0
+
+    with pytest.raises(ExportError, match="NoSuchOperator"):
+        optimise(path, path, (ruin,))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_passes_that_undo_each_other_are_noticed():
+    def always(model: ir.Model) -> tuple[ir.Model, int]:
+        return model, 1
+
+    with pytest.raises(AssertionError, match="rounds"):
+        run_passes(parse("g (float[B, 3] x) => (float[B, 3] y) { y = Relu(x) }"), (always,))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no protobuf at all, but a text"])
+def test_what_is_no_graph_is_refused(tmp_path, content):
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ExportError, match="model.onnx"):
+        optimise(path, path, CANONICAL_PASSES)
