@@ -192,7 +192,7 @@ def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     dropped = _read_model_index(path / "model_index.json")
     configs = _read_configs(path, {component: component for component in CONFIGS})
     scheduler_file = path / "scheduler" / "scheduler_config.json"
-    scheduler_config = _object(read_json(scheduler_file), scheduler_file)
+    scheduler_config = _as_pipeline_runs(_object(read_json(scheduler_file, infinity=True), scheduler_file))
     tensors = {
         component: find_tensors(path / component, component, STEMS[component], variant)
         for component in MODELS
@@ -202,6 +202,14 @@ def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}") from None
     return _opened(path, configs, schedule, scheduler_config, dropped, tensors)
+
+
+def _as_pipeline_runs(scheduler: dict[str, Any]) -> dict[str, Any]:
+    """The scheduler's config with what diffusers' StableDiffusionPipeline changes in it, whatever the file says."""
+    changed = {**scheduler, "steps_offset": 1}
+    if scheduler.get("_class_name") in ("DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"):
+        changed["clip_sample"] = False
+    return changed
 
 
 def _open_package(path: Path) -> Checkpoint:

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ldm_runtime.errors import InputError, LdmError
+
+if TYPE_CHECKING:
+    from ldm_runtime.package import Check
 
 LOG_EVERY_SECONDS = 2.0
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -100,10 +103,9 @@ def build(
     from ldm_export.build import build_package
     from ldm_export.build_recipe import load_build_recipe
 
-    asked = {"target": target, "precision": precision}
-    recipe = replace(
-        load_build_recipe(config), **{key: value for key, value in asked.items() if value is not None}
-    )
+    recipe = load_build_recipe(config)
+    recipe = recipe if target is None else replace(recipe, target=target)
+    recipe = recipe if precision is None else replace(recipe, precision=precision)
     limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
         source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()
@@ -147,7 +149,7 @@ def run(
     size: str | None,
     count: int,
     engine: str,
-    check: str,
+    check: "Check",
     out: Path | None,
     force: bool,
 ) -> None:

@@ -110,4 +110,6 @@ def _inline(item: object) -> str:
         return ", ".join(f"{key} {_inline(part)}" for key, part in item.items())
     if isinstance(item, list):
         return "; ".join(_inline(part) for part in item) if item else "none"
+    if isinstance(item, float):
+        return f"{item:.4g}"
     return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)

@@ -164,7 +164,7 @@ def noise_schedule(recipe: TrainRecipe) -> NoiseSchedule:
         beta_schedule=schedule.beta_schedule,
         prediction_type=recipe.diffusion.prediction,
         timestep_spacing=schedule.timestep_spacing,
-        steps_offset=0,
+        steps_offset=1,  # what diffusers' pipeline sets anyway
         set_alpha_to_one=True,
         rescale_betas_zero_snr=schedule.zero_terminal_snr,
     )

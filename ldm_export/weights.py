@@ -40,12 +40,15 @@ class StoredTensor:
 Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
-def read_json(path: Path) -> object:
-    """A JSON file of a checkpoint. Raises CheckpointError where it is missing or not JSON."""
+def read_json(path: Path, *, infinity: bool = False) -> object:
+    """A JSON file of a checkpoint; `infinity`: it may hold Infinity, as diffusers' scheduler configs do.
+
+    Raises CheckpointError where it is missing or not JSON.
+    """
     try:
         data = path.read_bytes()
         safetensors.refuse_lfs_stub(data, path)
-        return strict_json.parse(data.decode(), str(path))
+        return strict_json.parse(data.decode(), str(path), infinity=infinity)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:

@@ -514,3 +514,30 @@ def test_models_that_do_not_belong_together_are_not_saved(tiny: Path, tmp_path: 
             tmp_path / "new", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
         )
     assert not (tmp_path / "new").exists()
+
+
+# --- the scheduler ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "HeunDiscreteScheduler"],
+)
+def test_a_scheduler_as_diffusers_saves_it_opens_as_its_pipeline_runs_it(
+    name: str, copy: Path, tmp_path: Path
+) -> None:
+    """Defaults that differ from the pipeline's (clip_sample, steps_offset 0), and -Infinity, which is no JSON."""
+    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    getattr(diffusers, name)(**settings).save_pretrained(copy / "scheduler")
+    ours = open_checkpoint(copy)
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(copy).scheduler.config
+    for key in ("steps_offset", "clip_sample"):
+        assert ours.scheduler_config.get(key) == theirs.get(key)
+    assert ours.schedule.steps_offset == theirs.get("steps_offset", 0)
+
+
+def test_nan_in_a_scheduler_is_refused(copy: Path) -> None:
+    file = copy / "scheduler" / "scheduler_config.json"
+    file.write_text(file.read_text().replace("0.012", "NaN"))
+    with pytest.raises(CheckpointError, match="NaN"):
+        open_checkpoint(copy)

@@ -12,14 +12,15 @@ T = TypeVar("T")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
 
 
-def parse(text: str, where: str) -> JSON:
-    """Parse `text`; `where` names the file in messages.
+def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
+    """Parse `text`; `where` names the file in messages. `infinity` lets Infinity and -Infinity pass.
 
     Raises:
         PackageError: not JSON, a key given twice in one object, NaN or Infinity, or nested too deeply.
     """
+    constant = _infinity if infinity else _refuse_constant
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise PackageError(
             f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
@@ -28,9 +29,7 @@ def parse(text: str, where: str) -> JSON:
     except RecursionError:
         raise PackageError(f"{where} nests its JSON too deeply to be one of our files") from None
     except ValueError as error:
-        raise PackageError(
-            f"{where} is not acceptable JSON: {error}; fetch or build the file again"
-        ) from None
+        raise PackageError(f"{where} is not acceptable JSON: {error}; fetch or build the file again") from None
 
 
 def read(kind: type[T], value: JSON, where: str) -> T:
@@ -53,6 +52,10 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
             raise ValueError(f"the key {key!r} is given twice in one object")
         result[key] = value
     return result
+
+
+def _infinity(name: str) -> JSON:
+    return _refuse_constant(name) if name == "NaN" else float(name)
 
 
 def _refuse_constant(name: str) -> JSON:
@@ -105,8 +108,7 @@ def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: str) -> tuple[An
         return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     _expect(len(value) == len(arguments), f"a list of {len(arguments)} items", value, where)
     return tuple(
-        _read(kind, item, f"{where}[{i}]")
-        for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
+        _read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
     )
 
 
