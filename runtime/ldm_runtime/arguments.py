@@ -103,8 +103,7 @@ def check_image_size(contract: Contract, width: int, height: int, what: str) -> 
         low, high = (limit * step for limit in contract.range_of(dim))
         if not low <= pixels <= high or pixels % step != 0:
             raise InputError(
-                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, "
-                f"from {low} to {high}"
+                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, from {low} to {high}"
             )
     if width * height > MAX_PIXELS:
         raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels")
@@ -131,10 +130,19 @@ def check_float_array(name: str, value: Any, shape: tuple[int | None, ...]) -> n
     return array
 
 
+def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
+    """`value` as a tuple of texts, perhaps empty, or InputError."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
+        raise InputError(f"{name} is {_shown(value)}; expected a text or a list of texts")
+    return tuple(value)
+
+
 def _prompts(prompt: str | Sequence[str] | None, repeats: int) -> tuple[str, ...]:
     if prompt is None:
         raise InputError('no prompt was given; give a prompt ("" is legal) or prompt_embeds')
-    texts = _texts("prompt", prompt)
+    texts = check_texts("prompt", prompt)
     if not texts:
         raise InputError("prompt is an empty list; expected a text or a list of at least one")
     return tuple(text for text in texts for _ in range(repeats))
@@ -143,20 +151,12 @@ def _prompts(prompt: str | Sequence[str] | None, repeats: int) -> tuple[str, ...
 def _negatives(negative: str | Sequence[str] | None, batch: int, repeats: int) -> tuple[str, ...]:
     if negative is None:
         return ("",) * batch
-    texts = _texts("negative", negative)
+    texts = check_texts("negative", negative)
     if isinstance(negative, str):
         return texts * batch
     if len(texts) * repeats != batch:
         raise InputError(f"negative has {len(texts)} texts for {batch // repeats} prompts; give one for each")
     return tuple(text for text in texts for _ in range(repeats))
-
-
-def _texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-        raise InputError(f"{name} is {_shown(value)}; expected a text or a list of texts")
-    return tuple(value)
 
 
 def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int) -> np.ndarray | None:
@@ -210,11 +210,13 @@ def _size(size: Any) -> tuple[int, int]:
 
 
 def _guidance(value: Any) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
-        raise InputError(
-            f"guidance is {_shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)"
-        )
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0.0 <= number < math.inf:
+        raise InputError(f"guidance is {_shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
+    return number
 
 
 def _integer(name: str, value: Any, low: int, high: int) -> int:

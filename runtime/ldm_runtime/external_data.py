@@ -35,13 +35,16 @@ _MESSAGES: dict[str, dict[int, str]] = {
 
 def check_external_data(graph: Path, weights: str) -> None:
     """Raise PackageError unless every external tensor of an ONNX file is in the file `weights` beside it."""
-    size = graph.stat().st_size
+    try:
+        size = graph.stat().st_size
+        content = graph.read_bytes() if size <= MAX_GRAPH_BYTES else b""
+    except OSError as error:
+        raise PackageError(f"cannot read {graph}: {error.strerror}") from error
     if size > MAX_GRAPH_BYTES:
         raise PackageError(
             f"{graph} has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; "
             f"its weights belong into {weights}, build the package again"
         )
-    content = graph.read_bytes()
     try:
         locations = set(_locations(content))
     except (_Malformed, RecursionError) as error:

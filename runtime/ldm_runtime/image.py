@@ -1,5 +1,6 @@
 """Arrays to PIL images and back, and PNG files that tell how they were made."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,9 +45,7 @@ class GeneratedImage(Image.Image):
             super().save(temporary, "PNG", **params)
 
 
-def save_png(
-    image: Image.Image, path: Path, metadata: Mapping[str, str] | None = None, *, force: bool = True
-) -> None:
+def save_png(image: Image.Image, path: Path, metadata: Mapping[str, str] | None = None, *, force: bool = True) -> None:
     """Write `image` to `path` as PNG with `metadata` (None: its `info`) as text chunks, whole or not at all.
 
     Raises:
@@ -119,13 +118,13 @@ def _texts(image: Image.Image) -> dict[str, str]:
 def _free_paths(prompt: str, count: int) -> list[Path]:
     """The first names in the current folder, made from the prompt, that nothing has yet."""
     words = re.findall(r"[^\W_]+", prompt.lower())
-    stem = "-".join(words)[:60].strip("-")
-    stem = stem if stem else "image"
+    short = "-".join(words)[:60].encode()[:120].decode(errors="ignore").strip("-")  # file systems count bytes
+    stem = short if short else "image"
     paths: list[Path] = []
     number = 1
     while len(paths) < max(count, 1):
         path = Path(f"{stem}{_ENDING}" if number == 1 else f"{stem}-{number}{_ENDING}")
-        if not path.exists():
+        if not os.path.lexists(path):
             paths.append(path)
         number += 1
     return paths

@@ -47,9 +47,7 @@ class Package:
         self._failure: BaseException | None = None
         self._hashing: threading.Thread | None = None
         if check != "size":
-            self._hashing = threading.Thread(
-                target=self._hash, args=(check,), name="package hashes", daemon=True
-            )
+            self._hashing = threading.Thread(target=self._hash, args=(check,), name="package hashes", daemon=True)
             self._hashing.start()
 
     def file(self, relative: str) -> Path:
@@ -128,8 +126,7 @@ def _check_files(path: Path, parsed: manifest.Manifest) -> None:
         file = path / name
         size = _regular_size(root, file)
         if size != entry.size:
-            with open(file, "rb") as opened:
-                safetensors.refuse_lfs_stub(opened.read(64), file)
+            safetensors.refuse_lfs_stub(_start_of(file), file)
             damage = "truncated" if size < entry.size else "too long"
             raise PackageError(
                 f"{file} is {damage}: it has {size} bytes, but the manifest says {entry.size}; fetch it again"
@@ -141,6 +138,14 @@ def _check_files(path: Path, parsed: manifest.Manifest) -> None:
                 raise PackageError(
                     f"{path} holds {relative}, which its manifest does not list; remove it or build again"
                 )
+
+
+def _start_of(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(64)
+    except OSError as error:
+        raise PackageError(f"cannot read {file}: {error.strerror}") from error
 
 
 def _regular_size(root: Path, file: Path) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldm_runtime import engines, rng
-from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request
+from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
 from ldm_runtime.errors import InputError, LdmError, NonFiniteError, PackageError
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
 from ldm_runtime.sampler import PlanStep, guide, run_plan
@@ -129,17 +129,18 @@ class Pipeline:
         )
         self.notices = []
         if negative is not None and not request.is_guided:
-            self.notices.append(
-                f"negative has no effect with guidance {request.guidance:g}; it needs more than 1"
-            )
+            self.notices.append(f"negative has no effect with guidance {request.guidance:g}; it needs more than 1")
         context = self._context(request)  # (B or 2B, T, D)
         return self._steps(request, context)
 
     def embed(self, prompts: str | Sequence[str]) -> np.ndarray:
-        """The text encoder's last hidden state of each prompt: float32 (B, T, D)."""
-        texts = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise InputError("embed was given no text; expected a text or a list of at least one")
+        """The text encoder's last hidden state of each prompt: float32 (B, T, D).
+
+        Raises InputError for anything but a text or a list of at least one.
+        """
+        texts = check_texts("prompts", prompts)
+        if not texts:
+            raise InputError("prompts is an empty list; expected a text or a list of at least one")
         self.notices = []
         return self._embed(texts)
 
@@ -152,9 +153,7 @@ class Pipeline:
 
         pixels = from_images(image)  # (B, 3, H, W)
         check_image_size(self.contract, pixels.shape[3], pixels.shape[2], "the size of the image")
-        return np.concatenate(
-            [self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels]
-        )
+        return np.concatenate([self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels])
 
     def decode(self, latents: Any) -> "list[Image.Image]":
         """PIL images of latents as `sample` yields them, (B, C, h, w). See `decode_array`."""
@@ -180,9 +179,7 @@ class Pipeline:
             raise InputError("latents holds no image; expected at least one")
         unscaled = array / np.float32(space.scale) + np.float32(space.shift)
         # One image at a time: the decoder's activations are what a run needs most memory for.
-        return np.concatenate(
-            [self._run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled]
-        )
+        return np.concatenate([self._run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled])
 
     def describe(self, step: Step, image: int) -> dict[str, str]:
         """How image `image` of a step was made, as PNG metadata. The same arguments make it again."""
@@ -246,7 +243,7 @@ class Pipeline:
                 )
         return outputs
 
-    def _embed(self, texts: list[str]) -> np.ndarray:
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
         encoded = self._tokenizer.encode(texts)
         for dropped in dict.fromkeys(encoded.dropped):
             if dropped:

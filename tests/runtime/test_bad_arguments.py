@@ -1,0 +1,209 @@
+"""Every argument that a package cannot follow is one InputError of one sentence, before any work."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ldm_runtime
+from ldm_runtime.errors import InputError
+from ldm_runtime.pipeline import Pipeline
+from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny: Path) -> Iterator[Pipeline]:
+    with ldm_runtime.load(tiny) as opened:
+        yield opened
+
+
+def latents(*shape: int, value: float = 0.5) -> np.ndarray:
+    return np.full(shape, value, dtype=np.float32)
+
+
+def with_one(value: float) -> np.ndarray:
+    array = latents(1, CHANNELS, 6, 8)
+    array[0, 0, 0, 0] = value
+    return array
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "steps zero": ({"steps": 0}, "steps 0 is not usable: expected a whole number from 1 to 1000"),
+    "steps negative": ({"steps": -5}, "steps -5"),
+    "steps beyond training": ({"steps": 1001}, "steps 1001"),
+    "steps fractional": ({"steps": 2.5}, "steps 2.5"),
+    "steps text": ({"steps": "20"}, "steps '20'"),
+    "steps boolean": ({"steps": True}, "steps True"),
+    "guidance NaN": ({"guidance": NAN}, "guidance is nan; expected a finite number of 0 or more"),
+    "guidance infinite": ({"guidance": INF}, "guidance is inf"),
+    "guidance negative": ({"guidance": -1.0}, "guidance is -1.0"),
+    "guidance immense": ({"guidance": 10**400}, "guidance is 1000"),
+    "guidance text": ({"guidance": "7"}, "guidance is '7'"),
+    "guidance boolean": ({"guidance": True}, "guidance is True"),
+    "seed negative": ({"seed": -1}, "seed is -1; expected a whole number from 0 to 18446744073709551615"),
+    "seed beyond 64 bits": ({"seed": 2**64}, "seed is 18446744073709551616"),
+    "seed fractional": ({"seed": 1.0}, "seed is 1.0"),
+    "seed immense": ({"seed": 10**5000}, "seed is an immense number"),
+    "sampler unknown": ({"sampler": "magic"}, "sampler 'magic' is not known; expected one of ddim, euler,"),
+    "sampler empty": ({"sampler": ""}, "sampler '' is not known"),
+    "sampler no name": ({"sampler": 3}, "sampler is 3; expected a name"),
+    "noise unknown": ({"noise": "white"}, "noise is 'white'; expected philox"),
+    "noise no name": ({"noise": None}, "noise is None; expected a name"),
+    "size not divisible": ({"size": (63, 48)}, "size is 63x48; expected a width that is a multiple of 8"),
+    "size too small": ({"size": (64, 8)}, "a height that is a multiple of 8, from 16 to 256"),
+    "size too large": ({"size": (264, 64)}, "from 16 to 256"),
+    "size absurd": ({"size": (10**9, 10**9)}, "size is 1000000000x1000000000"),
+    "size beyond words": ({"size": (10**30, 8)}, "width is 1000000000000000000000000000000; expected"),
+    "size zero": ({"size": (0, 64)}, "width is 0"),
+    "size negative": ({"size": (-64, 64)}, "width is -64"),
+    "size one number": ({"size": 64}, r"size is 64; expected \(width, height\)"),
+    "size of three": ({"size": (64, 64, 3)}, r"expected \(width, height\)"),
+    "size text": ({"size": "64x64"}, r"size is '64x64'; expected \(width, height\)"),
+    "size fractional": ({"size": (64.0, 64)}, "width is 64.0"),
+    "count zero": ({"count": 0}, "count is 0; expected a whole number from 1 to 16"),
+    "count negative": ({"count": -1}, "count is -1"),
+    "count beyond the batch": ({"count": 17}, "count is 17; expected a whole number from 1 to 16"),
+    "count with guidance": ({"count": 9}, "need a batch of 18 with guidance, .* ask for at most 8"),
+    "count absurd": ({"count": 10**9}, "count is 1000000000"),
+    "prompts with count": ({"prompt": ["a", "b"], "count": 5}, "10 images at once need a batch of 20"),
+    "prompt absent": ({"prompt": None}, "no prompt was given"),
+    "prompt a number": ({"prompt": 3}, "prompt is 3; expected a text or a list of texts"),
+    "prompt bytes": ({"prompt": b"red"}, "prompt is b'red'"),
+    "prompt list of numbers": ({"prompt": [1]}, r"prompt is \[1\]"),
+    "prompt empty list": ({"prompt": []}, "prompt is an empty list"),
+    "prompt not Unicode": ({"prompt": "\udcff"}, "not valid Unicode text at character 0"),
+    "negative a number": ({"negative": 3}, "negative is 3"),
+    "negative of other length": ({"prompt": ["a", "b"], "negative": ["c"]}, "has 1 texts for 2 prompts"),
+    "negative empty list": ({"negative": []}, "has 0 texts for 1 prompts"),
+    "latents of rank 3": ({"latents": latents(CHANNELS, 6, 8)}, r"latents has shape \(4, 6, 8\)"),
+    "latents of other channels": ({"latents": latents(1, 3, 6, 8)}, r"expected \(1, 4, any, any\)"),
+    "latents of other batch": ({"latents": latents(2, CHANNELS, 6, 8)}, r"expected \(1, 4, any, any\)"),
+    "latents against size": (
+        {"latents": latents(1, CHANNELS, 6, 8), "size": (64, 64)},
+        r"latents has shape \(1, 4, 6, 8\); expected \(1, 4, 8, 8\)",
+    ),
+    "latents too large": ({"latents": latents(1, CHANNELS, 6, 33)}, "the size of latents is 264x48"),
+    "latents empty": ({"latents": latents(1, CHANNELS, 0, 8)}, "the size of latents is 64x0"),
+    "latents NaN": ({"latents": with_one(NAN)}, "latents holds NaN or infinity"),
+    "latents infinite": ({"latents": with_one(-INF)}, "latents holds NaN or infinity"),
+    "latents beyond float32": ({"latents": np.full((1, CHANNELS, 6, 8), 1e39)}, "latents holds NaN or inf"),
+    "latents text": ({"latents": "noise"}, "latents has dtype <U5; expected numbers"),
+    "latents ragged": ({"latents": [[1.0], [1.0, 2.0]]}, "latents is no array|latents has dtype object"),
+    "latents complex": ({"latents": np.zeros((1, CHANNELS, 6, 8), complex)}, "dtype complex128"),
+    "embeds and prompt": ({"prompt_embeds": latents(1, WINDOW, WIDTH)}, "both prompt and prompt_embeds"),
+    "embeds of other width": (
+        {"prompt": None, "prompt_embeds": latents(1, WINDOW, WIDTH + 1)},
+        r"prompt_embeds has shape \(1, 12, 7\); expected \(any, any, 6\)",
+    ),
+    "embeds of rank 2": (
+        {"prompt": None, "prompt_embeds": latents(WINDOW, WIDTH)},
+        "prompt_embeds has shape",
+    ),
+    "embeds of no prompt": (
+        {"prompt": None, "prompt_embeds": latents(0, WINDOW, WIDTH)},
+        "expected at least one prompt of 1 to 48 tokens",
+    ),
+    "embeds of no token": ({"prompt": None, "prompt_embeds": latents(1, 0, WIDTH)}, "of 1 to 48 tokens"),
+    "embeds too long": ({"prompt": None, "prompt_embeds": latents(1, 49, WIDTH)}, "of 1 to 48 tokens"),
+    "embeds against the window": (
+        {"prompt": None, "prompt_embeds": latents(1, WINDOW + 1, WIDTH)},
+        "has 13 tokens; with guidance, expected a multiple of 12",
+    ),
+    "embeds NaN": (
+        {"prompt": None, "prompt_embeds": latents(1, WINDOW, WIDTH, value=NAN)},
+        "NaN or infinity",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_argument_is_refused_before_the_first_step(pipe: Pipeline, arguments: dict[str, Any], message: str) -> None:
+    prompt = arguments.get("prompt", "red")
+    rest = {name: value for name, value in arguments.items() if name != "prompt"}
+    with pytest.raises(InputError, match=message) as caught:
+        pipe.sample(prompt, **rest)  # not iterated: the check does not wait for the first step
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=message):
+        pipe(prompt, **rest)
+
+
+def test_unknown_argument_is_python_s_own_error(pipe: Pipeline) -> None:
+    with pytest.raises(TypeError, match="num_inference_steps"):
+        pipe("red", num_inference_steps=3)
+
+
+LEGAL: dict[str, dict[str, Any]] = {
+    "empty prompt": {"prompt": ""},
+    "empty negative": {"negative": ""},
+    "seed 0": {"seed": 0},
+    "largest seed": {"seed": 2**64 - 1, "count": 2},
+    "numpy integers": {"seed": np.int64(3), "steps": np.int32(2), "size": (np.int64(32), np.uint8(16))},
+    "guidance 0": {"guidance": 0},
+    "guidance 1": {"guidance": 1.0},
+    "numpy guidance": {"guidance": np.float32(2.5)},
+    "one step": {"steps": 1},
+    "smallest size": {"size": (16, 16)},
+    "largest size": {"size": (256, 256), "steps": 1},
+    "size as list": {"size": [32, 16]},
+    "largest batch": {"count": 8, "steps": 1},
+    "largest batch alone": {"count": 16, "steps": 1, "guidance": 1},
+    "float64 latents": {"latents": np.zeros((1, CHANNELS, 6, 8))},
+    "integer latents": {"latents": np.ones((1, CHANNELS, 6, 8), dtype=np.int64)},
+    "embeds of three tokens": {"prompt": None, "prompt_embeds": latents(1, 3, WIDTH), "guidance": 1},
+    "embeds of two windows": {"prompt": None, "prompt_embeds": latents(1, 2 * WINDOW, WIDTH)},
+}
+
+
+@pytest.mark.parametrize("arguments", LEGAL.values(), ids=LEGAL.keys())
+def test_legal_edge_is_drawn(pipe: Pipeline, arguments: dict[str, Any]) -> None:
+    rest = {"seed": 1, "steps": 2, **arguments}
+    prompt = rest.pop("prompt", "red")
+    images = pipe(prompt, **rest)
+    assert len(images) == rest.get("count", 1)
+    assert all(image.mode == "RGB" for image in images)
+
+
+def test_engine_unknown_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, ort"):
+        ldm_runtime.load(tiny, engine="abacus")
+
+
+DECODE: dict[str, tuple[Any, str]] = {
+    "rank": (latents(CHANNELS, 6, 8), "latents has shape"),
+    "channels": (latents(1, 3, 6, 8), "latents has shape"),
+    "no image": (latents(0, CHANNELS, 6, 8), "latents holds no image"),
+    "size": (latents(1, CHANNELS, 1, 8), "the size of latents is 64x8"),
+    "NaN": (with_one(NAN), "latents holds NaN"),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), DECODE.values(), ids=DECODE.keys())
+def test_bad_latents_are_not_decoded(pipe: Pipeline, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe.decode(value)
+
+
+ENCODE: dict[str, tuple[Any, str]] = {
+    "size": (Image.new("RGB", (65, 64)), "the size of the image is 65x64; expected a width"),
+    "too large": (Image.new("RGB", (512, 64)), "from 16 to 256"),
+    "no image": ([], "expected a PIL image or a list of at least one"),
+    "an array": ([np.zeros((64, 64, 3))], "expected a PIL image"),
+    "two sizes": ([Image.new("RGB", (64, 64)), Image.new("RGB", (32, 64))], "different sizes .32x64, 64x64."),
+}
+
+
+@pytest.mark.parametrize(("value", "message"), ENCODE.values(), ids=ENCODE.keys())
+def test_bad_image_is_not_encoded(pipe: Pipeline, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        pipe.encode(value)
+
+
+@pytest.mark.parametrize("value", [[], [3], None, 5])
+def test_bad_text_is_not_embedded(pipe: Pipeline, value: Any) -> None:
+    with pytest.raises(InputError, match="text"):
+        pipe.embed(value)

@@ -1,0 +1,211 @@
+"""The ONNX Runtime engine: external weights from safetensors files, the contract, one error for each failure."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from ldm_runtime import engines, safetensors
+from ldm_runtime.engines import ort
+from ldm_runtime.engines.ort import OrtEngine, import_onnxruntime
+from ldm_runtime.errors import EngineError, InputError
+from ldm_runtime.manifest import TensorSpec
+from ldm_runtime.package import open_package
+from tests.runtime import tiny_package
+from tests.runtime.tiny_package import CHANNELS, WIDTH
+
+
+def feeds(batch: int = 2, tokens: int = 5) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {
+        "sample": random.standard_normal((batch, CHANNELS, 4, 6)).astype(np.float32),
+        "timestep": np.array(500.5, dtype=np.float32),
+        "encoder_hidden_states": random.standard_normal((batch, tokens, WIDTH)).astype(np.float32),
+    }
+
+
+def expected_noise(weights: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """The tiny UNet in numpy."""
+    padded = np.pad(inputs["sample"], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
+    mixed = np.einsum("bchwij,ocij->bohw", windows, weights["conv.weight"])
+    mixed += weights["conv.bias"][:, None, None]
+    text = inputs["encoder_hidden_states"].mean(axis=1) @ weights["to_k.weight"]
+    return 0.5 * np.tanh(mixed + text[:, :, None, None] + 0.001 * inputs["timestep"])
+
+
+def test_weights_are_read_out_of_the_safetensors_file(tiny: Path) -> None:
+    weights = safetensors.read(tiny / "unet/model.safetensors")
+    engine = OrtEngine(tiny / "unet/model.onnx")
+    for batch, tokens in ((1, 1), (3, 12)):
+        inputs = feeds(batch, tokens)
+        got = engine.run(inputs)
+        assert list(got) == ["out_sample"]
+        np.testing.assert_allclose(got["out_sample"], expected_noise(weights, inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2, 3, 4, 17])
+def test_weights_may_lie_at_any_offset(package_copy: Path, padding: int) -> None:
+    """Files written by others are not aligned: the header may have any length."""
+    folder = package_copy / "unet"
+    before = OrtEngine(folder / "model.onnx").run(feeds())["out_sample"]
+    content = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    longer = (length + padding).to_bytes(8, "little") + content[8 : 8 + length] + b" " * padding
+    (folder / "model.safetensors").write_bytes(longer + content[8 + length :])
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = str(int(entry.value) + padding)
+    onnx.save(model, folder / "model.onnx")
+    np.testing.assert_array_equal(OrtEngine(folder / "model.onnx").run(feeds())["out_sample"], before)
+
+
+@pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_encoder", "vae_decoder"])
+@pytest.mark.parametrize("reorder", [True, False])
+@pytest.mark.parametrize("repeated", [True, False])
+def test_session_options_do_not_change_the_result(tiny: Path, component: str, reorder: bool, repeated: bool) -> None:
+    inputs: dict[str, Any] = {
+        "text_encoder": {"input_ids": np.arange(24).reshape(2, 12)},
+        "unet": feeds(),
+        "vae_encoder": {"sample": np.linspace(-1, 1, 3 * 16 * 24, dtype=np.float32).reshape(1, 3, 16, 24)},
+        "vae_decoder": {"latent_sample": feeds()["sample"]},
+    }
+    plain = OrtEngine(tiny / component / "model.onnx").run(inputs[component])
+    engine = OrtEngine(tiny / component / "model.onnx", threads=1, reorder=reorder, repeated=repeated)
+    for _ in range(3):
+        got = engine.run(inputs[component])
+        for name, value in plain.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_and_outputs_are_told(tiny: Path) -> None:
+    engine = OrtEngine(tiny / "unet/model.onnx")
+    assert engine.inputs[0] == TensorSpec("sample", "float32", ("batch", CHANNELS, "height", "width"))
+    assert engine.inputs[1] == TensorSpec("timestep", "float32", ())
+    assert engine.outputs[0].name == "out_sample"
+
+
+BAD_FEEDS: dict[str, dict[str, Any]] = {
+    "missing": {"sample": feeds()["sample"]},
+    "unknown": {**feeds(), "more": np.zeros(1, np.float32)},
+    "type": {**feeds(), "sample": feeds()["sample"].astype(np.float64)},
+    "rank": {**feeds(), "sample": feeds()["sample"][0]},
+    "shape": {**feeds(), "encoder_hidden_states": np.zeros((2, 5, WIDTH + 1), np.float32)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_FEEDS.values(), ids=BAD_FEEDS.keys())
+def test_feed_that_does_not_fit_is_one_engine_error(tiny: Path, bad: dict[str, Any]) -> None:
+    engine = OrtEngine(tiny / "unet/model.onnx")
+    with pytest.raises(EngineError, match=r"ONNX Runtime failed in .*unet/model\.onnx") as caught:
+        engine.run(bad)
+    assert "\n" not in str(caught.value)
+    engine.run(feeds())  # the engine has survived
+
+
+def test_closed_engine_is_one_engine_error(tiny: Path) -> None:
+    engine = OrtEngine(tiny / "unet/model.onnx")
+    engine.close()
+    with pytest.raises(EngineError, match="is closed; load the package again"):
+        engine.run(feeds())
+    engine.close()
+
+
+def test_absent_graph_is_one_engine_error(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="ONNX Runtime cannot load"):
+        OrtEngine(tmp_path / "absent.onnx")
+
+
+def test_the_variant_for_this_engine_is_preferred(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    monkeypatch.setattr(ort, "OrtEngine", lambda path, **options: opened.append(path.name) or Silent())
+    engines.open_engine("auto", open_package(package_copy), "unet")
+    (package_copy / "unet/model.ort_cpu.onnx").write_bytes((package_copy / "unet/model.onnx").read_bytes())
+    tiny_package.edit_manifest(package_copy, "files", "unet/model.ort_cpu.onnx", value={"sha256": "0" * 64, "size": 0})
+    tiny_package.rehash(package_copy)
+    variants = json.loads((package_copy / "manifest.json").read_text())["components"]["unet"]["variants"]
+    fused = {**variants[0], "name": "ort_cpu", "file": "unet/model.ort_cpu.onnx", "engine": "ort_cpu"}
+    tiny_package.edit_manifest(package_copy, "components", "unet", "variants", value=[*variants, fused])
+    engines.open_engine("ort", open_package(package_copy), "unet")
+    assert opened == ["model.onnx", "model.ort_cpu.onnx"]
+
+
+class Silent:
+    """Stands for an engine that keeps every contract."""
+
+    def check_contract(self, *arguments: object) -> None:
+        pass
+
+
+def test_unknown_engine_is_refused(tiny: Path) -> None:
+    with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, ort"):
+        engines.open_engine("abacus", open_package(tiny), "unet")
+
+
+def test_both_distributions_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
+    with pytest.raises(
+        EngineError, match="onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
+    ):
+        import_onnxruntime()
+
+
+def test_either_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for present in ("onnxruntime", "onnxruntime-gpu"):
+
+        def version(name: str, present: str = present) -> str:
+            if name != present:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return "1.0"
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        assert import_onnxruntime().__name__ == "onnxruntime"
+
+
+def test_no_distribution_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"cannot be imported .*install it with `pip install 'ldm-export\[cpu\]'`"):
+        import_onnxruntime()
+
+
+def test_weights_that_are_not_reordered_stay_in_the_file(tmp_path: Path) -> None:
+    """64 MB of weights: mapped, they take no private memory; reordered, they do."""
+    write_large_graph(tmp_path, 4096)
+    private = {reorder: private_megabytes(tmp_path / "model.onnx", reorder) for reorder in (True, False)}
+    assert private[True] - private[False] > 50
+
+
+def write_large_graph(folder: Path, width: int) -> None:
+    weight = np.random.default_rng(0).standard_normal((width, width), dtype=np.float32)
+    header = safetensors.write(folder / "model.safetensors", {"weight": weight})
+    tensor = onnx.TensorProto(name="weight", data_type=1, dims=weight.shape, data_location=1)
+    info = header.tensors["weight"]
+    for key, value in (("location", "model.safetensors"), ("offset", info.offset), ("length", info.length)):
+        tensor.external_data.add(key=key, value=str(value))
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, ["n", width]) for name in "xy")
+    node = onnx.helper.make_node("MatMul", ["x", "weight"], ["y"])
+    graph = onnx.helper.make_graph([node], "large", [x], [y], [tensor])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, folder / "model.onnx")
+
+
+def private_megabytes(graph: Path, reorder: bool) -> float:
+    program = (
+        "import sys; from pathlib import Path; from ldm_runtime.engines.ort import OrtEngine\n"
+        f"engine = OrtEngine(Path({str(graph)!r}), reorder={reorder})\n"
+        "fields = [line.split() for line in open('/proc/self/status')]\n"
+        "print(next(int(field[1]) for field in fields if field[0] == 'RssAnon:'))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout) / 1000
