@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineError", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]
 
 
-def load(
-    path: "str | PathLike[str] | None" = None, *, engine: str = "auto", check: "Check" = "cached"
-) -> "Pipeline":
+def load(path: "str | PathLike[str] | None" = None, *, engine: str = "auto", check: "Check" = "cached") -> "Pipeline":
     """Open the package in folder `path`, or the built-in one if None, ready to draw.
 
     engine: "auto" or the name of one, "ort". check: how its files are checked, see `package.open_package`.

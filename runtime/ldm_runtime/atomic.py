@@ -31,9 +31,7 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     if path.is_dir():
         raise LdmError(f"cannot write the file {path}: a folder has that name; choose another output")
     with _os_errors(path):
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{path.name}.partial-", suffix=path.suffix, dir=path.parent
-        )
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", suffix=path.suffix, dir=path.parent)
         os.close(descriptor)
         temporary = Path(name)
         try:
@@ -135,6 +133,5 @@ def _os_errors(path: Path) -> Iterator[None]:
             raise  # another file's trouble: not this output's
         reason = error.strerror if error.strerror is not None else str(error)
         raise LdmError(
-            f"cannot write {path}: {reason}; nothing was left behind, free space or change the "
-            f"output and run again"
+            f"cannot write {path}: {reason}; nothing was left behind, free space or change the output and run again"
         ) from error

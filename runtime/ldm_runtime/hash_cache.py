@@ -43,11 +43,7 @@ class HashCache:
     def get(self, name: str) -> str | None:
         """The digest of `name` if it was measured and the file has not changed since."""
         entry = self.known.get(name)
-        if (
-            not isinstance(entry, list)
-            or entry[:-1] != _stamp(self.folder / name)
-            or type(entry[-1]) is not str
-        ):
+        if not isinstance(entry, list) or entry[:-1] != _stamp(self.folder / name) or type(entry[-1]) is not str:
             return None
         digest: str = entry[-1]
         return digest

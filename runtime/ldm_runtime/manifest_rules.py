@@ -76,9 +76,7 @@ def _check_contract(contract: "Contract", where: str) -> None:
     _check_facts(contract, where)
 
 
-def _check_tensors(
-    specs: Sequence["TensorSpec"], signature: dict[str, Any], contract: "Contract", where: str
-) -> None:
+def _check_tensors(specs: Sequence["TensorSpec"], signature: dict[str, Any], contract: "Contract", where: str) -> None:
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
         _fail(where, "names a tensor twice")

@@ -223,9 +223,7 @@ def _first_order(
     return np.array([[keep + gain * x0_x, gain * x0_m]])
 
 
-def _data_prediction(
-    prediction_type: str, alpha: float, sigma: float, input_scale: float
-) -> tuple[float, float]:
+def _data_prediction(prediction_type: str, alpha: float, sigma: float, input_scale: float) -> tuple[float, float]:
     """(a, b) of x0 = a * x + b * model output; input_scale * x is the variance-preserving latent."""
     if prediction_type == "epsilon":
         return input_scale / alpha, -sigma / alpha

@@ -144,9 +144,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 def refuse_lfs_stub(start: bytes, path: Path) -> None:
     """Raise `PackageError` if a file beginning with `start` is the pointer that Git LFS leaves for a file."""
     if start.startswith(_LFS_STUB):
-        raise PackageError(
-            f"{path} is a Git-LFS stub, not the file itself; run `git lfs pull` where it came from"
-        )
+        raise PackageError(f"{path} is a Git-LFS stub, not the file itself; run `git lfs pull` where it came from")
 
 
 _AGAIN = "fetch or write the file again"
@@ -194,18 +192,12 @@ def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorIn
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        raise PackageError(
-            f"{what} is {dtype} {shape} and needs {needed} bytes, but spans {length}; {_AGAIN}"
-        )
+        raise PackageError(f"{what} is {dtype} {shape} and needs {needed} bytes, but spans {length}; {_AGAIN}")
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 
 def _are_sizes(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) <= 32
-        and all(type(item) is int and item >= 0 for item in value)
-    )
+    return isinstance(value, list) and len(value) <= 32 and all(type(item) is int and item >= 0 for item in value)
 
 
 def _check_places(tensors: dict[str, TensorInfo], data_start: int, size: int, path: Path) -> None:
@@ -214,9 +206,7 @@ def _check_places(tensors: dict[str, TensorInfo], data_start: int, size: int, pa
         if info.offset < end:
             raise PackageError(f"tensor {name!r} in {path} overlaps the one before it; {_AGAIN}")
         if info.offset > end:
-            raise PackageError(
-                f"{path} has a hole of {info.offset - end} bytes before tensor {name!r}; {_AGAIN}"
-            )
+            raise PackageError(f"{path} has a hole of {info.offset - end} bytes before tensor {name!r}; {_AGAIN}")
         end = info.offset + info.length
     if end > size:
         raise PackageError(f"{path} is truncated: its tensors end at byte {end}, but it has {size}; {_AGAIN}")

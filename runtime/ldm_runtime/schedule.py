@@ -51,9 +51,7 @@ class NoiseSchedule:
         for name in ("beta_start", "beta_end"):
             beta = getattr(self, name)
             if isinstance(beta, bool) or not isinstance(beta, int | float) or not SMALLEST_BETA <= beta < 1.0:
-                raise ConfigError(
-                    f"schedule: {name} is {beta!r}, expected a number from {SMALLEST_BETA:g} to 1"
-                )
+                raise ConfigError(f"schedule: {name} is {beta!r}, expected a number from {SMALLEST_BETA:g} to 1")
             object.__setattr__(self, name, float(beta))
         if self.beta_start > self.beta_end:
             raise ConfigError(f"schedule: beta_start {self.beta_start} is above beta_end {self.beta_end}")
@@ -123,16 +121,12 @@ class NoiseSchedule:
         class_name = config.get("_class_name")
         if not isinstance(class_name, str) or class_name not in _CLASSES:
             known = ", ".join(sorted(_CLASSES))
-            raise ConfigError(
-                f"scheduler: _class_name {class_name!r} is not supported; expected one of {known}"
-            )
+            raise ConfigError(f"scheduler: _class_name {class_name!r} is not supported; expected one of {known}")
         effective = {**_CLASSES[class_name], **config}
         for key, value in effective.items():
             _check_key(class_name, key, value)
         if missing := [key for key in _REQUIRED if effective.get(key) is None]:
-            raise ConfigError(
-                f"scheduler: {class_name} lacks {', '.join(missing)}; the noise schedule is not guessed"
-            )
+            raise ConfigError(f"scheduler: {class_name} lacks {', '.join(missing)}; the noise schedule is not guessed")
         return cls(**{key: effective.get(key, default) for key, default in _FIELDS.items()})
 
 
@@ -229,16 +223,12 @@ def _check_key(class_name: str, key: str, value: Any) -> None:
     if not any(type(value) is type(other) and value == other for other in allowed):
         known = "is not supported" if key in _ONLY else "is not known here"
         expected = " or ".join(map(repr, allowed))
-        raise ConfigError(
-            f"scheduler: {class_name} has {key} = {value!r}, which {known}; expected {expected}"
-        )
+        raise ConfigError(f"scheduler: {class_name} has {key} = {value!r}, which {known}; expected {expected}")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(
-            f"schedule: {name} {value!r} is not supported; expected one of {', '.join(choices)}"
-        )
+        raise ConfigError(f"schedule: {name} {value!r} is not supported; expected one of {', '.join(choices)}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:

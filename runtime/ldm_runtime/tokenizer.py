@@ -32,9 +32,7 @@ class Tokenizer:
         try:
             self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
-            raise PackageError(
-                f"{file} is no tokenizer: {error}; fetch or build the package again"
-            ) from error
+            raise PackageError(f"{file} is no tokenizer: {error}; fetch or build the package again") from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1

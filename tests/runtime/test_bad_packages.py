@@ -280,9 +280,7 @@ def test_hostile_sizes_do_not_cost_memory(package_copy: Path) -> None:
     """A header that promises 2^60 bytes of weights is refused before anything is allocated."""
     (package_copy / "unet/model.safetensors").write_bytes(
         b"\x60\0\0\0\0\0\0\0"
-        + b'{"x":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,4611686018427387904]}}'.ljust(
-            0x60
-        )
+        + b'{"x":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,4611686018427387904]}}'.ljust(0x60)
     )
     rehash(package_copy)
     with pytest.raises(PackageError, match="truncated|larger than any memory"):

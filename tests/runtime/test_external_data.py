@@ -85,9 +85,7 @@ def test_the_reference_parser_sees_the_hidden_place(content: bytes) -> None:
     assert locations(onnx.load_from_string(content)) - {WEIGHTS}
 
 
-def test_mutated_files_are_refused_whenever_the_reference_finds_another_place(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_mutated_files_are_refused_whenever_the_reference_finds_another_place(tiny: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     original = (tiny / "unet" / "model.onnx").read_bytes()
     foreign = 0

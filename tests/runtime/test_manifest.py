@@ -154,9 +154,7 @@ def test_path_that_leaves_the_package_is_refused(good: str, escape: str) -> None
             manifest.parse(edited(good, place, value), "manifest.json")
 
 
-@pytest.mark.parametrize(
-    "path", ["README.md", "verify/report.json", "a/b-c_d.e/f", ".hidden", "Lizenz für alle.md"]
-)
+@pytest.mark.parametrize("path", ["README.md", "verify/report.json", "a/b-c_d.e/f", ".hidden", "Lizenz für alle.md"])
 def test_plain_relative_path_is_accepted(good: str, path: str) -> None:
     text = edited(good, ("files", path), {"sha256": HASH, "size": 1})
     assert path in manifest.parse(text, "manifest.json").files

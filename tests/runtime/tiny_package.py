@@ -96,9 +96,7 @@ def edit_manifest(folder: Path, *path: Any, value: Any = None, remove: bool = Fa
     (folder / "manifest.json").write_text(json.dumps(whole))
 
 
-def write_graph(
-    folder: Path, component: str, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]
-) -> None:
+def write_graph(folder: Path, component: str, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> None:
     """model.onnx in `folder`, its weights as external data inside model.safetensors."""
     header = safetensors.write(folder / "model.safetensors", weights)
     initialisers = []
@@ -170,9 +168,7 @@ def unet(rng: np.random.Generator) -> tuple[list[onnx.NodeProto], dict[str, np.n
 def vae_encoder(rng: np.random.Generator) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     stride = [DOWNSAMPLE, DOWNSAMPLE]
     nodes = [
-        helper.make_node(
-            "Conv", ["sample", "conv.weight"], ["latent_parameters"], strides=stride, kernel_shape=stride
-        )
+        helper.make_node("Conv", ["sample", "conv.weight"], ["latent_parameters"], strides=stride, kernel_shape=stride)
     ]
     return nodes, {"conv.weight": _normal(rng, 2 * CHANNELS, 3, *stride, scale=0.1)}
 
@@ -209,9 +205,7 @@ def clip_like_tokenizer() -> Tokenizer:
     tokenizer.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     white_space = normalizers.Replace(Regex(r"\s+"), " ")
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), white_space, normalizers.Lowercase()])
-    words = Regex(
-        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    )
+    words = Regex(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(words, behavior="removed", invert=True),

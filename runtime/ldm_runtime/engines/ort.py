@@ -74,8 +74,7 @@ class OrtEngine:
                 if spec.name not in graph or not _fits(spec, graph[spec.name]):
                     got = str(graph.get(spec.name, "nothing of that name"))
                     raise PackageError(
-                        f"{self._path} has as {what} {got}, but the manifest promises {spec}; "
-                        f"build the package again"
+                        f"{self._path} has as {what} {got}, but the manifest promises {spec}; build the package again"
                     )
             extra = sorted(set(graph) - {spec.name for spec in specs})
             if extra and what == "input":
@@ -138,10 +137,7 @@ def _fits(promised: TensorSpec, found: TensorSpec) -> bool:
     return (
         promised.dtype == found.dtype
         and len(promised.dims) == len(found.dims)
-        and all(
-            isinstance(have, str) or have == want
-            for want, have in zip(promised.dims, found.dims, strict=True)
-        )
+        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, found.dims, strict=True))
     )
 
 
