@@ -1,6 +1,7 @@
 """JSON read strictly: no duplicate keys, no NaN, and dataclasses with exactly their fields (RFC 8259)."""
 
 import dataclasses
+import functools
 import json
 import types
 import typing
@@ -84,7 +85,8 @@ def _read(kind: Any, value: JSON, where: str) -> Any:
 
 def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
     _expect(isinstance(value, dict), "an object", value, where)
-    names = [field.name for field in dataclasses.fields(kind)]
+    hints = _fields(kind)
+    names = list(hints)
     unknown = sorted(set(value) - set(names))
     if unknown:
         raise PackageError(
@@ -94,12 +96,17 @@ def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
     missing = [name for name in names if name not in value]
     if missing:
         raise PackageError(f"{where} lacks the key {missing[0]!r}; build the package again")
-    hints = typing.get_type_hints(kind)
     values = {name: _read(hints[name], value[name], f"{where}.{name}") for name in names}
     try:
         return kind(**values)
     except LdmError as error:  # a dataclass that checks itself, without knowing where it stands
         raise PackageError(f"{where}: {error}") from error
+
+
+@functools.cache  # a manifest has one kind of object hundreds of times
+def _fields(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: str) -> tuple[Any, ...]:

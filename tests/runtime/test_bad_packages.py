@@ -205,11 +205,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_package_is_refused(package_copy: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_bad_package_is_refused(
+    package_copy: Path, damage: Callable[[Path], object], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     damage(package_copy)
     with pytest.raises(LdmError, match=message) as caught:
         ldm_runtime.load(package_copy)
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")  # the sentence is all that is said
 
 
 def test_the_good_twin_loads(package_copy: Path) -> None:

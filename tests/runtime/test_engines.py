@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +105,15 @@ BAD_FEEDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("bad", BAD_FEEDS.values(), ids=BAD_FEEDS.keys())
-def test_feed_that_does_not_fit_is_one_engine_error(tiny: Path, bad: dict[str, Any]) -> None:
+def test_feed_that_does_not_fit_is_one_engine_error(
+    tiny: Path, bad: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     engine = OrtEngine(tiny / "unet/model.onnx")
     with pytest.raises(EngineError, match=r"ONNX Runtime failed in .*unet/model\.onnx") as caught:
         engine.run(bad)
     assert "\n" not in str(caught.value)
     engine.run(feeds())  # the engine has survived
+    assert capfd.readouterr() == ("", "")
 
 
 def test_closed_engine_is_one_engine_error(tiny: Path) -> None:
@@ -151,6 +155,15 @@ def test_unknown_engine_is_refused(tiny: Path) -> None:
         engines.open_engine("abacus", open_package(tiny), "unet")
 
 
+@pytest.fixture
+def fresh_search() -> Iterator[None]:
+    """What is installed is looked up anew, now and after the test."""
+    ort._installed.cache_clear()
+    yield
+    ort._installed.cache_clear()
+
+
+@pytest.mark.usefixtures("fresh_search")
 def test_both_distributions_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
     with pytest.raises(
@@ -159,6 +172,7 @@ def test_both_distributions_are_one_clear_error(monkeypatch: pytest.MonkeyPatch)
         import_onnxruntime()
 
 
+@pytest.mark.usefixtures("fresh_search")
 def test_either_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     for present in ("onnxruntime", "onnxruntime-gpu"):
 
@@ -167,6 +181,7 @@ def test_either_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> N
                 raise importlib.metadata.PackageNotFoundError(name)
             return "1.0"
 
+        ort._installed.cache_clear()
         monkeypatch.setattr(importlib.metadata, "version", version)
         assert import_onnxruntime().__name__ == "onnxruntime"
 

@@ -54,6 +54,12 @@ def test_the_wall_does_block() -> None:
         assert done.returncode != 0 and f"blocked: {name}" in done.stderr
 
 
+def test_import_takes_less_than_300_ms() -> None:
+    """Of processor time, so that a busy machine does not fail it; start of Python included."""
+    done = run("import ldm_runtime, time\nprint(time.process_time())")
+    assert float(done.stdout) < 0.3, done.stderr
+
+
 def test_import_brings_no_engine_and_no_imaging(tmp_path: Path) -> None:
     heavy = ["onnxruntime", "tokenizers", "PIL", "numpy", "click"]
     body = f"import ldm_runtime\nprint([name for name in {heavy!r} if name in sys.modules])"

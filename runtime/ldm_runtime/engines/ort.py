@@ -1,5 +1,7 @@
 """ONNX Runtime on the CPU, with session options measured for a short start-up and little memory."""
 
+import contextlib
+import functools
 import importlib.metadata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,7 +88,7 @@ class OrtEngine:
 
 def import_onnxruntime() -> Any:
     """The module `onnxruntime`. Raises EngineError if it is not installed, or twice."""
-    present = [name for name in _DISTRIBUTIONS if _is_installed(name)]
+    present = _installed()
     if len(present) > 1:
         raise EngineError(
             f"{' and '.join(present)} are both installed and overwrite each other; uninstall both, "
@@ -102,17 +104,19 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+@functools.cache  # one search of the installation for all components
+def _installed() -> list[str]:
+    found = []
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(name)
+            found.append(name)
+    return found
 
 
 def _session_options(onnxruntime: Any, threads: int | None, reorder: bool) -> Any:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; they come as exceptions too
+    options.log_severity_level = 4  # fatal: errors come as exceptions, saying them twice on stderr helps nobody
     # One block for all activations takes 40 % more memory than the arena alone (VAE decoder), for no speed.
     options.enable_mem_pattern = False
     # Threads wait actively inside a run only: not while another session or numpy wants the cores.
