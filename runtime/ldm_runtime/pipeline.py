@@ -63,7 +63,7 @@ class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
     `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
-    into the window, an argument without effect. One thread at a time may use a Pipeline.
+    into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
     """
 
     def __init__(self, package: Package, engine: str) -> None:
@@ -128,6 +128,8 @@ class Pipeline:
             noise=noise,
         )
         self.notices = []
+        if not self.package.manifest.proof.passed:
+            self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
         if negative is not None and not request.is_guided:
             self.notices.append(f"negative has no effect with guidance {request.guidance:g}; it needs more than 1")
         context = self._context(request)  # (B or 2B, T, D)

@@ -232,6 +232,13 @@ def test_a_negative_without_guidance_is_a_notice(pipe: Pipeline) -> None:
     assert pipe.notices == []
 
 
+def test_a_package_without_proof_is_a_notice(package_copy: Path) -> None:
+    tiny_package.edit_manifest(package_copy, "proof", "passed", value=False)
+    with ldm_runtime.load(package_copy) as pipe:
+        pipe("red", steps=1)
+        assert pipe.notices == ["the package has not passed verification; prove it with `ldm-export verify`"]
+
+
 def test_encoding_gives_mean_and_log_variance(pipe: Pipeline) -> None:
     image = pipe("red", seed=1)[0]
     moments = pipe.encode([image, image])
