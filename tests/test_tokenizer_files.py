@@ -1,0 +1,135 @@
+"""Whichever form of CLIP's tokenizer a checkpoint has, a package has all, as transformers reads them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from ldm_export.tokenizer_files import complete_tokenizer
+from ldm_runtime.errors import CheckpointError
+from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
+
+FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
+TEXTS = (
+    "red apple, 3d style",
+    "",
+    "  A   PHOTO\tof\nthe cat!! ",
+    "İstanbul café e\u0301 naïve",
+    "it's 2024 dogs' \u00a0 ™ 日本語 🍎",
+    "<|startoftext|>red<|endoftext|> apple",
+)
+SIZE = len(tiny_vocabulary()[0])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    build_tiny_tokenizer(tmp_path / "source")
+    return tmp_path / "source"
+
+
+def ids(folder: Path, text: str) -> list[int]:
+    return Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+
+
+def edit(path: Path, **changes: object) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**data, **changes}, ensure_ascii=False), encoding="utf-8")
+
+
+def test_a_complete_folder_is_copied(source, tmp_path):
+    complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+    for name in ("tokenizer.json", "vocab.json", "merges.txt"):
+        assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        ("tokenizer.json",),
+        ("tokenizer.json", "tokenizer_config.json"),
+        ("vocab.json", "merges.txt"),
+        ("vocab.json", "merges.txt", "special_tokens_map.json"),
+    ],
+    ids=lambda kept: "+".join(name.partition(".")[0] for name in kept),
+)
+def test_missing_forms_are_made_and_equal_the_original(source, tmp_path, kept):
+    from transformers import CLIPTokenizer, CLIPTokenizerFast
+
+    partial = tmp_path / "partial"
+    partial.mkdir()
+    for name in kept:
+        shutil.copyfile(source / name, partial / name)
+    facts = complete_tokenizer(partial, tmp_path / "out", window=77, vocab_size=SIZE)
+    assert {file.name for file in (tmp_path / "out").iterdir()} >= set(FILES)
+    fast = CLIPTokenizerFast.from_pretrained(source)
+    slow = CLIPTokenizer.from_pretrained(tmp_path / "out")
+    for text in TEXTS:
+        assert ids(tmp_path / "out", text) == fast(text)["input_ids"]
+    for text in TEXTS[:3]:  # the slow class normalises accents and signs in its own way
+        assert slow(text)["input_ids"] == fast(text)["input_ids"]
+    assert (facts.max_length, slow.model_max_length) == (77, 77)
+    assert (facts.bos_token_id, facts.eos_token_id, facts.pad_token_id) == (SIZE - 2, SIZE - 1, SIZE - 1)
+
+
+@pytest.mark.parametrize("modern", [False, True])
+def test_the_padding_is_the_one_that_transformers_takes(source, tmp_path, modern):
+    """SD 2's two files disagree; which one counts depends on how old the config is."""
+    from transformers import CLIPTokenizer
+
+    edit(source / "special_tokens_map.json", pad_token="!")
+    edit(source / "tokenizer_config.json", pad_token="<|endoftext|>")
+    if not modern:
+        config = json.loads((source / "tokenizer_config.json").read_text())
+        config.pop("added_tokens_decoder", None)
+        (source / "tokenizer_config.json").write_text(json.dumps(config))
+    facts = complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+    theirs = CLIPTokenizer.from_pretrained(source)
+    assert facts.pad_token_id == theirs.pad_token_id
+    assert CLIPTokenizer.from_pretrained(tmp_path / "out").pad_token_id == theirs.pad_token_id
+    assert (facts.pad_token_id == 0) == (not modern)
+
+
+def test_the_window_is_the_smaller_of_tokenizers_and_encoders(source, tmp_path):
+    shorter = complete_tokenizer(source, tmp_path / "a", window=20, vocab_size=SIZE)
+    assert shorter.max_length == 20
+    edit(source / "tokenizer_config.json", model_max_length=10)
+    assert complete_tokenizer(source, tmp_path / "b", window=20, vocab_size=SIZE).max_length == 10
+    edit(source / "tokenizer_config.json", model_max_length=int(1e30))  # transformers' "not known"
+    assert complete_tokenizer(source, tmp_path / "c", window=20, vocab_size=SIZE).max_length == 20
+
+
+def test_a_vocabulary_larger_than_the_encoders_is_refused(source, tmp_path):
+    with pytest.raises(CheckpointError, match="vocab_size"):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE - 1)
+
+
+def test_a_special_token_outside_the_vocabulary_is_refused(source, tmp_path):
+    edit(source / "special_tokens_map.json", pad_token="<pad>")
+    edit(source / "tokenizer_config.json", pad_token="<pad>")
+    with pytest.raises(CheckpointError, match="<pad>"):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "WordPiece"}}'), "BPE"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {}}'), "BPE"),
+    ],
+    ids=["truncated", "another-kind", "empty"],
+)
+def test_what_is_no_clip_tokenizer_is_refused(source, tmp_path, change, message):
+    (source / "vocab.json").unlink()
+    change(source)
+    with pytest.raises(CheckpointError, match=message):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+
+
+def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
+    (source / "tokenizer.json").unlink()
+    (source / "added_tokens.json").write_text(json.dumps({"<my-cat>": SIZE}))
+    with pytest.raises(CheckpointError, match="<my-cat>"):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
