@@ -4,6 +4,7 @@ The folder is what the trainer reads, whatever made it: `captions.jsonl`, one ob
 folder), `caption`, and optionally `tags` (words that a caption may be extended with) and anything else to select by.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -15,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +169,7 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
 
 def _read_names(archive: Path, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Join key -> name, tags and group of every emoji of the wanted groups."""
-    with tarfile.open(archive) as tar:
+    with _opened(archive) as tar:
         entries = json.load(_member(tar, "package/en/data.json"))
     names = {}
     for entry in entries:
@@ -182,13 +184,22 @@ def _join_key(hexcode: str) -> str:
     return "-".join(part for part in hexcode.lower().split("-") if part != "fe0f")
 
 
+@contextlib.contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive) as tar:
+            yield tar
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise TrainingError(f"{archive} is damaged ({error}); remove it and run again") from error
+
+
 def _member(tar: tarfile.TarFile, name: str) -> io.BufferedReader:
     try:
         file = tar.extractfile(name)
     except KeyError:
         file = None
     if file is None:
-        raise TrainingError(f"{tar.name} holds no {name}; remove the file and run again")
+        raise TrainingError(f"{tar.name!s} holds no {name}; remove the file and run again")
     return file  # type: ignore[return-value]
 
 
@@ -202,14 +213,18 @@ def _render_style(
         if key not in names:
             continue
         file = f"images/{style}/{key}.png"
-        _rasterise(payload, ending, size).save(folder / file)
+        try:
+            picture = _rasterise(payload, ending, size)
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{archive} holds a picture {key}.{ending} that cannot be drawn: {error}") from error
+        picture.save(folder / file)
         facts = names[key]
         yield {"file": file, "caption": f"{facts['name']}, {style} style", **facts, "style": style, "hexcode": key}
 
 
 def _fluent_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     """Join key, file ending and bytes of every picture, by key."""
-    with tarfile.open(archive) as tar:
+    with _opened(archive) as tar:
         found = {}
         for member in tar.getmembers():
             match = _PICTURE.search(member.name)
@@ -220,7 +235,7 @@ def _fluent_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def _noto_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    with tarfile.open(archive) as tar:
+    with _opened(archive) as tar:
         chars = json.load(_member(tar, "package/chars.json"))
         icons = json.load(_member(tar, "package/icons.json"))
     for code in sorted(chars):

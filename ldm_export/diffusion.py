@@ -1,7 +1,7 @@
 """The mathematics of training a diffusion model: noised latents, targets and loss weights.
 
-Notation of Ho et al. 2020 (arXiv 2006.11239): x_t = alpha x_0 + sigma eps with alpha^2 + sigma^2 = 1. v-prediction after
-Salimans and Ho 2022 (2202.00512), weights after Hang et al. 2023 (Min-SNR, 2303.09556).
+Notation of Ho et al. 2020 (arXiv 2006.11239): x_t = alpha x_0 + sigma eps with alpha^2 + sigma^2 = 1. v-prediction
+after Salimans and Ho 2022 (2202.00512), weights after Hang et al. 2023 (Min-SNR, 2303.09556).
 """
 
 import torch

@@ -26,14 +26,16 @@ class PerceptualDistance(nn.Module):
         blocks: how many of the blocks to use; later ones see more context and cost more.
     """
 
+    mean: Tensor
+
     def __init__(self, weights: Path, blocks: int = 2) -> None:
         super().__init__()
         if not weights.is_file():
             raise TrainingError(f"the perceptual weights {weights} are missing; fetch them with: ldm-export data")
         tensors = {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(weights).items()}
-        self.blocks = nn.ModuleList()
-        for block in range(1, blocks + 1):
-            self.blocks.append(nn.ModuleList(_convolutions(tensors, block, weights)))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*_convolutions(tensors, block, weights)) for block in range(1, blocks + 1)
+        )
         self.register_buffer("mean", torch.tensor(BGR_MEAN)[None, :, None, None])
         self.requires_grad_(False)
 
@@ -42,9 +44,7 @@ class PerceptualDistance(nn.Module):
         x = (pictures.flip(1) + 1) * 127.5 - self.mean
         found = []
         for index, block in enumerate(self.blocks):
-            x = x if index == 0 else F.max_pool2d(x, 2)
-            for convolution in block:
-                x = F.relu(convolution(x))
+            x = block(x if index == 0 else F.max_pool2d(x, 2))
             found.append(x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt())
         return found
 
@@ -57,16 +57,16 @@ class PerceptualDistance(nn.Module):
         return torch.stack(distances).mean()
 
 
-def _convolutions(tensors: dict[str, Tensor], block: int, path: Path) -> list[nn.Conv2d]:
-    """The block's convolutions in order."""
+def _convolutions(tensors: dict[str, Tensor], block: int, path: Path) -> list[nn.Module]:
+    """The block's convolutions in order, each followed by its ReLU."""
     matches = [match for match in map(_NAME.fullmatch, tensors) if match is not None]
     numbers = sorted({int(match[2]) for match in matches if int(match[1]) == block})
     if not numbers:
         raise TrainingError(f"{path} holds no convolution conv{block}_1; fetch it anew with: ldm-export data")
-    layers = []
+    layers: list[nn.Module] = []
     for number in numbers:
         weight, bias = (tensors[f"conv{block}_{number}.{kind}"] for kind in ("weight", "bias"))
         layer = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
         layer.load_state_dict({"weight": weight, "bias": bias})
-        layers.append(layer)
+        layers += [layer, nn.ReLU()]
     return layers

@@ -45,7 +45,9 @@ def load_pictures(recipe: DataRecipe, where: Where | None = None) -> tuple[Pictu
 def _read_rows(folder: Path) -> list[dict[str, Any]]:
     file = folder / "captions.jsonl"
     if not file.is_file():
-        raise TrainingError(f"{folder} is no folder of captioned pictures: {file} is missing; fetch one with: ldm-export data")
+        raise TrainingError(
+            f"{folder} is no folder of captioned pictures: {file} is missing; fetch one with: ldm-export data"
+        )
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -85,8 +85,9 @@ class AutoencoderRecipe:
     """Stage 1. The loss is the weighted sum of L1, squared error, perceptual distance and KL divergence.
 
     `crop` trains on random crops of that size; 0 trains on whole pictures. `perceptual_every` computes the
-    perceptual term on every n-th step only (times n), since it costs more than the rest. `where` replaces the data's,
-    to learn from more pictures than the UNet does.
+    perceptual term on every n-th step only (times n), since it costs more than the rest. `shuffle_colours` is the
+    probability that a picture's red, green and blue trade places, so that rare colours are learnt too. `where` replaces
+    the data's, to learn from more pictures than the UNet does.
     """
 
     optimiser: OptimiserRecipe
@@ -97,6 +98,7 @@ class AutoencoderRecipe:
     perceptual_weights: Path | None = None
     perceptual_every: int = 1
     crop: int = 0
+    shuffle_colours: float = 0.0
     where: Where | None = None
 
 
@@ -223,6 +225,7 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         ("tokenizer.max_length must be at least 3", recipe.tokenizer.max_length >= 3),
         ("autoencoder.perceptual needs perceptual_weights", vae.perceptual == 0 or vae.perceptual_weights is not None),
         ("autoencoder.perceptual_every must be positive", vae.perceptual_every > 0),
+        ("autoencoder.shuffle_colours must be from 0 to 1", 0 <= vae.shuffle_colours <= 1),
         ("the autoencoder's loss weights must not be negative", min(vae.l1, vae.mse, vae.kl, vae.perceptual) >= 0),
         ("diffusion.prediction must be epsilon or v_prediction", _predicts(recipe.diffusion.prediction)),
         ("diffusion.min_snr_gamma must not be negative", recipe.diffusion.min_snr_gamma >= 0),
@@ -328,7 +331,15 @@ def _convert(kind: Any, value: object, where: str) -> Any:
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value
-    names = {dict: "table", tuple: "list", Path: "path", str: "text", float: "number", int: "whole number", bool: "true or false"}
+    names = {
+        dict: "table",
+        tuple: "list",
+        Path: "path",
+        str: "text",
+        float: "number",
+        int: "whole number",
+        bool: "true or false",
+    }
     wanted = names[kind if origin is None else origin]
     raise ConfigError(f"{where} must be a {wanted}, not {value!r}" if kind is not bool else f"{where} must be {wanted}")
 

@@ -12,12 +12,13 @@ Each part is made once; a run that was interrupted or killed continues with the 
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
 
 from ldm_export.checkpoint import save_checkpoint
-from ldm_export.models import AutoencoderKL
+from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.pictures import Pictures, load_pictures
 from ldm_export.recipe import TrainRecipe, load_train_recipe
 from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
@@ -94,18 +95,18 @@ def _learn_captions(recipe: TrainRecipe, run: Path, pictures: Pictures, say: Pro
     return Captions(folder, shape.max_length)
 
 
-def _train_autoencoder(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> nn.Module:
+def _train_autoencoder(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> AutoencoderKL:
     stage = AutoencoderStage(recipe, *load_pictures(recipe.data, recipe.autoencoder.where), device)
     _say_size(say, **stage.modules)
     pace = Pace(recipe.checkpoint_every, recipe.samples.every, autoencoder_identity(recipe))
     averages = StageRun(stage, recipe.autoencoder.optimiser, run / "autoencoder", pace).run(say)
-    return averages["vae"]
+    return cast(AutoencoderKL, averages["vae"])
 
 
 def _cached_latents(
     recipe: TrainRecipe,
     run: Path,
-    vae: nn.Module,
+    vae: AutoencoderKL,
     pictures: tuple[Pictures, Pictures],
     device: torch.device,
     say: Progress,
@@ -135,19 +136,19 @@ def _cached_latents(
 
 
 def _save(
-    recipe: TrainRecipe, recipe_path: Path, run: Path, vae: nn.Module, averages: dict[str, nn.Module], scale: float
+    recipe: TrainRecipe, recipe_path: Path, run: Path, vae: AutoencoderKL, averages: dict[str, nn.Module], scale: float
 ) -> None:
     """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
     modules = {"vae": vae, **averages}
     for module in modules.values():
-        module.to("cpu", memory_format=torch.contiguous_format)
+        module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     final = AutoencoderKL(recipe.vae_config(scale))
     final.load_state_dict(vae.state_dict())
     with atomic_folder(run / "checkpoint") as folder:
         save_checkpoint(
             folder,
-            text_encoder=averages["text_encoder"],
-            unet=averages["unet"],
+            text_encoder=cast(CLIPTextModel, averages["text_encoder"]),
+            unet=cast(UNet2DConditionModel, averages["unet"]),
             vae=final,
             schedule=noise_schedule(recipe),
             tokenizer_folder=run / "tokenizer",
@@ -160,7 +161,7 @@ def _save(
 
 
 def model_card(recipe: TrainRecipe, sizes: dict[str, int]) -> str:
-    """What the model is, what it can draw, and what it was made of (the data folder's ORIGIN.md, where there is one)."""
+    """What the model is, what it can draw, and what it was made of (from the data folder's ORIGIN.md)."""
     samples, data = recipe.samples, recipe.data
     total = sum(sizes.values())
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())

@@ -4,6 +4,7 @@ No adversarial term: it needs far more steps than a small model is given before 
 """
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ldm_export.perceptual import PerceptualDistance
 from ldm_export.pictures import Pictures, batch_indices, step_random
 from ldm_export.recipe import TrainRecipe
 from ldm_export.training_log import picture_grid
-from ldm_export.training_loop import precision, step_generator
+from ldm_export.training_loop import place, precision, step_generator
 
 STAGE = 1  # distinguishes this stage's random numbers
 SHOWN = 16  # pictures in a sample grid
@@ -30,22 +31,23 @@ class AutoencoderStage:
         self.recipe, self.trained, self.device = recipe, trained, device
         self.measured = held_out if len(held_out) > 0 else trained
         torch.manual_seed(recipe.seed)
-        vae = AutoencoderKL(recipe.vae_config()).to(device, memory_format=torch.channels_last)
+        vae = place(AutoencoderKL(recipe.vae_config()), device)
         self.modules: dict[str, nn.Module] = {"vae": vae.train()}
         stage = recipe.autoencoder
         self.distance = None
         if stage.perceptual > 0:
             assert stage.perceptual_weights is not None  # the recipe's rules
-            self.distance = PerceptualDistance(stage.perceptual_weights).to(device, memory_format=torch.channels_last)
+            self.distance = place(PerceptualDistance(stage.perceptual_weights), device)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         stage = self.recipe.autoencoder
+        vae = cast(AutoencoderKL, self.modules["vae"])
         pictures = self._batch(step)
         generator = step_generator(self.recipe.seed, STAGE, step)
         with precision(self.device, self.recipe.mixed_precision):
-            mean, logvar = self.modules["vae"].encode(pictures).float().chunk(2, dim=1)
+            mean, logvar = vae.encode(pictures).float().chunk(2, dim=1)
             noise = torch.randn(mean.shape, generator=generator).to(self.device)
-            decoded = self.modules["vae"].decode(mean + torch.exp(0.5 * clamped(logvar)) * noise)
+            decoded = vae.decode(mean + torch.exp(0.5 * clamped(logvar)) * noise)
             terms = {"l1": F.l1_loss(decoded.float(), pictures), "mse": F.mse_loss(decoded.float(), pictures)}
             terms["kl"] = kl_divergence(mean, clamped(logvar))
             every = stage.perceptual_every
@@ -56,7 +58,7 @@ class AutoencoderStage:
         return loss, {name: float(term.detach()) for name, term in terms.items()}
 
     def _batch(self, step: int) -> Tensor:
-        """(B, 3, crop, crop) in [-1, 1]: random places, mirrored half the time."""
+        """(B, 3, crop, crop) in [-1, 1]: random places, mirrored half the time, colours shuffled at the given rate."""
         stage = self.recipe.autoencoder
         size = self.recipe.data.size
         crop = stage.crop if stage.crop > 0 else size
@@ -66,12 +68,14 @@ class AutoencoderStage:
         for row in rows:
             y, x = random.integers(0, size - crop + 1, 2)
             cut = self.trained.pixels[row, y : y + crop, x : x + crop]
-            cuts.append(cut[:, ::-1] if random.random() < 0.5 else cut)
+            mirrored, shuffled = random.random(2) < (0.5, stage.shuffle_colours)
+            cut = cut[:, ::-1] if mirrored else cut
+            cuts.append(cut[..., random.permutation(3)] if shuffled else cut)
         return to_tensor(np.stack(cuts), self.device)
 
     @torch.no_grad()
     def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
-        vae = averages["vae"]
+        vae = cast(AutoencoderKL, averages["vae"])
         pictures, decoded = [], []
         for start in range(0, min(len(self.measured), 64), SHOWN):
             batch = to_tensor(self.measured.pixels[start : start + SHOWN], self.device)
@@ -105,7 +109,7 @@ def psnr(got: Tensor, wanted: Tensor) -> float:
 
 
 @torch.no_grad()
-def encode_pictures(vae: nn.Module, pictures: Pictures, device: torch.device) -> tuple[Tensor, Tensor]:
+def encode_pictures(vae: AutoencoderKL, pictures: Pictures, device: torch.device) -> tuple[Tensor, Tensor]:
     """Mean and log-variance of every picture's latent, each float32 (N, C, h, w) on the CPU."""
     moments = []
     for start in range(0, len(pictures), 64):

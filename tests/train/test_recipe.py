@@ -11,7 +11,9 @@ from tests.train.conftest import RECIPES, smoke_recipe
 SHIPPED = sorted(RECIPES.glob("*.toml"))
 
 
-@pytest.mark.parametrize("path", [path for path in SHIPPED if "[autoencoder]" in path.read_text()], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if "[autoencoder]" in path.read_text()], ids=lambda p: p.stem
+)
 def test_every_shipped_training_recipe_loads(path):
     recipe = load_train_recipe(path)
     assert recipe.name == path.stem
@@ -60,7 +62,10 @@ def test_a_missing_recipe_is_one_sentence(tmp_path):
 
 
 def test_epsilon_cannot_be_learnt_at_zero_snr(tmp_path):
-    changes = [("[diffusion]", '[diffusion]\nprediction = "epsilon"'), ("[schedule]", "[schedule]\nzero_terminal_snr = true")]
+    changes = [
+        ("[diffusion]", '[diffusion]\nprediction = "epsilon"'),
+        ("[schedule]", "[schedule]\nzero_terminal_snr = true"),
+    ]
     with pytest.raises(ConfigError, match="v_prediction"):
         load_train_recipe(smoke_recipe(tmp_path, *changes))
     assert load_train_recipe(smoke_recipe(tmp_path, changes[0])).diffusion.prediction == "epsilon"

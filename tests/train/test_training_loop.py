@@ -1,0 +1,154 @@
+"""The training loop: its rate, its averages, its checkpoints, and what stops it."""
+
+import csv
+import os
+import signal
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from ldm_export.recipe import OptimiserRecipe
+from ldm_export.training_loop import STATE_FILE, Pace, StageRun, learning_rate, step_generator
+from ldm_runtime.errors import TrainingError
+
+OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
+PACE = Pace(checkpoint_every=10, evaluate_every=20, identity="a recipe")
+
+
+class LineStage:
+    """Learns y = 3x + 1 from noisy points that depend on the step alone."""
+
+    name = "line"
+
+    def __init__(self, at_step=None):
+        torch.manual_seed(0)
+        self.modules = {"line": nn.Linear(1, 1)}
+        self.at_step = at_step
+
+    def loss(self, step):
+        if self.at_step is not None:
+            self.at_step(step)
+        x = torch.randn(8, 1, generator=step_generator(0, 1, step))
+        error = (self.modules["line"](x) - 3 * x - 1).square().mean()
+        return error, {"twice": 2 * float(error.detach())}
+
+    def evaluate(self, averages, step, folder):
+        weight = averages["line"].weight.item()
+        return {"held_out_loss": (weight - 3) ** 2}
+
+
+def parameters(run):
+    return [p.detach().clone() for p in (*run.parameters, *run.averages["line"].parameters())]
+
+
+def stop_at(step):
+    def check(current):
+        if current == step:
+            raise RuntimeError("killed")
+
+    return check
+
+
+def test_training_learns_and_leaves_a_log(tmp_path):
+    run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
+    averages = run.run(lambda text: None)
+    assert abs(run.stage.modules["line"].weight.item() - 3) < 0.8 and averages is run.averages
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [float(row["step"]) for row in rows] == [10, 20, 30, 40]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert rows[0]["held_out_loss"] == "" and rows[1]["held_out_loss"] != ""
+    assert float(rows[0]["twice"]) == pytest.approx(2 * float(rows[0]["loss"]))
+    with Image.open(tmp_path / "loss.png") as curve:
+        assert len(set(curve.convert("RGB").tobytes())) > 2
+
+
+@pytest.mark.parametrize("killed_at", [10, 17, 39])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, killed_at):
+    whole = StageRun(LineStage(), OPTIMISER, tmp_path / "whole", PACE)
+    whole.run(lambda text: None)
+    with pytest.raises(RuntimeError, match="killed"):
+        StageRun(LineStage(stop_at(killed_at)), OPTIMISER, tmp_path / "killed", PACE).run(lambda text: None)
+    said = []
+    resumed = StageRun(LineStage(), OPTIMISER, tmp_path / "killed", PACE)
+    resumed.run(said.append)
+    assert said[0] == f"line: continuing at step {killed_at // 10 * 10} of 40"
+    for a, b in zip(parameters(whole), parameters(resumed), strict=True):
+        assert torch.equal(a, b)
+    names = ("whole", "killed")
+    assert (tmp_path / names[0] / "metrics.csv").read_text() == (tmp_path / names[1] / "metrics.csv").read_text()
+
+
+def test_another_step_count_is_another_result(tmp_path):
+    """The negative twin: the comparison above can tell two runs apart."""
+    whole = StageRun(LineStage(), OPTIMISER, tmp_path / "a", PACE)
+    whole.run(lambda text: None)
+    other = StageRun(LineStage(), OptimiserRecipe(39, 8, 0.2, 5, ema_decay=0.9), tmp_path / "b", PACE)
+    other.run(lambda text: None)
+    assert not all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(other), strict=True))
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_an_interruption_finishes_the_step_saves_and_is_passed_on(tmp_path, number, raised):
+    before = signal.getsignal(number)
+    stage = LineStage(lambda step: os.kill(os.getpid(), number) if step == 13 else None)
+    with pytest.raises(raised):
+        StageRun(stage, OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 14
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_interruption_stops_at_once(tmp_path):
+    def twice(step):
+        if step == 13:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        StageRun(LineStage(twice), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 10
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path):
+    stage = LineStage()
+
+    def poison(step):
+        if step == 12:
+            stage.modules["line"].bias.data.fill_(float("nan"))
+
+    stage.at_step = poison
+    with pytest.raises(TrainingError, match="diverged at step 13"):
+        StageRun(stage, OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 10
+
+
+def test_the_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path):
+    StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    with pytest.raises(TrainingError, match="another recipe"):
+        StageRun(LineStage(), OPTIMISER, tmp_path, Pace(10, 20, "another")).run(lambda text: None)
+    state = tmp_path / STATE_FILE
+    state.write_bytes(state.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+
+
+def test_the_rate_warms_up_and_decays_to_its_share():
+    recipe = OptimiserRecipe(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10, final_rate=0.1)
+    rates = [learning_rate(recipe, step) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
+    assert rates[10] == 2.0 and rates[55] == pytest.approx(1.1) and rates[100] == pytest.approx(0.2)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_averages_forget_the_start_and_then_follow_slowly(tmp_path):
+    run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
+    first = run.averages["line"].weight.item()
+    run._train_step()
+    weight = run.stage.modules["line"].weight.item()
+    assert run.averages["line"].weight.item() == pytest.approx(0.1 * first + 0.9 * weight)  # decay (1 + 0) / (10 + 0)
+    run.step = 1000
+    held = run.averages["line"].weight.item()
+    run._train_step()
+    weight = run.stage.modules["line"].weight.item()
+    assert run.averages["line"].weight.item() == pytest.approx(0.9 * held + 0.1 * weight)
