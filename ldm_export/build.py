@@ -14,9 +14,9 @@ from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
 from ldm_export.reference import write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
-from ldm_runtime import package as packages
 from ldm_runtime.atomic import atomic_folder, refuse_existing
 from ldm_runtime.errors import ExportError, VerificationError
+from ldm_runtime.pipeline import builtin_package
 
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
@@ -30,9 +30,7 @@ Progress = Callable[[str], None]
 class BuildReport:
     """What each stage took, what the passes did, and the verdict."""
 
-    stages: list[tuple[str, float, int]] = field(
-        default_factory=list
-    )  # name, seconds, peak bytes of its process
+    stages: list[tuple[str, float, int]] = field(default_factory=list)  # name, seconds, peak bytes of its process
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
     proof: Report | None = None
 
@@ -67,7 +65,7 @@ def build_package(
         VerificationError: what was built differs from the torch model by more than the tolerance.
     """
     say = progress if progress is not None else lambda text: None
-    source = packages.builtin() if source is None else source
+    source = builtin_package() if source is None else source
     refuse_existing(out, force=force)
     checkpoint = open_checkpoint(source, variant)
     checkpoint.check()
@@ -135,9 +133,7 @@ def _export(
     return exports
 
 
-def _prove(
-    checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress
-) -> None:
+def _prove(checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress) -> None:
     outcome = run_isolated(write_reference, checkpoint.path, folder, variant=variant, progress=say)
     report.stages.append(("reference", outcome.seconds, outcome.peak_bytes))
     record_proof(folder, None)  # the reference is now one of the package's files
@@ -147,7 +143,5 @@ def _prove(
     if not outcome.value.passed:
         first, *others = outcome.value.failures
         more = f" (and {len(others)} more)" if others else ""
-        raise VerificationError(
-            f"what was built is not equal to the checkpoint, so no package is left: {first}{more}"
-        )
+        raise VerificationError(f"what was built is not equal to the checkpoint, so no package is left: {first}{more}")
     record_proof(folder, outcome.value)

@@ -43,9 +43,7 @@ class Verbs(click.Group):
             )
             sys.exit(1)
         except MemoryError:
-            click.echo(
-                "error: the machine ran out of memory; ask for less at once or use a larger one", err=True
-            )
+            click.echo("error: the machine ran out of memory; ask for less at once or use a larger one", err=True)
             sys.exit(1)
 
 
@@ -72,9 +70,7 @@ def verbs() -> None:
 @verbs.command()
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the package to write.")
-@click.option(
-    "--target", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to build."
-)
+@click.option("--target", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to build.")
 @click.option("--precision", type=click.Choice(["fp32"]), help="Precision of the weights (default: fp32).")
 @click.option("--config", type=click.Path(path_type=Path), help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
@@ -120,9 +116,7 @@ def build(
 @click.option("--negative", help="What to steer away from.")
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
 @click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
-@click.option(
-    "--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one)."
-)
+@click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
 @click.option("--sampler", help="ddim, euler, euler_ancestral, dpmpp_2m, dpmpp_2m_karras.")
 @click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
@@ -134,9 +128,7 @@ def build(
     show_default=True,
     help="How the package's files are checked: hashes once per file, hashes now, or sizes only.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Output .png (default: named after prompt and seed)."
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Output .png (default: named after the prompt).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 def run(
     package: Path | None,
@@ -250,9 +242,7 @@ def train(recipe: Path, runs: Path) -> None:
 
 
 @verbs.command()
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for pictures and captions."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for pictures and captions.")
 @click.option("--size", type=int, default=128, show_default=True, help="Side of the pictures in pixels.")
 @click.option(
     "--style",
@@ -298,9 +288,7 @@ def _show_steps(steps: Iterator[Any]) -> Any:
     """Drive the sampler and return its last step; progress is a bar for a person, some lines for a log."""
     started = said = time.monotonic()
     last = next(steps)
-    with click.progressbar(
-        length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
+    with click.progressbar(length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         bar.update(1)
         for last in steps:
             bar.update(1)

@@ -5,6 +5,7 @@ from typing import Any
 
 from ldm_runtime import package as packages
 from ldm_runtime.manifest import Manifest, TensorSpec
+from ldm_runtime.pipeline import builtin_package
 
 Facts = dict[str, Any]
 
@@ -15,7 +16,7 @@ def describe(path: Path | None) -> Facts:
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
-    folder = packages.builtin() if path is None else path
+    folder = builtin_package() if path is None else path
     if (folder / "manifest.json").is_file():
         return _package(folder)
     return _checkpoint(folder)

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
 BUILTIN = Path(__file__).parent / "builtin"
 
 
+def builtin_package() -> Path:
+    """The folder of the package that is installed with the runtime; PackageError if there is none."""
+    if not (BUILTIN / MANIFEST).exists():
+        raise PackageError("this installation has no built-in model; give the folder of a package")
+    return BUILTIN
+
+
 def open_pipeline(path: str | PathLike[str] | None, *, engine: str, check: Check) -> "Pipeline":
     """See `ldm_runtime.load`."""
-    if path is None and not (BUILTIN / MANIFEST).exists():
-        raise PackageError("this installation has no built-in model; give the folder of a package")
     engines.check_name(engine)
-    package = open_package(BUILTIN if path is None else Path(path), check=check)
+    package = open_package(builtin_package() if path is None else Path(path), check=check)
     try:
         pipeline = Pipeline(package, engine)
     except LdmError:
