@@ -1,8 +1,9 @@
 """verify/reference.safetensors: what torch computed for given inputs, so that verifying needs no torch.
 
 Tensors: `{component}/{case}/input/{name}` and `{component}/{case}/output/{name}` (the graph's own names,
-dtypes and shapes), `tokens` (prompts, max_length) int64, `trajectory/latents` (steps, C, h, w) float32 after
-every step, `trajectory/picture` (H, W, 3) bytes. The metadata key `reference` holds everything else as JSON.
+dtypes and shapes), `tokens` (prompts, max_length) int64, `trajectory/latents` (steps, C, h, w) after every
+step and `trajectory/picture` (3, H, W), around [-1, 1], both float32. The metadata key `reference` holds
+everything else as JSON.
 """
 
 import dataclasses
@@ -57,8 +58,10 @@ class Trajectory:
     guidance: float
     size: tuple[int, int]  # width, height in pixels
     timesteps: tuple[float, ...]
+    latents_floor: float  # dB: PSNR that the latents must have after every step
+    picture_floor: float  # dB
     latents: np.ndarray  # float32 (steps, C, h, w), after each step
-    picture: np.ndarray  # uint8 (H, W, 3)
+    picture: np.ndarray  # float32 (3, H, W), around [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class _TrajectoryHeader:
     guidance: float
     size: tuple[int, int]
     timesteps: tuple[float, ...]
+    latents_floor: float
+    picture_floor: float
 
 
 @dataclass(frozen=True)
@@ -114,9 +119,7 @@ def write(path: Path, reference: Reference) -> None:
     tensors["trajectory/picture"] = reference.trajectory.picture
     size = sum(array.nbytes for array in tensors.values())
     if size > MAX_BYTES:
-        raise ValueError(
-            f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry"
-        )
+        raise ValueError(f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry")
     header = _Header(
         schema_version=SCHEMA_VERSION,
         facts=reference.facts,
@@ -139,15 +142,12 @@ def read(path: Path) -> Reference:
     """
     text = safetensors.read_header(path).metadata.get(_KEY)
     if text is None:
-        raise PackageError(
-            f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again"
-        )
+        raise PackageError(f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again")
     value = strict_json.parse(text, f"the metadata of {path}")
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise PackageError(
-            f"{path} has schema_version {version!r}, this program reads "
-            f"{SCHEMA_VERSION}; build the package again"
+            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}; build the package again"
         )
     header = strict_json.read(_Header, value, f"the metadata of {path}")
     tensors = dict(safetensors.read(path))
@@ -184,12 +184,10 @@ def _check(reference: Reference, path: Path) -> None:
     trajectory = reference.trajectory
     if not trajectory.steps == len(trajectory.latents) == len(trajectory.timesteps) > 0:
         raise PackageError(f"{path} is incomplete: its sampling run has not {trajectory.steps} steps")
-    arrays = {"trajectory/latents": trajectory.latents}
+    arrays = {"trajectory/latents": trajectory.latents, "trajectory/picture": trajectory.picture}
     for case in reference.cases:
         if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:
-            raise PackageError(
-                f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance"
-            )
+            raise PackageError(f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance")
         arrays |= {_output_key(case, name): array for name, array in case.outputs.items()}
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():

@@ -64,8 +64,8 @@ class TrajectoryResult:
     negative: str
     drift: tuple[StepResult, ...]
     psnr_floor: float  # dB, for the latents after every step
-    image_psnr: float | None  # dB over bytes; None where nothing differs, or not measurable
-    image_ssim: float | None
+    image_psnr: float | None  # dB, before rounding to bytes; None where nothing differs, or not measurable
+    image_ssim: float | None  # of the bytes
     image_max_levels: int | None  # largest difference of a byte
     image_psnr_floor: float
     problem: str | None
@@ -126,9 +126,7 @@ class Report:
         lines = [f"{'component':<14}{'graph':<12}{'cases':>6}{'relative RMS, tolerance':>26}  verdict"]
         for (component, variant), cases in self.by_graph().items():
             worst = closest(cases)
-            shown = (
-                "not measurable" if worst is None else f"{worst.relative_rms:.2e} of {worst.tolerance:.2e}"
-            )
+            shown = "not measurable" if worst is None else f"{worst.relative_rms:.2e} of {worst.tolerance:.2e}"
             failed = sum(not case.passed for case in cases)
             verdict = "passed" if failed == 0 else f"{failed} failed"
             lines.append(f"{component:<14}{variant:<12}{len(cases):>6}{shown:>26}  {verdict}")
@@ -234,9 +232,7 @@ def _trajectory_failure(trajectory: TrajectoryResult) -> str:
 def _trajectory_line(trajectory: TrajectoryResult) -> str:
     measured = [step.psnr for step in trajectory.drift if step.psnr is not None]
     latents = f"{min(measured):.1f} dB" if measured else "equal or not measurable"
-    picture = (
-        "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
-    )
+    picture = "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
     verdict = "passed" if trajectory.passed else "failed"
     return (
         f"sampling run  {trajectory.sampler}, {trajectory.steps} steps: latents PSNR {latents} "

@@ -47,7 +47,8 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     parts = [
         f"<h1>{_text(report.package)}: parity <span class={verdict}>{verdict}</span></h1>",
         f"<p>Engine: {_text(report.engine)}. Every graph is compared with the torch model it was exported "
-        f"from, at sizes other than those it was traced at; figures are the worst sample's.</p>",
+        f"from, computed in float64, at sizes other than those it was traced at; figures are the worst sample's. "
+        f"A tolerance is three times what torch itself loses by computing in float32.</p>",
         _failures(report),
         "<h2>Components</h2>",
         _graph_table(report),
@@ -57,9 +58,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         "<h2>Contract and tokens</h2>",
         _fact_table(report),
         "<h2>Files this is about</h2>",
-        _table(
-            ("file", "SHA-256"), [(_text(path), _code(digest)) for path, digest in report.artefacts.items()]
-        ),
+        _table(("file", "SHA-256"), [(_text(path), _code(digest)) for path, digest in report.artefacts.items()]),
     ]
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -91,9 +90,7 @@ def _graph_table(report: Report) -> str:
                 _verdict(failed == 0),
             )
         )
-    return _table(
-        ("component", "graph", "#cases", "#closest case's relative RMS", "#its tolerance", "verdict"), rows
-    )
+    return _table(("component", "graph", "#cases", "#closest case's relative RMS", "#its tolerance", "verdict"), rows)
 
 
 def _trajectory(trajectory: TrajectoryResult | None, pictures: Sequence[Picture]) -> str:
@@ -106,9 +103,7 @@ def _trajectory(trajectory: TrajectoryResult | None, pictures: Sequence[Picture]
         f"negative “{trajectory.negative}”"
     )
     drift = trajectory.drift
-    plots = _plot(
-        "Latents: PSNR per step (dB)", [step.psnr for step in drift], floor=trajectory.psnr_floor
-    ) + _plot(
+    plots = _plot("Latents: PSNR per step (dB)", [step.psnr for step in drift], floor=trajectory.psnr_floor) + _plot(
         "Latents: relative RMS per step (log10)",
         [math.log10(step.relative_rms) if step.relative_rms else None for step in drift],
         floor=None,
@@ -167,10 +162,7 @@ def _case_table(cases: Sequence[CaseResult]) -> str:
 
 
 def _fact_table(report: Report) -> str:
-    rows = [
-        (_text(fact.name), _code(fact.found), _code(fact.expected), _verdict(fact.passed))
-        for fact in report.facts
-    ]
+    rows = [(_text(fact.name), _code(fact.found), _code(fact.expected), _verdict(fact.passed)) for fact in report.facts]
     return _table(("fact", "package", "reference", "verdict"), rows)
 
 
@@ -190,26 +182,18 @@ def _plot(title: str, values: Sequence[float | None], *, floor: float | None) ->
 
     marks = [f'<text x="{LEFT}" y="16" font-weight="600">{_text(title)}</text>']
     for tick in ticks:
-        marks.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        )
+        marks.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         marks.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for index in sorted({0, (len(values) - 1) // 2, len(values) - 1}):
         marks.append(f'<text x="{x(index):.1f}" y="{HEIGHT - 18}" text-anchor="middle">{index + 1}</text>')
     marks.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
     if floor is not None:
-        marks.append(
-            f'<line class="floor" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(floor):.1f}" y2="{y(floor):.1f}"/>'
-        )
-        marks.append(
-            f'<text x="{WIDTH - RIGHT}" y="{y(floor) - 5:.1f}" text-anchor="end">floor {floor:g}</text>'
-        )
+        marks.append(f'<line class="floor" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(floor):.1f}" y2="{y(floor):.1f}"/>')
+        marks.append(f'<text x="{WIDTH - RIGHT}" y="{y(floor) - 5:.1f}" text-anchor="end">floor {floor:g}</text>')
     points = [(x(index), y(value)) for index, value in enumerate(values) if value is not None]
     marks.append('<polyline class="curve" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '"/>')
     marks += [f'<circle class="dot" r="2.6" cx="{a:.1f}" cy="{b:.1f}"/>' for a, b in points]
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(title)}">{"".join(marks)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_text(title)}">{"".join(marks)}</svg>'
 
 
 def _ticks(values: Sequence[float]) -> list[float]:

@@ -23,15 +23,12 @@ from ldm_export.report_page import Picture
 from ldm_runtime.atomic import refuse_existing
 from ldm_runtime.engines import Engine, check_name, open_engine
 from ldm_runtime.errors import InputError, LdmError, PackageError, VerificationError
+from ldm_runtime.image import to_images
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import TOKENIZER, Package, open_package
 from ldm_runtime.tokenizer import Tokenizer
 
-LATENTS_FLOOR = 60.0  # dB, after every step
-PICTURE_FLOOR = 50.0  # dB over bytes: one byte in thirty may be rounded the other way
-ISOLATED_BYTES = (
-    400_000_000  # weights from which on a graph runs in a process of its own: engines free memory late
-)
+ISOLATED_BYTES = 400_000_000  # weights from which on a graph runs in a process of its own: engines free memory late
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult
@@ -57,9 +54,7 @@ def verify_package(
     """
     if out is not None:
         if out.resolve().is_relative_to(path.resolve()):
-            raise InputError(
-                f"the report folder {out} lies in the package itself; choose one outside of {path}"
-            )
+            raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
         _refuse_existing_reports(out, force=force)
     report, pictures = _verify(path, engine, stop_at_first_failure, progress)
     if out is not None:
@@ -92,9 +87,7 @@ def _verify(
     engine = check_name(engine)
     package = open_package(path, check="full")
     if reference_file.FILE not in package.manifest.files:
-        raise PackageError(
-            f"{path} carries no reference to compare with ({reference_file.FILE}); build it again"
-        )
+        raise PackageError(f"{path} carries no reference to compare with ({reference_file.FILE}); build it again")
     say("verify: hashing the package")
     package.confirm()
     reference = reference_file.read(package.file(reference_file.FILE))
@@ -182,13 +175,9 @@ def _graph_at_once(path: Path, engine: str, component: str, variant: str) -> lis
 
 def _graph(path: Path, engine: str, component: str, variant: str) -> Iterator[CaseResult]:
     """Every case of one graph; a graph that cannot be opened is one failed case."""
-    cases = [
-        case for case in reference_file.read(path / reference_file.FILE).cases if case.component == component
-    ]
+    cases = [case for case in reference_file.read(path / reference_file.FILE).cases if case.component == component]
     try:
-        opened = open_engine(
-            engine, _with_one_graph(open_package(path, check="size"), component, variant), component
-        )
+        opened = open_engine(engine, _with_one_graph(open_package(path, check="size"), component, variant), component)
     except LdmError as error:
         yield case_result(
             component=component,
@@ -268,16 +257,15 @@ def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[Trajectory
             ):
                 drift.append(_step(last.index, last.latents, wanted, last.timestep))
             if last is not None:
-                picture = np.asarray(last.images()[0])
+                picture = last.decode()
     except LdmError as error:
         problem = str(error)
-    if problem is None and (picture is None or picture.shape != wanted.picture.shape):
-        problem = (
-            f"the picture is {None if picture is None else picture.shape}, expected {wanted.picture.shape}"
-        )
+    expected = wanted.picture[None]  # (1, 3, H, W)
+    if problem is None and (picture is None or picture.shape != expected.shape):
+        problem = f"the picture is {None if picture is None else picture.shape}, expected {expected.shape}"
     if problem is not None or picture is None:
         return _judge(wanted, drift, None, problem), []
-    return _judge(wanted, drift, picture, None), _pictures(wanted.picture, picture)
+    return _judge(wanted, drift, picture, None), _pictures(_bytes(wanted.picture), _bytes(picture[0]))
 
 
 def _step(index: int, latents: np.ndarray, wanted: Trajectory, timestep: float) -> StepResult:
@@ -289,24 +277,22 @@ def _step(index: int, latents: np.ndarray, wanted: Trajectory, timestep: float) 
     if not np.isfinite(latents).all():
         raise VerificationError(f"the latents hold NaN or infinity after step {index + 1}")
     found = metrics.difference(latents, wanted.latents[index : index + 1])
-    return StepResult(
-        index, timestep, reports.finite_or_none(found.relative_rms), reports.finite_or_none(found.psnr)
-    )
+    return StepResult(index, timestep, reports.finite_or_none(found.relative_rms), reports.finite_or_none(found.psnr))
 
 
 def _judge(
     wanted: Trajectory, drift: list[StepResult], picture: np.ndarray | None, problem: str | None
 ) -> TrajectoryResult:
-    """Latents equal or above their floor after every step, and the picture above its own."""
-    psnr = ssim = levels = None
+    """Latents at or above their floor after every step, and the picture (1, 3, H, W) at or above its own."""
+    decibels = ssim = levels = None
     passed = problem is None and len(drift) == wanted.steps
-    passed = passed and all(step.psnr is None or step.psnr >= LATENTS_FLOOR for step in drift)
+    passed = passed and all(step.psnr is None or step.psnr >= wanted.latents_floor for step in drift)
     if picture is not None:
-        decibels = metrics.psnr(picture, wanted.picture, 255)
-        passed = passed and decibels >= PICTURE_FLOOR
-        psnr = reports.finite_or_none(decibels)
-        ssim = metrics.ssim(picture.transpose(2, 0, 1), wanted.picture.transpose(2, 0, 1), 255)
-        levels = int(metrics.max_abs(picture, wanted.picture))
+        decibels = metrics.psnr(picture[0], wanted.picture)
+        passed = passed and decibels >= wanted.picture_floor
+        found, expected = _bytes(picture[0]), _bytes(wanted.picture)
+        ssim = metrics.ssim(found.transpose(2, 0, 1), expected.transpose(2, 0, 1), 255)
+        levels = int(metrics.max_abs(found, expected))
     return TrajectoryResult(
         sampler=wanted.sampler,
         steps=wanted.steps,
@@ -316,14 +302,19 @@ def _judge(
         prompt=wanted.prompt,
         negative=wanted.negative,
         drift=tuple(drift),
-        psnr_floor=LATENTS_FLOOR,
-        image_psnr=psnr,
+        psnr_floor=wanted.latents_floor,
+        image_psnr=None if decibels is None else reports.finite_or_none(decibels),
         image_ssim=ssim,
         image_max_levels=levels,
-        image_psnr_floor=PICTURE_FLOOR,
+        image_psnr_floor=wanted.picture_floor,
         problem=problem,
         passed=passed,
     )
+
+
+def _bytes(picture: np.ndarray) -> np.ndarray:
+    """(3, H, W) around [-1, 1] -> (H, W, 3) as a picture file holds it."""
+    return np.asarray(to_images(picture[None], [{}])[0])
 
 
 def _pictures(expected: np.ndarray, found: np.ndarray) -> list[Picture]:
