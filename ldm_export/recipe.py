@@ -116,7 +116,6 @@ class DiffusionRecipe:
     min_snr_gamma: float = 5.0
     caption_dropout: float = 0.1
     tag_probability: float = 0.0
-    gradient_checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,8 @@ class SamplesRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
+    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory with time."""
+
     name: str
     seed: int
     data: DataRecipe
@@ -156,6 +157,7 @@ class TrainRecipe:
     samples: SamplesRecipe
     checkpoint_every: int = 200
     mixed_precision: bool = True
+    gradient_checkpointing: bool = False
     identity: str = ""  # hash of the recipe's text: a run folder belongs to one recipe
 
     def __post_init__(self) -> None:

@@ -32,6 +32,8 @@ class AutoencoderStage:
         self.measured = held_out if len(held_out) > 0 else trained
         torch.manual_seed(recipe.seed)
         vae = place(AutoencoderKL(recipe.vae_config()), device)
+        for part in (vae.encoder, vae.decoder):
+            part.gradient_checkpointing = recipe.gradient_checkpointing
         self.modules: dict[str, nn.Module] = {"vae": vae.train()}
         stage = recipe.autoencoder
         self.distance = None

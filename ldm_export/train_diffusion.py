@@ -81,7 +81,7 @@ class DiffusionStage:
         self.score = DiffusionLoss(self.schedule, recipe.diffusion.min_snr_gamma, device)
         torch.manual_seed(recipe.seed)
         unet = place(UNet2DConditionModel(recipe.unet_config()), device)
-        unet.gradient_checkpointing = recipe.diffusion.gradient_checkpointing
+        unet.gradient_checkpointing = recipe.gradient_checkpointing
         text_encoder = CLIPTextModel(recipe.text_encoder_config(captions.vocab_size)).to(device)
         self.modules: dict[str, nn.Module] = {"unet": unet.train(), "text_encoder": text_encoder.train()}
 

@@ -1,0 +1,126 @@
+"""The two stages by themselves: what they see at a step, and what their options change."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from ldm_export.pictures import load_pictures
+from ldm_export.recipe import load_train_recipe
+from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
+from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet
+from ldm_export.train_tokenizer import train_tokenizer
+from ldm_export.training_loop import precision, step_generator
+from tests.train.conftest import RECIPES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recipe(workplace):
+    return load_train_recipe(RECIPES / "smoke.toml")
+
+
+def autoencoder(recipe, **changes):
+    recipe = dataclasses.replace(recipe, autoencoder=dataclasses.replace(recipe.autoencoder, **changes))
+    return AutoencoderStage(recipe, *load_pictures(recipe.data), CPU)
+
+
+@pytest.fixture
+def diffusion(recipe, workplace):
+    train_tokenizer(["red square"], vocab_size=530, max_length=16, folder=workplace / "tokenizer")
+    pictures = load_pictures(recipe.data)
+    vae = autoencoder(recipe).modules["vae"].eval()
+    sets = [LatentSet(*encode_pictures(vae, part, CPU), part) for part in pictures]
+
+    def build(**changes):
+        captions = Captions(workplace / "tokenizer", 16)
+        scale = latent_scale(sets[0].mean, sets[0].logvar)
+        return DiffusionStage(dataclasses.replace(recipe, **changes), *sets, vae, scale, captions, CPU)
+
+    return build
+
+
+def test_a_batch_is_whole_pictures_mirrored_at_most(recipe):
+    stage = autoencoder(recipe, crop=0)
+    batch = ((stage._batch(3).numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
+    known = {picture.tobytes() for picture in stage.trained.pixels}
+    known |= {np.ascontiguousarray(picture[:, ::-1]).tobytes() for picture in stage.trained.pixels}
+    assert batch.shape == (4, 32, 32, 3) and all(picture.tobytes() in known for picture in batch)
+
+
+def test_shuffled_colours_are_the_same_colours_in_another_order(recipe):
+    plain, shuffled = autoencoder(recipe), autoencoder(recipe, shuffle_colours=1.0)
+    a, b = (np.concatenate([stage._batch(step).numpy() for step in range(4)]) for stage in (plain, shuffled))
+    assert a.shape == (16, 3, 16, 16) and not np.array_equal(a, b)
+    assert len({tuple(picture.max(axis=(1, 2))) for picture in b}) > len({tuple(p.max(axis=(1, 2))) for p in a})
+
+
+def test_a_step_sees_the_same_batch_whenever_it_is_asked(recipe):
+    stage = autoencoder(recipe)
+    assert torch.equal(stage._batch(5), stage._batch(5)) and not torch.equal(stage._batch(5), stage._batch(6))
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(recipe):
+    stage = autoencoder(recipe, l1=2.0, mse=3.0, kl=0.5, perceptual=0.25, perceptual_every=2)
+    weights = {"l1": 2.0, "mse": 3.0, "kl": 0.5, "perceptual": 0.5}
+    for step, names in ((0, {"l1", "mse", "kl", "perceptual"}), (1, {"l1", "mse", "kl"})):
+        loss, parts = stage.loss(step)
+        assert parts.keys() == names
+        assert loss.item() == pytest.approx(sum(weights[name] * value for name, value in parts.items()), rel=1e-5)
+
+
+def test_without_a_perceptual_weight_no_perceptual_file_is_needed(recipe, workplace):
+    (workplace / "data-cache" / "smoke" / "vgg16.safetensors").unlink()
+    assert "perceptual" not in autoencoder(recipe, perceptual=0.0).loss(0)[1]
+
+
+def gradients(stage):
+    stage.loss(1)[0].backward()
+    return [p.grad for module in stage.modules.values() for p in module.parameters()]
+
+
+def test_gradient_checkpointing_changes_no_gradient(recipe, diffusion):
+    pairs = [(diffusion(gradient_checkpointing=True), diffusion(gradient_checkpointing=False))]
+    without = dataclasses.replace(recipe, gradient_checkpointing=False)
+    pairs.append((autoencoder(recipe), autoencoder(without)))
+    for a, b in pairs:
+        for one, other in zip(gradients(a), gradients(b), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_unet_and_text_encoder_both_learn(diffusion):
+    stage = diffusion()
+    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients(stage))
+
+
+def test_latents_are_drawn_around_their_mean_and_scaled():
+    mean, logvar = torch.full((2, 1, 2, 2), 3.0), torch.full((2, 1, 2, 2), np.log(4.0))
+    latents = LatentSet(mean, logvar, None)
+    noise = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    drawn = latents.draw(np.array([0, 1]), noise, 0.5)
+    assert drawn[0].unique().item() == pytest.approx(1.5) and drawn[1].unique().item() == pytest.approx(2.5)
+
+
+def test_samples_depend_on_the_prompt_and_the_seed_alone(diffusion):
+    stage = diffusion()
+    first, again = stage.sample(stage.modules, ("red square", "red disc")), stage.sample(stage.modules, ("red square",))
+    assert first.shape == (2, 3, 32, 32)
+    np.testing.assert_allclose(first[:1], again, atol=1e-5)
+    assert np.abs(first[0] - first[1]).max() > 1e-4
+
+
+def test_random_numbers_of_stages_and_steps_differ():
+    draws = {
+        tuple(torch.randn(4, generator=step_generator(*key)).tolist()) for key in ((0, 1, 0), (0, 2, 0), (0, 1, 1))
+    }
+    assert len(draws) == 3
+    assert torch.equal(
+        torch.randn(4, generator=step_generator(5, 1, 7)), torch.randn(4, generator=step_generator(5, 1, 7))
+    )
+
+
+def test_a_cpu_computes_in_full_precision_whatever_the_recipe_says():
+    assert isinstance(precision(CPU, mixed=True), contextlib.nullcontext)
