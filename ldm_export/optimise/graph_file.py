@@ -21,9 +21,7 @@ def read_graph(path: Path) -> ir.Model:
     except OSError as error:
         raise ExportError(f"cannot read {path}: {error.strerror}") from error
     except Exception as error:  # protobuf's own error types are not public
-        raise ExportError(
-            f"{path} is not an ONNX file: {_first_line(error)}; export the component again"
-        ) from error
+        raise ExportError(f"{path} is not an ONNX file: {_first_line(error)}; export the component again") from error
 
 
 def write_graph(model: ir.Model, path: Path) -> None:

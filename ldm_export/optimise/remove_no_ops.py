@@ -32,9 +32,7 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
             return x
         case "Cast" if x.dtype is not None and x.dtype == node.attributes.get_int("to"):
             return x
-        case "CastLike" if (
-            x.dtype is not None and node.inputs[1] is not None and x.dtype == node.inputs[1].dtype
-        ):
+        case "CastLike" if x.dtype is not None and node.inputs[1] is not None and x.dtype == node.inputs[1].dtype:
             return x
         case "Expand" if same_shape(x, out):
             return x

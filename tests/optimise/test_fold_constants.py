@@ -31,9 +31,7 @@ def test_float32_is_rounded_once_from_float64():
     model, count = fold_constants(parse(text))
     product = next(node for node in model.graph if node.op_type == "Mul")
     assert count == 1
-    np.testing.assert_array_equal(
-        constant(product.inputs[1]), np.exp(numbers.astype(np.float64)).astype(np.float32)
-    )
+    np.testing.assert_array_equal(constant(product.inputs[1]), np.exp(numbers.astype(np.float64)).astype(np.float32))
 
 
 def test_a_result_that_would_grow_the_file_is_left_to_the_engine():

@@ -71,9 +71,7 @@ def test_what_is_not_the_exact_gelu_stays(old, new):
     ],
 )
 def test_a_value_times_its_sigmoid_is_fused(body, alpha):
-    model = applied(
-        fuse_activations, f"g (float[B, N, 8] x) => (float[B, N, 8] y) {{ {body} }}", X, modified=1
-    )
+    model = applied(fuse_activations, f"g (float[B, N, 8] x) => (float[B, N, 8] y) {{ {body} }}", X, modified=1)
     assert operators(model) == ["QuickGelu"]
     assert model.graph.node(-1).attributes["alpha"].value == pytest.approx(alpha)
 

@@ -78,9 +78,7 @@ def test_the_size_of_an_axis_is_read_from_the_first_input_that_has_it():
 
 
 def test_an_axis_that_no_input_has_is_read_where_it_is():
-    text = (
-        """g (float[B, 4] x) => (int64[1] y) { t = NonZero(x) s = Shape<start = 1, end = 2>(t) y = Neg(s) }"""
-    )
+    text = """g (float[B, 4] x) => (int64[1] y) { t = NonZero(x) s = Shape<start = 1, end = 2>(t) y = Neg(s) }"""
     applied(simplify_shapes, text, {"x": normal(2, 4)}, modified=0)
 
 
