@@ -45,7 +45,7 @@ def fuse_attention(model: ir.Model) -> tuple[ir.Model, int]:
 
 def _fuse(model: ir.Model, softmax: ir.Node) -> bool:
     probabilities = softmax.outputs[0]
-    if not used_once(probabilities) or not last_axis(softmax, -1, probabilities):
+    if not used_once(probabilities) or not last_axis(softmax, probabilities):
         return False
     scores = _match_scores(softmax.inputs[0])
     weighted = next(iter(probabilities.consumers()))

@@ -64,9 +64,9 @@ def same_shape(first: ir.Value, second: ir.Value) -> bool:
     return dims(first) is not None and dims(first) == dims(second)
 
 
-def last_axis(node: ir.Node, default: int, value: ir.Value | None) -> bool:
-    """Whether the `axis` of a node is the last one of `value`."""
-    axis = node.attributes.get_int("axis", default)
+def last_axis(node: ir.Node, value: ir.Value | None) -> bool:
+    """Whether the `axis` of a node, the last one by default, is the last one of `value`."""
+    axis = node.attributes.get_int("axis", -1)
     return axis == -1 or (value is not None and value.shape is not None and axis == len(value.shape) - 1)
 
 
@@ -97,26 +97,18 @@ def replace(
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, Any],
     domain: str = "",
-    outputs: Mapping[int, ir.Value] | None = None,
 ) -> None:
     """Put one new node in the place of `last`, the end of a matched pattern.
 
-    The new node's first output takes over what read `last`'s; `outputs` maps further outputs of the new node
-    to the values that they take over. What fed `last` alone is left for `remove_unused`.
+    Its output takes over name and readers of `last`'s. What fed `last` alone is left for `remove_unused`.
     """
-    taken = {0: last.outputs[0], **({} if outputs is None else outputs)}
-    made = [ir.Value() for _ in range(max(taken) + 1)]
+    (old,) = last.outputs
+    new = ir.Value(type=old.type, shape=old.shape)
     name = last.name if last.name is not None else ""
     name = name.replace(f"/{last.op_type}", f"/{op_type}")  # keeps the module and the number
-    node = ir.node(op_type, inputs, attributes, domain=domain, outputs=made, name=name)
+    node = ir.node(op_type, inputs, attributes, domain=domain, outputs=[new], name=name)
     assert last.graph is not None
     last.graph.insert_before(last, node)
-    for index, old in taken.items():
-        new = made[index]
-        new.name, new.type, new.shape = old.name, old.type, old.shape
-        old.name = f"{old.name}/replaced"
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-    for index, value in enumerate(made):
-        if index not in taken:
-            value.name = ""
+    new.name, old.name = old.name, f"{old.name}/replaced"
+    ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
     last.graph.remove(last, safe=True)
