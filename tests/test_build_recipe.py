@@ -1,0 +1,52 @@
+"""Build recipes are read strictly: an unknown key, a wrong type or an impossible value is one clear error."""
+
+from pathlib import Path
+
+import pytest
+
+from ldm_export.build_recipe import BuildRecipe, load_build_recipe
+from ldm_runtime.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[1] / "export_configs").glob("*.build.toml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_recipe_is_readable(path):
+    assert load_build_recipe(path).name is not None
+
+
+def test_there_is_a_shipped_recipe():
+    assert SHIPPED
+
+
+def test_no_recipe_is_the_defaults():
+    assert load_build_recipe(None) == BuildRecipe()
+
+
+def test_a_recipe_says_what_run_does_by_default(tmp_path):
+    (tmp_path / "a.toml").write_text('sampler = "ddim"\nsteps = 5\nguidance = 0\nwidth = 64\nheight = 32\n')
+    recipe = load_build_recipe(tmp_path / "a.toml")
+    assert recipe == BuildRecipe(sampler="ddim", steps=5, guidance=0.0, width=64, height=32)
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("magic = 1", "magic"),
+        ('sampler = "magic"', "magic.*dpmpp_2m"),
+        ("steps = 0", "steps is 0"),
+        ("steps = 2.5", "steps"),
+        ("guidance = -1.0", "guidance"),
+        ("guidance = nan", "guidance"),
+        ("guidance = inf", "guidance"),
+        ("width = 0", "width is 0"),
+        ('target = "tensorrt"', "target.*onnx"),
+        ('precision = "int2"', "precision.*fp32"),
+        ("steps = ", "TOML"),
+    ],
+)
+def test_a_bad_recipe_is_one_error_that_names_the_file(text, pattern, tmp_path):
+    (tmp_path / "a.toml").write_text(text)
+    with pytest.raises(ConfigError, match=pattern) as caught:
+        load_build_recipe(tmp_path / "a.toml")
+    assert "a.toml" in str(caught.value)
