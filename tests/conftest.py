@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,3 +23,13 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Tin
     from tests import tiny_build as builder  # torch, diffusers: only for the tests that ask
 
     return cache(lambda kind: builder.make(tmp_path_factory.mktemp(kind), kind))
+
+
+@pytest.fixture(scope="session")
+def proven(
+    tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """kind -> the same package with its reference and proof, as `build` leaves it; read only."""
+    from tests.tiny_build import prove
+
+    return cache(lambda kind: prove(tiny_build(kind), tmp_path_factory.mktemp(f"{kind}-proven") / "package"))

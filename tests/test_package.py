@@ -212,8 +212,10 @@ def write_reference(package: Path) -> None:
         guidance=1.0,
         size=(2, 2),
         timesteps=(1.0,),
+        latents_floor=60.0,
+        picture_floor=60.0,
         latents=np.zeros((1, 4, 1, 1), np.float32),
-        picture=np.zeros((2, 2, 3), np.uint8),
+        picture=np.zeros((3, 2, 2), np.float32),
     )
     facts = Facts(contract.latent, contract.schedule, contract.defaults, contract.tokenizer)
     tokens = np.zeros((1, contract.tokenizer.max_length), np.int64)

@@ -1,5 +1,6 @@
 """A tiny pipeline built as `build` does it, but for the proof; many tests share it."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ from ldm_export.checkpoint import Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import ExportReport, export_component
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
-from ldm_export.package import ORT_CPU_FILE, finish_package
+from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
+from ldm_export.reference import write_reference
+from ldm_export.verify import prove_package
 from tests.oracles import build_tiny_sd
 
 
@@ -50,3 +53,12 @@ def make(folder: Path, kind: str) -> TinyBuild:
         passes[f"{name}/{fused.name}"] = optimise(canonical, fused, ORT_CPU_PASSES)
     finish_package(package, checkpoint, exports, recipe=BuildRecipe(name="tiny"))
     return TinyBuild(source, raw, package, exports, passes)
+
+
+def prove(built: TinyBuild, package: Path) -> Path:
+    """A copy of the built package at `package`, with reference, report and proof."""
+    shutil.copytree(built.package, package)
+    write_reference(built.source, package)
+    record_proof(package, None)
+    record_proof(package, prove_package(package))
+    return package
