@@ -142,7 +142,7 @@ class SamplesRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory with time."""
+    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory."""
 
     name: str
     seed: int
