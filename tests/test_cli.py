@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -106,17 +105,13 @@ def test_an_existing_picture_is_kept_without_force(package, tmp_path):
 
 
 def test_an_empty_prompt_is_legal(package, tmp_path):
-    result = call(
-        "run", package, "--prompt", "", "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png"
-    )
+    result = call("run", package, "--prompt", "", "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
 
 
 def test_a_prompt_past_the_window_is_said(package, tmp_path):
     prompt = "cat " * 400
-    result = call(
-        "run", package, "--prompt", prompt, "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png"
-    )
+    result = call("run", package, "--prompt", prompt, "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
     assert "note: " in result.stderr and "cat" in result.stderr
 
@@ -175,7 +170,7 @@ def test_an_interrupted_run_writes_nothing(number, package, tmp_path):
     process = start(*command, cwd=tmp_path)
     wait_for(process, "of 900, ")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
@@ -240,7 +235,7 @@ def test_an_interrupted_build_leaves_what_was_there(number, tiny_build, tmp_path
     process = start("build", tiny_build("sd15").source, "--out", "out", "--force", cwd=tmp_path)
     wait_for(process, "tracing")
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "Traceback" not in errors
     assert snapshot(tmp_path) == {"out/precious": b"kept"}
@@ -252,11 +247,10 @@ def test_a_killed_build_is_swept_by_the_next_one(tiny_build, tmp_path):
     process = start("build", source, "--out", "out", cwd=tmp_path)
     wait_for(process, "tracing")
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert not (tmp_path / "out").exists() and list(tmp_path.iterdir())
-    deadline = time.monotonic() + 120
     process = start("build", source, "--out", "out", cwd=tmp_path)
-    output, errors = process.communicate(timeout=deadline - time.monotonic())
+    output, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert "passed" in output
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
@@ -273,7 +267,7 @@ def test_a_full_disk_in_the_middle_of_a_build_is_one_sentence(tiny_build, tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
     process = start("build", tiny_build("sd15").source, "--out", "out", cwd=tmp_path, preexec_fn=limit_files)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert re.search(r"^error: .*File too large", errors, flags=re.MULTILINE)
