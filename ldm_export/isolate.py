@@ -60,8 +60,8 @@ def run_isolated(
         if not isinstance(error, LdmError):
             error.add_note(f"in the isolated stage {function.__name__}:\n{text}")
         raise error
-    killed = process.exitcode is not None and process.exitcode < 0
-    how = f"was killed by signal {-process.exitcode}" if killed else f"ended with exit code {process.exitcode}"
+    code = process.exitcode
+    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
     raise LdmError(
         f"the stage {function.__name__} {how} before it finished; most often the machine ran out of memory: "
         f"close other programs or use a machine with more memory"
