@@ -1,0 +1,379 @@
+"""Ways in which a package goes wrong in practice, each made in a copied package whose hashes are then right again."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from ldm_runtime import manifest, safetensors
+from tests.runtime.tiny_package import entry_of
+
+COMPONENTS = manifest.COMPONENTS
+GRAPHS = ("model.onnx", "model.ort_cpu.onnx")
+WEIGHTS = "model.safetensors"
+NORMS = {"InstanceNormalization", "LayerNormalization", "SkipLayerNormalization"}
+
+# Sizes to bake in: none of them is a probe's.
+BAKED = {"batch": 3, "height": 6, "width": 7, "tokens": 30, "context_tokens": 31}
+BAKED |= {"image_height": 48, "image_width": 56}
+
+Edit = Callable[[Path, np.random.Generator], str]
+
+
+def copy(package: Path, folder: Path) -> Path:
+    """A copy that shares all files by hard links; an edit must replace a file, never write into it."""
+    shutil.copytree(package, folder, copy_function=os.link)
+    return folder
+
+
+def rehash(package: Path, *names: str) -> None:
+    """Make the manifest agree with changed files, so that nothing but the gate can tell."""
+    file = package / "manifest.json"
+    value = json.loads(file.read_text())
+    for name in names:
+        entry = entry_of(package / name)
+        value["files"][name] = {"sha256": entry.sha256, "size": entry.size}
+    replace_text(file, json.dumps(value))
+
+
+def replace_text(file: Path, text: str) -> None:
+    file.unlink()
+    file.write_text(text)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------
+
+
+def is_measurable(name: str) -> bool:
+    """All parameters but the biases of keys: they add q·b to every score of a row, and softmax takes it out."""
+    return not name.endswith(("k_proj.bias", "to_k.bias"))
+
+
+def edit_weights(package: Path, component: str, change: Callable[[dict[str, np.ndarray]], str]) -> str:
+    """Change tensors in place of the same file layout, so that the graphs' offsets stay right."""
+    name = f"{component}/{WEIGHTS}"
+    file = package / name
+    data = bytearray(file.read_bytes())
+    tensors = {
+        key: np.frombuffer(data, safetensors.DTYPES[info.dtype], offset=info.offset, count=info.length // 4).reshape(
+            info.shape
+        )
+        for key, info in safetensors.read_header(file).tensors.items()
+    }
+    what = change(tensors)
+    file.unlink()
+    file.write_bytes(data)
+    rehash(package, name)
+    return f"{component}: {what}"
+
+
+def scale_one_channel(package: Path, random: np.random.Generator) -> str:
+    """One output channel x 1.01: a row of a convolution, a column of a linear layer or of an embedding."""
+
+    def change(tensors: dict[str, np.ndarray]) -> str:
+        name = pick(random, [key for key in tensors if is_measurable(key)])
+        tensor = tensors[name]
+        axis = 0 if tensor.ndim in (1, 4) else 1
+        channel = int(random.integers(tensor.shape[axis]))
+        np.moveaxis(tensor, axis, 0)[channel] *= np.float32(1.01)
+        return f"channel {channel} of {name} x 1.01"
+
+    return edit_weights(package, pick(random, COMPONENTS), change)
+
+
+def swap_two_tensors(package: Path, random: np.random.Generator) -> str:
+    """Two parameters of the same shape change places."""
+
+    def change(tensors: dict[str, np.ndarray]) -> str:
+        first = pick(random, [key for key in tensors if is_measurable(key) and len(twins(tensors, key)) > 0])
+        second = pick(random, twins(tensors, first))
+        kept = tensors[first].copy()
+        tensors[first][...] = tensors[second]
+        tensors[second][...] = kept
+        return f"{first} and {second} swapped"
+
+    def twins(tensors: dict[str, np.ndarray], name: str) -> list[str]:
+        shape = tensors[name].shape
+        return [key for key in tensors if key != name and tensors[key].shape == shape and is_measurable(key)]
+
+    return edit_weights(package, pick(random, COMPONENTS), change)
+
+
+def round_to_float16(package: Path, random: np.random.Generator) -> str:
+    """All weights of a component, or one matrix, lose 13 bits."""
+
+    def change(tensors: dict[str, np.ndarray]) -> str:
+        names = list(tensors)
+        if random.random() < 0.5:
+            names = [pick(random, [key for key in names if tensors[key].ndim > 1])]
+        for name in names:
+            tensors[name][...] = tensors[name].astype(np.float16)
+        return f"{names[0] if len(names) == 1 else 'all weights'} rounded to float16"
+
+    return edit_weights(package, pick(random, COMPONENTS), change)
+
+
+# --- graphs -----------------------------------------------------------------------------------------------------
+
+
+def edit_graph(package: Path, name: str, change: Callable[[onnx.ModelProto], str]) -> str:
+    """Change a graph file; its weights stay where they are."""
+    model = onnx.load(package / name, load_external_data=False)
+    what = change(model)
+    (package / name).unlink()
+    (package / name).write_bytes(model.SerializeToString())
+    rehash(package, name)
+    return f"{name}: {what}"
+
+
+def epsilons(model: onnx.ModelProto) -> list[onnx.AttributeProto]:
+    return [
+        attribute
+        for node in model.graph.node
+        if node.op_type in NORMS
+        for attribute in node.attribute
+        if attribute.name == "epsilon"
+    ]
+
+
+def swap_epsilon(package: Path, random: np.random.Generator) -> str:
+    """As from a config with the wrong value: all norms of a graph that have 1e-5 get 1e-6, or the reverse."""
+
+    def change(model: onnx.ModelProto) -> str:
+        found = epsilons(model)
+        old = pick(random, sorted({attribute.f for attribute in found}))
+        new = 1e-6 if old > 5e-6 else 1e-5
+        for attribute in found:
+            if attribute.f == old:
+                attribute.f = new
+        return f"epsilon {old:.0e} -> {new:.0e} in all norms"
+
+    return edit_graph(package, f"{pick(random, COMPONENTS)}/{pick(random, GRAPHS)}", change)
+
+
+# Norms close enough to the input for their own epsilon to show: component -> how many, counted from the input.
+EARLY_NORMS = {"text_encoder": 5, "unet": 4, "vae_encoder": 4, "vae_decoder": 4}
+
+
+def swap_one_epsilon(package: Path, random: np.random.Generator) -> str:
+    """One norm near the input, as by a slip in one place of an exporter."""
+    component = pick(random, COMPONENTS)
+
+    def change(model: onnx.ModelProto) -> str:
+        index = int(random.integers(EARLY_NORMS[component]))
+        attribute = epsilons(model)[index]
+        attribute.f = 1e-6 if attribute.f > 5e-6 else 1e-5
+        return f"epsilon of norm {index} is {attribute.f:.0e}"
+
+    return edit_graph(package, f"{component}/{pick(random, GRAPHS)}", change)
+
+
+def activations(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
+    """Nodes that make a GELU or QuickGELU, and what each can be confused with."""
+    found = []
+    for node in model.graph.node:
+        if node.op_type in ("Erf", "Gelu", "BiasGelu"):
+            found += [(node, "tanh"), (node, "quick")]
+        elif _is_quick(model, node):
+            found.append((node, "erf"))
+    return found
+
+
+def confuse_gelu(package: Path, random: np.random.Generator) -> str:
+    """One activation, or all of a graph, of another kind: erf, tanh, quick."""
+    names = [f"{part}/{file}" for part in ("text_encoder", "unet") for file in GRAPHS]
+
+    def change(model: onnx.ModelProto) -> str:
+        found = activations(model)
+        kind = pick(random, sorted({becomes for _, becomes in found}))
+        nodes = [node for node, becomes in found if becomes == kind]
+        if random.random() < 0.5:
+            nodes = [nodes[int(random.integers(len(nodes)))]]
+        for node in nodes:
+            _replace_activation(model.graph, node, kind)
+        return f"{len(nodes)} GELU become {kind}"
+
+    return edit_graph(package, pick(random, names), change)
+
+
+def _is_quick(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether it is a QuickGelu (with alpha 1 it is a SiLU), or the sigmoid of 1.702·x inside of one."""
+    if node.op_type == "QuickGelu":
+        return bool(abs(helper.get_node_attr_value(node, "alpha") - 1.702) < 1e-3)
+    return node.op_type == "Sigmoid" and _is_scaled(model, node)
+
+
+def _is_scaled(model: onnx.ModelProto, sigmoid: onnx.NodeProto) -> bool:
+    constants = {node.output[0]: node for node in model.graph.node if node.op_type == "Constant"}
+    for node in model.graph.node:
+        if node.output[0] == sigmoid.input[0] and node.op_type == "Mul":
+            values = [
+                onnx.numpy_helper.to_array(constants[name].attribute[0].t) for name in node.input if name in constants
+            ]
+            return any(value.size == 1 and abs(float(value.item()) - 1.702) < 1e-3 for value in values)
+    return False
+
+
+def _replace_activation(graph: onnx.GraphProto, node: onnx.NodeProto, kind: str) -> None:
+    """Put other nodes in the place of one; in unfused graphs Erf and Sigmoid are replaced by one another."""
+    x, out, prefix = node.input[0], node.output[0], f"perturbed_{node.output[0]}"
+    domain = "com.microsoft"
+    made: list[onnx.NodeProto] = []
+    if node.op_type in ("BiasGelu", "Gelu"):
+        if node.op_type == "BiasGelu":
+            made.append(helper.make_node("Add", [x, node.input[1]], [f"{prefix}_biased"]))
+            x = f"{prefix}_biased"
+        if kind == "tanh":
+            made.append(helper.make_node("FastGelu", [x], [out], domain=domain))
+        else:
+            made.append(helper.make_node("QuickGelu", [x], [out], domain=domain, alpha=1.702))
+    elif node.op_type == "QuickGelu":
+        made.append(helper.make_node("Gelu", [x], [out], domain=domain))
+    elif node.op_type == "Sigmoid":  # of 1.702·x -> 0.5 + 0.5·erf(x/√2)
+        made += _line(x, 1 / (1.702 * np.sqrt(2)), 0.0, f"{prefix}_a")
+        made.append(helper.make_node("Erf", [f"{prefix}_a"], [f"{prefix}_b"]))
+        made += _line(f"{prefix}_b", 0.5, 0.5, out)
+    elif kind == "quick":  # erf(x/√2) -> 2·sigmoid(1.702·x) − 1
+        made += _line(x, 1.702 * np.sqrt(2), 0.0, f"{prefix}_a")
+        made.append(helper.make_node("Sigmoid", [f"{prefix}_a"], [f"{prefix}_b"]))
+        made += _line(f"{prefix}_b", 2.0, -1.0, out)
+    else:  # erf(v), v = x/√2 -> tanh(√(2/π)·(x + 0.044715·x³)) = tanh(2/√π·(v + 0.08943·v³))
+        made += _constant(f"{prefix}_three", 3.0)
+        made.append(helper.make_node("Pow", [x, f"{prefix}_three"], [f"{prefix}_cube"]))
+        made += _line(f"{prefix}_cube", 0.08943, 0.0, f"{prefix}_small")
+        made.append(helper.make_node("Add", [x, f"{prefix}_small"], [f"{prefix}_sum"]))
+        made += _line(f"{prefix}_sum", 2 / np.sqrt(np.pi), 0.0, f"{prefix}_angle")
+        made.append(helper.make_node("Tanh", [f"{prefix}_angle"], [out]))
+    index = list(graph.node).index(node)
+    graph.node.remove(node)
+    for offset, each in enumerate(made):
+        graph.node.insert(index + offset, each)
+
+
+def _line(x: str, factor: float, offset: float, out: str) -> list[onnx.NodeProto]:
+    """out = x·factor + offset."""
+    return [
+        *_constant(f"{out}_factor", factor),
+        *_constant(f"{out}_offset", offset),
+        helper.make_node("Mul", [x, f"{out}_factor"], [f"{out}_product"]),
+        helper.make_node("Add", [f"{out}_product", f"{out}_offset"], [out]),
+    ]
+
+
+def _constant(name: str, value: float) -> list[onnx.NodeProto]:
+    return [helper.make_node("Constant", [], [name], value_float=float(value))]
+
+
+def bake_a_size(package: Path, random: np.random.Generator) -> str:
+    """A size of the example that a graph was traced with stays in it: in a shape, or in an input."""
+    name = f"{pick(random, COMPONENTS)}/{pick(random, GRAPHS)}"
+
+    def change(model: onnx.ModelProto) -> str:
+        if random.random() < 0.3:
+            value = pick(random, list(model.graph.input))
+            dims = [dim for dim in value.type.tensor_type.shape.dim if dim.dim_param]
+            if dims:
+                dim = pick(random, dims)
+                axis, size = dim.dim_param, BAKED[dim.dim_param]
+                dim.dim_value = size
+                return f"axis {axis} of {value.name} fixed at {size}"
+        shapes = _shapes_at(package / name)
+        index = pick(random, sorted(shapes))
+        node = model.graph.node[index]
+        baked = helper.make_node("Constant", [], list(node.output), value_ints=shapes[index])
+        model.graph.node.remove(node)
+        model.graph.node.insert(index, baked)
+        return f"the shape of {node.input[0]} fixed at {shapes[index]}"
+
+    return edit_graph(package, name, change)
+
+
+_known_shapes: dict[bytes, dict[int, list[int]]] = {}
+
+
+def _shapes_at(file: Path) -> dict[int, list[int]]:
+    """Index of each Shape node -> what it gives at the sizes BAKED; each graph is run once for it."""
+    content = file.read_bytes()
+    if content not in _known_shapes:
+        _known_shapes[content] = _measure_shapes(file)
+    return _known_shapes[content]
+
+
+def _measure_shapes(file: Path) -> dict[int, list[int]]:
+    model = onnx.load(file, load_external_data=False)
+    nodes = {index: node for index, node in enumerate(model.graph.node) if node.op_type == "Shape"}
+    for node in nodes.values():
+        model.graph.output.append(helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT64, None))
+    probe = file.with_name("probe.onnx")
+    probe.write_bytes(model.SerializeToString())
+    session = onnxruntime.InferenceSession(str(probe), providers=["CPUExecutionProvider"])
+    probe.unlink()
+    feeds: dict[str, np.ndarray] = {}
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        shape = [BAKED[dim.dim_param] if dim.dim_param else dim.dim_value for dim in dims]
+        dtype = np.int64 if value.type.tensor_type.elem_type == onnx.TensorProto.INT64 else np.float32
+        feeds[value.name] = np.ones(shape, dtype)
+    found = session.run([node.output[0] for node in nodes.values()], feeds)
+    return {index: array.tolist() for index, array in zip(nodes, found, strict=True)}
+
+
+# --- manifest ---------------------------------------------------------------------------------------------------
+
+# (place in contract, value or a function of the old one, whether a sampling run or the tokens of a prompt show it)
+FACTS: tuple[tuple[tuple[str, str], Any, bool], ...] = (
+    (("defaults", "sampler"), "ddim", True),
+    (("defaults", "sampler"), "euler", True),
+    (("defaults", "sampler"), "euler_ancestral", True),
+    (("defaults", "sampler"), "dpmpp_2m_karras", True),
+    (("defaults", "guidance"), 7.0, True),
+    (("defaults", "guidance"), 1.0, True),
+    (("defaults", "steps"), 19, False),  # runs that name their steps do not use it
+    (("latent", "scale"), lambda old: old * 1.01, True),
+    (("latent", "scale"), 0.13025, True),
+    (("latent", "scale"), 1.0, True),
+    (("latent", "scale"), lambda old: 1 / old, True),
+    (("latent", "shift"), 0.1, True),
+    (("schedule", "prediction_type"), lambda old: "epsilon" if old == "v_prediction" else "v_prediction", True),
+    (("schedule", "prediction_type"), "sample", True),
+    (("schedule", "beta_start"), 0.0001, True),
+    (("schedule", "beta_end"), 0.02, True),
+    (("schedule", "beta_end"), lambda old: old * 1.01, True),
+    (("schedule", "beta_schedule"), "linear", True),
+    (("schedule", "beta_schedule"), "squaredcos_cap_v2", True),
+    (("schedule", "num_train_timesteps"), 900, True),
+    (("schedule", "timestep_spacing"), "linspace", True),
+    (("schedule", "timestep_spacing"), "trailing", True),
+    (("schedule", "steps_offset"), lambda old: old + 1, True),
+    (("schedule", "set_alpha_to_one"), lambda old: not old, False),  # DPM-Solver++ ends at sigma 0 by itself
+    (("schedule", "rescale_betas_zero_snr"), True, True),
+    (("tokenizer", "max_length"), lambda old: old - 1, True),
+    (("tokenizer", "bos_token_id"), lambda old: old - 1, True),
+    (("tokenizer", "eos_token_id"), lambda old: old - 2, True),
+    (("tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, True),
+    (("tokenizer", "vocab_size"), lambda old: old + 1, False),  # an upper bound only
+)
+
+
+def edit_fact(package: Path, place: tuple[str, str], new: Any) -> str:
+    """Change one fact of the contract."""
+    group, name = place
+    file = package / "manifest.json"
+    value = json.loads(file.read_text())
+    facts = value["contract"][group]
+    old = facts[name]
+    facts[name] = new(old) if callable(new) else new
+    assert facts[name] != old
+    replace_text(file, json.dumps(value))
+    return f"{group}.{name} {old!r} -> {facts[name]!r}"
+
+
+def pick(random: np.random.Generator, items: Any) -> Any:
+    return items[int(random.integers(len(items)))]
