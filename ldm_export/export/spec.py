@@ -13,7 +13,7 @@ from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_runtime.manifest import ComponentContract, TensorSpec
 
 OPSET = 18
-MAX_IR_VERSION = 10
+IR_VERSION = 10
 
 # The largest axes that a package promises. Latent sizes are in latent pixels.
 MAX_BATCH = 64
@@ -146,9 +146,7 @@ def _text_encoder(config: TextEncoderConfig) -> ComponentSpec:
         ),
         axes={"batch": _BATCH, "tokens": tokens},
         multiples={},
-        probes=tuple(
-            {"batch": batch, "tokens": length} for batch, length in zip((2, 1, 4), lengths, strict=False)
-        ),
+        probes=tuple({"batch": batch, "tokens": length} for batch, length in zip((2, 1, 4), lengths, strict=False)),
         tolerance={"fp32": 1e-5},
         vocabulary=(config.vocab_size, config.eos_token_id),
     )
@@ -163,9 +161,7 @@ def _unet(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
         inputs=(
             TensorSpec("sample", "float32", ("batch", config.in_channels, "height", "width")),
             TensorSpec("timestep", "float32", ()),
-            TensorSpec(
-                "encoder_hidden_states", "float32", ("batch", "context_tokens", config.cross_attention_dim)
-            ),
+            TensorSpec("encoder_hidden_states", "float32", ("batch", "context_tokens", config.cross_attention_dim)),
         ),
         outputs=(TensorSpec("out_sample", "float32", ("batch", config.out_channels, "height", "width")),),
         axes={**_LATENT, "context_tokens": contexts},
@@ -182,14 +178,8 @@ def _vae_encoder(config: VAEConfig) -> ComponentSpec:
     return ComponentSpec(
         name="vae_encoder",
         part="vae",
-        inputs=(
-            TensorSpec("sample", "float32", ("batch", config.in_channels, "image_height", "image_width")),
-        ),
-        outputs=(
-            TensorSpec(
-                "latent_parameters", "float32", ("batch", 2 * config.latent_channels, "height", "width")
-            ),
-        ),
+        inputs=(TensorSpec("sample", "float32", ("batch", config.in_channels, "image_height", "image_width")),),
+        outputs=(TensorSpec("latent_parameters", "float32", ("batch", 2 * config.latent_channels, "height", "width")),),
         axes=_LATENT,
         multiples=_image_axes(config),
         probes=_latent_probes(),
@@ -201,12 +191,8 @@ def _vae_decoder(config: VAEConfig) -> ComponentSpec:
     return ComponentSpec(
         name="vae_decoder",
         part="vae",
-        inputs=(
-            TensorSpec("latent_sample", "float32", ("batch", config.latent_channels, "height", "width")),
-        ),
-        outputs=(
-            TensorSpec("sample", "float32", ("batch", config.out_channels, "image_height", "image_width")),
-        ),
+        inputs=(TensorSpec("latent_sample", "float32", ("batch", config.latent_channels, "height", "width")),),
+        outputs=(TensorSpec("sample", "float32", ("batch", config.out_channels, "image_height", "image_width")),),
         axes=_LATENT,
         multiples=_image_axes(config),
         probes=_latent_probes(),

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from ldm_export.checkpoint import MODELS, Checkpoint, open_checkpoint
+from ldm_export.checkpoint import MODELS, open_checkpoint
 from ldm_export.config import Config, UNetConfig
 from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
@@ -61,6 +61,7 @@ def export_component(
     checkpoint = open_checkpoint(source, variant)
     configs = checkpoint.configs
     spec = specs(configs.text_encoder, configs.unet, configs.vae)[component]
+    parameters = checkpoint.load(spec.part).state_dict()  # first: weights that do not fit fail at once
     _say(progress, f"{component}: tracing the graph")
     with torch.device("meta"):
         model = MODELS[spec.part](configs.of(spec.part))
@@ -69,7 +70,7 @@ def export_component(
     folder = out / component
     folder.mkdir(parents=True, exist_ok=True)
     _say(progress, f"{component}: writing {len(stored)} weights")
-    header = _write_weights(folder / WEIGHTS_FILE, checkpoint, spec.part, stored)
+    header = _write_weights(folder / WEIGHTS_FILE, parameters, stored)
     _point_into(graph, header, folder)
     _say(progress, f"{component}: checking the graph")
     write_graph(graph, folder / GRAPH_FILE)
@@ -142,11 +143,8 @@ def _replace_transposes(graph: ir.Graph, weight: ir.Value, transposes: list[ir.N
     graph.initializers[weight.name + TRANSPOSED] = turned
 
 
-def _write_weights(
-    path: Path, checkpoint: Checkpoint, part: str, stored: Mapping[str, str]
-) -> safetensors.Header:
+def _write_weights(path: Path, parameters: Mapping[str, torch.Tensor], stored: Mapping[str, str]) -> safetensors.Header:
     """Stream the parameters to one file; what needs no conversion is never in memory as a whole."""
-    parameters = checkpoint.load(part).state_dict()
     arrays = {}
     for name, key in stored.items():
         array = parameters[key].numpy()

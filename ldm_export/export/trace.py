@@ -13,7 +13,7 @@ import torch
 from onnx_ir.passes.common import ShapeInferencePass
 from torch import nn
 
-from ldm_export.export.spec import OPSET, ComponentSpec
+from ldm_export.export.spec import IR_VERSION, OPSET, ComponentSpec
 from ldm_export.export.translations import TRANSLATIONS
 from ldm_export.export.wrappers import PREFIX, wrap
 from ldm_runtime.errors import ExportError
@@ -50,6 +50,7 @@ def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
         raise ExportError(f"{spec.name} cannot be traced: {_root(error)}") from error
     assert program is not None
     traced = program.model
+    traced.ir_version = IR_VERSION  # whatever the exporter's default is: opset 18 needs no newer one
     _name_after_modules(traced)
     _drop_traces(traced)
     _complete_types(traced)

@@ -33,9 +33,7 @@ def group_norm(
 ) -> Any:
     """InstanceNormalization over groups, then scale and shift: ONNX had no equal before opset 21."""
     if weight is None or bias is None:
-        raise ExportError(
-            "a GroupNorm without weight and bias cannot be exported; none of the models here has one"
-        )
+        raise ExportError("a GroupNorm without weight and bias cannot be exported; none of the models here has one")
     ones = op.Constant(value=ir.tensor([1.0] * groups, dtype=ir.DataType.FLOAT))
     zeros = op.Constant(value=ir.tensor([0.0] * groups, dtype=ir.DataType.FLOAT))
     grouped = op.Reshape(x, op.Constant(value_ints=[0, groups, -1]))  # (B, G, the rest)

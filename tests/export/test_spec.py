@@ -23,9 +23,7 @@ def table() -> dict[str, ComponentSpec]:
 
 
 def test_names_are_those_of_optimum_onnx(table):
-    names = {
-        name: ([t.name for t in spec.inputs], [t.name for t in spec.outputs]) for name, spec in table.items()
-    }
+    names = {name: ([t.name for t in spec.inputs], [t.name for t in spec.outputs]) for name, spec in table.items()}
     assert names == {
         "text_encoder": (["input_ids"], ["last_hidden_state", "pooler_output"]),
         "unet": (["sample", "timestep", "encoder_hidden_states"], ["out_sample"]),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ldm_export.checkpoint import MODELS, open_checkpoint
-from ldm_export.export.spec import MAX_IR_VERSION, OPSET, specs
+from ldm_export.export.spec import IR_VERSION, OPSET, specs
 from ldm_export.export.to_onnx import estimate_memory, export_component
 from ldm_export.export.trace import trace
 from ldm_export.export.wrappers import wrap
@@ -74,7 +74,7 @@ def test_the_canonical_graph_has_standard_operators_only(tiny_build, component):
         model = graph_of(folder, component)
         assert {node.domain for node in model.graph.node} == {""}
         assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
-        assert model.ir_version <= MAX_IR_VERSION
+        assert model.ir_version == IR_VERSION
         assert not model.functions
         onnx.checker.check_model(str(folder / component / "model.onnx"), full_check=True)
 
@@ -155,9 +155,7 @@ def test_exporting_twice_gives_the_same_files_and_tells_its_progress(tiny_build,
     assert len(said) >= 3 and all(text.startswith("text_encoder: ") for text in said)
     for file in ("model.onnx", "model.safetensors", "config.json"):
         expected = built.raw if file == "model.onnx" else built.package
-        assert (tmp_path / "text_encoder" / file).read_bytes() == (
-            expected / "text_encoder" / file
-        ).read_bytes()
+        assert (tmp_path / "text_encoder" / file).read_bytes() == (expected / "text_encoder" / file).read_bytes()
 
 
 def test_weights_in_half_precision_become_float32_and_the_key_map_says_so(tmp_path):
@@ -190,7 +188,6 @@ def test_a_model_that_fixes_a_size_is_refused(tiny_build):
         model = MODELS["text_encoder"](built.checkpoint.configs.text_encoder)
     with pytest.raises(ExportError, match="text_encoder"):
         trace(built.specs["text_encoder"], FixedBatch(model))
-    assert trace(built.specs["text_encoder"], model).graph.outputs[0].name == "last_hidden_state"
 
 
 def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):

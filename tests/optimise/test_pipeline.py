@@ -117,3 +117,11 @@ def test_what_is_no_graph_is_refused(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(ExportError, match="model.onnx"):
         optimise(path, path, CANONICAL_PASSES)
+
+
+def test_a_graph_whose_weights_are_missing_is_refused(tiny_build, tmp_path):
+    source = tiny_build("sd15").package / "vae_decoder" / "model.onnx"
+    (tmp_path / "model.onnx").write_bytes(source.read_bytes())
+    with pytest.raises(ExportError, match="model.safetensors"):
+        optimise(tmp_path / "model.onnx", tmp_path / "model.ort_cpu.onnx", ORT_CPU_PASSES)
+    assert not (tmp_path / "model.ort_cpu.onnx").exists()
