@@ -33,7 +33,7 @@ class Verbs(click.Group):
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
         except ModuleNotFoundError as error:
-            extra = _extra_of(error.name)
+            extra = _extra_of(error.name, context.invoked_subcommand)
             if extra is None:
                 raise
             click.echo(
@@ -47,11 +47,12 @@ class Verbs(click.Group):
             sys.exit(1)
 
 
-def _extra_of(module: str | None) -> str | None:
-    """The extra of this project that brings a module, or None for a module that no extra brings."""
-    extras = {"torch": "export", "onnx": "export", "onnxscript": "export", "safetensors": "export"}
-    extras |= {"h5py": "train", "resvg_py": "train"}
-    return extras.get((module if module is not None else "").partition(".")[0])
+def _extra_of(module: str | None, verb: str | None) -> str | None:
+    """The extra of this project that brings a module which `verb` needs, or None if no extra brings it."""
+    brought = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py")
+    if module is None or module.partition(".")[0] not in brought:
+        return None
+    return "train" if verb in ("train", "data") else "export"
 
 
 @click.group(cls=Verbs, context_settings=CONTEXT)
@@ -176,22 +177,27 @@ def run(
 
 
 @verbs.command()
-@click.argument("package", type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=click.Path(path_type=Path))
 @click.option("--engine", default="auto", show_default=True, help="Engine to prove.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json and report.html.")
 @click.option("--force", is_flag=True, help="Replace an existing report folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(package: Path, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
-    """Prove again, offline and without torch, that PACKAGE equals its reference; exit code 1 if it does not.
+def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
+    """Prove again, offline and without torch, that PACKAGE (default: the built-in one) equals its reference.
+
+    The exit code is 1 if it does not.
 
     \b
     Examples:
+      ldm-export verify
       ldm-export verify ./sd15
       ldm-export verify ./sd15 --out ./proof
     """
     from ldm_export.verify import verify_package
+    from ldm_runtime.pipeline import builtin_package
 
-    report = verify_package(package, engine=engine, out=out, force=force, progress=_stage_printer())
+    folder = builtin_package() if package is None else package
+    report = verify_package(folder, engine=engine, out=out, force=force, progress=_stage_printer())
     click.echo(report.to_json() if as_json else report.table())
     if not report.passed:
         for failure in report.failures:
@@ -204,6 +210,8 @@ def verify(package: Path, engine: str, out: Path | None, force: bool, as_json: b
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def inspect(path: Path | None, as_json: bool) -> None:
     """Tell what a package or checkpoint is (default: the built-in one): parts, sizes, contract, proof.
+
+    A checkpoint needs the extra `export`.
 
     \b
     Examples:

