@@ -10,13 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
+from ldm_export.tokenizer_files import BOS, DEFAULTS, END_OF_WORD, EOS, clip_tokenizer
 from ldm_runtime.errors import TrainingError
 
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-END_OF_WORD = "</w>"
-WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 
 
@@ -32,9 +28,10 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int
     if vocab_size < SMALLEST_VOCABULARY:
         raise TrainingError(f"vocab_size is {vocab_size}; a byte-level vocabulary starts at {SMALLEST_VOCABULARY}")
     counts: Counter[str] = Counter()
-    normalizer, splitter = _normalizer(), _pre_tokenizer()
+    untrained = clip_tokenizer({BOS: 0, EOS: 1}, [], DEFAULTS)
     for caption in captions:
-        counts.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(caption)))
+        text = untrained.normalizer.normalize_str(caption)
+        counts.update(word for word, _ in untrained.pre_tokenizer.pre_tokenize_str(text))
     merges = learn_merges(counts, vocab_size - SMALLEST_VOCABULARY)
     alphabet = _byte_alphabet()
     tokens = alphabet + [byte + END_OF_WORD for byte in alphabet]
@@ -90,35 +87,16 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
 
 
-def _normalizer() -> normalizers.Normalizer:
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    return normalizers.Sequence(steps)
-
-
-def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
-    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-
-
 def _write(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], max_length: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    bpe = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD, unk_token=EOS)
-    tokenizer = Tokenizer(bpe)
-    tokenizer.normalizer = _normalizer()
-    tokenizer.pre_tokenizer = _pre_tokenizer()
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(EOS, vocabulary[EOS]), cls=(BOS, vocabulary[BOS]), trim_offsets=False, add_prefix_space=False
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(BOS, normalized=True), AddedToken(EOS, normalized=False)])
+    tokenizer = clip_tokenizer(vocabulary, merges, DEFAULTS)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    special = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
+    (folder / "special_tokens_map.json").write_text(json.dumps(DEFAULTS, indent=2))
     config = {
-        **special,
+        **DEFAULTS,
         "tokenizer_class": "CLIPTokenizer",
         "model_max_length": max_length,
         "do_lower_case": True,
