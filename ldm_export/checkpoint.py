@@ -73,14 +73,10 @@ class Checkpoint:
     path: Path
     configs: PipelineConfigs
     schedule: NoiseSchedule
-    scheduler_config: dict[
-        str, Any
-    ]  # scheduler_config.json as it stands: the schedule, and the solver it names
+    scheduler_config: dict[str, Any]  # scheduler_config.json as it stands: the schedule, and the solver it names
     tokenizer: Path  # folder
     licences: tuple[Path, ...]  # README and licence files, to be passed on with the model
-    dropped: tuple[
-        str, ...
-    ]  # components of the pipeline that this project does not use, such as a safety checker
+    dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     tensors: dict[str, Tensors]  # component -> parameter name -> where it lies
 
     @property
@@ -176,8 +172,7 @@ def _open(path: Path, variant: str | None) -> Checkpoint:
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
     if not path.is_dir():
         raise CheckpointError(
-            f"{path} is a file; expected the folder of a diffusers pipeline "
-            f"(convert single-file checkpoints first)"
+            f"{path} is a file; expected the folder of a diffusers pipeline (convert single-file checkpoints first)"
         )
     if (path / "manifest.json").is_file():
         if variant is not None:
@@ -193,10 +188,7 @@ def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     configs = _read_configs(path, {component: component for component in CONFIGS})
     scheduler_file = path / "scheduler" / "scheduler_config.json"
     scheduler_config = _as_pipeline_runs(_object(read_json(scheduler_file, infinity=True), scheduler_file))
-    tensors = {
-        component: find_tensors(path / component, component, STEMS[component], variant)
-        for component in MODELS
-    }
+    tensors = {component: find_tensors(path / component, component, STEMS[component], variant) for component in MODELS}
     try:
         schedule = NoiseSchedule.from_scheduler_config(scheduler_config)
     except ConfigError as error:
@@ -261,9 +253,7 @@ def _read_model_index(file: Path) -> tuple[str, ...]:
     components = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     needed = {*CONFIGS, "scheduler", "tokenizer"}
     if not needed <= components:
-        raise CheckpointError(
-            f"{file} has no {', '.join(sorted(needed - components))}; the model is not complete"
-        )
+        raise CheckpointError(f"{file} has no {', '.join(sorted(needed - components))}; the model is not complete")
     return tuple(sorted(components - needed))
 
 
@@ -285,9 +275,7 @@ def _object(data: object, file: Path) -> dict[str, Any]:
 
 def _licences(path: Path) -> tuple[Path, ...]:
     names = ("readme", "license", "licence", "notice", "copying")
-    return tuple(
-        file for file in sorted(path.iterdir()) if file.is_file() and file.name.lower().startswith(names)
-    )
+    return tuple(file for file in sorted(path.iterdir()) if file.is_file() and file.name.lower().startswith(names))
 
 
 def _require_total(module: nn.Module, tensors: Tensors, what: str) -> None:

@@ -58,9 +58,7 @@ class StrictConfig:
             elif key in cls.ONLY:
                 if not any(_same(value, accepted) for accepted in cls.ONLY[key]):
                     wanted = " or ".join(repr(accepted) for accepted in cls.ONLY[key])
-                    raise ConfigError(
-                        f"{where} has {key} = {value!r}, which is not supported: it must be {wanted}"
-                    )
+                    raise ConfigError(f"{where} has {key} = {value!r}, which is not supported: it must be {wanted}")
             elif key not in cls.INERT and key not in NOTES:
                 raise ConfigError(f"{where} has the unknown option {key} = {value!r}")
         try:
@@ -86,9 +84,7 @@ class StrictConfig:
     def _refuse(self, name: str, wanted: str) -> typing.NoReturn:
         value = getattr(self, name)
         shown = repr(list(value)) if isinstance(value, tuple) else repr(value)
-        raise ConfigError(
-            f"{self.CLASS_NAME} has {name} = {shown}, which is not supported: it must be {wanted}"
-        )
+        raise ConfigError(f"{self.CLASS_NAME} has {name} = {shown}, which is not supported: it must be {wanted}")
 
     @classmethod
     def _kind(cls) -> dict[str, Any]:

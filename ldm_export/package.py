@@ -195,9 +195,7 @@ def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
     return sizes
 
 
-def _provenance(
-    checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]
-) -> Provenance:
+def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     hashes = {file.relative_to(checkpoint.path).as_posix(): _sha256(file) for file in files}
     (opset,) = {report.opset for report in exports.values()}

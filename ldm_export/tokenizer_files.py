@@ -57,18 +57,14 @@ def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int)
         _refuse_added_tokens(source, bpe)
         clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
     length = config.get("model_max_length", window)
-    facts = _facts(
-        out, special, min(length, window) if isinstance(length, int | float) else window, vocab_size
-    )
+    facts = _facts(out, special, min(length, window) if isinstance(length, int | float) else window, vocab_size)
     _write_json(out / SPECIAL, special)
     config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
     _write_json(out / CONFIG, config)
     return facts
 
 
-def clip_tokenizer(
-    vocabulary: dict[str, int], merges: list[tuple[str, str]], special: dict[str, str]
-) -> Tokenizer:
+def clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
     """CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
     unknown = special["unk_token"]
     bpe = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD, unk_token=unknown)
@@ -77,9 +73,7 @@ def clip_tokenizer(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
     split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [split, pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     begin, end = special["bos_token"], special["eos_token"]
     tokenizer.post_processor = processors.RobertaProcessing(
         sep=(end, vocabulary[end]), cls=(begin, vocabulary[begin]), trim_offsets=False, add_prefix_space=False
@@ -132,9 +126,7 @@ def _read_bpe(source: Path) -> _Bpe:
     else:
         data = _object(source / TOKENIZER).get("model", {})
         if data.get("type", "BPE") != "BPE" or data.get("end_of_word_suffix") != END_OF_WORD:
-            raise CheckpointError(
-                f"{source} has no CLIP tokenizer: expected byte-level BPE with {END_OF_WORD}"
-            )
+            raise CheckpointError(f"{source} has no CLIP tokenizer: expected byte-level BPE with {END_OF_WORD}")
         vocabulary = data.get("vocab", {})
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in data.get("merges", [])]
     if not vocabulary or not all(type(index) is int for index in vocabulary.values()):
@@ -161,9 +153,7 @@ def _facts(out: Path, special: dict[str, str], max_length: int | float, vocab_si
     ids = {role: tokenizer.token_to_id(token) for role, token in special.items()}
     missing = [f"{role} {special[role]!r}" for role, index in ids.items() if index is None]
     if missing:
-        raise CheckpointError(
-            f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again"
-        )
+        raise CheckpointError(f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again")
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
     if largest >= vocab_size:
         raise CheckpointError(

@@ -150,11 +150,7 @@ def _sharded(index: Path) -> list[StoredTensor]:
     """The tensors of all shards; what they hold must be exactly what the index says."""
     data = read_json(index)
     shards = data.get("weight_map") if isinstance(data, dict) else None
-    if (
-        not isinstance(shards, dict)
-        or not shards
-        or not all(isinstance(name, str) for name in shards.values())
-    ):
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
     for name in sorted(set(shards.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
@@ -180,8 +176,7 @@ def _renamed(stored: list[StoredTensor], component: str, folder: Path) -> Tensor
             continue
         if name in tensors:
             raise CheckpointError(
-                f"{folder} has two tensors for {name!r}: {tensors[name].name!r} and {tensor.name!r}; "
-                f"expected one"
+                f"{folder} has two tensors for {name!r}: {tensors[name].name!r} and {tensor.name!r}; expected one"
             )
         if tensor.dtype not in FLOATS:
             raise CheckpointError(

@@ -26,9 +26,7 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Tin
 
 
 @pytest.fixture(scope="session")
-def proven(
-    tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
+def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """kind -> the same package with its reference and proof, as `build` leaves it; read only."""
     from tests.tiny_build import prove
 

@@ -34,9 +34,7 @@ def imported_modules(file: Path) -> set[str]:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            assert called not in ("__import__", "import_module", "importlib.import_module"), (
-                f"{file}: {called}"
-            )
+            assert called not in ("__import__", "import_module", "importlib.import_module"), f"{file}: {called}"
     return names
 
 
@@ -72,9 +70,7 @@ def test_a_part_imports_only_what_the_design_lets_it(part):
                 assert allowed, f"{file.name} imports {name}"
 
 
-@pytest.mark.parametrize(
-    "part", ["optimise", "verify.py", "report.py", "metrics.py", "describe.py", "isolate.py"]
-)
+@pytest.mark.parametrize("part", ["optimise", "verify.py", "report.py", "metrics.py", "describe.py", "isolate.py"])
 def test_what_works_on_files_needs_no_torch(part):
     for file in files_of(EXPORT / part):
         assert "torch" not in tops(imported_modules(file)), file

@@ -244,9 +244,7 @@ def test_one_missing_tensor_is_an_error(copy: Path, component: str) -> None:
 
 
 def test_long_lists_are_cut(copy: Path) -> None:
-    edit_tensors(
-        copy / UNET, lambda tensors: tensors.update({f"extra.{i}": torch.zeros(1) for i in range(20)})
-    )
+    edit_tensors(copy / UNET, lambda tensors: tensors.update({f"extra.{i}": torch.zeros(1) for i in range(20)}))
     with pytest.raises(CheckpointError, match=r"20 unexpected \(.*, and 12 more\)"):
         open_checkpoint(copy).load("unet")
 
@@ -280,16 +278,12 @@ def test_weights_that_are_no_safetensors_are_refused(copy: Path) -> None:
 
 def test_pickled_weights_are_refused_and_not_opened(copy: Path) -> None:
     (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.bin")
-    with pytest.raises(
-        CheckpointError, match=r"only pickled weights \(diffusion_pytorch_model\.bin\).*convert"
-    ):
+    with pytest.raises(CheckpointError, match=r"only pickled weights \(diffusion_pytorch_model\.bin\).*convert"):
         open_checkpoint(copy)
 
 
 def test_quantised_weights_are_refused(copy: Path) -> None:
-    edit_tensors(
-        copy / UNET, lambda tensors: tensors.update({"conv_in.bias": torch.zeros(16, dtype=torch.int32)})
-    )
+    edit_tensors(copy / UNET, lambda tensors: tensors.update({"conv_in.bias": torch.zeros(16, dtype=torch.int32)}))
     with pytest.raises(CheckpointError, match=r"'conv_in\.bias' as I32, which is not supported"):
         open_checkpoint(copy)
 
@@ -356,9 +350,7 @@ def test_broken_json_is_refused(copy: Path, text: str) -> None:
 
 def test_other_pipelines_are_refused_by_name(copy: Path) -> None:
     edit_json(copy / "model_index.json", lambda index: index.update(_class_name="StableDiffusionXLPipeline"))
-    with pytest.raises(
-        ConfigError, match="'StableDiffusionXLPipeline'; supported is 'StableDiffusionPipeline'"
-    ):
+    with pytest.raises(ConfigError, match="'StableDiffusionXLPipeline'; supported is 'StableDiffusionPipeline'"):
         open_checkpoint(copy)
 
 
@@ -379,9 +371,7 @@ def test_incomplete_pipeline_is_refused(copy: Path) -> None:
         ({"scheduler": {"trained_betas": [0.1, 0.2]}}, "scheduler_config.json.*trained_betas"),
     ],
 )
-def test_models_that_are_not_supported_are_refused_with_their_path(
-    tmp_path: Path, options: Any, message: str
-) -> None:
+def test_models_that_are_not_supported_are_refused_with_their_path(tmp_path: Path, options: Any, message: str) -> None:
     folder = build_tiny_sd(tmp_path / "model", **options)
     with pytest.raises(ConfigError, match=f"{re.escape(str(folder))}.*{message}"):
         open_checkpoint(folder)
@@ -437,9 +427,7 @@ def test_opening_reads_no_weights(tiny: Path) -> None:
 def save_again(tiny: Path, path: Path, **options: Any) -> Checkpoint:
     checkpoint = open_checkpoint(tiny)
     modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
-    save_checkpoint(
-        path, **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer, **options
-    )
+    save_checkpoint(path, **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer, **options)
     return open_checkpoint(path)
 
 
@@ -455,9 +443,7 @@ def test_diffusers_opens_what_we_save_and_makes_the_same_picture(kind: str, tmp_
         pipeline.set_progress_bar_config(disable=True)
         size = pipeline.unet.config.sample_size
         latents = seeded(1, 4, size, size)
-        pictures.append(
-            pipeline("a red apple", num_inference_steps=2, latents=latents, output_type="np").images
-        )
+        pictures.append(pipeline("a red apple", num_inference_steps=2, latents=latents, output_type="np").images)
     assert np.array_equal(pictures[0], pictures[1])
     assert pictures[0].std() > 0.05
 
@@ -473,9 +459,7 @@ def test_saving_and_opening_gives_the_same_checkpoint(tiny: Path, tmp_path: Path
 def test_half_precision_is_saved_as_it_is(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
     modules: dict[str, Any] = {name: checkpoint.load(name, torch.bfloat16) for name in MODELS}
-    save_checkpoint(
-        tmp_path / "half", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
-    )
+    save_checkpoint(tmp_path / "half", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer)
     saved = load_file(tmp_path / "half" / UNET)
     assert all(torch.equal(saved[name], value.bfloat16()) for name, value in load_file(tiny / UNET).items())
 
@@ -506,9 +490,7 @@ def test_failed_save_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
 def test_models_that_do_not_belong_together_are_not_saved(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
     other = open_checkpoint(build_tiny_sd(tmp_path / "other", "sd21")).load("unet")
-    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS} | {
-        "unet": other
-    }
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS} | {"unet": other}
     with pytest.raises(ConfigError, match="do not belong together"):
         save_checkpoint(
             tmp_path / "new", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
@@ -523,9 +505,7 @@ def test_models_that_do_not_belong_together_are_not_saved(tiny: Path, tmp_path: 
     "name",
     ["DDIMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "HeunDiscreteScheduler"],
 )
-def test_a_scheduler_as_diffusers_saves_it_opens_as_its_pipeline_runs_it(
-    name: str, copy: Path, tmp_path: Path
-) -> None:
+def test_a_scheduler_as_diffusers_saves_it_opens_as_its_pipeline_runs_it(name: str, copy: Path, tmp_path: Path) -> None:
     """Defaults that differ from the pipeline's (clip_sample, steps_offset 0), and -Infinity, which is no JSON."""
     settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     getattr(diffusers, name)(**settings).save_pretrained(copy / "scheduler")

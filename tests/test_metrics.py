@@ -84,9 +84,7 @@ def test_ssim_equals_its_definition_written_out():
     random = np.random.default_rng(3)
     reference = random.uniform(0, 255, (3, 16, 20))
     value = reference + random.normal(0, 20, reference.shape)
-    assert metrics.ssim(value, reference, 255) == pytest.approx(
-        brute_force_ssim(value, reference, 255), abs=1e-12
-    )
+    assert metrics.ssim(value, reference, 255) == pytest.approx(brute_force_ssim(value, reference, 255), abs=1e-12)
     assert metrics.ssim(reference, reference, 255) == pytest.approx(1)
 
 

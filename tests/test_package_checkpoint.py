@@ -82,9 +82,7 @@ def test_package_has_no_variant(packaged: Path) -> None:
 def test_key_without_its_tensor_is_refused(copy: Path) -> None:
     place = ("components", "unet", "keys", "conv_in.bias", "initialiser")
     tiny_package.edit_manifest(copy, *place, value="gone")
-    with pytest.raises(
-        CheckpointError, match=r"has no tensor 'gone', where the manifest puts 'conv_in\.bias'"
-    ):
+    with pytest.raises(CheckpointError, match=r"has no tensor 'gone', where the manifest puts 'conv_in\.bias'"):
         open_checkpoint(copy)
 
 

@@ -103,9 +103,7 @@ class Attention(nn.Module):
         key = self._split_heads(self.to_k(context))
         value = self._split_heads(self.to_v(context))
         if self.upcast and query.dtype.itemsize < torch.float32.itemsize:
-            attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(
-                query.dtype
-            )
+            attended = F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
         else:
             attended = F.scaled_dot_product_attention(query, key, value)
         return self.to_out[0](attended.transpose(1, 2).flatten(2))  # (B, heads, N, C/heads) -> (B, N, C)
@@ -146,9 +144,7 @@ class FeedForward(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         # diffusers has a dropout in the middle, so the names are `net.0.proj` and `net.2`.
-        self.net = nn.ModuleList(
-            [GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
-        )
+        self.net = nn.ModuleList([GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.net:
@@ -196,16 +192,12 @@ class Transformer2DModel(nn.Module):
         super().__init__()
         self.linear_projection = linear_projection
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = (
-            nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
-        )
+        self.proj_in = nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             BasicTransformerBlock(channels, heads=heads, context_channels=context_channels, upcast=upcast)
             for _ in range(layers)
         )
-        self.proj_out = (
-            nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
-        )
+        self.proj_out = nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x (B, C, H, W), context (B, T, D) -> (B, C, H, W)."""

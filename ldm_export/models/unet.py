@@ -167,15 +167,11 @@ class UNet2DConditionModel(nn.Module):
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
 
         self.down_blocks = nn.ModuleList()
-        skip_channels = [
-            widths[0]
-        ]  # of every skip, in the order they are made: conv_in's output is the first
+        skip_channels = [widths[0]]  # of every skip, in the order they are made: conv_in's output is the first
         for build, kind in zip(levels, config.down_block_types, strict=True):
             downsample = build is not levels[-1]
             attention = kind == "CrossAttnDownBlock2D"
-            self.down_blocks.append(
-                DownBlock(build, skip_channels[-1], attention=attention, downsample=downsample)
-            )
+            self.down_blocks.append(DownBlock(build, skip_channels[-1], attention=attention, downsample=downsample))
             skip_channels += [build.channels] * (build.layers + downsample)
 
         self.mid_block = None if config.mid_block_type is None else MidBlock(levels[-1])

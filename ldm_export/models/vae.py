@@ -23,9 +23,7 @@ def _resnet(in_channels: int, out_channels: int, groups: int) -> ResnetBlock2D:
 class DownEncoderBlock2D(nn.Module):
     """Residual blocks, then half the size (but for the last level)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, layers: int, groups: int, downsample: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, layers: int, groups: int, downsample: bool) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * layers
         self.resnets = nn.ModuleList(_resnet(widths[i], widths[i + 1], groups) for i in range(layers))
@@ -41,9 +39,7 @@ class DownEncoderBlock2D(nn.Module):
 class UpDecoderBlock2D(nn.Module):
     """Residual blocks, then twice the size (but for the last level)."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, *, layers: int, groups: int, upsample: bool
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, layers: int, groups: int, upsample: bool) -> None:
         super().__init__()
         widths = [in_channels] + [out_channels] * layers
         self.resnets = nn.ModuleList(_resnet(widths[i], widths[i + 1], groups) for i in range(layers))
@@ -60,12 +56,8 @@ class UNetMidBlock2D(nn.Module):
 
     def __init__(self, channels: int, *, groups: int, attention: bool) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList(
-            [SpatialAttention(channels, groups=groups, eps=EPS)] if attention else []
-        )
-        self.resnets = nn.ModuleList(
-            [_resnet(channels, channels, groups), _resnet(channels, channels, groups)]
-        )
+        self.attentions = nn.ModuleList([SpatialAttention(channels, groups=groups, eps=EPS)] if attention else [])
+        self.resnets = nn.ModuleList([_resnet(channels, channels, groups), _resnet(channels, channels, groups)])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in (self.resnets[0], *self.attentions, self.resnets[1]):

@@ -33,9 +33,7 @@ def fill(module: nn.Module, seed: int = 0) -> Any:
         for index, parameter in enumerate(module.parameters()):
             flat, start = parameter.view(-1), 0
             while start < flat.numel():
-                part = flat[
-                    start : start + block.numel() - index
-                ]  # every tensor begins elsewhere in the block
+                part = flat[start : start + block.numel() - index]  # every tensor begins elsewhere in the block
                 part.copy_(block[index : index + part.numel()])
                 start += part.numel()
             if parameter.ndim >= 2:

@@ -63,9 +63,7 @@ def build(kind: str = "sd15", **changes: Any) -> tuple[nn.Module, UNet2DConditio
     return oracle, ours.eval()
 
 
-def inputs(
-    model: UNet2DConditionModel, *, batch: int = 2, height: int = 16, width: int = 16, tokens: int = 7
-):
+def inputs(model: UNet2DConditionModel, *, batch: int = 2, height: int = 16, width: int = 16, tokens: int = 7):
     config = model.config
     sample = seeded(batch, config.in_channels, height, width, seed=1)
     return sample, torch.tensor(421.0), seeded(batch, tokens, config.cross_attention_dim, seed=2)

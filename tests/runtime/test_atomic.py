@@ -75,9 +75,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
         "    (p / 'file').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = os.pathsep.join(sys.path)
-    killed = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "a"], env={**os.environ, "PYTHONPATH": path}
-    )
+    killed = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], env={**os.environ, "PYTHONPATH": path})
     assert killed.returncode == -9
     assert len(os.listdir(tmp_path)) == 1 and not (tmp_path / "a").exists()
     with atomic_folder(tmp_path / "a") as partial:

@@ -140,9 +140,7 @@ WITHOUT_EFFECT = {  # fields that the sampler does not look at, with Stable Diff
 
 @pytest.mark.parametrize("field", CHANGES)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_changed_field_of_the_schedule_is_noticed(
-    sampler: str, field: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_field_of_the_schedule_is_noticed(sampler: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle.run_in_float64(monkeypatch)
     changed = dataclasses.replace(SD15, **{field: CHANGES[field]})
     scheduler = oracle.open_scheduler(SD15, sampler, 7)
@@ -193,9 +191,7 @@ def relative_rms(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("steps", (1, 2, 3, 10, 50))
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_step_is_that_of_diffusers_as_shipped(
-    sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_step_is_that_of_diffusers_as_shipped(sampler: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for schedule in schedules(sampler, "scaled_linear"):
         if has_an_oracle(schedule, sampler) and schedule.prediction_type != "sample":
             # Under zero terminal SNR (sigma 4096) Euler in float32 is itself off by 2e-4.
@@ -228,9 +224,7 @@ def test_levels_are_normalised_and_fall_to_the_final_one(sampler: str) -> None:
     for row, following in itertools.pairwise(plan.rows):
         assert row.alpha**2 + row.sigma**2 == pytest.approx(1.0, abs=1e-12)
         assert row.sigma_next < row.sigma
-        assert (row.alpha_next, row.sigma_next) == pytest.approx(
-            (following.alpha, following.sigma), abs=1e-12
-        )
+        assert (row.alpha_next, row.sigma_next) == pytest.approx((following.alpha, following.sigma), abs=1e-12)
     final = float(np.sqrt(1.0 - SD15.alphas_cumprod()[0])) if sampler == "ddim" else 0.0
     assert plan.rows[-1].sigma_next == pytest.approx(final, abs=1e-15)
 
@@ -257,9 +251,7 @@ def test_only_euler_ancestral_reads_noise_and_never_on_its_last_row() -> None:
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        InputError, match=r"'pndm' is not known; expected one of ddim, euler, .*dpmpp_2m_karras"
-    ):
+    with pytest.raises(InputError, match=r"'pndm' is not known; expected one of ddim, euler, .*dpmpp_2m_karras"):
         compile_plan(SD15, "pndm", 20)
 
 
@@ -340,9 +332,7 @@ def test_ddim_refuses_epsilon_at_zero_signal_and_takes_v_prediction() -> None:
 def test_the_identity_is_of_the_inputs_and_fixed() -> None:
     assert compile_plan(SD15, "ddim", 20).identity == compile_plan(SD15, "ddim", 20).identity
     plans = [compile_plan(SD15, "ddim", 20), compile_plan(SD15, "ddim", 21), compile_plan(SD15, "euler", 20)]
-    plans += [
-        compile_plan(dataclasses.replace(SD15, **{name: CHANGES[name]}), "ddim", 20) for name in CHANGES
-    ]
+    plans += [compile_plan(dataclasses.replace(SD15, **{name: CHANGES[name]}), "ddim", 20) for name in CHANGES]
     assert len({plan.identity for plan in plans}) == len(plans)
     # SHA-256 of "beta_end=0.012\nbeta_schedule=scaled_linear\n…": any implementation must find it
     assert plans[0].identity == "e9717a4ab4077d038401bb754f291bbd80bcc9db50f7e8cd9d81bfb38f216355"

@@ -200,9 +200,7 @@ def test_initial_noise_that_is_not_finite_raises() -> None:
 def test_a_shape_that_does_not_fit_is_refused() -> None:
     start = initial_noise(0, 1, SHAPE)
     plan = compile_plan(SD15, "euler_ancestral", 2)
-    with pytest.raises(
-        InputError, match=r"model output at step 1 .* shape \(1, 4, 8, 7\), expected \(1, 4, 8, 8\)"
-    ):
+    with pytest.raises(InputError, match=r"model output at step 1 .* shape \(1, 4, 8, 7\), expected \(1, 4, 8, 8\)"):
         next(run_plan(plan, lambda x, t: x[..., :7], start, noise_of(0)))
     with pytest.raises(InputError, match=r"noise at step 1 of 2"):
         next(run_plan(plan, denoise, start, lambda row: np.zeros((2, *SHAPE), np.float32)))
@@ -241,7 +239,5 @@ def test_numbers_need_numpy_alone() -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     runtime = Path(__file__).parents[2] / "runtime"
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=runtime
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=runtime)
     assert result.stdout.strip() == "[]"

@@ -70,9 +70,7 @@ def saved_config(scheduler: Any, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("zero_snr", (False, True))
 @pytest.mark.parametrize("beta_schedule", BETA_SCHEDULES)
-def test_alphas_are_those_of_diffusers(
-    beta_schedule: str, zero_snr: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_alphas_are_those_of_diffusers(beta_schedule: str, zero_snr: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     schedule = dataclasses.replace(SD15, beta_schedule=beta_schedule, rescale_betas_zero_snr=zero_snr)
     ours = schedule.alphas_cumprod()
     shipped = oracle.open_scheduler(schedule, "ddim", 1).alphas_cumprod.numpy()
@@ -261,9 +259,7 @@ def test_betas_are_not_guessed(key: str) -> None:
         ({"_class_name": "UniPCMultistepScheduler"}, "dpmpp_2m"),
     ],
 )
-def test_the_default_sampler_is_that_of_the_file_where_we_have_it(
-    changes: dict[str, Any], sampler: str
-) -> None:
+def test_the_default_sampler_is_that_of_the_file_where_we_have_it(changes: dict[str, Any], sampler: str) -> None:
     file = {**SD15_FILE, **changes}
     assert default_sampler(file) == sampler
     compile_plan(NoiseSchedule.from_scheduler_config(file), sampler, 20)
@@ -273,9 +269,7 @@ def test_the_default_sampler_is_that_of_the_file_where_we_have_it(
 
 VARIANTS = (
     SD15,
-    dataclasses.replace(
-        SD15, prediction_type="v_prediction", timestep_spacing="trailing", set_alpha_to_one=True
-    ),
+    dataclasses.replace(SD15, prediction_type="v_prediction", timestep_spacing="trailing", set_alpha_to_one=True),
     dataclasses.replace(SD15, rescale_betas_zero_snr=True, steps_offset=0, beta_schedule="linear"),
 )
 
@@ -292,9 +286,7 @@ def test_diffusers_opens_a_written_configuration(schedule: NoiseSchedule, tmp_pa
     scheduler = diffusers.schedulers.DDIMScheduler.from_pretrained(tmp_path)
     assert scheduler.config.clip_sample is False
     assert (
-        NoiseSchedule.from_scheduler_config(
-            {**scheduler.config, "timestep_spacing": schedule.timestep_spacing}
-        )
+        NoiseSchedule.from_scheduler_config({**scheduler.config, "timestep_spacing": schedule.timestep_spacing})
         == schedule
     )
 
