@@ -75,7 +75,7 @@ class Checkpoint:
     schedule: NoiseSchedule
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands: the schedule, and the solver it names
     tokenizer: Path  # folder
-    licences: tuple[Path, ...]  # README and licence files, to be passed on with the model
+    papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     tensors: dict[str, Tensors]  # component -> parameter name -> where it lies
 
@@ -238,7 +238,7 @@ def _opened(
         schedule=schedule,
         scheduler_config=scheduler_config,
         tokenizer=tokenizer,
-        licences=_licences(path),
+        papers=_papers(path),
         dropped=dropped,
         tensors=tensors,
     )
@@ -273,8 +273,8 @@ def _object(data: object, file: Path) -> dict[str, Any]:
     return data
 
 
-def _licences(path: Path) -> tuple[Path, ...]:
-    names = ("readme", "license", "licence", "notice", "copying")
+def _papers(path: Path) -> tuple[Path, ...]:
+    names = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
     return tuple(file for file in sorted(path.iterdir()) if file.is_file() and file.name.lower().startswith(names))
 
 

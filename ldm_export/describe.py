@@ -86,7 +86,7 @@ def _checkpoint(folder: Path) -> Facts:
             for name in MODELS
         },
         "dropped": list(checkpoint.dropped),
-        "licences": [file.name for file in checkpoint.licences],
+        "papers": [file.name for file in checkpoint.papers],
     }
 
 

@@ -66,7 +66,7 @@ def finish_package(
         vocab_size=configs.text_encoder.vocab_size,
     )
     _write_pipeline_files(folder, checkpoint)
-    for file in checkpoint.licences:
+    for file in checkpoint.papers:
         shutil.copyfile(file, folder / file.name)
     made = Manifest(
         schema_version=manifest.SCHEMA_VERSION,

@@ -1,0 +1,84 @@
+"""The built-in package: proven, small, drawn from as the README says, and a checkpoint to build from."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ldm_runtime
+from ldm_export.verify import verify_package
+from ldm_runtime.pipeline import builtin_package
+
+ROOT = Path(__file__).parents[1]
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    with ldm_runtime.load() as pipe:
+        yield pipe
+
+
+def colour(image: Image.Image) -> np.ndarray:
+    """Mean red, green and blue of the middle."""
+    width, height = image.size
+    middle = image.crop((width // 4, height // 4, 3 * width // 4, 3 * height // 4))
+    return np.asarray(middle, np.float64).mean(axis=(0, 1))
+
+
+def test_its_proof_holds_here():
+    report = verify_package(builtin_package())
+    assert report.passed, report.failures
+
+
+def test_it_is_small_and_tells_its_origin_and_licences():
+    package = builtin_package()
+    assert sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) < 45 * MEGABYTE
+    card = (package / "README.md").read_text()
+    assert "Apache-2.0" in card and "MIT" in card and "fluent-emoji" in card
+
+
+def test_the_readmes_python_example_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ldm_runtime.load()("red apple, 3d style", seed=1)[0].save("apple.png")
+    with Image.open("apple.png") as image:
+        assert image.size == (64, 64)
+        assert image.info["prompt"] == "red apple, 3d style" and image.info["seed"] == "1"
+
+
+def test_it_draws_the_colour_that_it_is_asked_for(pipe):
+    for seed in range(3):
+        red, green = pipe(["red apple, 3d style", "green apple, 3d style"], seed=seed)
+        assert colour(red)[0] > colour(red)[1] + 40, f"seed {seed}: {colour(red)}"
+        assert colour(green)[1] > colour(green)[0] + 20, f"seed {seed}: {colour(green)}"
+
+
+def test_the_prompt_and_the_seed_matter(pipe):
+    apple, other_seed = (np.asarray(pipe("red apple, 3d style", seed=seed)[0], np.float64) for seed in (1, 2))
+    book = np.asarray(pipe("blue book, 3d style", seed=1)[0], np.float64)
+    assert np.abs(apple - other_seed).mean() > 2
+    assert np.abs(apple - book).mean() > 20
+
+
+def test_a_picture_from_the_start_of_the_process_stays_under_500_megabytes():
+    script = (
+        "import ldm_runtime\n"
+        "ldm_runtime.load()('red apple, 3d style', steps=20)\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "runtime")}
+    output = subprocess.check_output([sys.executable, "-c", script], env=environment, text=True)
+    assert int(output) * 1024 < 500 * MEGABYTE
+
+
+def test_it_is_a_checkpoint_to_build_from():
+    from ldm_export.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(builtin_package())
+    checkpoint.check()
+    total = sum(checkpoint.parameter_count(part) for part in ("unet", "vae", "text_encoder"))
+    assert 1e6 < total < 20e6
