@@ -1,0 +1,199 @@
+"""The reference itself: equal to diffusers, as tight as it claims, and refused when it is damaged."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ldm_export import reference, reference_file
+from ldm_export.metrics import psnr
+from ldm_export.reference_file import FILE, Reference
+from ldm_runtime import safetensors
+from ldm_runtime.errors import NonFiniteError, PackageError
+from ldm_runtime.rng import initial_noise
+
+
+@pytest.fixture
+def known(proven) -> Reference:
+    return reference_file.read(proven("sd15") / FILE)
+
+
+def changed(known: Reference, **changes) -> Reference:
+    return dataclasses.replace(known, **changes)
+
+
+def test_the_sampling_run_equals_diffusers(tiny_build, known):
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+    run = known.trajectory
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_build("sd15").source)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    assert run.sampler == "dpmpp_2m"
+    found = []
+    picture = pipe(
+        run.prompt,
+        negative_prompt=run.negative,
+        num_inference_steps=run.steps,
+        guidance_scale=run.guidance,
+        width=run.size[0],
+        height=run.size[1],
+        latents=torch.from_numpy(initial_noise(run.seed, 1, run.latents.shape[1:])),
+        output_type="pt",
+        callback_on_step_end=lambda pipe, index, timestep, state: found.append(state["latents"]) or {},
+    ).images
+    assert len(found) == run.steps
+    for theirs, ours in zip(found, run.latents, strict=True):
+        assert psnr(theirs[0].numpy(), ours) > 90
+    ours = np.clip(run.picture / 2 + 0.5, 0, 1)
+    assert psnr(picture[0].numpy(), ours) > 90
+
+
+def test_every_probe_size_is_a_case_and_no_case_has_a_traced_size(tiny_build, known):
+    for name, spec in tiny_build("sd15").specs.items():
+        shapes = [case.inputs[spec.inputs[0].name].shape for case in known.cases if case.component == name]
+        for probe in spec.probes:
+            assert spec.shape(spec.inputs[0], probe) in shapes
+        for case in known.cases:
+            if case.component == name:
+                for tensor in spec.inputs:
+                    for dim, size in zip(tensor.dims, case.inputs[tensor.name].shape, strict=True):
+                        assert dim not in spec.axes or size != spec.axes[dim].traced
+
+
+def test_timesteps_are_at_both_ends_and_between_whole_numbers(known):
+    timesteps = {float(case.inputs["timestep"]) for case in known.cases if case.component == "unet"}
+    assert {0.0, 999.0} <= timesteps
+    assert any(timestep != round(timestep) for timestep in timesteps)
+
+
+def test_inputs_are_captured_from_the_sampling_run(known):
+    captured = [case for case in known.cases if case.name.startswith("captured")]
+    assert {case.component for case in captured} == {"text_encoder", "unet", "vae_encoder", "vae_decoder"}
+    for case in captured:
+        if case.component == "unet":
+            assert case.inputs["timestep"] in known.trajectory.timesteps
+
+
+def test_tolerances_are_within_the_specs_and_near_float32(tiny_build, known):
+    specs = tiny_build("sd15").specs
+    for case in known.cases:
+        assert 0 < case.tolerance <= specs[case.component].tolerance["fp32"] <= 1e-5
+    assert np.median([case.tolerance for case in known.cases]) < 4e-6
+    assert known.trajectory.latents_floor >= 60
+    assert known.trajectory.picture_floor >= 60
+
+
+def test_prompts_test_the_window_and_the_empty_text(known):
+    assert "" in known.prompts
+    window = known.facts.tokenizer.max_length
+    assert known.tokens.shape == (len(known.prompts), window)
+    assert any(row[-1] == known.facts.tokenizer.eos_token_id and row[-2] != row[-1] for row in known.tokens)
+
+
+def test_the_same_model_gives_the_same_reference(tiny_build, known, tmp_path):
+    """Written and read, inputs and facts are equal; outputs to float32 rounding, whatever the threads did."""
+    reference_file.write(tmp_path / "again.safetensors", known)
+    again = reference_file.read(tmp_path / "again.safetensors")
+    assert again.facts == known.facts and again.prompts == known.prompts
+    for one, other in zip(again.cases, known.cases, strict=True):
+        assert (one.component, one.name, one.tolerance) == (other.component, other.name, other.tolerance)
+        for name in one.inputs:
+            assert one.inputs[name].shape == other.inputs[name].shape
+            np.testing.assert_array_equal(one.inputs[name], other.inputs[name])
+        for name in one.outputs:
+            np.testing.assert_array_equal(one.outputs[name], other.outputs[name])
+    reference_file.write(tmp_path / "third.safetensors", again)
+    assert (tmp_path / "third.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+def test_a_model_that_gives_nan_itself_is_refused(tiny_build):
+    spec = tiny_build("sd15").specs["vae_decoder"]
+    model = tiny_build("sd15").checkpoint.load("vae")
+    model.decoder.conv_in.bias = torch.nn.Parameter(torch.full_like(model.decoder.conv_in.bias, torch.nan))
+    with pytest.raises(NonFiniteError, match="vae_decoder gives NaN"):
+        reference._run(spec, model, spec.sample(spec.probes[0], seed=0))
+
+
+def test_a_reference_over_20_megabytes_is_not_written(known, tmp_path):
+    large = dataclasses.replace(known.trajectory, picture=np.zeros((3, 1024, 2048), np.float32))
+    with pytest.raises(ValueError, match="20000000"):
+        reference_file.write(tmp_path / "large.safetensors", changed(known, trajectory=large))
+    assert not (tmp_path / "large.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": np.zeros((1, 77), np.int64)}, "one row of tokens per prompt"),
+        ({"cases": ()}, "no case of"),
+    ],
+)
+def test_an_incomplete_reference_is_refused(known, tmp_path, change, message):
+    reference_file.write(tmp_path / "r.safetensors", changed(known, **change))
+    with pytest.raises(PackageError, match=message):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+def test_a_run_with_a_step_missing_is_refused(known, tmp_path):
+    short = dataclasses.replace(known.trajectory, latents=known.trajectory.latents[:-1])
+    reference_file.write(tmp_path / "r.safetensors", changed(known, trajectory=short))
+    with pytest.raises(PackageError, match="has not 20 steps"):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_reference_that_holds_nan_is_refused(known, tmp_path, bad):
+    case = known.cases[0]
+    name, array = next(iter(case.outputs.items()))
+    spoiled = array.copy()
+    spoiled.flat[0] = bad
+    cases = (dataclasses.replace(case, outputs={**case.outputs, name: spoiled}), *known.cases[1:])
+    reference_file.write(tmp_path / "r.safetensors", changed(known, cases=cases))
+    with pytest.raises(PackageError, match="NaN or infinity"):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, -1e-6])
+def test_a_tolerance_that_passes_everything_or_nothing_is_refused(known, tmp_path, tolerance):
+    cases = (dataclasses.replace(known.cases[0], tolerance=tolerance), *known.cases[1:])
+    reference_file.write(tmp_path / "r.safetensors", changed(known, cases=cases))
+    with pytest.raises(PackageError, match="tolerance"):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+def rewritten(source, out, *, drop=None, add=None, header=None):
+    """The file with a tensor less or more, or its metadata changed."""
+    tensors = dict(safetensors.read(source))
+    metadata = safetensors.read_header(source).metadata
+    if drop is not None:
+        del tensors[drop]
+    if add is not None:
+        tensors[add] = np.zeros(2, np.float32)
+    if header is not None:
+        value = json.loads(metadata["reference"]) | header
+        metadata = {"reference": json.dumps(value)}
+    safetensors.write(out, tensors, metadata)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": "trajectory/latents"}, "lacks the tensor 'trajectory/latents'"),
+        ({"add": "surplus"}, "no case names: surplus"),
+        ({"header": {"schema_version": 99}}, "schema_version 99"),
+        ({"header": {"surprise": 1}}, "surprise"),
+    ],
+)
+def test_a_reference_that_does_not_fit_its_header_is_refused(proven, tmp_path, change, message):
+    out = rewritten(proven("sd15") / FILE, tmp_path / "r.safetensors", **change)
+    with pytest.raises(PackageError, match=message):
+        reference_file.read(out)
+
+
+def test_a_file_of_weights_is_no_reference(proven):
+    with pytest.raises(PackageError, match="it is no reference"):
+        reference_file.read(proven("sd15") / "unet" / "model.safetensors")

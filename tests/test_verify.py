@@ -1,0 +1,226 @@
+"""The gate on whole packages: what is right passes, what is wrong fails, and verifying changes nothing."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldm_export import report as reports
+from ldm_export.reference_file import FILE
+from ldm_export.verify import verify_package
+from ldm_runtime.errors import InputError, LdmError, PackageError
+from tests import perturbations
+
+ROOT = Path(__file__).parents[1]
+BLOCKED = ["torch", "onnx", "onnxscript", "onnx_ir", "diffusers", "transformers", "optimum", "safetensors"]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    """Hashes remembered by a test stay with that test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def copy(proven, tmp_path) -> Path:
+    """A copy that the test may spoil, by replacing files."""
+    return perturbations.copy(proven("sd15"), tmp_path / "package")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("kind", ["sd15", pytest.param("sd21", marks=pytest.mark.slow)])
+def test_a_good_package_passes_and_is_not_changed(proven, kind):
+    package = proven(kind)
+    before = contents(package)
+    report = verify_package(package)
+    assert report.passed and report.failures == []
+    assert contents(package) == before
+    graphs = {(case.component, case.variant) for case in report.cases}
+    names = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+    assert graphs == {(name, variant) for name in names for variant in ("canonical", "ort_cpu")}
+    assert all(case.relative_rms <= 1e-5 for case in report.cases)
+    assert len(report.trajectory.drift) == 20
+    assert all(step.psnr is None or step.psnr >= 60 for step in report.trajectory.drift)
+    assert report.trajectory.image_ssim > 0.9999
+
+
+def test_the_report_of_the_build_is_in_the_package_and_says_what_it_is_about(proven):
+    package = proven("sd15")
+    report = reports.parse((package / "verify" / "report.json").read_text(), "report.json")
+    assert report.passed
+    for name, digest in report.artefacts.items():
+        assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
+    assert {"unet/model.onnx", "unet/model.ort_cpu.onnx", "unet/model.safetensors", FILE} <= set(report.artefacts)
+    assert (package / "verify" / "report.html").read_text().count("data:image/png;base64,") == 3
+
+
+def test_progress_names_every_graph(proven):
+    said: list[str] = []
+    verify_package(proven("sd15"), progress=said.append)
+    assert "verify: unet, ort_cpu graph" in said and "verify: sampling run of 20 steps" in said
+
+
+def test_reports_are_written_where_asked_and_kept_unless_forced(proven, tmp_path):
+    out = tmp_path / "proof"
+    report = verify_package(proven("sd15"), out=out)
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.json"]
+    assert reports.parse((out / "report.json").read_text(), "report.json") == report
+    with pytest.raises(LdmError, match="exists already"):
+        verify_package(proven("sd15"), out=out)
+    verify_package(proven("sd15"), out=out, force=True)
+
+
+@pytest.mark.parametrize("inside", [".", "verify", "new/folder"])
+def test_a_report_never_goes_into_the_package_it_is_about(copy, inside):
+    before = contents(copy)
+    with pytest.raises(InputError, match="lies in the package"):
+        verify_package(copy, out=copy / inside, force=True)
+    assert contents(copy) == before
+
+
+def test_an_output_that_is_a_file_or_has_no_parent_is_refused_before_the_work(proven, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    said: list[str] = []
+    for out in (tmp_path / "file", tmp_path / "missing" / "proof"):
+        with pytest.raises(LdmError):
+            verify_package(proven("sd15"), out=out, force=True, progress=said.append)
+    assert (tmp_path / "file").read_text() == "kept"
+    assert said == []
+
+
+def test_the_first_failure_can_end_the_work(copy):
+    perturbations.edit_fact(copy, ("latent", "scale"), 0.5)
+    report = verify_package(copy, stop_at_first_failure=True)
+    assert not report.passed
+    assert report.cases == () and report.trajectory is None
+    assert len(report.failures) == 1
+
+
+def test_a_tampered_reference_is_refused_by_its_hash(copy):
+    data = bytearray((copy / FILE).read_bytes())
+    data[-1] ^= 1
+    (copy / FILE).unlink()
+    (copy / FILE).write_bytes(data)
+    with pytest.raises(PackageError, match="reference.safetensors has changed"):
+        verify_package(copy)
+
+
+def test_a_forged_stamp_does_not_hide_a_change(copy):
+    """`verify` hashes now: a remembered hash with the same size and time is not believed."""
+    verify_package(copy, stop_at_first_failure=True)
+    status = (copy / FILE).stat()
+    data = bytearray((copy / FILE).read_bytes())
+    data[-1] ^= 1
+    linked = copy / FILE
+    content = bytes(data)
+    linked.unlink()
+    linked.write_bytes(content)
+    os.utime(linked, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(PackageError, match="has changed"):
+        verify_package(copy)
+
+
+def test_a_package_without_a_reference_cannot_be_verified(tiny_build):
+    with pytest.raises(PackageError, match="carries no reference"):
+        verify_package(tiny_build("sd15").package)
+
+
+@pytest.mark.parametrize(
+    ("component", "bad"),
+    [("text_encoder", np.nan), ("unet", np.inf), ("vae_decoder", -np.inf), ("vae_encoder", np.nan)],
+)
+def test_a_value_that_is_not_finite_fails_in_every_component(copy, component, bad):
+    def change(tensors):
+        name = next(name for name in tensors if name.endswith(("norm_out.bias", "final_layer_norm.bias")))
+        tensors[name][0] = bad
+        return name
+
+    perturbations.edit_weights(copy, component, change)
+    report = verify_package(copy)
+    assert not report.passed
+    failed = {case.component for case in report.cases if not case.passed}
+    assert failed == {component}
+    assert any(case.problem == "it holds NaN or infinity" for case in report.cases)
+    if component != "vae_encoder":  # which a sampling run does not use
+        assert not report.trajectory.passed
+        assert "NaN or infinity" in report.trajectory.problem
+
+
+def test_a_graph_that_cannot_be_opened_is_a_failure_with_its_reason(copy):
+    perturbations.edit_graph(copy, "unet/model.onnx", use_unknown_operator)
+    report = verify_package(copy)
+    failed = [case for case in report.cases if not case.passed]
+    assert [(case.component, case.variant, case.case) for case in failed] == [("unet", "canonical", "opening")]
+    assert "cannot load" in failed[0].problem
+
+
+def use_unknown_operator(model) -> str:
+    model.graph.node[0].op_type = "NoSuchOperator"
+    return "an operator that no engine has"
+
+
+def test_only_the_spoiled_graph_is_blamed(copy):
+    perturbations.edit_graph(copy, "unet/model.ort_cpu.onnx", spoil_epsilons)
+    report = verify_package(copy)
+    blamed = {(case.component, case.variant) for case in report.cases if not case.passed}
+    assert blamed == {("unet", "ort_cpu")}
+
+
+def spoil_epsilons(model) -> str:
+    for attribute in perturbations.epsilons(model):
+        attribute.f = 1e-3
+    return "epsilon 1e-3"
+
+
+PROGRAM = """
+import sys
+
+class Wall:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError("blocked: " + name)
+
+sys.meta_path.insert(0, Wall())
+sys.path[:0] = {paths!r}
+from pathlib import Path
+from ldm_export.verify import verify_package
+report = verify_package(Path({package!r}), out=Path({out!r}))
+assert not set({blocked!r}) & set(name.partition(".")[0] for name in sys.modules)
+print(report.to_json())
+"""
+
+
+def test_verifying_needs_neither_torch_nor_onnx(proven, tmp_path):
+    paths = [str(ROOT), str(ROOT / "runtime")]
+    program = PROGRAM.format(blocked=BLOCKED, paths=paths, package=str(proven("sd15")), out=str(tmp_path / "proof"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"] is True
+    assert (tmp_path / "proof" / "report.html").exists()
+
+
+def test_the_wall_of_that_test_does_block():
+    program = PROGRAM.format(blocked=BLOCKED, paths=[], package="", out="").partition("from pathlib")[0]
+    done = subprocess.run([sys.executable, "-c", program + "import torch"], capture_output=True, text=True)
+    assert done.returncode != 0 and "blocked: torch" in done.stderr
+
+
+def test_a_graph_in_a_process_of_its_own_gives_the_same_verdict(copy, monkeypatch):
+    from ldm_export import verify
+
+    inside = verify_package(copy)
+    monkeypatch.setattr(verify, "ISOLATED_BYTES", 0)
+    isolated = verify_package(copy)
+    assert isolated.cases == inside.cases
