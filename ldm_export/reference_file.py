@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime import safetensors, strict_json
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import ExportError, PackageError
 from ldm_runtime.manifest import COMPONENTS, Defaults, LatentSpec, TokenizerFacts
 from ldm_runtime.schedule import NoiseSchedule
 
@@ -109,7 +109,7 @@ def write(path: Path, reference: Reference) -> None:
     """Write the file whole or not at all; the same contents give the same bytes.
 
     Raises:
-        ValueError: it would be larger than 20 MB, which a package must not carry.
+        ExportError: it would be larger than 20 MB, which a package must not carry.
     """
     tensors = {"tokens": reference.tokens}
     for case in reference.cases:
@@ -119,7 +119,7 @@ def write(path: Path, reference: Reference) -> None:
     tensors["trajectory/picture"] = reference.trajectory.picture
     size = sum(array.nbytes for array in tensors.values())
     if size > MAX_BYTES:
-        raise ValueError(f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry")
+        raise ExportError(f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry")
     header = _Header(
         schema_version=SCHEMA_VERSION,
         facts=reference.facts,

@@ -11,7 +11,7 @@ from ldm_export import reference, reference_file
 from ldm_export.metrics import psnr
 from ldm_export.reference_file import FILE, Reference
 from ldm_runtime import safetensors
-from ldm_runtime.errors import NonFiniteError, PackageError
+from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
 from ldm_runtime.rng import initial_noise
 
 
@@ -119,7 +119,7 @@ def test_a_model_that_gives_nan_itself_is_refused(tiny_build):
 
 def test_a_reference_over_20_megabytes_is_not_written(known, tmp_path):
     large = dataclasses.replace(known.trajectory, picture=np.zeros((3, 1024, 2048), np.float32))
-    with pytest.raises(ValueError, match="20000000"):
+    with pytest.raises(ExportError, match="20000000"):
         reference_file.write(tmp_path / "large.safetensors", changed(known, trajectory=large))
     assert not (tmp_path / "large.safetensors").exists()
 
