@@ -40,11 +40,14 @@ FLOOR_MARGIN = 20.0
 HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
 QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
-STEPS = 20
+# The sampling run: its steps, and its largest side in latent pixels. A step of a large UNet takes seconds whatever
+# the size, because all weights pass through the processor, in float64 twice as many bytes.
+STEPS, LARGEST_SIDE = 20, 16
+LARGE_UNET = 200_000_000  # weights
+LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
 SEED = 20_260_101
 PROMPT = "red apple, 3d style"
 NEGATIVE = ""
-LARGEST_SIDE = 16  # latent pixels of the sampling run: seconds per step even for 860 million weights
 
 # Texts on which tokenizers go wrong: nothing, capitals and accents, composed and decomposed, digits, line
 # ends, pictures, a special token spelt out, and more than the window holds.
@@ -81,6 +84,15 @@ class _Pair:
         return max(SMALLEST_FLOOR, psnr - FLOOR_MARGIN)
 
 
+@dataclass(frozen=True)
+class _SamplingRun:
+    """What the sampling run is made of, besides the model and the prompts."""
+
+    plan: Plan
+    guidance: float
+    shape: tuple[int, int, int]  # (C, h, w) of the latents
+
+
 def write_reference(
     source: Path,
     package: Path,
@@ -102,13 +114,13 @@ def write_reference(
     contract = opened.manifest.contract
     table = specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
     tokens = Tokenizer(opened).encode(list(PROMPTS)).ids
-    plan = compile_plan(checkpoint.schedule, contract.defaults.sampler, STEPS)
+    run = _sampling_run(checkpoint, contract)
 
     say("reference: text encoder in torch")
     run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
     context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
-    say(f"reference: UNet in torch, {STEPS} steps")
-    latents, found = _unet_stage(checkpoint, table["unet"], contract, plan, context)
+    say(f"reference: UNet in torch, {run.plan.steps} steps")
+    latents, found = _unet_stage(checkpoint, table["unet"], run, context)
     cases += found
     say("reference: autoencoder in torch")
     picture, found = _vae_stage(checkpoint, table, latents)
@@ -118,11 +130,11 @@ def write_reference(
         prompt=PROMPT,
         negative=NEGATIVE,
         seed=SEED,
-        sampler=plan.sampler,
-        steps=plan.steps,
-        guidance=contract.defaults.guidance,
+        sampler=run.plan.sampler,
+        steps=run.plan.steps,
+        guidance=run.guidance,
         size=(picture.exact.shape[3], picture.exact.shape[2]),
-        timesteps=tuple(row.timestep for row in plan.rows),
+        timesteps=tuple(row.timestep for row in run.plan.rows),
         latents_floor=latents.floor(),
         picture_floor=picture.floor(),
         latents=latents.exact,
@@ -148,32 +160,40 @@ def _text_stage(checkpoint: Checkpoint, spec: ComponentSpec, tokens: np.ndarray)
     return _Pair(rounded, exact.astype(np.float32)), cases
 
 
+def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
+    """The package's own defaults and size, within what a run may cost."""
+    is_large = checkpoint.parameter_count("unet") > LARGE_UNET
+    steps, side = (LARGE_STEPS, LARGE_LARGEST_SIDE) if is_large else (STEPS, LARGEST_SIDE)
+    latent, image = contract.latent, contract.image
+    shape = (
+        latent.channels,
+        min(image.height // latent.downsample, side),
+        min(image.width // latent.downsample, side),
+    )
+    plan = compile_plan(checkpoint.schedule, contract.defaults.sampler, steps)
+    return _SamplingRun(plan, contract.defaults.guidance, shape)
+
+
 def _unet_stage(
-    checkpoint: Checkpoint, spec: ComponentSpec, contract: Contract, plan: Plan, context: _Pair
+    checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun, context: _Pair
 ) -> tuple[_Pair, list[Case]]:
     """-> the latents (steps, C, h, w) after every step, and the UNet's cases."""
     model = checkpoint.load("unet")
     captured: list[Arrays] = []
-    rounded = _sample(spec, model, contract, plan, context.rounded, captured)
+    rounded = _sample(spec, model, run, context.rounded, captured)
     requests = _seeded(spec, timesteps=(0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37))
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
         requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
     cases = _evaluate(model, requests)
-    exact = _sample(spec, model, contract, plan, context.exact, [])
+    exact = _sample(spec, model, run, context.exact, [])
     return _Pair(rounded, exact), cases
 
 
 def _sample(
-    spec: ComponentSpec,
-    model: nn.Module,
-    contract: Contract,
-    plan: Plan,
-    context: np.ndarray,
-    captured: list[Arrays],
+    spec: ComponentSpec, model: nn.Module, run: _SamplingRun, context: np.ndarray, captured: list[Arrays]
 ) -> np.ndarray:
     """The runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
-    guidance = contract.defaults.guidance
-    both = guidance > 1  # as the runtime: without guidance only the prompt is evaluated
+    both = run.guidance > 1  # as the runtime: without guidance only the prompt is evaluated
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         inputs = {
@@ -183,10 +203,10 @@ def _sample(
         }
         captured.append(inputs)
         output = _run(spec, model, inputs)["out_sample"].astype(np.float32)
-        return guide(output[:1], output[1:], guidance) if both else output
+        return guide(output[:1], output[1:], run.guidance) if both else output
 
-    shape = (contract.latent.channels, *_run_size(contract))
-    steps = run_plan(plan, denoise, initial_noise(SEED, 1, shape), lambda row: row_noise(SEED, 1, row, shape))
+    noise = initial_noise(SEED, 1, run.shape)
+    steps = run_plan(run.plan, denoise, noise, lambda row: row_noise(SEED, 1, row, run.shape))
     return np.concatenate([step.latents for step in steps])
 
 
@@ -209,15 +229,6 @@ def _vae_stage(checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], laten
     cases = _evaluate(model, requests)
     exact = _run(decoder, model, unscaled(latents.exact))["sample"]
     return _Pair(rounded, exact.astype(np.float32)), cases
-
-
-def _run_size(contract: Contract) -> tuple[int, int]:
-    """Height and width of the sampling run's latents: the package's own, within what a step may cost."""
-    sides = (
-        contract.image.height // contract.latent.downsample,
-        contract.image.width // contract.latent.downsample,
-    )
-    return min(sides[0], LARGEST_SIDE), min(sides[1], LARGEST_SIDE)
 
 
 def _seeded(spec: ComponentSpec, timesteps: tuple[float, ...] = ()) -> list[_Request]:

@@ -16,7 +16,6 @@ from PIL import Image
 import ldm_runtime
 from ldm_export import metrics, reference_file, report_page
 from ldm_export import report as reports
-from ldm_export.isolate import run_isolated
 from ldm_export.reference_file import Case, Reference, Trajectory
 from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
 from ldm_export.report_page import Picture
@@ -27,8 +26,6 @@ from ldm_runtime.image import to_images
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import TOKENIZER, Package, open_package
 from ldm_runtime.tokenizer import Tokenizer
-
-ISOLATED_BYTES = 400_000_000  # weights from which on a graph runs in a process of its own: engines free memory late
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult
@@ -128,11 +125,7 @@ def _results(
     for name in COMPONENTS:
         for variant in package.manifest.components[name].variants:
             say(f"verify: {name}, {variant.name} graph")
-            if package.manifest.files[package.manifest.components[name].weights].size < ISOLATED_BYTES:
-                yield from _graph(package.path, engine, name, variant.name)
-            else:
-                outcome = run_isolated(_graph_at_once, package.path, engine, name, variant.name)
-                yield from outcome.value
+            yield from _graph(package, reference, engine, name, variant.name)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
     result, made = _trajectory(package.path, engine, reference.trajectory)
     pictures += made
@@ -169,15 +162,11 @@ def _ids(row: np.ndarray) -> str:
     return f"{json.dumps(kept.tolist())} of {len(row)}"
 
 
-def _graph_at_once(path: Path, engine: str, component: str, variant: str) -> list[CaseResult]:
-    return list(_graph(path, engine, component, variant))
-
-
-def _graph(path: Path, engine: str, component: str, variant: str) -> Iterator[CaseResult]:
+def _graph(package: Package, reference: Reference, engine: str, component: str, variant: str) -> Iterator[CaseResult]:
     """Every case of one graph; a graph that cannot be opened is one failed case."""
-    cases = [case for case in reference_file.read(path / reference_file.FILE).cases if case.component == component]
+    cases = [case for case in reference.cases if case.component == component]
     try:
-        opened = open_engine(engine, _with_one_graph(open_package(path, check="size"), component, variant), component)
+        opened = open_engine(engine, _with_one_graph(package, component, variant), component)
     except LdmError as error:
         yield case_result(
             component=component,

@@ -215,12 +215,3 @@ def test_the_wall_of_that_test_does_block():
     program = PROGRAM.format(blocked=BLOCKED, paths=[], package="", out="").partition("from pathlib")[0]
     done = subprocess.run([sys.executable, "-c", program + "import torch"], capture_output=True, text=True)
     assert done.returncode != 0 and "blocked: torch" in done.stderr
-
-
-def test_a_graph_in_a_process_of_its_own_gives_the_same_verdict(copy, monkeypatch):
-    from ldm_export import verify
-
-    inside = verify_package(copy)
-    monkeypatch.setattr(verify, "ISOLATED_BYTES", 0)
-    isolated = verify_package(copy)
-    assert isolated.cases == inside.cases
