@@ -10,6 +10,7 @@ Each part is made once; a run that was interrupted or killed continues with the 
 """
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,7 @@ from ldm_export.recipe import TrainRecipe, load_train_recipe
 from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
 from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet, noise_schedule
 from ldm_export.train_tokenizer import train_tokenizer
+from ldm_export.training_log import MetricsLog
 from ldm_export.training_loop import Pace, StageRun, pick_device
 from ldm_runtime import safetensors
 from ldm_runtime.atomic import atomic_file, atomic_folder
@@ -155,29 +157,51 @@ def _save(
             force=True,
         )
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-        (folder / "README.md").write_text(model_card(recipe, sizes), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(recipe, sizes, _last_metrics(run)), encoding="utf-8")
         (folder / "recipe.toml").write_text(recipe_path.read_text(encoding="utf-8"), encoding="utf-8")
         (folder / "recipe.sha256").write_text(diffusion_identity(recipe) + "\n")
 
 
-def model_card(recipe: TrainRecipe, sizes: dict[str, int]) -> str:
-    """What the model is, what it can draw, and what it was made of (from the data folder's ORIGIN.md)."""
+def _last_metrics(run: Path) -> dict[str, dict[str, float]]:
+    """The last row of each stage's log."""
+    found = {}
+    for name in (AutoencoderStage.name, DiffusionStage.name):
+        log = MetricsLog(run / name / "metrics.csv")
+        log.resume(sys.maxsize)
+        found[name] = log.rows[-1]
+    return found
+
+
+def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, dict[str, float]]) -> str:
+    """What the model is, how well it learnt, and what it was made of (from the data folder's ORIGIN.md)."""
     samples, data = recipe.samples, recipe.data
     total = sum(sizes.values())
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
     origin = data.folder / "ORIGIN.md"
     sources = origin.read_text(encoding="utf-8").partition("\n")[2].strip() if origin.is_file() else "Not recorded."
     chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
+    figures = "".join(
+        f"| {stage} | {name} | {value:.4g} |\n" for stage, row in metrics.items() for name, value in row.items()
+    )
     return f"""# {recipe.name}
 
 A latent diffusion model trained from random weights with `ldm-export train` ({total / 1e6:.2f} M parameters: {parts}).
 It draws {data.size}x{data.size} pictures of what its captions name, and little else: a demonstration, not a general
-model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". The default settings that it was looked at
-with are {samples.sampler}, {samples.steps} steps, guidance {samples.guidance:g}.
+model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Settings it was looked at with:
+{samples.sampler}, {samples.steps} steps, guidance {samples.guidance:g}.
 
-Trained on {chosen if chosen else "all pictures of the data folder"}. The full recipe is `recipe.toml`.
+## How well it learnt
+
+| stage | measure | at the last step |
+|---|---|---|
+{figures}
+Held-out pictures and their captions were never trained on. A diffusion loss far above the trained one means that the
+model repeats what it has seen: expect the known captions, in the known wording, and little variation between seeds.
 
 ## Origin and licences of the data
+
+Trained on {chosen if chosen else "all pictures"} from a data folder that was made of these packages; the full recipe is
+`recipe.toml`.
 
 {sources}
 

@@ -142,7 +142,9 @@ def test_latents_of_another_autoencoder_are_refused(trained, tmp_path, monkeypat
 
 def start(workplace: Path) -> subprocess.Popen:
     code = "import sys\nfrom ldm_export.cli import main\nmain()"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime'}", "OMP_NUM_THREADS": "1"}
+    # Sums are rounded by thread: equal weights need an equal number of threads.
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime'}", "OMP_NUM_THREADS": threads}
     command = [sys.executable, "-c", code, "train", str(RECIPES / "smoke.toml")]
     return subprocess.Popen(command, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True)
 
