@@ -189,7 +189,7 @@ def _plot(title: str, values: Sequence[float | None], *, floor: float | None) ->
     marks.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">step</text>')
     if floor is not None:
         marks.append(f'<line class="floor" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(floor):.1f}" y2="{y(floor):.1f}"/>')
-        marks.append(f'<text x="{WIDTH - RIGHT}" y="{y(floor) - 5:.1f}" text-anchor="end">floor {floor:g}</text>')
+        marks.append(f'<text x="{WIDTH - RIGHT}" y="{y(floor) - 5:.1f}" text-anchor="end">floor {floor:.0f}</text>')
     points = [(x(index), y(value)) for index, value in enumerate(values) if value is not None]
     marks.append('<polyline class="curve" points="' + " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '"/>')
     marks += [f'<circle class="dot" r="2.6" cx="{a:.1f}" cy="{b:.1f}"/>' for a, b in points]
