@@ -16,15 +16,13 @@ from typing import Any
 
 from ldm_runtime.errors import LdmError
 
-_peaks_of_children: list[int] = []  # of this process, in bytes
-
 
 @dataclass(frozen=True)
 class Outcome:
     """What an isolated stage returned, and what it cost."""
 
     value: Any
-    peak_bytes: int  # the largest resident set of the process, or of one that it isolated itself
+    peak_bytes: int  # the largest resident set of the process
     seconds: float
 
 
@@ -41,9 +39,8 @@ def run_isolated(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     started = time.monotonic()
-    # Not a daemon, so that a stage may isolate parts of itself; `_die_with` sees to it that none outlives us.
     process = context.Process(
-        target=_child, args=(sender, os.getpid(), function, args, kwargs, progress is not None), daemon=False
+        target=_child, args=(sender, os.getpid(), function, args, kwargs, progress is not None), daemon=True
     )
     process.start()
     sender.close()
@@ -57,7 +54,6 @@ def run_isolated(
         receiver.close()
     if kind == "value":
         value, peak_bytes = content
-        _peaks_of_children.append(peak_bytes)
         return Outcome(value, peak_bytes, time.monotonic() - started)
     if kind == "error":
         error, text = content
@@ -99,7 +95,7 @@ def _child(
         kwargs = {**kwargs, "progress": lambda text: sender.send(("progress", text))}
     try:
         value = function(*args, **kwargs)
-        sender.send(("value", (value, max([peak_memory(), *_peaks_of_children]))))
+        sender.send(("value", (value, peak_memory())))
     except BaseException as error:
         sender.send(("error", (_portable(error), traceback.format_exc())))
 

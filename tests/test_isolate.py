@@ -23,10 +23,6 @@ def break_down() -> None:
     raise ZeroDivisionError("a bug")
 
 
-def add_one_level_deeper(size: int) -> int:
-    return run_isolated(allocate, size).value + run_isolated(add, 1, 2).value
-
-
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -52,12 +48,6 @@ def test_value_and_memory_come_back():
     assert outcome.value == 300 << 20
     assert 300 << 20 <= outcome.peak_bytes < 800 << 20
     assert outcome.seconds > 0
-
-
-def test_a_stage_may_isolate_parts_of_itself_and_their_memory_counts():
-    outcome = run_isolated(add_one_level_deeper, 300 << 20)
-    assert outcome.value == (300 << 20) + 3
-    assert outcome.peak_bytes >= 300 << 20
 
 
 def test_peak_memory_of_the_parent_is_not_counted_in_the_child():
