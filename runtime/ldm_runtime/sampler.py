@@ -58,9 +58,10 @@ def run_plan(plan: Plan, denoise: Denoise, initial: np.ndarray, noise: Noise) ->
 
 def guide(uncond: np.ndarray, cond: np.ndarray, scale: float) -> np.ndarray:
     """Classifier-free guidance (arXiv:2207.12598): uncond + scale * (cond - uncond), float32, a new array."""
-    guided = np.subtract(cond, uncond, dtype=np.float32)
-    guided *= np.float32(scale)
-    guided += uncond
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite raises in `run_plan`, with its step
+        guided = np.subtract(cond, uncond, dtype=np.float32)
+        guided *= np.float32(scale)
+        guided += uncond
     return guided
 
 
