@@ -8,6 +8,7 @@ pairs are broken by the pair's text, unlike in `tokenizers`' own trainer, whose 
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from ldm_export.tokenizer_files import BOS, DEFAULTS, END_OF_WORD, EOS, clip_tokenizer
@@ -49,7 +50,7 @@ def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]
     words = [([*word[:-1], word[-1] + END_OF_WORD], count) for word, count in sorted(counts.items())]
     pairs: Counter[tuple[str, str]] = Counter()
     for symbols, count in words:
-        for pair in zip(symbols, symbols[1:], strict=False):
+        for pair in pairwise(symbols):
             pairs[pair] += count
     merges: list[tuple[str, str]] = []
     made: set[str] = set()
@@ -67,16 +68,16 @@ def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]
 def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Counter[tuple[str, str]]) -> None:
     """Merge `pair` in every word and bring the pair counts up to date."""
     for symbols, count in words:
-        if pair[0] not in symbols or pair not in zip(symbols, symbols[1:], strict=False):
+        if pair[0] not in symbols or pair not in pairwise(symbols):
             continue
-        for old in zip(symbols, symbols[1:], strict=False):
+        for old in pairwise(symbols):
             pairs[old] -= count
         index = 0
         while index < len(symbols) - 1:
             if (symbols[index], symbols[index + 1]) == pair:
                 symbols[index : index + 2] = ["".join(pair)]
             index += 1
-        for new in zip(symbols, symbols[1:], strict=False):
+        for new in pairwise(symbols):
             pairs[new] += count
 
 
