@@ -14,22 +14,39 @@ from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_runtime.errors import ConfigError
 
 Where = dict[str, tuple[str, ...]]
+Colour = tuple[int, int, int]  # red, green, blue in 0…255
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a picture stands on where it is transparent; a caption says so unless the name is empty."""
+
+    name: str
+    colour: Colour
 
 
 @dataclass(frozen=True)
 class DataRecipe:
     """Which pictures to learn from. `where` keeps the rows whose value is listed, such as style = ["3d"].
 
-    Pictures are composed over `background` (red, green, blue in 0…255) where they are transparent.
-    `held_out` is the share of rows that is never trained on and that the held-out losses are measured on.
+    Where pictures are transparent they are composed over `background`, which captions do not mention, or over one of
+    the named `backgrounds`, which they do. Never trained on, and what the held-out losses are measured on, are the
+    captions in the file `held_out_captions`, one to a line, or else the share `held_out` of all rows.
     """
 
     folder: Path
     size: int
     where: Where = field(default_factory=dict)
-    background: tuple[int, int, int] = (255, 255, 255)
-    held_out: float = 0.02
+    background: Colour = (255, 255, 255)
+    backgrounds: dict[str, Colour] = field(default_factory=dict)
+    held_out: float = 0.0
+    held_out_captions: Path | None = None
+
+    @property
+    def grounds(self) -> tuple[Ground, ...]:
+        """All that a picture may stand on; the first is the plain one, without a name."""
+        return (Ground("", self.background), *(Ground(name, colour) for name, colour in self.backgrounds.items()))
 
 
 @dataclass(frozen=True)
@@ -68,12 +85,16 @@ class UNetRecipe:
 
 @dataclass(frozen=True)
 class OptimiserRecipe:
-    """AdamW with linear warm-up, then cosine decay to `final_rate` x the peak; EMA of the weights for the result."""
+    """AdamW with linear warm-up, then cosine decay to `final_rate` x the peak; EMA of the weights for the result.
+
+    A `muon_rate` above 0 trains the weights of convolutions and linear layers with Muon instead, at that peak rate.
+    """
 
     steps: int
     batch_size: int
     learning_rate: float
     warmup_steps: int
+    muon_rate: float = 0.0
     final_rate: float = 0.0
     weight_decay: float = 0.01
     clip_norm: float = 1.0
@@ -107,8 +128,9 @@ class DiffusionRecipe:
     """Stage 2: UNet and text encoder together, on cached latents.
 
     `min_snr_gamma` caps the weight of easy timesteps (0 turns it off). With probability `tag_probability` a caption
-    is extended with up to three of its row's tags; with `caption_dropout` it is emptied, for guidance without a
-    classifier.
+    is extended with up to three of its row's tags; with `short_probability` it is cut after its first comma; with
+    `caption_dropout` it is emptied, for guidance without a classifier. `plain_probability` is the share of pictures on
+    the plain background, where there are named ones.
     """
 
     optimiser: OptimiserRecipe
@@ -116,6 +138,8 @@ class DiffusionRecipe:
     min_snr_gamma: float = 5.0
     caption_dropout: float = 0.1
     tag_probability: float = 0.0
+    short_probability: float = 0.0
+    plain_probability: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -221,7 +245,9 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         (f"data.size must be a multiple of {factor}", data.size > 0 and data.size % factor == 0),
         (f"autoencoder.crop must be 0 or a multiple of {factor} up to data.size", _crop_fits(recipe, factor)),
         ("data.held_out must be from 0 to below 1", 0 <= data.held_out < 1),
-        ("data.background must be three numbers in 0…255", all(0 <= part <= 255 for part in data.background)),
+        ("data.held_out and data.held_out_captions exclude each other", _one_choice_of_held_out(data)),
+        ("data.background and data.backgrounds must be numbers in 0…255", _are_colours(data.grounds)),
+        ("data.backgrounds must have names", "" not in data.backgrounds),
         ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.attention)),
         ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.heads)),
         ("tokenizer.max_length must be at least 3", recipe.tokenizer.max_length >= 3),
@@ -235,7 +261,7 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         ("samples.every must be positive", recipe.samples.every > 0),
         ("schedule.train_timesteps must be at least 2", schedule.train_timesteps >= 2),
     ]
-    for share in ("caption_dropout", "tag_probability"):
+    for share in ("caption_dropout", "tag_probability", "short_probability", "plain_probability"):
         rules.append((f"diffusion.{share} must be from 0 to 1", 0 <= getattr(recipe.diffusion, share) <= 1))
     for stage, optimiser in (("autoencoder", vae.optimiser), ("diffusion", recipe.diffusion.optimiser)):
         rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
@@ -245,6 +271,14 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
 def _crop_fits(recipe: TrainRecipe, factor: int) -> bool:
     crop = recipe.autoencoder.crop
     return 0 <= crop <= recipe.data.size and crop % factor == 0
+
+
+def _one_choice_of_held_out(data: DataRecipe) -> bool:
+    return data.held_out == 0 or data.held_out_captions is None
+
+
+def _are_colours(grounds: tuple[Ground, ...]) -> bool:
+    return all(0 <= part <= 255 for ground in grounds for part in ground.colour)
 
 
 def _predicts(prediction: str) -> bool:
@@ -262,7 +296,7 @@ def _optimiser_rules(optimiser: OptimiserRecipe) -> list[tuple[str, bool]]:
         ("warmup_steps must be from 0 to steps", 0 <= optimiser.warmup_steps <= optimiser.steps),
         ("final_rate must be from 0 to 1", 0 <= optimiser.final_rate <= 1),
         ("ema_decay must be from 0 to below 1", 0 <= optimiser.ema_decay < 1),
-        ("weight_decay must not be negative", optimiser.weight_decay >= 0),
+        ("weight_decay and muon_rate must not be negative", min(optimiser.weight_decay, optimiser.muon_rate) >= 0),
     ]
 
 

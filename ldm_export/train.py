@@ -12,6 +12,7 @@ Each part is made once; a run that was interrupted or killed continues with the 
 import hashlib
 import sys
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +21,7 @@ from torch import nn
 
 from ldm_export.checkpoint import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_export.pictures import Pictures, load_pictures
+from ldm_export.pictures import Pictures, caption_with_ground, listed_captions, load_pictures
 from ldm_export.recipe import TrainRecipe, load_train_recipe
 from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
 from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet, noise_schedule
@@ -68,7 +69,9 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
 
 def autoencoder_identity(recipe: TrainRecipe) -> str:
     """Changes when anything changes that the trained autoencoder depends on."""
-    return _hash(recipe.seed, recipe.data, recipe.vae, recipe.autoencoder)
+    file = recipe.data.held_out_captions
+    held_out = [] if file is None else sorted(listed_captions(file))
+    return _hash(recipe.seed, recipe.data, held_out, recipe.vae, recipe.autoencoder)
 
 
 def diffusion_identity(recipe: TrainRecipe) -> str:
@@ -91,6 +94,7 @@ def _learn_captions(recipe: TrainRecipe, run: Path, pictures: Pictures, say: Pro
     folder, shape = run / "tokenizer", recipe.tokenizer
     if not folder.exists():
         texts = [", ".join([caption, *tags]) for caption, tags in zip(pictures.captions, pictures.tags, strict=True)]
+        texts = [caption_with_ground(*pair) for pair in zip(texts, cycle(recipe.data.grounds), strict=False)]
         with atomic_folder(folder) as partial:
             size = train_tokenizer(texts, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
         say(f"tokenizer: {size} tokens")
@@ -122,7 +126,7 @@ def _cached_latents(
             sets.append(LatentSet(empty, empty, part))
             continue
         if not path.is_file():
-            say(f"encoding {len(part)} pictures ({name})")
+            say(f"encoding {len(part)} pictures on {len(recipe.data.grounds)} backgrounds ({name})")
             mean, logvar = encode_pictures(vae, part, device)
             with atomic_file(path) as temporary:
                 safetensors.write(

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ldm_export.models import AutoencoderKL
 from ldm_export.perceptual import PerceptualDistance
-from ldm_export.pictures import Pictures, batch_indices, step_random
-from ldm_export.recipe import TrainRecipe
+from ldm_export.pictures import Pictures, batch_indices, compose, step_random
+from ldm_export.recipe import Ground, TrainRecipe
 from ldm_export.training_log import picture_grid
 from ldm_export.training_loop import place, precision, step_generator
 
 STAGE = 1  # distinguishes this stage's random numbers
 SHOWN = 16  # pictures in a sample grid
+MEASURED = 64  # pictures behind the held-out figures
 
 
 class AutoencoderStage:
@@ -66,10 +67,12 @@ class AutoencoderStage:
         crop = stage.crop if stage.crop > 0 else size
         random = step_random(self.recipe.seed, STAGE, step)
         rows = batch_indices(len(self.trained), stage.optimiser.batch_size, step, self.recipe.seed, STAGE)
+        colours = [ground.colour for ground in self.recipe.data.grounds]
         cuts = []
         for row in rows:
             y, x = random.integers(0, size - crop + 1, 2)
-            cut = self.trained.pixels[row, y : y + crop, x : x + crop]
+            cut = self.trained.rgba[row, y : y + crop, x : x + crop]
+            cut = compose(cut, np.array(colours[random.integers(len(colours))]))
             mirrored, shuffled = random.random(2) < (0.5, stage.shuffle_colours)
             cut = cut[:, ::-1] if mirrored else cut
             cuts.append(cut[..., random.permutation(3)] if shuffled else cut)
@@ -78,15 +81,42 @@ class AutoencoderStage:
     @torch.no_grad()
     def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
         vae = cast(AutoencoderKL, averages["vae"])
-        pictures, decoded = [], []
-        for start in range(0, min(len(self.measured), 64), SHOWN):
-            batch = to_tensor(self.measured.pixels[start : start + SHOWN], self.device)
-            pictures.append(batch.cpu())
-            decoded.append(vae.decode(vae.encode(batch).chunk(2, dim=1)[0]).float().cpu())
-        wanted, got = torch.cat(pictures), torch.cat(decoded)
-        pairs = torch.stack([wanted[:SHOWN], got[:SHOWN]], dim=1).flatten(0, 1)
+        pixels = on_every_ground(self.measured, self.recipe.data.grounds, MEASURED)
+        wanted, got, means, logvars = [], [], [], []
+        for start in range(0, len(pixels), SHOWN):
+            batch = to_tensor(pixels[start : start + SHOWN], self.device)
+            mean, logvar = vae.encode(batch).chunk(2, dim=1)
+            wanted.append(batch.cpu())
+            got.append(vae.decode(mean).float().clamp(-1, 1).cpu())
+            means.append(mean.cpu())
+            logvars.append(clamped(logvar).cpu())
+        pictures, decoded = torch.cat(wanted), torch.cat(got)
+        pairs = torch.stack([pictures[:SHOWN], decoded[:SHOWN]], dim=1).flatten(0, 1)
         picture_grid(pairs.numpy(), columns=8).save(folder / f"samples-{step:06d}.png")
-        return {"held_out_loss": float(F.l1_loss(got, wanted)), "held_out_psnr": psnr(got, wanted)}
+        return {
+            "held_out_loss": float(F.l1_loss(decoded, pictures)),
+            "held_out_psnr": psnr(decoded, pictures),
+            **latent_statistics(torch.cat(means), torch.cat(logvars)),
+        }
+
+
+def on_every_ground(pictures: Pictures, grounds: tuple[Ground, ...], limit: int) -> np.ndarray:
+    """uint8 (N, size, size, 3): the first `limit` pictures, each on one of the grounds in turn."""
+    rgba = pictures.rgba[:limit]
+    colours = np.array([grounds[index % len(grounds)].colour for index in range(len(rgba))])
+    return compose(rgba, colours[:, None, None])
+
+
+def latent_statistics(mean: Tensor, logvar: Tensor) -> dict[str, float]:
+    """What the latents (N, C, h, w) carry: KL in nats per element, and how many channels are active.
+
+    A channel is active where the variance of its mean over pictures exceeds 0.01 (Burda et al. 2016, arXiv 1509.00519).
+    """
+    return {
+        "kl": float(kl_divergence(mean, logvar)),
+        "latent_deviation": float(mean.std()),
+        "active_channels": int((mean.transpose(0, 1).flatten(1).var(dim=1) > 0.01).sum()),
+    }
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device) -> Tensor:
@@ -101,7 +131,7 @@ def clamped(logvar: Tensor) -> Tensor:
 
 
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL to the unit normal in nats per latent element, a scalar."""
+    """KL to the unit normal in nats, the mean over latent elements; a scalar."""
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
 
 
@@ -111,13 +141,17 @@ def psnr(got: Tensor, wanted: Tensor) -> float:
 
 
 @torch.no_grad()
-def encode_pictures(vae: AutoencoderKL, pictures: Pictures, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of every picture's latent, each float32 (N, C, h, w) on the CPU."""
+def encode_pictures(
+    vae: AutoencoderKL, pictures: Pictures, grounds: tuple[Ground, ...], device: torch.device, mixed: bool
+) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of every picture's latent on every ground, each float32 (N, G, C, h, w) on the CPU."""
+    colours = np.array([ground.colour for ground in grounds])[:, None, None]
     moments = []
-    for start in range(0, len(pictures), 64):
-        batch = to_tensor(pictures.pixels[start : start + 64], device)
-        moments.append(vae.encode(batch).float().cpu())
-    mean, logvar = torch.cat(moments).chunk(2, dim=1)
+    for rgba in pictures.rgba:
+        batch = to_tensor(compose(rgba[None], colours), device)
+        with precision(device, mixed):
+            moments.append(vae.encode(batch).float().cpu())
+    mean, logvar = torch.stack(moments).chunk(2, dim=2)
     return mean.contiguous(), clamped(logvar).contiguous()
 
 

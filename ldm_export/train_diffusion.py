@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldm_export.diffusion import DiffusionLoss
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_export.pictures import Pictures, batch_indices, step_random, vary_caption
+from ldm_export.pictures import Pictures, batch_indices, caption_with_ground, step_random, vary_caption
 from ldm_export.recipe import TrainRecipe
 from ldm_export.train_tokenizer import EOS
 from ldm_export.training_log import picture_grid
@@ -30,15 +30,15 @@ MEASURED = 256  # (picture, timestep) pairs behind the held-out loss
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Moments of N pictures, float32 (N, C, h, w), with the captions and tags of the same pictures."""
+    """Moments of N pictures on G grounds, float32 (N, G, C, h, w), with captions and tags of the same pictures."""
 
     mean: Tensor
     logvar: Tensor
     pictures: Pictures
 
-    def draw(self, rows: np.ndarray, noise: Tensor, scale: float) -> Tensor:
-        """Scaled latents (B, C, h, w) of some rows, drawn with `noise` of that shape."""
-        chosen = torch.from_numpy(rows)
+    def draw(self, rows: np.ndarray, grounds: np.ndarray, noise: Tensor, scale: float) -> Tensor:
+        """Scaled latents (B, C, h, w) of some rows, each on one of the grounds, drawn with `noise` of that shape."""
+        chosen = torch.from_numpy(rows), torch.from_numpy(grounds)
         return (self.mean[chosen] + torch.exp(0.5 * self.logvar[chosen]) * noise) * scale
 
 
@@ -90,27 +90,38 @@ class DiffusionStage:
         seed, size = self.recipe.seed, stage.optimiser.batch_size
         rows = batch_indices(len(self.trained.pictures), size, step, seed, STAGE)
         random = step_random(seed, STAGE, step)
-        texts = [self._caption(row, random) for row in rows]
+        grounds = self._choose_grounds(size, random)
+        texts = [self._caption(row, ground, random) for row, ground in zip(rows, grounds, strict=True)]
         generator = step_generator(seed, STAGE, step)
-        loss = self._loss_of(self.modules, self.trained, rows, texts, generator)
+        loss = self._loss_of(self.modules, self.trained, rows, grounds, texts, generator)
         return loss, {}
 
-    def _caption(self, row: int, random: np.random.Generator) -> str:
+    def _choose_grounds(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """The plain ground at the recipe's rate, one of the named ones otherwise; int64 (count,)."""
+        named = len(self.recipe.data.grounds) - 1
+        chosen = random.integers(1, named + 1, count) if named > 0 else np.zeros(count, np.int64)
+        return np.where(random.random(count) < self.recipe.diffusion.plain_probability, 0, chosen)
+
+    def _caption(self, row: int, ground: int, random: np.random.Generator) -> str:
         stage, pictures = self.recipe.diffusion, self.trained.pictures
         caption, tags = pictures.captions[row], pictures.tags[row]
-        return vary_caption(caption, tags, random, drop=stage.caption_dropout, tag=stage.tag_probability)
+        if random.random() < stage.caption_dropout:
+            return ""
+        caption = vary_caption(caption, tags, random, tag=stage.tag_probability, short=stage.short_probability)
+        return caption_with_ground(caption, self.recipe.data.grounds[ground])
 
     def _loss_of(
         self,
         modules: dict[str, nn.Module],
         latents: LatentSet,
         rows: np.ndarray,
+        grounds: np.ndarray,
         texts: list[str],
         generator: torch.Generator,
     ) -> Tensor:
         """The loss of rows with these captions; every random number comes from the generator, on the CPU."""
-        shape = (len(rows), *latents.mean.shape[1:])
-        clean = latents.draw(rows, torch.randn(shape, generator=generator), self.scale)
+        shape = (len(rows), *latents.mean.shape[2:])
+        clean = latents.draw(rows, grounds, torch.randn(shape, generator=generator), self.scale)
         noise = torch.randn(shape, generator=generator)
         timesteps = torch.randint(0, self.schedule.num_train_timesteps, (len(rows),), generator=generator)
         clean, noise, timesteps = (tensor.to(self.device) for tensor in (clean, noise, timesteps))
@@ -124,9 +135,12 @@ class DiffusionStage:
     def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
         """The loss on held-out pictures, always with the same noise and timesteps; and a grid of samples."""
         rows = np.arange(MEASURED) % len(self.measured.pictures)
-        texts = [self.measured.pictures.captions[row] for row in rows]
+        kinds = self.recipe.data.grounds
+        grounds = np.arange(MEASURED) % len(kinds)
+        captions = self.measured.pictures.captions
+        texts = [caption_with_ground(captions[row], kinds[ground]) for row, ground in zip(rows, grounds, strict=True)]
         generator = step_generator(self.recipe.seed, STAGE + 1, 0)
-        loss = float(self._loss_of(averages, self.measured, rows, texts, generator))
+        loss = float(self._loss_of(averages, self.measured, rows, grounds, texts, generator))
         prompts = self.recipe.samples.prompts
         if prompts:
             pictures = self.sample(averages, prompts)
@@ -138,7 +152,7 @@ class DiffusionStage:
         """Pictures (N, 3, H, W) of the prompts, image i with seed + i, by the runtime's own plan and noise."""
         samples = self.recipe.samples
         plan = compile_plan(self.schedule, samples.sampler, samples.steps)
-        shape = tuple(self.trained.mean.shape[1:])  # (C, h, w)
+        shape = tuple(self.trained.mean.shape[2:])  # (C, h, w)
         ids = self.captions([*([""] * len(prompts)), *prompts]).to(self.device)
         context = modules["text_encoder"](ids)[0]  # (2N, T, D)
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ldm_export.optimiser import Optimiser
 from ldm_export.recipe import OptimiserRecipe
 from ldm_export.training_log import MetricsLog
 from ldm_runtime.atomic import atomic_file
@@ -63,9 +64,7 @@ class StageRun:
         self.averages = {name: copy.deepcopy(module).eval() for name, module in stage.modules.items()}
         for module in self.averages.values():
             module.requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, foreach=True
-        )
+        self.optimiser = Optimiser(stage.modules.values(), recipe)
         self.step = 0
         self.log = MetricsLog(folder / "metrics.csv")
 
@@ -88,9 +87,7 @@ class StageRun:
         return self.averages
 
     def _train_step(self) -> dict[str, float]:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         loss, parts = self.stage.loss(self.step)
         loss.backward()
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm))
@@ -100,7 +97,7 @@ class StageRun:
                 f"{self.stage.name} diverged at step {self.step + 1} (loss {value}, gradient norm {norm}); lower "
                 f"learning_rate in the recipe, remove {self.folder} and train again"
             )
-        self.optimiser.step()
+        self.optimiser.step(rate_factor(self.recipe, self.step))
         self._average()
         self.step += 1
         return {"loss": value, **parts, "gradient_norm": norm}
@@ -121,7 +118,7 @@ class StageRun:
         if self.step % 10 and not looks:
             return
         means = clock.means()
-        values = {**means, "learning_rate": learning_rate(self.recipe, self.step - 1)}
+        values = {**means, "learning_rate": self.recipe.learning_rate * rate_factor(self.recipe, self.step - 1)}
         if looks:
             values |= self.stage.evaluate(self.averages, self.step, self.folder)
         self.log.add(self.step, values)
@@ -167,13 +164,12 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path} cannot be read ({error}); remove it to train this stage anew") from error
 
 
-def learning_rate(recipe: OptimiserRecipe, step: int) -> float:
-    """The rate at `step`, from 0: linear up over the warm-up, then half a cosine down to final_rate x the peak."""
+def rate_factor(recipe: OptimiserRecipe, step: int) -> float:
+    """The share of the peak rate at `step`, from 0: linear up over the warm-up, then half a cosine to final_rate."""
     if step < recipe.warmup_steps:
-        return recipe.learning_rate * (step + 1) / recipe.warmup_steps
+        return (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(recipe.steps - recipe.warmup_steps, 1)
-    cosine = 0.5 * (1 + math.cos(math.pi * done))
-    return recipe.learning_rate * (recipe.final_rate + (1 - recipe.final_rate) * cosine)
+    return recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class _Clock:
@@ -233,9 +229,16 @@ def place(module: M, device: torch.device) -> M:
 
 
 def precision(device: torch.device, mixed: bool) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 where the device has it and the recipe allows it; float32 otherwise, as on every CPU."""
-    able = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast("cuda", torch.bfloat16) if mixed and able else contextlib.nullcontext()
+    """bfloat16 where the device computes in it and the recipe allows it; float32 otherwise.
+
+    CPUs with AVX-512 BF16 or AMX train about 1.6 times as fast in it.
+    """
+    if device.type == "cuda":
+        able = torch.cuda.is_bf16_supported()
+    else:
+        found = torch.cpu.get_capabilities()
+        able = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return torch.autocast(device.type, torch.bfloat16) if mixed and able else contextlib.nullcontext()
 
 
 def step_generator(seed: int, stage: int, step: int) -> torch.Generator:

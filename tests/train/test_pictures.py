@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm_export.pictures import batch_indices, load_pictures, step_random, vary_caption
+from ldm_export.pictures import (
+    batch_indices,
+    caption_with_ground,
+    compose,
+    load_pictures,
+    step_random,
+    vary_caption,
+)
 from ldm_export.recipe import DataRecipe
 from ldm_runtime.errors import TrainingError
 
@@ -15,11 +22,43 @@ def recipe(folder, **changes):
     return DataRecipe(**{"folder": folder, "size": 32, "held_out": 0.3, **changes})
 
 
-def test_transparent_parts_take_the_background(pictures_folder):
-    trained, _ = load_pictures(recipe(pictures_folder, background=(10, 20, 30), held_out=0.0))
-    assert trained.pixels.shape == (12, 32, 32, 3) and trained.pixels.dtype == np.uint8
-    assert trained.pixels[0, 0, 0].tolist() == [10, 20, 30]
-    assert trained.pixels[0, 16, 16].tolist() == [220, 30, 30]
+def test_pictures_keep_their_alpha_and_stand_on_any_colour(pictures_folder):
+    trained, _ = load_pictures(recipe(pictures_folder, held_out=0.0))
+    assert trained.rgba.shape == (12, 32, 32, 4) and trained.rgba.dtype == np.uint8
+    colours = np.array([[10, 20, 30], [0, 255, 0]])
+    composed = compose(trained.rgba[:2], colours[:, None, None])
+    assert composed[0, 0, 0].tolist() == [10, 20, 30] and composed[1, 0, 0].tolist() == [0, 255, 0]
+    assert composed[0, 16, 16].tolist() == [220, 30, 30]
+
+
+def test_composing_equals_pillow():
+    random = np.random.default_rng(0)
+    rgba = random.integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    ground = Image.new("RGBA", (64, 64), (200, 100, 7, 255))
+    wanted = np.asarray(Image.alpha_composite(ground, Image.fromarray(rgba)).convert("RGB"))
+    got = compose(rgba, np.array([200, 100, 7]))
+    assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1  # Pillow works in 8 bits
+
+
+def test_the_plain_ground_comes_first_and_is_not_mentioned(pictures_folder):
+    data = recipe(pictures_folder, backgrounds={"sky blue": (100, 180, 250)})
+    plain, blue = data.grounds
+    assert plain.colour == (255, 255, 255) and caption_with_ground("red disc", plain) == "red disc"
+    assert blue.colour == (100, 180, 250) and caption_with_ground("red disc", blue) == "red disc, sky blue background"
+
+
+def test_listed_captions_are_held_out_and_must_exist(pictures_folder, tmp_path):
+    listed = tmp_path / "held-out.txt"
+    listed.write_text("red disc\nblue bar\n")
+    data = recipe(pictures_folder, held_out=0.0, held_out_captions=listed)
+    trained, held_out = load_pictures(data)
+    assert sorted(held_out.captions) == ["blue bar", "red disc"] and len(trained) == 10
+    listed.write_text("red disc\npurple disc\n")
+    with pytest.raises(TrainingError, match=r"held-out\.txt holds out 'purple disc', which no picture"):
+        load_pictures(data)
+    listed.unlink()
+    with pytest.raises(TrainingError, match="cannot read the held-out captions"):
+        load_pictures(data)
 
 
 def test_the_split_is_complete_and_does_not_move_with_other_rows(pictures_folder):
@@ -59,6 +98,19 @@ def test_a_picture_of_another_size_or_none_at_all_is_refused(pictures_folder):
         load_pictures(recipe(pictures_folder))
 
 
+def test_a_picture_outside_the_folder_is_refused(pictures_folder):
+    outside = pictures_folder.parent / "outside.png"
+    Image.new("RGBA", (32, 32)).save(outside)
+    for file in ("../outside.png", str(outside), "images/../../outside.png"):
+        (pictures_folder / "captions.jsonl").write_text(json.dumps({"file": file, "caption": "red disc"}) + "\n")
+        with pytest.raises(TrainingError, match="outside the folder"):
+            load_pictures(recipe(pictures_folder, held_out=0.0))
+    (pictures_folder / "images" / "link.png").symlink_to(outside)
+    (pictures_folder / "captions.jsonl").write_text(json.dumps({"file": "images/link.png", "caption": "x"}) + "\n")
+    with pytest.raises(TrainingError, match="outside the folder"):
+        load_pictures(recipe(pictures_folder, held_out=0.0))
+
+
 def test_a_folder_without_captions_says_how_to_fetch_one(tmp_path):
     with pytest.raises(TrainingError, match="ldm-export data"):
         load_pictures(recipe(tmp_path))
@@ -73,20 +125,21 @@ def test_each_epoch_shows_every_row_once_in_another_order():
     assert shown.tolist() != np.concatenate([batch_indices(10, 4, s, seed=2, stage=2) for s in range(5)]).tolist()
 
 
-def test_captions_are_dropped_and_extended_at_the_given_rates():
+def test_captions_are_cut_and_extended_at_the_given_rates():
     tags = ("fruit", "food", "round", "red")
-    texts = [vary_caption("red apple", tags, step_random(0, 0, step), drop=0.25, tag=0.5) for step in range(2000)]
-    assert 0.2 < texts.count("") / 2000 < 0.3
-    extended = [text for text in texts if ", " in text]
-    assert 0.3 < len(extended) / 2000 < 0.45  # half of what is not dropped
+    caption = "red apple, 3d style"
+    texts = [vary_caption(caption, tags, step_random(0, 0, step), tag=0.5, short=0.25) for step in range(2000)]
+    assert 0.2 < sum("style" not in text for text in texts) / 2000 < 0.3
+    extended = [text for text in texts if text not in (caption, "red apple")]
+    assert 0.45 < len(extended) / 2000 < 0.55
     assert all(text.startswith("red apple, ") for text in extended)
-    assert {text.count(",") for text in extended} == {1, 2, 3}
+    assert {text.removeprefix(caption).count(",") for text in extended if "style" in text} == {1, 2, 3}
 
 
 def test_rates_of_zero_change_nothing_and_no_tags_are_no_error():
     random = step_random(0, 0, 0)
-    assert {vary_caption("red apple", ("x",), random, drop=0.0, tag=0.0) for _ in range(50)} == {"red apple"}
-    assert {vary_caption("red apple", (), random, drop=0.0, tag=1.0) for _ in range(50)} == {"red apple"}
+    assert {vary_caption("red apple", ("x",), random) for _ in range(50)} == {"red apple"}
+    assert {vary_caption("red apple", (), random, tag=1.0) for _ in range(50)} == {"red apple"}
 
 
 def test_tags_are_optional_in_a_row(pictures_folder):

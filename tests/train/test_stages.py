@@ -1,15 +1,20 @@
 """The two stages by themselves: what they see at a step, and what their options change."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
-from ldm_export.pictures import load_pictures
+from ldm_export.pictures import compose, load_pictures
 from ldm_export.recipe import load_train_recipe
-from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
+from ldm_export.train_autoencoder import (
+    AutoencoderStage,
+    encode_pictures,
+    latent_scale,
+    latent_statistics,
+    to_tensor,
+)
 from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet
 from ldm_export.train_tokenizer import train_tokenizer
 from ldm_export.training_loop import precision, step_generator
@@ -33,7 +38,7 @@ def diffusion(recipe, workplace):
     train_tokenizer(["red square"], vocab_size=530, max_length=16, folder=workplace / "tokenizer")
     pictures = load_pictures(recipe.data)
     vae = autoencoder(recipe).modules["vae"].eval()
-    sets = [LatentSet(*encode_pictures(vae, part, CPU), part) for part in pictures]
+    sets = [LatentSet(*encode_pictures(vae, part, recipe.data.grounds, CPU, mixed=False), part) for part in pictures]
 
     def build(**changes):
         captions = Captions(workplace / "tokenizer", 16)
@@ -46,8 +51,10 @@ def diffusion(recipe, workplace):
 def test_a_batch_is_whole_pictures_mirrored_at_most(recipe):
     stage = autoencoder(recipe, crop=0)
     batch = ((stage._batch(3).numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
-    known = {picture.tobytes() for picture in stage.trained.pixels}
-    known |= {np.ascontiguousarray(picture[:, ::-1]).tobytes() for picture in stage.trained.pixels}
+    colours = np.array([ground.colour for ground in recipe.data.grounds])
+    grounded = compose(stage.trained.rgba[:, None], colours[None, :, None, None])  # (N, G, H, W, 3)
+    known = {picture.tobytes() for picture in grounded.reshape(-1, 32, 32, 3)}
+    known |= {np.ascontiguousarray(picture[:, ::-1]).tobytes() for picture in grounded.reshape(-1, 32, 32, 3)}
     assert batch.shape == (4, 32, 32, 3) and all(picture.tobytes() in known for picture in batch)
 
 
@@ -97,11 +104,11 @@ def test_unet_and_text_encoder_both_learn(diffusion):
 
 
 def test_latents_are_drawn_around_their_mean_and_scaled():
-    mean, logvar = torch.full((2, 1, 2, 2), 3.0), torch.full((2, 1, 2, 2), np.log(4.0))
-    latents = LatentSet(mean, logvar, None)
+    mean = torch.tensor([[3.0, 30.0], [5.0, 50.0]]).view(2, 2, 1, 1, 1).expand(2, 2, 1, 2, 2)
+    latents = LatentSet(mean, torch.full((2, 2, 1, 2, 2), np.log(4.0)), None)
     noise = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
-    drawn = latents.draw(np.array([0, 1]), noise, 0.5)
-    assert drawn[0].unique().item() == pytest.approx(1.5) and drawn[1].unique().item() == pytest.approx(2.5)
+    drawn = latents.draw(np.array([1, 0]), np.array([1, 0]), noise, 0.5)
+    assert drawn[0].unique().item() == pytest.approx(25.0) and drawn[1].unique().item() == pytest.approx(2.5)
 
 
 def test_samples_depend_on_the_prompt_and_the_seed_alone(diffusion):
@@ -122,5 +129,51 @@ def test_random_numbers_of_stages_and_steps_differ():
     )
 
 
-def test_a_cpu_computes_in_full_precision_whatever_the_recipe_says():
-    assert isinstance(precision(CPU, mixed=True), contextlib.nullcontext)
+def test_latents_of_every_ground_are_those_of_the_composed_pictures(recipe):
+    stage = autoencoder(recipe)
+    vae, grounds = stage.modules["vae"].eval(), recipe.data.grounds
+    mean, _ = encode_pictures(vae, stage.trained, grounds, CPU, mixed=False)
+    assert mean.shape == (len(stage.trained), 3, 4, 8, 8)
+    picture = to_tensor(compose(stage.trained.rgba[2:3], np.array(grounds[1].colour)), CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(mean[2, 1], vae.encode(picture)[0].chunk(2)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_captions_name_the_ground_that_the_picture_stands_on(diffusion, recipe):
+    exact = {"tag_probability": 0.0, "short_probability": 0.0, "caption_dropout": 0.0}
+    stage = diffusion(diffusion=dataclasses.replace(recipe.diffusion, **exact, plain_probability=0.25))
+    random = np.random.default_rng(0)
+    grounds = stage._choose_grounds(4000, random)
+    shares = np.bincount(grounds) / 4000
+    np.testing.assert_allclose(shares, [0.25, 0.375, 0.375], atol=0.03)
+    caption = stage.trained.pictures.captions[1]
+    said = [stage._caption(1, ground, random) for ground in range(3)]
+    assert said == [caption, f"{caption}, black background", f"{caption}, pink background"]
+    dropping = diffusion(diffusion=dataclasses.replace(recipe.diffusion, caption_dropout=0.5))
+    texts = [dropping._caption(1, 2, random) for _ in range(1000)]
+    assert 0.45 < texts.count("") / 1000 < 0.55 and all(t == "" or t.endswith(", pink background") for t in texts)
+
+
+def test_a_channel_that_carries_nothing_is_not_active():
+    mean = torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    mean[:, 1] = 0.5
+    statistics = latent_statistics(mean, torch.full_like(mean, -4.0))
+    assert statistics["active_channels"] == 2
+    assert statistics["latent_deviation"] == pytest.approx(float(mean.std()))
+
+
+def test_the_kl_divergence_is_that_of_torch():
+    mean, logvar = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    ours = latent_statistics(mean, logvar)["kl"]
+    normal = torch.distributions.Normal
+    wanted = torch.distributions.kl_divergence(normal(mean, torch.exp(0.5 * logvar)), normal(0.0, 1.0)).mean()
+    assert ours == pytest.approx(float(wanted), rel=1e-5)
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_a_cpu_computes_in_bfloat16_where_it_can_and_may(monkeypatch, able):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    for mixed in (False, True):
+        with precision(CPU, mixed=mixed):
+            product = torch.ones(2, 2) @ torch.ones(2, 2)
+        assert product.dtype == (torch.bfloat16 if able and mixed else torch.float32)

@@ -82,7 +82,9 @@ def test_latents_have_unit_deviation_under_the_stored_scale(trained):
     drawn = (moments["mean"] + np.exp(0.5 * moments["logvar"]) * noise) * scale
     assert drawn.std() == pytest.approx(1, abs=0.02) and scale != 1
     data = recipe.data.__class__(**{**recipe.data.__dict__, "folder": folder / "data-cache" / "smoke"})
-    mean, logvar = encode_pictures(checkpoint.load("vae"), load_pictures(data)[0], torch.device("cpu"))
+    mean, logvar = encode_pictures(
+        checkpoint.load("vae"), load_pictures(data)[0], data.grounds, torch.device("cpu"), recipe.mixed_precision
+    )
     np.testing.assert_allclose(mean.numpy(), moments["mean"], rtol=1e-4, atol=1e-5)
     assert latent_scale(mean, logvar) == pytest.approx(scale, rel=1e-5)
 

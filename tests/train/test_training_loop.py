@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from ldm_export.recipe import OptimiserRecipe
-from ldm_export.training_loop import STATE_FILE, Pace, StageRun, learning_rate, step_generator
+from ldm_export.training_loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
 from ldm_runtime.errors import TrainingError
 
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
@@ -135,7 +135,7 @@ def test_the_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path):
 
 def test_the_rate_warms_up_and_decays_to_its_share():
     recipe = OptimiserRecipe(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10, final_rate=0.1)
-    rates = [learning_rate(recipe, step) for step in range(101)]
+    rates = [recipe.learning_rate * rate_factor(recipe, step) for step in range(101)]
     assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.1) and rates[100] == pytest.approx(0.2)
     assert rates[10:] == sorted(rates[10:], reverse=True)
