@@ -1,0 +1,163 @@
+"""What all sections share: the package that is measured, the real pictures, and seeded choices of captions."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.drawing import Drawn, PictureCache, Progress, Say, Setting
+from benchmarks.features import FeatureCache
+from benchmarks.measures import concept_ranks, unit, wilson_interval
+from ldm_export.pictures import compose, load_pictures
+from ldm_export.recipe import DataRecipe, Ground
+from ldm_runtime.errors import InputError
+from ldm_runtime.pipeline import Pipeline
+
+COMPOSED_AT_ONCE = 256
+
+Facts = dict[str, Any]  # what results.json holds
+
+
+@dataclass(frozen=True)
+class RealPictures:
+    """All pictures of the recipe: the first `trained` ones were trained on, the others are held out.
+
+    rgba: uint8 (N, size, size, 4). captions, names and styles (N,): "red apple, 3d style" has the name "red apple".
+    """
+
+    rgba: np.ndarray
+    captions: np.ndarray
+    names: np.ndarray
+    styles: np.ndarray
+    trained: int
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def composed(self, chosen: np.ndarray, ground: Ground) -> np.ndarray:
+        """The chosen pictures on a ground: uint8 (n, size, size, 3)."""
+        parts = [chosen[start : start + COMPOSED_AT_ONCE] for start in range(0, len(chosen), COMPOSED_AT_ONCE)]
+        return np.concatenate([compose(self.rgba[part], np.array(ground.colour)) for part in parts])
+
+
+def load_real_pictures(data: DataRecipe) -> RealPictures:
+    """The pictures of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
+    trained, held_out = load_pictures(data)
+    captions = (*trained.captions, *held_out.captions)
+    split = [caption.rpartition(", ") for caption in captions]
+    for caption, (name, _, _) in zip(captions, split, strict=True):
+        if name == "":
+            raise InputError(f'the caption {caption!r} has no style: expected "name, style" in {data.folder}')
+    return RealPictures(
+        rgba=np.concatenate([trained.rgba, held_out.rgba]),
+        captions=np.array(captions),
+        names=np.array([name for name, _, _ in split]),
+        styles=np.array([style for _, _, style in split]),
+        trained=len(trained),
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """`share` scales every count: 1, or less for trying out. `grounds`: the plain one first."""
+
+    pipe: Pipeline
+    pictures: PictureCache
+    features: FeatureCache
+    real: RealPictures
+    grounds: tuple[Ground, ...]
+    share: float
+    folder: Path
+    say: Say
+
+    def scaled(self, count: int) -> int:
+        return max(2, round(count * self.share))
+
+    def trained(self, count: int, seed: int) -> np.ndarray:
+        """`count` pictures that were trained on, equally many of each style while there are enough: their indices."""
+        return self._choose(np.arange(self.real.trained), count, seed)
+
+    def held_out(self, count: int, seed: int) -> np.ndarray:
+        """The same of the held-out pictures."""
+        return self._choose(np.arange(self.real.trained, len(self.real)), count, seed)
+
+    def setting(self, prompts: Iterable[str], seeds: Iterable[int], **changes: Any) -> Setting:
+        """With the package's defaults, but for the changes."""
+        defaults = self.pipe.contract.defaults
+        facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance, **changes}
+        return Setting(tuple(map(str, prompts)), tuple(seeds), **facts)
+
+    def features_of(self, pictures: np.ndarray, what: str) -> np.ndarray:
+        """Raw features of uint8 pictures (N, H, W, 3): (N, D)."""
+        return self.features.of(pictures, Progress(f"features of {what}", len(pictures), self.say).advance)
+
+    def reconstructed(self, chosen: np.ndarray) -> np.ndarray:
+        """Real pictures on the plain background through the package's autoencoder: uint8 (n, size, size, 3)."""
+        progress = Progress("reconstructions", len(chosen), self.say)
+        return self.pictures.reconstruct(self.real.composed(chosen, self.grounds[0]), progress.advance)
+
+    @cached_property
+    def real_features(self) -> np.ndarray:
+        """Raw features of all real pictures on the plain background: (N, D)."""
+        return self.features_of(self.real.composed(np.arange(len(self.real)), self.grounds[0]), "the real pictures")
+
+    def ranks(self, features: np.ndarray, styles: np.ndarray, names: np.ndarray) -> np.ndarray:
+        """Rank (0: nearest) of the concept `names` (Q,) for raw features (Q, D), among the real ones of its style."""
+        ranks = np.empty(len(features), dtype=np.int64)
+        gallery = unit(self.real_features)
+        for style in np.unique(styles):
+            asked, there = styles == style, self.real.styles == style
+            right = names[asked][:, None] == self.real.names[there]
+            ranks[asked] = concept_ranks(unit(features[asked]), gallery[there], right)
+        return ranks
+
+    def accuracy(self, features: np.ndarray, chosen: np.ndarray, names: np.ndarray | None = None) -> Facts:
+        """How often the nearest real picture has the concept of the chosen ones, or `names`."""
+        asked = self.real.names[chosen] if names is None else names
+        ranks = self.ranks(features, self.real.styles[chosen], asked)
+        styles = self.real.styles[chosen]
+        return {
+            "count": len(ranks),
+            "top1": share_of(ranks < 1),
+            "top5": share_of(ranks < 5),
+            "top1_by_style": {str(style): share_of(ranks[styles == style] < 1) for style in np.unique(styles)},
+        }
+
+    def _choose(self, among: np.ndarray, count: int, seed: int) -> np.ndarray:
+        """A random order in which the styles take turns, cut after `count`."""
+        random = np.random.default_rng(seed)
+        styles = self.real.styles[among]
+        turn = np.empty(len(among), dtype=np.int64)
+        for style in np.unique(styles):
+            turn[styles == style] = random.permutation(int((styles == style).sum()))
+        return among[np.lexsort((styles, turn))][: self.scaled(count)]
+
+
+def share_of(hits: np.ndarray) -> Facts:
+    """The share of true values, with its 95 % interval."""
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return {"share": float(hits.mean()), "low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the results. `settings` says what to draw, `measure` looks at it, `render` writes Markdown of that."""
+
+    title: str
+    settings: Callable[[Study], dict[str, Setting]]
+    measure: Callable[[Study, dict[str, Drawn]], Facts]
+    render: Callable[[Facts], str]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def percent(fact: Facts) -> str:
+    """A share with its interval, for a table."""
+    return f"{fact['share']:.1%} ({fact['low']:.1%} – {fact['high']:.1%})"

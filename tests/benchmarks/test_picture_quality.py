@@ -1,0 +1,173 @@
+"""The whole measurement on a tiny package that is no model, with features that need no network."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from benchmarks import picture_quality
+from benchmarks.drawing import PictureCache, Progress, Setting, batches, duration
+from benchmarks.features import Extractor, FeatureCache
+from benchmarks.sections import ROW_TITLES
+from ldm_runtime import load
+from ldm_runtime.errors import InputError
+from ldm_runtime.manifest import ImageSpec
+from ldm_runtime.pipeline import Pipeline
+from tests.runtime import tiny_package
+from tests.train.conftest import smoke_recipe, write_pictures
+
+SIDE = 32
+STYLES = ("3d style", "flat style")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return tiny_package.make(tmp_path_factory.mktemp("quality") / "package", image=ImageSpec(SIDE, SIDE))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe of 24 pictures: four colours, three shapes, two styles."""
+    folder = tmp_path / "pictures"
+    write_pictures(folder, SIDE)
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
+    styled = [{**row, "caption": f"{row['caption']}, {style}"} for style in STYLES for row in rows]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in styled))
+    return smoke_recipe(tmp_path, ("data-cache/smoke", str(folder)), ("held_out = 0.2", "held_out = 0.3"))
+
+
+def blocks(pictures):
+    """The mean colours of 4x4 blocks."""
+    count, side = len(pictures), pictures.shape[1] // 4
+    return pictures.reshape(count, 4, side, 4, side, 3).mean(axis=(2, 4)).reshape(count, -1).astype(np.float32)
+
+
+def mean_colours():
+    return Extractor("mean colours", blocks)
+
+
+def test_every_section_is_measured_and_nothing_is_drawn_twice(package, recipe, tmp_path, monkeypatch):
+    out, said = tmp_path / "out", []
+    measured = picture_quality.measure(package, recipe, out, mean_colours, quick=True, say=said.append)
+    facts = json.loads((out / "results.json").read_text())
+    assert list(facts["sections"]) == list(picture_quality.ALL)
+    assert facts["share"] == 0.1 and facts["package"] == "tiny"
+    text = measured.read_text()
+    for title in ("Concept accuracy", "Background colour", "Only 10% of everything", "dpmpp_2m_karras"):
+        assert title in text
+    for name in facts["sections"]["grids"]["files"]:
+        with Image.open(out / name) as sheet:
+            assert min(sheet.size) > SIDE
+    assert said.count("Concept accuracy") == 1 and "Unpicked pictures" in said
+
+    monkeypatch.setattr(Pipeline, "sample", None)  # drawing anything would fail
+    chosen = ["accuracy", "frechet", "diversity", "backgrounds", "samplers"]
+    picture_quality.measure(package, recipe, out, mean_colours, quick=True, chosen=chosen)
+    again = json.loads((out / "results.json").read_text())
+    assert again["sections"] == {name: facts["sections"][name] for name in chosen}
+
+
+def test_the_figures_of_a_package_that_draws_noise_are_those_of_the_floor_and_the_ceiling_is_the_autoencoders(
+    package, recipe, tmp_path
+):
+    picture_quality.measure(package, recipe, tmp_path / "out", mean_colours, chosen=["accuracy", "backgrounds"])
+    sections = json.loads((tmp_path / "out" / "results.json").read_text())["sections"]
+    rows = {(row["captions"], row["row"]): row for row in sections["accuracy"]["rows"]}
+    assert set(rows) == {(kind, row) for kind in ("trained", "held_out") for row in ROW_TITLES}
+    assert rows["trained", "chance"]["top1"] == pytest.approx(1 / 12)
+    assert rows["trained", "model"]["count"] + rows["held_out", "model"]["count"] == 24
+    assert rows["trained", "model"]["top1"]["share"] < 0.6
+    assert [row["real_right"] for row in sections["backgrounds"]["rows"]] == [1, 1, 1]
+
+
+def test_a_package_of_another_size_is_refused_before_anything_is_written(recipe, tmp_path):
+    wrong = tiny_package.make(tmp_path / "wrong")
+    with pytest.raises(InputError, match="draws 64x48 pictures, but those of .* are 32x32"):
+        picture_quality.measure(wrong, recipe, tmp_path / "out", mean_colours)
+    assert not (tmp_path / "out").exists()
+    result = CliRunner().invoke(
+        picture_quality.main, [str(wrong), "--recipe", str(recipe), "--out", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 1 and "give the package that was trained by this recipe" in result.output
+
+
+def test_a_recipe_without_held_out_pictures_is_refused(package, recipe, tmp_path):
+    recipe.write_text(recipe.read_text().replace("held_out = 0.3", "held_out = 0.0"))
+    with pytest.raises(InputError, match="holds out no pictures"):
+        picture_quality.measure(package, recipe, tmp_path / "out", mean_colours)
+
+
+def test_the_examples_of_the_help_parse():
+    text = picture_quality.main.help
+    assert text is not None
+    examples = re.findall(r"python benchmarks/picture_quality\.py (.+)", text)
+    assert len(examples) == 2
+    for example in examples:
+        picture_quality.main.make_context("picture_quality", example.split())
+
+
+def test_a_setting_goes_on_where_it_was_interrupted(package, tmp_path):
+    setting = Setting(("red", "blue", "green"), (5, 6, 9), "ddim", 2, 3.0)
+    with load(package) as pipe:
+        whole = PictureCache(pipe, tmp_path / "whole").draw(setting, lambda work: None)
+        broken = PictureCache(pipe, tmp_path / "broken")
+
+        def interrupt(work):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            broken.draw(setting, interrupt)
+        assert broken.remaining(setting) == 1  # the first two went as one batch: their seeds count up
+        drawn = broken.draw(setting, lambda work: None)
+        alone = pipe("green", seed=9, sampler="ddim", steps=2, guidance=3.0)[0]
+    np.testing.assert_array_equal(drawn.pictures, whole.pictures)
+    np.testing.assert_array_equal(drawn.pictures[2], np.asarray(alone))
+    assert len(drawn.seconds) == 3
+
+
+def test_another_setting_or_package_is_another_file():
+    setting = Setting(("red",), (5,), "ddim", 2, 3.0)
+    changed = Setting(("red",), (6,), "ddim", 2, 3.0)
+    assert len({setting.identity("a"), setting.identity("b"), changed.identity("a")}) == 3
+
+
+def test_batches_are_runs_of_seeds_that_count_up():
+    assert batches([0, 1, 2, 3, 0, 1, 5], most=3) == [slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7)]
+    assert batches([], most=3) == []
+
+
+def test_features_are_computed_once_for_the_same_pictures(tmp_path):
+    computed = []
+
+    def count(pictures):
+        computed.append(len(pictures))
+        return blocks(pictures)
+
+    cache = FeatureCache(Extractor("counted", count), tmp_path)
+    pictures = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    first = cache.of(pictures, lambda count: None)
+    np.testing.assert_array_equal(cache.of(pictures, lambda count: None), first)
+    assert computed == [3]
+    cache.of(255 - pictures, lambda count: None)
+    assert computed == [3, 3]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(42, "42 s"), (725, "12 min"), (11100, "3 h 05 min")])
+def test_a_duration_is_said_for_people(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_progress_says_the_time_left_of_the_work_alone(monkeypatch):
+    clock, said = [0.0], []
+    monkeypatch.setattr("benchmarks.drawing.time.monotonic", lambda: clock[0])
+    progress = Progress("drawing", 40, said.append)
+    clock[0] = 10.0
+    progress.advance(10)
+    clock[0] = 1000.0  # something else
+    progress.resume()
+    clock[0] = 1010.0
+    progress.advance(10)
+    assert said == ["drawing: 25.0%, 30 s left", "drawing: 50.0%, 20 s left"]
