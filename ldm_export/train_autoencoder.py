@@ -3,6 +3,7 @@
 No adversarial term: it needs far more steps than a small model is given before it helps.
 """
 
+import math
 from pathlib import Path
 from typing import cast
 
@@ -101,8 +102,8 @@ class AutoencoderStage:
 
 
 def on_every_ground(pictures: Pictures, grounds: tuple[Ground, ...], limit: int) -> np.ndarray:
-    """uint8 (N, size, size, 3): the first `limit` pictures, each on one of the grounds in turn."""
-    rgba = pictures.rgba[:limit]
+    """uint8 (N, size, size, 3): up to `limit` of the pictures, evenly chosen, each on one of the grounds in turn."""
+    rgba = pictures.rgba[:: max(1, math.ceil(len(pictures) / limit))]
     colours = np.array([grounds[index % len(grounds)].colour for index in range(len(rgba))])
     return compose(rgba, colours[:, None, None])
 
