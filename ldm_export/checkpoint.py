@@ -91,10 +91,10 @@ class Checkpoint:
         """Number of weights of "text_encoder", "unet" or "vae"."""
         return sum(stored.count for stored in self.tensors[component].values())
 
-    def load(self, component: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The model of "text_encoder", "unet" or "vae" with its weights, in eval mode.
+    def load(self, component: str, dtype: torch.dtype | None = torch.float32) -> nn.Module:
+        """The model of "text_encoder", "unet" or "vae" with its weights as `dtype` (None: as stored), in eval mode.
 
-        Weights that are stored as `dtype` are not copied: their memory is the file's until it is written to.
+        Weights that need no conversion are not copied: their memory is the file's until it is written to.
 
         Raises:
             CheckpointError: keys missing, unexpected or of another shape than the config says, all listed.
@@ -138,11 +138,14 @@ def save_checkpoint(
     vae: AutoencoderKL,
     schedule: NoiseSchedule,
     tokenizer_folder: Path,
+    dtype: torch.dtype | None = None,
     force: bool = False,
 ) -> None:
     """Writes a folder that `open_checkpoint` and diffusers' pipeline open; whole or not at all.
 
-    Raises LdmError where `path` exists (without `force`) or cannot be written.
+    The weights are rounded to `dtype`; None leaves them as they are.
+    Raises LdmError where `path` exists (without `force`) or cannot be written, CheckpointError where a finite
+    weight would become infinite.
     """
     modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
     PipelineConfigs(**{component: module.config for component, module in modules.items()})
@@ -160,7 +163,10 @@ def save_checkpoint(
             index[component] = [LIBRARIES[component], module.config.CLASS_NAME]
             (folder / component).mkdir()
             _write_json(folder / component / "config.json", module.config.to_dict())
-            write_tensors(folder / component / f"{STEMS[component]}.safetensors", module)
+            try:
+                write_tensors(folder / component / f"{STEMS[component]}.safetensors", module, dtype)
+            except CheckpointError as error:
+                raise CheckpointError(f"cannot save the {component}: {error}") from None
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         shutil.copytree(tokenizer_folder, folder / "tokenizer")

@@ -94,8 +94,8 @@ def package_tensors(weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
     return tensors
 
 
-def read_tensors(tensors: Tensors, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The values as `dtype`; those that are stored so stay mapped to the file until they are written to."""
+def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """The values as `dtype` (None: each as it is stored); what needs no conversion stays mapped until written to."""
     values = {}
     for file in sorted({stored.file for stored in tensors.values()}):
         try:
@@ -104,17 +104,39 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype) -> dict[str, torch.Tensor
             raise CheckpointError(str(error)) from error
         for name, stored in tensors.items():
             if stored.file == file:
-                values[name] = _tensor(arrays[stored.name], stored).to(dtype)
+                value = _tensor(arrays[stored.name], stored)
+                values[name] = value if dtype is None else value.to(dtype)
     return values
 
 
-def write_tensors(path: Path, module: torch.nn.Module) -> None:
-    """Writes a module's parameters under their names, as diffusers and transformers read them."""
+def write_tensors(path: Path, module: torch.nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Writes a module's parameters under their names, as diffusers and transformers read them.
+
+    They are rounded to `dtype`; None leaves them as they are.
+    Raises CheckpointError where a finite weight would become infinite.
+    """
     arrays = {}
     for name, value in module.state_dict().items():
         value = value.detach().cpu().contiguous()
-        arrays[name] = (value.view(torch.uint16) if value.dtype == torch.bfloat16 else value).numpy()
+        arrays[name] = to_array(value if dtype is None else _rounded(name, value, dtype))
     safetensors.write(path, arrays, {"format": "pt"})
+
+
+def to_array(value: torch.Tensor) -> np.ndarray:
+    """The same memory for numpy, which has no BF16: its bits go as uint16."""
+    return (value.view(torch.uint16) if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _rounded(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    rounded = value.to(dtype)
+    lost = value[rounded.isinf() & value.isfinite()]
+    if lost.numel() > 0:
+        worst, largest = lost[lost.abs().argmax()].item(), torch.finfo(dtype).max
+        raise CheckpointError(
+            f"{name!r} holds {worst:.6g}, but {str(dtype).removeprefix('torch.')} ends at {largest:.6g}; "
+            f"save the weights in float32"
+        )
+    return rounded
 
 
 def _tensor(array: np.ndarray, stored: StoredTensor) -> torch.Tensor:

@@ -464,6 +464,33 @@ def test_half_precision_is_saved_as_it_is(tiny: Path, tmp_path: Path) -> None:
     assert all(torch.equal(saved[name], value.bfloat16()) for name, value in load_file(tiny / UNET).items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_are_rounded_when_asked(tiny: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    save_again(tiny, tmp_path / "half", dtype=dtype)
+    saved = load_file(tmp_path / "half" / UNET)
+    assert all(torch.equal(saved[name], value.to(dtype)) for name, value in load_file(tiny / UNET).items())
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "half" / "unet", torch_dtype=dtype)
+    assert all(torch.equal(saved[name], value) for name, value in theirs.state_dict().items())
+
+
+def test_weight_that_would_become_infinite_is_named_and_nothing_saved(tiny: Path, tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(tiny)
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
+    rest: dict[str, Any] = {"schedule": checkpoint.schedule, "tokenizer_folder": checkpoint.tokenizer}
+    with torch.no_grad():
+        modules["unet"].conv_in.bias[1] = -70_000
+    with pytest.raises(
+        CheckpointError, match=r"save the unet: 'conv_in\.bias' holds -70000, but float16 ends at 65504"
+    ):
+        save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.float16)
+    assert list(tmp_path.iterdir()) == []
+    save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.bfloat16)
+    with torch.no_grad():
+        modules["unet"].conv_in.bias[1] = -65_519  # the nearest float16 is -65504
+    save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.float16, force=True)
+    assert load_file(tmp_path / "model" / UNET)["conv_in.bias"][1] == -65_504
+
+
 def test_existing_folder_is_kept_unless_forced(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "precious").touch()
