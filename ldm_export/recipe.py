@@ -166,7 +166,10 @@ class SamplesRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory."""
+    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory.
+
+    `save_precision` ("fp32", "fp16") is what the checkpoint's weights are rounded to.
+    """
 
     name: str
     seed: int
@@ -182,6 +185,7 @@ class TrainRecipe:
     checkpoint_every: int = 200
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
+    save_precision: str = "fp32"
     identity: str = ""  # hash of the recipe's text: a run folder belongs to one recipe
 
     def __post_init__(self) -> None:
@@ -260,6 +264,7 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         ("epsilon cannot be learnt with zero_terminal_snr: use v_prediction", _can_learn(recipe)),
         ("samples.every must be positive", recipe.samples.every > 0),
         ("schedule.train_timesteps must be at least 2", schedule.train_timesteps >= 2),
+        ("save_precision must be fp32 or fp16", recipe.save_precision in ("fp32", "fp16")),
     ]
     for share in ("caption_dropout", "tag_probability", "short_probability", "plain_probability"):
         rules.append((f"diffusion.{share} must be from 0 to 1", 0 <= getattr(recipe.diffusion, share) <= 1))

@@ -34,6 +34,8 @@ from ldm_runtime.errors import TrainingError
 
 Progress = Callable[[str], None]
 
+SAVED_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
 
 def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) -> Path:
     """Train by the recipe in `runs`/<its name>, continuing what is there; return the checkpoint's folder.
@@ -158,6 +160,7 @@ def _save(
             vae=final,
             schedule=noise_schedule(recipe),
             tokenizer_folder=run / "tokenizer",
+            dtype=SAVED_DTYPES[recipe.save_precision],
             force=True,
         )
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}

@@ -43,6 +43,7 @@ def test_every_shipped_training_recipe_loads(path):
         ('name = "smoke"', 'name = "../smoke"', "plain folder name"),
         ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs perceptual_weights"),
         ("size = 32", "size = 32\nbackground = [255, 255]", "must have 3 values"),
+        ("seed = 0", 'seed = 0\nsave_precision = "fp8"', "fp32 or fp16"),
         ("[vae]", "[vae", "not valid TOML"),
     ],
 )

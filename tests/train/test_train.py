@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,19 @@ def test_ctrl_c_saves_and_ends_with_an_error_code(workplace):
     assert process.returncode == 130 and "Traceback" not in process.stderr.read()
     assert not [path for path in run.rglob("*") if ".partial-" in path.name]
     assert torch.load(run / "autoencoder" / "state.pt", weights_only=True)["step"] >= 4
+
+
+def test_a_finished_training_is_saved_in_half_precision_without_training_again(trained, workplace):
+    run = Path(shutil.copytree(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke"))
+    shutil.rmtree(run / "checkpoint")
+    recipe = smoke_recipe(workplace, ("seed = 0", 'seed = 0\nsave_precision = "fp16"'))
+    said: list[str] = []
+    train(recipe, runs=Path("runs"), progress=said.append)
+    assert not any(" of 12" in text for text in said)
+    full, half = weights_of(trained[0] / "runs" / "smoke"), weights_of(run)
+    assert full.keys() == half.keys()
+    for name, value in full.items():
+        np.testing.assert_array_equal(half[name], value.astype(np.float16), strict=True)
 
 
 def test_another_seed_is_another_model(trained, workplace):
