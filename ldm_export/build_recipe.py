@@ -13,7 +13,10 @@ PRECISIONS = ("fp32",)
 
 @dataclass(frozen=True)
 class BuildRecipe:
-    """None leaves a choice to the checkpoint: its folder's name, its models' native size."""
+    """None leaves a choice to the checkpoint: its folder's name, its models' native size.
+
+    `precision` is what the graphs compute in; the weights are stored as the checkpoint has them.
+    """
 
     name: str | None = None
     target: str = "onnx"

@@ -34,7 +34,7 @@ def copy(tiny_build, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_build("sd15").package, tmp_path / "package"))
 
 
-@pytest.mark.parametrize("kind", ["sd15", pytest.param("sd21", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["sd15", "sd15-fp16", pytest.param("sd21", marks=pytest.mark.slow)])
 def test_optimum_diffusers_and_the_runtime_draw_the_same_picture(tiny_build, kind):
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from optimum.onnxruntime import ORTStableDiffusionPipeline
@@ -44,7 +44,7 @@ def test_optimum_diffusers_and_the_runtime_draw_the_same_picture(tiny_build, kin
     noise = latents((1, 4, 48 // factor, 32 // factor))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch_pipe = StableDiffusionPipeline.from_pretrained(built.source)
+        torch_pipe = StableDiffusionPipeline.from_pretrained(built.source, torch_dtype=torch.float32)
         onnx_pipe = ORTStableDiffusionPipeline.from_pretrained(built.package)
         pictures = []
         for pipe in (torch_pipe, onnx_pipe):
@@ -111,14 +111,16 @@ def test_one_changed_byte_is_noticed(copy):
         open_package(copy, check="full").confirm()
 
 
-def test_the_package_is_a_checkpoint_with_the_same_weights(tiny_build):
-    built = tiny_build("sd15")
+@pytest.mark.parametrize("kind", ["sd15", "sd15-fp16"])
+def test_the_package_is_a_checkpoint_with_the_same_weights(tiny_build, kind):
+    built = tiny_build(kind)
     again = open_checkpoint(built.package)
     assert again.configs == built.checkpoint.configs
     assert again.schedule == built.checkpoint.schedule
     for part in ("text_encoder", "unet", "vae"):
-        wanted, got = built.checkpoint.load(part).state_dict(), again.load(part).state_dict()
+        wanted, got = (checkpoint.load(part, dtype=None).state_dict() for checkpoint in (built.checkpoint, again))
         assert wanted.keys() == got.keys()
+        assert all(wanted[name].dtype == got[name].dtype for name in wanted)
         assert all(torch.equal(wanted[name], got[name]) for name in wanted)
 
 

@@ -16,6 +16,9 @@ from ldm_export.reference import write_reference
 from ldm_export.verify import prove_package
 from tests.oracles import build_tiny_sd
 
+# What a kind may end in -> the precision of its checkpoint's weights.
+PRECISIONS = {"": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class TinyBuild:
@@ -38,8 +41,9 @@ class TinyBuild:
 
 
 def make(folder: Path, kind: str) -> TinyBuild:
-    """Save a pipeline of `kind` ("sd15" or "sd21") with diffusers, export, optimise and package it."""
-    source = build_tiny_sd(folder / "source", kind)
+    """Save a pipeline of `kind` ("sd15", "sd21", "sd15-fp16", …) with diffusers, export, optimise and package it."""
+    family, _, precision = kind.partition("-")
+    source = build_tiny_sd(folder / "source", family, dtype=PRECISIONS[precision])
     raw, package = folder / "raw", folder / "package"
     package.mkdir()
     exports, passes = {}, {}

@@ -4,7 +4,16 @@ import math
 
 import onnx_ir as ir
 
-from ldm_export.optimise.matching import MICROSOFT, operands, producer, replace, same_shape, scalar, used_once
+from ldm_export.optimise.matching import (
+    MICROSOFT,
+    is_weight,
+    operands,
+    producer,
+    replace,
+    same_shape,
+    scalar,
+    used_once,
+)
 
 _CLOSE = 1e-6  # relative; the numbers are float32
 
@@ -51,7 +60,7 @@ def _replace_gelu(last: ir.Node, x: ir.Value) -> None:
     add = producer(x, "Add")
     if add is not None and len(x.uses()) == 2 and not x.is_graph_output():
         for summand, bias in operands(add):
-            if bias.is_initializer() and bias.shape is not None and len(bias.shape) == 1 and same_shape(summand, x):
+            if is_weight(bias) and bias.shape is not None and len(bias.shape) == 1 and same_shape(summand, x):
                 replace(last, "BiasGelu", [summand, bias], {}, domain=MICROSOFT)
                 return
     replace(last, "Gelu", [x], {}, domain=MICROSOFT)

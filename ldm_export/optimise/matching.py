@@ -38,6 +38,13 @@ def scalar(value: ir.Value | None) -> float | None:
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
+def is_weight(value: ir.Value) -> bool:
+    """Whether `value` is a parameter, as it is stored or widened by a Cast."""
+    cast = producer(value, "Cast")
+    source = value if cast is None else cast.inputs[0]
+    return source is not None and source.is_initializer()
+
+
 def operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
     """The two inputs of a commutative node in both orders."""
     first, second = node.inputs

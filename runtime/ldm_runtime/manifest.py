@@ -128,7 +128,7 @@ class KeyEntry:
     initialiser: str
     transpose: tuple[int, ...] | None
     slice: tuple[int, int, int] | None  # axis, start, stop
-    dtype: str  # in the checkpoint, as safetensors names it
+    dtype: str  # in the checkpoint, as safetensors names it; the data file has the same, but F32 for F64
 
 
 @dataclasses.dataclass(frozen=True)

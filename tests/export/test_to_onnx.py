@@ -3,17 +3,19 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ldm_export.checkpoint import MODELS, open_checkpoint
 from ldm_export.export.spec import IR_VERSION, OPSET, specs
-from ldm_export.export.to_onnx import estimate_memory, export_component
+from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import trace
 from ldm_export.export.wrappers import wrap
 from ldm_runtime import safetensors
@@ -21,7 +23,9 @@ from ldm_runtime.errors import CheckpointError, ExportError, LdmError
 from tests.oracles import build_tiny_sd
 
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
-KINDS = ["sd15", pytest.param("sd21", marks=pytest.mark.slow)]
+KINDS = ["sd15", "sd15-fp16", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "sd21-bf16"))]
+HALVES = KINDS[1::2]
+FILES = ("model.onnx", "model.ort_cpu.onnx")
 
 
 def graph_of(folder, component, file="model.onnx"):
@@ -61,16 +65,17 @@ def test_the_smallest_sizes_run(tiny_build, component):
     spec = built.specs[component]
     sizes = {name: axis.minimum for name, axis in spec.axes.items()}
     feeds = spec.sample(sizes, seed=0)
-    for file in ("model.onnx", "model.ort_cpu.onnx"):
+    for file in FILES:
         session = onnxruntime.InferenceSession(built.package / component / file)
         (got,) = session.run(None, feeds)
         assert got.shape == spec.shape(spec.outputs[0], sizes)
         assert np.isfinite(got).all()
 
 
+@pytest.mark.parametrize("kind", ["sd15", *HALVES])
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_the_canonical_graph_has_standard_operators_only(tiny_build, component):
-    for folder in (tiny_build("sd15").raw, tiny_build("sd15").package):
+def test_the_canonical_graph_has_standard_operators_only(tiny_build, kind, component):
+    for folder in (tiny_build(kind).raw, tiny_build(kind).package):
         model = graph_of(folder, component)
         assert {node.domain for node in model.graph.node} == {""}
         assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
@@ -82,7 +87,7 @@ def test_the_canonical_graph_has_standard_operators_only(tiny_build, component):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_inputs_and_outputs_are_the_specs(tiny_build, component):
     spec = tiny_build("sd15").specs[component]
-    for file in ("model.onnx", "model.ort_cpu.onnx"):
+    for file in FILES:
         graph = graph_of(tiny_build("sd15").package, component, file).graph
         for value, tensor in zip([*graph.input, *graph.output], [*spec.inputs, *spec.outputs], strict=True):
             kind = value.type.tensor_type
@@ -91,11 +96,12 @@ def test_inputs_and_outputs_are_the_specs(tiny_build, component):
             assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == tensor.dtype
 
 
+@pytest.mark.parametrize(("kind", "dtype"), [("sd15", "F32"), ("sd15-fp16", "F16")])
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_every_parameter_is_an_initialiser_with_the_checkpoints_bytes(tiny_build, component):
-    built = tiny_build("sd15")
+def test_every_parameter_is_an_initialiser_with_the_checkpoints_bytes(tiny_build, kind, dtype, component):
+    built = tiny_build(kind)
     spec, report = built.specs[component], built.exports[component]
-    parameters = built.checkpoint.load(spec.part).state_dict()
+    parameters = built.checkpoint.load(spec.part, dtype=None).state_dict()
     if spec.part == "vae":
         half = ("encoder.", "quant_conv.") if component == "vae_encoder" else ("decoder.", "post_quant_conv.")
         parameters = {name: value for name, value in parameters.items() if name.startswith(half)}
@@ -104,16 +110,17 @@ def test_every_parameter_is_an_initialiser_with_the_checkpoints_bytes(tiny_build
     assert stored.keys() == {entry.initialiser for entry in report.keys.values()}
     for key, entry in report.keys.items():
         value = parameters[key].numpy()
-        assert entry.dtype == "F32" and entry.slice is None
+        assert entry.dtype == dtype and entry.slice is None
         assert entry.initialiser == (key if entry.transpose is None else f"{key}.T")
         wanted = value if entry.transpose is None else value.transpose(entry.transpose)
-        np.testing.assert_array_equal(stored[entry.initialiser], wanted)
+        np.testing.assert_array_equal(stored[entry.initialiser], wanted, strict=True)
 
 
+@pytest.mark.parametrize("kind", ["sd15", *HALVES])
 @pytest.mark.parametrize("component", COMPONENTS)
-@pytest.mark.parametrize("file", ["model.onnx", "model.ort_cpu.onnx"])
-def test_initialisers_are_the_weights_and_lie_where_the_data_file_says(tiny_build, component, file):
-    built = tiny_build("sd15")
+@pytest.mark.parametrize("file", FILES)
+def test_initialisers_are_the_weights_and_lie_where_the_data_file_says(tiny_build, kind, component, file):
+    built = tiny_build(kind)
     header = safetensors.read_header(built.package / component / "model.safetensors")
     graph = graph_of(built.package, component, file).graph
     assert {tensor.name for tensor in graph.initializer} == header.tensors.keys()
@@ -126,14 +133,40 @@ def test_initialisers_are_the_weights_and_lie_where_the_data_file_says(tiny_buil
             "length": str(info.length),
         }
         assert tuple(tensor.dims) == info.shape and not tensor.raw_data
+        assert tensor.data_type == ONNX_TYPES[info.dtype]
 
 
-def test_linear_weights_are_stored_as_products_read_them(tiny_build):
+@pytest.mark.parametrize("kind", HALVES)
+@pytest.mark.parametrize("component", COMPONENTS)
+@pytest.mark.parametrize("file", FILES)
+def test_half_precision_is_widened_by_casts_that_stand_first(tiny_build, kind, component, file):
+    graph = graph_of(tiny_build(kind).package, component, file).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    casts, others = graph.node[: len(weights)], graph.node[len(weights) :]
+    assert {node.op_type for node in casts} == {"Cast"}
+    assert {node.input[0] for node in casts} == weights
+    assert {onnx.helper.get_node_attr_value(node, "to") for node in casts} == {onnx.TensorProto.FLOAT}
+    assert not weights & {name for node in others for name in node.input}
+
+
+@pytest.mark.parametrize(
+    ("full", "half"), [("sd15", "sd15-fp16"), pytest.param("sd21", "sd21-bf16", marks=pytest.mark.slow)]
+)
+def test_passes_find_the_same_in_half_precision(tiny_build, full, half):
+    def modified(kind):
+        return {file: [(each.name, each.modified) for each in done] for file, done in tiny_build(kind).passes.items()}
+
+    assert modified(half) == modified(full)
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("sd15", ""), ("sd15-fp16", "/wide")])
+def test_linear_weights_are_stored_as_products_read_them(tiny_build, kind, suffix):
     for component in COMPONENTS:
-        graph = graph_of(tiny_build("sd15").package, component).graph
-        weights = {tensor.name for tensor in graph.initializer}
+        graph = graph_of(tiny_build(kind).package, component).graph
+        weights = {tensor.name + suffix for tensor in graph.initializer}
         products = [node.input[1] for node in graph.node if node.op_type == "MatMul"]
-        assert all(name.endswith(".weight.T") for name in products if name in weights)
+        assert weights & set(products)
+        assert all(name.endswith(f".weight.T{suffix}") for name in products if name in weights)
         assert not [n for n in graph.node if n.op_type == "Transpose" and n.input[0] in weights]
 
 
@@ -143,7 +176,7 @@ def test_nodes_are_named_after_their_modules_and_no_path_of_this_machine_is_kept
     assert "down_blocks.0.resnets.0.conv1/Conv" in names
     assert "mid_block.attentions.0.transformer_blocks.0.attn2.to_k/MatMul" in names
     for component in COMPONENTS:
-        for file in ("model.onnx", "model.ort_cpu.onnx"):
+        for file in FILES:
             content = (built.package / component / file).read_bytes()
             assert b".py" not in content and b"/home/" not in content and b"torch" not in content
 
@@ -158,16 +191,47 @@ def test_exporting_twice_gives_the_same_files_and_tells_its_progress(tiny_build,
         assert (tmp_path / "text_encoder" / file).read_bytes() == (expected / "text_encoder" / file).read_bytes()
 
 
-def test_weights_in_half_precision_become_float32_and_the_key_map_says_so(tmp_path):
+def test_half_precision_halves_the_file(tiny_build):
+    full, half = (tiny_build(kind).exports["unet"].weight_bytes for kind in ("sd15", "sd15-fp16"))
+    assert half == full / 2
+
+
+def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
     source = build_tiny_sd(tmp_path / "half", variant="fp16", dtype=torch.float16)
-    (tmp_path / "out").mkdir()
     report = export_component(source, "text_encoder", tmp_path / "out", variant="fp16")
-    assert {entry.dtype for entry in report.keys.values()} == {"F16"}
-    stored = safetensors.read(tmp_path / "out" / report.weights)
-    assert {array.dtype for array in stored.values()} == {np.dtype(np.float32)}
-    key = "text_model.final_layer_norm.weight"
-    parameter = open_checkpoint(source, "fp16").load("text_encoder", torch.float16).state_dict()[key]
-    np.testing.assert_array_equal(stored[key], parameter.float().numpy())
+    stored = safetensors.read_header(tmp_path / "out" / report.weights).tensors.values()
+    assert {info.dtype for info in stored} == {entry.dtype for entry in report.keys.values()} == {"F16"}
+
+
+def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_build, tmp_path):
+    source = Path(shutil.copytree(tiny_build("sd15").source, tmp_path / "mixed"))
+    file = source / "text_encoder" / "model.safetensors"
+    kinds = {torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64"}
+    tensors = {
+        name: value.to(list(kinds)[index % 4]) for index, (name, value) in enumerate(sorted(load_file(file).items()))
+    }
+    save_file(tensors, file, {"format": "pt"})
+    report = export_component(source, "text_encoder", tmp_path / "out")
+    stored = safetensors.read_header(tmp_path / "out" / report.weights).tensors
+    for key, entry in report.keys.items():
+        assert entry.dtype == kinds[tensors[key].dtype]
+        assert stored[entry.initialiser].dtype == entry.dtype.replace("F64", "F32")
+    spec = tiny_build("sd15").specs["text_encoder"]
+    feeds = spec.sample(spec.probes[0], seed=0)
+    with torch.no_grad():
+        wanted = open_checkpoint(source).load("text_encoder")(torch.from_numpy(feeds["input_ids"]))
+    session = onnxruntime.InferenceSession(tmp_path / "out" / report.graph)
+    for got, reference in zip(session.run(None, feeds), wanted, strict=True):
+        assert relative_rms(got, reference.numpy()) <= 3e-6
+
+
+@pytest.mark.parametrize("kind", ["sd15", *HALVES])
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_package_is_exported_to_the_same_files_again(tiny_build, kind, component, tmp_path):
+    built = tiny_build(kind)
+    export_component(built.package, component, tmp_path)
+    for file in ("model.onnx", "model.safetensors"):
+        assert (tmp_path / component / file).read_bytes() == (built.raw / component / file).read_bytes()
 
 
 class FixedBatch(nn.Module):
@@ -200,7 +264,11 @@ def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
     weight_bytes = sum(array.nbytes for array in tensors.values())
     halves = {name: array.astype(np.float16) for name, array in tensors.items()}
     safetensors.write(folder / "diffusion_pytorch_model.safetensors", halves, {"format": "pt"})
-    assert estimate_memory(tmp_path / "model", "unet") == small + weight_bytes // 2
+    largest = max(array.nbytes for array in tensors.values())
+    assert estimate_memory(tmp_path / "model", "unet") == small - (weight_bytes + largest) // 2
+    doubles = {name: array.astype(np.float64) for name, array in tensors.items()}
+    safetensors.write(folder / "diffusion_pytorch_model.safetensors", doubles, {"format": "pt"})
+    assert estimate_memory(tmp_path / "model", "unet") == small + 3 * weight_bytes + largest
 
 
 def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):

@@ -33,6 +33,22 @@ def test_a_bias_before_it_is_taken_in(order):
     assert operators(model) == ["BiasGelu"]
 
 
+def test_a_bias_in_half_precision_is_taken_in():
+    bits = "15360, 16384, 16896, 17408, 17664, 17920, 18176, 18432"  # 1 to 8
+    text = BIASED.replace("float[8] bias = {1., 2., 3., 4., 5., 6., 7., 8.}", f"float16[8] narrow = {{{bits}}}")
+    text = text.replace("    root", "    bias = Cast<to=1>(narrow) root")
+    model = applied(fuse_activations, text, X, modified=1)
+    assert operators(model) == ["Cast", "BiasGelu"]
+
+
+def test_a_cast_of_something_computed_is_no_bias():
+    text = BIASED.replace("    root", "more = Relu(bias) wide = Cast<to=1>(more) root").replace(
+        "Add(x, bias)", "Add(x, wide)"
+    )
+    model = applied(fuse_activations, text, X, modified=1)
+    assert operators(model) == ["Relu", "Cast", "Add", "Gelu"]
+
+
 def test_a_sum_that_is_read_elsewhere_stays():
     text = BIASED.replace("=> (float[B, N, 8] y)", "=> (float[B, N, 8] y, float[B, N, 8] z)")
     model = applied(fuse_activations, text.replace("d = Div", "z = Relu(s) d = Div"), X, modified=1)
