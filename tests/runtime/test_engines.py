@@ -192,25 +192,54 @@ def test_no_distribution_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
         import_onnxruntime()
 
 
-def test_weights_that_are_not_reordered_stay_in_the_file(tmp_path: Path) -> None:
-    """64 MB of weights: mapped, they take no private memory; reordered, they do."""
-    write_large_graph(tmp_path, 4096)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_weights_that_are_not_reordered_stay_in_the_file(tmp_path: Path, dtype: type) -> None:
+    """64 MB of weights in float32: mapped, they take no private memory; reordered, they do."""
+    write_large_graph(tmp_path, 4096, dtype)
     private = {reorder: private_megabytes(tmp_path / "model.onnx", reorder) for reorder in (True, False)}
     assert private[True] - private[False] > 50
 
 
-def write_large_graph(folder: Path, width: int) -> None:
-    weight = np.random.default_rng(0).standard_normal((width, width), dtype=np.float32)
+@pytest.mark.parametrize("reorder", [True, False])
+def test_weights_in_half_precision_are_computed_with_in_float32(tmp_path: Path, reorder: bool) -> None:
+    weight = write_large_graph(tmp_path, 64, np.float16)
+    x = np.random.default_rng(1).standard_normal((3, 64), dtype=np.float32)
+    (got,) = OrtEngine(tmp_path / "model.onnx", reorder=reorder).run({"x": x}).values()
+    np.testing.assert_allclose(got, x @ weight.astype(np.float32), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("more", [0, 1])
+def test_large_is_a_number_of_weights_not_of_bytes(
+    package_copy: Path, monkeypatch: pytest.MonkeyPatch, dtype: type, more: int
+) -> None:
+    file = package_copy / "unet/model.safetensors"
+    weights = {name: value.astype(dtype) for name, value in safetensors.read(file).items()}
+    safetensors.write(file, weights)
+    tiny_package.rehash(package_copy)
+    reordered: list[bool] = []
+    monkeypatch.setattr(ort, "OrtEngine", lambda path, reorder, **options: reordered.append(reorder) or Silent())
+    monkeypatch.setattr(engines, "_LARGE_WEIGHTS", sum(value.size for value in weights.values()) - more)
+    engines.open_engine("ort", open_package(package_copy), "unet")
+    assert reordered == [more == 0]
+
+
+def write_large_graph(folder: Path, width: int, dtype: type) -> np.ndarray:
+    """y = x·weight in float32; the weight is stored as `dtype`."""
+    weight = np.random.default_rng(0).standard_normal((width, width), dtype=np.float32).astype(dtype)
     header = safetensors.write(folder / "model.safetensors", {"weight": weight})
-    tensor = onnx.TensorProto(name="weight", data_type=1, dims=weight.shape, data_location=1)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(weight.dtype)
+    tensor = onnx.TensorProto(name="weight", data_type=kind, dims=weight.shape, data_location=1)
     info = header.tensors["weight"]
     for key, value in (("location", "model.safetensors"), ("offset", info.offset), ("length", info.length)):
         tensor.external_data.add(key=key, value=str(value))
     x, y = (onnx.helper.make_tensor_value_info(name, 1, ["n", width]) for name in "xy")
-    node = onnx.helper.make_node("MatMul", ["x", "weight"], ["y"])
-    graph = onnx.helper.make_graph([node], "large", [x], [y], [tensor])
+    cast = onnx.helper.make_node("Cast", ["weight"], ["wide"], to=onnx.TensorProto.FLOAT)
+    node = onnx.helper.make_node("MatMul", ["x", "wide"], ["y"])
+    graph = onnx.helper.make_graph([cast, node], "large", [x], [y], [tensor])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
     onnx.save(model, folder / "model.onnx")
+    return weight
 
 
 def private_megabytes(graph: Path, reorder: bool) -> float:

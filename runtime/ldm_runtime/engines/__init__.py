@@ -1,10 +1,12 @@
 """Engines run one graph each: inputs, outputs, run(dict) -> dict, close. A table says which there are."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
 
+from ldm_runtime import safetensors
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import TensorSpec
 from ldm_runtime.package import Package
@@ -50,7 +52,8 @@ def _open_ort(package: Package, component: str) -> Engine:
 
     manifest = package.manifest
     parts = manifest.components[component]
-    large = manifest.files[parts.weights].size > _LARGE_WEIGHTS
+    stored = safetensors.read_header(package.file(parts.weights)).tensors.values()
+    large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
     engine = OrtEngine(
         package.file(parts.variant("ort_cpu").file),
         reorder=component != "text_encoder" and not large,
@@ -60,7 +63,7 @@ def _open_ort(package: Package, component: str) -> Engine:
     return engine
 
 
-# Above this, putting weights into the kernels' layouts takes longer than it saves in some twenty steps.
-_LARGE_WEIGHTS = 2**30
+# Of more weights than this, putting them into the kernels' layouts takes longer than it saves in some twenty steps.
+_LARGE_WEIGHTS = 2**28
 
 ENGINES: dict[str, Callable[[Package, str], Engine]] = {"ort": _open_ort}
