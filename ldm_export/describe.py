@@ -1,9 +1,13 @@
 """What a package or a checkpoint is, from its manifest and headers alone. No torch for a package."""
 
+import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ldm_runtime import package as packages
+from ldm_runtime import safetensors
 from ldm_runtime.manifest import Manifest, TensorSpec
 from ldm_runtime.pipeline import builtin_package
 
@@ -39,7 +43,7 @@ def _package(folder: Path) -> Facts:
         "defaults": vars(contract.defaults),
         "tokenizer": vars(contract.tokenizer),
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
-        "components": {name: _component(manifest, name) for name in manifest.components},
+        "components": {name: _component(folder, manifest, name) for name in manifest.components},
         "dropped": list(manifest.dropped),
         "provenance": {
             "source": manifest.provenance.source.name,
@@ -51,17 +55,27 @@ def _package(folder: Path) -> Facts:
     }
 
 
-def _component(manifest: Manifest, name: str) -> Facts:
+def _component(folder: Path, manifest: Manifest, name: str) -> Facts:
     contract, component = manifest.contract.components[name], manifest.components[name]
+    tensors = safetensors.read_header(folder / component.weights).tensors.values()
     return {
         "inputs": [_tensor(spec) for spec in contract.inputs],
         "outputs": [_tensor(spec) for spec in contract.outputs],
+        "weights": _by_dtype((tensor.dtype, math.prod(tensor.shape)) for tensor in tensors),
         "weights_bytes": manifest.files[component.weights].size,
         "variants": {
             variant.name: {"file": variant.file, "engine": variant.engine, "exactness": variant.exactness}
             for variant in component.variants
         },
     }
+
+
+def _by_dtype(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Type as safetensors names it -> how many weights are stored so."""
+    found: Counter[str] = Counter()
+    for dtype, count in counts:
+        found[dtype] += count
+    return dict(found)
 
 
 def _tensor(spec: TensorSpec) -> str:
@@ -80,6 +94,7 @@ def _checkpoint(folder: Path) -> Facts:
         "components": {
             name: {
                 "parameters": checkpoint.parameter_count(name),
+                "weights": _by_dtype((tensor.dtype, tensor.count) for tensor in checkpoint.tensors[name].values()),
                 "files": [str(file.relative_to(folder)) for file in checkpoint.weight_files[name]],
                 "config": checkpoint.configs.of(name).to_dict(),
             }

@@ -185,6 +185,16 @@ def test_inspect_tells_what_a_package_is(package):
     assert "unet" in call("inspect", package).stdout
 
 
+def test_inspect_tells_the_precision_of_the_weights(tiny_build):
+    for kind, dtype in (("sd15", "F32"), ("sd15-fp16", "F16")):
+        built = tiny_build(kind)
+        for folder in (built.source, built.package):
+            components = json.loads(call("inspect", folder, "--json").stdout)["components"]
+            assert all(list(component["weights"]) == [dtype] for component in components.values())
+            assert components["unet"]["weights"] == {dtype: built.checkpoint.parameter_count("unet")}
+            assert re.search(rf"weights: {dtype} [\d,]+\n", call("inspect", folder).stdout)
+
+
 def test_inspect_tells_what_a_checkpoint_is(tiny_build):
     facts = json.loads(call("inspect", tiny_build("sd15").source, "--json").stdout)
     assert facts["kind"] == "checkpoint" and facts["components"]["unet"]["parameters"] > 1000
