@@ -20,9 +20,7 @@ from ldm_runtime.pipeline import builtin_package
 
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
-ENGINE_FACTOR = (
-    3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder those of smaller models
-)
+ENGINE_FACTOR = 3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder smaller models'
 FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
 
 Progress = Callable[[str], None]
