@@ -65,18 +65,17 @@ class FeatureCache:
         self.extractor = extractor
         self.folder = folder
 
+    def missing(self, pictures: np.ndarray) -> int:
+        """Of how many pictures the features are still to be computed."""
+        return sum(len(block) for block in _blocks(pictures) if not self._path(block).is_file())
+
     def of(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
-        """Raw features of uint8 pictures (N, H, W, 3): float32 (N, D). `advance` is told how many are there now."""
-        return np.concatenate(
-            [self._of_block(pictures[start : start + BLOCK], advance) for start in range(0, len(pictures), BLOCK)]
-        )
+        """Raw features of uint8 pictures (N, H, W, 3): float32 (N, D). `advance` is told how many were computed."""
+        return np.concatenate([self._of_block(block, advance) for block in _blocks(pictures)])
 
     def _of_block(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
-        digest = hashlib.sha256(f"{self.extractor.name} {pictures.shape}".encode())
-        digest.update(np.ascontiguousarray(pictures).data)
-        path = self.folder / f"{digest.hexdigest()[:24]}.npy"
+        path = self._path(pictures)
         if path.is_file():
-            advance(len(pictures))
             return np.asarray(np.load(path))
         parts = []
         for start in range(0, len(pictures), BATCH):
@@ -85,3 +84,12 @@ class FeatureCache:
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, np.concatenate(parts))
         return np.concatenate(parts)
+
+    def _path(self, pictures: np.ndarray) -> Path:
+        digest = hashlib.sha256(f"{self.extractor.name} {pictures.shape}".encode())
+        digest.update(np.ascontiguousarray(pictures).data)
+        return self.folder / f"{digest.hexdigest()[:24]}.npy"
+
+
+def _blocks(pictures: np.ndarray) -> list[np.ndarray]:
+    return [pictures[start : start + BLOCK] for start in range(0, len(pictures), BLOCK)]

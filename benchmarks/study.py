@@ -92,7 +92,8 @@ class Study:
 
     def features_of(self, pictures: np.ndarray, what: str) -> np.ndarray:
         """Raw features of uint8 pictures (N, H, W, 3): (N, D)."""
-        return self.features.of(pictures, Progress(f"features of {what}", len(pictures), self.say).advance)
+        progress = Progress(f"features of {what}", self.features.missing(pictures), self.say)
+        return self.features.of(pictures, progress.advance)
 
     def reconstructed(self, chosen: np.ndarray) -> np.ndarray:
         """Real pictures on the plain background through the package's autoencoder: uint8 (n, size, size, 3)."""

@@ -148,7 +148,9 @@ def test_features_are_computed_once_for_the_same_pictures(tmp_path):
 
     cache = FeatureCache(Extractor("counted", count), tmp_path)
     pictures = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    assert cache.missing(pictures) == 3
     first = cache.of(pictures, lambda count: None)
+    assert cache.missing(pictures) == 0
     np.testing.assert_array_equal(cache.of(pictures, lambda count: None), first)
     assert computed == [3]
     cache.of(255 - pictures, lambda count: None)
