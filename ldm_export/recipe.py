@@ -130,7 +130,7 @@ class DiffusionRecipe:
     `min_snr_gamma` caps the weight of easy timesteps (0 turns it off). With probability `tag_probability` a caption
     is extended with up to three of its row's tags; with `short_probability` it is cut after its first comma; with
     `caption_dropout` it is emptied, for guidance without a classifier. `plain_probability` is the share of pictures on
-    the plain background, where there are named ones.
+    the plain background, where there are named ones; a quarter of their captions calls it `plain_name`, if given.
     """
 
     optimiser: OptimiserRecipe
@@ -140,6 +140,7 @@ class DiffusionRecipe:
     tag_probability: float = 0.0
     short_probability: float = 0.0
     plain_probability: float = 0.5
+    plain_name: str = ""
 
 
 @dataclass(frozen=True)

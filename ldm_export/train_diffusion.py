@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ldm_export.diffusion import DiffusionLoss
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.pictures import Pictures, batch_indices, caption_with_ground, step_random, vary_caption
-from ldm_export.recipe import TrainRecipe
+from ldm_export.recipe import Ground, TrainRecipe
 from ldm_export.train_tokenizer import EOS
 from ldm_export.training_log import picture_grid
 from ldm_export.training_loop import place, precision, step_generator
@@ -26,6 +26,7 @@ from ldm_runtime.schedule import NoiseSchedule
 
 STAGE = 2
 MEASURED = 256  # (picture, timestep) pairs behind the held-out loss
+PLAIN_NAMED = 0.25  # of the captions of pictures on the plain background, if the recipe has a name for it
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,10 @@ class DiffusionStage:
         if random.random() < stage.caption_dropout:
             return ""
         caption = vary_caption(caption, tags, random, tag=stage.tag_probability, short=stage.short_probability)
-        return caption_with_ground(caption, self.recipe.data.grounds[ground])
+        stands_on = self.recipe.data.grounds[ground]
+        if ground == 0 and random.random() < PLAIN_NAMED:
+            stands_on = Ground(stage.plain_name, stands_on.colour)
+        return caption_with_ground(caption, stands_on)
 
     def _loss_of(
         self,

@@ -149,6 +149,10 @@ def test_captions_name_the_ground_that_the_picture_stands_on(diffusion, recipe):
     caption = stage.trained.pictures.captions[1]
     said = [stage._caption(1, ground, random) for ground in range(3)]
     assert said == [caption, f"{caption}, black background", f"{caption}, pink background"]
+    named = diffusion(diffusion=dataclasses.replace(recipe.diffusion, **exact, plain_name="white"))
+    texts = [named._caption(1, 0, random) for _ in range(1000)]
+    assert set(texts) == {caption, f"{caption}, white background"}
+    assert 0.2 < sum("white" in text for text in texts) / 1000 < 0.3
     dropping = diffusion(diffusion=dataclasses.replace(recipe.diffusion, caption_dropout=0.5))
     texts = [dropping._caption(1, 2, random) for _ in range(1000)]
     assert 0.45 < texts.count("") / 1000 < 0.55 and all(t == "" or t.endswith(", pink background") for t in texts)
