@@ -129,7 +129,7 @@ def _cached_latents(
             continue
         if not path.is_file():
             say(f"encoding {len(part)} pictures on {len(recipe.data.grounds)} backgrounds ({name})")
-            mean, logvar = encode_pictures(vae, part, device)
+            mean, logvar = encode_pictures(vae, part, recipe.data.grounds, device, recipe.mixed_precision)
             with atomic_file(path) as temporary:
                 safetensors.write(
                     temporary,
