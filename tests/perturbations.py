@@ -62,9 +62,7 @@ def edit_weights(package: Path, component: str, change: Callable[[dict[str, np.n
     file = package / name
     data = bytearray(file.read_bytes())
     tensors = {
-        key: np.frombuffer(data, safetensors.DTYPES[info.dtype], offset=info.offset, count=info.length // 4).reshape(
-            info.shape
-        )
+        key: np.ndarray(info.shape, safetensors.DTYPES[info.dtype], data, info.offset)
         for key, info in safetensors.read_header(file).tensors.items()
     }
     what = change(tensors)
@@ -108,14 +106,28 @@ def swap_two_tensors(package: Path, random: np.random.Generator) -> str:
 
 def round_to_float16(package: Path, random: np.random.Generator) -> str:
     """All weights of a component, or one matrix, lose 13 bits."""
+    return _round(package, random, "float16", lambda values: values.astype(np.float16))
 
+
+def round_to_bfloat16(package: Path, random: np.random.Generator) -> str:
+    """All weights of a component, or one matrix, lose 16 bits of float32, or 3 of float16."""
+    return _round(package, random, "bfloat16", to_bfloat16)
+
+
+def to_bfloat16(values: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16 numbers, as float32."""
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x8000) & 0xFFFF0000).view(np.float32)
+
+
+def _round(package: Path, random: np.random.Generator, what: str, rounded: Callable[[np.ndarray], np.ndarray]) -> str:
     def change(tensors: dict[str, np.ndarray]) -> str:
         names = list(tensors)
         if random.random() < 0.5:
             names = [pick(random, [key for key in names if tensors[key].ndim > 1])]
         for name in names:
-            tensors[name][...] = tensors[name].astype(np.float16)
-        return f"{names[0] if len(names) == 1 else 'all weights'} rounded to float16"
+            tensors[name][...] = rounded(tensors[name])
+        return f"{names[0] if len(names) == 1 else 'all weights'} rounded to {what}"
 
     return edit_weights(package, pick(random, COMPONENTS), change)
 

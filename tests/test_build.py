@@ -12,6 +12,7 @@ from ldm_export.build_recipe import BuildRecipe
 from ldm_export.cli import verbs
 from ldm_runtime import safetensors
 from ldm_runtime.errors import ExportError, VerificationError
+from ldm_runtime.manifest import COMPONENTS
 from tests.train.conftest import RECIPES, write_pictures
 
 
@@ -37,10 +38,26 @@ def test_from_a_recipe_to_a_picture(tmp_path, monkeypatch):
         assert np.asarray(image).std() > 1
     rebuilt = call("build", "package", "--out", "again")  # a package is a checkpoint too
     assert ": passed" in rebuilt
-    for part in ("unet", "vae_decoder", "text_encoder"):
-        first, second = (safetensors.read(Path(name) / part / "model.safetensors") for name in ("package", "again"))
-        assert first.keys() == second.keys()
-        assert all(np.array_equal(first[key], second[key]) for key in first)
+    assert_same_weights(Path("package"), Path("again"))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_in_half_precision_is_built_proven_run_and_built_again(tiny_build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ": passed" in call("build", str(tiny_build("sd15-fp16").source), "--out", "package")
+    assert ": passed" in call("verify", "package")
+    call("run", "package", "--prompt", "red apple", "--steps", "2", "--out", "apple.png")
+    assert ": passed" in call("build", "package", "--out", "again")
+    assert_same_weights(Path("package"), Path("again"))
+    for component in COMPONENTS:
+        header = safetensors.read_header(Path("package") / component / "model.safetensors")
+        assert {info.dtype for info in header.tensors.values()} == {"F16"}
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    for component in COMPONENTS:
+        contents = [(package / component / "model.safetensors").read_bytes() for package in (first, second)]
+        assert contents[0] == contents[1]
 
 
 @pytest.mark.slow

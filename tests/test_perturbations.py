@@ -8,6 +8,8 @@ What is not among them, because it changes nothing that float32 can show:
   changes, everywhere.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -26,6 +28,9 @@ FILE_EDITS: dict[Edit, int] = {
     perturbations.bake_a_size: 18,
 }
 FILE_CASES = [(edit, seed) for edit, count in FILE_EDITS.items() for seed in range(count)]
+# The same in a package whose checkpoint is in half precision: rounding to float16 would change nothing there.
+HALF_EDITS = (perturbations.scale_one_channel, perturbations.swap_two_tensors, perturbations.round_to_bfloat16)
+HALF_CASES = [(edit, seed) for edit in HALF_EDITS for seed in range(4)]
 FACT_CASES = [(place, new, shows, kind) for place, new, shows in FACTS for kind in KINDS]
 
 pytestmark = pytest.mark.slow
@@ -41,7 +46,7 @@ def test_there_are_two_hundred_cases():
     assert len(FILE_CASES) + len(FACT_CASES) == 200
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "sd15-fp16"])
 def test_a_copy_without_perturbation_passes(proven, tmp_path, kind):
     package = perturbations.copy(proven(kind), tmp_path / "package")
     perturbations.rehash(package, "unet/model.onnx")
@@ -51,7 +56,17 @@ def test_a_copy_without_perturbation_passes(proven, tmp_path, kind):
 
 @pytest.mark.parametrize(("edit", "seed"), FILE_CASES, ids=[f"{edit.__name__}-{seed}" for edit, seed in FILE_CASES])
 def test_a_changed_file_does_not_pass(proven, tmp_path, edit, seed):
-    package = perturbations.copy(proven(KINDS[seed % 2]), tmp_path / "package")
+    refuses(proven(KINDS[seed % 2]), tmp_path, edit, seed)
+
+
+@pytest.mark.parametrize(("edit", "seed"), HALF_CASES, ids=[f"{edit.__name__}-{seed}" for edit, seed in HALF_CASES])
+def test_a_changed_file_in_half_precision_does_not_pass(proven, tmp_path, edit, seed):
+    refuses(proven("sd15-fp16"), tmp_path, edit, seed)
+
+
+def refuses(proven: Path, folder: Path, edit: Edit, seed: int) -> None:
+    """The gate does, once `edit` was made in a copy."""
+    package = perturbations.copy(proven, folder / "package")
     what = edit(package, np.random.default_rng(seed))
     report = verify_package(package, stop_at_first_failure=True)
     assert not report.passed, what

@@ -40,7 +40,9 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("kind", ["sd15", pytest.param("sd21", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["sd15", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "sd15-fp16"))]
+)
 def test_a_good_package_passes_and_is_not_changed(proven, kind):
     package = proven(kind)
     before = contents(package)
