@@ -191,7 +191,7 @@ def test_a_finished_training_is_saved_in_half_precision_without_training_again(t
     recipe = smoke_recipe(workplace, ("seed = 0", 'seed = 0\nsave_precision = "fp16"'))
     said: list[str] = []
     train(recipe, runs=Path("runs"), progress=said.append)
-    assert not any(" of 12" in text for text in said)
+    assert not any("loss" in text for text in said)
     full, half = weights_of(trained[0] / "runs" / "smoke"), weights_of(run)
     assert full.keys() == half.keys()
     for name, value in full.items():
