@@ -12,7 +12,6 @@ Each part is made once; a run that was interrupted or killed continues with the 
 import hashlib
 import sys
 from collections.abc import Callable
-from itertools import cycle
 from pathlib import Path
 from typing import cast
 
@@ -96,7 +95,8 @@ def _learn_captions(recipe: TrainRecipe, run: Path, pictures: Pictures, say: Pro
     folder, shape = run / "tokenizer", recipe.tokenizer
     if not folder.exists():
         texts = [", ".join([caption, *tags]) for caption, tags in zip(pictures.captions, pictures.tags, strict=True)]
-        texts = [caption_with_ground(*pair) for pair in zip(texts, cycle(recipe.data.grounds), strict=False)]
+        grounds = recipe.data.grounds
+        texts = [caption_with_ground(text, grounds[index % len(grounds)]) for index, text in enumerate(texts)]
         with atomic_folder(folder) as partial:
             size = train_tokenizer(texts, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
         say(f"tokenizer: {size} tokens")

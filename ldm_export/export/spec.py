@@ -147,9 +147,7 @@ def _text_encoder(config: TextEncoderConfig) -> ComponentSpec:
         ),
         axes={"batch": _BATCH, "tokens": tokens},
         multiples={},
-        probes=tuple(
-            {"batch": batch, "tokens": length} for batch, length in zip((2, 1, 4)[: len(lengths)], lengths, strict=True)
-        ),
+        probes=tuple({"batch": (2, 1, 4)[index], "tokens": length} for index, length in enumerate(lengths)),
         tolerance={"fp32": 1e-5},
         vocabulary=(config.vocab_size, config.eos_token_id),
     )
