@@ -56,13 +56,6 @@ class TokenizerRecipe:
 
 
 @dataclass(frozen=True)
-class TextEncoderRecipe:
-    width: int
-    layers: int
-    heads: int
-
-
-@dataclass(frozen=True)
 class VAERecipe:
     """Widths from the finest level to the coarsest; every level but the last halves the picture."""
 
@@ -102,6 +95,16 @@ class OptimiserRecipe:
 
 
 @dataclass(frozen=True)
+class TextEncoderRecipe:
+    """Stage 2: the text encoder by itself, foretelling the latents of its captions' pictures."""
+
+    width: int
+    layers: int
+    heads: int
+    optimiser: OptimiserRecipe
+
+
+@dataclass(frozen=True)
 class AutoencoderRecipe:
     """Stage 1. The loss is the weighted sum of L1, squared error, perceptual distance and KL divergence.
 
@@ -124,23 +127,29 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
-class DiffusionRecipe:
-    """Stage 2: UNet and text encoder together, on cached latents.
+class CaptionsRecipe:
+    """How stages 2 and 3 word the captions.
 
-    `min_snr_gamma` caps the weight of easy timesteps (0 turns it off). With probability `tag_probability` a caption
-    is extended with up to three of its row's tags; with `short_probability` it is cut after its first comma; with
-    `caption_dropout` it is emptied, for guidance without a classifier. `plain_probability` is the share of pictures on
-    the plain background, where there are named ones; a quarter of their captions calls it `plain_name`, if given.
+    With probability `tag_probability` a caption is extended with up to three of its row's tags; with
+    `short_probability` it is cut after its first comma; with `dropout` it is emptied, for guidance without a
+    classifier. `plain_probability` is the share of pictures on the plain background, where there are named ones; a
+    quarter of their captions calls it `plain_name`, if given.
     """
 
-    optimiser: OptimiserRecipe
-    prediction: str = "v_prediction"
-    min_snr_gamma: float = 5.0
-    caption_dropout: float = 0.1
+    dropout: float = 0.1
     tag_probability: float = 0.0
     short_probability: float = 0.0
     plain_probability: float = 0.5
     plain_name: str = ""
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe:
+    """Stage 3: the UNet, on cached latents. `min_snr_gamma` caps the weight of easy timesteps (0 turns it off)."""
+
+    optimiser: OptimiserRecipe
+    prediction: str = "v_prediction"
+    min_snr_gamma: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -183,6 +192,7 @@ class TrainRecipe:
     autoencoder: AutoencoderRecipe
     diffusion: DiffusionRecipe
     samples: SamplesRecipe
+    captions: CaptionsRecipe = field(default_factory=CaptionsRecipe)
     checkpoint_every: int = 200
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
@@ -267,9 +277,14 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         ("schedule.train_timesteps must be at least 2", schedule.train_timesteps >= 2),
         ("save_precision must be fp32 or fp16", recipe.save_precision in ("fp32", "fp16")),
     ]
-    for share in ("caption_dropout", "tag_probability", "short_probability", "plain_probability"):
-        rules.append((f"diffusion.{share} must be from 0 to 1", 0 <= getattr(recipe.diffusion, share) <= 1))
-    for stage, optimiser in (("autoencoder", vae.optimiser), ("diffusion", recipe.diffusion.optimiser)):
+    for share in ("dropout", "tag_probability", "short_probability", "plain_probability"):
+        rules.append((f"captions.{share} must be from 0 to 1", 0 <= getattr(recipe.captions, share) <= 1))
+    optimisers = {
+        "autoencoder": vae.optimiser,
+        "text_encoder": recipe.text_encoder.optimiser,
+        "diffusion": recipe.diffusion.optimiser,
+    }
+    for stage, optimiser in optimisers.items():
         rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
     return rules
 

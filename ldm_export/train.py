@@ -3,7 +3,8 @@
     run folder/tokenizer      learnt from the captions
     run folder/autoencoder    stage 1: state.pt, metrics.csv, loss.png, samples-….png
     run folder/latents…       moments of all pictures, from the averaged autoencoder
-    run folder/diffusion      stage 2, the same files
+    run folder/text_encoder   stage 2, the same files
+    run folder/diffusion      stage 3, the same files
     run folder/checkpoint     the result, of averaged weights
 
 Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
@@ -18,12 +19,14 @@ from typing import cast
 import torch
 from torch import nn
 
+from ldm_export.captioned_latents import Captions, Corpus, LatentSet
 from ldm_export.checkpoint import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.pictures import Pictures, caption_with_ground, listed_captions, load_pictures
 from ldm_export.recipe import TrainRecipe, load_train_recipe
 from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
-from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet, noise_schedule
+from ldm_export.train_diffusion import DiffusionStage, noise_schedule
+from ldm_export.train_text_encoder import TextEncoderStage
 from ldm_export.train_tokenizer import train_tokenizer
 from ldm_export.training_log import MetricsLog
 from ldm_export.training_loop import Pace, StageRun, pick_device
@@ -59,12 +62,10 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     captions = _learn_captions(recipe, run, pictures[0], say)
     vae = _train_autoencoder(recipe, run, device, say)
     trained, held_out = _cached_latents(recipe, run, vae, pictures, device, say)
-    scale = latent_scale(trained.mean, trained.logvar)
-    stage = DiffusionStage(recipe, trained, held_out, vae, scale, captions, device)
-    _say_size(say, vae=vae, **stage.modules)
-    pace = Pace(recipe.checkpoint_every, recipe.samples.every, diffusion_identity(recipe))
-    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace).run(say)
-    _save(recipe, recipe_path, run, vae, averages, scale)
+    corpus = Corpus(recipe, trained, held_out, vae, latent_scale(trained.mean, trained.logvar), captions)
+    text_encoder = _train_text_encoder(corpus, run, device, say)
+    unet = _train_unet(corpus, text_encoder, run, device, say)
+    _save(corpus, text_encoder, unet, recipe_path, run)
     return run / "checkpoint"
 
 
@@ -75,10 +76,14 @@ def autoencoder_identity(recipe: TrainRecipe) -> str:
     return _hash(recipe.seed, recipe.data, held_out, recipe.vae, recipe.autoencoder)
 
 
+def text_encoder_identity(recipe: TrainRecipe) -> str:
+    """Changes when anything changes that the trained text encoder depends on."""
+    return _hash(autoencoder_identity(recipe), recipe.tokenizer, recipe.text_encoder, recipe.captions)
+
+
 def diffusion_identity(recipe: TrainRecipe) -> str:
     """Changes when anything changes that the trained UNet depends on: all but the pictures drawn on the way."""
-    parts = (recipe.tokenizer, recipe.text_encoder, recipe.unet, recipe.schedule, recipe.diffusion)
-    return _hash(autoencoder_identity(recipe), *parts)
+    return _hash(text_encoder_identity(recipe), recipe.unet, recipe.schedule, recipe.diffusion)
 
 
 def _hash(*parts: object) -> str:
@@ -109,6 +114,24 @@ def _train_autoencoder(recipe: TrainRecipe, run: Path, device: torch.device, say
     pace = Pace(recipe.checkpoint_every, recipe.samples.every, autoencoder_identity(recipe))
     averages = StageRun(stage, recipe.autoencoder.optimiser, run / "autoencoder", pace).run(say)
     return cast(AutoencoderKL, averages["vae"])
+
+
+def _train_text_encoder(corpus: Corpus, run: Path, device: torch.device, say: Progress) -> CLIPTextModel:
+    recipe, stage = corpus.recipe, TextEncoderStage(corpus, device)
+    _say_size(say, **stage.modules)
+    pace = Pace(recipe.checkpoint_every, recipe.samples.every, text_encoder_identity(recipe))
+    averages = StageRun(stage, recipe.text_encoder.optimiser, run / "text_encoder", pace).run(say)
+    return cast(CLIPTextModel, averages["text_encoder"])
+
+
+def _train_unet(
+    corpus: Corpus, text_encoder: CLIPTextModel, run: Path, device: torch.device, say: Progress
+) -> UNet2DConditionModel:
+    recipe, stage = corpus.recipe, DiffusionStage(corpus, text_encoder, device)
+    _say_size(say, **stage.modules)
+    pace = Pace(recipe.checkpoint_every, recipe.samples.every, diffusion_identity(recipe))
+    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace).run(say)
+    return cast(UNet2DConditionModel, averages["unet"])
 
 
 def _cached_latents(
@@ -144,19 +167,20 @@ def _cached_latents(
 
 
 def _save(
-    recipe: TrainRecipe, recipe_path: Path, run: Path, vae: AutoencoderKL, averages: dict[str, nn.Module], scale: float
+    corpus: Corpus, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, recipe_path: Path, run: Path
 ) -> None:
     """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
-    modules = {"vae": vae, **averages}
+    recipe = corpus.recipe
+    modules: dict[str, nn.Module] = {"vae": corpus.vae, "text_encoder": text_encoder, "unet": unet}
     for module in modules.values():
         module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    final = AutoencoderKL(recipe.vae_config(scale))
-    final.load_state_dict(vae.state_dict())
+    final = AutoencoderKL(recipe.vae_config(corpus.scale))
+    final.load_state_dict(corpus.vae.state_dict())
     with atomic_folder(run / "checkpoint") as folder:
         save_checkpoint(
             folder,
-            text_encoder=cast(CLIPTextModel, averages["text_encoder"]),
-            unet=cast(UNet2DConditionModel, averages["unet"]),
+            text_encoder=text_encoder,
+            unet=unet,
             vae=final,
             schedule=noise_schedule(recipe),
             tokenizer_folder=run / "tokenizer",
@@ -172,7 +196,7 @@ def _save(
 def _last_metrics(run: Path) -> dict[str, dict[str, float]]:
     """The last row of each stage's log."""
     found = {}
-    for name in (AutoencoderStage.name, DiffusionStage.name):
+    for name in (AutoencoderStage.name, TextEncoderStage.name, DiffusionStage.name):
         log = MetricsLog(run / name / "metrics.csv")
         log.resume(sys.maxsize)
         found[name] = log.rows[-1]

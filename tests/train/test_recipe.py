@@ -36,9 +36,22 @@ def test_every_shipped_training_recipe_loads(path):
         ("widths = [16, 32]", "widths = [16, 32, 32]", "one value per width"),
         ("widths = [8, 16, 16]", "widths = [8, 16, 18]", "norm_num_groups"),
         ("attention = [true, true]", "attention = [1, true]", "attention must be true or false"),
-        ("caption_dropout = 0.2", "caption_dropout = 1.5", "from 0 to 1"),
+        ("dropout = 0.2", "dropout = 1.5", "captions.dropout must be from 0 to 1"),
         ("held_out = 0.2", "held_out = 1.0", "below 1"),
-        ("[diffusion]", '[diffusion]\nprediction = "sample"', "epsilon or v_prediction"),
+        ("[captions]", "[captions]\nplain_probability = -0.1", "captions.plain_probability must be from 0 to 1"),
+        (
+            "[diffusion.optimiser]",
+            '[diffusion]\nprediction = "sample"\n[diffusion.optimiser]',
+            "epsilon or v_prediction",
+        ),
+        (
+            "[text_encoder.optimiser]",
+            "[text_encoder.optimiser]\nmuon_rate = -1.0",
+            "text_encoder.optimiser.weight_decay",
+        ),
+        ("held_out = 0.2", 'held_out = 0.2\nheld_out_captions = "list.txt"', "exclude each other"),
+        ("size = 32", "size = 32\nbackground = [0, 0, 256]", "0…255"),
+        ("{ black =", '{ "" =', "must have names"),
         ("warmup_steps = 2", "warmup_steps = 99", "warmup_steps"),
         ('name = "smoke"', 'name = "../smoke"', "plain folder name"),
         ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs perceptual_weights"),
@@ -64,7 +77,7 @@ def test_a_missing_recipe_is_one_sentence(tmp_path):
 
 def test_epsilon_cannot_be_learnt_at_zero_snr(tmp_path):
     changes = [
-        ("[diffusion]", '[diffusion]\nprediction = "epsilon"'),
+        ("[diffusion.optimiser]", '[diffusion]\nprediction = "epsilon"\n[diffusion.optimiser]'),
         ("[schedule]", "[schedule]\nzero_terminal_snr = true"),
     ]
     with pytest.raises(ConfigError, match="v_prediction"):

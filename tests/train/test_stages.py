@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ldm_export.captioned_latents import Captions, Corpus, LatentSet
+from ldm_export.models import CLIPTextModel
 from ldm_export.pictures import compose, load_pictures
-from ldm_export.recipe import load_train_recipe
+from ldm_export.recipe import CaptionsRecipe, load_train_recipe
 from ldm_export.train_autoencoder import (
     AutoencoderStage,
     encode_pictures,
@@ -15,7 +17,8 @@ from ldm_export.train_autoencoder import (
     latent_statistics,
     to_tensor,
 )
-from ldm_export.train_diffusion import Captions, DiffusionStage, LatentSet
+from ldm_export.train_diffusion import DiffusionStage
+from ldm_export.train_text_encoder import TextEncoderStage
 from ldm_export.train_tokenizer import train_tokenizer
 from ldm_export.training_loop import precision, step_generator
 from tests.train.conftest import RECIPES
@@ -34,7 +37,7 @@ def autoencoder(recipe, **changes):
 
 
 @pytest.fixture
-def diffusion(recipe, workplace):
+def corpus(recipe, workplace):
     train_tokenizer(["red square"], vocab_size=530, max_length=16, folder=workplace / "tokenizer")
     pictures = load_pictures(recipe.data)
     vae = autoencoder(recipe).modules["vae"].eval()
@@ -43,7 +46,18 @@ def diffusion(recipe, workplace):
     def build(**changes):
         captions = Captions(workplace / "tokenizer", 16)
         scale = latent_scale(sets[0].mean, sets[0].logvar)
-        return DiffusionStage(dataclasses.replace(recipe, **changes), *sets, vae, scale, captions, CPU)
+        return Corpus(dataclasses.replace(recipe, **changes), *sets, vae, scale, captions)
+
+    return build
+
+
+@pytest.fixture
+def diffusion(corpus):
+    def build(**changes):
+        made = corpus(**changes)
+        torch.manual_seed(1)
+        text_encoder = CLIPTextModel(made.recipe.text_encoder_config(made.captions.vocab_size)).eval()
+        return DiffusionStage(made, text_encoder.requires_grad_(False), CPU)
 
     return build
 
@@ -98,9 +112,41 @@ def test_gradient_checkpointing_changes_no_gradient(recipe, diffusion):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_unet_and_text_encoder_both_learn(diffusion):
+def test_the_unet_learns_and_the_text_encoder_stays(diffusion):
     stage = diffusion()
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients(stage))
+    assert stage.modules.keys() == {"unet"} and all(p.grad is None for p in stage.text_encoder.parameters())
+
+
+def test_the_text_encoder_learns_which_pictures_its_captions_mean(corpus):
+    made = corpus(captions=CaptionsRecipe(dropout=0.0))
+    certain = LatentSet(made.trained.mean, torch.full_like(made.trained.mean, -20.0), made.trained.pictures)
+    made = dataclasses.replace(made, trained=certain, scale=latent_scale(certain.mean, certain.logvar))
+    stage = TextEncoderStage(made, CPU)
+    optimiser = torch.optim.Adam([p for module in stage.modules.values() for p in module.parameters()], 3e-3)
+    losses: list[float] = []
+    for step in range(150):
+        optimiser.zero_grad()
+        loss = stage.loss(step)[0]
+        loss.backward()
+        losses.append(loss.item())
+        optimiser.step()
+    pictures = made.trained.pictures
+    with torch.no_grad():
+        foretold = stage._foretell(stage.modules, list(pictures.captions), torch.rand(len(pictures)))
+    distances = torch.cdist(foretold.flatten(1), made.trained.mean[:, 0].flatten(1) * made.scale)
+    colours = [caption.split()[0] for caption in pictures.captions]
+    assert [colours[row] for row in distances.argmin(dim=1)] == colours
+    assert losses[-1] < losses[0] / 4
+
+
+def test_the_nearest_picture_is_sought_on_the_ground_asked_for(corpus):
+    made = corpus()
+    stage = TextEncoderStage(made, CPU)
+    grounds = np.array([0, 2, 1])
+    known = torch.cat([made.held_out.mean, made.trained.mean]) * made.scale
+    rows = np.array([1, 0, len(made.held_out.pictures) + 2])
+    assert stage._nearest(known[torch.from_numpy(rows), torch.from_numpy(grounds)], grounds).tolist() == rows.tolist()
 
 
 def test_latents_are_drawn_around_their_mean_and_scaled():
@@ -113,7 +159,9 @@ def test_latents_are_drawn_around_their_mean_and_scaled():
 
 def test_samples_depend_on_the_prompt_and_the_seed_alone(diffusion):
     stage = diffusion()
-    first, again = stage.sample(stage.modules, ("red square", "red disc")), stage.sample(stage.modules, ("red square",))
+    first, again = (
+        stage.sample(stage.modules["unet"], prompts) for prompts in (("red square", "red disc"), ("red square",))
+    )
     assert first.shape == (2, 3, 32, 32)
     np.testing.assert_allclose(first[:1], again, atol=1e-5)
     assert np.abs(first[0] - first[1]).max() > 1e-4
@@ -139,22 +187,22 @@ def test_latents_of_every_ground_are_those_of_the_composed_pictures(recipe):
         torch.testing.assert_close(mean[2, 1], vae.encode(picture)[0].chunk(2)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_captions_name_the_ground_that_the_picture_stands_on(diffusion, recipe):
-    exact = {"tag_probability": 0.0, "short_probability": 0.0, "caption_dropout": 0.0}
-    stage = diffusion(diffusion=dataclasses.replace(recipe.diffusion, **exact, plain_probability=0.25))
+def test_captions_name_the_ground_that_the_picture_stands_on(corpus):
+    exact = CaptionsRecipe(dropout=0.0, plain_probability=0.25)
+    made = corpus(captions=exact)
     random = np.random.default_rng(0)
-    grounds = stage._choose_grounds(4000, random)
+    grounds = made.choose_grounds(4000, random)
     shares = np.bincount(grounds) / 4000
     np.testing.assert_allclose(shares, [0.25, 0.375, 0.375], atol=0.03)
-    caption = stage.trained.pictures.captions[1]
-    said = [stage._caption(1, ground, random) for ground in range(3)]
+    caption = made.trained.pictures.captions[1]
+    said = [made.vary_caption(1, ground, random) for ground in range(3)]
     assert said == [caption, f"{caption}, black background", f"{caption}, pink background"]
-    named = diffusion(diffusion=dataclasses.replace(recipe.diffusion, **exact, plain_name="white"))
-    texts = [named._caption(1, 0, random) for _ in range(1000)]
+    named = corpus(captions=dataclasses.replace(exact, plain_name="white"))
+    texts = [named.vary_caption(1, 0, random) for _ in range(1000)]
     assert set(texts) == {caption, f"{caption}, white background"}
     assert 0.2 < sum("white" in text for text in texts) / 1000 < 0.3
-    dropping = diffusion(diffusion=dataclasses.replace(recipe.diffusion, caption_dropout=0.5))
-    texts = [dropping._caption(1, 2, random) for _ in range(1000)]
+    dropping = corpus(captions=CaptionsRecipe(dropout=0.5))
+    texts = [dropping.vary_caption(1, 2, random) for _ in range(1000)]
     assert 0.45 < texts.count("") / 1000 < 0.55 and all(t == "" or t.endswith(", pink background") for t in texts)
 
 
@@ -167,7 +215,8 @@ def test_a_channel_that_carries_nothing_is_not_active():
 
 
 def test_the_kl_divergence_is_that_of_torch():
-    mean, logvar = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    generator = torch.Generator().manual_seed(0)
+    mean, logvar = (torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2))
     ours = latent_statistics(mean, logvar)["kl"]
     normal = torch.distributions.Normal
     wanted = torch.distributions.kl_divergence(normal(mean, torch.exp(0.5 * logvar)), normal(0.0, 1.0)).mean()

@@ -16,12 +16,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
+from ldm_export.captioned_latents import Captions
 from ldm_export.checkpoint import open_checkpoint
 from ldm_export.pictures import load_pictures
 from ldm_export.recipe import load_train_recipe
 from ldm_export.train import train
 from ldm_export.train_autoencoder import encode_pictures, kl_divergence, latent_scale, psnr
-from ldm_export.train_diffusion import Captions
 from ldm_runtime import safetensors
 from ldm_runtime.errors import ConfigError, TrainingError
 from tests.train.conftest import RECIPES, smoke_recipe, write_pictures
@@ -97,7 +97,7 @@ def test_the_checkpoint_tells_where_it_comes_from(trained):
     assert (path / "recipe.toml").read_text() == (RECIPES / "smoke.toml").read_text()
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "diffusion"])
+@pytest.mark.parametrize("stage", ["autoencoder", "text_encoder", "diffusion"])
 def test_each_stage_leaves_metrics_a_curve_and_samples(trained, stage):
     folder = trained[0] / "runs" / "smoke" / stage
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
@@ -115,20 +115,26 @@ def test_a_finished_run_is_kept_and_another_recipe_may_not_take_its_place(traine
     assert train(RECIPES / "smoke.toml", runs=Path("runs"), progress=said.append).is_dir()
     assert len(said) == 1 and said[0].endswith("is complete")
     with pytest.raises(TrainingError, match="another recipe"):
-        train(smoke_recipe(folder, ("caption_dropout = 0.2", "caption_dropout = 0.3")), runs=Path("runs"))
+        train(smoke_recipe(folder, ("dropout = 0.2", "dropout = 0.3")), runs=Path("runs"))
 
 
-def test_a_changed_diffusion_stage_keeps_the_trained_autoencoder(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (("dropout = 0.2", "dropout = 0.3"), {"unet", "text_encoder"}),
+        (("[schedule]", "[schedule]\nbeta_end = 0.02"), {"unet"}),
+    ],
+)
+def test_what_a_change_does_not_touch_stays_trained(trained, tmp_path, monkeypatch, change, again):
     monkeypatch.chdir(trained[0])
     folder = trained[0] / "runs" / "smoke"
     run = tmp_path / "runs" / "smoke"
     run.mkdir(parents=True)
-    for name in ("autoencoder", "tokenizer", "latents-trained.safetensors", "latents-held_out.safetensors"):
+    kept = {"autoencoder", "text_encoder", "tokenizer", "latents-trained.safetensors", "latents-held_out.safetensors"}
+    for name in kept - again:
         os.symlink(folder / name, run / name)
-    recipe = smoke_recipe(tmp_path, ("caption_dropout = 0.2", "caption_dropout = 0.3"))
-    train(recipe, runs=tmp_path / "runs")
-    names = {name.partition(".")[0] for name in differing(folder, run)}
-    assert names == {"unet", "text_encoder"}
+    train(smoke_recipe(tmp_path, change), runs=tmp_path / "runs")
+    assert {name.partition(".")[0] for name in differing(folder, run)} == again
 
 
 def test_latents_of_another_autoencoder_are_refused(trained, tmp_path, monkeypatch):
@@ -166,6 +172,7 @@ def stop_after(process: subprocess.Popen, path: Path, number: int) -> None:
 def test_a_killed_training_continues_to_the_same_weights(trained, workplace):
     run = workplace / "runs" / "smoke"
     stop_after(start(workplace), run / "autoencoder" / "state.pt", signal.SIGKILL)
+    stop_after(start(workplace), run / "text_encoder" / "state.pt", signal.SIGKILL)
     stop_after(start(workplace), run / "diffusion" / "state.pt", signal.SIGKILL)
     assert not (run / "checkpoint").exists()
     process = start(workplace)
