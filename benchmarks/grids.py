@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.drawing import Drawn, Setting
 from benchmarks.measures import slerp
-from benchmarks.sections import STEPS, accuracy_captions, accuracy_settings
+from benchmarks.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
 from benchmarks.study import Facts, Section, Study
 from ldm_export.pictures import caption_with_ground
 from ldm_runtime import rng
@@ -28,6 +28,7 @@ PROMPTS = (
 )
 SEEDS = 6
 HELD_OUT = 40
+SHOWN_STEPS = (*STEPS, MANY_STEPS)
 ACROSS = 8  # pairs in a row of the held-out sheet
 BETWEEN = ("cat face, 3d style", "dog face, 3d style")
 FRAMES = 9
@@ -38,7 +39,7 @@ def grid_settings(study: Study) -> dict[str, Setting]:
     settings = {"grid": study.setting(np.repeat(PROMPTS, SEEDS), [*range(SEEDS)] * len(PROMPTS))}
     settings["held_out"] = accuracy_settings(study)["held_out"]
     few = range(len(PROMPTS[:8]))
-    settings |= {f"{steps} steps": study.setting(PROMPTS[:8], few, steps=steps) for steps in STEPS}
+    settings |= {f"{steps} steps": study.setting(PROMPTS[:8], few, steps=steps) for steps in SHOWN_STEPS}
     for ground in study.grounds:
         settings[f"on {ground.name}"] = study.setting([caption_with_ground(one, ground) for one in PROMPTS[:8]], few)
     return settings
@@ -55,7 +56,7 @@ def draw_grids(study: Study, drawn: dict[str, Drawn]) -> Facts:
     short = [str(caption).removesuffix(" style") for caption in study.real.captions[held_out]]
     write_pairs(study, "held_out.png", pairs, short)
 
-    columns = {f"{steps} steps": drawn[f"{steps} steps"].pictures for steps in STEPS}
+    columns = {f"{steps} steps": drawn[f"{steps} steps"].pictures for steps in SHOWN_STEPS}
     write(study, "steps.png", np.stack([*columns.values()], axis=1), PROMPTS[:8], list(columns))
     columns = {ground.name: drawn[f"on {ground.name}"].pictures for ground in study.grounds}
     titles = [name if name != "" else "none named" for name in columns]

@@ -234,14 +234,14 @@ def inspect(path: Path | None, as_json: bool) -> None:
     help="Folder that holds one run folder per recipe; an interrupted run continues there.",
 )
 def train(recipe: Path, runs: Path) -> None:
-    """Train a latent diffusion model by RECIPE (TOML): autoencoder, then UNet and text encoder.
+    """Train a latent diffusion model by RECIPE (TOML): autoencoder, then text encoder, then UNet.
 
     Ctrl-C saves and stops; the same command continues.
 
     \b
     Examples:
-      ldm-export data --out data-cache/emoji-64 --size 64
-      ldm-export train export_configs/emoji-miniature.toml
+      ldm-export data --out data-cache/emoji-128 --size 128
+      ldm-export train export_configs/emoji-128.toml
     """
     from ldm_export.train import train as run_training
 

@@ -212,7 +212,10 @@ def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, di
     sources = origin.read_text(encoding="utf-8").partition("\n")[2].strip() if origin.is_file() else "Not recorded."
     chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
     figures = "".join(
-        f"| {stage} | {name} | {value:.4g} |\n" for stage, row in metrics.items() for name, value in row.items()
+        f"| {stage} | {name} | {value:.4g} |\n"
+        for stage, row in metrics.items()
+        for name, value in row.items()
+        if name not in ("gradient_norm", "learning_rate")
     )
     return f"""# {recipe.name}
 
