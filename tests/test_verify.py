@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from ldm_export.reference_file import FILE
 from ldm_export.verify import verify_package
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from tests import perturbations
+from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[1]
 BLOCKED = ["torch", "onnx", "onnxscript", "onnx_ir", "diffusers", "transformers", "optimum", "safetensors"]
@@ -186,16 +186,7 @@ def spoil_epsilons(model) -> str:
     return "epsilon 1e-3"
 
 
-PROGRAM = """
-import sys
-
-class Wall:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ImportError("blocked: " + name)
-
-sys.meta_path.insert(0, Wall())
-sys.path[:0] = {paths!r}
+VERIFY = """
 from pathlib import Path
 from ldm_export.verify import verify_package
 report = verify_package(Path({package!r}), out=Path({out!r}))
@@ -204,16 +195,17 @@ print(report.to_json())
 """
 
 
+def run(body: str) -> "subprocess.CompletedProcess[str]":
+    return run_behind_wall(body, blocked=BLOCKED, paths=[ROOT, ROOT / "runtime"])
+
+
 def test_verifying_needs_neither_torch_nor_onnx(proven, tmp_path):
-    paths = [str(ROOT), str(ROOT / "runtime")]
-    program = PROGRAM.format(blocked=BLOCKED, paths=paths, package=str(proven("sd15")), out=str(tmp_path / "proof"))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    done = run(VERIFY.format(blocked=BLOCKED, package=str(proven("sd15")), out=str(tmp_path / "proof")))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["passed"] is True
     assert (tmp_path / "proof" / "report.html").exists()
 
 
 def test_the_wall_of_that_test_does_block():
-    program = PROGRAM.format(blocked=BLOCKED, paths=[], package="", out="").partition("from pathlib")[0]
-    done = subprocess.run([sys.executable, "-c", program + "import torch"], capture_output=True, text=True)
+    done = run("import torch")
     assert done.returncode != 0 and "blocked: torch" in done.stderr

@@ -1,25 +1,12 @@
 """The proof that the runtime needs no framework: it draws where importing one raises."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[2]
 BLOCKED = ["torch", "onnx", "onnxscript", "diffusers", "transformers", "optimum", "safetensors", "ldm_export"]
-
-PROGRAM = """
-import sys
-
-class Wall:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {blocked!r}:
-            raise ImportError("blocked: " + name)
-
-sys.meta_path.insert(0, Wall())
-sys.path.insert(0, {runtime!r})
-{body}
-"""
 
 DRAW = """
 import ldm_runtime
@@ -32,12 +19,7 @@ print(sorted(name for name in sys.modules if name.partition(".")[0] in {blocked!
 
 
 def run(body: str) -> "subprocess.CompletedProcess[str]":
-    program = PROGRAM.format(blocked=BLOCKED, runtime=str(ROOT / "runtime"), body=body)
-    # -P and an empty PYTHONPATH: the repository root, where ldm_export lies, is not on the path either
-    environment = {**os.environ, "PYTHONPATH": ""}
-    return subprocess.run(
-        [sys.executable, "-P", "-c", program], capture_output=True, text=True, env=environment, timeout=120
-    )
+    return run_behind_wall(body, blocked=BLOCKED, paths=[ROOT / "runtime"])
 
 
 def test_runtime_draws_with_every_framework_blocked(tiny: Path, tmp_path: Path) -> None:
