@@ -18,16 +18,17 @@ PLAIN_NAMED = 0.25  # of the captions of pictures on the plain background, if th
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Moments of N pictures on G grounds, float32 (N, G, C, h, w), with captions and tags of the same pictures."""
+    """Latents of N pictures on G grounds, float32 (N, G, C, h, w), with captions and tags of the same pictures.
+
+    They are means of the autoencoder's posterior: its noise is what the decoder removes, and nothing to learn.
+    """
 
     mean: Tensor
-    logvar: Tensor
     pictures: Pictures
 
-    def draw(self, rows: np.ndarray, grounds: np.ndarray, noise: Tensor, scale: float) -> Tensor:
-        """Scaled latents (B, C, h, w) of some rows, each on one of the grounds, drawn with `noise` of that shape."""
-        chosen = torch.from_numpy(rows), torch.from_numpy(grounds)
-        return (self.mean[chosen] + torch.exp(0.5 * self.logvar[chosen]) * noise) * scale
+    def chosen(self, rows: np.ndarray, grounds: np.ndarray) -> Tensor:
+        """Latents (B, C, h, w) of some rows, each on one of the grounds."""
+        return self.mean[torch.from_numpy(rows), torch.from_numpy(grounds)]
 
 
 class Captions:

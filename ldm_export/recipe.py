@@ -111,13 +111,16 @@ class AutoencoderRecipe:
     `crop` trains on random crops of that size; 0 trains on whole pictures. `perceptual_every` computes the
     perceptual term on every n-th step only (times n), since it costs more than the rest. `shuffle_colours` is the
     probability that a picture's red, green and blue trade places, so that rare colours are learnt too. `where` replaces
-    the data's, to learn from more pictures than the UNet does.
+    the data's, to learn from more pictures than the UNet does. `kl` rises to its value linearly over the first
+    `kl_warmup_steps`: high from the start, it would silence latent channels for good (Bowman et al. 2016, arXiv
+    1511.06349).
     """
 
     optimiser: OptimiserRecipe
     l1: float
     mse: float
     kl: float
+    kl_warmup_steps: int = 0
     perceptual: float = 0.0
     perceptual_weights: Path | None = None
     perceptual_every: int = 1
@@ -268,6 +271,7 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         ("tokenizer.max_length must be at least 3", recipe.tokenizer.max_length >= 3),
         ("autoencoder.perceptual needs perceptual_weights", vae.perceptual == 0 or vae.perceptual_weights is not None),
         ("autoencoder.perceptual_every must be positive", vae.perceptual_every > 0),
+        ("autoencoder.kl_warmup_steps must not be negative", vae.kl_warmup_steps >= 0),
         ("autoencoder.shuffle_colours must be from 0 to 1", 0 <= vae.shuffle_colours <= 1),
         ("the autoencoder's loss weights must not be negative", min(vae.l1, vae.mse, vae.kl, vae.perceptual) >= 0),
         ("diffusion.prediction must be epsilon or v_prediction", _predicts(recipe.diffusion.prediction)),

@@ -2,7 +2,7 @@
 
     run folder/tokenizer      learnt from the captions
     run folder/autoencoder    stage 1: state.pt, metrics.csv, loss.png, samples-….png
-    run folder/latents…       moments of all pictures, from the averaged autoencoder
+    run folder/latents…       latents of all pictures, from the averaged autoencoder
     run folder/text_encoder   stage 2, the same files
     run folder/diffusion      stage 3, the same files
     run folder/checkpoint     the result, of averaged weights
@@ -62,7 +62,7 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     captions = _learn_captions(recipe, run, pictures[0], say)
     vae = _train_autoencoder(recipe, run, device, say)
     trained, held_out = _cached_latents(recipe, run, vae, pictures, device, say)
-    corpus = Corpus(recipe, trained, held_out, vae, latent_scale(trained.mean, trained.logvar), captions)
+    corpus = Corpus(recipe, trained, held_out, vae, latent_scale(trained.mean), captions)
     text_encoder = _train_text_encoder(corpus, run, device, say)
     unet = _train_unet(corpus, text_encoder, run, device, say)
     _save(corpus, text_encoder, unet, recipe_path, run)
@@ -142,27 +142,21 @@ def _cached_latents(
     device: torch.device,
     say: Progress,
 ) -> tuple[LatentSet, LatentSet]:
-    """Moments of the trained and of the held-out pictures, computed once."""
+    """Latents of the trained and of the held-out pictures, computed once."""
     sets = []
     for name, part in zip(("trained", "held_out"), pictures, strict=True):
         path = run / f"latents-{name}.safetensors"
         if len(part) == 0:
-            empty = torch.zeros(0)
-            sets.append(LatentSet(empty, empty, part))
+            sets.append(LatentSet(torch.zeros(0), part))
             continue
         if not path.is_file():
             say(f"encoding {len(part)} pictures on {len(recipe.data.grounds)} backgrounds ({name})")
-            mean, logvar = encode_pictures(vae, part, recipe.data.grounds, device, recipe.mixed_precision)
+            mean = encode_pictures(vae, part, recipe.data.grounds, device, recipe.mixed_precision)
             with atomic_file(path) as temporary:
-                safetensors.write(
-                    temporary,
-                    {"logvar": logvar.numpy(), "mean": mean.numpy()},
-                    {"autoencoder": autoencoder_identity(recipe)},
-                )
+                safetensors.write(temporary, {"mean": mean.numpy()}, {"autoencoder": autoencoder_identity(recipe)})
         if safetensors.read_header(path).metadata.get("autoencoder") != autoencoder_identity(recipe):
             raise TrainingError(f"{path} belongs to another autoencoder; remove it and train again")
-        tensors = {key: torch.from_numpy(array.copy()) for key, array in safetensors.read(path).items()}
-        sets.append(LatentSet(tensors["mean"], tensors["logvar"], part))
+        sets.append(LatentSet(torch.from_numpy(safetensors.read(path)["mean"].copy()), part))
     return sets[0], sets[1]
 
 

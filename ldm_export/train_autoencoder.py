@@ -57,7 +57,8 @@ class AutoencoderStage:
             every = stage.perceptual_every
             if self.distance is not None and step % every == 0:
                 terms["perceptual"] = self.distance(decoded, pictures).float()
-        weights = {"l1": stage.l1, "mse": stage.mse, "kl": stage.kl, "perceptual": stage.perceptual * every}
+        kl = stage.kl * min((step + 1) / max(stage.kl_warmup_steps, 1), 1)
+        weights = {"l1": stage.l1, "mse": stage.mse, "kl": kl, "perceptual": stage.perceptual * every}
         loss = sum((weights[name] * term for name, term in terms.items()), torch.zeros((), device=self.device))
         return loss, {name: float(term.detach()) for name, term in terms.items()}
 
@@ -144,19 +145,17 @@ def psnr(got: Tensor, wanted: Tensor) -> float:
 @torch.no_grad()
 def encode_pictures(
     vae: AutoencoderKL, pictures: Pictures, grounds: tuple[Ground, ...], device: torch.device, mixed: bool
-) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of every picture's latent on every ground, each float32 (N, G, C, h, w) on the CPU."""
+) -> Tensor:
+    """Mean of every picture's latent on every ground, float32 (N, G, C, h, w) on the CPU."""
     colours = np.array([ground.colour for ground in grounds])[:, None, None]
-    moments = []
+    means = []
     for rgba in pictures.rgba:
         batch = to_tensor(compose(rgba[None], colours), device)
         with precision(device, mixed):
-            moments.append(vae.encode(batch).float().cpu())
-    mean, logvar = torch.stack(moments).chunk(2, dim=2)
-    return mean.contiguous(), clamped(logvar).contiguous()
+            means.append(vae.encode(batch).float().chunk(2, dim=1)[0].cpu())
+    return torch.stack(means)
 
 
-def latent_scale(mean: Tensor, logvar: Tensor) -> float:
-    """The factor that gives latents, drawn from these moments, unit standard deviation."""
-    variance = mean.double().var() + logvar.double().exp().mean()
-    return float(variance.rsqrt())
+def latent_scale(latents: Tensor) -> float:
+    """The factor that gives latents unit standard deviation."""
+    return float(1 / latents.double().std())

@@ -39,8 +39,7 @@ class TextEncoderStage:
         size = self.recipe.text_encoder.optimiser.batch_size
         batch = self.corpus.batch(size, STAGE, step)
         generator = step_generator(self.recipe.seed, STAGE, step)
-        noise = torch.randn((size, *self.corpus.shape), generator=generator)
-        wanted = self.corpus.trained.draw(batch.rows, batch.grounds, noise, self.corpus.scale)
+        wanted = self.corpus.trained.chosen(batch.rows, batch.grounds) * self.corpus.scale
         foretold = self._foretell(self.modules, batch.texts, torch.rand(size, generator=generator))
         return F.mse_loss(foretold, wanted.to(self.device)), {}
 
@@ -62,8 +61,7 @@ class TextEncoderStage:
         """How far from held-out latents, for how many captions theirs is the nearest of all, and decoded examples."""
         batch = self.corpus.measured_batch(MEASURED)
         foretold = self._foretell(averages, batch.texts, torch.zeros(MEASURED)).cpu()
-        chosen = torch.from_numpy(batch.rows), torch.from_numpy(batch.grounds)
-        wanted = self.corpus.measured.mean[chosen] * self.corpus.scale
+        wanted = self.corpus.measured.chosen(batch.rows, batch.grounds) * self.corpus.scale
         prompts = self.recipe.samples.prompts
         if prompts:
             latents = self._foretell(averages, list(prompts), torch.zeros(len(prompts)))

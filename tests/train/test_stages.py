@@ -17,7 +17,7 @@ from ldm_export.train_autoencoder import (
     latent_statistics,
     to_tensor,
 )
-from ldm_export.train_diffusion import DiffusionStage
+from ldm_export.train_diffusion import DiffusionStage, spread_timesteps
 from ldm_export.train_text_encoder import TextEncoderStage
 from ldm_export.train_tokenizer import train_tokenizer
 from ldm_export.training_loop import precision, step_generator
@@ -41,11 +41,11 @@ def corpus(recipe, workplace):
     train_tokenizer(["red square"], vocab_size=530, max_length=16, folder=workplace / "tokenizer")
     pictures = load_pictures(recipe.data)
     vae = autoencoder(recipe).modules["vae"].eval()
-    sets = [LatentSet(*encode_pictures(vae, part, recipe.data.grounds, CPU, mixed=False), part) for part in pictures]
+    sets = [LatentSet(encode_pictures(vae, part, recipe.data.grounds, CPU, mixed=False), part) for part in pictures]
 
     def build(**changes):
         captions = Captions(workplace / "tokenizer", 16)
-        scale = latent_scale(sets[0].mean, sets[0].logvar)
+        scale = latent_scale(sets[0].mean)
         return Corpus(dataclasses.replace(recipe, **changes), *sets, vae, scale, captions)
 
     return build
@@ -85,11 +85,11 @@ def test_a_step_sees_the_same_batch_whenever_it_is_asked(recipe):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(recipe):
-    stage = autoencoder(recipe, l1=2.0, mse=3.0, kl=0.5, perceptual=0.25, perceptual_every=2)
-    weights = {"l1": 2.0, "mse": 3.0, "kl": 0.5, "perceptual": 0.5}
-    for step, names in ((0, {"l1", "mse", "kl", "perceptual"}), (1, {"l1", "mse", "kl"})):
+    stage = autoencoder(recipe, l1=2.0, mse=3.0, kl=0.5, perceptual=0.25, perceptual_every=2, kl_warmup_steps=4)
+    for step, kl in ((0, 0.125), (1, 0.25), (3, 0.5), (8, 0.5)):
         loss, parts = stage.loss(step)
-        assert parts.keys() == names
+        weights = {"l1": 2.0, "mse": 3.0, "kl": kl, "perceptual": 0.5}
+        assert parts.keys() == ({"l1", "mse", "kl"} if step % 2 else weights.keys())
         assert loss.item() == pytest.approx(sum(weights[name] * value for name, value in parts.items()), rel=1e-5)
 
 
@@ -120,8 +120,6 @@ def test_the_unet_learns_and_the_text_encoder_stays(diffusion):
 
 def test_the_text_encoder_learns_which_pictures_its_captions_mean(corpus):
     made = corpus(captions=CaptionsRecipe(dropout=0.0))
-    certain = LatentSet(made.trained.mean, torch.full_like(made.trained.mean, -20.0), made.trained.pictures)
-    made = dataclasses.replace(made, trained=certain, scale=latent_scale(certain.mean, certain.logvar))
     stage = TextEncoderStage(made, CPU)
     optimiser = torch.optim.Adam([p for module in stage.modules.values() for p in module.parameters()], 3e-3)
     losses: list[float] = []
@@ -149,12 +147,20 @@ def test_the_nearest_picture_is_sought_on_the_ground_asked_for(corpus):
     assert stage._nearest(known[torch.from_numpy(rows), torch.from_numpy(grounds)], grounds).tolist() == rows.tolist()
 
 
-def test_latents_are_drawn_around_their_mean_and_scaled():
+def test_latents_are_chosen_by_row_and_ground():
     mean = torch.tensor([[3.0, 30.0], [5.0, 50.0]]).view(2, 2, 1, 1, 1).expand(2, 2, 1, 2, 2)
-    latents = LatentSet(mean, torch.full((2, 2, 1, 2, 2), np.log(4.0)), None)
-    noise = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
-    drawn = latents.draw(np.array([1, 0]), np.array([1, 0]), noise, 0.5)
-    assert drawn[0].unique().item() == pytest.approx(25.0) and drawn[1].unique().item() == pytest.approx(2.5)
+    chosen = LatentSet(mean, None).chosen(np.array([1, 0, 1]), np.array([1, 0, 0]))
+    assert chosen.shape == (3, 1, 2, 2) and [latent.unique().item() for latent in chosen] == [50.0, 3.0, 5.0]
+
+
+def test_timesteps_are_uniform_and_spread_over_each_batch():
+    generator = torch.Generator().manual_seed(0)
+    batches = torch.stack([spread_timesteps(8, 1000, generator) for _ in range(2000)])
+    assert batches.dtype == torch.int64 and batches.min() >= 0 and batches.max() <= 999
+    assert all(set((batch // 125).tolist()) == set(range(8)) for batch in batches)  # one in each eighth
+    for place in (0, 5):
+        shares = torch.bincount(batches[:, place] // 100, minlength=10) / 2000
+        torch.testing.assert_close(shares, torch.full((10,), 0.1), atol=0.03, rtol=0)
 
 
 def test_samples_depend_on_the_prompt_and_the_seed_alone(diffusion):
@@ -180,7 +186,7 @@ def test_random_numbers_of_stages_and_steps_differ():
 def test_latents_of_every_ground_are_those_of_the_composed_pictures(recipe):
     stage = autoencoder(recipe)
     vae, grounds = stage.modules["vae"].eval(), recipe.data.grounds
-    mean, _ = encode_pictures(vae, stage.trained, grounds, CPU, mixed=False)
+    mean = encode_pictures(vae, stage.trained, grounds, CPU, mixed=False)
     assert mean.shape == (len(stage.trained), 3, 4, 8, 8)
     picture = to_tensor(compose(stage.trained.rgba[2:3], np.array(grounds[1].colour)), CPU)
     with torch.no_grad():
