@@ -104,13 +104,3 @@ def lab_of_rgb(rgb: np.ndarray) -> np.ndarray:
 def colour_differences(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Delta E (CIE 1976) of sRGB colours (N, 3) from each colour of a palette (P, 3): (N, P)."""
     return np.linalg.norm(lab_of_rgb(colours)[:, None] - lab_of_rgb(palette), axis=2)
-
-
-def slerp(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """From `first` (share 0) to `second` (share 1) along the arc between them; noise keeps its length on it."""
-    cosine = np.vdot(first, second) / (np.linalg.norm(first) * np.linalg.norm(second))
-    angle = math.acos(min(1.0, max(-1.0, float(cosine))))
-    if math.sin(angle) < 1e-6:
-        return ((1 - share) * first + share * second).astype(first.dtype)
-    weights = math.sin((1 - share) * angle) / math.sin(angle), math.sin(share * angle) / math.sin(angle)
-    return (weights[0] * first + weights[1] * second).astype(first.dtype)

@@ -14,8 +14,8 @@ from benchmarks.measures import (
 )
 from benchmarks.study import Facts, Section, Study, percent, share_of, table
 from ldm_export.pictures import caption_with_ground
-from ldm_runtime.plan import SAMPLERS
 
+SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared
 CLOSE = 0.01  # cosine distance below which two real pictures are hard to tell apart
 BORDER = 4  # pixels
 SEEDS = 8  # of one prompt, in the section on diversity

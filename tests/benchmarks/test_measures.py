@@ -13,7 +13,6 @@ from benchmarks.measures import (
     distances_within,
     frechet_distance,
     lab_of_rgb,
-    slerp,
     unit,
     wilson_interval,
 )
@@ -106,15 +105,3 @@ def test_lab_has_its_published_values():
     colours = np.array([(255, 255, 255), (0, 0, 0), (255, 0, 0), (0, 0, 255)])
     expected = [(100, 0, 0), (0, 0, 0), (53.24, 80.09, 67.20), (32.30, 79.19, -107.86)]
     np.testing.assert_allclose(lab_of_rgb(colours), expected, atol=0.02)
-
-
-def test_slerp_starts_and_ends_at_its_ends_and_keeps_the_length():
-    first, second = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
-    second *= np.linalg.norm(first) / np.linalg.norm(second)
-    np.testing.assert_allclose(slerp(first, second, 0.0), first, atol=1e-6)
-    np.testing.assert_allclose(slerp(first, second, 1.0), second, atol=1e-6)
-    half = slerp(first, second, 0.5)
-    assert half.dtype == np.float32 and half.shape == first.shape
-    assert np.linalg.norm(half) == pytest.approx(np.linalg.norm(first), rel=1e-5)
-    assert np.linalg.norm((first + second) / 2) < 0.8 * np.linalg.norm(first)
-    np.testing.assert_allclose(slerp(first, first, 0.3), first, atol=1e-6)
