@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm_export.recipe import from_table, read_toml
-from ldm_runtime.errors import ConfigError
-from ldm_runtime.plan import SAMPLERS
+from ldm_runtime.errors import ConfigError, InputError
+from ldm_runtime.solvers import read_sampler
 
 TARGETS = ("onnx",)
 PRECISIONS = ("fp32",)
@@ -13,7 +13,7 @@ PRECISIONS = ("fp32",)
 
 @dataclass(frozen=True)
 class BuildRecipe:
-    """None leaves a choice to the checkpoint: its folder's name, its models' native size.
+    """None leaves a choice to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
 
     `precision` is what the graphs compute in; the weights are stored as the checkpoint has them.
     """
@@ -21,7 +21,7 @@ class BuildRecipe:
     name: str | None = None
     target: str = "onnx"
     precision: str = "fp32"
-    sampler: str = "dpmpp_2m"  # the defaults of `run` with this package
+    sampler: str | None = None  # the defaults of `run` with this package
     steps: int = 20
     guidance: float = 7.5
     width: int | None = None  # pixels
@@ -31,8 +31,11 @@ class BuildRecipe:
         for name, known in (("target", TARGETS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
-        if self.sampler not in SAMPLERS:
-            raise ConfigError(f"sampler is {self.sampler!r}; known are {', '.join(SAMPLERS)}")
+        if self.sampler is not None:
+            try:
+                read_sampler(self.sampler)
+            except InputError as error:
+                raise ConfigError(str(error)) from None
         for name in ("steps", "width", "height"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -26,7 +26,8 @@ from ldm_export.weights import (
 from ldm_runtime import manifest
 from ldm_runtime.atomic import atomic_folder
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.schedule import NoiseSchedule, Schedule
+from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 
 PIPELINE_CLASS = "StableDiffusionPipeline"
 MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
@@ -72,8 +73,9 @@ class Checkpoint:
 
     path: Path
     configs: PipelineConfigs
-    schedule: NoiseSchedule
-    scheduler_config: dict[str, Any]  # scheduler_config.json as it stands: the schedule, and the solver it names
+    schedule: Schedule
+    sampler: str  # the solver that scheduler_config.json names, with its options
+    scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
     tokenizer: Path  # folder
     papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
@@ -149,7 +151,7 @@ def save_checkpoint(
     """
     modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
     PipelineConfigs(**{component: module.config for component, module in modules.items()})
-    scheduler = schedule.to_scheduler_config()
+    scheduler = write_scheduler_config(schedule, "ddim")
     index: dict[str, Any] = {
         "_class_name": PIPELINE_CLASS,
         "feature_extractor": [None, None],
@@ -196,10 +198,10 @@ def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     scheduler_config = _as_pipeline_runs(_object(read_json(scheduler_file, infinity=True), scheduler_file))
     tensors = {component: find_tensors(path / component, component, STEMS[component], variant) for component in MODELS}
     try:
-        schedule = NoiseSchedule.from_scheduler_config(scheduler_config)
+        schedule, sampler = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}") from None
-    return _opened(path, configs, schedule, scheduler_config, dropped, tensors)
+    return _opened(path, configs, (schedule, sampler), scheduler_config, dropped, tensors)
 
 
 def _as_pipeline_runs(scheduler: dict[str, Any]) -> dict[str, Any]:
@@ -223,14 +225,15 @@ def _open_package(path: Path) -> Checkpoint:
         for part in parts:
             stored = facts.components[part]
             tensors[component] |= package_tensors(path / stored.weights, stored.keys)
-    schedule = facts.contract.schedule
-    return _opened(path, configs, schedule, schedule.to_scheduler_config(), facts.dropped, tensors)
+    schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
+    scheduler_config = write_scheduler_config(schedule, sampler)
+    return _opened(path, configs, (schedule, sampler), scheduler_config, facts.dropped, tensors)
 
 
 def _opened(
     path: Path,
     configs: PipelineConfigs,
-    schedule: NoiseSchedule,
+    sampling: tuple[Schedule, str],
     scheduler_config: dict[str, Any],
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
@@ -241,7 +244,8 @@ def _opened(
     return Checkpoint(
         path=path,
         configs=configs,
-        schedule=schedule,
+        schedule=sampling[0],
+        sampler=sampling[1],
         scheduler_config=scheduler_config,
         tokenizer=tokenizer,
         papers=_papers(path),

@@ -119,8 +119,6 @@ def _write_manifest(folder: Path, made: Manifest) -> None:
 def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     """scheduler_config.json and model_index.json as optimum-onnx writes them."""
     scheduler = checkpoint.scheduler_config
-    if "_class_name" not in scheduler:
-        scheduler = checkpoint.schedule.to_scheduler_config()
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
@@ -157,7 +155,7 @@ def _contract(
         latent=LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift),
         image=_image_size(checkpoint, recipe),
         schedule=checkpoint.schedule,
-        defaults=Defaults(recipe.sampler, recipe.steps, recipe.guidance),
+        defaults=Defaults(recipe.sampler or checkpoint.sampler, recipe.steps, recipe.guidance),
         tokenizer=facts,
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from ldm_runtime import safetensors, strict_json
 from ldm_runtime.errors import ExportError, PackageError
 from ldm_runtime.manifest import COMPONENTS, Defaults, LatentSpec, TokenizerFacts
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.schedule import Schedule
 
 SCHEMA_VERSION = 1
 FILE = "verify/reference.safetensors"  # relative to the package
@@ -30,7 +30,7 @@ class Facts:
     """What torch computed with: the manifest's contract must say the same."""
 
     latent: LatentSpec
-    schedule: NoiseSchedule
+    schedule: Schedule
     defaults: Defaults
     tokenizer: TokenizerFacts
 
@@ -182,8 +182,8 @@ def _check(reference: Reference, path: Path) -> None:
     if len(reference.tokens) != len(reference.prompts):
         raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt")
     trajectory = reference.trajectory
-    if not trajectory.steps == len(trajectory.latents) == len(trajectory.timesteps) > 0:
-        raise PackageError(f"{path} is incomplete: its sampling run has not {trajectory.steps} steps")
+    if not len(trajectory.latents) == len(trajectory.timesteps) > 0:
+        raise PackageError(f"{path} is incomplete: its sampling run has not latents for each of its timesteps")
     arrays = {"trajectory/latents": trajectory.latents, "trajectory/picture": trajectory.picture}
     for case in reference.cases:
         if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:

@@ -222,7 +222,7 @@ def _trajectory_failure(trajectory: TrajectoryResult) -> str:
     for step in trajectory.drift:
         if step.psnr is not None and step.psnr < trajectory.psnr_floor:
             return (
-                f"sampling run: after step {step.index + 1} of {trajectory.steps} the latents' PSNR is "
+                f"sampling run: after step {step.index + 1} the latents' PSNR is "
                 f"{step.psnr:.1f} dB, less than {trajectory.psnr_floor:.0f} dB"
             )
     shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"

@@ -258,9 +258,9 @@ def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[Trajectory
 
 
 def _step(index: int, latents: np.ndarray, wanted: Trajectory, timestep: float) -> StepResult:
-    if index >= wanted.steps or latents.shape[1:] != wanted.latents.shape[1:] or len(latents) != 1:
+    if index >= len(wanted.latents) or latents.shape[1:] != wanted.latents.shape[1:] or len(latents) != 1:
         raise VerificationError(
-            f"step {index + 1} has latents of shape {latents.shape}, expected {wanted.steps} steps of "
+            f"step {index + 1} has latents of shape {latents.shape}, expected {len(wanted.latents)} steps of "
             f"{(1, *wanted.latents.shape[1:])}"
         )
     if not np.isfinite(latents).all():
@@ -274,7 +274,7 @@ def _judge(
 ) -> TrajectoryResult:
     """Latents at or above their floor after every step, and the picture (1, 3, H, W) at or above its own."""
     decibels = ssim = levels = None
-    passed = problem is None and len(drift) == wanted.steps
+    passed = problem is None and len(drift) == len(wanted.latents)
     passed = passed and all(step.psnr is None or step.psnr >= wanted.latents_floor for step in drift)
     if picture is not None:
         decibels = metrics.psnr(picture[0], wanted.picture)

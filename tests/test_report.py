@@ -118,7 +118,7 @@ def test_failures_name_the_fact_the_step_and_the_picture():
     fact = FactResult("contract.latent.scale", "0.18215", "0.2", False)
     report = made_report(facts=(fact,), trajectory=made_trajectory((90.0, 50.0, 40.0), passed=False))
     assert "contract.latent.scale: the package has 0.2" in report.failures[0]
-    assert "after step 2 of 3" in report.failures[1]
+    assert "after step 2 the latents" in report.failures[1]
     assert "picture" in made_report(trajectory=made_trajectory(passed=False)).failures[0]
 
 

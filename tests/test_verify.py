@@ -53,7 +53,7 @@ def test_a_good_package_passes_and_is_not_changed(proven, kind):
     names = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
     assert graphs == {(name, variant) for name in names for variant in ("canonical", "ort_cpu")}
     assert all(case.relative_rms <= 1e-5 for case in report.cases)
-    assert len(report.trajectory.drift) == 20
+    assert len(report.trajectory.drift) == (20 if kind == "sd21" else 21)  # PNDM takes one evaluation more
     assert all(step.psnr is None or step.psnr >= 60 for step in report.trajectory.drift)
     assert report.trajectory.image_ssim > 0.9999
 

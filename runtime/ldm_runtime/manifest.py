@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ldm_runtime import manifest_rules, strict_json
 from ldm_runtime.errors import PackageError
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.schedule import Schedule
 
 SCHEMA_VERSION = 1
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
@@ -85,7 +85,7 @@ class Contract:
     axes: dict[str, Axis]
     latent: LatentSpec
     image: ImageSpec
-    schedule: NoiseSchedule
+    schedule: Schedule
     defaults: Defaults
     tokenizer: TokenizerFacts
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ldm_runtime.errors import PackageError
-from ldm_runtime.plan import SAMPLERS
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.plan import check_sampler
 
 if TYPE_CHECKING:
     from ldm_runtime.manifest import Component, Contract, Manifest, TensorSpec
@@ -132,8 +132,10 @@ def _check_facts(contract: "Contract", where: str) -> None:
             _fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}")
     if image.width * image.height > MAX_PIXELS:
         _fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
-    if contract.defaults.sampler not in SAMPLERS:
-        _fail(f"{where}.defaults.sampler", f"is {contract.defaults.sampler!r}; known: {', '.join(SAMPLERS)}")
+    try:
+        check_sampler(contract.schedule, contract.defaults.sampler)
+    except InputError as error:
+        _fail(f"{where}.defaults.sampler", f"is not usable: {error}")
     _between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")
     if not 0 <= contract.defaults.guidance <= 1000:
         _fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000")

@@ -125,6 +125,10 @@ def _read_union(arguments: tuple[Any, ...], value: JSON, where: str) -> Any:
     kinds = [kind for kind in arguments if kind is not type(None)]
     if len(kinds) == 1:
         return _read(kinds[0], value, where)
+    if all(dataclasses.is_dataclass(kind) for kind in kinds):
+        # told apart by their keys: the one that shares most with the object names what is wrong with it
+        keys = set(value) if isinstance(value, dict) else set()
+        return _read_dataclass(max(kinds, key=lambda kind: len(keys & set(_fields(kind)))), value, where)
     # int | str: scalars only, told apart by their JSON type
     for kind in kinds:
         if type(value) is kind:

@@ -98,7 +98,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "image too large": (("contract", "image", "width"), 10**6, "width is 1000000; expected 16 to 256"),
     "schedule unknown": (("contract", "schedule", "beta_schedule"), "odd", r"contract\.schedule: .*'odd'"),
     "prediction unknown": (("contract", "schedule", "prediction_type"), "flow", r"contract\.schedule: "),
-    "sampler unknown": (("contract", "defaults", "sampler"), "magic", "sampler is 'magic'; known: ddim"),
+    "sampler unknown": (
+        ("contract", "defaults", "sampler"),
+        "magic",
+        "defaults.sampler is not usable: sampler 'magic' is not known; expected one of ddpm",
+    ),
     "steps zero": (("contract", "defaults", "steps"), 0, "steps is 0"),
     "steps too many": (("contract", "defaults", "steps"), 1001, "steps is 1001; expected 1 to 1000"),
     "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),

@@ -1,0 +1,343 @@
+"""scheduler_config.json: what is read from it is what diffusers does with it; the rest is refused by name."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers.schedulers
+import pytest
+
+from ldm_runtime.errors import ConfigError
+from ldm_runtime.plan import compile_plan
+from ldm_runtime.schedule import FlowSchedule, NoiseSchedule
+from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
+from ldm_runtime.solvers import SAMPLERS, SOLVERS, read_sampler
+from tests.runtime import diffusers_schedulers as oracle
+
+# As published, older than the keys prediction_type and timestep_spacing.
+SD15_FILE: dict[str, Any] = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+SD21_FILE = {**SD15_FILE, "_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+TURBO_FILE = {
+    **SD15_FILE,
+    "_class_name": "EulerAncestralDiscreteScheduler",
+    "interpolation_type": "linear",
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "timestep_spacing": "trailing",
+    "use_karras_sigmas": False,
+}
+SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning"),  # numpy 2, inside diffusers
+    pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning"),
+]
+
+READABLE = sorted(name for solver, name in oracle.CLASSES.items() if solver not in ("ipndm", "flow_euler"))
+SOLVER_OF = {name: solver for solver, name in oracle.CLASSES.items()}
+
+
+def saved_config(scheduler: Any, folder: Path) -> dict[str, Any]:
+    """The file that diffusers writes, read as JSON."""
+    scheduler.save_pretrained(folder)
+    return json.loads((folder / "scheduler_config.json").read_text())
+
+
+def file_error(file: dict[str, Any], steps: int) -> float:
+    """How far the plan of a file is from diffusers' scheduler made from that file."""
+    schedule, sampler = read_scheduler_config(file)
+
+    def make() -> Any:
+        scheduler = getattr(diffusers.schedulers, file["_class_name"]).from_config(file)
+        scheduler.set_timesteps(steps)
+        return scheduler
+
+    return oracle.coefficient_error(compile_plan(schedule, sampler, steps), make, sampler)
+
+
+# --- what files mean ---
+
+
+def test_published_files_are_read() -> None:
+    assert read_scheduler_config(SD15_FILE) == (SD15, "pndm:skip_prk_steps=true")
+    v_prediction = dataclasses.replace(SD15, prediction_type="v_prediction")
+    assert read_scheduler_config(SD21_FILE) == (v_prediction, "ddim")
+    assert read_scheduler_config(TURBO_FILE) == (
+        dataclasses.replace(SD15, timestep_spacing="trailing"),
+        "euler_ancestral",
+    )
+
+
+@pytest.mark.parametrize("steps", (4, 7))
+@pytest.mark.parametrize("file", (SD15_FILE, SD21_FILE, TURBO_FILE), ids=("sd15", "sd21", "turbo"))
+def test_published_files_do_what_diffusers_does_with_them(file: dict[str, Any], steps: int) -> None:
+    assert file_error(file, steps) < 1e-9
+
+
+OFTEN = {
+    "num_train_timesteps": 900,
+    "beta_start": 0.001,
+    "beta_end": 0.015,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "steps_offset": 3,
+}
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "DDPMScheduler": [
+        {"clip_sample": False},
+        {"clip_sample": False, "variance_type": "fixed_large"},
+        {"clip_sample": False, "variance_type": "fixed_small_log"},
+        {"clip_sample": False, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    ],
+    "DDIMScheduler": [{"clip_sample": False}, {"clip_sample": False, "set_alpha_to_one": False}],
+    "PNDMScheduler": [{}, {"skip_prk_steps": True}, {"skip_prk_steps": True, "set_alpha_to_one": True}],
+    "EulerDiscreteScheduler": [
+        {},
+        {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 9.0},
+        {"final_sigmas_type": "sigma_min"},
+        {"use_beta_sigmas": True},
+        {"use_exponential_sigmas": True},
+    ],
+    "DPMSolverMultistepScheduler": [
+        {},
+        {"algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+        {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "solver_type": "heun"},
+        {"use_lu_lambdas": True, "lower_order_final": False, "final_sigmas_type": "sigma_min"},
+        {"euler_at_final": True, "final_sigmas_type": "sigma_min", "lambda_min_clipped": -3.0},
+        {"algorithm_type": "deis", "solver_type": "logrho", "final_sigmas_type": "sigma_min"},
+    ],
+    "DPMSolverSinglestepScheduler": [{}, {"solver_order": 3, "lower_order_final": True}, {"use_karras_sigmas": True}],
+    "DEISMultistepScheduler": [{}, {"solver_order": 3, "algorithm_type": "dpmsolver++", "solver_type": "midpoint"}],
+    "UniPCMultistepScheduler": [
+        {},
+        {"solver_order": 3, "solver_type": "bh1", "disable_corrector": [0, 2]},
+        {"predict_x0": False, "final_sigmas_type": "sigma_min", "solver_type": "midpoint"},
+        {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    ],
+    "SASolverScheduler": [{}, {"predictor_order": 3, "corrector_order": 4}, {"algorithm_type": "noise_prediction"}],
+    "LCMScheduler": [{}, {"original_inference_steps": 90, "timestep_scaling": 4.0}],
+    "TCDScheduler": [{}, {"original_inference_steps": 30}],
+}
+
+
+@pytest.mark.parametrize("spacing", (None, "leading", "trailing"))
+@pytest.mark.parametrize("class_name", READABLE)
+def test_a_file_does_what_diffusers_does_with_it(class_name: str, spacing: str | None, tmp_path: Path) -> None:
+    """What diffusers itself writes, with every key of the class in it."""
+    cls = getattr(diffusers.schedulers, class_name)
+    known = set(saved_config(cls(), tmp_path / "probe"))
+    for number, settings in enumerate(SETTINGS.get(class_name, [{}])):
+        wanted = {**OFTEN, **({} if spacing is None else {"timestep_spacing": spacing}), **settings}
+        options = {key: value for key, value in wanted.items() if key in known}
+        written = saved_config(cls(**options), tmp_path / str(number))
+        silent = {"_class_name": class_name, **options}
+        for file in (written, silent):
+            assert file_error(file, 6) < 1e-8, file
+
+
+@pytest.mark.parametrize("class_name", ("DDIMScheduler", "DDPMScheduler"))
+def test_clipping_by_default_is_clipping(class_name: str) -> None:
+    file = {key: value for key, value in {**SD15_FILE, "_class_name": class_name}.items() if key != "clip_sample"}
+    assert read_scheduler_config(file)[1] == f"{SOLVER_OF[class_name]}:clip=1.0"
+    assert read_scheduler_config({**file, "clip_sample_range": 2.5})[1].endswith("clip=2.5")
+    assert read_scheduler_config({**file, "clip_sample": False})[1] == SOLVER_OF[class_name]
+
+
+def test_thresholding_is_read() -> None:
+    file = {**SD21_FILE, "thresholding": True, "sample_max_value": 2.0, "clip_sample": True}
+    assert read_scheduler_config(file)[1] == "ddim:clip=1.0,threshold=0.995,threshold_max=2.0"
+
+
+def test_a_flow_is_read() -> None:
+    file = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
+    assert read_scheduler_config(file) == (FlowSchedule(1000, 3.0, None), "flow_euler")
+    karras = read_scheduler_config({**file, "use_karras_sigmas": True, "stochastic_sampling": True})
+    assert karras[1] == "flow_euler:sigmas=karras,stochastic=true"
+    for key, value in {"use_dynamic_shifting": True, "invert_sigmas": True, "shift": 0, "future": 3}.items():
+        with pytest.raises(ConfigError, match=key):
+            read_scheduler_config({**file, key: value})
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trained_betas", [0.1, 0.2]),
+        ("clip_sample", True),
+        ("thresholding", True),
+        ("use_karras_sigmas", True),
+        ("use_exponential_sigmas", True),
+        ("use_beta_sigmas", True),
+        ("use_lu_lambdas", True),
+        ("use_flow_sigmas", True),
+        ("use_dynamic_shifting", True),
+        ("interpolation_type", "log_linear"),
+        ("timestep_type", "continuous"),
+        ("final_sigmas_type", "sigma_min"),
+        ("sigma_min", 0.03),
+        ("sigma_max", 14.0),
+        ("shift_terminal", 0.1),
+        ("lambda_min_clipped", -5.1),
+        ("variance_type", "learned_range"),
+        ("a_key_of_the_future", 1.5),
+        ("a_switch_of_the_future", True),
+        ("a_count_of_the_future", 0),
+        ("beta_schedule", "sigmoid"),
+        ("beta_schedule", "laplace"),
+        ("prediction_type", "flow_prediction"),
+        ("timestep_spacing", "cosine"),
+        ("rescale_betas_zero_snr", 1),
+        ("set_alpha_to_one", "no"),
+        ("num_train_timesteps", 1000.0),
+        ("steps_offset", -1),
+        ("steps_offset", True),
+        ("beta_start", 0.0),
+        ("beta_start", 1e-9),
+        ("num_train_timesteps", 1),
+        ("num_train_timesteps", 20_000),
+        ("beta_end", 1.0),
+        ("beta_end", "0.012"),
+        ("beta_end", float("nan")),
+        ("beta_start", 0.02),
+        ("skip_prk_steps", 1),
+    ],
+)
+def test_what_this_class_does_not_have_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key):
+        read_scheduler_config({**SD15_FILE, key: value})
+
+
+@pytest.mark.parametrize(
+    ("class_name", "key", "value"),
+    [
+        ("DPMSolverMultistepScheduler", "solver_order", 4),
+        ("DPMSolverMultistepScheduler", "solver_order", True),
+        ("DPMSolverMultistepScheduler", "algorithm_type", "euler"),
+        ("DPMSolverMultistepScheduler", "use_flow_sigmas", True),
+        ("DPMSolverMultistepScheduler", "variance_type", "learned"),
+        ("DPMSolverMultistepScheduler", "lower_order_final", "yes"),
+        ("DPMSolverMultistepScheduler", "lambda_min_clipped", float("nan")),
+        ("DPMSolverMultistepScheduler", "final_sigmas_type", None),
+        ("DDPMScheduler", "variance_type", "fixed_large_log"),
+        ("UniPCMultistepScheduler", "solver_p", "DDIM"),
+        ("UniPCMultistepScheduler", "predict_x0", "maybe"),
+        ("UniPCMultistepScheduler", "disable_corrector", [-1]),
+        ("UniPCMultistepScheduler", "disable_corrector", "all of them"),
+        ("EulerDiscreteScheduler", "sigma_min", -1.0),
+        ("EulerDiscreteScheduler", "interpolation_type", "log_linear"),
+        ("EulerAncestralDiscreteScheduler", "use_karras_sigmas", True),
+        ("DPMSolverSDEScheduler", "noise_sampler_seed", 3),
+        ("LCMScheduler", "original_inference_steps", 0),
+        ("DDIMScheduler", "clip_sample_range", "wide"),
+    ],
+)
+def test_what_a_class_cannot_be_is_refused_by_name(class_name: str, key: str, value: object) -> None:
+    base = {name: value for name, value in SD15_FILE.items() if name != "skip_prk_steps"}
+    if key == "clip_sample_range":
+        base["clip_sample"] = True
+    expected = "clip_sample" if key == "clip_sample_range" else key
+    with pytest.raises(ConfigError, match=expected):
+        read_scheduler_config({**base, "_class_name": class_name, key: value})
+
+
+def test_two_sigma_schedules_at_once_are_refused() -> None:
+    file = {**SD15_FILE, "_class_name": "DPMSolverMultistepScheduler"}
+    with pytest.raises(ConfigError, match="use_karras_sigmas and use_beta_sigmas"):
+        read_scheduler_config({**file, "use_karras_sigmas": True, "use_beta_sigmas": True})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("thresholding", False),
+        ("sample_max_value", 1.0),
+        ("dynamic_thresholding_ratio", 0.9),
+        ("solver_order", 3),
+        ("algorithm_type", "sde-dpmsolver++"),
+        ("lambda_min_clipped", -float("inf")),
+        ("variance_type", "fixed_small"),
+        ("a_switch_of_the_future", False),
+        ("a_key_of_the_future", None),
+        ("_use_default_values", ["prediction_type"]),
+        ("timestep_spacing", None),
+    ],
+)
+def test_what_this_class_leaves_alone_is_accepted(key: str, value: object) -> None:
+    assert read_scheduler_config({**SD15_FILE, key: value}) == read_scheduler_config(SD15_FILE)
+
+
+@pytest.mark.parametrize("class_name", ("IPNDMScheduler", "EDMEulerScheduler", None, ["x"]))
+def test_another_family_of_schedulers_is_refused(class_name: object) -> None:
+    with pytest.raises(ConfigError, match="_class_name .* is not supported; expected one of DDIMScheduler"):
+        read_scheduler_config({**SD15_FILE, "_class_name": class_name})
+
+
+@pytest.mark.parametrize("key", ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule"))
+def test_betas_are_not_guessed(key: str) -> None:
+    file = {name: value for name, value in SD15_FILE.items() if name != key}
+    with pytest.raises(ConfigError, match=f"lacks {key}"):
+        read_scheduler_config(file)
+
+
+# --- writing ---
+
+WRITTEN = [
+    *(name for name in SAMPLERS if read_sampler(name).name not in ("flow_euler", "ipndm")),
+    "dpmsolver:algorithm=sde-dpmsolver,final=sigma_min,order=1,lambda_min=-4.5",
+    "ddim:clip=2.5",
+    "ddpm:threshold=0.9,threshold_max=2,variance=fixed_large",
+    "unipc:corrector_off=0+2,order=3,solver_type=bh1",
+    "unipc:predict=eps,final=sigma_min",
+    "sa_solver:predict=eps,order=3,corrector_order=1",
+    "euler:sigmas=karras,sigma_min=0.1,sigma_max=12",
+    "lcm:original_steps=25,clip=1",
+]
+
+
+@pytest.mark.parametrize("sampler", WRITTEN)
+def test_a_written_file_is_read_back(sampler: str) -> None:
+    for spacing in (None, "trailing"):
+        schedule = dataclasses.replace(SD15, timestep_spacing=spacing)
+        through_json = json.loads(json.dumps(write_scheduler_config(schedule, sampler), allow_nan=False))
+        assert read_scheduler_config(through_json) == (schedule, read_sampler(sampler).canonical)
+
+
+@pytest.mark.parametrize("sampler", [name for name in WRITTEN if "clip" not in name and "threshold" not in name])
+def test_diffusers_does_with_a_written_file_what_the_sampler_does(sampler: str, tmp_path: Path) -> None:
+    written = write_scheduler_config(SD15, sampler)
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(written))
+
+    def make() -> Any:
+        scheduler = getattr(diffusers.schedulers, written["_class_name"]).from_pretrained(tmp_path)
+        scheduler.set_timesteps(7)
+        return scheduler
+
+    assert oracle.coefficient_error(compile_plan(SD15, sampler, 7), make, sampler) < 1e-8
+
+
+def test_a_written_flow_is_read_back() -> None:
+    schedule = FlowSchedule(1000, 3.0, 0.1)
+    assert read_scheduler_config(write_scheduler_config(schedule, "flow_euler:sigmas=beta")) == (
+        schedule,
+        "flow_euler:sigmas=beta",
+    )
+
+
+def test_every_class_of_diffusers_that_has_a_solver_is_read() -> None:
+    assert {*READABLE, "FlowMatchEulerDiscreteScheduler", "IPNDMScheduler"} == set(oracle.CLASSES.values())
+    assert set(oracle.CLASSES) == set(SOLVERS)
