@@ -6,12 +6,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.drawing import Drawn, Setting
-from benchmarks.measures import slerp
 from benchmarks.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
 from benchmarks.study import Facts, Section, Study
 from ldm_export.pictures import caption_with_ground
-from ldm_runtime import rng
 from ldm_runtime.image import save_png
+from ldm_runtime.interpolate import interpolate
 from ldm_runtime.pipeline import Pipeline
 
 PROMPTS = (
@@ -76,22 +75,13 @@ def draw_grids(study: Study, drawn: dict[str, Drawn]) -> Facts:
     }
 
 
-def shares() -> np.ndarray:
-    return np.linspace(0, 1, FRAMES)
+def shares() -> list[float]:
+    return [index / (FRAMES - 1) for index in range(FRAMES)]
 
 
 def interpolation(pipe: Pipeline) -> np.ndarray:
     """uint8 (FRAMES, H, W, 3) between two prompts: noise along the arc, embeddings along the line."""
-    contract = pipe.contract
-    space, image = contract.latent, contract.image
-    shape = (space.channels, image.height // space.downsample, image.width // space.downsample)
-    noise = rng.initial_noise(0, 2, shape)
-    embeds = pipe.embed(list(BETWEEN))  # (2, T, D)
-    frames = []
-    for share in shares():
-        between = ((1 - share) * embeds[:1] + share * embeds[1:]).astype(np.float32)
-        frames += pipe(latents=slerp(noise[0], noise[1], float(share))[None], prompt_embeds=between, seed=0)
-    return np.stack([np.asarray(frame) for frame in frames])
+    return np.stack([np.asarray(frame) for frame in interpolate(pipe, BETWEEN, (0, 1), FRAMES)])
 
 
 def render_grids(facts: Facts) -> str:

@@ -118,9 +118,17 @@ def build(
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
 @click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
 @click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
-@click.option("--sampler", help="ddim, euler, euler_ancestral, dpmpp_2m, dpmpp_2m_karras.")
-@click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's).")
+@click.option("--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`.")
+@click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's, or --image's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture to start from (image to image).")
+@click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
+@click.option("--mask", type=click.Path(path_type=Path), help="White where --image is painted anew (inpainting).")
+@click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
+@click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
+@click.option("--guidance-interval", metavar="A:B", help="Guide between these shares of the run, such as 0.2:0.8.")
+@click.option("--variation", metavar="SEED:STRENGTH", help="Go this far to another seed's noise, such as 7:0.2.")
+@click.option("--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds.")
 @click.option("--engine", default="auto", show_default=True, help="Engine that runs the components.")
 @click.option(
     "--check",
@@ -141,6 +149,14 @@ def run(
     sampler: str | None,
     size: str | None,
     count: int,
+    image: Path | None,
+    strength: float | None,
+    mask: Path | None,
+    weighted: bool,
+    guidance_rescale: float,
+    guidance_interval: str | None,
+    variation: str | None,
+    noise: str,
     engine: str,
     check: "Check",
     out: Path | None,
@@ -152,9 +168,10 @@ def run(
     Examples:
       ldm-export run --prompt "red apple, 3d style" --seed 1 --out apple.png
       ldm-export run ./sd15 --prompt "a lighthouse at dusk" --size 512x512 --steps 20 --count 4
+      ldm-export run --prompt "green apple, 3d style" --image apple.png --strength 0.6
     """
     import ldm_runtime
-    from ldm_runtime.image import output_paths, save_png
+    from ldm_runtime.image import open_image, output_paths, save_png
 
     paths = output_paths(out, prompt=prompt, count=count, force=force)
     with ldm_runtime.load(package, engine=engine, check=check) as pipe:
@@ -167,13 +184,146 @@ def run(
             sampler=sampler,
             size=None if size is None else _size(size),
             count=count,
+            image=None if image is None else open_image(image),
+            strength=strength,
+            mask=None if mask is None else open_image(mask),
+            syntax="weighted" if weighted else "plain",
+            guidance_rescale=guidance_rescale,
+            guidance_interval=(0.0, 1.0)
+            if guidance_interval is None
+            else _pair("--guidance-interval", guidance_interval),
+            variation=None if variation is None else _variation(variation),
+            noise=noise,
         )
         last = _show_steps(steps_run)
         for notice in pipe.notices:
             click.echo(f"note: {notice}", err=True)
-        for image, path in zip(last.images(), paths, strict=True):
-            save_png(image, path, force=force)
-            click.echo(f"{path} (seed {image.info['seed']})")
+        for drawn, path in zip(last.images(), paths, strict=True):
+            save_png(drawn, path, force=force)
+            click.echo(f"{path} (seed {drawn.info['seed']})")
+
+
+@verbs.command()
+@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.option("--prompt", required=True, help="What to start from.")
+@click.option("--to-prompt", help="What to end at (default: the same).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed at the start.")
+@click.option("--to-seed", type=int, help="Seed at the end (default: the same).")
+@click.option("--frames", type=int, default=9, show_default=True, help="Number of pictures, both ends included.")
+@click.option("--negative", help="What to steer away from.")
+@click.option("--steps", type=int, help="Sampling steps (default: the package's).")
+@click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
+@click.option("--sampler", help="As for `run`.")
+@click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
+@click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
+@click.option("--seconds", type=float, default=0.1, show_default=True, help="Time of a picture in a .gif.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .png strip or a .gif animation.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+def interpolate(
+    package: Path | None,
+    prompt: str,
+    to_prompt: str | None,
+    seed: int,
+    to_seed: int | None,
+    frames: int,
+    negative: str | None,
+    steps: int | None,
+    guidance: float | None,
+    sampler: str | None,
+    size: str | None,
+    weighted: bool,
+    seconds: float,
+    out: Path,
+    force: bool,
+) -> None:
+    """Draw the way from one prompt and seed to another with PACKAGE (default: the built-in model).
+
+    \b
+    Examples:
+      ldm-export interpolate --prompt "cat face, 3d style" --to-prompt "dog face, 3d style" --out way.gif
+      ldm-export interpolate --prompt "red apple, 3d style" --seed 1 --to-seed 2 --frames 5 --out way.png
+    """
+    import ldm_runtime
+    from ldm_runtime.atomic import refuse_existing
+    from ldm_runtime.interpolate import check_interpolation_output, save_interpolation
+    from ldm_runtime.interpolate import interpolate as between
+
+    check_interpolation_output(out)
+    refuse_existing(out, force=force)
+    if not 0.01 <= seconds <= 60:
+        raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
+    with ldm_runtime.load(package) as pipe:
+        images = between(
+            pipe,
+            (prompt, prompt if to_prompt is None else to_prompt),
+            (seed, seed if to_seed is None else to_seed),
+            frames,
+            negative=negative,
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            size=None if size is None else _size(size),
+            syntax="weighted" if weighted else "plain",
+        )
+        drawn: list[Any] = []
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(images, length=frames, label="pictures", file=sys.stderr, hidden=hidden) as bar:
+            drawn += bar
+    save_interpolation(drawn, out, seconds=seconds, force=force)
+    click.echo(f"{out} ({frames} pictures)")
+
+
+@verbs.command()
+@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.option("--sampler", help="As for `run` (default: the package's).")
+@click.option("--steps", type=int, help="Sampling steps (default: the package's).")
+@click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
+@click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw noise levels and timesteps to this .png.")
+@click.option("--force", is_flag=True, help="Replace an existing plot.")
+def plan(
+    package: Path | None,
+    sampler: str | None,
+    steps: int | None,
+    strength: float | None,
+    listed: bool,
+    plot: Path | None,
+    force: bool,
+) -> None:
+    """Show what a sampler does with PACKAGE (default: the built-in model): every step as numbers.
+
+    Each line is one evaluation of the UNet: its timestep, the noise level before and after it, and the matrix
+    that makes the next state of the latents, the history, the output and the noise.
+
+    \b
+    Examples:
+      ldm-export plan --sampler dpmpp_2m_karras --steps 10
+      ldm-export plan ./sd15 --sampler unipc:order=3 --steps 8 --plot unipc.png
+      ldm-export plan --list
+    """
+    from ldm_runtime.arguments import first_step
+    from ldm_runtime.package import open_package
+    from ldm_runtime.pipeline import builtin_package
+    from ldm_runtime.plan import compile_plan
+    from ldm_runtime.solvers import table
+
+    if listed:
+        click.echo(table())
+        return
+    contract = open_package(builtin_package() if package is None else package, check="size").manifest.contract
+    count = contract.defaults.steps if steps is None else steps
+    name = contract.defaults.sampler if sampler is None else sampler
+    made = compile_plan(contract.schedule, name, count, first_step(count, strength))
+    if plot is not None:
+        from ldm_export.drawing import draw_curves
+        from ldm_runtime.image import save_png
+
+        curves = {
+            "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(made.rows)],
+            "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(made.rows)],
+        }
+        save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler}, force=force)
+    click.echo(made.describe())
 
 
 @verbs.command()
@@ -278,6 +428,22 @@ def _size(text: str) -> tuple[int, int]:
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise InputError(f"--size got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
     return int(width), int(height)
+
+
+def _pair(name: str, text: str) -> tuple[float, float]:
+    low, separator, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(f"{name} got {text!r}, expected two numbers with a colon between, such as 0.2:0.8") from None
+
+
+def _variation(text: str) -> tuple[int, float]:
+    seed, separator, strength = text.partition(":")
+    try:
+        return int(seed), float(strength)
+    except ValueError:
+        raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
 
 
 def _gigabytes(value: float) -> int:

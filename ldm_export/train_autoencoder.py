@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm_export.drawing import picture_grid
 from ldm_export.models import AutoencoderKL
 from ldm_export.perceptual import PerceptualDistance
 from ldm_export.pictures import Pictures, batch_indices, compose, step_random
 from ldm_export.recipe import Ground, TrainRecipe
-from ldm_export.training_log import picture_grid
 from ldm_export.training_loop import place, precision, step_generator
 
 STAGE = 1  # distinguishes this stage's random numbers

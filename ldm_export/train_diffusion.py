@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ldm_export.captioned_latents import Batch, Corpus, LatentSet
 from ldm_export.diffusion import DiffusionLoss
+from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipe import TrainRecipe
-from ldm_export.training_log import picture_grid
 from ldm_export.training_loop import place, precision, step_generator
 from ldm_runtime.plan import compile_plan
 from ldm_runtime.rng import initial_noise, row_noise

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_export.captioned_latents import Corpus
+from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel
-from ldm_export.training_log import picture_grid
 from ldm_export.training_loop import precision, step_generator
 
 STAGE = 2

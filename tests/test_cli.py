@@ -135,6 +135,20 @@ BAD_RUNS = {
     "unknown ending": (("--out", "picture.xyz"), r"\.xyz.*\.png"),
     "no ending": (("--out", "picture"), r"\.png"),
     "missing folder": (("--out", "no/such/folder/a.png"), "does not exist"),
+    "unknown option of a sampler": (("--sampler", "euler:order=3"), "order=3.*sigmas=…"),
+    "option of the wrong kind": (("--sampler", "dpmsolver:order=x"), "order is 'x'"),
+    "unknown noise": (("--noise", "white"), "white.*philox"),
+    "noise that the sampler cannot use": (("--sampler", "dpmpp_sde", "--noise", "torch"), "philox"),
+    "image that is not there": (("--image", "no.png"), r"no\.png does not exist"),
+    "image that is a folder": (("--image", "."), "no picture that can be read"),
+    "mask without image": (("--mask", "no.png"), "no.png does not exist"),
+    "strength without image": (("--strength", "0.5"), "without an image"),
+    "interval of one": (("--guidance-interval", "0.5"), "0.5.*0.2:0.8"),
+    "interval backwards": (("--guidance-interval", "0.8:0.2"), "start below its end"),
+    "variation without strength": (("--variation", "7"), "SEED:STRENGTH"),
+    "variation past 1": (("--variation", "7:2"), "strength of variation is 2"),
+    "rescale past 1": (("--guidance-rescale", "3"), "guidance_rescale is 3"),
+    "weight past 10": (("--weighted", "--prompt", "(a:99)"), "weight in the prompt is 99"),
 }
 
 
@@ -144,6 +158,51 @@ def test_run_refuses(case, package, tmp_path, monkeypatch):
     arguments, pattern = BAD_RUNS[case]
     refused(run(package, *arguments), pattern)
     assert snapshot(tmp_path) == {}
+
+
+def test_a_picture_is_drawn_from_a_picture_in_part_and_anew(package, tmp_path):
+    photo, mask, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.png"
+    Image.new("RGB", (35, 33), "green").save(photo)
+    Image.new("L", (32, 32), 255).save(mask)
+    result = run(package, "--image", photo, "--strength", "0.5", "--out", out, "--steps", 4)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as image:
+        assert image.size == (32, 32) and image.info["task"] == "image to image" and image.info["strength"] == "0.5"
+    result = run(package, "--image", photo, "--mask", mask, "--out", out, "--force", "--steps", 2)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as image:
+        assert image.info["task"] == "inpainting"
+
+
+def test_interpolate_writes_a_strip_or_an_animation(package, tmp_path):
+    base = ("interpolate", package, "--prompt", "red", "--to-prompt", "blue", "--steps", 1, "--size", "32x32")
+    for name, size in (("way.png", (96, 32)), ("way.gif", (32, 32))):
+        result = call(*base, "--frames", 3, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        with Image.open(tmp_path / name) as image:
+            assert image.size == size
+    refused(call(*base, "--out", tmp_path / "way.png"), "exists already")
+    refused(call(*base, "--out", tmp_path / "way.mp4"), r"way\.mp4 should end in \.png .* or in \.gif")
+    refused(call(*base, "--frames", 1, "--out", tmp_path / "other.png"), "frames is 1")
+    refused(call(*base, "--seconds", 0, "--out", tmp_path / "other.gif"), "--seconds got 0")
+
+
+def test_plan_prints_every_step_and_draws_it(package, tmp_path):
+    plot = tmp_path / "plan.png"
+    result = call("plan", package, "--sampler", "heun", "--steps", 4, "--plot", plot)
+    assert result.exit_code == 0, result.output
+    assert "heun, 4 steps" in result.output and len(result.output.splitlines()) == 2 + 7
+    with Image.open(plot) as image:
+        assert image.info["sampler"] == "heun"
+    refused(call("plan", package, "--plot", plot), "exists already")
+    refused(call("plan", package, "--sampler", "magic"), "magic")
+    refused(call("plan", package, "--steps", 0), "steps 0")
+    refused(call("plan", package, "--strength", 3), "strength is 3")
+    late = call("plan", package, "--sampler", "ddim", "--steps", 10, "--strength", 0.3)
+    assert "from step 8" in late.output and len(late.output.splitlines()) == 2 + 3
+    listed = call("plan", "--list")
+    for text in ("dpmsolver ", "order=2 (1 to 3)", "dpmpp_2m_karras", "corrector_off=none"):
+        assert text in listed.output
 
 
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
@@ -168,7 +227,7 @@ def test_a_reader_that_goes_away_is_no_traceback(package, tmp_path):
 def test_an_interrupted_run_writes_nothing(number, package, tmp_path):
     command = ("run", package, "--prompt", "x", "--steps", 900, "--size", "256x256", "--out", "a.png")
     process = start(*command, cwd=tmp_path)
-    wait_for(process, "of 900, ")
+    wait_for(process, "of 901, ")  # PNDM takes one evaluation more than steps
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number

@@ -13,9 +13,11 @@ import numpy as np
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import Contract
 from ldm_runtime.manifest_rules import MAX_PIXELS
-from ldm_runtime.plan import Plan, compile_plan
+from ldm_runtime.noise import check_noise
+from ldm_runtime.plan import Plan, check_sampler, compile_plan
+from ldm_runtime.prompt import SYNTAXES
 
-NOISES = ("philox",)
+IMAGE_STRENGTH, MASK_STRENGTH = 0.8, 1.0  # what is taken where none is given, as in diffusers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +30,20 @@ class Request:
     prompts: tuple[str, ...] | None
     negatives: tuple[str, ...]
     prompt_embeds: np.ndarray | None
+    syntax: str  # of the prompts: "plain" or "weighted"
     plan: Plan
     guidance: float
-    seed: int  # image b uses seed + b mod 2^64
+    guidance_rescale: float
+    guidance_interval: tuple[float, float]  # shares of the run between which guidance is on
+    seeds: tuple[int, ...]  # one for each image
+    variation: tuple[int, float] | None  # seed of other noise, and how far the way to it
     width: int
     height: int
     latents: np.ndarray | None  # float32 (B, C, h, w), noise of unit variance
     noise: str
+    pixels: np.ndarray | None  # float32 (B, 3, height, width) in [-1, 1], the picture to start from
+    mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the picture is painted anew
+    strength: float | None
 
     @property
     def batch(self) -> int:
@@ -45,8 +54,10 @@ class Request:
         """Whether the negative prompt is evaluated: at guidance 1 it would cancel out."""
         return self.guidance > 1.0
 
-    def seed_of(self, image: int) -> int:
-        return (self.seed + image) % 2**64
+    def is_guided_at(self, row: int) -> bool:
+        """Whether it is at this row of the plan."""
+        low, high = self.guidance_interval
+        return self.is_guided and low <= row / len(self.plan.rows) < high
 
 
 def check_request(
@@ -56,42 +67,61 @@ def check_request(
     negative: str | Sequence[str] | None,
     steps: int | None,
     guidance: float | None,
-    seed: int | None,
+    seed: int | Sequence[int] | None,
     sampler: str | None,
     size: tuple[int, int] | None,
     count: int,
     latents: Any,
     prompt_embeds: Any,
     noise: str,
+    syntax: str,
+    guidance_rescale: float,
+    guidance_interval: tuple[float, float],
+    variation: tuple[int, float] | None,
+    image: Any,
+    mask: Any,
+    strength: float | None,
 ) -> Request:
     """A complete Request, or InputError with what was got, what was expected and what to do."""
     defaults = contract.defaults
     scale = _guidance(defaults.guidance if guidance is None else guidance)
-    plan = compile_plan(
-        contract.schedule,
-        defaults.sampler if sampler is None else _name("sampler", sampler),
-        defaults.steps if steps is None else steps,
-    )
-    if _name("noise", noise) not in NOISES:
-        raise InputError(f"noise is {noise!r}; expected {', '.join(NOISES)}")
+    chosen = check_sampler(contract.schedule, defaults.sampler if sampler is None else _name("sampler", sampler))
+    wanted_steps = defaults.steps if steps is None else steps
+    check_noise(_name("noise", noise), correlated=chosen.solver.correlated_noise, sampler=chosen.name)
+    if _name("syntax", syntax) not in SYNTAXES:
+        raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
     most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
-    repeats = _integer("count", count, 1, most)
+    repeats = check_integer("count", count, 1, most)
     embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats)
     prompts = _prompts(prompt, repeats) if embeds is None else None
     batch = len(prompts) if prompts is not None else len(_given(embeds))
     _check_batch(contract, batch, scale > 1.0)
+    if image is None:
+        for name, value in (("mask", mask), ("strength", strength)):
+            if value is not None:
+                raise InputError(f"{name} was given without an image; give the image that it is for")
+    elif size is None and latents is None:
+        size = _size_of_image(contract, image)
     start, width, height = _latents_and_size(contract, latents, size, batch)
+    share = _strength(strength, mask is not None) if image is not None else None
     return Request(
         prompts=prompts,
         negatives=_negatives(negative, batch, repeats),
         prompt_embeds=embeds,
-        plan=plan,
+        syntax=syntax,
+        plan=compile_plan(contract.schedule, chosen.text, wanted_steps, first_step(wanted_steps, share)),
         guidance=scale,
-        seed=secrets.randbits(32) if seed is None else _integer("seed", seed, 0, 2**64 - 1),
+        guidance_rescale=_share("guidance_rescale", guidance_rescale),
+        guidance_interval=_interval(guidance_interval),
+        seeds=_seeds(seed, batch),
+        variation=_variation(variation),
         width=width,
         height=height,
         latents=start,
         noise=noise,
+        pixels=None if image is None else _pixels(image, width, height, batch),
+        mask=None if mask is None else _mask(mask, width, height, contract.latent.downsample),
+        strength=share,
     )
 
 
@@ -203,10 +233,102 @@ def _latents_and_size(
     return array, width, height
 
 
+def _size_of_image(contract: Contract, image: Any) -> tuple[int, int]:
+    """The size to draw at: the image's own, less what is over a multiple of the latents' grid."""
+    first = image if hasattr(image, "size") else next(iter(image), None) if isinstance(image, Sequence) else None
+    size = getattr(first, "size", None)
+    if not isinstance(size, tuple) or len(size) != 2:
+        raise InputError(f"image is {_shown(image)}; expected a PIL image or a list of them")
+    step = contract.latent.downsample
+    width, height = (side - side % step for side in size)
+    check_image_size(contract, width, height, f"the image of {size[0]}x{size[1]}, give a size to scale it to, which")
+    return width, height
+
+
+def _pixels(image: Any, width: int, height: int, batch: int) -> np.ndarray:
+    """Images scaled to width x height, one for all or one for each: float32 (B, 3, height, width) in [-1, 1]."""
+    from ldm_runtime.image import from_images, scaled
+
+    several = list(image) if isinstance(image, Sequence) else [image]
+    pixels = from_images([scaled(one, width, height) for one in several])
+    if len(pixels) not in (1, batch):
+        raise InputError(f"image has {len(pixels)} images for a batch of {batch}; give one, or one for each")
+    return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
+
+
+def _mask(mask: Any, width: int, height: int, step: int) -> np.ndarray:
+    """Where to paint anew, on the latents' grid: the pixel at the top left of each cell decides, 1 from half up."""
+    from ldm_runtime.image import scaled
+
+    grey = np.asarray(scaled(mask, width, height).convert("L"), dtype=np.float32) / np.float32(255.0)
+    painted = (grey[::step, ::step] >= 0.5).astype(np.float32)
+    if not painted.any():
+        raise InputError("the mask is black everywhere, so nothing would be painted; white is what is painted anew")
+    return painted[None, None]
+
+
+def _strength(strength: Any, masked: bool) -> float:
+    if strength is None:
+        return MASK_STRENGTH if masked else IMAGE_STRENGTH
+    return _share("strength", strength)
+
+
+def first_step(steps: Any, strength: float | None) -> int:
+    """The first of the steps that an image to image run takes: int(steps * strength) are taken, as in diffusers.
+
+    None is a run from noise. Raises InputError for a strength that leaves none, or that is not from 0 to 1.
+    """
+    if strength is None or not isinstance(steps, int):
+        return 0
+    _share("strength", strength)
+    taken = min(int(steps * strength), steps)
+    if taken < 1:
+        raise InputError(
+            f"strength {strength:g} of {steps} steps leaves none; use a strength of at least {1 / steps:g}"
+        )
+    return steps - taken
+
+
+def _share(name: str, value: Any) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0.0 <= number <= 1.0:
+        raise InputError(f"{name} is {_shown(value)}; expected a number from 0 to 1")
+    return number
+
+
+def _interval(value: Any) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"guidance_interval is {_shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
+    low, high = (_share("an end of guidance_interval", end) for end in value)
+    if not low < high:
+        raise InputError(f"guidance_interval is {_shown(value)}; expected its start below its end")
+    return low, high
+
+
+def _seeds(seed: Any, batch: int) -> tuple[int, ...]:
+    """One for each image: counted up from one number, as given, or drawn."""
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
+        if len(seed) != batch:
+            raise InputError(
+                f"seed has {len(seed)} numbers for {batch} images; give one for each, or one to count from"
+            )
+        return tuple(check_integer("seed", one, 0, 2**64 - 1) for one in seed)
+    first = secrets.randbits(32) if seed is None else check_integer("seed", seed, 0, 2**64 - 1)
+    return tuple((first + image) % 2**64 for image in range(batch))
+
+
+def _variation(value: Any) -> tuple[int, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"variation is {_shown(value)}; expected (seed, strength), such as (7, 0.2)")
+    return check_integer("the seed of variation", value[0], 0, 2**64 - 1), _share("the strength of variation", value[1])
+
+
 def _size(size: Any) -> tuple[int, int]:
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
         raise InputError(f"size is {_shown(size)}; expected (width, height) in pixels")
-    return _integer("width", size[0], 1, 2**31), _integer("height", size[1], 1, 2**31)
+    return check_integer("width", size[0], 1, 2**31), check_integer("height", size[1], 1, 2**31)
 
 
 def _guidance(value: Any) -> float:
@@ -219,7 +341,8 @@ def _guidance(value: Any) -> float:
     return number
 
 
-def _integer(name: str, value: Any, low: int, high: int) -> int:
+def check_integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int from low to high, or InputError."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -21,6 +21,10 @@ class NonFiniteError(LdmError):
     """A tensor holds NaN or infinity; no picture is made of it."""
 
 
+class Cancelled(LdmError):
+    """The caller ended a run before its last step."""
+
+
 class ConfigError(LdmError):
     """A model's or scheduler's configuration asks for something that is not supported."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from ldm_runtime.atomic import atomic_file, refuse_existing
 from ldm_runtime.errors import InputError
+from ldm_runtime.manifest_rules import MAX_PIXELS
 
 _ENDING = ".png"
 
@@ -37,7 +38,7 @@ class GeneratedImage(Image.Image):
         if (format is None and ending != _ENDING) or (format is not None and format.upper() != "PNG"):
             super().save(fp, format, **params)
             return
-        params.setdefault("pnginfo", png_text(_texts(self)))
+        params.setdefault("pnginfo", png_text(texts(self)))
         if not is_path:
             super().save(fp, "PNG", **params)
             return
@@ -53,7 +54,7 @@ def save_png(image: Image.Image, path: Path, metadata: Mapping[str, str] | None 
         LdmError: `path` exists and `force` is false, or cannot be written.
     """
     check_ending(path)
-    facts = _texts(image) if metadata is None else metadata
+    facts = texts(image) if metadata is None else metadata
     with atomic_file(Path(path), force=force) as temporary:
         Image.Image.save(image, temporary, "PNG", pnginfo=png_text(facts))
 
@@ -110,7 +111,47 @@ def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(127.5) - np.float32(1.0)
 
 
-def _texts(image: Image.Image) -> dict[str, str]:
+def scaled(image: Image.Image, width: int, height: int) -> Image.Image:
+    """A picture at another size (Lanczos, as in diffusers), or itself. Raises InputError for what is no PIL image."""
+    if not isinstance(image, Image.Image):
+        raise InputError(f"got {type(image).__name__}; expected a PIL image")
+    if image.size == (width, height):
+        return image
+    kept = image if image.mode in ("RGB", "L") else image.convert("RGB")
+    return kept.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def strip(images: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side."""
+    width, height = images[0].size
+    joined = Image.new("RGB", (width * len(images), height))
+    for index, image in enumerate(images):
+        joined.paste(image, (index * width, 0))
+    return joined
+
+
+def open_image(path: Path) -> Image.Image:
+    """Read a picture of at most MAX_PIXELS pixels, turned as its EXIF data says; transparency goes onto white.
+
+    Raises InputError: no such file, no picture, damaged, or too large.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    f"the image {path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS}; scale it down"
+                )
+            turned = ImageOps.exif_transpose(image)
+            if "A" in turned.getbands() or "transparency" in turned.info:
+                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned.convert("RGBA"))
+            return turned.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"the image {path} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no picture that can be read: {error}") from None
+
+
+def texts(image: Image.Image) -> dict[str, str]:
     """The part of PIL's `info` that is text; a decoded file has numbers and bytes there too."""
     return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 

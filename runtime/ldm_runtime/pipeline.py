@@ -1,7 +1,8 @@
 """From a prompt to pictures: tokenise, embed, sample with guidance, decode."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ldm_runtime import engines, rng
+from ldm_runtime import engines
 from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
-from ldm_runtime.errors import InputError, LdmError, NonFiniteError, PackageError
+from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, PackageError
+from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
-from ldm_runtime.sampler import PlanStep, guide, run_plan
+from ldm_runtime.prompt import SYNTAXES, pad_windows, weigh, windows
+from ldm_runtime.sampler import PlanStep, guide, noised, run_plan, slerp
 from ldm_runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ class Step:
     latents: np.ndarray  # float32 (B, C, h, w)
     request: Request
     pipeline: "Pipeline"
+    taken: PlanStep
 
     def decode(self) -> np.ndarray:
         """The latents as pictures in [-1, 1] (a little beyond at times): float32 (B, 3, H, W)."""
@@ -59,9 +63,16 @@ class Step:
 
     def images(self) -> "list[Image.Image]":
         """The latents as PIL images that carry how they were made in `info`, and into a PNG."""
+        return self._images(self.decode())
+
+    def preview(self) -> "list[Image.Image]":
+        """What the model foretells at this step, as PIL images: early on a blurred picture, not a noisy one."""
+        return self._images(self.pipeline.decode_array(self.taken.predicted()))
+
+    def _images(self, pictures: np.ndarray) -> "list[Image.Image]":
         from ldm_runtime.image import to_images
 
-        return to_images(self.decode(), [self.pipeline.describe(self, b) for b in range(len(self.latents))])
+        return to_images(pictures, [self.pipeline.describe(self, b) for b in range(len(self.latents))])
 
 
 class Pipeline:
@@ -81,11 +92,22 @@ class Pipeline:
         for component in ("text_encoder", "unet", "vae_decoder"):
             self._engine(component)
 
-    def __call__(self, prompt: str | Sequence[str] | None = None, **arguments: Any) -> "list[Image.Image]":
-        """Draw: the images of the last step of `sample`, which takes the same arguments."""
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        callback: Callable[[Step], bool | None] | None = None,
+        **arguments: Any,
+    ) -> "list[Image.Image]":
+        """Draw: the images of the last step of `sample`, which takes the same arguments.
+
+        callback: called after each step; if it returns False, the run ends and `Cancelled` is raised.
+        """
         last = None
         for step in self.sample(prompt, **arguments):
             last = step
+            if callback is not None and callback(step) is False:
+                raise Cancelled(f"the run was cancelled after step {step.index + 1} of {step.total}")
         assert last is not None  # a plan has at least one row
         return last.images()
 
@@ -96,21 +118,33 @@ class Pipeline:
         negative: str | Sequence[str] | None = None,
         steps: int | None = None,
         guidance: float | None = None,
-        seed: int | None = None,
+        seed: int | Sequence[int] | None = None,
         sampler: str | None = None,
         size: tuple[int, int] | None = None,
         count: int = 1,
         latents: Any = None,
         prompt_embeds: Any = None,
         noise: str = "philox",
+        syntax: str = "plain",
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        variation: tuple[int, float] | None = None,
+        image: "Image.Image | Sequence[Image.Image] | None" = None,
+        mask: "Image.Image | None" = None,
+        strength: float | None = None,
     ) -> Iterator[Step]:
         """Draw step by step; the caller may look at each step, and stop.
 
         prompt: a text or a list of them; "" is legal. negative: what to steer away from, one for all or each.
         steps, guidance, sampler, size (width, height): None takes the package's default. guidance of 1 or
-        less evaluates the prompt alone. seed: of the first image, image b uses seed + b; None draws one.
-        count: images per prompt. latents: noise of unit variance (B, C, h, w) instead of the seed's.
-        prompt_embeds: (B, T, D) instead of prompt. noise: the generator, "philox".
+        less evaluates the prompt alone. seed: of the first image, image b uses seed + b; or one for each; None
+        draws one. count: images per prompt. latents: noise of unit variance (B, C, h, w) instead of the seed's.
+        prompt_embeds: (B, T, D) instead of prompt. noise: "philox", or "torch" or "cuda" for the pictures that
+        diffusers makes of a seed. syntax: "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts.
+        guidance_rescale: 0 to 1, against overexposure. guidance_interval: shares of the run between which guidance
+        is on. variation: (seed, strength), to go that far from the seed's noise to another seed's.
+        image: a PIL image, or one for each, to start from. strength: how much of the run is taken from there, 0 to 1
+        (default 0.8, with a mask 1). mask: a PIL image, white where `image` is painted anew.
 
         Arguments are checked here, not at the first step.
 
@@ -131,6 +165,13 @@ class Pipeline:
             latents=latents,
             prompt_embeds=prompt_embeds,
             noise=noise,
+            syntax=syntax,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+            variation=variation,
+            image=image,
+            mask=mask,
+            strength=strength,
         )
         self.notices = []
         if not self.package.manifest.proof.passed:
@@ -140,16 +181,19 @@ class Pipeline:
         context = self._context(request)  # (B or 2B, T, D)
         return self._steps(request, context)
 
-    def embed(self, prompts: str | Sequence[str]) -> np.ndarray:
+    def embed(self, prompts: str | Sequence[str], *, syntax: str = "plain") -> np.ndarray:
         """The text encoder's last hidden state of each prompt: float32 (B, T, D).
 
-        Raises InputError for anything but a text or a list of at least one.
+        With syntax "weighted" T is a multiple of the window. Raises InputError for anything but a text or a list of at
+        least one.
         """
         texts = check_texts("prompts", prompts)
         if not texts:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
+        if syntax not in SYNTAXES:
+            raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
         self.notices = []
-        return self._embed(texts)
+        return self._embed(texts, syntax)
 
     def encode(self, image: "Image.Image | Sequence[Image.Image]") -> np.ndarray:
         """Mean and log-variance of the latents of PIL images of one size: float32 (B, 2C, h, w), unscaled.
@@ -194,7 +238,7 @@ class Pipeline:
         facts = {
             "prompt": "" if request.prompts is None else request.prompts[image],
             "negative": request.negatives[image] if request.is_guided else "",
-            "seed": request.seed_of(image),
+            "seed": request.seeds[image],
             "sampler": request.plan.sampler,
             "steps": request.plan.steps,
             "guidance": f"{request.guidance:.9g}",
@@ -205,6 +249,17 @@ class Pipeline:
         }
         if request.prompts is None:
             facts["conditioning"] = "given embeddings"
+        if request.syntax != "plain":
+            facts["syntax"] = request.syntax
+        if request.guidance_rescale:
+            facts["guidance rescale"] = f"{request.guidance_rescale:.9g}"
+        if request.guidance_interval != (0.0, 1.0):
+            facts["guidance interval"] = "{:.9g} to {:.9g}".format(*request.guidance_interval)
+        if request.variation is not None:
+            facts["variation"] = "seed {}, strength {:.9g}".format(*request.variation)
+        if request.strength is not None:
+            facts["strength"] = f"{request.strength:.9g}"
+            facts["task"] = "image to image" if request.mask is None else "inpainting"
         if step.index + 1 != step.total:
             facts["stopped after"] = step.index + 1
         return {key: str(value) for key, value in facts.items()}
@@ -250,7 +305,10 @@ class Pipeline:
                 )
         return outputs
 
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+    def _embed(self, texts: Sequence[str], syntax: str) -> np.ndarray:
+        """float32 (B, T, D); texts of more windows than others make all as long."""
+        if syntax == "weighted":
+            return self._embed_weighted(texts)
         encoded = self._tokenizer.encode(texts)
         for dropped in dict.fromkeys(encoded.dropped):
             if dropped:
@@ -258,17 +316,40 @@ class Pipeline:
                     f"the text is longer than {self.contract.tokenizer.max_length} tokens; "
                     f"this was left out: {dropped!r}"
                 )
+        return np.stack([self._hidden_state(row) for row in encoded.ids])
+
+    def _embed_weighted(self, texts: Sequence[str]) -> np.ndarray:
+        embeddings = []
+        for text in texts:
+            parts = [weigh(self._hidden_state(window.ids), window.weights) for window in windows(text, self._tokenizer)]
+            embeddings.append(np.stack(parts))
+        most = max(len(one) for one in embeddings)
+        if any(len(one) < most for one in embeddings):
+            empty = self._hidden_state(self._tokenizer.window([]))
+            embeddings = pad_windows(embeddings, most, empty)
+        joined = np.stack([one.reshape(-1, one.shape[-1]) for one in embeddings])
+        tokens = self.contract.tensor("unet", "encoder_hidden_states").dims[1]
+        limit = self.contract.range_of(tokens)[1]
+        if joined.shape[1] > limit:
+            window = self.contract.tokenizer.max_length
+            raise InputError(
+                f"the prompt takes {most} windows of {window} tokens, but the package takes at most {limit // window};"
+                " shorten it, or use fewer BREAKs"
+            )
+        return joined
+
+    def _hidden_state(self, ids: np.ndarray) -> np.ndarray:
+        """Of one window alone, float32 (T, D): an embedding does not depend on its neighbours in a batch."""
         dtype = self.contract.tensor("text_encoder", "input_ids").dtype
-        # One prompt at a time: an embedding does not depend on its neighbours in the batch.
-        feeds = ({"input_ids": row[None].astype(dtype)} for row in encoded.ids)
-        return np.concatenate([self._run("text_encoder", feed)["last_hidden_state"] for feed in feeds])
+        state: np.ndarray = self._run("text_encoder", {"input_ids": ids[None].astype(dtype)})["last_hidden_state"][0]
+        return state
 
     def _context(self, request: Request) -> np.ndarray:
         """Embeddings for the UNet: float32 (B, T, D), or (2B, T, D) with the negative ones first."""
         texts = [*(request.negatives if request.is_guided else ())]
         texts += [] if request.prompts is None else request.prompts
         unique = list(dict.fromkeys(texts))
-        known = dict(zip(unique, self._embed(unique), strict=True)) if unique else {}
+        known = dict(zip(unique, self._embed(unique, request.syntax), strict=True)) if unique else {}
         embeds = request.prompt_embeds
         if embeds is None:
             return np.stack([known[text] for text in texts])
@@ -286,26 +367,79 @@ class Pipeline:
     def _steps(self, request: Request, context: np.ndarray) -> Iterator[Step]:
         space = self.contract.latent
         shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
+        noise = Noise(request.noise, request.seeds, shape)
+        picture = self._encode_sample(request.pixels, noise.stream(VAE_STREAM)) if request.pixels is not None else None
+        initial = self._initial(request, noise, shape)
+        blend = None
+        if request.mask is not None and picture is not None:
+            if request.noise != "philox":
+                noise.stream(MASKED_STREAM)  # diffusers encodes the masked picture too, and draws for it
+            blend = _keeping(request, picture, initial)
+        starts_from_noise = request.strength is None or (request.mask is not None and request.strength == 1.0)
+        step: PlanStep
+        for step in run_plan(
+            request.plan,
+            self._denoiser(request, context, shape),
+            initial,
+            noise.row,
+            picture=None if starts_from_noise else picture,
+            blend=blend,
+        ):
+            yield Step(step.index, step.total, step.timestep, step.latents, request, self, step)
+
+    def _denoiser(
+        self, request: Request, context: np.ndarray, shape: tuple[int, ...]
+    ) -> Callable[[np.ndarray, float], np.ndarray]:
+        """The UNet with guidance, which counts its calls: guidance may be off at some rows."""
         batch = request.batch
         buffer = np.empty((len(context), *shape), dtype=np.float32)
+        rows = itertools.count()
+
+        def evaluate(sample: np.ndarray, timestep: float, embeddings: np.ndarray) -> np.ndarray:
+            feeds = {
+                "sample": sample,
+                "timestep": np.array(timestep, dtype=np.float32),
+                "encoder_hidden_states": embeddings,
+            }
+            return self._engine("unet").run(feeds)["out_sample"]
 
         def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
+            if not request.is_guided_at(next(rows)):
+                return evaluate(np.ascontiguousarray(x), timestep, context[-batch:])
             buffer[:batch] = x
-            if request.is_guided:
-                buffer[batch:] = x
-            feeds = {
-                "sample": buffer,
-                "timestep": np.array(timestep, dtype=np.float32),
-                "encoder_hidden_states": context,
-            }
-            output = self._engine("unet").run(feeds)["out_sample"]
-            return guide(output[:batch], output[batch:], request.guidance) if request.is_guided else output
+            buffer[batch:] = x
+            output = evaluate(buffer, timestep, context)
+            return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
 
-        def noise(row: int) -> np.ndarray:
-            return rng.row_noise(request.seed, batch, row, shape)
+        return denoise
 
-        latents = request.latents
-        initial = rng.initial_noise(request.seed, batch, shape) if latents is None else latents
-        step: PlanStep
-        for step in run_plan(request.plan, denoise, initial, noise):
-            yield Step(step.index, step.total, step.timestep, step.latents, request, self)
+    def _initial(self, request: Request, noise: Noise, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise of unit variance: given, or the seeds', or on the way from there to another seed's."""
+        initial = noise.initial() if request.latents is None else request.latents
+        if request.variation is None:
+            return initial
+        seed, strength = request.variation
+        other = Noise(request.noise, [(seed + image) % 2**64 for image in range(request.batch)], shape).initial()
+        return np.stack([slerp(one, another, strength) for one, another in zip(initial, other, strict=True)])
+
+    def _encode_sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Latents of pictures, sampled from the encoder's moments with `noise`: float32 (B, C, h, w), scaled."""
+        space = self.contract.latent
+        moments = np.concatenate(
+            [self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels]
+        )
+        mean, log_variance = np.split(moments, 2, axis=1)
+        sampled = mean + np.exp(np.float32(0.5) * np.clip(log_variance, -30.0, 20.0)) * noise
+        return np.asarray((sampled - np.float32(space.shift)) * np.float32(space.scale), dtype=np.float32)
+
+
+def _keeping(request: Request, picture: np.ndarray, initial: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
+    """After each row, where the mask is 0, the picture's own latents with the noise of the next row's level."""
+    rows, painted = request.plan.rows, request.mask
+    assert painted is not None
+
+    def blend(index: int, x: np.ndarray) -> np.ndarray:
+        kept = noised(rows[index + 1], picture, initial) if index + 1 < len(rows) else picture
+        return np.asarray((np.float32(1.0) - painted) * kept + painted * x, dtype=np.float32)
+
+    return blend

@@ -42,25 +42,41 @@ class Tokenizer:
                 f"build the package again"
             )
 
+    @property
+    def room(self) -> int:
+        """Tokens of text in a window."""
+        return self._facts.max_length - 2
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, however many, without begin and end. InputError if it is not valid Unicode."""
+        return list(self._encoding(text).ids)
+
+    def window(self, tokens: Sequence[int]) -> np.ndarray:
+        """Begin, at most `room` tokens, end, then padding: int64 (max_length,)."""
+        facts = self._facts
+        ids = np.full(facts.max_length, facts.pad_token_id, dtype=np.int64)
+        ids[: len(tokens) + 2] = [facts.bos_token_id, *tokens, facts.eos_token_id]
+        return ids
+
     def encode(self, prompts: Sequence[str]) -> Encoded:
         """Token ids of each prompt: begin, at most max_length - 2 tokens, end, then padding.
 
         Raises InputError for a prompt that is not valid Unicode text.
         """
-        facts = self._facts
-        ids = np.full((len(prompts), facts.max_length), facts.pad_token_id, dtype=np.int64)
-        dropped = []
-        room = facts.max_length - 2
-        for row, prompt in enumerate(prompts):
-            try:
-                prompt.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise InputError(
-                    f"the prompt is not valid Unicode text at character {error.start}; give it as UTF-8"
-                ) from None
-            encoding = self._tokenizer.encode(prompt, add_special_tokens=False)
-            kept = encoding.ids[:room]
-            ids[row, : len(kept) + 2] = [facts.bos_token_id, *kept, facts.eos_token_id]
-            overflow = encoding.offsets[room][0] if len(encoding.ids) > room else len(prompt)
+        rows, dropped = [], []
+        for prompt in prompts:
+            encoding = self._encoding(prompt)
+            rows.append(self.window(encoding.ids[: self.room]))
+            overflow = encoding.offsets[self.room][0] if len(encoding.ids) > self.room else len(prompt)
             dropped.append(prompt[overflow:].strip())
+        ids = np.stack(rows) if rows else np.empty((0, self._facts.max_length), np.int64)
         return Encoded(ids, tuple(dropped))
+
+    def _encoding(self, text: str) -> Any:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the prompt is not valid Unicode text at character {error.start}; give it as UTF-8"
+            ) from None
+        return self._tokenizer.encode(text, add_special_tokens=False)

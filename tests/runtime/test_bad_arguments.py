@@ -49,7 +49,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "seed beyond 64 bits": ({"seed": 2**64}, "seed is 18446744073709551616"),
     "seed fractional": ({"seed": 1.0}, "seed is 1.0"),
     "seed immense": ({"seed": 10**5000}, "seed is an immense number"),
-    "sampler unknown": ({"sampler": "magic"}, "sampler 'magic' is not known; expected one of ddim, euler,"),
+    "sampler unknown": ({"sampler": "magic"}, "sampler 'magic' is not known; expected one of ddpm, ddim,"),
     "sampler empty": ({"sampler": ""}, "sampler '' is not known"),
     "sampler no name": ({"sampler": 3}, "sampler is 3; expected a name"),
     "noise unknown": ({"noise": "white"}, "noise is 'white'; expected philox"),

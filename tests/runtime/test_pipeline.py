@@ -14,6 +14,7 @@ import ldm_runtime
 from ldm_runtime import rng, safetensors
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.scheduler_config import write_scheduler_config
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WINDOW
 
@@ -50,7 +51,7 @@ def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
 
 def test_latents_equal_a_plain_loop_over_the_diffusers_scheduler(pipe: Pipeline) -> None:
     seed, steps, guidance, shape = 5, 7, 4.0, (CHANNELS, 6, 8)
-    scheduler = diffusers.DDIMScheduler.from_config(pipe.contract.schedule.to_scheduler_config())
+    scheduler = diffusers.DDIMScheduler.from_config(write_scheduler_config(pipe.contract.schedule, "ddim"))
     scheduler.set_timesteps(steps)
     negative, positive = pipe.embed(["blue", "red apple"])
     unet = pipe._engines["unet"]

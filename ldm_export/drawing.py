@@ -1,0 +1,54 @@
+"""Curves and grids of pictures, drawn with Pillow alone."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+
+
+def draw_curves(curves: dict[str, list[tuple[float, float]]], width: int = 720, height: int = 360) -> Image.Image:
+    """Curves of positive values over steps, on a logarithmic vertical axis."""
+    image = Image.new("RGB", (width, height), "white")
+    pen = ImageDraw.Draw(image)
+    left, top, right, bottom = 70, 12, width - 12, height - 30
+    logs = {name: [(x, math.log10(max(y, 1e-12))) for x, y in points] for name, points in curves.items()}
+    everything = [point for points in logs.values() for point in points]
+    last = max(max(x for x, _ in everything), 1)
+    low, high = min(y for _, y in everything) - 0.02, max(y for _, y in everything) + 0.02
+    pen.rectangle((left, top, right, bottom), outline="#888888")
+    for part in range(5):
+        level = low + (high - low) * part / 4
+        y = bottom - (bottom - top) * part / 4
+        pen.line((left, y, right, y), fill="#dddddd")
+        pen.text((6, y - 6), f"{10**level:.4g}", fill="black")
+        pen.text((left + (right - left) * part / 4 - 12, bottom + 8), f"{last * part / 4:.0f}", fill="black")
+    for index, (name, points) in enumerate(logs.items()):
+        colour = _COLOURS[index % len(_COLOURS)]
+        places = [
+            (left + (right - left) * x / last, bottom - (bottom - top) * (y - low) / (high - low)) for x, y in points
+        ]
+        pen.line(places, fill=colour, width=2)
+        pen.text((right - 130, top + 6 + 14 * index), name, fill=colour)
+    return image
+
+
+def picture_grid(pictures: np.ndarray, columns: int, captions: Sequence[str] | None = None) -> Image.Image:
+    """One image of many: pictures float (N, 3, H, W) in [-1, 1], row by row, each with its caption under it."""
+    count, _, height, width = pictures.shape
+    scale = max(1, 128 // width)
+    line = 0 if captions is None else 14
+    cell_width, cell_height = width * scale + 4, height * scale + 4 + line
+    rows = math.ceil(count / columns)
+    grid = Image.new("RGB", (columns * cell_width, rows * cell_height), "#444444")
+    pen = ImageDraw.Draw(grid)
+    levels = np.rint((np.clip(pictures, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    for index in range(count):
+        x, y = (index % columns) * cell_width + 2, (index // columns) * cell_height + 2
+        tile = Image.fromarray(levels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        grid.paste(tile, (x, y))
+        if captions is not None:
+            pen.text((x, y + height * scale), captions[index][: cell_width // 6], fill="white")
+    return grid

@@ -1,0 +1,89 @@
+"""From one prompt and seed to another: pictures in between, as a strip or an animation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ldm_runtime.arguments import check_integer
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.errors import InputError
+from ldm_runtime.noise import Noise
+from ldm_runtime.sampler import slerp
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ldm_runtime.pipeline import Pipeline
+
+MOST_FRAMES = 1000
+ENDINGS = (".png", ".gif")
+
+
+def interpolate(
+    pipe: "Pipeline",
+    prompts: tuple[str, str],
+    seeds: tuple[int, int],
+    frames: int,
+    *,
+    size: tuple[int, int] | None = None,
+    noise: str = "philox",
+    syntax: str = "plain",
+    **arguments: Any,
+) -> "Iterator[Image.Image]":
+    """`frames` pictures from the first prompt and seed to the second, both included.
+
+    Embeddings go along the straight line, noise along the arc, which keeps its deviation. The other arguments are
+    those of `Pipeline.sample`. Raises InputError at once for what is not usable.
+    """
+    count = check_integer("frames", frames, 2, MOST_FRAMES)
+    ends = [check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds]
+    contract = pipe.contract
+    width, height = size if size is not None else (contract.image.width, contract.image.height)
+    step = contract.latent.downsample
+    shape = (contract.latent.channels, height // step, width // step)
+    start, stop = (Noise(noise, [seed], shape).initial() for seed in ends)
+    embeddings = pipe.embed(list(prompts), syntax=syntax)
+
+    def draw(share: float) -> "Image.Image":
+        between = (1.0 - share) * embeddings[:1] + share * embeddings[1:]
+        image = pipe(
+            latents=slerp(start, stop, share),
+            prompt_embeds=between.astype(embeddings.dtype),
+            seed=ends[0],
+            noise=noise,
+            syntax=syntax,
+            size=size,
+            **arguments,
+        )[0]
+        image.info |= {"prompt": " to ".join(prompts), "between": f"{share:.9g}", "seed": f"{ends[0]} to {ends[1]}"}
+        return image
+
+    first = draw(0.0)
+
+    def rest() -> "Iterator[Image.Image]":
+        yield first
+        for index in range(1, count):
+            yield draw(index / (count - 1))
+
+    return rest()
+
+
+def check_interpolation_output(path: Path) -> None:
+    """InputError unless the file's ending is one that `save_interpolation` writes."""
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(f"the output {path} should end in .png for a strip, or in .gif for an animation")
+
+
+def save_interpolation(images: "list[Image.Image]", path: Path, *, seconds: float = 0.1, force: bool = True) -> None:
+    """Write pictures side by side (.png), or one after the other, there and back, `seconds` each (.gif)."""
+    from ldm_runtime.image import save_png, strip, texts
+
+    check_interpolation_output(path)
+    if path.suffix.lower() == ".png":
+        save_png(strip(images), path, texts(images[0]), force=force)
+        return
+    loop = [*images, *images[-2:0:-1]]
+    with atomic_file(path, force=force) as temporary:
+        loop[0].copy().save(
+            temporary, "GIF", save_all=True, append_images=loop[1:], duration=round(1000 * seconds), loop=0
+        )
