@@ -1,0 +1,493 @@
+"""Writes the conformance kit, tests/golden: what every implementation of the runtime has to agree with.
+
+    python tests/make_golden.py [OUT]
+
+tests/golden/README.md describes the files. The same input gives the same bytes: the tiny model's outputs are computed
+here with numpy in float64, not by an engine.
+"""
+
+import json
+import random
+import shutil
+import struct
+import sys
+import unicodedata
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]
+
+from ldm_runtime import rng, safetensors  # noqa: E402
+from ldm_runtime.cuda_noise import CudaGenerator  # noqa: E402
+from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
+from ldm_runtime.plan import Plan, compile_plan  # noqa: E402
+from ldm_runtime.prompt import parse_prompt, weigh  # noqa: E402
+from ldm_runtime.sampler import guide, noised, run_plan, slerp  # noqa: E402
+from ldm_runtime.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
+from ldm_runtime.solvers import PRESETS, SOLVERS  # noqa: E402
+from ldm_runtime.torch_noise import TorchGenerator  # noqa: E402
+from tests.runtime import tiny_package  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
+
+
+def main() -> None:
+    out = Path(sys.argv[1]) if len(sys.argv) > 1 else GOLDEN
+    out.mkdir(parents=True, exist_ok=True)
+    if out != GOLDEN:
+        shutil.copytree(GOLDEN / "tokenizer", out / "tokenizer", dirs_exist_ok=True)
+    shutil.rmtree(out / "package", ignore_errors=True)
+    tiny_package.make(out / "package")
+    write(out / "tokenizer.json", tokenizer_cases(out / "tokenizer" / "tokenizer.json"))
+    write(out / "prompts.json", prompt_cases())
+    write(out / "plans.json", plan_cases())
+    write(out / "packages.json", package_cases())
+    for name, make in {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases}.items():
+        cases, tensors = make(out / "package")
+        write(out / f"{name}.json", cases)
+        safetensors.write(out / f"{name}.safetensors", tensors)
+
+
+def write(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+
+# --- tokenizer ---
+
+HARD = [
+    "", " ", "\t\n red \r\n  apple ", "Red APPLE", "don't I'm we'll they've he'd it's you're", "'S 'T x'LL",
+    "a1b22c333",
+    "١٢٣ ²³ ½ Ⅷ", "naïve café — “quotes” … ™", "e\u0301 \u00e9 o\u0308\u0323", "İstanbul DİYARBAKIR ı", "ẞ ß ﬀ ﬁ ǅ",
+    "ΑΣ ΑΣ. ΟΔΟΣ", "日本語 한국어 ไทย हिन्दी עברית العربية", "👩‍🚀🏽 🇩🇪 ❤️ 🏳️‍🌈", "<|startoftext|> red", "<|endoftext|>",
+    "red<|endoftext|>apple", "< |endoftext| >", "<|ENDOFTEXT|>", "a\u0000b", "\u200b\u200d\ufeff",
+    "\u00a0\u2003\u3000x",
+    "!!!???...", "#hash @at 50% $5.00 a_b", "https://example.org/a?b=c&d", "x" * 300, "red " * 200, "\U0001f600" * 40,
+    "(red:1.3) [blue] BREAK", "\\(escaped\\)", "٪ ﷽ \ufdfa", "\u0345\u0399\u03b9", "\u1e9e\u0130\u0131", "ﬃ\u0301",
+    "\ud7ff\ue000\uffff", "𝒜𝓁𝓅𝒽𝒶 ℵ₀ x²", "line\u2028separator\u2029para", "a\u0300\u0301\u0302\u0303",
+]  # fmt: skip
+RANDOM_TEXTS = 3000
+RANGES = [(0x20, 0x7E)] * 6 + [
+    (0x00, 0x1F), (0xA0, 0x24F), (0x370, 0x3FF), (0x400, 0x4FF), (0x590, 0x6FF), (0x900, 0x97F), (0xE00, 0xE7F),
+    (0x1E00, 0x1FFF), (0x2000, 0x22FF), (0x3040, 0x30FF), (0x4E00, 0x4EFF), (0xAC00, 0xACFF), (0x1F300, 0x1F6FF),
+]  # fmt: skip
+
+
+def tokenizer_cases(file: Path) -> dict[str, Any]:
+    """Token ids without begin and end, from the tokenizers library; transformers' CLIPTokenizerFast has to agree."""
+    from tokenizers import Tokenizer
+    from transformers import CLIPTokenizerFast
+
+    ours, theirs = Tokenizer.from_file(str(file)), CLIPTokenizerFast(tokenizer_file=str(file))
+    words = [token.removesuffix("</w>") for token in ours.get_vocab() if token.isascii()]
+    words.sort()
+    draw = random.Random(20)
+    texts = list(HARD)
+    for _ in range(RANDOM_TEXTS):
+        parts = []
+        for _ in range(draw.randrange(1, 9)):
+            if draw.random() < 0.5:
+                parts.append(draw.choice(words))
+            else:
+                low, high = draw.choice(RANGES)
+                parts.append("".join(chr(draw.randint(low, high)) for _ in range(draw.randrange(1, 7))))
+            parts.append(draw.choice(["", " ", " ", "  ", ", "]))
+        texts.append("".join(part for part in parts if part[:1] < "\ud800" or part[:1] > "\udfff"))
+    cases = []
+    for text in texts:
+        ids = ours.encode(text, add_special_tokens=False).ids
+        assert ids == theirs(text, add_special_tokens=False).input_ids, text
+        cases.append([text, ids])
+    digest = sha256(file.read_bytes()).hexdigest()
+    return {
+        "tokenizer": "tokenizer/tokenizer.json",
+        "sha256": digest,
+        "unicode": unicodedata.unidata_version,
+        "cases": cases,
+    }
+
+
+# --- prompts ---
+
+PROMPTS = [
+    "", "a red cat", "a (red:1.3) cat", "a (red) [cat]", "((a) b)", "((a:2) b:0.5)", "([a])", "[[a]]",
+    r"\(x\) \[y\] \\",
+    r"\n", "a (b c", "a [b (c", "a ) b ]", "a:1.3) b", "(a:b)", "(a: 1.5 )", "(a:.5)", "(a:1.2:1.5)", "(a:0)",
+    "[a:1.2]",
+    "(a]", "one BREAK two", "BREAK", " BREAK  BREAK ", "BREAKFAST unBREAK BREAK,", "(a BREAK b)", "日本 (語:1.2)",
+    "(:1.3)",
+    "((((a))))", "(a:10)", "(a:1.)", "(a:1.1234567)", "(a:12345)", "(a:11)",
+]  # fmt: skip
+
+
+def prompt_cases() -> dict[str, Any]:
+    """What is read from a prompt: parts between BREAKs, each a list of [text, weight]."""
+    cases = []
+    for prompt in PROMPTS:
+        try:
+            parts: Any = [[[piece.text, piece.weight] for piece in part] for part in parse_prompt(prompt)]
+        except Exception:  # an InputError: a port refuses it too
+            parts = None
+        cases.append({"prompt": prompt, "parts": parts})
+    draw = np.random.default_rng(5)
+    weighed = []
+    for _ in range(4):
+        embedding = draw.standard_normal((5, 3)).astype(np.float32)
+        weights = np.round(draw.uniform(0, 2, 5), 2)
+        result = weigh(embedding, weights)
+        weighed.append({"embedding": floats(embedding), "weights": weights.tolist(), "result": floats(result)})
+    return {"parse": cases, "weigh": weighed}
+
+
+def floats(array: np.ndarray) -> Any:
+    """float32 values as numbers that read back as the same float32."""
+    return array.astype(np.float64).tolist()
+
+
+# --- plans ---
+
+
+def schedules() -> dict[str, Schedule]:
+    def of(**changes: Any) -> NoiseSchedule:
+        return NoiseSchedule.from_dict({**SD15.to_dict(), **changes})
+
+    return {
+        "sd15": SD15,
+        "v": of(prediction_type="v_prediction"),
+        "leading": of(timestep_spacing="leading"),
+        "trailing v": of(timestep_spacing="trailing", prediction_type="v_prediction", set_alpha_to_one=True),
+        "zero snr": of(timestep_spacing="trailing", prediction_type="v_prediction", rescale_betas_zero_snr=True),
+        "cosine": of(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"),
+        "linear sample": of(beta_schedule="linear", prediction_type="sample", steps_offset=0),
+        "flow": FlowSchedule(1000, 3.0, None),
+        "flow terminal": FlowSchedule(1000, 1.0, 0.1),
+    }
+
+
+OPTIONS = [
+    "ddpm:variance=fixed_large", "ddim:eta=0.7", "ddim:clip=1", "ddim:threshold=0.9,threshold_max=1.5",
+    "euler:final=sigma_min,sigmas=exponential", "lms:sigmas=beta", "dpm2:sigmas=exponential", "dpmsolver:sigmas=lu",
+    "dpmsolver:sigmas=ays", "dpmsolver:algorithm=sde-dpmsolver,final=sigma_min,solver_type=heun",
+    "dpmsolver:algorithm=dpmsolver,final=sigma_min,order=3", "dpmsolver:lambda_min=-3",
+    "dpmsolver_singlestep:order=3,solver_type=heun", "dpmsolver_singlestep:order=3,algorithm=sde-dpmsolver++",
+    "deis:order=3", "unipc:order=3", "unipc:solver_type=bh1,corrector_off=0+2", "unipc:predict=eps,final=sigma_min",
+    "sa_solver:order=3,corrector_order=4", "sa_solver:predict=eps,tau=0.5", "lcm:original_steps=20", "tcd:eta=0",
+    "flow_euler:sigmas=karras", "flow_euler:stochastic=true",
+]  # fmt: skip
+
+
+def plan_cases() -> dict[str, Any]:
+    """Every solver and preset with every schedule that it takes, and its options with one."""
+    known = schedules()
+    cases = []
+    for text in (*SOLVERS, *PRESETS, *OPTIONS):
+        for name, schedule in known.items():
+            plain = text in SOLVERS or name in ("v", "flow")
+            for steps, start in ((5, 0), (1, 0), (8, 3)):
+                if not plain or (text not in SOLVERS and (steps, start) == (1, 0)):
+                    continue
+                try:
+                    plan = compile_plan(schedule, text, steps, start)
+                except Exception:  # an InputError: this sampler does not take this schedule or that few steps
+                    continue
+                cases.append(
+                    {"schedule": name, "sampler": text, "steps": steps, "start": start, "plan": plan_facts(plan)}
+                )
+    return {"schedules": {name: schedule.to_dict() for name, schedule in known.items()}, "cases": cases}
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    hook = None if plan.hook is None else {"kind": plan.hook.kind, "limit": plan.hook.limit, "ratio": plan.hook.ratio}
+    rows = [
+        {
+            "timestep": row.timestep,
+            "input_scale": row.input_scale,
+            "levels": [row.alpha, row.sigma, row.alpha_next, row.sigma_next],
+            "data": [row.data_x, row.data_output],
+            "matrix": row.matrix.tolist(),
+            "noise_rows": list(row.noise_rows),
+        }
+        for row in plan.rows
+    ]
+    return {
+        "sampler": plan.sampler,
+        "identity": plan.identity,
+        "history": plan.history,
+        "initial_scale": plan.initial_scale,
+        "hook": hook,
+        "rows": rows,
+    }
+
+
+# --- noise, guidance ---
+
+Cases = tuple[Any, dict[str, np.ndarray]]
+
+
+def noise_cases(package: Path) -> Cases:
+    cases: list[dict[str, Any]] = []
+    tensors: dict[str, np.ndarray] = {}
+
+    def add(case: dict[str, Any], values: np.ndarray) -> None:
+        case["tensor"] = f"noise/{len(cases)}"
+        case["sha256"] = sha256(values.astype("<f4").tobytes()).hexdigest() if case["mode"] == "philox" else None
+        tensors[case["tensor"]] = values.reshape(-1)[:64].copy()
+        cases.append(case)
+
+    for seed in (0, 1, 42, 2**32 - 1, 2**32, 2**63 + 11, 2**64 - 1):
+        for stream, shape in (
+            (0, (4, 64, 64)),
+            (1, (4, 8, 8)),
+            (7, (3, 5)),
+            (0x80000000, (4, 6, 8)),
+            (2**32 - 1, (5,)),
+        ):
+            values = rng.philox_normal(seed, stream, shape)
+            add({"mode": "philox", "seed": str(seed), "stream": stream, "shape": list(shape)}, values)
+    for seed in (0, 42, 2**32 + 7):
+        for mode, generator in (("torch", TorchGenerator(seed)), ("cuda", CudaGenerator(seed))):
+            for draw, shape in enumerate(((4, 8, 8), (4, 9, 9), (3,), (4, 8, 8))):
+                add({"mode": mode, "seed": str(seed), "draw": draw, "shape": list(shape)}, generator.normal(shape))
+    add({"mode": "cuda:4096", "seed": "5", "draw": 0, "shape": [4, 64, 66]}, CudaGenerator(5, 4096).normal((4, 64, 66)))
+    first, second = rng.philox_normal(1, 0, (4, 4, 4)), rng.philox_normal(2, 0, (4, 4, 4))
+    for share in (0.0, 0.25, 1.0):
+        add({"mode": "slerp", "seeds": ["1", "2"], "share": share, "shape": [4, 4, 4]}, slerp(first, second, share))
+    return cases, tensors
+
+
+def guidance_cases(package: Path) -> Cases:
+    uncond, cond = rng.philox_normal(3, 0, (2, 4, 3, 3)), rng.philox_normal(4, 0, (2, 4, 3, 3)) * np.float32(1.5)
+    tensors = {"uncond": uncond, "cond": cond}
+    cases = []
+    for scale, rescale in ((0.0, 0.0), (1.0, 0.0), (7.5, 0.0), (7.5, 0.3), (7.5, 1.0)):
+        name = f"guided/{len(cases)}"
+        tensors[name] = guide(uncond, cond, scale, rescale)
+        cases.append({"scale": scale, "rescale": rescale, "tensor": name})
+    return cases, tensors
+
+
+# --- whole runs of the tiny package ---
+
+RUNS: list[dict[str, Any]] = [
+    {"sampler": sampler, "steps": 4}
+    for sampler in (*SOLVERS, *PRESETS)
+    if sampler not in ("flow_euler", "ipndm", "pndm")
+]
+RUNS += [{"sampler": "pndm", "steps": 5}, {"sampler": "ddim:clip=0.5", "steps": 4}]
+RUNS += [{"sampler": "ddim", "steps": 4, "guidance": guidance} for guidance in (0.0, 1.0, 1.5, 7.5)]
+RUNS += [
+    {"sampler": "dpmpp_2m", "steps": 6, "guidance_rescale": 0.7},
+    {"sampler": "dpmpp_2m", "steps": 6, "guidance_interval": [0.2, 0.7]},
+    {"sampler": "euler_ancestral", "steps": 3, "seed": "18446744073709551615"},
+    {"sampler": "euler", "steps": 4, "variation": ["9", 0.3]},
+    {"sampler": "euler", "steps": 4, "strength": 0.5},
+    {"sampler": "unipc", "steps": 8, "strength": 0.7},
+    {"sampler": "ddim", "steps": 4, "strength": 0.75, "mask": True},
+    {"sampler": "euler_ancestral", "steps": 4, "strength": 1.0, "mask": True},
+    {"sampler": "ddim", "steps": 3, "prompt": "a (red:1.5) [apple] BREAK blue", "syntax": "weighted"},
+]
+
+
+def run_cases(package: Path) -> Cases:
+    """Latents after every row and the picture's bytes, of one image of 64x48 pixels."""
+    model = TinyModel(package)
+    tensors: dict[str, np.ndarray] = {"image": test_image(), "mask": test_mask()}
+    cases = []
+    for changes in RUNS:
+        case = {
+            "prompt": "a red apple", "negative": "blue", "seed": "5", "guidance": 3.0, "guidance_rescale": 0.0,
+            "guidance_interval": [0.0, 1.0], "variation": None, "strength": None, "mask": False, "syntax": "plain",
+            **changes,
+        }  # fmt: skip
+        latents = run_of(model, case)
+        picture = np.rint(np.clip(model.decode(latents[-1]) * 0.5 + 0.5, 0, 1) * 255.0).astype(np.uint8)
+        name = f"run/{len(cases)}"
+        tensors[f"{name}/latents"] = latents
+        tensors[f"{name}/picture"] = np.ascontiguousarray(picture[0].transpose(1, 2, 0))
+        cases.append({**case, "tensors": name})
+    return cases, tensors
+
+
+def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
+    """float32 (rows, 4, 6, 8): the definition of a run, written out."""
+    shape, seed = (4, 6, 8), int(case["seed"])
+    contract = tiny_package.CONTRACT
+    steps, strength = case["steps"], case["strength"]
+    start = 0 if strength is None else steps - min(int(steps * strength), steps)
+    plan = compile_plan(contract.schedule, case["sampler"], steps, start)
+    noise = Noise("philox", [seed], shape)
+    initial = noise.initial()
+    if case["variation"] is not None:
+        other = Noise("philox", [int(case["variation"][0])], shape).initial()
+        initial = slerp(initial[0], other[0], case["variation"][1])[None]
+    cond, uncond = model.embed(case["prompt"], case["syntax"]), model.embed(case["negative"], case["syntax"])
+    windows = max(cond.shape[1], uncond.shape[1]) // tiny_package.WINDOW
+    empty = model.embed("", "plain")
+    cond, uncond = (
+        np.concatenate([one, *[empty] * (windows - one.shape[1] // tiny_package.WINDOW)], axis=1)
+        for one in (cond, uncond)
+    )
+    picture = blend = None
+    if strength is not None:
+        picture = model.encode(test_image(), noise.stream(VAE_STREAM))
+    if case["mask"]:
+        grid = (test_mask()[::8, ::8] >= 128).astype(np.float32)[None, None]
+        known = picture
+
+        def blend(row: int, x: np.ndarray) -> np.ndarray:
+            kept = noised(plan.rows[row + 1], known, initial) if row + 1 < len(plan.rows) else known
+            return ((np.float32(1) - grid) * kept + grid * x).astype(np.float32)
+
+        if strength == 1.0:
+            picture = None
+    guidance, (low, high) = case["guidance"], case["guidance_interval"]
+    done: list[int] = []
+
+    def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
+        share = len(done) / len(plan.rows)
+        done.append(1)
+        conditional = model.unet(x, timestep, cond)
+        if guidance <= 1.0 or not low <= share < high:
+            return conditional
+        return guide(model.unet(x, timestep, uncond), conditional, guidance, case["guidance_rescale"])
+
+    steps_taken = run_plan(plan, denoise, initial, noise.row, picture=picture, blend=blend)
+    return np.concatenate([step.latents for step in steps_taken])
+
+
+class TinyModel:
+    """The graphs of the tiny package, in numpy and float64."""
+
+    def __init__(self, package: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self.weights = {
+            name: {
+                key: value.astype(np.float64)
+                for key, value in safetensors.read(package / name / "model.safetensors").items()
+            }
+            for name in ("text_encoder", "unet", "vae_encoder", "vae_decoder")
+        }
+        self.tokenizer = Tokenizer.from_file(str(package / "tokenizer" / "tokenizer.json"))
+        self.latent = tiny_package.CONTRACT.latent
+
+    def embed(self, prompt: str, syntax: str) -> np.ndarray:
+        """float32 (1, T, D)."""
+        facts = tiny_package.CONTRACT.tokenizer
+        parts = parse_prompt(prompt) if syntax == "weighted" else None
+        stretches = [[(prompt, 1.0)]] if parts is None else [[(p.text, p.weight) for p in part] for part in parts]
+        windows = []
+        for part in stretches:
+            tokens = [(token, weight) for text, weight in part for token in self._tokens(text)][: facts.max_length - 2]
+            ids = [facts.bos_token_id, *(token for token, _ in tokens), facts.eos_token_id]
+            ids += [facts.pad_token_id] * (facts.max_length - len(ids))
+            weights = np.ones(facts.max_length)
+            weights[1 : 1 + len(tokens)] = [weight for _, weight in tokens]
+            state = np.tanh(self.weights["text_encoder"]["embedding.weight"][ids]).astype(np.float32)
+            windows.append(weigh(state, weights))
+        return np.concatenate(windows)[None]
+
+    def _tokens(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def unet(self, x: np.ndarray, timestep: float, context: np.ndarray) -> np.ndarray:
+        weights = self.weights["unet"]
+        padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+        mixed = np.zeros(x.shape) + weights["conv.bias"][None, :, None, None]
+        for i in range(3):
+            for j in range(3):
+                window = padded[:, :, i : i + x.shape[2], j : j + x.shape[3]]
+                mixed += (weights["conv.weight"][None, :, :, i, j, None, None] * window[:, None]).sum(axis=2)
+        mean = context.astype(np.float64).mean(axis=1)
+        text = (mean[:, :, None] * weights["to_k.weight"][None]).sum(axis=1)
+        return (0.5 * np.tanh(mixed + text[:, :, None, None] + float(np.float32(timestep)) * 0.001)).astype(np.float32)
+
+    def encode(self, image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) to scaled latents, sampled with `noise`: float32 (1, C, h, w)."""
+        pixels = image.transpose(2, 0, 1)[None].astype(np.float64) / 127.5 - 1.0
+        blocks = pixels.reshape(1, 3, 6, 8, 8, 8).transpose(0, 2, 4, 1, 3, 5)  # (1, h, w, 3, 8, 8)
+        weight = self.weights["vae_encoder"]["conv.weight"]
+        moments = (blocks[:, None] * weight[None, :, None, None]).sum(axis=(4, 5, 6))
+        mean, log_variance = np.split(moments, 2, axis=1)
+        sampled = mean + np.exp(0.5 * np.clip(log_variance, -30, 20)) * noise
+        return ((sampled - self.latent.shift) * self.latent.scale).astype(np.float32)
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        """float32 (C, h, w) to float64 (1, 3, H, W)."""
+        unscaled = latents.astype(np.float64) / self.latent.scale + self.latent.shift
+        weight = self.weights["vae_decoder"]["conv.weight"]  # (C, 3, 8, 8)
+        grown = (unscaled[:, None, :, :, None, None] * weight[:, :, None, None]).sum(axis=0)  # (3, h, w, 8, 8)
+        return np.tanh(grown.transpose(0, 1, 3, 2, 4).reshape(1, 3, latents.shape[1] * 8, latents.shape[2] * 8))
+
+
+def test_image() -> np.ndarray:
+    x, y = np.meshgrid(np.arange(64), np.arange(48))
+    return np.stack([x * 4 % 256, y * 5 % 256, (x + y) * 2 % 256], axis=2).astype(np.uint8)
+
+
+def test_mask() -> np.ndarray:
+    x, y = np.meshgrid(np.arange(64), np.arange(48))
+    return np.where((x < 24) | (y > 30), 255, 0).astype(np.uint8)
+
+
+# --- packages that have to be opened, and ones that have to be refused ---
+
+
+def package_cases() -> list[dict[str, Any]]:
+    """Changes to a copy of the package. `opens`: whether it is still one; `why`: what is wrong with it."""
+    stub = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+    huge_header = struct.pack("<Q", 2**60).hex()
+    weights, graph, tokenizer = "unet/model.safetensors", "unet/model.onnx", "tokenizer/tokenizer.json"
+
+    def case(why: str, *edits: dict[str, Any], opens: bool = False) -> dict[str, Any]:
+        return {"why": why, "opens": opens, "edits": list(edits)}
+
+    def set_(path: list[Any], value: Any) -> dict[str, Any]:
+        return {"do": "set", "path": path, "value": value}
+
+    return [
+        case("nothing is changed", opens=True),
+        case("a text beside the model", {"do": "write", "file": "NOTES.txt", "text": "hello"}, opens=True),
+        case("no manifest", {"do": "delete", "file": "manifest.json"}),
+        case("the manifest is no JSON", {"do": "write", "file": "manifest.json", "text": "{"}),
+        case("the manifest is a Git-LFS stub", {"do": "write", "file": "manifest.json", "text": stub}),
+        case("a key of the manifest is given twice", {"do": "write", "file": "manifest.json", "text": '{"a":1,"a":1}'}),
+        case("the manifest holds NaN", {"do": "write", "file": "manifest.json", "text": '{"schema_version":NaN}'}),
+        case("the manifest has an unknown key", set_(["surprise"], 1)),
+        case("another version of the schema", set_(["schema_version"], 7)),
+        case("the version is a text", set_(["schema_version"], "1")),
+        case("the schedule has an unknown key", set_(["contract", "schedule", "beta_middle"], 0.1)),
+        case("a beta is 0", set_(["contract", "schedule", "beta_start"], 0.0)),
+        case("an unknown prediction type", set_(["contract", "schedule", "prediction_type"], "score")),
+        case("an unknown sampler", set_(["contract", "defaults", "sampler"], "magic")),
+        case("a sampler that does not take the schedule", set_(["contract", "defaults", "sampler"], "flow_euler")),
+        case("an unknown option of a sampler", set_(["contract", "defaults", "sampler"], "euler:order=2")),
+        case("another sampler", set_(["contract", "defaults", "sampler"], "unipc:order=3"), opens=True),
+        case("no steps", set_(["contract", "defaults", "steps"], 0)),
+        case("a guidance below 0", set_(["contract", "defaults", "guidance"], -1.0)),
+        case("a latent scale of 0", set_(["contract", "latent", "scale"], 0.0)),
+        case("a picture that the UNet does not take", set_(["contract", "image", "width"], 4096)),
+        case("a file is missing", {"do": "delete", "file": graph}),
+        case("weights are truncated", {"do": "truncate", "file": weights, "bytes": 8}),
+        case("weights are too long", {"do": "append", "file": weights, "hex": "00"}),
+        case("weights are a Git-LFS stub", {"do": "write", "file": weights, "text": stub}),
+        case("a byte of the weights is another", {"do": "flip", "file": weights, "offset": -1}),
+        case("a byte of the graph is another", {"do": "flip", "file": graph, "offset": 40}),
+        case("a byte of the tokenizer is another", {"do": "flip", "file": tokenizer, "offset": 100}),
+        case("a graph that is not listed", {"do": "write", "file": "unet/extra.onnx", "text": ""}),
+        case("a path leaves the package", set_(["components", "unet", "weights"], "../model.safetensors")),
+        case("an absolute path", set_(["components", "unet", "weights"], "/etc/passwd")),
+        case("a link leaves the package", {"do": "link", "file": weights, "target": "../../model.safetensors"}),
+        case("a link to itself", {"do": "link", "file": graph, "target": "model.onnx"}),
+        case("the header promises 2^60 bytes", {"do": "write", "file": weights, "hex": huge_header}, {"do": "rehash"}),
+        case("the graph is a text", {"do": "write", "file": graph, "text": "hello"}, {"do": "rehash"}),
+        case("the tokenizer is a text", {"do": "write", "file": tokenizer, "text": "hello"}, {"do": "rehash"}),
+    ]
+
+
+if __name__ == "__main__":
+    main()
