@@ -241,7 +241,9 @@ def _size_of_image(contract: Contract, image: Any) -> tuple[int, int]:
         raise InputError(f"image is {_shown(image)}; expected a PIL image or a list of them")
     step = contract.latent.downsample
     width, height = (side - side % step for side in size)
-    check_image_size(contract, width, height, f"the image of {size[0]}x{size[1]}, give a size to scale it to, which")
+    check_image_size(
+        contract, width, height, f"the size that the image of {size[0]}x{size[1]} gives (name another with size)"
+    )
     return width, height
 
 
@@ -278,11 +280,15 @@ def first_step(steps: Any, strength: float | None) -> int:
 
     None is a run from noise. Raises InputError for a strength that leaves none, or that is not from 0 to 1.
     """
-    if strength is None or not isinstance(steps, int):
+    if strength is None:
         return 0
     _share("strength", strength)
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        return 0  # refused with the plan
     taken = min(int(steps * strength), steps)
-    if taken < 1:
+    if steps > 0 and taken < 1:
         raise InputError(
             f"strength {strength:g} of {steps} steps leaves none; use a strength of at least {1 / steps:g}"
         )

@@ -55,9 +55,10 @@ def half_mask(width: int = 64, height: int = 48) -> Image.Image:
 
 def test_strength_is_the_share_of_steps_that_is_taken(pipe: Pipeline, unet_batches: list[int]) -> None:
     for strength, taken in ((0.25, 2), (0.5, 5), (0.999, 9), (1.0, 10)):
-        unet_batches.clear()
-        final(pipe, image=photo(), strength=strength, steps=10)
-        assert len(unet_batches) == taken
+        for steps in (10, np.int64(10)):
+            unet_batches.clear()
+            final(pipe, image=photo(), strength=strength, steps=steps)
+            assert len(unet_batches) == taken
 
 
 def test_the_less_strength_the_nearer_to_the_image(pipe: Pipeline) -> None:
@@ -197,11 +198,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "image is a path": ({"image": "photo.png"}, "image is 'photo.png'; expected a PIL image"),
     "image is a number": ({"image": 3}, "image is 3; expected a PIL image"),
     "no image": ({"image": []}, "expected a PIL image or a list"),
-    "image too small": ({"image": photo(9, 9)}, "the image of 9x9, give a size"),
+    "image too small": ({"image": photo(9, 9)}, "the size that the image of 9x9 gives"),
     "two images for one": ({"image": [photo(), photo()]}, "image has 2 images for a batch of 1"),
     "mask is text": ({"image": photo(), "mask": "m.png"}, "got str; expected a PIL image"),
     "mask is black": ({"image": photo(), "mask": Image.new("L", (64, 48))}, "the mask is black everywhere"),
     "strength 0": ({"image": photo(), "strength": 0.0}, "strength 0 of 20 steps leaves none; .* at least 0.05"),
+    "strength of no steps": ({"image": photo(), "steps": 0}, "steps 0 is not usable"),
+    "strength of half a step": ({"image": photo(), "steps": 1.5}, "steps 1.5 is not usable"),
     "strength 2": ({"image": photo(), "strength": 2.0}, "strength is 2.0; expected a number from 0 to 1"),
     "strength text": ({"image": photo(), "strength": "half"}, "strength is 'half'"),
     "rescale 2": ({"guidance_rescale": 2}, "guidance_rescale is 2; expected a number from 0 to 1"),
