@@ -341,7 +341,7 @@ def _measure_shapes(file: Path) -> dict[int, list[int]]:
 
 # (place in contract, value or a function of the old one, whether a sampling run or the tokens of a prompt show it)
 FACTS: tuple[tuple[tuple[str, str], Any, bool], ...] = (
-    (("defaults", "sampler"), "ddim", True),
+    (("defaults", "sampler"), lambda old: "dpmpp_2m" if old == "ddim" else "ddim", True),
     (("defaults", "sampler"), "euler", True),
     (("defaults", "sampler"), "euler_ancestral", True),
     (("defaults", "sampler"), "dpmpp_2m_karras", True),
@@ -364,7 +364,7 @@ FACTS: tuple[tuple[tuple[str, str], Any, bool], ...] = (
     (("schedule", "timestep_spacing"), "linspace", True),
     (("schedule", "timestep_spacing"), "trailing", True),
     (("schedule", "steps_offset"), lambda old: old + 1, True),
-    (("schedule", "set_alpha_to_one"), lambda old: not old, False),  # DPM-Solver++ ends at sigma 0 by itself
+    (("schedule", "set_alpha_to_one"), lambda old: not old, True),
     (("schedule", "rescale_betas_zero_snr"), True, True),
     (("tokenizer", "max_length"), lambda old: old - 1, True),
     (("tokenizer", "bos_token_id"), lambda old: old - 1, True),
