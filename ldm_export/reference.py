@@ -7,7 +7,7 @@ and each case's tolerance is a small multiple of it (never more than the Compone
 
 import gc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from ldm_export.export.wrappers import wrap
 from ldm_export.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.manifest import Contract, LatentSpec
+from ldm_runtime.noise import Noise
 from ldm_runtime.package import open_package
 from ldm_runtime.plan import Plan, compile_plan
-from ldm_runtime.rng import initial_noise, row_noise
 from ldm_runtime.sampler import guide, run_plan
 from ldm_runtime.tokenizer import Tokenizer
 
@@ -42,12 +42,14 @@ FLOOR_MARGIN = 20.0
 HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
 QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
+CALMEST = 1 / 64  # amplitude of random text embeddings, at the least
 # The sampling run: its steps, and its largest side in latent pixels. A step of a large UNet takes seconds whatever
 # the size, because all weights pass through the processor, in float64 twice as many bytes.
 STEPS, LARGEST_SIDE = 20, 16
 LARGE_UNET = 200_000_000  # weights
 LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
 SEED = 20_260_101
+CONTEXT = "encoder_hidden_states"
 PROMPT = "red apple, 3d style"
 NEGATIVE = ""
 
@@ -66,11 +68,18 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class _Request:
-    """A case before its outputs are known."""
+    """A case before its outputs are known. amplitude: of random text embeddings; None: nothing may be changed."""
 
     spec: ComponentSpec
     name: str
     inputs: Arrays
+    amplitude: float | None = None
+
+    def calmed(self) -> "_Request":
+        """The same with embeddings of half the amplitude."""
+        assert self.amplitude is not None
+        inputs = {**self.inputs, CONTEXT: self.inputs[CONTEXT] * np.float32(0.5)}
+        return replace(self, inputs=inputs, amplitude=self.amplitude / 2)
 
 
 @dataclass(frozen=True)
@@ -207,8 +216,8 @@ def _sample(
         output = _run(spec, model, inputs)["out_sample"].astype(np.float32)
         return guide(output[:1], output[1:], run.guidance) if both else output
 
-    noise = initial_noise(SEED, 1, run.shape)
-    steps = run_plan(run.plan, denoise, noise, lambda row: row_noise(SEED, 1, row, run.shape))
+    noise = Noise("philox", [SEED], run.shape)
+    steps = run_plan(run.plan, denoise, noise.initial(), noise.row)
     return np.concatenate([step.latents for step in steps])
 
 
@@ -238,13 +247,14 @@ def _seeded(spec: ComponentSpec, timesteps: tuple[float, ...] = ()) -> list[_Req
     requests = []
     for index, sizes in enumerate(spec.probes):
         inputs = spec.sample(sizes, seed=index)
+        amplitude = 1.0 if CONTEXT in inputs else None
         if "timestep" in inputs:
             inputs["timestep"] = np.array(timesteps[index], np.float32)
-        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs))
+        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs, amplitude))
         if "input_ids" not in inputs:
             name = next(iter(inputs))  # the signal; a context stays as it is
             quiet = {**inputs, name: inputs[name] * np.float32(QUIET[index])}
-            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet))
+            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet, amplitude))
     return requests
 
 
@@ -253,18 +263,36 @@ def _shown(sizes: Mapping[str, int]) -> str:
 
 
 def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
-    """Run all requests in float32 and in float64; `model` is in float64 afterwards."""
+    """Run all requests in float32 and in float64; `model` is in float64 afterwards.
+
+    Random embeddings can drive the attention of a trained model, which no text does, to where float32 itself is less
+    exact than the tolerance: torch's no more than an engine's. They are made smaller there, until it is exact enough.
+    """
     rounded = [_run(request.spec, model, request.inputs) for request in requests]
     model.double()
     gc.collect()
     cases = []
     for request, approximate in zip(requests, rounded, strict=True):
+        most = request.spec.tolerance["fp32"]
         exact = _run(request.spec, model, request.inputs)
-        rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
-        tolerance = min(request.spec.tolerance["fp32"], max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding))
+        tolerance = _tolerance(approximate, exact)
+        while tolerance > most and request.amplitude is not None and request.amplitude > CALMEST:
+            request = request.calmed()
+            exact = _run(request.spec, model, request.inputs)
+            approximate = _run(request.spec, model.float(), request.inputs)  # the weights are what they were
+            model.double()
+            tolerance = _tolerance(approximate, exact)
         outputs = {name: array.astype(np.float32) for name, array in exact.items()}
-        cases.append(Case(request.spec.name, request.name, tolerance, dict(request.inputs), outputs))
+        calm = f", embeddings x {request.amplitude:g}" if request.amplitude not in (None, 1.0) else ""
+        name = request.name + calm
+        cases.append(Case(request.spec.name, name, min(most, tolerance), dict(request.inputs), outputs))
     return cases
+
+
+def _tolerance(approximate: Arrays, exact: Arrays) -> float:
+    """Of the relative RMS of an engine's outputs, from torch's own in float32."""
+    rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
+    return max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding)
 
 
 def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:

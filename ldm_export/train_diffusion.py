@@ -16,8 +16,9 @@ from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipe import TrainRecipe
 from ldm_export.training_loop import place, precision, step_generator
+from ldm_runtime.noise import Noise
 from ldm_runtime.plan import compile_plan
-from ldm_runtime.rng import initial_noise, row_noise
+from ldm_runtime.rng import batch_seeds
 from ldm_runtime.sampler import guide, run_plan
 from ldm_runtime.schedule import NoiseSchedule
 
@@ -87,10 +88,8 @@ class DiffusionStage:
             uncond, cond = np.split(output, 2)
             return guide(uncond, cond, samples.guidance)
 
-        shape = self.corpus.shape
-        latents = initial_noise(samples.seed, len(prompts), shape)
-        noises = {row: row_noise(samples.seed, len(prompts), row, shape) for row in range(len(plan.rows))}
-        for at in run_plan(plan, denoise, latents, noises.__getitem__):
+        noise = Noise("philox", batch_seeds(samples.seed, len(prompts)), self.corpus.shape)
+        for at in run_plan(plan, denoise, noise.initial(), noise.row):
             latents = at.latents
         decoded = self.corpus.vae.decode(torch.from_numpy(latents / np.float32(self.corpus.scale)).to(self.device))
         return decoded.float().cpu().numpy()

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import Contract
 from ldm_runtime.manifest_rules import MAX_PIXELS
 from ldm_runtime.noise import check_noise
 from ldm_runtime.plan import Plan, check_sampler, compile_plan
 from ldm_runtime.prompt import SYNTAXES
+from ldm_runtime.rng import batch_seeds
 
 IMAGE_STRENGTH, MASK_STRENGTH = 0.8, 1.0  # what is taken where none is given, as in diffusers
 
@@ -109,7 +111,7 @@ def check_request(
         negatives=_negatives(negative, batch, repeats),
         prompt_embeds=embeds,
         syntax=syntax,
-        plan=compile_plan(contract.schedule, chosen.text, wanted_steps, first_step(wanted_steps, share)),
+        plan=compile_plan(contract.schedule, chosen.canonical, wanted_steps, first_step(wanted_steps, share)),
         guidance=scale,
         guidance_rescale=_share("guidance_rescale", guidance_rescale),
         guidance_interval=_interval(guidance_interval),
@@ -165,7 +167,7 @@ def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-        raise InputError(f"{name} is {_shown(value)}; expected a text or a list of texts")
+        raise InputError(f"{name} is {shown(value)}; expected a text or a list of texts")
     return tuple(value)
 
 
@@ -238,7 +240,7 @@ def _size_of_image(contract: Contract, image: Any) -> tuple[int, int]:
     first = image if hasattr(image, "size") else next(iter(image), None) if isinstance(image, Sequence) else None
     size = getattr(first, "size", None)
     if not isinstance(size, tuple) or len(size) != 2:
-        raise InputError(f"image is {_shown(image)}; expected a PIL image or a list of them")
+        raise InputError(f"image is {shown(image)}; expected a PIL image or a list of them")
     step = contract.latent.downsample
     width, height = (side - side % step for side in size)
     check_image_size(
@@ -298,16 +300,16 @@ def first_step(steps: Any, strength: float | None) -> int:
 def _share(name: str, value: Any) -> float:
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     if not 0.0 <= number <= 1.0:
-        raise InputError(f"{name} is {_shown(value)}; expected a number from 0 to 1")
+        raise InputError(f"{name} is {shown(value)}; expected a number from 0 to 1")
     return number
 
 
 def _interval(value: Any) -> tuple[float, float]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"guidance_interval is {_shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
+        raise InputError(f"guidance_interval is {shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
     low, high = (_share("an end of guidance_interval", end) for end in value)
     if not low < high:
-        raise InputError(f"guidance_interval is {_shown(value)}; expected its start below its end")
+        raise InputError(f"guidance_interval is {shown(value)}; expected its start below its end")
     return low, high
 
 
@@ -319,21 +321,20 @@ def _seeds(seed: Any, batch: int) -> tuple[int, ...]:
                 f"seed has {len(seed)} numbers for {batch} images; give one for each, or one to count from"
             )
         return tuple(check_integer("seed", one, 0, 2**64 - 1) for one in seed)
-    first = secrets.randbits(32) if seed is None else check_integer("seed", seed, 0, 2**64 - 1)
-    return tuple((first + image) % 2**64 for image in range(batch))
+    return batch_seeds(secrets.randbits(32) if seed is None else seed, batch)
 
 
 def _variation(value: Any) -> tuple[int, float] | None:
     if value is None:
         return None
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"variation is {_shown(value)}; expected (seed, strength), such as (7, 0.2)")
+        raise InputError(f"variation is {shown(value)}; expected (seed, strength), such as (7, 0.2)")
     return check_integer("the seed of variation", value[0], 0, 2**64 - 1), _share("the strength of variation", value[1])
 
 
 def _size(size: Any) -> tuple[int, int]:
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
-        raise InputError(f"size is {_shown(size)}; expected (width, height) in pixels")
+        raise InputError(f"size is {shown(size)}; expected (width, height) in pixels")
     return check_integer("width", size[0], 1, 2**31), check_integer("height", size[1], 1, 2**31)
 
 
@@ -343,35 +344,16 @@ def _guidance(value: Any) -> float:
     except OverflowError:
         number = math.inf
     if not 0.0 <= number < math.inf:
-        raise InputError(f"guidance is {_shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
-    return number
-
-
-def check_integer(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int from low to high, or InputError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not low <= number <= high:
-        raise InputError(f"{name} is {_shown(value)}; expected a whole number from {low} to {high}")
+        raise InputError(f"guidance is {shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
     return number
 
 
 def _name(what: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{what} is {_shown(value)}; expected a name")
+        raise InputError(f"{what} is {shown(value)}; expected a name")
     return value
 
 
 def _given(array: np.ndarray | None) -> np.ndarray:
     assert array is not None
     return array
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python prints
-        text = "an immense number"
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -16,6 +16,7 @@ from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, 
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
 from ldm_runtime.prompt import SYNTAXES, pad_windows, weigh, windows
+from ldm_runtime.rng import batch_seeds
 from ldm_runtime.sampler import PlanStep, guide, noised, run_plan, slerp
 from ldm_runtime.tokenizer import Tokenizer
 
@@ -419,7 +420,7 @@ class Pipeline:
         if request.variation is None:
             return initial
         seed, strength = request.variation
-        other = Noise(request.noise, [(seed + image) % 2**64 for image in range(request.batch)], shape).initial()
+        other = Noise(request.noise, batch_seeds(seed, request.batch), shape).initial()
         return np.stack([slerp(one, another, strength) for one, another in zip(initial, other, strict=True)])
 
     def _encode_sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:

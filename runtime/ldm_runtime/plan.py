@@ -9,10 +9,10 @@ step against the scheduler of that name in diffusers 0.39, with the settings tha
 """
 
 import hashlib
-import operator
 from dataclasses import dataclass
 from typing import Any
 
+from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.solvers import SAMPLERS, SOLVERS, Sampler, read_sampler
@@ -99,8 +99,8 @@ def compile_plan(schedule: Schedule, sampler: str, steps: int, start: int = 0) -
     """
     wanted = check_sampler(schedule, sampler)
     most = schedule.num_train_timesteps
-    number = _whole("steps", steps, 1, most)
-    begin = _whole("start", start, 0, number - 1)
+    number = check_integer("steps", steps, 1, most)
+    begin = check_integer("start", start, 0, number - 1)
     spacing = wanted.solver.spacing or "linspace"
     if wanted.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
         spacing = schedule.timestep_spacing or spacing
@@ -129,16 +129,6 @@ def _hook(sampler: Sampler) -> Hook | None:
     if ratio > 0.0:  # diffusers looks at thresholding first
         return Hook("threshold", float(sampler.options["threshold_max"]), ratio)
     return Hook("clip", clip, 0.0) if clip > 0.0 else None
-
-
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    try:
-        number = low - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = low - 1
-    if not low <= number <= high:
-        raise InputError(f"{name} {value!r} is not usable: expected a whole number from {low} to {high}")
-    return number
 
 
 def _ratio(alpha: float, sigma: float) -> float:

@@ -20,10 +20,10 @@ Image b of a batch uses seed + b mod 2^64, so a batch equals its singles.
 """
 
 import math
-import operator
 
 import numpy as np
 
+from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 
 INITIAL_STREAM = 0
@@ -112,8 +112,8 @@ def philox_normal(seed: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
     seed: 0 … 2^64-1. stream: 0 … 2^32-1. shape: of one image, for example (C, H, W).
     Returns float32 of that shape, the same bits on every machine. InputError for anything out of range.
     """
-    seed = _integer_in_range("seed", seed, 1 << 64)
-    stream = _integer_in_range("stream", stream, 1 << 32)
+    seed = check_integer("seed", seed, 0, (1 << 64) - 1)
+    stream = check_integer("stream", stream, 0, (1 << 32) - 1)
     count = math.prod(shape)
     if any(size < 0 for size in shape) or count > 1 << 34:
         raise InputError(f"shape {tuple(shape)} is not usable for noise: expected 2^34 elements at most")
@@ -125,23 +125,10 @@ def philox_normal(seed: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
     return inverse_normal(u).astype(np.float32).reshape(shape)
 
 
-def initial_noise(seed: int, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Initial noise of a batch: float32 (count, *shape); image b is that of seed + b mod 2^64 alone."""
-    return _batch(seed, count, INITIAL_STREAM, shape)
-
-
-def row_noise(seed: int, count: int, row: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Noise that plan row `row` (counted from 0) adds to a batch: float32 (count, *shape)."""
-    row = _integer_in_range("plan row", row, RESERVED_STREAMS - 1)
-    return _batch(seed, count, 1 + row, shape)
-
-
-def _batch(seed: int, count: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
-    seed = _integer_in_range("seed", seed, 1 << 64)
-    noise = np.empty((count, *shape), np.float32)
-    for image in range(count):
-        noise[image] = philox_normal((seed + image) % (1 << 64), stream, shape)
-    return noise
+def batch_seeds(seed: int, count: int) -> tuple[int, ...]:
+    """The seeds of a batch's images: seed + b mod 2^64. InputError for a seed out of range."""
+    first = check_integer("seed", seed, 0, (1 << 64) - 1)
+    return tuple((first + image) % (1 << 64) for image in range(count))
 
 
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
@@ -162,14 +149,3 @@ def _log(x: np.ndarray) -> np.ndarray:
     for k in range(21, 0, -2):
         a = a * s + 1.0 / k
     return (2.0 * f) * a + e * _LN2
-
-
-def _integer_in_range(name: str, value: int, end: int) -> int:
-    """`value` as a Python int in [0, end); integers of numpy count, bool and float do not."""
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = -1
-    if not 0 <= number < end:
-        raise InputError(f"{name} {value!r} is not usable: expected a whole number from 0 to {end - 1}")
-    return number

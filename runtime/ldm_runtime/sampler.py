@@ -45,7 +45,8 @@ def run_plan(
 ) -> Iterator[PlanStep]:
     """Run a plan row by row; the caller may stop at any step.
 
-    denoise(x, timestep): model output, guided, for the scaled latents x, both float32 (B, C, H, W).
+    denoise(x, timestep): model output, guided, for the scaled latents x, both float32 (B, C, H, W); the array is kept
+    as it is and must not be written again.
     initial: float32 (B, C, H, W), noise of unit variance; the plan scales it.
     noise(row): float32 (B, C, H, W), unit-variance noise of that row's stream; called only where it is read.
     picture: float32 (B, C, H, W), latents to start from, noised with `initial` to the level of the first row.
@@ -122,17 +123,18 @@ def slerp(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
 
 
 def _weighted_sum(coefficients: np.ndarray, tensors: list[np.ndarray], product: np.ndarray) -> np.ndarray:
-    """Sum of coefficient * tensor, left to right; `product` is scratch of the same shape."""
-    total: np.ndarray | None = None
-    for coefficient, tensor in zip(coefficients, tensors, strict=True):
-        if coefficient == 0.0:
-            continue
-        if total is None:
-            total = tensor * coefficient
-        else:
-            np.multiply(tensor, coefficient, out=product)
-            total += product
-    return np.zeros_like(product) if total is None else total
+    """Sum of coefficient * tensor, left to right; a tensor that only moves is not copied. `product`: scratch."""
+    used = np.flatnonzero(coefficients)
+    if len(used) == 0:
+        return np.zeros_like(product)
+    first, *others = used
+    if len(used) == 1 and coefficients[first] == 1.0:
+        return tensors[first]
+    total = tensors[first] * coefficients[first]
+    for index in others:
+        np.multiply(tensors[index], coefficients[index], out=product)
+        total += product
+    return total
 
 
 def data_prediction(row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:

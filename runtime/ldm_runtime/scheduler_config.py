@@ -9,27 +9,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
 from ldm_runtime.schedule import FlowSchedule, NoiseSchedule, Schedule
 from ldm_runtime.solvers import SOLVERS, Sampler, read_sampler
 from ldm_runtime.solvers.options import Value
 
 Settings = dict[str, Value]  # options of a sampler
-Reader = Callable[[Any, Mapping[str, Any]], Settings]  # (value, the whole file) -> options
+Reader = Callable[[Any, Mapping[str, Any]], Settings]  # (value, the whole file) -> options, or ValueError: expected …
 
 _REQUIRED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 
-# What a field of the schedule is when the file is silent: as `DDIMScheduler.from_config` has it.
-_FIELDS: dict[str, Any] = {
-    "num_train_timesteps": None,
-    "beta_start": None,
-    "beta_end": None,
-    "beta_schedule": None,
-    "prediction_type": "epsilon",
-    "timestep_spacing": None,
-    "steps_offset": 0,
-    "set_alpha_to_one": True,
-    "rescale_betas_zero_snr": False,
+# What a field of a schedule is when the file is silent: as `DDIMScheduler.from_config` has it, and the class of flow.
+_FIELDS: dict[type[Schedule], dict[str, Any]] = {
+    NoiseSchedule: {
+        "num_train_timesteps": None,
+        "beta_start": None,
+        "beta_end": None,
+        "beta_schedule": None,
+        "prediction_type": "epsilon",
+        "timestep_spacing": None,
+        "steps_offset": 0,
+        "set_alpha_to_one": True,
+        "rescale_betas_zero_snr": False,
+    },
+    FlowSchedule: {"num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": None},
 }
 
 # Keys that change the result where a class has them, and are not implemented there: only these values may stand.
@@ -74,6 +78,7 @@ class _Class:
     solver: str
     keys: Mapping[str, Reader] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    schedule: type[Schedule] = NoiseSchedule
 
 
 def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
@@ -83,26 +88,23 @@ def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
     not implemented, and for keys never heard of.
     """
     class_name = config.get("_class_name")
-    if class_name == "FlowMatchEulerDiscreteScheduler":
-        return _read_flow(config)
     if not isinstance(class_name, str) or class_name not in _CLASSES:
-        known = ", ".join(sorted([*_CLASSES, "FlowMatchEulerDiscreteScheduler"]))
+        known = ", ".join(sorted(_CLASSES))
         raise ConfigError(f"scheduler: _class_name {class_name!r} is not supported; expected one of {known}")
     entry = _CLASSES[class_name]
+    fields = _FIELDS[entry.schedule]
     effective = {**entry.defaults, **config}
     settings: Settings = {}
     _check_one_spread(effective)
     for key, value in effective.items():
         if key in entry.keys:
             settings |= _read_key(entry, class_name, key, value, effective)
-        elif key not in _FIELDS:
+        elif key not in fields:
             _check_foreign(class_name, key, value)
-    if missing := [key for key in _REQUIRED if effective.get(key) is None]:
+    values = {key: effective.get(key, default) for key, default in fields.items()}
+    if missing := [key for key in _REQUIRED if key in values and values[key] is None]:
         raise ConfigError(f"scheduler: {class_name} lacks {', '.join(missing)}; the noise schedule is not guessed")
-    schedule = NoiseSchedule(**{key: effective.get(key, default) for key, default in _FIELDS.items()})
-    solver = SOLVERS[entry.solver]
-    values = {name: option.default for name, option in solver.options.items()} | settings
-    return schedule, Sampler(entry.solver, entry.solver, solver, values).canonical
+    return entry.schedule(**values), Sampler.of(entry.solver, settings).canonical
 
 
 def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
@@ -113,10 +115,11 @@ def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
     """
     wanted = read_sampler(sampler)
     if isinstance(schedule, FlowSchedule):
-        return {"_class_name": "FlowMatchEulerDiscreteScheduler", **schedule.to_dict(), **_sigma_keys(wanted)}
+        config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **schedule.to_dict()}
+        return config | {"stochastic_sampling": wanted.options["stochastic"]} | _sigma_keys(wanted)
     names = {entry.solver: name for name, entry in _CLASSES.items()}
     class_name = names.get(wanted.name, "DDIMScheduler")
-    config: dict[str, Any] = {"_class_name": class_name, **schedule.to_dict(), "trained_betas": None}
+    config = {"_class_name": class_name, **schedule.to_dict(), "trained_betas": None}
     config |= {"clip_sample": False, "thresholding": False}
     if schedule.timestep_spacing is None:
         del config["timestep_spacing"]
@@ -135,7 +138,7 @@ def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
             kinds = {"algorithm_type": "data_prediction" if value == "x0" else "noise_prediction"}
             config |= noise if wanted.name == "unipc" else kinds
         elif name == "corrector_off":
-            config["disable_corrector"] = [] if value == "none" else [int(step) for step in str(value).split("+")]
+            config["disable_corrector"] = _step_numbers(str(value), schedule.num_train_timesteps)
         elif name == "lambda_min":
             if value != -math.inf:  # no JSON number; the default of the class
                 config["lambda_min_clipped"] = value
@@ -152,6 +155,12 @@ _RENAMED = {
     "final": "final_sigmas_type",
     "threshold_max": "sample_max_value",
 }
+
+
+def _step_numbers(text: str, most: int) -> list[int]:
+    if text in ("none", "all"):
+        return list(range(most)) if text == "all" else []
+    return [int(number) for number in text.split("+")]
 
 
 def _sigma_keys(sampler: Sampler) -> dict[str, Any]:
@@ -193,11 +202,18 @@ def _threshold(value: Any, config: Mapping[str, Any]) -> Settings:
 
 
 def _predict(value: Any, config: Mapping[str, Any]) -> Settings:
+    if not isinstance(value, bool | str):
+        raise ValueError("true or false, or data_prediction or noise_prediction")
     return {"predict": {True: "x0", False: "eps", "data_prediction": "x0", "noise_prediction": "eps"}.get(value, value)}
 
 
 def _steps(value: Any, config: Mapping[str, Any]) -> Settings:
-    return {"corrector_off": "+".join(map(str, value)) if value else "none"}
+    if not isinstance(value, list) or not all(type(step) is int and step >= 0 for step in value):
+        raise ValueError("a list of steps, counted from 0")
+    most = config.get("num_train_timesteps")
+    if type(most) is int and 0 < most <= len(value) and set(value) >= set(range(most)):
+        return {"corrector_off": "all"}
+    return {"corrector_off": "+".join(map(str, value)) or "none"}
 
 
 _K: dict[str, Reader] = {
@@ -285,18 +301,20 @@ _CLASSES: dict[str, _Class] = {
         },
     ),
     "TCDScheduler": _Class("tcd", {"original_inference_steps": _same("original_steps")}),
+    "FlowMatchEulerDiscreteScheduler": _Class(
+        "flow_euler", {**_K, "stochastic_sampling": _same("stochastic")}, schedule=FlowSchedule
+    ),
 }
 
 
 def _read_key(entry: _Class, class_name: str, key: str, value: Any, config: Mapping[str, Any]) -> Settings:
     """The options that a key sets, each checked by its kind."""
     checked: Settings = {}
-    for name, setting in entry.keys[key](value, config).items():
-        option = SOLVERS[entry.solver].options[name]
-        try:
-            checked[name] = option.read(_text(setting))
-        except ValueError as error:
-            raise ConfigError(f"scheduler: {class_name} has {key} = {value!r}, expected {error}") from None
+    try:
+        for name, setting in entry.keys[key](value, config).items():
+            checked[name] = SOLVERS[entry.solver].options[name].read(_text(setting))
+    except ValueError as error:
+        raise ConfigError(f"scheduler: {class_name} has {key} = {shown(value)}, expected {error}") from None
     return checked
 
 
@@ -320,21 +338,4 @@ def _check_foreign(class_name: str, key: str, value: Any) -> None:
     if not any(type(value) is type(other) and value == other for other in allowed):
         known = "is not supported" if key in _ONLY else "is not known here"
         expected = " or ".join(map(repr, allowed))
-        raise ConfigError(f"scheduler: {class_name} has {key} = {value!r}, which {known}; expected {expected}")
-
-
-def _read_flow(config: Mapping[str, Any]) -> tuple[FlowSchedule, str]:
-    class_name = "FlowMatchEulerDiscreteScheduler"
-    entry = _Class("flow_euler", {**_K, "stochastic_sampling": _same("stochastic")})
-    settings: Settings = {}
-    _check_one_spread(config)
-    for key, value in config.items():
-        if key in entry.keys:
-            settings |= _read_key(entry, class_name, key, value, config)
-        elif key not in ("num_train_timesteps", "shift", "shift_terminal"):
-            _check_foreign(class_name, key, value)
-    steps, shift = config.get("num_train_timesteps", 1000), config.get("shift", 1.0)
-    schedule = FlowSchedule(steps, shift, config.get("shift_terminal"))
-    solver = SOLVERS["flow_euler"]
-    values = {name: option.default for name, option in solver.options.items()} | settings
-    return schedule, Sampler("flow_euler", "flow_euler", solver, values).canonical
+        raise ConfigError(f"scheduler: {class_name} has {key} = {shown(value)}, which {known}; expected {expected}")

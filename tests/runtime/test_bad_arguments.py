@@ -33,7 +33,7 @@ def with_one(value: float) -> np.ndarray:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "steps zero": ({"steps": 0}, "steps 0 is not usable: expected a whole number from 1 to 1000"),
+    "steps zero": ({"steps": 0}, "steps is 0; expected a whole number from 1 to 1000"),
     "steps negative": ({"steps": -5}, "steps -5"),
     "steps beyond training": ({"steps": 1001}, "steps 1001"),
     "steps fractional": ({"steps": 2.5}, "steps 2.5"),

@@ -15,6 +15,7 @@ from ldm_runtime import rng, safetensors
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.scheduler_config import write_scheduler_config
+from tests.philox import initial_noise
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WINDOW
 
@@ -74,7 +75,7 @@ def test_latents_equal_a_plain_loop_over_the_diffusers_scheduler(pipe: Pipeline)
 
 
 def test_decoder_is_given_unscaled_latents(pipe: Pipeline) -> None:
-    latents = rng.initial_noise(3, 2, (CHANNELS, 6, 8))
+    latents = initial_noise(3, 2, (CHANNELS, 6, 8))
     decoder = pipe._engines["vae_decoder"]
     expected = [decoder.run({"latent_sample": z[None] / 0.5 + np.float32(0.1)})["sample"] for z in latents]
     got = pipe.decode_array(latents)
@@ -144,7 +145,7 @@ def test_embeddings_in_place_of_the_prompt_give_the_same(pipe: Pipeline) -> None
 
 
 def test_given_noise_in_place_of_the_seed_gives_the_same(pipe: Pipeline) -> None:
-    noise = rng.initial_noise(4, 2, (CHANNELS, 4, 8))
+    noise = initial_noise(4, 2, (CHANNELS, 4, 8))
     before = noise.copy()
     got = final(pipe, "red", latents=noise, count=2)
     np.testing.assert_array_equal(got, final(pipe, "red", seed=4, size=(64, 32), count=2))

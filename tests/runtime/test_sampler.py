@@ -14,9 +14,9 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 from ldm_runtime.errors import InputError, NonFiniteError
 from ldm_runtime.plan import Plan, compile_plan
-from ldm_runtime.rng import initial_noise, row_noise
 from ldm_runtime.sampler import guide, noised, run_plan, slerp
 from ldm_runtime.schedule import NoiseSchedule
+from tests.philox import initial_noise, row_noise
 from tests.runtime import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)

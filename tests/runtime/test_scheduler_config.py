@@ -236,6 +236,9 @@ def test_what_this_class_does_not_have_is_refused_by_name(key: str, value: objec
         ("DDPMScheduler", "variance_type", "fixed_large_log"),
         ("UniPCMultistepScheduler", "solver_p", "DDIM"),
         ("UniPCMultistepScheduler", "predict_x0", "maybe"),
+        ("UniPCMultistepScheduler", "predict_x0", ["x0"]),
+        ("UniPCMultistepScheduler", "disable_corrector", 5),
+        ("UniPCMultistepScheduler", "disable_corrector", ["0"]),
         ("UniPCMultistepScheduler", "disable_corrector", [-1]),
         ("UniPCMultistepScheduler", "disable_corrector", "all of them"),
         ("EulerDiscreteScheduler", "sigma_min", -1.0),
@@ -302,6 +305,8 @@ WRITTEN = [
     "ddim:clip=2.5",
     "ddpm:threshold=0.9,threshold_max=2,variance=fixed_large",
     "unipc:corrector_off=0+2,order=3,solver_type=bh1",
+    "unipc:corrector_off=0",
+    "unipc:corrector_off=all",
     "unipc:predict=eps,final=sigma_min",
     "sa_solver:predict=eps,order=3,corrector_order=1",
     "euler:sigmas=karras,sigma_min=0.1,sigma_max=12",
@@ -330,12 +335,12 @@ def test_diffusers_does_with_a_written_file_what_the_sampler_does(sampler: str, 
     assert oracle.coefficient_error(compile_plan(SD15, sampler, 7), make, sampler) < 1e-8
 
 
-def test_a_written_flow_is_read_back() -> None:
+@pytest.mark.parametrize(
+    "sampler", ("flow_euler", "flow_euler:sigmas=beta", "flow_euler:sigmas=karras,stochastic=true")
+)
+def test_a_written_flow_is_read_back(sampler: str) -> None:
     schedule = FlowSchedule(1000, 3.0, 0.1)
-    assert read_scheduler_config(write_scheduler_config(schedule, "flow_euler:sigmas=beta")) == (
-        schedule,
-        "flow_euler:sigmas=beta",
-    )
+    assert read_scheduler_config(write_scheduler_config(schedule, sampler)) == (schedule, sampler)
 
 
 def test_every_class_of_diffusers_that_has_a_solver_is_read() -> None:

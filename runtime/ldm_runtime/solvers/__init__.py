@@ -158,12 +158,20 @@ SAMPLERS = {**{name: solver.summary for name, solver in SOLVERS.items()}, **{nam
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver with a value for each of its options. text: how it was named."""
+    """A solver by its name, with a value for each of its options."""
 
-    text: str
     name: str
-    solver: Solver
     options: Mapping[str, Value]
+
+    @classmethod
+    def of(cls, name: str, options: Mapping[str, Value]) -> "Sampler":
+        """The options that are not given are the solver's defaults."""
+        defaults = {option: kind.default for option, kind in SOLVERS[name].options.items()}
+        return cls(name, {**defaults, **options})
+
+    @property
+    def solver(self) -> Solver:
+        return SOLVERS[self.name]
 
     @property
     def canonical(self) -> str:
@@ -184,11 +192,8 @@ def read_sampler(text: object) -> Sampler:
     if name not in SAMPLERS:
         raise InputError(f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}")
     solver_name, _, preset = PRESETS.get(name, name).partition(":")
-    solver = SOLVERS[solver_name]
-    values = {option: kind.default for option, kind in solver.options.items()}
-    values = read_options(name, preset, solver.options, values)
-    values = read_options(name, options, solver.options, values)
-    return Sampler(text, solver_name, solver, values)
+    known = SOLVERS[solver_name].options
+    return Sampler.of(solver_name, read_options(name, preset, known) | read_options(name, options, known))
 
 
 def table() -> str:

@@ -23,7 +23,6 @@ def solve_ddpm(problem: Problem) -> tuple[float, Rows]:
         last = i + 1 == problem.steps
         bar_next = 1.0 if last else bars[int(timesteps[i + 1])]
         now, after = _level(timesteps[i], bar), _level(math.nan, bar_next)
-        _check_signal("ddpm", problem, now)
         read = rows.read(now)
         step_alpha = bar / bar_next
         step_beta = 1.0 - step_alpha
@@ -46,7 +45,6 @@ def solve_ddim(problem: Problem) -> tuple[float, Rows]:
     for t in whole_timesteps(schedule, problem.spacing, steps)[problem.start :]:
         bar, bar_next = bars[int(t)], problem.bar_before(int(t) - stride)
         now, after = _level(t, bar), _level(math.nan, bar_next)
-        _check_signal("ddim", problem, now)
         read = rows.read(now)
         variance = (1.0 - bar_next) / (1.0 - bar) * (1.0 - bar / bar_next)
         deviation = problem.number("eta") * math.sqrt(max(variance, 0.0))
@@ -65,7 +63,6 @@ def solve_lcm(problem: Problem) -> tuple[float, Rows]:
         last = i + 1 == problem.steps
         now = _level(timesteps[i], bars[int(timesteps[i])])
         after = _level(math.nan, 1.0 if last else bars[int(timesteps[i + 1])])
-        _check_signal("lcm", problem, now)
         read = rows.read(now)
         scaled = timesteps[i] * problem.number("timestep_scaling")
         spread = scaled**2 + SIGMA_DATA**2
@@ -85,7 +82,6 @@ def solve_tcd(problem: Problem) -> tuple[float, Rows]:
         t_next = 0.0 if last else timesteps[i + 1]
         now, after = _level(timesteps[i], bars[int(timesteps[i])]), _level(math.nan, bars[int(t_next)])
         middle = _level(math.nan, bars[math.floor((1.0 - eta) * t_next)])  # the model's jump ends here
-        _check_signal("tcd", problem, now)
         read = rows.read(now)
         x = middle.alpha * read.x0 + middle.sigma * read.eps
         if eta > 0.0 and not last:
@@ -112,11 +108,3 @@ def distilled_timesteps(sampler: str, problem: Problem) -> list[float]:
 
 def _level(timestep: float, bar: float) -> Level:
     return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))
-
-
-def _check_signal(sampler: str, problem: Problem, level: Level) -> None:
-    if level.alpha == 0.0 and problem.schedule.prediction_type == "epsilon":
-        raise InputError(
-            f"sampler {sampler!r} cannot start at zero signal with epsilon prediction (alpha is 0);"
-            " use another sampler, or a schedule without rescale_betas_zero_snr"
-        )

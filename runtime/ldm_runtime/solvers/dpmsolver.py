@@ -85,9 +85,7 @@ def _orders(steps: int, order: int, lower_order_final: bool, final: str) -> list
 
 def _converted(problem: Problem, read: Reading) -> Form:
     """What the polynomial goes through: x0 for the ++ algorithms, eps for the others."""
-    if problem.word("algorithm").endswith("++"):
-        return read.x0
-    return (read.x - read.level.alpha * read.x0) / read.level.sigma if problem.hooked else read.eps
+    return read.x0 if problem.word("algorithm").endswith("++") else read.eps_of_x0
 
 
 def _multistep_slopes(outputs: list[Form], nodes: list[Level], after: Level) -> list[Form]:

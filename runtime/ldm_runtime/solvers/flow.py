@@ -1,5 +1,7 @@
 """Euler's method on the straight paths of rectified flow (arXiv:2403.03206), as FlowMatchEulerDiscreteScheduler."""
 
+from itertools import pairwise
+
 from ldm_runtime.errors import InputError
 from ldm_runtime.solvers.levels import check_falling, linspace, spread
 from ldm_runtime.solvers.problem import Problem
@@ -12,7 +14,7 @@ def solve_flow_euler(problem: Problem) -> tuple[float, Rows]:
     count = problem.flow.num_train_timesteps
     levels = [Level(sigma * count, 1.0 - sigma, sigma) for sigma in [*sigmas, 0.0]]
     rows = problem.rows()
-    for now, after in zip(levels[problem.start :], levels[problem.start + 1 :], strict=False):
+    for now, after in pairwise(levels[problem.start :]):
         read = rows.read(now)
         if problem.flag("stochastic"):
             x = after.alpha * read.x0 + after.sigma * rows.noise()

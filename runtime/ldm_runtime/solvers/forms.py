@@ -1,6 +1,6 @@
 """Linear forms: weighted sums of what one row of a plan reads, so that a solver is written as in its paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 Symbol = tuple[str, int]  # ("x", 0), ("history", slot), ("output", 0), ("clipped", 0), ("noise", plan row)
 
@@ -37,6 +37,6 @@ class Form:
 NOTHING = Form({})
 
 
-def total(forms: "list[Form] | tuple[Form, ...]") -> Form:
-    """The sum of forms, from left to right."""
-    return sum(forms, start=NOTHING)
+def weighted_sum(weights: Sequence[float], forms: Sequence[Form]) -> Form:
+    """The sum of weight * form, as many of the one as of the other, from left to right."""
+    return sum((weight * form for weight, form in zip(weights, forms, strict=True)), start=NOTHING)

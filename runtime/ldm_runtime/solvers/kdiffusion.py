@@ -6,8 +6,9 @@ x' = (s'/s) x + (1 - s'/s) x0.
 """
 
 import math
+from itertools import pairwise
 
-from ldm_runtime.solvers.forms import Form, total
+from ldm_runtime.solvers.forms import Form, weighted_sum
 from ldm_runtime.solvers.problem import Problem, k_initial_scale, k_levels
 from ldm_runtime.solvers.rows import Level, Reading, Rows
 
@@ -120,11 +121,11 @@ def solve_lms(problem: Problem) -> tuple[float, Rows]:
     for i, (now, after) in enumerate(_steps(problem, levels), start=problem.start):
         read = rows.read(now, now.alpha)
         slopes = [(read.x - read.x0) / now.ratio, *read.history][: i + 1 - problem.start]
-        order = min(i + 1, LMS_ORDER)
-        nodes = [levels[i - k].ratio for k in range(order)]
-        weights = [_integral(nodes, k, now.ratio, after.ratio) for k in range(order)]
-        x = read.x + total([weight * slope for weight, slope in zip(weights, slopes, strict=False)])
-        rows.write(read, after, x, slopes[: LMS_ORDER - 1])
+        nodes = [levels[i - k].ratio for k in range(min(i + 1, LMS_ORDER))]
+        # After a late start diffusers goes through nodes before it too, and leaves out their slopes.
+        known = min(len(nodes), len(slopes))
+        weights = [_integral(nodes, k, now.ratio, after.ratio) for k in range(known)]
+        rows.write(read, after, read.x + weighted_sum(weights, slopes[:known]), slopes[: LMS_ORDER - 1])
     return k_initial_scale(problem, levels), rows
 
 
@@ -135,7 +136,7 @@ def ancestral(ratio: float, ratio_next: float) -> tuple[float, float]:
 
 
 def _steps(problem: Problem, levels: list[Level]) -> list[tuple[Level, Level]]:
-    return list(zip(levels[problem.start :], levels[problem.start + 1 :], strict=False))
+    return list(pairwise(levels[problem.start :]))
 
 
 def _towards(read: Reading, ratio: float) -> Form:

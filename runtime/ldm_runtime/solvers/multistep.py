@@ -1,15 +1,16 @@
 """Other multistep solvers: DEIS, UniPC, SA-Solver, PNDM and IPNDM."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.solvers.dpmsolver import FEW_STEPS
-from ldm_runtime.solvers.forms import NOTHING, Form, total
+from ldm_runtime.solvers.forms import NOTHING, Form, weighted_sum
 from ldm_runtime.solvers.levels import linspace, whole_timesteps
 from ldm_runtime.solvers.problem import Problem, dpm_levels
-from ldm_runtime.solvers.rows import Level, Reading, Rows
+from ldm_runtime.solvers.rows import Level, Rows
 
 ADAMS_BASHFORTH = (
     (1.0,),
@@ -34,10 +35,10 @@ def solve_deis(problem: Problem) -> tuple[float, Rows]:
         used = min(order, 1 + i - problem.start, steps - i if few else order)
         now, after = levels[i], levels[i + 1]
         read = rows.read(now)
-        outputs = [_eps(problem, read), *read.history]
+        outputs = [read.eps_of_x0, *read.history]
         nodes = [levels[i - k].ratio for k in range(used)]
         weights = [_rho_integral(nodes, k, now.ratio, after.ratio) for k in range(used)]
-        moved = total([weight * output for weight, output in zip(weights, outputs, strict=False)])
+        moved = weighted_sum(weights, outputs[:used])
         rows.write(read, after, after.alpha * (read.x / now.alpha + moved), outputs[: order - 1])
     return 1.0, rows
 
@@ -59,10 +60,6 @@ def _rho_integral(nodes: list[float], chosen: int, start: float, stop: float) ->
         return rho * (u * u - 2.0 * u + 2.0 - (others[0] + others[1]) * (u - 1.0) + others[0] * others[1])
 
     return (primitive(stop) - primitive(start)) / scale
-
-
-def _eps(problem: Problem, read: Reading) -> Form:
-    return (read.x - read.level.alpha * read.x0) / read.level.sigma if problem.hooked else read.eps
 
 
 # --- UniPC ---
@@ -120,14 +117,13 @@ def _unipc_step(
         return moved
     b_h = hh if problem.word("solver_type") == "bh1" else growth
     steps = [(node.log_snr - now.log_snr) / h for node in nodes[1:]]
-    slopes = [(output - outputs[0]) / step for output, step in zip(outputs[1:], steps, strict=False)]
+    slopes = [(output - outputs[0]) / step for output, step in zip(outputs[1:order], steps, strict=True)]
     if new is None:
         weights = [0.5] if order == 2 else _unipc_weights(hh, growth, b_h, steps)
     else:
         slopes.append(new - outputs[0])
         weights = [0.5] if order == 1 else _unipc_weights(hh, growth, b_h, [*steps, 1.0])
-    bent = total([weight * slope for weight, slope in zip(weights, slopes, strict=True)])
-    return moved - scale * b_h * bent
+    return moved - scale * b_h * weighted_sum(weights, slopes)
 
 
 def _unipc_weights(hh: float, growth: float, b_h: float, steps: list[float]) -> list[float]:
@@ -167,7 +163,7 @@ def solve_sa(problem: Problem) -> tuple[float, Rows]:
     corrected = 0  # order of the correction to come
     for i in range(problem.start, steps):
         read = rows.read(levels[i])
-        output = read.x0 if data else _eps(problem, read)
+        output = read.x0 if data else read.eps
         past, x = list(read.history[:kept]), read.x
         if i > problem.start:
             nodes = [levels[i - k] for k in range(corrected)]
@@ -218,7 +214,7 @@ def _sa_step(
     else:
         scale, keep = -rate * after.alpha, after.alpha / now.alpha
         deviation = tau * after.sigma * math.sqrt(math.expm1(2.0 * h))
-    moved = total([scale * weight * output for weight, output in zip(weights, outputs, strict=False)])
+    moved = weighted_sum([scale * weight for weight in weights], outputs[:order])
     return keep * x + moved + deviation * noise
 
 
@@ -267,8 +263,8 @@ def solve_pndm(problem: Problem) -> tuple[float, Rows]:
     schedule, steps = problem.schedule, problem.steps
     timesteps = whole_timesteps(schedule, problem.spacing, steps)
     stride = schedule.num_train_timesteps // steps
-    rows = problem.rows(history=5)  # three outputs, the latest first; x where a step began; a Runge-Kutta sum
     if problem.flag("skip_prk_steps"):
+        rows = problem.rows(history=4)  # three outputs, the latest first; x where a step began
         repeated = [*timesteps[:2], *timesteps[1:]]  # the second timestep twice
         _plms(problem, rows, repeated[problem.start :], stride, outputs=0)
     else:
@@ -277,6 +273,7 @@ def solve_pndm(problem: Problem) -> tuple[float, Rows]:
                 f"sampler 'pndm': its Runge-Kutta start needs 4 steps or more, from the first one on; got {steps} from"
                 f" step {problem.start + 1}; set skip_prk_steps=true"
             )
+        rows = problem.rows(history=5)  # the same, and a Runge-Kutta sum
         _prk(problem, rows, timesteps[:4], stride // 2)
         _plms(problem, rows, timesteps[3:], stride, outputs=3)
     return 1.0, rows
@@ -284,7 +281,7 @@ def solve_pndm(problem: Problem) -> tuple[float, Rows]:
 
 def _prk(problem: Problem, rows: Rows, timesteps: list[float], half: int) -> None:
     """Three Runge-Kutta steps of four rows, from the first of the timesteps to the last."""
-    for t, t_next in zip(timesteps, timesteps[1:], strict=False):
+    for t, t_next in pairwise(timesteps):
         middle = t_next + half
         ends = (t - half, middle, middle - half, t_next)  # where each row leaves x
         for evaluated, end, weight in zip((t, middle, middle, t_next), ends, (1 / 6, 1 / 3, 1 / 3, 1 / 6), strict=True):
@@ -304,7 +301,7 @@ def _plms(problem: Problem, rows: Rows, timesteps: list[float], stride: int, *, 
     known = outputs
     for index, evaluated in enumerate(timesteps):
         read = rows.read(_trained_level(problem, evaluated))
-        e1, e2, e3, saved, _ = read.history
+        e1, e2, e3, saved = read.history[:4]
         if outputs == 0 and index == 1:
             begun, t, end = saved, evaluated + stride, evaluated
             used, past = 0.5 * (read.output + e1), [e1, e2, e3]
@@ -312,8 +309,7 @@ def _plms(problem: Problem, rows: Rows, timesteps: list[float], stride: int, *, 
             begun, t, end = read.x, evaluated, evaluated - stride
             known = min(known + 1, 4)
             weights = ADAMS_BASHFORTH[known - 1]
-            slopes = (read.output, e1, e2, e3)
-            used = total([weight * slope for weight, slope in zip(weights, slopes, strict=False)])
+            used = weighted_sum(weights, (read.output, e1, e2, e3)[:known])
             past = [read.output, e1, e2]
         x = _pndm_transfer(problem, begun, used, t, end)
         rows.write(read, _trained_level(problem, end), x, [*past, begun])
@@ -351,7 +347,7 @@ def solve_ipndm(problem: Problem) -> tuple[float, Rows]:
         read = rows.read(levels[i])
         slopes = [read.eps, *read.history]
         weights = ADAMS_BASHFORTH[min(i - problem.start, 3)]
-        eps = total([weight * slope for weight, slope in zip(weights, slopes, strict=False)])
+        eps = weighted_sum(weights, slopes[: len(weights)])
         x0 = (read.x - levels[i].sigma * eps) / levels[i].alpha if levels[i].alpha > 1e-8 else NOTHING
         rows.write(read, levels[i + 1], levels[i + 1].alpha * x0 + levels[i + 1].sigma * eps, slopes[:3])
     return 1.0, rows

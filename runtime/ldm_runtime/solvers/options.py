@@ -88,18 +88,16 @@ class Steps:
         return text
 
 
-def read_options(sampler: str, text: str, options: Mapping[str, Option], base: Mapping[str, Value]) -> dict[str, Value]:
-    """The options that `text` ("order=3,sigmas=karras") sets, over those of `base`. InputError names what is wrong."""
-    values = dict(base)
-    seen: set[str] = set()
+def read_options(sampler: str, text: str, options: Mapping[str, Option]) -> dict[str, Value]:
+    """The options that `text` ("order=3,sigmas=karras") sets. InputError names what is wrong."""
+    values: dict[str, Value] = {}
     for part in text.split(",") if text else []:
         name, equals, value = part.partition("=")
         if equals == "" or name not in options:
             known = f"expected {', '.join(f'{known}=…' for known in options)}" if options else "it has none"
             raise InputError(f"sampler {sampler!r}: {part!r} is none of its options; {known}")
-        if name in seen:
+        if name in values:
             raise InputError(f"sampler {sampler!r}: option {name!r} is given twice")
-        seen.add(name)
         try:
             values[name] = options[name].read(value)
         except ValueError as error:

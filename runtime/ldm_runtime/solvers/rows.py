@@ -63,6 +63,12 @@ class Reading:
     x0: Form
     eps: Form
     data: tuple[float, float]
+    hooked: bool
+
+    @property
+    def eps_of_x0(self) -> Form:
+        """eps; with a hook, that of the clipped x0."""
+        return (self.scale * self.x - self.level.alpha * self.x0) / self.level.sigma if self.hooked else self.eps
 
 
 class Rows:
@@ -79,11 +85,16 @@ class Rows:
         self.rows: list[PlanRow] = []
 
     def read(self, level: Level, scale: float = 1.0) -> Reading:
+        if level.alpha == 0.0 and self.prediction_type == "epsilon":
+            raise InputError(
+                "this sampler cannot start at zero signal with epsilon prediction (alpha is 0); use another sampler,"
+                " or a schedule without rescale_betas_zero_snr"
+            )
         x, output = Form({("x", 0): 1.0}), Form({("output", 0): 1.0})
         history = tuple(Form({("history", slot): 1.0}) for slot in range(self.history))
         a, b = data_prediction(self.prediction_type, level, scale)
         x0 = Form({("clipped", 0): 1.0}) if self.hooked else a * x + b * output
-        return Reading(level, scale, x, history, output, x0, self._eps(level, scale * x, output), (a, b))
+        return Reading(level, scale, x, history, output, x0, self._eps(level, scale * x, output), (a, b), self.hooked)
 
     def noise(self, rows_ago: int = 0) -> Form:
         """Unit-variance noise of the stream of the row being made, or of one before it."""
@@ -132,7 +143,7 @@ def data_prediction(prediction_type: str, level: Level, scale: float) -> tuple[f
     """(a, b) of x0 = a * x + b * model output, where scale * x is alpha * x0 + sigma * eps."""
     alpha, sigma = level.alpha, level.sigma
     if prediction_type == "epsilon":
-        return (scale / alpha, -sigma / alpha) if alpha > 0.0 else (math.inf, -math.inf)
+        return scale / alpha, -sigma / alpha
     if prediction_type == "v_prediction":
         return alpha * scale, -sigma
     if prediction_type == "flow_prediction":
