@@ -12,7 +12,8 @@ import click
 import numpy as np
 
 import ldm_runtime
-from ldm_runtime.errors import InputError, LdmError
+from ldm_export.option_values import read_size
+from ldm_runtime.errors import LdmError
 from ldm_runtime.pipeline import Pipeline
 
 SAMPLERS = ("ddim", "euler_ancestral", "dpmpp_2m", "unipc:order=3", "dpmpp_sde")
@@ -33,7 +34,7 @@ def main(package: Path | None, size: str | None, steps: int, runs: int, samplers
       python benchmarks/loop_overhead.py ./sd15 --size 512x512 --steps 2 --runs 3 --sampler dpmpp_2m
     """
     try:
-        shape = None if size is None else _size(size)
+        shape = read_size(size)
         with ldm_runtime.load(package) as pipe:
             click.echo(f"{'sampler':20} {'engine ms':>10} {'outside ms':>11} {'share':>7}   spread of the share")
             for sampler in samplers or SAMPLERS:
@@ -73,13 +74,6 @@ def measure(pipe: Pipeline, sampler: str, steps: int, size: tuple[int, int] | No
     finally:
         engine.run = run  # type: ignore[method-assign]
     return inside / calls, (whole - inside) / calls
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--size got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
-    return int(width), int(height)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 
-PIPELINE_CLASS = "StableDiffusionPipeline"
+PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
 MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
 CONFIGS: dict[str, Any] = {"text_encoder": TextEncoderConfig, "unet": UNetConfig, "vae": VAEConfig}
 # The name of the weights file without its ending, and the library in model_index.json.
@@ -50,16 +50,22 @@ class PipelineConfigs:
 
     def __post_init__(self) -> None:
         unet, latent = self.unet, self.vae.latent_channels
-        if (unet.in_channels, unet.out_channels) != (latent, latent):
+        if unet.in_channels not in (latent, 2 * latent + 1) or unet.out_channels != latent:
             raise ConfigError(
                 f"the UNet takes {unet.in_channels} channels and gives {unet.out_channels}, but the VAE's "
-                f"latents have {latent}: inpainting, upscaling and learned-variance models are not supported"
+                f"latents have {latent}; expected a UNet that gives {latent} and takes {latent}, or for inpainting"
+                f" {2 * latent + 1}"
             )
         if unet.cross_attention_dim != self.text_encoder.hidden_size:
             raise ConfigError(
                 f"the UNet's cross_attention_dim is {unet.cross_attention_dim}, but the text encoder's "
                 f"hidden_size is {self.text_encoder.hidden_size}: they do not belong together"
             )
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet reads a mask and the masked picture's latents beside its own."""
+        return self.unet.in_channels != self.vae.latent_channels
 
     def of(self, component: str) -> Config:
         """The config of "text_encoder", "unet" or "vae"."""
@@ -150,10 +156,10 @@ def save_checkpoint(
     weight would become infinite.
     """
     modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
-    PipelineConfigs(**{component: module.config for component, module in modules.items()})
+    configs = PipelineConfigs(**{component: module.config for component, module in modules.items()})
     scheduler = write_scheduler_config(schedule, "ddim")
     index: dict[str, Any] = {
-        "_class_name": PIPELINE_CLASS,
+        "_class_name": INPAINT_CLASS if configs.inpaints else PIPELINE_CLASS,
         "feature_extractor": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
@@ -192,10 +198,11 @@ def _open(path: Path, variant: str | None) -> Checkpoint:
 
 
 def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
-    dropped = _read_model_index(path / "model_index.json")
+    pipeline_class, dropped = _read_model_index(path / "model_index.json")
     configs = _read_configs(path, {component: component for component in CONFIGS})
     scheduler_file = path / "scheduler" / "scheduler_config.json"
-    scheduler_config = _as_pipeline_runs(_object(read_json(scheduler_file, infinity=True), scheduler_file))
+    scheduler_config = _object(read_json(scheduler_file, infinity=True), scheduler_file)
+    scheduler_config = _as_pipeline_runs(scheduler_config, pipeline_class)
     tensors = {component: find_tensors(path / component, component, STEMS[component], variant) for component in MODELS}
     try:
         schedule, sampler = read_scheduler_config(scheduler_config)
@@ -204,10 +211,13 @@ def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
     return _opened(path, configs, (schedule, sampler), scheduler_config, dropped, tensors)
 
 
-def _as_pipeline_runs(scheduler: dict[str, Any]) -> dict[str, Any]:
-    """The scheduler's config with what diffusers' StableDiffusionPipeline changes in it, whatever the file says."""
+def _as_pipeline_runs(scheduler: dict[str, Any], pipeline_class: str) -> dict[str, Any]:
+    """The scheduler's config with what diffusers' pipeline changes in it, whatever the file says."""
     changed = {**scheduler, "steps_offset": 1}
-    if scheduler.get("_class_name") in ("DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"):
+    if pipeline_class == INPAINT_CLASS:
+        if scheduler.get("_class_name") == "PNDMScheduler":
+            changed["skip_prk_steps"] = True
+    elif scheduler.get("_class_name") in ("DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"):
         changed["clip_sample"] = False
     return changed
 
@@ -254,17 +264,18 @@ def _opened(
     )
 
 
-def _read_model_index(file: Path) -> tuple[str, ...]:
-    """Checks that the pipeline is one we know; returns the components that are not used here."""
+def _read_model_index(file: Path) -> tuple[str, tuple[str, ...]]:
+    """The pipeline's class, which is one we know, and the components that are not used here."""
     index = _object(read_json(file), file)
-    if index.get("_class_name") != PIPELINE_CLASS:
-        raise ConfigError(f"{file} is for a {index.get('_class_name')!r}; supported is {PIPELINE_CLASS!r}")
+    name = index.get("_class_name")
+    if name not in (PIPELINE_CLASS, INPAINT_CLASS):
+        raise ConfigError(f"{file} is for a {name!r}; supported are {PIPELINE_CLASS!r} and {INPAINT_CLASS!r}")
     # A component is a pair [library, class], both null where the pipeline does without it.
     components = {name for name, value in index.items() if isinstance(value, list) and any(value)}
     needed = {*CONFIGS, "scheduler", "tokenizer"}
     if not needed <= components:
         raise CheckpointError(f"{file} has no {', '.join(sorted(needed - components))}; the model is not complete")
-    return tuple(sorted(components - needed))
+    return str(name), tuple(sorted(components - needed))
 
 
 def _read_configs(path: Path, folders: dict[str, str]) -> PipelineConfigs:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ldm_export.option_values import read_pair, read_size, read_variation
 from ldm_runtime.errors import InputError, LdmError
 
 if TYPE_CHECKING:
@@ -126,7 +127,13 @@ def build(
 @click.option("--mask", type=click.Path(path_type=Path), help="White where --image is painted anew (inpainting).")
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
 @click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
-@click.option("--guidance-interval", metavar="A:B", help="Guide between these shares of the run, such as 0.2:0.8.")
+@click.option(
+    "--guidance-interval",
+    metavar="A:B",
+    default="0:1",
+    show_default=True,
+    help="Guide between these shares of the run.",
+)
 @click.option("--variation", metavar="SEED:STRENGTH", help="Go this far to another seed's noise, such as 7:0.2.")
 @click.option("--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds.")
 @click.option("--engine", default="auto", show_default=True, help="Engine that runs the components.")
@@ -154,7 +161,7 @@ def run(
     mask: Path | None,
     weighted: bool,
     guidance_rescale: float,
-    guidance_interval: str | None,
+    guidance_interval: str,
     variation: str | None,
     noise: str,
     engine: str,
@@ -182,17 +189,15 @@ def run(
             guidance=guidance,
             seed=seed,
             sampler=sampler,
-            size=None if size is None else _size(size),
+            size=read_size(size),
             count=count,
             image=None if image is None else open_image(image),
             strength=strength,
             mask=None if mask is None else open_image(mask),
             syntax="weighted" if weighted else "plain",
             guidance_rescale=guidance_rescale,
-            guidance_interval=(0.0, 1.0)
-            if guidance_interval is None
-            else _pair("--guidance-interval", guidance_interval),
-            variation=None if variation is None else _variation(variation),
+            guidance_interval=read_pair("--guidance-interval", guidance_interval),
+            variation=read_variation(variation),
             noise=noise,
         )
         last = _show_steps(steps_run)
@@ -262,7 +267,7 @@ def interpolate(
             steps=steps,
             guidance=guidance,
             sampler=sampler,
-            size=None if size is None else _size(size),
+            size=read_size(size),
             syntax="weighted" if weighted else "plain",
         )
         drawn: list[Any] = []
@@ -421,29 +426,6 @@ def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
     chosen = styles if len(styles) > 0 else ("3d", "gradient", "flat", "noto")
     count = fetch_emoji(out, size=size, styles=chosen, progress=lambda text: click.echo(text, err=True))
     click.echo(f"{out}: {count} captioned pictures")
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--size got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
-    return int(width), int(height)
-
-
-def _pair(name: str, text: str) -> tuple[float, float]:
-    low, separator, high = text.partition(":")
-    try:
-        return float(low), float(high)
-    except ValueError:
-        raise InputError(f"{name} got {text!r}, expected two numbers with a colon between, such as 0.2:0.8") from None
-
-
-def _variation(text: str) -> tuple[int, float]:
-    seed, separator, strength = text.partition(":")
-    try:
-        return int(seed), float(strength)
-    except ValueError:
-        raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
 
 
 def _gigabytes(value: float) -> int:

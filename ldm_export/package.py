@@ -15,7 +15,7 @@ from typing import Any
 
 from ldm_export import reference_file
 from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import Checkpoint
+from ldm_export.checkpoint import INPAINT_CLASS, PIPELINE_CLASS, Checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
@@ -123,7 +123,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
     index = {
-        "_class_name": "ORTStableDiffusionPipeline",
+        "_class_name": f"ORT{INPAINT_CLASS if checkpoint.configs.inpaints else PIPELINE_CLASS}",
         "feature_extractor": [None, None],
         "image_encoder": [None, None],
         "requires_safety_checker": False,

@@ -21,7 +21,7 @@ from ldm_export.export.wrappers import wrap
 from ldm_export.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.manifest import Contract, LatentSpec
-from ldm_runtime.noise import Noise
+from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package import open_package
 from ldm_runtime.plan import Plan, compile_plan
 from ldm_runtime.sampler import guide, run_plan
@@ -130,8 +130,9 @@ def write_reference(
     say("reference: text encoder in torch")
     run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
     context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
+    beside = _painting_all(checkpoint, table["vae_encoder"], run) if checkpoint.configs.inpaints else None
     say(f"reference: UNet in torch, {run.plan.steps} steps")
-    latents, found = _unet_stage(checkpoint, table["unet"], run, context)
+    latents, found = _unet_stage(checkpoint, table["unet"], run, context, beside)
     cases += found
     say("reference: autoencoder in torch")
     picture, found = _vae_stage(checkpoint, table, latents)
@@ -185,30 +186,54 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
     return _SamplingRun(plan, contract.defaults.guidance, shape)
 
 
+def _painting_all(checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun) -> _Pair:
+    """What an inpainting UNet reads beside the latents, (1, 1 + C, h, w): a white mask, a picture grey all over."""
+    model, facts = checkpoint.load("vae"), _latent(checkpoint)
+    _, rows, columns = run.shape
+    grey = {"sample": np.zeros((1, 3, rows * facts.downsample, columns * facts.downsample), np.float32)}
+    noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+
+    def beside() -> np.ndarray:
+        mean, log_variance = np.split(_run(spec, model, grey)["latent_parameters"], 2, axis=1)
+        latents = mean + np.exp(0.5 * np.clip(log_variance, -30.0, 20.0)) * noise
+        latents = (latents - facts.shift) * facts.scale
+        return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
+
+    rounded = beside()
+    model.double()
+    return _Pair(rounded, beside())
+
+
 def _unet_stage(
-    checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun, context: _Pair
+    checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun, context: _Pair, beside: _Pair | None
 ) -> tuple[_Pair, list[Case]]:
     """-> the latents (steps, C, h, w) after every step, and the UNet's cases."""
     model = checkpoint.load("unet")
     captured: list[Arrays] = []
-    rounded = _sample(spec, model, run, context.rounded, captured)
+    rounded = _sample(spec, model, run, context.rounded, None if beside is None else beside.rounded, captured)
     requests = _seeded(spec, timesteps=(0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37))
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
         requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
     cases = _evaluate(model, requests)
-    exact = _sample(spec, model, run, context.exact, [])
+    exact = _sample(spec, model, run, context.exact, None if beside is None else beside.exact, [])
     return _Pair(rounded, exact), cases
 
 
 def _sample(
-    spec: ComponentSpec, model: nn.Module, run: _SamplingRun, context: np.ndarray, captured: list[Arrays]
+    spec: ComponentSpec,
+    model: nn.Module,
+    run: _SamplingRun,
+    context: np.ndarray,
+    beside: np.ndarray | None,
+    captured: list[Arrays],
 ) -> np.ndarray:
     """The runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     both = run.guidance > 1  # as the runtime: without guidance only the prompt is evaluated
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
+        sample = x if beside is None else np.concatenate([x, beside], axis=1)
         inputs = {
-            "sample": np.concatenate([x, x]) if both else x,  # (2, C, h, w)
+            "sample": np.concatenate([sample, sample]) if both else sample,  # (2, C, h, w)
             "timestep": np.array(timestep, np.float32),
             "encoder_hidden_states": context if both else context[1:],
         }

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -236,6 +237,9 @@ def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[Trajectory
     problem: str | None = None
     try:
         with ldm_runtime.load(path, engine=engine, check="size") as pipe:
+            task: dict[str, Any] = {}
+            if pipe.contract.inpaints:  # all of it, so that it does not matter of which picture
+                task = {"image": Image.new("RGB", wanted.size), "mask": Image.new("L", wanted.size, 255)}
             last = None
             for last in pipe.sample(
                 wanted.prompt,
@@ -243,6 +247,7 @@ def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[Trajectory
                 steps=wanted.steps,
                 seed=wanted.seed,
                 size=wanted.size,
+                **task,
             ):
                 drift.append(_step(last.index, last.latents, wanted, last.timestep))
             if last is not None:

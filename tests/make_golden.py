@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]
 
 from ldm_runtime import rng, safetensors  # noqa: E402
 from ldm_runtime.cuda_noise import CudaGenerator  # noqa: E402
+from ldm_runtime.errors import InputError  # noqa: E402
 from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
 from ldm_runtime.plan import Plan, compile_plan  # noqa: E402
 from ldm_runtime.prompt import parse_prompt, weigh  # noqa: E402
@@ -130,7 +131,7 @@ def prompt_cases() -> dict[str, Any]:
     for prompt in PROMPTS:
         try:
             parts: Any = [[[piece.text, piece.weight] for piece in part] for part in parse_prompt(prompt)]
-        except Exception:  # an InputError: a port refuses it too
+        except InputError:  # a port refuses it too
             parts = None
         cases.append({"prompt": prompt, "parts": parts})
     draw = np.random.default_rng(5)
@@ -192,7 +193,7 @@ def plan_cases() -> dict[str, Any]:
                     continue
                 try:
                     plan = compile_plan(schedule, text, steps, start)
-                except Exception:  # an InputError: this sampler does not take this schedule or that few steps
+                except InputError:  # this sampler does not take this schedule or that few steps
                     continue
                 cases.append(
                     {"schedule": name, "sampler": text, "steps": steps, "start": start, "plan": plan_facts(plan)}

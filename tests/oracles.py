@@ -104,6 +104,11 @@ SCHEDULER: dict[str, dict[str, Any]] = {
 }
 
 
+for _table in (TINY_UNET, TINY_VAE, TINY_TEXT, SCHEDULER):
+    _table["inpaint"] = _table["sd15"]
+TINY_UNET["inpaint"] = {**TINY_UNET["sd15"], "in_channels": 9}
+
+
 def randomise(module: nn.Module, seed: int) -> nn.Module:
     """Gives every parameter its own values, at scales that keep activations of order one.
 
@@ -231,7 +236,7 @@ def build_tiny_sd(
     text_encoder: dict[str, Any] | None = None,
     scheduler: dict[str, Any] | None = None,
 ) -> Path:
-    """Saves a StableDiffusionPipeline of `kind` ("sd15" or "sd21") with diffusers; returns `folder`.
+    """Saves a pipeline of `kind` ("sd15", "sd21", or "inpaint" with nine channels) with diffusers; returns `folder`.
 
     The last four change single options of the component's config.
     """
@@ -239,10 +244,12 @@ def build_tiny_sd(
     from transformers import CLIPTokenizer
 
     changes = [options if options is not None else {} for options in (unet, vae, text_encoder, scheduler)]
-    pad_token = "<|endoftext|>" if kind == "sd15" else "!"
+    pad_token = "!" if kind == "sd21" else "<|endoftext|>"
     build_tiny_tokenizer(folder / "tokenizer", pad_token=pad_token)
     settings = {**SCHEDULER[kind], **changes[3]}
-    pipeline = diffusers.StableDiffusionPipeline(
+    inpaints = kind == "inpaint"
+    pipeline_class = diffusers.StableDiffusionInpaintPipeline if inpaints else diffusers.StableDiffusionPipeline
+    pipeline = pipeline_class(
         unet=tiny_unet(kind, seed, **changes[0]).to(dtype),
         vae=tiny_vae(kind, seed + 1, **changes[1]).to(dtype),
         text_encoder=tiny_text_encoder(kind, seed + 2, **changes[2]).to(dtype),

@@ -363,7 +363,7 @@ def test_incomplete_pipeline_is_refused(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"unet": {"in_channels": 9}}, "takes 9 channels and gives 4.*inpainting"),
+        ({"unet": {"in_channels": 8}}, "takes 8 channels and gives 4.*takes 4, or for inpainting 9"),
         ({"unet": {"out_channels": 8}}, "takes 4 channels and gives 8"),
         ({"vae": {"latent_channels": 8}}, "latents have 8"),
         ({"unet": {"cross_attention_dim": 32}}, "cross_attention_dim is 32.*hidden_size is 24"),

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import ldm_runtime
+from ldm_runtime.errors import InputError
 from ldm_runtime.solvers import read_sampler
 from tests.runtime import diffusers_schedulers as oracle
 
@@ -129,6 +130,48 @@ def test_inpainting_is_that_of_diffusers(built: Any, pipe: Any, sampler: str, st
     expected = theirs(built.source, "StableDiffusionInpaintPipeline", sampler, **arguments)
     drawn = ours(pipe, sampler, image=photo(), mask=mask(), strength=strength)
     assert_same_picture(drawn, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", (0.5, 1.0))
+@pytest.mark.parametrize("sampler", ["plms", "euler_ancestral"])
+def test_a_unet_that_reads_the_mask_paints_as_in_diffusers(tiny_build: Any, sampler: str, strength: float) -> None:
+    built = tiny_build("inpaint")
+    arguments = {"image": photo(), "mask_image": mask(), "strength": strength, "width": SIZE[0], "height": SIZE[1]}
+    expected = theirs(built.source, "StableDiffusionInpaintPipeline", sampler, **arguments)
+    with ldm_runtime.load(built.package) as painter:
+        drawn = ours(painter, sampler, image=photo(), mask=mask(), strength=strength)
+        assert_same_picture(drawn, expected)
+        other = photo().rotate(180)
+        assert np.abs(ours(painter, sampler, image=other, mask=mask(), strength=strength) - expected).max() > 3.0
+        with pytest.raises(InputError, match="this model paints parts of pictures anew; give an image and a mask"):
+            painter(PROMPT)
+        half = ours(painter, sampler, image=photo(), mask=mask(), strength=strength, guidance_interval=(0.0, 0.5))
+        assert np.isfinite(half).all() and np.abs(half - expected).max() > 3.0
+
+
+@pytest.mark.slow
+def test_optimum_paints_with_such_a_package_too(tiny_build: Any) -> None:
+    from optimum.onnxruntime import ORTStableDiffusionInpaintPipeline
+
+    built = tiny_build("inpaint")
+    arguments = {"image": photo(), "mask_image": mask(), "width": SIZE[0], "height": SIZE[1]}
+    expected = theirs(built.source, "StableDiffusionInpaintPipeline", "ddim", **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = ORTStableDiffusionInpaintPipeline.from_pretrained(built.package)
+        pipe.scheduler = diffusers.DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
+        pipe.set_progress_bar_config(disable=True)
+        made = pipe(
+            PROMPT,
+            negative_prompt=NEGATIVE,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            generator=torch.Generator().manual_seed(SEED),
+            output_type="np",
+            **arguments,
+        )
+    assert_same_picture(made.images[0] * 255.0, expected)
 
 
 def test_rescaled_guidance_is_that_of_diffusers(built: Any, pipe: Any) -> None:

@@ -41,7 +41,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["sd15", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "sd15-fp16"))]
+    "kind", ["sd15", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("sd21", "sd15-fp16", "inpaint"))]
 )
 def test_a_good_package_passes_and_is_not_changed(proven, kind):
     package = proven(kind)

@@ -45,6 +45,7 @@ class Request:
     noise: str
     pixels: np.ndarray | None  # float32 (B, 3, height, width) in [-1, 1], the picture to start from
     mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the picture is painted anew
+    masked_pixels: np.ndarray | None  # float32 (B, 3, height, width), grey there; for a UNet that reads it
     strength: float | None
 
     @property
@@ -104,8 +105,12 @@ def check_request(
                 raise InputError(f"{name} was given without an image; give the image that it is for")
     elif size is None and latents is None:
         size = _size_of_image(contract, image)
+    if contract.inpaints and mask is None:
+        raise InputError("this model paints parts of pictures anew; give an image and a mask (all white for all of it)")
     start, width, height = _latents_and_size(contract, latents, size, batch)
     share = _strength(strength, mask is not None) if image is not None else None
+    pixels = None if image is None else _pixels(image, width, height, batch)
+    painted = None if mask is None else _painted(mask, width, height)
     return Request(
         prompts=prompts,
         negatives=_negatives(negative, batch, repeats),
@@ -121,10 +126,22 @@ def check_request(
         height=height,
         latents=start,
         noise=noise,
-        pixels=None if image is None else _pixels(image, width, height, batch),
-        mask=None if mask is None else _mask(mask, width, height, contract.latent.downsample),
+        pixels=pixels,
+        mask=None if painted is None else _on_grid(painted, contract.latent.downsample),
+        masked_pixels=np.where(_given(painted), np.float32(0.0), _given(pixels)) if contract.inpaints else None,
         strength=share,
     )
+
+
+def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
+    """(width, height) in pixels, of the package where none is asked for; InputError for what it cannot draw."""
+    if size is None:
+        return contract.image.width, contract.image.height
+    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
+        raise InputError(f"size is {shown(size)}; expected (width, height) in pixels")
+    width, height = check_integer("width", size[0], 1, 2**31), check_integer("height", size[1], 1, 2**31)
+    check_image_size(contract, width, height, "size")
+    return width, height
 
 
 def check_image_size(contract: Contract, width: int, height: int, what: str) -> None:
@@ -221,11 +238,7 @@ def _latents_and_size(
     contract: Contract, latents: Any, size: tuple[int, int] | None, batch: int
 ) -> tuple[np.ndarray | None, int, int]:
     step = contract.latent.downsample
-    if size is None:
-        width, height = contract.image.width, contract.image.height
-    else:
-        width, height = _size(size)
-        check_image_size(contract, width, height, "size")
+    width, height = choose_size(contract, size)
     if latents is None:
         return None, width, height
     rows, columns = (None, None) if size is None else (height // step, width // step)
@@ -260,15 +273,20 @@ def _pixels(image: Any, width: int, height: int, batch: int) -> np.ndarray:
     return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
 
 
-def _mask(mask: Any, width: int, height: int, step: int) -> np.ndarray:
-    """Where to paint anew, on the latents' grid: the pixel at the top left of each cell decides, 1 from half up."""
+def _painted(mask: Any, width: int, height: int) -> np.ndarray:
+    """Where to paint anew, from half white up: bool (height, width)."""
     from ldm_runtime.image import scaled
 
     grey = np.asarray(scaled(mask, width, height).convert("L"), dtype=np.float32) / np.float32(255.0)
-    painted = (grey[::step, ::step] >= 0.5).astype(np.float32)
-    if not painted.any():
+    return np.asarray(grey >= 0.5)
+
+
+def _on_grid(painted: np.ndarray, step: int) -> np.ndarray:
+    """On the latents' grid, where the pixel at the top left of each cell decides: float32 (1, 1, h, w)."""
+    cells = painted[::step, ::step].astype(np.float32)
+    if not cells.any():
         raise InputError("the mask is black everywhere, so nothing would be painted; white is what is painted anew")
-    return painted[None, None]
+    return cells[None, None]
 
 
 def _strength(strength: Any, masked: bool) -> float:
@@ -330,12 +348,6 @@ def _variation(value: Any) -> tuple[int, float] | None:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         raise InputError(f"variation is {shown(value)}; expected (seed, strength), such as (7, 0.2)")
     return check_integer("the seed of variation", value[0], 0, 2**64 - 1), _share("the strength of variation", value[1])
-
-
-def _size(size: Any) -> tuple[int, int]:
-    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
-        raise InputError(f"size is {shown(size)}; expected (width, height) in pixels")
-    return check_integer("width", size[0], 1, 2**31), check_integer("height", size[1], 1, 2**31)
 
 
 def _guidance(value: Any) -> float:

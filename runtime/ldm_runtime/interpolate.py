@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ldm_runtime.arguments import choose_size
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
@@ -13,7 +14,7 @@ from ldm_runtime.sampler import slerp
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldm_runtime.pipeline import Pipeline
+    from ldm_runtime.pipeline import Pipeline, Step
 
 MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
@@ -38,15 +39,15 @@ def interpolate(
     count = check_integer("frames", frames, 2, MOST_FRAMES)
     ends = [check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds]
     contract = pipe.contract
-    width, height = size if size is not None else (contract.image.width, contract.image.height)
+    width, height = choose_size(contract, size)
     step = contract.latent.downsample
     shape = (contract.latent.channels, height // step, width // step)
     start, stop = (Noise(noise, [seed], shape).initial() for seed in ends)
     embeddings = pipe.embed(list(prompts), syntax=syntax)
 
-    def draw(share: float) -> "Image.Image":
+    def prepare(share: float) -> "Iterator[Step]":
         between = (1.0 - share) * embeddings[:1] + share * embeddings[1:]
-        image = pipe(
+        return pipe.sample(
             latents=slerp(start, stop, share),
             prompt_embeds=between.astype(embeddings.dtype),
             seed=ends[0],
@@ -54,18 +55,18 @@ def interpolate(
             syntax=syntax,
             size=size,
             **arguments,
-        )[0]
-        image.info |= {"prompt": " to ".join(prompts), "between": f"{share:.9g}", "seed": f"{ends[0]} to {ends[1]}"}
-        return image
+        )
 
-    first = draw(0.0)
+    def draw() -> "Iterator[Image.Image]":
+        for index in range(count):
+            share = index / (count - 1)
+            *_, last = prepare(share)
+            image = last.images()[0]
+            image.info |= {"prompt": " to ".join(prompts), "between": f"{share:.9g}", "seed": f"{ends[0]} to {ends[1]}"}
+            yield image
 
-    def rest() -> "Iterator[Image.Image]":
-        yield first
-        for index in range(1, count):
-            yield draw(index / (count - 1))
-
-    return rest()
+    prepare(0.0)  # what is not usable is refused before the first picture is asked for
+    return draw()
 
 
 def check_interpolation_output(path: Path) -> None:

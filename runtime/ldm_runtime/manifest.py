@@ -97,6 +97,11 @@ class Contract:
                 return spec
         raise KeyError(f"{component} has no input or output {name!r}")
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet reads, after the latents, a mask (one channel) and the latents of the masked picture."""
+        return self.tensor("unet", "sample").dims[1] != self.latent.channels
+
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """The smallest and largest size of a dimension."""
         if isinstance(dim, int):

@@ -105,7 +105,7 @@ def _check_latent(contract: "Contract", where: str) -> None:
     if abs(latent.shift) > 1e6:
         _fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most")
     expected = {
-        ("unet", "sample", 1): latent.channels,
+        ("unet", "sample", 1): 2 * latent.channels + 1 if contract.inpaints else latent.channels,
         ("unet", "out_sample", 1): latent.channels,
         ("vae_encoder", "sample", 1): 3,
         ("vae_encoder", "latent_parameters", 1): 2 * latent.channels,

@@ -12,13 +12,13 @@ import numpy as np
 
 from ldm_runtime import engines
 from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
+from ldm_runtime.conditioning import Conditioner
 from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
-from ldm_runtime.prompt import SYNTAXES, pad_windows, weigh, windows
+from ldm_runtime.prompt import SYNTAXES
 from ldm_runtime.rng import batch_seeds
 from ldm_runtime.sampler import PlanStep, guide, noised, run_plan, slerp
-from ldm_runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,7 +89,7 @@ class Pipeline:
         self.notices: list[str] = []
         self._engine_name = engine
         self._engines: dict[str, engines.Engine] = {}
-        self._tokenizer = Tokenizer(package)
+        self._conditioner = Conditioner(package, self._encode_window)
         for component in ("text_encoder", "unet", "vae_decoder"):
             self._engine(component)
 
@@ -174,13 +174,14 @@ class Pipeline:
             mask=mask,
             strength=strength,
         )
+        context = self._conditioner.context(request)
         self.notices = []
         if not self.package.manifest.proof.passed:
             self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
         if negative is not None and not request.is_guided:
             self.notices.append(f"negative has no effect with guidance {request.guidance:g}; it needs more than 1")
-        context = self._context(request)  # (B or 2B, T, D)
-        return self._steps(request, context)
+        self.notices += context.notices
+        return self._steps(request, context.states)
 
     def embed(self, prompts: str | Sequence[str], *, syntax: str = "plain") -> np.ndarray:
         """The text encoder's last hidden state of each prompt: float32 (B, T, D).
@@ -193,8 +194,9 @@ class Pipeline:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
         if syntax not in SYNTAXES:
             raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
-        self.notices = []
-        return self._embed(texts, syntax)
+        embedded = self._conditioner.embed(texts, syntax)
+        self.notices = embedded.notices
+        return embedded.states
 
     def encode(self, image: "Image.Image | Sequence[Image.Image]") -> np.ndarray:
         """Mean and log-variance of the latents of PIL images of one size: float32 (B, 2C, h, w), unscaled.
@@ -306,81 +308,35 @@ class Pipeline:
                 )
         return outputs
 
-    def _embed(self, texts: Sequence[str], syntax: str) -> np.ndarray:
-        """float32 (B, T, D); texts of more windows than others make all as long."""
-        if syntax == "weighted":
-            return self._embed_weighted(texts)
-        encoded = self._tokenizer.encode(texts)
-        for dropped in dict.fromkeys(encoded.dropped):
-            if dropped:
-                self.notices.append(
-                    f"the text is longer than {self.contract.tokenizer.max_length} tokens; "
-                    f"this was left out: {dropped!r}"
-                )
-        return np.stack([self._hidden_state(row) for row in encoded.ids])
-
-    def _embed_weighted(self, texts: Sequence[str]) -> np.ndarray:
-        embeddings = []
-        for text in texts:
-            parts = [weigh(self._hidden_state(window.ids), window.weights) for window in windows(text, self._tokenizer)]
-            embeddings.append(np.stack(parts))
-        most = max(len(one) for one in embeddings)
-        if any(len(one) < most for one in embeddings):
-            empty = self._hidden_state(self._tokenizer.window([]))
-            embeddings = pad_windows(embeddings, most, empty)
-        joined = np.stack([one.reshape(-1, one.shape[-1]) for one in embeddings])
-        tokens = self.contract.tensor("unet", "encoder_hidden_states").dims[1]
-        limit = self.contract.range_of(tokens)[1]
-        if joined.shape[1] > limit:
-            window = self.contract.tokenizer.max_length
-            raise InputError(
-                f"the prompt takes {most} windows of {window} tokens, but the package takes at most {limit // window};"
-                " shorten it, or use fewer BREAKs"
-            )
-        return joined
-
-    def _hidden_state(self, ids: np.ndarray) -> np.ndarray:
-        """Of one window alone, float32 (T, D): an embedding does not depend on its neighbours in a batch."""
+    def _encode_window(self, ids: np.ndarray) -> np.ndarray:
+        """int64 (T,) -> float32 (T, D)."""
         dtype = self.contract.tensor("text_encoder", "input_ids").dtype
-        state: np.ndarray = self._run("text_encoder", {"input_ids": ids[None].astype(dtype)})["last_hidden_state"][0]
-        return state
-
-    def _context(self, request: Request) -> np.ndarray:
-        """Embeddings for the UNet: float32 (B, T, D), or (2B, T, D) with the negative ones first."""
-        texts = [*(request.negatives if request.is_guided else ())]
-        texts += [] if request.prompts is None else request.prompts
-        unique = list(dict.fromkeys(texts))
-        known = dict(zip(unique, self._embed(unique, request.syntax), strict=True)) if unique else {}
-        embeds = request.prompt_embeds
-        if embeds is None:
-            return np.stack([known[text] for text in texts])
-        if not request.is_guided:
-            return embeds
-        negative = np.stack([known[text] for text in texts])
-        windows, rest = divmod(embeds.shape[1], negative.shape[1])
-        if rest != 0:
-            raise InputError(
-                f"prompt_embeds has {embeds.shape[1]} tokens; with guidance, expected a multiple of "
-                f"{negative.shape[1]}, the window of the negative prompt"
-            )
-        return np.concatenate([np.tile(negative, (1, windows, 1)), embeds])
+        outputs = self._run("text_encoder", {"input_ids": ids[None].astype(dtype)})
+        return np.asarray(outputs["last_hidden_state"][0])
 
     def _steps(self, request: Request, context: np.ndarray) -> Iterator[Step]:
         space = self.contract.latent
         shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
         noise = Noise(request.noise, request.seeds, shape)
-        picture = self._encode_sample(request.pixels, noise.stream(VAE_STREAM)) if request.pixels is not None else None
-        initial = self._initial(request, noise, shape)
-        blend = None
-        if request.mask is not None and picture is not None:
-            if request.noise != "philox":
-                noise.stream(MASKED_STREAM)  # diffusers encodes the masked picture too, and draws for it
-            blend = _keeping(request, picture, initial)
         starts_from_noise = request.strength is None or (request.mask is not None and request.strength == 1.0)
+        # In the order of diffusers, whose generators give one number after the other.
+        picture, beside, blend = None, None, None
+        if request.pixels is not None and not (starts_from_noise and self.contract.inpaints):
+            picture = self._encode_sample(request.pixels, noise.stream(VAE_STREAM))
+        initial = self._initial(request, noise, shape)
+        if request.masked_pixels is not None:
+            masked = self._encode_sample(request.masked_pixels, noise.stream(MASKED_STREAM))
+            beside = np.concatenate(
+                [np.broadcast_to(_given(request.mask), (request.batch, 1, *shape[1:])), masked], axis=1
+            )
+        elif request.mask is not None:
+            if request.noise != "philox":
+                noise.stream(MASKED_STREAM)  # diffusers encodes the masked picture here too
+            blend = _keeping(request, _given(picture), initial)
         step: PlanStep
         for step in run_plan(
             request.plan,
-            self._denoiser(request, context, shape),
+            self._denoiser(request, context, shape, beside),
             initial,
             noise.row,
             picture=None if starts_from_noise else picture,
@@ -389,11 +345,18 @@ class Pipeline:
             yield Step(step.index, step.total, step.timestep, step.latents, request, self, step)
 
     def _denoiser(
-        self, request: Request, context: np.ndarray, shape: tuple[int, ...]
+        self, request: Request, context: np.ndarray, shape: tuple[int, ...], beside: np.ndarray | None
     ) -> Callable[[np.ndarray, float], np.ndarray]:
-        """The UNet with guidance, which counts its calls: guidance may be off at some rows."""
-        batch = request.batch
+        """The UNet with guidance, which counts its calls: guidance may be off at some rows.
+
+        beside: float32 (B, 1 + C, h, w), what an inpainting UNet reads after the latents.
+        """
+        batch, channels = request.batch, shape[0]
+        if beside is not None:
+            shape = (channels + beside.shape[1], *shape[1:])
         buffer = np.empty((len(context), *shape), dtype=np.float32)
+        for first in range(0, len(context), batch) if beside is not None else ():
+            buffer[first : first + batch, channels:] = beside
         rows = itertools.count()
 
         def evaluate(sample: np.ndarray, timestep: float, embeddings: np.ndarray) -> np.ndarray:
@@ -405,10 +368,13 @@ class Pipeline:
             return self._engine("unet").run(feeds)["out_sample"]
 
         def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
-            if not request.is_guided_at(next(rows)):
+            guided = request.is_guided_at(next(rows))
+            if not guided and beside is None:
                 return evaluate(np.ascontiguousarray(x), timestep, context[-batch:])
-            buffer[:batch] = x
-            buffer[batch:] = x
+            buffer[:batch, :channels] = x
+            if not guided:
+                return evaluate(buffer[:batch], timestep, context[-batch:])
+            buffer[batch:, :channels] = x
             output = evaluate(buffer, timestep, context)
             return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
 
@@ -436,11 +402,15 @@ class Pipeline:
 
 def _keeping(request: Request, picture: np.ndarray, initial: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
     """After each row, where the mask is 0, the picture's own latents with the noise of the next row's level."""
-    rows, painted = request.plan.rows, request.mask
-    assert painted is not None
+    rows, painted = request.plan.rows, _given(request.mask)
 
     def blend(index: int, x: np.ndarray) -> np.ndarray:
         kept = noised(rows[index + 1], picture, initial) if index + 1 < len(rows) else picture
         return np.asarray((np.float32(1.0) - painted) * kept + painted * x, dtype=np.float32)
 
     return blend
+
+
+def _given(array: np.ndarray | None) -> np.ndarray:
+    assert array is not None  # see `check_request`
+    return array

@@ -1,10 +1,14 @@
 """Packages for the runtime's tests: one that is shared, and copies that may be damaged."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ldm_runtime
+from ldm_runtime.pipeline import Pipeline
 from tests.runtime import tiny_package
 
 
@@ -12,6 +16,28 @@ from tests.runtime import tiny_package
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good package; read only."""
     return tiny_package.make(tmp_path_factory.mktemp("packages") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny: Path) -> Iterator[Pipeline]:
+    """The good package, opened."""
+    with ldm_runtime.load(tiny) as opened:
+        yield opened
+
+
+@pytest.fixture
+def unet_batches(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The batch size of every UNet evaluation."""
+    batches: list[int] = []
+    engine = pipe._engines["unet"]
+    run = engine.run
+
+    def recording(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batches.append(len(feeds["sample"]))
+        return run(feeds)
+
+    monkeypatch.setattr(engine, "run", recording)
+    return batches
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Every argument that a package cannot follow is one InputError of one sentence, before any work."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,6 @@ from ldm_runtime.pipeline import Pipeline
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 
 NAN, INF = float("nan"), float("inf")
-
-
-@pytest.fixture(scope="module")
-def pipe(tiny: Path) -> Iterator[Pipeline]:
-    with ldm_runtime.load(tiny) as opened:
-        yield opened
 
 
 def latents(*shape: int, value: float = 0.5) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The pipeline draws what its parts define: noise, plan, guidance and latent scale, whatever the batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,6 @@ from ldm_runtime.scheduler_config import write_scheduler_config
 from tests.philox import initial_noise
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WINDOW
-
-
-@pytest.fixture(scope="module")
-def pipe(tiny: Path) -> Iterator[Pipeline]:
-    with ldm_runtime.load(tiny) as opened:
-        yield opened
-
-
-@pytest.fixture
-def unet_batches(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batch size of every UNet evaluation."""
-    batches: list[int] = []
-    engine = pipe._engines["unet"]
-    run = engine.run
-
-    def recording(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        batches.append(len(feeds["sample"]))
-        return run(feeds)
-
-    monkeypatch.setattr(engine, "run", recording)
-    return batches
 
 
 def final(pipe: Pipeline, *prompt: Any, **arguments: Any) -> np.ndarray:

@@ -1,23 +1,12 @@
 """The weighted prompt syntax: what is read, how it becomes windows, what weights do to an embedding."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-import ldm_runtime
 from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.prompt import parse_prompt, weigh, windows
 from tests.runtime.tiny_package import WINDOW
-
-
-@pytest.fixture(scope="module")
-def pipe(tiny: Path) -> Iterator[Pipeline]:
-    with ldm_runtime.load(tiny) as opened:
-        yield opened
-
 
 CASES: dict[str, list[list[tuple[str, float]]]] = {
     "": [[]],
@@ -67,7 +56,7 @@ def test_a_hostile_prompt_takes_no_time() -> None:
 
 
 def test_windows_are_full_and_weights_stand_with_their_tokens(pipe: Pipeline) -> None:
-    tokenizer = pipe._tokenizer
+    tokenizer = pipe._conditioner.tokenizer
     room = tokenizer.room
     text = "red apple " * room
     ids = tokenizer.tokens(text)

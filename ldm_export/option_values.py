@@ -1,0 +1,33 @@
+"""Values of options that are spelt as one text: sizes, pairs of numbers."""
+
+from ldm_runtime.errors import InputError
+
+
+def read_size(text: str | None) -> tuple[int, int] | None:
+    """(width, height) in pixels; nothing for nothing."""
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
+        raise InputError(f"--size got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
+    return int(sides[0]), int(sides[1])
+
+
+def read_pair(option: str, text: str) -> tuple[float, float]:
+    """Two numbers with a colon between."""
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise InputError(f"{option} got {text!r}, expected two numbers with a colon between, such as 0.2:0.8") from None
+
+
+def read_variation(text: str | None) -> tuple[int, float] | None:
+    """(seed, strength); nothing for nothing."""
+    if text is None:
+        return None
+    seed, _, strength = text.partition(":")
+    try:
+        return int(seed), float(strength)
+    except ValueError:
+        raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
