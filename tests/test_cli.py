@@ -196,7 +196,7 @@ def test_plan_prints_every_step_and_draws_it(package, tmp_path):
         assert image.info["sampler"] == "heun"
     refused(call("plan", package, "--plot", plot), "exists already")
     refused(call("plan", package, "--sampler", "magic"), "magic")
-    refused(call("plan", package, "--steps", 0), "steps 0")
+    refused(call("plan", package, "--steps", 0), "steps is 0")
     refused(call("plan", package, "--strength", 3), "strength is 3")
     late = call("plan", package, "--sampler", "ddim", "--steps", 10, "--strength", 0.3)
     assert "from step 8" in late.output and len(late.output.splitlines()) == 2 + 3

@@ -27,11 +27,11 @@ def with_one(value: float) -> np.ndarray:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "steps zero": ({"steps": 0}, "steps is 0; expected a whole number from 1 to 1000"),
-    "steps negative": ({"steps": -5}, "steps -5"),
-    "steps beyond training": ({"steps": 1001}, "steps 1001"),
-    "steps fractional": ({"steps": 2.5}, "steps 2.5"),
-    "steps text": ({"steps": "20"}, "steps '20'"),
-    "steps boolean": ({"steps": True}, "steps True"),
+    "steps negative": ({"steps": -5}, "steps is -5"),
+    "steps beyond training": ({"steps": 1001}, "steps is 1001"),
+    "steps fractional": ({"steps": 2.5}, "steps is 2.5"),
+    "steps text": ({"steps": "20"}, "steps is '20'"),
+    "steps boolean": ({"steps": True}, "steps is True"),
     "guidance NaN": ({"guidance": NAN}, "guidance is nan; expected a finite number of 0 or more"),
     "guidance infinite": ({"guidance": INF}, "guidance is inf"),
     "guidance negative": ({"guidance": -1.0}, "guidance is -1.0"),
