@@ -130,6 +130,17 @@ class AutoencoderRecipe:
 
 
 @dataclass(frozen=True)
+class DecoderRecipe:
+    """Stage 4, which may be left out: the decoder once more, with the weights and crops of stage 1.
+
+    The latents that it decodes get white noise, of up to `noise` times their own deviation.
+    """
+
+    optimiser: OptimiserRecipe
+    noise: float
+
+
+@dataclass(frozen=True)
 class CaptionsRecipe:
     """How stages 2 and 3 word the captions.
 
@@ -196,6 +207,7 @@ class TrainRecipe:
     diffusion: DiffusionRecipe
     samples: SamplesRecipe
     captions: CaptionsRecipe = field(default_factory=CaptionsRecipe)
+    decoder: DecoderRecipe | None = None
     checkpoint_every: int = 200
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
@@ -288,6 +300,9 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         "text_encoder": recipe.text_encoder.optimiser,
         "diffusion": recipe.diffusion.optimiser,
     }
+    if recipe.decoder is not None:
+        rules.append(("decoder.noise must be from 0 to 1", 0 <= recipe.decoder.noise <= 1))
+        optimisers["decoder"] = recipe.decoder.optimiser
     for stage, optimiser in optimisers.items():
         rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
     return rules

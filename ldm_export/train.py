@@ -5,6 +5,7 @@
     run folder/latents…       latents of all pictures, from the averaged autoencoder
     run folder/text_encoder   stage 2, the same files
     run folder/diffusion      stage 3, the same files
+    run folder/decoder        stage 4, if the recipe has it
     run folder/checkpoint     the result, of averaged weights
 
 Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
@@ -24,7 +25,7 @@ from ldm_export.checkpoint import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.pictures import Pictures, caption_with_ground, listed_captions, load_pictures
 from ldm_export.recipe import TrainRecipe, load_train_recipe
-from ldm_export.train_autoencoder import AutoencoderStage, encode_pictures, latent_scale
+from ldm_export.train_autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
 from ldm_export.train_diffusion import DiffusionStage, noise_schedule
 from ldm_export.train_text_encoder import TextEncoderStage
 from ldm_export.train_tokenizer import train_tokenizer
@@ -65,7 +66,8 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     corpus = Corpus(recipe, trained, held_out, vae, latent_scale(trained.mean), captions)
     text_encoder = _train_text_encoder(corpus, run, device, say)
     unet = _train_unet(corpus, text_encoder, run, device, say)
-    _save(corpus, text_encoder, unet, recipe_path, run)
+    vae = _train_decoder(corpus, run, device, say)
+    _save(corpus, text_encoder, unet, vae, recipe_path, run)
     return run / "checkpoint"
 
 
@@ -86,13 +88,24 @@ def diffusion_identity(recipe: TrainRecipe) -> str:
     return _hash(text_encoder_identity(recipe), recipe.unet, recipe.schedule, recipe.diffusion)
 
 
+def decoder_identity(recipe: TrainRecipe) -> str:
+    """Changes when anything changes that the decoder trained once more depends on."""
+    return _hash(autoencoder_identity(recipe), recipe.decoder)
+
+
+def model_identity(recipe: TrainRecipe) -> str:
+    """Changes when anything changes that the checkpoint's weights depend on."""
+    unet = diffusion_identity(recipe)
+    return unet if recipe.decoder is None else _hash(unet, decoder_identity(recipe))
+
+
 def _hash(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
     marker = run / "checkpoint" / "recipe.sha256"
-    if not marker.is_file() or marker.read_text().strip() != diffusion_identity(recipe):
+    if not marker.is_file() or marker.read_text().strip() != model_identity(recipe):
         raise TrainingError(f"{run}/checkpoint was trained by another recipe; remove it, or give another --runs")
 
 
@@ -134,6 +147,18 @@ def _train_unet(
     return cast(UNet2DConditionModel, averages["unet"])
 
 
+def _train_decoder(corpus: Corpus, run: Path, device: torch.device, say: Progress) -> AutoencoderKL:
+    """The autoencoder with the decoder of stage 4, or as it is where the recipe has no such stage."""
+    recipe = corpus.recipe
+    if recipe.decoder is None:
+        return corpus.vae
+    pictures = load_pictures(recipe.data, recipe.autoencoder.where)
+    stage = DecoderStage(recipe, *pictures, device, corpus.vae, corpus.scale)
+    pace = Pace(recipe.checkpoint_every, recipe.samples.every, decoder_identity(recipe))
+    averages = StageRun(stage, recipe.decoder.optimiser, run / "decoder", pace).run(say)
+    return cast(AutoencoderKL, averages["vae"])
+
+
 def _cached_latents(
     recipe: TrainRecipe,
     run: Path,
@@ -161,15 +186,20 @@ def _cached_latents(
 
 
 def _save(
-    corpus: Corpus, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, recipe_path: Path, run: Path
+    corpus: Corpus,
+    text_encoder: CLIPTextModel,
+    unet: UNet2DConditionModel,
+    vae: AutoencoderKL,
+    recipe_path: Path,
+    run: Path,
 ) -> None:
     """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
     recipe = corpus.recipe
-    modules: dict[str, nn.Module] = {"vae": corpus.vae, "text_encoder": text_encoder, "unet": unet}
+    modules: dict[str, nn.Module] = {"vae": vae, "text_encoder": text_encoder, "unet": unet}
     for module in modules.values():
         module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     final = AutoencoderKL(recipe.vae_config(corpus.scale))
-    final.load_state_dict(corpus.vae.state_dict())
+    final.load_state_dict(vae.state_dict())
     with atomic_folder(run / "checkpoint") as folder:
         save_checkpoint(
             folder,
@@ -182,15 +212,16 @@ def _save(
             force=True,
         )
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-        (folder / "README.md").write_text(model_card(recipe, sizes, _last_metrics(run)), encoding="utf-8")
+        (folder / "README.md").write_text(model_card(recipe, sizes, _last_metrics(recipe, run)), encoding="utf-8")
         (folder / "recipe.toml").write_text(recipe_path.read_text(encoding="utf-8"), encoding="utf-8")
-        (folder / "recipe.sha256").write_text(diffusion_identity(recipe) + "\n")
+        (folder / "recipe.sha256").write_text(model_identity(recipe) + "\n")
 
 
-def _last_metrics(run: Path) -> dict[str, dict[str, float]]:
+def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]:
     """The last row of each stage's log."""
     found = {}
-    for name in (AutoencoderStage.name, TextEncoderStage.name, DiffusionStage.name):
+    names = [AutoencoderStage.name, TextEncoderStage.name, DiffusionStage.name]
+    for name in names if recipe.decoder is None else [*names, DecoderStage.name]:
         log = MetricsLog(run / name / "metrics.csv")
         log.resume(sys.maxsize)
         found[name] = log.rows[-1]

@@ -1,4 +1,5 @@
 """Stage 1: the autoencoder, on reconstruction, perceptual distance and KL (Rombach et al. 2022, arXiv 2112.10752).
+Stage 4: its decoder once more, by itself, on latents with noise.
 
 No adversarial term: it needs far more steps than a small model is given before it helps.
 """
@@ -19,7 +20,6 @@ from ldm_export.pictures import Pictures, batch_indices, compose, step_random
 from ldm_export.recipe import Ground, TrainRecipe
 from ldm_export.training_loop import place, precision, step_generator
 
-STAGE = 1  # distinguishes this stage's random numbers
 SHOWN = 16  # pictures in a sample grid
 MEASURED = 64  # pictures behind the held-out figures
 
@@ -28,9 +28,11 @@ class AutoencoderStage:
     """Trains on `trained`, measures on `held_out` (or on trained pictures when none is held out)."""
 
     name = "autoencoder"
+    number = 1  # distinguishes the stage's random numbers
 
     def __init__(self, recipe: TrainRecipe, trained: Pictures, held_out: Pictures, device: torch.device) -> None:
         self.recipe, self.trained, self.device = recipe, trained, device
+        self.batch_size = recipe.autoencoder.optimiser.batch_size
         self.measured = held_out if len(held_out) > 0 else trained
         torch.manual_seed(recipe.seed)
         vae = place(AutoencoderKL(recipe.vae_config()), device)
@@ -44,21 +46,30 @@ class AutoencoderStage:
             self.distance = place(PerceptualDistance(stage.perceptual_weights), device)
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        stage = self.recipe.autoencoder
         vae = cast(AutoencoderKL, self.modules["vae"])
         pictures = self._batch(step)
-        generator = step_generator(self.recipe.seed, STAGE, step)
+        generator = step_generator(self.recipe.seed, self.number, step)
         with precision(self.device, self.recipe.mixed_precision):
             mean, logvar = vae.encode(pictures).float().chunk(2, dim=1)
             noise = torch.randn(mean.shape, generator=generator).to(self.device)
             decoded = vae.decode(mean + torch.exp(0.5 * clamped(logvar)) * noise)
-            terms = {"l1": F.l1_loss(decoded.float(), pictures), "mse": F.mse_loss(decoded.float(), pictures)}
+            terms = self._distances(decoded, pictures, step)
             terms["kl"] = kl_divergence(mean, clamped(logvar))
-            every = stage.perceptual_every
-            if self.distance is not None and step % every == 0:
-                terms["perceptual"] = self.distance(decoded, pictures).float()
+        return self._weighed(terms, step)
+
+    def _distances(self, decoded: Tensor, pictures: Tensor, step: int) -> dict[str, Tensor]:
+        """What is wrong with the decoded pictures; the perceptual distance on some steps only."""
+        terms = {"l1": F.l1_loss(decoded.float(), pictures), "mse": F.mse_loss(decoded.float(), pictures)}
+        if self.distance is not None and step % self.recipe.autoencoder.perceptual_every == 0:
+            terms["perceptual"] = self.distance(decoded, pictures).float()
+        return terms
+
+    def _weighed(self, terms: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        """The sum with the recipe's weights, and the terms for the log."""
+        stage = self.recipe.autoencoder
         kl = stage.kl * min((step + 1) / max(stage.kl_warmup_steps, 1), 1)
-        weights = {"l1": stage.l1, "mse": stage.mse, "kl": kl, "perceptual": stage.perceptual * every}
+        perceptual = stage.perceptual * stage.perceptual_every
+        weights = {"l1": stage.l1, "mse": stage.mse, "kl": kl, "perceptual": perceptual}
         loss = sum((weights[name] * term for name, term in terms.items()), torch.zeros((), device=self.device))
         return loss, {name: float(term.detach()) for name, term in terms.items()}
 
@@ -67,8 +78,8 @@ class AutoencoderStage:
         stage = self.recipe.autoencoder
         size = self.recipe.data.size
         crop = stage.crop if stage.crop > 0 else size
-        random = step_random(self.recipe.seed, STAGE, step)
-        rows = batch_indices(len(self.trained), stage.optimiser.batch_size, step, self.recipe.seed, STAGE)
+        random = step_random(self.recipe.seed, self.number, step)
+        rows = batch_indices(len(self.trained), self.batch_size, step, self.recipe.seed, self.number)
         colours = [ground.colour for ground in self.recipe.data.grounds]
         cuts = []
         for row in rows:
@@ -100,6 +111,50 @@ class AutoencoderStage:
             "held_out_psnr": psnr(decoded, pictures),
             **latent_statistics(torch.cat(means), torch.cat(logvars)),
         }
+
+
+class DecoderStage(AutoencoderStage):
+    """Trains the decoder of a trained autoencoder on latents with white noise; its encoder stays as it is.
+
+    What a UNet draws is near the latents of pictures, not among them. scale: gives latents unit deviation.
+    """
+
+    name = "decoder"
+    number = 5  # 4 is what the UNet is measured with
+
+    def __init__(
+        self,
+        recipe: TrainRecipe,
+        trained: Pictures,
+        held_out: Pictures,
+        device: torch.device,
+        vae: AutoencoderKL,
+        scale: float,
+    ) -> None:
+        super().__init__(recipe, trained, held_out, device)
+        assert recipe.decoder is not None
+        self.batch_size = recipe.decoder.optimiser.batch_size
+        self.deviation = recipe.decoder.noise / scale
+        self.modules["vae"].load_state_dict(vae.state_dict())
+        for part in (self._vae.encoder, self._vae.quant_conv):
+            if part is not None:
+                part.requires_grad_(False)
+
+    @property
+    def _vae(self) -> AutoencoderKL:
+        return cast(AutoencoderKL, self.modules["vae"])
+
+    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+        pictures = self._batch(step)
+        generator = step_generator(self.recipe.seed, self.number, step)
+        with precision(self.device, self.recipe.mixed_precision):
+            with torch.no_grad():
+                mean, _ = self._vae.encode(pictures).float().chunk(2, dim=1)
+            deviations = self.deviation * torch.rand((len(mean), 1, 1, 1), generator=generator)
+            noise = deviations * torch.randn(mean.shape, generator=generator)
+            decoded = self._vae.decode(mean + noise.to(self.device))
+            terms = self._distances(decoded, pictures, step)
+        return self._weighed(terms, step)
 
 
 def on_every_ground(pictures: Pictures, grounds: tuple[Ground, ...], limit: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from ldm_export.pictures import compose, load_pictures
 from ldm_export.recipe import CaptionsRecipe, load_train_recipe
 from ldm_export.train_autoencoder import (
     AutoencoderStage,
+    DecoderStage,
     encode_pictures,
     latent_scale,
     latent_statistics,
@@ -96,6 +97,25 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(recipe):
 def test_without_a_perceptual_weight_no_perceptual_file_is_needed(recipe, workplace):
     (workplace / "data-cache" / "smoke" / "vgg16.safetensors").unlink()
     assert "perceptual" not in autoencoder(recipe, perceptual=0.0).loss(0)[1]
+
+
+def test_the_decoder_learns_from_noisy_latents_and_the_encoder_stays(recipe):
+    before = autoencoder(recipe).modules["vae"].eval()
+    pictures = load_pictures(recipe.data)
+    with_noise = dataclasses.replace(recipe, decoder=dataclasses.replace(recipe.decoder, noise=0.5))
+    without = dataclasses.replace(recipe, decoder=dataclasses.replace(recipe.decoder, noise=0.0))
+    noisy, clean = (DecoderStage(each, *pictures, CPU, before, 1.0) for each in (with_noise, without))
+    assert noisy.loss(0)[1]["l1"] != clean.loss(0)[1]["l1"] and "kl" not in clean.loss(0)[1]
+    batch = clean._batch(1)
+    with torch.no_grad():
+        expected = torch.nn.functional.l1_loss(before(batch), batch)
+    assert clean.loss(1)[1]["l1"] == pytest.approx(expected.item(), rel=2e-2)  # the loss may be computed in bfloat16
+    grads = dict(zip([name for name, _ in noisy.modules["vae"].named_parameters()], gradients(noisy), strict=True))
+    assert {name.partition(".")[0] for name, grad in grads.items() if grad is not None} == {
+        "decoder",
+        "post_quant_conv",
+    }
+    assert all(grad is None for name, grad in grads.items() if name.startswith(("encoder.", "quant_conv.")))
 
 
 def gradients(stage):

@@ -95,7 +95,7 @@ def test_the_checkpoint_tells_where_it_comes_from(trained):
     assert (path / "recipe.toml").read_text() == (RECIPES / "smoke.toml").read_text()
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "text_encoder", "diffusion"])
+@pytest.mark.parametrize("stage", ["autoencoder", "text_encoder", "diffusion", "decoder"])
 def test_each_stage_leaves_metrics_a_curve_and_samples(trained, stage):
     folder = trained[0] / "runs" / "smoke" / stage
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
