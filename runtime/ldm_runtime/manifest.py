@@ -100,7 +100,7 @@ class Contract:
     @property
     def inpaints(self) -> bool:
         """Whether the UNet reads, after the latents, a mask (one channel) and the latents of the masked picture."""
-        return self.tensor("unet", "sample").dims[1] != self.latent.channels
+        return self.tensor("unet", "sample").dims[1] == 2 * self.latent.channels + 1
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """The smallest and largest size of a dimension."""
