@@ -158,12 +158,26 @@ class CaptionsRecipe:
 
 
 @dataclass(frozen=True)
+class RestartRecipe:
+    """More steps after a stage's own, on a second cosine from `rate` x the peak (Loshchilov and Hutter 2017, SGDR,
+    arXiv 1608.03983)."""
+
+    steps: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class DiffusionRecipe:
-    """Stage 3: the UNet, on cached latents. `min_snr_gamma` caps the weight of easy timesteps (0 turns it off)."""
+    """Stage 3: the UNet, on cached latents. `min_snr_gamma` caps the weight of easy timesteps (0 turns it off).
+
+    `restart` trains on after the last step. The steps before it are the same with and without, so a finished training
+    can be continued by one.
+    """
 
     optimiser: OptimiserRecipe
     prediction: str = "v_prediction"
     min_snr_gamma: float = 5.0
+    restart: RestartRecipe | None = field(default=None, repr=False)  # not in the identity of the steps before it
 
 
 @dataclass(frozen=True)
@@ -300,6 +314,9 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
         "text_encoder": recipe.text_encoder.optimiser,
         "diffusion": recipe.diffusion.optimiser,
     }
+    if (restart := recipe.diffusion.restart) is not None:
+        rules.append(("diffusion.restart.steps must be positive", restart.steps > 0))
+        rules.append(("diffusion.restart.rate must be from 0 to 1", 0 < restart.rate <= 1))
     if recipe.decoder is not None:
         rules.append(("decoder.noise must be from 0 to 1", 0 <= recipe.decoder.noise <= 1))
         optimisers["decoder"] = recipe.decoder.optimiser

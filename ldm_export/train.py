@@ -84,7 +84,10 @@ def text_encoder_identity(recipe: TrainRecipe) -> str:
 
 
 def diffusion_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the trained UNet depends on: all but the pictures drawn on the way."""
+    """Changes when anything changes that the trained UNet depends on: all but the pictures drawn on the way.
+
+    Before its restart: see `StageRun` for what ties later steps to it.
+    """
     return _hash(text_encoder_identity(recipe), recipe.unet, recipe.schedule, recipe.diffusion)
 
 
@@ -95,8 +98,10 @@ def decoder_identity(recipe: TrainRecipe) -> str:
 
 def model_identity(recipe: TrainRecipe) -> str:
     """Changes when anything changes that the checkpoint's weights depend on."""
-    unet = diffusion_identity(recipe)
-    return unet if recipe.decoder is None else _hash(unet, decoder_identity(recipe))
+    identity = diffusion_identity(recipe)
+    if recipe.diffusion.restart is not None:
+        identity = _hash(identity, recipe.diffusion.restart)
+    return identity if recipe.decoder is None else _hash(identity, decoder_identity(recipe))
 
 
 def _hash(*parts: object) -> str:
@@ -143,7 +148,8 @@ def _train_unet(
     recipe, stage = corpus.recipe, DiffusionStage(corpus, text_encoder, device)
     _say_size(say, **stage.modules)
     pace = Pace(recipe.checkpoint_every, recipe.samples.every, diffusion_identity(recipe))
-    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace).run(say)
+    restart = recipe.diffusion.restart
+    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace, restart).run(say)
     return cast(UNet2DConditionModel, averages["unet"])
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm_export.optimiser import Optimiser
-from ldm_export.recipe import OptimiserRecipe
+from ldm_export.recipe import OptimiserRecipe, RestartRecipe
 from ldm_export.training_log import MetricsLog
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import TrainingError
@@ -58,8 +58,11 @@ class Pace:
 class StageRun:
     """One stage with its optimiser and averages, at a step."""
 
-    def __init__(self, stage: Stage, recipe: OptimiserRecipe, folder: Path, pace: Pace) -> None:
-        self.stage, self.recipe, self.folder, self.pace = stage, recipe, folder, pace
+    def __init__(
+        self, stage: Stage, recipe: OptimiserRecipe, folder: Path, pace: Pace, restart: RestartRecipe | None = None
+    ) -> None:
+        self.stage, self.recipe, self.folder, self.pace, self.restart = stage, recipe, folder, pace, restart
+        self.steps = recipe.steps + (0 if restart is None else restart.steps)
         self.parameters = [p for module in stage.modules.values() for p in module.parameters()]
         self.averages = {name: copy.deepcopy(module).eval() for name, module in stage.modules.items()}
         for module in self.averages.values():
@@ -72,9 +75,9 @@ class StageRun:
         """Train to the last step, from the checkpoint if there is one; return the averaged modules."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume(say)
-        clock = _Clock(self.step, self.recipe.steps)
+        clock = _Clock(self.step, self.steps)
         with _interruption() as interrupted:
-            while self.step < self.recipe.steps:
+            while self.step < self.steps:
                 parts = self._train_step()
                 self._look(parts, clock, say)
                 reason = interrupted()
@@ -97,7 +100,7 @@ class StageRun:
                 f"{self.stage.name} diverged at step {self.step + 1} (loss {value}, gradient norm {norm}); lower "
                 f"learning_rate in the recipe, remove {self.folder} and train again"
             )
-        self.optimiser.step(rate_factor(self.recipe, self.step))
+        self.optimiser.step(rate_factor(self.recipe, self.step, self.restart))
         self._average()
         self.step += 1
         return {"loss": value, **parts, "gradient_norm": norm}
@@ -113,23 +116,24 @@ class StageRun:
     def _look(self, parts: dict[str, float], clock: "_Clock", say: Progress) -> None:
         """Log the losses every ten steps, tell every hundred, and evaluate when it is time."""
         clock.add(parts)
-        last = self.step == self.recipe.steps
+        last = self.step == self.steps
         looks = self.step % self.pace.evaluate_every == 0 or last
         if self.step % 10 and not looks:
             return
         means = clock.means()
-        values = {**means, "learning_rate": self.recipe.learning_rate * rate_factor(self.recipe, self.step - 1)}
+        rate = self.recipe.learning_rate * rate_factor(self.recipe, self.step - 1, self.restart)
+        values = {**means, "learning_rate": rate}
         if looks:
             values |= self.stage.evaluate(self.averages, self.step, self.folder)
         self.log.add(self.step, values)
         if looks or self.step % 100 == 0:
             numbers = " ".join(f"{k} {v:.4g}" for k, v in values.items() if k != "learning_rate")
-            say(f"{self.stage.name}: step {self.step} of {self.recipe.steps}, {numbers}, {clock.left(self.step)} left")
+            say(f"{self.stage.name}: step {self.step} of {self.steps}, {numbers}, {clock.left(self.step)} left")
             self.log.save()
 
     def _save(self) -> None:
         state = {
-            "identity": self.pace.identity,
+            "identity": self._identity(self.step),
             "step": self.step,
             "modules": {name: module.state_dict() for name, module in self.stage.modules.items()},
             "averages": {name: module.state_dict() for name, module in self.averages.items()},
@@ -144,7 +148,7 @@ class StageRun:
         if not path.is_file():
             return
         state = _read_state(path)
-        if state["identity"] != self.pace.identity:
+        if state["identity"] != self._identity(state["step"]):
             raise TrainingError(
                 f"{self.folder} was trained by another recipe; remove that folder to train anew, or give another --runs"
             )
@@ -154,7 +158,11 @@ class StageRun:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
         self.log.resume(self.step)
-        say(f"{self.stage.name}: continuing at step {self.step} of {self.recipe.steps}")
+        say(f"{self.stage.name}: continuing at step {self.step} of {self.steps}")
+
+    def _identity(self, step: int) -> str:
+        """Of what was trained up to a step: the restart has a part only once it has begun."""
+        return self.pace.identity if step <= self.recipe.steps else f"{self.pace.identity} then {self.restart}"
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -164,12 +172,18 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise TrainingError(f"{path} cannot be read ({error}); remove it to train this stage anew") from error
 
 
-def rate_factor(recipe: OptimiserRecipe, step: int) -> float:
-    """The share of the peak rate at `step`, from 0: linear up over the warm-up, then half a cosine to final_rate."""
+def rate_factor(recipe: OptimiserRecipe, step: int, restart: RestartRecipe | None = None) -> float:
+    """The share of the peak rate at `step`, from 0: linear up over the warm-up, then half a cosine to final_rate.
+
+    After the last step comes the restart, another half of a cosine.
+    """
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
-    done = (step - recipe.warmup_steps) / max(recipe.steps - recipe.warmup_steps, 1)
-    return recipe.final_rate + (1 - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    if restart is not None and step >= recipe.steps:
+        top, done = restart.rate, (step - recipe.steps) / restart.steps
+    else:
+        top, done = 1.0, (step - recipe.warmup_steps) / max(recipe.steps - recipe.warmup_steps, 1)
+    return recipe.final_rate + (top - recipe.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class _Clock:

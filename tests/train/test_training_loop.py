@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ldm_export.recipe import OptimiserRecipe
+from ldm_export.recipe import OptimiserRecipe, RestartRecipe
 from ldm_export.training_loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
 from ldm_runtime.errors import TrainingError
 
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
+RESTART = RestartRecipe(steps=20, rate=0.5)
 PACE = Pace(checkpoint_every=10, evaluate_every=20, identity="a recipe")
 
 
@@ -89,6 +90,28 @@ def test_another_step_count_is_another_result(tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(other), strict=True))
 
 
+@pytest.mark.parametrize("killed_at", [None, 45])
+def test_a_finished_training_is_continued_by_a_restart_as_if_it_had_been_asked_for_at_once(tmp_path, killed_at):
+    whole = StageRun(LineStage(), OPTIMISER, tmp_path / "whole", PACE, RESTART)
+    whole.run(lambda text: None)
+    assert whole.step == 60
+    first = StageRun(LineStage(), OPTIMISER, tmp_path / "parts", PACE)
+    first.run(lambda text: None)
+    if killed_at is not None:
+        with pytest.raises(RuntimeError, match="killed"):
+            StageRun(LineStage(stop_at(killed_at)), OPTIMISER, tmp_path / "parts", PACE, RESTART).run(lambda text: None)
+    said = []
+    second = StageRun(LineStage(), OPTIMISER, tmp_path / "parts", PACE, RESTART)
+    second.run(said.append)
+    assert said[0] == "line: continuing at step 40 of 60"
+    for a, b in zip(parameters(whole), parameters(second), strict=True):
+        assert torch.equal(a, b)
+    assert not all(torch.equal(a, b) for a, b in zip(parameters(first), parameters(second), strict=True))
+    for other in (None, RestartRecipe(20, 0.6), RestartRecipe(30, 0.5)):
+        with pytest.raises(TrainingError, match="another recipe"):
+            StageRun(LineStage(), OPTIMISER, tmp_path / "parts", PACE, other).run(lambda text: None)
+
+
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_an_interruption_finishes_the_step_saves_and_is_passed_on(tmp_path, number, raised):
     before = signal.getsignal(number)
@@ -139,6 +162,15 @@ def test_the_rate_warms_up_and_decays_to_its_share():
     assert rates[:10] == pytest.approx([0.2 * k for k in range(1, 11)])
     assert rates[10] == 2.0 and rates[55] == pytest.approx(1.1) and rates[100] == pytest.approx(0.2)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_a_restart_decays_from_its_own_rate():
+    recipe = OptimiserRecipe(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10, final_rate=0.1)
+    restart = RestartRecipe(steps=50, rate=0.5)
+    assert [rate_factor(recipe, step, restart) for step in range(100)] == [rate_factor(recipe, k) for k in range(100)]
+    rates = [rate_factor(recipe, step, restart) for step in range(100, 151)]
+    assert rates[0] == 0.5 and rates[25] == pytest.approx(0.3) and rates[50] == pytest.approx(0.1)
+    assert rates == sorted(rates, reverse=True)
 
 
 def test_averages_forget_the_start_and_then_follow_slowly(tmp_path):
