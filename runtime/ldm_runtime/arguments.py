@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.checks import check_integer, given, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import Contract
 from ldm_runtime.manifest_rules import MAX_PIXELS
@@ -97,7 +97,7 @@ def check_request(
     repeats = check_integer("count", count, 1, most)
     embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats)
     prompts = _prompts(prompt, repeats) if embeds is None else None
-    batch = len(prompts) if prompts is not None else len(_given(embeds))
+    batch = len(prompts) if prompts is not None else len(given(embeds))
     _check_batch(contract, batch, scale > 1.0)
     if image is None:
         for name, value in (("mask", mask), ("strength", strength)):
@@ -128,7 +128,7 @@ def check_request(
         noise=noise,
         pixels=pixels,
         mask=None if painted is None else _on_grid(painted, contract.latent.downsample),
-        masked_pixels=np.where(_given(painted), np.float32(0.0), _given(pixels)) if contract.inpaints else None,
+        masked_pixels=np.where(given(painted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
         strength=share,
     )
 
@@ -364,8 +364,3 @@ def _name(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what} is {shown(value)}; expected a name")
     return value
-
-
-def _given(array: np.ndarray | None) -> np.ndarray:
-    assert array is not None
-    return array

@@ -1,9 +1,11 @@
 """What several modules ask of an argument."""
 
 import operator
-from typing import Any
+from typing import Any, TypeVar
 
 from ldm_runtime.errors import InputError
+
+T = TypeVar("T")
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
@@ -24,3 +26,9 @@ def shown(value: Any) -> str:
     except ValueError:  # an integer of more digits than Python prints
         text = "an immense number"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def given(value: T | None) -> T:
+    """A value that an earlier check has shown to be there."""
+    assert value is not None
+    return value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ldm_runtime.arguments import Request
+from ldm_runtime.checks import given
 from ldm_runtime.errors import InputError
 from ldm_runtime.package import Package
 from ldm_runtime.prompt import pad_windows, weigh, windows
@@ -50,13 +51,13 @@ class Conditioner:
         texts = [*(request.negatives if request.is_guided else ())]
         texts += [] if request.prompts is None else request.prompts
         if not texts:
-            return Embedded(_given(request), [])
+            return Embedded(given(request.prompt_embeds), [])
         unique = list(dict.fromkeys(texts))
         embedded = self.embed(unique, request.syntax)
         known = dict(zip(unique, embedded.states, strict=True))
         states = np.stack([known[text] for text in texts])
         if request.prompts is None:
-            states = _beside(states, _given(request))
+            states = _beside(states, given(request.prompt_embeds))
         return Embedded(states, embedded.notices)
 
     def _weighted(self, texts: Sequence[str]) -> np.ndarray:
@@ -78,11 +79,6 @@ class Conditioner:
                 " shorten it, or use fewer BREAKs"
             )
         return joined
-
-
-def _given(request: Request) -> np.ndarray:
-    assert request.prompt_embeds is not None  # prompts or embeddings, see `check_request`
-    return request.prompt_embeds
 
 
 def _beside(negative: np.ndarray, embeds: np.ndarray) -> np.ndarray:

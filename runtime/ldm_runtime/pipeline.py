@@ -12,6 +12,7 @@ import numpy as np
 
 from ldm_runtime import engines
 from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
+from ldm_runtime.checks import given
 from ldm_runtime.conditioning import Conditioner
 from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
@@ -327,12 +328,12 @@ class Pipeline:
         if request.masked_pixels is not None:
             masked = self._encode_sample(request.masked_pixels, noise.stream(MASKED_STREAM))
             beside = np.concatenate(
-                [np.broadcast_to(_given(request.mask), (request.batch, 1, *shape[1:])), masked], axis=1
+                [np.broadcast_to(given(request.mask), (request.batch, 1, *shape[1:])), masked], axis=1
             )
         elif request.mask is not None:
             if request.noise != "philox":
                 noise.stream(MASKED_STREAM)  # diffusers encodes the masked picture here too
-            blend = _keeping(request, _given(picture), initial)
+            blend = _keeping(request, given(picture), initial)
         step: PlanStep
         for step in run_plan(
             request.plan,
@@ -402,15 +403,10 @@ class Pipeline:
 
 def _keeping(request: Request, picture: np.ndarray, initial: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
     """After each row, where the mask is 0, the picture's own latents with the noise of the next row's level."""
-    rows, painted = request.plan.rows, _given(request.mask)
+    rows, painted = request.plan.rows, given(request.mask)
 
     def blend(index: int, x: np.ndarray) -> np.ndarray:
         kept = noised(rows[index + 1], picture, initial) if index + 1 < len(rows) else picture
         return np.asarray((np.float32(1.0) - painted) * kept + painted * x, dtype=np.float32)
 
     return blend
-
-
-def _given(array: np.ndarray | None) -> np.ndarray:
-    assert array is not None  # see `check_request`
-    return array
