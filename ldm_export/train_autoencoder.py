@@ -45,8 +45,12 @@ class AutoencoderStage:
             assert stage.perceptual_weights is not None  # the recipe's rules
             self.distance = place(PerceptualDistance(stage.perceptual_weights), device)
 
+    @property
+    def _vae(self) -> AutoencoderKL:
+        return cast(AutoencoderKL, self.modules["vae"])
+
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        vae = cast(AutoencoderKL, self.modules["vae"])
+        vae = self._vae
         pictures = self._batch(step)
         generator = step_generator(self.recipe.seed, self.number, step)
         with precision(self.device, self.recipe.mixed_precision):
@@ -139,10 +143,6 @@ class DecoderStage(AutoencoderStage):
         for part in (self._vae.encoder, self._vae.quant_conv):
             if part is not None:
                 part.requires_grad_(False)
-
-    @property
-    def _vae(self) -> AutoencoderKL:
-        return cast(AutoencoderKL, self.modules["vae"])
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         pictures = self._batch(step)

@@ -208,7 +208,7 @@ class Pipeline:
 
         pixels = from_images(image)  # (B, 3, H, W)
         check_image_size(self.contract, pixels.shape[3], pixels.shape[2], "the size of the image")
-        return np.concatenate([self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels])
+        return self._moments(pixels)
 
     def decode(self, latents: Any) -> "list[Image.Image]":
         """PIL images of latents as `sample` yields them, (B, C, h, w). See `decode_array`."""
@@ -390,13 +390,14 @@ class Pipeline:
         other = Noise(request.noise, batch_seeds(seed, request.batch), shape).initial()
         return np.stack([slerp(one, another, strength) for one, another in zip(initial, other, strict=True)])
 
+    def _moments(self, pixels: np.ndarray) -> np.ndarray:
+        """Of one image at a time, as in `decode_array`: (B, 3, H, W) to float32 (B, 2C, h, w)."""
+        return np.concatenate([self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels])
+
     def _encode_sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Latents of pictures, sampled from the encoder's moments with `noise`: float32 (B, C, h, w), scaled."""
         space = self.contract.latent
-        moments = np.concatenate(
-            [self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels]
-        )
-        mean, log_variance = np.split(moments, 2, axis=1)
+        mean, log_variance = np.split(self._moments(pixels), 2, axis=1)
         sampled = mean + np.exp(np.float32(0.5) * np.clip(log_variance, -30.0, 20.0)) * noise
         return np.asarray((sampled - np.float32(space.shift)) * np.float32(space.scale), dtype=np.float32)
 
