@@ -52,7 +52,4 @@ def load_build_recipe(path: Path | None) -> BuildRecipe:
     """
     if path is None:
         return BuildRecipe()
-    try:
-        return from_table(BuildRecipe, read_toml(path), str(path))
-    except ConfigError as error:
-        raise ConfigError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    return from_table(BuildRecipe, read_toml(path), str(path))

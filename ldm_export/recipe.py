@@ -1,8 +1,11 @@
 """Recipes: one TOML file a person reads top to bottom, turned to frozen dataclasses; unknown keys are refused."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import operator
+import re
 import tomllib
 import types
 import typing
@@ -231,7 +234,7 @@ class TrainRecipe:
     def __post_init__(self) -> None:
         for what, holds in _rules(self):
             if not holds:
-                raise ConfigError(f"the recipe {self.name!r} is not usable: {what}")
+                raise ConfigError(f"{what}{_got(self, what)}")
 
     def vae_config(self, scaling_factor: float = 1.0) -> VAEConfig:
         levels = len(self.vae.widths)
@@ -316,13 +319,28 @@ def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
     }
     if (restart := recipe.diffusion.restart) is not None:
         rules.append(("diffusion.restart.steps must be positive", restart.steps > 0))
-        rules.append(("diffusion.restart.rate must be from 0 to 1", 0 < restart.rate <= 1))
+        rules.append(("diffusion.restart.rate must be above 0 and at most 1", 0 < restart.rate <= 1))
     if recipe.decoder is not None:
         rules.append(("decoder.noise must be from 0 to 1", 0 <= recipe.decoder.noise <= 1))
         optimisers["decoder"] = recipe.decoder.optimiser
     for stage, optimiser in optimisers.items():
         rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
     return rules
+
+
+def _got(recipe: TrainRecipe, rule: str) -> str:
+    """What the recipe has for the keys that a broken rule names, such as "a.steps and batch_size must be positive"."""
+    named: dict[str, Any] = {}
+    table = ""
+    for key in re.findall(r"\w+(?:\.\w+)*", rule):
+        for path in (key, f"{table}.{key}"):
+            with contextlib.suppress(AttributeError):
+                value = operator.attrgetter(path)(recipe)
+                if not dataclasses.is_dataclass(value):
+                    named[path] = value
+                    table = path.rpartition(".")[0]
+                break
+    return f"; got {', '.join(f'{path} = {value!r}' for path, value in named.items())}" if named else ""
 
 
 def _crop_fits(recipe: TrainRecipe, factor: int) -> bool:
@@ -403,7 +421,11 @@ def from_table(cls: type[T], table: object, where: str) -> T:
         if name not in table and not has_default:
             raise ConfigError(f"{where} lacks the key {name!r}")
     kinds = typing.get_type_hints(cls)
-    return cls(**{name: _convert(kinds[name], value, f"{where}: {name}") for name, value in table.items()})
+    values = {name: _convert(kinds[name], value, f"{where}: {name}") for name, value in table.items()}
+    try:
+        return cls(**values)
+    except ConfigError as error:  # a rule of the dataclass itself, which does not know its file
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _convert(kind: Any, value: object, where: str) -> Any:
