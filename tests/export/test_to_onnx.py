@@ -225,6 +225,7 @@ def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_b
         assert relative_rms(got, reference.numpy()) <= 3e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", *HALVES])
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_package_is_exported_to_the_same_files_again(tiny_build, kind, component, tmp_path):
