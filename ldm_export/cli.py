@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldm_export.option_values import read_pair, read_size, read_variation
+from ldm_export.option_values import read_engine_options, read_pair, read_size, read_variation
 from ldm_runtime.errors import InputError, LdmError
 
 if TYPE_CHECKING:
@@ -54,6 +54,29 @@ def _extra_of(module: str | None, verb: str | None) -> str | None:
     if module is None or module.partition(".")[0] not in brought:
         return None
     return "train" if verb in ("train", "data") else "export"
+
+
+def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what runs a package; they reach `ldm_runtime.load` as they are."""
+    options = (
+        click.option(
+            "--engine",
+            default="auto",
+            show_default=True,
+            help="A name of `ldm-export engines`, or some by part: unet=ort:cuda,vae=ort.",
+        ),
+        click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice)."),
+        click.option(
+            "--engine-option",
+            "engine_options",
+            metavar="ENGINE.NAME=VALUE",
+            multiple=True,
+            help="An engine's own option, such as ort:cuda.device_id=1 (repeatable).",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
 
 
 @click.group(cls=Verbs, context_settings=CONTEXT)
@@ -136,7 +159,7 @@ def build(
 )
 @click.option("--variation", metavar="SEED:STRENGTH", help="Go this far to another seed's noise, such as 7:0.2.")
 @click.option("--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds.")
-@click.option("--engine", default="auto", show_default=True, help="Engine that runs the components.")
+@engine_choice
 @click.option(
     "--check",
     type=click.Choice(["cached", "full", "size"]),
@@ -165,6 +188,8 @@ def run(
     variation: str | None,
     noise: str,
     engine: str,
+    threads: int | None,
+    engine_options: tuple[str, ...],
     check: "Check",
     out: Path | None,
     force: bool,
@@ -181,7 +206,8 @@ def run(
     from ldm_runtime.image import open_image, output_paths, save_png
 
     paths = output_paths(out, prompt=prompt, count=count, force=force)
-    with ldm_runtime.load(package, engine=engine, check=check) as pipe:
+    given = read_engine_options(engine_options)
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given, check=check) as pipe:
         steps_run = pipe.sample(
             prompt,
             negative=negative,
@@ -222,6 +248,7 @@ def run(
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
 @click.option("--seconds", type=float, default=0.1, show_default=True, help="Time of a picture in a .gif.")
+@engine_choice
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A .png strip or a .gif animation.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def interpolate(
@@ -238,6 +265,9 @@ def interpolate(
     size: str | None,
     weighted: bool,
     seconds: float,
+    engine: str,
+    threads: int | None,
+    engine_options: tuple[str, ...],
     out: Path,
     force: bool,
 ) -> None:
@@ -257,7 +287,8 @@ def interpolate(
     refuse_existing(out, force=force)
     if not 0.01 <= seconds <= 60:
         raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
-    with ldm_runtime.load(package) as pipe:
+    given = read_engine_options(engine_options)
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given) as pipe:
         images = between(
             pipe,
             (prompt, prompt if to_prompt is None else to_prompt),
@@ -358,6 +389,33 @@ def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_
         for failure in report.failures:
             click.echo(f"error: {failure}", err=True)
         sys.exit(1)
+
+
+@verbs.command()
+@click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
+def engines(as_json: bool) -> None:
+    """List the engines: those that this machine can run, and of the others the one thing that is missing.
+
+    \b
+    Examples:
+      ldm-export engines
+      ldm-export run --prompt "red apple, 3d style" --engine unet=ort:openvino,vae=ort
+    """
+    from ldm_runtime.engines import ENGINES
+
+    missing = {name: kind.missing() for name, kind in ENGINES.items()}
+    if as_json:
+        facts = {
+            name: {"summary": kind.summary, "runs_here": missing[name] is None, "missing": missing[name]}
+            for name, kind in ENGINES.items()
+        }
+        click.echo(json.dumps(facts, indent=2))
+        return
+    width = max(len(name) for name in ENGINES)
+    for name, kind in ENGINES.items():
+        click.echo(f"{name:{width}}  {'runs here' if missing[name] is None else 'not here '}  {kind.summary}")
+        if missing[name] is not None:
+            click.echo(f"{'':{width}}             {missing[name]}")
 
 
 @verbs.command()

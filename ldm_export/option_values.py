@@ -1,5 +1,7 @@
 """Values of options that are spelt as one text: sizes, pairs of numbers."""
 
+from collections.abc import Sequence
+
 from ldm_runtime.errors import InputError
 
 
@@ -31,3 +33,15 @@ def read_variation(text: str | None) -> tuple[int, float] | None:
         return int(seed), float(strength)
     except ValueError:
         raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
+
+
+def read_engine_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    """("ort:cuda.device_id=1", …) -> {"ort:cuda": {"device_id": "1"}}. Raises InputError for another form."""
+    options: dict[str, dict[str, str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        engine, dot, key = name.partition(".")
+        if not (equals and dot and engine and key):
+            raise InputError(f"--engine-option got {text!r}, expected ENGINE.NAME=VALUE such as ort:cuda.device_id=1")
+        options.setdefault(engine, {})[key] = value
+    return options

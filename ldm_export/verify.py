@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-import ldm_runtime
 from ldm_export import metrics, reference_file, report_page
 from ldm_export import report as reports
 from ldm_export.reference_file import Case, Reference, Trajectory
 from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
 from ldm_export.report_page import Picture
-from ldm_runtime.atomic import refuse_existing
-from ldm_runtime.engines import Engine, check_name, open_engine
+from ldm_runtime.atomic import refuse_existing_in
+from ldm_runtime.engines import Engine, EngineChoice, choose, open_engine, reads
 from ldm_runtime.errors import InputError, LdmError, PackageError, VerificationError
 from ldm_runtime.image import to_images
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import TOKENIZER, Package, open_package
+from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.tokenizer import Tokenizer
 
 Progress = Callable[[str], None]
@@ -53,7 +53,7 @@ def verify_package(
     if out is not None:
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
-        _refuse_existing_reports(out, force=force)
+        refuse_existing_in(out, ("report.json", "report.html"), force=force)
     report, pictures = _verify(path, engine, stop_at_first_failure, progress)
     if out is not None:
         out.mkdir(exist_ok=True)
@@ -68,21 +68,11 @@ def prove_package(path: Path, *, engine: str = "auto", progress: Progress | None
     return report
 
 
-def _refuse_existing_reports(out: Path, *, force: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; expected a folder for report.json and report.html")
-    if out.is_dir():
-        for name in ("report.json", "report.html"):
-            refuse_existing(out / name, force=force)
-    else:
-        refuse_existing(out, force=force)
-
-
 def _verify(
     path: Path, engine: str, stop_at_first_failure: bool, progress: Progress | None
 ) -> tuple[Report, list[Picture]]:
     say = progress if progress is not None else lambda text: None
-    engine = check_name(engine)
+    choice = choose(engine)
     package = open_package(path, check="full")
     if reference_file.FILE not in package.manifest.files:
         raise PackageError(f"{path} carries no reference to compare with ({reference_file.FILE}); build it again")
@@ -91,7 +81,8 @@ def _verify(
     reference = reference_file.read(package.file(reference_file.FILE))
     results: list[Result] = []
     pictures: list[Picture] = []
-    for result in _results(package, reference, engine, pictures, say):
+    used: dict[str, None] = {}  # names of the engines, each once, in the order in which they ran
+    for result in _results(package, reference, choice, used, pictures, say):
         results.append(result)
         if stop_at_first_failure and not result.passed:
             break
@@ -99,7 +90,7 @@ def _verify(
     report = Report(
         schema_version=reports.SCHEMA_VERSION,
         package=package.manifest.name,
-        engine=f"{engine} ({platform.machine()})",
+        engine=f"{', '.join(used)} ({platform.machine()})",
         passed=len(runs) == 1 and all(result.passed for result in results),
         facts=tuple(result for result in results if isinstance(result, FactResult)),
         cases=tuple(result for result in results if isinstance(result, CaseResult)),
@@ -118,17 +109,23 @@ def _artefacts(package: Package) -> list[str]:
 
 
 def _results(
-    package: Package, reference: Reference, engine: str, pictures: list[Picture], say: Progress
+    package: Package,
+    reference: Reference,
+    choice: EngineChoice,
+    used: dict[str, None],
+    pictures: list[Picture],
+    say: Progress,
 ) -> Iterator[Result]:
     """Everything that is compared, cheap things first."""
     yield from _facts(package, reference)
     yield from _tokens(package, reference)
     for name in COMPONENTS:
         for variant in package.manifest.components[name].variants:
-            say(f"verify: {name}, {variant.name} graph")
-            yield from _graph(package, reference, engine, name, variant.name)
+            if reads(choice.names[name], variant):
+                say(f"verify: {name}, {variant.name} graph")
+                yield from _graph(package, reference, choice, used, name, variant.name)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
-    result, made = _trajectory(package.path, engine, reference.trajectory)
+    result, made = _trajectory(package, choice, reference.trajectory)
     pictures += made
     yield result
 
@@ -163,11 +160,13 @@ def _ids(row: np.ndarray) -> str:
     return f"{json.dumps(kept.tolist())} of {len(row)}"
 
 
-def _graph(package: Package, reference: Reference, engine: str, component: str, variant: str) -> Iterator[CaseResult]:
+def _graph(
+    package: Package, reference: Reference, choice: EngineChoice, used: dict[str, None], component: str, variant: str
+) -> Iterator[CaseResult]:
     """Every case of one graph; a graph that cannot be opened is one failed case."""
     cases = [case for case in reference.cases if case.component == component]
     try:
-        opened = open_engine(engine, _with_one_graph(package, component, variant), component)
+        opened = open_engine(choice, _with_one_graph(package, component, variant), component)
     except LdmError as error:
         yield case_result(
             component=component,
@@ -180,11 +179,12 @@ def _graph(package: Package, reference: Reference, engine: str, component: str, 
             problem=str(error),
         )
         return
+    used[opened.name] = None
     try:
         for case in cases:
-            yield from _case(opened, variant, case)
+            yield from _case(opened.engine, variant, case)
     finally:
-        opened.close()
+        opened.engine.close()
 
 
 def _with_one_graph(package: Package, component: str, variant: str) -> Package:
@@ -230,13 +230,13 @@ def _problem(value: np.ndarray | None, expected: np.ndarray) -> str | None:
     return None
 
 
-def _trajectory(path: Path, engine: str, wanted: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
+def _trajectory(package: Package, choice: EngineChoice, wanted: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
     """Sample as a user does, with the package's own defaults, from the same seed."""
     drift: list[StepResult] = []
     picture: np.ndarray | None = None
     problem: str | None = None
     try:
-        with ldm_runtime.load(path, engine=engine, check="size") as pipe:
+        with Pipeline(package, choice) as pipe:
             task: dict[str, Any] = {}
             if pipe.contract.inpaints:  # all of it, so that it does not matter of which picture
                 task = {"image": Image.new("RGB", wanted.size), "mask": Image.new("L", wanted.size, 255)}

@@ -205,6 +205,31 @@ def test_plan_prints_every_step_and_draws_it(package, tmp_path):
         assert text in listed.output
 
 
+def test_engines_lists_what_runs_here_and_what_is_missing_for_the_rest():
+    result = call("engines")
+    assert result.exit_code == 0, result.output
+    facts = json.loads(call("engines", "--json").stdout)
+    assert facts["ort"] == {"summary": "ONNX Runtime on the CPU", "runs_here": True, "missing": None}
+    for name, fact in facts.items():
+        assert re.search(rf"^{re.escape(name)} +(runs here|not here) ", result.stdout, re.MULTILINE)
+        assert fact["runs_here"] or fact["missing"] in result.stdout
+
+
+def test_the_engine_of_each_part_is_chosen(package, tmp_path):
+    result = run(package, "--engine", "unet=ort,vae=ort", "--threads", 1, "--out", tmp_path / "a.png")
+    assert result.exit_code == 0, result.output
+    for arguments, message in (
+        (("--engine", "abacus"), "engine is 'abacus'; expected one of auto, "),
+        (("--engine", "brain=ort"), "engine has 'brain=ort'; expected PART=NAME"),
+        (("--engine", "ort:coreml" if sys.platform != "darwin" else "ort:directml"), "it exists for .* only"),
+        (("--threads", 0), "threads is 0; expected a whole number from 1"),
+        (("--engine-option", "device_id=1"), "got 'device_id=1', expected ENGINE.NAME=VALUE"),
+        (("--engine-option", "abacus.beads=1"), "engine is 'abacus'"),
+    ):
+        refused(run(package, *arguments, "--out", tmp_path / "b.png"), message)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
     for verb in (("run", tmp_path, "--prompt", "x"), ("verify", tmp_path)):
         refused(call(*verb), "manifest.json")

@@ -6,11 +6,13 @@
 Nothing heavy is imported before `load` is called.
 """
 
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ldm_runtime.errors import (
     EngineError,
+    EngineUnavailable,
     InputError,
     LdmError,
     NonFiniteError,
@@ -21,19 +23,29 @@ if TYPE_CHECKING:
     from ldm_runtime.package import Check
     from ldm_runtime.pipeline import Pipeline
 
-__all__ = ["EngineError", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]
+__all__ = ["EngineError", "EngineUnavailable", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]
 
 
-def load(path: "str | PathLike[str] | None" = None, *, engine: str = "auto", check: "Check" = "cached") -> "Pipeline":
+def load(
+    path: "str | PathLike[str] | None" = None,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    engine_options: "Mapping[str, Mapping[str, Any]] | None" = None,
+    check: "Check" = "cached",
+) -> "Pipeline":
     """Open the package in folder `path`, or the built-in one if None, ready to draw.
 
-    engine: "auto" or the name of one, "ort". check: how its files are checked, see `package.open_package`.
+    engine: "auto", the name of one, such as "ort:cuda", or names by part, such as "unet=tensorrt,vae=ort"; the names
+    are in `ldm_runtime.engines.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.
+    engine_options: what an engine is given by its own names, such as {"ort:cuda": {"device_id": 1}}.
+    check: how the files are checked, see `package.open_package`.
 
     Raises:
         PackageError: no package there, or a damaged, incomplete or unsafe one.
-        EngineError: no engine here can run it.
-        InputError: `engine` or `check` is not known.
+        EngineError: no engine here can run it; its subclass EngineUnavailable: not on this machine.
+        InputError: an engine, a part, `threads` or `check` is not known.
     """
     from ldm_runtime.pipeline import open_pipeline
 
-    return open_pipeline(path, engine=engine, check=check)
+    return open_pipeline(path, engine=engine, threads=threads, engine_options=engine_options, check=check)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ldm_runtime.errors import LdmError
@@ -17,6 +17,17 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     parent = path.absolute().parent
     if not parent.is_dir():
         raise LdmError(f"cannot write {path}: the folder {parent} does not exist; create it first")
+
+
+def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> None:
+    """As `refuse_existing`, for files of a folder that may be new."""
+    if folder.exists() and not folder.is_dir():
+        raise LdmError(f"{folder} is a file; expected a folder for {' and '.join(names)}")
+    if not folder.is_dir():
+        refuse_existing(folder, force=force)
+        return
+    for name in names:
+        refuse_existing(folder / name, force=force)
 
 
 @contextlib.contextmanager

@@ -17,6 +17,10 @@ class EngineError(LdmError):
     """No engine can run the model here, or the engine failed."""
 
 
+class EngineUnavailable(EngineError):
+    """This machine or installation cannot run that engine, or what the package has for it does not fit here."""
+
+
 class NonFiniteError(LdmError):
     """A tensor holds NaN or infinity; no picture is made of it."""
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +34,19 @@ def builtin_package() -> Path:
     return BUILTIN
 
 
-def open_pipeline(path: str | PathLike[str] | None, *, engine: str, check: Check) -> "Pipeline":
+def open_pipeline(
+    path: str | PathLike[str] | None,
+    *,
+    engine: str,
+    threads: int | None,
+    engine_options: Mapping[str, Mapping[str, Any]] | None,
+    check: Check,
+) -> "Pipeline":
     """See `ldm_runtime.load`."""
-    engines.check_name(engine)
+    choice = engines.choose(engine, threads=threads, options=engine_options)
     package = open_package(builtin_package() if path is None else Path(path), check=check)
     try:
-        pipeline = Pipeline(package, engine)
+        pipeline = Pipeline(package, choice)
     except LdmError:
         package.confirm()  # a damaged file is a better explanation than what an engine made of it
         raise
@@ -84,12 +91,14 @@ class Pipeline:
     into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
     """
 
-    def __init__(self, package: Package, engine: str) -> None:
+    def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
         self.package = package
         self.contract = package.manifest.contract
         self.notices: list[str] = []
-        self._engine_name = engine
+        self._choice = choice
         self._engines: dict[str, engines.Engine] = {}
+        self._engine_names: dict[str, str] = {}
+        self._engine_notices: list[str] = []
         self._conditioner = Conditioner(package, self._encode_window)
         for component in ("text_encoder", "unet", "vae_decoder"):
             self._engine(component)
@@ -176,7 +185,7 @@ class Pipeline:
             strength=strength,
         )
         context = self._conditioner.context(request)
-        self.notices = []
+        self.notices = list(self._engine_notices)
         if not self.package.manifest.proof.passed:
             self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
         if negative is not None and not request.is_guided:
@@ -270,12 +279,12 @@ class Pipeline:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What this pipeline is: name, identity, engine, default arguments."""
+        """What this pipeline is: name, identity, engine of each loaded component, default arguments."""
         defaults, image = self.contract.defaults, self.contract.image
         return {
             "name": self.package.manifest.name,
             "package": self.package.identity,
-            "engine": engines.check_name(self._engine_name),
+            "engines": dict(self._engine_names),
             "sampler": defaults.sampler,
             "steps": defaults.steps,
             "guidance": defaults.guidance,
@@ -296,7 +305,11 @@ class Pipeline:
 
     def _engine(self, component: str) -> engines.Engine:
         if component not in self._engines:
-            self._engines[component] = engines.open_engine(self._engine_name, self.package, component)
+            opened = engines.open_engine(self._choice, self.package, component)
+            self._engines[component] = opened.engine
+            self._engine_names[component] = opened.name
+            self._engine_notices += opened.notices
+            self.notices += opened.notices
         return self._engines[component]
 
     def _run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import pytest
 from ldm_runtime import engines, safetensors
 from ldm_runtime.engines import ort
 from ldm_runtime.engines.ort import OrtEngine, import_onnxruntime
-from ldm_runtime.errors import EngineError, InputError
+from ldm_runtime.errors import EngineError
 from ldm_runtime.manifest import TensorSpec
 from ldm_runtime.package import open_package
 from tests.runtime import tiny_package
@@ -132,27 +132,24 @@ def test_absent_graph_is_one_engine_error(tmp_path: Path) -> None:
 def test_the_variant_for_this_engine_is_preferred(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(ort, "OrtEngine", lambda path, **options: opened.append(path.name) or Silent())
-    engines.open_engine("auto", open_package(package_copy), "unet")
+    engines.open_engine(engines.choose(), open_package(package_copy), "unet")
     (package_copy / "unet/model.ort_cpu.onnx").write_bytes((package_copy / "unet/model.onnx").read_bytes())
     tiny_package.edit_manifest(package_copy, "files", "unet/model.ort_cpu.onnx", value={"sha256": "0" * 64, "size": 0})
     tiny_package.rehash(package_copy)
     variants = json.loads((package_copy / "manifest.json").read_text())["components"]["unet"]["variants"]
     fused = {**variants[0], "name": "ort_cpu", "file": "unet/model.ort_cpu.onnx", "engine": "ort_cpu"}
     tiny_package.edit_manifest(package_copy, "components", "unet", "variants", value=[*variants, fused])
-    engines.open_engine("ort", open_package(package_copy), "unet")
+    engines.open_engine(engines.choose("ort"), open_package(package_copy), "unet")
     assert opened == ["model.onnx", "model.ort_cpu.onnx"]
 
 
 class Silent:
     """Stands for an engine that keeps every contract."""
 
+    notices = ()
+
     def check_contract(self, *arguments: object) -> None:
         pass
-
-
-def test_unknown_engine_is_refused(tiny: Path) -> None:
-    with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, ort"):
-        engines.open_engine("abacus", open_package(tiny), "unet")
 
 
 @pytest.fixture
@@ -163,26 +160,30 @@ def fresh_search() -> Iterator[None]:
     ort._installed.cache_clear()
 
 
+def install(monkeypatch: pytest.MonkeyPatch, *present: str) -> None:
+    """Let these distributions of ONNX Runtime be there and no other."""
+
+    def version(name: str) -> str:
+        if name not in present:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    ort._installed.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
 @pytest.mark.usefixtures("fresh_search")
-def test_both_distributions_are_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
-    with pytest.raises(
-        EngineError, match="onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
-    ):
+@pytest.mark.parametrize("other", ["onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"])
+def test_two_distributions_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    install(monkeypatch, "onnxruntime", other)
+    with pytest.raises(EngineError, match=f"onnxruntime and {other} are installed together and overwrite each other"):
         import_onnxruntime()
 
 
 @pytest.mark.usefixtures("fresh_search")
-def test_either_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     for present in ("onnxruntime", "onnxruntime-gpu"):
-
-        def version(name: str, present: str = present) -> str:
-            if name != present:
-                raise importlib.metadata.PackageNotFoundError(name)
-            return "1.0"
-
-        ort._installed.cache_clear()
-        monkeypatch.setattr(importlib.metadata, "version", version)
+        install(monkeypatch, present)
         assert import_onnxruntime().__name__ == "onnxruntime"
 
 
@@ -220,7 +221,7 @@ def test_large_is_a_number_of_weights_not_of_bytes(
     reordered: list[bool] = []
     monkeypatch.setattr(ort, "OrtEngine", lambda path, reorder, **options: reordered.append(reorder) or Silent())
     monkeypatch.setattr(engines, "_LARGE_WEIGHTS", sum(value.size for value in weights.values()) - more)
-    engines.open_engine("ort", open_package(package_copy), "unet")
+    engines.open_engine(engines.choose("ort"), open_package(package_copy), "unet")
     assert reordered == [more == 0]
 
 

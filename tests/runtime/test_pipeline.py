@@ -250,7 +250,7 @@ def test_closed_pipeline_is_one_clear_error(tiny: Path) -> None:
 
 def test_info_names_package_and_defaults(pipe: Pipeline) -> None:
     info = pipe.info
-    assert info["engine"] == "ort" and info["sampler"] == "dpmpp_2m" and info["size"] == (64, 48)
+    assert info["engines"]["unet"] == "ort" and info["sampler"] == "dpmpp_2m" and info["size"] == (64, 48)
 
 
 def poison(component: str, name: str, value: float) -> Callable[[Path], None]:

@@ -1,22 +1,34 @@
-"""Engines run one graph each: inputs, outputs, run(dict) -> dict, close. A table says which there are."""
+"""Engines run one graph each: inputs, outputs, run(dict) -> dict, close. A table says which there are.
 
+A text chooses among them: one name for all components, such as "ort:cuda", or names of parts, such as
+"unet=tensorrt,vae=ort". What it does not name, and "auto", is left to the package and the machine.
+"""
+
+import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
 from ldm_runtime import safetensors
-from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import TensorSpec
+from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
+from ldm_runtime.manifest import COMPONENTS, TensorSpec, Variant
 from ldm_runtime.package import Package
+
+AUTO = "auto"
+MAX_THREADS = 1024
 
 
 class Engine(Protocol):
-    """One loaded graph."""
+    """One loaded graph. `notices`: what its user should know about how it runs here, as sentences."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    notices: tuple[str, ...]
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name for all inputs by name. Raises EngineError if the engine fails."""
@@ -27,43 +39,189 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(name: str, package: Package, component: str) -> Engine:
-    """Load `component` of `package` with the engine called `name`; "auto" takes the best one here.
+@dataclass(frozen=True)
+class Settings:
+    """threads: of one operator on the CPU, None: the engine's choice. options: the engine's own, by its names."""
+
+    threads: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine that can be asked for.
+
+    graphs: the variants of a component that it reads, by what they were made for.
+    missing: the one thing that is missing to run it on this machine, as a sentence, or None.
+    automatic: whether "auto" considers it on this machine.
+    """
+
+    summary: str
+    graphs: tuple[str, ...]
+    open: Callable[[Package, str, Settings], Engine]
+    missing: Callable[[], str | None]
+    automatic: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine shall run each component, "auto" included, and how. Made by `choose`."""
+
+    names: Mapping[str, str]
+    threads: int | None
+    options: Mapping[str, Mapping[str, str]]  # engine -> its own options
+
+    def settings(self, name: str) -> Settings:
+        return Settings(self.threads, self.options.get(name, {}))
+
+
+@dataclass(frozen=True)
+class OpenedEngine:
+    """An engine, its name, and what is to be said about the choice, as sentences."""
+
+    name: str
+    engine: Engine
+    notices: tuple[str, ...]
+
+
+def choose(
+    text: str = AUTO, *, threads: int | None = None, options: Mapping[str, Mapping[str, Any]] | None = None
+) -> EngineChoice:
+    """Read which engines are asked for.
+
+    text: "auto", a name, or PART=NAME separated by commas; a part is a component, or "vae" for both of its halves.
+    options: of an engine, by its name; values are passed on as text.
+
+    Raises InputError for unknown parts, names and engines, a part given twice, or `threads` below 1.
+    """
+    if threads is not None:
+        threads = check_integer("threads", threads, 1, MAX_THREADS)
+    if not isinstance(text, str):
+        raise InputError(f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort")
+    given = {} if options is None else options
+    texts = {_known(name): {key: str(value) for key, value in each.items()} for name, each in given.items()}
+    names = _by_part(text) if "=" in text else dict.fromkeys(COMPONENTS, _known(text))
+    return EngineChoice(names, threads, texts)
+
+
+def open_engine(choice: EngineChoice, package: Package, component: str) -> OpenedEngine:
+    """Load `component` of `package` with the engine that `choice` has for it.
+
+    "auto" takes the first that the package was built for, or else ONNX Runtime with a GPU, or else on the CPU;
+    each that it passes over is said.
 
     Raises:
-        InputError: no engine has that name.
-        EngineError: the engine is not installed, or cannot load the graph.
+        EngineUnavailable: this machine cannot run what was asked for.
+        EngineError: the engine cannot load the graph.
         PackageError: the graph is damaged or does not keep the contract.
     """
-    return ENGINES[check_name(name)](package, component)
+    name = choice.names[component]
+    if name != AUTO:
+        engine = ENGINES[name].open(package, component, choice.settings(name))
+        return OpenedEngine(name, engine, engine.notices)
+    passed_over: list[str] = []
+    for name, kind in ENGINES.items():
+        readable = any(reads(name, variant) for variant in package.manifest.components[component].variants)
+        if readable and kind.automatic():
+            try:
+                engine = kind.open(package, component, choice.settings(name))
+            except EngineUnavailable as error:
+                passed_over.append(f"{name} does not run {component} here: {error}")
+                continue
+            instead = tuple(f"{sentence}; {name} does instead" for sentence in passed_over)
+            return OpenedEngine(name, engine, instead + engine.notices)
+    raise EngineUnavailable("; ".join(passed_over))
 
 
-def check_name(name: str) -> str:
-    """`name`, with "auto" resolved. Raises InputError for a name that is not in the table."""
-    if name == "auto":
-        return "ort"
-    if name not in ENGINES:
-        raise InputError(f"engine is {name!r}; expected one of auto, {', '.join(ENGINES)}")
+def reads(name: str, variant: Variant) -> bool:
+    """Whether the engine `name` runs a variant of a component; "auto" has one for each."""
+    return name == AUTO or variant.engine in ENGINES[name].graphs
+
+
+def _by_part(text: str) -> dict[str, str]:
+    """Component -> name, of "unet=tensorrt,vae=ort"."""
+    named: dict[str, str] = {}
+    for piece in text.split(","):
+        part, equals, name = (each.strip() for each in piece.partition("="))
+        if not equals or part not in _PARTS:
+            raise InputError(f"engine has {piece!r}; expected PART=NAME with one of the parts {', '.join(_PARTS)}")
+        for component in _PARTS[part]:
+            if component in named:
+                raise InputError(f"engine is {text!r}, which names {component} twice")
+            named[component] = _known(name)
+    return {component: named.get(component, AUTO) for component in COMPONENTS}
+
+
+def _known(name: str) -> str:
+    if name != AUTO and name not in ENGINES:
+        raise InputError(f"engine is {name!r}; expected one of {AUTO}, {', '.join(ENGINES)}")
     return name
 
 
-def _open_ort(package: Package, component: str) -> Engine:
-    from ldm_runtime.engines.ort import OrtEngine  # imports onnxruntime: 0.1 s
-
-    manifest = package.manifest
-    parts = manifest.components[component]
-    stored = safetensors.read_header(package.file(parts.weights)).tensors.values()
-    large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
-    engine = OrtEngine(
-        package.file(parts.variant("ort_cpu").file),
-        reorder=component != "text_encoder" and not large,
-        repeated=component == "unet",
-    )
-    engine.check_contract(manifest.contract, component)
-    return engine
-
+_PARTS = {**{component: (component,) for component in COMPONENTS}, "vae": ("vae_encoder", "vae_decoder")}
 
 # Of more weights than this, putting them into the kernels' layouts takes longer than it saves in some twenty steps.
 _LARGE_WEIGHTS = 2**28
 
-ENGINES: dict[str, Callable[[Package, str], Engine]] = {"ort": _open_ort}
+
+def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
+    from ldm_runtime.engines.ort import OrtEngine  # imports onnxruntime: 0.1 s
+
+    parts = package.manifest.components[component]
+    stored = safetensors.read_header(package.file(parts.weights)).tensors.values()
+    large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
+    engine = OrtEngine(
+        package.file(parts.variant("ort_cpu").file),
+        options=settings.options,
+        threads=settings.threads,
+        reorder=component != "text_encoder" and not large,
+        repeated=component == "unet",
+    )
+    engine.check_contract(package.manifest.contract, component)
+    return engine
+
+
+def _open_ort_provider(provider: Provider, package: Package, component: str, settings: Settings) -> Engine:
+    """The canonical graph: what is made for ONNX Runtime's CPU kernels, others may not have."""
+    from ldm_runtime.engines.ort import OrtEngine
+
+    engine = OrtEngine(
+        package.file(package.manifest.components[component].canonical.file),
+        provider=provider,
+        options=settings.options,
+        threads=settings.threads,
+    )
+    engine.check_contract(package.manifest.contract, component)
+    return engine
+
+
+def _missing_ort(provider: Provider | None = None) -> str | None:
+    from ldm_runtime.engines.ort import import_onnxruntime
+
+    try:
+        onnxruntime = import_onnxruntime()
+        return None if provider is None else provider.missing(onnxruntime)
+    except EngineError as error:
+        return str(error)
+
+
+def _with_gpu() -> bool:
+    return _missing_ort(PROVIDERS["cuda"]) is None
+
+
+def _ort_provider(provider: Provider, automatic: Callable[[], bool] = lambda: False) -> EngineKind:
+    return EngineKind(
+        provider.summary,
+        ("any",),
+        functools.partial(_open_ort_provider, provider),
+        functools.partial(_missing_ort, provider),
+        automatic,
+    )
+
+
+ENGINES: dict[str, EngineKind] = {
+    "ort:cuda": _ort_provider(PROVIDERS["cuda"], _with_gpu),
+    "ort": EngineKind("ONNX Runtime on the CPU", ("ort_cpu", "any"), _open_ort, _missing_ort, lambda: True),
+    **{f"ort:{name}": _ort_provider(provider) for name, provider in PROVIDERS.items() if name != "cuda"},
+}
+"""Name -> engine, in the order in which "auto" looks at them."""

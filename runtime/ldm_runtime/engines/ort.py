@@ -1,54 +1,76 @@
-"""ONNX Runtime on the CPU, with session options measured for a short start-up and little memory."""
+"""ONNX Runtime: one ONNX file in one session, on the CPU or with one of its other execution providers."""
 
 import contextlib
 import functools
 import importlib.metadata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ldm_runtime.errors import EngineError, PackageError
+from ldm_runtime.engines.ort_providers import Provider
+from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.manifest import Contract, TensorSpec
 
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")  # they overwrite each other's files
+# They overwrite each other's files.
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 _DTYPES |= {"tensor(int64)": "int64", "tensor(int32)": "int32"}
+_CPU = "CPUExecutionProvider"
+# Operators on shapes, which ONNX Runtime leaves on the CPU on purpose: copying them to a device would take longer.
+_ON_SHAPES = {"Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Add", "Sub", "Mul", "Div"}
+_ON_SHAPES |= {"Constant", "ConstantOfShape", "Range", "Reshape"}
 
 
 class OrtEngine:
     """One ONNX file in one session.
 
-    providers: ONNX Runtime's execution providers, best first.
+    provider: an execution provider other than the CPU's; what it has no kernels for runs on the CPU, and `notices`
+    say so. options: the provider's, by its own names.
     threads: of one operator; None leaves the choice to ONNX Runtime (one per physical core).
     reorder: True copies the weights into the layouts that the kernels like best, False maps them from disk
     and leaves them there; those in half precision are widened at loading or, with False, where a run reads them.
     On Stable Diffusion 1.5, two cores: reordering takes 12 s and 3.4 GB of private memory for the UNet (mapping
     0.7 s and 40 MB; 0.4 GB for half precision) and makes a step about 8 % faster, the VAE 12 %.
     repeated: whether the graph runs many times in a row; if not, working memory is given back after each run.
-    Raises EngineError if ONNX Runtime is absent, installed twice, or cannot load the graph.
+
+    Raises:
+        EngineUnavailable: ONNX Runtime or the provider is not installed, or the machine lacks what it needs.
+        EngineError: ONNX Runtime is installed twice, or cannot load the graph.
     """
 
     def __init__(
         self,
         path: Path,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
-        threads: int | None = None,
         *,
+        provider: Provider | None = None,
+        options: Mapping[str, str] | None = None,
+        threads: int | None = None,
         reorder: bool = True,
         repeated: bool = True,
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
-        options = _session_options(onnxruntime, threads, reorder)
         self._run_options: Any = onnxruntime.RunOptions()
         if not repeated:
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        session_options = _session_options(onnxruntime, threads, reorder)
+        providers: list[Any] = [_CPU]
+        if provider is not None:
+            providers = _prepare(onnxruntime, session_options, provider, {} if options is None else options)
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), session_options, providers=providers, enable_fallback=0
+            )
         except Exception as error:  # onnxruntime's classes derive from Exception, one per status code
             raise EngineError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+        self.notices: tuple[str, ...] = ()
+        if provider is not None:
+            assigned = self._session.get_provider_graph_assignment_info()
+            operators = [(each.ep_name, node.op_type) for each in assigned for node in each.get_nodes()]
+            self.notices = fallbacks(provider.name, operators, path)
         self.inputs = tuple(_spec(argument, path) for argument in self._session.get_inputs())
         self.outputs = tuple(_spec(argument, path) for argument in self._session.get_outputs())
 
@@ -87,18 +109,32 @@ class OrtEngine:
                 )
 
 
+def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:
+    """What a provider leaves to the CPU, as sentences; `operators`: (provider that runs it, operator) of every node.
+
+    Raises EngineUnavailable if it leaves everything.
+    """
+    if all(runs == _CPU for runs, _ in operators):
+        raise EngineUnavailable(f"{provider} would run nothing of {path}: ONNX Runtime leaves all of it to the CPU")
+    left = Counter(operator for runs, operator in operators if runs == _CPU and operator not in _ON_SHAPES)
+    if not left:
+        return ()
+    listed = ", ".join(f"{count} {operator}" for operator, count in left.most_common())
+    return (f"{provider} leaves {left.total()} of {len(operators)} nodes of {path} to the CPU: {listed}",)
+
+
 def import_onnxruntime() -> Any:
     """The module `onnxruntime`. Raises EngineError if it is not installed, or twice."""
     present = _installed()
     if len(present) > 1:
         raise EngineError(
-            f"{' and '.join(present)} are both installed and overwrite each other; uninstall both, "
+            f"{' and '.join(present)} are installed together and overwrite each other; uninstall them, "
             f"then install the one that fits this machine"
         )
     try:
         import onnxruntime
     except ImportError as error:
-        raise EngineError(
+        raise EngineUnavailable(
             f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-export[cpu]'` "
             f"or, for NVIDIA GPUs, `pip install 'ldm-export[gpu]'`"
         ) from error
@@ -113,6 +149,23 @@ def _installed() -> list[str]:
             importlib.metadata.version(name)
             found.append(name)
     return found
+
+
+def _prepare(onnxruntime: Any, session_options: Any, provider: Provider, options: Mapping[str, str]) -> list[Any]:
+    """The list of providers for a session with `provider` first; a plugin goes into the options instead."""
+    missing = provider.missing(onnxruntime)
+    if missing is not None:
+        raise EngineUnavailable(missing)
+    if not hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):
+        raise EngineUnavailable(
+            f"ONNX Runtime {onnxruntime.__version__} does not tell which provider runs what; {provider.name} "
+            f"needs 1.24 or newer, so that nothing runs on the CPU unsaid"
+        )
+    session_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not provider.is_built_in(onnxruntime):
+        provider.add_to(session_options, onnxruntime, options)
+        return []
+    return [(provider.name, {**provider.defaults, **options}), _CPU]
 
 
 def _session_options(onnxruntime: Any, threads: int | None, reorder: bool) -> Any:

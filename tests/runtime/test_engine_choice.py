@@ -1,0 +1,204 @@
+"""Which engine runs what: names by part, options, what is missing here, and nothing on the CPU unsaid."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import ldm_runtime
+from ldm_runtime import engines
+from ldm_runtime.engines import ENGINES, choose, open_engine, ort_providers
+from ldm_runtime.engines.ort import OrtEngine, fallbacks
+from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
+from ldm_runtime.errors import EngineUnavailable, InputError
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import open_package
+
+TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that says which provider runs what
+
+
+def test_a_name_is_for_all_components():
+    assert choose("ort").names == dict.fromkeys(COMPONENTS, "ort")
+    assert choose().names == dict.fromkeys(COMPONENTS, "auto")
+
+
+def test_names_by_part_leave_the_rest_to_auto():
+    names = {"text_encoder": "auto", "unet": "ort:cuda", "vae_encoder": "ort", "vae_decoder": "ort"}
+    assert choose("unet=ort:cuda,vae=ort").names == names
+    assert choose(" vae = ort , unet = ort:cuda ").names == names
+    assert choose("vae_encoder=ort").names == {**dict.fromkeys(COMPONENTS, "auto"), "vae_encoder": "ort"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("abacus", "engine is 'abacus'; expected one of auto, "),
+        ("", "engine is ''; expected one of auto, "),
+        ("unet=abacus", "engine is 'abacus'"),
+        ("unet=", "engine is ''"),
+        ("unet=ort,ort", "engine has 'ort'; expected PART=NAME with one of the parts text_encoder, unet, vae_encoder"),
+        ("brain=ort", "engine has 'brain=ort'; expected PART=NAME"),
+        ("unet=ort,unet=ort", "names unet twice"),
+        ("vae=ort,vae_decoder=ort:cuda", "names vae_decoder twice"),
+        (None, "engine is None; expected a text such as auto"),
+        (["ort"], "engine is .'ort'.; expected a text"),
+    ],
+)
+def test_what_is_no_choice_is_refused(text: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose(text)
+
+
+def test_options_reach_their_engine_as_text_and_no_other():
+    choice = choose(threads=3, options={"ort:cuda": {"device_id": 1, "use_tf32": "1"}})
+    assert choice.settings("ort:cuda") == engines.Settings(3, {"device_id": "1", "use_tf32": "1"})
+    assert choice.settings("ort") == engines.Settings(3, {})
+    with pytest.raises(InputError, match="engine is 'cuda'; expected one of"):
+        choose(options={"cuda": {"device_id": 1}})
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
+def test_a_number_of_threads_that_is_none_is_refused(threads: Any) -> None:
+    with pytest.raises(InputError, match="threads is .*; expected a whole number from 1 to 1024"):
+        choose(threads=threads)
+
+
+def test_threads_reach_the_session(tiny: Path) -> None:
+    opened = open_engine(choose("ort", threads=1), open_package(tiny), "unet")
+    assert isinstance(opened.engine, OrtEngine)
+    assert opened.engine._session.get_session_options().intra_op_num_threads == 1
+
+
+def test_a_pipeline_tells_which_engine_runs_what(tiny: Path) -> None:
+    with ldm_runtime.load(tiny, engine="unet=ort", threads=1) as pipe:
+        assert pipe.info["engines"] == dict.fromkeys(("text_encoder", "unet", "vae_decoder"), "ort")
+        assert pipe("red", seed=1, steps=1)[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_every_engine_runs_here_or_says_the_one_thing_that_is_missing(tiny: Path, name: str) -> None:
+    missing = ENGINES[name].missing()
+    package = open_package(tiny)
+    if missing is None:
+        feeds = {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}
+        expected = open_engine(choose("ort"), package, "vae_decoder").engine.run(feeds)["sample"]
+        got = open_engine(choose(name), package, "vae_decoder").engine.run(feeds)["sample"]
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    else:
+        assert len(missing) < 250 and "\n" not in missing
+        with pytest.raises(EngineUnavailable):
+            open_engine(choose(name), package, "vae_decoder")
+
+
+def test_a_provider_that_is_not_installed_says_how_to_get_it() -> None:
+    provider = Provider("AbacusExecutionProvider", "", "pip install onnxruntime-abacus")
+    missing = provider.missing(onnxruntime)
+    assert missing is not None and "install it with `pip install onnxruntime-abacus`" in missing
+
+
+def test_a_provider_of_another_system_says_of_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert PROVIDERS["directml"].missing(onnxruntime) == "it exists for Windows only"
+    assert PROVIDERS["coreml"].missing(onnxruntime) == "it exists for macOS only"
+
+
+def test_a_provider_without_its_device_says_which() -> None:
+    provider = Provider("CPUExecutionProvider", "", "", missing_device=lambda: "an abacus")
+    assert provider.missing(onnxruntime) == "it needs an abacus"
+
+
+def test_a_provider_that_leaves_everything_to_the_cpu_is_refused(tiny: Path) -> None:
+    """Azure's is in ONNX Runtime for CPUs, and has a kernel for nothing: a session with it works, on the CPU."""
+    azure = Provider("AzureExecutionProvider", "", "")
+    assert azure.missing(onnxruntime) is None
+    with pytest.raises(EngineUnavailable, match="AzureExecutionProvider would run nothing of .*all of it to the CPU"):
+        OrtEngine(tiny / "unet/model.onnx", provider=azure)
+
+
+def test_what_a_provider_leaves_to_the_cpu_is_said() -> None:
+    gpu, cpu = "CUDAExecutionProvider", "CPUExecutionProvider"
+    nodes = [(gpu, "Conv"), (cpu, "MatMul"), (cpu, "Erf"), (cpu, "MatMul"), (cpu, "Shape")]
+    (notice,) = fallbacks(gpu, nodes, Path("unet/model.onnx"))
+    assert notice == f"{gpu} leaves 3 of 5 nodes of unet/model.onnx to the CPU: 2 MatMul, 1 Erf"
+    assert fallbacks(gpu, [(gpu, "Conv"), (cpu, "Shape"), (cpu, "Concat")], Path("x")) == ()
+
+
+def test_an_onnxruntime_that_cannot_tell_who_runs_what_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (owner,) = (each for each in onnxruntime.InferenceSession.__mro__ if TELLS in vars(each))
+    monkeypatch.delattr(owner, TELLS)
+    with pytest.raises(EngineUnavailable, match="does not tell which provider runs what; .* needs 1.24 or newer"):
+        OrtEngine(tiny / "unet/model.onnx", provider=Provider("AzureExecutionProvider", "", ""))
+
+
+class Plugins:
+    """Stands for an ONNX Runtime that a plugin with two devices was registered with."""
+
+    __version__ = "1.32.0"
+
+    def __init__(self, *kinds: str) -> None:
+        self.registered: list[tuple[str, str]] = []
+        self.kinds = kinds
+
+    def get_available_providers(self) -> list[str]:
+        return ["CPUExecutionProvider"]
+
+    def register_execution_provider_library(self, name: str, path: str) -> None:
+        self.registered.append((name, path))
+
+    def get_ep_devices(self) -> list[Any]:
+        return [
+            SimpleNamespace(ep_name="Abacus", device=SimpleNamespace(type=SimpleNamespace(name=kind)))
+            for kind in self.kinds
+        ]
+
+
+class SessionOptions:
+    def add_provider_for_devices(self, devices: list[Any], options: dict[str, str]) -> None:
+        self.kinds = [device.device.type.name for device in devices]
+        self.options = options
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Provider:
+    monkeypatch.setattr(ort_providers, "_registered", set())
+    module = SimpleNamespace(get_library_path=lambda: "libabacus.so")
+    return Provider("Abacus", "", "", defaults={"beads": "10", "fast": "0"}, import_plugin=lambda: module)
+
+
+def test_a_plugin_is_registered_once_and_gets_its_first_device(plugin: Provider) -> None:
+    runtime, options = Plugins("GPU", "NPU"), SessionOptions()
+    for _ in range(2):
+        plugin.add_to(options, runtime, {"fast": "1"})
+    assert runtime.registered == [("Abacus", "libabacus.so")]
+    assert options.kinds == ["GPU"] and options.options == {"beads": "10", "fast": "1"}
+
+
+def test_a_plugins_device_may_be_chosen_by_its_kind(plugin: Provider) -> None:
+    runtime, options = Plugins("GPU", "NPU"), SessionOptions()
+    plugin.add_to(options, runtime, {"device": "NPU"})
+    assert options.kinds == ["NPU"] and "device" not in options.options
+    with pytest.raises(InputError, match="the option device is 'CPU'; Abacus has here GPU, NPU"):
+        plugin.add_to(options, runtime, {"device": "CPU"})
+
+
+def test_a_plugin_without_a_device_is_refused(plugin: Provider) -> None:
+    with pytest.raises(EngineUnavailable, match="it needs a device that Abacus can use"):
+        plugin.add_to(SessionOptions(), Plugins(), {})
+
+
+def test_auto_takes_the_next_engine_and_says_why(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> Any:
+        raise EngineUnavailable("its beads are worn")
+
+    worn = engines.EngineKind("", ("any",), refuse, lambda: None, lambda: True)
+    monkeypatch.setattr(engines, "ENGINES", {"abacus": worn, **ENGINES})
+    with ldm_runtime.load(tiny, engine="text_encoder=ort,vae=ort") as pipe:
+        assert pipe.info["engines"]["unet"] == "ort"
+        pipe("red", seed=1, steps=1)
+        assert pipe.notices == ["abacus does not run unet here: its beads are worn; ort does instead"]
+    with pytest.raises(EngineUnavailable, match="its beads are worn"):
+        ldm_runtime.load(tiny, engine="unet=abacus")
