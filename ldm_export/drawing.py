@@ -1,4 +1,4 @@
-"""Curves and grids of pictures, drawn with Pillow alone."""
+"""Curves, bars and grids of pictures, drawn with Pillow alone."""
 
 import math
 from collections.abc import Sequence
@@ -32,6 +32,27 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]], width: int = 720, 
         ]
         pen.line(places, fill=colour, width=2)
         pen.text((right - 130, top + 6 + 14 * index), name, fill=colour)
+    return image
+
+
+def draw_bars(groups: dict[str, dict[str, float]], unit: str, width: int = 720) -> Image.Image:
+    """Horizontal bars of positive values: one group for each name, in it one stacked bar of named parts."""
+    line, left, right = 26, 150, width - 110
+    names = list(dict.fromkeys(part for parts in groups.values() for part in parts))
+    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
+    longest = max(sum(parts.values()) for parts in groups.values())
+    image = Image.new("RGB", (width, line * len(groups) + 44), "white")
+    pen = ImageDraw.Draw(image)
+    for row, (group, parts) in enumerate(groups.items()):
+        y, x = 8 + row * line, float(left)
+        pen.text((8, y + 4), group, fill="black")
+        for name, value in parts.items():
+            end = x + (right - left) * value / longest
+            pen.rectangle((x, y, end, y + line - 8), fill=colours[name])
+            x = end
+        pen.text((x + 6, y + 4), f"{sum(parts.values()):.3g} {unit}", fill="black")
+    for index, name in enumerate(names):
+        pen.text((left + 130 * index, line * len(groups) + 20), name, fill=colours[name])
     return image
 
 

@@ -1,0 +1,311 @@
+"""Measures engines side by side on one package: loading, latency, memory, size, error against the reference.
+
+Every engine runs in a process of its own in every round, and the rounds take turns, so that what disturbs the machine
+disturbs all of them alike.
+"""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm_export import metrics, reference_file
+from ldm_export.drawing import draw_bars
+from ldm_export.isolate import run_isolated
+from ldm_runtime.arguments import check_image_size
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.checks import check_integer
+from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, open_engine, reads
+from ldm_runtime.errors import EngineUnavailable
+from ldm_runtime.image import save_png
+from ldm_runtime.manifest import COMPONENTS, Contract
+from ldm_runtime.package import Package, open_package
+from ldm_runtime.pipeline import Pipeline
+
+FILES = ("bench.json", "bench.png")
+MAX_ROUNDS = 1000
+MAX_STEPS = 1000
+SECONDS_PER_GRAPH = 1.0  # a graph is run again until this has passed, and at least twice
+PROMPT = "a photograph of an astronaut riding a horse"
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class GraphRun:
+    """One component in one process."""
+
+    engine: str  # the one that "auto" took, where that was asked for
+    load_seconds: float
+    seconds: tuple[float, ...]  # of each evaluation after the first
+    relative_rms: float | None  # the worst against the reference's cases; None where the package has no reference
+
+
+@dataclass(frozen=True)
+class EngineRun:
+    """One engine in one process: all graphs, one after the other, then a whole picture."""
+
+    graphs: dict[str, GraphRun]
+    step_seconds: tuple[float, ...]  # of each evaluation of the UNet; some samplers have several in a step
+    picture_seconds: float  # from the prompt to pixels, with everything loaded
+    notices: tuple[str, ...]
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class EngineResult:
+    """All rounds of one engine, and the bytes of the files that it reads."""
+
+    engine: str
+    file_bytes: int
+    rounds: tuple[EngineRun, ...]
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What was measured, where and on what."""
+
+    package: str
+    machine: str
+    size: tuple[int, int]
+    steps: int
+    threads: int | None
+    results: tuple[EngineResult, ...]
+
+    def bars(self) -> dict[str, dict[str, float]]:
+        """Engine -> seconds of a picture by what they go to: medians."""
+        drawn = {}
+        for result in self.results:
+            graphs = result.rounds[0].graphs
+            median = {
+                name: statistics.median(seconds for each in result.rounds for seconds in each.graphs[name].seconds)
+                for name in graphs
+            }
+            drawn[result.engine] = {
+                "text, twice": 2 * median["text_encoder"],
+                f"{self.steps} steps": statistics.median(sum(each.step_seconds) for each in result.rounds),
+                "decoder": median["vae_decoder"],
+            }
+        return drawn
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
+
+    def table(self) -> str:
+        """For a terminal: medians, with the smallest and largest in brackets."""
+        lines = [f"{self.package}, {self.size[0]}x{self.size[1]}, {self.steps} steps, {self.machine}"]
+        for result in self.results:
+            peak = max(each.peak_bytes for each in result.rounds)
+            error = worst_error(result)
+            lines += [
+                "",
+                f"{result.engine}: {result.file_bytes / 1e6:.0f} MB of files, {peak / 1e6:.0f} MB at the peak, "
+                + ("no reference" if error is None else f"{error:.1e} from the reference"),
+                f"  {'':14} {'load, s':>24} {'run, ms':>28}",
+            ]
+            for name in result.rounds[0].graphs:
+                loads = [each.graphs[name].load_seconds for each in result.rounds]
+                runs = [1000 * seconds for each in result.rounds for seconds in each.graphs[name].seconds]
+                lines.append(f"  {name:14} {_spread(loads, 2):>24} {_spread(runs, 1):>28}")
+            steps = [1000 * seconds for each in result.rounds for seconds in each.step_seconds]
+            pictures = [each.picture_seconds for each in result.rounds]
+            lines.append(f"  {'step':14} {'':24} {_spread(steps, 1):>28}")
+            lines.append(f"  {'picture':14} {'':24} {_spread([1000 * each for each in pictures], 0):>28}")
+            lines.append(f"  {60 / statistics.median(pictures):.2f} pictures a minute")
+            lines += [f"  note: {notice}" for notice in result.rounds[0].notices]
+        return "\n".join(lines)
+
+
+def bench_package(
+    path: Path,
+    *,
+    engines: Sequence[str] = (),
+    rounds: int = 5,
+    steps: int | None = None,
+    size: tuple[int, int] | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> BenchReport:
+    """Measure `engines` (none: all that run here) on the package in `path`; nothing is written.
+
+    steps, size: of the picture, None takes the package's; at its size the graphs are measured too, with a batch of
+    two in the UNet, as guidance has it.
+
+    Raises:
+        InputError: an engine, a number or a size that cannot be.
+        EngineUnavailable: an engine that was asked for does not run here.
+        PackageError: no package there, or a damaged one.
+    """
+    say = progress if progress is not None else lambda text: None
+    choices = {name: choose(name, threads=threads) for name in engines}
+    rounds = check_integer("rounds", rounds, 1, MAX_ROUNDS)
+    package = open_package(path)
+    contract = package.manifest.contract
+    steps = contract.defaults.steps if steps is None else check_integer("steps", steps, 1, MAX_STEPS)
+    width, height = (contract.image.width, contract.image.height) if size is None else size
+    check_image_size(contract, width, height, "the size")
+    package.confirm()
+    if not choices:
+        choices = {name: choose(name, threads=threads) for name in _that_run_here(package)}
+    for name, choice in choices.items():
+        _require(name, choice)
+    made: dict[str, list[EngineRun]] = {name: [] for name in choices}
+    for index in range(rounds):
+        for name, choice in choices.items():
+            say(f"bench: round {index + 1} of {rounds}, {name}")
+            outcome = run_isolated(_measure, path, choice, steps, (width, height))
+            made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
+    results = tuple(
+        EngineResult(name, _file_bytes(package, choices[name], runs[0]), tuple(runs)) for name, runs in made.items()
+    )
+    return BenchReport(package.manifest.name, _machine(), (width, height), steps, threads, results)
+
+
+def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
+    """bench.json and bench.png into the folder `out`."""
+    out.mkdir(exist_ok=True)
+    table, plot = (out / name for name in FILES)
+    with atomic_file(table, force=force) as temporary:
+        temporary.write_text(report.to_json(), encoding="utf-8")
+    save_png(draw_bars(report.bars(), "s"), plot, {"package": report.package}, force=force)
+
+
+def worst_error(result: EngineResult) -> float | None:
+    """The largest relative RMS of any graph against the reference."""
+    errors = [graph.relative_rms for each in result.rounds for graph in each.graphs.values()]
+    known = [error for error in errors if error is not None]
+    return max(known) if known else None
+
+
+def _that_run_here(package: Package) -> list[str]:
+    components = package.manifest.components.values()
+    return [
+        name
+        for name, kind in ENGINES.items()
+        if all(any(reads(name, variant) for variant in component.variants) for component in components)
+        and kind.missing() is None
+    ]
+
+
+def _require(name: str, choice: EngineChoice) -> None:
+    for asked in set(choice.names.values()) - {AUTO}:
+        missing = ENGINES[asked].missing()
+        if missing is not None:
+            raise EngineUnavailable(f"{asked} cannot be measured on this machine: {missing}")
+
+
+def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The fields of an EngineRun but its memory, which the caller sees from outside."""
+    package = open_package(path, check="size")
+    contract = package.manifest.contract
+    cases: dict[str, list[reference_file.Case]] = {}
+    if reference_file.FILE in package.manifest.files:
+        for case in reference_file.read(package.file(reference_file.FILE)).cases:
+            cases.setdefault(case.component, []).append(case)
+    graphs = {}
+    for component in COMPONENTS:
+        started = time.perf_counter()
+        opened = open_engine(choice, package, component)
+        loaded = time.perf_counter() - started
+        errors = [_error(opened.engine, case) for case in cases.get(component, [])]
+        seconds = _latencies(opened.engine, feeds(contract, component, size))
+        opened.engine.close()
+        graphs[component] = GraphRun(opened.name, loaded, seconds, max(errors) if errors else None)
+    with Pipeline(package, choice) as pipe:
+        request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_painting(contract, size)}
+        for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
+            pass
+        started = time.perf_counter()
+        sampling = pipe.sample(PROMPT, **request)
+        ends = [time.perf_counter()]  # the text is embedded by now
+        latents = np.empty(0)
+        for step in sampling:
+            latents = step.latents
+            ends.append(time.perf_counter())
+        pipe.decode_array(latents)
+        picture = time.perf_counter() - started
+        notices = tuple(pipe.notices)
+    step_seconds = tuple(float(each) for each in np.diff(ends))
+    return {"graphs": graphs, "step_seconds": step_seconds, "picture_seconds": picture, "notices": notices}
+
+
+def _error(engine: Engine, case: reference_file.Case) -> float:
+    found = engine.run(case.inputs)
+    return max(metrics.difference(found[name], expected).relative_rms for name, expected in case.outputs.items())
+
+
+def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ...]:
+    """Seconds of each evaluation; the first, which may still allocate and compile, does not count."""
+    engine.run(inputs)
+    seconds: list[float] = []
+    while len(seconds) < 2 or sum(seconds) < SECONDS_PER_GRAPH:
+        started = time.perf_counter()
+        engine.run(inputs)
+        seconds.append(time.perf_counter() - started)
+    return tuple(seconds)
+
+
+def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Random inputs as a run with guidance makes them: one text or picture, two samples for the UNet."""
+    factor = contract.latent.downsample
+    width, height = size
+    sizes = {
+        "batch": 2 if component == "unet" else 1,
+        "tokens": contract.tokenizer.max_length,
+        "context_tokens": contract.tokenizer.max_length,
+        "width": width // factor,
+        "height": height // factor,
+        "image_width": width,
+        "image_height": height,
+    }
+    random = np.random.default_rng(0)
+    made = {}
+    for spec in contract.components[component].inputs:
+        shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims)
+        if spec.dtype.startswith("int"):
+            made[spec.name] = np.full(shape, contract.tokenizer.eos_token_id, spec.dtype)
+        elif spec.name == "timestep":
+            made[spec.name] = np.full(shape, 500.0, spec.dtype)
+        else:
+            made[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+    return made
+
+
+def _painting(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
+    """What an inpainting model wants besides: all of a black picture painted anew."""
+    if not contract.inpaints:
+        return {}
+    from PIL import Image
+
+    return {"image": Image.new("RGB", size), "mask": Image.new("L", size, 255)}
+
+
+def _file_bytes(package: Package, choice: EngineChoice, run: EngineRun) -> int:
+    """Of the graphs that were opened and their weights, each file once."""
+    files = set()
+    for name, component in package.manifest.components.items():
+        engine = run.graphs[name].engine
+        kinds = ENGINES[engine].graphs
+        variant = min((each for each in component.variants if reads(engine, each)), key=lambda v: kinds.index(v.engine))
+        files |= {variant.file, component.weights}
+    return sum(package.manifest.files[file].size for file in files)
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line[:10] == "model name"]
+        model = f"{len(names)} x {names[0]}" if names else model
+    return f"{model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    low, high = min(values), max(values)
+    return f"{statistics.median(values):.{digits}f} ({low:.{digits}f} - {high:.{digits}f})"
