@@ -73,6 +73,7 @@ def finish_package(
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
         contract=_contract(checkpoint, table, recipe, facts),
         components={name: _component(folder, exports[name]) for name in table},
+        engines={},
         files=_hashed(folder, _package_files(folder)),
         provenance=_provenance(checkpoint, recipe, exports),
         dropped=checkpoint.dropped,
@@ -139,9 +140,9 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _component(folder: Path, report: ExportReport) -> Component:
     name = report.component
-    variants = [Variant("canonical", f"{name}/{GRAPH_FILE}", "any", "exact", None)]
+    variants = [Variant("canonical", f"{name}/{GRAPH_FILE}", "any", "fp32", "exact", None)]
     if (folder / name / ORT_CPU_FILE).exists():
-        variants.append(Variant("ort_cpu", f"{name}/{ORT_CPU_FILE}", "ort_cpu", "exact", None))
+        variants.append(Variant("ort_cpu", f"{name}/{ORT_CPU_FILE}", "ort_cpu", "fp32", "exact", None))
     return Component(weights=report.weights, variants=tuple(variants), keys=report.keys)
 
 

@@ -460,7 +460,7 @@ def package_cases() -> list[dict[str, Any]]:
         case("the manifest holds NaN", {"do": "write", "file": "manifest.json", "text": '{"schema_version":NaN}'}),
         case("the manifest has an unknown key", set_(["surprise"], 1)),
         case("another version of the schema", set_(["schema_version"], 7)),
-        case("the version is a text", set_(["schema_version"], "1")),
+        case("the version is a text", set_(["schema_version"], "2")),
         case("the schedule has an unknown key", set_(["contract", "schedule", "beta_middle"], 0.1)),
         case("a beta is 0", set_(["contract", "schedule", "beta_start"], 0.0)),
         case("an unknown prediction type", set_(["contract", "schedule", "prediction_type"], "score")),

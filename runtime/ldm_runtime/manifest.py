@@ -12,11 +12,12 @@ from ldm_runtime import manifest_rules, strict_json
 from ldm_runtime.errors import PackageError
 from ldm_runtime.schedule import Schedule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +121,9 @@ class Difference:
 @dataclasses.dataclass(frozen=True)
 class Variant:
     name: str
-    file: str  # relative posix path in the package
-    engine: Literal["any", "ort_cpu"]
+    file: str  # relative posix path in the package; OpenVINO's `.xml` has its weights in the `.bin` beside it
+    engine: Literal["any", "ort_cpu", "openvino"]
+    precision: Precision
     exactness: Literal["exact", "lossy"]
     difference: Difference | None
 
@@ -150,6 +152,45 @@ class Component:
     @property
     def canonical(self) -> Variant:
         return next(variant for variant in self.variants if variant.name == "canonical")
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Smallest, preferred and largest size of an axis."""
+
+    min: int
+    opt: int
+    max: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A component's graph as TensorRT compiled it.
+
+    graph, weights: SHA-256 of the canonical files that it was built from. profiles: the axes that it was built for,
+    one mapping for each optimisation profile.
+    """
+
+    file: str  # relative posix path in the package
+    graph: str
+    weights: str
+    profiles: tuple[dict[str, Range], ...]
+    activation_bytes: int | None  # on the GPU, at the largest sizes, as TensorRT says; None where it does not
+    weight_bytes: int | None
+    exactness: Literal["exact", "lossy"]
+    difference: Difference | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanSet:
+    """Plans of one flavour and version of TensorRT, for the same GPUs, in one folder of `engines`."""
+
+    flavour: Literal["rtx", "classic"]
+    version: str
+    compute_capabilities: tuple[str, ...]  # such as "8.9"; every one that the plans run on
+    precision: Precision
+    options: tuple[Literal["refit", "weight_stripped"], ...]
+    plans: dict[str, Plan]  # by component
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +230,7 @@ class Manifest:
     name: str
     contract: Contract
     components: dict[str, Component]
+    engines: dict[str, PlanSet]  # by the name of their folder in `engines`
     files: dict[str, FileEntry]
     provenance: Provenance
     dropped: tuple[str, ...]

@@ -1,14 +1,14 @@
 """What a manifest must satisfy beyond its types: safe paths, sane sizes, parts that agree."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.plan import check_sampler
 
 if TYPE_CHECKING:
-    from ldm_runtime.manifest import Component, Contract, Manifest, TensorSpec
+    from ldm_runtime.manifest import Component, Contract, Manifest, Plan, PlanSet, Range, TensorSpec, Variant
 
 # component -> (inputs, outputs); name -> (dtypes, number of dimensions). DESIGN: names follow the ecosystem.
 _INTEGERS = ("int64", "int32")
@@ -40,14 +40,15 @@ def check(manifest: "Manifest", where: str) -> None:
     for path in manifest.files:
         check_relative_path(path, f"{where}.files")
     for path, entry in manifest.files.items():
-        if re.fullmatch("[0-9a-f]{64}", entry.sha256) is None:
-            _fail(f"{where}.files[{path!r}].sha256", "should be 64 hexadecimal digits in lower case")
+        _digest(entry.sha256, f"{where}.files[{path!r}].sha256")
         _between(entry.size, 0, 2**50, f"{where}.files[{path!r}].size")
     check_relative_path(manifest.proof.report, f"{where}.proof.report")
     _check_contract(manifest.contract, f"{where}.contract")
     _same_names(manifest.components, _SIGNATURES, f"{where}.components")
     for name, component in manifest.components.items():
         _check_component(component, manifest, f"{where}.components[{name!r}]")
+    for name, plans in manifest.engines.items():
+        _check_plans(name, plans, manifest, f"{where}.engines[{name!r}]")
 
 
 def check_relative_path(path: str, where: str) -> None:
@@ -156,15 +157,62 @@ def _check_component(component: "Component", manifest: "Manifest", where: str) -
     folder = component.weights.rpartition("/")[0]
     for variant in component.variants:
         _listed(variant.file, manifest, f"{where}.variants")
-        if variant.file.rpartition("/")[0] != folder:
+        if variant.engine == "openvino":
+            if not variant.file.endswith(".xml"):
+                _fail(f"{where}.variants", f"has {variant.file!r} for OpenVINO; expected a file that ends with .xml")
+            _listed(f"{variant.file[:-4]}.bin", manifest, f"{where}.variants")
+        elif variant.file.rpartition("/")[0] != folder:
             _fail(f"{where}.variants", f"has {variant.file!r} outside its weights' folder {folder!r}")
-        if variant.exactness == "lossy" and variant.difference is None:
-            _fail(f"{where}.variants", f"has the lossy {variant.name!r} without its measured difference")
+        _check_exactness(variant, f"{where}.variants[{variant.name!r}]")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
             _fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation")
         if entry.slice is not None and not (entry.slice[0] >= 0 and 0 <= entry.slice[1] < entry.slice[2]):
             _fail(f"{where}.keys[{key!r}].slice", f"is {list(entry.slice)}; expected axis, start, stop")
+
+
+def _check_plans(name: str, plans: "PlanSet", manifest: "Manifest", where: str) -> None:
+    if not plans.compute_capabilities or not plans.plans:
+        _fail(where, "has no compute capability or no plan")
+    for capability in plans.compute_capabilities:
+        if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
+            _fail(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
+    for component, plan in plans.plans.items():
+        here = f"{where}.plans[{component!r}]"
+        if component not in _SIGNATURES:
+            _fail(f"{where}.plans", f"has {component!r}; expected {', '.join(_SIGNATURES)}")
+        _listed(plan.file, manifest, f"{here}.file")
+        if plan.file.rpartition("/")[0] != f"engines/{name}":
+            _fail(f"{here}.file", f"is {plan.file!r}, outside of engines/{name}")
+        _digest(plan.graph, f"{here}.graph")
+        _digest(plan.weights, f"{here}.weights")
+        _check_exactness(plan, here)
+        if not plan.profiles:
+            _fail(f"{here}.profiles", "is empty")
+        for profile in plan.profiles:
+            _check_profile(profile, component, manifest.contract, f"{here}.profiles")
+
+
+def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Contract", where: str) -> None:
+    """A range for every axis of the component's inputs, within what the contract allows."""
+    axes = {dim for spec in contract.components[component].inputs for dim in spec.dims if isinstance(dim, str)}
+    if not axes <= set(profile) <= set(contract.axes):
+        _fail(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")
+    for name, sizes in profile.items():
+        low, high = contract.range_of(name)
+        _between(sizes.min, low, high, f"{where}[{name!r}].min")
+        _between(sizes.opt, sizes.min, high, f"{where}[{name!r}].opt")
+        _between(sizes.max, sizes.opt, high, f"{where}[{name!r}].max")
+
+
+def _check_exactness(made: "Variant | Plan", where: str) -> None:
+    if made.exactness == "lossy" and made.difference is None:
+        _fail(where, "is lossy without its measured difference")
+
+
+def _digest(text: str, where: str) -> None:
+    if re.fullmatch("[0-9a-f]{64}", text) is None:
+        _fail(where, "should be 64 hexadecimal digits in lower case")
 
 
 def _listed(path: str, manifest: "Manifest", where: str) -> None:

@@ -87,7 +87,8 @@ def open_package(path: Path, *, check: Check = "cached") -> Package:
     for component in parsed.components.values():
         safetensors.read_header(path / component.weights)
         for variant in component.variants:
-            check_external_data(path / variant.file, component.weights.rpartition("/")[2])
+            if variant.engine != "openvino":
+                check_external_data(path / variant.file, component.weights.rpartition("/")[2])
     if TOKENIZER not in parsed.files:
         raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check)

@@ -54,8 +54,9 @@ UNET = ("contract", "components", "unet")
 VARIANT = ("components", "unet", "variants", 0)
 HASH = "0" * 64
 WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
-    "newer schema": (("schema_version",), 2, "schema_version 2"),
-    "schema as text": (("schema_version",), "1", "schema_version '1'"),
+    "newer schema": (("schema_version",), 3, "schema_version 3"),
+    "older schema": (("schema_version",), 1, "schema_version 1, but this runtime reads 2"),
+    "schema as text": (("schema_version",), "2", "schema_version '2'"),
     "schema true": (("schema_version",), True, "schema_version True"),
     "schema missing": (("schema_version",), REMOVED, "schema_version None"),
     "unknown key": (("extra",), 1, "manifest has the unknown key 'extra'"),
@@ -126,6 +127,90 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 def test_wrong_manifest_is_refused(good: str, path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(PackageError, match=message):
         manifest.parse(edited(good, path, value), "manifest.json")
+
+
+RANGE = {"min": 1, "opt": 2, "max": 4}
+PLAN = {
+    "file": "engines/rtx-89/unet.plan",
+    "graph": HASH,
+    "weights": HASH,
+    "profiles": [{"batch": RANGE, "height": RANGE | {"min": 2}, "width": RANGE | {"min": 2}, "tokens": RANGE}],
+    "activation_bytes": 1,
+    "weight_bytes": None,
+    "exactness": "lossy",
+    "difference": {"relative_rms": 1e-3, "max_abs": 0.1},
+}
+PLANS = {
+    "flavour": "rtx",
+    "version": "1.7.1.116",
+    "compute_capabilities": ["8.6", "8.9"],
+    "precision": "fp16",
+    "options": [],
+    "plans": {"unet": PLAN},
+}
+SET = ("engines", "rtx-89")
+UNET_PLAN = (*SET, "plans", "unet")
+PROFILE = (*UNET_PLAN, "profiles", 0)
+
+
+@pytest.fixture
+def with_plans(good: str) -> str:
+    listed = edited(good, ("files", PLAN["file"]), {"sha256": HASH, "size": 1})
+    return edited(listed, ("engines",), {"rtx-89": PLANS})
+
+
+def test_plans_are_read(with_plans: str) -> None:
+    parsed = manifest.parse(with_plans, "manifest.json")
+    plan = parsed.engines["rtx-89"].plans["unet"]
+    assert plan.profiles[0]["batch"] == manifest.Range(1, 2, 4)
+    assert manifest.parse(manifest.dump(parsed), "again") == parsed
+
+
+WRONG_PLANS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
+    "unknown flavour": ((*SET, "flavour"), "vanilla", "flavour should be one of 'rtx', 'classic'"),
+    "unknown option": ((*SET, "options"), ["fast"], "should be one of 'refit'"),
+    "no capability": ((*SET, "compute_capabilities"), [], "no compute capability or no plan"),
+    "no plan": ((*SET, "plans"), {}, "no compute capability or no plan"),
+    "capability of another form": ((*SET, "compute_capabilities"), ["sm89"], "has 'sm89'; expected such as '8.9'"),
+    "plan of no component": ((*SET, "plans", "brain"), PLAN, "has 'brain'; expected text_encoder"),
+    "plan unlisted": ((*UNET_PLAN, "file"), "engines/rtx-89/u.plan", "which files does not list"),
+    "plan elsewhere": ((*UNET_PLAN, "file"), "unet/model.onnx", "outside of engines/rtx-89"),
+    "hash of the graph": ((*UNET_PLAN, "graph"), "ab", "graph should be 64 hexadecimal digits"),
+    "hash of the weights": ((*UNET_PLAN, "weights"), HASH.replace("0", "G"), "weights should be 64 hexadecimal"),
+    "lossy unmeasured": ((*UNET_PLAN, "difference"), None, "is lossy without its measured difference"),
+    "no profile": ((*UNET_PLAN, "profiles"), [], "profiles is empty"),
+    "axis missing": ((*PROFILE, "width"), REMOVED, "has the axes batch, height, tokens; expected"),
+    "axis unknown": ((*PROFILE, "depth"), RANGE, "has the axes batch, depth, height"),
+    "minimum beyond the contract": ((*PROFILE, "batch", "min"), 0, "min is 0; expected 1 to 16"),
+    "maximum beyond the contract": ((*PROFILE, "batch", "max"), 17, "max is 17; expected 2 to 16"),
+    "falling range": ((*PROFILE, "batch", "opt"), 5, "max is 4; expected 5 to 16"),
+}
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG_PLANS.values(), ids=WRONG_PLANS.keys())
+def test_wrong_plans_are_refused(with_plans: str, path: tuple[Any, ...], value: Any, message: str) -> None:
+    with pytest.raises(PackageError, match=message):
+        manifest.parse(edited(with_plans, path, value), "manifest.json")
+
+
+OPENVINO = {"name": "openvino", "file": "openvino/unet.xml", "engine": "openvino", "precision": "fp32"}
+
+
+def test_a_graph_of_openvino_has_its_weights_beside_it(good: str) -> None:
+    def graph(**changes: Any) -> str:
+        variants = json.loads(good)["components"]["unet"]["variants"]
+        made = {**OPENVINO, "exactness": "exact", "difference": None, **changes}
+        return edited(
+            edited(good, ("files", made["file"]), entry), ("components", "unet", "variants"), [*variants, made]
+        )
+
+    entry = {"sha256": HASH, "size": 1}
+    with pytest.raises(PackageError, match="names the file 'openvino/unet.bin', which files does not list"):
+        manifest.parse(graph(), "m")
+    parsed = manifest.parse(edited(graph(), ("files", "openvino/unet.bin"), entry), "m")
+    assert parsed.components["unet"].variant("openvino").file == "openvino/unet.xml"
+    with pytest.raises(PackageError, match="for OpenVINO; expected a file that ends with .xml"):
+        manifest.parse(graph(file="openvino/unet.onnx"), "m")
 
 
 ESCAPES = [

@@ -42,7 +42,7 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
     components = {
         name: manifest.Component(
             weights=f"{name}/model.safetensors",
-            variants=(manifest.Variant("canonical", f"{name}/model.onnx", "any", "exact", None),),
+            variants=(manifest.Variant("canonical", f"{name}/model.onnx", "any", "fp32", "exact", None),),
             keys={
                 key: manifest.KeyEntry(key, None, None, "F32")
                 for key in safetensors.read_header(folder / name / "model.safetensors").tensors
@@ -51,10 +51,11 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
         for name in GRAPHS
     }
     made = manifest.Manifest(
-        schema_version=1,
+        schema_version=manifest.SCHEMA_VERSION,
         name="tiny",
         contract=contract,
         components=components,
+        engines={},
         files={
             path.relative_to(folder).as_posix(): entry_of(path)
             for path in sorted(folder.rglob("*"))

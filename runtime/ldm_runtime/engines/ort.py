@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.ort_providers import Provider
+from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.manifest import Contract, TensorSpec
 
@@ -89,24 +90,7 @@ class OrtEngine:
 
     def check_contract(self, contract: Contract, component: str) -> None:
         """Raise PackageError unless the graph's inputs and outputs are those that the contract promises."""
-        promised = contract.components[component]
-        for what, specs, found in (
-            ("input", promised.inputs, self.inputs),
-            ("output", promised.outputs, self.outputs),
-        ):
-            graph = {spec.name: spec for spec in found}
-            for spec in specs:
-                if spec.name not in graph or not _fits(spec, graph[spec.name]):
-                    got = str(graph.get(spec.name, "nothing of that name"))
-                    raise PackageError(
-                        f"{self._path} has as {what} {got}, but the manifest promises {spec}; build the package again"
-                    )
-            extra = sorted(set(graph) - {spec.name for spec in specs})
-            if extra and what == "input":
-                raise PackageError(
-                    f"{self._path} wants the input {extra[0]!r}, which the manifest does not name; "
-                    f"build the package again"
-                )
+        check_graph(self._path, contract.components[component], self.inputs, self.outputs)
 
 
 def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:
@@ -190,15 +174,6 @@ def _spec(argument: Any, path: Path) -> TensorSpec:
         raise PackageError(f"{path} has {argument.name!r} of type {argument.type}, which no component uses")
     dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in argument.shape)
     return TensorSpec(argument.name, _DTYPES[argument.type], dims)
-
-
-def _fits(promised: TensorSpec, found: TensorSpec) -> bool:
-    """A graph may leave a size open that is promised fixed, never the other way round."""
-    return (
-        promised.dtype == found.dtype
-        and len(promised.dims) == len(found.dims)
-        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, found.dims, strict=True))
-    )
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,86 @@
+"""What a graph takes and gives, against the contract: when it is opened, before every run, and after it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ldm_runtime.errors import EngineError, PackageError
+from ldm_runtime.manifest import Axis, ComponentContract, TensorSpec
+
+Sizes = dict[str, int]  # axis -> size
+
+
+def check_graph(
+    path: Path, promised: ComponentContract, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> None:
+    """Raise PackageError unless the inputs and outputs that were found in the file `path` are those promised."""
+    for what, specs, found in (("input", promised.inputs, inputs), ("output", promised.outputs, outputs)):
+        graph = {spec.name: spec for spec in found}
+        for spec in specs:
+            if spec.name not in graph or not _fits(spec, graph[spec.name]):
+                got = str(graph.get(spec.name, "nothing of that name"))
+                raise PackageError(
+                    f"{path} has as {what} {got}, but the manifest promises {spec}; build the package again"
+                )
+        extra = sorted(set(graph) - {spec.name for spec in specs})
+        if extra and what == "input":
+            raise PackageError(
+                f"{path} wants the input {extra[0]!r}, which the manifest does not name; build the package again"
+            )
+
+
+def check_feeds(
+    path: Path, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], feeds: Mapping[str, np.ndarray]
+) -> Sizes:
+    """The size of every axis in `feeds`, for an engine that does not look itself.
+
+    Raises EngineError for an input that is missing or not known, of another type or rank, with a fixed dimension of
+    another size, or with an axis outside of its range or of two sizes.
+    """
+    if set(feeds) != {spec.name for spec in inputs}:
+        wanted = ", ".join(spec.name for spec in inputs)
+        raise EngineError(f"{path} was given {', '.join(sorted(feeds)) or 'nothing'}; it takes {wanted}")
+    sizes: Sizes = {}
+    for spec in inputs:
+        array = feeds[spec.name]
+        if array.dtype != spec.dtype or array.ndim != len(spec.dims):
+            raise EngineError(
+                f"{path} was given {spec.name} as {array.dtype} of shape {array.shape}; it takes {spec.dtype} of "
+                f"shape ({', '.join(map(str, spec.dims))})"
+            )
+        for dim, size in zip(spec.dims, array.shape, strict=True):
+            if isinstance(dim, int):
+                low = high = dim
+            elif dim in sizes:
+                low = high = sizes[dim]
+            else:
+                low, high = axes[dim].min, axes[dim].max
+                sizes[dim] = size
+            if not low <= size <= high:
+                expected = str(low) if low == high else f"{low} to {high}"
+                raise EngineError(f"{path} was given {spec.name} of shape {array.shape}; {dim} should be {expected}")
+    return sizes
+
+
+def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, results: Mapping[str, np.ndarray]) -> None:
+    """Raise EngineError if an output has another type or shape than the axes that were fed make it have."""
+    for spec in outputs:
+        array = results[spec.name]
+        right = array.dtype == spec.dtype and array.ndim == len(spec.dims)
+        for dim, size in zip(spec.dims, array.shape, strict=False):
+            right = right and size == (dim if isinstance(dim, int) else sizes.get(dim, size))
+        if not right:
+            raise EngineError(
+                f"{path} made {spec.name} as {array.dtype} of shape {array.shape}, which is not what the contract says "
+                f"of {', '.join(f'{axis} {size}' for axis, size in sizes.items())}"
+            )
+
+
+def _fits(promised: TensorSpec, found: TensorSpec) -> bool:
+    """A graph may leave a size open that is promised fixed, never the other way round."""
+    return (
+        promised.dtype == found.dtype
+        and len(promised.dims) == len(found.dims)
+        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, found.dims, strict=True))
+    )
