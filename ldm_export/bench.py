@@ -21,7 +21,7 @@ from ldm_export.isolate import run_isolated
 from ldm_runtime.arguments import check_image_size
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, open_engine, reads
+from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, graph_for, open_engine, reads
 from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.image import save_png
 from ldm_runtime.manifest import COMPONENTS, Contract
@@ -290,10 +290,8 @@ def _file_bytes(package: Package, choice: EngineChoice, run: EngineRun) -> int:
     """Of the graphs that were opened and their weights, each file once."""
     files = set()
     for name, component in package.manifest.components.items():
-        engine = run.graphs[name].engine
-        kinds = ENGINES[engine].graphs
-        variant = min((each for each in component.variants if reads(engine, each)), key=lambda v: kinds.index(v.engine))
-        files |= {variant.file, component.weights}
+        variant = graph_for(run.graphs[name].engine, component)
+        files |= {variant.file, f"{variant.file[:-4]}.bin" if variant.engine == "openvino" else component.weights}
     return sum(package.manifest.files[file].size for file in files)
 
 

@@ -43,7 +43,7 @@ class HashCache:
     def get(self, name: str) -> str | None:
         """The digest of `name` if it was measured and the file has not changed since."""
         entry = self.known.get(name)
-        if not isinstance(entry, list) or entry[:-1] != _stamp(self.folder / name) or type(entry[-1]) is not str:
+        if not isinstance(entry, list) or entry[:-1] != stamp(self.folder / name) or type(entry[-1]) is not str:
             return None
         digest: str = entry[-1]
         return digest
@@ -53,11 +53,11 @@ class HashCache:
         file = self.folder / name
         digest = hashlib.sha256()
         try:
-            before = _stamp(file)
+            before = stamp(file)
             with open(file, "rb", buffering=0) as opened:
                 while chunk := opened.read(_CHUNK):
                     digest.update(chunk)
-            if _stamp(file) == before:
+            if stamp(file) == before:
                 self.known[name] = [*before, digest.hexdigest()]
                 self.changed = True
         except OSError as error:
@@ -88,6 +88,7 @@ def cache_folder() -> Path:
     return (default if parent is None or parent == "" else Path(parent)) / "ldm_runtime"
 
 
-def _stamp(file: Path) -> list[int]:
+def stamp(file: Path) -> list[int]:
+    """What tells a file from another one in its place: device, inode, bytes, modification time in ns."""
     status = file.stat()
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]

@@ -31,6 +31,7 @@ _MODEL_ENDINGS = {
     ".ort",
     ".data",
     ".bin",
+    ".xml",
     ".pt",
     ".pth",
     ".ckpt",

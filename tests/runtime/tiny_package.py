@@ -97,6 +97,19 @@ def edit_manifest(folder: Path, *path: Any, value: Any = None, remove: bool = Fa
     (folder / "manifest.json").write_text(json.dumps(whole))
 
 
+def add_openvino(folder: Path, component: str, graph: str) -> None:
+    """List a graph in OpenVINO's format, with the weights beside it, as the component's own for OpenVINO."""
+    text = (folder / "manifest.json").read_text()
+    known = manifest.parse(text, "manifest.json")
+    parts = known.components[component]
+    kept = tuple(variant for variant in parts.variants if variant.engine != "openvino")
+    variant = manifest.Variant("openvino", graph, "openvino", "fp32", "exact", None)
+    components = {**known.components, component: dataclasses.replace(parts, variants=(*kept, variant))}
+    files = {**known.files, **{name: entry_of(folder / name) for name in (graph, f"{graph[:-4]}.bin")}}
+    made = dataclasses.replace(known, components=components, files=files)
+    (folder / "manifest.json").write_text(manifest.dump(made), encoding="utf-8")
+
+
 def write_graph(folder: Path, component: str, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> None:
     """model.onnx in `folder`, its weights as external data inside model.safetensors."""
     header = safetensors.write(folder / "model.safetensors", weights)

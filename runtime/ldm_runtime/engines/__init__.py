@@ -5,9 +5,11 @@ A text chooses among them: one name for all components, such as "ort:cuda", or n
 """
 
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +18,8 @@ from ldm_runtime import safetensors
 from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
-from ldm_runtime.manifest import COMPONENTS, TensorSpec, Variant
+from ldm_runtime.hash_cache import cache_folder, stamp
+from ldm_runtime.manifest import COMPONENTS, Component, TensorSpec, Variant
 from ldm_runtime.package import Package
 
 AUTO = "auto"
@@ -133,6 +136,11 @@ def open_engine(choice: EngineChoice, package: Package, component: str) -> Opene
     raise EngineUnavailable("; ".join(passed_over))
 
 
+def graph_for(name: str, component: Component) -> Variant:
+    """The variant that the engine `name` runs: the one made for it, else the canonical one."""
+    return next(variant for kind in ENGINES[name].graphs for variant in component.variants if variant.engine == kind)
+
+
 def reads(name: str, variant: Variant) -> bool:
     """Whether the engine `name` runs a variant of a component; "auto" has one for each."""
     return name == AUTO or variant.engine in ENGINES[name].graphs
@@ -171,7 +179,7 @@ def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
     stored = safetensors.read_header(package.file(parts.weights)).tensors.values()
     large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
     engine = OrtEngine(
-        package.file(parts.variant("ort_cpu").file),
+        package.file(graph_for("ort", parts).file),
         options=settings.options,
         threads=settings.threads,
         reorder=component != "text_encoder" and not large,
@@ -193,6 +201,33 @@ def _open_ort_provider(provider: Provider, package: Package, component: str, set
     )
     engine.check_contract(package.manifest.contract, component)
     return engine
+
+
+def _open_openvino(package: Package, component: str, settings: Settings) -> Engine:
+    from ldm_runtime.engines.openvino import OpenVinoEngine  # imports openvino: 0.15 s
+
+    variant = graph_for("openvino", package.manifest.components[component])
+    return OpenVinoEngine(
+        package.file(variant.file),
+        package.manifest.contract,
+        component,
+        options=settings.options,
+        threads=settings.threads,
+        cache=_openvino_cache(package, variant) if variant.engine == "openvino" else None,
+    )
+
+
+def _openvino_cache(package: Package, variant: Variant) -> Path:
+    """A folder of this graph and these weights alone: new bytes or new files get another."""
+    names = (variant.file, f"{variant.file[:-4]}.bin")
+    identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
+    return cache_folder() / "openvino" / hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+
+
+def _missing_openvino() -> str | None:
+    from ldm_runtime.engines.openvino import missing_openvino
+
+    return missing_openvino()
 
 
 def _missing_ort(provider: Provider | None = None) -> str | None:
@@ -223,5 +258,12 @@ ENGINES: dict[str, EngineKind] = {
     "ort:cuda": _ort_provider(PROVIDERS["cuda"], _with_gpu),
     "ort": EngineKind("ONNX Runtime on the CPU", ("ort_cpu", "any"), _open_ort, _missing_ort, lambda: True),
     **{f"ort:{name}": _ort_provider(provider) for name, provider in PROVIDERS.items() if name != "cuda"},
+    "openvino": EngineKind(
+        "OpenVINO, on CPUs, and on Intel's GPUs and NPUs",
+        ("openvino", "any"),
+        _open_openvino,
+        _missing_openvino,
+        lambda: False,
+    ),
 }
 """Name -> engine, in the order in which "auto" looks at them."""

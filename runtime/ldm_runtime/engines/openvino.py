@@ -1,0 +1,156 @@
+"""OpenVINO: a package's graph, compiled for a CPU, GPU or NPU of this machine. https://docs.openvino.ai"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
+from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.manifest import Contract, TensorSpec
+
+DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
+TIMESTEP = "timestep"
+
+# Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
+_DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+
+
+class OpenVinoEngine:
+    """One graph, compiled: an ONNX file, or OpenVINO's own format (`.xml`, with its weights in the `.bin` beside it).
+
+    Weights are mapped from their file and repacked once.
+
+    options: OpenVINO's own properties, by its names, and `device`.
+    cache: a folder where the compiled form of a `.xml` is kept, without its weights. It has to be one of this graph
+    and these weights alone: OpenVINO does not notice that they have changed.
+
+    Raises:
+        EngineUnavailable: OpenVINO is not installed, or has not the device.
+        EngineError: it cannot load the graph, or does not know an option.
+        PackageError: the graph does not keep the contract.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        contract: Contract,
+        component: str,
+        *,
+        options: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        core = import_openvino().Core()
+        given = {**_DEFAULTS, **({} if options is None else options)}
+        device = given.pop(DEVICE, "CPU")
+        if device not in core.available_devices:
+            raise EngineUnavailable(
+                f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
+            )
+        if threads is not None and device == "CPU":
+            given["INFERENCE_NUM_THREADS"] = str(threads)
+        if cache is not None and path.suffix == ".xml":
+            given |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(_weights(path))}
+        self._path, self._axes = path, contract.axes
+        promised = contract.components[component]
+        self.inputs, self.outputs = promised.inputs, promised.outputs
+        self.notices: tuple[str, ...] = ()
+        self._request: Any = None
+        try:
+            model = _with_float_timestep(read_graph(core, path))
+            self._compiled: Any = core.compile_model(model, device, given)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
+        check_graph(path, promised, _specs(self._compiled.inputs), _specs(self._compiled.outputs))
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """All outputs for `feeds`, by name. Raises EngineError if they do not keep the contract, or OpenVINO fails.
+
+        Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
+        """
+        if self._compiled is None:
+            raise EngineError(f"the engine of {self._path} is closed; load the package again")
+        sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
+        if self._request is None:
+            self._request = self._compiled.create_infer_request()
+        try:
+            made = self._request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            self._request = None  # one that failed once may fail again with right inputs
+            raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
+        results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
+        check_results(self._path, self.outputs, sizes, results)
+        return results
+
+    def close(self) -> None:
+        self._request = self._compiled = None
+
+
+def import_openvino() -> Any:
+    """The module `openvino`, without its telemetry. Raises EngineUnavailable if it is not installed."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"OpenVINO cannot be imported ({error}); install it with `pip install 'ldm-export[openvino]'`"
+        ) from error
+    return openvino
+
+
+def missing_openvino() -> str | None:
+    """Why OpenVINO cannot be used here, as a sentence, or None."""
+    try:
+        import_openvino()
+    except EngineUnavailable as error:
+        return str(error)
+    return None
+
+
+def read_graph(core: Any, path: Path) -> Any:
+    """The graph of an ONNX file, or of a `.xml` with its weights; they are mapped. RuntimeError: not readable."""
+    if path.suffix != ".xml":
+        return core.read_model(str(path))
+    return core.read_model(str(path), str(_weights(path)))
+
+
+def _weights(path: Path) -> Path:
+    return path.with_suffix(".bin")
+
+
+def _with_float_timestep(model: Any) -> Any:
+    """Undo what OpenVINO GenAI wants of a UNet: a timestep that is a whole number in a row of one.
+
+    Its `.xml` begins with Parameter (int64 [1]) -> Convert -> Squeeze; samplers here have timesteps between whole ones.
+    """
+    import openvino
+
+    found = [node for node in model.get_parameters() if TIMESTEP in node.output(0).get_names()]
+    if len(found) != 1 or found[0].get_element_type() != openvino.Type.i64:
+        return model
+    (whole,) = found
+    scalar = openvino.opset12.parameter([], openvino.Type.f32, name=TIMESTEP)
+    scalar.output(0).tensor.set_names({TIMESTEP})
+    for convert in list(whole.output(0).get_target_inputs()):
+        for squeeze in list(convert.get_node().output(0).get_target_inputs()):
+            for target in list(squeeze.get_node().output(0).get_target_inputs()):
+                target.replace_source_output(scalar.output(0))
+    kept = [node for node in model.get_parameters() if node.get_friendly_name() != whole.get_friendly_name()]
+    return openvino.Model(model.get_results(), [*kept, scalar], model.get_friendly_name())
+
+
+def _specs(ports: list[Any]) -> list[TensorSpec]:
+    specs = []
+    for port in ports:
+        dims = tuple(dim.get_length() if dim.is_static else "?" for dim in port.get_partial_shape())
+        specs.append(TensorSpec(port.get_any_name(), port.get_element_type().to_dtype().name, dims))
+    return specs
+
+
+def _last_line(error: Exception) -> str:
+    """OpenVINO begins with where in its source; what is wrong comes last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
