@@ -5,22 +5,24 @@ from pathlib import Path
 
 from ldm_export.recipe import from_table, read_toml
 from ldm_runtime.errors import ConfigError, InputError
+from ldm_runtime.manifest import Precision
 from ldm_runtime.solvers import read_sampler
 
-TARGETS = ("onnx",)
-PRECISIONS = ("fp32",)
+TARGETS = ("onnx", "openvino")
+PRECISIONS = ("fp32", "fp16")
 
 
 @dataclass(frozen=True)
 class BuildRecipe:
     """None leaves a choice to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
 
-    `precision` is what the graphs compute in; the weights are stored as the checkpoint has them.
+    ONNX graphs are always made: they compute in single precision and store the weights as the checkpoint has them.
+    `targets` come on top of them, in `precision`.
     """
 
     name: str | None = None
-    target: str = "onnx"
-    precision: str = "fp32"
+    targets: tuple[str, ...] = ("onnx",)
+    precision: Precision = "fp32"
     sampler: str | None = None  # the defaults of `run` with this package
     steps: int = 20
     guidance: float = 7.5
@@ -28,9 +30,14 @@ class BuildRecipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("target", TARGETS), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; known are {', '.join(known)}")
+        for name, given, known in (("targets", self.targets, TARGETS), ("precision", (self.precision,), PRECISIONS)):
+            for value in given:
+                if value not in known:
+                    raise ConfigError(f"{name} has {value!r}; known are {', '.join(known)}")
+        if self.precision != "fp32" and set(self.targets) == {"onnx"}:
+            raise ConfigError(
+                f"precision is {self.precision!r}, but the target onnx computes in fp32; name another target"
+            )
         if self.sampler is not None:
             try:
                 read_sampler(self.sampler)

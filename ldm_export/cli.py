@@ -95,8 +95,14 @@ def verbs() -> None:
 @verbs.command()
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the package to write.")
-@click.option("--target", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to build.")
-@click.option("--precision", type=click.Choice(["fp32"]), help="Precision of the weights (default: fp32).")
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["onnx", "openvino"]),
+    multiple=True,
+    help="What to build beside the ONNX graphs, which every package has (repeatable).",
+)
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Precision of the target (default: fp32).")
 @click.option("--config", type=click.Path(path_type=Path), help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
@@ -104,7 +110,7 @@ def verbs() -> None:
 def build(
     source: Path | None,
     out: Path,
-    target: str | None,
+    targets: tuple[str, ...],
     precision: str | None,
     config: Path | None,
     variant: str | None,
@@ -120,13 +126,15 @@ def build(
     Examples:
       ldm-export build --out ./package
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
+      ldm-export build --target openvino --precision fp16 --out ./package
     """
     from ldm_export.build import build_package
     from ldm_export.build_recipe import load_build_recipe
 
     recipe = load_build_recipe(config)
-    recipe = recipe if target is None else replace(recipe, target=target)
-    recipe = recipe if precision is None else replace(recipe, precision=precision)
+    changes: dict[str, Any] = {"targets": targets} if targets else {}
+    changes |= {} if precision is None else {"precision": precision}
+    recipe = replace(recipe, **changes)
     limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
         source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()

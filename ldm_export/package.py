@@ -7,6 +7,7 @@ The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 ope
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -41,8 +42,8 @@ from ldm_runtime.package import MANIFEST
 
 ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
-# Rewritten by `verify`, so not part of the package's identity.
-UNLISTED = {MANIFEST, REPORT, "verify/report.html"}
+# Written after the manifest, so not part of the package's identity.
+UNLISTED = re.compile(r"manifest\.json|verify/([a-z]+/)?report\.(json|html)")
 TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
 
 
@@ -99,6 +100,19 @@ def record_proof(folder: Path, report: Report | None) -> Manifest:
         }
         proof = Proof(report.passed, REPORT, report.summary())
         made = replace(made, contract=replace(known.contract, axes=axes), proof=proof)
+    _write_manifest(folder, made)
+    return made
+
+
+def add_variants(folder: Path, variants: Mapping[str, Variant]) -> Manifest:
+    """Note one more graph of each component, and list the files that were written since."""
+    known = read_manifest(folder)
+    components = {
+        name: replace(component, variants=(*component.variants, variants[name]))
+        for name, component in known.components.items()
+    }
+    new = [name for name in _package_files(folder) if name not in known.files]
+    made = replace(known, components=components, files={**known.files, **_hashed(folder, new)})
     _write_manifest(folder, made)
     return made
 
@@ -221,7 +235,7 @@ def _own_version() -> str:
 
 def _package_files(folder: Path) -> list[str]:
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(name for name in names if name not in UNLISTED)
+    return sorted(name for name in names if UNLISTED.fullmatch(name) is None)
 
 
 def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:

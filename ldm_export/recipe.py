@@ -440,6 +440,10 @@ def _convert(kind: Any, value: object, where: str) -> Any:
         if arguments[-1] is not Ellipsis and len(value) != len(arguments):
             raise ConfigError(f"{where} must have {len(arguments)} values, not {len(value)}")
         return tuple(_convert(arguments[0], item, where) for item in value)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{where} must be one of {', '.join(arguments)}, not {value!r}")
+        return value
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -40,8 +40,10 @@ def test_a_recipe_says_what_run_does_by_default(tmp_path):
         ("guidance = nan", "guidance"),
         ("guidance = inf", "guidance"),
         ("width = 0", "width is 0"),
-        ('target = "tensorrt"', "target.*onnx"),
-        ('precision = "int2"', "precision.*fp32"),
+        ('targets = ["abacus"]', "targets has 'abacus'; known are onnx, openvino"),
+        ('targets = "onnx"', "targets must be a list"),
+        ('precision = "int2"', "precision must be .*fp32"),
+        ('precision = "fp16"', "precision is 'fp16', but the target onnx computes in fp32; name another target"),
         ("steps = ", "TOML"),
     ],
 )

@@ -1,0 +1,237 @@
+"""The target OpenVINO: exact or lossy as measured, proven by the gate, and opened by OpenVINO GenAI itself."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+import ldm_runtime
+from ldm_export import build_openvino as target
+from ldm_export import metrics, reference_file
+from ldm_export.build_openvino import genai_scheduler
+from ldm_export.cli import verbs
+from ldm_export.isolate import run_isolated
+from ldm_export.openvino_graph import convert, measure
+from ldm_export.package import read_manifest
+from ldm_export.verify import ALLOWED, prove_package
+from ldm_runtime import safetensors
+from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino
+from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import open_package
+from ldm_runtime.schedule import FlowSchedule
+
+PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a part of the test
+
+
+@pytest.fixture(scope="module", params=["fp32", "fp16"])
+def built(request, proven, tmp_path_factory) -> Path:
+    package = tmp_path_factory.mktemp(request.param) / "package"
+    shutil.copytree(proven("sd15"), package)
+    stages = target.build_openvino(package, request.param, progress=lambda text: None)
+    assert [name for name, _, _ in stages] == [f"openvino {name}" for name in COMPONENTS]
+    return package
+
+
+pytestmark = pytest.mark.slow
+
+
+def measured(package: Path, component: str):
+    cases = [case for case in reference_file.read(package / reference_file.FILE).cases if case.component == component]
+    graph = package / f"openvino/{component}/openvino_model.xml"
+    return measure(graph, open_package(package, check="size").manifest.contract, component, cases)
+
+
+def precision_of(package: Path) -> str:
+    return read_manifest(package).components["unet"].variants[-1].precision
+
+
+def test_what_differs_is_measured_and_said(built):
+    manifest = read_manifest(built)
+    for name in COMPONENTS:
+        variant = manifest.components[name].variants[-1]
+        assert (variant.engine, variant.file) == ("openvino", f"openvino/{name}/openvino_model.xml")
+        if precision_of(built) == "fp32":
+            assert variant.exactness == "exact" and variant.difference is None
+        else:
+            assert variant.exactness == "lossy" and 1e-5 < variant.difference.relative_rms < 5e-3
+
+
+def test_the_gate_proves_it_and_the_package_stays_whole(built):
+    report = prove_package(built, engine="openvino")
+    assert report.passed, report.failures
+    assert {case.variant for case in report.cases} == {"canonical", "openvino"}
+    assert (built / "verify/openvino/report.json").exists()
+    open_package(built, check="full").confirm()
+    floor = 60 if precision_of(built) == "fp32" else ALLOWED["fp16"].floor
+    assert report.trajectory.psnr_floor >= floor
+
+
+def test_half_precision_halves_the_file_and_keeps_the_vectors(built, proven):
+    stored = (built / "openvino/unet/openvino_model.bin").stat().st_size
+    source = (proven("sd15") / "unet/model.safetensors").stat().st_size
+    share = 0.5 if precision_of(built) == "fp16" else 1
+    assert 0.9 * share * source < stored < 1.1 * share * source
+
+
+def test_another_weight_does_not_pass(built, tmp_path):
+    package = tmp_path / "package"
+    shutil.copytree(built, package)
+    weights = package / "openvino/unet/openvino_model.bin"
+    stored = safetensors.read(package / "unet/model.safetensors")["conv_in.weight"]
+    kernel = stored.astype(np.float16 if precision_of(package) == "fp16" else np.float32).tobytes()
+    content = weights.read_bytes()
+    assert content.count(kernel) == 1
+    content = content.replace(kernel, bytes(len(kernel)))
+    weights.write_bytes(content)
+    with pytest.raises(PackageError, match="openvino_model.bin has changed"):
+        ldm_runtime.load(package, engine="openvino")
+    with pytest.raises(VerificationError, match="unet in OpenVINO's format differs from its reference by"):
+        measured(package, "unet")
+
+
+def test_what_is_not_finite_is_refused(built, tmp_path, monkeypatch):
+    run = OpenVinoEngine.run
+    monkeypatch.setattr(OpenVinoEngine, "run", lambda self, feeds: {k: v * np.nan for k, v in run(self, feeds).items()})
+    with pytest.raises(VerificationError, match="unet in OpenVINO's format differs from its reference by nan"):
+        measured(built, "unet")
+
+
+def test_timesteps_between_whole_ones_reach_the_unet(built):
+    """GenAI's form of the graph takes whole timesteps alone."""
+    contract = open_package(built).manifest.contract
+    graph = built / "openvino/unet/openvino_model.xml"
+    (port,) = [p for p in import_openvino().Core().read_model(str(graph)).inputs if "timestep" in p.get_names()]
+    assert port.get_element_type().to_dtype() == np.int64 and list(port.get_shape()) == [1]
+    engine = OpenVinoEngine(graph, contract, "unet")
+    cases = reference_file.read(built / reference_file.FILE).cases
+    inputs = next(case.inputs for case in cases if case.component == "unet")
+    outputs = [engine.run({**inputs, "timestep": np.array(t, np.float32)})["out_sample"] for t in (10.0, 10.5, 11.0)]
+    assert metrics.relative_rms(outputs[1], outputs[0]) > 1e-4 and metrics.relative_rms(outputs[1], outputs[2]) > 1e-4
+
+
+def test_the_runtime_prefers_the_graph_made_for_openvino(built):
+    with ldm_runtime.load(built, engine="openvino") as pipe:
+        paths = {engine._path.suffix for engine in pipe._engines.values()}
+        assert paths == {".xml"}
+    with ldm_runtime.load(built, engine="ort") as pipe:
+        assert {engine._path.name for engine in pipe._engines.values()} == {"model.ort_cpu.onnx"}
+
+
+def test_the_same_graph_is_converted_to_the_same_bytes(built, tmp_path):
+    for name in ("text_encoder", "vae_decoder"):
+        run_isolated(convert, built / name / "model.onnx", name, tmp_path / f"{name}.xml", precision_of(built))
+        for ending in (".xml", ".bin"):
+            again = (tmp_path / f"{name}{ending}").read_bytes()
+            assert again == (built / f"openvino/{name}/openvino_model{ending}").read_bytes()
+            assert str(built.parents[1]).encode() not in again
+
+
+@pytest.fixture(scope="module")
+def genai(built):
+    import_openvino()
+    import openvino_genai
+
+    # A copy elsewhere: it is whole in itself.
+    return openvino_genai.Text2ImagePipeline(str(built / "openvino"), "CPU", INFERENCE_PRECISION_HINT="f32")
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_genai_draws_the_same_picture_from_the_same_noise(built, genai, guidance):
+    """GenAI cuts to whole levels where this runtime rounds, so one level may differ, and the rounding of both."""
+    import openvino
+    import openvino_genai
+
+    contract = open_package(built).manifest.contract
+    factor = contract.latent.downsample
+    noise = np.random.default_rng(7).standard_normal((1, contract.latent.channels, 6, 8)).astype(np.float32)
+
+    class Given(openvino_genai.Generator):
+        def __init__(self):
+            super().__init__()
+
+        def randn_tensor(self, shape):
+            assert tuple(shape) == noise.shape
+            return openvino.Tensor(np.ascontiguousarray(noise))
+
+    size = (8 * factor, 6 * factor)
+    options = {"negative_prompt": "blue"} if guidance > 1 else {}
+    sampler = json.loads((built / "openvino/scheduler/scheduler_config.json").read_text())["_class_name"]
+    assert sampler == "PNDMScheduler"
+    drawn = genai.generate(
+        PROMPT,
+        width=size[0],
+        height=size[1],
+        num_inference_steps=5,
+        guidance_scale=guidance,
+        generator=Given(),
+        **options,
+    ).data[0]
+    with ldm_runtime.load(built, engine="openvino") as pipe:
+        negative = {"negative": "blue"} if guidance > 1 else {}
+        steps = list(pipe.sample(PROMPT, sampler="plms", steps=5, guidance=guidance, latents=noise, **negative))
+        exact = (steps[-1].decode()[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1) * 255
+    assert drawn.shape == exact.shape
+    assert np.abs(drawn + 0.5 - exact).max() < 0.5 + 0.2
+    assert exact.std() > 5
+
+
+def test_the_scheduler_is_one_that_genai_has(built):
+    contract = open_package(built).manifest.contract
+
+    def chosen(sampler: str, **changes):
+        changed = replace(
+            contract,
+            defaults=replace(contract.defaults, sampler=sampler),
+            schedule=changes.get("schedule", contract.schedule),
+        )
+        config, problem = genai_scheduler(changed)
+        return config["_class_name"], problem
+
+    assert chosen("ddim") == ("DDIMScheduler", None)
+    assert chosen("plms") == ("PNDMScheduler", None)
+    name, problem = chosen("pndm")
+    assert name == "DDIMScheduler" and "does not have pndm" in problem
+    assert chosen("euler_ancestral") == ("EulerAncestralDiscreteScheduler", None)
+    assert genai_scheduler(contract)[0]["clip_sample"] is False
+    name, problem = chosen("dpmpp_2m_karras")
+    assert (
+        name == "DDIMScheduler"
+        and problem == "OpenVINO GenAI does not have dpmpp_2m_karras; the folder openvino says ddim"
+    )
+    name, problem = chosen("euler:sigmas=karras")
+    assert name == "DDIMScheduler" and "does not have euler:sigmas=karras" in problem
+    cosine = replace(contract.schedule, beta_schedule="squaredcos_cap_v2")
+    assert "does not know the model's noise schedule" in chosen("ddim", schedule=cosine)[1]
+    assert "does not know the model's noise schedule" in chosen("flow_euler", schedule=FlowSchedule(1000, 3.0, None))[1]
+
+
+def test_the_verb_builds_proves_and_runs_it(tiny_build, tmp_path):
+    out = tmp_path / "package"
+    arguments = ["build", str(tiny_build("sd15").source), "--target", "openvino", "--precision", "fp16"]
+    result = CliRunner().invoke(verbs, [*arguments, "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "on openvino" in result.stdout and result.stdout.count(": passed") == 2
+    assert read_manifest(out).proof.passed and precision_of(out) == "fp16"
+    assert read_manifest(out).provenance.recipe["targets"] == ["openvino"]
+    picture = tmp_path / "a.png"
+    run = ["run", str(out), "--prompt", "red", "--steps", "1", "--engine", "openvino", "--out", str(picture)]
+    assert CliRunner().invoke(verbs, run, catch_exceptions=False).exit_code == 0
+    with Image.open(picture) as image:
+        assert np.asarray(image).std() > 1
+
+
+def test_what_is_not_installed_is_said_before_the_work(tiny_build, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino_tokenizers", None)
+    with pytest.raises(EngineUnavailable, match="OpenVINO Tokenizers cannot be imported"):
+        target.check_openvino()
+    result = CliRunner().invoke(
+        verbs, ["build", str(tiny_build("sd15").source), "--target", "openvino", "--out", str(tmp_path / "p")]
+    )
+    assert result.exit_code == 1 and "pip install 'ldm-export[openvino]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
