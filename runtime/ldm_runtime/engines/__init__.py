@@ -182,7 +182,7 @@ def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
         package.file(graph_for("ort", parts).file),
         options=settings.options,
         threads=settings.threads,
-        reorder=component != "text_encoder" and not large,
+        reorder=not large,
         repeated=component == "unet",
     )
     engine.check_contract(package.manifest.contract, component)
