@@ -1,0 +1,40 @@
+"""diffusers on torch as one of the peers: the checkpoint itself."""
+
+import time
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+from benchmarks.peer_programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
+from benchmarks.peer_programs.protocol import Answer, Request, folder_bytes, run
+
+
+def open_unet(request: Request) -> Answer:
+    torch.set_num_threads(request.threads)
+    begun = time.perf_counter()
+    UNet2DConditionModel.from_pretrained(request.model, subfolder="unet", torch_dtype=torch.float32)
+    return {"load_seconds": time.perf_counter() - begun, "file_bytes": folder_bytes(Path(request.model) / "unet")}
+
+
+def components(request: Request) -> Answer:
+    return pipeline_components(request, _pipeline(request))
+
+
+def picture(request: Request) -> Answer:
+    begun = time.perf_counter()
+    pipe = _pipeline(request)
+    return pipeline_picture(request, pipe, time.perf_counter() - begun)
+
+
+def _pipeline(request: Request) -> StableDiffusionPipeline:
+    torch.set_num_threads(request.threads)
+    return prepared(
+        StableDiffusionPipeline.from_pretrained(
+            request.model, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
+        )
+    )
+
+
+if __name__ == "__main__":
+    run({"open": open_unet, "components": components, "picture": picture}, ("torch", "diffusers", "transformers"))

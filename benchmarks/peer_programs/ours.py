@@ -1,0 +1,113 @@
+"""This project's runtime as one of the peers: with one of its engines, on a package."""
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+import ldm_runtime
+from benchmarks.peer_programs.protocol import (
+    Answer,
+    Evaluate,
+    NotMeasured,
+    Request,
+    measure_components,
+    measure_picture,
+    read_inputs,
+    run,
+)
+from ldm_runtime.engines import ENGINES, Engine, choose, open_engine, reads
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import MANIFEST, Package, open_package
+
+OUTPUTS = {
+    "text_encoder": "last_hidden_state",
+    "unet": "out_sample",
+    "vae_decoder": "sample",
+    "vae_encoder": "latent_parameters",
+}
+
+
+def open_unet(request: Request) -> Answer:
+    begun = time.perf_counter()
+    package = _package(request)
+    _engine(request, package, "unet")
+    loaded = time.perf_counter() - begun
+    return {"load_seconds": loaded, "file_bytes": _file_bytes(package, request.engine, ["unet"])}
+
+
+def components(request: Request) -> Answer:
+    given = read_inputs(request)
+    package = _package(request)
+
+    def evaluation(component: str) -> Evaluate:
+        engine = _engine(request, package, component)
+        feeds = {spec.name: given[f"{component}.{spec.name}"] for spec in engine.inputs}
+        return lambda: engine.run(feeds)[OUTPUTS[component]]
+
+    return measure_components(request, {name: evaluation(name) for name in COMPONENTS})
+
+
+def picture(request: Request) -> Answer:
+    latents = read_inputs(request)["latents"]
+    package = _package(request)
+    begun = time.perf_counter()
+    pipe = ldm_runtime.load(package.path, engine=request.engine, threads=request.threads)
+    loaded = time.perf_counter() - begun
+
+    def draw(ends: list[float]) -> np.ndarray:
+        sampling = pipe.sample(
+            request.prompt,
+            latents=latents,
+            sampler="ddim",
+            steps=request.steps,
+            guidance=request.guidance,
+            size=request.size,
+        )
+        for step in sampling:
+            last = step
+            ends.append(time.perf_counter())
+        return np.asarray(last.images()[0])
+
+    return {**measure_picture(request, loaded, draw), "file_bytes": _all_bytes(package, request.engine)}
+
+
+def _package(request: Request) -> Package:
+    """Raises NotMeasured where the engine is not there or the package was not built for it."""
+    if request.engine not in ENGINES:
+        raise NotMeasured(f"this version of the runtime has no engine {request.engine}")
+    missing = ENGINES[request.engine].missing()
+    if missing is not None:
+        raise NotMeasured(missing)
+    package = open_package(Path(request.model), check="size")
+    for name, component in package.manifest.components.items():
+        if not any(reads(request.engine, variant) for variant in component.variants):
+            raise NotMeasured(f"the package has no graph of {name} for the engine {request.engine}")
+    return package
+
+
+def _engine(request: Request, package: Package, component: str) -> Engine:
+    return open_engine(choose(request.engine, threads=request.threads), package, component).engine
+
+
+def _all_bytes(package: Package, engine: str) -> int:
+    """Of all components, the tokenizer and the manifest."""
+    files = package.manifest.files
+    tokenizer = sum(entry.size for name, entry in files.items() if name.startswith("tokenizer/"))
+    manifest = (package.path / MANIFEST).stat().st_size
+    return _file_bytes(package, engine, COMPONENTS) + tokenizer + manifest
+
+
+def _file_bytes(package: Package, engine: str, components: Iterable[str]) -> int:
+    """Of the graphs that the engine reads and their weights, each file once."""
+    manifest, kinds = package.manifest, ENGINES[engine].graphs
+    files = set()
+    for component in (manifest.components[name] for name in components):
+        readable = (variant for variant in component.variants if reads(engine, variant))
+        files |= {min(readable, key=lambda variant: kinds.index(variant.engine)).file, component.weights}
+    return sum(manifest.files[file].size for file in files)
+
+
+if __name__ == "__main__":
+    run({"open": open_unet, "components": components, "picture": picture}, ("numpy", "onnxruntime", "openvino"))

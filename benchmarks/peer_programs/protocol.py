@@ -1,0 +1,137 @@
+"""What the peers' programs share: the request they get, the clock and memory they report, the answer they leave.
+
+A program does one task in one process: `python -m benchmarks.peer_programs.NAME REQUEST`, REQUEST being JSON. It needs
+numpy beside the peer itself, and nothing of this project.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SECONDS_PER_COMPONENT = 1.0  # a component is run again until this has passed, and at least once
+SECONDS_OF_A_SHORT_PICTURE = 10.0  # a picture that took less is drawn a second time
+
+Answer = dict[str, Any]
+Evaluate = Callable[[], np.ndarray]
+
+
+class NotMeasured(Exception):
+    """Why a peer cannot do the task at all, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to do. Paths are absolute; sizes in pixels."""
+
+    task: str  # a key of the program's table
+    started: float  # time.time() just before the process was started
+    answer: str  # file that gets the answer, as JSON
+    model: str  # folder in the layout that the peer opens
+    engine: str  # of this project's runtime; "" for the others
+    threads: int
+    size: tuple[int, int]  # width, height
+    steps: int
+    guidance: float
+    prompt: str
+    seed: int  # for peers that cannot be given the latents
+    inputs: str  # .npz: COMPONENT.INPUT of every component, and `latents` of unit variance (1, C, h, w)
+    outputs: str  # .npz or .npy that gets what the task made, to compare it with the other peers'
+
+
+Task = Callable[[Request], Answer]
+
+
+def run(tasks: Mapping[str, Task], distributions: Sequence[str]) -> None:
+    """Do the task of the command line; call it when all that the peer needs is imported.
+
+    distributions: whose versions the answer names, where they are installed.
+    """
+    imported = time.time()
+    fields = json.loads(sys.argv[1])
+    request = Request(**{**fields, "size": tuple(fields["size"])})
+    try:
+        answer = tasks[request.task](request)
+    except NotMeasured as error:
+        answer = {"reason": str(error)}
+    answer["import_seconds"] = imported - request.started
+    answer["peak_bytes"] = peak_memory()
+    answer["versions"] = {}
+    for name in distributions:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            answer["versions"][name] = importlib.metadata.version(name)
+    Path(request.answer).write_text(json.dumps(answer), encoding="utf-8")
+
+
+def measure_components(request: Request, evaluate: Mapping[str, Evaluate]) -> Answer:
+    """Seconds of each component, {"seconds": {name: [...]}}; the outputs of the first evaluation are left in a file.
+
+    The first evaluation, which may still allocate and compile, does not count.
+    """
+    outputs, seconds = {}, {}
+    for name, once in evaluate.items():
+        outputs[name] = once()
+        taken: list[float] = []
+        while not taken or sum(taken) < SECONDS_PER_COMPONENT:
+            begun = time.perf_counter()
+            once()
+            taken.append(time.perf_counter() - begun)
+        seconds[name] = taken
+    np.savez(request.outputs, **outputs)  # type: ignore[arg-type]
+    return {"seconds": seconds}
+
+
+def measure_picture(request: Request, load_seconds: float, draw: Callable[[list[float]], np.ndarray]) -> Answer:
+    """A first picture and, where that was short, a second.
+
+    draw: makes the picture, uint8 (H, W, 3), and puts time.perf_counter() into the list after each step.
+    """
+    pictures: list[float] = []
+    steps: list[float] = []
+    while not pictures or (len(pictures) == 1 and pictures[0] < SECONDS_OF_A_SHORT_PICTURE):
+        ends: list[float] = []
+        begun = time.perf_counter()
+        pixels = draw(ends)
+        pictures.append(time.perf_counter() - begun)
+        steps.append(float(np.median(np.diff(ends))))
+        if len(pictures) == 1:
+            ready = time.time() - request.started
+            np.save(request.outputs, pixels)
+    return {
+        "load_seconds": load_seconds,
+        "picture_seconds": pictures,
+        "step_seconds": steps,
+        "first_picture_seconds": ready,  # from the start of the process
+    }
+
+
+def read_inputs(request: Request) -> dict[str, np.ndarray]:
+    """See `Request.inputs`."""
+    with np.load(request.inputs) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def folder_bytes(folder: str | Path) -> int:
+    """Bytes of all files of a folder, links followed."""
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+def peak_memory() -> int:
+    """The largest resident set of this process so far, in bytes; files that are mapped into memory count.
+
+    `ru_maxrss` also counts what the parent had before this program was loaded, so Linux is asked for `VmHWM`.
+    """
+    if sys.platform == "linux":
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+    import resource
+
+    maximum = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return maximum if sys.platform == "darwin" else maximum * 1024

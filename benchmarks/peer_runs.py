@@ -1,0 +1,260 @@
+"""Runs the peers' programs in turns, round after round; a later call goes on from the file that keeps every figure."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peer_environments import (
+    ALL_TASKS,
+    PEERS,
+    REFERENCE,
+    ROOT,
+    PeerFailed,
+    environment_bytes,
+    environment_python,
+    run_logged,
+)
+from benchmarks.peer_programs.protocol import Request
+from ldm_export import metrics
+from ldm_export.bench import PROMPT, feeds
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.errors import InputError
+from ldm_runtime.manifest import Contract
+
+RAW = "peers.json"
+# Between float32 implementations of one model; a wrong weight or constant makes a hundred times more.
+LARGEST_ERROR = 1e-3
+
+Say = Callable[[str], None]
+FindPython = Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every figure of a results file has in common. size: width, height in pixels."""
+
+    model: str
+    package: str  # identity
+    size: tuple[int, int]
+    steps: int
+    guidance: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Models:
+    """Where each kind of model lies; see `Peer.model`."""
+
+    package: Path
+    checkpoint: Path
+    exported: Path
+    openvino: Path
+
+
+@dataclass
+class Results:
+    """All raw figures. left_out: peer -> why. errors: peer -> what -> difference from the reference."""
+
+    settings: Settings
+    machine: str
+    cores: int
+    date: str
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)  # "PEER TASK ROUND" -> the program's answer
+    left_out: dict[str, str] = field(default_factory=dict)
+    environment_bytes: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def of(self, peer: str, task: str) -> dict[int, dict[str, Any]]:
+        """Round -> answer."""
+        names = ((name.split(" "), answer) for name, answer in self.answers.items())
+        return {int(parts[2]): answer for parts, answer in names if parts[:2] == [peer, task]}
+
+
+def open_results(out: Path, settings: Settings, machine: str, *, force: bool) -> Results:
+    """The results in `out` to go on from, or new ones. Those that were left out before get another chance.
+
+    Raises InputError where the file is of other settings or another machine, unless `force` drops it.
+    """
+    file = out / RAW
+    fresh = Results(settings, machine, os.cpu_count() or 1, time.strftime("%Y-%m-%d"))
+    if force or not file.exists():
+        return fresh
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored["settings"] = Settings(**{**stored["settings"], "size": tuple(stored["settings"]["size"])})
+        found = Results(**stored)
+    except (ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{file} is not a results file of this benchmark; choose another --out or give --force"
+        ) from None
+    ours, theirs = {**asdict(settings), "machine": machine}, {**asdict(found.settings), "machine": found.machine}
+    differing = [f"{key} {theirs[key]} there, {ours[key]} now" for key in ours if ours[key] != theirs[key]]
+    if differing:
+        raise InputError(f"{file} was measured otherwise: {'; '.join(differing)}; choose another --out or give --force")
+    return replace(found, left_out={}, date=fresh.date)
+
+
+def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
+    """What all peers compute on: seeded inputs of every component, and the noise that a picture starts from."""
+    random = np.random.default_rng(1)
+    arrays = {
+        f"{component}.{name}": array
+        for component in contract.components
+        for name, array in feeds(contract, component, size).items()
+    }
+    tokenizer, factor = contract.tokenizer, contract.latent.downsample
+    ids = arrays["text_encoder.input_ids"]
+    ids[:] = random.integers(0, tokenizer.bos_token_id, ids.shape)
+    ids[:, 0], ids[:, -1] = tokenizer.bos_token_id, tokenizer.eos_token_id
+    shape = (1, contract.latent.channels, size[1] // factor, size[0] // factor)
+    arrays["latents"] = random.standard_normal(shape).astype(np.float32)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+class Runner:
+    """Runs programs for `results` in `out`; find_python: peer -> the interpreter that has it, or PeerFailed."""
+
+    def __init__(self, out: Path, results: Results, models: Models, find_python: FindPython, say: Say) -> None:
+        self.out, self.results, self.models, self.say = out, results, models, say
+        self._find_python = find_python
+        self._pythons: dict[str, Path] = {}
+        for name in ("logs", "outputs"):
+            (out / name).mkdir(exist_ok=True)
+
+    def prepare(self, peer: str) -> None:
+        """Its environment, and its model where it exports its own."""
+        try:
+            self._pythons[peer] = self._find_python(peer)
+            exported = self.models.exported
+            if PEERS[peer].model == "exported" and not exported.exists():
+                partial = exported.with_name(f".{exported.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                self._ask(peer, "convert", self.models.checkpoint, partial)
+                partial.rename(exported)
+        except PeerFailed as error:
+            self._leave_out(peer, str(error))
+
+    def measure(self, peer: str, task: str, index: int) -> None:
+        """One task of one peer in one round, unless it is in the results already or the peer is left out."""
+        results, key = self.results, f"{peer} {task} {index}"
+        if peer in results.left_out or key in results.answers:
+            return
+        self.say(f"round {index + 1}, {task}: {peer}")
+        try:
+            answer = self._ask(peer, task, getattr(self.models, PEERS[peer].model), self._outputs(peer, task))
+            if "reason" in answer:
+                raise PeerFailed(answer["reason"])
+            results.answers[key] = answer
+        except PeerFailed as error:
+            self._leave_out(peer, str(error))
+        self.save()
+
+    def compare(self, peer: str, task: str) -> None:
+        """Note the differences from the reference; a peer that differs by more than rounding is left out."""
+        theirs, reference = self._outputs(peer, task), self._outputs(REFERENCE, task)
+        if peer in self.results.left_out or not theirs.exists() or not reference.exists():
+            return
+        found = self.results.errors.setdefault(peer, {})
+        if task == "picture":
+            difference = np.load(theirs).astype(np.float64) - np.load(reference)
+            found[task] = float(np.abs(difference).mean())
+            return
+        with np.load(theirs) as arrays, np.load(reference) as expected:
+            for name in arrays.files:
+                found[name] = metrics.difference(arrays[name], expected[name]).relative_rms
+                if not found[name] <= LARGEST_ERROR:
+                    reason = (
+                        f"its {name} differs by {found[name]:.1e} from that of {REFERENCE}: it is not the same model"
+                    )
+                    self._leave_out(peer, reason)
+
+    def save(self) -> None:
+        with atomic_file(self.out / RAW) as temporary:
+            temporary.write_text(json.dumps(asdict(self.results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _outputs(self, peer: str, task: str) -> Path:
+        """What the peer made in its last run of the task."""
+        return self.out / "outputs" / f"{peer}.{task}.{'npz' if task == 'components' else 'npy'}"
+
+    def _leave_out(self, peer: str, reason: str) -> None:
+        self.results.left_out[peer] = reason
+        self.say(f"{peer} is left out: {reason}")
+
+    def _ask(self, peer: str, task: str, model: Path, outputs: Path) -> dict[str, Any]:
+        """The answer of the peer's program to one request."""
+        program, engine, settings = PEERS[peer].program, PEERS[peer].engine, self.results.settings
+        answer = self.out / "outputs" / "answer.json"
+        answer.unlink(missing_ok=True)
+        request = Request(
+            task=task,
+            started=time.time(),
+            answer=str(answer),
+            model=str(model),
+            engine=engine,
+            threads=settings.threads,
+            size=settings.size,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            prompt=PROMPT,
+            seed=0,
+            inputs=str(self.out / "inputs.npz"),
+            outputs=str(outputs),
+        )
+        command = [
+            str(self._pythons[peer]),
+            "-P",
+            "-m",
+            f"benchmarks.peer_programs.{program}",
+            json.dumps(asdict(request)),
+        ]
+        log = self.out / "logs" / f"{peer}.{task}.log"
+        run_logged(command, log, f"its task {task} failed", env=_environment(PEERS[peer].is_ours, settings.threads))
+        return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def run_rounds(runner: Runner, peers: list[str], rounds: int) -> None:
+    """Every task of every peer in every round; the order turns round each time, so that nobody always comes first."""
+    for peer in peers:
+        runner.prepare(peer)
+    for index in range(rounds):
+        order = peers if index % 2 == 0 else peers[::-1]
+        for task in ALL_TASKS:
+            for peer in order:
+                if task in PEERS[peer].tasks:
+                    runner.measure(peer, task, index)
+            for peer in peers:
+                if task in PEERS[peer].tasks and peer != REFERENCE and PEERS[peer].same_noise:
+                    runner.compare(peer, task)
+        runner.save()
+
+
+def environments_in(folder: Path, results: Results, say: Say) -> FindPython:
+    """Interpreters of environments that are made in `folder` when they are first asked for; their sizes are noted."""
+
+    def find(peer: str) -> Path:
+        say(f"environment of {peer}")
+        python = environment_python(peer, folder)
+        results.environment_bytes[peer] = environment_bytes(folder / peer)
+        return python
+
+    return find
+
+
+def _environment(is_ours: bool, threads: int) -> dict[str, str]:
+    """Of a program's process: this repository's modules, the threads of BLAS and OpenMP, no hub."""
+    paths = [str(ROOT / "runtime"), str(ROOT)] if is_ours else [str(ROOT)]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "HF_HUB_OFFLINE": "1",
+    }

@@ -1,0 +1,193 @@
+"""Compares this project with diffusers, optimum-onnx, OpenVINO GenAI and stable-diffusion.cpp, side by side in one run.
+
+Each is installed into an environment of its own; start-up and memory count as much as throughput.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from benchmarks.peer_environments import PEERS
+from benchmarks.peer_runs import (
+    Models,
+    Runner,
+    Say,
+    Settings,
+    environments_in,
+    open_results,
+    run_rounds,
+    write_inputs,
+)
+from benchmarks.peer_tables import bars, render
+from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, _machine
+from ldm_export.drawing import draw_bars
+from ldm_export.isolate import run_isolated
+from ldm_export.option_values import read_size
+from ldm_runtime.arguments import check_image_size
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.checks import check_integer
+from ldm_runtime.engines import MAX_THREADS
+from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.image import save_png
+from ldm_runtime.package import open_package
+from ldm_runtime.pipeline import builtin_package
+
+TABLES, PLOT = "peers.md", "peers.png"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option("--package", type=click.Path(path_type=Path), help="What `ldm-export build` made of CHECKPOINT.")
+@click.option(
+    "--openvino", type=click.Path(path_type=Path), help="Folder for OpenVINO GenAI (default: PACKAGE/openvino)."
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of results, models and logs.")
+@click.option("--environments", type=click.Path(path_type=Path), help="Folder of them (default: OUT/environments).")
+@click.option("--here", is_flag=True, help="Run all in this environment, for trying out; sizes are not told then.")
+@click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Only this one (repeatable).")
+@click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
+@click.option("--steps", type=int, help="Steps of a picture, at least 2 (default: the package's).")
+@click.option("--rounds", default=5, show_default=True, help="Rounds in which the peers take turns.")
+@click.option("--threads", default=2, show_default=True, help="Of each peer.")
+@click.option("--force", is_flag=True, help="Measure anew what is in OUT already.")
+def main(
+    checkpoint: Path | None,
+    package: Path | None,
+    openvino: Path | None,
+    out: Path,
+    environments: Path | None,
+    here: bool,
+    peers: tuple[str, ...],
+    size: str | None,
+    steps: int | None,
+    rounds: int,
+    threads: int,
+    force: bool,
+) -> None:
+    """Measure the peers on CHECKPOINT, a diffusers folder (default: what PACKAGE holds, or the built-in model).
+
+    Run it again after an interruption, or for more rounds: what was measured is kept. Writes peers.json with all
+    figures, peers.md and peers.png into OUT. A peer that cannot be installed or run is in peers.md with the reason.
+
+    \b
+    Examples:
+      python benchmarks/peers.py --out runs/peers-builtin
+      python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/peers-sd15
+      python benchmarks/peers.py --out runs/two --peer ours --peer optimum --rounds 20
+    """
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    try:
+        if checkpoint is not None and package is None:
+            raise InputError(f"give --package too: the package that `ldm-export build` made of {checkpoint}")
+        tables = compare(
+            package if package is not None else builtin_package(),
+            out,
+            checkpoint=checkpoint,
+            openvino=openvino,
+            environments=environments,
+            here=here,
+            peers=peers,
+            size=read_size(size),
+            steps=steps,
+            rounds=rounds,
+            threads=threads,
+            force=force,
+            say=say,
+        )
+    except LdmError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(tables.read_text(encoding="utf-8"))
+
+
+def compare(
+    package: Path,
+    out: Path,
+    *,
+    checkpoint: Path | None = None,
+    openvino: Path | None = None,
+    environments: Path | None = None,
+    here: bool = False,
+    peers: tuple[str, ...] = (),
+    size: tuple[int, int] | None = None,
+    steps: int | None = None,
+    rounds: int = 5,
+    threads: int = 2,
+    force: bool = False,
+    say: Say = lambda text: None,
+) -> Path:
+    """Measure and write the results into the folder `out`; returns the path of peers.md.
+
+    Raises:
+        InputError: a value that cannot be, or results of other settings in `out`.
+        LdmError: the package or the checkpoint is not usable.
+    """
+    opened = open_package(package)
+    contract = opened.manifest.contract
+    rounds = check_integer("rounds", rounds, 1, MAX_ROUNDS)
+    threads = check_integer("threads", threads, 1, MAX_THREADS)
+    # The first step also waits for the text encoder where a peer tells the ends of steps only.
+    steps = check_integer("steps", contract.defaults.steps if steps is None else steps, 2, MAX_STEPS)
+    width, height = (contract.image.width, contract.image.height) if size is None else size
+    check_image_size(contract, width, height, "the size")
+    if contract.inpaints:
+        raise InputError(f"{package} paints anew; the peers are compared on models that draw from a text alone")
+    opened.confirm()
+    name = opened.manifest.name
+    settings = Settings(name, opened.identity, (width, height), steps, contract.defaults.guidance, threads)
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    results = open_results(out, settings, _machine(), force=force)
+    write_inputs(out / "inputs.npz", contract, settings.size)
+    models = Models(
+        package=package.absolute(),
+        checkpoint=_checkpoint(package, checkpoint, out, opened.identity),
+        exported=out / "models" / f"optimum-{opened.identity[:16]}",
+        openvino=(package / "openvino" if openvino is None else openvino).absolute(),
+    )
+    find = _this_python if here else environments_in((environments or out / "environments").absolute(), results, say)
+    run_rounds(Runner(out, results, models, find, say), list(peers or PEERS), rounds)
+    with atomic_file(out / TABLES) as temporary:
+        temporary.write_text(render(results), encoding="utf-8")
+    drawn = bars(results)
+    if drawn:
+        save_png(draw_bars(drawn, "s"), out / PLOT, {"package": opened.identity}, force=True)
+    return out / TABLES
+
+
+def write_checkpoint(package: Path, checkpoint: Path) -> None:
+    """The package's weights as a folder that diffusers opens, in float32."""
+    from ldm_export.checkpoint import open_checkpoint, save_checkpoint
+
+    source = open_checkpoint(package)
+    models = {name: source.load(name) for name in ("text_encoder", "unet", "vae")}
+    save_checkpoint(
+        checkpoint,
+        schedule=source.schedule,  # type: ignore[arg-type]
+        tokenizer_folder=source.tokenizer,
+        **models,  # type: ignore[arg-type]
+    )
+
+
+def _checkpoint(package: Path, checkpoint: Path | None, out: Path, identity: str) -> Path:
+    """The one that was given, or the package's, written once."""
+    if checkpoint is not None:
+        if not (checkpoint / "model_index.json").is_file():
+            raise InputError(f"{checkpoint} is not a diffusers folder: it has no model_index.json")
+        return checkpoint.absolute()
+    written = out / "models" / f"checkpoint-{identity[:16]}"
+    if not written.exists():
+        written.parent.mkdir(exist_ok=True)
+        run_isolated(write_checkpoint, package, written)
+    return written
+
+
+def _this_python(peer: str) -> Path:
+    return Path(sys.executable)
+
+
+if __name__ == "__main__":
+    main()
