@@ -8,6 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RUNTIME = ROOT / "runtime" / "ldm_runtime"
 EXPORT = ROOT / "ldm_export"
+BENCHMARKS = ROOT / "benchmarks"
+PEERS = BENCHMARKS / "peer_programs"
 ORACLES = {"diffusers", "transformers", "optimum"}
 HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py"}
 
@@ -57,6 +59,20 @@ def test_the_product_never_imports_an_oracle_or_the_cli(file):
     names = imported_modules(file)
     assert not tops(names) & ORACLES
     assert not {name for name in names if name.startswith("ldm_export.cli")}
+
+
+def test_only_the_programs_of_the_peers_import_a_peer():
+    for file in files_of(BENCHMARKS):
+        assert file.parent == PEERS or not tops(imported_modules(file)) & ORACLES, file
+
+
+@pytest.mark.parametrize("file", files_of(PEERS), ids=lambda file: file.name)
+def test_the_program_of_a_peer_imports_nothing_of_this_project(file):
+    """It runs where only the peer is installed; the runtime's own program needs the runtime and no more."""
+    allowed = {"ldm_runtime"} if file.name == "ours.py" else set()
+    names = imported_modules(file)
+    assert tops(names) & {"ldm_runtime", "ldm_export", "click"} <= allowed
+    assert all(name.startswith("benchmarks.peer_programs.") for name in names if name.startswith("benchmarks"))
 
 
 @pytest.mark.parametrize("part", sorted(ALLOWED))

@@ -1,0 +1,246 @@
+"""The comparison with peers: ratios and tables from made-up figures, going on after a stop, what is refused."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.peer_environments import PEERS, PeerFailed, environment_python, run_logged
+from benchmarks.peer_runs import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
+from benchmarks.peer_tables import bars, ratios, render
+from benchmarks.peers import compare, main
+from ldm_runtime.errors import InputError
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import open_package
+from ldm_runtime.pipeline import builtin_package
+
+SETTINGS = Settings("tiny", "0123", (64, 32), 4, 3.0, 2)
+MACHINE = "2 x Abacus"
+
+
+def answer(task: str, seconds: float) -> dict:
+    """What a program would answer whose every second is `seconds`."""
+    shared = {"import_seconds": seconds, "peak_bytes": 3e8, "versions": {"abacus": "1.0"}, "file_bytes": 2e8}
+    return (
+        shared
+        | {
+            "open": {"load_seconds": seconds},
+            "components": {"seconds": dict.fromkeys(COMPONENTS, [seconds, 9 * seconds, seconds])},
+            "picture": {
+                "load_seconds": seconds,
+                "picture_seconds": [2 * seconds, seconds],
+                "step_seconds": [2 * seconds, seconds],
+                "first_picture_seconds": 4 * seconds,
+            },
+        }[task]
+    )
+
+
+def results(**seconds: list[float]) -> Results:
+    """Made-up results; seconds: peer -> of each round."""
+    made = Results(SETTINGS, MACHINE, 2, "2026-01-01")
+    for peer, rounds in seconds.items():
+        for index, each in enumerate(rounds):
+            for task in PEERS[peer].tasks:
+                made.answers[f"{peer} {task} {index}"] = answer(task, each)
+    return made
+
+
+def runner(out: Path, made: Results, say=lambda text: None) -> tuple[Runner, list[str]]:
+    """A runner whose programs are not started, and the list of what it would have asked."""
+    asked: list[str] = []
+    made_up = Runner(out, made, Models(out, out, out, out), lambda peer: Path(sys.executable), say)
+
+    def ask(peer: str, task: str, model: Path, outputs: Path) -> dict:
+        asked.append(f"{peer} {task}")
+        if peer == "sd.cpp":
+            raise PeerFailed("its task picture failed (killed by signal 11): it said nothing")
+        return answer(task, 1.0)
+
+    made_up._ask = ask  # type: ignore[method-assign]
+    return made_up, asked
+
+
+def test_a_ratio_is_taken_within_each_round():
+    found = ratios(results(ours=[1.0, 3.0, 2.0], optimum=[2.0, 3.0, 8.0]), "ours", "optimum")
+    assert found["unet"] == found["opening the UNet"] == found["step"] == (0.5, 1.0, 0.25)
+    assert found["peak memory"] == (1.0, 1.0, 1.0)
+    assert found.keys() >= set(COMPONENTS)
+
+
+def test_a_round_that_only_one_of_them_has_gives_no_ratio():
+    assert ratios(results(ours=[1.0, 3.0], optimum=[2.0]), "ours", "optimum")["unet"] == (0.5,)
+    assert ratios(results(ours=[1.0]), "ours", "optimum") == {}
+
+
+def test_the_tables_hold_medians_spread_and_what_was_left_out():
+    made = results(ours=[1.0, 3.0, 2.0], optimum=[2.0, 3.0, 8.0], diffusers=[5.0, 5.0, 5.0])
+    made.left_out["sd.cpp"] = "pip cannot install sd.cpp (exit code 1): no compiler"
+    made.errors["ours"] = {"unet": 2e-6, "picture": 0.25}
+    text = render(made)
+    assert "64x32 pixels, 4 steps" in text and MACHINE in text and "2026-01-01" in text and "3 rounds" in text
+    assert "| ldm_runtime, ort | 2 (1 to 3) |" in text
+    assert "| unet | 0.50 | 0.25 | 1 |" in text
+    assert "stable-diffusion.cpp: left out; pip cannot install sd.cpp (exit code 1): no compiler" in text
+    assert "2.0e-06" in text and "| 0.25 |" in text and "1.5 (1.5 to 1.5)" in text  # peak over size of files
+
+
+def test_a_table_needs_neither_rival_nor_reference():
+    text = render(results(ours=[1.0]))
+    assert "ldm_runtime, ort /" not in text and "left out" not in text
+    assert "left out" in render(replace(results(), left_out={"ours": "no engine"}))
+
+
+def test_the_bars_are_of_peers_that_were_measured():
+    made = results(ours=[1.0, 3.0], optimum=[2.0])
+    assert bars(made) == {
+        "ldm_runtime, ort": {"import": 2, "load": 2, "first picture": 4},
+        "optimum-onnx": {"import": 2, "load": 2, "first picture": 4},
+    }
+    made.left_out["optimum"] = "it is not the same model"
+    assert list(bars(made)) == ["ldm_runtime, ort"]
+
+
+def test_a_second_call_measures_only_what_is_missing(tmp_path):
+    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, 2, "2026-01-01"))
+    run_rounds(made_up, ["ours", "diffusers"], 1)
+    assert len(asked) == 6
+    again = open_results(tmp_path, SETTINGS, MACHINE, force=False)
+    assert again.answers == made_up.results.answers
+    made_up, asked = runner(tmp_path, again)
+    run_rounds(made_up, ["ours", "diffusers"], 2)
+    # The second round goes the other way round.
+    tasks = ("open", "components", "picture")
+    assert asked == [f"{peer} {task}" for task in tasks for peer in ("diffusers", "ours")]
+
+
+def test_force_measures_everything_anew(tmp_path):
+    made_up, _ = runner(tmp_path, results(ours=[1.0]))
+    made_up.save()
+    assert open_results(tmp_path, SETTINGS, MACHINE, force=True).answers == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "said"),
+    [
+        (replace(SETTINGS, threads=1), MACHINE, "threads 2 there, 1 now"),
+        (replace(SETTINGS, package="4567"), MACHINE, "package 0123 there, 4567 now"),
+        (SETTINGS, "1 x Abacus", "machine 2 x Abacus there"),
+    ],
+)
+def test_results_of_other_settings_are_not_mixed(tmp_path, settings, machine, said):
+    made_up, _ = runner(tmp_path, results(ours=[1.0]))
+    made_up.save()
+    with pytest.raises(InputError, match=said):
+        open_results(tmp_path, settings, machine, force=False)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"settings": {"size": [1, 2]}}'])
+def test_another_file_in_the_results_place_is_refused(tmp_path, text):
+    (tmp_path / "peers.json").write_text(text)
+    with pytest.raises(InputError, match="not a results file"):
+        open_results(tmp_path, SETTINGS, MACHINE, force=False)
+
+
+def test_a_peer_that_fails_is_left_out_with_the_reason_and_gets_another_chance(tmp_path):
+    said: list[str] = []
+    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, 2, "2026-01-01"), said.append)
+    run_rounds(made_up, ["ours", "sd.cpp"], 3)
+    assert asked.count("sd.cpp picture") == 1 and asked.count("ours picture") == 3
+    assert "killed by signal 11" in made_up.results.left_out["sd.cpp"]
+    assert any(text.startswith("sd.cpp is left out") for text in said)
+    assert open_results(tmp_path, SETTINGS, MACHINE, force=False).left_out == {}
+
+
+@pytest.mark.parametrize(("factor", "accepted"), [(1 + 1e-6, True), (1.01, False)])
+def test_a_peer_with_other_outputs_is_left_out(tmp_path, factor, accepted):
+    made_up, _ = runner(tmp_path, results(ours=[1.0], diffusers=[1.0]))
+    array = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "outputs" / "diffusers.components.npz", unet=array)
+    np.savez(tmp_path / "outputs" / "ours.components.npz", unet=array * np.float32(factor))
+    made_up.compare("ours", "components")
+    assert ("ours" not in made_up.results.left_out) == accepted
+    assert made_up.results.errors["ours"]["unet"] == pytest.approx(factor - 1, rel=0.1)
+
+
+def test_all_peers_get_the_same_inputs(tmp_path):
+    contract = open_package(builtin_package()).manifest.contract
+    for name in ("a.npz", "b.npz"):
+        write_inputs(tmp_path / name, contract, (64, 32))
+    with np.load(tmp_path / "a.npz") as first, np.load(tmp_path / "b.npz") as second:
+        assert all(np.array_equal(first[name], second[name]) for name in first.files)
+        assert first["latents"].shape == (1, 4, 4, 8) and first["unet.sample"].shape == (2, 4, 4, 8)
+        ids = first["text_encoder.input_ids"]
+        assert ids[0, -1] == contract.tokenizer.eos_token_id not in ids[0, :-1]
+
+
+def test_a_command_that_fails_says_its_last_line(tmp_path):
+    run_logged([sys.executable, "-c", "print('fine')"], tmp_path / "log", "it failed")
+    assert (tmp_path / "log").read_text() == "fine\n"
+    with pytest.raises(PeerFailed, match=r"it failed \(exit code 3\): no compiler"):
+        run_logged(
+            [sys.executable, "-c", "import sys; print('no compiler'); sys.exit(3)"], tmp_path / "log", "it failed"
+        )
+
+
+def test_an_environment_that_is_ready_is_not_made_again(tmp_path, monkeypatch):
+    made: list[list[str]] = []
+
+    def record(command, log, what, env=None):
+        made.append(command)
+        (tmp_path / "ours").mkdir(exist_ok=True)
+
+    monkeypatch.setattr("benchmarks.peer_environments.run_logged", record)
+    python = environment_python("ours", tmp_path)
+    assert len(made) == 2 and made[1][0] == str(python) and "onnxruntime" in made[1]
+    assert environment_python("ours", tmp_path) == python and len(made) == 2
+    (tmp_path / "ours" / "ready.json").write_text("{}")  # of other requirements
+    environment_python("ours", tmp_path)
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["./sd15"], "give --package too"),
+        (["--steps", "1"], "steps"),
+        (["--rounds", "0"], "rounds"),
+        (["--threads", "0"], "threads"),
+        (["--size", "63x64"], "size"),
+        (["nowhere", "--package", str(builtin_package())], "no model_index.json"),
+        (["--package", "nowhere"], "nowhere"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_in_a_sentence(tmp_path, arguments, said):
+    outcome = CliRunner().invoke(main, ["--out", str(tmp_path / "out"), *arguments])
+    assert outcome.exit_code == 1 and outcome.output.startswith("Error: ") and said in outcome.output
+
+
+@pytest.mark.slow
+def test_ours_diffusers_and_optimum_are_measured_on_the_same_package(proven, tiny_build, tmp_path):
+    said: list[str] = []
+    tables = compare(
+        proven("sd15"),
+        tmp_path,
+        checkpoint=tiny_build("sd15").source,
+        here=True,
+        peers=("ours", "diffusers", "optimum", "sd.cpp"),
+        size=(48, 32),
+        steps=2,
+        rounds=1,
+        say=said.append,
+    )
+    stored = json.loads((tmp_path / "peers.json").read_text())
+    assert stored["settings"].keys() == asdict(SETTINGS).keys()
+    assert set(stored["answers"]) == {
+        f"{peer} {task} 0" for peer in ("ours", "diffusers", "optimum") for task in PEERS[peer].tasks
+    }
+    for peer in ("ours", "optimum"):
+        errors = stored["errors"][peer]
+        assert max(errors[name] for name in COMPONENTS) < 1e-5 and errors["picture"] < 0.1
+    assert "its task picture failed" in stored["left_out"]["sd.cpp"] or "widths" in stored["left_out"]["sd.cpp"]
+    assert "| optimum-onnx |" in tables.read_text() and (tmp_path / "peers.png").exists()
