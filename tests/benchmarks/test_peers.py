@@ -1,8 +1,7 @@
 """The comparison with peers: ratios and tables from made-up figures, going on after a stop, what is refused."""
 
-import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from click.testing import CliRunner
 from benchmarks.peer_environments import PEERS, PeerFailed, environment_python, run_logged
 from benchmarks.peer_runs import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
 from benchmarks.peer_tables import bars, ratios, render
-from benchmarks.peers import compare, main
+from benchmarks.peers import main
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import open_package
@@ -221,26 +220,23 @@ def test_arguments_that_cannot_be_are_refused_in_a_sentence(tmp_path, arguments,
 
 
 @pytest.mark.slow
-def test_ours_diffusers_and_optimum_are_measured_on_the_same_package(proven, tiny_build, tmp_path):
-    said: list[str] = []
-    tables = compare(
-        proven("sd15"),
-        tmp_path,
-        checkpoint=tiny_build("sd15").source,
-        here=True,
-        peers=("ours", "diffusers", "optimum", "sd.cpp"),
-        size=(48, 32),
-        steps=2,
-        rounds=1,
-        say=said.append,
-    )
-    stored = json.loads((tmp_path / "peers.json").read_text())
-    assert stored["settings"].keys() == asdict(SETTINGS).keys()
-    assert set(stored["answers"]) == {
-        f"{peer} {task} 0" for peer in ("ours", "diffusers", "optimum") for task in PEERS[peer].tasks
-    }
+def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, tiny_build, tmp_path):
+    """optimum opens our package here, which spares its export."""
+    package = proven("sd15")
+    contract = open_package(package).manifest.contract
+    write_inputs(tmp_path / "inputs.npz", contract, (48, 32))
+    made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, 2, "2026-01-01")
+    models = Models(package, tiny_build("sd15").source, package, package / "openvino")
+    programs = Runner(tmp_path, made, models, lambda peer: Path(sys.executable), lambda text: None)
+    for peer in ("ours", "diffusers", "optimum"):
+        programs.prepare(peer)
+        programs.measure(peer, "components", 0)
+    programs.measure("ours", "open", 0)
+    programs.measure("ours", "picture", 0)
+    assert made.left_out == {} and len(made.answers) == 5
     for peer in ("ours", "optimum"):
-        errors = stored["errors"][peer]
-        assert max(errors[name] for name in COMPONENTS) < 1e-5 and errors["picture"] < 0.1
-    assert "its task picture failed" in stored["left_out"]["sd.cpp"] or "widths" in stored["left_out"]["sd.cpp"]
-    assert "| optimum-onnx |" in tables.read_text() and (tmp_path / "peers.png").exists()
+        programs.compare(peer, "components")
+        assert made.errors[peer].keys() == set(COMPONENTS) and max(made.errors[peer].values()) < 1e-5
+        assert min(min(seconds) for seconds in made.of(peer, "components")[0]["seconds"].values()) > 0
+    assert np.load(tmp_path / "outputs" / "ours.picture.npy").shape == (32, 48, 3)
+    assert 0 < made.of("ours", "open")[0]["load_seconds"] < made.of("ours", "picture")[0]["first_picture_seconds"]
