@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-SECONDS_PER_COMPONENT = 1.0  # a component is run again until this has passed, and at least once
+SECONDS_PER_COMPONENT = 2.0  # a component is run again until this has passed, and at least once
 SECONDS_OF_A_SHORT_PICTURE = 10.0  # a picture that took less is drawn a second time
 
 Answer = dict[str, Any]
