@@ -16,6 +16,7 @@ from ldm_export.optimise.remove_no_ops import remove_no_ops
 from ldm_export.optimise.remove_unused import remove_unused
 from ldm_export.optimise.share_duplicates import share_duplicates
 from ldm_export.optimise.simplify_shapes import simplify_shapes
+from ldm_export.optimise.split_upsampling import split_upsampling
 
 Pass = Callable[[ir.Model], tuple[ir.Model, int]]
 
@@ -35,6 +36,7 @@ CANONICAL_PASSES: tuple[Pass, ...] = (
 ORT_CPU_PASSES: tuple[Pass, ...] = (
     fuse_attention,
     fuse_activations,
+    split_upsampling,
     share_duplicates,
     remove_unused,
 )
