@@ -21,6 +21,10 @@ class EngineUnavailable(EngineError):
     """This machine or installation cannot run that engine, or what the package has for it does not fit here."""
 
 
+class OutOfProfile(EngineError):
+    """A plan was not built for the sizes of a run."""
+
+
 class NonFiniteError(LdmError):
     """A tensor holds NaN or infinity; no picture is made of it."""
 

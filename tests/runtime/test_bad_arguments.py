@@ -162,7 +162,7 @@ def test_legal_edge_is_drawn(pipe: Pipeline, arguments: dict[str, Any]) -> None:
 
 
 def test_engine_unknown_is_refused(tiny: Path) -> None:
-    with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, ort"):
+    with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, tensorrt, "):
         ldm_runtime.load(tiny, engine="abacus")
 
 

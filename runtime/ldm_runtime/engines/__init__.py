@@ -16,6 +16,7 @@ import numpy as np
 
 from ldm_runtime import safetensors
 from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.engines.cuda_driver import missing_gpu
 from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
 from ldm_runtime.hash_cache import cache_folder, stamp
@@ -57,6 +58,7 @@ class EngineKind:
     graphs: the variants of a component that it reads, by what they were made for.
     missing: the one thing that is missing to run it on this machine, as a sentence, or None.
     automatic: whether "auto" considers it on this machine.
+    plans: whether it runs a package's TensorRT plans, which are no variants of a graph.
     """
 
     summary: str
@@ -64,6 +66,7 @@ class EngineKind:
     open: Callable[[Package, str, Settings], Engine]
     missing: Callable[[], str | None]
     automatic: Callable[[], bool]
+    plans: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,7 @@ def open_engine(choice: EngineChoice, package: Package, component: str) -> Opene
         return OpenedEngine(name, engine, engine.notices)
     passed_over: list[str] = []
     for name, kind in ENGINES.items():
-        readable = any(reads(name, variant) for variant in package.manifest.components[component].variants)
-        if readable and kind.automatic():
+        if serves(name, package, component) and kind.automatic():
             try:
                 engine = kind.open(package, component, choice.settings(name))
             except EngineUnavailable as error:
@@ -136,6 +138,14 @@ def open_engine(choice: EngineChoice, package: Package, component: str) -> Opene
     raise EngineUnavailable("; ".join(passed_over))
 
 
+def require(choice: EngineChoice) -> None:
+    """Raise EngineUnavailable if an engine that `choice` names cannot run on this machine, whatever the package."""
+    for name in dict.fromkeys(choice.names.values()):
+        missing = None if name == AUTO else ENGINES[name].missing()
+        if missing is not None:
+            raise EngineUnavailable(f"{name} does not run here: {missing}")
+
+
 def graph_for(name: str, component: Component) -> Variant:
     """The variant that the engine `name` runs: the one made for it, else the canonical one."""
     return next(variant for kind in ENGINES[name].graphs for variant in component.variants if variant.engine == kind)
@@ -144,6 +154,13 @@ def graph_for(name: str, component: Component) -> Variant:
 def reads(name: str, variant: Variant) -> bool:
     """Whether the engine `name` runs a variant of a component; "auto" has one for each."""
     return name == AUTO or variant.engine in ENGINES[name].graphs
+
+
+def serves(name: str, package: Package, component: str) -> bool:
+    """Whether the package has something of `component` that the engine `name` runs: a graph, or a plan."""
+    if name != AUTO and ENGINES[name].plans:
+        return any(component in plans.plans for plans in package.manifest.engines.values())
+    return any(reads(name, variant) for variant in package.manifest.components[component].variants)
 
 
 def _by_part(text: str) -> dict[str, str]:
@@ -254,7 +271,29 @@ def _ort_provider(provider: Provider, automatic: Callable[[], bool] = lambda: Fa
     )
 
 
+def _open_tensorrt(package: Package, component: str, settings: Settings) -> Engine:
+    from ldm_runtime.engines.tensorrt import open_tensorrt
+
+    return open_tensorrt(package, component, settings.options)
+
+
+def _missing_tensorrt() -> str | None:
+    from ldm_runtime.engines.tensorrt import missing_tensorrt
+
+    return missing_tensorrt()
+
+
+_TENSORRT = EngineKind(
+    "TensorRT, for RTX or classic, with the plans that the package was built with",
+    (),
+    _open_tensorrt,
+    _missing_tensorrt,
+    lambda: missing_gpu() is None,  # with a GPU, a user wants to hear why the package's plans are not used
+    plans=True,
+)
+
 ENGINES: dict[str, EngineKind] = {
+    "tensorrt": _TENSORRT,
     "ort:cuda": _ort_provider(PROVIDERS["cuda"], _with_gpu),
     "ort": EngineKind("ONNX Runtime on the CPU", ("ort_cpu", "any"), _open_ort, _missing_ort, lambda: True),
     **{f"ort:{name}": _ort_provider(provider) for name, provider in PROVIDERS.items() if name != "cuda"},

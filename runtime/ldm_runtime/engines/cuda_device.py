@@ -1,0 +1,123 @@
+"""The GPU as an engine needs it: memory that is counted, one stream, copies, captured graphs (CUDA runtime API).
+
+https://nvidia.github.io/cuda-python/cuda-bindings/latest/module/runtime.html: every call there returns a tuple with the
+error first.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime.errors import EngineError, EngineUnavailable
+
+
+def import_cuda() -> Any:
+    """The module `cuda.bindings.runtime`. Raises EngineUnavailable if it is not installed."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise EngineUnavailable(
+            f"the CUDA bindings cannot be imported ({' '.join(str(error).split())}); install them with "
+            f"`pip install 'ldm-export[tensorrt]'`"
+        ) from error
+    return runtime
+
+
+def compute_capability(runtime: Any = None) -> str:
+    """Of the first GPU, such as "8.9". Raises EngineError if CUDA cannot say."""
+    cuda = import_cuda() if runtime is None else runtime
+    attributes = cuda.cudaDeviceAttr
+    major = checked(cuda, cuda.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMajor, 0))
+    minor = checked(cuda, cuda.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMinor, 0))
+    return f"{major}.{minor}"
+
+
+def checked(cuda: Any, result: tuple[Any, ...]) -> Any:
+    """What a call returned after its error, which raises EngineError with CUDA's name and text."""
+    error, *values = result
+    if error != cuda.cudaError_t.cudaSuccess:
+        name, text = (_text(ask(error)[1]) for ask in (cuda.cudaGetErrorName, cuda.cudaGetErrorString))
+        raise EngineError(f"CUDA says {name}: {text}")
+    return values[0] if values else None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass
+class CudaDevice:
+    """The first GPU of this process. `cuda` is the module; `allocated` maps what is held there to its bytes.
+
+    Every method raises EngineError with CUDA's own words if a call fails.
+    """
+
+    cuda: Any
+    allocated: dict[int, int] = field(default_factory=dict)
+
+    def allocate(self, size: int) -> int:
+        """`size` bytes of the GPU's memory; its address."""
+        address = int(self._call("cudaMalloc", size))
+        self.allocated[address] = size
+        return address
+
+    def free(self, address: int) -> None:
+        del self.allocated[address]
+        self._call("cudaFree", address)
+
+    def free_memory(self) -> int:
+        """Bytes that may still be allocated."""
+        error, *values = self.cuda.cudaMemGetInfo()
+        checked(self.cuda, (error,))
+        return int(values[0])
+
+    def create_stream(self) -> int:
+        return int(self._call("cudaStreamCreateWithFlags", self.cuda.cudaStreamNonBlocking))
+
+    def destroy_stream(self, stream: int) -> None:
+        self._call("cudaStreamDestroy", stream)
+
+    def synchronise(self, stream: int) -> None:
+        """Wait for all that was given to the stream; failures of kernels come out here."""
+        self._call("cudaStreamSynchronize", stream)
+
+    def copy_in(self, address: int, array: np.ndarray, stream: int) -> None:
+        """A contiguous array to the GPU; it may be changed once the stream has been waited for."""
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
+
+    def copy_out(self, array: np.ndarray, address: int, stream: int) -> None:
+        """From the GPU into a contiguous array; it holds the values once the stream has been waited for."""
+        kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
+
+    def begin_capture(self, stream: int) -> None:
+        mode = self.cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._call("cudaStreamBeginCapture", stream, mode)
+
+    def end_capture(self, stream: int) -> Any:
+        """The captured graph."""
+        return self._call("cudaStreamEndCapture", stream)
+
+    def abandon_capture(self, stream: int) -> None:
+        """End a capture that failed; what CUDA says of it is not asked, the failure itself is being raised."""
+        _, graph = self.cuda.cudaStreamEndCapture(stream)
+        if graph:
+            self.cuda.cudaGraphDestroy(graph)
+
+    def instantiate(self, graph: Any) -> Any:
+        """A graph in the form that `launch` takes; `graph` itself is destroyed."""
+        try:
+            return self._call("cudaGraphInstantiate", graph, 0)
+        finally:
+            self._call("cudaGraphDestroy", graph)
+
+    def launch(self, executable: Any, stream: int) -> None:
+        self._call("cudaGraphLaunch", executable, stream)
+
+    def destroy(self, executable: Any) -> None:
+        self._call("cudaGraphExecDestroy", executable)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        return checked(self.cuda, getattr(self.cuda, name)(*arguments))
