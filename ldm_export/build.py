@@ -1,17 +1,19 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ldm_export.build_openvino import build_openvino, check_openvino
 from ldm_export.build_recipe import BuildRecipe
+from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt, check_target
 from ldm_export.checkpoint import Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
-from ldm_export.isolate import run_isolated
+from ldm_export.isolate import available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
-from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
+from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof
+from ldm_export.profiles import axis_ranges, read_profile
 from ldm_export.reference import write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
@@ -64,19 +66,25 @@ def build_package(
 
     Raises:
         CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
-        EngineUnavailable: a target needs what is not installed.
+        EngineUnavailable: a target needs what is not installed, or a GPU that is not here.
+        InputError: a target's options contradict one another or the model.
         ExportError: a stage would not fit into memory, or a component cannot be exported.
         VerificationError: what was built differs from the torch model by more than the tolerance.
     """
     say = progress if progress is not None else lambda text: None
     source = builtin_package() if source is None else source
     refuse_existing(out, force=force)
+    tensorrt = TensorRtTarget(precision=recipe.precision, **asdict(recipe.tensorrt))
     if "openvino" in recipe.targets:
         check_openvino()
+    if "tensorrt" in recipe.targets:
+        check_target(tensorrt)
     checkpoint = open_checkpoint(source, variant)
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
+    if "tensorrt" in recipe.targets:
+        axis_ranges(contract_of(checkpoint, recipe), read_profile(tensorrt.profiles))
     require_memory(checkpoint, variant, max_memory)
     report = BuildReport()
     with atomic_folder(out, force=force) as folder:
@@ -86,6 +94,8 @@ def build_package(
         if "openvino" in recipe.targets:
             report.stages += build_openvino(folder, recipe.precision, progress=say)
             _prove_with("openvino", folder, report, say)
+        if "tensorrt" in recipe.targets:
+            report.stages += build_tensorrt(folder, tensorrt, max_memory=max_memory, progress=say)
     return report
 
 
@@ -111,15 +121,6 @@ def memory_needs(checkpoint: Checkpoint, variant: str | None) -> dict[str, int]:
         needs[f"computing the reference of {name}"] = int(weights * REFERENCE_FACTOR) + FIXED_BYTES
         needs[f"running {name}"] = int(weights * ENGINE_FACTOR) + FIXED_BYTES
     return needs
-
-
-def available_memory() -> int | None:
-    """Bytes that new processes may take without swapping, or None where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    lines = meminfo.read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _specs(checkpoint: Checkpoint) -> dict[str, ComponentSpec]:

@@ -8,8 +8,19 @@ from ldm_runtime.errors import ConfigError, InputError
 from ldm_runtime.manifest import Precision
 from ldm_runtime.solvers import read_sampler
 
-TARGETS = ("onnx", "openvino")
-PRECISIONS = ("fp32", "fp16")
+# Target -> the precisions that it is made in.
+TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}
+
+
+@dataclass(frozen=True)
+class TensorRtRecipe:
+    """See `build_tensorrt.TensorRtTarget`, which is made of it."""
+
+    flavour: str = "auto"
+    compute_capabilities: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    refit: bool = False
+    weight_stripped: bool = False
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,7 @@ class BuildRecipe:
     name: str | None = None
     targets: tuple[str, ...] = ("onnx",)
     precision: Precision = "fp32"
+    tensorrt: TensorRtRecipe = TensorRtRecipe()
     sampler: str | None = None  # the defaults of `run` with this package
     steps: int = 20
     guidance: float = 7.5
@@ -30,14 +42,16 @@ class BuildRecipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
-        for name, given, known in (("targets", self.targets, TARGETS), ("precision", (self.precision,), PRECISIONS)):
-            for value in given:
-                if value not in known:
-                    raise ConfigError(f"{name} has {value!r}; known are {', '.join(known)}")
-        if self.precision != "fp32" and set(self.targets) == {"onnx"}:
-            raise ConfigError(
-                f"precision is {self.precision!r}, but the target onnx computes in fp32; name another target"
-            )
+        for target in self.targets:
+            if target not in TARGETS:
+                raise ConfigError(f"targets has {target!r}; known are {', '.join(TARGETS)}")
+        beyond = [target for target in self.targets if target != "onnx"]
+        for target in beyond or ["onnx"]:
+            if self.precision not in TARGETS[target]:
+                known = ", ".join(TARGETS[target])
+                raise ConfigError(f"precision is {self.precision!r}; the target {target} is made in {known}")
+        if self.tensorrt != TensorRtRecipe() and "tensorrt" not in self.targets:
+            raise ConfigError(f"there are options for tensorrt, but the targets are {', '.join(self.targets)}")
         if self.sampler is not None:
             try:
                 read_sampler(self.sampler)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldm_export.option_values import read_engine_options, read_pair, read_size, read_variation
+from ldm_export.option_values import read_engine_options, read_list, read_pair, read_size, read_variation
 from ldm_runtime.errors import InputError, LdmError
 
 if TYPE_CHECKING:
@@ -98,11 +98,24 @@ def verbs() -> None:
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["onnx", "openvino"]),
+    type=click.Choice(["onnx", "openvino", "tensorrt"]),
     multiple=True,
     help="What to build beside the ONNX graphs, which every package has (repeatable).",
 )
-@click.option("--precision", type=click.Choice(["fp32", "fp16"]), help="Precision of the target (default: fp32).")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Precision of the target (default: fp32)."
+)
+@click.option("--compute-capability", metavar="8.6,8.9", help="TensorRT: GPUs (default: all that share one plan).")
+@click.option("--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: which (default: auto).")
+@click.option(
+    "--profile",
+    "profiles",
+    metavar="NAME=MIN:OPT:MAX",
+    multiple=True,
+    help="TensorRT: sizes to cover; batch=, size=, width=, height=, windows= (repeatable).",
+)
+@click.option("--refit", is_flag=True, help="TensorRT: plans whose weights can be replaced.")
+@click.option("--weight-stripped", is_flag=True, help="TensorRT: plans without weights, which the graphs hold.")
 @click.option("--config", type=click.Path(path_type=Path), help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
@@ -112,6 +125,11 @@ def build(
     out: Path,
     targets: tuple[str, ...],
     precision: str | None,
+    compute_capability: str | None,
+    flavour: str | None,
+    profiles: tuple[str, ...],
+    refit: bool,
+    weight_stripped: bool,
     config: Path | None,
     variant: str | None,
     max_memory: float | None,
@@ -127,6 +145,7 @@ def build(
       ldm-export build --out ./package
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
       ldm-export build --target openvino --precision fp16 --out ./package
+      ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package
     """
     from ldm_export.build import build_package
     from ldm_export.build_recipe import load_build_recipe
@@ -134,7 +153,11 @@ def build(
     recipe = load_build_recipe(config)
     changes: dict[str, Any] = {"targets": targets} if targets else {}
     changes |= {} if precision is None else {"precision": precision}
-    recipe = replace(recipe, **changes)
+    asked: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
+    asked |= {"profiles": profiles} if profiles else {}
+    asked |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
+    asked |= {name: True for name, wanted in (("refit", refit), ("weight_stripped", weight_stripped)) if wanted}
+    recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **asked))
     limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
         source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()

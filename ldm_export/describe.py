@@ -8,7 +8,7 @@ from typing import Any
 
 from ldm_runtime import package as packages
 from ldm_runtime import safetensors
-from ldm_runtime.manifest import Manifest, TensorSpec
+from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
 
 Facts = dict[str, Any]
@@ -44,6 +44,7 @@ def _package(folder: Path) -> Facts:
         "tokenizer": vars(contract.tokenizer),
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},
+        "engines": {name: _plans(plans) for name, plans in manifest.engines.items()},
         "dropped": list(manifest.dropped),
         "provenance": {
             "source": manifest.provenance.source.name,
@@ -64,10 +65,44 @@ def _component(folder: Path, manifest: Manifest, name: str) -> Facts:
         "weights": _by_dtype((tensor.dtype, math.prod(tensor.shape)) for tensor in tensors),
         "weights_bytes": manifest.files[component.weights].size,
         "variants": {
-            variant.name: {"file": variant.file, "engine": variant.engine, "exactness": variant.exactness}
+            variant.name: {
+                "file": variant.file,
+                "engine": variant.engine,
+                "precision": variant.precision,
+                **_exactness(variant),
+            }
             for variant in component.variants
         },
     }
+
+
+def _plans(plans: PlanSet) -> Facts:
+    return {
+        "flavour": plans.flavour,
+        "version": plans.version,
+        "compute_capabilities": list(plans.compute_capabilities),
+        "precision": plans.precision,
+        "options": list(plans.options),
+        "plans": {
+            name: {
+                "file": plan.file,
+                "activation_bytes": plan.activation_bytes,
+                "weight_bytes": plan.weight_bytes,
+                **_exactness(plan),
+                "profiles": [
+                    {axis: [size.min, size.opt, size.max] for axis, size in profile.items()}
+                    for profile in plan.profiles
+                ],
+            }
+            for name, plan in plans.plans.items()
+        },
+    }
+
+
+def _exactness(made: Variant | Plan) -> Facts:
+    """Whether it is exact, and if not the relative RMS that was measured."""
+    difference = {} if made.difference is None else {"relative_rms": made.difference.relative_rms}
+    return {"exactness": made.exactness, **difference}
 
 
 def _by_dtype(counts: Iterable[tuple[str, int]]) -> dict[str, int]:

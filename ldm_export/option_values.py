@@ -35,6 +35,11 @@ def read_variation(text: str | None) -> tuple[int, float] | None:
         raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
 
 
+def read_list(text: str) -> tuple[str, ...]:
+    """ "8.6, 8.9" -> ("8.6", "8.9"), each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
 def read_engine_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
     """("ort:cuda.device_id=1", …) -> {"ort:cuda": {"device_id": "1"}}. Raises InputError for another form."""
     options: dict[str, dict[str, str]] = {}

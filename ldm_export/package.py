@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from ldm_runtime.manifest import (
     ImageSpec,
     LatentSpec,
     Manifest,
+    PlanSet,
     Proof,
     Provenance,
     Source,
@@ -60,12 +62,7 @@ def finish_package(
     """
     configs = checkpoint.configs
     table = specs(configs.text_encoder, configs.unet, configs.vae)
-    facts = complete_tokenizer(
-        checkpoint.tokenizer,
-        folder / "tokenizer",
-        window=configs.text_encoder.max_position_embeddings,
-        vocab_size=configs.text_encoder.vocab_size,
-    )
+    facts = _tokenizer(checkpoint, folder)
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
         shutil.copyfile(file, folder / file.name)
@@ -82,6 +79,14 @@ def finish_package(
     )
     _write_manifest(folder, made)
     return made
+
+
+def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
+    """What the package of a checkpoint will promise, before anything of it is made. Raises as `finish_package`."""
+    configs = checkpoint.configs
+    table = specs(configs.text_encoder, configs.unet, configs.vae)
+    with tempfile.TemporaryDirectory() as folder:
+        return _contract(checkpoint, table, recipe, _tokenizer(checkpoint, Path(folder)))
 
 
 def record_proof(folder: Path, report: Report | None) -> Manifest:
@@ -117,10 +122,31 @@ def add_variants(folder: Path, variants: Mapping[str, Variant]) -> Manifest:
     return made
 
 
+def record_engines(folder: Path, engines: Mapping[str, PlanSet]) -> Manifest:
+    """List TensorRT plans that were built since; sets of the same names, and their files, are replaced."""
+    known = read_manifest(folder)
+    folders = tuple(f"engines/{name}/" for name in engines)
+    kept = {name: entry for name, entry in known.files.items() if not name.startswith(folders)}
+    new = [name for name in _package_files(folder) if name.startswith(folders)]
+    made = replace(known, engines={**known.engines, **engines}, files={**kept, **_hashed(folder, new)})
+    _write_manifest(folder, made)
+    return made
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Raises PackageError as `ldm_runtime.manifest.parse`."""
     path = folder / MANIFEST
     return manifest.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerFacts:
+    config = checkpoint.configs.text_encoder
+    return complete_tokenizer(
+        checkpoint.tokenizer,
+        folder / "tokenizer",
+        window=config.max_position_embeddings,
+        vocab_size=config.vocab_size,
+    )
 
 
 def _write_manifest(folder: Path, made: Manifest) -> None:

@@ -3,12 +3,12 @@
 No torch is needed: inputs, outputs and a whole sampling run are in `verify/reference.safetensors`.
 """
 
+import contextlib
 import io
 import json
-import math
 import platform
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +17,23 @@ from PIL import Image
 
 from ldm_export import metrics, reference_file, report_page
 from ldm_export import report as reports
+from ldm_export.lossy import LOSSY, LossyTolerance
 from ldm_export.reference_file import Case, Reference, Trajectory
 from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
 from ldm_export.report_page import Picture
 from ldm_runtime.atomic import refuse_existing_in
-from ldm_runtime.engines import AUTO, Engine, EngineChoice, choose, graph_for, open_engine, reads
-from ldm_runtime.errors import InputError, LdmError, PackageError, VerificationError
+from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, graph_for, open_engine, reads, require
+from ldm_runtime.engines.tensorrt import fitting_plan
+from ldm_runtime.errors import InputError, LdmError, OutOfProfile, PackageError, VerificationError
 from ldm_runtime.image import to_images
-from ldm_runtime.manifest import COMPONENTS, Variant
+from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import TOKENIZER, Package, open_package
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.tokenizer import Tokenizer
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Allowance:
-    """What may differ where a graph is lossy by its precision, which the manifest says and measures."""
-
-    relative_rms: float  # of an output of a graph
-    floor: float  # dB, of latents and picture of the sampling run
-
-
-# Weights rounded to half precision move outputs by up to 1e-3 (relative RMS); a wrong graph is 1e-1 and 20 dB away.
-ALLOWED = {"fp16": Allowance(1e-2, 30.0)}
-EXACT = Allowance(0.0, math.inf)
-
 Result = FactResult | CaseResult | TrajectoryResult
+PLAN = "plan"  # the name in reports of a TensorRT plan, which is no variant of a graph
 
 
 def verify_package(
@@ -62,6 +51,7 @@ def verify_package(
 
     Raises:
         PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.
+        EngineUnavailable: an engine that was asked for by name does not run on this machine.
         InputError: `out` lies in the package, whose identity a report must not change.
         LdmError: a report exists in `out` and `force` is false.
     """
@@ -93,11 +83,13 @@ def _verify(
 ) -> tuple[Report, list[Picture]]:
     say = progress if progress is not None else lambda text: None
     choice = choose(engine)
+    require(choice)
     package = open_package(path, check="full")
     if reference_file.FILE not in package.manifest.files:
         raise PackageError(f"{path} carries no reference to compare with ({reference_file.FILE}); build it again")
     say("verify: hashing the package")
     package.confirm()
+    package = _with_plans_of(package, choice)
     reference = reference_file.read(package.file(reference_file.FILE))
     results: list[Result] = []
     pictures: list[Picture] = []
@@ -120,12 +112,27 @@ def _verify(
     return report, pictures
 
 
+def _with_plans_of(package: Package, choice: EngineChoice) -> Package:
+    """The same package with no plans but of the components whose engine was asked for by name.
+
+    "auto" is about the graphs: a plan would be compared on some machines and not on others.
+    """
+    planned = [name for name, engine in choice.names.items() if engine != AUTO and ENGINES[engine].plans]
+    kept = {}
+    for name, plans in package.manifest.engines.items():
+        wanted = {component: plan for component, plan in plans.plans.items() if component in planned}
+        if wanted:
+            kept[name] = replace(plans, plans=wanted)
+    return Package(package.path, replace(package.manifest, engines=kept), package.identity, "size")
+
+
 def _artefacts(package: Package) -> list[str]:
-    """What the report is about: graphs, weights, tokenizer, reference."""
+    """What the report is about: graphs, weights, plans, tokenizer, reference."""
     components = package.manifest.components.values()
     graphs = [variant.file for component in components for variant in component.variants]
     weights = [component.weights for component in components]
-    return sorted({*graphs, *weights, TOKENIZER, reference_file.FILE})
+    plans = [plan.file for each in package.manifest.engines.values() for plan in each.plans.values()]
+    return sorted({*graphs, *weights, *plans, TOKENIZER, reference_file.FILE})
 
 
 def _results(
@@ -143,7 +150,10 @@ def _results(
         for variant in package.manifest.components[name].variants:
             if reads(choice.names[name], variant):
                 say(f"verify: {name}, {variant.name} graph")
-                yield from _graph(package, reference, choice, used, name, variant)
+                yield from _graph(package, reference, choice, used, name, variant.name)
+        if choice.names[name] != AUTO and ENGINES[choice.names[name]].plans:
+            say(f"verify: {name}, TensorRT plan")
+            yield from _graph(package, reference, choice, used, name, PLAN)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
     result, made = _trajectory(package, choice, reference.trajectory)
     pictures += made
@@ -181,42 +191,51 @@ def _ids(row: np.ndarray) -> str:
 
 
 def _graph(
-    package: Package,
-    reference: Reference,
-    choice: EngineChoice,
-    used: dict[str, None],
-    component: str,
-    variant: Variant,
+    package: Package, reference: Reference, choice: EngineChoice, used: dict[str, None], component: str, variant: str
 ) -> Iterator[CaseResult]:
     """Every case of one graph; a graph that cannot be opened is one failed case."""
-    most = _allowance(variant).relative_rms
-    cases = [
-        replace(case, tolerance=max(case.tolerance, most)) for case in reference.cases if case.component == component
-    ]
+    cases = [case for case in reference.cases if case.component == component]
+    only = package if variant == PLAN else _with_one_graph(package, component, variant)
     try:
-        opened = open_engine(choice, _with_one_graph(package, component, variant.name), component)
+        opened = open_engine(choice, only, component)
     except LdmError as error:
-        yield case_result(
-            component=component,
-            variant=variant.name,
-            case="opening",
-            output="graph",
-            shape=(),
-            tolerance=min(case.tolerance for case in cases),
-            found=None,
-            problem=str(error),
-        )
+        yield _uncompared(cases, variant, "graph", str(error))
         return
+    lossy = _lossy_tolerance(only, opened.name, component)
     used[opened.name] = None
     try:
+        compared = 0
         for case in cases:
-            yield from _case(opened.engine, variant.name, case)
+            with contextlib.suppress(OutOfProfile):  # a plan has not all the sizes of the reference
+                yield from _case(opened.engine, variant, case, None if lossy is None else lossy.relative_rms)
+                compared += 1
+        if compared == 0:
+            yield _uncompared(cases, variant, "graph", "the plan's profile covers no case of the reference")
     finally:
         opened.engine.close()
 
 
-def _allowance(variant: Variant) -> Allowance:
-    return EXACT if variant.exactness == "exact" else ALLOWED[variant.precision]
+def _uncompared(cases: Sequence[Case], variant: str, what: str, problem: str) -> CaseResult:
+    """A graph that fails as a whole."""
+    return case_result(
+        component=cases[0].component,
+        variant=variant,
+        case="opening",
+        output=what,
+        shape=(),
+        tolerance=min(case.tolerance for case in cases),
+        found=None,
+        problem=problem,
+    )
+
+
+def _lossy_tolerance(package: Package, engine: str, component: str) -> LossyTolerance | None:
+    """That of the graph or plan which the engine runs, if it is lossy by its precision; the manifest measured it."""
+    if ENGINES[engine].plans:
+        found = fitting_plan(package, component)
+        return LOSSY[found.plans.precision] if found.plan.exactness == "lossy" else None
+    variant = graph_for(engine, package.manifest.components[component])
+    return LOSSY[variant.precision] if variant.exactness == "lossy" else None
 
 
 def _with_one_graph(package: Package, component: str, variant: str) -> Package:
@@ -228,12 +247,14 @@ def _with_one_graph(package: Package, component: str, variant: str) -> Package:
     return Package(package.path, changed, package.identity, "size")
 
 
-def _case(engine: Engine, variant: str, case: Case) -> Iterator[CaseResult]:
-    """One evaluation, judged output by output."""
+def _case(engine: Engine, variant: str, case: Case, tolerance: float | None) -> Iterator[CaseResult]:
+    """One evaluation, judged output by output; `tolerance` None is the case's own. Raises OutOfProfile."""
     outputs: dict[str, np.ndarray] = {}
     failure: str | None = None
     try:
         outputs = engine.run(case.inputs)
+    except OutOfProfile:
+        raise
     except LdmError as error:
         failure = str(error)
     for name, expected in case.outputs.items():
@@ -245,7 +266,7 @@ def _case(engine: Engine, variant: str, case: Case) -> Iterator[CaseResult]:
             case=case.name,
             output=name,
             shape=expected.shape,
-            tolerance=case.tolerance,
+            tolerance=case.tolerance if tolerance is None else tolerance,
             found=None if problem is not None or value is None else metrics.difference(value, expected),
             problem=problem,
         )
@@ -262,6 +283,20 @@ def _problem(value: np.ndarray | None, expected: np.ndarray) -> str | None:
     return None
 
 
+def _with_floors(package: Package, engines: Mapping[str, str], wanted: Trajectory) -> Trajectory:
+    """With lower floors where a component is lossy; `engines`: component -> what runs it."""
+    lossy = [_lossy_tolerance(package, engine, component) for component, engine in engines.items()]
+    floors = [(each.latents_floor, each.picture_floor) for each in lossy if each is not None]
+    if not floors:
+        return wanted
+    latents, picture = (min(values) for values in zip(*floors, strict=True))
+    return replace(
+        wanted,
+        latents_floor=min(wanted.latents_floor, latents),
+        picture_floor=min(wanted.picture_floor, picture),
+    )
+
+
 def _trajectory(package: Package, choice: EngineChoice, wanted: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
     """Sample as a user does, with the package's own defaults, from the same seed."""
     drift: list[StepResult] = []
@@ -269,7 +304,7 @@ def _trajectory(package: Package, choice: EngineChoice, wanted: Trajectory) -> t
     problem: str | None = None
     try:
         with Pipeline(package, choice) as pipe:
-            wanted = _allowed(wanted, package, pipe.info["engines"])
+            wanted = _with_floors(package, pipe.info["engines"], wanted)
             task: dict[str, Any] = {}
             if pipe.contract.inpaints:  # all of it, so that it does not matter of which picture
                 task = {"image": Image.new("RGB", wanted.size), "mask": Image.new("L", wanted.size, 255)}
@@ -293,15 +328,6 @@ def _trajectory(package: Package, choice: EngineChoice, wanted: Trajectory) -> t
     if problem is not None or picture is None:
         return _judge(wanted, drift, None, problem), []
     return _judge(wanted, drift, picture, None), _pictures(_bytes(wanted.picture), _bytes(picture[0]))
-
-
-def _allowed(wanted: Trajectory, package: Package, engines: Mapping[str, str]) -> Trajectory:
-    """The same run with lower floors where one of the graphs is lossy; `engines`: component -> what runs it."""
-    components = package.manifest.components
-    floor = min(_allowance(graph_for(engine, components[name])).floor for name, engine in engines.items())
-    return replace(
-        wanted, latents_floor=min(wanted.latents_floor, floor), picture_floor=min(wanted.picture_floor, floor)
-    )
 
 
 def _step(index: int, latents: np.ndarray, wanted: Trajectory, timestep: float) -> StepResult:

@@ -83,7 +83,7 @@ def test_without_a_choice_all_engines_that_run_here_are_measured(proven, monkeyp
     ("arguments", "error", "message"),
     [
         ({"engines": ("abacus",)}, InputError, "engine is 'abacus'"),
-        ({"engines": (ABSENT,)}, EngineUnavailable, f"{ABSENT} cannot be measured on this machine: it exists for"),
+        ({"engines": (ABSENT,)}, EngineUnavailable, f"{ABSENT} does not run here: it exists for"),
         ({"rounds": 0}, InputError, "rounds is 0"),
         ({"steps": 0}, InputError, "steps is 0"),
         ({"size": (33, 32)}, InputError, "the size is 33x32"),
