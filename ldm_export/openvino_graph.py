@@ -30,7 +30,7 @@ def convert_and_measure(
 def convert(graph: Path, component: str, out: Path, precision: Precision) -> None:
     """Write the ONNX file `graph` in OpenVINO's format: `out` and the weights beside it."""
     openvino = import_openvino()
-    model = read_graph(openvino.Core(), graph)
+    model = read_graph(graph)
     if component == "unet":
         model = _with_whole_timestep(model)
     if precision == "fp16":

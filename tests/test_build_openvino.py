@@ -21,7 +21,7 @@ from ldm_export.openvino_graph import convert, measure
 from ldm_export.package import read_manifest
 from ldm_export.verify import prove_package
 from ldm_runtime import safetensors
-from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino
+from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import open_package
@@ -107,7 +107,7 @@ def test_timesteps_between_whole_ones_reach_the_unet(built):
     """GenAI's form of the graph takes whole timesteps alone."""
     contract = open_package(built).manifest.contract
     graph = built / "openvino/unet/openvino_model.xml"
-    (port,) = [p for p in import_openvino().Core().read_model(str(graph)).inputs if "timestep" in p.get_names()]
+    (port,) = [p for p in read_graph(graph).inputs if "timestep" in p.get_names()]
     assert port.get_element_type().to_dtype() == np.int64 and list(port.get_shape()) == [1]
     engine = OpenVinoEngine(graph, contract, "unet")
     cases = reference_file.read(built / reference_file.FILE).cases

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ldm_export.openvino_tokenizer import FILE, character_map, double_array, write_openvino_tokenizer
-from ldm_runtime.engines.openvino import import_openvino
+from ldm_runtime.engines.openvino import shared_core
 from ldm_runtime.errors import ExportError
 from ldm_runtime.manifest import TokenizerFacts
 from tests.make_golden import GOLDEN, HARD
@@ -30,10 +30,10 @@ def request_(reference, tmp_path_factory):
     special = {name: reference.token_to_id(f"<|{name}|>") for name in ("startoftext", "endoftext")}
     facts = TokenizerFacts(WINDOW, special["startoftext"], special["endoftext"], special["endoftext"], 10**6)
     write_openvino_tokenizer(SOURCE, out, facts)
-    openvino = import_openvino()
-    import openvino_tokenizers  # noqa: F401  its operators join every Core that is made from now on
+    import openvino_tokenizers
 
-    return openvino.Core().compile_model(str(out / FILE), "CPU").create_infer_request()
+    shared_core().add_extension(str(openvino_tokenizers._ext_path))
+    return shared_core().compile_model(str(out / FILE), "CPU").create_infer_request()
 
 
 def expected_ids(reference: Tokenizer, text: str) -> list[int]:

@@ -1,5 +1,6 @@
 """The OpenVINO engine: equal to ONNX Runtime, and what OpenVINO lets pass is refused before it sees it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import ldm_runtime
 from ldm_runtime import engines
 from ldm_runtime.engines import choose, open_engine
-from ldm_runtime.engines.openvino import OpenVinoEngine
+from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.engines.ort import OrtEngine
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.manifest import Contract, TensorSpec
@@ -158,6 +159,25 @@ def test_importing_openvino_reports_to_nobody(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interruption_after_engines_have_ended_is_only_that(tiny: Path) -> None:
+    """Plugins that ended out of order left a stack for signal handlers that was gone."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from ldm_runtime.package import open_package;"
+        "from ldm_runtime.engines.openvino import OpenVinoEngine;"
+        f"path = Path({str(tiny)!r}); contract = open_package(path).manifest.contract;"
+        "names = ('unet', 'vae_decoder', 'text_encoder');"
+        "kept = [OpenVinoEngine(path / name / 'model.onnx', contract, name) for name in names];"
+        "[engine.close() for engine in kept]; kept.clear();"
+        "signal.signal(signal.SIGINT, lambda *arguments: print('noted'));"
+        "os.kill(os.getpid(), signal.SIGINT); print('alive')"
+    )
+    runtime = str(Path(ldm_runtime.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": runtime}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["noted", "alive"]), done.stderr
+
+
 def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: Path, monkeypatch) -> None:
     """OpenVINO's own cache answers with what it folded out of other weights."""
     monkeypatch.setattr(engines, "cache_folder", lambda: tmp_path / "cache")
@@ -178,8 +198,8 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
 
 def _add_openvino_graph(package: Path, scale: float) -> None:
     """The decoder's graph in OpenVINO's format, its weights times `scale`, listed in the manifest."""
-    openvino = engines_openvino()
-    model = openvino.Core().read_model(str(package / "vae_decoder/model.onnx"))
+    openvino = import_openvino()
+    model = read_graph(package / "vae_decoder/model.onnx")
     for node in model.get_ordered_ops():
         if node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.f32 and node.data.ndim > 1:
             scaled = openvino.opset12.constant((node.data * scale).astype(np.float32))
@@ -189,9 +209,3 @@ def _add_openvino_graph(package: Path, scale: float) -> None:
     folder.mkdir(exist_ok=True)
     openvino.save_model(model, str(folder / "decoder.xml"), compress_to_fp16=False)
     tiny_package.add_openvino(package, "vae_decoder", "openvino/decoder.xml")
-
-
-def engines_openvino():
-    from ldm_runtime.engines.openvino import import_openvino
-
-    return import_openvino()

@@ -1,5 +1,6 @@
 """OpenVINO: a package's graph, compiled for a CPU, GPU or NPU of this machine. https://docs.openvino.ai"""
 
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ class OpenVinoEngine:
         threads: int | None = None,
         cache: Path | None = None,
     ) -> None:
-        core = import_openvino().Core()
+        import_openvino()
+        core = shared_core()
         given = {**_DEFAULTS, **({} if options is None else options)}
         device = given.pop(DEVICE, "CPU")
         if device not in core.available_devices:
@@ -60,7 +62,7 @@ class OpenVinoEngine:
         self.notices: tuple[str, ...] = ()
         self._request: Any = None
         try:
-            model = _with_float_timestep(read_graph(core, path))
+            model = _with_float_timestep(read_graph(path))
             self._compiled: Any = core.compile_model(model, device, given)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
@@ -101,6 +103,16 @@ def import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def shared_core() -> Any:
+    """OpenVINO's `Core`, one for the process.
+
+    Its CPU plugin gives the thread a stack for signal handlers. Of two plugins that end in the order in which they
+    began, the second restores the first one's stack, which is gone: the next Ctrl-C would crash the process.
+    """
+    return import_openvino().Core()
+
+
 def missing_openvino() -> str | None:
     """Why OpenVINO cannot be used here, as a sentence, or None."""
     try:
@@ -110,11 +122,11 @@ def missing_openvino() -> str | None:
     return None
 
 
-def read_graph(core: Any, path: Path) -> Any:
+def read_graph(path: Path) -> Any:
     """The graph of an ONNX file, or of a `.xml` with its weights; they are mapped. RuntimeError: not readable."""
     if path.suffix != ".xml":
-        return core.read_model(str(path))
-    return core.read_model(str(path), str(_weights(path)))
+        return shared_core().read_model(str(path))
+    return shared_core().read_model(str(path), str(_weights(path)))
 
 
 def _weights(path: Path) -> Path:
