@@ -20,7 +20,7 @@ from benchmarks.peer_runs import (
     write_inputs,
 )
 from benchmarks.peer_tables import bars, render
-from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, _machine
+from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
 from ldm_export.drawing import draw_bars
 from ldm_export.isolate import run_isolated
 from ldm_export.option_values import read_size
@@ -140,7 +140,7 @@ def compare(
     settings = Settings(name, opened.identity, (width, height), steps, contract.defaults.guidance, threads)
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    results = open_results(out, settings, _machine(), force=force)
+    results = open_results(out, settings, machine(), force=force)
     write_inputs(out / "inputs.npz", contract, settings.size)
     models = Models(
         package=package.absolute(),

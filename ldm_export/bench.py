@@ -22,8 +22,7 @@ from ldm_export.isolate import run_isolated
 from ldm_runtime.arguments import check_image_size
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, graph_for, open_engine, require, serves
-from ldm_runtime.engines.tensorrt import fitting_plan
+from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, files_of, open_engine, require, serves
 from ldm_runtime.errors import OutOfProfile
 from ldm_runtime.image import save_png
 from ldm_runtime.manifest import COMPONENTS, Contract
@@ -163,10 +162,8 @@ def bench_package(
             say(f"bench: round {index + 1} of {rounds}, {name}")
             outcome = run_isolated(_measure, path, choice, steps, (width, height))
             made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
-    results = tuple(
-        EngineResult(name, _file_bytes(package, choices[name], runs[0]), tuple(runs)) for name, runs in made.items()
-    )
-    return BenchReport(package.manifest.name, _machine(), (width, height), steps, threads, results)
+    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
+    return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, results)
 
 
 def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
@@ -282,20 +279,14 @@ def _painting(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
     return {"image": Image.new("RGB", size), "mask": Image.new("L", size, 255)}
 
 
-def _file_bytes(package: Package, choice: EngineChoice, run: EngineRun) -> int:
+def _file_bytes(package: Package, run: EngineRun) -> int:
     """Of the graphs that were opened and their weights, or of the plans, each file once."""
-    files = set()
-    for name, component in package.manifest.components.items():
-        engine = run.graphs[name].engine
-        if ENGINES[engine].plans:
-            files.add(fitting_plan(package, name).plan.file)
-            continue
-        variant = graph_for(engine, component)
-        files |= {variant.file, f"{variant.file[:-4]}.bin" if variant.engine == "openvino" else component.weights}
+    files = {file for name, graph in run.graphs.items() for file in files_of(graph.engine, package, name)}
     return sum(package.manifest.files[file].size for file in files)
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor, the system and Python, for a reader."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

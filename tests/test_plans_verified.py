@@ -15,7 +15,7 @@ from ldm_export.package import read_manifest, record_engines
 from ldm_export.profiles import Profile, axis_ranges, read_profile
 from ldm_export.verify import PLAN, verify_package
 from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, Engine, Settings, choose
+from ldm_runtime.engines import ENGINES, Engine, Settings, tensorrt
 from ldm_runtime.engines.tensorrt_fit import Machine, choose_profile, find_plan
 from ldm_runtime.errors import EngineUnavailable, VerificationError
 from ldm_runtime.manifest import COMPONENTS, Difference, Plan, PlanSet
@@ -79,7 +79,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         table = {**ENGINES, "tensorrt": kind}
         for module in (engines, verify, bench):
             monkeypatch.setattr(module, "ENGINES", table)
-        for module in (verify, bench, build_tensorrt):
+        for module in (verify, tensorrt, build_tensorrt):
             monkeypatch.setattr(module, "fitting_plan", lambda package, name: find_plan(package, name, HERE))
 
     return install
@@ -208,6 +208,6 @@ def test_bench_counts_the_plans_bytes_and_lists_the_engine(
         {name: bench.GraphRun("tensorrt", 0.1, (0.1,), None) for name in COMPONENTS}, (0.1,), 1.0, (), 1
     )
     plans = [f"engines/{NAME}/{name}.plan" for name in COMPONENTS]
-    assert bench._file_bytes(package, choose("tensorrt"), run) == sum((folder / file).stat().st_size for file in plans)
+    assert bench._file_bytes(package, run) == sum((folder / file).stat().st_size for file in plans)
     assert bench._that_run_here(package)[0] == "tensorrt"
     assert "tensorrt" not in bench._that_run_here(open_package(proven("sd15"), check="size"))

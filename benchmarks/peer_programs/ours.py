@@ -17,7 +17,7 @@ from benchmarks.peer_programs.protocol import (
     read_inputs,
     run,
 )
-from ldm_runtime.engines import ENGINES, Engine, choose, open_engine, reads
+from ldm_runtime.engines import ENGINES, Engine, choose, files_of, open_engine, serves
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import MANIFEST, Package, open_package
 
@@ -81,8 +81,8 @@ def _package(request: Request) -> Package:
     if missing is not None:
         raise NotMeasured(missing)
     package = open_package(Path(request.model), check="size")
-    for name, component in package.manifest.components.items():
-        if not any(reads(request.engine, variant) for variant in component.variants):
+    for name in COMPONENTS:
+        if not serves(request.engine, package, name):
             raise NotMeasured(f"the package has no graph of {name} for the engine {request.engine}")
     return package
 
@@ -101,12 +101,8 @@ def _all_bytes(package: Package, engine: str) -> int:
 
 def _file_bytes(package: Package, engine: str, components: Iterable[str]) -> int:
     """Of the graphs that the engine reads and their weights, each file once."""
-    manifest, kinds = package.manifest, ENGINES[engine].graphs
-    files = set()
-    for component in (manifest.components[name] for name in components):
-        readable = (variant for variant in component.variants if reads(engine, variant))
-        files |= {min(readable, key=lambda variant: kinds.index(variant.engine)).file, component.weights}
-    return sum(manifest.files[file].size for file in files)
+    files = {file for name in components for file in files_of(engine, package, name)}
+    return sum(package.manifest.files[file].size for file in files)
 
 
 if __name__ == "__main__":

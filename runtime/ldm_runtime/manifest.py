@@ -127,6 +127,11 @@ class Variant:
     exactness: Literal["exact", "lossy"]
     difference: Difference | None
 
+    @property
+    def own_weights(self) -> str | None:
+        """The data file of this variant alone, None where the component's is read."""
+        return f"{self.file[:-4]}.bin" if self.engine == "openvino" else None
+
 
 @dataclasses.dataclass(frozen=True)
 class KeyEntry:
@@ -143,11 +148,6 @@ class Component:
     weights: str  # relative posix path of the one data file, in safetensors format
     variants: tuple[Variant, ...]
     keys: dict[str, KeyEntry]
-
-    def variant(self, engine: str) -> Variant:
-        """The variant made for `engine`, else the canonical one."""
-        made_for = [variant for variant in self.variants if variant.engine == engine]
-        return made_for[0] if made_for else self.canonical
 
     @property
     def canonical(self) -> Variant:

@@ -157,10 +157,10 @@ def _check_component(component: "Component", manifest: "Manifest", where: str) -
     folder = component.weights.rpartition("/")[0]
     for variant in component.variants:
         _listed(variant.file, manifest, f"{where}.variants")
-        if variant.engine == "openvino":
+        if variant.own_weights is not None:
             if not variant.file.endswith(".xml"):
                 _fail(f"{where}.variants", f"has {variant.file!r} for OpenVINO; expected a file that ends with .xml")
-            _listed(f"{variant.file[:-4]}.bin", manifest, f"{where}.variants")
+            _listed(variant.own_weights, manifest, f"{where}.variants")
         elif variant.file.rpartition("/")[0] != folder:
             _fail(f"{where}.variants", f"has {variant.file!r} outside its weights' folder {folder!r}")
         _check_exactness(variant, f"{where}.variants[{variant.name!r}]")

@@ -61,6 +61,27 @@ def test_options_reach_their_engine_as_text_and_no_other():
         choose(options={"cuda": {"device_id": 1}})
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("auto", "ort", "there are options for the engine ort, which has none; threads are a choice of their own"),
+        ("ort", "openvino", "there are options for the engine openvino, but engine is 'ort', which never runs it"),
+        ("auto", "openvino", "but engine is 'auto', which never runs it"),
+        ("unet=openvino", "ort:qnn", "but engine is 'unet=openvino', which never runs it"),
+    ],
+)
+def test_options_that_nothing_would_read_are_refused(text: str, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose(text, options={name: {"device_id": 1}})
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("auto", "tensorrt"), ("vae=openvino", "ort:cuda"), ("unet=openvino,vae=ort", "openvino")]
+)
+def test_options_that_something_may_read_are_taken(text: str, name: str) -> None:
+    assert choose(text, options={name: {"some": 1}}).settings(name).options == {"some": "1"}
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
 def test_a_number_of_threads_that_is_none_is_refused(threads: Any) -> None:
     with pytest.raises(InputError, match="threads is .*; expected a whole number from 1 to 1024"):

@@ -42,7 +42,9 @@ def test_values_have_their_types(good: str) -> None:
     assert parsed.contract.tensor("unet", "sample").dims == ("batch", 4, "height", "width")
     assert parsed.contract.range_of("height") == (2, 32) and parsed.contract.range_of(7) == (7, 7)
     assert parsed.contract.schedule.prediction_type == "epsilon"
-    assert parsed.components["unet"].variant("ort_cpu").name == "canonical"
+    assert (
+        parsed.components["unet"].canonical.engine == "any" and parsed.components["unet"].canonical.own_weights is None
+    )
 
 
 def test_an_integer_is_a_number(good: str) -> None:
@@ -208,7 +210,7 @@ def test_a_graph_of_openvino_has_its_weights_beside_it(good: str) -> None:
     with pytest.raises(PackageError, match="names the file 'openvino/unet.bin', which files does not list"):
         manifest.parse(graph(), "m")
     parsed = manifest.parse(edited(graph(), ("files", "openvino/unet.bin"), entry), "m")
-    assert parsed.components["unet"].variant("openvino").file == "openvino/unet.xml"
+    assert parsed.components["unet"].variants[-1].own_weights == "openvino/unet.bin"
     with pytest.raises(PackageError, match="for OpenVINO; expected a file that ends with .xml"):
         manifest.parse(graph(file="openvino/unet.onnx"), "m")
 

@@ -57,7 +57,8 @@ class EngineKind:
 
     graphs: the variants of a component that it reads, by what they were made for.
     missing: the one thing that is missing to run it on this machine, as a sentence, or None.
-    automatic: whether "auto" considers it on this machine.
+    automatic: whether "auto" considers it on this machine; None: it never does.
+    takes_options: whether it has options of its own.
     plans: whether it runs a package's TensorRT plans, which are no variants of a graph.
     """
 
@@ -65,8 +66,9 @@ class EngineKind:
     graphs: tuple[str, ...]
     open: Callable[[Package, str, Settings], Engine]
     missing: Callable[[], str | None]
-    automatic: Callable[[], bool]
+    automatic: Callable[[], bool] | None = None
     plans: bool = False
+    takes_options: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def choose(
     text: "auto", a name, or PART=NAME separated by commas; a part is a component, or "vae" for both of its halves.
     options: of an engine, by its name; values are passed on as text.
 
-    Raises InputError for unknown parts, names and engines, a part given twice, or `threads` below 1.
+    Raises InputError for unknown parts, names and engines, a part given twice, options that nothing would read, or
+    `threads` below 1.
     """
     if threads is not None:
         threads = check_integer("threads", threads, 1, MAX_THREADS)
@@ -107,6 +110,8 @@ def choose(
     given = {} if options is None else options
     texts = {_known(name): {key: str(value) for key, value in each.items()} for name, each in given.items()}
     names = _by_part(text) if "=" in text else dict.fromkeys(COMPONENTS, _known(text))
+    for name in texts:
+        _check_read(name, text, set(names.values()))
     return EngineChoice(names, threads, texts)
 
 
@@ -127,7 +132,7 @@ def open_engine(choice: EngineChoice, package: Package, component: str) -> Opene
         return OpenedEngine(name, engine, engine.notices)
     passed_over: list[str] = []
     for name, kind in ENGINES.items():
-        if serves(name, package, component) and kind.automatic():
+        if kind.automatic is not None and serves(name, package, component) and kind.automatic():
             try:
                 engine = kind.open(package, component, choice.settings(name))
             except EngineUnavailable as error:
@@ -149,6 +154,17 @@ def require(choice: EngineChoice) -> None:
 def graph_for(name: str, component: Component) -> Variant:
     """The variant that the engine `name` runs: the one made for it, else the canonical one."""
     return next(variant for kind in ENGINES[name].graphs for variant in component.variants if variant.engine == kind)
+
+
+def files_of(name: str, package: Package, component: str) -> set[str]:
+    """The package's files that the engine `name` reads of `component`: a graph and its weights, or a plan."""
+    if ENGINES[name].plans:
+        from ldm_runtime.engines.tensorrt import fitting_plan
+
+        return {fitting_plan(package, component).plan.file}
+    parts = package.manifest.components[component]
+    variant = graph_for(name, parts)
+    return {variant.file, variant.own_weights or parts.weights}
 
 
 def reads(name: str, variant: Variant) -> bool:
@@ -177,6 +193,14 @@ def _by_part(text: str) -> dict[str, str]:
     return {component: named.get(component, AUTO) for component in COMPONENTS}
 
 
+def _check_read(name: str, text: str, chosen: set[str]) -> None:
+    """Raise InputError unless one of the engines that are `chosen` by `text` reads the options of `name`."""
+    if not ENGINES[name].takes_options:
+        raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
+    if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):
+        raise InputError(f"there are options for the engine {name}, but engine is {text!r}, which never runs it")
+
+
 def _known(name: str) -> str:
     if name != AUTO and name not in ENGINES:
         raise InputError(f"engine is {name!r}; expected one of {AUTO}, {', '.join(ENGINES)}")
@@ -197,7 +221,6 @@ def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
     large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
     engine = OrtEngine(
         package.file(graph_for("ort", parts).file),
-        options=settings.options,
         threads=settings.threads,
         reorder=not large,
         repeated=component == "unet",
@@ -230,13 +253,13 @@ def _open_openvino(package: Package, component: str, settings: Settings) -> Engi
         component,
         options=settings.options,
         threads=settings.threads,
-        cache=_openvino_cache(package, variant) if variant.engine == "openvino" else None,
+        cache=_openvino_cache(package, component) if variant.engine == "openvino" else None,
     )
 
 
-def _openvino_cache(package: Package, variant: Variant) -> Path:
+def _openvino_cache(package: Package, component: str) -> Path:
     """A folder of this graph and these weights alone: new bytes or new files get another."""
-    names = (variant.file, f"{variant.file[:-4]}.bin")
+    names = sorted(files_of("openvino", package, component))
     identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
     return cache_folder() / "openvino" / hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
 
@@ -261,7 +284,7 @@ def _with_gpu() -> bool:
     return _missing_ort(PROVIDERS["cuda"]) is None
 
 
-def _ort_provider(provider: Provider, automatic: Callable[[], bool] = lambda: False) -> EngineKind:
+def _ort_provider(provider: Provider, automatic: Callable[[], bool] | None = None) -> EngineKind:
     return EngineKind(
         provider.summary,
         ("any",),
@@ -295,14 +318,20 @@ _TENSORRT = EngineKind(
 ENGINES: dict[str, EngineKind] = {
     "tensorrt": _TENSORRT,
     "ort:cuda": _ort_provider(PROVIDERS["cuda"], _with_gpu),
-    "ort": EngineKind("ONNX Runtime on the CPU", ("ort_cpu", "any"), _open_ort, _missing_ort, lambda: True),
+    "ort": EngineKind(
+        "ONNX Runtime on the CPU",
+        ("ort_cpu", "any"),
+        _open_ort,
+        _missing_ort,
+        lambda: True,
+        takes_options=False,
+    ),
     **{f"ort:{name}": _ort_provider(provider) for name, provider in PROVIDERS.items() if name != "cuda"},
     "openvino": EngineKind(
         "OpenVINO, on CPUs, and on Intel's GPUs and NPUs",
         ("openvino", "any"),
         _open_openvino,
         _missing_openvino,
-        lambda: False,
     ),
 }
 """Name -> engine, in the order in which "auto" looks at them."""
