@@ -6,11 +6,11 @@ from pathlib import Path
 
 from ldm_export.build_openvino import build_openvino, check_openvino
 from ldm_export.build_recipe import BuildRecipe
-from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt, check_target
-from ldm_export.checkpoint import Checkpoint, open_checkpoint
+from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt, check_target, require_room
+from ldm_export.checkpoint import PACKAGE_PARTS, Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
-from ldm_export.isolate import available_memory, run_isolated
+from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
 from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof
 from ldm_export.profiles import axis_ranges, read_profile
@@ -18,7 +18,10 @@ from ldm_export.reference import write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
 from ldm_runtime.atomic import atomic_folder, refuse_existing
-from ldm_runtime.errors import ExportError, VerificationError
+from ldm_runtime.engines.tensorrt import fitting_plan
+from ldm_runtime.errors import EngineUnavailable, ExportError, VerificationError
+from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package import open_package
 from ldm_runtime.pipeline import builtin_package
 
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
@@ -33,7 +36,7 @@ Progress = Callable[[str], None]
 class BuildReport:
     """What each stage took, what the passes did, and the verdict."""
 
-    stages: list[tuple[str, float, int]] = field(default_factory=list)  # name, seconds, peak bytes of its process
+    stages: list[Stage] = field(default_factory=list)
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
     proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime, then of every other engine that runs here
 
@@ -83,9 +86,11 @@ def build_package(
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
+    require_memory(checkpoint, variant, max_memory)
     if "tensorrt" in recipe.targets:
         axis_ranges(contract_of(checkpoint, recipe), read_profile(tensorrt.profiles))
-    require_memory(checkpoint, variant, max_memory)
+        parameters = {part: checkpoint.parameter_count(part) for part in PACKAGE_PARTS}
+        require_room(out.absolute().parent, parameters, tensorrt, max_memory)
     report = BuildReport()
     with atomic_folder(out, force=force) as folder:
         exports = _export(checkpoint, variant, folder, report, say)
@@ -96,6 +101,7 @@ def build_package(
             _prove_with("openvino", folder, report, say)
         if "tensorrt" in recipe.targets:
             report.stages += build_tensorrt(folder, tensorrt, max_memory=max_memory, progress=say)
+            _prove_plans(folder, report, say)
     return report
 
 
@@ -134,7 +140,7 @@ def _export(
     exports = {}
     for name in _specs(checkpoint):
         outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
-        report.stages.append((f"export {name}", outcome.seconds, outcome.peak_bytes))
+        report.stages.append(outcome.stage(f"export {name}"))
         exports[name] = outcome.value
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
         for out, passes in ((canonical, CANONICAL_PASSES), (fused, ORT_CPU_PASSES)):
@@ -145,7 +151,7 @@ def _export(
 
 def _prove(checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress) -> None:
     outcome = run_isolated(write_reference, checkpoint.path, folder, variant=variant, progress=say)
-    report.stages.append(("reference", outcome.seconds, outcome.peak_bytes))
+    report.stages.append(outcome.stage("reference"))
     record_proof(folder, None)  # the reference is now one of the package's files
     record_proof(folder, _prove_with("auto", folder, report, say))
 
@@ -153,12 +159,22 @@ def _prove(checkpoint: Checkpoint, variant: str | None, folder: Path, report: Bu
 def _prove_with(engine: str, folder: Path, report: BuildReport, say: Progress) -> Report:
     outcome = run_isolated(prove_package, folder, engine=engine, progress=say)
     proof: Report = outcome.value
-    report.stages.append(
-        ("verify" if engine == "auto" else f"verify with {engine}", outcome.seconds, outcome.peak_bytes)
-    )
+    report.stages.append(outcome.stage("verify" if engine == "auto" else f"verify with {engine}"))
     report.proofs.append(proof)
     if not proof.passed:
-        first, *others = proof.failures
-        more = f" (and {len(others)} more)" if others else ""
-        raise VerificationError(f"what was built is not equal to the checkpoint, so no package is left: {first}{more}")
+        raise VerificationError(
+            f"what was built is not equal to the checkpoint, so no package is left: {proof.first_failure}"
+        )
     return proof
+
+
+def _prove_plans(folder: Path, report: BuildReport, say: Progress) -> None:
+    """The TensorRT plans too, where there is a GPU that runs them."""
+    package = open_package(folder, check="size")
+    try:
+        for component in COMPONENTS:
+            fitting_plan(package, component)
+    except EngineUnavailable as error:
+        say(f"the plans are not run here, so not compared with the reference: {error}")
+        return
+    _prove_with("tensorrt", folder, report, say)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ldm_export import reference_file
-from ldm_export.isolate import run_isolated
+from ldm_export.isolate import Stage, run_isolated
 from ldm_export.openvino_graph import convert_and_measure
 from ldm_export.openvino_tokenizer import import_tokenizers, write_openvino_tokenizer
 from ldm_export.package import add_variants, read_manifest
@@ -29,7 +29,6 @@ GENAI_SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 GENAI_BETA_SCHEDULES = ("linear", "scaled_linear")
 
 Progress = Callable[[str], None]
-Stage = tuple[str, float, int]  # name, seconds, peak bytes of its process
 
 
 def check_openvino() -> None:
@@ -63,7 +62,7 @@ def build_openvino(folder: Path, precision: Precision, *, progress: Progress) ->
             name,
             folder / reference_file.FILE,
         )
-        stages.append((f"openvino {name}", outcome.seconds, outcome.peak_bytes))
+        stages.append(outcome.stage(f"openvino {name}"))
         difference: Difference | None = outcome.value
         exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
         variants[name] = Variant(NAME, f"{FOLDER}/{name}/{GRAPH}", "openvino", precision, exactness, difference)

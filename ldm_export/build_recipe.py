@@ -14,7 +14,11 @@ TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32",
 
 @dataclass(frozen=True)
 class TensorRtRecipe:
-    """See `build_tensorrt.TensorRtTarget`, which is made of it."""
+    """What TensorRT plans shall be built.
+
+    compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
+    profiles: texts that `profiles.read_profile` reads.
+    """
 
     flavour: str = "auto"
     compute_capabilities: tuple[str, ...] = ()

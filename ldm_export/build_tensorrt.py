@@ -12,23 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ldm_export.isolate import available_memory, run_isolated
+from ldm_export.build_recipe import TensorRtRecipe
+from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.package import read_manifest, record_engines
 from ldm_export.precision_gate import measure_reduced, reduced_graph
 from ldm_export.profiles import AxisRanges, axis_ranges, input_shapes, read_profile
 from ldm_export.tensorrt_plan import BuiltPlan, PlanRequest, build_plan
-from ldm_export.verify import verify_package
 from ldm_runtime import safetensors
 from ldm_runtime.atomic import atomic_folder
 from ldm_runtime.engines.cuda_device import compute_capability
 from ldm_runtime.engines.cuda_driver import missing_gpu
-from ldm_runtime.engines.tensorrt import fitting_plan
 from ldm_runtime.engines.tensorrt_fit import plan_name
 from ldm_runtime.engines.tensorrt_library import CLASSIC, FLAVOURS, NAMES, RTX, Flavour, import_tensorrt, read_header
-from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, VerificationError
+from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
 from ldm_runtime.hash_cache import cache_folder
 from ldm_runtime.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
-from ldm_runtime.package import open_package
 
 # Capability -> precisions that TensorRT for RTX 1.7 computes in there (its support matrix, and what its builder says:
 # "FP32 GEMM is not supported" for Turing). 9.0 (H100), 10.0 and older than 7.5 are not for RTX at all.
@@ -50,23 +48,13 @@ PLAN_FIXED = 24 << 20  # of kernels in one plan: 2 to 15 MB
 
 Progress = Callable[[str], None]
 Option = Literal["refit", "weight_stripped"]
-Stage = tuple[str, float, int]  # name, seconds, peak bytes of its process
 
 
 @dataclass(frozen=True)
-class TensorRtTarget:
-    """What plans shall be built: as the command line says it.
+class TensorRtTarget(TensorRtRecipe):
+    """What plans shall be built, and in which precision they compute."""
 
-    compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
-    profiles: texts that `profiles.read_profile` reads.
-    """
-
-    flavour: str = "auto"
-    compute_capabilities: tuple[str, ...] = ()
     precision: Precision = "fp32"
-    profiles: tuple[str, ...] = ()
-    refit: bool = False
-    weight_stripped: bool = False
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -138,6 +126,31 @@ def _check_classic(target: TensorRtTarget) -> None:
         raise InputError(f"the GPU here, of compute capability {here}, does not compute in bf16; choose fp32 or fp16")
 
 
+def require_room(where: Path, parameters: Mapping[str, int], target: TensorRtTarget, max_memory: int | None) -> None:
+    """Raise ExportError if the largest plan would not fit into memory, or all of them not onto the disk of `where`.
+
+    parameters: number of weights of each model. max_memory: bytes; None takes what the machine has available.
+    """
+    largest = max(parameters, key=lambda name: parameters[name])
+    needed = int(4 * parameters[largest] * MEMORY_FACTOR) + MEMORY_FIXED
+    limit = available_memory() if max_memory is None else max_memory
+    if limit is not None and needed > limit:
+        whose = "the machine has available" if max_memory is None else "--max-memory allows"
+        raise ExportError(
+            f"building the plan of {largest} needs about {needed / 1e9:.1f} GB, but {whose} {limit / 1e9:.1f} GB; free "
+            f"memory, raise the limit, or use a larger machine"
+        )
+    groups = len(_groups(import_tensorrt(target.flavour).flavour, target.compute_capabilities))
+    bytes_each = 4 if target.precision == "fp32" else 2
+    space = groups * (bytes_each * sum(parameters.values()) + PLAN_FIXED * len(COMPONENTS))
+    free = shutil.disk_usage(where).free
+    if space > free:
+        raise ExportError(
+            f"the TensorRT plans need about {space / 1e9:.2f} GB of disk space, but {free / 1e9:.2f} GB are free in "
+            f"{where}; free space or build elsewhere"
+        )
+
+
 def build_tensorrt(
     folder: Path, target: TensorRtTarget, *, progress: Progress | None = None, max_memory: int | None = None
 ) -> list[Stage]:
@@ -150,7 +163,7 @@ def build_tensorrt(
     Raises:
         InputError, EngineUnavailable: as `check_target`, or a profile that the package cannot do.
         ExportError: not enough memory or space, or TensorRT cannot build a graph.
-        VerificationError: a component is not itself any more in that precision, or a plan on the GPU that is here.
+        VerificationError: a component is not itself any more in that precision.
         PackageError: there is no package in `folder`.
     """
     say = progress if progress is not None else lambda text: None
@@ -159,7 +172,8 @@ def build_tensorrt(
     ranges = axis_ranges(manifest.contract, read_profile(target.profiles))
     library = import_tensorrt(target.flavour)
     groups = _groups(library.flavour, target.compute_capabilities)
-    _require_room(folder, manifest, target, len(groups), max_memory)
+    parameters = {name: _parameters(folder / manifest.components[name].weights) for name in COMPONENTS}
+    require_room(folder, parameters, target, max_memory)
     stages: list[Stage] = []
     differences = _gate(folder, target, stages, say)
     built = {}
@@ -174,27 +188,7 @@ def build_tensorrt(
                 built[name] = _build_set(job, manifest, ranges, differences, stages, say)
         record_engines(folder, built)
         undo.pop_all()
-    _prove(folder, stages, say)
     return stages
-
-
-def _prove(folder: Path, stages: list[Stage], say: Progress) -> None:
-    """The parity gate on the plans themselves, where there is a GPU that runs them."""
-    package = open_package(folder, check="size")
-    try:
-        for component in COMPONENTS:
-            fitting_plan(package, component)
-    except EngineUnavailable as error:
-        say(f"the plans are not run here, so not compared with the reference: {error}")
-        return
-    outcome = run_isolated(verify_package, folder, engine="tensorrt", progress=say)
-    stages.append(("verify plans", outcome.seconds, outcome.peak_bytes))
-    if not outcome.value.passed:
-        first, *others = outcome.value.failures
-        more = f" (and {len(others)} more)" if others else ""
-        raise VerificationError(
-            f"the TensorRT plans in {folder} are not equal to the package's reference: {first}{more}"
-        )
 
 
 def _groups(flavour: Flavour, capabilities: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -214,30 +208,6 @@ def _identity(flavour: Flavour, version: str, group: tuple[str, ...], target: Te
     return "-".join([flavour, version, *gpus, target.precision, *options])
 
 
-def _require_room(
-    folder: Path, manifest: Manifest, target: TensorRtTarget, groups: int, max_memory: int | None
-) -> None:
-    """Raise ExportError if the largest build would not fit into memory, or the plans not onto the disk."""
-    parameters = {name: _parameters(folder / manifest.components[name].weights) for name in COMPONENTS}
-    largest = max(parameters, key=lambda name: parameters[name])
-    needed = int(4 * parameters[largest] * MEMORY_FACTOR) + MEMORY_FIXED
-    limit = available_memory() if max_memory is None else max_memory
-    if limit is not None and needed > limit:
-        whose = "the machine has available" if max_memory is None else "--max-memory allows"
-        raise ExportError(
-            f"building the plan of {largest} needs about {needed / 1e9:.1f} GB, but {whose} {limit / 1e9:.1f} GB; free "
-            f"memory, raise the limit, or use a larger machine"
-        )
-    bytes_each = 4 if target.precision == "fp32" else 2
-    space = groups * sum(bytes_each * count + PLAN_FIXED for count in parameters.values())
-    free = shutil.disk_usage(folder).free
-    if space > free:
-        raise ExportError(
-            f"the plans of {folder} need about {space / 1e9:.2f} GB of disk space, but {free / 1e9:.2f} GB are free "
-            f"there; free space or build elsewhere"
-        )
-
-
 def _parameters(weights: Path) -> int:
     count = 0
     for info in safetensors.read_header(weights).tensors.values():
@@ -254,7 +224,7 @@ def _gate(folder: Path, target: TensorRtTarget, stages: list[Stage], say: Progre
     for component in COMPONENTS if target.precision != "fp32" else ():
         say(f"{component}: {target.precision} against the reference")
         outcome = run_isolated(measure_reduced, folder, component, target.precision)
-        stages.append((f"{target.precision} {component}", outcome.seconds, outcome.peak_bytes))
+        stages.append(outcome.stage(f"{target.precision} {component}"))
         differences[component] = outcome.value
     return differences
 
@@ -299,7 +269,7 @@ def _build_set(
                 timing_cache=_timing_cache() if job.flavour == CLASSIC else None,
             )
             outcome = run_isolated(build_plan, request, progress=say)
-        stages.append((f"plan {component} {job.name}", outcome.seconds, outcome.peak_bytes))
+        stages.append(outcome.stage(f"plan {component} {job.name}"))
         built: BuiltPlan = outcome.value
         version = built.version
         capabilities = read_header(plan).capabilities if job.flavour == RTX else (compute_capability(),)

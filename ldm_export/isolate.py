@@ -13,9 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ldm_runtime.errors import LdmError
+
+
+class Stage(NamedTuple):
+    """What one isolated stage cost, for a table."""
+
+    name: str
+    seconds: float
+    peak_bytes: int  # the largest resident set of its process
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,9 @@ class Outcome:
     value: Any
     peak_bytes: int  # the largest resident set of the process
     seconds: float
+
+    def stage(self, name: str) -> Stage:
+        return Stage(name, self.seconds, self.peak_bytes)
 
 
 def run_isolated(

@@ -101,6 +101,12 @@ class Report:
             found.append(_trajectory_failure(self.trajectory))
         return found
 
+    @property
+    def first_failure(self) -> str:
+        """Of a report that did not pass: the first sentence, and how many more there are."""
+        first, *others = self.failures
+        return f"{first} (and {len(others)} more)" if others else first
+
     def summary(self) -> dict[str, dict[str, float] | float]:
         """Per component the case closest to its tolerance, over all graphs; the sampling run's figures."""
         found: dict[str, dict[str, float] | float] = {}

@@ -17,10 +17,13 @@ import pytest
 from click.testing import CliRunner
 
 import ldm_runtime
+from ldm_export import build as builds
 from ldm_export import build_tensorrt as building
 from ldm_export import precision_gate
+from ldm_export.build_recipe import BuildRecipe
 from ldm_export.build_tensorrt import CAPABILITIES, TensorRtTarget, build_tensorrt, check_target
 from ldm_export.cli import verbs
+from ldm_export.isolate import Outcome
 from ldm_export.package import read_manifest
 from ldm_export.precision_gate import measure_reduced, reduced_graph
 from ldm_export.profiles import Profile, axis_ranges, input_shapes
@@ -39,9 +42,9 @@ RTX = import_tensorrt("rtx")
 without_gpu = pytest.mark.skipif(missing_gpu() is None, reason="is about a machine without a GPU")
 
 
-def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
     """Each stage has a process of its own, which costs a second; `test_isolate.py` is about that."""
-    return SimpleNamespace(value=function(*args, **kwargs), seconds=0.0, peak_bytes=0)
+    return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -169,7 +172,7 @@ def test_plans_in_reduced_precision_carry_their_difference(
 ) -> None:
     folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
     before = files_of(folder)
-    build_tensorrt(folder, TensorRtTarget("rtx", capabilities, precision))
+    build_tensorrt(folder, TensorRtTarget("rtx", capabilities, precision=precision))
     manifest = read_manifest(folder)
     assert {name: plans.compute_capabilities for name, plans in manifest.engines.items()} == {
         f"rtx-{RTX.version}-{name}": capability for name, capability in sets.items()
@@ -227,7 +230,7 @@ def test_a_component_that_differs_too_much_is_named(
 def test_a_package_without_a_reference_cannot_be_reduced(copy: Path) -> None:
     before = files_of(copy)
     with pytest.raises(PackageError, match="carries no reference .* to prove fp16; build it again"):
-        build_tensorrt(copy, TensorRtTarget("rtx", ("8.9",), "fp16"))
+        build_tensorrt(copy, TensorRtTarget("rtx", ("8.9",), precision="fp16"))
     assert files_of(copy) == before
 
 
@@ -289,8 +292,8 @@ def test_what_cannot_be_is_refused_at_once(target: TensorRtTarget, message: str)
     "target",
     [
         TensorRtTarget(),
-        TensorRtTarget("rtx", ("7.5", "12.1"), "fp16"),
-        TensorRtTarget("auto", ("8.0", "8.6", "8.9", "12.0", "12.1"), "bf16", ("size=512", "batch=1:2:4")),
+        TensorRtTarget("rtx", ("7.5", "12.1"), precision="fp16"),
+        TensorRtTarget("auto", ("8.0", "8.6", "8.9", "12.0", "12.1"), ("size=512", "batch=1:2:4"), precision="bf16"),
     ],
 )
 def test_what_can_be_passes(target: TensorRtTarget) -> None:
@@ -360,6 +363,20 @@ def test_a_full_disk_is_said_before_building(copy: Path, monkeypatch: pytest.Mon
     with pytest.raises(ExportError, match=r"need about 0.10 GB of disk space, but 0.01 GB are free"):
         build_tensorrt(copy, TensorRtTarget("rtx"))
     assert files_of(copy) == before
+
+
+def test_what_the_plans_need_is_looked_at_before_the_graphs_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builds, "_export", lambda *args: pytest.fail("it began to export"))
+    recipe = BuildRecipe(targets=("onnx", "tensorrt"))
+    with monkeypatch.context() as patch, pytest.raises(ExportError, match=r"plans need about .* 0.01 GB are free in"):
+        patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10_000_000))
+        builds.build_package(None, tmp_path / "out", recipe=recipe)
+    monkeypatch.setattr(building, "MEMORY_FACTOR", 1e6)
+    with pytest.raises(ExportError, match=r"the plan of \w+ needs about .* GB, but the machine has available"):
+        builds.build_package(None, tmp_path / "out", recipe=recipe)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_fills_up_leaves_the_package_as_it_was(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,13 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ldm_export import bench, build_tensorrt, verify
+from ldm_export import bench, build, verify
 from ldm_export.describe import describe, render
+from ldm_export.isolate import Outcome
 from ldm_export.package import read_manifest, record_engines
 from ldm_export.profiles import Profile, axis_ranges, read_profile
 from ldm_export.verify import PLAN, verify_package
@@ -79,7 +79,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         table = {**ENGINES, "tensorrt": kind}
         for module in (engines, verify, bench):
             monkeypatch.setattr(module, "ENGINES", table)
-        for module in (verify, tensorrt, build_tensorrt):
+        for module in (verify, tensorrt, build):
             monkeypatch.setattr(module, "fitting_plan", lambda package, name: find_plan(package, name, HERE))
 
     return install
@@ -180,22 +180,23 @@ def test_the_gate_runs_on_plans_where_a_gpu_is(
     def no_gpu(package: Package, component: str) -> Any:
         raise EngineUnavailable("no GPU here")
 
-    def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return SimpleNamespace(value=function(*args, **kwargs), seconds=1.0, peak_bytes=1)
+    def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
+        return Outcome(function(*args, **kwargs), peak_bytes=1, seconds=1.0)
 
-    monkeypatch.setattr(build_tensorrt, "run_isolated", here)
+    monkeypatch.setattr(build, "run_isolated", here)
     folder = planned(proven("sd15"), tmp_path / "package")
     said: list[str] = []
-    stages: list[Any] = []
-    monkeypatch.setattr(build_tensorrt, "fitting_plan", no_gpu)
-    build_tensorrt._prove(folder, stages, said.append)
-    assert stages == [] and said == ["the plans are not run here, so not compared with the reference: no GPU here"]
+    report = build.BuildReport()
+    monkeypatch.setattr(build, "fitting_plan", no_gpu)
+    build._prove_plans(folder, report, said.append)
+    assert said == ["the plans are not run here, so not compared with the reference: no GPU here"]
+    assert report.stages == [] and report.proofs == []
     gpu()
-    build_tensorrt._prove(folder, stages, said.append)
-    assert stages == [("verify plans", 1.0, 1)]
+    build._prove_plans(folder, report, said.append)
+    assert report.stages == [("verify with tensorrt", 1.0, 1)] and report.proofs[0].engine.startswith("tensorrt (")
     gpu(1.01)
-    with pytest.raises(VerificationError, match="the TensorRT plans in .* are not equal to the package's reference"):
-        build_tensorrt._prove(folder, stages, said.append)
+    with pytest.raises(VerificationError, match=r"what was built is not equal .*relative RMS is .* \(and \d+ more\)"):
+        build._prove_plans(folder, report, said.append)
 
 
 def test_bench_counts_the_plans_bytes_and_lists_the_engine(
