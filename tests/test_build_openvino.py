@@ -12,18 +12,18 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_export import build_openvino as target
-from ldm_export import metrics, reference_file
+from ldm_export import metrics, openvino_graph, reference_file
 from ldm_export.build_openvino import genai_scheduler
 from ldm_export.cli import verbs
 from ldm_export.isolate import run_isolated
 from ldm_export.lossy import LOSSY
-from ldm_export.openvino_graph import convert, measure
+from ldm_export.openvino_graph import convert, convert_and_measure, measure
 from ldm_export.package import read_manifest
 from ldm_export.verify import prove_package
 from ldm_runtime import safetensors
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
-from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.manifest import COMPONENTS, Difference
 from ldm_runtime.package import open_package
 from ldm_runtime.schedule import FlowSchedule
 
@@ -61,6 +61,16 @@ def test_what_differs_is_measured_and_said(built):
             assert variant.exactness == "exact" and variant.difference is None
         else:
             assert variant.exactness == "lossy" and 1e-5 < variant.difference.relative_rms < 5e-3
+
+
+def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):
+    contract = open_package(proven("sd15"), check="size").manifest.contract
+    graph, reference = proven("sd15") / "vae_decoder/model.onnx", proven("sd15") / reference_file.FILE
+    monkeypatch.setattr(openvino_graph, "measure", lambda *args: Difference(1e-4, 1.0))
+    with pytest.raises(VerificationError, match="vae_decoder in OpenVINO's format differs from its .* by 1.0e-04"):
+        convert_and_measure(graph, tmp_path / "it.xml", "fp32", contract, "vae_decoder", reference)
+    found = convert_and_measure(graph, tmp_path / "it.xml", "fp16", contract, "vae_decoder", reference)
+    assert found == Difference(1e-4, 1.0)
 
 
 def test_the_gate_proves_it_and_the_package_stays_whole(built):

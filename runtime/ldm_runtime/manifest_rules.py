@@ -163,7 +163,7 @@ def _check_component(component: "Component", manifest: "Manifest", where: str) -
             _listed(variant.own_weights, manifest, f"{where}.variants")
         elif variant.file.rpartition("/")[0] != folder:
             _fail(f"{where}.variants", f"has {variant.file!r} outside its weights' folder {folder!r}")
-        _check_exactness(variant, f"{where}.variants[{variant.name!r}]")
+        _check_exactness(variant, variant.precision, f"{where}.variants[{variant.name!r}]")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
             _fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation")
@@ -186,7 +186,7 @@ def _check_plans(name: str, plans: "PlanSet", manifest: "Manifest", where: str) 
             _fail(f"{here}.file", f"is {plan.file!r}, outside of engines/{name}")
         _digest(plan.graph, f"{here}.graph")
         _digest(plan.weights, f"{here}.weights")
-        _check_exactness(plan, here)
+        _check_exactness(plan, plans.precision, here)
         if not plan.profiles:
             _fail(f"{here}.profiles", "is empty")
         for profile in plan.profiles:
@@ -205,7 +205,9 @@ def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Co
         _between(sizes.max, sizes.opt, high, f"{where}[{name!r}].max")
 
 
-def _check_exactness(made: "Variant | Plan", where: str) -> None:
+def _check_exactness(made: "Variant | Plan", precision: str, where: str) -> None:
+    if made.exactness == "lossy" and precision == "fp32":
+        _fail(where, "is lossy in fp32; expected a reduced precision or exact")
     if made.exactness == "lossy" and made.difference is None:
         _fail(where, "is lossy without its measured difference")
 
