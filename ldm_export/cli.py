@@ -409,6 +409,7 @@ def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_
       ldm-export verify
       ldm-export verify ./sd15
       ldm-export verify ./sd15 --out ./proof
+      ldm-export verify ./sd15 --engine openvino
     """
     from ldm_export.verify import verify_package
     from ldm_runtime.pipeline import builtin_package

@@ -151,6 +151,8 @@ def _results(
             if reads(choice.names[name], variant):
                 say(f"verify: {name}, {variant.name} graph")
                 yield from _graph(package, reference, choice, used, name, variant.name)
+            else:
+                say(f"verify: {name}, {variant.name} graph left out: {choice.names[name]} does not run it")
         if choice.names[name] != AUTO and ENGINES[choice.names[name]].plans:
             say(f"verify: {name}, TensorRT plan")
             yield from _graph(package, reference, choice, used, name, PLAN)

@@ -19,7 +19,7 @@ from ldm_export.isolate import run_isolated
 from ldm_export.lossy import LOSSY
 from ldm_export.openvino_graph import convert, convert_and_measure, measure
 from ldm_export.package import read_manifest
-from ldm_export.verify import prove_package
+from ldm_export.verify import prove_package, verify_package
 from ldm_runtime import safetensors
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
@@ -61,6 +61,14 @@ def test_what_differs_is_measured_and_said(built):
             assert variant.exactness == "exact" and variant.difference is None
         else:
             assert variant.exactness == "lossy" and 1e-5 < variant.difference.relative_rms < 5e-3
+
+
+def test_the_package_is_proven_with_other_engines_as_before(built):
+    said = []
+    report = verify_package(built, progress=said.append)
+    assert report.passed, report.failures
+    assert {case.variant for case in report.cases} == {"canonical", "ort_cpu"}
+    assert "verify: unet, openvino graph left out: auto does not run it" in said
 
 
 def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):

@@ -168,8 +168,9 @@ def files_of(name: str, package: Package, component: str) -> set[str]:
 
 
 def reads(name: str, variant: Variant) -> bool:
-    """Whether the engine `name` runs a variant of a component; "auto" has one for each."""
-    return name == AUTO or variant.engine in ENGINES[name].graphs
+    """Whether the engine `name`, or one that "auto" may take, runs a variant of a component."""
+    kinds = [kind for kind in ENGINES.values() if kind.automatic is not None] if name == AUTO else [ENGINES[name]]
+    return any(variant.engine in kind.graphs for kind in kinds)
 
 
 def serves(name: str, package: Package, component: str) -> bool:
