@@ -59,12 +59,14 @@ def render(results: Results) -> str:
     """peers.md."""
     settings = results.settings
     peers = [peer for peer in PEERS if peer not in results.left_out and results.of(peer, "picture")]
-    rounds = max((len(results.of(peer, "picture")) for peer in peers), default=0)
+    rounds = {peer: len(results.of(peer, "picture")) for peer in peers}
+    most = max(rounds.values(), default=0)
+    fewer = "".join(f", {count} for {PEERS[peer].title}" for peer, count in rounds.items() if count < most)
     parts = [
         f"# {settings.model} beside its peers",
         f"{settings.size[0]}x{settings.size[1]} pixels, {settings.steps} steps, guidance {settings.guidance:g},"
         f" float32, {settings.threads} threads for each; {results.machine}; {results.date}. Every figure is the"
-        f" median of {rounds} rounds in which the peers took turns, each task in a process of its own; smallest and"
+        f" median of {most} rounds{fewer}, in which the peers took turns, each task in a process of its own; smallest and"
         " largest in brackets.",
         "## A picture\n\nStep and picture are those of a second picture where the first took less than"
         f" {SECONDS_OF_A_SHORT_PICTURE:g} s. The last column is the mean difference of the pictures, of 255 levels.\n\n"

@@ -88,6 +88,11 @@ def test_the_tables_hold_medians_spread_and_what_was_left_out():
     assert "2.0e-06" in text and "| 0.25 |" in text and "1.5 (1.5 to 1.5)" in text  # peak over size of files
 
 
+def test_peers_with_fewer_rounds_are_named():
+    text = render(results(ours=[1.0, 3.0, 2.0], optimum=[2.0, 3.0]))
+    assert "the median of 3 rounds, 2 for optimum-onnx, in which the peers took turns" in text
+
+
 def test_a_table_needs_neither_rival_nor_reference():
     text = render(results(ours=[1.0]))
     assert "ldm_runtime, ort /" not in text and "left out" not in text
