@@ -66,8 +66,8 @@ def render(results: Results) -> str:
         f"# {settings.model} beside its peers",
         f"{settings.size[0]}x{settings.size[1]} pixels, {settings.steps} steps, guidance {settings.guidance:g},"
         f" float32, {settings.threads} threads for each; {results.machine}; {results.date}. Every figure is the"
-        f" median of {most} rounds{fewer}, in which the peers took turns, each task in a process of its own; smallest and"
-        " largest in brackets.",
+        f" median of {most} rounds{fewer}, in which the peers took turns, each task in a process of its own; smallest"
+        " and largest in brackets.",
         "## A picture\n\nStep and picture are those of a second picture where the first took less than"
         f" {SECONDS_OF_A_SHORT_PICTURE:g} s. The last column is the mean difference of the pictures, of 255 levels.\n\n"
         + _picture_table(results, peers),

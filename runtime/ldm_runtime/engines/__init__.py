@@ -224,7 +224,6 @@ def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
         package.file(graph_for("ort", parts).file),
         threads=settings.threads,
         reorder=not large,
-        give_back=component == "vae_decoder",  # by far the most memory, and the last that runs
     )
     engine.check_contract(package.manifest.contract, component)
     return engine

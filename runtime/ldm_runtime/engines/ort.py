@@ -35,8 +35,6 @@ class OrtEngine:
     and leaves them there; those in half precision are widened at loading or, with False, where a run reads them.
     On Stable Diffusion 1.5, two cores: reordering takes 12 s and 3.4 GB of private memory for the UNet (mapping
     0.7 s and 40 MB; 0.4 GB for half precision) and makes a step about 8 % faster, the VAE 12 %.
-    give_back: whether working memory is given back after each run, to be asked for anew in the next: 1 GB and 4 % of
-    the time of Stable Diffusion 1.5's VAE decoder at 512x512.
 
     Raises:
         EngineUnavailable: ONNX Runtime or the provider is not installed, or the machine lacks what it needs.
@@ -51,13 +49,9 @@ class OrtEngine:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         reorder: bool = True,
-        give_back: bool = False,
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
-        self._run_options: Any = onnxruntime.RunOptions()
-        if give_back:
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         session_options = _session_options(onnxruntime, threads, reorder)
         providers: list[Any] = [_CPU]
         if provider is not None:
@@ -81,7 +75,7 @@ class OrtEngine:
         if self._session is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         try:
-            values = self._session.run(None, dict(feeds), self._run_options)
+            values = self._session.run(None, dict(feeds))
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed in {self._path}: {_first_line(error)}") from error
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
