@@ -1,5 +1,6 @@
-"""Marks every test that is not `slow` as `quick`; the tiny built package that many tests share."""
+"""Marks every test that is not `slow` as `quick`; hears Ctrl-C; the tiny built package that many tests share."""
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,12 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
+
+
+def pytest_configure() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, and that is inherited: tests send it to processes."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
