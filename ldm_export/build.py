@@ -11,7 +11,7 @@ from ldm_export.checkpoint import PACKAGE_PARTS, Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.isolate import Stage, available_memory, run_isolated
-from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
+from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof
 from ldm_export.profiles import axis_ranges, read_profile
 from ldm_export.reference import write_reference
@@ -138,12 +138,12 @@ def _export(
 ) -> dict[str, ExportReport]:
     """Every component: canonical graph, then its variant for ONNX Runtime on CPUs, sharing the weights."""
     exports = {}
-    for name in _specs(checkpoint):
+    for name, spec in _specs(checkpoint).items():
         outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
         report.stages.append(outcome.stage(f"export {name}"))
         exports[name] = outcome.value
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
-        for out, passes in ((canonical, CANONICAL_PASSES), (fused, ORT_CPU_PASSES)):
+        for out, passes in ((canonical, CANONICAL_PASSES), (fused, ort_cpu_passes(spec.factors))):
             say(f"{name}: optimising {out.name}")
             report.passes += [(f"{name}/{out.name}", each) for each in optimise(canonical, out, passes)]
     return exports

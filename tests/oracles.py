@@ -106,7 +106,10 @@ SCHEDULER: dict[str, dict[str, Any]] = {
 
 for _table in (TINY_UNET, TINY_VAE, TINY_TEXT, SCHEDULER):
     _table["inpaint"] = _table["sd15"]
+    _table["wide"] = _table["sd15"]
 TINY_UNET["inpaint"] = {**TINY_UNET["sd15"], "in_channels": 9}
+# A decoder and an encoder as wide as the published ones where pictures are larger than the latent.
+TINY_VAE["wide"] = {**TINY_VAE["sd21"], "block_out_channels": (16, 256, 256)}
 
 
 def randomise(module: nn.Module, seed: int) -> nn.Module:
@@ -236,8 +239,9 @@ def build_tiny_sd(
     text_encoder: dict[str, Any] | None = None,
     scheduler: dict[str, Any] | None = None,
 ) -> Path:
-    """Saves a pipeline of `kind` ("sd15", "sd21", or "inpaint" with nine channels) with diffusers; returns `folder`.
+    """Saves a pipeline of `kind` with diffusers; returns `folder`.
 
+    kind: "sd15", "sd21", "inpaint" with nine channels, or "wide" with an autoencoder as wide as the published ones.
     The last four change single options of the component's config.
     """
     import diffusers

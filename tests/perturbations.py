@@ -187,6 +187,18 @@ def swap_one_epsilon(package: Path, random: np.random.Generator) -> str:
     return edit_graph(package, f"{component}/{pick(random, GRAPHS)}", change)
 
 
+def reverse_a_difference(package: Path, random: np.random.Generator) -> str:
+    """Of the two products of a Winograd convolution whose difference goes into the lower row."""
+
+    def change(model: onnx.ModelProto) -> str:
+        node = pick(random, [node for node in model.graph.node if node.name.endswith("/difference")])
+        first, second = node.input
+        node.input[:] = [second, first]
+        return f"{node.name} reversed"
+
+    return edit_graph(package, f"{pick(random, COMPONENTS[2:])}/{GRAPHS[1]}", change)
+
+
 def activations(model: onnx.ModelProto) -> list[tuple[onnx.NodeProto, str]]:
     """Nodes that make a GELU or QuickGELU, and what each can be confused with."""
     found = []

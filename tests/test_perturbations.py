@@ -49,7 +49,7 @@ def test_there_are_two_hundred_cases():
     assert len(FILE_CASES) + len(FACT_CASES) == 200
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "sd15-fp16"])
+@pytest.mark.parametrize("kind", [*KINDS, "sd15-fp16", "wide"])
 def test_a_copy_without_perturbation_passes(proven, tmp_path, kind):
     package = perturbations.copy(proven(kind), tmp_path / "package")
     perturbations.rehash(package, "unet/model.onnx")
@@ -65,6 +65,12 @@ def test_a_changed_file_does_not_pass(proven, tmp_path, edit, seed):
 @pytest.mark.parametrize(("edit", "seed"), HALF_CASES, ids=[f"{edit.__name__}-{seed}" for edit, seed in HALF_CASES])
 def test_a_changed_file_in_half_precision_does_not_pass(proven, tmp_path, edit, seed):
     refuses(proven("sd15-fp16"), tmp_path, edit, seed)
+
+
+@pytest.mark.parametrize("edit", [perturbations.reverse_a_difference, perturbations.scale_one_channel])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_changed_file_with_wide_convolutions_does_not_pass(proven, tmp_path, edit, seed):
+    refuses(proven("wide"), tmp_path, edit, seed)
 
 
 def refuses(proven: Path, folder: Path, edit: Edit, seed: int) -> None:

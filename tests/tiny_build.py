@@ -10,7 +10,7 @@ from ldm_export.build_recipe import BuildRecipe
 from ldm_export.checkpoint import Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import ExportReport, export_component
-from ldm_export.optimise.pipeline import CANONICAL_PASSES, ORT_CPU_PASSES, PassReport, optimise
+from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
 from ldm_export.reference import write_reference
 from ldm_export.verify import prove_package
@@ -49,14 +49,14 @@ def make(folder: Path, kind: str) -> TinyBuild:
     exports, passes = {}, {}
     checkpoint = open_checkpoint(source)
     configs = checkpoint.configs
-    for name in specs(configs.text_encoder, configs.unet, configs.vae):
+    for name, spec in specs(configs.text_encoder, configs.unet, configs.vae).items():
         exports[name] = export_component(source, name, package)
         canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
         (raw / name).mkdir(parents=True)
         for file in ("model.onnx", "model.safetensors"):
             (raw / name / file).write_bytes((package / name / file).read_bytes())
         passes[f"{name}/{canonical.name}"] = optimise(canonical, canonical, CANONICAL_PASSES)
-        passes[f"{name}/{fused.name}"] = optimise(canonical, fused, ORT_CPU_PASSES)
+        passes[f"{name}/{fused.name}"] = optimise(canonical, fused, ort_cpu_passes(spec.factors))
     finish_package(package, checkpoint, exports, recipe=BuildRecipe(name="tiny"))
     return TinyBuild(source, raw, package, exports, passes)
 

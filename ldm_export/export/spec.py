@@ -70,6 +70,11 @@ class ComponentSpec:
     def contract(self) -> ComponentContract:
         return ComponentContract(self.inputs, self.outputs)
 
+    @property
+    def factors(self) -> dict[str, int]:
+        """Axes that are always whole multiples of a number, by name."""
+        return {name: multiple.factor for name, multiple in self.multiples.items()}
+
     def size_range(self, axis: str) -> tuple[int, int]:
         """Smallest and largest legal size of an axis, image axes included."""
         if axis in self.multiples:

@@ -45,6 +45,31 @@ def is_weight(value: ir.Value) -> bool:
     return source is not None and source.is_initializer()
 
 
+def is_padded_3x3(conv: ir.Node) -> bool:
+    """Whether a Conv has a 3x3 weight, stride 1, one group, and one pixel of zeros around the picture."""
+    get = conv.attributes.get_ints
+    weight = conv.inputs[1]
+    sizes = dims(weight)
+    return (
+        weight is not None
+        and is_weight(weight)
+        and sizes is not None
+        and all(isinstance(size, int) for size in sizes)
+        and tuple(sizes[2:]) == (3, 3)
+        and conv.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+        and conv.attributes.get_int("group", 1) == 1
+        and tuple(get("pads", (0, 0, 0, 0))) == (1, 1, 1, 1)
+        and tuple(get("strides", (1, 1))) == (1, 1)
+        and tuple(get("dilations", (1, 1))) == (1, 1)
+    )
+
+
+def weight_channels(conv: ir.Node) -> tuple[int, int]:
+    """(out, in) channels of a Conv whose weight's sizes are known."""
+    out_channels, in_channels, *_ = (int(size) for size in dims(conv.inputs[1]) or ())
+    return out_channels, in_channels
+
+
 def operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
     """The two inputs of a commutative node in both orders."""
     first, second = node.inputs
@@ -85,6 +110,21 @@ def make_constant(array: np.ndarray, before: ir.Node) -> ir.Value:
     value = node.outputs[0]
     value.dtype, value.shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
     return value
+
+
+def insert_before(
+    last: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    part: str,
+    attributes: Mapping[str, Any],
+    outputs: int = 1,
+) -> Sequence[ir.Value]:
+    """The outputs of a new node ahead of `last`, which is about to be replaced; `part` goes behind its name."""
+    node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{last.name}/{part}")
+    assert last.graph is not None
+    last.graph.insert_before(last, node)
+    return node.outputs
 
 
 def redirect(old: ir.Value, new: ir.Value) -> bool:

@@ -1,12 +1,13 @@
 """The passes in the order in which they run, and the loop that runs them on a file."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
+from ldm_export.optimise.apply_winograd import winograd_for
 from ldm_export.optimise.fold_constants import fold_constants
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
@@ -30,18 +31,24 @@ CANONICAL_PASSES: tuple[Pass, ...] = (
     remove_unused,
 )
 
-# Canonical ONNX to the operators that ONNX Runtime has for CPUs; the result is for it alone. LayerNormalization
-# is one operator already; SkipLayerNormalization, which adds the residual too, is left out on purpose: at the
-# shapes of SD 1.5 its CPU kernel took 3 to 5 times as long as Add and LayerNormalization (ONNX Runtime 1.32).
-ORT_CPU_PASSES: tuple[Pass, ...] = (
-    fuse_attention,
-    fuse_activations,
-    split_upsampling,
-    share_duplicates,
-    remove_unused,
-)
-
 MAX_ROUNDS = 10
+
+
+def ort_cpu_passes(multiples: Mapping[str, int]) -> tuple[Pass, ...]:
+    """Canonical ONNX to the operators that ONNX Runtime has for CPUs; the result is for it alone.
+
+    LayerNormalization is one operator already; SkipLayerNormalization, which adds the residual too, is left out on
+    purpose: at the shapes of SD 1.5 its CPU kernel took 3 to 5 times as long as Add and LayerNormalization (ONNX
+    Runtime 1.32). multiples: axes that are always whole multiples of a number, by name.
+    """
+    return (
+        fuse_attention,
+        fuse_activations,
+        split_upsampling,
+        winograd_for(multiples),
+        share_duplicates,
+        remove_unused,
+    )
 
 
 @dataclass(frozen=True)

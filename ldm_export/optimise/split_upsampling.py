@@ -5,13 +5,22 @@ place depends on the parity of row and column: four kernels of 2x2, whose result
 et al. 2016, arXiv:1609.05158). 16 products in place of 36 for each four pixels; only the order of sums changes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ldm_export.optimise.matching import constant, dims, is_weight, make_constant, producer, replace, used_once
+from ldm_export.optimise.matching import (
+    constant,
+    insert_before,
+    is_padded_3x3,
+    make_constant,
+    producer,
+    replace,
+    used_once,
+    weight_channels,
+)
 
 # Along one side: parity of the output -> for both places of the small picture the weights of the kernel that hit it.
 _TAPS = (((0,), (1, 2)), ((0, 1), (2,)))
@@ -21,31 +30,12 @@ def split_upsampling(model: ir.Model) -> tuple[ir.Model, int]:
     """Conv 3x3 of Resize nearest 2x -> four Conv 2x2 with sums of its weights, Concat, DepthToSpace."""
     count = 0
     for node in model.graph:
-        if node.op_type == "Conv" and node.domain == "" and _is_plain_3x3(node):
+        if node.op_type == "Conv" and node.domain == "" and is_padded_3x3(node):
             resize = producer(node.inputs[0], "Resize")
             if resize is not None and used_once(resize.outputs[0]) and _doubles(resize):
                 _split(node, resize.inputs[0])
                 count += 1
     return model, count
-
-
-def _is_plain_3x3(node: ir.Node) -> bool:
-    """Stride 1, one group, one pixel of zeros around, and a weight whose sizes are known."""
-    get = node.attributes.get_ints
-    weight = node.inputs[1]
-    sizes = dims(weight)
-    return (
-        weight is not None
-        and is_weight(weight)
-        and sizes is not None
-        and all(isinstance(size, int) for size in sizes)
-        and tuple(sizes[2:]) == (3, 3)
-        and node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
-        and node.attributes.get_int("group", 1) == 1
-        and tuple(get("pads", (0, 0, 0, 0))) == (1, 1, 1, 1)
-        and tuple(get("strides", (1, 1))) == (1, 1)
-        and tuple(get("dilations", (1, 1))) == (1, 1)
-    )
 
 
 def _doubles(resize: ir.Node) -> bool:
@@ -75,28 +65,23 @@ def _sums() -> np.ndarray:
 def _split(conv: ir.Node, small: ir.Value | None) -> None:
     """Weights are summed in the graph, which engines fold at loading: the data file stays the canonical graph's."""
     weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
-    out_channels, in_channels = (int(size) for size in (dims(weight) or ())[:2])
-    assert conv.graph is not None
-    graph, name = conv.graph, conv.name
+    out_channels, in_channels = weight_channels(conv)
 
-    def put(
-        op_type: str, inputs: list[ir.Value | None], attributes: Mapping[str, Any], outputs: int, part: str
-    ) -> Sequence[ir.Value]:
-        node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{name}/{part}")
-        graph.insert_before(conv, node)
-        return node.outputs
+    def put(op_type: str, inputs: list[ir.Value | None], part: str, attributes: Mapping[str, Any]) -> ir.Value:
+        (value,) = insert_before(conv, op_type, inputs, part, attributes)
+        return value
 
     def whole(*numbers: int) -> ir.Value:
         return make_constant(np.array(numbers, np.int64), conv)
 
-    (flat,) = put("Reshape", [weight, whole(out_channels, in_channels, 9)], {}, 1, "flat")
-    (summed,) = put("MatMul", [flat, make_constant(_sums(), conv)], {}, 1, "summed")
-    kernels = put("Split", [summed], {"axis": 2, "num_outputs": 4}, 4, "kernels")
+    flat = put("Reshape", [weight, whole(out_channels, in_channels, 9)], "flat", {})
+    summed = put("MatMul", [flat, make_constant(_sums(), conv)], "summed", {})
+    split = {"axis": 2, "num_outputs": 4}
     pictures: list[ir.Value | None] = []
-    for index, kernel in enumerate(kernels):
+    for index, kernel in enumerate(insert_before(conv, "Split", [summed], "kernels", split, outputs=4)):
         y, x = divmod(index, 2)
-        (square,) = put("Reshape", [kernel, whole(out_channels, in_channels, 2, 2)], {}, 1, f"kernel_{y}{x}")
+        square = put("Reshape", [kernel, whole(out_channels, in_channels, 2, 2)], f"kernel_{y}{x}", {})
         attributes = {"kernel_shape": [2, 2], "pads": [1 - y, 1 - x, y, x]}
-        pictures += put("Conv", [small, square, bias], attributes, 1, f"conv_{y}{x}")
-    (joined,) = put("Concat", pictures, {"axis": 1}, 1, "joined")
+        pictures.append(put("Conv", [small, square, bias], f"conv_{y}{x}", attributes))
+    joined = put("Concat", pictures, "joined", {"axis": 1})
     replace(conv, "DepthToSpace", [joined], {"blocksize": 2, "mode": "DCR"})

@@ -36,7 +36,7 @@ def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(got.astype(np.float64) - wanted) / np.linalg.norm(wanted.astype(np.float64)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("wide", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_every_graph_equals_torch_at_untraced_sizes(tiny_build, kind, component):
     built = tiny_build(kind)

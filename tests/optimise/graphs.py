@@ -1,5 +1,7 @@
 """Small graphs written as text, and what every pass is held to: same results, an honest count, no rest."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -11,9 +13,11 @@ from ldm_export.optimise.remove_unused import remove_unused
 HEADER = '<ir_version: 10, opset_import: ["" : 18]>\n'
 
 
-def parse(text: str) -> ir.Model:
-    """A graph in ONNX's text format, with the shapes that inference finds."""
+def parse(text: str, weights: Mapping[str, np.ndarray] | None = None) -> ir.Model:
+    """A graph in ONNX's text format, with the shapes that inference finds; `weights` would be long as text."""
     model = onnx.parser.parse_model(HEADER + text)
+    for name, array in ({} if weights is None else weights).items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     onnx.checker.check_model(model)
     return ir.from_proto(onnx.shape_inference.infer_shapes(model, data_prop=True))
 
@@ -36,10 +40,17 @@ def operators(model: ir.Model) -> list[str]:
     return [node.op_type for node in model.graph if node.op_type != "Constant"]
 
 
-def applied(each: Pass, text: str, feeds: dict[str, np.ndarray], *, modified: int) -> ir.Model:
+def applied(
+    each: Pass,
+    text: str,
+    feeds: dict[str, np.ndarray],
+    *,
+    modified: int,
+    weights: Mapping[str, np.ndarray] | None = None,
+) -> ir.Model:
     """Run one pass: it changes `modified` things, no result beyond rounding, and nothing the second time."""
-    wanted = run(parse(text), feeds)
-    model, count = each(parse(text))
+    wanted = run(parse(text, weights), feeds)
+    model, count = each(parse(text, weights))
     assert count == modified
     model, _ = remove_unused(model)
     for got, expected in zip(run(model, feeds), wanted, strict=True):
