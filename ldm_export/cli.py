@@ -453,7 +453,11 @@ def engines(as_json: bool) -> None:
 @verbs.command()
 @click.argument("package", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--engine", "engines", multiple=True, help="One to measure, as for `run` (repeatable; default: all here)."
+    "--engine",
+    "--engines",
+    "engines",
+    multiple=True,
+    help="One to measure, as for `run` (repeatable; default: all here).",
 )
 @click.option("--rounds", type=int, default=5, show_default=True, help="Processes per engine, which take turns.")
 @click.option("--steps", type=int, help="Sampling steps of the picture (default: the package's).")
