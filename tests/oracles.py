@@ -108,7 +108,8 @@ for _table in (TINY_UNET, TINY_VAE, TINY_TEXT, SCHEDULER):
     _table["inpaint"] = _table["sd15"]
     _table["wide"] = _table["sd15"]
 TINY_UNET["inpaint"] = {**TINY_UNET["sd15"], "in_channels": 9}
-# A decoder and an encoder as wide as the published ones where pictures are larger than the latent.
+# As wide as the published ones where pictures are larger (autoencoder) or smaller (UNet) than the latent.
+TINY_UNET["wide"] = {**TINY_UNET["sd15"], "block_out_channels": (16, 256)}
 TINY_VAE["wide"] = {**TINY_VAE["sd21"], "block_out_channels": (16, 256, 256)}
 
 
