@@ -20,6 +20,7 @@ from ldm_export.optimise.matching import (
     insert_before,
     is_padded_3x3,
     make_constant,
+    make_sizes,
     replace,
     weight_channels,
 )
@@ -76,26 +77,23 @@ def _apply(conv: ir.Node) -> None:
         (value,) = insert_before(conv, op_type, inputs, part, attributes)
         return value
 
-    def whole(*numbers: int) -> ir.Value:
-        return make_constant(np.array(numbers, np.int64), conv)
-
     def product(index: int, added: ir.Value | None) -> ir.Value:
         """m of this index, (B, out, H/2, W)."""
         rows = make_constant(_PICTURE[index].reshape(1, 1, 4, 1), conv)
-        rows = put("Expand", [rows, whole(in_channels, 1, 4, 1)], f"rows_{index}")
+        rows = put("Expand", [rows, make_sizes(conv, in_channels, 1, 4, 1)], f"rows_{index}")
         every_second = {"group": in_channels, "strides": [2, 1], "pads": [1, 0, 1, 0]}
         summed = put("Conv", [picture, rows], f"picture_{index}", kernel_shape=[4, 1], **every_second)
         kernel = put("MatMul", [flat, make_constant(_row_sums(_KERNEL[index]), conv)], f"sums_{index}")
-        kernel = put("Reshape", [kernel, whole(out_channels, in_channels, 1, 3)], f"kernel_{index}")
+        kernel = put("Reshape", [kernel, make_sizes(conv, out_channels, in_channels, 1, 3)], f"kernel_{index}")
         return put("Conv", [summed, kernel, added], f"product_{index}", kernel_shape=[1, 3], pads=[0, 1, 0, 1])
 
-    flat = put("Reshape", [weight, whole(out_channels, in_channels, 9)], "flat")
+    flat = put("Reshape", [weight, make_sizes(conv, out_channels, in_channels, 9)], "flat")
     second, third = product(1, None), product(2, None)
     upper = put("Add", [product(0, bias), put("Add", [second, third], "both")], "upper")
     lower = put("Add", [product(3, bias), put("Sub", [second, third], "difference")], "lower")
     pairs = put("Concat", [upper, lower], "pairs", axis=3)  # (B, out, H/2, 2 W): in memory, row after row
     sides = put("Shape", [picture], "sides", start=2)
-    shape = put("Concat", [whole(0, out_channels), sides], "shape", axis=0)
+    shape = put("Concat", [make_sizes(conv, 0, out_channels), sides], "shape", axis=0)
     replace(conv, "Reshape", [pairs, shape], {})
 
 

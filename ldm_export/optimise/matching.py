@@ -112,6 +112,11 @@ def make_constant(array: np.ndarray, before: ir.Node) -> ir.Value:
     return value
 
 
+def make_sizes(before: ir.Node, *sizes: int) -> ir.Value:
+    """A new Constant node of whole numbers ahead of `before`."""
+    return make_constant(np.array(sizes, np.int64), before)
+
+
 def insert_before(
     last: ir.Node,
     op_type: str,

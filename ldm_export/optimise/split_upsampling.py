@@ -16,6 +16,7 @@ from ldm_export.optimise.matching import (
     insert_before,
     is_padded_3x3,
     make_constant,
+    make_sizes,
     producer,
     replace,
     used_once,
@@ -71,16 +72,13 @@ def _split(conv: ir.Node, small: ir.Value | None) -> None:
         (value,) = insert_before(conv, op_type, inputs, part, attributes)
         return value
 
-    def whole(*numbers: int) -> ir.Value:
-        return make_constant(np.array(numbers, np.int64), conv)
-
-    flat = put("Reshape", [weight, whole(out_channels, in_channels, 9)], "flat", {})
+    flat = put("Reshape", [weight, make_sizes(conv, out_channels, in_channels, 9)], "flat", {})
     summed = put("MatMul", [flat, make_constant(_sums(), conv)], "summed", {})
     split = {"axis": 2, "num_outputs": 4}
     pictures: list[ir.Value | None] = []
     for index, kernel in enumerate(insert_before(conv, "Split", [summed], "kernels", split, outputs=4)):
         y, x = divmod(index, 2)
-        square = put("Reshape", [kernel, whole(out_channels, in_channels, 2, 2)], f"kernel_{y}{x}", {})
+        square = put("Reshape", [kernel, make_sizes(conv, out_channels, in_channels, 2, 2)], f"kernel_{y}{x}", {})
         attributes = {"kernel_shape": [2, 2], "pads": [1 - y, 1 - x, y, x]}
         pictures.append(put("Conv", [small, square, bias], f"conv_{y}{x}", attributes))
     joined = put("Concat", pictures, "joined", {"axis": 1})
