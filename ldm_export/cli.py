@@ -28,7 +28,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing half-written was left behind", err=True)
+            click.echo("interrupted", err=True)
             sys.exit(128 + signal.SIGINT)
         except LdmError as error:
             click.echo(f"error: {error}", err=True)
@@ -261,7 +261,7 @@ def run(
         for notice in pipe.notices:
             click.echo(f"note: {notice}", err=True)
         for drawn, path in zip(last.images(), paths, strict=True):
-            save_png(drawn, path, force=force)
+            save_png(drawn, path, force=force and out is not None)
             click.echo(f"{path} (seed {drawn.info['seed']})")
 
 
@@ -369,6 +369,7 @@ def plan(
       ldm-export plan --list
     """
     from ldm_runtime.arguments import first_step
+    from ldm_runtime.image import output_paths
     from ldm_runtime.package import open_package
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.plan import compile_plan
@@ -377,6 +378,8 @@ def plan(
     if listed:
         click.echo(table())
         return
+    if plot is not None:
+        output_paths(plot, prompt="", count=1, force=force)
     contract = open_package(builtin_package() if package is None else package, check="size").manifest.contract
     count = contract.defaults.steps if steps is None else steps
     name = contract.defaults.sampler if sampler is None else sampler

@@ -12,6 +12,7 @@ Each part is made once; a run that was interrupted or killed continues with the 
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ from ldm_export.train_tokenizer import train_tokenizer
 from ldm_export.training_log import MetricsLog
 from ldm_export.training_loop import Pace, StageRun, pick_device
 from ldm_runtime import safetensors
-from ldm_runtime.atomic import atomic_file, atomic_folder
+from ldm_runtime.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.errors import TrainingError
 
 Progress = Callable[[str], None]
@@ -48,16 +49,18 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     Raises:
         ConfigError: the recipe is not usable.
         TrainingError: its pictures or its run folder are not, or the loss became infinite.
+        LdmError: the run folder cannot be written.
     """
     recipe = load_train_recipe(recipe_path)
     say = progress if progress is not None else lambda text: None
     run = runs / recipe.name
-    if (run / "checkpoint").exists():
+    if os.path.exists(run / "checkpoint"):
         _require_same_recipe(run, recipe)
         say(f"{run / 'checkpoint'} is complete")
         return run / "checkpoint"
+    refuse_unwritable(run)
     pictures = load_pictures(recipe.data)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     device = pick_device()
     say(f"{recipe.name}: {len(pictures[0])} pictures to train on, {len(pictures[1])} held out, on {device}")
     captions = _learn_captions(recipe, run, pictures[0], say)
