@@ -138,7 +138,8 @@ def build(
     """Export SOURCE (a diffusers folder or a package; default: the built-in model) to a verified package.
 
     Every component is exported, optimised and compared with the torch model; a component that differs by more
-    than its tolerance fails the build, and nothing is left behind.
+    than its tolerance fails the build, and no package is left. With --force a complete package is replaced, but
+    no other folder, and none that holds anything else.
 
     \b
     Examples:
@@ -400,7 +401,7 @@ def plan(
 @click.argument("package", required=False, type=click.Path(path_type=Path))
 @click.option("--engine", default="auto", show_default=True, help="Engine to prove.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json and report.html.")
-@click.option("--force", is_flag=True, help="Replace an existing report folder.")
+@click.option("--force", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Prove again, offline and without torch, that PACKAGE (default: the built-in one) equals its reference.
