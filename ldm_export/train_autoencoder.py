@@ -19,6 +19,7 @@ from ldm_export.perceptual import PerceptualDistance
 from ldm_export.pictures import Pictures, batch_indices, compose, step_random
 from ldm_export.recipe import Ground, TrainRecipe
 from ldm_export.training_loop import place, precision, step_generator
+from ldm_runtime.image import save_png
 
 SHOWN = 16  # pictures in a sample grid
 MEASURED = 64  # pictures behind the held-out figures
@@ -109,7 +110,7 @@ class AutoencoderStage:
             logvars.append(clamped(logvar).cpu())
         pictures, decoded = torch.cat(wanted), torch.cat(got)
         pairs = torch.stack([pictures[:SHOWN], decoded[:SHOWN]], dim=1).flatten(0, 1)
-        picture_grid(pairs.numpy(), columns=8).save(folder / f"samples-{step:06d}.png")
+        save_png(picture_grid(pairs.numpy(), columns=8), folder / f"samples-{step:06d}.png")
         return {
             "held_out_loss": float(F.l1_loss(decoded, pictures)),
             "held_out_psnr": psnr(decoded, pictures),

@@ -16,6 +16,7 @@ from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipe import TrainRecipe
 from ldm_export.training_loop import place, precision, step_generator
+from ldm_runtime.image import save_png
 from ldm_runtime.noise import Noise
 from ldm_runtime.plan import compile_plan
 from ldm_runtime.rng import batch_seeds
@@ -72,7 +73,7 @@ class DiffusionStage:
         prompts = self.recipe.samples.prompts
         if prompts:
             pictures = self.sample(averages["unet"], prompts)
-            picture_grid(pictures, columns=8, captions=prompts).save(folder / f"samples-{step:06d}.png")
+            save_png(picture_grid(pictures, columns=8, captions=prompts), folder / f"samples-{step:06d}.png")
         return {"held_out_loss": loss}
 
     @torch.no_grad()
