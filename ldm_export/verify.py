@@ -123,7 +123,7 @@ def _with_plans_of(package: Package, choice: EngineChoice) -> Package:
         wanted = {component: plan for component, plan in plans.plans.items() if component in planned}
         if wanted:
             kept[name] = replace(plans, plans=wanted)
-    return Package(package.path, replace(package.manifest, engines=kept), package.identity, "size")
+    return package.having(replace(package.manifest, engines=kept))
 
 
 def _artefacts(package: Package) -> list[str]:
@@ -246,7 +246,7 @@ def _with_one_graph(package: Package, component: str, variant: str) -> Package:
     parts = manifest.components[component]
     only = replace(parts, variants=tuple(each for each in parts.variants if each.name == variant))
     changed = replace(manifest, components={**manifest.components, component: only})
-    return Package(package.path, changed, package.identity, "size")
+    return package.having(changed)
 
 
 def _case(engine: Engine, variant: str, case: Case, tolerance: float | None) -> Iterator[CaseResult]:
