@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from typing import Any
 
 from ldm_export import reference_file
 from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import INPAINT_CLASS, PIPELINE_CLASS, Checkpoint
+from ldm_export.checkpoint import INPAINT_CLASS, MAX_PAPER_BYTES, PIPELINE_CLASS, Checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
@@ -65,7 +64,7 @@ def finish_package(
     facts = _tokenizer(checkpoint, folder)
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
-        shutil.copyfile(file, folder / file.name)
+        (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
     made = Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
@@ -236,7 +235,8 @@ def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
 
 def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
-    hashes = {file.relative_to(checkpoint.path).as_posix(): _sha256(file) for file in files}
+    names = [file.relative_to(checkpoint.path).as_posix() for file in files]
+    hashes = {name: _sha256(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         source=Source(_source_name(checkpoint), hashes),
@@ -249,7 +249,8 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
-    return checkpoint.path.resolve().name
+    """That of its folder, any byte that is not UTF-8 written as an escape."""
+    return checkpoint.path.resolve().name.encode(errors="backslashreplace").decode()
 
 
 def _own_version() -> str:

@@ -44,6 +44,16 @@ class ModelFolder:
         self._blobs = _blobs(self._real)
         self._seen: dict[str, list[int]] = {}
 
+    def names(self, below: str = ".", *, most: int) -> list[str]:
+        """The names of the files, of whatever kind, directly in its folder `below`. Raises if there are over `most`."""
+        folder = self.path / below
+        found = [name for name in self._system(folder, lambda: os.listdir(folder)) if not os.path.isdir(folder / name)]
+        if len(found) > most:
+            raise self._error(
+                f"{folder} has {len(found)} files; expected at most {most}: remove what is not the model's"
+            )
+        return sorted(found)
+
     def file(self, name: str) -> Path:
         """Where the content of `name` (relative, posix) is, with no link at its end. Raises by the rule above."""
         real, linked = self._resolve(name)

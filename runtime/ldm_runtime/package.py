@@ -40,7 +40,10 @@ _MODEL_ENDINGS = {
 
 
 class Package:
-    """An opened package. `path` is the folder, `identity` the SHA-256 of manifest.json in hexadecimal."""
+    """An opened package. `path` is the folder, `identity` the SHA-256 of manifest.json in hexadecimal.
+
+    `folder` reads files by the rule of `links`, and knows whether one has changed since.
+    """
 
     def __init__(
         self, path: Path, parsed: manifest.Manifest, identity: str, check: Check, folder: ModelFolder | None = None
@@ -48,7 +51,7 @@ class Package:
         self.path = path
         self.manifest = parsed
         self.identity = identity
-        self._folder = _folder(path) if folder is None else folder
+        self.folder = _folder(path) if folder is None else folder
         self._failure: BaseException | None = None
         self._hashing: threading.Thread | None = None
         if check != "size":
@@ -60,12 +63,12 @@ class Package:
 
         It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them.
         """
-        self._folder.require_unchanged(relative)
+        self.folder.require_unchanged(relative)
         return self.path / relative
 
     def having(self, parsed: manifest.Manifest) -> "Package":
         """The same files as if the manifest were `parsed`; nothing is hashed again."""
-        return Package(self.path, parsed, self.identity, "size", self._folder)
+        return Package(self.path, parsed, self.identity, "size", self.folder)
 
     def confirm(self) -> None:
         """Wait for the hashes. Raises PackageError if a file is not what the manifest says, or changes meanwhile."""
@@ -74,7 +77,7 @@ class Package:
             self._hashing = None
         if self._failure is not None:
             raise self._failure
-        self._folder.require_unchanged()
+        self.folder.require_unchanged()
 
     def _hash(self, check: Check) -> None:
         try:
