@@ -97,7 +97,8 @@ def record_proof(folder: Path, report: Report | None) -> Manifest:
     new = [name for name in _package_files(folder) if name not in known.files]
     made = replace(known, files={**known.files, **_hashed(folder, new)})
     if report is not None:
-        proven = _compared_sizes(folder, known.contract) if report.passed else {}
+        reference = reference_file.read(folder / reference_file.FILE)
+        proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
         axes = {
             name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
             for name, axis in known.contract.axes.items()
@@ -219,18 +220,6 @@ def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
         width=recipe.width if recipe.width is not None else width * scale,
         height=recipe.height if recipe.height is not None else height * scale,
     )
-
-
-def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
-    """Axis -> its sizes in the cases of the reference."""
-    sizes: dict[str, set[int]] = {}
-    for case in reference_file.read(folder / reference_file.FILE).cases:
-        for name, array in {**case.inputs, **case.outputs}.items():
-            dims = contract.tensor(case.component, name).dims
-            for dim, size in zip(dims, array.shape, strict=True):
-                if isinstance(dim, str):
-                    sizes.setdefault(dim, set()).add(size)
-    return sizes
 
 
 def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ldm_runtime import safetensors, strict_json
 from ldm_runtime.errors import ExportError, PackageError
-from ldm_runtime.manifest import COMPONENTS, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.manifest import COMPONENTS, Contract, Defaults, LatentSpec, TokenizerFacts
 from ldm_runtime.schedule import Schedule
 
 SCHEMA_VERSION = 1
@@ -172,6 +172,18 @@ def read(path: Path) -> Reference:
         raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
     _check(reference, path)
     return reference
+
+
+def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
+    """Axis -> its sizes in the cases."""
+    sizes: dict[str, set[int]] = {}
+    for case in reference.cases:
+        for name, array in {**case.inputs, **case.outputs}.items():
+            dims = contract.tensor(case.component, name).dims
+            for dim, size in zip(dims, array.shape, strict=True):
+                if isinstance(dim, str):
+                    sizes.setdefault(dim, set()).add(size)
+    return sizes
 
 
 def _check(reference: Reference, path: Path) -> None:
