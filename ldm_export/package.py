@@ -21,7 +21,7 @@ from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
-from ldm_runtime import manifest
+from ldm_runtime import manifest, manifest_rules
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.manifest import (
     Axis,
@@ -238,8 +238,8 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
-    """That of its folder, any byte that is not UTF-8 written as an escape."""
-    return checkpoint.path.resolve().name.encode(errors="backslashreplace").decode()
+    """That of its folder; control characters and bytes that are not UTF-8 are left out."""
+    return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
 def _own_version() -> str:

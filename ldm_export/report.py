@@ -213,9 +213,7 @@ def parse(text: str, where: str) -> Report:
     if report.passed != (not report.failures):
         raise PackageError(f"{where} contradicts itself: passed is {report.passed}; verify the package again")
     if report.contract.sha256 != digest(report.contract.facts):
-        raise PackageError(
-            f"{where} contradicts itself: its contract has another digest; build the package again"
-        )
+        raise PackageError(f"{where} contradicts itself: its contract has another digest; build the package again")
     return report
 
 
