@@ -51,7 +51,7 @@ class BuildRecipe:
             try:
                 check_name(self.name, "name")
             except PackageError as error:
-                raise ConfigError(str(error).partition(";")[0]) from None
+                raise ConfigError(str(error).rpartition(";")[0]) from None
         for target in self.targets:
             if target not in TARGETS:
                 raise ConfigError(f"targets has {target!r}; known are {', '.join(TARGETS)}")

@@ -56,7 +56,7 @@ def check(manifest: "Manifest", where: str) -> None:
 def check_name(name: str, where: str) -> None:
     """Raise `PackageError` unless `name` can be a package's: not empty, and safe to print and to write."""
     if not 1 <= len(name) <= _MAX_NAME or CONTROL.search(name) is not None:
-        _fail(where, f"is {shown(name)}; expected 1 to {_MAX_NAME} characters, no control characters")
+        _fail(where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters")
 
 
 def check_relative_path(path: str, where: str) -> None:
