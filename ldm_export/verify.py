@@ -102,6 +102,7 @@ def _verify(
         results.append(result)
         if stop_at_first_failure and not result.passed:
             break
+    package.confirm()  # what was compared is what was hashed
     runs = [result for result in results if isinstance(result, TrajectoryResult)]
     report = Report(
         schema_version=reports.SCHEMA_VERSION,

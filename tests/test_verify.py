@@ -129,8 +129,8 @@ CHANGES = [
     (("image", "width"), 8),
     (("image", "height"), 16),
     (("axes", "height", "max"), 4096),
-    (("axes", "batch", "max"), 2),
-    (("axes", "tokens", "min"), 2),
+    (("axes", "batch", "max"), 65),
+    (("axes", "tokens", "max"), 76),
     (("axes", "width", "proven"), [7]),
     (("latent", "scale"), 0.5),
     (("latent", "shift"), 0.25),
@@ -159,6 +159,13 @@ def test_a_tensor_of_the_contract_that_is_renamed_is_seen_by_the_digest(copy):
     edit_contract(copy, ("components", "text_encoder", "inputs", 0, "dtype"), "int32")
     report = verify_package(copy, stop_at_first_failure=True)
     assert report.first_failure.startswith("contract.components.text_encoder.inputs: the package has")
+
+
+def test_a_tensor_that_is_taken_out_of_the_contract_is_one_sentence(copy):
+    outputs = json.loads((copy / "manifest.json").read_text())["contract"]["components"]["text_encoder"]["outputs"]
+    edit_contract(copy, ("components", "text_encoder", "outputs"), outputs[:1])
+    with pytest.raises(PackageError, match="has text_encoder/pooler_output of shape .*, but the contract has no such"):
+        verify_package(copy)
 
 
 def test_a_contract_as_it_was_proven_is_told(proven):

@@ -55,7 +55,9 @@ def check(manifest: "Manifest", where: str) -> None:
 
 def check_name(name: str, where: str) -> None:
     """Raise `PackageError` unless `name` can be a package's: not empty, and safe to print and to write."""
-    if not 1 <= len(name) <= _MAX_NAME or CONTROL.search(name) is not None:
+    if not name:
+        _fail(where, "should not be empty")
+    if len(name) > _MAX_NAME or CONTROL.search(name) is not None:
         _fail(where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters")
 
 
