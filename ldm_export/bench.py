@@ -162,6 +162,7 @@ def bench_package(
             say(f"bench: round {index + 1} of {rounds}, {name}")
             outcome = run_isolated(_measure, path, choice, steps, (width, height))
             made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
+    package.confirm()  # the processes opened the files anew
     results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
     return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, results)
 
@@ -192,7 +193,8 @@ def _that_run_here(package: Package) -> list[str]:
 
 def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]) -> dict[str, Any]:
     """The fields of an EngineRun but its memory, which the caller sees from outside."""
-    package = open_package(path, check="size")
+    package = open_package(path)
+    package.confirm()  # remembered from before, and not to disturb what is measured
     contract = package.manifest.contract
     cases: dict[str, list[reference_file.Case]] = {}
     if reference_file.FILE in package.manifest.files:

@@ -86,7 +86,7 @@ def build_package(
         check_openvino()
     if "tensorrt" in recipe.targets:
         check_target(tensorrt)
-    checkpoint = open_checkpoint(source, variant)
+    checkpoint = open_checkpoint(source, variant, check="full")
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
@@ -100,6 +100,7 @@ def build_package(
         exports = _export(checkpoint, variant, folder, report, say)
         finish_package(folder, checkpoint, exports, recipe=recipe)
         _prove(checkpoint, variant, folder, report, say)
+        checkpoint.folder.require_unchanged()  # every stage opened the source anew
         if "openvino" in recipe.targets:
             report.stages += build_openvino(folder, recipe.precision, progress=say)
             _prove_with("openvino", folder, report, say)

@@ -4,8 +4,8 @@ Two layouts open: the folder of a diffusers `StableDiffusionPipeline`, and a pac
 """
 
 import json
+import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ from torch import nn
 
 from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.tokenizer_files import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.weights import (
+    MAX_CONFIG_BYTES,
+    MAX_JSON_BYTES,
     Tensors,
+    checkpoint_folder,
     find_tensors,
     listed,
     package_tensors,
@@ -24,9 +28,12 @@ from ldm_export.weights import (
     read_tensors,
     write_tensors,
 )
-from ldm_runtime import manifest
+from ldm_runtime import manifest_rules
 from ldm_runtime.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
+from ldm_runtime.links import ModelFolder
+from ldm_runtime.manifest import Manifest
+from ldm_runtime.package import Check, is_package, open_package
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 
@@ -45,6 +52,10 @@ _SAVED = re.compile(
     r"|text_encoder/(config\.json|model\.safetensors)|(unet|vae)/(config\.json|diffusion_pytorch_model\.safetensors)"
     r"|tokenizer/(vocab|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer/merges\.txt"
 )
+# What the names of papers begin with, in lower case; what is passed on of them at most.
+PAPERS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
+MAX_PAPERS, MAX_PAPER_BYTES = 64, 2**22
+MAX_FILES = 4096  # of a folder; more is not looked at
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,7 @@ class Checkpoint:
     """An opened checkpoint: everything but the weights' values, which `load` reads."""
 
     path: Path
+    folder: ModelFolder  # reads files of `path`, and knows whether one has changed since
     configs: PipelineConfigs
     schedule: Schedule
     sampler: str  # the solver that scheduler_config.json names, with its options
@@ -113,10 +125,12 @@ class Checkpoint:
 
         Raises:
             CheckpointError: keys missing, unexpected or of another shape than the config says, all listed.
+            CheckpointError, PackageError: a file is not the one that was opened.
         """
         module = self._empty(component)
         _require_total(module, self.tensors[component], f"the weights of {component} in {self.path}")
         module.load_state_dict(read_tensors(self.tensors[component], dtype), strict=True, assign=True)
+        self.folder.require_unchanged()
         return module.eval()
 
     def check(self) -> None:
@@ -130,17 +144,19 @@ class Checkpoint:
             return MODELS[component](self.configs.of(component))
 
 
-def open_checkpoint(path: Path | str, variant: str | None = None) -> Checkpoint:
+def open_checkpoint(path: Path | str, variant: str | None = None, *, check: Check = "cached") -> Checkpoint:
     """Reads configs, schedule and the headers of all weight files; `variant` as in diffusers, such as "fp16".
 
+    check: how the files of a package are compared with its hashes, as in `open_package`; a diffusers folder has none.
+
     Raises:
-        CheckpointError: not a model's folder, or files missing, truncated, pickled or Git-LFS stubs.
-        PackageError: a package whose manifest is not valid.
+        CheckpointError: not a model's folder, or files missing, truncated, pickled, Git-LFS stubs, links to elsewhere.
+        PackageError: a package whose manifest is not valid, or of which a file is not what the manifest says.
         ConfigError: another kind of pipeline, or an option that is not supported: named with its value.
     """
     path = Path(path)
     try:
-        return _open(path, variant)
+        return _open(path, variant, check)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; expected a model's folder") from error
 
@@ -187,7 +203,10 @@ def save_checkpoint(
                 raise CheckpointError(f"cannot save the {component}: {error}") from None
         (folder / "scheduler").mkdir()
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-        shutil.copytree(tokenizer_folder, folder / "tokenizer")
+        (folder / "tokenizer").mkdir()
+        tokenizer = checkpoint_folder(tokenizer_folder)
+        for name in tokenizer.names(most=MAX_TOKENIZER_FILES):
+            (folder / "tokenizer" / name).write_bytes(tokenizer.read(name, MAX_JSON_BYTES))
         _write_json(folder / "model_index.json", index)
 
 
@@ -203,34 +222,35 @@ def _require_saved(folder: Path) -> None:
     refuse_foreign(folder, lambda name: _SAVED.fullmatch(name) is not None, "the checkpoint")
 
 
-def _open(path: Path, variant: str | None) -> Checkpoint:
+def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
     if not path.is_dir():
         raise CheckpointError(
             f"{path} is a file; expected the folder of a diffusers pipeline (convert single-file checkpoints first)"
         )
-    if (path / "manifest.json").is_file():
+    if is_package(path):
         if variant is not None:
             raise CheckpointError(f"{path} is a package, which has no variant {variant!r}; leave it out")
-        return _open_package(path)
-    if (path / "model_index.json").is_file():
-        return _open_pipeline(path, variant)
+        return _open_package(path, check)
+    if os.path.lexists(path / "model_index.json"):
+        return _open_pipeline(checkpoint_folder(path), variant)
     raise CheckpointError(f"{path} is no model's folder: it has neither model_index.json nor manifest.json")
 
 
-def _open_pipeline(path: Path, variant: str | None) -> Checkpoint:
-    pipeline_class, dropped = _read_model_index(path / "model_index.json")
-    configs = _read_configs(path, {component: component for component in CONFIGS})
-    scheduler_file = path / "scheduler" / "scheduler_config.json"
-    scheduler_config = _object(read_json(scheduler_file, infinity=True), scheduler_file)
+def _open_pipeline(folder: ModelFolder, variant: str | None) -> Checkpoint:
+    pipeline_class, dropped = _read_model_index(folder)
+    configs = _read_configs(folder, {component: component for component in CONFIGS})
+    scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
+    scheduler_config = _object(folder, scheduler_file, infinity=True)
     scheduler_config = _as_pipeline_runs(scheduler_config, pipeline_class)
-    tensors = {component: find_tensors(path / component, component, STEMS[component], variant) for component in MODELS}
+    tensors = {component: find_tensors(folder, component, STEMS[component], variant) for component in MODELS}
     try:
         schedule, sampler = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}") from None
-    return _opened(path, configs, (schedule, sampler), scheduler_config, dropped, tensors)
+    papers = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(PAPERS)]
+    return _opened(folder, configs, (schedule, sampler), scheduler_config, dropped, tensors, papers)
 
 
 def _as_pipeline_runs(scheduler: dict[str, Any], pipeline_class: str) -> dict[str, Any]:
@@ -244,51 +264,89 @@ def _as_pipeline_runs(scheduler: dict[str, Any], pipeline_class: str) -> dict[st
     return changed
 
 
-def _open_package(path: Path) -> Checkpoint:
-    """A package is a checkpoint too: its manifest says which initialiser holds which parameter."""
-    file = path / "manifest.json"
-    try:
-        facts = manifest.parse(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError:
-        raise PackageError(f"{file} is not UTF-8 text; build the package again") from None
-    configs = _read_configs(path, {component: parts[-1] for component, parts in PACKAGE_PARTS.items()})
+def _open_package(path: Path, check: Check) -> Checkpoint:
+    """A package is a checkpoint too: its manifest says which initialiser holds which parameter.
+
+    Only files are read that the manifest lists, so that their hashes prove them.
+    """
+    opened = open_package(path, check=check)
+    opened.confirm()
+    facts, folder = opened.manifest, opened.folder
+    _require_listed(folder, facts)
+    configs = _read_configs(folder, {component: parts[-1] for component, parts in PACKAGE_PARTS.items()})
     tensors: dict[str, Tensors] = {component: {} for component in PACKAGE_PARTS}
     for component, parts in PACKAGE_PARTS.items():
         for part in parts:
             stored = facts.components[part]
-            tensors[component] |= package_tensors(path / stored.weights, stored.keys)
+            tensors[component] |= package_tensors(folder, path / stored.weights, stored.keys)
     schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
-    return _opened(path, configs, (schedule, sampler), scheduler_config, facts.dropped, tensors)
+    papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
+    return _opened(folder, configs, (schedule, sampler), scheduler_config, facts.dropped, tensors, papers)
+
+
+def _require_listed(folder: ModelFolder, facts: Manifest) -> None:
+    """Raise CheckpointError for a file that would be read, but of which the manifest has no hash."""
+    read = [f"{parts[-1]}/config.json" for parts in PACKAGE_PARTS.values()]
+    read += [f"tokenizer/{name}" for name in folder.names("tokenizer", most=MAX_TOKENIZER_FILES)]
+    for name in read:
+        if name not in facts.files:
+            raise CheckpointError(
+                f"the manifest of {folder.path} has no hash of {name}, so nothing proves it; build the package again"
+            )
 
 
 def _opened(
-    path: Path,
+    folder: ModelFolder,
     configs: PipelineConfigs,
     sampling: tuple[Schedule, str],
     scheduler_config: dict[str, Any],
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
+    papers: list[str],
 ) -> Checkpoint:
-    tokenizer = path / "tokenizer"
-    if not any((tokenizer / name).is_file() for name in TOKENIZER_FILES):
+    tokenizer = folder.path / "tokenizer"
+    if not any(os.path.lexists(tokenizer / name) for name in TOKENIZER_FILES):
         raise CheckpointError(f"{tokenizer} has no tokenizer; expected {' or '.join(TOKENIZER_FILES)}")
+    if len(papers) > MAX_PAPERS:
+        raise CheckpointError(
+            f"{folder.path} has {len(papers)} papers such as {papers[0]}; expected at most {MAX_PAPERS}"
+        )
+    names = [f"tokenizer/{name}" for name in folder.names("tokenizer", most=MAX_TOKENIZER_FILES)]
+    _require_passable(folder, names, MAX_JSON_BYTES)
+    _require_passable(folder, papers, MAX_PAPER_BYTES)
     return Checkpoint(
-        path=path,
+        path=folder.path,
+        folder=folder,
         configs=configs,
         schedule=sampling[0],
         sampler=sampling[1],
         scheduler_config=scheduler_config,
         tokenizer=tokenizer,
-        papers=_papers(path),
+        papers=tuple(folder.path / name for name in papers),
         dropped=dropped,
         tensors=tensors,
     )
 
 
-def _read_model_index(file: Path) -> tuple[str, tuple[str, ...]]:
+def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None:
+    """Raise CheckpointError unless these files can become files of a package."""
+    for name in names:
+        size = folder.size(name)
+        if size > limit:
+            raise CheckpointError(
+                f"{folder.path / name} has {size} bytes; expected at most {limit}: take it out of the folder"
+            )
+        try:
+            manifest_rules.check_relative_path(name, str(folder.path))
+        except PackageError as error:
+            raise CheckpointError(str(error)) from None
+
+
+def _read_model_index(folder: ModelFolder) -> tuple[str, tuple[str, ...]]:
     """The pipeline's class, which is one we know, and the components that are not used here."""
-    index = _object(read_json(file), file)
+    file = folder.path / "model_index.json"
+    index = _object(folder, file)
     name = index.get("_class_name")
     if name not in (PIPELINE_CLASS, INPAINT_CLASS):
         raise ConfigError(f"{file} is for a {name!r}; supported are {PIPELINE_CLASS!r} and {INPAINT_CLASS!r}")
@@ -300,25 +358,23 @@ def _read_model_index(file: Path) -> tuple[str, tuple[str, ...]]:
     return str(name), tuple(sorted(components - needed))
 
 
-def _read_configs(path: Path, folders: dict[str, str]) -> PipelineConfigs:
+def _read_configs(root: ModelFolder, folders: dict[str, str]) -> PipelineConfigs:
     """The configs of all components, each from its folder."""
+    path = root.path
     files = {component: path / folder / "config.json" for component, folder in folders.items()}
-    configs = {name: CONFIGS[name].from_dict(read_json(file), str(file)) for name, file in files.items()}
+    read = {name: read_json(file, folder=root, limit=MAX_CONFIG_BYTES) for name, file in files.items()}
+    configs = {name: CONFIGS[name].from_dict(read[name], str(file)) for name, file in files.items()}
     try:
         return PipelineConfigs(**configs)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _object(data: object, file: Path) -> dict[str, Any]:
+def _object(folder: ModelFolder, file: Path, *, infinity: bool = False) -> dict[str, Any]:
+    data = read_json(file, infinity=infinity, folder=folder, limit=MAX_CONFIG_BYTES)
     if not isinstance(data, dict):
         raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
     return data
-
-
-def _papers(path: Path) -> tuple[Path, ...]:
-    names = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
-    return tuple(file for file in sorted(path.iterdir()) if file.is_file() and file.name.lower().startswith(names))
 
 
 def _require_total(module: nn.Module, tensors: Tensors, what: str) -> None:

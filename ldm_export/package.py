@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
@@ -17,12 +16,12 @@ from typing import Any
 
 from ldm_export import reference_file
 from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import INPAINT_CLASS, PIPELINE_CLASS, Checkpoint
+from ldm_export.checkpoint import INPAINT_CLASS, MAX_PAPER_BYTES, PIPELINE_CLASS, Checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
-from ldm_runtime import manifest
+from ldm_runtime import manifest, manifest_rules
 from ldm_runtime.atomic import atomic_file, refuse_foreign
 from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import (
@@ -66,7 +65,7 @@ def finish_package(
     facts = _tokenizer(checkpoint, folder)
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
-        shutil.copyfile(file, folder / file.name)
+        (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
     made = Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
@@ -99,7 +98,8 @@ def record_proof(folder: Path, report: Report | None) -> Manifest:
     new = [name for name in _package_files(folder) if name not in known.files]
     made = replace(known, files={**known.files, **_hashed(folder, new)})
     if report is not None:
-        proven = _compared_sizes(folder, known.contract) if report.passed else {}
+        reference = reference_file.read(folder / reference_file.FILE)
+        proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
         axes = {
             name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
             for name, axis in known.contract.axes.items()
@@ -235,21 +235,10 @@ def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
     )
 
 
-def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
-    """Axis -> its sizes in the cases of the reference."""
-    sizes: dict[str, set[int]] = {}
-    for case in reference_file.read(folder / reference_file.FILE).cases:
-        for name, array in {**case.inputs, **case.outputs}.items():
-            dims = contract.tensor(case.component, name).dims
-            for dim, size in zip(dims, array.shape, strict=True):
-                if isinstance(dim, str):
-                    sizes.setdefault(dim, set()).add(size)
-    return sizes
-
-
 def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
-    hashes = {file.relative_to(checkpoint.path).as_posix(): _sha256(file) for file in files}
+    names = [file.relative_to(checkpoint.path).as_posix() for file in files]
+    hashes = {name: _sha256(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         source=Source(_source_name(checkpoint), hashes),
@@ -262,7 +251,8 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
-    return checkpoint.path.resolve().name
+    """That of its folder; control characters and bytes that are not UTF-8 are left out."""
+    return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
 def _own_version() -> str:

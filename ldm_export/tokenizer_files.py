@@ -5,14 +5,13 @@ end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json.
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from ldm_export.weights import read_json
+from ldm_export.weights import MAX_JSON_BYTES, checkpoint_folder, read_json
 from ldm_runtime.errors import CheckpointError
 from ldm_runtime.manifest import TokenizerFacts
 
@@ -21,6 +20,7 @@ END_OF_WORD = "</w>"
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+MAX_FILES = 64
 CONFIG, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 
 # What transformers' CLIPTokenizer takes where the files say nothing.
@@ -44,9 +44,9 @@ def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int)
         CheckpointError: the files are incomplete or no CLIP tokenizer, or do not fit the text encoder.
     """
     out.mkdir(parents=True)
-    for file in sorted(source.iterdir()):
-        if file.is_file():
-            shutil.copyfile(file, out / file.name)
+    folder = checkpoint_folder(source)
+    for name in folder.names(most=MAX_FILES):
+        (out / name).write_bytes(folder.read(name, MAX_JSON_BYTES))
     special, config = _settings(source)
     bpe = _read_bpe(source)
     if not (out / VOCABULARY).exists() or not (out / MERGES).exists():

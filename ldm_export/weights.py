@@ -5,8 +5,9 @@ Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an i
 """
 
 import math
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import torch
 from ldm_export.keymaps import parameter_name
 from ldm_runtime import safetensors, strict_json
 from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.links import ModelFolder
 from ldm_runtime.manifest import KeyEntry
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
+MAX_JSON_BYTES = 2**24  # of an index or a tokenizer; CLIP's has 4 million
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class StoredTensor:
     """One parameter in a file; `shape` is the parameter's, after undoing `transpose`."""
 
     file: Path
+    place: Path  # where the file is read, all links followed
     name: str  # in the file
     dtype: str  # as safetensors names it
     shape: tuple[int, ...]
@@ -40,44 +45,52 @@ class StoredTensor:
 Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
-def read_json(path: Path, *, infinity: bool = False) -> object:
+def checkpoint_folder(path: Path) -> ModelFolder:
+    """The folder of a checkpoint, or a part of one, of which files are read by the rule of `ldm_runtime.links`."""
+    return ModelFolder(path, "checkpoint", CheckpointError)
+
+
+def read_json(
+    path: Path, *, infinity: bool = False, folder: ModelFolder | None = None, limit: int = MAX_JSON_BYTES
+) -> object:
     """A JSON file of a checkpoint; `infinity`: it may hold Infinity, as diffusers' scheduler configs do.
 
-    Raises CheckpointError where it is missing or not JSON.
+    folder: that of the model, None for the one that the file is in. limit: of bytes.
+    Raises CheckpointError where it is missing, too large, not JSON, or a link to elsewhere.
     """
+    folder = checkpoint_folder(path.parent) if folder is None else folder
     try:
-        data = path.read_bytes()
+        data = folder.read(path.relative_to(folder.path).as_posix(), limit)
         safetensors.refuse_lfs_stub(data, path)
         return strict_json.parse(data.decode(), str(path), infinity=infinity)
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise CheckpointError(f"{path} is not valid JSON: it is not UTF-8; fetch the file again") from None
     except PackageError as error:
         raise CheckpointError(str(error)) from error
 
 
-def find_tensors(folder: Path, component: str, stem: str, variant: str | None) -> Tensors:
-    """All parameters in a component folder of a diffusers checkpoint.
+def find_tensors(root: ModelFolder, component: str, stem: str, variant: str | None) -> Tensors:
+    """All parameters in a component's folder of the diffusers checkpoint `root`.
 
     Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
-    files, shards that do not hold what the index says, two keys for one parameter.
+    files, shards that do not hold what the index says, two keys for one parameter, links to elsewhere.
     """
+    folder = root.path / component
     middle = "" if variant is None else f".{variant}"
     single = folder / f"{stem}{middle}.safetensors"
     index = folder / f"{stem}.safetensors.index{middle}.json"
-    if single.is_file():
-        stored = _header(single)
-    elif index.is_file():
-        stored = _sharded(index)
+    if os.path.lexists(single):
+        stored = _header(root, single)
+    elif os.path.lexists(index):
+        stored = _sharded(root, index)
     else:
         raise CheckpointError(_why_no_weights(folder, single, variant))
     return _renamed(stored, component, folder)
 
 
-def package_tensors(weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
-    """The parameters of one component of an ldm package, by the manifest's key map."""
-    stored = {info.name: info for info in _header(weights)}
+def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
+    """The parameters of one component of the ldm package `root`, by the manifest's key map."""
+    stored = {info.name: info for info in _header(root, weights)}
     tensors = {}
     for key, entry in keys.items():
         if entry.initialiser not in stored:
@@ -97,13 +110,13 @@ def package_tensors(weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
 def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
     """The values as `dtype` (None: each as it is stored); what needs no conversion stays mapped until written to."""
     values = {}
-    for file in sorted({stored.file for stored in tensors.values()}):
+    for place in sorted({stored.place for stored in tensors.values()}):
         try:
-            arrays = safetensors.read(file)
+            arrays = safetensors.read(place)
         except PackageError as error:
             raise CheckpointError(str(error)) from error
         for name, stored in tensors.items():
-            if stored.file == file:
+            if stored.place == place:
                 value = _tensor(arrays[stored.name], stored)
                 values[name] = value if dtype is None else value.to(dtype)
     return values
@@ -157,27 +170,28 @@ def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -
             f"it by {list(transpose)}; build the package again"
         )
     shape = tuple(stored.shape[axis] for axis in np.argsort(transpose))
-    return StoredTensor(stored.file, stored.name, stored.dtype, shape, transpose)
+    return replace(stored, shape=shape, transpose=transpose)
 
 
-def _header(file: Path) -> list[StoredTensor]:
+def _header(root: ModelFolder, file: Path) -> list[StoredTensor]:
     try:
-        header = safetensors.read_header(file)
+        place = root.file(file.relative_to(root.path).as_posix())
+        header = safetensors.read_header(place)
     except PackageError as error:
         raise CheckpointError(str(error)) from error
-    return [StoredTensor(file, name, info.dtype, info.shape) for name, info in header.tensors.items()]
+    return [StoredTensor(file, place, name, info.dtype, info.shape) for name, info in header.tensors.items()]
 
 
-def _sharded(index: Path) -> list[StoredTensor]:
+def _sharded(root: ModelFolder, index: Path) -> list[StoredTensor]:
     """The tensors of all shards; what they hold must be exactly what the index says."""
-    data = read_json(index)
+    data = read_json(index, folder=root)
     shards = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
     for name in sorted(set(shards.values())):
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        if Path(name).name != name or not name.endswith(".safetensors") or not name.isprintable():
             raise CheckpointError(f"{index} names the shard {name!r}; expected a .safetensors file beside it")
-    stored = [tensor for name in sorted(set(shards.values())) for tensor in _header(index.parent / name)]
+    stored = [tensor for name in sorted(set(shards.values())) for tensor in _header(root, index.parent / name)]
     found = {(tensor.name, tensor.file.name) for tensor in stored}
     if found != set(shards.items()):
         lost, extra = set(shards.items()) - found, found - set(shards.items())

@@ -306,7 +306,7 @@ def test_quantised_weights_are_refused(copy: Path) -> None:
         ),
         (
             lambda index: index["weight_map"].update(extra="none.safetensors"),
-            "cannot read .*none.safetensors",
+            r"none\.safetensors is missing",
         ),
         (lambda index: index.pop("weight_map"), "no weight_map"),
         (lambda index: index.update(weight_map={}), "no weight_map"),
@@ -324,8 +324,8 @@ def test_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, change: A
     ("name", "message"),
     [
         ("model_index.json", "no model's folder"),
-        ("unet/config.json", r"cannot read .*unet/config\.json"),
-        ("scheduler/scheduler_config.json", r"cannot read .*scheduler_config\.json"),
+        ("unet/config.json", r"unet/config\.json is missing"),
+        ("scheduler/scheduler_config.json", r"scheduler_config\.json is missing"),
         (VAE, "vae has no weights; expected diffusion_pytorch_model.safetensors"),
     ],
 )

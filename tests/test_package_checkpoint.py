@@ -1,7 +1,10 @@
 """A package opens as a checkpoint: the manifest's key map turns its initialisers back into parameters."""
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import ldm_runtime
+from ldm_export.bench import bench_package
+from ldm_export.build import build_package
+from ldm_export.build_recipe import BuildRecipe
 from ldm_export.checkpoint import MODELS, PACKAGE_PARTS, open_checkpoint
+from ldm_export.describe import describe
 from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from tests.oracles import build_tiny_sd
@@ -30,6 +38,10 @@ def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_package.make(tmp_path_factory.mktemp("packages") / "sd21")
     checkpoint = open_checkpoint(source)
     for component, parts in PACKAGE_PARTS.items():
+        for part in parts:
+            shutil.copy(source / component / "config.json", folder / part / "config.json")
+    tiny_package.write_manifest(folder, tiny_package.CONTRACT)
+    for component, parts in PACKAGE_PARTS.items():
         state = checkpoint.load(component).state_dict()
         for part in parts:
             stored: dict[str, np.ndarray] = {}
@@ -45,11 +57,11 @@ def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "dtype": "F32",
                     }
             safetensors.write(folder / part / "model.safetensors", stored)
-            shutil.copy(source / component / "config.json", folder / part / "config.json")
             tiny_package.edit_manifest(folder, "components", part, "keys", value=keys)
     tiny_package.edit_manifest(folder, "dropped", value=["safety_checker"])
     schedule = checkpoint.schedule.to_dict()
     tiny_package.edit_manifest(folder, "contract", "schedule", value=schedule)
+    tiny_package.rehash(folder)
     return folder
 
 
@@ -121,16 +133,71 @@ def test_broken_manifest_is_refused(copy: Path) -> None:
 def test_damaged_weights_are_refused(copy: Path) -> None:
     file = copy / "unet" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="unet/model.safetensors is truncated"):
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors is truncated"):
         open_checkpoint(copy)
+
+
+@pytest.mark.parametrize("name", ["unet/model.safetensors", "unet/config.json", "tokenizer/tokenizer.json"])
+def test_a_changed_byte_anywhere_is_refused_by_its_hash(copy: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[-2] ^= 0x80
+    (copy / name).write_bytes(data)
+    with pytest.raises(PackageError, match=rf"{re.escape(name)} has changed: its SHA-256"):
+        open_checkpoint(copy)
+
+
+def build(package: Path) -> None:
+    build_package(package, package.parent / "built", recipe=BuildRecipe())
+
+
+@pytest.mark.parametrize("use", [build, bench_package, describe, ldm_runtime.load, open_checkpoint])
+def test_no_verb_takes_a_package_of_which_one_sign_is_flipped(copy: Path, use: Callable[[Path], object]) -> None:
+    data = bytearray((copy / "unet" / "model.safetensors").read_bytes())
+    data[-1] ^= 0x80
+    (copy / "unet" / "model.safetensors").write_bytes(data)
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors has changed: its SHA-256"):
+        use(copy)
+    assert not (copy.parent / "built").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("unet/config.json", "no hash of unet/config.json"), ("tokenizer/tokenizer_config.json", "no hash of tokenizer/")],
+)
+def test_a_file_that_the_manifest_does_not_list_is_not_read(copy: Path, name: str, message: str) -> None:
+    (copy / name).write_text("{}")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"].pop(name, None)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(copy)
+
+
+def test_papers_of_a_package_are_those_that_it_lists(copy: Path) -> None:
+    (copy / "README.md").write_text("not the author's")
+    (copy / "LICENSE").write_text("the author's")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"]["LICENSE"] = {"sha256": "0" * 64, "size": 0}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    tiny_package.rehash(copy)
+    assert open_checkpoint(copy).papers == (copy / "LICENSE",)
+
+
+def test_a_file_that_changes_after_the_package_was_opened_is_noticed(copy: Path) -> None:
+    checkpoint = open_checkpoint(copy)
+    checkpoint.load("unet")
+    os.utime(copy / "unet" / "model.safetensors")
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors has changed since the package was opened"):
+        checkpoint.load("unet")
 
 
 def test_config_that_is_missing_or_unsupported_is_named(copy: Path) -> None:
     config = copy / "unet" / "config.json"
     data = json.loads(config.read_text())
     config.write_text(json.dumps(data | {"num_class_embeds": 10}))
+    tiny_package.rehash(copy)
     with pytest.raises(ConfigError, match=r"unet/config\.json has num_class_embeds = 10"):
         open_checkpoint(copy)
     config.unlink()
-    with pytest.raises(CheckpointError, match=r"cannot read .*unet/config\.json"):
+    with pytest.raises(PackageError, match=r"unet/config\.json is missing"):
         open_checkpoint(copy)

@@ -2,13 +2,13 @@
 
 Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller creates its
 sessions, and remembered by (path, device, inode, size, mtime) in the user's cache folder; `Package.confirm`
-waits for them. Nothing of a package is trusted before that call returns.
+waits for them. Nothing of a package is trusted before that call returns. Links are followed by the rule of `links`.
 """
 
 import hashlib
 import os
-import stat
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ from ldm_runtime import manifest, safetensors
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.external_data import check_external_data
 from ldm_runtime.hash_cache import HashCache
+from ldm_runtime.links import ModelFolder
 
 Check = Literal["cached", "full", "size"]
 MANIFEST = "manifest.json"
@@ -39,12 +40,18 @@ _MODEL_ENDINGS = {
 
 
 class Package:
-    """An opened package. `path` is the folder, `identity` the SHA-256 of manifest.json in hexadecimal."""
+    """An opened package. `path` is the folder, `identity` the SHA-256 of manifest.json in hexadecimal.
 
-    def __init__(self, path: Path, parsed: manifest.Manifest, identity: str, check: Check) -> None:
+    `folder` reads files by the rule of `links`, and knows whether one has changed since.
+    """
+
+    def __init__(
+        self, path: Path, parsed: manifest.Manifest, identity: str, check: Check, folder: ModelFolder | None = None
+    ) -> None:
         self.path = path
         self.manifest = parsed
         self.identity = identity
+        self.folder = _folder(path) if folder is None else folder
         self._failure: BaseException | None = None
         self._hashing: threading.Thread | None = None
         if check != "size":
@@ -52,20 +59,29 @@ class Package:
             self._hashing.start()
 
     def file(self, relative: str) -> Path:
-        """Where a file that the manifest lists is."""
+        """Where a file that the manifest lists is. Raises PackageError if it has changed since the package was opened.
+
+        It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them.
+        """
+        self.folder.require_unchanged(relative)
         return self.path / relative
 
+    def having(self, parsed: manifest.Manifest) -> "Package":
+        """The same files as if the manifest were `parsed`; nothing is hashed again."""
+        return Package(self.path, parsed, self.identity, "size", self.folder)
+
     def confirm(self) -> None:
-        """Wait for the hashes. Raises PackageError if a file is not what the manifest says."""
+        """Wait for the hashes. Raises PackageError if a file is not what the manifest says, or changes meanwhile."""
         if self._hashing is not None:
             self._hashing.join()
             self._hashing = None
         if self._failure is not None:
             raise self._failure
+        self.folder.require_unchanged()
 
     def _hash(self, check: Check) -> None:
         try:
-            _check_hashes(self.path, self.manifest, use_cache=check == "cached")
+            _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=check == "cached")
         except BaseException as error:  # handed to the thread that calls confirm
             self._failure = error
 
@@ -73,7 +89,8 @@ class Package:
 def open_package(path: Path, *, check: Check = "cached") -> Package:
     """Open the package in folder `path`.
 
-    check: "cached" hashes each file once and remembers it, "full" hashes now, "size" never hashes.
+    check: "cached" hashes each file once and remembers it, "full" hashes now, "size" hashes only what is kept outside
+    of the folder, in a hub's cache, and that before it returns.
 
     Raises:
         InputError: `check` is none of these.
@@ -82,9 +99,11 @@ def open_package(path: Path, *, check: Check = "cached") -> Package:
     if check not in get_args(Check):
         raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
     path = Path(path)
-    content = _read_manifest(path)
+    folder, content = _read_manifest(path)
     parsed = manifest.parse(_text(content, path / MANIFEST), str(path / MANIFEST))
-    _check_files(path, parsed)
+    _check_files(folder, parsed)
+    if check == "size":
+        _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
     for component in parsed.components.values():
         safetensors.read_header(path / component.weights)
         for variant in component.variants:
@@ -92,27 +111,38 @@ def open_package(path: Path, *, check: Check = "cached") -> Package:
                 check_external_data(path / variant.file, component.weights.rpartition("/")[2])
     if TOKENIZER not in parsed.files:
         raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
-    return Package(path, parsed, hashlib.sha256(content).hexdigest(), check)
+    return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
 
 
-def _read_manifest(path: Path) -> bytes:
-    if not path.exists():
+def is_package(path: Path) -> bool:
+    """Whether `path` is a folder with a manifest, readable or not. Raises PackageError if that cannot be told."""
+    try:
+        return os.path.lexists(path / MANIFEST) and path.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _folder(path: Path) -> ModelFolder:
+    return ModelFolder(path, "package", PackageError)
+
+
+def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+    if not exists:
         raise PackageError(f"there is no package at {path}: the folder does not exist")
-    if not path.is_dir():
+    if not is_folder:
         raise PackageError(f"{path} is a file; expected the folder of a package")
-    if not (path / MANIFEST).exists():
+    if not is_package(path):
         raise PackageError(
             f"{path} is not a package: it has no {MANIFEST}; make one with `ldm-export build {path} --out …`"
         )
-    size = _regular_size(path.resolve(), path / MANIFEST)
-    if size > MAX_MANIFEST_BYTES:
-        raise PackageError(f"{path / MANIFEST} has {size} bytes; expected at most {MAX_MANIFEST_BYTES}")
-    try:
-        content = (path / MANIFEST).read_bytes()
-    except OSError as error:
-        raise PackageError(f"cannot read {path / MANIFEST}: {error.strerror}") from error
+    folder = _folder(path)
+    content = folder.read(MANIFEST, MAX_MANIFEST_BYTES)
     safetensors.refuse_lfs_stub(content, path / MANIFEST)
-    return content
+    return folder, content
 
 
 def _text(content: bytes, where: Path) -> str:
@@ -122,20 +152,20 @@ def _text(content: bytes, where: Path) -> str:
         raise PackageError(f"{where} is not UTF-8 at byte {error.start}; build the package again") from None
 
 
-def _check_files(path: Path, parsed: manifest.Manifest) -> None:
-    root = path.resolve()
+def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
+    path = folder.path
     for name, entry in parsed.files.items():
         file = path / name
-        size = _regular_size(root, file)
+        size = folder.size(name)
         if size != entry.size:
             safetensors.refuse_lfs_stub(_start_of(file), file)
             damage = "truncated" if size < entry.size else "too long"
             raise PackageError(
                 f"{file} is {damage}: it has {size} bytes, but the manifest says {entry.size}; fetch it again"
             )
-    for folder, _, names in os.walk(path):
+    for parent, _, names in os.walk(path):
         for name in names:
-            relative = (Path(folder) / name).relative_to(path).as_posix()
+            relative = (Path(parent) / name).relative_to(path).as_posix()
             if Path(name).suffix.lower() in _MODEL_ENDINGS and relative not in parsed.files:
                 raise PackageError(
                     f"{path} holds {relative}, which its manifest does not list; remove it or build again"
@@ -150,31 +180,16 @@ def _start_of(file: Path) -> bytes:
         raise PackageError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _regular_size(root: Path, file: Path) -> int:
-    """Bytes of a regular file whose real place is below `root`."""
-    try:
-        real = file.resolve(strict=True)
-        status = real.stat()
-    except FileNotFoundError:
-        raise PackageError(f"{file} is missing; fetch the package again") from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links before Python 3.13
-        raise PackageError(f"cannot read {file}: {error}") from error
-    if not real.is_relative_to(root):
-        raise PackageError(f"{file} is a link to {real}, outside the package; copy the file into the package")
-    if not stat.S_ISREG(status.st_mode):
-        raise PackageError(f"{file} is not a regular file; fetch the package again")
-    return status.st_size
-
-
-def _check_hashes(path: Path, parsed: manifest.Manifest, *, use_cache: bool) -> None:
+def _check_hashes(path: Path, parsed: manifest.Manifest, names: Iterable[str], *, use_cache: bool) -> None:
     cache = HashCache.of(path)
-    for name, entry in parsed.files.items():
+    for name in names:
+        expected = parsed.files[name].sha256
         digest = cache.get(name) if use_cache else None
         if digest is None:
             digest = cache.measure(name)
-        if digest != entry.sha256:
+        if digest != expected:
             raise PackageError(
                 f"{path / name} has changed: its SHA-256 is {digest[:16]}…, but the manifest says "
-                f"{entry.sha256[:16]}…; fetch or build the package again"
+                f"{expected[:16]}…; fetch or build the package again"
             )
     cache.save()

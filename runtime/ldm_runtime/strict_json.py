@@ -1,8 +1,9 @@
-"""JSON read strictly: no duplicate keys, no NaN, and dataclasses with exactly their fields (RFC 8259)."""
+"""JSON read strictly (RFC 8259): no key twice, no NaN, no half characters, dataclasses with exactly their fields."""
 
 import dataclasses
 import functools
 import json
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from ldm_runtime.errors import LdmError, PackageError
 
 T = TypeVar("T")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
 
 
@@ -17,11 +19,20 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
     """Parse `text`; `where` names the file in messages. `infinity` lets Infinity and -Infinity pass.
 
     Raises:
-        PackageError: not JSON, a key given twice in one object, NaN or Infinity, or nested too deeply.
+        PackageError: not JSON, a key given twice in one object, NaN or Infinity, half of a surrogate pair, or nested
+            too deeply.
     """
     constant = _infinity if infinity else _refuse_constant
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=constant)
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=constant)
+        if _SURROGATE.search(text) is not None:  # a pair is one character by now
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
+    except UnicodeEncodeError as error:
+        raise PackageError(
+            f"{where} has a string with {error.object[error.start]!r}, half of a character that no text file can hold; "
+            f"fetch or build the file again"
+        ) from None
     except json.JSONDecodeError as error:
         raise PackageError(
             f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
