@@ -25,6 +25,7 @@ from ldm_export.weights import (
 )
 from ldm_runtime import manifest
 from ldm_runtime.atomic import atomic_folder
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
@@ -182,6 +183,7 @@ def save_checkpoint(
 
 
 def _open(path: Path, variant: str | None) -> Checkpoint:
+    path = check_path("path", path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
     if not path.is_dir():

@@ -8,6 +8,7 @@ from typing import Any
 
 from ldm_runtime import package as packages
 from ldm_runtime import safetensors
+from ldm_runtime.checks import check_path
 from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
 
@@ -20,7 +21,7 @@ def describe(path: Path | None) -> Facts:
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
-    folder = builtin_package() if path is None else path
+    folder = builtin_package() if path is None else check_path("path", path)
     if (folder / "manifest.json").is_file():
         return _package(folder)
     return _checkpoint(folder)

@@ -10,10 +10,12 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 from ldm_runtime.atomic import atomic_file, refuse_existing
+from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest_rules import MAX_PIXELS
 
 _ENDING = ".png"
+MOST_PICTURES = 10_000  # of one call; the package's own limit is lower
 
 
 class GeneratedImage(Image.Image):
@@ -74,8 +76,9 @@ def output_paths(out: Path | None, *, prompt: str, count: int, force: bool) -> l
     `force` are refused now. A name made from the prompt never replaces a file.
 
     Raises:
-        InputError, LdmError: as above.
+        InputError, LdmError: as above, and for a `count` outside 1 to MOST_PICTURES.
     """
+    check_integer("count", count, 1, MOST_PICTURES)
     if out is None:
         return _free_paths(prompt, count)
     check_ending(out)
