@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ldm_export.streams import echo, echo_json
+from tests.runtime import tiny_package
 
 ROOT = Path(__file__).parents[1]
 PLAN = ("plan", "--list")
@@ -58,9 +59,9 @@ def test_a_reader_of_the_first_line_alone_gets_it():
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", ">/dev/full", ">&- 2>&- <&-"])
-def test_the_picture_is_made_whatever_the_streams_are(redirection, tiny_build, tmp_path):
-    out = tmp_path / "a.png"
-    run = ("run", str(tiny_build("sd15").package), "--prompt", "x", "--steps", "1", "--size", "32x32")
+def test_the_picture_is_made_whatever_the_streams_are(redirection, tmp_path):
+    out, package = tmp_path / "a.png", tiny_package.make(tmp_path / "package")
+    run = ("run", str(package), "--prompt", "x", "--steps", "1", "--size", "32x32")
     done = shell(redirection, *run, "--out", str(out))
     assert out.read_bytes().startswith(b"\x89PNG")
     assert done.returncode == (0 if redirection == "2>&-" else 1)
