@@ -30,6 +30,7 @@ from ldm_export.weights import (
 )
 from ldm_runtime import manifest_rules
 from ldm_runtime.atomic import atomic_folder, refuse_foreign
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
 from ldm_runtime.links import ModelFolder
 from ldm_runtime.manifest import Manifest
@@ -223,6 +224,7 @@ def _require_saved(folder: Path) -> None:
 
 
 def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
+    path = check_path("path", path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
     if not path.is_dir():

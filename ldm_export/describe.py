@@ -13,6 +13,7 @@ from ldm_export import report as reports
 from ldm_export.proven_contract import changes
 from ldm_runtime import package as packages
 from ldm_runtime import safetensors
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
@@ -26,7 +27,7 @@ def describe(path: Path | None) -> Facts:
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
-    folder = builtin_package() if path is None else path
+    folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         return _package(folder)
     return _checkpoint(folder)

@@ -1,8 +1,39 @@
-"""Values of options that are spelt as one text: sizes, pairs of numbers."""
+"""Values of options: paths, and what is spelt as one text: sizes, pairs of numbers."""
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import click
+
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError
+
+MOST_GIGABYTES = 1_000_000
+
+
+class _PathType(click.Path):
+    """A path that can be looked up, of something or of nothing: not too long, no loop of links, no NUL."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        name = "the path" if param is None else param.opts[0] if param.param_type_name == "option" else param.name
+        check_path(str(name), value)
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
+
+
+def read_gigabytes(value: float | None) -> int | None:
+    """Bytes; nothing for nothing."""
+    if value is None:
+        return None
+    if not (math.isfinite(value) and 0 < value <= MOST_GIGABYTES):
+        raise InputError(
+            f"--max-memory got {value}, expected a positive number of gigabytes, at most {MOST_GIGABYTES:,}"
+        )
+    return int(value * 1e9)
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:

@@ -77,7 +77,7 @@ def output_paths(out: Path | None, *, prompt: str, count: int, force: bool) -> l
     a file.
 
     Raises:
-        InputError, LdmError: as above.
+        InputError, LdmError: as above, and for a `count` outside 1 to MOST_PICTURES.
     """
     check_integer("count", count, 1, MOST_PICTURES)
     if out is None:

@@ -9,10 +9,12 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
 from ldm_runtime import manifest, safetensors
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.external_data import check_external_data
 from ldm_runtime.hash_cache import HashCache
@@ -86,7 +88,7 @@ class Package:
             self._failure = error
 
 
-def open_package(path: Path, *, check: Check = "cached") -> Package:
+def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Package:
     """Open the package in folder `path`.
 
     check: "cached" hashes each file once and remembers it, "full" hashes now, "size" hashes only what is kept outside
@@ -98,7 +100,7 @@ def open_package(path: Path, *, check: Check = "cached") -> Package:
     """
     if check not in get_args(Check):
         raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
-    path = Path(path)
+    path = check_path("path", path)
     folder, content = _read_manifest(path)
     parsed = manifest.parse(_text(content, path / MANIFEST), str(path / MANIFEST))
     _check_files(folder, parsed)

@@ -44,7 +44,7 @@ def open_pipeline(
 ) -> "Pipeline":
     """See `ldm_runtime.load`."""
     choice = engines.choose(engine, threads=threads, options=engine_options)
-    package = open_package(builtin_package() if path is None else Path(path), check=check)
+    package = open_package(builtin_package() if path is None else path, check=check)
     try:
         pipeline = Pipeline(package, choice)
     except LdmError:

@@ -1,5 +1,7 @@
 """Every argument that a package cannot follow is one InputError of one sentence, before any work."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime.errors import InputError
+from ldm_runtime.checks import check_path
+from ldm_runtime.errors import InputError, printable
+from ldm_runtime.image import output_paths
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 
@@ -164,6 +168,55 @@ def test_legal_edge_is_drawn(pipe: Pipeline, arguments: dict[str, Any]) -> None:
 def test_engine_unknown_is_refused(tiny: Path) -> None:
     with pytest.raises(InputError, match="engine is 'abacus'; expected one of auto, tensorrt, "):
         ldm_runtime.load(tiny, engine="abacus")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("a" * 5000, "path is 'aaaa.*, which cannot be looked up: File name too long"),
+        ("a/" * 3000, "path is 'a/a/.*, which cannot be looked up: File name too long"),
+        ("a\0b", r"path is 'a\\x00b', which is no path: embedded null byte"),
+        ("\ud800", r"path is '\\ud800', which is no path"),
+        (3, "path is 3; expected a path as text or a pathlib.Path"),
+        (b"x", "path is b'x'; expected a path"),
+        (["x"], r"path is \['x'\]; expected a path"),
+        (True, "path is True; expected a path"),
+    ],
+)
+def test_what_is_no_path_is_one_short_sentence(path: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        ldm_runtime.load(path)
+    assert len(str(caught.value)) < 200 and printable(str(caught.value)) == str(caught.value)
+
+
+def test_a_loop_of_links_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputError, match="cannot be looked up: Too many levels of symbolic links"):
+        ldm_runtime.load(tmp_path / "a" / "c")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
+    number: int, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        raise OSError(number, os.strerror(number), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        with pytest.raises(InputError, match=f"cannot be looked up: {os.strerror(number)}"):
+            check_path("path", tiny)
+    assert check_path("path", str(tiny)) == tiny
+    assert check_path("path", tiny / "nothing" / "there") == tiny / "nothing" / "there"
+    assert check_path("path", tiny / "manifest.json" / "below a file") is not None
+
+
+@pytest.mark.parametrize("count", [0, -1, 10**9, 10_001, 1.0, True])
+def test_the_number_of_outputs_is_checked_before_they_are_listed(count: Any, tmp_path: Path) -> None:
+    for out in (None, tmp_path / "a.png"):
+        with pytest.raises(InputError, match="count is .*; expected a whole number from 1 to 10000"):
+            output_paths(out, prompt="x", count=count, force=False)
 
 
 DECODE: dict[str, tuple[Any, str]] = {

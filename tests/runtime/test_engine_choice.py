@@ -11,13 +11,14 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, choose, open_engine, ort_providers
+from ldm_runtime.engines import ENGINES, choose, most_threads, open_engine, ort_providers
 from ldm_runtime.engines.ort import OrtEngine, fallbacks
 from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import open_package
 
+NAN = float("nan")
 TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that says which provider runs what
 
 
@@ -82,10 +83,51 @@ def test_options_that_something_may_read_are_taken(text: str, name: str) -> None
     assert choose(text, options={name: {"some": 1}}).settings(name).options == {"some": "1"}
 
 
-@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True])
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True, NAN, 1000 * most_threads(), most_threads() + 1])
 def test_a_number_of_threads_that_is_none_is_refused(threads: Any) -> None:
-    with pytest.raises(InputError, match="threads is .*; expected a whole number from 1 to 1024"):
+    with pytest.raises(InputError, match=f"threads is .*; expected a whole number from 1 to {most_threads()}$"):
         choose(threads=threads)
+
+
+def test_a_machine_may_have_four_threads_for_each_cpu_and_sixteen_on_the_smallest(monkeypatch: Any) -> None:
+    for cpus, most in ((None, 16), (2, 16), (8, 32)):
+        monkeypatch.setattr("os.cpu_count", lambda cpus=cpus: cpus)
+        assert most_threads() == most
+        assert choose(threads=most).threads == most
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("x", "engine_options is 'x'; expected engine -> options"),
+        (3, "engine_options is 3"),
+        ([("ort:cuda", {})], "engine_options is "),
+        ({"ort": 3}, "engine_options has 3 for 'ort'"),
+        ({"ort:cuda": "device_id=1"}, "engine_options has 'device_id=1' for 'ort:cuda'"),
+        ({"ort:cuda": {3: 1}}, "expected texts, numbers and booleans by name"),
+        ({"ort:cuda": {"device_id": None}}, "expected texts, numbers and booleans by name"),
+        ({"ort:cuda": {"device_id": b"1"}}, "expected texts, numbers and booleans by name"),
+        ({"ort:cuda": {"device_id": "1\0"}}, "expected texts, numbers and booleans by name"),
+        ({3: {}}, "engine is 3; expected one of"),
+    ],
+)
+def test_engine_options_of_another_form_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose(options=options)
+
+
+def test_engine_options_may_be_texts_numbers_and_booleans() -> None:
+    made = choose("ort:cuda", options={"ort:cuda": {"a": 1, "b": 0.5, "c": True, "d": "x"}})
+    assert made.settings("ort:cuda").options == {"a": "1", "b": "0.5", "c": "True", "d": "x"}
+
+
+@pytest.mark.parametrize(
+    "engine", [5, None, b"ort", ["ort"], "", "a" * 5000, "unet=" + "a" * 5000, "unet=ort,unet=ort"]
+)
+def test_an_engine_of_another_form_is_one_short_sentence(engine: Any) -> None:
+    with pytest.raises(InputError, match="^engine ") as caught:
+        choose(engine)
+    assert len(str(caught.value)) < 400
 
 
 def test_threads_reach_the_session(tiny: Path) -> None:

@@ -253,3 +253,35 @@ def private_megabytes(graph: Path, reorder: bool) -> float:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return int(done.stdout) / 1000
+
+
+TELEMETRY = {"XDG_CACHE_HOME": "cache", "HOME": "home", "TMPDIR": "tmp"}
+
+
+def files_after(program: str, folder: Path) -> list[str]:
+    """What a process leaves in the user's folders."""
+    for name in TELEMETRY.values():
+        (folder / name).mkdir()
+    places = {variable: str(folder / name) for variable, name in TELEMETRY.items()}
+    environment = {**os.environ, **places, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
+
+
+@pytest.mark.parametrize("engine", ["auto", "ort"])
+def test_onnxruntime_writes_and_reports_nothing(engine: str, tiny: Path, tmp_path: Path) -> None:
+    program = f"import ldm_runtime; ldm_runtime.load({str(tiny)!r}, engine={engine!r})('x', steps=1, seed=1)"
+    written = files_after(program, tmp_path)
+    assert len(written) == 1 and written[0].startswith("cache/ldm_runtime/hashes/"), written
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_the_environment_is_as_it_was_after_the_import(before: str | None, tmp_path: Path) -> None:
+    start = "" if before is None else f"os.environ['ORT_DISABLE_TELEMETRY'] = {before!r}; "
+    program = (
+        f"import os; {start}from ldm_runtime.engines.ort import import_onnxruntime; import_onnxruntime(); "
+        f"assert os.environ.get('ORT_DISABLE_TELEMETRY') == {before!r}"
+    )
+    assert files_after(program, tmp_path) == []
