@@ -69,7 +69,7 @@ def size_of(image: Any) -> tuple[int, int]:
 def _check_tiff(image: Image.Image, what: str) -> None:
     """Refuse the TIFFs that Pillow opens as if they had unsigned samples of 16 bits, black at zero."""
     tags = getattr(image, "tag_v2", None)
-    if tags is None:
+    if tags is None or image.mode in _REFUSED:
         return
     kinds = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
     if any(kind != _UNSIGNED for kind in kinds):

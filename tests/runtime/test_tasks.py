@@ -1,5 +1,6 @@
 """Image to image, inpainting, variations, guidance intervals, seeds, previews, interpolation: their rules."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "strength without image": ({"strength": 0.5}, "strength was given without an image"),
     "image is a path": ({"image": "photo.png"}, "image is 'photo.png'; expected a PIL image"),
     "image is a number": ({"image": 3}, "image is 3; expected a PIL image"),
-    "no image": ({"image": []}, "expected a PIL image or a list"),
+    "no image": ({"image": []}, r"image is \[\]; expected a PIL image or a list of at least one"),
+    "many images": ({"image": [photo()] * 10**6}, "image has 1000000 images for a batch of 1"),
+    "images without end": ({"image": itertools.repeat(photo())}, "image is repeat.*; expected a PIL image or a list"),
     "image too small": ({"image": photo(9, 9)}, "the size that the image of 9x9 gives"),
     "two images for one": ({"image": [photo(), photo()]}, "image has 2 images for a batch of 1"),
     "mask is text": ({"image": photo(), "mask": "m.png"}, "got str; expected a PIL image"),
