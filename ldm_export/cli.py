@@ -176,9 +176,11 @@ def build(
 @click.option("--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`.")
 @click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's, or --image's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
-@click.option("--image", type=click.Path(path_type=Path), help="Picture to start from (image to image).")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture to start from; what is transparent is white.")
 @click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
-@click.option("--mask", type=click.Path(path_type=Path), help="White where --image is painted anew (inpainting).")
+@click.option(
+    "--mask", type=click.Path(path_type=Path), help="White where --image is painted anew; what is transparent is kept."
+)
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
 @click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
 @click.option(
