@@ -167,11 +167,11 @@ def check_image_size(contract: Contract, width: int, height: int, what: str) -> 
         raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels")
 
 
-def check_together(what: str, count: int, width: int, height: int) -> None:
-    """Raise InputError for more images in one call than MAX_PIXELS_TOGETHER."""
-    if count * width * height > MAX_PIXELS_TOGETHER:
+def check_together(what: str, count: int, pixels: int) -> None:
+    """Raise InputError for images that have more than MAX_PIXELS_TOGETHER pixels in one call."""
+    if pixels > MAX_PIXELS_TOGETHER:
         raise InputError(
-            f"{what}: {count} of {width}x{height} have more than {MAX_PIXELS_TOGETHER} pixels together; give fewer"
+            f"{what} are {count} with {pixels} pixels together; expected at most {MAX_PIXELS_TOGETHER} in one call"
         )
 
 

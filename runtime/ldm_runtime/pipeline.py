@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -231,7 +232,7 @@ class Pipeline:
 
         self._components.require()
         several = listed(image)
-        check_together("the images", len(several), *size_of(several[0]))
+        check_together("the images", len(several), sum(math.prod(size_of(one)) for one in several))
         pictures = [settled(one) for one in several]
         pixels = from_images(pictures)  # (B, 3, H, W)
         check_image_size(self.contract, pixels.shape[3], pixels.shape[2], "the size of the image")
@@ -259,7 +260,7 @@ class Pipeline:
         check_image_size(self.contract, width, height, "the size of latents")
         if len(array) == 0:
             raise InputError("latents holds no image; expected at least one")
-        check_together("latents", len(array), width, height)
+        check_together("latents", len(array), len(array) * width * height)
         unscaled = float_copy("latents", array) / np.float32(space.scale) + np.float32(space.shift)
         # One image at a time: the decoder's activations are what a run needs most memory for.
         return np.concatenate(

@@ -199,7 +199,7 @@ DECODE: dict[str, tuple[Any, str]] = {
     "no image": (latents(0, CHANNELS, 6, 8), "latents holds no image"),
     "size": (latents(1, CHANNELS, 1, 8), "the size of latents is 64x8"),
     "NaN": (with_one(NAN), "latents holds NaN"),
-    "immense": (view(2**40, CHANNELS, 6, 8), "latents: 1099511627776 of 64x48 have more than .* pixels together"),
+    "immense": (view(2**40, CHANNELS, 6, 8), "latents are 1099511627776 with 3377699720527872 pixels together"),
 }
 
 
@@ -217,7 +217,14 @@ ENCODE: dict[str, tuple[Any, str]] = {
     "an array alone": (np.zeros((64, 64, 3)), "image is array.*; expected a PIL image or a list"),
     "a number": (3, "image is 3; expected a PIL image or a list"),
     "images without end": (itertools.repeat(Image.new("RGB", (64, 64))), "image is repeat.*; expected a PIL image"),
-    "a million images": ([Image.new("RGB", (64, 64))] * 10**6, "the images: 1000000 of 64x64 have more than"),
+    "many after a small one": (
+        [Image.new("RGB", (64, 64)), *[Image.new("1", (4096, 4096))] * 1000],
+        "the images are 1001 with 16777220096 pixels together",
+    ),
+    "a million images": (
+        [Image.new("RGB", (64, 64))] * 10**6,
+        "the images are 1000000 with 4096000000 pixels together",
+    ),
     "two sizes": ([Image.new("RGB", (64, 64)), Image.new("RGB", (32, 64))], "different sizes .32x64, 64x64."),
 }
 
