@@ -238,9 +238,9 @@ def build(
 @click.option("--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`.")
 @click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's, or --image's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
-@click.option("--image", type=PATH, help="Picture to start from (image to image).")
+@click.option("--image", type=PATH, help="Picture to start from; what is transparent is white.")
 @click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
-@click.option("--mask", type=PATH, help="White where --image is painted anew (inpainting).")
+@click.option("--mask", type=PATH, help="White where --image is painted anew; what is transparent is kept.")
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
 @click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
 @click.option(
@@ -300,6 +300,7 @@ def run(
 
     paths = output_paths(out, prompt=prompt, count=count, force=force)
     given = read_engine_options(engine_options)
+    picture, painted = (None if file is None else open_image(file) for file in (image, mask))
     with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given, check=check) as pipe:
         steps_run = pipe.sample(
             prompt,
@@ -310,9 +311,9 @@ def run(
             sampler=sampler,
             size=read_size(size),
             count=count,
-            image=None if image is None else open_image(image),
+            image=picture,
             strength=strength,
-            mask=None if mask is None else open_image(mask),
+            mask=painted,
             syntax="weighted" if weighted else "plain",
             guidance_rescale=guidance_rescale,
             guidance_interval=read_pair("--guidance-interval", guidance_interval),

@@ -142,7 +142,8 @@ BAD_RUNS = {
     "unknown noise": (("--noise", "white"), "white.*philox"),
     "noise that the sampler cannot use": (("--sampler", "dpmpp_sde", "--noise", "torch"), "philox"),
     "image that is not there": (("--image", "no.png"), r"no\.png does not exist"),
-    "image that is a folder": (("--image", "."), "no picture that can be read"),
+    "image that is a folder": (("--image", "."), "is no regular file; expected a picture in PNG"),
+    "image that never ends": (("--image", "/dev/zero"), "/dev/zero is no regular file"),
     "mask without image": (("--mask", "no.png"), "no.png does not exist"),
     "strength without image": (("--strength", "0.5"), "without an image"),
     "interval of one": (("--guidance-interval", "0.5"), "0.5.*0.2:0.8"),
@@ -174,6 +175,20 @@ def test_a_picture_is_drawn_from_a_picture_in_part_and_anew(package, tmp_path):
     assert result.exit_code == 0, result.output
     with Image.open(out) as image:
         assert image.info["task"] == "inpainting"
+
+
+def test_what_becomes_of_transparency_is_noted(package, tmp_path):
+    clear, mask, out = tmp_path / "clear.png", tmp_path / "mask.png", tmp_path / "out.png"
+    Image.new("RGBA", (32, 32), (0, 255, 0, 99)).save(clear)
+    painted = Image.new("LA", (32, 32))
+    painted.paste((255, 255), (0, 0, 16, 32))
+    painted.save(mask)
+    result = run(package, "--image", clear, "--mask", mask, "--out", out, "--steps", 1)
+    assert result.exit_code == 0, result.output
+    assert "note: the image is transparent in parts; they were laid on white\n" in result.stderr
+    assert "note: the mask is transparent in parts; they count as black" in result.stderr
+    Image.new("RGBA", (32, 32), (0, 255, 0, 255)).save(clear)
+    assert "note: " not in run(package, "--image", clear, "--out", out, "--force", "--steps", 2).stderr
 
 
 def test_interpolate_writes_a_strip_or_an_animation(package, tmp_path):

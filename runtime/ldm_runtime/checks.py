@@ -46,7 +46,7 @@ def check_path(name: str, value: Any) -> Path:
 def shown(value: Any) -> str:
     """A value for an error's sentence, never a long one."""
     try:
-        text = repr(value)
+        text = " ".join(line.strip() for line in repr(value).splitlines())  # an array has several
     except ValueError:  # an integer of more digits than Python prints
         text = "an immense number"
     return text if len(text) <= 60 else text[:57] + "..."

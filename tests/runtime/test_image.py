@@ -1,7 +1,10 @@
 """Pictures keep their text in PNG files, appear whole or not at all, and convert to arrays and back."""
 
 import io
+import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +51,56 @@ def test_save_keeps_the_text(picture: Image.Image, tmp_path: Path) -> None:
     for place in (tmp_path / "a.png", tmp_path / "b.PNG", tmp_path / "c", buffer):
         with Image.open(place) as opened:
             assert opened.info == INFO and opened.tobytes() == picture.tobytes()
+
+
+class Place:
+    """A path of another kind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.apng", "caf\u00e9.PNG"])
+def test_any_kind_of_path_and_any_open_file_gets_the_text(picture: Image.Image, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    places: list[Any] = [path, str(path), os.fsencode(path), Place(path)]
+    for place in places:
+        picture.save(place)
+        assert Image.open(path).info == INFO
+        assert [entry.name for entry in tmp_path.iterdir()] == [name]
+        path.unlink()
+    for named in (path, os.fsencode(path)):
+        with open(named, "wb") as file:
+            picture.save(file)
+        assert Image.open(path).info == INFO
+    path.unlink()
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_RDWR), "w+b") as file:  # its name is a number
+        picture.save(file, "png")
+    assert Image.open(path).info == INFO
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are Unicode")
+def test_a_name_that_is_no_text_is_written_or_refused_in_a_sentence(picture: Image.Image, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        picture.save(name)
+    except LdmError:
+        assert not os.path.exists(name)
+    else:
+        with open(name, "rb") as file:
+            assert Image.open(file).info == INFO
+
+
+def test_a_picture_replaces_a_file_whole_or_not_at_all(picture: Image.Image, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"old")
+    with pytest.raises(AttributeError):
+        picture.save(Place(tmp_path / "a.png"), pnginfo=3)
+    assert (tmp_path / "a.png").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+    picture.save(Place(tmp_path / "a.png"))
+    assert Image.open(tmp_path / "a.png").info == INFO
 
 
 def test_given_pnginfo_is_kept(picture: Image.Image, tmp_path: Path) -> None:

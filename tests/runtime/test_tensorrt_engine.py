@@ -1,7 +1,9 @@
 """The TensorRT engine on a GPU of numpy: what it computes, chooses, captures and says, and that nothing leaks."""
 
 import dataclasses
+import gc
 import hashlib
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,28 @@ def test_a_closed_engine_says_so_and_closes_twice(machine: Machine) -> None:
     engine.close()
     with pytest.raises(EngineError, match="is closed; load the package again"):
         engine.run(machine.feeds())
+
+
+def test_a_dropped_engine_gives_everything_back_at_once(machine: Machine) -> None:
+    gc.disable()
+    try:
+        engine = machine.load(capture=True)
+        for _ in range(3):
+            engine.run(machine.feeds())
+        dropped = weakref.ref(engine)
+        del engine
+        assert dropped() is None and machine.cuda.leaks() == NOTHING and machine.device.allocated == {}
+    finally:
+        gc.enable()
+
+
+def test_outputs_of_an_earlier_run_stay(machine: Machine) -> None:
+    engine = machine.load()
+    first = engine.run(machine.feeds(0))["out_sample"]
+    kept = first.copy()
+    second = engine.run(machine.feeds(1))["out_sample"]
+    np.testing.assert_array_equal(first, kept)
+    assert not np.shares_memory(first, second)
 
 
 # --- failures give everything back ---------------------------------------------------------------------------------
