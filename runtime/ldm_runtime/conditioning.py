@@ -40,6 +40,8 @@ class Conditioner:
         Raises InputError for a text that cannot be read or has too many windows, before any is encoded.
         """
         called = [names.get(text, "the prompt") for text in texts]
+        for text, name in zip(texts, called, strict=True):
+            self.tokenizer.check(text, name)
         notices = [say for text, name in zip(texts, called, strict=True) for say in read_as_words(name, text, syntax)]
         if syntax == "weighted":
             return Embedded(self._weighted(texts, called), list(dict.fromkeys(notices)))

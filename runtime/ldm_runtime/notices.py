@@ -14,7 +14,7 @@ from ldm_runtime.checks import given
 MOST_QUOTED = 60  # characters of a prompt in a sentence
 
 # What other programs read in a prompt, and why it is words here. Each pattern takes time linear in the text.
-_NUMBER = r"\s*(?:\d+\.?\d*|\.\d+)\s*"
+_NUMBER = r"\s*(?:\d+(?:\.\d*)?|\.\d+)\s*"
 _EVERYWHERE = (
     (r"<(?:lora|lyco|hypernet):[^<>]*>", "prompts load no networks"),
     (rf"(?<!\\)\[[^\[\]]*:{_NUMBER}\]", "a prompt stays the same for all steps"),
@@ -41,8 +41,9 @@ def quoted(text: str) -> str:
     if len(text) <= MOST_QUOTED:
         return repr(text)
     start = text[:MOST_QUOTED]
-    words = start.rsplit(None, 1)[0] if not text[MOST_QUOTED].isspace() else start
-    return repr(words.rstrip() + " …")
+    if not text[MOST_QUOTED].isspace():
+        start = (start.rsplit(None, 1) or [""])[0]
+    return repr(start.rstrip() + " …")
 
 
 def text_names(what: str, texts: str | Sequence[str] | None) -> dict[str, str]:

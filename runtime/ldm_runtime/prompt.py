@@ -9,11 +9,11 @@ The definition, for a second implementation to follow:
 2. The word BREAK, with white space or an end of the prompt on both sides, outside and inside of brackets, ends a part.
    A bracket open at BREAK is closed there.
 3. Each stretch of text with one weight is tokenised by itself; a part is the tokens of its stretches in order. It
-   fills as many windows of max_length - 2 tokens as it needs, at least one. Where a window is full, a token other
-   than a comma comes next, and the window's last comma, which is not its first token, is among its last 20 tokens, what
-   stands after that comma moves to the next window. The tokens of one textual inversion stay in one window. Each
-   window is begin token, tokens, end token, padding, and is encoded alone; the windows of a prompt are joined along
-   the token axis. A prompt all of whose tokens have weight 0 is refused.
+   fills as many windows of max_length - 2 tokens as it needs, at least one. Where a window is full, the next token is
+   no comma and the last comma is among the window's last 20 tokens, what stands after that comma moves to the next
+   window; a comma that comes when the window before is full does not count. The tokens of one textual inversion stay
+   in one window. Each window is begin token, tokens, end token, padding, and is encoded alone; the windows of a
+   prompt are joined along the token axis. A prompt all of whose tokens have weight 0 is refused.
 4. In a window with a weight that is not 1, the embedding of each token is multiplied by its weight (begin, end and
    padding have 1), and then the whole window by a factor that restores its root mean square. Products are
    float32, the mean squares float64.
