@@ -123,7 +123,7 @@ def test_interpolate_prints_what_it_has_to_say_once(package, tmp_path):
     result = call("interpolate", package, *ends, *rest)
     assert result.exit_code == 0, result.output
     assert [line for line in result.stderr.splitlines() if line.startswith("note: ")] == [
-        "note: '[a|b]' in the prompt to start from is read as words: a prompt stays the same for all steps",
+        "note: '[a|b]' in the prompt to start from is read as words: words do not take turns",
         "note: negative has no effect with guidance 1; it needs more than 1",
         f"note: --seconds has no effect on {tmp_path / 'way.png'}; it is for a .gif",
     ]

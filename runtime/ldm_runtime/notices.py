@@ -3,7 +3,7 @@ without effect.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ _NUMBER = r"\s*(?:\d+(?:\.\d*)?|\.\d+)\s*"
 _EVERYWHERE = (
     (r"<(?:lora|lyco|hypernet):[^<>]*>", "prompts load no networks"),
     (rf"(?<!\\)\[[^\[\]]*:{_NUMBER}\]", "a prompt stays the same for all steps"),
-    (r"(?<!\\)\[[^\[\]|]*\|[^\[\]]*\]", "a prompt stays the same for all steps"),
+    (r"(?<!\\)\[[^\[\]|]*\|[^\[\]]*\]", "words do not take turns"),
     (r"(?<!\w)AND(?!\w)", "prompts are not combined"),
     (r":\s*[+-][.\d]+\s*\)", "a weight has no sign"),
     (r"\{[^{}|]*\|[^{}]*\}", "nothing is chosen at random"),
@@ -79,46 +79,48 @@ def read_as_words(name: str, text: str, syntax: str) -> list[str]:
     return [f"{quoted(what)} in {name} is read as words: {reason}" for reason, what in found.items()]
 
 
-def without_effect(request: Request, asked: Mapping[str, Any]) -> dict[str, str]:
-    """Of the arguments that a caller gave, in `asked` by name (None: not given), those that change nothing."""
-    said: dict[str, str] = {}
-    if not request.is_guided:
-        reason = f"has no effect with guidance {request.guidance:g}; it needs more than 1"
-    elif not any(request.is_guided_at(row) for row in range(len(request.plan.rows))):
-        low, high = request.guidance_interval
-        reason = f"has no effect: no step of {len(request.plan.rows)} is in the guidance interval {low:g} to {high:g}"
-    else:
-        reason = ""
-    if reason:
-        unusual = {
-            "negative": asked["negative"] is not None,
-            "guidance_rescale": request.guidance_rescale > 0.0,
-            "guidance_interval": request.guidance_interval != (0.0, 1.0) and not request.is_guided,
-        }
-        said |= {name: f"{name} {reason}" for name, given_ in unusual.items() if given_}
-    said |= _without_effect_on_noise(request, asked)
-    if request.prompts is None and request.syntax != "plain" and (asked["negative"] is None or not request.is_guided):
-        said["syntax"] = "syntax has no effect: there is no text to read"
+def without_effect(request: Request, *, negative: Any, seed: Any) -> list[str]:
+    """Which arguments of a run change nothing. negative, seed: as the caller gave them, or None."""
+    said = _without_guidance(request, negative) + _without_noise(request, seed)
+    if request.prompts is None and request.syntax != "plain" and (negative is None or not request.is_guided):
+        said.append("syntax has no effect: there is no text to read")
     if _is_painted_over(request):
-        said["image"] = "image has no effect: the mask is white everywhere and strength is 1"
+        said.append("image has no effect: the mask is white everywhere and strength is 1")
     return said
 
 
-def _without_effect_on_noise(request: Request, asked: Mapping[str, Any]) -> dict[str, str]:
+def _without_guidance(request: Request, negative: Any) -> list[str]:
+    low, high = request.guidance_interval
+    given_ = {"negative": negative is not None, "guidance_rescale": request.guidance_rescale > 0.0}
+    if not request.is_guided:
+        given_["guidance_interval"] = (low, high) != (0.0, 1.0)
+        reason = f"has no effect with guidance {request.guidance:g}; it needs more than 1"
+    elif not any(request.is_guided_at(row) for row in range(len(request.plan.rows))):
+        given_ = {"guidance": True, **given_}
+        reason = (
+            f"has no effect: none of {len(request.plan.rows)} steps is in the guidance interval {low:g} to {high:g}"
+        )
+    else:
+        return []
+    return [f"{name} {reason}" for name, is_given in given_.items() if is_given]
+
+
+def _without_noise(request: Request, seed: Any) -> list[str]:
     """The seed and the kind of noise where none is drawn, and a way of length 0 or 1 to other noise."""
-    said: dict[str, str] = {}
-    seed, strength = request.variation or (None, 0.0)
-    if seed is not None and strength == 0.0:
-        said["variation"] = "variation has no effect with strength 0"
-    starts = (
-        "latents are given" if request.latents is not None else "variation has strength 1" if strength == 1.0 else ""
-    )
-    if not starts or request.pixels is not None or any(row.noise_rows for row in request.plan.rows):
+    said = []
+    strength = None if request.variation is None else request.variation[1]
+    if strength == 0.0:
+        said.append("variation has no effect with strength 0")
+    if strength == 1.0 and request.latents is not None:
+        said.append("latents has no effect: variation has strength 1")
+    draws = any(row.noise_rows for row in request.plan.rows) or request.pixels is not None
+    if draws or (request.latents is None and strength != 1.0):
         return said
-    if asked["seed"] is not None:
-        said["seed"] = f"seed has no effect: {starts} and {request.plan.sampler} draws no noise"
-    if request.noise != "philox" and strength == 0.0:
-        said["noise"] = f"noise has no effect: {starts} and {request.plan.sampler} draws none"
+    instead = "variation has strength 1" if strength == 1.0 else "latents are given"
+    if seed is not None:
+        said.append(f"seed has no effect: {instead} and {request.plan.sampler} draws no noise")
+    if request.noise != "philox" and not strength:
+        said.append(f"noise has no effect: {instead} and {request.plan.sampler} draws none")
     return said
 
 

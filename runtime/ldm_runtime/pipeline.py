@@ -190,7 +190,7 @@ class Pipeline:
         self.notices = list(self._engine_notices)
         if not self.package.manifest.proof.passed:
             self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
-        self.notices += without_effect(request, {"negative": negative, "seed": seed}).values()
+        self.notices += without_effect(request, negative=negative, seed=seed)
         self.notices += context.notices
         return self._steps(request, context.states)
 

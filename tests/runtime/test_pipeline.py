@@ -235,7 +235,10 @@ WITHOUT_EFFECT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "interval": ({"guidance_interval": (0.1, 0.9), "guidance": 1.0}, [f"guidance_interval {NO_GUIDANCE}"]),
     "interval between steps": (
         {"negative": "blue", "guidance_interval": (0.6, 0.9), "steps": 2},
-        ["negative has no effect: no step of 2 is in the guidance interval 0.6 to 0.9"],
+        [
+            f"{name} has no effect: none of 2 steps is in the guidance interval 0.6 to 0.9"
+            for name in ("guidance", "negative")
+        ],
     ),
     "variation": ({"variation": (3, 0.0)}, ["variation has no effect with strength 0"]),
     "seed with latents": (
@@ -248,6 +251,10 @@ WITHOUT_EFFECT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "seed with variation": (
         {"seed": 1, "variation": (3, 1.0), "sampler": "ddim"},
         ["seed has no effect: variation has strength 1 and ddim draws no noise"],
+    ),
+    "latents": (
+        {"variation": (3, 1.0), "latents": NOISE, "sampler": "euler_ancestral"},
+        ["latents has no effect: variation has strength 1"],
     ),
     "syntax": (
         {"prompt": None, "prompt_embeds": np.zeros((1, WINDOW, 6), np.float32), "syntax": "weighted"},

@@ -266,7 +266,7 @@ FOREIGN = {
     "a [cat:dog:0.5]": "'[cat:dog:0.5]' in the prompt is read as words: a prompt stays the same for all steps",
     "a [dog:10]": "'[dog:10]' in",
     "a [dog::.5]": "'[dog::.5]' in",
-    "a [cat|dog]": "'[cat|dog]' in",
+    "a [cat|dog]": "'[cat|dog]' in the prompt is read as words: words do not take turns",
     "a cat AND a dog": "'AND' in the prompt is read as words: prompts are not combined",
     "a cat AND\na dog": "'AND' in",
     "a (cat:-1)": "':-1)' in the prompt is read as words: a weight has no sign",
@@ -317,9 +317,10 @@ def test_an_escaped_bracket_opens_nothing() -> None:
 
 def test_each_kind_is_said_once_and_with_the_name_of_its_text(pipe: Pipeline) -> None:
     pipe.sample("[a:b:1] <lora:x:1> <lora:y:1> [c|d]", negative="<lora:z:1>", syntax="weighted")
-    negative, lora, schedule = pipe.notices
+    negative, lora, schedule, turns = pipe.notices
     assert negative.startswith("'<lora:z:1>' in the negative prompt is read as words")
     assert lora.startswith("'<lora:x:1>' in the prompt") and schedule.startswith("'[a:b:1]' in the prompt")
+    assert turns.startswith("'[c|d]' in the prompt")
     pipe.sample("<lora:" + "long name " * 5_000 + ">", steps=1)
     assert len(pipe.notices) == 2 and max(map(len, pipe.notices)) < 200
 
