@@ -89,7 +89,7 @@ class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
     `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
-    into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
+    into the window or is the language of another program, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
     """
 
     def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
@@ -207,6 +207,8 @@ class Pipeline:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
         if not isinstance(syntax, str) or syntax not in SYNTAXES:
             raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
+        if names is not None and len(check_texts("names", names)) != len(texts):
+            raise InputError(f"names has {len(names)} texts for {len(texts)} prompts; give one for each")
         called = text_names("prompt", texts) if names is None else first_names(texts, names)
         embedded = self._conditioner.embed(texts, called, syntax)
         self.notices = embedded.notices

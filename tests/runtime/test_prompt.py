@@ -345,7 +345,7 @@ def test_hostile_text_is_a_result_or_one_sentence(pipe: Pipeline, name: str, syn
         said = pipe.notices[-1]
     except InputError as error:
         said = str(error)
-    assert len(said) < 500 and "longer than" in said or "windows" in said
+    assert len(said) < 500 and ("longer than" in said or "windows" in said)
     assert time.process_time() - started < 20
 
 
@@ -365,6 +365,13 @@ def test_text_beyond_the_maximum_or_unicode_is_one_sentence(pipe: Pipeline, synt
 def test_an_unknown_syntax_is_refused(pipe: Pipeline) -> None:
     with pytest.raises(InputError, match="syntax is 'a1111'; expected plain or weighted"):
         pipe.embed("red", syntax="a1111")
+
+
+def test_embed_calls_prompts_by_the_names_that_are_given(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="a weight in the caption is 11"):
+        pipe.embed(["red", "(red:11)"], syntax="weighted", names=["the title", "the caption"])
+    with pytest.raises(InputError, match="names has 1 texts for 2 prompts; give one for each"):
+        pipe.embed(["red", "blue"], names=["the title"])
 
 
 def test_the_syntax_changes_a_picture_and_is_told(pipe: Pipeline) -> None:
