@@ -89,7 +89,8 @@ class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
     `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
-    into the window or is the language of another program, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
+    into the window or is the language of another program, an argument without effect, a package without
+    proof. One thread at a time may use a Pipeline.
     """
 
     def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
