@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -321,8 +321,7 @@ def run(
             noise=noise,
         )
         last = _show_steps(steps_run)
-        for notice in pipe.notices:
-            echo(f"note: {notice}", err=True)
+        _show_notices(pipe.notices)
         for drawn, path in zip(last.images(), paths, strict=True):
             save_png(drawn, path, force=force and out is not None)
             echo(f"{path} (seed {drawn.info['seed']})")
@@ -341,7 +340,7 @@ def run(
 @click.option("--sampler", help="As for `run`.")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
-@click.option("--seconds", type=float, default=0.1, show_default=True, help="Time of a picture in a .gif.")
+@click.option("--seconds", type=float, help="Time of a picture in a .gif (default: 0.1).")
 @engine_choice
 @click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -358,7 +357,7 @@ def interpolate(
     sampler: str | None,
     size: str | None,
     weighted: bool,
-    seconds: float,
+    seconds: float | None,
     engine: str,
     threads: int | None,
     engine_options: tuple[str, ...],
@@ -379,7 +378,7 @@ def interpolate(
 
     check_interpolation_output(out)
     refuse_existing(out, force=force)
-    if not 0.01 <= seconds <= 60:
+    if seconds is not None and not 0.01 <= seconds <= 60:
         raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
     given = read_engine_options(engine_options)
     with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given) as pipe:
@@ -399,7 +398,10 @@ def interpolate(
         hidden = not sys.stderr.isatty()
         with click.progressbar(images, length=frames, label="pictures", file=sys.stderr, hidden=hidden) as bar:
             drawn += bar
-    save_interpolation(drawn, out, seconds=seconds, force=force)
+        _show_notices(pipe.notices)
+    save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
+    if seconds is not None and out.suffix.lower() != ".gif":
+        _show_notices([f"--seconds has no effect on {out}; it is for a .gif"])
     echo(f"{out} ({frames} pictures)")
 
 
@@ -652,6 +654,12 @@ def _stage_printer() -> Callable[[str], None]:
     """Progress of long work on stderr: the seconds since the start, and what is being done."""
     started = time.monotonic()
     return lambda text: echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
+
+
+def _show_notices(notices: Iterable[str]) -> None:
+    """What a run has to say beside its result."""
+    for notice in notices:
+        echo(f"note: {notice}", err=True)
 
 
 def _show_steps(steps: Iterator[Any]) -> Any:

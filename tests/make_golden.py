@@ -25,11 +25,13 @@ from ldm_runtime import rng, safetensors  # noqa: E402
 from ldm_runtime.cuda_noise import CudaGenerator  # noqa: E402
 from ldm_runtime.errors import InputError  # noqa: E402
 from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
+from ldm_runtime.package import open_package  # noqa: E402
 from ldm_runtime.plan import Plan, compile_plan  # noqa: E402
-from ldm_runtime.prompt import parse_prompt, weigh  # noqa: E402
+from ldm_runtime.prompt import parse_prompt, weigh, windows  # noqa: E402
 from ldm_runtime.sampler import guide, noised, run_plan, slerp  # noqa: E402
 from ldm_runtime.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.solvers import PRESETS, SOLVERS  # noqa: E402
+from ldm_runtime.tokenizer import Tokenizer  # noqa: E402
 from ldm_runtime.torch_noise import TorchGenerator  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
@@ -45,7 +47,7 @@ def main() -> None:
     shutil.rmtree(out / "package", ignore_errors=True)
     tiny_package.make(out / "package")
     write(out / "tokenizer.json", tokenizer_cases(out / "tokenizer" / "tokenizer.json"))
-    write(out / "prompts.json", prompt_cases())
+    write(out / "prompts.json", prompt_cases(out / "package"))
     write(out / "plans.json", plan_cases())
     write(out / "packages.json", package_cases())
     for name, make in {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases}.items():
@@ -121,12 +123,21 @@ PROMPTS = [
     "[a:1.2]",
     "(a]", "one BREAK two", "BREAK", " BREAK  BREAK ", "BREAKFAST unBREAK BREAK,", "(a BREAK b)", "日本 (語:1.2)",
     "(:1.3)",
-    "((((a))))", "(a:10)", "(a:1.)", "(a:1.1234567)", "(a:12345)", "(a:11)",
+    "((((a))))", "(a:10)", "(a:1.)", "(a:1.1234567)", "(a:12345)", "(a:11)", "(a:0.000001)", "(a:0.0000009)",
+    "((a:10):10)", "((a:10):10.0)b", "(((a:10):10):1.01)", "(((a:0.001):0.001):0.9)", "(((a:0):10):10)", "(" * 48 + "a",
+    "(" * 49 + "a", "[" * 144 + "a", "[" * 145 + "a", "[" * 9000 + "a", "((((b (a:0):10):10):10)", "(" * 49,
+]  # fmt: skip
+# Of windows with room for ten tokens: "blue" is five of them, "red" and a comma one.
+WINDOWED = [
+    "", "red", "red " * 10, "red " * 11, "red, " * 7, "red " * 9 + ", red", "red " * 10 + ", red red",
+    "red " * 8 + ", red blue", ", " + "red " * 12, "red, " + "red " * 8 + "(red:1.5) red",
+    "red, BREAK (red:2) blue blue", "(red, [red red red:0.5] red red red red red red:1.5)", "(x:0) red", "(red:0)",
+    "(red:0) BREAK (red:0)", "(:0)",
 ]  # fmt: skip
 
 
-def prompt_cases() -> dict[str, Any]:
-    """What is read from a prompt: parts between BREAKs, each a list of [text, weight]."""
+def prompt_cases(package: Path) -> dict[str, Any]:
+    """What is read from a prompt: parts between BREAKs, each a list of [text, weight]; and its windows."""
     cases = []
     for prompt in PROMPTS:
         try:
@@ -141,7 +152,23 @@ def prompt_cases() -> dict[str, Any]:
         weights = np.round(draw.uniform(0, 2, 5), 2)
         result = weigh(embedding, weights)
         weighed.append({"embedding": floats(embedding), "weights": weights.tolist(), "result": floats(result)})
-    return {"parse": cases, "weigh": weighed}
+    return {"parse": cases, "weigh": weighed, "windows": window_cases(package)}
+
+
+def window_cases(package: Path) -> list[dict[str, Any]]:
+    """Token ids and weights of each window, by the tokenizer of `package`."""
+    tokenizer = Tokenizer(open_package(package))
+    cases = []
+    for prompt in WINDOWED:
+        try:
+            made: Any = [
+                {"ids": window.ids.tolist(), "weights": window.weights.tolist()}
+                for window in windows(prompt, tokenizer)
+            ]
+        except InputError:  # every word has weight 0
+            made = None
+        cases.append({"prompt": prompt, "windows": made})
+    return cases
 
 
 def floats(array: np.ndarray) -> Any:

@@ -115,7 +115,20 @@ def test_a_prompt_past_the_window_is_said(package, tmp_path):
     prompt = "cat " * 400
     result = call("run", package, "--prompt", prompt, "--steps", 1, "--size", "32x32", "--out", tmp_path / "a.png")
     assert result.exit_code == 0, result.output
-    assert "note: " in result.stderr and "cat" in result.stderr
+    (note,) = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert "words" in note and "left out: 'cat cat" in note and len(note) < 200
+
+
+def test_interpolate_prints_what_it_has_to_say_once(package, tmp_path):
+    ends = ("--prompt", "red [a|b]", "--to-prompt", "blue", "--frames", 3, "--seconds", 1)
+    rest = ("--negative", "cat", "--guidance", 1, "--steps", 1, "--size", "32x32", "--out", tmp_path / "way.png")
+    result = call("interpolate", package, *ends, *rest)
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stderr.splitlines() if line.startswith("note: ")] == [
+        "note: '[a|b]' in the prompt to start from is read as words: words do not take turns",
+        "note: negative has no effect with guidance 1; it needs more than 1",
+        f"note: --seconds has no effect on {tmp_path / 'way.png'}; it is for a .gif",
+    ]
 
 
 BAD_RUNS = {

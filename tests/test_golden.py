@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from PIL import Image
-from tokenizers import Tokenizer
 
 import ldm_runtime
 from ldm_runtime import rng, safetensors
 from ldm_runtime.cuda_noise import CudaGenerator
 from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.package import open_package
 from ldm_runtime.plan import compile_plan
-from ldm_runtime.prompt import parse_prompt, weigh
+from ldm_runtime.prompt import parse_prompt, weigh, windows
 from ldm_runtime.sampler import guide, slerp
 from ldm_runtime.schedule import schedule_from_dict
+from ldm_runtime.tokenizer import Tokenizer
 from ldm_runtime.torch_noise import TorchGenerator
 from tests.runtime.tiny_package import rehash
 
@@ -45,7 +47,7 @@ def test_tokens() -> None:
     kit = load("tokenizer")
     file = GOLDEN / kit["tokenizer"]
     assert hashlib.sha256(file.read_bytes()).hexdigest() == kit["sha256"]
-    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer = tokenizers.Tokenizer.from_file(str(file))
     assert len(kit["cases"]) > 3000
     for text, ids in kit["cases"]:
         assert tokenizer.encode(text, add_special_tokens=False).ids == ids, text
@@ -68,6 +70,21 @@ def test_prompts() -> None:
     for case in kit["weigh"]:
         result = weigh(np.array(case["embedding"], np.float32), np.array(case["weights"]))
         np.testing.assert_allclose(result, case["result"], rtol=1e-6)
+
+
+def test_windows() -> None:
+    tokenizer = Tokenizer(open_package(GOLDEN / "package"))
+    cases = load("prompts")["windows"]
+    assert len(cases) > 10 and any(case["windows"] is None for case in cases)
+    for case in cases:
+        if case["windows"] is None:
+            with pytest.raises(InputError):
+                windows(case["prompt"], tokenizer)
+            continue
+        made = windows(case["prompt"], tokenizer)
+        assert [window.ids.tolist() for window in made] == [window["ids"] for window in case["windows"]], case["prompt"]
+        for window, expected in zip(made, case["windows"], strict=True):
+            np.testing.assert_allclose(window.weights, expected["weights"], rtol=1e-12)
 
 
 def test_noise() -> None:

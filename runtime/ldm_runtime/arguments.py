@@ -98,7 +98,7 @@ def check_request(
     wanted_steps = defaults.steps if steps is None else steps
     check_noise(_name("noise", noise), correlated=chosen.solver.correlated_noise, sampler=chosen.name)
     if _name("syntax", syntax) not in SYNTAXES:
-        raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
+        raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
     most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
     repeats = check_integer("count", count, 1, most)
     embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats, most)

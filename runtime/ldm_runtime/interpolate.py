@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
+ENDS = ("the prompt to start from", "the prompt to end at")
+OURS = ("seed ", "noise ", "syntax ")  # the seed and the syntax have had their effect before `sample` is called
 
 
 def interpolate(
@@ -34,7 +36,8 @@ def interpolate(
     """`frames` pictures from the first prompt and seed to the second, both included.
 
     Embeddings go along the straight line, noise along the arc, which keeps its deviation. The other arguments are
-    those of `Pipeline.sample`. Raises InputError at once for what is not usable.
+    those of `Pipeline.sample`. `pipe.notices` holds what there is to say of all pictures, each sentence once. Raises
+    InputError at once for what is not usable.
     """
     count = check_integer("frames", frames, 2, MOST_FRAMES)
     ends = [check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds]
@@ -43,11 +46,21 @@ def interpolate(
     step = contract.latent.downsample
     shape = (contract.latent.channels, height // step, width // step)
     start, stop = (Noise(noise, [seed], shape).initial() for seed in ends)
-    embeddings = pipe.embed(list(prompts), syntax=syntax)
+    names = ("the prompt", "the prompt") if prompts[0] == prompts[1] else ENDS
+    embeddings = pipe.embed(list(prompts), syntax=syntax, names=names)
+    notices = pipe.notices
+    if prompts[0] == prompts[1] and ends[0] == ends[1]:
+        notices.append("prompts and seeds are the same at both ends, so that all pictures are the same")
+
+    def collect() -> None:
+        """What the last call has to say, but for what is passed to it here and not by the caller."""
+        said = [notice for notice in pipe.notices if not notice.startswith(OURS)]
+        notices.extend(notice for notice in said if notice not in notices)
+        pipe.notices = notices
 
     def prepare(share: float) -> "Iterator[Step]":
         between = (1.0 - share) * embeddings[:1] + share * embeddings[1:]
-        return pipe.sample(
+        steps = pipe.sample(
             latents=slerp(start, stop, share),
             prompt_embeds=between.astype(embeddings.dtype),
             seed=ends[0],
@@ -56,11 +69,14 @@ def interpolate(
             size=size,
             **arguments,
         )
+        collect()
+        return steps
 
     def draw() -> "Iterator[Image.Image]":
         for index in range(count):
             share = index / (count - 1)
             *_, last = prepare(share)
+            collect()  # an engine may have been opened by the first step
             image = last.images()[0]
             image.info |= {"prompt": " to ".join(prompts), "between": f"{share:.9g}", "seed": f"{ends[0]} to {ends[1]}"}
             yield image

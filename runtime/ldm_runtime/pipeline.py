@@ -22,11 +22,12 @@ from ldm_runtime.arguments import (
     check_together,
     float_copy,
 )
-from ldm_runtime.checks import given
+from ldm_runtime.checks import given, shown
 from ldm_runtime.components import Components
 from ldm_runtime.conditioning import Conditioner
 from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
+from ldm_runtime.notices import first_names, text_names, without_effect
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
 from ldm_runtime.prompt import SYNTAXES
 from ldm_runtime.rng import batch_seeds
@@ -99,8 +100,9 @@ class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
     `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
-    into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline,
-    and only the process that loaded it: one that is forked later gets an EngineError.
+    into the window or is the language of another program, an argument without effect, a package without
+    proof. One thread at a time may use a Pipeline, and only the process that loaded it: one that is forked
+    later gets an EngineError.
     """
 
     def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
@@ -195,30 +197,35 @@ class Pipeline:
             mask=mask,
             strength=strength,
         )
-        context = self._conditioner.context(request)
+        names = {**text_names("negative prompt", negative), **text_names("prompt", prompt)}
+        context = self._conditioner.context(request, names)
         if request.pixels is not None:
             self._components.open("vae_encoder")
         self.notices = [*self._components.notices, *request.notices]
         if not self.package.manifest.proof.passed:
             self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
-        if negative is not None and not request.is_guided:
-            self.notices.append(f"negative has no effect with guidance {request.guidance:g}; it needs more than 1")
+        self.notices += without_effect(request, negative=negative, seed=seed)
         self.notices += context.notices
         return self._steps(request, context.states)
 
-    def embed(self, prompts: str | Sequence[str], *, syntax: str = "plain") -> np.ndarray:
+    def embed(
+        self, prompts: str | Sequence[str], *, syntax: str = "plain", names: Sequence[str] | None = None
+    ) -> np.ndarray:
         """The text encoder's last hidden state of each prompt: float32 (B, T, D).
 
-        With syntax "weighted" T is a multiple of the window. Raises InputError for anything but a text or a list of at
-        least one.
+        With syntax "weighted" T is a multiple of the window. names: what errors and notices call the prompts (None: by
+        number). Raises InputError for anything but a text or a list of at least one.
         """
         self._components.require()
         texts = check_texts("prompts", prompts)
         if not texts:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
-        if syntax not in SYNTAXES:
-            raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
-        embedded = self._conditioner.embed(texts, syntax)
+        if not isinstance(syntax, str) or syntax not in SYNTAXES:
+            raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
+        if names is not None and len(check_texts("names", names)) != len(texts):
+            raise InputError(f"names has {len(names)} texts for {len(texts)} prompts; give one for each")
+        called = text_names("prompt", texts) if names is None else first_names(texts, names)
+        embedded = self._conditioner.embed(texts, called, syntax)
         self.notices = embedded.notices
         return embedded.states
 

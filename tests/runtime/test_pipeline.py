@@ -201,16 +201,99 @@ def test_inputs_that_are_not_text_or_seed_are_told_so(pipe: Pipeline) -> None:
 
 def test_text_past_the_window_is_a_notice(pipe: Pipeline) -> None:
     pipe("red " * 12 + "tail", negative="blue", steps=1)
-    assert pipe.notices == ["the text is longer than 12 tokens; this was left out: 'red red tail'"]
+    assert pipe.notices == [
+        "the prompt is longer than 12 tokens; 3 words (12 characters) were left out: 'red red tail'"
+    ]
     pipe("red", steps=1)
     assert pipe.notices == []
 
 
-def test_a_negative_without_guidance_is_a_notice(pipe: Pipeline) -> None:
-    pipe("red", negative="blue", guidance=1.0, steps=1)
-    assert pipe.notices == ["negative has no effect with guidance 1; it needs more than 1"]
-    pipe("red", negative="blue", steps=1)
+def test_a_notice_names_which_text_it_is_about(pipe: Pipeline) -> None:
+    long = "red " * 12
+    pipe("red", negative=long, steps=1)
+    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the negative prompt"]
+    pipe(["red", "blue", long, long], negative=["", long + "a", "", ""], count=2, steps=1)
+    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["negative prompt 2", "prompt 3"]
+    pipe.embed(["red", long])
+    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["prompt 2"]
+
+
+def test_a_notice_of_much_text_is_short_and_ends_with_a_word(pipe: Pipeline) -> None:
+    pipe("red " * 10 + "lighthouse " * 8_000, steps=1)
+    kept = "'lighthouse lighthouse lighthouse lighthouse lighthouse …'"
+    assert pipe.notices == [f"the prompt is longer than 12 tokens; 8000 words (87999 characters) were left out: {kept}"]
+    pipe("x" * 90_000, steps=1)
+    assert len(pipe.notices[0]) < 200
+
+
+NO_GUIDANCE = "has no effect with guidance 1; it needs more than 1"
+NOISE = np.zeros((1, CHANNELS, 6, 8), np.float32)
+IMAGE, WHITE = Image.new("RGB", (64, 48)), Image.new("L", (64, 48), 255)
+WITHOUT_EFFECT: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "negative": ({"negative": "blue", "guidance": 1.0}, [f"negative {NO_GUIDANCE}"]),
+    "rescale": ({"guidance_rescale": 0.5, "guidance": 1.0}, [f"guidance_rescale {NO_GUIDANCE}"]),
+    "interval": ({"guidance_interval": (0.1, 0.9), "guidance": 1.0}, [f"guidance_interval {NO_GUIDANCE}"]),
+    "interval between steps": (
+        {"negative": "blue", "guidance_interval": (0.6, 0.9), "steps": 2},
+        [
+            f"{name} has no effect: none of 2 steps is in the guidance interval 0.6 to 0.9"
+            for name in ("guidance", "negative")
+        ],
+    ),
+    "variation": ({"variation": (3, 0.0)}, ["variation has no effect with strength 0"]),
+    "seed with latents": (
+        {"seed": 1, "latents": NOISE, "noise": "torch", "sampler": "ddim"},
+        [
+            "seed has no effect: latents are given and ddim draws no noise",
+            "noise has no effect: latents are given and ddim draws none",
+        ],
+    ),
+    "seed with variation": (
+        {"seed": 1, "variation": (3, 1.0), "sampler": "ddim"},
+        ["seed has no effect: variation has strength 1 and ddim draws no noise"],
+    ),
+    "latents": (
+        {"variation": (3, 1.0), "latents": NOISE, "sampler": "euler_ancestral"},
+        ["latents has no effect: variation has strength 1"],
+    ),
+    "syntax": (
+        {"prompt": None, "prompt_embeds": np.zeros((1, WINDOW, 6), np.float32), "syntax": "weighted"},
+        ["syntax has no effect: there is no text to read"],
+    ),
+    "image": ({"image": IMAGE, "mask": WHITE}, ["image has no effect: the mask is white everywhere and strength is 1"]),
+}
+WITH_EFFECT: dict[str, dict[str, Any]] = {
+    "guidance": {"negative": "blue", "guidance_rescale": 0.5, "guidance_interval": (0.0, 0.5), "guidance": 2.0},
+    "variation": {"seed": 1, "variation": (3, 0.5)},
+    "variation of latents": {"latents": NOISE, "variation": (3, 0.5), "noise": "torch"},
+    "seed of noise between": {"seed": 1, "latents": NOISE, "sampler": "euler_ancestral"},
+    "seed of an image": {"seed": 1, "latents": NOISE, "sampler": "ddim", "image": IMAGE, "steps": 2},
+    "no seed": {"latents": NOISE, "sampler": "ddim"},
+    "image under a mask": {"image": IMAGE, "mask": WHITE, "strength": 0.5},
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_EFFECT)
+def test_an_argument_without_effect_is_a_notice(pipe: Pipeline, case: str) -> None:
+    arguments, notices = WITHOUT_EFFECT[case]
+    pipe.sample(**{"prompt": "red", "steps": 2, **arguments})
+    assert pipe.notices == notices
+
+
+@pytest.mark.parametrize("case", WITH_EFFECT)
+def test_an_argument_with_effect_is_none(pipe: Pipeline, case: str) -> None:
+    pipe.sample(**{"prompt": "red", "steps": 2, **WITH_EFFECT[case]})
     assert pipe.notices == []
+
+
+@pytest.mark.parametrize("case", ("variation", "seed with latents", "seed with variation", "rescale", "image"))
+def test_what_is_said_to_have_no_effect_has_none(pipe: Pipeline, case: str) -> None:
+    arguments, notices = WITHOUT_EFFECT[case]
+    base = {"prompt": "red", "steps": 2, "seed": 5, **arguments}
+    without = base | {"variation": {"variation": None}, "rescale": {"guidance_rescale": 0.0}}.get(
+        case, {"image": {"image": IMAGE.rotate(30, fillcolor=(255, 9, 9))}}.get(case, {"seed": 6})
+    )
+    np.testing.assert_array_equal(final(pipe, **base), final(pipe, **without))
 
 
 def test_a_package_without_proof_is_a_notice(package_copy: Path) -> None:

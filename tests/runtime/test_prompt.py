@@ -1,11 +1,20 @@
 """The weighted prompt syntax: what is read, how it becomes windows, what weights do to an embedding."""
 
+import json
+import time
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import tokenizers
 
 from ldm_runtime.errors import InputError
+from ldm_runtime.manifest import TokenizerFacts
+from ldm_runtime.notices import read_as_words
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.prompt import parse_prompt, weigh, windows
+from ldm_runtime.tokenizer import Tokenizer
 from tests.runtime.tiny_package import WINDOW
 
 CASES: dict[str, list[list[tuple[str, float]]]] = {
@@ -50,9 +59,122 @@ def test_a_weight_beyond_10_is_refused() -> None:
         parse_prompt("(a:11)")
 
 
+OUT_OF_RANGE = {
+    "(a:12345)": "a weight in the prompt is 12345; expected a number from 0 to 10",
+    "(a:" + "9" * 900 + ")": r"a weight in the prompt is 99999999999999999\.\.\.; expected a number from 0 to 10",
+    "(a:0.0000009)": "a weight in the prompt is 0.0000009; expected 0, or 0.000001 at least",
+    "((a:10):10.0) (((b:10):10):1.1)": "the brackets around 'b' in the prompt multiply to a weight of more than 100",
+    "(" * 1_000 + "a": "the brackets around 'a' in the prompt multiply to a weight of more than 100; use fewer of them",
+    "(" * 90_000 + "a": "of more than 100",
+    "[" * 1_000 + "a": "of less than 0.000001",
+    "[" * 90_000 + "a": "of less than 0.000001",
+    "(" * 400 + "a" + ":10)" * 400: "of more than 100",
+    "(" * 400
+    + "b (a:0)"
+    + ":10)" * 400: "the brackets around 'b ' in the prompt multiply to a weight of more than 100",
+}
+
+
+@pytest.mark.parametrize("prompt", OUT_OF_RANGE, ids=lambda prompt: prompt[:20])
+def test_a_weight_or_product_out_of_range_is_refused(prompt: str) -> None:
+    started = time.process_time()
+    with pytest.raises(InputError, match=OUT_OF_RANGE[prompt]) as refused:
+        parse_prompt(prompt)
+    assert time.process_time() - started < 10 and len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize("prompt", ["((a:10):10)", "(" * 48 + "a", "[" * 144 + "a", "(a:0.000001)", "(" * 90_000])
+def test_a_weight_in_range_is_read(prompt: str) -> None:
+    for piece in parse_prompt(prompt)[0]:
+        assert 1e-6 <= piece.weight <= 100
+
+
+def test_nothing_times_anything_is_nothing() -> None:
+    ((piece,),) = parse_prompt("(" * 400 + "(a:0)" + ":10)" * 400)
+    assert (piece.text, piece.weight) == ("a", 0.0)
+
+
 def test_a_hostile_prompt_takes_no_time() -> None:
-    assert len(parse_prompt("(" * 20_000 + "a" + ":1" * 20_000)) == 1
-    assert len(parse_prompt("(a:" + " " * 20_000 + "9" * 20_000)) == 1
+    started = time.process_time()
+    blanks, digits = " " * 25_000, "9" * 25_000
+    repeated = (
+        "[",
+        "[a",
+        "[|",
+        "(",
+        "(:",
+        "{",
+        "{|",
+        "<lora:",
+        "__",
+        "__a",
+        ":-1",
+        ": ",
+        "(a:1",
+        "[:1",
+        "()",
+        "(])",
+        r"\(",
+    )
+    for prompt in ("(a:" + blanks + digits, "[a:" + digits + blanks, *(text * 15_000 for text in repeated)):
+        for syntax in ("plain", "weighted"):
+            read_as_words("the prompt", prompt, syntax)
+    for prompt in (
+        "(a:" + blanks + digits,
+        ":1" * 25_000,
+        "()" * 25_000,
+        "(])" * 20_000,
+        r"\(" * 25_000,
+        " BREAK" * 16_000,
+    ):
+        assert len(parse_prompt(prompt)) in (1, 16_001)
+    assert time.process_time() - started < 20  # quadratic time is minutes
+
+
+# --- windows ---
+
+WEBUI = json.loads((Path(__file__).parent / "webui_windows.json").read_text("ascii"))
+
+
+class GoldenTokenizer(Tokenizer):
+    """Of the golden tokenizer file, without a package."""
+
+    def __init__(self) -> None:
+        file = Path(__file__).parents[1] / "golden" / "tokenizer" / "tokenizer.json"
+        self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
+        begin, end = (self._tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
+        self._facts = TokenizerFacts(77, begin, end, end, self._tokenizer.get_vocab_size())
+        self.comma, self._vectors = self._tokenizer.token_to_id(",</w>"), {}
+
+
+@pytest.mark.parametrize("case", WEBUI, ids=lambda case: case["prompt"][:20])
+def test_windows_are_those_of_the_web_ui(case: dict[str, Any]) -> None:
+    made = windows(case["prompt"], GoldenTokenizer())
+    assert len(made) == len(case["windows"])
+    for window, expected in zip(made, case["windows"], strict=True):
+        ids = [token for _, run in expected for token in run]
+        weights = [weight for weight, run in expected for _ in run]
+        end = len(ids) + 1
+        assert window.ids[1:end].tolist() == ids and len(set(window.ids[end:].tolist())) == 1
+        np.testing.assert_allclose(window.weights[1:end], weights, rtol=1e-12)
+        assert window.weights[0] == 1 and (window.weights[end:] == 1).all()
+
+
+def words_in(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    return [int((window.ids != window.ids[-1]).sum()) - 1 for window in windows(prompt, tokenizer)]
+
+
+def test_a_phrase_moves_to_the_next_window_behind_its_comma() -> None:
+    tokenizer = GoldenTokenizer()
+    assert words_in("red " * 55 + "," + " blue" * 19 + " (red:2)", tokenizer) == [56, 20]
+    assert words_in("red " * 54 + "," + " blue" * 20 + " (red:2)", tokenizer) == [75, 1]  # it is the 21st from the end
+    assert words_in("red " * 55 + "," + " blue" * 19 + ", red", tokenizer) == [75, 2]  # a comma does not push it
+    assert words_in("red " * 55 + "," + " blue" * 19, tokenizer) == [75]
+
+
+def test_weights_go_with_the_phrase_that_moves() -> None:
+    first, second = windows("red " * 71 + ", red (blue apple:2) (cat:3)", GoldenTokenizer())
+    assert (first.weights == 1).all() and second.weights[1:5].tolist() == [1, 2, 2, 3]
 
 
 def test_windows_are_full_and_weights_stand_with_their_tokens(pipe: Pipeline) -> None:
@@ -91,14 +213,165 @@ def test_shorter_prompts_are_followed_by_empty_windows(pipe: Pipeline) -> None:
     np.testing.assert_array_equal(both[1], np.concatenate([red, blue]))
 
 
-def test_too_many_windows_are_refused_with_the_number(pipe: Pipeline) -> None:
-    with pytest.raises(InputError, match=rf"takes 40 windows of {WINDOW} tokens, but the package takes at most \d+"):
-        pipe.embed(" BREAK ".join(["red"] * 40), syntax="weighted")
+@pytest.fixture
+def encoded(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for every run of the text encoder."""
+    runs: list[int] = []
+    encode = pipe._conditioner._encode
+    monkeypatch.setattr(pipe._conditioner, "_encode", lambda ids: (runs.append(1), encode(ids))[1])
+    return runs
+
+
+@pytest.mark.parametrize("prompt", [" BREAK ".join(["red"] * 40), " ".join(["BREAK"] * 16_000), "red " * 20_000])
+def test_too_many_windows_are_refused_with_the_number_before_any_is_encoded(
+    pipe: Pipeline, encoded: list[int], prompt: str
+) -> None:
+    needed = {40: "40", 16_000: "16001", 20_000: "2000"}[len(prompt.split()) if "red B" not in prompt else 40]
+    with pytest.raises(InputError, match=rf"the prompt takes {needed} windows of {WINDOW} tokens, but .* at most 4;"):
+        pipe.embed(prompt, syntax="weighted")
+    with pytest.raises(InputError, match=r"prompt 2 takes \d+ windows"):
+        pipe.embed(["red", prompt], syntax="weighted")
+    assert encoded == []
+
+
+def test_a_negative_of_too_many_windows_is_called_so(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="the negative prompt takes 6 windows"):
+        pipe.sample("red", negative=" BREAK ".join(["red"] * 6), syntax="weighted")
+    with pytest.raises(InputError, match="a weight in the negative prompt is 11"):
+        pipe.sample("red", negative="(red:11)", syntax="weighted")
+    with pytest.raises(InputError, match="the brackets around 'red' in negative prompt 2 multiply"):
+        pipe.sample(["red", "blue"], negative=["red", "(((red:9):9):9)"], syntax="weighted")
+
+
+@pytest.mark.parametrize("prompt", ["(red:0)", "((red)) [(blue:0)] (", "(red:0) BREAK (blue:0)"])
+def test_a_prompt_of_which_nothing_counts_is_refused(pipe: Pipeline, encoded: list[int], prompt: str) -> None:
+    nothing = prompt.replace("((red)) [(blue:0)] (", "((red:0)) [(blue:0)] (")
+    with pytest.raises(InputError, match="every word of the prompt has weight 0; leave at least one"):
+        pipe.embed(nothing, syntax="weighted")
+    with pytest.raises(InputError, match="every word of the negative prompt has weight 0"):
+        pipe.sample("red", negative=nothing, syntax="weighted")
+    assert encoded == []
+
+
+@pytest.mark.parametrize("prompt", ["(red:0) blue", "(red:0) BREAK blue", "", "(:0)", "(a:0) b"])
+def test_a_prompt_of_which_something_counts_or_that_is_empty_is_read(pipe: Pipeline, prompt: str) -> None:
+    assert np.isfinite(pipe.embed(prompt, syntax="weighted")).all()
+
+
+# --- what other programs read ---
+
+FOREIGN = {
+    "a <lora:style:0.8> cat": "'<lora:style:0.8>' in the prompt is read as words: prompts load no networks",
+    "a <hypernet:h> cat": "'<hypernet:h>' in",
+    "a [cat:dog:0.5]": "'[cat:dog:0.5]' in the prompt is read as words: a prompt stays the same for all steps",
+    "a [dog:10]": "'[dog:10]' in",
+    "a [dog::.5]": "'[dog::.5]' in",
+    "a [cat|dog]": "'[cat|dog]' in the prompt is read as words: words do not take turns",
+    "a cat AND a dog": "'AND' in the prompt is read as words: prompts are not combined",
+    "a cat AND\na dog": "'AND' in",
+    "a (cat:-1)": "':-1)' in the prompt is read as words: a weight has no sign",
+    "a {red|blue} cat": "'{red|blue}' in the prompt is read as words: nothing is chosen at random",
+    "a __colour__ cat": "'__colour__' in the prompt is read as words: nothing is filled in",
+}
+PLAIN_ONLY = {
+    "a (cat:1.3)": "'(cat:1.3)' in the prompt is read as words: weights need the weighted syntax (--weighted)",
+    "a (big cat:2)": "'(big cat:2)' in",
+    "(room 101:1.5)": "'(room 101:1.5)' in",
+    "a cat BREAK a dog": "'BREAK' in the prompt is read as words: BREAK needs the weighted syntax (--weighted)",
+}
+WEIGHTED_ONLY = {
+    "a cat, BREAK, a dog": "'BREAK' in the prompt is read as words: BREAK needs white space on both sides",
+    "(a cat BREAK)": "'BREAK' in",
+}
+PROSE = [
+    "a cat and a dog, 3d style", "SAND, BRAND and ANDROID", "a cat (sitting), [smiling]", "a sign: 10:30 (at noon)",
+    "format (16:9)", "(Genesis 1:3)", "note [1], <3, a < b > c", "snake_case and __", "BREAKFAST", "50% {off}", "a|b",
+    "((masterpiece))", "C++ (language)", "x:-1", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("prompt", FOREIGN)
+@pytest.mark.parametrize("syntax", ("plain", "weighted"))
+def test_what_other_programs_read_is_a_notice(prompt: str, syntax: str) -> None:
+    (notice,) = read_as_words("the prompt", prompt, syntax)
+    assert notice.startswith(FOREIGN[prompt]) and len(notice) < 200
+
+
+@pytest.mark.parametrize("prompt", {**PLAIN_ONLY, **WEIGHTED_ONLY})
+def test_what_the_other_syntax_reads_is_a_notice(prompt: str) -> None:
+    by_syntax = {"plain": PLAIN_ONLY.get(prompt), "weighted": WEIGHTED_ONLY.get(prompt)}
+    for syntax, expected in by_syntax.items():
+        notices = read_as_words("the prompt", prompt, syntax)
+        assert [notice.startswith(expected or "no") for notice in notices] == [True] * (expected is not None)
+
+
+@pytest.mark.parametrize("prompt", PROSE)
+@pytest.mark.parametrize("syntax", ("plain", "weighted"))
+def test_prose_is_no_notice(prompt: str, syntax: str) -> None:
+    assert read_as_words("the prompt", prompt, syntax) == []
+
+
+def test_an_escaped_bracket_opens_nothing() -> None:
+    assert read_as_words("the prompt", r"\[cat|dog\] \[cat:2\]", "weighted") == []
+
+
+def test_each_kind_is_said_once_and_with_the_name_of_its_text(pipe: Pipeline) -> None:
+    pipe.sample("[a:b:1] <lora:x:1> <lora:y:1> [c|d]", negative="<lora:z:1>", syntax="weighted")
+    negative, lora, schedule, turns = pipe.notices
+    assert negative.startswith("'<lora:z:1>' in the negative prompt is read as words")
+    assert lora.startswith("'<lora:x:1>' in the prompt") and schedule.startswith("'[a:b:1]' in the prompt")
+    assert turns.startswith("'[c|d]' in the prompt")
+    pipe.sample("<lora:" + "long name " * 5_000 + ">", steps=1)
+    assert len(pipe.notices) == 2 and max(map(len, pipe.notices)) < 200
+
+
+# --- hostile text ---
+
+HOSTILE = {
+    "NUL": "\0" * 90_000,
+    "combining": "a" + "\u0301\u0323" * 45_000,
+    "right to left": "\u202eabc\u2066" * 20_000,
+    "emoji": "\U0001f469\u200d" * 45_000,
+    "one word": "a" * 90_000,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("syntax", ("plain", "weighted"))
+def test_hostile_text_is_a_result_or_one_sentence(pipe: Pipeline, name: str, syntax: str) -> None:
+    started = time.process_time()
+    try:
+        assert pipe.embed(HOSTILE[name], syntax=syntax).shape[1] == WINDOW
+        said = pipe.notices[-1]
+    except InputError as error:
+        said = str(error)
+    assert len(said) < 500 and ("longer than" in said or "windows" in said)
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("syntax", ("plain", "weighted"))
+def test_text_beyond_the_maximum_or_unicode_is_one_sentence(pipe: Pipeline, syntax: str) -> None:
+    for text, message in (
+        ("a" * 100_001, "the prompt has 100001 characters; expected at most 100000"),
+        ("\ud800" * 10_000_000, "the prompt has 10000000 characters; expected at most 100000"),
+        ("red \ud800", "the prompt is not valid Unicode text at character 4; give it as UTF-8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pipe.embed(text, syntax=syntax)
+        with pytest.raises(InputError, match=message.replace("the prompt", "the negative prompt")):
+            pipe.sample("red", negative=text, syntax=syntax)
 
 
 def test_an_unknown_syntax_is_refused(pipe: Pipeline) -> None:
     with pytest.raises(InputError, match="syntax is 'a1111'; expected plain or weighted"):
         pipe.embed("red", syntax="a1111")
+
+
+def test_embed_calls_prompts_by_the_names_that_are_given(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="a weight in the caption is 11"):
+        pipe.embed(["red", "(red:11)"], syntax="weighted", names=["the title", "the caption"])
+    with pytest.raises(InputError, match="names has 1 texts for 2 prompts; give one for each"):
+        pipe.embed(["red", "blue"], names=["the title"])
 
 
 def test_the_syntax_changes_a_picture_and_is_told(pipe: Pipeline) -> None:

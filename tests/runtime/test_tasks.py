@@ -161,6 +161,49 @@ def test_interpolation_has_both_ends_and_goes_evenly(pipe: Pipeline, tmp_path: P
         assert animation.n_frames == 8 and animation.info["duration"] == 200  # type: ignore[attr-defined]
 
 
+def test_interpolation_says_each_thing_once_and_of_which_end(pipe: Pipeline) -> None:
+    long = "red " * 12
+    frames = interpolate(
+        pipe, ("[a:b:2]", long), (1, 2), 3, steps=1, negative="blue", guidance=1.0, noise="torch", sampler="ddim"
+    )
+    notices = [
+        "'[a:b:2]' in the prompt to start from is read as words: a prompt stays the same for all steps",
+        "the prompt to end at is longer than 12 tokens; 2 words (7 characters) were left out: 'red red'",
+        "negative has no effect with guidance 1; it needs more than 1",
+    ]
+    assert pipe.notices == notices
+    assert len(list(frames)) == 3 and pipe.notices == notices
+    list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, negative=long, syntax="plain"))
+    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the negative prompt"]
+    list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, syntax="weighted", negative="blue"))
+    assert pipe.notices == []
+
+
+def test_interpolation_between_equal_ends_is_said(pipe: Pipeline) -> None:
+    interpolate(pipe, ("red", "red"), (1, 1), 2, steps=1)
+    assert pipe.notices == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
+    interpolate(pipe, ("red " * 12, "red " * 12), (1, 2), 2, steps=1)
+    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the prompt"]
+
+
+def test_interpolation_says_which_end_is_unusable(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="a weight in the prompt to end at is 11"):
+        interpolate(pipe, ("red", "(red:11)"), (1, 2), 2, syntax="weighted")
+    with pytest.raises(InputError, match="every word of the negative prompt has weight 0"):
+        interpolate(pipe, ("red", "blue"), (1, 2), 2, negative="(red:0)", syntax="weighted")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "negative"), [(("red", "red BREAK red"), "blue"), (("red", "blue"), "red BREAK blue")]
+)
+def test_interpolation_and_one_picture_have_the_same_windows(
+    pipe: Pipeline, prompts: tuple[str, str], negative: str
+) -> None:
+    *_, last = interpolate(pipe, prompts, (1, 2), 2, steps=2, negative=negative, syntax="weighted")
+    alone = pipe(prompts[1], seed=2, steps=2, negative=negative, syntax="weighted")[0]
+    assert last.tobytes() == alone.tobytes()
+
+
 @pytest.mark.parametrize("frames", (1, 0, -3, 1001, 2.0))
 def test_unusable_frames_are_refused(pipe: Pipeline, frames: Any) -> None:
     with pytest.raises(InputError, match="frames is .* from 2 to 1000"):

@@ -1,15 +1,20 @@
 """Token ids equal CLIP's fast tokenizer in transformers; what does not fit the window is reported."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from diffusers.loaders import TextualInversionLoaderMixin
 from transformers import CLIPTokenizerFast
 
+import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.interpolate import interpolate
 from ldm_runtime.package import TOKENIZER, open_package
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.prompt import windows
+from ldm_runtime.tokenizer import Tokenizer, _start_of_word
 from tests.runtime import tiny_package
 
 TEXTS = [
@@ -101,3 +106,93 @@ def test_file_that_is_no_tokenizer_is_refused(package_copy: Path, content: str) 
     tiny_package.rehash(package_copy)
     with pytest.raises(PackageError, match=r"tokenizer\.json is no tokenizer"):
         Tokenizer(open_package(package_copy))
+
+
+# --- textual inversion ---
+
+ADDED = ["<x>", "<x>_1", "<x>_2", "<one>", "<gap>", "<gap>_2", "toy", "toy_1"]
+INVERSIONS = [
+    "<x>", "a <x> cat", "red<x>red", "<x> and <one>, <x>", "<gap> red", "a toy, toys", "<y> <x", "red " * 8 + "<x> red",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The good package with embeddings of several vectors, as diffusers' `load_textual_inversion` names them."""
+    folder = tmp_path_factory.mktemp("inverted") / "package"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_package, "VOCABULARY", tiny_package.VOCABULARY + len(ADDED))
+        facts = dataclasses.replace(tiny_package.CONTRACT.tokenizer, vocab_size=tiny_package.VOCABULARY)
+        tiny_package.make(folder, tokenizer=facts)
+    made = tiny_package.clip_like_tokenizer()
+    assert made.add_tokens(ADDED) == len(ADDED)
+    made.save(str(folder / TOKENIZER))
+    tiny_package.rehash(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expanding(inverted: Path) -> Tokenizer:
+    return Tokenizer(open_package(inverted))
+
+
+def as_diffusers(folder: Path, text: str) -> str:
+    oracle = CLIPTokenizerFast(tokenizer_file=str(folder / TOKENIZER))
+    return str(TextualInversionLoaderMixin().maybe_convert_prompt(text, oracle))
+
+
+@pytest.mark.parametrize("text", INVERSIONS)
+def test_a_textual_inversion_of_several_vectors_is_expanded_as_in_diffusers(
+    inverted: Path, expanding: Tokenizer, text: str
+) -> None:
+    oracle = CLIPTokenizerFast(
+        tokenizer_file=str(inverted / TOKENIZER), pad_token="<|endoftext|>", model_max_length=tiny_package.WINDOW
+    )
+    converted = as_diffusers(inverted, text)
+    expected = oracle([converted], padding="max_length", truncation=True, return_tensors="np")["input_ids"]
+    np.testing.assert_array_equal(expanding.encode([text]).ids, expected)
+    assert expanding.tokens(text) == oracle(converted, add_special_tokens=False)["input_ids"]
+
+
+def test_only_the_first_token_stands_for_all(inverted: Path, expanding: Tokenizer) -> None:
+    first, second, third = (expanding._tokenizer.token_to_id(token) for token in ADDED[:3])
+    assert as_diffusers(inverted, "<x>") == "<x> <x>_1 <x>_2"
+    assert expanding.tokens("<x>") == [first, second, third]
+    assert expanding.tokens("<x>_1 <x>_2") == [second, third]
+    assert expanding.tokens("<one> <gap>") == [expanding._tokenizer.token_to_id(token) for token in ("<one>", "<gap>")]
+
+
+def test_an_expanded_token_that_does_not_fit_is_named(expanding: Tokenizer) -> None:
+    encoded = expanding.encode(["red " * 8 + "<x> red", "red " * 7 + "<x>"])
+    assert encoded.dropped == ("<x> red", "")
+
+
+def test_weights_and_windows_hold_for_all_its_vectors(expanding: Tokenizer) -> None:
+    vectors = expanding.tokens("<x>")
+    first, second = windows("red " * 8 + "(<x>:1.5) red", expanding)
+    assert first.ids[9:11].tolist() == [515, 515]  # the vectors stay together
+    assert second.ids[1:4].tolist() == vectors and second.weights[1:5].tolist() == [1.5, 1.5, 1.5, 1]
+    (only,) = windows("red " * 7 + "(<x>:1.5)", expanding)
+    assert only.ids[8:11].tolist() == vectors
+
+
+def test_prompt_negative_embed_and_interpolation_expand_it(inverted: Path) -> None:
+    with ldm_runtime.load(inverted) as pipe:
+        written_out = pipe.embed("red <x>_1")  # one vector differs from all three
+        for syntax in ("plain", "weighted"):
+            embedded = pipe.embed("red <x>", syntax=syntax)
+            assert np.abs(embedded - written_out).max() > 0.01
+            drawn = list(pipe.sample("red", negative="red <x>", seed=1, steps=2, syntax=syntax))[-1].latents
+            first = list(pipe.sample("red", negative="red", seed=1, steps=2, syntax=syntax))[-1].latents
+            assert np.abs(drawn - first).max() > 1e-4
+            by_embeds = list(pipe.sample(prompt_embeds=embedded, seed=1, steps=2))[-1].images()[0]
+            assert by_embeds.tobytes() == pipe("red <x>", seed=1, steps=2, syntax=syntax)[0].tobytes()
+            *_, last = interpolate(pipe, ("red", "red <x>"), (1, 1), 2, steps=2, syntax=syntax)
+            assert last.tobytes() == by_embeds.tobytes()
+
+
+def test_a_cut_inside_a_word_is_told_from_its_start(tokenizer: Tokenizer) -> None:
+    encoded = tokenizer.encode(["red " * 8 + "apple blue", "red " * 9 + ", apple"])
+    assert encoded.dropped == ("apple blue", "apple")
+    assert _start_of_word("x" * 300, 30) == 0
+    assert _start_of_word("x" * 300, 200) == 200  # no word is that long
