@@ -201,7 +201,7 @@ def test_what_becomes_of_transparency_is_noted(package, tmp_path):
     assert "note: the image is transparent in parts; they were laid on white\n" in result.stderr
     assert "note: the mask is transparent in parts; they count as black" in result.stderr
     Image.new("RGBA", (32, 32), (0, 255, 0, 255)).save(clear)
-    assert "note: " not in run(package, "--image", clear, "--out", out, "--force", "--steps", 2).stderr
+    assert "transparent" not in run(package, "--image", clear, "--out", out, "--force", "--steps", 2).stderr
 
 
 def test_interpolate_writes_a_strip_or_an_animation(package, tmp_path):
