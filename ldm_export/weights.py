@@ -62,9 +62,7 @@ def read_json(
     try:
         data = folder.read(path.relative_to(folder.path).as_posix(), limit)
         safetensors.refuse_lfs_stub(data, path)
-        return strict_json.parse(data.decode(), str(path), infinity=infinity)
-    except UnicodeDecodeError:
-        raise CheckpointError(f"{path} is not valid JSON: it is not UTF-8; fetch the file again") from None
+        return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
     except PackageError as error:
         raise CheckpointError(str(error)) from error
 
