@@ -10,7 +10,7 @@ from ldm_runtime.errors import PackageError
 
 BAD = {
     "a key twice": ('{"a": 1, "a": 2}', "'a' is given twice"),
-    "a long key twice": ('{"%s": 1, "%s": 2}' % ("a" * 9999, "a" * 9999), "is given twice"),
+    "a long key twice": (f'{{"{"a" * 9999}": 1, "{"a" * 9999}": 2}}', "is given twice"),
     "NaN": ("[NaN]", "NaN is not a JSON number"),
     "a number beyond float64": ("[1e400]", "'1e400' is too large for a float64"),
     "a negative one": ("[-1e400]", "'-1e400' is too large"),
