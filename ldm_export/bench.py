@@ -162,6 +162,7 @@ def bench_package(
             say(f"bench: round {index + 1} of {rounds}, {name}")
             outcome = run_isolated(_measure, path, choice, steps, (width, height))
             made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
+    package.confirm()  # the processes opened the files anew
     results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
     return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, results)
 

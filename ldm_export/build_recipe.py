@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm_export.recipe import from_table, read_toml
-from ldm_runtime.errors import ConfigError, InputError
+from ldm_runtime.errors import ConfigError, InputError, PackageError
 from ldm_runtime.manifest import Precision
+from ldm_runtime.manifest_rules import check_name
 from ldm_runtime.solvers import read_sampler
 
 # Target -> the precisions that it is made in.
@@ -46,6 +47,11 @@ class BuildRecipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            try:
+                check_name(self.name, "name")
+            except PackageError as error:
+                raise ConfigError(str(error).rpartition(";")[0]) from None
         for target in self.targets:
             if target not in TARGETS:
                 raise ConfigError(f"targets has {target!r}; known are {', '.join(TARGETS)}")

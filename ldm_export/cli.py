@@ -513,7 +513,7 @@ def bench(
 def inspect(path: Path | None, as_json: bool) -> None:
     """Tell what a package or checkpoint is (default: the built-in one): parts, sizes, contract, proof.
 
-    A checkpoint needs the extra `export`.
+    No model is loaded; the files of a package are compared with its hashes. A checkpoint needs the extra `export`.
 
     \b
     Examples:

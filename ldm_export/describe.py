@@ -1,4 +1,7 @@
-"""What a package or a checkpoint is, from its manifest and headers alone. No torch for a package."""
+"""What a package or a checkpoint is, from its manifest and headers; no model is loaded, no torch for a package.
+
+Of a package every file is hashed first (once: hashes are remembered), as what is told here is believed.
+"""
 
 import math
 from collections import Counter
@@ -6,8 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ldm_export import report as reports
+from ldm_export.proven_contract import changes
 from ldm_runtime import package as packages
 from ldm_runtime import safetensors
+from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
 
@@ -21,13 +27,14 @@ def describe(path: Path | None) -> Facts:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
     folder = builtin_package() if path is None else path
-    if (folder / "manifest.json").is_file():
+    if packages.is_package(folder):
         return _package(folder)
     return _checkpoint(folder)
 
 
 def _package(folder: Path) -> Facts:
-    opened = packages.open_package(folder, check="size")
+    opened = packages.open_package(folder)
+    opened.confirm()
     manifest = opened.manifest
     contract = manifest.contract
     return {
@@ -52,8 +59,26 @@ def _package(folder: Path) -> Facts:
             "opset": manifest.provenance.opset,
             "created_with": manifest.provenance.created_with,
         },
-        "proof": {"passed": manifest.proof.passed, **manifest.proof.summary},
+        "proof": _proof(opened),
     }
+
+
+def _proof(opened: packages.Package) -> Facts:
+    """What the manifest says of the proof, believed only where the report is there and is about this contract."""
+    proof = opened.manifest.proof
+    problem = _unproven(opened) if proof.passed else "the package has not passed verification"
+    verdict: Facts = {"passed": True} if problem is None else {"passed": False, "problem": problem}
+    return {**verdict, **(proof.summary if problem is None else {})}
+
+
+def _unproven(opened: packages.Package) -> str | None:
+    """Why the proof is not one of this contract, None if it is."""
+    try:
+        proven = reports.recorded(opened).contract
+    except PackageError as error:
+        return str(error)
+    names = [name for name, _, _ in changes(proven, opened.manifest.contract)]
+    return f"changed since it was proven: {', '.join(names)}" if names else None
 
 
 def _component(folder: Path, manifest: Manifest, name: str) -> Facts:

@@ -21,7 +21,7 @@ from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
-from ldm_runtime import manifest
+from ldm_runtime import manifest, manifest_rules
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.manifest import (
     Axis,
@@ -97,7 +97,8 @@ def record_proof(folder: Path, report: Report | None) -> Manifest:
     new = [name for name in _package_files(folder) if name not in known.files]
     made = replace(known, files={**known.files, **_hashed(folder, new)})
     if report is not None:
-        proven = _compared_sizes(folder, known.contract) if report.passed else {}
+        reference = reference_file.read(folder / reference_file.FILE)
+        proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
         axes = {
             name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
             for name, axis in known.contract.axes.items()
@@ -221,18 +222,6 @@ def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
     )
 
 
-def _compared_sizes(folder: Path, contract: Contract) -> dict[str, set[int]]:
-    """Axis -> its sizes in the cases of the reference."""
-    sizes: dict[str, set[int]] = {}
-    for case in reference_file.read(folder / reference_file.FILE).cases:
-        for name, array in {**case.inputs, **case.outputs}.items():
-            dims = contract.tensor(case.component, name).dims
-            for dim, size in zip(dims, array.shape, strict=True):
-                if isinstance(dim, str):
-                    sizes.setdefault(dim, set()).add(size)
-    return sizes
-
-
 def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     names = [file.relative_to(checkpoint.path).as_posix() for file in files]
@@ -249,8 +238,8 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
-    """That of its folder, any byte that is not UTF-8 written as an escape."""
-    return checkpoint.path.resolve().name.encode(errors="backslashreplace").decode()
+    """That of its folder; control characters and bytes that are not UTF-8 are left out."""
+    return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
 def _own_version() -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ldm_runtime import safetensors, strict_json
 from ldm_runtime.errors import ExportError, PackageError
-from ldm_runtime.manifest import COMPONENTS, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.manifest import COMPONENTS, Contract, Defaults, LatentSpec, TokenizerFacts
 from ldm_runtime.schedule import Schedule
 
 SCHEMA_VERSION = 1
@@ -172,6 +172,28 @@ def read(path: Path) -> Reference:
         raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
     _check(reference, path)
     return reference
+
+
+def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
+    """Axis -> its sizes in the cases. Raises PackageError if a case is of a tensor that the contract does not have."""
+    sizes: dict[str, set[int]] = {}
+    for case in reference.cases:
+        for name, array in {**case.inputs, **case.outputs}.items():
+            for dim, size in zip(_dims(contract, case, name, array), array.shape, strict=True):
+                if isinstance(dim, str):
+                    sizes.setdefault(dim, set()).add(size)
+    return sizes
+
+
+def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple[int | str, ...]:
+    specs = contract.components.get(case.component)
+    dims = [spec.dims for spec in (*specs.inputs, *specs.outputs) if spec.name == name] if specs is not None else []
+    if not dims or len(dims[0]) != array.ndim:
+        raise PackageError(
+            f"the reference has {case.component}/{name} of shape {list(array.shape)}, but the contract has "
+            f"{f'the dimensions {list(dims[0])}' if dims else 'no such tensor'}; build the package again"
+        )
+    return dims[0]
 
 
 def _check(reference: Reference, path: Path) -> None:

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm_export.metrics import Difference
+from ldm_export.proven_contract import ProvenContract, digest
 from ldm_runtime import strict_json
 from ldm_runtime.atomic import atomic_file
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
+from ldm_runtime.package import Package
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+MAX_BYTES = 2**24  # a report has some ten thousand
+MAX_SHOWN = 200  # characters of a fact in a sentence
 
 
 @dataclass(frozen=True)
 class FactResult:
-    """One thing that the package says beside what the reference was made with."""
+    """One thing that the package says beside what it said when it was proven."""
 
     name: str  # JSON path in the manifest, or whose tokens these are
     expected: str  # JSON
@@ -74,7 +79,10 @@ class TrajectoryResult:
 
 @dataclass(frozen=True)
 class Report:
-    """The gate's verdict on one package. `artefacts` says which files it is about (path -> SHA-256)."""
+    """The gate's verdict on one package.
+
+    `artefacts` says which files it is about (path -> SHA-256), `contract` what they were proven to keep.
+    """
 
     schema_version: int
     package: str
@@ -84,12 +92,13 @@ class Report:
     cases: tuple[CaseResult, ...]
     trajectory: TrajectoryResult | None  # None: not reached
     artefacts: dict[str, str]
+    contract: ProvenContract
 
     @property
     def failures(self) -> list[str]:
         """One sentence per thing that failed, in the order it was checked."""
         found = [
-            f"{fact.name}: the package has {fact.found}, but the reference was made with {fact.expected}"
+            f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
             for fact in self.facts
             if not fact.passed
         ]
@@ -197,13 +206,29 @@ def parse(text: str, where: str) -> Report:
     value = strict_json.parse(text, where)
     if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
         raise PackageError(
-            f"{where} has schema_version {value.get('schema_version')!r}, this program reads "
-            f"{SCHEMA_VERSION}; verify the package again"
+            f"{where} has schema_version {shown(value.get('schema_version'))}, this program reads {SCHEMA_VERSION}, "
+            f"which records the contract that was proven; build the package again"
         )
     report = strict_json.read(Report, value, where)
     if report.passed != (not report.failures):
         raise PackageError(f"{where} contradicts itself: passed is {report.passed}; verify the package again")
+    if report.contract.sha256 != digest(report.contract.facts):
+        raise PackageError(f"{where} contradicts itself: its contract has another digest; build the package again")
     return report
+
+
+def recorded(package: Package) -> Report:
+    """The report of the build, which the package carries.
+
+    Raises:
+        PackageError: it is missing, as `parse`, or a link to elsewhere.
+    """
+    name = package.manifest.proof.report
+    content = package.folder.read(name, MAX_BYTES)
+    try:
+        return parse(content.decode("utf-8"), str(package.path / name))
+    except UnicodeDecodeError as error:
+        raise PackageError(f"{package.path / name} is not UTF-8 at byte {error.start}; fetch it again") from None
 
 
 def write(report: Report, page: str, folder: Path, *, force: bool) -> None:
@@ -212,6 +237,10 @@ def write(report: Report, page: str, folder: Path, *, force: bool) -> None:
         path.write_text(page, encoding="utf-8")
     with atomic_file(folder / "report.json", force=force) as path:
         path.write_text(report.to_json(), encoding="utf-8")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 def _case_failure(case: CaseResult) -> str:

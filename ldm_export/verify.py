@@ -18,7 +18,8 @@ from PIL import Image
 from ldm_export import metrics, reference_file, report_page
 from ldm_export import report as reports
 from ldm_export.lossy import LOSSY, LossyTolerance
-from ldm_export.reference_file import Case, Reference, Trajectory
+from ldm_export.proven_contract import ProvenContract, changes, proven_contract
+from ldm_export.reference_file import Case, Reference, Trajectory, compared_sizes
 from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
 from ldm_export.report_page import Picture
 from ldm_runtime.atomic import refuse_existing_in
@@ -45,7 +46,8 @@ def verify_package(
     stop_at_first_failure: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare every graph of the package, its facts and a sampling run with the reference.
+    """Compare every graph of the package, its facts and a sampling run with the reference, its contract with the
+    one that the build proved.
 
     The package is only read. With `out`, report.json and report.html are written into that folder.
 
@@ -59,7 +61,7 @@ def verify_package(
         if out.resolve().is_relative_to(path.resolve()):
             raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
         refuse_existing_in(out, ("report.json", "report.html"), force=force)
-    report, pictures = _verify(path, engine, stop_at_first_failure, progress)
+    report, pictures = _verify(path, engine, stop_at_first_failure, progress, first=False)
     if out is not None:
         out.mkdir(exist_ok=True)
         reports.write(report, report_page.render(report, pictures), out, force=force)
@@ -71,7 +73,7 @@ def prove_package(path: Path, *, engine: str = "auto", progress: Progress | None
 
     That of an engine which is asked for by name goes into a folder of that name in it.
     """
-    report, pictures = _verify(path, engine, False, progress)
+    report, pictures = _verify(path, engine, False, progress, first=engine == AUTO)
     folder = path / "verify" if engine == AUTO else path / "verify" / engine
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, pictures), folder, force=True)
@@ -79,8 +81,9 @@ def prove_package(path: Path, *, engine: str = "auto", progress: Progress | None
 
 
 def _verify(
-    path: Path, engine: str, stop_at_first_failure: bool, progress: Progress | None
+    path: Path, engine: str, stop_at_first_failure: bool, progress: Progress | None, *, first: bool
 ) -> tuple[Report, list[Picture]]:
+    """first: the package is being built, so that there is no contract yet that was proven."""
     say = progress if progress is not None else lambda text: None
     choice = choose(engine)
     require(choice)
@@ -89,15 +92,17 @@ def _verify(
         raise PackageError(f"{path} carries no reference to compare with ({reference_file.FILE}); build it again")
     say("verify: hashing the package")
     package.confirm()
+    proven = None if first else reports.recorded(package).contract
     package = _with_plans_of(package, choice)
     reference = reference_file.read(package.file(reference_file.FILE))
     results: list[Result] = []
     pictures: list[Picture] = []
     used: dict[str, None] = {}  # names of the engines, each once, in the order in which they ran
-    for result in _results(package, reference, choice, used, pictures, say):
+    for result in _results(package, reference, proven, choice, used, pictures, say):
         results.append(result)
         if stop_at_first_failure and not result.passed:
             break
+    package.confirm()  # what was compared is what was hashed
     runs = [result for result in results if isinstance(result, TrajectoryResult)]
     report = Report(
         schema_version=reports.SCHEMA_VERSION,
@@ -108,6 +113,7 @@ def _verify(
         cases=tuple(result for result in results if isinstance(result, CaseResult)),
         trajectory=runs[0] if runs else None,
         artefacts={name: package.manifest.files[name].sha256 for name in _artefacts(package)},
+        contract=proven_contract(package.manifest.contract),
     )
     return report, pictures
 
@@ -138,13 +144,18 @@ def _artefacts(package: Package) -> list[str]:
 def _results(
     package: Package,
     reference: Reference,
+    proven: ProvenContract | None,
     choice: EngineChoice,
     used: dict[str, None],
     pictures: list[Picture],
     say: Progress,
 ) -> Iterator[Result]:
     """Everything that is compared, cheap things first."""
-    yield from _facts(package, reference)
+    facts = [*_facts(package, reference), *_proven_sizes(package, reference)]
+    yield from facts
+    if proven is not None:
+        told = {fact.name for fact in facts if not fact.passed}
+        yield from (fact for fact in _contract(package, proven) if fact.name not in told)
     yield from _tokens(package, reference)
     for name in COMPONENTS:
         for variant in package.manifest.components[name].variants:
@@ -174,6 +185,24 @@ def _facts(package: Package, reference: Reference) -> Iterator[FactResult]:
                 json.dumps(found[name]),
                 found[name] == value,
             )
+
+
+def _proven_sizes(package: Package, reference: Reference) -> Iterator[FactResult]:
+    """The sizes that the manifest calls proven are those of the reference's cases."""
+    contract, passed = package.manifest.contract, package.manifest.proof.passed
+    sizes = compared_sizes(reference, contract) if passed else {}
+    for name, axis in contract.axes.items():
+        expected = sorted(sizes.get(name, ()))
+        found = list(axis.proven)
+        yield FactResult(f"contract.axes.{name}.proven", json.dumps(expected), json.dumps(found), found == expected)
+
+
+def _contract(package: Package, proven: ProvenContract) -> Iterator[FactResult]:
+    """The whole contract against the one that was proven: every value that differs, then the digest."""
+    found = proven_contract(package.manifest.contract)
+    for name, before, now in changes(proven, package.manifest.contract):
+        yield FactResult(name, before, now, False)
+    yield FactResult("contract's SHA-256", proven.sha256, found.sha256, found.sha256 == proven.sha256)
 
 
 def _tokens(package: Package, reference: Reference) -> Iterator[FactResult]:

@@ -15,6 +15,7 @@ from ldm_export import reference_file
 from ldm_export.build_recipe import BuildRecipe
 from ldm_export.checkpoint import open_checkpoint
 from ldm_export.package import UNLISTED, finish_package, read_manifest, record_proof
+from ldm_export.proven_contract import ProvenContract, digest
 from ldm_export.reference_file import Case, Facts, Reference, Trajectory
 from ldm_export.report import Report
 from ldm_runtime.errors import PackageError
@@ -227,7 +228,7 @@ def write_reference(package: Path) -> None:
 
 def report(*, passed: bool) -> Report:
     return Report(
-        schema_version=1,
+        schema_version=2,
         package="tiny",
         engine="ort",
         passed=passed,
@@ -235,6 +236,7 @@ def report(*, passed: bool) -> Report:
         cases=(),
         trajectory=None,
         artefacts={},
+        contract=ProvenContract(digest({}), {}),
     )
 
 

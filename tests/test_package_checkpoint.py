@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import ldm_runtime
+from ldm_export.bench import bench_package
+from ldm_export.build import build_package
+from ldm_export.build_recipe import BuildRecipe
 from ldm_export.checkpoint import MODELS, PACKAGE_PARTS, open_checkpoint
+from ldm_export.describe import describe
 from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from tests.oracles import build_tiny_sd
@@ -138,6 +144,20 @@ def test_a_changed_byte_anywhere_is_refused_by_its_hash(copy: Path, name: str) -
     (copy / name).write_bytes(data)
     with pytest.raises(PackageError, match=rf"{re.escape(name)} has changed: its SHA-256"):
         open_checkpoint(copy)
+
+
+def build(package: Path) -> None:
+    build_package(package, package.parent / "built", recipe=BuildRecipe())
+
+
+@pytest.mark.parametrize("use", [build, bench_package, describe, ldm_runtime.load, open_checkpoint])
+def test_no_verb_takes_a_package_of_which_one_sign_is_flipped(copy: Path, use: Callable[[Path], object]) -> None:
+    data = bytearray((copy / "unet" / "model.safetensors").read_bytes())
+    data[-1] ^= 0x80
+    (copy / "unet" / "model.safetensors").write_bytes(data)
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors has changed: its SHA-256"):
+        use(copy)
+    assert not (copy.parent / "built").exists()
 
 
 @pytest.mark.parametrize(

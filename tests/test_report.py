@@ -9,6 +9,7 @@ import pytest
 
 from ldm_export import report_page
 from ldm_export.metrics import Difference
+from ldm_export.proven_contract import ProvenContract, digest
 from ldm_export.report import (
     SCHEMA_VERSION,
     FactResult,
@@ -67,6 +68,7 @@ def made_report(**changes):
         cases=(made_case(),),
         trajectory=made_trajectory(),
         artefacts={"unet/model.onnx": "0" * 64},
+        contract=ProvenContract(digest({"image": {"width": 64}}), {"image": {"width": 64}}),
     )
     return dataclasses.replace(report, **changes)
 

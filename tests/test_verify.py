@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 
 from ldm_export import report as reports
+from ldm_export.describe import describe
 from ldm_export.reference_file import FILE
 from ldm_export.verify import verify_package
 from ldm_runtime.errors import InputError, LdmError, PackageError
-from tests import perturbations
+from ldm_runtime.package import open_package
+from tests import hub_cache, perturbations
 from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[1]
@@ -108,6 +111,119 @@ def test_the_first_failure_can_end_the_work(copy):
     assert not report.passed
     assert report.cases == () and report.trajectory is None
     assert len(report.failures) == 1
+
+
+def edit_contract(package: Path, place: tuple[str, ...], new: object) -> None:
+    """As with an editor: nothing but the manifest changes, which stays valid."""
+    value = json.loads((package / "manifest.json").read_text())
+    part = value["contract"]
+    for key in place[:-1]:
+        part = part[key]
+    assert part[place[-1]] != new
+    part[place[-1]] = new
+    perturbations.replace_text(package / "manifest.json", json.dumps(value))
+    open_package(package, check="full").confirm()
+
+
+CHANGES = [
+    (("image", "width"), 8),
+    (("image", "height"), 16),
+    (("axes", "height", "max"), 4096),
+    (("axes", "batch", "max"), 65),
+    (("axes", "context_tokens", "max"), 100000),
+    (("axes", "width", "proven"), [7]),
+    (("latent", "scale"), 0.5),
+    (("latent", "shift"), 0.25),
+    (("schedule", "beta_end"), 0.02),
+    (("schedule", "prediction_type"), "v_prediction"),
+    (("defaults", "guidance"), 7.25),
+    (("defaults", "steps"), 21),
+    (("defaults", "sampler"), "euler"),
+    (("tokenizer", "pad_token_id"), 5),
+    (("tokenizer", "max_length"), 20),
+]
+
+
+@pytest.mark.parametrize(("place", "new"), CHANGES, ids=[".".join(place) for place, _ in CHANGES])
+def test_whatever_of_the_contract_is_changed_after_the_build_is_named(copy, place, new):
+    edit_contract(copy, place, new)
+    report = verify_package(copy, stop_at_first_failure=True)
+    assert not report.passed
+    assert report.first_failure.startswith(f"contract.{'.'.join(place)}: the package has {json.dumps(new)}, but was")
+    if place != ("axes", "width", "proven"):
+        facts = describe(copy)["proof"]
+        assert facts == {"passed": False, "problem": f"changed since it was proven: contract.{'.'.join(place)}"}
+
+
+def test_a_tensor_of_the_contract_that_is_renamed_is_seen_by_the_digest(copy):
+    edit_contract(copy, ("components", "text_encoder", "inputs", 0, "dtype"), "int32")
+    report = verify_package(copy, stop_at_first_failure=True)
+    assert report.first_failure.startswith("contract.components.text_encoder.inputs: the package has")
+
+
+def test_a_tensor_that_is_taken_out_of_the_contract_is_one_sentence(copy):
+    outputs = json.loads((copy / "manifest.json").read_text())["contract"]["components"]["text_encoder"]["outputs"]
+    edit_contract(copy, ("components", "text_encoder", "outputs"), outputs[:1])
+    with pytest.raises(PackageError, match="has text_encoder/pooler_output of shape .*, but the contract has no such"):
+        verify_package(copy)
+
+
+def test_a_contract_as_it_was_proven_is_told(proven):
+    facts = describe(proven("sd15"))["proof"]
+    assert facts["passed"] is True and "problem" not in facts and facts["unet"]["relative_rms"] < 1e-5
+
+
+def test_the_digest_is_that_of_the_canonical_contract(proven):
+    package = proven("sd15")
+    contract = json.loads((package / "manifest.json").read_text())["contract"]
+    for axis in contract["axes"].values():
+        assert axis.pop("proven")
+    text = json.dumps(contract, sort_keys=True, separators=(",", ":"))
+    recorded = json.loads((package / "verify" / "report.json").read_text())["contract"]
+    assert recorded == {"sha256": hashlib.sha256(text.encode()).hexdigest(), "facts": contract}
+
+
+def test_a_report_whose_contract_was_changed_along_is_refused_by_its_digest(copy):
+    edit_contract(copy, ("image", "width"), 8)
+    report = json.loads((copy / "verify" / "report.json").read_text())
+    report["contract"]["facts"]["image"]["width"] = 8
+    perturbations.replace_text(copy / "verify" / "report.json", json.dumps(report))
+    with pytest.raises(PackageError, match=r"report\.json contradicts itself: its contract has another digest"):
+        verify_package(copy)
+    assert "another digest" in describe(copy)["proof"]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: file.unlink(), r"verify/report\.json is missing"),
+        (lambda file: perturbations.replace_text(file, "{"), r"verify/report\.json is not valid JSON"),
+        (lambda file: perturbations.replace_text(file, '{"schema_version": 1}'), "which records the contract"),
+        (lambda file: (file.unlink(), file.symlink_to("/etc/passwd")), "is a link to /etc/passwd, outside"),
+        (lambda file: (file.unlink(), os.mkfifo(file)), "is not a regular file"),
+    ],
+)
+def test_without_the_report_of_the_build_nothing_is_called_proven(copy, spoil, message):
+    spoil(copy / "verify" / "report.json")
+    with pytest.raises(PackageError, match=message):
+        verify_package(copy)
+    facts = describe(copy)["proof"]
+    assert facts["passed"] is False and re.search(message, facts["problem"])
+
+
+def test_inspect_does_not_describe_a_package_that_is_damaged(copy):
+    data = bytearray((copy / "unet/model.safetensors").read_bytes())
+    data[-1] ^= 0x80
+    (copy / "unet/model.safetensors").unlink()
+    (copy / "unet/model.safetensors").write_bytes(data)
+    with pytest.raises(PackageError, match=r"unet/model\.safetensors has changed"):
+        describe(copy)
+
+
+def test_a_package_in_a_hubs_cache_is_verified_through_its_links(proven, tmp_path):
+    snapshot = hub_cache.make(proven("sd15"), tmp_path / "hub")
+    report = verify_package(snapshot)
+    assert report.passed, report.failures
 
 
 def test_a_tampered_reference_is_refused_by_its_hash(copy):

@@ -102,7 +102,7 @@ def estimate_memory(source: Path, component: str, *, variant: str | None = None)
     the mapped checkpoint stay until the system wants them back, so all count; twice those that are copied as they
     are read: F64, and what a package holds transposed.
     """
-    checkpoint = open_checkpoint(source, variant)
+    checkpoint = open_checkpoint(source, variant, check="size")
     part = "vae" if component.startswith("vae") else component
     tensors = checkpoint.tensors[part].values()
     copied = sum(_bytes(tensor) for tensor in tensors if tensor.dtype == "F64" or tensor.transpose is not None)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.plan import check_sampler
 
@@ -25,6 +26,8 @@ _SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "vae_encoder": ({"sample": (_FLOATS, 4)}, {"latent_parameters": (_FLOATS, 4)}),
     "vae_decoder": ({"latent_sample": (_FLOATS, 4)}, {"sample": (_FLOATS, 4)}),
 }
+_MAX_NAME = 1024
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
 _MAX_AXIS = 2**20
 _MAX_CHANNELS = 2**12
 _MAX_DOWNSAMPLE = 2**10
@@ -35,8 +38,7 @@ MAX_PIXELS = 2**26  # of one image; 8192 x 8192
 
 def check(manifest: "Manifest", where: str) -> None:
     """Raise `PackageError` for the first rule that `manifest` breaks; `where` is its JSON path."""
-    if not manifest.name:
-        _fail(f"{where}.name", "should not be empty")
+    check_name(manifest.name, f"{where}.name")
     for path in manifest.files:
         check_relative_path(path, f"{where}.files")
     for path, entry in manifest.files.items():
@@ -51,11 +53,19 @@ def check(manifest: "Manifest", where: str) -> None:
         _check_plans(name, plans, manifest, f"{where}.engines[{name!r}]")
 
 
+def check_name(name: str, where: str) -> None:
+    """Raise `PackageError` unless `name` can be a package's: not empty, and safe to print and to write."""
+    if not name:
+        _fail(where, "should not be empty")
+    if len(name) > _MAX_NAME or CONTROL.search(name) is not None:
+        _fail(where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters")
+
+
 def check_relative_path(path: str, where: str) -> None:
     """Raise `PackageError` unless `path` is a plain relative posix path, inside the package on any OS."""
     if not path or len(path) > 1024:
         _fail(where, f"has a path of {len(path)} characters; expected 1 to 1024")
-    if any(character in '\\:*?"<>|' or ord(character) < 32 or ord(character) == 127 for character in path):
+    if any(character in '\\:*?"<>|' for character in path) or CONTROL.search(path):
         _fail(where, f"has the path {path!r} with a character that no package path may have")
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.endswith((" ", ".")) or len(part) > 255 for part in parts):

@@ -1,4 +1,4 @@
-"""JSON read strictly: no duplicate keys, no NaN, and dataclasses with exactly their fields (RFC 8259)."""
+"""JSON read strictly (RFC 8259): no key twice, no NaN, no half characters, dataclasses with exactly their fields."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=constant, parse_float=number)
         _require_shallow(value)
         if _SURROGATE.search(text) or (_SURROGATE_ESCAPE.search(text) and _has_surrogates(value)):
-            raise ValueError("it has half of a surrogate pair, which is no character")
+            raise ValueError("it has half of a character (a lone surrogate)")
         return value
     except json.JSONDecodeError as error:
         raise PackageError(
