@@ -26,6 +26,7 @@ from ldm_export.weights import (
     package_tensors,
     read_json,
     read_tensors,
+    require_finite,
     write_tensors,
 )
 from ldm_runtime import manifest_rules
@@ -130,6 +131,11 @@ class Checkpoint:
         """Raises what `load` of each component would raise, from the headers alone."""
         for component, tensors in self.tensors.items():
             _require_total(self._empty(component), tensors, f"the weights of {component} in {self.path}")
+
+    def require_finite(self) -> None:
+        """Raise CheckpointError, naming the tensor, if a weight is NaN, infinite or too large for float32."""
+        for component, tensors in self.tensors.items():
+            require_finite(tensors, component)
 
     def _empty(self, component: str) -> nn.Module:
         """The model without memory for its weights."""
