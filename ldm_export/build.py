@@ -15,19 +15,21 @@ from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
 from ldm_export.profiles import axis_ranges, read_profile
-from ldm_export.reference import write_reference
+from ldm_export.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
 from ldm_runtime.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.engines.tensorrt import fitting_plan
-from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, VerificationError
-from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError
+from ldm_runtime.manifest import COMPONENTS, Contract
 from ldm_runtime.package import open_package
 from ldm_runtime.pipeline import builtin_package
+from ldm_runtime.plan import compile_plan
 
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
 ENGINE_FACTOR = 3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder smaller models'
+MOST_STEPS_TRIED = 1000  # before a build; a plan of more takes seconds
 FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
 
 Progress = Callable[[str], None]
@@ -90,11 +92,15 @@ def build_package(
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
+    contract = contract_of(checkpoint, recipe)
+    require_sampling(contract, str(source))
     require_memory(checkpoint, variant, max_memory)
     if "tensorrt" in recipe.targets:
-        axis_ranges(contract_of(checkpoint, recipe), read_profile(tensorrt.profiles))
+        axis_ranges(contract, read_profile(tensorrt.profiles))
         parameters = {part: checkpoint.parameter_count(part) for part in PACKAGE_PARTS}
         require_room(out.absolute().parent, parameters, tensorrt, max_memory)
+    say("reading all weights: every one must be finite")
+    checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
         exports = _export(checkpoint, variant, folder, report, say)
@@ -120,6 +126,15 @@ def require_apart(source: Path, out: Path) -> None:
         for file in (Path(folder, name) for name in names):
             if file.is_symlink() and lies_in(file, out):
                 raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
+
+
+def require_sampling(contract: Contract, where: str) -> None:
+    """Raise ConfigError if the default sampler cannot walk the schedule, in the steps of `run` or of the reference."""
+    for steps in {min(contract.defaults.steps, MOST_STEPS_TRIED), LARGE_STEPS, STEPS}:
+        try:
+            compile_plan(contract.schedule, contract.defaults.sampler, steps)
+        except InputError as error:
+            raise ConfigError(f"{where} cannot be sampled by {contract.defaults.sampler!r}: {error}") from None
 
 
 def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int | None) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.pipeline_changes import INPAINT_CLASS, PIPELINE_CLASS, scheduler_as_run, unet_as_run
 from ldm_export.tokenizer_files import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.weights import (
     MAX_CONFIG_BYTES,
@@ -26,6 +27,7 @@ from ldm_export.weights import (
     package_tensors,
     read_json,
     read_tensors,
+    require_finite,
     write_tensors,
 )
 from ldm_runtime import manifest_rules
@@ -38,7 +40,6 @@ from ldm_runtime.package import Check, is_package, open_package
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 
-PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
 MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
 CONFIGS: dict[str, Any] = {"text_encoder": TextEncoderConfig, "unet": UNetConfig, "vae": VAEConfig}
 # The name of the weights file without its ending, and the library in model_index.json.
@@ -138,6 +139,11 @@ class Checkpoint:
         """Raises what `load` of each component would raise, from the headers alone."""
         for component, tensors in self.tensors.items():
             _require_total(self._empty(component), tensors, f"the weights of {component} in {self.path}")
+
+    def require_finite(self) -> None:
+        """Raise CheckpointError, naming the tensor, if a weight is NaN, infinite or too large for float32."""
+        for component, tensors in self.tensors.items():
+            require_finite(tensors, component)
 
     def _empty(self, component: str) -> nn.Module:
         """The model without memory for its weights."""
@@ -245,7 +251,7 @@ def _open_pipeline(folder: ModelFolder, variant: str | None) -> Checkpoint:
     configs = _read_configs(folder, {component: component for component in CONFIGS})
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = _object(folder, scheduler_file, infinity=True)
-    scheduler_config = _as_pipeline_runs(scheduler_config, pipeline_class)
+    scheduler_config = scheduler_as_run(scheduler_config, pipeline_class)
     tensors = {component: find_tensors(folder, component, STEMS[component], variant) for component in MODELS}
     try:
         schedule, sampler = read_scheduler_config(scheduler_config)
@@ -253,17 +259,6 @@ def _open_pipeline(folder: ModelFolder, variant: str | None) -> Checkpoint:
         raise ConfigError(f"{scheduler_file}: {error}") from None
     papers = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(PAPERS)]
     return _opened(folder, configs, (schedule, sampler), scheduler_config, dropped, tensors, papers)
-
-
-def _as_pipeline_runs(scheduler: dict[str, Any], pipeline_class: str) -> dict[str, Any]:
-    """The scheduler's config with what diffusers' pipeline changes in it, whatever the file says."""
-    changed = {**scheduler, "steps_offset": 1}
-    if pipeline_class == INPAINT_CLASS:
-        if scheduler.get("_class_name") == "PNDMScheduler":
-            changed["skip_prk_steps"] = True
-    elif scheduler.get("_class_name") in ("DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler"):
-        changed["clip_sample"] = False
-    return changed
 
 
 def _open_package(path: Path, check: Check) -> Checkpoint:
@@ -365,6 +360,7 @@ def _read_configs(root: ModelFolder, folders: dict[str, str]) -> PipelineConfigs
     path = root.path
     files = {component: path / folder / "config.json" for component, folder in folders.items()}
     read = {name: read_json(file, folder=root, limit=MAX_CONFIG_BYTES) for name, file in files.items()}
+    read["unet"] = unet_as_run(read["unet"])
     configs = {name: CONFIGS[name].from_dict(read[name], str(file)) for name, file in files.items()}
     try:
         return PipelineConfigs(**configs)

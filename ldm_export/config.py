@@ -7,7 +7,21 @@ transformers 4.57 `CLIPTextConfig`: a test holds every option of theirs to the t
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ldm_export.config_rules import StrictConfig
+from ldm_export.config_rules import (
+    EPSILON,
+    MAX_BLOCKS,
+    MAX_CHANNELS,
+    MAX_INNER_WIDTH,
+    MAX_LAYERS,
+    MAX_LAYERS_PER_BLOCK,
+    MAX_SIDE,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    MAX_WINDOW,
+    SCALE,
+    StrictConfig,
+)
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
 
 PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per resolution, finest first
@@ -75,18 +89,34 @@ class UNetConfig(StrictConfig):
     INERT: ClassVar[frozenset[str]] = frozenset(
         {"addition_embed_type_num_heads", "addition_time_embed_dim", "projection_class_embeddings_input_dim"}
     )
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        "sample_size": (1, MAX_SIDE),
+        "in_channels": (1, 2 * MAX_CHANNELS + 1),
+        "out_channels": (1, MAX_CHANNELS),
+        "block_out_channels": (1, MAX_WIDTH),
+        "layers_per_block": (1, MAX_LAYERS_PER_BLOCK),
+        "transformer_layers_per_block": (1, MAX_LAYERS),
+        "attention_head_dim": (1, MAX_WIDTH),
+        "cross_attention_dim": (1, MAX_WIDTH),
+        "norm_num_groups": (1, MAX_WIDTH),
+        "norm_eps": EPSILON,
+        "freq_shift": (0, MAX_WIDTH),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("in_channels", "out_channels", "cross_attention_dim", "norm_eps")
         _require_levels(self, ("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D"))
         middle = self.mid_block_type in ("UNetMidBlock2DCrossAttn", None)
         self.require(middle, "mid_block_type", "'UNetMidBlock2DCrossAttn' or null")
         widths = self.block_out_channels
         for name in ("layers_per_block", "transformer_layers_per_block", "attention_head_dim"):
             values = per_level(getattr(self, name), len(widths))
-            fits = len(values) == len(widths) and min(values) >= 1
-            self.require(fits, name, f"one positive number, or one per level ({len(widths)})")
+            self.require(len(values) == len(widths), name, f"one number, or one per level ({len(widths)})")
+        layers = per_level(self.layers_per_block, len(widths))
+        depths = per_level(self.transformer_layers_per_block, len(widths))
+        blocks = sum((2 * layer + 1) * (1 + depth) for layer, depth in zip(layers, depths, strict=True))
+        few = f"such that the UNet has {MAX_BLOCKS} blocks at most, not {blocks}"
+        self.require(blocks <= MAX_BLOCKS, "transformer_layers_per_block", few)
         heads = per_level(self.attention_head_dim, len(widths))
         divides = all(width % count == 0 for width, count in zip(widths, heads, strict=True))
         self.require(divides, "attention_head_dim", f"numbers of heads that divide {list(widths)}")
@@ -127,10 +157,18 @@ class VAEConfig(StrictConfig):
         "latents_std": (None,),
     }
     INERT: ClassVar[frozenset[str]] = frozenset()
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        "block_out_channels": (1, MAX_WIDTH),
+        "layers_per_block": (1, MAX_LAYERS_PER_BLOCK),
+        "latent_channels": (1, MAX_CHANNELS),
+        "norm_num_groups": (1, MAX_WIDTH),
+        "sample_size": (1, MAX_SIDE),
+        "scaling_factor": SCALE,
+        "shift_factor": (-SCALE[1], SCALE[1]),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("layers_per_block", "latent_channels", "scaling_factor")
         _require_levels(self, ("DownEncoderBlock2D",), ("UpDecoderBlock2D",))
         for name in ("in_channels", "out_channels"):
             self.require(getattr(self, name) == 3, name, "3 (RGB pictures)")
@@ -238,11 +276,21 @@ class TextEncoderConfig(StrictConfig):
         "quantization_config": (None,),
     }
     INERT: ClassVar[frozenset[str]] = _TRANSFORMERS_INERT
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
+        "vocab_size": (1, MAX_VOCABULARY),
+        "hidden_size": (1, MAX_WIDTH),
+        "intermediate_size": (1, MAX_INNER_WIDTH),
+        "num_hidden_layers": (1, MAX_LAYERS),
+        "num_attention_heads": (1, MAX_WIDTH),
+        "max_position_embeddings": (2, MAX_WINDOW),  # begin and end
+        "layer_norm_eps": EPSILON,
+        "pad_token_id": (-1, MAX_VOCABULARY),
+        "bos_token_id": (-1, MAX_VOCABULARY),
+        "eos_token_id": (0, MAX_VOCABULARY),
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_positive("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers")
-        self.require_positive("num_attention_heads", "max_position_embeddings", "layer_norm_eps")
         divides = self.hidden_size % self.num_attention_heads == 0
         self.require(divides, "num_attention_heads", f"a divisor of hidden_size {self.hidden_size}")
         self.require(self.hidden_act in ("quick_gelu", "gelu"), "hidden_act", "'quick_gelu' or 'gelu'")
@@ -256,7 +304,7 @@ class TextEncoderConfig(StrictConfig):
         found = data.get("model_type"), data.get("architectures")
         if found[0] != cls.MODEL_TYPE or found[1] not in (None, [cls.CLASS_NAME]):
             raise ConfigError(
-                f"{where} is for model_type {found[0]!r}, architectures {found[1]!r}; "
+                f"{where} is for model_type {shown(found[0])}, architectures {shown(found[1])}; "
                 f"supported is {cls.MODEL_TYPE!r}, [{cls.CLASS_NAME!r}]"
             )
 
@@ -277,7 +325,6 @@ def _require_levels(config: UNetConfig | VAEConfig, down: tuple[str, ...], up: t
         blocks = getattr(config, name)
         known = len(blocks) == levels and set(blocks) <= set(types)
         config.require(known, name, f"one per level ({levels}), of {' or '.join(types)}")
-    config.require_positive("norm_num_groups")
     groups = config.norm_num_groups
-    fits = all(width >= 1 and width % groups == 0 for width in config.block_out_channels)
-    config.require(fits, "block_out_channels", f"positive multiples of norm_num_groups = {groups}")
+    fits = all(width % groups == 0 for width in config.block_out_channels)
+    config.require(fits, "block_out_channels", f"multiples of norm_num_groups = {groups}")

@@ -11,7 +11,23 @@ import math
 import typing
 from typing import Any, ClassVar, Self
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
+
+# The largest sizes that a config may have, many times those of any published model. A model within them is laid out
+# without its weights in seconds, and no product of its sizes leaves 64 bits.
+MAX_LEVELS = 11  # resolutions: 1,024 pixels of the picture per pixel of the latents, as in a manifest; SD has 4
+MAX_WIDTH = 2**14  # channels of a layer; SDXL has 2,048
+MAX_INNER_WIDTH = 2**16  # of a transformer's middle layer; CLIP bigG has 5,120
+MAX_CHANNELS = 2**12  # of the latents, as in a manifest
+MAX_LAYERS = 64  # of a transformer; CLIP bigG has 32
+MAX_LAYERS_PER_BLOCK = 32  # SD has 2
+MAX_BLOCKS = 512  # residual and transformer blocks of a whole UNet; SDXL has 87
+MAX_SIDE = 2**13  # pixels of a picture's side, as in a manifest
+MAX_VOCABULARY = 2**20  # CLIP has 49,408
+MAX_WINDOW = 2**12  # tokens; CLIP has 77
+EPSILON = (1e-15, 1.0)  # what norms add to a variance: less is lost in float32, more is no normalisation
+SCALE = (1e-6, 1e6)  # of the latents, as in a manifest: what a float32 can be scaled by without loss
 
 # What diffusers and transformers note about the file itself.
 NOTES = frozenset(
@@ -33,12 +49,20 @@ class StrictConfig:
     CLASS_NAME: ClassVar[str]
     ONLY: ClassVar[dict[str, tuple[Any, ...]]]
     INERT: ClassVar[frozenset[str]]
+    BOUNDS: ClassVar[dict[str, tuple[float, float]]]  # field -> smallest and largest number, of each where it has many
 
     def __post_init__(self) -> None:
-        """Holds every field to its annotation; an integer is a real number too."""
+        """Holds every field to its annotation, where an integer is a real number too, and to its bounds."""
         for field in dataclasses.fields(self):
-            if not _has_type(getattr(self, field.name), field.type):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and len(value) > MAX_LEVELS:
+                self._refuse(field.name, f"a list of {MAX_LEVELS} at most")
+            if not _has_type(value, field.type):
                 self._refuse(field.name, f"of type {getattr(field.type, '__name__', field.type)}")
+        for name, (low, high) in self.BOUNDS.items():
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+            self.require(all(low <= number <= high for number in numbers), name, f"from {low:.10g} to {high:.10g}")
 
     @classmethod
     def from_dict(cls, data: object, where: str = "the config") -> Self:
@@ -58,9 +82,11 @@ class StrictConfig:
             elif key in cls.ONLY:
                 if not any(_same(value, accepted) for accepted in cls.ONLY[key]):
                     wanted = " or ".join(repr(accepted) for accepted in cls.ONLY[key])
-                    raise ConfigError(f"{where} has {key} = {value!r}, which is not supported: it must be {wanted}")
+                    raise ConfigError(
+                        f"{where} has {key} = {shown(value)}, which is not supported: it must be {wanted}"
+                    )
             elif key not in cls.INERT and key not in NOTES:
-                raise ConfigError(f"{where} has the unknown option {key} = {value!r}")
+                raise ConfigError(f"{where} has the unknown option {_short(key)} = {shown(value)}")
         try:
             return cls(**values)
         except ConfigError as error:
@@ -77,14 +103,10 @@ class StrictConfig:
         if not holds:
             self._refuse(name, wanted)
 
-    def require_positive(self, *names: str) -> None:
-        for name in names:
-            self.require(getattr(self, name) > 0, name, "a positive number")
-
     def _refuse(self, name: str, wanted: str) -> typing.NoReturn:
         value = getattr(self, name)
-        shown = repr(list(value)) if isinstance(value, tuple) else repr(value)
-        raise ConfigError(f"{self.CLASS_NAME} has {name} = {shown}, which is not supported: it must be {wanted}")
+        text = shown(list(value) if isinstance(value, tuple) else value)
+        raise ConfigError(f"{self.CLASS_NAME} has {name} = {text}, which is not supported: it must be {wanted}")
 
     @classmethod
     def _kind(cls) -> dict[str, Any]:
@@ -95,7 +117,11 @@ class StrictConfig:
     def _require_kind(cls, data: dict[str, Any], where: str) -> None:
         if data.get("_class_name") != cls.CLASS_NAME:
             found = data.get("_class_name")
-            raise ConfigError(f"{where} has _class_name {found!r}; supported is {cls.CLASS_NAME!r}")
+            raise ConfigError(f"{where} has _class_name {shown(found)}; supported is {cls.CLASS_NAME!r}")
+
+
+def _short(key: str) -> str:
+    return key if len(key) <= 60 else key[:57] + "..."
 
 
 def _same(value: object, accepted: object) -> bool:
@@ -118,7 +144,7 @@ def _has_type(value: object, kind: Any) -> bool:
     if arguments:  # a union
         return any(_has_type(value, argument) for argument in arguments)
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (isinstance(value, float) and math.isfinite(value)) or type(value) is int
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)

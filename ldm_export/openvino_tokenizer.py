@@ -7,7 +7,6 @@ that NFC would change, and letters that Unicode got after its version 14.
 """
 
 import functools
-import json
 import re
 import struct
 from dataclasses import dataclass, field
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from tokenizers.normalizers import Lowercase
 
+from ldm_runtime.clip_tokenizer import read_tokenizer
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.errors import EngineUnavailable, ExportError
+from ldm_runtime.errors import EngineUnavailable, ExportError, PackageError
 from ldm_runtime.manifest import TokenizerFacts
 
 FILE = "openvino_tokenizer.xml"
@@ -36,13 +36,13 @@ def write_openvino_tokenizer(tokenizer: Path, out: Path, facts: TokenizerFacts) 
         ExportError: the tokenizer is not built as CLIP's.
     """
     openvino = import_openvino()
-    spec = json.loads(tokenizer.read_text(encoding="utf-8"))
     try:
-        model = _graph(spec, facts)
-    except (KeyError, IndexError, TypeError) as error:
-        raise ExportError(
-            f"{tokenizer} is not built as CLIP's tokenizer ({error!r}), which OpenVINO's is made for"
-        ) from error
+        clip = read_tokenizer(tokenizer.read_bytes(), str(tokenizer))
+    except PackageError as error:
+        raise ExportError(str(error)) from error
+    if clip.begin is None or clip.end is None:
+        raise ExportError(f"{tokenizer} has no post_processor, which says what begins and ends a prompt")
+    model = _graph(clip.to_dict(), facts)
     openvino.save_model(model, str(out / FILE), compress_to_fp16=False)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ldm_export import reference_file
 from ldm_export.build_recipe import BuildRecipe
 from ldm_export.checkpoint import INPAINT_CLASS, MAX_PAPER_BYTES, PIPELINE_CLASS, Checkpoint
-from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.spec import IR_VERSION, OPSET, ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
@@ -60,33 +60,68 @@ def finish_package(
         CheckpointError: the checkpoint's tokenizer is incomplete or does not fit its text encoder.
         PackageError: the recipe asks for something that no package can promise, such as an odd picture size.
     """
+    contract = _surround(folder, checkpoint, recipe)
+    components = {name: _component(folder, exports[name]) for name in contract.components}
+    made = _manifest(folder, checkpoint, recipe, contract, components, _provenance(checkpoint, recipe, exports))
+    _write_manifest(folder, made)
+    return made
+
+
+def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
+    """What the package of a checkpoint will promise, before anything of it is made.
+
+    All but the components is made, in a folder that is thrown away: what would be refused later is refused here.
+    Raises as `finish_package`.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        contract = _surround(folder, checkpoint, recipe)
+        components = {component: _stand_in(folder, component) for component in contract.components}
+        source = Source(_source_name(checkpoint), {})
+        provenance = Provenance(source, {}, OPSET, IR_VERSION, asdict(recipe), created_with="")
+        made = _manifest(folder, checkpoint, recipe, contract, components, provenance)
+        manifest.parse(manifest.dump(made), f"the package of {checkpoint.path}")
+    return contract
+
+
+def _surround(folder: Path, checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
+    """Write all files but those of the components and the manifest."""
     configs = checkpoint.configs
     table = specs(configs.text_encoder, configs.unet, configs.vae)
     facts = _tokenizer(checkpoint, folder)
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
         (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
-    made = Manifest(
+    return _contract(checkpoint, table, recipe, facts)
+
+
+def _manifest(
+    folder: Path,
+    checkpoint: Checkpoint,
+    recipe: BuildRecipe,
+    contract: Contract,
+    components: dict[str, Component],
+    provenance: Provenance,
+) -> Manifest:
+    return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
-        contract=_contract(checkpoint, table, recipe, facts),
-        components={name: _component(folder, exports[name]) for name in table},
+        contract=contract,
+        components=components,
         engines={},
         files=_hashed(folder, _package_files(folder)),
-        provenance=_provenance(checkpoint, recipe, exports),
+        provenance=provenance,
         dropped=checkpoint.dropped,
         proof=Proof(passed=False, report=REPORT, summary={}),
     )
-    _write_manifest(folder, made)
-    return made
 
 
-def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
-    """What the package of a checkpoint will promise, before anything of it is made. Raises as `finish_package`."""
-    configs = checkpoint.configs
-    table = specs(configs.text_encoder, configs.unet, configs.vae)
-    with tempfile.TemporaryDirectory() as folder:
-        return _contract(checkpoint, table, recipe, _tokenizer(checkpoint, Path(folder)))
+def _stand_in(folder: Path, name: str) -> Component:
+    """A component of empty files."""
+    (folder / name).mkdir()
+    (folder / name / GRAPH_FILE).touch()
+    graph = f"{name}/{GRAPH_FILE}"
+    return Component(graph, (Variant("canonical", graph, "any", "fp32", "exact", None),), keys={})
 
 
 def record_proof(folder: Path, report: Report | None) -> Manifest:

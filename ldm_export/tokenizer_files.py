@@ -5,6 +5,7 @@ end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,20 @@ from typing import Any
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from ldm_export.weights import MAX_JSON_BYTES, checkpoint_folder, read_json
-from ldm_runtime.errors import CheckpointError
+from ldm_runtime import strict_json
+from ldm_runtime.checks import shown
+from ldm_runtime.clip_tokenizer import (
+    END_OF_WORD,
+    WORDS,
+    ClipTokenizer,
+    check_merges,
+    check_vocabulary,
+    read_tokenizer,
+)
+from ldm_runtime.errors import CheckpointError, PackageError
 from ldm_runtime.manifest import TokenizerFacts
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-END_OF_WORD = "</w>"
-WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 MAX_FILES = 64
@@ -32,7 +41,7 @@ class _Bpe:
     """The model itself: token -> id, and the pairs that are merged, in order."""
 
     vocabulary: dict[str, int]
-    merges: list[tuple[str, str]]
+    merges: tuple[tuple[str, str], ...]
 
 
 def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
@@ -47,6 +56,13 @@ def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int)
     folder = checkpoint_folder(source)
     for name in folder.names(most=MAX_FILES):
         (out / name).write_bytes(folder.read(name, MAX_JSON_BYTES))
+    try:
+        return _complete(source, out, window=window, vocab_size=vocab_size)
+    except PackageError as error:  # of the strict readers
+        raise CheckpointError(str(error)) from None
+
+
+def _complete(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
     special, config = _settings(source)
     bpe = _read_bpe(source)
     if not (out / VOCABULARY).exists() or not (out / MERGES).exists():
@@ -55,9 +71,9 @@ def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int)
         (out / MERGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not (out / TOKENIZER).exists():
         _refuse_added_tokens(source, bpe)
-        clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
-    length = config.get("model_max_length", window)
-    facts = _facts(out, special, min(length, window) if isinstance(length, int | float) else window, vocab_size)
+        _ids_of(special, bpe.vocabulary.get)
+        clip_tokenizer(bpe.vocabulary, list(bpe.merges), special).save(str(out / TOKENIZER))
+    facts = _facts(source, out, special, _window(config, window), vocab_size)
     _write_json(out / SPECIAL, special)
     config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
     _write_json(out / CONFIG, config)
@@ -103,7 +119,7 @@ def _text(token: object) -> str:
     """A special token, written as text or as an object with its text as `content`."""
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str) or not text:
-        raise CheckpointError(f"the tokenizer has the special token {token!r}; expected a text")
+        raise CheckpointError(f"the tokenizer has the special token {shown(token)}; expected a text")
     return text
 
 
@@ -118,22 +134,25 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _read_bpe(source: Path) -> _Bpe:
     """From vocab.json and merges.txt, or else from tokenizer.json."""
-    if (source / VOCABULARY).exists() and (source / MERGES).exists():
-        vocabulary = _object(source / VOCABULARY)
-        text = (source / MERGES).read_text(encoding="utf-8")
-        lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
-        pairs: list[Any] = [line.split(" ") for line in lines]
-    else:
-        data = _object(source / TOKENIZER).get("model", {})
-        if data.get("type", "BPE") != "BPE" or data.get("end_of_word_suffix") != END_OF_WORD:
-            raise CheckpointError(f"{source} has no CLIP tokenizer: expected byte-level BPE with {END_OF_WORD}")
-        vocabulary = data.get("vocab", {})
-        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in data.get("merges", [])]
-    if not vocabulary or not all(type(index) is int for index in vocabulary.values()):
-        raise CheckpointError(f"{source} has no vocabulary of tokens and their numbers; fetch it again")
-    if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-        raise CheckpointError(f"{source} has merges that are no pairs of tokens; fetch it again")
-    return _Bpe(vocabulary, [(left, right) for left, right in pairs])
+    if not (source / VOCABULARY).exists() or not (source / MERGES).exists():
+        tokenizer = _read_file(source)
+        return _Bpe(dict(tokenizer.vocabulary), tokenizer.merges)
+    vocabulary = check_vocabulary(_object(source / VOCABULARY), str(source / VOCABULARY))
+    text = strict_json.decode(checkpoint_folder(source).read(MERGES, MAX_JSON_BYTES), str(source / MERGES))
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line and not line.startswith("#version")]
+    return _Bpe(vocabulary, check_merges(lines, vocabulary, str(source / MERGES)))
+
+
+def _read_file(source: Path) -> ClipTokenizer:
+    return read_tokenizer(checkpoint_folder(source).read(TOKENIZER, MAX_JSON_BYTES), str(source / TOKENIZER))
+
+
+def _window(config: dict[str, Any], window: int) -> int:
+    """The tokens of a window: the text encoder's, or fewer where the tokenizer says so."""
+    length = config.get("model_max_length", window)
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 2:
+        raise CheckpointError(f"the tokenizer's model_max_length is {shown(length)}; expected 2 tokens at least")
+    return int(min(length, window))
 
 
 def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
@@ -145,30 +164,30 @@ def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
         )
 
 
-def _facts(out: Path, special: dict[str, str], max_length: int | float, vocab_size: int) -> TokenizerFacts:
-    try:
-        tokenizer = Tokenizer.from_file(str(out / TOKENIZER))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{TOKENIZER} of the checkpoint is no tokenizer: {error}") from error
-    ids = {role: tokenizer.token_to_id(token) for role, token in special.items()}
-    missing = [f"{role} {special[role]!r}" for role, index in ids.items() if index is None]
-    if missing:
-        raise CheckpointError(f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again")
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
-    if largest >= vocab_size:
+def _facts(source: Path, out: Path, special: dict[str, str], max_length: int, vocab_size: int) -> TokenizerFacts:
+    tokenizer = read_tokenizer((out / TOKENIZER).read_bytes(), str(source / TOKENIZER))
+    ids = _ids_of(special, tokenizer.id_of)
+    if tokenizer.size > vocab_size:
         raise CheckpointError(
-            f"the tokenizer has tokens up to {largest}, but the text encoder's vocab_size is {vocab_size}: "
+            f"the tokenizer has tokens up to {tokenizer.size - 1}, but the text encoder's vocab_size is {vocab_size}: "
             f"they do not belong together"
         )
-    if max_length < 2:
-        raise CheckpointError(f"the tokenizer's model_max_length is {max_length}; expected 2 tokens at least")
     return TokenizerFacts(
-        max_length=int(max_length),
+        max_length=max_length,
         bos_token_id=ids["bos_token"],
         eos_token_id=ids["eos_token"],
         pad_token_id=ids["pad_token"],
         vocab_size=vocab_size,
     )
+
+
+def _ids_of(special: dict[str, str], id_of: Callable[[str], int | None]) -> dict[str, int]:
+    """Role -> id, or a CheckpointError for all that have none."""
+    ids = {role: id_of(token) for role, token in special.items()}
+    missing = [f"{role} {shown(special[role])}" for role, index in ids.items() if index is None]
+    if missing:
+        raise CheckpointError(f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again")
+    return {role: index for role, index in ids.items() if index is not None}
 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:

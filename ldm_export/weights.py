@@ -9,18 +9,21 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 
 from ldm_export.keymaps import parameter_name
 from ldm_runtime import safetensors, strict_json
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import CheckpointError, PackageError
 from ldm_runtime.links import ModelFolder
 from ldm_runtime.manifest import KeyEntry
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_PIECE = 2**19  # values at once: they stay in the processor's cache
 MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
 MAX_JSON_BYTES = 2**24  # of an index or a tokenizer; CLIP's has 4 million
 
@@ -62,9 +65,7 @@ def read_json(
     try:
         data = folder.read(path.relative_to(folder.path).as_posix(), limit)
         safetensors.refuse_lfs_stub(data, path)
-        return strict_json.parse(data.decode(), str(path), infinity=infinity)
-    except UnicodeDecodeError:
-        raise CheckpointError(f"{path} is not valid JSON: it is not UTF-8; fetch the file again") from None
+        return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
     except PackageError as error:
         raise CheckpointError(str(error)) from error
 
@@ -120,6 +121,44 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
                 value = _tensor(arrays[stored.name], stored)
                 values[name] = value if dtype is None else value.to(dtype)
     return values
+
+
+def require_finite(tensors: Tensors, component: str) -> None:
+    """Raise CheckpointError for the first parameter with a value that is NaN, infinite or too large for float32.
+
+    The files are read in pieces, at the speed of the disk and in a few megabytes of memory.
+    """
+    for place in sorted({stored.place for stored in tensors.values()}):
+        infos = safetensors.read_header(place).tensors
+        inside = [(infos[stored.name].offset, name) for name, stored in tensors.items() if stored.place == place]
+        with open(place, "rb") as file:
+            for offset, name in sorted(inside):
+                stored = tensors[name]
+                file.seek(offset)
+                if (value := _first_not_finite(file, stored.dtype, stored.count)) is not None:
+                    raise CheckpointError(
+                        f"{stored.file} holds {value:g} in {shown(stored.name)}, a weight of the {component}; expected "
+                        f"finite numbers within float32: take a checkpoint from before the training diverged"
+                    )
+
+
+def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
+    """Of the next `count` values of a file; judged by the bits of their exponents, which are all set in NaN and inf."""
+    exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}[dtype]
+    stored = safetensors.DTYPES[dtype]
+    for start in range(0, count, _PIECE):
+        values = np.fromfile(file, stored, min(_PIECE, count - start))
+        if dtype == "F64":
+            bad = ~(np.abs(values) <= np.finfo(np.float32).max)
+        else:
+            bits = values.view(f"<u{stored.itemsize}") & exponent
+            if bits.max(initial=0) != exponent:
+                continue
+            bad = bits == exponent
+        if bad.any():
+            value = values[bad.argmax()]
+            return float((value.astype("<u4") << 16).view("<f4") if dtype == "BF16" else value)
+    return None
 
 
 def write_tensors(path: Path, module: torch.nn.Module, dtype: torch.dtype | None = None) -> None:

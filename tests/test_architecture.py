@@ -17,8 +17,8 @@ HEAVY = {"torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg
 # of ldm_export but the CLI.
 ALLOWED = {
     "models": {"ldm_export.config", "ldm_export.models", "ldm_runtime.errors"},
-    "config.py": {"ldm_export.config_rules", "ldm_runtime.errors"},
-    "config_rules.py": {"ldm_runtime.errors"},
+    "config.py": {"ldm_export.config_rules", "ldm_runtime.checks", "ldm_runtime.errors"},
+    "config_rules.py": {"ldm_runtime.checks", "ldm_runtime.errors"},
     "optimise": {"ldm_export.optimise", "ldm_runtime.errors", "ldm_runtime.atomic"},
     "isolate.py": {"ldm_runtime.errors"},
     "metrics.py": set(),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import time
 from typing import Any
 
 import diffusers
@@ -9,7 +10,7 @@ import pytest
 import transformers
 
 from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
-from ldm_export.config_rules import NOTES
+from ldm_export.config_rules import MAX_BLOCKS, MAX_WIDTH, NOTES
 from ldm_runtime.errors import ConfigError
 from tests import published_configs
 
@@ -182,6 +183,62 @@ def test_senseless_value_is_refused_by_name(cls: Any, change: dict[str, Any]) ->
     )
     with pytest.raises(ConfigError, match=" has (" + "|".join(sorted(names)) + ") = "):
         cls.from_dict({**SMALL[cls], **change}, "here")
+
+
+ABSURD: list[tuple[Any, str, Any]] = [
+    *((UNetConfig, "sample_size", value) for value in (-8, 0, 10**9, [64, 0], 10**5000)),
+    *((VAEConfig, "sample_size", value) for value in (-8, 0, 10**9)),
+    *((VAEConfig, "scaling_factor", value) for value in (1e-30, -0.18, 1e30, float("inf"), float("nan"), 10**400)),
+    (VAEConfig, "shift_factor", -1e30),
+    *((UNetConfig, "layers_per_block", value) for value in (10**9, [2, 2, 2, 10**9], [[2]] * 4)),
+    (VAEConfig, "layers_per_block", 10**9),
+    (UNetConfig, "transformer_layers_per_block", 10**9),
+    (UNetConfig, "transformer_layers_per_block", MAX_BLOCKS // 20),  # 20 times as many blocks
+    (UNetConfig, "block_out_channels", [32] * 1000),
+    (UNetConfig, "block_out_channels", [32, 64, 64, 32 * 10**9]),
+    (VAEConfig, "block_out_channels", [2**15]),
+    (UNetConfig, "down_block_types", ["DownBlock2D"] * 100_000),
+    (UNetConfig, "norm_num_groups", 0),
+    (VAEConfig, "norm_num_groups", -32),
+    *((UNetConfig, "norm_eps", value) for value in (-1e-5, 1e-30, 1e30)),
+    (UNetConfig, "attention_head_dim", -8),
+    (UNetConfig, "cross_attention_dim", 10**9),
+    (UNetConfig, "in_channels", 10**12),
+    (UNetConfig, "freq_shift", -1),
+    (VAEConfig, "latent_channels", 10**9),
+    *((TextEncoderConfig, "vocab_size", value) for value in (10**12, 0, -1, True, 49408.0)),
+    (TextEncoderConfig, "hidden_size", 10**9),
+    (TextEncoderConfig, "intermediate_size", 10**12),
+    (TextEncoderConfig, "num_hidden_layers", 10**9),
+    *((TextEncoderConfig, "num_attention_heads", value) for value in (0, -8, 10**9)),
+    *((TextEncoderConfig, "max_position_embeddings", value) for value in (0, 1, 10**9)),
+    *((TextEncoderConfig, "eos_token_id", value) for value in (-1, 10**30)),
+    (TextEncoderConfig, "layer_norm_eps", 0),
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), ABSURD, ids=range(len(ABSURD)))
+def test_absurd_value_is_refused_at_once_in_a_short_sentence(cls: Any, name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f" has {name} = .* which is not supported: it must be ") as caught:
+        cls.from_dict({**SMALL[cls], name: value})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.slow
+def test_the_deepest_unet_that_passes_is_laid_out_in_seconds() -> None:
+    """Without its weights: what opening a checkpoint does before it looks at the weights' shapes."""
+    import torch
+
+    from ldm_export.models import UNet2DConditionModel
+
+    depth = MAX_BLOCKS // 20 - 1
+    widest = {"block_out_channels": (MAX_WIDTH,) * 4, "cross_attention_dim": MAX_WIDTH}
+    config = UNetConfig(layers_per_block=2, transformer_layers_per_block=depth, **widest)
+    start = time.process_time()
+    with torch.device("meta"):
+        count = sum(value.numel() for value in UNet2DConditionModel(config).parameters())
+    assert time.process_time() - start < 60  # 2 s on a quiet machine
+    assert 10**12 < count < 2**62
 
 
 @pytest.mark.parametrize("cls", ORACLES)

@@ -116,8 +116,8 @@ def test_a_special_token_outside_the_vocabulary_is_refused(source, tmp_path):
     ("change", "message"),
     [
         (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json"),
-        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "WordPiece"}}'), "BPE"),
-        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {}}'), "BPE"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "WordPiece"}}'), "CLIP's form"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"model": {}}'), "CLIP's form"),
     ],
     ids=["truncated", "another-kind", "empty"],
 )
@@ -133,3 +133,41 @@ def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
     (source / "added_tokens.json").write_text(json.dumps({"<my-cat>": SIZE}))
     with pytest.raises(CheckpointError, match="<my-cat>"):
         complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "[" * 100_000, "tokenizer.json nests its JSON too deeply"),
+        ("vocab.json", '{"a": 5}', r"vocab.json\['a'\] is 5, .* expected an id from 0 to 0"),
+        ("vocab.json", '{"a": true}', r"vocab.json\['a'\] is True"),
+        ("merges.txt", "#version: 0.2\nr e\nr e\n", r"merges.txt\[1\] repeats the pair"),
+        ("merges.txt", "#version: 0.2\nq q\n", r"merges.txt\[0\] needs the token 'qq'"),
+        ("merges.txt", "#version: 0.2\nr e x\n", r"merges.txt\[0\] is 'r e x'"),
+        ("merges.txt", "\ufeff", "byte order mark"),
+        ("tokenizer_config.json", '{"model_max_length": 1}', "model_max_length is 1; expected 2"),
+        ("tokenizer_config.json", '{"model_max_length": -5e300}', "model_max_length is -5e"),
+        ("tokenizer_config.json", '{"model_max_length": "77"}', "model_max_length is '77'"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_name(source, tmp_path, name, content, message):
+    (source / name).write_text(content, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=message):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+
+
+def test_merges_with_line_ends_of_windows_are_the_same(source, tmp_path):
+    (source / "tokenizer.json").unlink()
+    text = (source / "merges.txt").read_text(encoding="utf-8")
+    complete_tokenizer(source, tmp_path / "a", window=77, vocab_size=SIZE)
+    (source / "merges.txt").write_bytes(text.replace("\n", "\r\n").encode())
+    complete_tokenizer(source, tmp_path / "b", window=77, vocab_size=SIZE)
+    assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
+
+
+def test_a_vocabulary_without_its_special_tokens_is_refused(source, tmp_path):
+    (source / "tokenizer.json").unlink()
+    (source / "merges.txt").write_text("#version: 0.2\n")
+    (source / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(CheckpointError, match="lacks its own bos_token '<|startoftext|>', eos_token"):
+        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)

@@ -130,7 +130,7 @@ CHANGES = [
     (("image", "height"), 16),
     (("axes", "height", "max"), 4096),
     (("axes", "batch", "max"), 65),
-    (("axes", "tokens", "max"), 76),
+    (("axes", "context_tokens", "max"), 100000),
     (("axes", "width", "proven"), [7]),
     (("latent", "scale"), 0.5),
     (("latent", "shift"), 0.25),

@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
-from ldm_runtime import manifest, safetensors
+from ldm_runtime import manifest, safetensors, strict_json
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.external_data import check_external_data
@@ -102,7 +102,7 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
     path = check_path("path", path)
     folder, content = _read_manifest(path)
-    parsed = manifest.parse(_text(content, path / MANIFEST), str(path / MANIFEST))
+    parsed = manifest.parse(strict_json.decode(content, str(path / MANIFEST)), str(path / MANIFEST))
     _check_files(folder, parsed)
     if check == "size":
         _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
@@ -145,13 +145,6 @@ def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
     content = folder.read(MANIFEST, MAX_MANIFEST_BYTES)
     safetensors.refuse_lfs_stub(content, path / MANIFEST)
     return folder, content
-
-
-def _text(content: bytes, where: Path) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PackageError(f"{where} is not UTF-8 at byte {error.start}; build the package again") from None
 
 
 def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from ldm_runtime import strict_json
 from ldm_runtime.atomic import atomic_file
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 
 # BF16 has no numpy type: its bits travel as uint16, in both directions.
@@ -69,11 +70,8 @@ def read_header(path: Path) -> Header:
             text = _header_bytes(file, start, size, path)
     except OSError as error:
         raise PackageError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        decoded = text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PackageError(f"the safetensors header of {path} is not UTF-8; {_AGAIN}") from None
-    parsed = strict_json.parse(decoded, f"the safetensors header of {path}")
+    where = f"the safetensors header of {path}"
+    parsed = strict_json.parse(strict_json.decode(text, where), where)
     if not isinstance(parsed, dict):
         raise PackageError(f"the safetensors header of {path} is not a JSON object; {_AGAIN}")
     metadata = _metadata(parsed.pop("__metadata__", {}), path)
@@ -177,22 +175,24 @@ def _metadata(value: Any, path: Path) -> dict[str, str]:
 
 
 def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorInfo:
-    what = f"tensor {name!r} in {path}"
+    what = f"tensor {shown(name)} in {path}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise PackageError(f"{what} should have exactly the keys dtype, shape, data_offsets; {_AGAIN}")
     dtype, shape, places = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise PackageError(f"{what} has the dtype {dtype!r}; supported: {', '.join(DTYPES)}")
+        raise PackageError(f"{what} has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
-        raise PackageError(f"{what} has a shape that is no list of sizes: {shape!r}; {_AGAIN}")
+        raise PackageError(f"{what} has a shape that is no list of sizes: {shown(shape)}; {_AGAIN}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
-        raise PackageError(f"{what} has data_offsets that are no [begin, end]: {places!r}; {_AGAIN}")
+        raise PackageError(f"{what} has data_offsets that are no [begin, end]: {shown(places)}; {_AGAIN}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
-        raise PackageError(f"{what} has the shape {shape!r}, larger than any memory; {_AGAIN}")
+        raise PackageError(f"{what} has the shape {shown(shape)}, larger than any memory; {_AGAIN}")
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        raise PackageError(f"{what} is {dtype} {shape} and needs {needed} bytes, but spans {length}; {_AGAIN}")
+        raise PackageError(
+            f"{what} is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}; {_AGAIN}"
+        )
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 
@@ -204,9 +204,9 @@ def _check_places(tensors: dict[str, TensorInfo], data_start: int, size: int, pa
     end = data_start
     for name, info in tensors.items():
         if info.offset < end:
-            raise PackageError(f"tensor {name!r} in {path} overlaps the one before it; {_AGAIN}")
+            raise PackageError(f"tensor {shown(name)} in {path} overlaps the one before it; {_AGAIN}")
         if info.offset > end:
-            raise PackageError(f"{path} has a hole of {info.offset - end} bytes before tensor {name!r}; {_AGAIN}")
+            raise PackageError(f"{path} has a hole of {info.offset - end} bytes before tensor {shown(name)}; {_AGAIN}")
         end = info.offset + info.length
     if end > size:
         raise PackageError(f"{path} is truncated: its tensors end at byte {end}, but it has {size}; {_AGAIN}")

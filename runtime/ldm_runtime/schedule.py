@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -47,11 +48,11 @@ class NoiseSchedule:
             _check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         for name in ("set_alpha_to_one", "rescale_betas_zero_snr"):
             if type(getattr(self, name)) is not bool:
-                raise ConfigError(f"schedule: {name} is {getattr(self, name)!r}, expected true or false")
+                raise ConfigError(f"schedule: {name} is {shown(getattr(self, name))}, expected true or false")
         for name in ("beta_start", "beta_end"):
             beta = getattr(self, name)
             if isinstance(beta, bool) or not isinstance(beta, int | float) or not SMALLEST_BETA <= beta < 1.0:
-                raise ConfigError(f"schedule: {name} is {beta!r}, expected a number from {SMALLEST_BETA:g} to 1")
+                raise ConfigError(f"schedule: {name} is {shown(beta)}, expected a number from {SMALLEST_BETA:g} to 1")
             object.__setattr__(self, name, float(beta))
         if self.beta_start > self.beta_end:
             raise ConfigError(f"schedule: beta_start {self.beta_start} is above beta_end {self.beta_end}")
@@ -118,7 +119,7 @@ class FlowSchedule:
             if name == "shift_terminal" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ConfigError(f"schedule: {name} is {value!r}, expected a number from {low:g} to {high:g}")
+                raise ConfigError(f"schedule: {name} is {shown(value)}, expected a number from {low:g} to {high:g}")
             object.__setattr__(self, name, float(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -144,15 +145,15 @@ def _exactly(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
     if missing := sorted(names - values.keys()):
         raise ConfigError(f"schedule: missing {', '.join(missing)}")
     if unknown := sorted(values.keys() - names):
-        raise ConfigError(f"schedule: unknown {', '.join(unknown)}; expected {', '.join(sorted(names))}")
+        raise ConfigError(f"schedule: unknown {shown(', '.join(unknown))}; expected {', '.join(sorted(names))}")
     return dict(values)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"schedule: {name} {value!r} is not supported; expected one of {', '.join(choices)}")
+        raise ConfigError(f"schedule: {name} {shown(value)} is not supported; expected one of {', '.join(choices)}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"schedule: {name} is {value!r}, expected a whole number from {low} to {high}")
+        raise ConfigError(f"schedule: {name} is {shown(value)}, expected a whole number from {low} to {high}")

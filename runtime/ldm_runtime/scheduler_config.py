@@ -18,15 +18,13 @@ from ldm_runtime.solvers.options import Value
 Settings = dict[str, Value]  # options of a sampler
 Reader = Callable[[Any, Mapping[str, Any]], Settings]  # (value, the whole file) -> options, or ValueError: expected …
 
-_REQUIRED = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
-
-# What a field of a schedule is when the file is silent: as `DDIMScheduler.from_config` has it, and the class of flow.
+# What a field of a schedule is when the file is silent, unless its class says otherwise: the constructors' defaults.
 _FIELDS: dict[type[Schedule], dict[str, Any]] = {
     NoiseSchedule: {
-        "num_train_timesteps": None,
-        "beta_start": None,
-        "beta_end": None,
-        "beta_schedule": None,
+        "num_train_timesteps": 1000,
+        "beta_start": 0.0001,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
         "prediction_type": "epsilon",
         "timestep_spacing": None,
         "steps_offset": 0,
@@ -67,7 +65,8 @@ _HARMLESS = {
     "skip_prk_steps", "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final",
     "predict_x0", "disable_corrector", "flow_shift", "time_shift_type", "clip_sample_range",
     "dynamic_thresholding_ratio", "sample_max_value", "original_inference_steps", "timestep_scaling",
-    "predictor_order", "corrector_order", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
+    "predictor_order", "corrector_order", "steps_offset", "base_shift", "max_shift", "base_image_seq_len",
+    "max_image_seq_len",
 }  # fmt: skip
 
 
@@ -90,7 +89,7 @@ def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
     class_name = config.get("_class_name")
     if not isinstance(class_name, str) or class_name not in _CLASSES:
         known = ", ".join(sorted(_CLASSES))
-        raise ConfigError(f"scheduler: _class_name {class_name!r} is not supported; expected one of {known}")
+        raise ConfigError(f"scheduler: _class_name {shown(class_name)} is not supported; expected one of {known}")
     entry = _CLASSES[class_name]
     fields = _FIELDS[entry.schedule]
     effective = {**entry.defaults, **config}
@@ -102,9 +101,12 @@ def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
         elif key not in fields:
             _check_foreign(class_name, key, value)
     values = {key: effective.get(key, default) for key, default in fields.items()}
-    if missing := [key for key in _REQUIRED if key in values and values[key] is None]:
-        raise ConfigError(f"scheduler: {class_name} lacks {', '.join(missing)}; the noise schedule is not guessed")
     return entry.schedule(**values), Sampler.of(entry.solver, settings).canonical
+
+
+def knows_steps_offset(class_name: str) -> bool:
+    """Whether diffusers' scheduler of this name has a `steps_offset`: all that are read here but flow's."""
+    return class_name in _CLASSES and "steps_offset" in _FIELDS[_CLASSES[class_name].schedule]
 
 
 def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
@@ -235,6 +237,10 @@ _DPM: dict[str, Reader] = {
     "lambda_min_clipped": _same("lambda_min"),
 }
 
+# Other defaults of the constructors than `_FIELDS`.
+_NARROW = {"beta_start": 0.00085, "beta_end": 0.012}
+_DISTILLED = {**_NARROW, "beta_schedule": "scaled_linear"}
+
 _CLASSES: dict[str, _Class] = {
     "DDPMScheduler": _Class(
         "ddpm",
@@ -254,10 +260,10 @@ _CLASSES: dict[str, _Class] = {
         },
     ),
     "EulerAncestralDiscreteScheduler": _Class("euler_ancestral"),
-    "HeunDiscreteScheduler": _Class("heun", {**_K, **_CLIP}),
-    "KDPM2DiscreteScheduler": _Class("dpm2", _K),
-    "KDPM2AncestralDiscreteScheduler": _Class("dpm2_ancestral", _K),
-    "DPMSolverSDEScheduler": _Class("dpmpp_sde", _K),
+    "HeunDiscreteScheduler": _Class("heun", {**_K, **_CLIP}, _NARROW),
+    "KDPM2DiscreteScheduler": _Class("dpm2", _K, _NARROW),
+    "KDPM2AncestralDiscreteScheduler": _Class("dpm2_ancestral", _K, _NARROW),
+    "DPMSolverSDEScheduler": _Class("dpmpp_sde", _K, _NARROW),
     "DPMSolverMultistepScheduler": _Class(
         "dpmsolver", {**_DPM, "use_lu_lambdas": _sigmas("lu"), "euler_at_final": _same("euler_at_final")}
     ),
@@ -299,8 +305,9 @@ _CLASSES: dict[str, _Class] = {
             "original_inference_steps": _same("original_steps"),
             "timestep_scaling": _same("timestep_scaling"),
         },
+        _DISTILLED,
     ),
-    "TCDScheduler": _Class("tcd", {"original_inference_steps": _same("original_steps")}),
+    "TCDScheduler": _Class("tcd", {"original_inference_steps": _same("original_steps")}, _DISTILLED),
     "FlowMatchEulerDiscreteScheduler": _Class(
         "flow_euler", {**_K, "stochastic_sampling": _same("stochastic")}, schedule=FlowSchedule
     ),
@@ -338,4 +345,5 @@ def _check_foreign(class_name: str, key: str, value: Any) -> None:
     if not any(type(value) is type(other) and value == other for other in allowed):
         known = "is not supported" if key in _ONLY else "is not known here"
         expected = " or ".join(map(repr, allowed))
-        raise ConfigError(f"scheduler: {class_name} has {key} = {shown(value)}, which {known}; expected {expected}")
+        name = key if len(key) <= 60 else key[:57] + "..."
+        raise ConfigError(f"scheduler: {class_name} has {name} = {shown(value)}, which {known}; expected {expected}")

@@ -8,40 +8,54 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import LdmError, PackageError
 
 T = TypeVar("T")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
+
+MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_AGAIN = "fetch or build the file again"
+
+
+def decode(content: bytes, where: str) -> str:
+    """The bytes of a file as text; PackageError unless they are UTF-8 without a byte order mark."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PackageError(f"{where} is not UTF-8 at byte {error.start}; {_AGAIN}") from None
+    if text.startswith("\ufeff"):
+        raise PackageError(f"{where} begins with a byte order mark; expected plain UTF-8")
+    return text
 
 
 def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
     """Parse `text`; `where` names the file in messages. `infinity` lets Infinity and -Infinity pass.
 
     Raises:
-        PackageError: not JSON, a key given twice in one object, NaN or Infinity, half of a surrogate pair, or nested
-            too deeply.
+        PackageError: not JSON, a key given twice in one object, a number that is not finite or has thousands of
+            digits, half a character (a lone surrogate), or nested too deeply.
     """
     constant = _infinity if infinity else _refuse_constant
+    number = float if infinity else _finite
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=constant)
-        if _SURROGATE.search(text) is not None:  # a pair is one character by now
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=constant, parse_float=number)
+        _require_shallow(value)
+        if _SURROGATE.search(text) or (_SURROGATE_ESCAPE.search(text) and _has_surrogates(value)):
+            raise ValueError("it has half of a character (a lone surrogate)")
         return value
-    except UnicodeEncodeError as error:
-        raise PackageError(
-            f"{where} has a string with {error.object[error.start]!r}, half of a character that no text file can hold; "
-            f"fetch or build the file again"
-        ) from None
     except json.JSONDecodeError as error:
         raise PackageError(
-            f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
-            f"fetch or build the file again"
+            f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); {_AGAIN}"
         ) from None
     except RecursionError:
-        raise PackageError(f"{where} nests its JSON too deeply to be one of our files") from None
+        raise PackageError(f"{where} nests its JSON too deeply; expected at most {MAX_DEPTH} levels") from None
     except ValueError as error:
-        raise PackageError(f"{where} is not acceptable JSON: {error}; fetch or build the file again") from None
+        # Python's own words for an integer of over 4,300 digits are about its settings.
+        reason = "an integer of thousands of digits" if "int_max_str_digits" in str(error) else error
+        raise PackageError(f"{where} is not acceptable JSON: {reason}; {_AGAIN}") from None
 
 
 def read(kind: type[T], value: JSON, where: str) -> T:
@@ -57,11 +71,39 @@ def read(kind: type[T], value: JSON, where: str) -> T:
     return result
 
 
+def _require_shallow(value: JSON) -> None:
+    level, depth = [value], 0
+    while level := [item for each in level for item in _items(each) if isinstance(item, list | dict)]:
+        depth += 1
+        if depth >= MAX_DEPTH:
+            raise RecursionError
+
+
+def _items(value: JSON) -> typing.Iterable[JSON]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _has_surrogates(value: JSON) -> bool:
+    if isinstance(value, str):
+        return _SURROGATE.search(value) is not None
+    keys = value if isinstance(value, dict) else ()
+    return any(map(_has_surrogates, keys)) or any(map(_has_surrogates, _items(value)))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if abs(number) == float("inf"):
+        raise ValueError(f"{shown(text)} is too large for a float64")
+    return number
+
+
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     result: dict[str, JSON] = {}
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"the key {key!r} is given twice in one object")
+            raise ValueError(f"the key {shown(key)} is given twice in one object")
         result[key] = value
     return result
 
@@ -83,7 +125,7 @@ def _read(kind: Any, value: JSON, where: str) -> Any:
         return _read_tuple(arguments, value, where)
     if origin is dict:
         _expect(isinstance(value, dict), "an object", value, where)
-        return {key: _read(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _read(arguments[1], item, f"{where}[{shown(key)}]") for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, value, where)
     if origin is typing.Literal:
@@ -101,7 +143,7 @@ def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
     unknown = sorted(set(value) - set(names))
     if unknown:
         raise PackageError(
-            f"{where} has the unknown key {unknown[0]!r}; known here: {', '.join(names)} "
+            f"{where} has the unknown key {shown(unknown[0])}; known here: {', '.join(names)} "
             f"(was it written by a newer version?)"
         )
     missing = [name for name in names if name not in value]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ldm_runtime.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.package import TOKENIZER, Package
 
@@ -26,26 +27,22 @@ class Encoded:
 class Tokenizer:
     """The tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
 
-    Raises PackageError if tokenizer.json cannot be read or knows tokens that the text encoder does not have.
+    Raises PackageError if tokenizer.json is not of CLIP's form or knows tokens that the text encoder does not have.
     """
 
     def __init__(self, package: Package) -> None:
         import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
 
         self._facts = package.manifest.contract.tokenizer
-        file = package.file(TOKENIZER)
-        try:
-            self._tokenizer: Any = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises bare Exception
-            raise PackageError(f"{file} is no tokenizer: {error}; fetch or build the package again") from error
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        size = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) + 1
-        if size > self._facts.vocab_size:
+        file = package.path / TOKENIZER
+        clip = read_tokenizer(package.folder.read(TOKENIZER, MAX_FILE_BYTES), str(file))
+        if clip.size > self._facts.vocab_size:
             raise PackageError(
-                f"{file} has tokens up to {size - 1}, but the text encoder knows {self._facts.vocab_size}; "
+                f"{file} has tokens up to {clip.size - 1}, but the text encoder knows {self._facts.vocab_size}; "
                 f"build the package again"
             )
+        # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
+        self._tokenizer: Any = tokenizers.Tokenizer.from_str(clip.to_json())
         self.comma: int | None = self._tokenizer.token_to_id(COMMA)
         self._vectors = _vectors({token.content: i for i, token in self._tokenizer.get_added_tokens_decoder().items()})
 

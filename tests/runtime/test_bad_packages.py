@@ -199,7 +199,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "offset past the end": (lambda p: other_graph(p, offset_past_the_end), "ONNX Runtime cannot load"),
     "tokenizer is no tokenizer": (
         lambda p: ((p / "tokenizer/tokenizer.json").write_text("{}"), rehash(p)),
-        r"tokenizer\.json is no tokenizer",
+        r"tokenizer\.json lacks the key 'model', so it is no tokenizer",
     ),
 }
 

@@ -1,5 +1,6 @@
 """The OpenVINO engine: equal to ONNX Runtime, and what OpenVINO lets pass is refused before it sees it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.engines.ort import OrtEngine
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
+from ldm_runtime.hash_cache import cache_folder
 from ldm_runtime.manifest import Contract, TensorSpec
 from ldm_runtime.package import open_package
+from tests import hub_cache
 from tests.runtime import tiny_package
 from tests.runtime.test_engines import feeds
 
@@ -194,6 +197,31 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
     assert hits == [False, True, False]
     np.testing.assert_array_equal(outputs[1], outputs[0])
     assert np.abs(outputs[2] - outputs[0]).max() > 0.1
+
+
+def test_a_package_in_a_hubs_cache_runs_from_onnx_and_from_openvinos_own_format(tiny: Path, tmp_path: Path) -> None:
+    package = tiny_package.make(tmp_path / "package")
+    _add_openvino_graph(package, scale=1.0)
+    snapshot = hub_cache.make(package, tmp_path / "hub")
+    for component, inputs in (("vae_decoder", {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}), ("unet", feeds())):
+        made = []
+        for folder in (package, snapshot):
+            engine = open_engine(choose("openvino"), open_package(folder), component).engine
+            made.append(engine.run(inputs))
+        for name, value in made[0].items():
+            np.testing.assert_array_equal(made[1][name], value)
+    assert not list(cache_folder().glob("linked-*"))
+
+
+def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path, monkeypatch) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    snapshot = hub_cache.make(tiny, tmp_path / "hub")
+    with pytest.raises(EngineUnavailable, match="does not read weights through links.*cross-device.*engine ort"):
+        open_engine(choose("openvino"), open_package(snapshot), "unet")
+    assert not list(cache_folder().glob("linked-*"))
 
 
 def _add_openvino_graph(package: Path, scale: float) -> None:

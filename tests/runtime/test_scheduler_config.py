@@ -1,6 +1,7 @@
 """scheduler_config.json: what is read from it is what diffusers does with it; the rest is refused by name."""
 
 import dataclasses
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -290,11 +291,40 @@ def test_another_family_of_schedulers_is_refused(class_name: object) -> None:
         read_scheduler_config({**SD15_FILE, "_class_name": class_name})
 
 
+ALL_READ = [*READABLE, "FlowMatchEulerDiscreteScheduler"]
+
+
+def constructor(class_name: str) -> dict[str, Any]:
+    """Every key of the class with its default."""
+    parameters = inspect.signature(getattr(diffusers.schedulers, class_name).__init__).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name != "self"}
+
+
+@pytest.mark.parametrize("class_name", ALL_READ)
+def test_a_key_that_the_file_lacks_has_the_default_of_the_constructor(class_name: str) -> None:
+    defaults = constructor(class_name)
+    whole = {"_class_name": class_name, **defaults}
+    # None stands for the class's own spacing, here and in our samplers.
+    spacing = {"timestep_spacing": None} if "timestep_spacing" in defaults else {}
+    for key in defaults:
+        lacking = {name: value for name, value in whole.items() if name != key}
+        silent = spacing if key == "timestep_spacing" else {}
+        assert read_scheduler_config(lacking) == read_scheduler_config({**whole, **silent}), key
+    assert read_scheduler_config({"_class_name": class_name}) == read_scheduler_config({**whole, **spacing})
+
+
+@pytest.mark.parametrize("class_name", READABLE)
+def test_a_file_that_says_nothing_does_what_diffusers_does_with_it(class_name: str) -> None:
+    clips = {"clip_sample": False} if class_name in ("DDIMScheduler", "DDPMScheduler") else {}
+    assert file_error({"_class_name": class_name, **clips}, 5) < 1e-8
+
+
 @pytest.mark.parametrize("key", ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule"))
-def test_betas_are_not_guessed(key: str) -> None:
-    file = {name: value for name, value in SD15_FILE.items() if name != key}
-    with pytest.raises(ConfigError, match=f"lacks {key}"):
-        read_scheduler_config(file)
+@pytest.mark.parametrize("value", (None, [], {}, "much", True, -1, 0, 1e300, 10**5000, -float("inf")), ids=range(10))
+def test_a_schedule_of_absurd_values_is_refused_in_a_short_sentence(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=key) as caught:
+        read_scheduler_config({**SD15_FILE, key: value})
+    assert len(str(caught.value)) < 200
 
 
 # --- writing ---

@@ -104,7 +104,7 @@ def test_vocabulary_beyond_the_text_encoder_is_refused(package_copy: Path) -> No
 def test_file_that_is_no_tokenizer_is_refused(package_copy: Path, content: str) -> None:
     (package_copy / TOKENIZER).write_text(content)
     tiny_package.rehash(package_copy)
-    with pytest.raises(PackageError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(PackageError, match=r"tokenizer\.json"):
         Tokenizer(open_package(package_copy))
 
 

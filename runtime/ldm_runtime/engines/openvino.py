@@ -1,8 +1,12 @@
 """OpenVINO: a package's graph, compiled for a CPU, GPU or NPU of this machine. https://docs.openvino.ai"""
 
+import contextlib
+import errno
 import functools
+import os
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import numpy as np
 
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.hash_cache import make_cache_folder
 from ldm_runtime.manifest import Contract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
@@ -123,10 +128,40 @@ def missing_openvino() -> str | None:
 
 
 def read_graph(path: Path) -> Any:
-    """The graph of an ONNX file, or of a `.xml` with its weights; they are mapped. RuntimeError: not readable."""
-    if path.suffix != ".xml":
-        return shared_core().read_model(str(path))
-    return shared_core().read_model(str(path), str(_weights(path)))
+    """The graph of an ONNX file, or of a `.xml` with its weights; they are mapped. RuntimeError: not readable.
+
+    Raises EngineUnavailable for ONNX in a hub's cache that is on another disk than the user's cache folder.
+    """
+    if path.suffix == ".xml":
+        return shared_core().read_model(str(path), str(_weights(path)))
+    with _without_links(path) as plain:
+        return shared_core().read_model(str(plain))
+
+
+@contextlib.contextmanager
+def _without_links(graph: Path) -> Iterator[Path]:
+    """The graph with its weights as plain files beside it, which OpenVINO insists on: hard links where they are links.
+
+    They are needed only until the weights are mapped.
+    """
+    links = [file for file in graph.parent.glob("*.safetensors") if file.is_symlink()]
+    if all(file.resolve().parent == graph.parent.resolve() for file in links):
+        yield graph
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            cache = make_cache_folder()
+            if cache is None:
+                raise OSError(errno.ENOENT, "there is no cache folder")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linked-", dir=cache)))
+            for file in (graph, *links):
+                os.link(file.resolve(), folder / file.name)
+        except OSError as error:
+            raise EngineUnavailable(
+                f"OpenVINO does not read weights through links, and {graph} cannot be linked into the cache folder: "
+                f"{error.strerror}; copy the package with its links followed, or choose the engine ort"
+            ) from error
+        yield folder / graph.name
 
 
 def _weights(path: Path) -> Path:

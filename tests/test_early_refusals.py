@@ -1,0 +1,128 @@
+"""What a build would be refused for at its end is refused before its first export, in one sentence that names it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ldm_export import build as builds
+from ldm_export.build_recipe import BuildRecipe
+from ldm_export.weights import StoredTensor, require_finite
+from ldm_runtime import safetensors
+from ldm_runtime.errors import CheckpointError, LdmError
+from tests.oracles import build_tiny_sd
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_tiny_sd(tmp_path_factory.mktemp("early") / "sd15")
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def put(folder: Path, value: float) -> None:
+    """One weight of the UNet replaced."""
+    info = safetensors.read_header(folder / UNET).tensors["mid_block.resnets.0.conv1.weight"]
+    with open(folder / UNET, "r+b") as file:
+        file.seek(info.offset + info.length - 4)
+        file.write(np.float32(value).tobytes())
+
+
+def write(name: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(text)
+
+
+ZERO_SNR = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
+    "NaN": (lambda folder: put(folder, np.nan), BuildRecipe(), r"holds nan in 'mid_block\.resnets\.0\.conv1\.weight'"),
+    "infinity": (lambda folder: put(folder, -np.inf), BuildRecipe(), "holds -inf in 'mid_block"),
+    "no JSON": (write("tokenizer/tokenizer.json", "{"), BuildRecipe(), "tokenizer.json is not valid JSON"),
+    "deep JSON": (write("tokenizer/vocab.json", "[" * 9999), BuildRecipe(), "vocab.json nests its JSON too deeply"),
+    "a merge of nothing": (write("tokenizer/merges.txt", "q q"), BuildRecipe(), r"merges.txt\[0\] needs the token"),
+    "a tokenizer of another model": (
+        lambda folder: edit(folder / "tokenizer/tokenizer.json", model={"type": "BPE"}),
+        BuildRecipe(),
+        "tokenizer.json: model.end_of_word_suffix",
+    ),
+    "epsilon at zero signal": (
+        lambda folder: edit(folder / "scheduler/scheduler_config.json", **ZERO_SNR),
+        BuildRecipe(),
+        "cannot be sampled by 'ddim': .* zero signal with epsilon prediction",
+    ),
+    "an odd size": (lambda folder: None, BuildRecipe(width=33), r"image\.width is 33, not a multiple of 2"),
+    "an immense size": (lambda folder: None, BuildRecipe(height=10**6), r"image\.height is 1000000; expected"),
+    "too many steps": (lambda folder: None, BuildRecipe(steps=10**9), r"steps is 1000000000; expected 1 to 1000"),
+    "immense guidance": (lambda folder: None, BuildRecipe(guidance=1e30), r"guidance is 1e\+30; expected 0 to 1000"),
+    "a sampler for another model": (lambda folder: None, BuildRecipe(sampler="flow_euler"), "flow_euler"),
+    "a sample_size of 300": (
+        lambda folder: edit(folder / "unet/config.json", sample_size=300),
+        BuildRecipe(),
+        r"image\.width is 600; expected 2 to 512",
+    ),
+    "layers beyond bounds": (
+        lambda folder: edit(folder / "unet/config.json", layers_per_block=10**9),
+        BuildRecipe(),
+        "layers_per_block = 1000000000, .* from 1 to 32",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "recipe", "message"), EARLY.values(), ids=EARLY)
+def test_a_build_is_refused_before_its_first_export(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, recipe: BuildRecipe, message: str
+) -> None:
+    source = Path(shutil.copytree(tiny, tmp_path / "source"))
+    damage(source)
+    monkeypatch.setattr(builds, "_export", lambda *_: pytest.fail("an export has begun"))
+    with pytest.raises(LdmError, match=message):
+        builds.build_package(source, tmp_path / "out", recipe=recipe)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sound_build_reaches_its_first_export(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class ExportBegun(Exception):
+        pass
+
+    def begin(*_: object) -> None:
+        raise ExportBegun
+
+    monkeypatch.setattr(builds, "_export", begin)
+    with pytest.raises(ExportBegun):
+        builds.build_package(tiny, tmp_path / "out", recipe=BuildRecipe())
+
+
+LARGEST = {"F16": 65504.0, "F32": np.finfo(np.float32).max, "F64": float(np.finfo(np.float32).max)}
+
+
+@pytest.mark.parametrize("bad", [None, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32", "F64"])
+def test_one_value_among_a_million_is_found_in_every_precision(tmp_path: Path, dtype: str, bad: float | None) -> None:
+    values = np.full(1_200_001, LARGEST.get(dtype, 3e38), np.float64)
+    values[1::2] *= -1
+    values[-1] = 0.0 if bad is None else bad
+    if dtype == "BF16":
+        array = (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    else:
+        array = values.astype(safetensors.DTYPES[dtype])
+    path = tmp_path / "t.safetensors"
+    safetensors.write(path, {"a": array[:3], "b": array})
+    stored = {name: StoredTensor(path, path, name, dtype, shape) for name, shape in (("a", (3,)), ("b", array.shape))}
+    if bad is None:
+        require_finite(stored, "unet")
+        return
+    with pytest.raises(CheckpointError, match=f"t.safetensors holds {bad:g} in 'b', a weight of the unet"):
+        require_finite(stored, "unet")
+
+
+def test_a_float64_beyond_float32_is_found(tmp_path: Path) -> None:
+    safetensors.write(tmp_path / "t", {"a": np.array([1.0, 1e300])})
+    with pytest.raises(CheckpointError, match=r"holds 1e\+300 in 'a'"):
+        require_finite({"a": StoredTensor(tmp_path / "t", tmp_path / "t", "a", "F64", (2,))}, "vae")

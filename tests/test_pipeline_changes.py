@@ -1,0 +1,72 @@
+"""Configs are read as diffusers' pipelines run them, not as the files say."""
+
+from typing import Any
+
+import diffusers
+import pytest
+
+from ldm_export.pipeline_changes import scheduler_as_run, unet_as_run
+from ldm_runtime.scheduler_config import read_scheduler_config
+from tests.oracles import TINY_UNET
+
+PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
+SCHEDULERS: list[dict[str, Any]] = [
+    {"_class_name": "PNDMScheduler"},
+    {"_class_name": "PNDMScheduler", "skip_prk_steps": False, "steps_offset": 0},
+    {"_class_name": "DDIMScheduler"},
+    {"_class_name": "DDIMScheduler", "clip_sample": True, "steps_offset": 3},
+    {"_class_name": "DDPMScheduler", "clip_sample": False},
+    {"_class_name": "HeunDiscreteScheduler", "clip_sample": True},
+    {"_class_name": "LCMScheduler", "clip_sample": True},
+    {"_class_name": "EulerDiscreteScheduler", "clip_sample": True},
+    {"_class_name": "FlowMatchEulerDiscreteScheduler"},
+    {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0, "steps_offset": 0},
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+def pipeline(name: str, **parts: Any) -> Any:
+    """A pipeline of diffusers with some of its parts."""
+    names = ("vae", "text_encoder", "tokenizer", "unet", "scheduler", "safety_checker", "feature_extractor")
+    return getattr(diffusers, name)(**dict.fromkeys(names) | parts, requires_safety_checker=False)
+
+
+def unet(sample_size: int, version: str | None) -> Any:
+    settings = {**TINY_UNET["sd15"], "sample_size": sample_size}
+    return diffusers.UNet2DConditionModel.from_config(settings | ({"_diffusers_version": version} if version else {}))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("config", SCHEDULERS, ids=range(len(SCHEDULERS)))
+def test_a_scheduler_is_read_as_the_pipeline_runs_it(name: str, config: dict[str, Any]) -> None:
+    scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
+    run = dict(pipeline(name, scheduler=scheduler).scheduler.config)
+    ours = scheduler_as_run(config, name)
+    for key in {*ours} & {*run}:
+        assert ours[key] == run[key], key
+    if name == PIPELINES[0]:  # the other leaves clip_sample on, which some classes do not know
+        read_scheduler_config(ours)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize(
+    ("size", "version"),
+    [(32, "0.6.0"), (16, "0.8.1"), (32, "0.8.0.dev0"), (32, "0.9.0"), (32, "0.9.0.dev0"), (32, "0.10.2"), (96, "0.6.0"),
+     (32, "1.0"), (32, "0"), (64, "0.6.0"), (32, None)],
+)  # fmt: skip
+def test_a_small_sample_size_of_an_old_config_means_64(name: str, size: int, version: str | None) -> None:
+    theirs = pipeline(name, unet=unet(size, version)).unet.config
+    ours = unet_as_run({"sample_size": size} | ({"_diffusers_version": version} if version else {}))
+    assert isinstance(ours, dict) and ours["sample_size"] == theirs["sample_size"]
+    assert (ours["sample_size"] == 64) == (
+        size == 64 or (size < 64 and version in ("0.6.0", "0.8.1", "0.8.0.dev0", "0"))
+    )
+
+
+@pytest.mark.parametrize("config", [{}, [], None, {"sample_size": [32, 32], "_diffusers_version": "0.6.0"},
+                                    {"sample_size": -8, "_diffusers_version": "0.6.0"},
+                                    {"sample_size": 32, "_diffusers_version": "new"},
+                                    {"sample_size": 32, "_diffusers_version": 5}])  # fmt: skip
+def test_another_config_is_left_alone(config: object) -> None:
+    assert unet_as_run(config) is config
