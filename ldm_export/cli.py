@@ -238,6 +238,7 @@ def run(
 
     paths = output_paths(out, prompt=prompt, count=count, force=force)
     given = read_engine_options(engine_options)
+    picture, painted = (None if file is None else open_image(file) for file in (image, mask))
     with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given, check=check) as pipe:
         steps_run = pipe.sample(
             prompt,
@@ -248,9 +249,9 @@ def run(
             sampler=sampler,
             size=read_size(size),
             count=count,
-            image=None if image is None else open_image(image),
+            image=picture,
             strength=strength,
-            mask=None if mask is None else open_image(mask),
+            mask=painted,
             syntax="weighted" if weighted else "plain",
             guidance_rescale=guidance_rescale,
             guidance_interval=read_pair("--guidance-interval", guidance_interval),

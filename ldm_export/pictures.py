@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ldm_export.recipe import DataRecipe, Ground, Where
-from ldm_runtime.errors import TrainingError
+from ldm_runtime.errors import InputError, TrainingError
+from ldm_runtime.image import open_image
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def _read_picture(recipe: DataRecipe, file: str) -> np.ndarray:
     if not path.is_relative_to(folder):
         raise TrainingError(f"{recipe.folder}/captions.jsonl names the picture {file!r}, which lies outside the folder")
     try:
-        with Image.open(path) as picture:
-            if picture.size != (recipe.size, recipe.size):
-                size = f"{picture.width}x{picture.height}"
-                raise TrainingError(f"{path} is {size}; the recipe's data.size is {recipe.size}")
-            return np.asarray(picture.convert("RGBA"))
-    except OSError as error:
-        raise TrainingError(f"cannot read the picture {path}: {error}") from None
+        picture = open_image(path)
+    except InputError as error:
+        raise TrainingError(f"{recipe.folder}/captions.jsonl: {error}") from None
+    if picture.size != (recipe.size, recipe.size):
+        size = f"{picture.width}x{picture.height}"
+        raise TrainingError(f"{path} is {size}; the recipe's data.size is {recipe.size}")
+    return np.asarray(picture.convert("RGBA"))
 
 
 def compose(rgba: np.ndarray, colours: np.ndarray) -> np.ndarray:

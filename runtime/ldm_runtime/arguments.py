@@ -6,7 +6,7 @@ import operator
 import secrets
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,12 @@ from ldm_runtime.plan import Plan, check_sampler, compile_plan
 from ldm_runtime.prompt import SYNTAXES
 from ldm_runtime.rng import batch_seeds
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 IMAGE_STRENGTH, MASK_STRENGTH = 0.8, 1.0  # what is taken where none is given, as in diffusers
+MAX_PIXELS_TOGETHER = 2**28  # of images that are encoded or decoded in one call: 3 GB in float32
+TRANSPARENT_IMAGE = "the image is transparent in parts; they were laid on white"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Request:
     mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the picture is painted anew
     masked_pixels: np.ndarray | None  # float32 (B, 3, height, width), grey there; for a UNet that reads it
     strength: float | None
+    notices: tuple[str, ...]  # what was done to the pictures, as sentences
 
     @property
     def batch(self) -> int:
@@ -95,7 +101,7 @@ def check_request(
         raise InputError(f"syntax is {syntax!r}; expected {' or '.join(SYNTAXES)}")
     most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
     repeats = check_integer("count", count, 1, most)
-    embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats)
+    embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats, most)
     prompts = _prompts(prompt, repeats) if embeds is None else None
     batch = len(prompts) if prompts is not None else len(given(embeds))
     _check_batch(contract, batch, scale > 1.0)
@@ -103,14 +109,16 @@ def check_request(
         for name, value in (("mask", mask), ("strength", strength)):
             if value is not None:
                 raise InputError(f"{name} was given without an image; give the image that it is for")
-    elif size is None and latents is None:
-        size = _size_of_image(contract, image)
+    images = None if image is None else _images(image, batch)
+    if images is not None and size is None and latents is None:
+        size = _size_of_image(contract, images[0])
     if contract.inpaints and mask is None:
         raise InputError("this model paints parts of pictures anew; give an image and a mask (all white for all of it)")
     start, width, height = _latents_and_size(contract, latents, size, batch)
     share = _strength(strength, mask is not None) if image is not None else None
-    pixels = None if image is None else _pixels(image, width, height, batch)
-    painted = None if mask is None else _painted(mask, width, height)
+    pixels = None if images is None else _pixels(images, width, height, batch)
+    drawn_mask = None if mask is None else _mask(mask)
+    painted = None if drawn_mask is None else _painted(drawn_mask, width, height)
     return Request(
         prompts=prompts,
         negatives=_negatives(negative, batch, repeats),
@@ -130,6 +138,7 @@ def check_request(
         mask=None if painted is None else _on_grid(painted, contract.latent.downsample),
         masked_pixels=np.where(given(painted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
         strength=share,
+        notices=_said_of_transparency(images, drawn_mask),
     )
 
 
@@ -158,13 +167,26 @@ def check_image_size(contract: Contract, width: int, height: int, what: str) -> 
         raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels")
 
 
-def check_float_array(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """`value` as a finite float32 array of `shape` (None: any size), or InputError."""
+def check_together(what: str, count: int, width: int, height: int) -> None:
+    """Raise InputError for more images in one call than MAX_PIXELS_TOGETHER."""
+    if count * width * height > MAX_PIXELS_TOGETHER:
+        raise InputError(
+            f"{what}: {count} of {width}x{height} have more than {MAX_PIXELS_TOGETHER} pixels together; give fewer"
+        )
+
+
+def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """`value` as an array of real numbers of `shape` (None: any size), or InputError. Nothing is copied, if it is one.
+
+    What comes back may be a view of immense size: check that before `float_copy`.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array; fill what is masked first, expected plain numbers")
     try:
         array = np.asarray(value)
-    except ValueError as error:  # a ragged list
+    except Exception as error:  # a ragged list, or whatever an object's own __array__ raises
         raise InputError(f"{name} is no array: {error}") from None
-    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+    if array.dtype.kind not in "fiu":
         raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32")
     fits = len(array.shape) == len(shape) and all(
         want is None or have == want for have, want in zip(array.shape, shape, strict=True)
@@ -172,11 +194,16 @@ def check_float_array(name: str, value: Any, shape: tuple[int | None, ...]) -> n
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise InputError(f"{name} has shape {array.shape}; expected ({wanted})")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers")
     return array
+
+
+def float_copy(name: str, array: np.ndarray) -> np.ndarray:
+    """float32, contiguous and finite, in memory that nobody else has; or InputError."""
+    with np.errstate(over="ignore"):
+        copy = np.array(array, dtype=np.float32, order="C")
+    if not np.isfinite(copy).all():
+        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers")
+    return copy
 
 
 def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
@@ -208,19 +235,21 @@ def _negatives(negative: str | Sequence[str] | None, batch: int, repeats: int) -
     return tuple(text for text in texts for _ in range(repeats))
 
 
-def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int) -> np.ndarray | None:
+def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, most: int) -> np.ndarray | None:
     if embeds is None:
         return None
     if prompt is not None:
         raise InputError("both prompt and prompt_embeds were given; give one of them")
     _, tokens, width = contract.tensor("unet", "encoder_hidden_states").dims
-    array = check_float_array("prompt_embeds", embeds, (None, None, int(width)))
+    array = check_shape("prompt_embeds", embeds, (None, None, int(width)))
     low, high = contract.range_of(tokens)
     if len(array) < 1 or not low <= array.shape[1] <= high:
         raise InputError(
             f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens"
         )
-    return np.repeat(array, repeats, axis=0)
+    if len(array) > most:
+        raise InputError(f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}")
+    return np.repeat(float_copy("prompt_embeds", array), repeats, axis=0)
 
 
 def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
@@ -242,43 +271,63 @@ def _latents_and_size(
     if latents is None:
         return None, width, height
     rows, columns = (None, None) if size is None else (height // step, width // step)
-    array = check_float_array("latents", latents, (batch, contract.latent.channels, rows, columns))
+    array = check_shape("latents", latents, (batch, contract.latent.channels, rows, columns))
     width, height = array.shape[3] * step, array.shape[2] * step
     check_image_size(contract, width, height, "the size of latents")
-    return array, width, height
+    return float_copy("latents", array), width, height
 
 
-def _size_of_image(contract: Contract, image: Any) -> tuple[int, int]:
+def _images(image: Any, batch: int) -> "list[Image.Image]":
+    """The pictures to start from, one for all or one for each, in L, RGB or RGBA."""
+    from ldm_runtime.image import listed
+    from ldm_runtime.image_modes import settled
+
+    several = listed(image)
+    if len(several) not in (1, batch):
+        raise InputError(f"image has {len(several)} images for a batch of {batch}; give one, or one for each")
+    return [settled(one) for one in several]
+
+
+def _size_of_image(contract: Contract, image: "Image.Image") -> tuple[int, int]:
     """The size to draw at: the image's own, less what is over a multiple of the latents' grid."""
-    first = image if hasattr(image, "size") else next(iter(image), None) if isinstance(image, Sequence) else None
-    size = getattr(first, "size", None)
-    if not isinstance(size, tuple) or len(size) != 2:
-        raise InputError(f"image is {shown(image)}; expected a PIL image or a list of them")
     step = contract.latent.downsample
-    width, height = (side - side % step for side in size)
-    check_image_size(
-        contract, width, height, f"the size that the image of {size[0]}x{size[1]} gives (name another with size)"
-    )
+    width, height = (side - side % step for side in image.size)
+    given_size = f"{image.width}x{image.height}"
+    check_image_size(contract, width, height, f"the size that the image of {given_size} gives (name another with size)")
     return width, height
 
 
-def _pixels(image: Any, width: int, height: int, batch: int) -> np.ndarray:
-    """Images scaled to width x height, one for all or one for each: float32 (B, 3, height, width) in [-1, 1]."""
+def _pixels(images: "list[Image.Image]", width: int, height: int, batch: int) -> np.ndarray:
+    """Images on white, scaled to width x height: float32 (B, 3, height, width) in [-1, 1]."""
     from ldm_runtime.image import from_images, scaled
+    from ldm_runtime.image_modes import laid_on
 
-    several = list(image) if isinstance(image, Sequence) else [image]
-    pixels = from_images([scaled(one, width, height) for one in several])
-    if len(pixels) not in (1, batch):
-        raise InputError(f"image has {len(pixels)} images for a batch of {batch}; give one, or one for each")
+    pixels = from_images([scaled(laid_on(one, "white"), width, height) for one in images])
     return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
 
 
-def _painted(mask: Any, width: int, height: int) -> np.ndarray:
-    """Where to paint anew, from half white up: bool (height, width)."""
-    from ldm_runtime.image import scaled
+def _mask(mask: Any) -> "Image.Image":
+    from ldm_runtime.image_modes import settled
 
-    grey = np.asarray(scaled(mask, width, height).convert("L"), dtype=np.float32) / np.float32(255.0)
+    return settled(mask, "the mask")
+
+
+def _painted(mask: "Image.Image", width: int, height: int) -> np.ndarray:
+    """Where to paint anew, from half white up: bool (height, width). What is transparent is kept, like black."""
+    from ldm_runtime.image import scaled
+    from ldm_runtime.image_modes import laid_on
+
+    grey = np.asarray(scaled(laid_on(mask, "black"), width, height).convert("L"), dtype=np.float32) / np.float32(255.0)
     return np.asarray(grey >= 0.5)
+
+
+def _said_of_transparency(images: "list[Image.Image] | None", mask: "Image.Image | None") -> tuple[str, ...]:
+    said = []
+    if images is not None and any(image.mode == "RGBA" for image in images):
+        said.append(TRANSPARENT_IMAGE)
+    if mask is not None and mask.mode == "RGBA":
+        said.append("the mask is transparent in parts; they count as black, so the image is kept there")
+    return tuple(said)
 
 
 def _on_grid(painted: np.ndarray, step: int) -> np.ndarray:

@@ -22,7 +22,7 @@ def check_integer(name: str, value: Any, low: int, high: int) -> int:
 def shown(value: Any) -> str:
     """A value for an error's sentence, never a long one."""
     try:
-        text = repr(value)
+        text = " ".join(line.strip() for line in repr(value).splitlines())  # an array has several
     except ValueError:  # an integer of more digits than Python prints
         text = "an immense number"
     return text if len(text) <= 60 else text[:57] + "..."

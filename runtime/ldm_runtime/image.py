@@ -2,18 +2,25 @@
 
 import os
 import re
+import stat
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from ldm_runtime.atomic import atomic_file, refuse_existing
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest_rules import MAX_PIXELS
+from ldm_runtime.image_modes import first_line, laid_on, settled
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer
+MAX_FILE_BYTES = 2**30  # MAX_PIXELS of four 16-bit numbers, twice; some decoders read the whole file first
 
 _ENDING = ".png"
+_PNG_ENDINGS = (_ENDING, ".apng")  # that Pillow knows
 
 
 class GeneratedImage(Image.Image):
@@ -33,16 +40,17 @@ class GeneratedImage(Image.Image):
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         """As `PIL.Image.Image.save`; a PNG gets `info` as text unless `pnginfo` is given."""
-        is_path = isinstance(fp, str | bytes | Path)
-        ending = Path(fp.decode() if isinstance(fp, bytes) else fp).suffix.lower() if is_path else ""
-        if (format is None and ending != _ENDING) or (format is not None and format.upper() != "PNG"):
+        is_path = isinstance(fp, str | bytes | os.PathLike)
+        name = fp if is_path else getattr(fp, "name", "")  # of a file that is open, perhaps a number
+        path = Path(os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "")
+        if (path.suffix.lower() not in _PNG_ENDINGS) if format is None else (format.upper() != "PNG"):
             super().save(fp, format, **params)
             return
         params.setdefault("pnginfo", png_text(texts(self)))
         if not is_path:
             super().save(fp, "PNG", **params)
             return
-        with atomic_file(Path(fp.decode() if isinstance(fp, bytes) else fp)) as temporary:
+        with atomic_file(path) as temporary:
             super().save(temporary, "PNG", **params)
 
 
@@ -99,26 +107,31 @@ def to_images(pictures: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[
 
 
 def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
-    """PIL images of one size to float32 (B, 3, H, W) in [-1, 1]. Raises InputError for anything else."""
-    several = [images] if isinstance(images, Image.Image) else list(images)
-    if not several or not all(isinstance(image, Image.Image) for image in several):
-        raise InputError("expected a PIL image or a list of at least one")
-    sizes = {image.size for image in several}
+    """PIL images of one size to float32 (B, 3, H, W) in [-1, 1]; transparency goes onto white.
+
+    Raises InputError for anything else.
+    """
+    opaque = [laid_on(settled(image), "white") for image in listed(images)]
+    sizes = {image.size for image in opaque}
     if len(sizes) > 1:
-        shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
-        raise InputError(f"the images have different sizes ({shown}); expected one size")
-    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in several])
+        found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
+        raise InputError(f"the images have different sizes ({found}); expected one size")
+    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in opaque])
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(127.5) - np.float32(1.0)
 
 
+def listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
+    """One image, or each of a list or tuple; InputError for anything else, and for none."""
+    if isinstance(images, Image.Image):
+        return [images]
+    if not isinstance(images, list | tuple) or len(images) == 0:
+        raise InputError(f"image is {shown(images)}; expected a PIL image or a list of at least one")
+    return list(images)
+
+
 def scaled(image: Image.Image, width: int, height: int) -> Image.Image:
-    """A picture at another size (Lanczos, as in diffusers), or itself. Raises InputError for what is no PIL image."""
-    if not isinstance(image, Image.Image):
-        raise InputError(f"got {type(image).__name__}; expected a PIL image")
-    if image.size == (width, height):
-        return image
-    kept = image if image.mode in ("RGB", "L") else image.convert("RGB")
-    return kept.resize((width, height), Image.Resampling.LANCZOS)
+    """A picture in L or RGB at another size (Lanczos, as in diffusers), or itself."""
+    return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def strip(images: Sequence[Image.Image]) -> Image.Image:
@@ -131,24 +144,36 @@ def strip(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read a picture of at most MAX_PIXELS pixels, turned as its EXIF data says; transparency goes onto white.
+    """Read a picture in one of FORMATS, of an animation the first frame, as `image_modes.settled` does.
 
-    Raises InputError: no such file, no picture, damaged, or too large.
+    Raises InputError: no such file, no file of bytes, another format, damaged, or too large.
     """
+    _check_file(path)
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
     try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(
-                    f"the image {path} has {image.width}x{image.height} pixels, more than {MAX_PIXELS}; scale it down"
-                )
-            turned = ImageOps.exif_transpose(image)
-            if "A" in turned.getbands() or "transparency" in turned.info:
-                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned.convert("RGBA"))
-            return turned.convert("RGB")
-    except FileNotFoundError:
-        raise InputError(f"the image {path} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no picture that can be read: {error}") from None
+        # What a decoder warns of says nothing to who draws: it is refused, or harmless.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+            return settled(image, f"the image {path}")
+    except Image.UnidentifiedImageError:
+        raise InputError(f"{path} is no picture that can be read; expected {', '.join(formats)}") from None
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
+        raise InputError(f"{path} is no picture that can be read: {first_line(error)}") from None
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no regular file, which may never end or never begin, and one of more than MAX_FILE_BYTES."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {first_line(error)}"
+        raise InputError(f"the image {path} {reason}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"the image {path} is no regular file; expected a picture in {', '.join(FORMATS)}")
+    if status.st_size > MAX_FILE_BYTES:
+        raise InputError(f"the image {path} has {status.st_size} bytes; expected at most {MAX_FILE_BYTES}")
 
 
 def texts(image: Image.Image) -> dict[str, str]:

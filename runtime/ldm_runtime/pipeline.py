@@ -11,10 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldm_runtime import engines
-from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
+from ldm_runtime.arguments import (
+    TRANSPARENT_IMAGE,
+    Request,
+    check_image_size,
+    check_request,
+    check_shape,
+    check_texts,
+    check_together,
+    float_copy,
+)
 from ldm_runtime.checks import given
+from ldm_runtime.components import Components
 from ldm_runtime.conditioning import Conditioner
-from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, PackageError
+from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.package import MANIFEST, Check, Package, open_package
 from ldm_runtime.prompt import SYNTAXES
@@ -61,7 +71,7 @@ class Step:
     index: int  # from 0
     total: int
     timestep: float
-    latents: np.ndarray  # float32 (B, C, h, w)
+    latents: np.ndarray  # float32 (B, C, h, w), the caller's own: writing into it changes no other step
     request: Request
     pipeline: "Pipeline"
     taken: PlanStep
@@ -88,20 +98,19 @@ class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
     `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
-    into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline.
+    into the window, an argument without effect, a package without proof. One thread at a time may use a Pipeline,
+    and only the process that loaded it: one that is forked later gets an EngineError.
     """
 
     def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
         self.package = package
         self.contract = package.manifest.contract
-        self.notices: list[str] = []
-        self._choice = choice
-        self._engines: dict[str, engines.Engine] = {}
-        self._engine_names: dict[str, str] = {}
-        self._engine_notices: list[str] = []
-        self._conditioner = Conditioner(package, self._encode_window)
+        self._components = Components(package, choice)
+        self._engines = self._components.engines
+        self._conditioner = Conditioner(package, self._components.encode_window)
         for component in ("text_encoder", "unet", "vae_decoder"):
-            self._engine(component)
+            self._components.open(component)
+        self.notices = list(self._components.notices)
 
     def __call__(
         self,
@@ -163,6 +172,7 @@ class Pipeline:
             InputError: an argument that this package cannot follow.
             NonFiniteError, while iterating: the model made NaN or infinity; no picture is made of it.
         """
+        self._components.require()
         request = check_request(
             self.contract,
             prompt,
@@ -185,7 +195,9 @@ class Pipeline:
             strength=strength,
         )
         context = self._conditioner.context(request)
-        self.notices = list(self._engine_notices)
+        if request.pixels is not None:
+            self._components.open("vae_encoder")
+        self.notices = [*self._components.notices, *request.notices]
         if not self.package.manifest.proof.passed:
             self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
         if negative is not None and not request.is_guided:
@@ -199,6 +211,7 @@ class Pipeline:
         With syntax "weighted" T is a multiple of the window. Raises InputError for anything but a text or a list of at
         least one.
         """
+        self._components.require()
         texts = check_texts("prompts", prompts)
         if not texts:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
@@ -213,10 +226,18 @@ class Pipeline:
 
         Raises InputError for a size that the package cannot handle.
         """
-        from ldm_runtime.image import from_images
+        from ldm_runtime.image import from_images, listed
+        from ldm_runtime.image_modes import settled, size_of
 
-        pixels = from_images(image)  # (B, 3, H, W)
+        self._components.require()
+        several = listed(image)
+        check_together("the images", len(several), *size_of(several[0]))
+        pictures = [settled(one) for one in several]
+        pixels = from_images(pictures)  # (B, 3, H, W)
         check_image_size(self.contract, pixels.shape[3], pixels.shape[2], "the size of the image")
+        self._components.open("vae_encoder")
+        transparent = any(one.mode == "RGBA" for one in pictures)
+        self.notices = [*self._components.notices, *([TRANSPARENT_IMAGE] if transparent else ())]
         return self._moments(pixels)
 
     def decode(self, latents: Any) -> "list[Image.Image]":
@@ -231,19 +252,19 @@ class Pipeline:
 
         Raises InputError for latents that do not fit, NonFiniteError if the decoder makes NaN or infinity.
         """
+        self._components.require()
         space = self.contract.latent
-        array = check_float_array("latents", latents, (None, space.channels, None, None))
-        check_image_size(
-            self.contract,
-            array.shape[3] * space.downsample,
-            array.shape[2] * space.downsample,
-            "the size of latents",
-        )
+        array = check_shape("latents", latents, (None, space.channels, None, None))
+        height, width = (side * space.downsample for side in array.shape[2:])
+        check_image_size(self.contract, width, height, "the size of latents")
         if len(array) == 0:
             raise InputError("latents holds no image; expected at least one")
-        unscaled = array / np.float32(space.scale) + np.float32(space.shift)
+        check_together("latents", len(array), width, height)
+        unscaled = float_copy("latents", array) / np.float32(space.scale) + np.float32(space.shift)
         # One image at a time: the decoder's activations are what a run needs most memory for.
-        return np.concatenate([self._run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled])
+        return np.concatenate(
+            [self._components.run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled]
+        )
 
     def describe(self, step: Step, image: int) -> dict[str, str]:
         """How image `image` of a step was made, as PNG metadata. The same arguments make it again."""
@@ -284,7 +305,7 @@ class Pipeline:
         return {
             "name": self.package.manifest.name,
             "package": self.package.identity,
-            "engines": dict(self._engine_names),
+            "engines": dict(self._components.names),
             "sampler": defaults.sampler,
             "steps": defaults.steps,
             "guidance": defaults.guidance,
@@ -292,8 +313,8 @@ class Pipeline:
         }
 
     def close(self) -> None:
-        for engine in self._engines.values():
-            engine.close()
+        """Free the memory; the pipeline and its steps cannot draw any more."""
+        self._components.close()
 
     def __enter__(self) -> "Pipeline":
         return self
@@ -302,31 +323,6 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _engine(self, component: str) -> engines.Engine:
-        if component not in self._engines:
-            opened = engines.open_engine(self._choice, self.package, component)
-            self._engines[component] = opened.engine
-            self._engine_names[component] = opened.name
-            self._engine_notices += opened.notices
-            self.notices += opened.notices
-        return self._engines[component]
-
-    def _run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        outputs = self._engine(component).run(feeds)
-        for name, value in outputs.items():
-            if not np.isfinite(value).all():
-                raise NonFiniteError(
-                    f"{component} made NaN or infinity in {name}; no picture is made of it: check the "
-                    f"package with `ldm-export verify {self.package.path}`"
-                )
-        return outputs
-
-    def _encode_window(self, ids: np.ndarray) -> np.ndarray:
-        """int64 (T,) -> float32 (T, D)."""
-        dtype = self.contract.tensor("text_encoder", "input_ids").dtype
-        outputs = self._run("text_encoder", {"input_ids": ids[None].astype(dtype)})
-        return np.asarray(outputs["last_hidden_state"][0])
 
     def _steps(self, request: Request, context: np.ndarray) -> Iterator[Step]:
         space = self.contract.latent
@@ -356,7 +352,7 @@ class Pipeline:
             picture=None if starts_from_noise else picture,
             blend=blend,
         ):
-            yield Step(step.index, step.total, step.timestep, step.latents, request, self, step)
+            yield Step(step.index, step.total, step.timestep, step.latents.copy(), request, self, step)
 
     def _denoiser(
         self, request: Request, context: np.ndarray, shape: tuple[int, ...], beside: np.ndarray | None
@@ -379,7 +375,7 @@ class Pipeline:
                 "timestep": np.array(timestep, dtype=np.float32),
                 "encoder_hidden_states": embeddings,
             }
-            return self._engine("unet").run(feeds)["out_sample"]
+            return self._components.open("unet").run(feeds)["out_sample"]
 
         def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
             guided = request.is_guided_at(next(rows))
@@ -405,7 +401,9 @@ class Pipeline:
 
     def _moments(self, pixels: np.ndarray) -> np.ndarray:
         """Of one image at a time, as in `decode_array`: (B, 3, H, W) to float32 (B, 2C, h, w)."""
-        return np.concatenate([self._run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels])
+        return np.concatenate(
+            [self._components.run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels]
+        )
 
     def _encode_sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Latents of pictures, sampled from the encoder's moments with `noise`: float32 (B, C, h, w), scaled."""

@@ -19,7 +19,7 @@ Blend = Callable[[int, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class PlanStep:
-    """What one row left behind. The arrays are never written again by the loop: keep them without a copy."""
+    """What one row left behind. The loop never writes the arrays again and reads them later: they are read-only."""
 
     index: int  # from 0
     total: int
@@ -78,7 +78,8 @@ def run_plan(
         if blend is not None:
             state[0] = blend(index, state[0])
         _check_finite(state[0], f"the latent after {where}")
-        yield PlanStep(index, len(plan.rows), row.timestep, state[0], row, before, output)
+        latents, before, output = (_read_only(array) for array in (state[0], before, output))
+        yield PlanStep(index, len(plan.rows), row.timestep, latents, row, before, output)
 
 
 def start(plan: Plan, noise: np.ndarray, picture: np.ndarray | None) -> np.ndarray:
@@ -151,6 +152,12 @@ def _hooked(hook: Hook, row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.n
     bound = np.clip(np.quantile(flat, hook.ratio, axis=1), 1.0, hook.limit).astype(np.float32)
     bound = bound.reshape(-1, *[1] * (data.ndim - 1))
     return np.clip(data, -bound, bound) / bound
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _check_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:

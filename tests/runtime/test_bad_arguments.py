@@ -1,5 +1,6 @@
 """Every argument that a package cannot follow is one InputError of one sentence, before any work."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ def with_one(value: float) -> np.ndarray:
     array = latents(1, CHANNELS, 6, 8)
     array[0, 0, 0, 0] = value
     return array
+
+
+def view(*shape: int) -> np.ndarray:
+    """An array of any size in the memory of one number."""
+    return np.broadcast_to(np.float32(0.5), shape)
+
+
+class Stubborn:
+    """What cannot be made an array, as a tensor on a GPU."""
+
+    def __array__(self, *arguments: Any, **named: Any) -> np.ndarray:
+        raise RuntimeError("not for you")
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -87,6 +100,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "latents beyond float32": ({"latents": np.full((1, CHANNELS, 6, 8), 1e39)}, "latents holds NaN or inf"),
     "latents text": ({"latents": "noise"}, "latents has dtype <U5; expected numbers"),
     "latents ragged": ({"latents": [[1.0], [1.0, 2.0]]}, "latents is no array|latents has dtype object"),
+    "latents of objects": ({"latents": np.full((1, CHANNELS, 6, 8), None)}, "latents has dtype object"),
+    "latents of fields": ({"latents": np.zeros((1, CHANNELS, 6, 8), "f4,f4")}, "latents has dtype .*expected numbers"),
+    "latents of time": ({"latents": np.zeros((1, CHANNELS, 6, 8), "m8[s]")}, "latents has dtype timedelta64"),
+    "latents boolean": ({"latents": np.zeros((1, CHANNELS, 6, 8), bool)}, "latents has dtype bool"),
+    "latents masked": ({"latents": np.ma.zeros((1, CHANNELS, 6, 8))}, "latents is a masked array; fill what is masked"),
+    "latents one number": ({"latents": 0.5}, r"latents has shape \(\)"),
+    "latents generated": ({"latents": iter([1.0])}, "latents has dtype object"),
+    "latents immense": ({"latents": view(1, CHANNELS, 2**20, 2**20)}, "the size of latents is 8388608x8388608"),
+    "latents without an array": ({"latents": Stubborn()}, "latents is no array: not for you"),
+    "embeds immense": ({"prompt": None, "prompt_embeds": view(2**40, 12, WIDTH)}, "a batch of at most 16"),
+    "embeds of immense length": ({"prompt": None, "prompt_embeds": view(1, 2**40, WIDTH)}, "of 1 to 48 tokens"),
     "latents complex": ({"latents": np.zeros((1, CHANNELS, 6, 8), complex)}, "dtype complex128"),
     "embeds and prompt": ({"prompt_embeds": latents(1, WINDOW, WIDTH)}, "both prompt and prompt_embeds"),
     "embeds of other width": (
@@ -146,6 +170,9 @@ LEGAL: dict[str, dict[str, Any]] = {
     "largest batch": {"count": 8, "steps": 1},
     "largest batch alone": {"count": 16, "steps": 1, "guidance": 1},
     "float64 latents": {"latents": np.zeros((1, CHANNELS, 6, 8))},
+    "big-endian latents": {"latents": np.zeros((1, CHANNELS, 6, 8), ">f4")},
+    "read-only latents": {"latents": view(1, CHANNELS, 6, 8)},
+    "latents of other strides": {"latents": np.zeros((8, 6, CHANNELS, 1), np.float32).T},
     "integer latents": {"latents": np.ones((1, CHANNELS, 6, 8), dtype=np.int64)},
     "embeds of three tokens": {"prompt": None, "prompt_embeds": latents(1, 3, WIDTH), "guidance": 1},
     "embeds of two windows": {"prompt": None, "prompt_embeds": latents(1, 2 * WINDOW, WIDTH)},
@@ -172,6 +199,7 @@ DECODE: dict[str, tuple[Any, str]] = {
     "no image": (latents(0, CHANNELS, 6, 8), "latents holds no image"),
     "size": (latents(1, CHANNELS, 1, 8), "the size of latents is 64x8"),
     "NaN": (with_one(NAN), "latents holds NaN"),
+    "immense": (view(2**40, CHANNELS, 6, 8), "latents: 1099511627776 of 64x48 have more than .* pixels together"),
 }
 
 
@@ -185,7 +213,11 @@ ENCODE: dict[str, tuple[Any, str]] = {
     "size": (Image.new("RGB", (65, 64)), "the size of the image is 65x64; expected a width"),
     "too large": (Image.new("RGB", (512, 64)), "from 16 to 256"),
     "no image": ([], "expected a PIL image or a list of at least one"),
-    "an array": ([np.zeros((64, 64, 3))], "expected a PIL image"),
+    "an array": ([np.zeros((64, 64, 3))], "got ndarray; expected a PIL image"),
+    "an array alone": (np.zeros((64, 64, 3)), "image is array.*; expected a PIL image or a list"),
+    "a number": (3, "image is 3; expected a PIL image or a list"),
+    "images without end": (itertools.repeat(Image.new("RGB", (64, 64))), "image is repeat.*; expected a PIL image"),
+    "a million images": ([Image.new("RGB", (64, 64))] * 10**6, "the images: 1000000 of 64x64 have more than"),
     "two sizes": ([Image.new("RGB", (64, 64)), Image.new("RGB", (32, 64))], "different sizes .32x64, 64x64."),
 }
 

@@ -113,10 +113,12 @@ class TensorRtEngine:
         self._engine: Any = None
         self._context: Any = None
         self._jit: JitCache | None = None
-        with contextlib.ExitStack() as stack:
-            self._load(package, found, capture, stack)
-            stack.callback(self._drop_graph)
-            self._resources = stack.pop_all()
+        self._stream: Any = None
+        try:
+            self._load(package, found, capture)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs for `feeds`, by name.
@@ -147,16 +149,22 @@ class TensorRtEngine:
         return results
 
     def close(self) -> None:
-        self._resources.close()
+        """Give back what is there, what was made last first. No callback is kept before: it would keep the engine."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._destroy_stream)
+            stack.callback(self._free)
+            stack.callback(self._drop)
+            stack.callback(self._drop_graph)
 
-    def _load(self, package: Package, found: FittingPlan, capture: bool, stack: contextlib.ExitStack) -> None:
-        """Everything that has to be given back, in the order in which it is made; TensorRT's objects die in reverse."""
+    def __del__(self) -> None:
+        if hasattr(self, "_stream"):  # else nothing was made yet
+            self.close()
+
+    def _load(self, package: Package, found: FittingPlan, capture: bool) -> None:
+        """Everything that `close` gives back."""
         device, library = self._device, self._library
         self._require_memory()
         self._stream = device.create_stream()
-        stack.callback(device.destroy_stream, self._stream)
-        stack.callback(self._free)
-        stack.callback(self._drop)
         self._runtime = library.module.Runtime(library.log)
         self._engine, notices = load_plan(self._path, library, self._runtime)
         self.notices += notices
@@ -275,6 +283,11 @@ class TensorRtEngine:
         self._jit = None
         self._engine = None
         self._runtime = None
+
+    def _destroy_stream(self) -> None:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._device.destroy_stream(stream)
 
     def _free(self) -> None:
         for address in list(self._buffers.values()):

@@ -1,0 +1,80 @@
+"""The engines of a package, one a component: opened when first used, and of use to one process alone."""
+
+import ctypes
+import os
+
+import numpy as np
+
+from ldm_runtime import engines
+from ldm_runtime.errors import EngineError, NonFiniteError
+from ldm_runtime.package import Package
+
+
+class Components:
+    """Runs each component of a package with the engine that was chosen for it.
+
+    names: of the engines that are open, by component. notices: what there is to say of them, as sentences.
+    It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
+    """
+
+    def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
+        self.engines: dict[str, engines.Engine] = {}
+        self.names: dict[str, str] = {}
+        self.notices: list[str] = []
+        self._package = package
+        self._choice = choice
+        self._is_closed = False
+        self._process = os.getpid()
+
+    def require(self) -> None:
+        """Raise EngineError after `close`, and in a process that was forked from the one that loaded the package."""
+        if self._is_foreign():
+            raise EngineError(
+                f"the package {self._package.path} was loaded before this process was forked, and its engines' "
+                "threads stayed behind; load it in each process, or start them with `spawn`"
+            )
+        if self._is_closed:
+            raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
+
+    def open(self, component: str) -> engines.Engine:
+        """The engine of a component, opened if it is not yet."""
+        self.require()
+        if component not in self.engines:
+            opened = engines.open_engine(self._choice, self._package, component)
+            self.engines[component] = opened.engine
+            self.names[component] = opened.name
+            self.notices += opened.notices
+        return self.engines[component]
+
+    def run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name. Raises NonFiniteError if there is NaN or infinity in them."""
+        outputs = self.open(component).run(feeds)
+        for name, value in outputs.items():
+            if not np.isfinite(value).all():
+                raise NonFiniteError(
+                    f"{component} made NaN or infinity in {name}; no picture is made of it: check the "
+                    f"package with `ldm-export verify {self._package.path}`"
+                )
+        return outputs
+
+    def encode_window(self, ids: np.ndarray) -> np.ndarray:
+        """The text encoder's last hidden state: int64 (T,) -> float32 (T, D)."""
+        dtype = self._package.manifest.contract.tensor("text_encoder", "input_ids").dtype
+        outputs = self.run("text_encoder", {"input_ids": ids[None].astype(dtype)})
+        return np.asarray(outputs["last_hidden_state"][0])
+
+    def close(self) -> None:
+        """Free the memory. In a forked process nothing is freed: it is the parent's."""
+        self._is_closed = True
+        if not self._is_foreign():
+            for engine in self.engines.values():
+                engine.close()
+
+    def __del__(self) -> None:
+        # Where threads do not exist that an engine would wait for as it goes, it has to stay, or the process hangs.
+        if self._is_foreign():
+            for engine in self.engines.values():
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+
+    def _is_foreign(self) -> bool:
+        return os.getpid() != self._process

@@ -1,0 +1,123 @@
+"""What a PIL image of any mode means here: grey or colours in 8 bits, and where it is transparent.
+
+Checked against Pillow 10.0 and 13.0, which open the same file in different modes.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ldm_runtime.errors import InputError
+from ldm_runtime.manifest_rules import MAX_PIXELS
+
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+# In mode I as well: Pillow before 10.3 opens grey PNGs of 16 bits so, and every Pillow such PGMs.
+_SIXTEEN_BITS_AT_MOST = ("PNG", "PPM")
+_WITHOUT_ALPHA = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
+_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+_REFUSED = {"I": "32-bit whole numbers", "F": "floating-point numbers"}
+_TO_EIGHT_BITS = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
+_WHITE_IS_ZERO, _UNSIGNED = 0, 1
+
+
+def settled(image: Any, what: str = "the image") -> Image.Image:
+    """The same picture in mode L or RGB, or in RGBA where any of it is transparent; turned as its EXIF data says.
+
+    what: its name in an error. A file that PIL has opened is decoded here.
+
+    Raises InputError: no PIL image, no pixels or more than MAX_PIXELS, a mode that says no colours, a damaged file.
+    """
+    width, height = size_of(image)
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down")
+    if min(width, height) < 1:
+        raise InputError(f"{what} is {width}x{height}; expected at least one pixel")
+    if image.format == "EPS":
+        raise InputError(f"{what} is EPS, a program that Ghostscript would run; convert it to PNG first")
+    try:
+        _check_tiff(image, what)
+        key, file_format = _transparent_colour(image), image.format
+        return _in_eight_bits(ImageOps.exif_transpose(image), key, file_format, what)
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
+        raise InputError(f"{what} cannot be read: {first_line(error)}") from None
+
+
+def laid_on(image: Image.Image, colour: str) -> Image.Image:
+    """A settled picture over a plain colour: L or RGB."""
+    if image.mode != "RGBA":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its class if it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def size_of(image: Any) -> tuple[int, int]:
+    """(width, height) of a PIL image; InputError for anything else."""
+    if not isinstance(image, Image.Image):
+        raise InputError(f"got {type(image).__name__}; expected a PIL image")
+    return image.size
+
+
+def _check_tiff(image: Image.Image, what: str) -> None:
+    """Refuse the TIFFs that Pillow opens as if they had unsigned samples of 16 bits, black at zero."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is None or image.mode in _REFUSED:
+        return
+    kinds = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+    if any(kind != _UNSIGNED for kind in kinds):
+        raise InputError(f"{what} is a TIFF of signed or floating-point numbers; convert it to 8 or 16 bits unsigned")
+    if image.mode in _SIXTEEN_BITS:
+        bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+        if bits != 16 or tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            reason = f"{bits} bits" if bits != 16 else "white at zero"
+            raise InputError(f"{what} is a grey TIFF with {reason}; convert it to 8 or 16 bits with black at zero")
+
+
+def _transparent_colour(image: Image.Image) -> Any:
+    """The colour that a file without an alpha channel calls transparent, in the numbers of its decoded pixels, or None.
+
+    Pillow leaves the colour as a PNG has it, in 2, 4 or 16 bits, where it makes the pixels 8 bits wide.
+    """
+    key = image.info.get("transparency")
+    tiles = getattr(image, "tile", None)
+    raw_mode = tiles[0][3] if tiles else None  # nothing is left of it once it is decoded
+    if isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        return key * (85 if raw_mode == "L;2" else 17)
+    if isinstance(key, tuple) and (raw_mode == "RGB;16B" or max(key) > 255):
+        return tuple(part >> 8 for part in key)
+    return key
+
+
+def _in_eight_bits(image: Image.Image, key: Any, file_format: str | None, what: str) -> Image.Image:
+    """A decoded image as L, RGB or RGBA. key: the colour that is transparent; file_format: where it comes from."""
+    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and file_format in _SIXTEEN_BITS_AT_MOST):
+        return _from_sixteen_bits(np.asarray(image), key)
+    if image.mode not in _WITHOUT_ALPHA + _WITH_ALPHA:
+        holds = f", {_REFUSED[image.mode]}" if image.mode in _REFUSED else ""
+        raise InputError(
+            f"{what} has mode {image.mode}{holds}, of which none is known as white; convert it to L or RGB"
+        )
+    if image.mode in _WITH_ALPHA or key is not None:
+        if key is not None:
+            image.info["transparency"] = key
+        image = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            return image
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _from_sixteen_bits(values: np.ndarray, key: Any) -> Image.Image:
+    grey = Image.fromarray(_TO_EIGHT_BITS[np.clip(values, 0, 2**16 - 1)])
+    if key is None or not (values == key).any():
+        return grey
+    image = grey.convert("RGBA")
+    image.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
+    return image

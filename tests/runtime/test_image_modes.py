@@ -1,0 +1,416 @@
+"""A picture of any mode means one thing, from a file or from Python; a file is a picture or refused in a sentence."""
+
+import io
+import os
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, features
+
+from ldm_runtime import image as image_module
+from ldm_runtime.errors import InputError
+from ldm_runtime.image import FORMATS, from_images, open_image
+from ldm_runtime.image_modes import laid_on, settled
+from ldm_runtime.pipeline import Pipeline
+
+COLOUR = (200, 30, 60)
+RAMP = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (64, 1))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png(colour_type: int, depth: int, row: bytes, *chunks: bytes, size: tuple[int, int] = (4, 2)) -> bytes:
+    """A PNG of 4x2 pixels with two equal rows, as no library writes it; or one that claims to have another size."""
+    header = struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)
+    pixels = zlib.compress((b"\0" + row) * 2)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (chunk(b"IHDR", header), *chunks, chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    )
+
+
+def tiff(bits: int, sample_format: int, photometric: int, pixels: bytes, order: str = "<") -> bytes:
+    """A grey TIFF of 2x2 pixels."""
+    tags = {256: 2, 257: 2, 258: bits, 259: 1, 262: photometric, 273: 0, 277: 1, 278: 2, 279: len(pixels)}
+    tags |= {339: sample_format}
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(
+        struct.pack(order + "HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags.items()
+    )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
+    return head + entries + struct.pack(order + "I", 0) + pixels
+
+
+def read(content: bytes, folder: Path, name: str = "picture") -> Image.Image:
+    (folder / name).write_bytes(content)
+    return open_image(folder / name)
+
+
+def both(content: bytes, folder: Path) -> Image.Image:
+    """What a file means, which is the same for the CLI and for who opens it with PIL, decoded already or not."""
+    picture = read(content, folder)
+    for load in (False, True):
+        with Image.open(io.BytesIO(content)) as opened:
+            if load:
+                opened.load()
+            given = settled(opened)
+        assert given.mode == picture.mode and given.tobytes() == picture.tobytes()
+    return picture
+
+
+# --- 16 bits ---
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_grey_of_16_bits_is_the_same_picture_as_in_8(tmp_path: Path, order: str) -> None:
+    deep = Image.fromarray(RAMP.astype(order + "u2"))
+    shallow = from_images(Image.fromarray((RAMP / 257).round().astype(np.uint8)))
+    np.testing.assert_array_equal(from_images(deep), shallow)
+    files = ("r.png", "r.tif") if order == "<" else ("r.tif",)
+    for name in files:
+        deep.save(tmp_path / name)
+        np.testing.assert_array_equal(from_images(open_image(tmp_path / name)), shallow)
+        with Image.open(tmp_path / name) as opened:
+            np.testing.assert_array_equal(from_images(opened), shallow)
+    assert abs(from_images(deep).mean()) < 1e-3
+
+
+def test_a_png_that_pillow_opens_in_mode_i_has_16_bits() -> None:
+    """As before Pillow 10.3; nothing but the format tells it from numbers of 32 bits."""
+    older = Image.fromarray(RAMP.astype(np.int32))
+    older.format = "PNG"
+    np.testing.assert_array_equal(from_images(older), from_images(Image.fromarray(RAMP)))
+
+
+@pytest.mark.parametrize("name", ["I;16", "I;16L", "I;16B", "I;16N"])
+def test_every_mode_of_16_bits_is_divided_by_257(name: str) -> None:
+    assert settled(Image.new(name, (2, 2), 200 * 257)).getpixel((0, 0)) == 200
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "channels", "mode"), [(0, 1, "L"), (2, 3, "RGB"), (4, 2, "RGBA"), (6, 4, "RGBA")]
+)
+def test_pngs_of_16_bits_of_every_kind(tmp_path: Path, colour_type: int, channels: int, mode: str) -> None:
+    row = np.repeat(np.array([0, 21845, 43690, 65535], ">u2"), channels)
+    picture = both(png(colour_type, 16, row.tobytes()), tmp_path)
+    assert picture.mode == mode
+    assert np.asarray(picture)[0].reshape(4, -1)[:, 0].tolist() == [0, 85, 170, 255]
+
+
+def test_a_grey_tiff_is_16_unsigned_bits_with_black_at_zero_or_refused(tmp_path: Path) -> None:
+    pixels = np.array([0, 257, 65535, 2570], "<u2")
+    assert np.asarray(both(tiff(16, 1, 1, pixels.tobytes()), tmp_path)).ravel().tolist() == [0, 1, 255, 10]
+    for bits, kind, photometric, message in (
+        (16, 1, 0, "a grey TIFF with white at zero"),
+        (12, 1, 1, "a grey TIFF with 12 bits"),
+        (8, 2, 1, "a TIFF of signed or floating-point numbers"),
+    ):
+        with pytest.raises(InputError, match=f"the image .*picture is {message}"):
+            read(tiff(bits, kind, photometric, pixels.tobytes()), tmp_path)
+    with pytest.raises(InputError, match="the image .*picture has mode I"):
+        read(tiff(16, 2, 1, pixels.tobytes()), tmp_path)
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("<i4", "32-bit whole numbers"), ("<f4", "floating-point numbers")])
+def test_numbers_of_32_bits_are_refused_by_mode(pipe: Pipeline, tmp_path: Path, dtype: str, kind: str) -> None:
+    picture = Image.fromarray(np.zeros((48, 64), dtype))
+    message = f"has mode {picture.mode}, {kind}"
+    for use in (
+        lambda: from_images(picture),
+        lambda: pipe.encode(picture),
+        lambda: pipe.sample("red", image=picture),
+        lambda: pipe.sample("red", image=Image.new("RGB", (64, 48)), mask=picture),
+    ):
+        with pytest.raises(InputError, match=message):
+            use()
+    picture.save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=rf"a\.tif {message}"):
+        open_image(tmp_path / "a.tif")
+
+
+# --- other modes ---
+
+
+def modes() -> dict[str, Image.Image]:
+    """One colour in every mode that says colours."""
+    plain = Image.new("RGB", (4, 4), COLOUR)
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    made = {mode: plain.convert(mode) for mode in ("RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")}
+    made |= {"P": plain.quantize(2), "PA": plain.quantize(2).convert("PA")}
+    return made | {"LAB": ImageCms.applyTransform(plain, to_lab)}
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_a_colour_is_the_same_in_every_mode(mode: str) -> None:
+    picture = settled(modes()[mode])
+    assert picture.mode == "RGB"
+    assert np.abs(np.array(picture.getpixel((0, 0)), int) - COLOUR).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La"])
+def test_grey_is_the_same_in_every_mode(mode: str) -> None:
+    start = Image.new("LA" if mode == "La" else mode, (4, 4), 255 if mode in ("1", "L") else (255, 255))
+    assert laid_on(settled(start.convert(mode)), "black").convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_a_jpeg_of_inks_is_the_same_picture(tmp_path: Path) -> None:
+    """Adobe's, which Pillow writes too, are stored inverted."""
+    Image.new("CMYK", (16, 16), (0, 200, 150, 40)).save(tmp_path / "a.jpg", quality=100)
+    expected = Image.new("CMYK", (1, 1), (0, 200, 150, 40)).convert("RGB").getpixel((0, 0))
+    found = open_image(tmp_path / "a.jpg").getpixel((8, 8))
+    assert np.abs(np.array(found, int) - np.array(expected, int)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_says_from_a_file_and_from_python(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8, :8] = 255
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    picture = both((tmp_path / "a.png").read_bytes(), tmp_path)
+    assert picture.size == ((32, 16) if orientation < 5 else (16, 32))
+    right, below = {1: (0, 0), 2: (1, 0), 3: (1, 1), 4: (0, 1), 5: (0, 0), 6: (1, 0), 7: (1, 1), 8: (0, 1)}[orientation]
+    corner = (right * (picture.width - 1), below * (picture.height - 1))
+    assert picture.getpixel(corner) == (255, 255, 255)
+    assert settled(picture).tobytes() == picture.tobytes()  # not turned twice
+
+
+def test_the_size_to_draw_at_is_that_of_the_turned_picture(pipe: Pipeline, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert pipe("red", image=opened, steps=2)[0].size == (48, 64)
+
+
+# --- transparency ---
+
+KEYED = {
+    "2 bits": png(0, 2, b"\xc0", chunk(b"tRNS", b"\0\3")),
+    "4 bits": png(0, 4, b"\xf0\0", chunk(b"tRNS", b"\0\x0f")),
+    "8 bits": png(0, 8, b"\xff\0\0\0", chunk(b"tRNS", b"\0\xff")),
+    "16 bits": png(0, 16, b"\xff\xff\0\0\xff\xfe\0\0", chunk(b"tRNS", b"\xff\xff")),
+    "RGB 8 bits": png(2, 8, b"\xff\0\0" + bytes(9), chunk(b"tRNS", b"\0\xff\0\0\0\0")),
+    "RGB 16 bits": png(2, 16, b"\xff\xff\x80\x80\0\0" + bytes(18), chunk(b"tRNS", b"\xff\xff\x80\x80\0\0")),
+    "palette": png(3, 8, b"\1\0\0\0", chunk(b"PLTE", bytes(3) + b"\xff\0\0"), chunk(b"tRNS", b"\xff\0")),
+}
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_the_colour_that_a_png_calls_transparent_is_and_no_other(tmp_path: Path, name: str) -> None:
+    picture = read(KEYED[name], tmp_path)
+    assert np.asarray(picture.getchannel("A"))[0].tolist() == [0, 255, 255, 255]
+
+
+def with_alpha(mode: str, alpha: int) -> Image.Image:
+    """64x48, on the left as dark or as white as it is opaque, on the right opaque and black."""
+    image = Image.new("RGBA", (64, 48), (0, 0, 0, 255))
+    image.paste((255, 255, 255, alpha), (0, 0, 32, 48))
+    return image.convert("LA").convert(mode) if mode in ("LA", "La") else image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa", "LA", "La"])
+def test_transparency_of_an_image_is_white_wherever_it_comes_from(pipe: Pipeline, tmp_path: Path, mode: str) -> None:
+    given = with_alpha(mode, 0)
+    flat = Image.fromarray(np.where(np.arange(64) < 32, 255, 0).astype(np.uint8)[None].repeat(48, 0)).convert("RGB")
+    pictures = [given]
+    if mode in ("RGBA", "LA"):
+        given.save(tmp_path / "a.png")
+        pictures.append(open_image(tmp_path / "a.png"))
+    for picture in pictures:
+        np.testing.assert_array_equal(from_images(picture), from_images(flat))
+        np.testing.assert_array_equal(pipe.encode(picture), pipe.encode(flat))
+        np.testing.assert_array_equal(*(last(pipe, image=one) for one in (picture, flat)))
+
+
+def last(pipe: Pipeline, **arguments: Any) -> np.ndarray:
+    return list(pipe.sample("red", seed=1, steps=2, **arguments))[-1].latents
+
+
+def test_transparency_of_a_mask_keeps_the_image(pipe: Pipeline, tmp_path: Path) -> None:
+    """Like black: strokes of white on nothing are what an editor saves."""
+    with_alpha("RGBA", 255).save(tmp_path / "opaque.png")
+    strokes = Image.new("RGBA", (64, 48))  # transparent black, as editors save it
+    strokes.paste((255, 255, 255, 255), (0, 0, 32, 48))
+    strokes.save(tmp_path / "strokes.png")
+    bright = Image.new("RGBA", (64, 48), (255, 255, 255, 0))  # transparent white
+    bright.paste((255, 255, 255, 255), (0, 0, 32, 48))
+    photo = Image.new("RGB", (64, 48), COLOUR)
+    expected = last(pipe, image=photo, mask=open_image(tmp_path / "opaque.png"))
+    assert pipe.notices == []
+    for mask in (strokes, open_image(tmp_path / "strokes.png"), bright):
+        np.testing.assert_array_equal(last(pipe, image=photo, mask=mask), expected)
+        assert pipe.notices == ["the mask is transparent in parts; they count as black, so the image is kept there"]
+
+
+def test_what_was_laid_on_white_is_said_once_and_an_opaque_image_says_nothing(pipe: Pipeline) -> None:
+    notice = "the image is transparent in parts; they were laid on white"
+    pipe(["red", "blue"], image=[with_alpha("RGBA", 0), with_alpha("RGBA", 9)], steps=1, strength=1.0)
+    assert pipe.notices == [notice]
+    pipe.encode(with_alpha("LA", 0))
+    assert pipe.notices == [notice]
+    pipe("red", image=with_alpha("RGBA", 255), steps=1, strength=1.0)
+    assert pipe.notices == []
+    pipe.encode(with_alpha("RGBA", 255))
+    assert pipe.notices == []
+
+
+def test_a_mask_in_colours_counts_by_its_luminance(pipe: Pipeline) -> None:
+    photo = Image.new("RGB", (64, 48), COLOUR)
+    white = last(pipe, image=photo, mask=Image.new("L", (64, 48), 255))
+    np.testing.assert_array_equal(last(pipe, image=photo, mask=Image.new("RGB", (64, 48), (0, 255, 0))), white)
+    with pytest.raises(InputError, match="the mask is black everywhere"):
+        pipe.sample("red", image=photo, mask=Image.new("RGB", (64, 48), (0, 0, 255)))
+
+
+def test_a_mask_of_16_bits_is_not_clipped(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="the mask is black everywhere"):
+        pipe.sample("red", image=Image.new("RGB", (64, 48)), mask=Image.new("I;16", (64, 48), 127 * 257))
+
+
+# --- files ---
+
+
+def test_a_file_of_another_format_is_refused_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = tmp_path / "gs-was-started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    buffer = io.BytesIO()
+    for name in ("PPM", "TGA", "DDS", "BLP"):
+        buffer = io.BytesIO()
+        Image.new("P" if name == "BLP" else "RGB", (8, 8)).save(buffer, name)
+        with pytest.raises(
+            InputError, match="is no picture that can be read; expected PNG, JPEG, WEBP, BMP, GIF, TIFF"
+        ):
+            read(buffer.getvalue(), tmp_path, "a.png")
+    with pytest.raises(InputError, match="is no picture that can be read; expected PNG"):
+        read(eps, tmp_path, "a.png")
+    with Image.open(io.BytesIO(eps)) as opened, pytest.raises(InputError, match="the image is EPS, a program"):
+        settled(opened)
+    assert not started.exists()
+
+
+def test_every_format_of_the_list_is_read(tmp_path: Path) -> None:
+    for name in FORMATS:
+        if name == "AVIF" and not features.check("avif"):
+            continue
+        Image.new("RGB", (16, 16), COLOUR).save(tmp_path / "a", name)
+        picture = open_image(tmp_path / "a")
+        assert picture.mode == "RGB" and np.abs(np.array(picture.getpixel((8, 8)), int) - COLOUR).max() <= 8
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (16, 16), COLOUR), Image.new("RGB", (16, 16), (0, 255, 0))
+    for suffix in ("gif", "png", "webp"):
+        first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second])
+        found = open_image(tmp_path / f"a.{suffix}").getpixel((8, 8))
+        assert np.abs(np.array(found, int) - COLOUR).max() <= 8
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    for path in (tmp_path, tmp_path / "fifo.png", Path("/dev/zero")):
+        with pytest.raises(InputError, match="is no regular file; expected a picture in PNG"):
+            open_image(path)
+    with pytest.raises(InputError, match="the image - does not exist"):
+        open_image(Path("-"))
+    for name in ("a\0b", "x" * 5000):
+        with pytest.raises(InputError, match="cannot be read: "):
+            open_image(tmp_path / name)
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.webp").write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
+    os.truncate(tmp_path / "a.webp", 2**34)
+    with pytest.raises(InputError, match="has 17179869184 bytes; expected at most"):
+        open_image(tmp_path / "a.webp")
+
+
+def test_an_immense_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    for side, message in ((9_000, "9000x9000 pixels, more than"), (20_000, "is no picture that can be read: .*limit")):
+        with pytest.raises(InputError, match=message):
+            read(png(0, 8, bytes(4), size=(side, side)), tmp_path)
+    with pytest.raises(InputError, match="the image has 9000x9000 pixels, more than"):
+        from_images(Image.new("1", (9_000, 9_000)))
+    with pytest.raises(InputError, match="the image is 0x5; expected at least one pixel"):
+        from_images(Image.new("L", (0, 5)))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_that_unpacks_to_much_more_is_refused(tmp_path: Path, kind: bytes) -> None:
+    packer = zlib.compressobj(9)
+    packed = packer.compress(bytes(2**26)) + packer.flush()  # 64 MB of zeros
+    head = b"a\0\1\0\0\0" if kind == b"iTXt" else b"a\0\0"
+    with pytest.raises(InputError, match="is no picture that can be read: Decompressed data too large"):
+        read(png(0, 8, bytes(4), chunk(kind, head + packed)), tmp_path)
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), struct.error("x"), IndexError("x"), RuntimeError(), EOFError("x\ny")])
+def test_whatever_a_decoder_raises_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*arguments: Any, **named: Any) -> None:
+        raise error
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(image_module, "settled", fail)
+    with pytest.raises(InputError, match=r"a\.png is no picture that can be read: '?(x|RuntimeError)'?$"):
+        open_image(tmp_path / "a.png")
+    picture = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(picture, "load", fail)
+    with pytest.raises(InputError, match=r"the image cannot be read: '?(x|RuntimeError)'?$"):
+        settled(picture)
+
+
+def test_a_file_cut_short_is_refused_from_python_too(tmp_path: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"hello", whole[:40]):
+        with pytest.raises(
+            InputError, match="picture is no picture that can be read|the image .*picture cannot be read"
+        ):
+            read(content, tmp_path)
+    with (
+        Image.open(io.BytesIO(whole[: len(whole) // 2])) as opened,
+        pytest.raises(InputError, match="the image cannot be read"),
+    ):
+        from_images(opened)
+
+
+SAVED: dict[str, Callable[[Image.Image, io.BytesIO], None]] = {
+    "png": lambda image, file: image.save(file, "PNG"),
+    "palette": lambda image, file: image.convert("P").save(file, "PNG", transparency=3),
+    "jpeg": lambda image, file: image.convert("RGB").save(file, "JPEG"),
+    "webp": lambda image, file: image.save(file, "WEBP"),
+    "bmp": lambda image, file: image.convert("P").save(file, "BMP"),
+    "gif": lambda image, file: image.save(file, "GIF", save_all=True, append_images=[image.rotate(90)]),
+    "tiff": lambda image, file: image.save(file, "TIFF", compression="tiff_lzw"),
+    "avif": lambda image, file: image.save(file, "AVIF"),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SAVED if name != "avif" or features.check("avif")])
+def test_a_damaged_file_is_a_picture_or_one_sentence(tmp_path: Path, name: str) -> None:
+    buffer, draw, met = io.BytesIO(), random.Random(name), set()
+    SAVED[name](Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 16, 4), np.uint8)), buffer)
+    for _ in range(100):
+        content = bytearray(buffer.getvalue())
+        for _ in range(draw.choice((1, 2, 8))):
+            content[draw.randrange(draw.choice((64, len(content))))] = draw.choice((0, 255, draw.randrange(256)))
+        cut = draw.randrange(len(content)) if draw.random() < 0.2 else len(content)
+        try:
+            met.add(read(bytes(content[:cut]), tmp_path).mode)
+        except InputError as error:
+            assert "\n" not in str(error)
+            met.add("refused")
+    assert "refused" in met and met <= {"L", "RGB", "RGBA", "refused"}
