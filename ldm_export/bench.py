@@ -20,7 +20,7 @@ from ldm_export import metrics, reference_file
 from ldm_export.drawing import draw_bars
 from ldm_export.isolate import run_isolated
 from ldm_runtime.arguments import check_image_size
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.checks import check_integer
 from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, files_of, open_engine, require, serves
 from ldm_runtime.errors import OutOfProfile
@@ -168,7 +168,7 @@ def bench_package(
 
 def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
     """bench.json and bench.png into the folder `out`."""
-    out.mkdir(exist_ok=True)
+    make_folder(out)
     table, plot = (out / name for name in FILES)
     with atomic_file(table, force=force) as temporary:
         temporary.write_text(report.to_json(), encoding="utf-8")

@@ -1,6 +1,5 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,7 @@ from ldm_export.profiles import axis_ranges, read_profile
 from ldm_export.reference import write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
-from ldm_runtime.atomic import atomic_folder, refuse_existing_folder
+from ldm_runtime.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.engines.tensorrt import fitting_plan
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, VerificationError
 from ldm_runtime.manifest import COMPONENTS
@@ -113,25 +112,13 @@ def build_package(
 def require_apart(source: Path, out: Path) -> None:
     """Raise InputError if the source is `out`, lies in it or holds it, by whatever name, or reads files from it."""
     for inner, outer, how in ((source, out, "lies in"), (out, source, "holds")):
-        if _is_in(inner, outer):
-            same = _is_in(outer, inner)
+        if lies_in(inner, outer):
+            same = lies_in(outer, inner)
             raise InputError(f"the source {source} {'is' if same else how} the output {out}; choose another output")
-    for folder, _, names in os.walk(source) if out.exists() else ():
+    for folder, _, names in os.walk(source):
         for file in (Path(folder, name) for name in names):
-            if file.is_symlink() and _is_in(file, out):
+            if file.is_symlink() and lies_in(file, out):
                 raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
-
-
-def _is_in(path: Path, folder: Path) -> bool:
-    """Whether `path` is `folder` or lies in it, links followed; names alone do not tell where both exist."""
-    place, real = (Path(os.path.realpath(each)) for each in (path, folder))
-    for each in (place, *place.parents):
-        if each == real:
-            return True
-        with contextlib.suppress(OSError, ValueError):  # one that does not exist
-            if os.path.samefile(each, real):
-                return True
-    return False
 
 
 def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int | None) -> None:

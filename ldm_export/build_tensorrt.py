@@ -25,7 +25,7 @@ from ldm_runtime.engines.cuda_driver import missing_gpu
 from ldm_runtime.engines.tensorrt_fit import plan_name
 from ldm_runtime.engines.tensorrt_library import CLASSIC, FLAVOURS, NAMES, RTX, Flavour, import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
-from ldm_runtime.hash_cache import cache_folder
+from ldm_runtime.hash_cache import make_cache_folder
 from ldm_runtime.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
 
 # Capability -> precisions that TensorRT for RTX 1.7 computes in there (its support matrix, and what its builder says:
@@ -303,6 +303,6 @@ def _graph(job: _Job, canonical: str) -> Iterator[Path]:
         yield reduced
 
 
-def _timing_cache() -> Path:
-    version = import_tensorrt(CLASSIC).version
-    return cache_folder() / "tensorrt" / f"timings-{version}-sm{compute_capability().replace('.', '')}"
+def _timing_cache() -> Path | None:
+    version, folder = import_tensorrt(CLASSIC).version, make_cache_folder("tensorrt")
+    return None if folder is None else folder / f"timings-{version}-sm{compute_capability().replace('.', '')}"

@@ -196,7 +196,10 @@ def _require_saved(folder: Path) -> None:
     try:
         open_checkpoint(folder).check()
     except LdmError as error:
-        raise CheckpointError(f"{folder} is not replaced, for it is no complete checkpoint: {error}") from error
+        reason = str(error).partition(";")[0]
+        raise CheckpointError(
+            f"{folder} is not replaced, for it is no complete checkpoint: {reason}; choose another output"
+        ) from error
     refuse_foreign(folder, lambda name: _SAVED.fullmatch(name) is not None, "the checkpoint")
 
 

@@ -28,7 +28,7 @@ class Verbs(click.Group):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing half-written was left behind", err=True)
+            click.echo("interrupted", err=True)
             sys.exit(128 + signal.SIGINT)
         except LdmError as error:
             click.echo(f"error: {error}", err=True)
@@ -138,7 +138,8 @@ def build(
     """Export SOURCE (a diffusers folder or a package; default: the built-in model) to a verified package.
 
     Every component is exported, optimised and compared with the torch model; a component that differs by more
-    than its tolerance fails the build, and nothing is left behind.
+    than its tolerance fails the build, and no package is left. With --force a complete package is replaced, but
+    no other folder, and none that holds anything else.
 
     \b
     Examples:
@@ -262,7 +263,7 @@ def run(
         for notice in pipe.notices:
             click.echo(f"note: {notice}", err=True)
         for drawn, path in zip(last.images(), paths, strict=True):
-            save_png(drawn, path, force=force)
+            save_png(drawn, path, force=force and out is not None)
             click.echo(f"{path} (seed {drawn.info['seed']})")
 
 
@@ -370,6 +371,7 @@ def plan(
       ldm-export plan --list
     """
     from ldm_runtime.arguments import first_step
+    from ldm_runtime.image import output_paths
     from ldm_runtime.package import open_package
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.plan import compile_plan
@@ -378,6 +380,8 @@ def plan(
     if listed:
         click.echo(table())
         return
+    if plot is not None:
+        output_paths(plot, prompt="", count=1, force=force)
     contract = open_package(builtin_package() if package is None else package, check="size").manifest.contract
     count = contract.defaults.steps if steps is None else steps
     name = contract.defaults.sampler if sampler is None else sampler
@@ -398,7 +402,7 @@ def plan(
 @click.argument("package", required=False, type=click.Path(path_type=Path))
 @click.option("--engine", default="auto", show_default=True, help="Engine to prove.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json and report.html.")
-@click.option("--force", is_flag=True, help="Replace an existing report folder.")
+@click.option("--force", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
     """Prove again, offline and without torch, that PACKAGE (default: the built-in one) equals its reference.

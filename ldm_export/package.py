@@ -139,7 +139,10 @@ def require_package(folder: Path) -> None:
     try:
         known = open_package(folder, check="size").manifest.files
     except PackageError as error:
-        raise PackageError(f"{folder} is not replaced, for it is no complete package: {error}") from error
+        reason = str(error).partition(";")[0]  # what to do about it is for those who want to use it
+        raise PackageError(
+            f"{folder} is not replaced, for it is no complete package: {reason}; choose another output"
+        ) from error
     refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
 
 

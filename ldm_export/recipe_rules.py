@@ -240,8 +240,8 @@ TRAIN_RULES: Rules = [
     Rule(
         ("name",),
         is_plain_name,
-        'name must be a plain folder name on every system: 1 to 100 bytes, printable, none of <>:"/\\|?*, no dot, dash, '
-        "tilde or blank first, no dot or blank last, no name that Windows reserves",
+        'name must be a plain folder name on every system: 1 to 100 bytes, printable, none of <>:"/\\|?*, no dot, '
+        "dash, tilde or blank first, no dot or blank last, not reserved by Windows",
     ),
     _between("seed", 0, 2**63 - 1),
     _between("checkpoint_every", 1, MAX_STEPS),

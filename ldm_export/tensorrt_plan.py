@@ -4,6 +4,7 @@ Networks are strongly typed: a plan computes in the types that the graph has, an
 https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/python-api-docs.html
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ldm_export.profiles import Shapes
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, Library, import_tensorrt
-from ldm_runtime.errors import ExportError
+from ldm_runtime.errors import ExportError, LdmError
 
+_LOG = logging.getLogger(__name__)
 Progress = Callable[[str], None]
 
 
@@ -160,7 +162,11 @@ def _add_profile(library: Library, builder: Any, network: Any, config: Any, shap
 
 def _read_timings(config: Any, place: Path | None) -> Any:
     """What TensorRT measured in earlier builds; what it cannot use is measured again."""
-    known = place.read_bytes() if place is not None and place.exists() else b""
+    try:
+        known = place.read_bytes() if place is not None and place.is_file() else b""
+    except OSError as error:
+        _LOG.debug("no timings in %s: %s", place, error)
+        known = b""
     timings = config.create_timing_cache(known)
     if timings is None or not config.set_timing_cache(timings, False):
         timings = config.create_timing_cache(b"")
@@ -169,9 +175,13 @@ def _read_timings(config: Any, place: Path | None) -> Any:
 
 
 def _write_timings(timings: Any, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(place) as temporary:
-        temporary.write_bytes(memoryview(timings.serialize()))
+    """Keep them; where that is not possible the next build measures again."""
+    try:
+        make_folder(place.parent)
+        with atomic_file(place) as temporary:
+            temporary.write_bytes(memoryview(timings.serialize()))
+    except LdmError as error:
+        _LOG.debug("timings are not kept: %s", error)
 
 
 def _bytes(notes: str, what: str) -> int | None:

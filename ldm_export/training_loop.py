@@ -197,7 +197,7 @@ def _damaged(path: Path, error: Exception) -> TrainingError:
     lines = str(error).splitlines()
     reason = shown(lines[0]) if lines else type(error).__name__
     return TrainingError(
-        f"{path} is damaged or no state of a training ({reason}); put back a copy, or remove it to train this stage anew"
+        f"{path} is damaged or no state of a training ({reason}); put back a copy, or remove it to train the stage anew"
     )
 
 

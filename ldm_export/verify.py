@@ -21,7 +21,7 @@ from ldm_export.lossy import LOSSY, LossyTolerance
 from ldm_export.reference_file import Case, Reference, Trajectory
 from ldm_export.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
 from ldm_export.report_page import Picture
-from ldm_runtime.atomic import refuse_existing_in
+from ldm_runtime.atomic import lies_in, make_folder, refuse_existing_in
 from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, graph_for, open_engine, reads, require
 from ldm_runtime.engines.tensorrt import fitting_plan
 from ldm_runtime.errors import InputError, LdmError, OutOfProfile, PackageError, VerificationError
@@ -53,15 +53,15 @@ def verify_package(
         PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.
         EngineUnavailable: an engine that was asked for by name does not run on this machine.
         InputError: `out` lies in the package, whose identity a report must not change.
-        LdmError: a report exists in `out` and `force` is false.
+        LdmError: a report exists in `out` and `force` is false, or `out` cannot be written.
     """
     if out is not None:
-        if out.resolve().is_relative_to(path.resolve()):
+        if lies_in(out, path):
             raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
         refuse_existing_in(out, ("report.json", "report.html"), force=force)
     report, pictures = _verify(path, engine, stop_at_first_failure, progress)
     if out is not None:
-        out.mkdir(exist_ok=True)
+        make_folder(out)
         reports.write(report, report_page.render(report, pictures), out, force=force)
     return report
 

@@ -1,5 +1,7 @@
 """The whole chain: from a recipe over training and build to a picture, and a build that the gate stops."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ from PIL import Image
 from ldm_export import build as builds
 from ldm_export.build_recipe import BuildRecipe
 from ldm_export.cli import verbs
+from ldm_export.package import require_package
 from ldm_runtime import safetensors
-from ldm_runtime.errors import ExportError, VerificationError
+from ldm_runtime.atomic import atomic_folder
+from ldm_runtime.errors import ExportError, InputError, LdmError, VerificationError
 from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.pipeline import builtin_package
 from tests.train.conftest import RECIPES, write_pictures
 
 
@@ -79,6 +84,87 @@ def test_a_build_whose_weights_went_wrong_leaves_no_package(tiny_build, tmp_path
     with pytest.raises(VerificationError, match=r"no package is left: vae_decoder .*relative RMS"):
         builds.build_package(tiny_build("sd15").source, tmp_path / "out", recipe=BuildRecipe())
     assert list(tmp_path.iterdir()) == []
+
+
+# --- what a build may replace, and what it is made of -----------------------------------------------------------------
+
+NO_PACKAGE = {
+    "a thesis": (lambda out: [(out / name).unlink() for name in ("manifest.json", "LICENSE")], "no complete package"),
+    "a file beside": (lambda out: (out / "thesis.txt").write_text("precious"), r"holds .*out/thesis\.txt"),
+    "a file in a part": (lambda out: (out / "unet" / "thesis.txt").write_text("precious"), "holds .*unet/thesis"),
+    "weights beside": (lambda out: (out / "mine.safetensors").write_text("precious"), "holds mine.safetensors"),
+    "a link": (lambda out: (out / "data").symlink_to(out.parent), "holds .*out/data"),
+    "a part is missing": (lambda out: (out / "unet" / "model.onnx").unlink(), "unet/model.onnx is missing"),
+    "a part is cut": (lambda out: os.truncate(out / "unet" / "model.safetensors", 100), "is truncated"),
+    "a file was changed": (lambda out: (out / "LICENSE").write_text("my own"), "LICENSE is "),
+    "a manifest of something else": (lambda out: (out / "manifest.json").write_text('{"name": "app"}'), "manifest"),
+}
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """A build that gets past its checks fails the test."""
+    monkeypatch.setattr(builds, "open_checkpoint", lambda *rest: pytest.fail("the work began"))
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A complete package where the next one shall go."""
+    return shutil.copytree(builtin_package(), tmp_path / "out")
+
+
+def build_forced(source: Path | None, out: Path) -> None:
+    builds.build_package(source, out, recipe=BuildRecipe(), force=True)
+
+
+@pytest.mark.parametrize("case", NO_PACKAGE)
+def test_what_is_no_package_is_refused_before_any_work_and_kept(case, out, no_work):
+    change, message = NO_PACKAGE[case]
+    change(out)
+    before = snapshot(out)
+    with pytest.raises(LdmError, match=message):
+        build_forced(None, out)
+    assert snapshot(out) == before and os.listdir(out.parent) == ["out"]
+
+
+def test_a_complete_package_is_replaced(out):
+    (out / "verify" / "openvino").mkdir()
+    (out / "verify" / "openvino" / "report.html").touch()  # written after the manifest, as those of every proof
+    require_package(out)
+    with atomic_folder(out, replace=require_package) as partial:
+        (partial / "file").write_text("new")
+    assert os.listdir(out) == ["file"]
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(file): (file.lstat().st_size, file.lstat().st_mtime_ns) for file in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "source, where, how",
+    [
+        ("out", "out", "is the output"),
+        ("link", "out", "is the output"),
+        ("out/unet", "out", "lies in the output"),
+        ("out", "out/new", "holds the output"),
+        ("out", "link/unet/new", "holds the output"),
+        ("ours", "out", r"file .*ours/weights is a link into the output"),
+    ],
+)
+def test_a_source_that_overlaps_the_output_is_refused(source, where, how, out, no_work, tmp_path):
+    (tmp_path / "link").symlink_to("out")
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "ours" / "weights").symlink_to(out / "unet" / "model.safetensors")
+    with pytest.raises(InputError, match=how):
+        build_forced(tmp_path / source, tmp_path / where)
+    assert (out / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["out", "nothing"])
+def test_an_output_that_is_a_link_is_refused_before_any_work(kind, out, no_work, tmp_path):
+    (tmp_path / "link").symlink_to(kind)
+    with pytest.raises(LdmError, match=f"is a link to {kind}; give the place itself"):
+        build_forced(None, tmp_path / "link")
 
 
 def test_memory_is_estimated_for_every_stage_and_refused_with_the_figure(tiny_build):

@@ -491,14 +491,23 @@ def test_weight_that_would_become_infinite_is_named_and_nothing_saved(tiny: Path
     assert load_file(tmp_path / "model" / UNET)["conv_in.bias"][1] == -65_504
 
 
-def test_existing_folder_is_kept_unless_forced(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "precious").touch()
+def test_only_a_checkpoint_and_nothing_else_is_replaced(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    save_again(tiny, out)
     with pytest.raises(LdmError, match="exists"):
-        save_again(tiny, tmp_path / "model")
-    assert (tmp_path / "model" / "precious").exists()
-    save_again(tiny, tmp_path / "model", force=True)
-    assert not (tmp_path / "model" / "precious").exists()
+        save_again(tiny, out)
+    (out / "README.md").write_text("of the trainer")
+    save_again(tiny, out, force=True)
+    assert not (out / "README.md").exists()
+    (out / "unet" / "precious").touch()
+    with pytest.raises(LdmError, match="is not replaced: it holds .*unet/precious, which is no part"):
+        save_again(tiny, out, force=True)
+    assert (out / "unet" / "precious").exists()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "README.md").write_text("my thesis")
+    with pytest.raises(CheckpointError, match="docs is not replaced, for it is no complete checkpoint"):
+        save_again(tiny, tmp_path / "docs", force=True)
+    assert (tmp_path / "docs" / "README.md").read_text() == "my thesis"
 
 
 def test_failed_save_leaves_nothing(tiny: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
 
 
 def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> None:
-    """As `refuse_existing`, for files of a folder that may be new."""
+    """As `refuse_existing`, for one file or more of a folder that may be new."""
     folder = Path(folder)
     if not os.path.lexists(folder):
         refuse_existing_folder(folder, replace=None)
@@ -55,8 +55,9 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
     if not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() else "a file"
         raise LdmError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
-    for name in names:
-        refuse_existing(folder / name, force=force)
+    with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass")))):
+        for name in names:
+            _refuse_file(folder / name, force=force)
 
 
 def refuse_unwritable(folder: Path) -> None:
@@ -70,6 +71,27 @@ def refuse_unwritable(folder: Path) -> None:
     for name in names or ["file"]:
         with _output(folder / name):
             pass
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents where they are missing. Raises LdmError."""
+    with _refused(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def lies_in(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or lies in it, links followed; neither needs to exist."""
+    try:
+        place, real = (Path(os.path.realpath(each)) for each in (path, folder))
+    except (OSError, ValueError):  # a name that cannot be
+        return False
+    for each in (place, *place.parents):
+        if each == real:
+            return True
+        with contextlib.suppress(OSError):  # one of them does not exist
+            if os.path.samefile(each, real):  # one folder by two names: case, mounts
+                return True
+    return False
 
 
 def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> None:

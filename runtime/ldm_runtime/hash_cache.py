@@ -13,17 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.atomic import atomic_file, refuse_unwritable
 from ldm_runtime.errors import LdmError, PackageError
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 2**20
+_MAX_BYTES = 2**24
 
 
 @dataclasses.dataclass
 class HashCache:
     folder: Path
-    place: Path  # the cache's own file
+    place: Path | None  # the cache's own file; None: nothing is remembered
     known: dict[str, Any]  # name -> [device, inode, size, mtime_ns, digest]
     changed: bool = False
 
@@ -32,10 +33,15 @@ class HashCache:
         """The remembered hashes of `folder`; a cache that cannot be read counts as empty."""
         folder = folder.resolve()
         key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
-        place = cache_folder() / "hashes" / f"{key}.json"
+        cache = cache_folder()
+        if cache is None:
+            return cls(folder, None, {})
+        place = cache / "hashes" / f"{key}.json"
         try:
+            if not place.is_file() or place.stat().st_size > _MAX_BYTES:
+                raise ValueError("there is no file, or an immense one")
             known = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             _LOG.debug("no remembered hashes in %s: %s", place, error)
             known = {}
         return cls(folder, place, known if isinstance(known, dict) else {})
@@ -66,7 +72,7 @@ class HashCache:
 
     def save(self) -> None:
         """Write what was measured; where that is not possible the next load hashes again."""
-        if not self.changed:
+        if not self.changed or self.place is None:
             return
         try:
             self.place.parent.mkdir(parents=True, exist_ok=True)
@@ -76,16 +82,36 @@ class HashCache:
             _LOG.debug("hashes are not remembered: %s", error)
 
 
-def cache_folder() -> Path:
-    """Where this project keeps caches for the user, by the custom of the operating system."""
-    if sys.platform == "win32":
-        parent = os.environ.get("LOCALAPPDATA")
-        default = Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        parent, default = None, Path.home() / "Library" / "Caches"
-    else:
-        parent, default = os.environ.get("XDG_CACHE_HOME"), Path.home() / ".cache"
-    return (default if parent is None or parent == "" else Path(parent)) / "ldm_runtime"
+def cache_folder() -> Path | None:
+    """Where this project keeps caches for the user, by the custom of the operating system.
+
+    None for a user without a home: then nothing is kept. A relative place does not count.
+    """
+    names = {"win32": ("AppData", "Local"), "darwin": ("Library", "Caches")}.get(sys.platform, (".cache",))
+    variable = {"win32": "LOCALAPPDATA", "darwin": None}.get(sys.platform, "XDG_CACHE_HOME")
+    parent = Path(os.environ.get(variable, "")) if variable is not None else Path()
+    if not parent.is_absolute():
+        try:
+            parent = Path.home().joinpath(*names)
+        except RuntimeError as error:
+            _LOG.debug("no cache folder: %s", error)
+            return None
+    return parent / "ldm_runtime" if parent.is_absolute() else None
+
+
+def make_cache_folder(*names: str) -> Path | None:
+    """The folder of these names in the cache, made and tried; None where nothing can be kept in it."""
+    cache = cache_folder()
+    if cache is None:
+        return None
+    folder = cache.joinpath(*names)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        refuse_unwritable(folder)
+    except (OSError, ValueError, LdmError) as error:
+        _LOG.debug("nothing is kept in %s: %s", folder, error)
+        return None
+    return folder
 
 
 def stamp(file: Path) -> list[int]:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ldm_runtime.atomic import atomic_file, refuse_existing
-from ldm_runtime.checks import shown
+from ldm_runtime.atomic import atomic_file, refuse_existing, refuse_existing_in
+from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.image_modes import first_line, laid_on, settled
 
@@ -21,6 +21,7 @@ MAX_FILE_BYTES = 2**30  # MAX_PIXELS of four 16-bit numbers, twice; some decoder
 
 _ENDING = ".png"
 _PNG_ENDINGS = (_ENDING, ".apng")  # that Pillow knows
+MOST_PICTURES = 10_000  # of one call: far more than a package takes at once
 
 
 class GeneratedImage(Image.Image):
@@ -78,18 +79,21 @@ def png_text(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
 def output_paths(out: Path | None, *, prompt: str, count: int, force: bool) -> list[Path]:
     """Where `count` pictures will go: `out`, or out-1.png, out-2.png …; named after the prompt if None.
 
-    Called before the work starts: an ending other than .png, a missing folder, and an existing file without
-    `force` are refused now. A name made from the prompt never replaces a file.
+    Called before the work starts: an ending other than .png, a folder that is missing or takes no files, a name that
+    does not fit, and an existing file without `force` are refused now. A name made from the prompt never replaces
+    a file.
 
     Raises:
         InputError, LdmError: as above.
     """
+    check_integer("count", count, 1, MOST_PICTURES)
     if out is None:
-        return _free_paths(prompt, count)
-    check_ending(out)
-    paths = [out] if count <= 1 else [out.with_stem(f"{out.stem}-{number + 1}") for number in range(count)]
-    for path in paths:
-        refuse_existing(path, force=force)
+        paths = _free_paths(prompt, count)
+    else:
+        check_ending(out)
+        paths = [out] if count == 1 else [out.with_name(f"{out.stem}-{n + 1}{out.suffix}") for n in range(count)]
+    refuse_existing(paths[-1], force=force)  # the longest name
+    refuse_existing_in(paths[0].parent, [path.name for path in paths], force=force)
     return paths
 
 
@@ -188,7 +192,7 @@ def _free_paths(prompt: str, count: int) -> list[Path]:
     stem = short if short else "image"
     paths: list[Path] = []
     number = 1
-    while len(paths) < max(count, 1):
+    while len(paths) < count:
         path = Path(f"{stem}{_ENDING}" if number == 1 else f"{stem}-{number}{_ENDING}")
         if not os.path.lexists(path):
             paths.append(path)

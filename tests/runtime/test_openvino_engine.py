@@ -180,7 +180,7 @@ def test_an_interruption_after_engines_have_ended_is_only_that(tiny: Path) -> No
 
 def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: Path, monkeypatch) -> None:
     """OpenVINO's own cache answers with what it folded out of other weights."""
-    monkeypatch.setattr(engines, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     package = tiny_package.make(tmp_path / "package")
     _add_openvino_graph(package, scale=1.0)
     outputs, hits = [], []

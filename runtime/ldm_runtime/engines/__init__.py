@@ -19,7 +19,7 @@ from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.cuda_driver import missing_gpu
 from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
-from ldm_runtime.hash_cache import cache_folder, stamp
+from ldm_runtime.hash_cache import make_cache_folder, stamp
 from ldm_runtime.manifest import COMPONENTS, Component, TensorSpec, Variant
 from ldm_runtime.package import Package
 
@@ -257,11 +257,11 @@ def _open_openvino(package: Package, component: str, settings: Settings) -> Engi
     )
 
 
-def _openvino_cache(package: Package, component: str) -> Path:
-    """A folder of this graph and these weights alone: new bytes or new files get another."""
+def _openvino_cache(package: Package, component: str) -> Path | None:
+    """A folder of this graph and these weights alone: new bytes or new files get another. None: it cannot be kept."""
     names = sorted(files_of("openvino", package, component))
     identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
-    return cache_folder() / "openvino" / hashlib.sha256(repr(identity).encode()).hexdigest()[:32]
+    return make_cache_folder("openvino", hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
 
 
 def _missing_openvino() -> str | None:

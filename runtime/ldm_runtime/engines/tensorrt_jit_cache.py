@@ -22,16 +22,20 @@ _LOG = logging.getLogger(__name__)
 class JitCache:
     """`cache` is TensorRT's object, which has to live as long as the engine that uses it."""
 
-    place: Path
+    place: Path | None  # None: nothing is kept
     cache: Any
     saved: int = 0  # bytes in the file
 
     @classmethod
     def of(cls, digest: str, cache: Any) -> "JitCache":
         """`cache`, filled with what was kept for the plan with this SHA-256."""
-        kept = cls(cache_folder() / "tensorrt" / digest, cache)
+        folder = cache_folder()
+        kept = cls(None if folder is None else folder / "tensorrt" / digest, cache)
+        if kept.place is None:
+            return kept
         try:
-            content = kept.place.read_bytes() if kept.place.stat().st_size <= MAX_BYTES else b""
+            usable = kept.place.is_file() and kept.place.stat().st_size <= MAX_BYTES
+            content = kept.place.read_bytes() if usable else b""
         except OSError as error:
             _LOG.debug("no compiled kernels in %s: %s", kept.place, error)
             content = b""
@@ -41,6 +45,8 @@ class JitCache:
 
     def save(self) -> None:
         """Keep what was compiled since; where that is not possible the next load compiles again."""
+        if self.place is None:
+            return
         content = bytes(memoryview(self.cache.serialize()))
         if len(content) == self.saved:
             return
