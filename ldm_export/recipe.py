@@ -1,7 +1,7 @@
 """Recipes: one TOML file a person reads top to bottom, turned to frozen dataclasses; unknown keys are refused."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
@@ -285,8 +285,8 @@ def load_train_recipe(path: Path) -> TrainRecipe:
     """
     text = read_text(path)
     table = parse_toml(text, path)
-    digest = hashlib.sha256(repr(_sorted(table)).encode()).hexdigest()
-    recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, identity=digest, text=text)
+    recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, text=text)
+    recipe = replace(recipe, identity=hashlib.sha256(repr(_sorted(table)).encode()).hexdigest())
     for config in (recipe.vae_config, recipe.unet_config, lambda: recipe.text_encoder_config(1024)):
         try:
             config()
