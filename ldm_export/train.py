@@ -7,8 +7,10 @@
     run folder/diffusion      stage 3, the same files
     run folder/decoder        stage 4, if the recipe has it
     run folder/checkpoint     the result, of averaged weights
+    run folder/train.lock     held by the process that trains
 
-Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
+Each part is made once; a run that was interrupted or killed continues with the first part that is not complete. Each has an
+identity, of the recipe's values and of the data's content that it follows from: `training_identity` says which.
 """
 
 import contextlib
@@ -93,23 +95,26 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     device = pick_device()
     with contextlib.ExitStack() as held:
         held.enter_context(raised_signals())
-        if run.is_dir() and not _is_complete(run):
+        complete = _is_complete(run)
+        locked = run.is_dir() and not complete
+        if locked:
             held.enter_context(_taken(run))
-        if _is_complete(run) and not _has_data(recipe):
+        if complete and not _has_data(recipe):
             _require_same_recipe(run, recipe)
-            say(f"{run / 'checkpoint'} is complete")
-            return run / "checkpoint"
-        require_memory(recipe, device)
-        refuse_unwritable(run)
-        work = _prepare(recipe, run, device, say)
-        _require_same_parts(work)
-        if _is_complete(run):
+        else:
+            if not complete:
+                require_memory(recipe, device)
+                refuse_unwritable(run)
+            work = _prepare(recipe, run, device, say)
+            _require_same_parts(work)
+        if complete:
             say(f"{run / 'checkpoint'} is complete")
             return run / "checkpoint"
         require_room(recipe, runs, work.pictures)
-        if not run.is_dir():
+        if not locked:
             make_folder(run)
             held.enter_context(_taken(run))
+            _require_same_parts(work)  # another process may have begun meanwhile
         _train(work)
     return run / "checkpoint"
 
