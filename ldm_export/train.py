@@ -9,8 +9,8 @@
     run folder/checkpoint     the result, of averaged weights
     run folder/train.lock     held by the process that trains
 
-Each part is made once; a run that was interrupted or killed continues with the first part that is not complete. Each has an
-identity, of the recipe's values and of the data's content that it follows from: `training_identity` says which.
+Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
+Each has an identity, of the recipe's values and of the data's content that it follows from: `training_identity` says which.
 """
 
 import contextlib

@@ -189,6 +189,7 @@ def test_changed_pictures_captions_and_perceptual_weights_are_not_mixed_with_wha
     assert named_parts(smoke_recipe(workplace)) == ALL - {"tokenizer"}
 
 
+@pytest.mark.slow
 def test_removing_what_is_named_gives_the_weights_of_a_fresh_run(trained, workplace):
     run = Path(shutil.copytree(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke"))
     recipe = smoke_recipe(workplace, ("vocab_size = 560", "vocab_size = 550"))
