@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ldm_export.recipe import from_table, read_toml
-from ldm_runtime.errors import ConfigError, InputError, PackageError
+from ldm_export.recipe_table import Rule, Rules, Trial, from_table, read_toml, require
 from ldm_runtime.manifest import Precision
-from ldm_runtime.manifest_rules import check_name
 from ldm_runtime.solvers import read_sampler
 
 # Target -> the precisions that it is made in.
 TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}
+MAX_NAME = 200  # characters
+MAX_STEPS = 100_000  # no schedule has more
+MAX_PIXELS = 2**16  # of a side
 
 
 @dataclass(frozen=True)
@@ -47,40 +48,56 @@ class BuildRecipe:
     height: int | None = None
 
     def __post_init__(self) -> None:
-        if self.name is not None:
-            try:
-                check_name(self.name, "name")
-            except PackageError as error:
-                raise ConfigError(str(error).rpartition(";")[0]) from None
-        for target in self.targets:
-            if target not in TARGETS:
-                raise ConfigError(f"targets has {target!r}; known are {', '.join(TARGETS)}")
-        beyond = [target for target in self.targets if target != "onnx"]
-        for target in beyond or ["onnx"]:
-            if self.precision not in TARGETS[target]:
-                known = ", ".join(TARGETS[target])
-                raise ConfigError(f"precision is {self.precision!r}; the target {target} is made in {known}")
-        if self.tensorrt != TensorRtRecipe() and "tensorrt" not in self.targets:
-            raise ConfigError(f"there are options for tensorrt, but the targets are {', '.join(self.targets)}")
-        if self.sampler is not None:
-            try:
-                read_sampler(self.sampler)
-            except InputError as error:
-                raise ConfigError(str(error)) from None
-        for name in ("steps", "width", "height"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}, expected at least 1")
-        if not 0 <= self.guidance < float("inf"):
-            raise ConfigError(f"guidance is {self.guidance}, expected a finite number from 0 up")
+        require(self, BUILD_RULES)
+
+
+def _known_targets(targets: tuple[str, ...]) -> bool:
+    return set(targets) <= set(TARGETS)
+
+
+def _lacking(targets: tuple[str, ...], precision: str) -> list[str]:
+    """The targets that are not made in that precision; ONNX graphs count only where nothing comes on top of them."""
+    beyond = [target for target in targets if target != "onnx"]
+    return [target for target in beyond or ["onnx"] if precision not in TARGETS.get(target, (precision,))]
+
+
+def _not_made(targets: tuple[str, ...], precision: str) -> str:
+    made = [f"the target {target} is made in {', '.join(TARGETS[target])}" for target in _lacking(targets, precision)]
+    return " and ".join(made)
+
+
+def _size(field: str) -> Rule:
+    sentence = f"{field} must be from 1 to {MAX_PIXELS:,} pixels"
+    return Rule((field,), lambda value: value is None or 1 <= value <= MAX_PIXELS, sentence)
+
+
+BUILD_RULES: Rules = [
+    Rule(
+        ("name",),
+        lambda name: name is None or (1 <= len(name) <= MAX_NAME and name.isprintable()),
+        f"name must be 1 to {MAX_NAME} characters that can be printed",
+    ),
+    Rule(("targets",), _known_targets, f"targets must be of {', '.join(TARGETS)}"),
+    Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _not_made),
+    Rule(
+        ("tensorrt", "targets"),
+        lambda options, targets: options == TensorRtRecipe() or "tensorrt" in targets,
+        "there are options for tensorrt, but the targets do not name it",
+    ),
+    Trial(("sampler",), lambda sampler: None if sampler is None else read_sampler(sampler)),
+    Rule(("steps",), lambda steps: 1 <= steps <= MAX_STEPS, f"steps must be from 1 to {MAX_STEPS:,}"),
+    Rule(("guidance",), lambda value: 0 <= value < float("inf"), "guidance must be a finite number from 0 up"),
+    _size("width"),
+    _size("height"),
+]
 
 
 def load_build_recipe(path: Path | None) -> BuildRecipe:
     """Read a recipe, or take the defaults where there is none.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown key, or a value of the wrong type or range.
+        ConfigError: no such file, no TOML, or all that is wrong in it: unknown keys, values of the wrong type or range.
     """
     if path is None:
         return BuildRecipe()
-    return from_table(BuildRecipe, read_toml(path), str(path))
+    return from_table(BuildRecipe, read_toml(path), str(path), BUILD_RULES)

@@ -12,6 +12,7 @@ from ldm_export.models import AutoencoderKL
 from ldm_export.pictures import Pictures, batch_indices, caption_with_ground, step_random, vary_caption
 from ldm_export.recipe import Ground, TrainRecipe
 from ldm_export.train_tokenizer import EOS
+from ldm_runtime.errors import TrainingError
 
 PLAIN_NAMED = 0.25  # of the captions of pictures on the plain background, if the recipe has a name for it
 
@@ -36,8 +37,14 @@ class Captions:
 
     def __init__(self, folder: Path, max_length: int) -> None:
         self.max_length = max_length
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self.eos = self.tokenizer.token_to_id(EOS)
+        file = folder / "tokenizer.json"
+        try:
+            self.tokenizer = Tokenizer.from_file(str(file))
+            self.eos = self.tokenizer.token_to_id(EOS)
+            if self.eos is None:
+                raise ValueError(f"it has no token {EOS}")
+        except Exception as error:  # tokenizers raises plain Exception
+            raise TrainingError(f"{file} is damaged ({error}); remove {folder} and train again") from None
         self.tokenizer.enable_truncation(max_length)
         self.tokenizer.enable_padding(length=max_length, pad_id=self.eos, pad_token=EOS)
 

@@ -65,6 +65,9 @@ GROUPS = (
 )
 DEFAULT_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
 VGG_FILE = "vgg16.safetensors"
+MAX_UNPACKED = 2**30  # bytes of an archive; the largest that we fetch has 70 MB
+# What makes a renderer read another file: a reference that is neither within the picture nor data, or an entity.
+_OUTSIDE = re.compile(rb"href\s*=\s*[\"'](?!\s*(?:#|data:))|<!DOCTYPE|<!ENTITY", re.IGNORECASE)
 _PICTURE = re.compile(r"assets/([0-9a-f]+(?:-[0-9a-f]+)*)\.?(svg|webp)$")  # some files lack the dot
 
 
@@ -180,12 +183,12 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
 def _read_names(archive: Path, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Join key -> name, tags and group of every emoji of the wanted groups."""
     with _opened(archive) as tar:
-        entries = json.load(_member(tar, "package/en/data.json"))
-    names = {}
-    for entry in entries:
-        if "group" in entry and GROUPS[entry["group"]] in groups:
-            facts = {"name": entry["label"], "tags": entry.get("tags", []), "group": GROUPS[entry["group"]]}
-            names[_join_key(entry["hexcode"])] = facts
+        entries = _json(tar, "package/en/data.json")
+        names = {}
+        for entry in entries:
+            if "group" in entry and GROUPS[entry["group"]] in groups:
+                facts = {"name": entry["label"], "tags": entry.get("tags", []), "group": GROUPS[entry["group"]]}
+                names[_join_key(entry["hexcode"])] = facts
     return names
 
 
@@ -196,21 +199,47 @@ def _join_key(hexcode: str) -> str:
 
 @contextlib.contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The archive, whose members are read and never written to disk under their own names."""
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, "r:gz") as tar:
+            total = 0
+            for member in tar:  # looks at each header before what it announces is unpacked
+                total += max(member.size, 0)
+                if total > MAX_UNPACKED:
+                    raise TrainingError(f"{archive} unpacks to more than {MAX_UNPACKED} bytes; remove it and run again")
             yield tar
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise TrainingError(f"{archive} is damaged ({error}); remove it and run again") from error
+    except (
+        tarfile.TarError,
+        EOFError,
+        OSError,
+        zlib.error,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as error:
+        raise TrainingError(
+            f"{archive} is damaged ({type(error).__name__}: {error}); remove it and run again"
+        ) from error
 
 
-def _member(tar: tarfile.TarFile, name: str) -> io.BufferedReader:
+def _read_member(tar: tarfile.TarFile, name: str) -> bytes:
+    """The content of a regular file in the archive."""
     try:
-        file = tar.extractfile(name)
+        member = tar.getmember(name)
     except KeyError:
-        file = None
+        member = None
+    file = tar.extractfile(member) if member is not None and member.isreg() else None
     if file is None:
         raise TrainingError(f"{tar.name!s} holds no {name}; remove the file and run again")
-    return file  # type: ignore[return-value]
+    return file.read()
+
+
+def _json(tar: tarfile.TarFile, name: str) -> Any:
+    try:
+        return json.loads(_read_member(tar, name))
+    except RecursionError:
+        raise ValueError(f"{name} nests its JSON too deeply") from None
 
 
 def _render_style(
@@ -225,7 +254,7 @@ def _render_style(
         file = f"images/{style}/{key}.png"
         try:
             picture = _rasterise(payload, ending, size)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # decoders raise whatever a damaged file makes of them
             raise TrainingError(f"{archive} holds a picture {key}.{ending} that cannot be drawn: {error}") from error
         picture.save(folder / file)
         facts = names[key]
@@ -239,26 +268,29 @@ def _fluent_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
         for member in tar.getmembers():
             match = _PICTURE.search(member.name)
             if match is not None:
-                found[_join_key(match[1])] = (match[2], _member(tar, member.name).read())
+                found[_join_key(match[1])] = (match[2], _read_member(tar, member.name))
     for key in sorted(found):
         yield key, *found[key]
 
 
 def _noto_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     with _opened(archive) as tar:
-        chars = json.load(_member(tar, "package/chars.json"))
-        icons = json.load(_member(tar, "package/icons.json"))
-    for code in sorted(chars):
-        icon = icons["icons"].get(chars[code])
-        if icon is not None:
-            width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
-            head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
-            yield _join_key(code), "svg", f"{head}{icon['body']}</svg>".encode()
+        chars, icons = _json(tar, "package/chars.json"), _json(tar, "package/icons.json")
+        found = []
+        for code in sorted(chars):
+            icon = icons["icons"].get(chars[code])
+            if icon is not None:
+                width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
+                head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+                found.append((_join_key(code), "svg", f"{head}{icon['body']}</svg>".encode()))
+    yield from found
 
 
 def _rasterise(payload: bytes, ending: str, size: int) -> Image.Image:
     """One RGBA picture, size x size; Pillow resizes RGBA with premultiplied alpha, so edges keep their colour."""
     if ending == "svg":
+        if _OUTSIDE.search(payload) is not None:
+            raise ValueError("it refers to something outside of itself")
         payload = bytes(resvg_py.svg_to_bytes(svg_string=payload.decode("utf-8"), width=size, height=size))
     with Image.open(io.BytesIO(payload)) as picture:
         rgba = picture.convert("RGBA")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_runtime import safetensors
-from ldm_runtime.errors import TrainingError
+from ldm_runtime.errors import LdmError, TrainingError
 
 BGR_MEAN = (103.939, 116.779, 123.68)
 _NAME = re.compile(r"conv(\d+)_(\d+)\.(weight|bias)")
@@ -30,12 +30,13 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self, weights: Path, blocks: int = 2) -> None:
         super().__init__()
-        if not weights.is_file():
-            raise TrainingError(f"the perceptual weights {weights} are missing; fetch them with: ldm-export data")
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(weights).items()}
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*_convolutions(tensors, block, weights)) for block in range(1, blocks + 1)
-        )
+        tensors = _read_weights(weights)
+        layers: list[nn.Sequential] = []
+        channels = 3
+        for block in range(1, blocks + 1):
+            convolutions, channels = _convolutions(tensors, block, channels, weights)
+            layers.append(nn.Sequential(*convolutions))
+        self.blocks = nn.ModuleList(layers)
         self.register_buffer("mean", torch.tensor(BGR_MEAN)[None, :, None, None])
         self.requires_grad_(False)
 
@@ -57,16 +58,38 @@ class PerceptualDistance(nn.Module):
         return torch.stack(distances).mean()
 
 
-def _convolutions(tensors: dict[str, Tensor], block: int, path: Path) -> list[nn.Module]:
-    """The block's convolutions in order, each followed by its ReLU."""
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise TrainingError(f"the perceptual weights {path} are missing; fetch them with: ldm-export data")
+    try:
+        return {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(path).items()}
+    except LdmError as error:
+        raise TrainingError(f"cannot read the perceptual weights: {error}") from None
+
+
+def _convolutions(tensors: dict[str, Tensor], block: int, channels: int, path: Path) -> tuple[list[nn.Module], int]:
+    """The block's convolutions in order, each followed by its ReLU, and how many channels they give.
+
+    channels: those that come in. Raises TrainingError for what is missing, of another shape, or not finite.
+    """
     matches = [match for match in map(_NAME.fullmatch, tensors) if match is not None]
     numbers = sorted({int(match[2]) for match in matches if int(match[1]) == block})
     if not numbers:
         raise TrainingError(f"{path} holds no convolution conv{block}_1; fetch it anew with: ldm-export data")
     layers: list[nn.Module] = []
     for number in numbers:
-        weight, bias = (tensors[f"conv{block}_{number}.{kind}"] for kind in ("weight", "bias"))
-        layer = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
-        layer.load_state_dict({"weight": weight, "bias": bias})
+        name = f"conv{block}_{number}"
+        found = [tensors.get(f"{name}.{kind}") for kind in ("weight", "bias")]
+        out = len(found[1]) if found[1] is not None and found[1].ndim == 1 else 0
+        for kind, tensor, shape in zip(("weight", "bias"), found, ((out, channels, 3, 3), (out,)), strict=True):
+            if tensor is None or tensor.shape != shape or out == 0 or not bool(torch.isfinite(tensor).all()):
+                what = "missing" if tensor is None else f"{list(tensor.shape)}, or not finite"
+                raise TrainingError(
+                    f"{path}: {name}.{kind} is {what}; expected finite values {list(shape)}; fetch it anew with: "
+                    f"ldm-export data"
+                )
+        layer = nn.Conv2d(channels, out, 3, padding=1)
+        layer.load_state_dict(dict(zip(("weight", "bias"), found, strict=True)))
         layers += [layer, nn.ReLU()]
-    return layers
+        channels = out
+    return layers, channels

@@ -5,15 +5,28 @@ Everything random here is a pure function of (seed, step), so a resumed training
 
 import hashlib
 import json
+import os
+import re
+import stat
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from ldm_export.isolate import available_memory
 from ldm_export.recipe import DataRecipe, Ground, Where
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, TrainingError
 from ldm_runtime.image import open_image
+
+ROWS_FILE = "captions.jsonl"
+MAX_ROWS_BYTES = 2**28  # a million rows
+MAX_ORIGIN_BYTES = 2**16
+MAX_TEXT = 4096  # characters
+MAX_TAGS = 256
+MAX_TOLD = 10  # pictures that one error lists
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -32,14 +45,16 @@ def load_pictures(recipe: DataRecipe, where: Where | None = None) -> tuple[Pictu
     """The pictures to train on, and the held-out ones: a choice by each caption alone, so it survives new pictures.
 
     Raises:
-        TrainingError: no such folder, a malformed row, a picture that is missing or has another size, a held-out
-            caption that no row has, or no row left.
+        TrainingError: no such folder, a malformed row, pictures that are missing, damaged or of another size (they
+            are listed), one that lies elsewhere, a held-out caption that no row has, or no row left.
     """
     rows = [row for row in _read_rows(recipe.folder) if _selected(row, recipe.where if where is None else where)]
     held_out = held_out_captions(recipe, {row["caption"] for row in rows})
     trained = [row for row in rows if row["caption"] not in held_out]
     if not trained:
-        raise TrainingError(f"{recipe.folder}/captions.jsonl has no row to train on that fits {recipe.where}")
+        raise TrainingError(
+            f"{recipe.folder}/{ROWS_FILE} has no row to train on that fits {recipe.where if where is None else where}"
+        )
     return _load(trained, recipe), _load([row for row in rows if row["caption"] in held_out], recipe)
 
 
@@ -58,29 +73,82 @@ def held_out_captions(recipe: DataRecipe, captions: set[str]) -> set[str]:
 
 
 def listed_captions(file: Path) -> set[str]:
-    """The lines of a file of held-out captions."""
+    """The lines of a file of held-out captions; empty ones do not count."""
+    lines = _read_text(file, f"the held-out captions {file}", MAX_ROWS_BYTES).split("\n")
+    return {line.removesuffix("\r") for line in lines} - {""}
+
+
+def data_file(folder: Path, name: str) -> Path:
+    """Where a data folder's file is, links followed. Raises TrainingError if that is outside the folder.
+
+    A data folder comes from somebody else: a name or a link in it could lead to any file of the reader's.
+    """
     try:
-        return set(file.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise TrainingError(f"cannot read the held-out captions {file}: {error}") from None
+        real, place = folder.resolve(), (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
+        raise TrainingError(f"{folder} names the file {shown(name)}, which cannot be: {error}") from None
+    if not place.is_relative_to(real):
+        raise TrainingError(f"{folder} names the file {shown(name)}, which lies outside the folder; copy it into it")
+    return place
+
+
+def read_origin(folder: Path) -> str:
+    """What a data folder says of its pictures' origin and licences, without its heading; "" where it says nothing."""
+    file = data_file(folder, "ORIGIN.md")
+    if not file.exists():
+        return ""
+    return _read_text(file, str(file), MAX_ORIGIN_BYTES).partition("\n")[2].strip()
+
+
+def _read_text(file: Path, what: str, limit: int) -> str:
+    try:
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
+            raise TrainingError(f"cannot read {what}: it is no regular file of at most {limit} bytes")
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+        raise TrainingError(f"cannot read {what}: {error}") from None
 
 
 def _read_rows(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "captions.jsonl"
+    file = data_file(folder, ROWS_FILE)
     if not file.is_file():
         raise TrainingError(
-            f"{folder} is no folder of captioned pictures: {file} is missing; fetch one with: ldm-export data"
+            f"{folder} is no folder of captioned pictures: {folder / ROWS_FILE} is missing; fetch one with: "
+            f"ldm-export data"
         )
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TrainingError(f"{file}, line {number}: not valid JSON: {error}") from None
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("file", "caption")):
-            raise TrainingError(f"{file}, line {number}: expected an object with the texts 'file' and 'caption'")
+    rows: list[dict[str, Any]] = []
+    lines: dict[str, int] = {}
+    for number, line in enumerate(_read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES).split("\n"), start=1):
+        if line.strip() == "":
+            continue
+        where = f"{folder / ROWS_FILE}, line {number}"
+        row = _read_row(line, where)
+        if (other := lines.setdefault(str(PurePosixPath(row["file"])), number)) != number:
+            raise TrainingError(f"{where}: the picture {shown(row['file'])} has a caption in line {other} already")
         rows.append(row)
     return rows
+
+
+def _read_row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise TrainingError(f"{where}: not valid JSON: {reason}") from None
+    if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in ("file", "caption")):
+        raise TrainingError(
+            f"{where}: expected an object with the texts 'file' and 'caption', of at most {MAX_TEXT} characters"
+        )
+    tags = row.get("tags", [])
+    if not isinstance(tags, list) or not all(map(_is_text, tags)) or len(tags) > MAX_TAGS:
+        raise TrainingError(f"{where}: tags are {shown(tags)}; expected a list of at most {MAX_TAGS} texts")
+    return row
+
+
+def _is_text(value: object) -> bool:
+    """Unicode of a fitting length; JSON can spell half a character, which no tokenizer reads."""
+    return isinstance(value, str) and len(value) <= MAX_TEXT and _LONE_SURROGATE.search(value) is None
 
 
 def _selected(row: dict[str, Any], where: Where) -> bool:
@@ -93,9 +161,22 @@ def _falls_into(caption: str, share: float) -> bool:
 
 
 def _load(rows: list[dict[str, Any]], recipe: DataRecipe) -> Pictures:
+    needed, free = len(rows) * recipe.size**2 * 4, available_memory()
+    if free is not None and needed > free:
+        raise TrainingError(
+            f"the {len(rows)} pictures of {recipe.size}x{recipe.size} in {recipe.folder} need {needed / 1e9:.1f} GB of "
+            f"memory; available are {free / 1e9:.1f} GB: choose fewer by data.where, or a smaller data.size"
+        )
     rgba = np.empty((len(rows), recipe.size, recipe.size, 4), dtype=np.uint8)
+    faults = []
     for index, row in enumerate(rows):
-        rgba[index] = _read_picture(recipe, row["file"])
+        try:
+            rgba[index] = _read_picture(recipe, row["file"])
+        except TrainingError as error:
+            faults.append(str(error))
+    if faults:
+        more = f"; and {len(faults) - MAX_TOLD} more" if len(faults) > MAX_TOLD else ""
+        raise TrainingError("; ".join(faults[:MAX_TOLD]) + more)
     return Pictures(
         rgba=rgba,
         captions=tuple(row["caption"] for row in rows),
@@ -105,14 +186,11 @@ def _load(rows: list[dict[str, Any]], recipe: DataRecipe) -> Pictures:
 
 def _read_picture(recipe: DataRecipe, file: str) -> np.ndarray:
     """uint8 (size, size, 4)."""
-    folder = recipe.folder.resolve()
-    path = (folder / file).resolve()
-    if not path.is_relative_to(folder):
-        raise TrainingError(f"{recipe.folder}/captions.jsonl names the picture {file!r}, which lies outside the folder")
+    path = data_file(recipe.folder, file)
     try:
         picture = open_image(path)
     except InputError as error:
-        raise TrainingError(f"{recipe.folder}/captions.jsonl: {error}") from None
+        raise TrainingError(f"{recipe.folder}/{ROWS_FILE}: {error}") from None
     if picture.size != (recipe.size, recipe.size):
         size = f"{picture.width}x{picture.height}"
         raise TrainingError(f"{path} is {size}; the recipe's data.size is {recipe.size}")

@@ -1,24 +1,17 @@
 """Recipes: one TOML file a person reads top to bottom, turned to frozen dataclasses; unknown keys are refused."""
 
-import contextlib
-import dataclasses
 import hashlib
-import math
-import operator
-import re
-import tomllib
-import types
-import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.recipe_rules import TRAIN_RULES, make_schedule
+from ldm_export.recipe_table import COMPUTED, from_table, parse_toml, read_text, require
 from ldm_runtime.errors import ConfigError
+from ldm_runtime.schedule import NoiseSchedule
 
 Where = dict[str, tuple[str, ...]]
 Colour = tuple[int, int, int]  # red, green, blue in 0…255
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -229,12 +222,14 @@ class TrainRecipe:
     mixed_precision: bool = True
     gradient_checkpointing: bool = False
     save_precision: str = "fp32"
-    identity: str = ""  # hash of the recipe's text: a run folder belongs to one recipe
+    identity: str = field(default="", metadata=COMPUTED)  # hash of what the recipe says
+    text: str = field(default="", metadata=COMPUTED, repr=False, compare=False)  # the file as it was read
 
     def __post_init__(self) -> None:
-        for what, holds in _rules(self):
-            if not holds:
-                raise ConfigError(f"{what}{_got(self, what)}")
+        require(self, TRAIN_RULES)
+
+    def noise_schedule(self) -> NoiseSchedule:
+        return make_schedule(self.schedule, self.diffusion.prediction)
 
     def vae_config(self, scaling_factor: float = 1.0) -> VAEConfig:
         levels = len(self.vae.widths)
@@ -281,186 +276,23 @@ class TrainRecipe:
         )
 
 
-def _rules(recipe: TrainRecipe) -> list[tuple[str, bool]]:
-    """What must hold beyond the types; the models' own rules are checked by their configs."""
-    data, vae, schedule = recipe.data, recipe.autoencoder, recipe.schedule
-    factor = 2 ** (len(recipe.vae.widths) - 1)
-    levels = len(recipe.unet.widths)
-    rules = [
-        ("name must be a plain folder name", recipe.name not in ("", ".", "..") and "/" not in recipe.name),
-        ("seed and checkpoint_every must not be negative", recipe.seed >= 0 and recipe.checkpoint_every > 0),
-        (f"data.size must be a multiple of {factor}", data.size > 0 and data.size % factor == 0),
-        (f"autoencoder.crop must be 0 or a multiple of {factor} up to data.size", _crop_fits(recipe, factor)),
-        ("data.held_out must be from 0 to below 1", 0 <= data.held_out < 1),
-        ("data.held_out and data.held_out_captions exclude each other", _one_choice_of_held_out(data)),
-        ("data.background and data.backgrounds must be numbers in 0…255", _are_colours(data.grounds)),
-        ("data.backgrounds must have names", "" not in data.backgrounds),
-        ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.attention)),
-        ("unet.attention and unet.heads need one value per width", levels == len(recipe.unet.heads)),
-        ("tokenizer.max_length must be at least 3", recipe.tokenizer.max_length >= 3),
-        ("autoencoder.perceptual needs perceptual_weights", vae.perceptual == 0 or vae.perceptual_weights is not None),
-        ("autoencoder.perceptual_every must be positive", vae.perceptual_every > 0),
-        ("autoencoder.kl_warmup_steps must not be negative", vae.kl_warmup_steps >= 0),
-        ("autoencoder.shuffle_colours must be from 0 to 1", 0 <= vae.shuffle_colours <= 1),
-        ("the autoencoder's loss weights must not be negative", min(vae.l1, vae.mse, vae.kl, vae.perceptual) >= 0),
-        ("diffusion.prediction must be epsilon or v_prediction", _predicts(recipe.diffusion.prediction)),
-        ("diffusion.min_snr_gamma must not be negative", recipe.diffusion.min_snr_gamma >= 0),
-        ("epsilon cannot be learnt with zero_terminal_snr: use v_prediction", _can_learn(recipe)),
-        ("samples.every must be positive", recipe.samples.every > 0),
-        ("schedule.train_timesteps must be at least 2", schedule.train_timesteps >= 2),
-        ("save_precision must be fp32 or fp16", recipe.save_precision in ("fp32", "fp16")),
-    ]
-    for share in ("dropout", "tag_probability", "short_probability", "plain_probability"):
-        rules.append((f"captions.{share} must be from 0 to 1", 0 <= getattr(recipe.captions, share) <= 1))
-    optimisers = {
-        "autoencoder": vae.optimiser,
-        "text_encoder": recipe.text_encoder.optimiser,
-        "diffusion": recipe.diffusion.optimiser,
-    }
-    if (restart := recipe.diffusion.restart) is not None:
-        rules.append(("diffusion.restart.steps must be positive", restart.steps > 0))
-        rules.append(("diffusion.restart.rate must be above 0 and at most 1", 0 < restart.rate <= 1))
-    if recipe.decoder is not None:
-        rules.append(("decoder.noise must be from 0 to 1", 0 <= recipe.decoder.noise <= 1))
-        optimisers["decoder"] = recipe.decoder.optimiser
-    for stage, optimiser in optimisers.items():
-        rules += [(f"{stage}.optimiser.{what}", holds) for what, holds in _optimiser_rules(optimiser)]
-    return rules
-
-
-def _got(recipe: TrainRecipe, rule: str) -> str:
-    """What the recipe has for the keys that a broken rule names, such as "a.steps and batch_size must be positive"."""
-    named: dict[str, Any] = {}
-    table = ""
-    for key in re.findall(r"\w+(?:\.\w+)*", rule):
-        for path in (key, f"{table}.{key}"):
-            with contextlib.suppress(AttributeError):
-                value = operator.attrgetter(path)(recipe)
-                if not dataclasses.is_dataclass(value):
-                    named[path] = value
-                    table = path.rpartition(".")[0]
-                break
-    return f"; got {', '.join(f'{path} = {value!r}' for path, value in named.items())}" if named else ""
-
-
-def _crop_fits(recipe: TrainRecipe, factor: int) -> bool:
-    crop = recipe.autoencoder.crop
-    return 0 <= crop <= recipe.data.size and crop % factor == 0
-
-
-def _one_choice_of_held_out(data: DataRecipe) -> bool:
-    return data.held_out == 0 or data.held_out_captions is None
-
-
-def _are_colours(grounds: tuple[Ground, ...]) -> bool:
-    return all(0 <= part <= 255 for ground in grounds for part in ground.colour)
-
-
-def _predicts(prediction: str) -> bool:
-    return prediction in ("epsilon", "v_prediction")
-
-
-def _can_learn(recipe: TrainRecipe) -> bool:
-    return not (recipe.schedule.zero_terminal_snr and recipe.diffusion.prediction == "epsilon")
-
-
-def _optimiser_rules(optimiser: OptimiserRecipe) -> list[tuple[str, bool]]:
-    return [
-        ("steps and batch_size must be positive", optimiser.steps > 0 and optimiser.batch_size > 0),
-        ("learning_rate and clip_norm must be positive", min(optimiser.learning_rate, optimiser.clip_norm) > 0),
-        ("warmup_steps must be from 0 to steps", 0 <= optimiser.warmup_steps <= optimiser.steps),
-        ("final_rate must be from 0 to 1", 0 <= optimiser.final_rate <= 1),
-        ("ema_decay must be from 0 to below 1", 0 <= optimiser.ema_decay < 1),
-        ("weight_decay and muon_rate must not be negative", min(optimiser.weight_decay, optimiser.muon_rate) >= 0),
-    ]
-
-
 def load_train_recipe(path: Path) -> TrainRecipe:
     """Read a training recipe.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown or missing key, or a value of the wrong type or range.
+        ConfigError: no such file, no TOML, or all that is wrong in it: unknown and missing keys, values of the wrong
+            type, out of range or at odds with each other, samples that could not be drawn.
     """
-    table = read_toml(path)
-    if "identity" in table:
-        raise ConfigError(f"{path} has the unknown key 'identity'")
-    digest = hashlib.sha256(repr(_sorted(table)).encode()).hexdigest()
-    recipe = from_table(TrainRecipe, {**table, "identity": digest}, str(path))
+    text = read_text(path)
+    table = parse_toml(text, path)
+    recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, text=text)
+    recipe = replace(recipe, identity=hashlib.sha256(repr(_sorted(table)).encode()).hexdigest())
     for config in (recipe.vae_config, recipe.unet_config, lambda: recipe.text_encoder_config(1024)):
         try:
             config()
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
     return recipe
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The file as a table. Raises ConfigError when it cannot be read or is no TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None)
-        raise ConfigError(f"cannot read the recipe {path}: {reason if reason is not None else error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the recipe {path} is not valid TOML: {error}") from None
-
-
-def from_table(cls: type[T], table: object, where: str) -> T:
-    """A dataclass from a TOML table: every key is a field of the right type, and every field without default is given.
-
-    `where` names the file, and grows by the tables' names in error messages.
-    """
-    if not isinstance(table, dict):
-        raise ConfigError(f"{where} must be a table, not {table!r}")
-    fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(table) - set(fields))
-    if unknown:
-        raise ConfigError(f"{where} has the unknown key {unknown[0]!r}; known are {', '.join(fields)}")
-    for name, item in fields.items():
-        has_default = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
-        if name not in table and not has_default:
-            raise ConfigError(f"{where} lacks the key {name!r}")
-    kinds = typing.get_type_hints(cls)
-    values = {name: _convert(kinds[name], value, f"{where}: {name}") for name, value in table.items()}
-    try:
-        return cls(**values)
-    except ConfigError as error:  # a rule of the dataclass itself, which does not know its file
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def _convert(kind: Any, value: object, where: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return from_table(kind, value, where)  # type: ignore[arg-type]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # only "… | None" occurs, and TOML has no null
-        return _convert(arguments[0], value, where)
-    if origin is dict and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if origin is tuple and isinstance(value, list):
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            raise ConfigError(f"{where} must have {len(arguments)} values, not {len(value)}")
-        return tuple(_convert(arguments[0], item, where) for item in value)
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ConfigError(f"{where} must be one of {', '.join(arguments)}, not {value!r}")
-        return value
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    names = {
-        dict: "table",
-        tuple: "list",
-        Path: "path",
-        str: "text",
-        float: "number",
-        int: "whole number",
-        bool: "true or false",
-    }
-    wanted = names[kind if origin is None else origin]
-    raise ConfigError(f"{where} must be a {wanted}, not {value!r}" if kind is not bool else f"{where} must be {wanted}")
 
 
 def _sorted(value: object) -> object:

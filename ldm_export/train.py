@@ -7,14 +7,18 @@
     run folder/diffusion      stage 3, the same files
     run folder/decoder        stage 4, if the recipe has it
     run folder/checkpoint     the result, of averaged weights
+    run folder/train.lock     held by the process that trains
 
 Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
+Each has an identity, of the recipe's values and of the data's content that it follows from:
+`training_identity` says which.
 """
 
-import hashlib
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,186 +28,268 @@ from torch import nn
 from ldm_export.captioned_latents import Captions, Corpus, LatentSet
 from ldm_export.checkpoint import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_export.pictures import Pictures, caption_with_ground, listed_captions, load_pictures
-from ldm_export.recipe import TrainRecipe, load_train_recipe
+from ldm_export.perceptual import PerceptualDistance
+from ldm_export.pictures import ROWS_FILE, Pictures, caption_with_ground, load_pictures, read_origin
+from ldm_export.recipe import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
 from ldm_export.train_autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
-from ldm_export.train_diffusion import DiffusionStage, noise_schedule
+from ldm_export.train_diffusion import DiffusionStage
 from ldm_export.train_text_encoder import TextEncoderStage
 from ldm_export.train_tokenizer import train_tokenizer
+from ldm_export.training_identity import Identities, digest_data, identities
+from ldm_export.training_lock import only_trainer
 from ldm_export.training_log import MetricsLog
-from ldm_export.training_loop import Pace, StageRun, pick_device
+from ldm_export.training_loop import STATE_FILE, Pace, StageRun, identity_at, pick_device, read_state
+from ldm_export.training_needs import require_memory, require_room
+from ldm_export.training_signals import raised_signals
 from ldm_runtime import safetensors
 from ldm_runtime.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
-from ldm_runtime.errors import TrainingError
+from ldm_runtime.errors import LdmError, TrainingError
+from ldm_runtime.journal import sweep
 
 Progress = Callable[[str], None]
 
 SAVED_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
+MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and what the recipe alone says of it
+STAGES = ("autoencoder", "text_encoder", "diffusion", "decoder")
+LATENTS = ("trained", "held_out")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One training: its recipe, what it learns from, where it goes, and who it tells.
+
+    wider: the pictures of the autoencoder, which may be more than those of the other stages. origin: what the data
+    folder says of its sources.
+    """
+
+    recipe: TrainRecipe
+    run: Path
+    pictures: tuple[Pictures, Pictures]
+    wider: tuple[Pictures, Pictures]
+    origin: str
+    parts: Identities
+    device: torch.device
+    say: Progress
+
+    def pace(self, stage: str) -> Pace:
+        recipe = self.recipe
+        return Pace(recipe.checkpoint_every, recipe.samples.every, getattr(self.parts, stage))
 
 
 def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) -> Path:
     """Train by the recipe in `runs`/<its name>, continuing what is there; return the checkpoint's folder.
 
-    Ctrl-C and SIGTERM finish the step, save, and raise KeyboardInterrupt or SystemExit.
+    What can be known at the start is checked there: the recipe with its samples, all pictures and captions, memory,
+    disk, and that what the run folder holds belongs to this recipe and these data. Ctrl-C, SIGTERM and SIGHUP finish
+    the step, save, and raise KeyboardInterrupt or SystemExit; outside of a stage they end at once.
 
     Raises:
         ConfigError: the recipe is not usable.
-        TrainingError: its pictures or its run folder are not, or the loss became infinite.
+        TrainingError: its pictures or its run folder are not, another process trains there, memory or disk do not
+            suffice, or the loss became infinite.
         LdmError: the run folder cannot be written.
     """
     recipe = load_train_recipe(recipe_path)
     say = progress if progress is not None else lambda text: None
     run = runs / recipe.name
-    if os.path.exists(run / "checkpoint"):
-        _require_same_recipe(run, recipe)
-        say(f"{run / 'checkpoint'} is complete")
-        return run / "checkpoint"
-    refuse_unwritable(run)
-    pictures = load_pictures(recipe.data)
-    make_folder(run)
     device = pick_device()
-    say(f"{recipe.name}: {len(pictures[0])} pictures to train on, {len(pictures[1])} held out, on {device}")
-    captions = _learn_captions(recipe, run, pictures[0], say)
-    vae = _train_autoencoder(recipe, run, device, say)
-    trained, held_out = _cached_latents(recipe, run, vae, pictures, device, say)
-    corpus = Corpus(recipe, trained, held_out, vae, latent_scale(trained.mean), captions)
-    text_encoder = _train_text_encoder(corpus, run, device, say)
-    unet = _train_unet(corpus, text_encoder, run, device, say)
-    vae = _train_decoder(corpus, run, device, say)
-    _save(corpus, text_encoder, unet, vae, recipe_path, run)
+    with contextlib.ExitStack() as held:
+        held.enter_context(raised_signals())
+        complete = _is_complete(run)
+        locked = run.is_dir() and not complete
+        if locked:
+            held.enter_context(_taken(run))
+        if complete and not _has_data(recipe):
+            _require_same_recipe(run, recipe)
+        else:
+            if not complete:
+                require_memory(recipe, device)
+                refuse_unwritable(run)
+            work = _prepare(recipe, run, device, say)
+            _require_same_parts(work)
+        if complete:
+            say(f"{run / 'checkpoint'} is complete")
+            return run / "checkpoint"
+        require_room(recipe, runs, work.pictures)
+        if not locked:
+            make_folder(run)
+            held.enter_context(_taken(run))
+            _require_same_parts(work)  # another process may have begun meanwhile
+        _train(work)
     return run / "checkpoint"
 
 
-def autoencoder_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the trained autoencoder depends on."""
-    file = recipe.data.held_out_captions
-    held_out = [] if file is None else sorted(listed_captions(file))
-    return _hash(recipe.seed, recipe.data, held_out, recipe.vae, recipe.autoencoder)
+def _is_complete(run: Path) -> bool:
+    return os.path.exists(run / "checkpoint")
 
 
-def text_encoder_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the trained text encoder depends on."""
-    return _hash(autoencoder_identity(recipe), recipe.tokenizer, recipe.text_encoder, recipe.captions)
+def _has_data(recipe: TrainRecipe) -> bool:
+    return (recipe.data.folder / ROWS_FILE).is_file()
 
 
-def diffusion_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the trained UNet depends on: all but the pictures drawn on the way.
-
-    Before its restart: see `StageRun` for what ties later steps to it.
-    """
-    return _hash(text_encoder_identity(recipe), recipe.unet, recipe.schedule, recipe.diffusion)
-
-
-def decoder_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the decoder trained once more depends on."""
-    return _hash(autoencoder_identity(recipe), recipe.decoder)
+@contextlib.contextmanager
+def _taken(run: Path) -> Iterator[None]:
+    """The run folder for this process alone, without what a killed one left in it."""
+    with only_trainer(run):
+        for folder in (run, *(run / stage for stage in STAGES)):
+            sweep(folder, folder.name)
+        yield
 
 
-def model_identity(recipe: TrainRecipe) -> str:
-    """Changes when anything changes that the checkpoint's weights depend on."""
-    identity = diffusion_identity(recipe)
-    if recipe.diffusion.restart is not None:
-        identity = _hash(identity, recipe.diffusion.restart)
-    return identity if recipe.decoder is None else _hash(identity, decoder_identity(recipe))
+def _prepare(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> Work:
+    """Read all that the recipe names."""
+    if recipe.autoencoder.perceptual > 0 and recipe.autoencoder.perceptual_weights is not None:
+        PerceptualDistance(recipe.autoencoder.perceptual_weights)
+    pictures = load_pictures(recipe.data)
+    where = recipe.autoencoder.where
+    wider = pictures if where is None else load_pictures(recipe.data, where)
+    parts = identities(recipe, digest_data(recipe, pictures, wider))
+    return Work(recipe, run, pictures, wider, read_origin(recipe.data.folder), parts, device, say)
 
 
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+def _train(work: Work) -> None:
+    recipe = work.recipe
+    trained, held_out = work.pictures
+    work.say(f"{recipe.name}: {len(trained)} pictures to train on, {len(held_out)} held out, on {work.device}")
+    captions = _learn_captions(work)
+    vae = _train_autoencoder(work)
+    sets = [_cached_latents(work, vae, name, part) for name, part in zip(LATENTS, work.pictures, strict=True)]
+    corpus = Corpus(recipe, sets[0], sets[1], vae, latent_scale(sets[0].mean), captions)
+    text_encoder = _train_text_encoder(work, corpus)
+    unet = _train_unet(work, corpus, text_encoder)
+    vae = _train_decoder(work, corpus)
+    _save(work, corpus, text_encoder, unet, vae)
 
 
 def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
-    marker = run / "checkpoint" / "recipe.sha256"
-    if not marker.is_file() or marker.read_text().strip() != model_identity(recipe):
+    """Hold a finished checkpoint to the recipe where the data are gone."""
+    found = _read_short(run / "checkpoint" / MARKER_FILE).split()
+    if found[1:] != [identities(recipe, None).checkpoint]:
         raise TrainingError(f"{run}/checkpoint was trained by another recipe; remove it, or give another --runs")
 
 
-def _learn_captions(recipe: TrainRecipe, run: Path, pictures: Pictures, say: Progress) -> Captions:
-    folder, shape = run / "tokenizer", recipe.tokenizer
+def _require_same_parts(work: Work) -> None:
+    """Raise TrainingError that names every part of the run folder which another recipe or other data made."""
+    others = [str(path) for path, is_ours in _parts(work) if not is_ours]
+    if others:
+        raise TrainingError(
+            f"another recipe or other data made {', '.join(others)}; remove {'it' if len(others) == 1 else 'them'} to "
+            f"train anew, or give another --runs"
+        )
+
+
+def _parts(work: Work) -> Iterator[tuple[Path, bool]]:
+    """What the run folder holds, and whether it is this training's."""
+    run, parts, recipe = work.run, work.parts, work.recipe
+    if os.path.lexists(run / "tokenizer"):
+        yield run / "tokenizer", _read_short(run / "tokenizer" / IDENTITY_FILE).split() == [parts.tokenizer]
+    optimisers: dict[str, tuple[OptimiserRecipe, RestartRecipe | None]] = {
+        "autoencoder": (recipe.autoencoder.optimiser, None),
+        "text_encoder": (recipe.text_encoder.optimiser, None),
+        "diffusion": (recipe.diffusion.optimiser, recipe.diffusion.restart),
+    }
+    if recipe.decoder is not None:
+        optimisers["decoder"] = (recipe.decoder.optimiser, None)
+    for name, (optimiser, restart) in optimisers.items():
+        if os.path.lexists(run / name / STATE_FILE):
+            state = read_state(run / name / STATE_FILE, whole=False)
+            wanted = identity_at(state["step"], getattr(parts, name), optimiser, restart)
+            yield run / name, state["identity"] == wanted
+    for name in LATENTS:
+        path = run / f"latents-{name}.safetensors"
+        if os.path.lexists(path):
+            yield path, _latents_identity(path) == parts.latents
+    if _is_complete(run):
+        yield run / "checkpoint", _read_short(run / "checkpoint" / MARKER_FILE).split()[:1] == [parts.checkpoint]
+
+
+def _read_short(path: Path) -> str:
+    """The text of a file of a line or two; "" where there is none such."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(1024).decode("ascii", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _latents_identity(path: Path) -> str | None:
+    try:
+        return safetensors.read_header(path).metadata.get("identity")
+    except LdmError as error:
+        raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None
+
+
+def _learn_captions(work: Work) -> Captions:
+    folder, shape, pictures = work.run / "tokenizer", work.recipe.tokenizer, work.pictures[0]
     if not folder.exists():
         texts = [", ".join([caption, *tags]) for caption, tags in zip(pictures.captions, pictures.tags, strict=True)]
-        grounds = recipe.data.grounds
+        grounds = work.recipe.data.grounds
         texts = [caption_with_ground(text, grounds[index % len(grounds)]) for index, text in enumerate(texts)]
         with atomic_folder(folder) as partial:
             size = train_tokenizer(texts, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
-        say(f"tokenizer: {size} tokens")
+            (partial / IDENTITY_FILE).write_text(work.parts.tokenizer + "\n")
+        work.say(f"tokenizer: {size} tokens")
     return Captions(folder, shape.max_length)
 
 
-def _train_autoencoder(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> AutoencoderKL:
-    stage = AutoencoderStage(recipe, *load_pictures(recipe.data, recipe.autoencoder.where), device)
-    _say_size(say, **stage.modules)
-    pace = Pace(recipe.checkpoint_every, recipe.samples.every, autoencoder_identity(recipe))
-    averages = StageRun(stage, recipe.autoencoder.optimiser, run / "autoencoder", pace).run(say)
-    return cast(AutoencoderKL, averages["vae"])
+def _train_autoencoder(work: Work) -> AutoencoderKL:
+    recipe = work.recipe
+    stage = AutoencoderStage(recipe, *work.wider, work.device)
+    _say_size(work.say, **stage.modules)
+    run = StageRun(stage, recipe.autoencoder.optimiser, work.run / stage.name, work.pace(stage.name))
+    return cast(AutoencoderKL, run.run(work.say)["vae"])
 
 
-def _train_text_encoder(corpus: Corpus, run: Path, device: torch.device, say: Progress) -> CLIPTextModel:
-    recipe, stage = corpus.recipe, TextEncoderStage(corpus, device)
-    _say_size(say, **stage.modules)
-    pace = Pace(recipe.checkpoint_every, recipe.samples.every, text_encoder_identity(recipe))
-    averages = StageRun(stage, recipe.text_encoder.optimiser, run / "text_encoder", pace).run(say)
-    return cast(CLIPTextModel, averages["text_encoder"])
+def _train_text_encoder(work: Work, corpus: Corpus) -> CLIPTextModel:
+    stage = TextEncoderStage(corpus, work.device)
+    _say_size(work.say, **stage.modules)
+    run = StageRun(stage, work.recipe.text_encoder.optimiser, work.run / stage.name, work.pace(stage.name))
+    return cast(CLIPTextModel, run.run(work.say)["text_encoder"])
 
 
-def _train_unet(
-    corpus: Corpus, text_encoder: CLIPTextModel, run: Path, device: torch.device, say: Progress
-) -> UNet2DConditionModel:
-    recipe, stage = corpus.recipe, DiffusionStage(corpus, text_encoder, device)
-    _say_size(say, **stage.modules)
-    pace = Pace(recipe.checkpoint_every, recipe.samples.every, diffusion_identity(recipe))
-    restart = recipe.diffusion.restart
-    averages = StageRun(stage, recipe.diffusion.optimiser, run / "diffusion", pace, restart).run(say)
-    return cast(UNet2DConditionModel, averages["unet"])
+def _train_unet(work: Work, corpus: Corpus, text_encoder: CLIPTextModel) -> UNet2DConditionModel:
+    recipe, stage = work.recipe.diffusion, DiffusionStage(corpus, text_encoder, work.device)
+    _say_size(work.say, **stage.modules)
+    run = StageRun(stage, recipe.optimiser, work.run / stage.name, work.pace(stage.name), recipe.restart)
+    return cast(UNet2DConditionModel, run.run(work.say)["unet"])
 
 
-def _train_decoder(corpus: Corpus, run: Path, device: torch.device, say: Progress) -> AutoencoderKL:
+def _train_decoder(work: Work, corpus: Corpus) -> AutoencoderKL:
     """The autoencoder with the decoder of stage 4, or as it is where the recipe has no such stage."""
-    recipe = corpus.recipe
-    if recipe.decoder is None:
+    recipe = work.recipe.decoder
+    if recipe is None:
         return corpus.vae
-    pictures = load_pictures(recipe.data, recipe.autoencoder.where)
-    stage = DecoderStage(recipe, *pictures, device, corpus.vae, corpus.scale)
-    pace = Pace(recipe.checkpoint_every, recipe.samples.every, decoder_identity(recipe))
-    averages = StageRun(stage, recipe.decoder.optimiser, run / "decoder", pace).run(say)
-    return cast(AutoencoderKL, averages["vae"])
+    stage = DecoderStage(work.recipe, *work.wider, work.device, corpus.vae, corpus.scale)
+    run = StageRun(stage, recipe.optimiser, work.run / stage.name, work.pace(stage.name))
+    return cast(AutoencoderKL, run.run(work.say)["vae"])
 
 
-def _cached_latents(
-    recipe: TrainRecipe,
-    run: Path,
-    vae: AutoencoderKL,
-    pictures: tuple[Pictures, Pictures],
-    device: torch.device,
-    say: Progress,
-) -> tuple[LatentSet, LatentSet]:
-    """Latents of the trained and of the held-out pictures, computed once."""
-    sets = []
-    for name, part in zip(("trained", "held_out"), pictures, strict=True):
-        path = run / f"latents-{name}.safetensors"
-        if len(part) == 0:
-            sets.append(LatentSet(torch.zeros(0), part))
-            continue
-        if not path.is_file():
-            say(f"encoding {len(part)} pictures on {len(recipe.data.grounds)} backgrounds ({name})")
-            mean = encode_pictures(vae, part, recipe.data.grounds, device, recipe.mixed_precision)
-            with atomic_file(path) as temporary:
-                safetensors.write(temporary, {"mean": mean.numpy()}, {"autoencoder": autoencoder_identity(recipe)})
-        if safetensors.read_header(path).metadata.get("autoencoder") != autoencoder_identity(recipe):
-            raise TrainingError(f"{path} belongs to another autoencoder; remove it and train again")
-        sets.append(LatentSet(torch.from_numpy(safetensors.read(path)["mean"].copy()), part))
-    return sets[0], sets[1]
+def _cached_latents(work: Work, vae: AutoencoderKL, name: str, pictures: Pictures) -> LatentSet:
+    """Latents of the trained or of the held-out pictures, computed once."""
+    recipe, path = work.recipe, work.run / f"latents-{name}.safetensors"
+    if len(pictures) == 0:
+        return LatentSet(torch.zeros(0), pictures)
+    grounds = recipe.data.grounds
+    if not path.is_file():
+        work.say(f"encoding {len(pictures)} pictures on {len(grounds)} backgrounds ({name})")
+        mean = encode_pictures(vae, pictures, grounds, work.device, recipe.mixed_precision)
+        with atomic_file(path) as temporary:
+            safetensors.write(temporary, {"mean": mean.numpy()}, {"identity": work.parts.latents})
+    try:
+        latents = torch.from_numpy(safetensors.read(path)["mean"].copy())
+    except (LdmError, KeyError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None
+    if latents.shape[:2] != (len(pictures), len(grounds)) or not bool(torch.isfinite(latents).all()):
+        raise TrainingError(f"{path} does not hold the latents of these pictures; remove it and train again")
+    return LatentSet(latents, pictures)
 
 
 def _save(
-    corpus: Corpus,
-    text_encoder: CLIPTextModel,
-    unet: UNet2DConditionModel,
-    vae: AutoencoderKL,
-    recipe_path: Path,
-    run: Path,
+    work: Work, corpus: Corpus, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL
 ) -> None:
     """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
-    recipe = corpus.recipe
+    recipe, run = work.recipe, work.run
     modules: dict[str, nn.Module] = {"vae": vae, "text_encoder": text_encoder, "unet": unet}
     for module in modules.values():
         module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -215,15 +301,17 @@ def _save(
             text_encoder=text_encoder,
             unet=unet,
             vae=final,
-            schedule=noise_schedule(recipe),
+            schedule=recipe.noise_schedule(),
             tokenizer_folder=run / "tokenizer",
             dtype=SAVED_DTYPES[recipe.save_precision],
             force=True,
         )
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-        (folder / "README.md").write_text(model_card(recipe, sizes, _last_metrics(recipe, run)), encoding="utf-8")
-        (folder / "recipe.toml").write_text(recipe_path.read_text(encoding="utf-8"), encoding="utf-8")
-        (folder / "recipe.sha256").write_text(model_identity(recipe) + "\n")
+        (folder / "tokenizer" / IDENTITY_FILE).unlink()
+        card = model_card(recipe, sizes, _last_metrics(recipe, run), work.origin)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "recipe.toml").write_text(recipe.text, encoding="utf-8")
+        (folder / MARKER_FILE).write_text(f"{work.parts.checkpoint}\n{identities(recipe, None).checkpoint}\n")
 
 
 def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]:
@@ -237,13 +325,12 @@ def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]
     return found
 
 
-def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, dict[str, float]]) -> str:
-    """What the model is, how well it learnt, and what it was made of (from the data folder's ORIGIN.md)."""
+def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, dict[str, float]], origin: str) -> str:
+    """What the model is, how well it learnt, and what it was made of (`origin`, of the data folder)."""
     samples, data = recipe.samples, recipe.data
     total = sum(sizes.values())
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
-    origin = data.folder / "ORIGIN.md"
-    sources = origin.read_text(encoding="utf-8").partition("\n")[2].strip() if origin.is_file() else "Not recorded."
+    sources = origin if origin else "Not recorded."
     chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
     figures = "".join(
         f"| {stage} | {name} | {value:.4g} |\n"

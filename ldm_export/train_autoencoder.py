@@ -18,8 +18,9 @@ from ldm_export.models import AutoencoderKL
 from ldm_export.perceptual import PerceptualDistance
 from ldm_export.pictures import Pictures, batch_indices, compose, step_random
 from ldm_export.recipe import Ground, TrainRecipe
+from ldm_export.training_log import save_samples
 from ldm_export.training_loop import place, precision, step_generator
-from ldm_runtime.image import save_png
+from ldm_runtime.errors import TrainingError
 
 SHOWN = 16  # pictures in a sample grid
 MEASURED = 64  # pictures behind the held-out figures
@@ -110,7 +111,7 @@ class AutoencoderStage:
             logvars.append(clamped(logvar).cpu())
         pictures, decoded = torch.cat(wanted), torch.cat(got)
         pairs = torch.stack([pictures[:SHOWN], decoded[:SHOWN]], dim=1).flatten(0, 1)
-        save_png(picture_grid(pairs.numpy(), columns=8), folder / f"samples-{step:06d}.png")
+        save_samples(picture_grid(pairs.numpy(), columns=8), folder, step)
         return {
             "held_out_loss": float(F.l1_loss(decoded, pictures)),
             "held_out_psnr": psnr(decoded, pictures),
@@ -213,5 +214,10 @@ def encode_pictures(
 
 
 def latent_scale(latents: Tensor) -> float:
-    """The factor that gives latents unit standard deviation."""
-    return float(1 / latents.double().std())
+    """The factor that gives latents unit standard deviation. Raises TrainingError for latents that are all the same."""
+    deviation = float(latents.double().std())
+    if not 0 < deviation < math.inf:
+        raise TrainingError(
+            f"the latents of the pictures to train on have the deviation {deviation}; expected pictures that differ"
+        )
+    return 1 / deviation

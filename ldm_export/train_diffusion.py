@@ -14,14 +14,12 @@ from ldm_export.captioned_latents import Batch, Corpus, LatentSet
 from ldm_export.diffusion import DiffusionLoss
 from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel, UNet2DConditionModel
-from ldm_export.recipe import TrainRecipe
+from ldm_export.training_log import save_samples
 from ldm_export.training_loop import place, precision, step_generator
-from ldm_runtime.image import save_png
 from ldm_runtime.noise import Noise
 from ldm_runtime.plan import compile_plan
 from ldm_runtime.rng import batch_seeds
 from ldm_runtime.sampler import guide, run_plan
-from ldm_runtime.schedule import NoiseSchedule
 
 STAGE = 3
 MEASURED = 256  # (picture, timestep) pairs behind the held-out loss
@@ -34,7 +32,7 @@ class DiffusionStage:
 
     def __init__(self, corpus: Corpus, text_encoder: CLIPTextModel, device: torch.device) -> None:
         self.corpus, self.recipe, self.text_encoder, self.device = corpus, corpus.recipe, text_encoder, device
-        self.schedule = noise_schedule(self.recipe)
+        self.schedule = self.recipe.noise_schedule()
         self.score = DiffusionLoss(self.schedule, self.recipe.diffusion.min_snr_gamma, device)
         torch.manual_seed(self.recipe.seed)
         unet = place(UNet2DConditionModel(self.recipe.unet_config()), device)
@@ -73,7 +71,7 @@ class DiffusionStage:
         prompts = self.recipe.samples.prompts
         if prompts:
             pictures = self.sample(averages["unet"], prompts)
-            save_png(picture_grid(pictures, columns=8, captions=prompts), folder / f"samples-{step:06d}.png")
+            save_samples(picture_grid(pictures, columns=8, captions=prompts), folder, step)
         return {"held_out_loss": loss}
 
     @torch.no_grad()
@@ -104,18 +102,3 @@ def spread_timesteps(count: int, train_timesteps: int, generator: torch.Generato
     offset = torch.rand((), generator=generator, dtype=torch.float64)
     places = (torch.arange(count, dtype=torch.float64) / count + offset) % 1
     return (places * train_timesteps).long().clamp(max=train_timesteps - 1)
-
-
-def noise_schedule(recipe: TrainRecipe) -> NoiseSchedule:
-    schedule = recipe.schedule
-    return NoiseSchedule(
-        num_train_timesteps=schedule.train_timesteps,
-        beta_start=schedule.beta_start,
-        beta_end=schedule.beta_end,
-        beta_schedule=schedule.beta_schedule,
-        prediction_type=recipe.diffusion.prediction,
-        timestep_spacing=schedule.timestep_spacing,
-        steps_offset=1,  # what diffusers' pipeline sets anyway
-        set_alpha_to_one=True,
-        rescale_betas_zero_snr=schedule.zero_terminal_snr,
-    )

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ldm_export.captioned_latents import Corpus
 from ldm_export.drawing import picture_grid
 from ldm_export.models import CLIPTextModel
+from ldm_export.training_log import save_samples
 from ldm_export.training_loop import precision, step_generator
-from ldm_runtime.image import save_png
 
 STAGE = 2
 MEASURED = 256  # captions behind the held-out figures
@@ -67,7 +67,7 @@ class TextEncoderStage:
         if prompts:
             latents = self._foretell(averages, list(prompts), torch.zeros(len(prompts)))
             pictures = self.corpus.vae.decode(latents / self.corpus.scale).float().cpu().numpy()
-            save_png(picture_grid(pictures, columns=8, captions=prompts), folder / f"samples-{step:06d}.png")
+            save_samples(picture_grid(pictures, columns=8, captions=prompts), folder, step)
         return {
             "held_out_loss": float(F.mse_loss(foretold, wanted)),
             "held_out_nearest": float((self._nearest(foretold, batch.grounds) == batch.rows).mean()),

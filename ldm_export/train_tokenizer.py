@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from ldm_export.recipe_rules import SMALLEST_VOCABULARY
 from ldm_export.tokenizer_files import BOS, DEFAULTS, END_OF_WORD, EOS, clip_tokenizer
 from ldm_runtime.errors import TrainingError
-
-SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 
 
 def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int, folder: Path) -> int:

@@ -8,14 +8,12 @@ the uninterrupted one bit for bit, given the same number of threads.
 import contextlib
 import copy
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +21,9 @@ from torch import Tensor, nn
 from ldm_export.optimiser import Optimiser
 from ldm_export.recipe import OptimiserRecipe, RestartRecipe
 from ldm_export.training_log import MetricsLog
-from ldm_runtime.atomic import atomic_file
+from ldm_export.training_signals import deferred_signals
+from ldm_runtime.atomic import atomic_file, make_folder
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import TrainingError
 
 Progress = Callable[[str], None]
@@ -73,10 +73,10 @@ class StageRun:
 
     def run(self, say: Progress) -> dict[str, nn.Module]:
         """Train to the last step, from the checkpoint if there is one; return the averaged modules."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._resume(say)
         clock = _Clock(self.step, self.steps)
-        with _interruption() as interrupted:
+        with deferred_signals() as interrupted:
             while self.step < self.steps:
                 parts = self._train_step()
                 self._look(parts, clock, say)
@@ -86,6 +86,8 @@ class StageRun:
                 if reason is not None:
                     say(f"{self.stage.name}: saved at step {self.step}; the same command continues")
                     raise reason
+        if not self.log.rows or self.log.rows[-1]["step"] != self.step:  # metrics.csv was removed meanwhile
+            self.log.add(self.step, self.stage.evaluate(self.averages, self.step, self.folder))
         self._save()
         return self.averages
 
@@ -145,31 +147,58 @@ class StageRun:
 
     def _resume(self, say: Progress) -> None:
         path = self.folder / STATE_FILE
-        if not path.is_file():
+        if not path.exists():
             return
-        state = _read_state(path)
-        if state["identity"] != self._identity(state["step"]):
+        state = read_state(path)
+        if state["step"] > self.steps or state["identity"] != self._identity(state["step"]):
             raise TrainingError(
                 f"{self.folder} was trained by another recipe; remove that folder to train anew, or give another --runs"
             )
-        for name, module in self.stage.modules.items():
-            module.load_state_dict(state["modules"][name])
-            self.averages[name].load_state_dict(state["averages"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.log.resume(state["step"])
+        try:
+            for name, module in self.stage.modules.items():
+                module.load_state_dict(state["modules"][name])
+                self.averages[name].load_state_dict(state["averages"][name])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise _damaged(path, error) from None
         self.step = state["step"]
-        self.log.resume(self.step)
         say(f"{self.stage.name}: continuing at step {self.step} of {self.steps}")
 
     def _identity(self, step: int) -> str:
-        """Of what was trained up to a step: the restart has a part only once it has begun."""
-        return self.pace.identity if step <= self.recipe.steps else f"{self.pace.identity} then {self.restart}"
+        return identity_at(step, self.pace.identity, self.recipe, self.restart)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def identity_at(step: int, identity: str, recipe: OptimiserRecipe, restart: RestartRecipe | None) -> str:
+    """Of what was trained up to a step: the restart has a part only once it has begun."""
+    return identity if step <= recipe.steps else f"{identity} then {restart}"
+
+
+def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
+    """A stage's state.pt, held to its form and checksums; without `whole` only its step and identity are of use.
+
+    Raises TrainingError for a damaged file, or one that is not ours: it is read as data and cannot run code.
+    """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if whole:
+            with zipfile.ZipFile(path) as archive:  # torch itself reads past wrong bytes
+                if (name := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {name} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
+        step, identity = state["step"], state["identity"]
+        if type(step) is not int or step < 0 or type(identity) is not str:
+            raise ValueError("its step or identity is none")
     except Exception as error:  # torch raises several kinds for a damaged file
-        raise TrainingError(f"{path} cannot be read ({error}); remove it to train this stage anew") from error
+        raise _damaged(path, error) from None
+    return cast(dict[str, Any], state)
+
+
+def _damaged(path: Path, error: Exception) -> TrainingError:
+    lines = str(error).splitlines()
+    reason = shown(lines[0]) if lines else type(error).__name__
+    return TrainingError(
+        f"{path} is damaged or no state of a training ({reason}); put back a copy, or remove it to train the stage anew"
+    )
 
 
 def rate_factor(recipe: OptimiserRecipe, step: int, restart: RestartRecipe | None = None) -> float:
@@ -207,30 +236,6 @@ class _Clock:
     def left(self, step: int) -> str:
         seconds = (time.monotonic() - self.started) / max(step - self.first, 1) * (self.steps - step)
         return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-
-
-@contextlib.contextmanager
-def _interruption() -> Iterator[Callable[[], BaseException | None]]:
-    """Turn the first Ctrl-C or termination request into an exception to raise after the step; a second one is at once.
-
-    Yields a function that gives that exception, or None. Outside the main thread signals stay as they are.
-    """
-    wanted: list[BaseException] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if wanted:
-            raise wanted[0]
-        wanted.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: wanted[0] if wanted else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def pick_device() -> torch.device:

@@ -34,19 +34,19 @@ def test_a_recipe_says_what_run_does_by_default(tmp_path):
     [
         ("magic = 1", "magic"),
         ('sampler = "magic"', "magic.*dpmpp_2m"),
-        ("steps = 0", "steps is 0"),
+        ("steps = 0", "steps must be from 1 .*got steps = 0"),
         ("steps = 2.5", "steps"),
         ("guidance = -1.0", "guidance"),
         ("guidance = nan", "guidance"),
         ("guidance = inf", "guidance"),
-        ("width = 0", "width is 0"),
-        ('targets = ["abacus"]', "targets has 'abacus'; known are onnx, openvino, tensorrt"),
+        ("width = 0", "width must be from 1 .*got width = 0"),
+        ('targets = ["abacus"]', "targets must be of onnx, openvino, tensorrt; got .*abacus"),
         ('targets = "onnx"', "targets must be a list"),
         ('precision = "int2"', "precision must be .*fp32"),
-        ('precision = "fp16"', "precision is 'fp16'; the target onnx is made in fp32"),
+        ('precision = "fp16"', "the target onnx is made in fp32; got .*precision = 'fp16'"),
         ('targets = ["tensorrt", "openvino"]\nprecision = "bf16"', "the target openvino is made in fp32, fp16"),
-        ("[tensorrt]\nrefit = true", "there are options for tensorrt, but the targets are onnx"),
-        ('[tensorrt]\nprecision = "fp16"', "tensorrt has the unknown key 'precision'"),
+        ("[tensorrt]\nrefit = true", "there are options for tensorrt, but the targets do not name it; got .*onnx"),
+        ('[tensorrt]\nprecision = "fp16"', "unknown key 'tensorrt.precision'"),
         ("steps = ", "TOML"),
     ],
 )
@@ -55,3 +55,10 @@ def test_a_bad_recipe_is_one_error_that_names_the_file(text, pattern, tmp_path):
     with pytest.raises(ConfigError, match=pattern) as caught:
         load_build_recipe(tmp_path / "a.toml")
     assert "a.toml" in str(caught.value)
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path):
+    (tmp_path / "a.toml").write_text('magic = 1\nsteps = 0\nwidth = "wide"\nsampler = "magic"\n')
+    with pytest.raises(ConfigError, match=r"a\.toml has 4 faults") as caught:
+        load_build_recipe(tmp_path / "a.toml")
+    assert all(key in str(caught.value) for key in ("'magic'", "steps = 0", "'wide'", "sampler"))

@@ -51,7 +51,7 @@ class Journal:
             file = path.parent / f".ldm-{token}.journal"
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
             try:
-                locked = _lock(descriptor)
+                locked = lock(descriptor)
                 if locked is not False and _is_at(descriptor, file):  # else a sweep came in between
                     content = {"format": _FORMAT, "host": platform.node(), "target": path.name}
                     os.write(descriptor, json.dumps(content).encode())
@@ -151,7 +151,7 @@ def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(file, flags)
     try:
-        if not _is_mine(descriptor) or _lock(descriptor) is not True or not _is_at(descriptor, file):
+        if not _is_mine(descriptor) or lock(descriptor) is not True or not _is_at(descriptor, file):
             return
         target = _target(descriptor)
         if target is None:
@@ -217,7 +217,7 @@ def _target(descriptor: int) -> str | None:
     return target if is_name else None
 
 
-def _lock(descriptor: int) -> bool | None:
+def lock(descriptor: int) -> bool | None:
     """Lock the file for this process: True, False where another one has it, None where files cannot be locked."""
     if sys.platform == "win32":
         import msvcrt

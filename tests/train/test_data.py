@@ -195,3 +195,43 @@ def test_a_truncated_package_says_what_to_remove(tmp_path, cache):
     with pytest.raises(TrainingError, match="remove it"):
         fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        '<svg xmlns="http://www.w3.org/2000/svg"><image href="/etc/hostname"/></svg>',
+        '<!DOCTYPE svg [<!ENTITY a SYSTEM "/etc/hostname">]><svg xmlns="http://www.w3.org/2000/svg">&a;</svg>',
+        "<svg",
+    ],
+)
+def test_a_picture_that_reads_other_files_or_is_damaged_is_refused(tmp_path, cache, svg):
+    write_archive(cache / kept_name(data.STYLES["gradient"].package, ".tgz"), {"assets/1f34e.svg": svg.encode()})
+    with pytest.raises(TrainingError, match=r"1f34e\.svg that cannot be drawn"):
+        fetch_emoji(tmp_path / "out", 16, ("gradient",), cache=cache)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_writes_nothing_by_its_own_names_and_reads_no_links(tmp_path, cache):
+    path = cache / kept_name(data.STYLES["3d"].package, ".tgz")
+    with tarfile.open(path, "w:gz") as tar:
+        for name, kind in (("../../escaped/assets/1f34e.webp", tarfile.REGTYPE), ("assets/2764.webp", tarfile.SYMTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/hostname"
+            tar.addfile(info, io.BytesIO())
+    with pytest.raises(TrainingError, match="remove the file|cannot be drawn"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["cache"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '[{"group": 77}]', "[5]", '[{"group": 4}]', "{"])
+def test_names_that_are_none_are_one_sentence(tmp_path, cache, text):
+    write_archive(cache / kept_name(data.NAMES.package, ".tgz"), {"en/data.json": text.encode()})
+    with pytest.raises(TrainingError, match="is damaged .*remove it and run again"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(data, "MAX_UNPACKED", 100)
+    with pytest.raises(TrainingError, match="unpacks to more than 100 bytes"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)

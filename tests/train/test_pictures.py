@@ -11,6 +11,7 @@ from ldm_export.pictures import (
     caption_with_ground,
     compose,
     load_pictures,
+    read_origin,
     step_random,
     vary_caption,
 )
@@ -147,3 +148,44 @@ def test_tags_are_optional_in_a_row(pictures_folder):
     lines = [json.dumps({"file": row["file"], "caption": row["caption"]}) + "\n" for row in rows]
     (pictures_folder / "captions.jsonl").write_text("".join(lines))
     assert load_pictures(recipe(pictures_folder))[0].tags[0] == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"file": "images/red-disc.png", "caption": "again"}', "has a caption in line"),
+        ('{"file": "images/./red-disc.png", "caption": "again"}', "has a caption in line"),
+        ('{"file": "x.png", "caption": "\\ud800"}', "'file' and 'caption'"),
+        ('{"file": "x.png", "caption": "a", "tags": 5}', "tags are 5"),
+        ('{"file": "x.png", "caption": "a", "tags": [1]}', "expected a list"),
+        ('{"file": "x.png", "caption": "a", "n": ' + "1" * 5000 + "}", "not valid JSON"),
+        ('{"file": "a\\u0000b", "caption": "a"}', "cannot be"),
+    ],
+)
+def test_a_hostile_row_is_one_sentence(pictures_folder, line, said):
+    with open(pictures_folder / "captions.jsonl", "a") as file:
+        file.write(line + "\n")
+    with pytest.raises(TrainingError, match=said):
+        load_pictures(recipe(pictures_folder, held_out=0.0))
+
+
+def test_all_pictures_that_are_missing_or_damaged_are_named(pictures_folder):
+    (pictures_folder / "images" / "red-disc.png").unlink()
+    (pictures_folder / "images" / "blue-bar.png").write_bytes(b"no picture")
+    with pytest.raises(TrainingError, match=r"red-disc\.png.*blue-bar\.png"):
+        load_pictures(recipe(pictures_folder, held_out=0.0))
+
+
+def test_no_file_of_the_data_folder_leads_out_of_it(pictures_folder):
+    secret = pictures_folder.parent / "secret.md"
+    secret.write_text("# Secret\nword")
+    (pictures_folder / "ORIGIN.md").symlink_to(secret)
+    with pytest.raises(TrainingError, match="outside the folder"):
+        read_origin(pictures_folder)
+    (pictures_folder / "ORIGIN.md").unlink()
+    assert read_origin(pictures_folder) == ""
+    (pictures_folder / "captions.jsonl").unlink()
+    (pictures_folder / "captions.jsonl").symlink_to(secret)
+    with pytest.raises(TrainingError, match="outside the folder"):
+        load_pictures(recipe(pictures_folder))

@@ -1,11 +1,15 @@
 """Recipes are read strictly: every key known, every value of its type and range."""
 
 import dataclasses
+import os
 
 import pytest
+import torch
 
 from ldm_export.recipe import load_train_recipe
-from ldm_runtime.errors import ConfigError
+from ldm_export.recipe_rules import is_plain_name
+from ldm_export.training_needs import memory_needs, require_memory
+from ldm_runtime.errors import ConfigError, TrainingError
 from tests.train.conftest import RECIPES, smoke_recipe
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))
@@ -23,18 +27,18 @@ def test_every_shipped_training_recipe_loads(path):
     ("old", "new", "said"),
     [
         ('name = "smoke"', 'name = "smoke"\ncolour = 3', "unknown key 'colour'"),
-        ("[vae]", "[vae]\ndepth = 3", "unknown key 'depth'"),
+        ("[vae]", "[vae]\ndepth = 3", "unknown key 'vae.depth'"),
         ('name = "smoke"', 'name = "smoke"\nidentity = "x"', "unknown key 'identity'"),
-        ("max_length = 16", "", "lacks the key 'max_length'"),
+        ("max_length = 16", "", "missing key 'tokenizer.max_length'"),
         ("seed = 0", "seed = 0.5", "seed must be a whole number"),
         ("seed = 0", "seed = true", "seed must be a whole number"),
-        ("seed = 0", "seed = -1", "must not be negative"),
+        ("seed = 0", "seed = -1", "seed must be from 0"),
         ("l1 = 1.0", "l1 = nan", "l1 must be a number"),
         ("l1 = 1.0", 'l1 = "much"', "l1 must be a number"),
         ("size = 32", "size = 30", "multiple of 4"),
         ("crop = 16", "crop = 64", "crop"),
         ("widths = [16, 32]", "widths = [16, 32, 32]", "one value per width"),
-        ("widths = [8, 16, 16]", "widths = [8, 16, 18]", "norm_num_groups"),
+        ("widths = [8, 16, 16]", "widths = [8, 16, 18]", "vae.norm_groups must divide vae.widths"),
         ("attention = [true, true]", "attention = [1, true]", "attention must be true or false"),
         ("dropout = 0.2", "dropout = 1.5", "captions.dropout must be from 0 to 1"),
         ("held_out = 0.2", "held_out = 1.0", "below 1"),
@@ -47,26 +51,30 @@ def test_every_shipped_training_recipe_loads(path):
         (
             "[text_encoder.optimiser]",
             "[text_encoder.optimiser]\nmuon_rate = -1.0",
-            "text_encoder.optimiser.weight_decay",
+            "text_encoder.optimiser.muon_rate must be from 0",
         ),
         ("held_out = 0.2", 'held_out = 0.2\nheld_out_captions = "list.txt"', "exclude each other"),
         ("size = 32", "size = 32\nbackground = [0, 0, 256]", "0…255"),
         ("{ black =", '{ "" =', "must have names"),
         ("warmup_steps = 2", "warmup_steps = 99", "warmup_steps"),
         ('name = "smoke"', 'name = "../smoke"', "plain folder name"),
-        ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs perceptual_weights"),
+        ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs autoencoder.perceptual_weights"),
         ("size = 32", "size = 32\nbackground = [255, 255]", "must have 3 values"),
         ("seed = 0", 'seed = 0\nsave_precision = "fp8"', "fp32 or fp16"),
         ("[vae]", "[vae", "not valid TOML"),
-        ("steps = 4", "steps = 0", "diffusion.restart.steps must be positive; got diffusion.restart.steps = 0"),
+        (
+            "steps = 4",
+            "steps = 0",
+            "diffusion.restart.steps must be from 1 to 100,000,000; got diffusion.restart.steps = 0",
+        ),
         (
             "rate = 0.5",
             "rate = 0.0",
             "rate must be above 0 and at most 1; got diffusion.restart.rate = 0.0",
         ),
         ("rate = 0.5", "rate = 1.5", "got diffusion.restart.rate = 1.5"),
-        ("rate = 0.5", "", "restart lacks the key 'rate'"),
-        ("rate = 0.5", "rate = 0.5\nspeed = 3", "restart has the unknown key 'speed'"),
+        ("rate = 0.5", "", "missing key 'diffusion.restart.rate'"),
+        ("rate = 0.5", "rate = 0.5\nspeed = 3", "unknown key 'diffusion.restart.speed'"),
         (
             "[text_encoder.optimiser]",
             "[text_encoder.optimiser]\nmuon_rate = -1.0",
@@ -103,3 +111,111 @@ def test_recipes_cannot_be_changed_after_reading(tmp_path):
     recipe = load_train_recipe(smoke_recipe(tmp_path))
     with pytest.raises(dataclasses.FrozenInstanceError):
         recipe.seed = 3
+
+
+def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
+    changes = [
+        ("seed = 0", "seed = -1\ncolour = 3"),
+        ("max_length = 16", ""),
+        ("l1 = 1.0", 'l1 = "much"'),
+        ("dropout = 0.2", "dropout = 1.5"),
+        ("held_out = 0.2", 'held_out = 0.2\nheld_out_captions = "a.txt"'),
+    ]
+    with pytest.raises(ConfigError, match="has 6 faults") as caught:
+        load_train_recipe(smoke_recipe(tmp_path, *changes))
+    for said in ("seed = -1", "'colour'", "'tokenizer.max_length'", "'much'", "captions.dropout = 1.5", "'a.txt'"):
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("width = 32\nlayers = 1", "width = 32\nlayers = 1_000_000_000", "text_encoder.layers"),
+        ("width = 32", "width = 1_000_000_000", "text_encoder.width"),
+        ("heads = 2\n", "heads = 3\n", "text_encoder.heads must divide"),
+        ("heads = [2, 2]", "heads = [3, 2]", "unet.heads must divide"),
+        ("heads = [2, 2]", "heads = [0, 2]", "unet.heads"),
+        ("norm_groups = 8", "norm_groups = 0", "unet.norm_groups"),
+        ("widths = [16, 32]", f"widths = {[16] * 1000}", "unet.widths must be 1 to 8"),
+        ("widths = [16, 32]", "widths = []", "unet.widths"),
+        ("widths = [16, 32]", "widths = [1_000_000_000, 32]", "unet.widths"),
+        ("layers_per_block = 1\nlatent", "layers_per_block = 1_000_000_000\nlatent", "vae.layers_per_block"),
+        ("size = 32", "size = 1_000_000_000", "data.size"),
+        ("max_length = 16", "max_length = 1_000_000_000", "tokenizer.max_length"),
+        ("vocab_size = 560", "vocab_size = 1_000_000_000_000", "tokenizer.vocab_size"),
+        ("vocab_size = 560", "vocab_size = 3", "tokenizer.vocab_size"),
+        ("steps = 12\nbatch_size = 4", "steps = 1_000_000_000_000\nbatch_size = 4", "optimiser.steps"),
+        ("batch_size = 4", "batch_size = 1_000_000_000", "optimiser.batch_size"),
+        ("learning_rate = 2e-3", "learning_rate = 1e300", "autoencoder.optimiser.learning_rate"),
+        ("kl = 1e-4", "kl = 1e300", "autoencoder.kl"),
+        ("seed = 0", f"seed = 0x{'f' * 5000}", "seed must be a whole number of at most 64 bits"),
+        ("steps = 2\n", "steps = 1001\n", "samples"),
+        ("steps = 2\n", 'steps = 2\nsampler = "magic"\n', "samples"),
+        ("steps = 2\n", 'steps = 2\nsampler = "unipc:order=99"\n', "samples"),
+        ("[schedule]", "[schedule]\ntrain_timesteps = 1_000_000_000", "schedule.train_timesteps"),
+        ("[schedule]", "[schedule]\nbeta_start = 0.5", "beta_start"),
+        ("[schedule]", '[schedule]\nbeta_schedule = "steep"', "beta_schedule"),
+        ("[schedule]", '[schedule]\ntimestep_spacing = "wide"', "timestep_spacing"),
+        ('folder = "data-cache/smoke"', 'folder = "a\\u0000b"', "data.folder must be a path"),
+        ('folder = "data-cache/smoke"', 'folder = ""', "data.folder must be a path"),
+    ],
+)
+def test_absurd_sizes_and_samples_that_cannot_be_drawn_are_refused_at_load(tmp_path, old, new, key):
+    with pytest.raises(ConfigError, match=".") as caught:
+        load_train_recipe(smoke_recipe(tmp_path, (old, new)))
+    assert key in str(caught.value) and "recipe.toml" in str(caught.value) and len(str(caught.value)) < 6000
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".a", "-a", "a/b", "a\\b", "CON", "nul.txt", "com1", "a.", "a ", "a\tb", "a" * 101, "a:b", "~a"],
+)
+def test_a_name_that_some_system_cannot_have_is_refused(name):
+    assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["emoji-128", "a", "Äpfel 2", "a.b", "console"])
+def test_a_name_that_every_system_can_have_is_accepted(name):
+    assert is_plain_name(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 20000, "nests its values too deeply"),
+        (b"#" * 2**17, "more than 65536 bytes"),
+        (b"seed = " + b"1" * 5000, "not valid TOML"),
+        (b"\xff\xfe\x00", "no UTF-8 text"),
+        (b".".join([b"a"] * 20000) + b" = 1", "more than 64 parts"),
+        (b"a = 1\na = 2", "not valid TOML"),
+        (b"a = nan\nb = inf", "unknown key 'a'"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, said):
+    (tmp_path / "a.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_train_recipe(tmp_path / "a.toml")
+    assert "a.toml" in str(caught.value) and len(str(caught.value)) < 6000
+
+
+def test_a_byte_order_mark_is_no_part_of_the_recipe(tmp_path):
+    path = smoke_recipe(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_train_recipe(path).name == "smoke"
+
+
+def test_a_folder_a_pipe_or_a_name_with_nul_is_no_recipe(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "a\0b", tmp_path / ("a" * 300)):
+        with pytest.raises(ConfigError, match="cannot read the recipe"):
+            load_train_recipe(path)
+
+
+def test_a_model_that_does_not_fit_into_memory_is_refused_with_its_size(tmp_path, monkeypatch):
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    require_memory(recipe, torch.device("cpu"))
+    parameters, needed = memory_needs(recipe)["diffusion"]
+    assert needed > 20 * parameters > 20 * 200_000
+    monkeypatch.setattr("ldm_export.training_needs.available_memory", lambda: needed - 1)
+    with pytest.raises(TrainingError, match=f"diffusion would train {parameters:,} parameters and need at least"):
+        require_memory(recipe, torch.device("cpu"))

@@ -137,16 +137,70 @@ def test_what_a_change_does_not_touch_stays_trained(trained, tmp_path, monkeypat
     assert {name.partition(".")[0] for name in differing(folder, run)} == again
 
 
-def test_latents_of_another_autoencoder_are_refused(trained, tmp_path, monkeypatch):
+ALL = {"tokenizer", "autoencoder", "latents-trained.safetensors", "latents-held_out.safetensors", "text_encoder"}
+ALL |= {"diffusion", "decoder", "checkpoint"}
+LATER = ALL - {"tokenizer", "autoencoder"}  # than the autoencoder
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (("vocab_size = 560", "vocab_size = 550"), {"tokenizer", "text_encoder", "diffusion", "checkpoint"}),
+        (("seed = 0", "seed = 1"), ALL - {"tokenizer"}),
+        (("kl = 1e-4", "kl = 2e-4"), ALL - {"tokenizer"}),
+        (("dropout = 0.2", "dropout = 0.3"), {"text_encoder", "diffusion", "checkpoint"}),
+        (("[schedule]", "[schedule]\nbeta_end = 0.02"), {"diffusion", "checkpoint"}),
+        (("noise = 0.3", "noise = 0.2"), {"decoder", "checkpoint"}),
+        (("rate = 0.5", "rate = 0.25"), {"diffusion", "checkpoint"}),
+        (("seed = 0", 'seed = 0\nsave_precision = "fp16"'), {"checkpoint"}),
+        (("held_out = 0.2", "held_out = 0.5"), ALL),
+        (("checkpoint_every = 4", "checkpoint_every = 5"), set()),
+    ],
+)
+def test_every_part_that_another_recipe_made_is_named(trained, monkeypatch, change, named):
     monkeypatch.chdir(trained[0])
-    run = tmp_path / "runs" / "smoke"
-    run.mkdir(parents=True)
-    for name in ("autoencoder", "tokenizer"):
-        os.symlink(trained[0] / "runs" / "smoke" / name, run / name)
-    tensors = safetensors.read(trained[0] / "runs" / "smoke" / "latents-trained.safetensors")
-    safetensors.write(run / "latents-trained.safetensors", tensors, {"autoencoder": "another"})
-    with pytest.raises(TrainingError, match="another autoencoder"):
-        train(RECIPES / "smoke.toml", runs=tmp_path / "runs")
+    assert named_parts(smoke_recipe(trained[0], change)) == named
+
+
+def named_parts(recipe: Path) -> set[str]:
+    """The parts of the run folder that an error says to remove; none if the training is complete."""
+    try:
+        train(recipe, runs=Path("runs"))
+    except TrainingError as error:
+        return set(str(error).partition(" made ")[2].partition(";")[0].replace("runs/smoke/", "").split(", "))
+    return set()
+
+
+def test_changed_pictures_captions_and_perceptual_weights_are_not_mixed_with_what_was_made(trained, workplace):
+    shutil.copytree(trained[0] / "runs", workplace / "runs")
+    data = workplace / "data-cache" / "smoke"
+    assert named_parts(smoke_recipe(workplace)) == set()
+    captions = (data / "captions.jsonl").read_text()
+    (data / "captions.jsonl").write_text(captions.replace('"toy"', '"tiny"'))
+    assert named_parts(smoke_recipe(workplace)) == {"tokenizer", "text_encoder", "diffusion", "checkpoint"}
+    (data / "captions.jsonl").write_text(captions)
+    weights = dict(safetensors.read(data / "vgg16.safetensors"))
+    safetensors.write(data / "vgg16.safetensors", {**weights, "conv1_1.bias": weights["conv1_1.bias"] + 1}, {})
+    assert named_parts(smoke_recipe(workplace)) == ALL - {"tokenizer"}
+    safetensors.write(data / "vgg16.safetensors", weights, {})
+    picture = Image.open(data / "images" / "red-square.png")
+    picture.putpixel((0, 0), (1, 2, 3, 4))
+    picture.save(data / "images" / "red-square.png")
+    assert named_parts(smoke_recipe(workplace)) == ALL - {"tokenizer"}
+
+
+@pytest.mark.slow
+def test_removing_what_is_named_gives_the_weights_of_a_fresh_run(trained, workplace):
+    run = Path(shutil.copytree(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke"))
+    recipe = smoke_recipe(workplace, ("vocab_size = 560", "vocab_size = 550"))
+    for name in named_parts(recipe):
+        shutil.rmtree(run / name)
+    train(recipe, runs=Path("runs"))
+    train(recipe, runs=Path("fresh"))
+    assert differing(workplace / "fresh" / "smoke", run) == []
+    first, again = (folder / "checkpoint" / "tokenizer" for folder in (run, workplace / "fresh" / "smoke"))
+    assert (first / "tokenizer.json").read_bytes() == (again / "tokenizer.json").read_bytes()
+    assert {path.name for path in first.iterdir()} == {path.name for path in again.iterdir()} >= {"vocab.json"}
 
 
 def start(workplace: Path) -> subprocess.Popen:

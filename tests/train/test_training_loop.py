@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ from PIL import Image
 from torch import nn
 
 from ldm_export.recipe import OptimiserRecipe, RestartRecipe
+from ldm_export.training_lock import only_trainer
 from ldm_export.training_loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
-from ldm_runtime.errors import TrainingError
+from ldm_export.training_signals import raised_signals
+from ldm_runtime.errors import LdmError, TrainingError
 
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
 RESTART = RestartRecipe(steps=20, rate=0.5)
@@ -152,7 +156,7 @@ def test_the_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path):
         StageRun(LineStage(), OPTIMISER, tmp_path, Pace(10, 20, "another")).run(lambda text: None)
     state = tmp_path / STATE_FILE
     state.write_bytes(state.read_bytes()[:100])
-    with pytest.raises(TrainingError, match="cannot be read"):
+    with pytest.raises(TrainingError, match="damaged"):
         StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
 
 
@@ -184,3 +188,89 @@ def test_averages_forget_the_start_and_then_follow_slowly(tmp_path):
     run._train_step()
     weight = run.stage.modules["line"].weight.item()
     assert run.averages["line"].weight.item() == pytest.approx(0.9 * held + 0.1 * weight)
+
+
+def test_a_flipped_bit_in_a_state_is_noticed_and_the_file_stays(tmp_path):
+    StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    state = tmp_path / STATE_FILE
+    weight = torch.load(state, weights_only=True)["modules"]["line"]["weight"].numpy().tobytes()
+    content = bytearray(state.read_bytes())
+    content[content.index(weight) + 1] ^= 0x40
+    state.write_bytes(content)
+    with pytest.raises(TrainingError, match="damaged.*remove it"):
+        StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert state.read_bytes() == content
+
+
+def test_a_state_that_would_run_code_is_read_as_data(tmp_path):
+    class Harm:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    torch.save({"identity": "a recipe", "step": 1, "modules": Harm()}, tmp_path / STATE_FILE)
+    with pytest.raises(TrainingError, match="damaged or no state"):
+        StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("text", ["", "step,loss\nx,y\n", "loss\n1\n", "step\n\0\n", "step,loss\n10,0.5,7\n"])
+def test_a_damaged_log_is_told_and_costs_no_training(tmp_path, text):
+    StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    log = tmp_path / "metrics.csv"
+    log.write_text(text)
+    if text:
+        with pytest.raises(TrainingError, match=r"metrics\.csv is damaged.*only its figures are lost"):
+            StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+        log.unlink()
+    run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
+    run.run(lambda text: None)
+    assert run.log.rows[-1]["step"] == 40 and "held_out_loss" in run.log.rows[-1]
+
+
+def test_a_full_disk_keeps_the_last_state_and_the_same_call_continues(tmp_path):
+    resource = pytest.importorskip("resource")
+    run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
+    run.run(lambda text: None)
+    before = (tmp_path / STATE_FILE).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(LdmError, match=r"cannot write .*state\.pt: File too large"):
+            run._save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / STATE_FILE).read_bytes() == before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    run._save()
+
+
+def test_a_second_trainer_is_told_and_a_killed_one_leaves_no_lock(tmp_path):
+    code = f"""
+import time
+from pathlib import Path
+from ldm_export.training_lock import only_trainer
+with only_trainer(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "held\n"
+            with pytest.raises(TrainingError, match=f"number {first.pid}.*trains in"), only_trainer(tmp_path):
+                pass
+        finally:
+            first.kill()
+    with only_trainer(tmp_path):
+        assert (tmp_path / "train.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ldm_export.training_lock.lock", lambda descriptor: None)
+    with pytest.raises(TrainingError, match="knows no locks"), only_trainer(tmp_path):
+        pass
+
+
+def test_a_request_to_end_outside_the_steps_ends_at_once(tmp_path):
+    with pytest.raises(SystemExit) as ended, raised_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
