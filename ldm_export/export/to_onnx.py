@@ -54,6 +54,8 @@ def export_component(
 ) -> ExportReport:
     """Write `out/<component>/` with model.onnx, model.safetensors and config.json from a checkpoint's folder.
 
+    `out` is a folder that is there.
+
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
     (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32), every
     initialiser a parameter, constants Constant nodes.
@@ -72,7 +74,7 @@ def export_component(
     graph = trace(spec, model)
     stored = _take_transposes_into_weights(graph)
     folder = out / component
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # never `out` too: a stage that outlives its build would leave it
     _say(progress, f"{component}: writing {len(stored)} weights")
     header = _write_weights(folder / WEIGHTS_FILE, parameters, stored)
     _point_into(graph, header, folder)

@@ -21,6 +21,7 @@ import secrets
 import shutil
 import stat
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,13 +162,23 @@ def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
             return
         for name in names:
             if name not in (file.name, journal.old.name):
-                remove(folder / name)
+                _remove_from_orphans(folder / name)
         if sys.platform != "win32":
             file.unlink()
     finally:
         os.close(descriptor)
     if sys.platform == "win32":
         file.unlink()
+
+
+def _remove_from_orphans(path: Path) -> None:
+    """Remove what a child of the dead process may still write into, until it has noticed that it is alone."""
+    for _ in range(20):
+        with contextlib.suppress(OSError):
+            remove(path)
+            return
+        time.sleep(0.1)
+    remove(path)
 
 
 def _settle_old(journal: Journal, wanted: str) -> bool:

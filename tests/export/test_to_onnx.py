@@ -198,8 +198,8 @@ def test_half_precision_halves_the_file(tiny_build):
 
 def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
     source = build_tiny_sd(tmp_path / "half", variant="fp16", dtype=torch.float16)
-    report = export_component(source, "text_encoder", tmp_path / "out", variant="fp16")
-    stored = safetensors.read_header(tmp_path / "out" / report.weights).tensors.values()
+    report = export_component(source, "text_encoder", tmp_path, variant="fp16")
+    stored = safetensors.read_header(tmp_path / report.weights).tensors.values()
     assert {info.dtype for info in stored} == {entry.dtype for entry in report.keys.values()} == {"F16"}
 
 
@@ -211,8 +211,8 @@ def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_b
         name: value.to(list(kinds)[index % 4]) for index, (name, value) in enumerate(sorted(load_file(file).items()))
     }
     save_file(tensors, file, {"format": "pt"})
-    report = export_component(source, "text_encoder", tmp_path / "out")
-    stored = safetensors.read_header(tmp_path / "out" / report.weights).tensors
+    report = export_component(source, "text_encoder", tmp_path)
+    stored = safetensors.read_header(tmp_path / report.weights).tensors
     for key, entry in report.keys.items():
         assert entry.dtype == kinds[tensors[key].dtype]
         assert stored[entry.initialiser].dtype == entry.dtype.replace("F64", "F32")
@@ -220,7 +220,7 @@ def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_b
     feeds = spec.sample(spec.probes[0], seed=0)
     with torch.no_grad():
         wanted = open_checkpoint(source).load("text_encoder")(torch.from_numpy(feeds["input_ids"]))
-    session = onnxruntime.InferenceSession(tmp_path / "out" / report.graph)
+    session = onnxruntime.InferenceSession(tmp_path / report.graph)
     for got, reference in zip(session.run(None, feeds), wanted, strict=True):
         assert relative_rms(got, reference.numpy()) <= 3e-6
 
@@ -284,7 +284,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
     config = json.loads((source / "text_encoder" / "config.json").read_text())
     (source / "text_encoder" / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
     with pytest.raises(LdmError, match="fc1"):
-        export_component(source, "text_encoder", tmp_path / "out")
+        export_component(source, "text_encoder", tmp_path)
 
 
 def test_an_autoencoder_without_attention_and_quant_convolutions_traces(tiny_build):
