@@ -10,8 +10,7 @@
     run folder/train.lock     held by the process that trains
 
 Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
-Each has an identity, of the recipe's values and of the data's content that it follows from:
-`training_identity` says which.
+Each has an identity, of the recipe's values and of the data's content that it follows from: see `training_identity`.
 """
 
 import contextlib
