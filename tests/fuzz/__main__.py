@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tests.fuzz.kind import generator
@@ -28,16 +29,24 @@ def main() -> int:
     until = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     results: list[Result] = []
     seed = arguments.seed
+    run = partial(_run_and_say, count=arguments.count, wall=arguments.wall, until=until)
     with ThreadPoolExecutor(arguments.jobs) as pool:
         while True:
-            runs = [
-                pool.submit(run_inputs, name, seed, 0, arguments.count, wall=arguments.wall, until=until)
-                for name in names
-            ]
-            results += [run.result() for run in runs]
+            results += pool.map(run, names, [seed] * len(names))
             seed += 1
             if until is None or time.monotonic() >= until:
                 return _show(results, arguments.keep)
+
+
+def _run_and_say(name: str, seed: int, *, count: int, wall: float, until: float | None) -> Result:
+    result = run_inputs(name, seed, 0, count, wall=wall, until=until)
+    print(
+        f"{name}, seed {seed}: {result.inputs} inputs in {result.seconds:.0f} s",
+        *result.lines(),
+        sep="\n  ",
+        flush=True,
+    )
+    return result
 
 
 def _arguments() -> argparse.Namespace:

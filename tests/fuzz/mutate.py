@@ -110,7 +110,9 @@ def mutate_text(random: Random, text: str, words: Sequence[str] = TEXTS) -> str:
         elif way == 2:
             text = text[:start] + random.choice(words) * random.choice((1, 1, 1, 2, 1000)) + text[start:]
         elif way == 3:
-            text = text[:start] + chr(random.choice((random.randrange(32, 127), random.randrange(0x10000)))) + text[stop:]
+            text = (
+                text[:start] + chr(random.choice((random.randrange(32, 127), random.randrange(0x10000)))) + text[stop:]
+            )
         elif way == 4:
             text = text[start:stop] + text[:start] + text[stop:]
         else:
@@ -153,7 +155,9 @@ def _changed(random: Random, value: Any, slots: list[tuple[Any, Any]], raw: Sequ
     if isinstance(value, list) and not isinstance(value, Pairs) and way < 7:
         return _changed_list(random, value)
     if type(value) in (int, float) and way < 6:
-        return random.choice((-value, value + 1, value - 1, value * 1000, float(value), value / 3, random.choice(NUMBERS)))
+        return random.choice(
+            (-value, value + 1, value - 1, value * 1000, float(value), value / 3, random.choice(NUMBERS))
+        )
     if isinstance(value, str) and way < 6:
         return mutate_text(random, value)
     if way < 8:
@@ -259,7 +263,11 @@ def _as_file(random: Random, text: str) -> bytes:
     chance = random.random()
     if chance < 0.1:
         return mutate_bytes(random, content)
-    return random.choice((b"", b"\xef\xbb\xbf" + content, text.encode("utf-16", "surrogatepass"))) if chance < 0.12 else content
+    return (
+        random.choice((b"", b"\xef\xbb\xbf" + content, text.encode("utf-16", "surrogatepass")))
+        if chance < 0.12
+        else content
+    )
 
 
 def _times(random: Random) -> int:

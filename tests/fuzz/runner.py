@@ -51,7 +51,12 @@ class Result:
         self.inputs += 1
         self.slowest = max(self.slowest, report.get("seconds", 0.0))
         if report.get("seconds", 0.0) > PROCESSOR_SECONDS and "failure" not in report:
-            report = {**report, "failure": "slow", "place": "-", "detail": f"{report['seconds']:.1f} s of processor time"}
+            report = {
+                **report,
+                "failure": "slow",
+                "place": "-",
+                "detail": f"{report['seconds']:.1f} s of processor time",
+            }
         if "failure" not in report:
             self.outcomes[report.get("refused", "read")] += 1
             return
@@ -62,6 +67,9 @@ class Result:
         known.count += known is not made
         if made.size < known.size:
             known.index, known.size, known.detail = made.index, made.size, made.detail
+
+    def lines(self) -> list[str]:
+        return [failure.line() for failure in self.failures.values()]
 
 
 class Worker:
@@ -126,12 +134,16 @@ class Worker:
             stream.close()
 
 
-def run_inputs(kind: str, seed: int, start: int, stop: int, *, wall: float = WALL_SECONDS, until: float | None = None) -> Result:
+def run_inputs(
+    kind: str, seed: int, start: int, stop: int, *, wall: float = WALL_SECONDS, until: float | None = None
+) -> Result:
     """Read the inputs from `start` to before `stop`, or until that moment of `time.monotonic`, in one worker after another."""
     return run_kinds([(kind, seed, start, stop)], wall=wall, until=until)[0]
 
 
-def run_kinds(jobs: list[tuple[str, int, int, int]], *, wall: float = WALL_SECONDS, until: float | None = None) -> list[Result]:
+def run_kinds(
+    jobs: list[tuple[str, int, int, int]], *, wall: float = WALL_SECONDS, until: float | None = None
+) -> list[Result]:
     """Several kinds, (name, seed, start, stop), one after another in the same worker, which pays its imports once."""
     results = []
     with tempfile.TemporaryDirectory(prefix="ldm-fuzz-") as folder:

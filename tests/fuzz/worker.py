@@ -20,7 +20,11 @@ from tests.fuzz.kind import Kind, generator
 
 LONGEST_MESSAGE = 4000  # characters; an error is one sentence, which may list some names
 # Forms of text that act on a terminal or on the reader's eye instead of being shown.
-_UNPRINTABLE = {*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+_UNPRINTABLE = {
+    *map(chr, range(32)),
+    *map(chr, range(0x7F, 0xA0)),
+    *"\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+}
 _UNPRINTABLE -= {"\n", "\t"}
 
 

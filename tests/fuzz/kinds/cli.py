@@ -38,7 +38,19 @@ VERBS: dict[str, tuple[list[str], dict[str, str]]] = {
     "verify": (["picture.png"], {"--engine": "ort", "--out": "proof"}),
 }
 NEEDED = {"run": ("--prompt", "--steps", "--out"), "interpolate": ("--prompt", "--steps", "--frames", "--out")}
-PATHS = ("", ".", "/", "/dev/null", "/proc/self/environ", "package", "missing", "picture.png", "a" * 300, "\0", "\udcff")
+PATHS = (
+    "",
+    ".",
+    "/",
+    "/dev/null",
+    "/proc/self/environ",
+    "package",
+    "missing",
+    "picture.png",
+    "a" * 300,
+    "\0",
+    "\udcff",
+)
 
 
 def _prepare(folder: Path) -> None:
@@ -58,7 +70,9 @@ def _make(random: Random, prepared: None) -> bytes:
     if verb == "build":
         chosen["--max-memory"] = "0.001"
     for _ in range(random.choice((1, 1, 2))):
-        changeable = [name for name in options if (verb, name) not in (("build", "--max-memory"), ("bench", "--engine"))]
+        changeable = [
+            name for name in options if (verb, name) not in (("build", "--max-memory"), ("bench", "--engine"))
+        ]
         if not changeable:
             break
         name = random.choice(changeable)
@@ -83,6 +97,8 @@ def _value(random: Random, name: str, value: str) -> str:
         return changed.replace("/", "_").replace("..", "_")
     if name in ("--steps", "--frames", "--count", "--rounds") and changed.isdecimal() and 50 < int(changed) < 10**6:
         return "1000001"  # many steps are what was asked for, and take their time
+    if name == "--threads" and changed.isdecimal() and 4 < int(changed) < 2**16:
+        return str(2**16)  # a number that an engine might follow would take the machine from everybody else
     return changed
 
 

@@ -28,7 +28,9 @@ def _make(random: Random, seeds: list[dict[str, Any]]) -> bytes:
     made: dict[str, Any] = {key: random.choice(seeds)[key] for key in seeds[0]}
     key = random.choice(list(made))
     if isinstance(made[key], str) and random.random() < 0.8:
-        made[key] = mutate_text(random, made[key], (*TEXTS, "ort", "ort:cuda", "unet=", "vae=", ",", "=", "auto", "openvino"))
+        made[key] = mutate_text(
+            random, made[key], (*TEXTS, "ort", "ort:cuda", "unet=", "vae=", ",", "=", "auto", "openvino")
+        )
     elif key == "texts":
         made[key] = [mutate_text(random, "ort:cuda.device_id=1", (*TEXTS, ".", "=", ":")) for _ in range(2)]
     elif key == "options" and random.random() < 0.7:
@@ -37,6 +39,8 @@ def _make(random: Random, seeds: list[dict[str, Any]]) -> bytes:
         made[key] = {engine: value}
     else:
         made[key] = random.choice((*NUMBERS, *TEXTS, None, True, [], {}, ["a"], "x"))
+    if type(made["threads"]) is int and 4 < made["threads"] < 2**16:
+        made["threads"] = 2**16  # a number that an engine might follow would take the machine from everybody else
     return json.dumps(made).encode()
 
 
@@ -49,7 +53,11 @@ def _read(content: bytes, seeds: list[dict[str, Any]]) -> None:
     except ldm_runtime.LdmError as error:
         failure = error
     pipe = ldm_runtime.load(
-        GOLDEN / "package", engine=asked["engine"], threads=asked["threads"], engine_options=asked["options"], check="size"
+        GOLDEN / "package",
+        engine=asked["engine"],
+        threads=asked["threads"],
+        engine_options=asked["options"],
+        check="size",
     )
     pipe.close()
     if failure is not None:

@@ -107,7 +107,9 @@ def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
 
 def png_file(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """A PNG file of (name, body), with right lengths and checksums."""
-    parts = [struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks]
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 

@@ -24,7 +24,11 @@ def _prepare(folder: Path) -> dict[str, bytes]:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return {"exif": exif.tobytes(), "xmp": b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a b='c'/></x:xmpmeta>", "icc": profile}
+    return {
+        "exif": exif.tobytes(),
+        "xmp": b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a b='c'/></x:xmpmeta>",
+        "icc": profile,
+    }
 
 
 def _make(random: Random, seeds: dict[str, bytes]) -> bytes:

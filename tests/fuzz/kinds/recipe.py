@@ -14,7 +14,12 @@ BUILD: list[dict[str, Any]] = [
     {
         "targets": ["tensorrt"],
         "precision": "fp16",
-        "tensorrt": {"compute_capabilities": ["8.6", "8.9"], "profiles": ["batch=1:1:2"], "refit": True, "flavour": "rtx"},
+        "tensorrt": {
+            "compute_capabilities": ["8.6", "8.9"],
+            "profiles": ["batch=1:1:2"],
+            "refit": True,
+            "flavour": "rtx",
+        },
     },
 ]
 

@@ -12,7 +12,14 @@ from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input, mutate_bytes, mutate_text
 
 TEXTS = ["a red apple", "Ünïcode \U0001f34e it's 3d", "<|startoftext|> x <|endoftext|>", "\0", "a" * 100]
-FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 
 
 def _prepare(folder: Path) -> tuple[Any, list[Any]]:
