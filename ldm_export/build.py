@@ -1,5 +1,7 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
+import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,14 +14,14 @@ from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
-from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof
+from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
 from ldm_export.profiles import axis_ranges, read_profile
 from ldm_export.reference import write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
-from ldm_runtime.atomic import atomic_folder, refuse_existing
+from ldm_runtime.atomic import atomic_folder, refuse_existing_folder
 from ldm_runtime.engines.tensorrt import fitting_plan
-from ldm_runtime.errors import EngineUnavailable, ExportError, VerificationError
+from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, VerificationError
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.package import open_package
 from ldm_runtime.pipeline import builtin_package
@@ -70,13 +72,16 @@ def build_package(
     Raises:
         CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
         EngineUnavailable: a target needs what is not installed, or a GPU that is not here.
-        InputError: a target's options contradict one another or the model.
+        InputError: a target's options contradict one another or the model, or `out` and the source overlap.
         ExportError: a stage would not fit into memory, or a component cannot be exported.
         VerificationError: what was built differs from the torch model by more than the tolerance.
+        LdmError: `out` cannot be written, or exists and is not a complete package and nothing else (with `force`).
     """
     say = progress if progress is not None else lambda text: None
     source = builtin_package() if source is None else source
-    refuse_existing(out, force=force)
+    replace = require_package if force else None
+    require_apart(source, out)
+    refuse_existing_folder(out, replace=replace)
     tensorrt = TensorRtTarget(precision=recipe.precision, **asdict(recipe.tensorrt))
     if "openvino" in recipe.targets:
         check_openvino()
@@ -92,7 +97,7 @@ def build_package(
         parameters = {part: checkpoint.parameter_count(part) for part in PACKAGE_PARTS}
         require_room(out.absolute().parent, parameters, tensorrt, max_memory)
     report = BuildReport()
-    with atomic_folder(out, force=force) as folder:
+    with atomic_folder(out, replace=replace) as folder:
         exports = _export(checkpoint, variant, folder, report, say)
         finish_package(folder, checkpoint, exports, recipe=recipe)
         _prove(checkpoint, variant, folder, report, say)
@@ -103,6 +108,30 @@ def build_package(
             report.stages += build_tensorrt(folder, tensorrt, max_memory=max_memory, progress=say)
             _prove_plans(folder, report, say)
     return report
+
+
+def require_apart(source: Path, out: Path) -> None:
+    """Raise InputError if the source is `out`, lies in it or holds it, by whatever name, or reads files from it."""
+    for inner, outer, how in ((source, out, "lies in"), (out, source, "holds")):
+        if _is_in(inner, outer):
+            same = _is_in(outer, inner)
+            raise InputError(f"the source {source} {'is' if same else how} the output {out}; choose another output")
+    for folder, _, names in os.walk(source) if out.exists() else ():
+        for file in (Path(folder, name) for name in names):
+            if file.is_symlink() and _is_in(file, out):
+                raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
+
+
+def _is_in(path: Path, folder: Path) -> bool:
+    """Whether `path` is `folder` or lies in it, links followed; names alone do not tell where both exist."""
+    place, real = (Path(os.path.realpath(each)) for each in (path, folder))
+    for each in (place, *place.parents):
+        if each == real:
+            return True
+        with contextlib.suppress(OSError, ValueError):  # one that does not exist
+            if os.path.samefile(each, real):
+                return True
+    return False
 
 
 def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int | None) -> None:

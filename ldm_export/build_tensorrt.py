@@ -19,7 +19,7 @@ from ldm_export.precision_gate import measure_reduced, reduced_graph
 from ldm_export.profiles import AxisRanges, axis_ranges, input_shapes, read_profile
 from ldm_export.tensorrt_plan import BuiltPlan, PlanRequest, build_plan
 from ldm_runtime import safetensors
-from ldm_runtime.atomic import atomic_folder
+from ldm_runtime.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.engines.cuda_device import compute_capability
 from ldm_runtime.engines.cuda_driver import missing_gpu
 from ldm_runtime.engines.tensorrt_fit import plan_name
@@ -183,12 +183,17 @@ def build_tensorrt(
             undo.callback(shutil.rmtree, folder / "engines", ignore_errors=True)
         for group in groups:
             name = _identity(library.flavour, library.version, group, target)
-            with atomic_folder(folder / "engines" / name, force=True) as partial:
+            with atomic_folder(folder / "engines" / name, replace=_require_plans) as partial:
                 job = _Job(folder, partial, name, library.flavour, group, target)
                 built[name] = _build_set(job, manifest, ranges, differences, stages, say)
         record_engines(folder, built)
         undo.pop_all()
     return stages
+
+
+def _require_plans(folder: Path) -> None:
+    """Raise LdmError unless a folder holds plans alone, so that others may replace them."""
+    refuse_foreign(folder, lambda name: name in {f"{component}.plan" for component in COMPONENTS}, "a set of plans")
 
 
 def _groups(flavour: Flavour, capabilities: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -4,6 +4,7 @@ Two layouts open: the folder of a diffusers `StableDiffusionPipeline`, and a pac
 """
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from ldm_export.weights import (
     write_tensors,
 )
 from ldm_runtime import manifest
-from ldm_runtime.atomic import atomic_folder
-from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from ldm_runtime.atomic import atomic_folder, refuse_foreign
+from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
 from ldm_runtime.schedule import NoiseSchedule, Schedule
 from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 
@@ -38,6 +39,12 @@ LIBRARIES = {"text_encoder": "transformers", "unet": "diffusers", "vae": "diffus
 # The folders of a package that hold a component of the checkpoint.
 PACKAGE_PARTS = {"text_encoder": ("text_encoder",), "unet": ("unet",), "vae": ("vae_encoder", "vae_decoder")}
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+# All that `save_checkpoint` and the trainer write.
+_SAVED = re.compile(
+    r"model_index\.json|README\.md|recipe\.(toml|sha256)|scheduler/scheduler_config\.json"
+    r"|text_encoder/(config\.json|model\.safetensors)|(unet|vae)/(config\.json|diffusion_pytorch_model\.safetensors)"
+    r"|tokenizer/(vocab|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|tokenizer/merges\.txt"
+)
 
 
 @dataclass(frozen=True)
@@ -151,10 +158,13 @@ def save_checkpoint(
 ) -> None:
     """Writes a folder that `open_checkpoint` and diffusers' pipeline open; whole or not at all.
 
-    The weights are rounded to `dtype`; None leaves them as they are.
-    Raises LdmError where `path` exists (without `force`) or cannot be written, CheckpointError where a finite
-    weight would become infinite.
+    The weights are rounded to `dtype`; None leaves them as they are. With `force` a complete checkpoint of this form
+    that holds nothing else is replaced.
+    Raises LdmError where `path` exists and may not be replaced or cannot be written, CheckpointError where the
+    tokenizer is missing or a finite weight would become infinite.
     """
+    if not tokenizer_folder.is_dir():
+        raise CheckpointError(f"{tokenizer_folder} is no folder; expected that of the tokenizer")
     modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
     configs = PipelineConfigs(**{component: module.config for component, module in modules.items()})
     scheduler = write_scheduler_config(schedule, "ddim")
@@ -166,7 +176,7 @@ def save_checkpoint(
         "scheduler": ["diffusers", scheduler["_class_name"]],
         "tokenizer": ["transformers", "CLIPTokenizer"],
     }
-    with atomic_folder(Path(path), force=force) as folder:
+    with atomic_folder(Path(path), replace=_require_saved if force else None) as folder:
         for component, module in modules.items():
             index[component] = [LIBRARIES[component], module.config.CLASS_NAME]
             (folder / component).mkdir()
@@ -179,6 +189,15 @@ def save_checkpoint(
         _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         shutil.copytree(tokenizer_folder, folder / "tokenizer")
         _write_json(folder / "model_index.json", index)
+
+
+def _require_saved(folder: Path) -> None:
+    """Raise LdmError unless a folder is a complete checkpoint as `save_checkpoint` writes it, and nothing else."""
+    try:
+        open_checkpoint(folder).check()
+    except LdmError as error:
+        raise CheckpointError(f"{folder} is not replaced, for it is no complete checkpoint: {error}") from error
+    refuse_foreign(folder, lambda name: _SAVED.fullmatch(name) is not None, "the checkpoint")
 
 
 def _open(path: Path, variant: str | None) -> Checkpoint:

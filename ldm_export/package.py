@@ -23,7 +23,8 @@ from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
 from ldm_runtime import manifest
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.atomic import atomic_file, refuse_foreign
+from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import (
     Axis,
     Component,
@@ -40,7 +41,7 @@ from ldm_runtime.manifest import (
     TokenizerFacts,
     Variant,
 )
-from ldm_runtime.package import MANIFEST
+from ldm_runtime.package import MANIFEST, open_package
 
 ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
@@ -131,6 +132,15 @@ def record_engines(folder: Path, engines: Mapping[str, PlanSet]) -> Manifest:
     made = replace(known, engines={**known.engines, **engines}, files={**kept, **_hashed(folder, new)})
     _write_manifest(folder, made)
     return made
+
+
+def require_package(folder: Path) -> None:
+    """Raise `LdmError` unless `folder` is a complete package and nothing else, so that another may replace it."""
+    try:
+        known = open_package(folder, check="size").manifest.files
+    except PackageError as error:
+        raise PackageError(f"{folder} is not replaced, for it is no complete package: {error}") from error
+    refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
 
 
 def read_manifest(folder: Path) -> Manifest:

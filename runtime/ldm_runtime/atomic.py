@@ -1,33 +1,88 @@
-"""Outputs that appear whole or not at all: written under a temporary sibling name, synced, then renamed."""
+"""Outputs that appear whole or not at all: written under a temporary sibling name, synced, then renamed.
+
+What can be known before the work is refused before it (`refuse_existing` and its relatives try it, since permissions
+alone do not tell). An output never goes through a link, and an existing folder is replaced only if its kind allows it.
+`journal.py` says how what a killed process left is known and swept.
+"""
 
 import contextlib
+import errno
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ldm_runtime.errors import LdmError
+from ldm_runtime.journal import Journal, remove, sweep, sync_folder
+
+# Raises LdmError unless the folder at a path may be replaced: a check of what is in it.
+MayReplace = Callable[[Path], None]
+
+_PROBE_BYTES = 2**20
+_WRITE_TROUBLES = {
+    errno.ENOSPC,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+    getattr(errno, "ESTALE", errno.EIO),
+}
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `LdmError` if `path` exists and may not be replaced, or if its parent is not a folder."""
-    if os.path.lexists(path) and not force:
-        raise LdmError(f"{path} exists already; choose another output or give --force to replace it")
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise LdmError(f"cannot write {path}: the folder {parent} does not exist; create it first")
+    """Raise `LdmError` unless the file `path` can be written: nothing in its way without `force`, a folder that
+    takes files, a name that fits there. What a killed process left beside it is swept.
+    """
+    path = Path(path)
+    with _output(path):
+        _refuse_file(path, force=force)
+
+
+def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
+    """As `refuse_existing`, for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
+    path = Path(path)
+    with _output(path):
+        _refuse_folder(path, replace)
 
 
 def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> None:
     """As `refuse_existing`, for files of a folder that may be new."""
-    if folder.exists() and not folder.is_dir():
-        raise LdmError(f"{folder} is a file; expected a folder for {' and '.join(names)}")
-    if not folder.is_dir():
-        refuse_existing(folder, force=force)
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        refuse_existing_folder(folder, replace=None)
         return
+    if not folder.is_dir():
+        what = "a link to nothing" if folder.is_symlink() else "a file"
+        raise LdmError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
     for name in names:
         refuse_existing(folder / name, force=force)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise `LdmError` unless files can be written in `folder`, which may be missing together with its parents."""
+    names = []
+    while not os.path.lexists(folder := Path(_absolute(folder))):
+        names.append(folder.name)
+        folder = folder.parent
+    if not folder.is_dir():
+        raise LdmError(f"cannot write to {folder}: it is no folder; choose another output")
+    for name in names or ["file"]:
+        with _output(folder / name):
+            pass
+
+
+def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> None:
+    """Raise `LdmError` if `folder` holds more than a folder of its `kind` does; the first file is named.
+
+    is_known: whether a file of that name, with `/` and below `folder`, is one that such a folder has.
+    """
+    for place, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in sorted([*names, *links]):
+            file = Path(place, name)
+            if file.is_symlink() or not is_known(file.relative_to(folder).as_posix()):
+                raise LdmError(f"{folder} is not replaced: it holds {file}, which is no part of {kind}; move it first")
 
 
 @contextlib.contextmanager
@@ -35,114 +90,303 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; on success it takes that name, on any failure it is removed.
 
     Raises:
-        LdmError: `path` exists and `force` is false, or the file system refuses (missing folder, full disk).
+        LdmError: `path` exists and `force` is false, is a link, a folder or read-only, or the file system refuses
+            (missing folder, full disk). What was there before is still there.
     """
     path = Path(path)
-    refuse_existing(path, force=force)
-    if path.is_dir():
-        raise LdmError(f"cannot write the file {path}: a folder has that name; choose another output")
-    with _os_errors(path):
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", suffix=path.suffix, dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        try:
+    with _output(path) as journal:
+        _refuse_file(path, force=force)
+        temporary = journal.partial(path.suffix)
+        with _work(path, journal, temporary):
+            with open(temporary, "xb"):
+                pass
             yield temporary
             _sync(temporary)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            if force:
+                os.replace(temporary, path)
+            else:
+                _rename_to_new(temporary, path)
+            sync_folder(path.parent)
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[Path]:
     """Yield an empty sibling folder; on success it takes the name `path`, on any failure it is removed.
 
-    An existing folder is replaced only with `force`, and only after the new one is complete. What a killed
-    process left behind is swept by the next call for the same `path`.
+    An existing folder is replaced only if `replace` is given and it is empty or `replace` returns, which is asked
+    before the work and once more after it; it makes way only when the new one is complete. A kill loses neither:
+    the next call for any output in that folder brings the old one back.
 
     Raises:
-        LdmError: `path` exists and `force` is false, or the file system refuses (missing folder, full disk).
+        LdmError: `path` exists and may not be replaced, or the file system refuses (missing folder, full disk).
     """
     path = Path(path)
-    refuse_existing(path, force=force)
-    if path.exists() and not path.is_dir():
-        raise LdmError(f"cannot write the folder {path}: a file has that name; choose another output")
-    with _os_errors(path):
-        _sweep(path)
-        partial = path.parent / f".{path.name}.partial-{os.getpid()}"
-        partial.mkdir()
-        try:
+    with _output(path) as journal:
+        _refuse_folder(path, replace)
+        partial = journal.partial()
+        with _work(path, journal, partial):
+            partial.mkdir()
             yield partial
-            for file in partial.rglob("*"):
-                if file.is_file():
-                    _sync(file)
-            _swap(partial, path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            for folder, _, names in os.walk(partial, topdown=False):
+                for name in names:
+                    _sync(Path(folder, name))
+                sync_folder(Path(folder))
+            _refuse_folder(path, replace)
+            _exchange(journal, path, replacing=replace is not None)
 
 
-def _swap(new: Path, path: Path) -> None:
-    """Give `new` the name `path`; the old folder is deleted only once the new one is in place."""
-    if not path.exists():
-        os.rename(new, path)
+@contextlib.contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent` that is removed at the end, or by a later call if this one is killed."""
+    path = Path(parent) / "scratch"  # names the trouble; nothing gets that name
+    with _output(path) as journal, _work(path, journal, journal.partial()):
+        journal.partial().mkdir()
+        yield journal.partial()
+
+
+@contextlib.contextmanager
+def _output(path: Path) -> Iterator[Journal]:
+    """A journal for an output that can be written by that name. Raises LdmError if it cannot."""
+    if path.name in ("", ".."):
+        raise LdmError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
+    _status(path)
+    parent = path.parent
+    if not parent.is_dir():
+        trouble = "is no folder" if os.path.lexists(parent) else "does not exist; create it first"
+        raise LdmError(f"cannot write {path}: the folder {_absolute(parent)} {trouble}")
+    sweep(parent, path.name)
+    try:
+        journal = Journal.open(path)
+    except OSError as error:
+        raise LdmError(
+            f"cannot write {path}: the folder {_absolute(parent)} takes no files ({_reason(error)}); "
+            f"choose another output"
+        ) from error
+    try:
+        with _refused(path):
+            journal.prove_name()
+        yield journal
+    finally:
+        journal.close()
+
+
+@contextlib.contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """What the system says against an output before the work, as one sentence."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise LdmError(f"cannot write {path}: {_reason(error)}; choose another output") from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What has that name, links not followed, or None. Raises LdmError for a name that cannot be."""
+    with _refused(path):
+        try:
+            return os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+
+def _refuse_file(path: Path, *, force: bool) -> None:
+    status = _status(path)
+    if status is None:
         return
-    old = path.parent / f".{path.name}.old-{os.getpid()}"
-    os.rename(path, old)
+    _refuse_link(path, status)
+    if stat.S_ISDIR(status.st_mode):
+        raise LdmError(f"cannot write the file {path}: a folder has that name; choose another output")
+    if not force:
+        raise LdmError(f"{path} exists already; choose another output or give --force to replace it")
+    if not stat.S_ISREG(status.st_mode):
+        raise LdmError(f"cannot write the file {path}: what has that name is no regular file; choose another output")
+    _refuse_fixed(path, status)
+    with _refused(path):
+        if not status.st_mode & 0o222:
+            raise PermissionError(errno.EACCES, "it is read-only")
+        os.close(os.open(path, os.O_WRONLY))
+
+
+def _refuse_folder(path: Path, replace: MayReplace | None) -> None:
+    status = _status(path)
+    if status is None:
+        return
+    _refuse_link(path, status)
+    if not stat.S_ISDIR(status.st_mode):
+        raise LdmError(f"cannot write the folder {path}: a file has that name; choose another output")
+    if replace is None:
+        raise LdmError(f"{path} exists already; choose another output or give --force to replace it")
+    _refuse_fixed(path, status)
+    here = Path(_absolute(Path()))
+    with _refused(path):
+        if any(os.path.samestat(status, os.stat(each)) for each in (here, *here.parents)):
+            raise LdmError(f"cannot replace {path}: the current folder is it or lies in it; choose another output")
+        if os.listdir(path):
+            replace(path)
+            _refuse_read_only(path)
+
+
+def _refuse_link(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise LdmError(f"cannot write {path}: it is a link to {os.readlink(path)}; give the place itself as output")
+
+
+def _refuse_fixed(path: Path, status: os.stat_result) -> None:
+    """Raise `LdmError` for what cannot be renamed: a mount point, or another user's in a folder such as /tmp."""
+    if os.path.ismount(path) or os.path.realpath(path) in _mount_points():
+        raise LdmError(f"cannot replace {path}: it is a mount point; choose another output")
+    if hasattr(os, "geteuid"):
+        parent = os.stat(path.parent)
+        if parent.st_mode & stat.S_ISVTX and os.geteuid() not in (0, parent.st_uid, status.st_uid):
+            raise LdmError(f"cannot replace {path}: it is another user's; choose another output")
+
+
+def _mount_points() -> set[str]:
+    """All of them, where the system tells: `os.path.ismount` misses those within one file system."""
     try:
-        os.rename(new, path)
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
-        os.rename(old, path)
-        raise
-    shutil.rmtree(old)
+        return set()
+    return {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[4]) for line in lines}
 
 
-def _sweep(path: Path) -> None:
-    """Remove what dead processes left; bring back an old folder that a kill left without a successor."""
-    for left in path.parent.glob(f".{path.name}.partial-*"):
-        if not _is_alive(left.name.rpartition("-")[2]):
-            shutil.rmtree(left, ignore_errors=True)
-    for left in path.parent.glob(f".{path.name}.old-*"):
-        if _is_alive(left.name.rpartition("-")[2]):
-            continue
-        if path.exists():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            os.rename(left, path)
+def _refuse_read_only(path: Path) -> None:
+    """Raise `LdmError` where a folder could make way but not be removed."""
+    for folder, _, _ in os.walk(path):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise LdmError(f"cannot replace {path}: {folder} is read-only; choose another output")
 
 
-def _is_alive(pid: str) -> bool:
-    if not pid.isdecimal():
-        return False
+def _exchange(journal: Journal, path: Path, *, replacing: bool) -> None:
+    """Give the partial folder the name `path`; what had it is removed only once the new one is in place."""
+    new, old = journal.partial(), journal.old
+    journal.sync()
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        if replacing and os.path.lexists(path):
+            if os.listdir(path):
+                os.rename(path, old)
+            else:
+                os.rmdir(path)
+        os.rename(new, path)
+    except BaseException:
+        if os.path.lexists(old) and os.path.lexists(new):
+            _bring_back(old, path)
+        raise
+    sync_folder(path.parent)
+    try:
+        remove(old)
+    except OSError as error:
+        raise LdmError(
+            f"{path} is complete, but what it replaced could not be removed and is in {old} ({_reason(error)})"
+        ) from error
+
+
+def _bring_back(old: Path, path: Path) -> None:
+    try:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "another process made it meanwhile")
+        os.rename(old, path)
+    except OSError as error:
+        raise LdmError(f"cannot write {path}: {_reason(error)}; what it held before is in {old}") from error
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Rename, never over a file that another process made meanwhile."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if isinstance(error, FileExistsError) or os.path.lexists(path):
+            raise LdmError(f"{path} exists already: another process made it meanwhile; choose another output") from None
+        os.rename(temporary, path)  # a file system without hard links
+
+
+@contextlib.contextmanager
+def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
+    """Remove `temporary` at the end; turn what the file system refused to one sentence that names `path`."""
+    try:
+        yield
+    except Exception as error:
+        reason = _trouble(error, path, temporary)
+        left = _clean(journal, temporary)
+        if reason is not None:
+            outcome = "nothing was left behind" if left is None else f"{left} was left behind"
+            raise LdmError(
+                f"cannot write {path}: {reason}; {outcome}, free space or change the output and run again"
+            ) from error
+        if isinstance(error, LdmError):  # it is about the output, whose name the caller knows
+            error.args = tuple(
+                each.replace(temporary.name, path.name) if isinstance(each, str) else each for each in error.args
+            )
+        raise
+    finally:
+        _clean(journal, temporary)
+
+
+def _clean(journal: Journal, temporary: Path) -> Path | None:
+    """Remove what an output had on its way; return what could not be removed.
+
+    The old folder of an exchange that failed is not removed, and what is partial stays with it: it says so.
+    """
+    place = temporary
+    try:
+        if os.path.lexists(journal.old):
+            place = journal.old
+            if os.path.lexists(journal.partial()):
+                return place
+        remove(place)
+    except OSError:
+        return place
+    return None
+
+
+def _trouble(error: Exception, path: Path, temporary: Path) -> str | None:
+    """What the file system refused to the output, or None if `error` is about something else."""
+    if isinstance(error, LdmError | MemoryError):
+        return None
+    if isinstance(error, OSError):
+        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        if names:
+            ours = any(_is_of(name, path, temporary) for name in names)
+            return _reason(error) if ours else None
+        if error.errno in _WRITE_TROUBLES:
+            return _reason(error)
+    return _full(temporary)
+
+
+def _is_of(name: str, path: Path, temporary: Path) -> bool:
+    place, ours = Path(_absolute(Path(name))), Path(_absolute(temporary))
+    return place == Path(_absolute(path)) or place == ours or ours in place.parents
+
+
+def _full(temporary: Path) -> str | None:
+    """Why no more bytes can be written, if that is so: many libraries have an error of their own for a full disk."""
+    place = temporary / "ldm-full" if temporary.is_dir() else temporary
+    try:
+        with open(place, "ab") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return _reason(error) if error.errno in _WRITE_TROUBLES else None
+    return None
 
 
 def _sync(file: Path) -> None:
-    with open(file, "rb") as handle:
+    if file.is_symlink():
+        return
+    with open(file, "r+b") as handle:
         os.fsync(handle.fileno())
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
-@contextlib.contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
-    """Say which output failed and why, instead of a bare OSError."""
+def _absolute(path: Path) -> str:
     try:
-        yield
-    except OSError as error:
-        if error.filename is not None and not str(error.filename).startswith(str(path.parent)):
-            raise  # another file's trouble: not this output's
-        reason = error.strerror if error.strerror is not None else str(error)
-        raise LdmError(
-            f"cannot write {path}: {reason}; nothing was left behind, free space or change the output and run again"
-        ) from error
+        return os.path.abspath(path)
+    except FileNotFoundError:  # the current folder was removed
+        return str(path)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "its name holds characters that the system cannot write"
+    if isinstance(error, OSError) and error.strerror is not None:
+        return error.strerror
+    return str(error)

@@ -1,0 +1,240 @@
+"""The mark of an output that is being written: a journal beside it, locked as long as its process lives.
+
+Beside `NAME`, while it is written, lie
+
+    .ldm-TOKEN.journal       who writes what; the operating system drops its lock when the process ends, however it ends
+    .ldm-TOKEN.partial[.png] what becomes NAME
+    .ldm-TOKEN.old           the folder that had the name before, for the moment of the exchange
+    .ldm-TOKEN.probe         for the moment in which it is tried whether the folder takes a file of that name
+
+TOKEN is 32 random hexadecimal digits. `sweep` is the one place that removes what a killed process left. It goes by
+journals: by their lock, their owner and their host, never by the number of a process; no other file is looked at.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm_runtime.errors import LdmError
+
+_LOG = logging.getLogger(__name__)
+_JOURNAL = re.compile(r"\.ldm-([0-9a-f]{32})\.journal")
+_FORMAT = "ldm-export: an output that is being written"
+_MAX_BYTES = 2**14  # a name has at most 255 bytes, six characters each in JSON
+_LOCKED_BYTE = 2**30  # Windows locks bytes, also those beyond the end
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")  # libraries choose the format of a file by it
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The names that one output has on its way, and the lock that says that its writer lives."""
+
+    folder: Path
+    token: str
+    target: str  # the name that the output will have in `folder`
+    descriptor: int
+
+    @classmethod
+    def open(cls, path: Path) -> "Journal":
+        """Begin an output; `close` ends it. Raises OSError if the folder takes no files."""
+        while True:
+            token = secrets.token_hex(16)
+            file = path.parent / f".ldm-{token}.journal"
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+            try:
+                locked = _lock(descriptor)
+                if locked is not False and _is_at(descriptor, file):  # else a sweep came in between
+                    content = {"format": _FORMAT, "host": platform.node(), "target": path.name}
+                    os.write(descriptor, json.dumps(content).encode())
+                    return cls(path.parent, token, path.name, descriptor)
+                os.close(descriptor)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+                file.unlink(missing_ok=True)
+                raise
+
+    def partial(self, suffix: str = "") -> Path:
+        return self._name("partial" + (suffix if _SUFFIX.fullmatch(suffix) else ""))
+
+    @property
+    def old(self) -> Path:
+        return self._name("old")
+
+    def prove_name(self) -> None:
+        """Make a file with the target's name, in a folder of its own, and remove it. Raises OSError, ValueError."""
+        probe = self._name("probe")
+        probe.mkdir()
+        try:
+            with open(probe / self.target, "xb"):
+                pass
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+
+    def sync(self) -> None:
+        """Make sure that the journal outlives a power failure."""
+        os.fsync(self.descriptor)
+        sync_folder(self.folder)
+
+    def close(self) -> None:
+        """End the output. The journal stays, for a later sweep, as long as there is something that it tells of."""
+        file = self._name("journal")
+        names = (self.partial(), self.partial(Path(self.target).suffix), self.old, self._name("probe"))
+        if any(os.path.lexists(name) for name in names):
+            os.close(self.descriptor)
+        elif sys.platform == "win32":  # where an open file cannot be removed
+            os.close(self.descriptor)
+            file.unlink(missing_ok=True)
+        else:
+            file.unlink(missing_ok=True)
+            os.close(self.descriptor)
+
+    def _name(self, ending: str) -> Path:
+        return self.folder / f".ldm-{self.token}.{ending}"
+
+
+def sweep(folder: Path, target: str) -> None:
+    """Remove what dead processes left of outputs in `folder`, and bring back a folder that had to make way.
+
+    What belongs to a living process, another user or another host stays, as does every file without a journal.
+
+    Raises:
+        LdmError: the folder `target` had to make way and cannot come back, since its name was taken meanwhile.
+    """
+    try:
+        names = os.listdir(folder)
+    except (OSError, ValueError):
+        return  # what comes next refuses the output, or can make it without seeing what else is there
+    for name in names:
+        found = _JOURNAL.fullmatch(name)
+        if found is None:
+            continue
+        mine = [each for each in names if each.startswith(f".ldm-{found[1]}.")]
+        try:
+            _sweep_one(folder, found[1], mine, target)
+        except OSError as error:
+            _LOG.debug("%s stays in %s: %s", name, folder, error)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, or nothing if there is none. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a power failure, where the platform can."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:  # some network file systems cannot
+        _LOG.debug("%s is not synced: %s", folder, error)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
+    file = folder / f".ldm-{token}.journal"
+    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(file, flags)
+    try:
+        if not _is_mine(descriptor) or _lock(descriptor) is not True or not _is_at(descriptor, file):
+            return
+        target = _target(descriptor)
+        if target is None:
+            return
+        journal = Journal(folder, token, target, descriptor)
+        if journal.old.name in names and not _settle_old(journal, wanted):
+            return
+        for name in names:
+            if name not in (file.name, journal.old.name):
+                remove(folder / name)
+        if sys.platform != "win32":
+            file.unlink()
+    finally:
+        os.close(descriptor)
+    if sys.platform == "win32":
+        file.unlink()
+
+
+def _settle_old(journal: Journal, wanted: str) -> bool:
+    """Whether an old folder is settled: removed, if it was replaced (nothing partial is left); else in its place."""
+    if not os.path.lexists(journal.partial()):
+        remove(journal.old)
+        return True
+    path = journal.folder / journal.target
+    if journal.target != "" and not os.path.lexists(path):
+        os.rename(journal.old, path)
+        return True
+    if journal.target != wanted:
+        return False
+    raise LdmError(
+        f"{path} was being replaced when an earlier call was killed, and was made anew since; what it held before is "
+        f"in {journal.old}: move that elsewhere and remove {journal.partial()}, then run again"
+    )
+
+
+def _is_mine(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.geteuid())
+
+
+def _is_at(descriptor: int, file: Path) -> bool:
+    """Whether the opened file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _target(descriptor: int) -> str | None:
+    """The name in a journal of this host; "" in one whose writer was killed before it wrote; None: not ours."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    content = os.read(descriptor, _MAX_BYTES)
+    if content == b"":
+        return ""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("format") != _FORMAT or value.get("host") != platform.node():
+        return None
+    target = value.get("target")
+    is_name = isinstance(target, str) and target not in ("", ".", "..") and not set(target) & {"/", "\0", os.sep}
+    return target if is_name else None
+
+
+def _lock(descriptor: int) -> bool | None:
+    """Lock the file for this process: True, False where another one has it, None where files cannot be locked."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems
+        return None
+    return True
