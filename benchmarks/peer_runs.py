@@ -119,6 +119,20 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
+def write_checkpoint(package: Path, checkpoint: Path) -> None:
+    """The package's weights as a folder that diffusers opens, in float32."""
+    from ldm_export.checkpoint import open_checkpoint, save_checkpoint
+
+    source = open_checkpoint(package)
+    models = {name: source.load(name) for name in ("text_encoder", "unet", "vae")}
+    save_checkpoint(
+        checkpoint,
+        schedule=source.schedule,  # type: ignore[arg-type]
+        tokenizer_folder=source.tokenizer,
+        **models,  # type: ignore[arg-type]
+    )
+
+
 class Runner:
     """Runs programs for `results` in `out`; find_python: peer -> the interpreter that has it, or PeerFailed."""
 

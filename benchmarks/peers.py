@@ -17,6 +17,7 @@ from benchmarks.peer_runs import (
     environments_in,
     open_results,
     run_rounds,
+    write_checkpoint,
     write_inputs,
 )
 from benchmarks.peer_tables import bars, render
@@ -27,7 +28,7 @@ from ldm_export.option_values import read_size
 from ldm_runtime.arguments import check_image_size
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines import MAX_THREADS
+from ldm_runtime.engines import most_threads
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.image import save_png
 from ldm_runtime.package import open_package
@@ -128,7 +129,7 @@ def compare(
     opened = open_package(package)
     contract = opened.manifest.contract
     rounds = check_integer("rounds", rounds, 1, MAX_ROUNDS)
-    threads = check_integer("threads", threads, 1, MAX_THREADS)
+    threads = check_integer("threads", threads, 1, most_threads())
     # The first step also waits for the text encoder where a peer tells the ends of steps only.
     steps = check_integer("steps", contract.defaults.steps if steps is None else steps, 2, MAX_STEPS)
     width, height = (contract.image.width, contract.image.height) if size is None else size
@@ -156,20 +157,6 @@ def compare(
     if drawn:
         save_png(draw_bars(drawn, "s"), out / PLOT, {"package": opened.identity}, force=True)
     return out / TABLES
-
-
-def write_checkpoint(package: Path, checkpoint: Path) -> None:
-    """The package's weights as a folder that diffusers opens, in float32."""
-    from ldm_export.checkpoint import open_checkpoint, save_checkpoint
-
-    source = open_checkpoint(package)
-    models = {name: source.load(name) for name in ("text_encoder", "unet", "vae")}
-    save_checkpoint(
-        checkpoint,
-        schedule=source.schedule,  # type: ignore[arg-type]
-        tokenizer_folder=source.tokenizer,
-        **models,  # type: ignore[arg-type]
-    )
 
 
 def _checkpoint(package: Path, checkpoint: Path | None, out: Path, identity: str) -> Path:

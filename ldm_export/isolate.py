@@ -1,17 +1,17 @@
 """Runs a heavy stage in a process of its own, so that its memory is returned to the machine when it ends."""
 
 import contextlib
-import multiprocessing
 import os
 import pickle
 import signal
+import struct
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,78 +38,112 @@ class Outcome:
         return Stage(name, self.seconds, self.peak_bytes)
 
 
+class StageTraceback(Exception):
+    """The traceback of an error in the process where it was raised, as text."""
+
+
 def run_isolated(
     function: Callable[..., Any], *args: Any, progress: Callable[[str], None] | None = None, **kwargs: Any
 ) -> Outcome:
-    """Call a module-level `function` in a spawned process and return its value, peak memory and time.
+    """Call a module-level `function` in a fresh process and return its value, peak memory and time.
 
-    With `progress`, the function gets a keyword argument `progress` too, and what it says is passed on here.
+    With `progress`, the function gets a keyword argument `progress` too, and what it says is passed on here. The
+    process finds modules where this one does, but never in the current folder, and what it prints goes to stderr.
 
     Raises:
-        Whatever `function` raised; `LdmError` if the process was killed (most often: out of memory).
+        Whatever `function` raised, with a `StageTraceback` as its cause; `LdmError` if the process was killed (most
+        often: out of memory).
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
     started = time.monotonic()
-    process = context.Process(
-        target=_child, args=(sender, os.getpid(), function, args, kwargs, progress is not None), daemon=True
-    )
-    process.start()
-    sender.close()
-    try:
-        kind, content = _receive(receiver, progress)
-        process.join()
-    finally:
-        if process.is_alive():
+    work = pickle.dumps((os.getpid(), function, args, kwargs, progress is not None))
+    with _start() as process:  # on the way out closes the pipes and waits
+        try:
+            kind, content = _exchange(process, work, progress)
+            process.wait()
+        finally:
             process.kill()
-            process.join()
-        receiver.close()
     if kind == "value":
         value, peak_bytes = content
         return Outcome(value, peak_bytes, time.monotonic() - started)
     if kind == "error":
         error, text = content
-        if not isinstance(error, LdmError):
-            error.add_note(f"in the isolated stage {function.__name__}:\n{text}")
-        raise error
-    code = process.exitcode
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        raise error from StageTraceback(f"in the isolated stage {function.__name__}:\n{text}")
+    code = process.returncode
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     raise LdmError(
         f"the stage {function.__name__} {how} before it finished; most often the machine ran out of memory: "
         f"close other programs or use a machine with more memory"
     )
 
 
-def _receive(receiver: Connection, progress: Callable[[str], None] | None) -> tuple[str, Any]:
-    """Pass progress on until the result arrives; ("lost", None) when the process ends without one."""
+# The folders of modules come as arguments; nothing may be imported before they are in place.
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from ldm_export.isolate import serve; serve()"
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    """A Python like this one, but with -P: the current folder, and a pickle.py in it, is not where modules are."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
+    folders = [folder for folder in sys.path if os.path.isabs(folder)]  # "" is the current folder
+    command = [sys.executable, *flags, "-P", "-c", _PROGRAM, *folders]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent alone
+    try:
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _exchange(
+    process: "subprocess.Popen[bytes]", work: bytes, progress: Callable[[str], None] | None
+) -> tuple[str, Any]:
+    """Hand over the work, pass progress on until the result arrives; ("lost", None) if the process ends without one."""
+    assert process.stdin is not None and process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):  # it is gone: the reading says so
+        process.stdin.write(work)
+        process.stdin.close()
     while True:
-        try:
-            kind, content = receiver.recv()
-        except EOFError:
+        head = process.stdout.read(_LENGTH.size)
+        if len(head) < _LENGTH.size:
             return "lost", None
+        (length,) = _LENGTH.unpack(head)
+        message = process.stdout.read(length)
+        if len(message) < length:
+            return "lost", None
+        kind, content = pickle.loads(message)
         if kind != "progress":
             return kind, content
         if progress is not None:
             progress(content)
 
 
-def _child(
-    sender: Connection,
-    parent: int,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    with_progress: bool,
-) -> None:
+_LENGTH = struct.Struct("<Q")  # before each pickled message
+
+
+def serve() -> None:
+    """The child's side: read the work from stdin, do it, and write messages to what was stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills this process
+    work = sys.stdin.buffer.read()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no message
+
+    def send(kind: str, content: Any) -> None:
+        message = pickle.dumps((kind, content))
+        answers.write(_LENGTH.pack(len(message)) + message)
+        answers.flush()
+
+    try:
+        send("value", _work(work, lambda text: send("progress", text)))
+    except BaseException as error:
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone
+            send("error", (_portable(error), traceback.format_exc()))
+
+
+def _work(work: bytes, say: Callable[[str], None]) -> tuple[Any, int]:
+    """The function's value and the peak memory."""
+    parent, function, args, kwargs, with_progress = pickle.loads(work)
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
     if with_progress:
-        kwargs = {**kwargs, "progress": lambda text: sender.send(("progress", text))}
-    try:
-        value = function(*args, **kwargs)
-        sender.send(("value", (value, peak_memory())))
-    except BaseException as error:
-        sender.send(("error", (_portable(error), traceback.format_exc())))
+        kwargs = {**kwargs, "progress": say}
+    return function(*args, **kwargs), peak_memory()
 
 
 def peak_memory() -> int:
@@ -144,8 +178,9 @@ def _die_with(parent: int) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error itself if it survives pickling, else one of a plain type with the same text."""
-    try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+    """The error itself if it is one and survives pickling, else one of a plain type with the same text."""
+    with contextlib.suppress(Exception):
+        copy = pickle.loads(pickle.dumps(error))
+        if isinstance(copy, Exception):  # SystemExit would end the parent without a word
+            return copy
+    return RuntimeError(f"{type(error).__name__}: {error}")

@@ -64,7 +64,7 @@ def test_a_users_error_keeps_its_type_and_text():
 def test_a_bug_keeps_its_type_and_carries_the_childs_traceback():
     with pytest.raises(ZeroDivisionError) as caught:
         run_isolated(break_down)
-    assert "break_down" in caught.value.__notes__[0]
+    assert "in break_down\n" in str(caught.value.__cause__)
 
 
 def test_a_killed_process_is_said_so():

@@ -1,8 +1,29 @@
 """The errors a user can meet, each one sentence: what was got, what was expected, where, what to do."""
 
+import re
+
+# All control characters but tab and line feed, what turns the direction of writing or ends a line, lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` with what would command a terminal, or has no bytes in UTF-8, as escapes such as \\x1b and \\udcff."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
 
 class LdmError(Exception):
-    """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback."""
+    """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback.
+
+    Names from files and arguments stand in the sentence, so it is made `printable` here.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in arguments))
 
 
 class InputError(LdmError):

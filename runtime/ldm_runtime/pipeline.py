@@ -12,7 +12,7 @@ import numpy as np
 
 from ldm_runtime import engines
 from ldm_runtime.arguments import Request, check_float_array, check_image_size, check_request, check_texts
-from ldm_runtime.checks import given
+from ldm_runtime.checks import check_path, given
 from ldm_runtime.conditioning import Conditioner
 from ldm_runtime.errors import Cancelled, InputError, LdmError, NonFiniteError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
@@ -44,7 +44,7 @@ def open_pipeline(
 ) -> "Pipeline":
     """See `ldm_runtime.load`."""
     choice = engines.choose(engine, threads=threads, options=engine_options)
-    package = open_package(builtin_package() if path is None else Path(path), check=check)
+    package = open_package(builtin_package() if path is None else check_path("path", path), check=check)
     try:
         pipeline = Pipeline(package, choice)
     except LdmError:

@@ -7,6 +7,7 @@ A text chooses among them: one name for all components, such as "ort:cuda", or n
 import functools
 import hashlib
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,6 @@ from ldm_runtime.manifest import COMPONENTS, Component, TensorSpec, Variant
 from ldm_runtime.package import Package
 
 AUTO = "auto"
-MAX_THREADS = 1024
 
 
 class Engine(Protocol):
@@ -100,19 +100,23 @@ def choose(
     text: "auto", a name, or PART=NAME separated by commas; a part is a component, or "vae" for both of its halves.
     options: of an engine, by its name; values are passed on as text.
 
-    Raises InputError for unknown parts, names and engines, a part given twice, options that nothing would read, or
-    `threads` below 1.
+    Raises InputError for unknown parts, names and engines, a part given twice, options that nothing would read or
+    that are no mapping of mappings, or `threads` below 1 or beyond `most_threads`.
     """
     if threads is not None:
-        threads = check_integer("threads", threads, 1, MAX_THREADS)
+        threads = check_integer("threads", threads, 1, most_threads())
     if not isinstance(text, str):
         raise InputError(f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort")
-    given = {} if options is None else options
-    texts = {_known(name): {key: str(value) for key, value in each.items()} for name, each in given.items()}
+    texts = {} if options is None else _texts(options)
     names = _by_part(text) if "=" in text else dict.fromkeys(COMPONENTS, _known(text))
     for name in texts:
         _check_read(name, text, set(names.values()))
     return EngineChoice(names, threads, texts)
+
+
+def most_threads() -> int:
+    """More threads of one operator than this only wait for one another: four for each CPU, and 16 on the smallest."""
+    return max(16, 4 * (os.cpu_count() or 1))
 
 
 def open_engine(choice: EngineChoice, package: Package, component: str) -> OpenedEngine:
@@ -186,12 +190,32 @@ def _by_part(text: str) -> dict[str, str]:
     for piece in text.split(","):
         part, equals, name = (each.strip() for each in piece.partition("="))
         if not equals or part not in _PARTS:
-            raise InputError(f"engine has {piece!r}; expected PART=NAME with one of the parts {', '.join(_PARTS)}")
+            raise InputError(f"engine has {shown(piece)}; expected PART=NAME with one of the parts {', '.join(_PARTS)}")
         for component in _PARTS[part]:
             if component in named:
-                raise InputError(f"engine is {text!r}, which names {component} twice")
+                raise InputError(f"engine is {shown(text)}, which names {component} twice")
             named[component] = _known(name)
     return {component: named.get(component, AUTO) for component in COMPONENTS}
+
+
+def _texts(options: Any) -> dict[str, dict[str, str]]:
+    """Engine -> its options as text. Raises InputError for another form and for unknown engines."""
+    if not isinstance(options, Mapping):
+        raise InputError(f"engine_options is {shown(options)}; expected engine -> options: {_OPTIONS_EXAMPLE}")
+    texts = {}
+    for name, each in options.items():
+        if not isinstance(each, Mapping) or not all(_is_option(key, value) for key, value in each.items()):
+            raise InputError(
+                f"engine_options has {shown(each)} for {shown(name)}; expected texts, numbers and booleans by name: "
+                f"{_OPTIONS_EXAMPLE}"
+            )
+        texts[_known(name)] = {key: str(value) for key, value in each.items()}
+    return texts
+
+
+def _is_option(key: Any, value: Any) -> bool:
+    """Whether an engine can be given it: a name and a value without NUL, at which C would cut."""
+    return isinstance(key, str) and isinstance(value, str | int | float | Path) and "\0" not in f"{key}{value}"
 
 
 def _check_read(name: str, text: str, chosen: set[str]) -> None:
@@ -199,15 +223,16 @@ def _check_read(name: str, text: str, chosen: set[str]) -> None:
     if not ENGINES[name].takes_options:
         raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
     if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):
-        raise InputError(f"there are options for the engine {name}, but engine is {text!r}, which never runs it")
+        raise InputError(f"there are options for the engine {name}, but engine is {shown(text)}, which never runs it")
 
 
-def _known(name: str) -> str:
-    if name != AUTO and name not in ENGINES:
-        raise InputError(f"engine is {name!r}; expected one of {AUTO}, {', '.join(ENGINES)}")
+def _known(name: Any) -> str:
+    if not isinstance(name, str) or (name != AUTO and name not in ENGINES):
+        raise InputError(f"engine is {shown(name)}; expected one of {AUTO}, {', '.join(ENGINES)}")
     return name
 
 
+_OPTIONS_EXAMPLE = 'such as {"ort:cuda": {"device_id": 1}}'
 _PARTS = {**{component: (component,) for component in COMPONENTS}, "vae": ("vae_encoder", "vae_decoder")}
 
 # Of more weights than this, putting them into the kernels' layouts takes longer than it saves in some twenty steps.

@@ -3,8 +3,9 @@
 import contextlib
 import functools
 import importlib.metadata
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ldm_runtime.manifest import Contract, TensorSpec
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 _DTYPES |= {"tensor(int64)": "int64", "tensor(int32)": "int32"}
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 _CPU = "CPUExecutionProvider"
 # Operators on shapes, which ONNX Runtime leaves on the CPU on purpose: copying them to a device would take longer.
 _ON_SHAPES = {"Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Add", "Sub", "Mul", "Div"}
@@ -103,7 +105,10 @@ def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -
 
 
 def import_onnxruntime() -> Any:
-    """The module `onnxruntime`. Raises EngineError if it is not installed, or twice."""
+    """The module `onnxruntime`, without its telemetry. Raises EngineError if it is not installed, or twice.
+
+    Where the caller has imported it before, its telemetry is as the caller has it.
+    """
     present = _installed()
     if len(present) > 1:
         raise EngineError(
@@ -111,13 +116,33 @@ def import_onnxruntime() -> Any:
             f"then install the one that fits this machine"
         )
     try:
-        import onnxruntime
+        with _telemetry_refused():
+            import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(
             f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-export[cpu]'` "
             f"or, for NVIDIA GPUs, `pip install 'ldm-export[gpu]'`"
         ) from error
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()  # what Windows' builds hear of
     return onnxruntime
+
+
+@contextlib.contextmanager
+def _telemetry_refused() -> Iterator[None]:
+    """ONNX Runtime reads this variable once, while it is imported; the caller's environment is left as it was.
+
+    Without it, it writes an identity of the machine into the user's cache folder and sends reports.
+    """
+    before = os.environ.get(_NO_TELEMETRY)
+    os.environ[_NO_TELEMETRY] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NO_TELEMETRY]
+        else:
+            os.environ[_NO_TELEMETRY] = before
 
 
 @functools.cache  # one search of the installation for all components
