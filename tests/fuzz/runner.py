@@ -32,7 +32,8 @@ class Failure:
     count: int = 1
 
     def line(self) -> str:
-        return f"{self.kind}: {self.what} at {self.place}, {self.count} times; smallest: input {self.index}, {self.size} bytes"
+        smallest = f"smallest: input {self.index}, {self.size} bytes"
+        return f"{self.kind}: {self.what} at {self.place}, {self.count} times; {smallest}"
 
 
 @dataclass
@@ -77,7 +78,7 @@ class Worker:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.errors = open(folder / "stderr.txt", "w+b")
+        self.errors = open(folder / "stderr.txt", "w+b")  # noqa: SIM115  closed by `close`
         threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONHASHSEED": "0"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.fuzz.worker", str(folder)],
@@ -137,7 +138,7 @@ class Worker:
 def run_inputs(
     kind: str, seed: int, start: int, stop: int, *, wall: float = WALL_SECONDS, until: float | None = None
 ) -> Result:
-    """Read the inputs from `start` to before `stop`, or until that moment of `time.monotonic`, in one worker after another."""
+    """Read the inputs from `start` to before `stop`; none is begun after `until`, a moment of `time.monotonic`."""
     return run_kinds([(kind, seed, start, stop)], wall=wall, until=until)[0]
 
 

@@ -32,8 +32,8 @@ def write_checkpoint(folder: Path) -> None:
         attention_head_dim=2, cross_attention_dim=8, norm_num_groups=4,
     )  # fmt: skip
     vae = VAEConfig(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 16),
-        layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16,
     )  # fmt: skip
     text = TextEncoderConfig(
         vocab_size=517, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,

@@ -16,12 +16,13 @@ RUN: dict[str, str] = {
     "--prompt": "a (red:1.2) apple", "--negative": "people", "--steps": "1", "--guidance": "3", "--seed": "1",
     "--sampler": "dpmpp_2m", "--size": "64x48", "--count": "1", "--image": "picture.png", "--strength": "0.5",
     "--mask": "picture.png", "--guidance-rescale": "0.5", "--guidance-interval": "0.2:0.8", "--variation": "7:0.2",
-    "--noise": "philox", "--engine": "ort", "--threads": "1", "--engine-option": "ort:cuda.device_id=1", "--check": "size",
-    "--out": "out.png",
+    "--noise": "philox", "--engine": "ort", "--threads": "1", "--engine-option": "ort:cuda.device_id=1",
+    "--check": "size", "--out": "out.png",
 }  # fmt: skip
 INTERPOLATE = {
-    "--prompt": "a", "--to-prompt": "b", "--seed": "0", "--to-seed": "1", "--frames": "2", "--negative": "c", "--steps": "1",
-    "--guidance": "3", "--sampler": "ddim", "--size": "64x48", "--seconds": "0.1", "--out": "way.gif", "--threads": "1",
+    "--prompt": "a", "--to-prompt": "b", "--seed": "0", "--to-seed": "1", "--frames": "2", "--negative": "c",
+    "--steps": "1", "--guidance": "3", "--sampler": "ddim", "--size": "64x48", "--seconds": "0.1",
+    "--out": "way.gif", "--threads": "1",
 }  # fmt: skip
 BUILD = {
     "--target": "onnx", "--precision": "fp32", "--compute-capability": "8.6,8.9", "--flavour": "rtx",

@@ -16,7 +16,11 @@ from tests.fuzz.mutate import mutate_bytes, mutate_text
 FORMS = {"PNG": ".png", "WEBP": ".webp", "TIFF": ".tiff", "JPEG": ".jpg"}
 
 
-def _prepare(folder: Path) -> dict[str, bytes]:
+BOMBS = (10, 10**6, 10**8)  # bytes that a compressed text has in full
+
+
+def _prepare(folder: Path) -> tuple[dict[str, bytes], list[bytes]]:
+    """Sound metadata of each kind, and compressed texts of many bytes."""
     exif = Image.Exif()
     exif[0x0112] = 6
     exif[0x010E] = "a red apple"
@@ -24,22 +28,25 @@ def _prepare(folder: Path) -> dict[str, bytes]:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return {
+    profile = profile[:24] + bytes(12) + profile[36:]  # the time of its making
+    seeds = {
         "exif": exif.tobytes(),
         "xmp": b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a b='c'/></x:xmpmeta>",
         "icc": profile,
     }
+    return seeds, [zlib.compress(bytes(size)) for size in BOMBS]
 
 
-def _make(random: Random, seeds: dict[str, bytes]) -> bytes:
+def _make(random: Random, prepared: tuple[dict[str, bytes], list[bytes]]) -> bytes:
     """A picture with one changed piece of metadata, written whole, so that a reader comes to it."""
+    seeds, bombs = prepared
     form = random.choice(list(FORMS))
     parts: dict[str, Any] = {name: body for name, body in seeds.items() if random.random() < 0.5}
     name = random.choice(list(seeds))
     parts[name] = mutate_bytes(random, seeds[name], list(seeds.values()))
     ending = bytes([ENDINGS.index(FORMS[form])])
     if form == "PNG":
-        return ending + _png(random, parts)
+        return ending + _png(random, parts, random.choice(bombs))
     options = {"exif": parts.get("exif", b""), "icc_profile": parts.get("icc", b"")}
     if form in ("WEBP", "JPEG"):
         options["xmp"] = parts.get("xmp", b"")
@@ -53,9 +60,8 @@ def _make(random: Random, seeds: dict[str, bytes]) -> bytes:
     return ending + out.getvalue()
 
 
-def _png(random: Random, parts: dict[str, bytes]) -> bytes:
+def _png(random: Random, parts: dict[str, bytes], long: bytes) -> bytes:
     text = mutate_text(random, "parameters of a picture, steps: 20").encode("utf-8", "surrogatepass")
-    long = zlib.compress(bytes(random.choice((10, 10**6, 10**8))))
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", 6, 4, 8, 2, 0, 0, 0)),
         random.choice(

@@ -64,9 +64,12 @@ def _prepare_folder(folder: Path) -> dict[str, Any]:
         "merges.txt": "\n".join(["#version: 0.2", *merges]) + "\n",
         "tokenizer_config.json": {
             "bos_token": {"__type": "AddedToken", "content": begin, "lstrip": False, "normalized": True},
-            "eos_token": end, "unk_token": end, "pad_token": end, "model_max_length": 12, "tokenizer_class": "CLIPTokenizer",
+            "eos_token": end, "unk_token": end, "pad_token": end, "model_max_length": 12,
+            "tokenizer_class": "CLIPTokenizer",
         },
-        "special_tokens_map.json": {"bos_token": begin, "eos_token": {"content": end}, "unk_token": end, "pad_token": end},
+        "special_tokens_map.json": {
+            "bos_token": begin, "eos_token": {"content": end}, "unk_token": end, "pad_token": end,
+        },
         "added_tokens.json": {},
     }  # fmt: skip
 
