@@ -31,10 +31,10 @@ def main() -> int:
         for index, moment in enumerate(choose(calibration, verb, arguments.seed, arguments.count)):
             (one,) = kill_and_repeat(workplace, verb, calibration, [moment], number)
             killed.append(one)
-            after = f"line {moment.line} + {moment.delay:.2f} s"
+            after = f"{moment.words!r} {moment.line} + {moment.delay:.2f} s"
             verdict = "; ".join(one.wrong) or "as without a kill"
             print(
-                f"{index + 1:4} {one.stage:14} {after:22} {'' if one.struck else '(had ended) '}{verdict}", flush=True
+                f"{index + 1:4} {one.stage:14} {after:26} {'' if one.struck else '(had ended) '}{verdict}", flush=True
             )
     return show(killed)
 

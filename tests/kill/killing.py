@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ldm_runtime.errors import LdmError
@@ -27,11 +28,15 @@ Tree = dict[str, str]  # relative path -> digest of a file, "" of a folder
 
 @dataclass(frozen=True)
 class Moment:
-    """When the signal is sent: so long after the n-th line of progress; 0 is the start. `writing`: see `WRITING`."""
+    """When the signal is sent: so long after the n-th line of progress with these words; 0 is the start.
+
+    `writing`: see `WRITING`.
+    """
 
     stage: str
     line: int
     delay: float
+    words: str = ""
     writing: bool = False
 
 
@@ -51,11 +56,13 @@ class Calibration:
             for number, name in enumerate(("first third", "second third", "last third")):
                 found[name] = [Moment(name, -1 - number, third)]
         starts = [at for at, _ in self.lines]
+        seen: Counter[str] = Counter()
         for number, (at, text) in enumerate(self.lines, start=1):
             end = starts[number] if number < len(starts) else self.seconds
             for name, words in verb.stages:
                 if words in text:
-                    found.setdefault(name, []).append(Moment(name, number, max(end - at, 0.0)))
+                    seen[words] += 1
+                    found.setdefault(name, []).append(Moment(name, seen[words], max(end - at, 0.0), words))
                     break
         return {**found, WRITING: [Moment(WRITING, 0, 0.02, writing=True)]}
 
@@ -111,7 +118,11 @@ class Run:
                 if self.process.poll() is not None:
                     return False
                 time.sleep(0.0005)
-        while len(self.lines) < moment.line and self.process.poll() is None and time.monotonic() < until:
+        while (
+            sum(moment.words in text for _, text in self.lines[:]) < moment.line
+            and self.process.poll() is None
+            and time.monotonic() < until
+        ):
             time.sleep(0.002)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(moment.delay)
@@ -168,7 +179,7 @@ def choose(calibration: Calibration, verb: Verb, seed: int, count: int) -> list[
         delay = chance.random() * stretch.delay
         if stretch.line < 0:  # a third of the time
             delay += (-stretch.line - 1) * stretch.delay
-        chosen.append(Moment(stretch.stage, max(stretch.line, 0), delay, stretch.writing))
+        chosen.append(replace(stretch, line=max(stretch.line, 0), delay=delay))
     return chosen
 
 

@@ -17,9 +17,10 @@ CONFIGS = {
 }
 
 
-def write_checkpoint(folder: Path) -> None:
-    """A tiny checkpoint in diffusers' layout, the UNet in two shards."""
+def write_checkpoint(folder: Path, levels: int = 2) -> None:
+    """A tiny checkpoint in diffusers' layout, the UNet in two shards; always the same."""
     import numpy as np
+    import torch
 
     from ldm_export.checkpoint import save_checkpoint
     from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
@@ -27,18 +28,19 @@ def write_checkpoint(folder: Path) -> None:
     from ldm_runtime import safetensors
 
     unet = UNetConfig(
-        sample_size=8, in_channels=4, out_channels=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), block_out_channels=(8, 16), layers_per_block=1,
-        attention_head_dim=2, cross_attention_dim=8, norm_num_groups=4,
+        sample_size=8, in_channels=4, out_channels=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:levels],
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[-levels:], block_out_channels=(8, 16)[:levels],
+        layers_per_block=1, attention_head_dim=2, cross_attention_dim=8, norm_num_groups=4,
     )  # fmt: skip
     vae = VAEConfig(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 16), layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8, 16)[:levels], layers_per_block=1, latent_channels=4, norm_num_groups=4, sample_size=16,
     )  # fmt: skip
     text = TextEncoderConfig(
         vocab_size=517, hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         max_position_embeddings=12, pad_token_id=515, bos_token_id=514, eos_token_id=515,
     )  # fmt: skip
+    torch.manual_seed(0)
     save_checkpoint(
         folder,
         text_encoder=CLIPTextModel(text),

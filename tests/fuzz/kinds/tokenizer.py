@@ -1,5 +1,6 @@
 """Tokenizers: tokenizer.json of a package, and all files of a checkpoint's tokenizer folder."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -22,8 +23,8 @@ FILES = (
 )
 
 
-def _prepare(folder: Path) -> tuple[Any, list[Any]]:
-    """The golden package, opened once, and the tokenizers: CLIP's form in small, and variants of its parts."""
+def _prepare(folder: Path) -> tuple[Path, list[Any]]:
+    """The golden package, and the tokenizers: CLIP's form in small, and variants of its parts."""
     package = folder / "package"
     shutil.copytree(GOLDEN / "package", package)
     small = json.loads((package / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
@@ -39,18 +40,21 @@ def _prepare(folder: Path) -> tuple[Any, list[Any]]:
         },
     }  # fmt: skip
     pairs = {**small, "model": {**small["model"], "merges": [["r", "e"], ["re", "d</w>"]]}}
-    return open_package(package, check="size"), [small, small, small, pairs, foreign]
+    return package, [small, small, small, pairs, foreign]
 
 
-def _make(random: Random, prepared: tuple[Any, list[Any]]) -> bytes:
+def _make(random: Random, prepared: tuple[Path, list[Any]]) -> bytes:
     return json_input(random, random.choice(prepared[1]))
 
 
-def _read(content: bytes, prepared: tuple[Any, list[Any]]) -> None:
-    package = prepared[0]
-    package.file("tokenizer/tokenizer.json").write_bytes(content)
-    made = Tokenizer(package)
-    made.encode(TEXTS)
+def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
+    """With the right size and hash in the manifest, as the author of a hostile package would write them."""
+    package, name = prepared[0], "tokenizer/tokenizer.json"
+    (package / name).write_bytes(content)
+    manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    Tokenizer(open_package(package, check="size")).encode(TEXTS)
 
 
 def _prepare_folder(folder: Path) -> dict[str, Any]:

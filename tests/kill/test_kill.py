@@ -1,0 +1,72 @@
+"""Killed at every stage, a verb leaves nothing of ours, loses nothing of others, and ends as without the kills."""
+
+import shutil
+import signal
+
+import pytest
+
+from tests.kill.killing import Moment, calibrate, differences, kill_and_repeat, lost, make_workplace, tree
+from tests.kill.verbs import VERBS
+
+pytestmark = pytest.mark.slow
+
+
+def require_right(killed):
+    assert [(one.stage, one.wrong) for one in killed if one.wrong] == []
+    assert all(one.struck for one in killed), [one.stage for one in killed if not one.struck]
+
+
+def test_a_run_that_is_killed_anywhere_draws_the_same_picture_again(tmp_path):
+    verb = VERBS["run"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    shares = {"start": 0.1, "sampling": 0.5, "decoding": 0.8}
+    moments = [Moment(stage, 0, share * calibration.seconds) for stage, share in shares.items()]
+    moments.append(Moment("writing", 0, 0.0, writing=True))
+    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL))
+
+
+def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_path):
+    verb = VERBS["train"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    words = ("tokenizer:", "autoencoder:", "encoding", "text_encoder", "diffusion:", "decoder:")
+    moments = [Moment(each, 1, 0.05, each) for each in words]
+    killed = kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL)
+    assert [(one.stage, one.wrong) for one in killed if one.wrong] == []
+    assert sum(one.struck for one in killed) >= len(words) - 1  # the last stage may be over too soon
+
+
+def test_a_build_that_is_killed_in_every_stage_leaves_the_old_package_until_the_new_one_is_whole(tmp_path):
+    verb = VERBS["build-force"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    words = ("tracing", "optimising", "reference:", "verify:")
+    moments = [Moment(each, 1, 0.05, each) for each in words]
+    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end_leaves_nothing_half_written(tmp_path, number):
+    verb = VERBS["run"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    moments = [Moment("sampling", 0, 0.5 * calibration.seconds), Moment("writing", 0, 0.0, writing=True)]
+    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, number))
+
+
+def test_the_comparison_sees_what_is_lost_left_missing_and_changed(tmp_path):
+    verb = VERBS["run"]
+    foreign = make_workplace(tmp_path / "workplace", verb)
+    folder = tmp_path / "workplace"
+    before = tree(folder)
+    assert lost(folder, foreign) == [] and differences(before, tree(folder), verb) == []
+    name = next(iter(foreign))
+    (folder / name).unlink()
+    (folder / ".ldm-left.partial").write_text("half")
+    (folder / "package" / "manifest.json").write_text("{}")
+    shutil.rmtree(folder / "package" / "unet")
+    assert lost(folder, foreign) == [f"lost: {name}"]
+    found = differences(before, tree(folder), verb)
+    for wrong in (
+        "left behind: .ldm-left.partial",
+        "missing: package/unet/model.onnx",
+        "other bytes: package/manifest.json",
+    ):
+        assert wrong in found
