@@ -5,7 +5,18 @@ import signal
 
 import pytest
 
-from tests.kill.killing import Moment, calibrate, differences, kill_and_repeat, lost, make_workplace, tree
+from ldm_runtime.package import open_package
+from tests.kill.killing import (
+    Moment,
+    Run,
+    calibrate,
+    differences,
+    kill_and_repeat,
+    lost,
+    make_workplace,
+    subtree,
+    tree,
+)
 from tests.kill.verbs import VERBS
 
 pytestmark = pytest.mark.slow
@@ -36,11 +47,24 @@ def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_p
 
 
 def test_a_build_that_is_killed_in_every_stage_leaves_the_old_package_until_the_new_one_is_whole(tmp_path):
-    verb = VERBS["build-force"]
-    calibration = calibrate(tmp_path / "workplace", verb)
-    words = ("tracing", "optimising", "reference:", "verify:")
-    moments = [Moment(each, 1, 0.05, each) for each in words]
-    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL))
+    """Without an unkilled build beside it, which would take too long here: `python -m tests.kill` compares them."""
+    verb, folder = VERBS["build-force"], tmp_path / "workplace"
+    foreign = make_workplace(folder, verb)
+    before = tree(folder)
+    for words in ("tracing", "reference:", "verify:"):
+        run = Run(folder, verb)
+        assert run.wait_for(Moment(words, 1, 0.05, words)), run.said()
+        run.signal(signal.SIGKILL)
+        run.end()
+        assert lost(folder, foreign) == []
+        assert subtree(tree(folder), "package") == subtree(before, "package")
+    assert Run(folder, verb).end() == 0
+    assert lost(folder, foreign) == []
+    package = open_package(folder / "package", check="full")
+    package.confirm()
+    assert package.manifest.proof.passed and package.manifest.name == "source"
+    assert {file.name for file in folder.iterdir()} == {name.partition("/")[0] for name in before} | {"tmp", "cache"}
+    assert list((folder / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

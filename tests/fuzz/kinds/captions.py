@@ -10,6 +10,7 @@ from tests.fuzz.mutate import json_input
 
 
 def _prepare(folder: Path) -> list[dict[str, Any]]:
+    import ldm_export.pictures  # noqa: F401  # what importing takes is no input's
     from tests.train.conftest import write_pictures
 
     write_pictures(folder / "pictures", size=8)

@@ -57,6 +57,11 @@ PATHS = (
 def _prepare(folder: Path) -> None:
     from PIL import Image
 
+    import ldm_export.bench
+    import ldm_export.build
+    import ldm_export.train
+    import ldm_export.verify  # noqa: F401  # what importing takes is no input's
+
     shutil.copytree(GOLDEN / "package", folder / "package")
     Image.new("RGB", (64, 48), "red").save(folder / "picture.png")
     (folder / "recipe.toml").write_text("name = 1")

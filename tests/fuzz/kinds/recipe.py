@@ -29,10 +29,14 @@ def _texts(pattern: str) -> list[str]:
 
 
 def _prepare_train(folder: Path) -> list[str]:
+    import ldm_export.recipe  # noqa: F401  # what importing takes is no input's
+
     return [text for text in _texts("*.toml") if "[diffusion" in text]
 
 
 def _prepare_build(folder: Path) -> list[Any]:
+    import ldm_export.build_recipe  # noqa: F401  # what importing takes is no input's
+
     return [*BUILD, *_texts("*.build.toml")]
 
 

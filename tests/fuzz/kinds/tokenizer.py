@@ -59,6 +59,8 @@ def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
 
 def _prepare_folder(folder: Path) -> dict[str, Any]:
     """name -> content of the files of a checkpoint's tokenizer: parsed JSON, or text."""
+    import ldm_export.tokenizer_files  # noqa: F401  # what importing takes is no input's
+
     small = json.loads((GOLDEN / "package" / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
     begin, end = "<|startoftext|>", "<|endoftext|>"
     merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in small["model"]["merges"]]
