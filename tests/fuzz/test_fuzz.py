@@ -9,9 +9,17 @@ from tests.fuzz.planted import BAD
 from tests.fuzz.runner import Result, run_file, run_inputs, run_kinds
 from tests.fuzz.worker import find_kind
 
-FEW, MANY = 40, 400
+FEW, MANY = 40, 200
 # What an input of a kind costs more than others: fewer are read. Opening a checkpoint makes its models, without memory.
-SHARE = {"cli": 0.25, "engine_options": 0.5, "metadata": 0.5, "model_config": 0.5, "model_index": 0.5}
+SHARE = {
+    "cli": 0.15,
+    "engine_options": 0.4,
+    "hash_cache": 0.5,
+    "model_config": 0.4,
+    "model_index": 0.4,
+    "checkpoint_scheduler": 0.4,
+    "shard_index": 0.5,
+}
 
 PLANTED = {
     "planted-key-error": "KeyError",
