@@ -1,0 +1,42 @@
+"""The kinds of input, one file each; a kind makes inputs from valid seeds and gives them to a public reader."""
+
+from tests.fuzz.kind import Kind
+from tests.fuzz.kinds import (
+    captions,
+    checkpoint,
+    cli,
+    engine_options,
+    graph,
+    hash_cache,
+    image,
+    manifest,
+    metadata,
+    prompt,
+    recipe,
+    safetensors,
+    sampler,
+    scheduler,
+    tokenizer,
+)
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for module in (
+        manifest,
+        safetensors,
+        tokenizer,
+        image,
+        metadata,
+        recipe,
+        scheduler,
+        checkpoint,
+        prompt,
+        sampler,
+        engine_options,
+        captions,
+        cli,
+        graph,
+        hash_cache,
+    )
+    for kind in module.KINDS
+}

@@ -1,0 +1,96 @@
+"""Killed at every stage, a verb leaves nothing of ours, loses nothing of others, and ends as without the kills."""
+
+import shutil
+import signal
+
+import pytest
+
+from ldm_runtime.package import open_package
+from tests.kill.killing import (
+    Moment,
+    Run,
+    calibrate,
+    differences,
+    kill_and_repeat,
+    lost,
+    make_workplace,
+    subtree,
+    tree,
+)
+from tests.kill.verbs import VERBS
+
+pytestmark = pytest.mark.slow
+
+
+def require_right(killed):
+    assert [(one.stage, one.wrong) for one in killed if one.wrong] == []
+    assert all(one.struck for one in killed), [one.stage for one in killed if not one.struck]
+
+
+def test_a_run_that_is_killed_anywhere_draws_the_same_picture_again(tmp_path):
+    verb = VERBS["run"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    shares = {"start": 0.1, "sampling": 0.5, "decoding": 0.8}
+    moments = [Moment(stage, 0, share * calibration.seconds) for stage, share in shares.items()]
+    moments.append(Moment("writing", 0, 0.0, writing=True))
+    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL))
+
+
+def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_path):
+    verb = VERBS["train"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    words = ("tokenizer:", "autoencoder:", "encoding", "text_encoder", "diffusion:", "decoder:")
+    moments = [Moment(each, 1, 0.05, each) for each in words]
+    killed = kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL)
+    assert [(one.stage, one.wrong) for one in killed if one.wrong] == []
+    assert sum(one.struck for one in killed) >= len(words) - 1  # the last stage may be over too soon
+
+
+def test_a_build_that_is_killed_in_every_stage_leaves_the_old_package_until_the_new_one_is_whole(tmp_path):
+    """Without an unkilled build beside it, which would take too long here: `python -m tests.kill` compares them."""
+    verb, folder = VERBS["build-force"], tmp_path / "workplace"
+    foreign = make_workplace(folder, verb)
+    before = tree(folder)
+    for words in ("tracing", "reference:", "verify:"):
+        run = Run(folder, verb)
+        assert run.wait_for(Moment(words, 1, 0.05, words)), run.said()
+        run.signal(signal.SIGKILL)
+        run.end()
+        assert lost(folder, foreign) == []
+        assert subtree(tree(folder), "package") == subtree(before, "package")
+    assert Run(folder, verb).end() == 0
+    assert lost(folder, foreign) == []
+    package = open_package(folder / "package", check="full")
+    package.confirm()
+    assert package.manifest.proof.passed and package.manifest.name == "source"
+    assert {file.name for file in folder.iterdir()} == {name.partition("/")[0] for name in before} | {"tmp", "cache"}
+    assert list((folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_asked_to_end_leaves_nothing_half_written(tmp_path, number):
+    verb = VERBS["run"]
+    calibration = calibrate(tmp_path / "workplace", verb)
+    moments = [Moment("sampling", 0, 0.5 * calibration.seconds), Moment("writing", 0, 0.0, writing=True)]
+    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, number))
+
+
+def test_the_comparison_sees_what_is_lost_left_missing_and_changed(tmp_path):
+    verb = VERBS["run"]
+    foreign = make_workplace(tmp_path / "workplace", verb)
+    folder = tmp_path / "workplace"
+    before = tree(folder)
+    assert lost(folder, foreign) == [] and differences(before, tree(folder), verb) == []
+    name = next(iter(foreign))
+    (folder / name).unlink()
+    (folder / ".ldm-left.partial").write_text("half")
+    (folder / "package" / "manifest.json").write_text("{}")
+    shutil.rmtree(folder / "package" / "unet")
+    assert lost(folder, foreign) == [f"lost: {name}"]
+    found = differences(before, tree(folder), verb)
+    for wrong in (
+        "left behind: .ldm-left.partial",
+        "missing: package/unet/model.onnx",
+        "other bytes: package/manifest.json",
+    ):
+        assert wrong in found
