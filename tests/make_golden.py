@@ -2,8 +2,9 @@
 
     python tests/make_golden.py [OUT]
 
-tests/golden/README.md describes the files. The same input gives the same bytes (plans.json to 1e-12: cos and exp of two
-machines may differ in their last bit): the tiny model's outputs are computed here with numpy in float64, not by an engine.
+tests/golden/README.md describes the files. The same input gives the same bytes (plans.json to 1e-12: cos and exp of
+two machines may differ in their last bit): the tiny model's outputs are computed here with numpy in float64, not by an
+engine.
 """
 
 import json
