@@ -11,7 +11,7 @@ from ldm_runtime.solvers import read_sampler
 TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}
 MAX_NAME = 200  # characters
 MAX_STEPS = 100_000  # no schedule has more
-MAX_PIXELS = 2**16  # of a side
+MAX_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def _not_made(targets: tuple[str, ...], precision: str) -> str:
 
 
 def _size(field: str) -> Rule:
-    sentence = f"{field} must be from 1 to {MAX_PIXELS:,} pixels"
-    return Rule((field,), lambda value: value is None or 1 <= value <= MAX_PIXELS, sentence)
+    sentence = f"{field} must be from 1 to {MAX_SIDE:,} pixels"
+    return Rule((field,), lambda value: value is None or 1 <= value <= MAX_SIDE, sentence)
 
 
 BUILD_RULES: Rules = [
