@@ -5,10 +5,20 @@ import re
 # All control characters but tab and line feed, what turns the direction of writing or ends a line, lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MAX_MESSAGE = 4000  # characters
+
 
 def printable(text: str) -> str:
     """`text` with what would command a terminal, or has no bytes in UTF-8, as escapes such as \\x1b and \\udcff."""
     return _UNPRINTABLE.sub(_escape, text)
+
+
+def _cut(text: str) -> str:
+    """A message never fills a screen with what a file or an argument holds: the middle of a long one is left out."""
+    if len(text) <= MAX_MESSAGE:
+        return text
+    kept = MAX_MESSAGE // 2 - 40
+    return f"{text[:kept]} … ({len(text) - 2 * kept} characters left out) … {text[-kept:]}"
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -19,11 +29,11 @@ def _escape(found: re.Match[str]) -> str:
 class LdmError(Exception):
     """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback.
 
-    Names from files and arguments stand in the sentence, so it is made `printable` here.
+    Names from files and arguments stand in the sentence, so it is made `printable` here, and at most MAX_MESSAGE long.
     """
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(*(printable(each) if isinstance(each, str) else each for each in arguments))
+        super().__init__(*(_cut(printable(each)) if isinstance(each, str) else each for each in arguments))
 
 
 class InputError(LdmError):
