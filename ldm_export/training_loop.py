@@ -11,7 +11,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -70,6 +70,7 @@ class StageRun:
         self.optimiser = Optimiser(stage.modules.values(), recipe)
         self.step = 0
         self.log = MetricsLog(folder / "metrics.csv")
+        self.means = _Means()
 
     def run(self, say: Progress) -> dict[str, nn.Module]:
         """Train to the last step, from the checkpoint if there is one; return the averaged modules."""
@@ -117,12 +118,12 @@ class StageRun:
 
     def _look(self, parts: dict[str, float], clock: "_Clock", say: Progress) -> None:
         """Log the losses every ten steps, tell every hundred, and evaluate when it is time."""
-        clock.add(parts)
+        self.means.add(parts)
         last = self.step == self.steps
         looks = self.step % self.pace.evaluate_every == 0 or last
         if self.step % 10 and not looks:
             return
-        means = clock.means()
+        means = self.means.take()
         rate = self.recipe.learning_rate * rate_factor(self.recipe, self.step - 1, self.restart)
         values = {**means, "learning_rate": rate}
         if looks:
@@ -140,10 +141,11 @@ class StageRun:
             "modules": {name: module.state_dict() for name, module in self.stage.modules.items()},
             "averages": {name: module.state_dict() for name, module in self.averages.items()},
             "optimiser": self.optimiser.state_dict(),
+            "means": [self.means.sums, self.means.counts],
         }
+        self.log.save()  # first: of a log that is ahead of its state, the rest is cut off
         with atomic_file(self.folder / STATE_FILE) as temporary:
             torch.save(state, temporary)
-        self.log.save()
 
     def _resume(self, say: Progress) -> None:
         path = self.folder / STATE_FILE
@@ -160,6 +162,7 @@ class StageRun:
                 module.load_state_dict(state["modules"][name])
                 self.averages[name].load_state_dict(state["averages"][name])
             self.optimiser.load_state_dict(state["optimiser"])
+            self.means = _Means(*(dict(part) for part in state["means"]))
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _damaged(path, error) from None
         self.step = state["step"]
@@ -216,26 +219,32 @@ def rate_factor(recipe: OptimiserRecipe, step: int, restart: RestartRecipe | Non
 
 
 class _Clock:
-    """Means of the losses since they were last read, and the time left at the pace of this process."""
+    """The time left at the pace of this process."""
 
     def __init__(self, step: int, steps: int) -> None:
         self.first, self.steps, self.started = step, steps, time.monotonic()
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
+
+    def left(self, step: int) -> str:
+        seconds = (time.monotonic() - self.started) / max(step - self.first, 1) * (self.steps - step)
+        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+@dataclass
+class _Means:
+    """Means of the losses since they were last taken; a resumed run logs those of an uninterrupted one."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, parts: dict[str, float]) -> None:
         for name, value in parts.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def means(self) -> dict[str, float]:
+    def take(self) -> dict[str, float]:
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
-
-    def left(self, step: int) -> str:
-        seconds = (time.monotonic() - self.started) / max(step - self.first, 1) * (self.steps - step)
-        return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def pick_device() -> torch.device:

@@ -38,13 +38,18 @@ def _end() -> object:
 
 
 def _long_message() -> object:
-    raise InputError("x" * 10**6)
+    raise _past_its_class("x" * 10**6)
 
 
 def _unprintable() -> object:
+    raise _past_its_class("\x1b[2J")
+
+
+def _past_its_class(text: str) -> InputError:
+    """An error of a text that its class would have cut and made printable."""
     error = InputError()
-    error.args = ("\x1b[2J",)  # past the class, which would make it printable
-    raise error
+    error.args = (text,)
+    return error
 
 
 def _kind(name: str, break_it: Callable[[], object]) -> Kind:

@@ -103,8 +103,7 @@ _TRAIN = Verb(
         ("diffusion", "diffusion:"),
         ("decoder", "decoder:"),
     ),
-    # The order in which torch pickles; means of losses, which count from where a run went on. Weights are bit-equal.
-    volatile=("state.pt", "metrics.csv", "loss.png", "checkpoint/README.md"),
+    volatile=("state.pt",),  # its archive holds its own temporary name, and what torch pickles in no fixed order
 )
 _DRAW = Verb("run", _prepare_run, (*_RUN, "--out", "picture.png", "--force"), ("picture-1.png", "picture-4.png"))
 _INTERPOLATE = Verb(
