@@ -103,7 +103,8 @@ _TRAIN = Verb(
         ("diffusion", "diffusion:"),
         ("decoder", "decoder:"),
     ),
-    volatile=("state.pt",),  # its archive holds its own temporary name, and what torch pickles in no fixed order
+    # A state's archive holds its own temporary name, and what torch pickles in no fixed order; the lock its holder.
+    volatile=("state.pt", "train.lock"),
 )
 _DRAW = Verb("run", _prepare_run, (*_RUN, "--out", "picture.png", "--force"), ("picture-1.png", "picture-4.png"))
 _INTERPOLATE = Verb(
