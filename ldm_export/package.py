@@ -172,7 +172,9 @@ def record_engines(folder: Path, engines: Mapping[str, PlanSet]) -> Manifest:
 def require_package(folder: Path) -> None:
     """Raise `LdmError` unless `folder` is a complete package and nothing else, so that another may replace it."""
     try:
-        known = open_package(folder, check="size").manifest.files
+        opened = open_package(folder)
+        opened.confirm()
+        known = opened.manifest.files
     except PackageError as error:
         reason = str(error).partition(";")[0]  # what to do about it is for those who want to use it
         raise PackageError(

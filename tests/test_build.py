@@ -88,8 +88,15 @@ def test_a_build_whose_weights_went_wrong_leaves_no_package(tiny_build, tmp_path
 
 # --- what a build may replace, and what it is made of -----------------------------------------------------------------
 
+
+def edit_a_letter(out: Path) -> None:
+    text = (out / "LICENSE").read_text()
+    (out / "LICENSE").write_text(text.replace("a", "b", 1))
+
+
 NO_PACKAGE = {
     "a thesis": (lambda out: [(out / name).unlink() for name in ("manifest.json", "LICENSE")], "no complete package"),
+    "an edit of the same length": (edit_a_letter, "LICENSE has changed"),
     "a file beside": (lambda out: (out / "thesis.txt").write_text("precious"), r"holds .*out/thesis\.txt"),
     "a file in a part": (lambda out: (out / "unet" / "thesis.txt").write_text("precious"), "holds .*unet/thesis"),
     "weights beside": (lambda out: (out / "mine.safetensors").write_text("precious"), "holds mine.safetensors"),

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from typing import NoReturn
 
 import numpy as np
 
@@ -69,6 +70,9 @@ class Components:
         if not self._is_foreign():
             for engine in self.engines.values():
                 engine.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise EngineError(f"the pipeline of {self._package.path} cannot be copied or pickled; load the package again")
 
     def __del__(self) -> None:
         # Where threads do not exist that an engine would wait for as it goes, it has to stay, or the process hangs.

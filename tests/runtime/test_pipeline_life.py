@@ -1,8 +1,10 @@
 """What a pipeline holds goes with it; a closed one, and one of another process, say so; no memory is shared."""
 
+import copy
 import gc
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import weakref
@@ -137,6 +139,16 @@ USES: dict[str, Callable[[Pipeline, Step], Any]] = {
     "step.images": lambda pipe, step: step.images(),
     "step.preview": lambda pipe, step: step.preview(),
 }
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+@pytest.mark.parametrize("part", [lambda pipe: pipe._components, lambda pipe: pipe])
+def test_what_holds_engines_is_not_copied(tiny: Path, part: Any, duplicate: Any) -> None:
+    with ldm_runtime.load(tiny) as pipe:
+        if duplicate is copy.copy and part(pipe) is pipe:
+            return  # shares what it is a copy of
+        with pytest.raises(EngineError, match="cannot be copied or pickled"):
+            duplicate(part(pipe))
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES.keys())

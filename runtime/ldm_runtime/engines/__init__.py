@@ -220,6 +220,8 @@ def _is_option(key: Any, value: Any) -> bool:
 
 def _check_read(name: str, text: str, chosen: set[str]) -> None:
     """Raise InputError unless one of the engines that are `chosen` by `text` reads the options of `name`."""
+    if name == AUTO:
+        raise InputError(f"there are options for {AUTO}, which is no engine; give them to one of {', '.join(ENGINES)}")
     if not ENGINES[name].takes_options:
         raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
     if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):
