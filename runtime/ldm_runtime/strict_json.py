@@ -1,5 +1,6 @@
 """JSON read strictly (RFC 8259): no key twice, no NaN, no half characters, dataclasses with exactly their fields."""
 
+import collections
 import dataclasses
 import functools
 import json
@@ -14,6 +15,7 @@ from ldm_runtime.errors import LdmError, PackageError
 T = TypeVar("T")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
 
+_NESTING = (dict, list)
 MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -73,7 +75,7 @@ def read(kind: type[T], value: JSON, where: str) -> T:
 
 def _require_shallow(value: JSON) -> None:
     level, depth = [value], 0
-    while level := [item for each in level for item in _items(each) if isinstance(item, list | dict)]:
+    while level := [item for each in level for item in _items(each) if type(item) in _NESTING]:
         depth += 1
         if depth >= MAX_DEPTH:
             raise RecursionError
@@ -100,11 +102,10 @@ def _finite(text: str) -> float:
 
 
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    result: dict[str, JSON] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"the key {shown(key)} is given twice in one object")
-        result[key] = value
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice, _ = collections.Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(twice)} is given twice in one object")
     return result
 
 
