@@ -8,7 +8,8 @@ only if the place that all its links lead to is
   directly in `…/models--OWNER--NAME/blobs`, which holds the contents of all revisions of that one repository.
 
 What is there must be a regular file: no folder, pipe, socket or device. For a package the content of a link into
-`blobs` must be what the manifest's hash says. A hard link is a file like any other: it cannot be told from one.
+`blobs` must be what the manifest's hash says; only the manifest itself and the report of the proof, which is written
+after it, have none. A hard link is a file like any other: it cannot be told from one.
 """
 
 import functools
