@@ -179,7 +179,8 @@ def _check_file(path: Path) -> None:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {first_line(error)}"
+        why = getattr(error, "strerror", None) or first_line(error)  # without the path, which may be long
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
         raise InputError(f"the image {path} {reason}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"the image {path} is no regular file; expected a picture in {', '.join(FORMATS)}")
