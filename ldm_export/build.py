@@ -1,6 +1,5 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from ldm_export.build_openvino import build_openvino, check_openvino
 from ldm_export.build_recipe import BuildRecipe
 from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt, check_target, require_room
-from ldm_export.checkpoint import PACKAGE_PARTS, Checkpoint, open_checkpoint
+from ldm_export.checkpoint import PACKAGE_PARTS, PIPELINE_FOLDERS, Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.isolate import Stage, available_memory, run_isolated
@@ -22,7 +21,7 @@ from ldm_runtime.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.engines.tensorrt import fitting_plan
 from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError
 from ldm_runtime.manifest import COMPONENTS, Contract
-from ldm_runtime.package import open_package
+from ldm_runtime.package import is_package, open_package
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.plan import compile_plan
 
@@ -88,7 +87,8 @@ def build_package(
         check_openvino()
     if "tensorrt" in recipe.targets:
         check_target(tensorrt)
-    checkpoint = open_checkpoint(source, variant, check="full")
+    checkpoint = open_checkpoint(source, variant, check="size")
+    require_unlinked(checkpoint, out)
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
@@ -100,13 +100,14 @@ def build_package(
         parameters = {part: checkpoint.parameter_count(part) for part in PACKAGE_PARTS}
         require_room(out.absolute().parent, parameters, tensorrt, max_memory)
     say("reading all weights: every one must be finite")
+    checkpoint.require_hashes()
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
         exports = _export(checkpoint, variant, folder, report, say)
         finish_package(folder, checkpoint, exports, recipe=recipe)
         _prove(checkpoint, variant, folder, report, say)
-        checkpoint.folder.require_unchanged()  # every stage opened the source anew
+        checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
         if "openvino" in recipe.targets:
             report.stages += build_openvino(folder, recipe.precision, progress=say)
             _prove_with("openvino", folder, report, say)
@@ -117,15 +118,23 @@ def build_package(
 
 
 def require_apart(source: Path, out: Path) -> None:
-    """Raise InputError if the source is `out`, lies in it or holds it, by whatever name, or reads files from it."""
-    for inner, outer, how in ((source, out, "lies in"), (out, source, "holds")):
-        if lies_in(inner, outer):
-            same = lies_in(outer, inner)
-            raise InputError(f"the source {source} {'is' if same else how} the output {out}; choose another output")
-    for folder, _, names in os.walk(source):
-        for file in (Path(folder, name) for name in names):
-            if file.is_symlink() and lies_in(file, out):
-                raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
+    """Raise InputError if the source is `out` or lies in it, or if `out` lies among the source's own files.
+
+    Beside the parts of a diffusers folder another may lie; a package is no package with another model's files in it.
+    """
+    if lies_in(source, out):
+        how = "is" if lies_in(out, source) else "lies in"
+        raise InputError(f"the source {source} {how} the output {out}; choose another output")
+    for folder in [source] if is_package(source) else [source / name for name in PIPELINE_FOLDERS]:
+        if lies_in(out, folder):
+            raise InputError(f"the source's folder {folder} holds the output {out}; choose another output")
+
+
+def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:
+    """Raise InputError if one of the files that the checkpoint is read from is a link into `out`."""
+    for file in (checkpoint.path / name for name in checkpoint.folder.asked):
+        if lies_in(file, out):
+            raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
 
 
 def require_sampling(contract: Contract, where: str) -> None:

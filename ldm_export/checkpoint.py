@@ -47,6 +47,7 @@ STEMS = {"text_encoder": "model", "unet": "diffusion_pytorch_model", "vae": "dif
 LIBRARIES = {"text_encoder": "transformers", "unet": "diffusers", "vae": "diffusers"}
 # The folders of a package that hold a component of the checkpoint.
 PACKAGE_PARTS = {"text_encoder": ("text_encoder",), "unet": ("unet",), "vae": ("vae_encoder", "vae_decoder")}
+PIPELINE_FOLDERS = (*CONFIGS, "scheduler", "tokenizer")  # that a diffusers folder is read from
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # All that `save_checkpoint` and the trainer write.
 _SAVED = re.compile(
@@ -107,6 +108,7 @@ class Checkpoint:
     papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     tensors: dict[str, Tensors]  # component -> parameter name -> where it lies
+    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
 
     @property
     def weight_files(self) -> dict[str, tuple[Path, ...]]:
@@ -144,6 +146,12 @@ class Checkpoint:
         """Raise CheckpointError, naming the tensor, if a weight is NaN, infinite or too large for float32."""
         for component, tensors in self.tensors.items():
             require_finite(tensors, component)
+
+    def require_hashes(self) -> None:
+        """Hash all files of a package now. Raises PackageError unless they are what was opened and its hashes say."""
+        if self.hashes:
+            open_package(self.path, check="full").confirm()
+            self.folder.require_unchanged()
 
     def _empty(self, component: str) -> nn.Module:
         """The model without memory for its weights."""
@@ -258,7 +266,7 @@ def _open_pipeline(folder: ModelFolder, variant: str | None) -> Checkpoint:
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}") from None
     papers = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(PAPERS)]
-    return _opened(folder, configs, (schedule, sampler), scheduler_config, dropped, tensors, papers)
+    return _opened(folder, configs, (schedule, sampler), scheduler_config, dropped, tensors, papers, {})
 
 
 def _open_package(path: Path, check: Check) -> Checkpoint:
@@ -279,7 +287,8 @@ def _open_package(path: Path, check: Check) -> Checkpoint:
     schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
     papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
-    return _opened(folder, configs, (schedule, sampler), scheduler_config, facts.dropped, tensors, papers)
+    hashes = {name: entry.sha256 for name, entry in facts.files.items()}
+    return _opened(folder, configs, (schedule, sampler), scheduler_config, facts.dropped, tensors, papers, hashes)
 
 
 def _require_listed(folder: ModelFolder, facts: Manifest) -> None:
@@ -301,6 +310,7 @@ def _opened(
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
     papers: list[str],
+    hashes: dict[str, str],
 ) -> Checkpoint:
     tokenizer = folder.path / "tokenizer"
     if not any(os.path.lexists(tokenizer / name) for name in TOKENIZER_FILES):
@@ -323,6 +333,7 @@ def _opened(
         papers=tuple(folder.path / name for name in papers),
         dropped=dropped,
         tensors=tensors,
+        hashes=hashes,
     )
 
 

@@ -435,7 +435,7 @@ def plan(
     """
     from ldm_runtime.arguments import first_step
     from ldm_runtime.image import output_paths
-    from ldm_runtime.package import open_package
+    from ldm_runtime.package import read_contract
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.plan import compile_plan
     from ldm_runtime.solvers import table
@@ -445,7 +445,7 @@ def plan(
         return
     if plot is not None:
         output_paths(plot, prompt="", count=1, force=force)
-    contract = open_package(builtin_package() if package is None else package, check="size").manifest.contract
+    contract = read_contract(builtin_package() if package is None else package)
     count = contract.defaults.steps if steps is None else steps
     name = contract.defaults.sampler if sampler is None else sampler
     made = compile_plan(contract.schedule, name, count, first_step(count, strength))

@@ -275,7 +275,8 @@ def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
 def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     names = [file.relative_to(checkpoint.path).as_posix() for file in files]
-    hashes = {name: _sha256(checkpoint.folder.file(name)) for name in names}
+    known = checkpoint.hashes
+    hashes = {name: known[name] if name in known else _sha256(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         source=Source(_source_name(checkpoint), hashes),

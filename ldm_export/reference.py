@@ -114,13 +114,14 @@ def write_reference(
     """Write `verify/reference.safetensors` into `package`, whose manifest and tokenizer are there already.
 
     Latent scale, schedule and weights are read from the checkpoint `source`, not from the package; defaults
-    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now.
+    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now. Where `source` is a
+    package, the caller has checked its hashes.
 
     Raises:
         NonFiniteError: the torch model itself gives NaN or infinity.
     """
     say = progress if progress is not None else lambda text: None
-    checkpoint = open_checkpoint(source, variant)
+    checkpoint = open_checkpoint(source, variant, check="size")
     opened = open_package(package, check="size")
     contract = opened.manifest.contract
     table = specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)

@@ -5,19 +5,18 @@ end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer
 
 from ldm_export.weights import MAX_JSON_BYTES, checkpoint_folder, read_json
 from ldm_runtime import strict_json
 from ldm_runtime.checks import shown
 from ldm_runtime.clip_tokenizer import (
-    END_OF_WORD,
-    WORDS,
+    AddedToken,
     ClipTokenizer,
     check_merges,
     check_vocabulary,
@@ -72,7 +71,7 @@ def _complete(source: Path, out: Path, *, window: int, vocab_size: int) -> Token
     if not (out / TOKENIZER).exists():
         _refuse_added_tokens(source, bpe)
         _ids_of(special, bpe.vocabulary.get)
-        clip_tokenizer(bpe.vocabulary, list(bpe.merges), special).save(str(out / TOKENIZER))
+        clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
     facts = _facts(source, out, special, _window(config, window), vocab_size)
     _write_json(out / SPECIAL, special)
     config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
@@ -80,22 +79,16 @@ def _complete(source: Path, out: Path, *, window: int, vocab_size: int) -> Token
     return facts
 
 
-def clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
+def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
     """CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
-    unknown = special["unk_token"]
-    bpe = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=END_OF_WORD, unk_token=unknown)
-    tokenizer = Tokenizer(bpe)
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    split = pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     begin, end = special["bos_token"], special["eos_token"]
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(end, vocabulary[end]), cls=(begin, vocabulary[begin]), trim_offsets=False, add_prefix_space=False
+    added = tuple(
+        AddedToken(vocabulary[token], token, False, False, False, normalized=token == begin, special=True)
+        for token in dict.fromkeys((begin, end))
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(begin, normalized=True), AddedToken(end, normalized=False)])
+    unknown = special["unk_token"]
+    clip = ClipTokenizer(vocabulary, tuple(merges), added, unknown, begin, end, splits_special=False)
+    tokenizer: Tokenizer = clip.to_library()
     return tokenizer
 
 

@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ldm_export.recipe_rules import SMALLEST_VOCABULARY
-from ldm_export.tokenizer_files import BOS, DEFAULTS, END_OF_WORD, EOS, clip_tokenizer
+from ldm_export.tokenizer_files import BOS, DEFAULTS, EOS, clip_tokenizer
+from ldm_runtime.clip_tokenizer import END_OF_WORD
 from ldm_runtime.errors import TrainingError
 
 

@@ -15,7 +15,7 @@ from ldm_export.cli import verbs
 from ldm_export.package import require_package
 from ldm_runtime import safetensors
 from ldm_runtime.atomic import atomic_folder
-from ldm_runtime.errors import ExportError, InputError, LdmError, VerificationError
+from ldm_runtime.errors import CheckpointError, ExportError, InputError, LdmError, VerificationError
 from ldm_runtime.manifest import COMPONENTS
 from ldm_runtime.pipeline import builtin_package
 from tests.train.conftest import RECIPES, write_pictures
@@ -89,14 +89,12 @@ def test_a_build_whose_weights_went_wrong_leaves_no_package(tiny_build, tmp_path
 # --- what a build may replace, and what it is made of -----------------------------------------------------------------
 
 
-def edit_a_letter(out: Path) -> None:
-    text = (out / "LICENSE").read_text()
-    (out / "LICENSE").write_text(text.replace("a", "b", 1))
+def edit_in_place(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[::-1])
 
 
 NO_PACKAGE = {
     "a thesis": (lambda out: [(out / name).unlink() for name in ("manifest.json", "LICENSE")], "no complete package"),
-    "an edit of the same length": (edit_a_letter, "LICENSE has changed"),
     "a file beside": (lambda out: (out / "thesis.txt").write_text("precious"), r"holds .*out/thesis\.txt"),
     "a file in a part": (lambda out: (out / "unet" / "thesis.txt").write_text("precious"), "holds .*unet/thesis"),
     "weights beside": (lambda out: (out / "mine.safetensors").write_text("precious"), "holds mine.safetensors"),
@@ -104,6 +102,7 @@ NO_PACKAGE = {
     "a part is missing": (lambda out: (out / "unet" / "model.onnx").unlink(), "unet/model.onnx is missing"),
     "a part is cut": (lambda out: os.truncate(out / "unet" / "model.safetensors", 100), "is truncated"),
     "a file was changed": (lambda out: (out / "LICENSE").write_text("my own"), "LICENSE is "),
+    "a file was edited in place": (lambda out: edit_in_place(out / "LICENSE"), "LICENSE has changed: its SHA-256"),
     "a manifest of something else": (lambda out: (out / "manifest.json").write_text('{"name": "app"}'), "manifest"),
 }
 
@@ -155,16 +154,55 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
         ("out/unet", "out", "lies in the output"),
         ("out", "out/new", "holds the output"),
         ("out", "link/unet/new", "holds the output"),
-        ("ours", "out", r"file .*ours/weights is a link into the output"),
+        ("ours", "ours/unet/new", "folder .*ours/unet holds the output"),
+        ("ours", "ours/tokenizer", "folder .*ours/tokenizer holds the output"),
     ],
 )
 def test_a_source_that_overlaps_the_output_is_refused(source, where, how, out, no_work, tmp_path):
     (tmp_path / "link").symlink_to("out")
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "weights").symlink_to(out / "unet" / "model.safetensors")
+    (tmp_path / "ours" / "unet").mkdir(parents=True)
     with pytest.raises(InputError, match=how):
         build_forced(tmp_path / source, tmp_path / where)
     assert (out / "manifest.json").exists()
+
+
+class ExportBegun(Exception):
+    pass
+
+
+def begin_export(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build up to its first export."""
+
+    def begin(*_: object) -> None:
+        raise ExportBegun
+
+    monkeypatch.setattr(builds, "_export", begin)
+    build_forced(source, out)
+
+
+def test_an_output_beside_the_parts_of_a_checkpoint_is_built(tiny_build, tmp_path, monkeypatch):
+    source = shutil.copytree(tiny_build("sd15").source, tmp_path / "ours")
+    monkeypatch.chdir(source)
+    before = snapshot(source)
+    with pytest.raises(ExportBegun):
+        begin_export(Path("."), Path("package"), monkeypatch)
+    assert snapshot(source) == before
+
+
+def test_an_output_that_the_source_reads_through_a_link_is_refused(tiny_build, tmp_path, monkeypatch):
+    source = shutil.copytree(tiny_build("sd15").source, tmp_path / "ours")
+    shutil.copytree(builtin_package(), source / "package")
+    with pytest.raises(ExportBegun):
+        begin_export(source, source / "package", monkeypatch)
+    (source / "LICENSE").symlink_to("package/LICENSE")
+    with pytest.raises(InputError, match=r"file .*ours/LICENSE is a link into the output .*ours/package"):
+        begin_export(source, source / "package", monkeypatch)
+
+
+def test_a_folder_that_is_no_model_is_refused_without_a_walk_through_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "walk", lambda *rest: pytest.fail("a walk"))
+    with pytest.raises(CheckpointError, match="is no model's folder"):
+        build_forced(tmp_path, tmp_path / "out")
 
 
 @pytest.mark.parametrize("kind", ["out", "nothing"])

@@ -54,7 +54,7 @@ def export_component(
 ) -> ExportReport:
     """Write `out/<component>/` with model.onnx, model.safetensors and config.json from a checkpoint's folder.
 
-    `out` is a folder that is there.
+    `out` is a folder that is there. Where `source` is a package, the caller has checked its hashes.
 
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
     (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32), every
@@ -64,7 +64,7 @@ def export_component(
         CheckpointError, ConfigError: as `open_checkpoint` and `Checkpoint.load`.
         ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
     """
-    checkpoint = open_checkpoint(source, variant)
+    checkpoint = open_checkpoint(source, variant, check="size")
     configs = checkpoint.configs
     spec = specs(configs.text_encoder, configs.unet, configs.vae)[component]
     parameters = checkpoint.load(spec.part, dtype=None).state_dict()  # first: weights that do not fit fail at once

@@ -299,10 +299,10 @@ def _size_of_image(contract: Contract, image: "Image.Image") -> tuple[int, int]:
 
 def _pixels(images: "list[Image.Image]", width: int, height: int, batch: int) -> np.ndarray:
     """Images on white, scaled to width x height: float32 (B, 3, height, width) in [-1, 1]."""
-    from ldm_runtime.image import from_images, scaled
+    from ldm_runtime.image import pixels_of, scaled
     from ldm_runtime.image_modes import laid_on
 
-    pixels = from_images([scaled(laid_on(one, "white"), width, height) for one in images])
+    pixels = pixels_of([scaled(laid_on(one, "white"), width, height) for one in images])
     return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
 
 

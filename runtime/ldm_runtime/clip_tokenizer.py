@@ -15,16 +15,17 @@ The form is that of transformers' CLIPTokenizerFast, versions 4 and 5, of the pu
                     each merge as "left right" or ["left", "right"]
 
 The ids of vocab are 0 to n - 1, each once; added tokens have their id there, or the next ones from n up. A merge joins
-two tokens of vocab to a third. What `tokenizers` gets is written anew from what was read.
+two tokens of vocab to a third. `tokenizers` never gets the file, but its parts made anew of what was read.
 """
 
 import json
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from ldm_runtime import strict_json
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import given, shown
 from ldm_runtime.errors import PackageError
 
 END_OF_WORD = "</w>"
@@ -139,9 +140,31 @@ class ClipTokenizer:
             },
         }
 
-    def to_json(self) -> str:
-        """`to_dict` as text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
+    def to_library(self) -> Any:
+        """The same as a `tokenizers.Tokenizer`, made of its parts: in half the time of `from_str`."""
+        import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+        bpe = models.BPE(
+            vocab=dict(self.vocabulary),
+            merges=list(self.merges),
+            unk_token=self.unknown,
+            end_of_word_suffix=END_OF_WORD,
+        )
+        made = tokenizers.Tokenizer(bpe)
+        space = normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+        made.normalizer = normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
+        pattern = tokenizers.Regex(SPECIAL_WORDS if self.splits_special else WORDS)
+        split = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
+        made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        if self.begin is not None and self.end is not None:
+            begin, end = ((token, self.id_of(token)) for token in (self.begin, self.end))
+            made.post_processor = processors.RobertaProcessing(
+                sep=end, cls=begin, trim_offsets=False, add_prefix_space=False
+            )
+        made.decoder = decoders.ByteLevel()
+        made.add_tokens([_library_token(token) for token in self.added])
+        return made
 
     def _post_processor(self) -> dict[str, Any] | None:
         if self.begin is None or self.end is None:
@@ -207,10 +230,37 @@ def check_merges(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple
         _fail(where, "a list of pairs", value)
     if len(value) > MAX_TOKENS:
         raise PackageError(f"{where} has {len(value)} pairs; expected at most {MAX_TOKENS}")
+    pairs = [item.split(" ") if isinstance(item, str) else item for item in value]
     spaced = {token for token in vocabulary if token.split() != [token]}
-    merges: dict[tuple[str, str], None] = {}
-    for index, item in enumerate(value):
-        pair = item.split(" ") if isinstance(item, str) else item
+    merges = _sound_merges(pairs, vocabulary, spaced)
+    if merges is None:
+        _refuse_merges(value, pairs, vocabulary, spaced, where)
+    return given(merges)
+
+
+def _sound_merges(
+    pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str]
+) -> tuple[tuple[str, str], ...] | None:
+    """All pairs, None if one is wrong; without a loop in Python, for CLIP has 48,894 of them."""
+    if not pairs:
+        return ()
+    if set(map(type, pairs)) != {list} or set(map(len, pairs)) != {2}:
+        return None
+    lefts, rights = zip(*pairs, strict=True)
+    if {*map(type, lefts), *map(type, rights)} != {str}:
+        return None
+    parts = {*lefts, *rights}
+    known = vocabulary.keys() >= parts and all(map(vocabulary.__contains__, map(operator.add, lefts, rights)))
+    merges = tuple(zip(lefts, rights, strict=True))
+    return merges if known and spaced.isdisjoint(parts) and len(set(merges)) == len(merges) else None
+
+
+def _refuse_merges(
+    value: list[Any], pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str], where: str
+) -> None:
+    """Raise PackageError for the first that is wrong."""
+    seen: set[tuple[str, str]] = set()
+    for index, (item, pair) in enumerate(zip(value, pairs, strict=True)):
         if not isinstance(pair, list) or [type(part) for part in pair] != [str, str]:
             _fail(f"{where}[{index}]", "a pair of tokens", item)
         left, right = pair
@@ -219,10 +269,23 @@ def check_merges(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple
                 raise PackageError(f"{where}[{index}] needs the token {shown(token)}, which vocab lacks; {_AGAIN}")
         if left in spaced or right in spaced:
             _fail(f"{where}[{index}]", "tokens without white space", item)
-        if (left, right) in merges:
+        if (left, right) in seen:
             raise PackageError(f"{where}[{index}] repeats the pair {shown(item)}; {_AGAIN}")
-        merges[left, right] = None
-    return tuple(merges)
+        seen.add((left, right))
+
+
+def _library_token(token: AddedToken) -> Any:
+    """The library sees to it that it has its id: that of vocab, or the next free one."""
+    import tokenizers
+
+    return tokenizers.AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=token.special,
+    )
 
 
 def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:

@@ -115,12 +115,19 @@ def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
 
     Raises InputError for anything else.
     """
-    opaque = [laid_on(settled(image), "white") for image in listed(images)]
+    return pixels_of([settled(image) for image in listed(images)])
+
+
+def pixels_of(pictures: Sequence[Image.Image]) -> np.ndarray:
+    """The same of pictures that are settled (L, RGB or RGBA), of one size: no copy of one is made that needs none."""
+    opaque = [laid_on(picture, "white") for picture in pictures]
     sizes = {image.size for image in opaque}
     if len(sizes) > 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise InputError(f"the images have different sizes ({found}); expected one size")
-    pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in opaque])
+    pixels = np.stack(
+        [np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.float32) for image in opaque]
+    )
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(127.5) - np.float32(1.0)
 
 
@@ -172,7 +179,8 @@ def _check_file(path: Path) -> None:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {first_line(error)}"
+        why = getattr(error, "strerror", None) or first_line(error)  # without the path, which may be long
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
         raise InputError(f"the image {path} {reason}") from None
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"the image {path} is no regular file; expected a picture in {', '.join(FORMATS)}")

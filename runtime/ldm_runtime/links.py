@@ -8,7 +8,8 @@ only if the place that all its links lead to is
   directly in `…/models--OWNER--NAME/blobs`, which holds the contents of all revisions of that one repository.
 
 What is there must be a regular file: no folder, pipe, socket or device. For a package the content of a link into
-`blobs` must be what the manifest's hash says. A hard link is a file like any other: it cannot be told from one.
+`blobs` must be what the manifest's hash says; only the manifest itself and the report of the proof, which is written
+after it, have none. A hard link is a file like any other: it cannot be told from one.
 """
 
 import functools
@@ -44,6 +45,11 @@ class ModelFolder:
         self._blobs = _blobs(self._real)
         self._seen: dict[str, list[int]] = {}
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of the files that were asked for so far."""
+        return tuple(self._seen)
+
     def names(self, below: str = ".", *, most: int) -> list[str]:
         """The names of the files, of whatever kind, directly in its folder `below`. Raises if there are over `most`."""
         folder = self.path / below
@@ -56,16 +62,17 @@ class ModelFolder:
 
     def file(self, name: str) -> Path:
         """Where the content of `name` (relative, posix) is, with no link at its end. Raises by the rule above."""
-        real, linked = self._resolve(name)
-        return real if linked else self.path / name
+        real, _ = self._resolve(name)
+        return self.path / name if real == self._real / name else real
 
     def size(self, name: str) -> int:
         """Bytes of the file. Raises as `file`."""
-        real, _ = self._resolve(name)
-        return self._system(self.path / name, lambda: real.stat().st_size)
+        return self._resolve(name)[1].st_size
 
     def is_in_blobs(self, name: str) -> bool:
         """Whether the file is kept outside of the folder, in the cache's `blobs`. Raises as `file`."""
+        if self._blobs is None:  # as for every folder that is no snapshot
+            return False
         real, _ = self._resolve(name)
         return real.parent == self._blobs and not real.is_relative_to(self._real)
 
@@ -95,8 +102,8 @@ class ModelFolder:
                     f"start again"
                 )
 
-    def _resolve(self, name: str) -> tuple[Path, bool]:
-        """(the real place, whether a link leads there)."""
+    def _resolve(self, name: str) -> tuple[Path, os.stat_result]:
+        """(the real place, what is there)."""
         file = self.path / name
         real = self._system(file, lambda: file.resolve(strict=True))
         if not real.is_relative_to(self._real) and real.parent != self._blobs:
@@ -107,7 +114,7 @@ class ModelFolder:
         if not stat.S_ISREG(status.st_mode):
             raise self._error(f"{file} is not a regular file; fetch the {self._what} again")
         self._seen.setdefault(name, [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns])
-        return real, real != self._real / name
+        return real, status
 
     def _system(self, file: Path, call: Callable[[], T]) -> T:
         """What `call` returns, its troubles with `file` as this folder's error."""

@@ -102,7 +102,7 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
     path = check_path("path", path)
     folder, content = _read_manifest(path)
-    parsed = manifest.parse(strict_json.decode(content, str(path / MANIFEST)), str(path / MANIFEST))
+    parsed = _parsed(path, content)
     _check_files(folder, parsed)
     if check == "size":
         _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
@@ -114,6 +114,15 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
     if TOKENIZER not in parsed.files:
         raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
+
+
+def read_contract(path: str | PathLike[str]) -> manifest.Contract:
+    """What the package in folder `path` says of itself, from its manifest alone: no other file is looked at.
+
+    Raises InputError, PackageError: as `open_package` does of the manifest.
+    """
+    path = check_path("path", path)
+    return _parsed(path, _read_manifest(path)[1]).contract
 
 
 def is_package(path: Path) -> bool:
@@ -145,6 +154,11 @@ def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
     content = folder.read(MANIFEST, MAX_MANIFEST_BYTES)
     safetensors.refuse_lfs_stub(content, path / MANIFEST)
     return folder, content
+
+
+def _parsed(path: Path, content: bytes) -> manifest.Manifest:
+    where = str(path / MANIFEST)
+    return manifest.parse(strict_json.decode(content, where), where)
 
 
 def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:

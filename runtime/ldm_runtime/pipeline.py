@@ -234,14 +234,14 @@ class Pipeline:
 
         Raises InputError for a size that the package cannot handle.
         """
-        from ldm_runtime.image import from_images, listed
+        from ldm_runtime.image import listed, pixels_of
         from ldm_runtime.image_modes import settled, size_of
 
         self._components.require()
         several = listed(image)
         check_together("the images", len(several), sum(math.prod(size_of(one)) for one in several))
         pictures = [settled(one) for one in several]
-        pixels = from_images(pictures)  # (B, 3, H, W)
+        pixels = pixels_of(pictures)  # (B, 3, H, W)
         check_image_size(self.contract, pixels.shape[3], pixels.shape[2], "the size of the image")
         self._components.open("vae_encoder")
         transparent = any(one.mode == "RGBA" for one in pictures)

@@ -175,24 +175,29 @@ def _metadata(value: Any, path: Path) -> dict[str, str]:
 
 
 def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorInfo:
-    what = f"tensor {shown(name)} in {path}"
+    try:
+        return _read_entry(entry, data_start)
+    except PackageError as error:
+        raise PackageError(f"tensor {shown(name)} in {path} {error}") from None
+
+
+def _read_entry(entry: Any, data_start: int) -> TensorInfo:
+    """Of a tensor whose name its caller puts before what is wrong."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise PackageError(f"{what} should have exactly the keys dtype, shape, data_offsets; {_AGAIN}")
+        raise PackageError(f"should have exactly the keys dtype, shape, data_offsets; {_AGAIN}")
     dtype, shape, places = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise PackageError(f"{what} has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
+        raise PackageError(f"has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
-        raise PackageError(f"{what} has a shape that is no list of sizes: {shown(shape)}; {_AGAIN}")
+        raise PackageError(f"has a shape that is no list of sizes: {shown(shape)}; {_AGAIN}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
-        raise PackageError(f"{what} has data_offsets that are no [begin, end]: {shown(places)}; {_AGAIN}")
+        raise PackageError(f"has data_offsets that are no [begin, end]: {shown(places)}; {_AGAIN}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
-        raise PackageError(f"{what} has the shape {shown(shape)}, larger than any memory; {_AGAIN}")
+        raise PackageError(f"has the shape {shown(shape)}, larger than any memory; {_AGAIN}")
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        raise PackageError(
-            f"{what} is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}; {_AGAIN}"
-        )
+        raise PackageError(f"is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}; {_AGAIN}")
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 

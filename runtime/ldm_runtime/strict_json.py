@@ -1,19 +1,23 @@
 """JSON read strictly (RFC 8259): no key twice, no NaN, no half characters, dataclasses with exactly their fields."""
 
+import collections
 import dataclasses
 import functools
 import json
 import re
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import LdmError, PackageError
 
 T = TypeVar("T")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
+# A JSON path: its beginning, or a path and the field (".") or key ("[") below it. Only an error makes a text of it.
+Where: TypeAlias = "str | tuple[Where, Literal['.', '['], str | int]"
 
+_NESTING = (dict, list)
 MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -72,8 +76,10 @@ def read(kind: type[T], value: JSON, where: str) -> T:
 
 
 def _require_shallow(value: JSON) -> None:
-    level, depth = [value], 0
-    while level := [item for each in level for item in _items(each) if isinstance(item, list | dict)]:
+    level, depth = [value] if type(value) in _NESTING else [], 0
+    while level := [
+        item for each in level for item in (each.values() if type(each) is dict else each) if type(item) in _NESTING
+    ]:
         depth += 1
         if depth >= MAX_DEPTH:
             raise RecursionError
@@ -100,11 +106,10 @@ def _finite(text: str) -> float:
 
 
 def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    result: dict[str, JSON] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"the key {shown(key)} is given twice in one object")
-        result[key] = value
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice, _ = collections.Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {shown(twice)} is given twice in one object")
     return result
 
 
@@ -116,7 +121,7 @@ def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _read(kind: Any, value: JSON, where: str) -> Any:
+def _read(kind: Any, value: JSON, where: Where) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, value, where)
     origin = typing.get_origin(kind)
@@ -125,35 +130,36 @@ def _read(kind: Any, value: JSON, where: str) -> Any:
         return _read_tuple(arguments, value, where)
     if origin is dict:
         _expect(isinstance(value, dict), "an object", value, where)
-        return {key: _read(arguments[1], item, f"{where}[{shown(key)}]") for key, item in value.items()}
+        return {key: _read(arguments[1], item, (where, "[", key)) for key, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         return _read_union(arguments, value, where)
     if origin is typing.Literal:
-        _expect(value in arguments, "one of " + ", ".join(repr(name) for name in arguments), value, where)
+        if value not in arguments:
+            _expect(False, "one of " + ", ".join(map(repr, arguments)), value, where)
         return value
     if kind is Any:
         return value
     return _read_scalar(kind, value, where)
 
 
-def _read_dataclass(kind: Any, value: JSON, where: str) -> Any:
+def _read_dataclass(kind: Any, value: JSON, where: Where) -> Any:
     _expect(isinstance(value, dict), "an object", value, where)
     hints = _fields(kind)
     names = list(hints)
     unknown = sorted(set(value) - set(names))
     if unknown:
         raise PackageError(
-            f"{where} has the unknown key {shown(unknown[0])}; known here: {', '.join(names)} "
+            f"{_spelt(where)} has the unknown key {shown(unknown[0])}; known here: {', '.join(names)} "
             f"(was it written by a newer version?)"
         )
     missing = [name for name in names if name not in value]
     if missing:
-        raise PackageError(f"{where} lacks the key {missing[0]!r}; build the package again")
-    values = {name: _read(hints[name], value[name], f"{where}.{name}") for name in names}
+        raise PackageError(f"{_spelt(where)} lacks the key {missing[0]!r}; build the package again")
+    values = {name: _read(hints[name], value[name], (where, ".", name)) for name in names}
     try:
         return kind(**values)
     except LdmError as error:  # a dataclass that checks itself, without knowing where it stands
-        raise PackageError(f"{where}: {error}") from error
+        raise PackageError(f"{_spelt(where)}: {error}") from error
 
 
 @functools.cache  # a manifest has one kind of object hundreds of times
@@ -162,17 +168,17 @@ def _fields(kind: Any) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: str) -> tuple[Any, ...]:
+def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: Where) -> tuple[Any, ...]:
     _expect(isinstance(value, list), "a list", value, where)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
-        return tuple(_read(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        return tuple(_read(arguments[0], item, (where, "[", index)) for index, item in enumerate(value))
     _expect(len(value) == len(arguments), f"a list of {len(arguments)} items", value, where)
     return tuple(
-        _read(kind, item, f"{where}[{i}]") for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
+        _read(kind, item, (where, "[", i)) for i, (kind, item) in enumerate(zip(arguments, value, strict=True))
     )
 
 
-def _read_union(arguments: tuple[Any, ...], value: JSON, where: str) -> Any:
+def _read_union(arguments: tuple[Any, ...], value: JSON, where: Where) -> Any:
     if value is None and type(None) in arguments:
         return None
     kinds = [kind for kind in arguments if kind is not type(None)]
@@ -187,28 +193,35 @@ def _read_union(arguments: tuple[Any, ...], value: JSON, where: str) -> Any:
         if type(value) is kind:
             return value
     names = " or ".join(_SCALARS[kind] for kind in kinds)
-    raise PackageError(f"{where} should be {names}, but is {_shown(value)}; build the package again")
+    raise PackageError(f"{_spelt(where)} should be {names}, but is {_shown(value)}; build the package again")
 
 
 _SCALARS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
-def _read_scalar(kind: Any, value: JSON, where: str) -> Any:
+def _read_scalar(kind: Any, value: JSON, where: Where) -> Any:
     if kind is float:
         _expect(type(value) in (int, float), _SCALARS[float], value, where)
         try:
             number = float(value)
         except OverflowError:
-            raise PackageError(f"{where} is too large for a float64") from None
+            raise PackageError(f"{_spelt(where)} is too large for a float64") from None
         _expect(abs(number) != float("inf"), "a finite number", value, where)  # 1e999 parses as infinity
         return number
     _expect(type(value) is kind, _SCALARS[kind], value, where)
     return value
 
 
-def _expect(condition: bool, expected: str, value: JSON, where: str) -> None:
+def _spelt(where: Where) -> str:
+    if isinstance(where, str):
+        return where
+    parent, kind, name = where
+    return f"{_spelt(parent)}.{name}" if kind == "." else f"{_spelt(parent)}[{shown(name)}]"
+
+
+def _expect(condition: bool, expected: str, value: JSON, where: Where) -> None:
     if not condition:
-        raise PackageError(f"{where} should be {expected}, but is {_shown(value)}; build the package again")
+        raise PackageError(f"{_spelt(where)} should be {expected}, but is {_shown(value)}; build the package again")
 
 
 def _shown(value: JSON) -> str:

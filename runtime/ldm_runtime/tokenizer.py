@@ -31,8 +31,6 @@ class Tokenizer:
     """
 
     def __init__(self, package: Package) -> None:
-        import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
-
         self._facts = package.manifest.contract.tokenizer
         file = package.path / TOKENIZER
         clip = read_tokenizer(package.folder.read(TOKENIZER, MAX_FILE_BYTES), str(file))
@@ -42,7 +40,7 @@ class Tokenizer:
                 f"build the package again"
             )
         # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
-        self._tokenizer: Any = tokenizers.Tokenizer.from_str(clip.to_json())
+        self._tokenizer: Any = clip.to_library()
         self.comma: int | None = self._tokenizer.token_to_id(COMMA)
         self._vectors = _vectors({token.content: i for i, token in self._tokenizer.get_added_tokens_decoder().items()})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, ImageOps, features
 
 from ldm_runtime import image as image_module
 from ldm_runtime.errors import InputError
@@ -414,3 +414,17 @@ def test_a_damaged_file_is_a_picture_or_one_sentence(tmp_path: Path, name: str) 
             assert "\n" not in str(error)
             met.add("refused")
     assert "refused" in met and met <= {"L", "RGB", "RGBA", "refused"}
+
+
+def test_a_picture_to_start_from_is_settled_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    turned: list[Image.Image] = []
+
+    def turn(image: Image.Image) -> Image.Image:
+        turned.append(image)
+        return image.copy()
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", turn)
+    pipe.encode(with_alpha("RGBA", 0))
+    assert len(turned) == 1
+    pipe("red", image=Image.new("L", (64, 48)), steps=1, strength=1.0)
+    assert len(turned) == 2

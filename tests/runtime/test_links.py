@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import ldm_runtime
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.hash_cache import HashCache
 from ldm_runtime.links import ModelFolder
-from ldm_runtime.package import open_package
+from ldm_runtime.package import open_package, read_contract
 from tests import hub_cache
 from tests.runtime.test_package import flip_a_bit
 
@@ -232,5 +233,17 @@ def test_a_link_that_is_turned_to_elsewhere_after_opening_is_noticed(snapshot: P
 
 @pytest.mark.parametrize("name", ["a" * 300, "a" * 5000])
 def test_a_name_that_no_file_system_takes_is_one_sentence(name: str) -> None:
-    with pytest.raises(PackageError, match="cannot read a+: File name too long"):
+    with pytest.raises(InputError, match=r"path is 'a+\.\.\., which cannot be looked up: File name too long"):
         ldm_runtime.load(name)
+
+
+def test_the_contract_is_read_without_hashing_what_a_cache_keeps(
+    snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = open_package(snapshot, check="full").manifest.contract
+    monkeypatch.setattr(HashCache, "measure", lambda cache, name: pytest.fail(f"hashed {name}"))
+    (snapshot / "unet" / "model.safetensors").unlink()
+    assert read_contract(snapshot) == contract
+    (snapshot / "manifest.json").unlink()
+    with pytest.raises(PackageError, match="it has no manifest.json"):
+        read_contract(snapshot)

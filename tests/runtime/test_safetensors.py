@@ -163,3 +163,9 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         (tmp_path / "cut").write_bytes(content[:length])
         with pytest.raises(PackageError):
             ours.read(tmp_path / "cut")
+
+
+def test_a_tensor_is_named_for_an_error_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours.write(tmp_path / "t", {"a": np.zeros(3, np.float32)})
+    monkeypatch.setattr(ours, "shown", lambda value: pytest.fail(f"named {value}"))
+    assert list(ours.read_header(tmp_path / "t").tensors) == ["a"]

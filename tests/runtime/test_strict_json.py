@@ -68,3 +68,10 @@ def test_a_large_file_takes_a_moment() -> None:
     start = time.process_time()
     strict_json.parse(text, "x")
     assert time.process_time() - start < 3  # 0.1 s on a quiet machine
+
+
+def test_where_a_value_stands_is_spelt_for_an_error_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PackageError, match=r"x\['a'\]\[1\] should be an integer"):
+        strict_json.read(dict[str, tuple[int, ...]], {"a": [1, "2"]}, "x")
+    monkeypatch.setattr(strict_json, "shown", lambda value: pytest.fail(f"spelt {value}"))
+    assert strict_json.read(dict[str, tuple[int, ...]], {"a": [1, 2]}, "x") == {"a": (1, 2)}
