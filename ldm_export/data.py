@@ -68,8 +68,18 @@ VGG_FILE = "vgg16.safetensors"
 MAX_UNPACKED = 2**30  # bytes of an archive; the largest that we fetch has 70 MB
 MAX_SECONDS = 3600  # of a download: the largest has 60 MB, a minute and a half at 5 Mbit/s
 # What the readers of archives make of damaged ones.
-_UNREADABLE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, TypeError, LookupError)
-_UNREADABLE += (AttributeError, RuntimeError, NotImplementedError)
+_UNREADABLE: tuple[type[Exception], ...] = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
 # What makes a renderer read another file: a reference that is neither within the picture nor data, or an entity.
 _OUTSIDE = re.compile(rb"href\s*=\s*[\"'](?!\s*(?:#|data:))|<!DOCTYPE|<!ENTITY", re.IGNORECASE)
 _PICTURE = re.compile(r"assets/([0-9a-f]+(?:-[0-9a-f]+)*)\.?(svg|webp)$")  # some files lack the dot
