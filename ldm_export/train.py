@@ -165,16 +165,19 @@ def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
     """Hold a finished checkpoint to the recipe where the data are gone."""
     found = _read_short(run / "checkpoint" / MARKER_FILE).split()
     if found[1:] != [identities(recipe, None).checkpoint]:
-        raise TrainingError(f"{run}/checkpoint was trained by another recipe; remove it, or give another --runs")
+        raise TrainingError(
+            f"{run}/checkpoint was trained by another recipe or another version of ldm-export, and the data in "
+            f"{recipe.data.folder} are not here to compare with; give another --runs to train, which needs the data"
+        )
 
 
 def _require_same_parts(work: Work) -> None:
-    """Raise TrainingError that names every part of the run folder which another recipe or other data made."""
+    """Raise TrainingError that names every part of the run folder which another recipe, version or other data made."""
     others = [str(path) for path, is_ours in _parts(work) if not is_ours]
     if others:
         raise TrainingError(
-            f"another recipe or other data made {', '.join(others)}; remove {'it' if len(others) == 1 else 'them'} to "
-            f"train anew, or give another --runs"
+            f"another recipe, other data or another version of ldm-export made {', '.join(others)}; remove "
+            f"{'it' if len(others) == 1 else 'them'} to train anew, or give another --runs"
         )
 
 

@@ -7,14 +7,18 @@ Pillow, the device and the number of threads, by which sums are rounded.
 """
 
 import hashlib
-import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ldm_export.pictures import Pictures, listed_captions
+from ldm_export.pictures import Pictures
 from ldm_export.recipe import TrainRecipe
+
+# Raise it when a recipe's default changes, or what a step computes: what older versions trained is not the same then.
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -54,29 +58,16 @@ def digest_data(
 
 
 def identities(recipe: TrainRecipe, digests: DataDigests | None) -> Identities:
-    """What a run folder's parts must have; without digests, what the recipe alone says of them."""
+    """What a run folder's parts must have; without digests, what the recipe alone says of them, no file being read."""
     if digests is None:
-        file = recipe.data.held_out_captions
-        listed = [] if file is None or not os.path.exists(file) else sorted(listed_captions(file))
-        by_recipe = _hash(recipe.data, listed, recipe.autoencoder.where)
+        by_recipe = _hash(recipe.data, recipe.autoencoder.where)
         digests = DataDigests(by_recipe, by_recipe, by_recipe, str(recipe.autoencoder.perceptual_weights))
     stage, grounds = recipe.autoencoder, recipe.data.grounds
     colours = [ground.colour for ground in grounds]
-    losses = [stage.l1, stage.mse, stage.kl, stage.kl_warmup_steps, stage.perceptual, stage.perceptual_every]
+    learnt = replace(stage, where=None, perceptual_weights=None)  # what these name is in the digests
     how = (recipe.seed, recipe.mixed_precision)
     tokenizer = _hash(recipe.tokenizer, digests.captions, grounds)
-    autoencoder = _hash(
-        how,
-        recipe.data.size,
-        recipe.vae,
-        stage.optimiser,
-        losses,
-        stage.crop,
-        stage.shuffle_colours,
-        colours,
-        digests.wider,
-        digests.perceptual,
-    )
+    autoencoder = _hash(how, recipe.data.size, recipe.vae, learnt, colours, digests.wider, digests.perceptual)
     latents = _hash(autoencoder, digests.pictures)
     text_encoder = _hash(latents, tokenizer, recipe.text_encoder, recipe.captions)
     diffusion = _hash(text_encoder, recipe.unet, recipe.schedule, recipe.diffusion)
@@ -100,4 +91,25 @@ def _file_digest(path: Path) -> str:
 
 
 def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(repr((VERSION, plain(parts))).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plain(value: Any) -> object:
+    """Numbers, texts and lists that stand for a value of a recipe, the same in later versions and on every system.
+
+    Of a dataclass it has the fields that differ from their defaults, so a field that a later version adds disowns
+    nothing that was trained without it.
+    """
+    if is_dataclass(value):
+        given = [(field.name, getattr(value, field.name)) for field in fields(value) if field.repr]
+        defaults = {field.name: _default(field) for field in fields(value)}
+        return [(name, plain(part)) for name, part in given if part != defaults[name]]
+    if isinstance(value, Mapping):
+        return [(name, plain(part)) for name, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value.as_posix() if isinstance(value, Path) else value
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ldm_export.optimiser import Optimiser
 from ldm_export.recipe import OptimiserRecipe, RestartRecipe
+from ldm_export.training_identity import plain
 from ldm_export.training_log import MetricsLog
 from ldm_export.training_signals import deferred_signals
 from ldm_runtime.atomic import atomic_file, make_folder
@@ -29,6 +30,7 @@ from ldm_runtime.errors import TrainingError
 Progress = Callable[[str], None]
 M = TypeVar("M", bound=nn.Module)
 STATE_FILE = "state.pt"
+_STATE_KEYS = {"identity", "step", "modules", "averages", "optimiser", "means"}
 
 
 class Stage(Protocol):
@@ -154,7 +156,8 @@ class StageRun:
         state = read_state(path)
         if state["step"] > self.steps or state["identity"] != self._identity(state["step"]):
             raise TrainingError(
-                f"{self.folder} was trained by another recipe; remove that folder to train anew, or give another --runs"
+                f"{self.folder} was trained by another recipe or another version of ldm-export; remove that folder to "
+                f"train anew, or give another --runs"
             )
         self.log.resume(state["step"])
         try:
@@ -174,13 +177,14 @@ class StageRun:
 
 def identity_at(step: int, identity: str, recipe: OptimiserRecipe, restart: RestartRecipe | None) -> str:
     """Of what was trained up to a step: the restart has a part only once it has begun."""
-    return identity if step <= recipe.steps else f"{identity} then {restart}"
+    return identity if step <= recipe.steps else f"{identity} then {plain(restart)}"
 
 
 def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
     """A stage's state.pt, held to its form and checksums; without `whole` only its step and identity are of use.
 
-    Raises TrainingError for a damaged file, or one that is not ours: it is read as data and cannot run code.
+    Raises TrainingError for a damaged file, one of an older version, or one that is not ours: it is read as data and
+    cannot run code.
     """
     try:
         if whole:
@@ -193,6 +197,11 @@ def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
             raise ValueError("its step or identity is none")
     except Exception as error:  # torch raises several kinds for a damaged file
         raise _damaged(path, error) from None
+    if lacking := sorted(_STATE_KEYS - state.keys()):
+        raise TrainingError(
+            f"{path} was made by an older version of ldm-export: it lacks {', '.join(lacking)}; remove {path.parent} "
+            f"to train the stage anew, or give another --runs"
+        )
     return cast(dict[str, Any], state)
 
 

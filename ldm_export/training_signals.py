@@ -47,9 +47,9 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    known = {name: getattr(signal, name) for name in _ENDING if hasattr(signal, name)}
     # One who starts a program by nohup wants it to outlive the terminal.
-    numbers = [each for each in numbers if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
+    numbers = [each for name, each in known.items() if name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -42,7 +42,7 @@ class ModelFolder:
         self._what = what
         self._error = error
         self._real = path.resolve()
-        self._blobs = _blobs(self._real)
+        self._blobs = blobs_of(self._real)
         self._seen: dict[str, list[int]] = {}
 
     @property
@@ -129,7 +129,7 @@ class ModelFolder:
             raise self._error(f"cannot read {file}: {error}") from None
 
 
-def _blobs(real: Path) -> Path | None:
+def blobs_of(real: Path) -> Path | None:
     """Where a hub's cache keeps the contents of the repository of which `real` is a snapshot or a part of one.
 
     The place is spelt, not resolved: a `blobs` that is a link itself leads out of the repository.

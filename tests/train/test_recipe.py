@@ -136,7 +136,7 @@ def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
         ("heads = [2, 2]", "heads = [3, 2]", "unet.heads must divide"),
         ("heads = [2, 2]", "heads = [0, 2]", "unet.heads"),
         ("norm_groups = 8", "norm_groups = 0", "unet.norm_groups"),
-        ("widths = [16, 32]", f"widths = {[16] * 1000}", "unet.widths must be 1 to 8"),
+        ("widths = [16, 32]", f"widths = {[16] * 1000}", "unet.widths must be 1 to 11"),
         ("widths = [16, 32]", "widths = []", "unet.widths"),
         ("widths = [16, 32]", "widths = [1_000_000_000, 32]", "unet.widths"),
         ("layers_per_block = 1\nlatent", "layers_per_block = 1_000_000_000\nlatent", "vae.layers_per_block"),
@@ -149,7 +149,9 @@ def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
         ("learning_rate = 2e-3", "learning_rate = 1e300", "autoencoder.optimiser.learning_rate"),
         ("kl = 1e-4", "kl = 1e300", "autoencoder.kl"),
         ("seed = 0", f"seed = 0x{'f' * 5000}", "seed must be a whole number of at most 64 bits"),
-        ("steps = 2\n", "steps = 1001\n", "samples"),
+        ("steps = 2\n", "steps = 0\n", "samples.steps must be from 1 to 1,000; got samples.steps = 0"),
+        ("steps = 2\n", "steps = 1001\n", "samples.steps must be from 1 to 1,000"),
+        ("steps = 2\n", "steps = 100_000_000\n", "samples.steps must be from 1 to 1,000"),
         ("steps = 2\n", 'steps = 2\nsampler = "magic"\n', "samples"),
         ("steps = 2\n", 'steps = 2\nsampler = "unipc:order=99"\n', "samples"),
         ("[schedule]", "[schedule]\ntrain_timesteps = 1_000_000_000", "schedule.train_timesteps"),
@@ -164,6 +166,76 @@ def test_absurd_sizes_and_samples_that_cannot_be_drawn_are_refused_at_load(tmp_p
     with pytest.raises(ConfigError, match=".") as caught:
         load_train_recipe(smoke_recipe(tmp_path, (old, new)))
     assert key in str(caught.value) and "recipe.toml" in str(caught.value) and len(str(caught.value)) < 6000
+
+
+UNET = ("widths = [16, 32]\nattention = [true, true]\nheads = [2, 2]\nlayers_per_block = 1", "unet")
+VAE = ("widths = [8, 16, 16]\nlayers_per_block = 1", "vae")
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "name", "value"),
+    [
+        (
+            [(VAE[0], f"widths = {[8] * 11}\nlayers_per_block = 32"), ("size = 32", "size = 4096"), ("crop = 16", "")],
+            "vae",
+            "levels",
+            11,
+        ),
+        ([(VAE[0], "widths = [16384]\nlayers_per_block = 32")], "vae", "layers_per_block", 32),
+        ([("latent_channels = 4", "latent_channels = 256")], "vae", "latent_channels", 256),
+        (
+            [(UNET[0], "widths = [16384]\nattention = [true]\nheads = [16384]\nlayers_per_block = 32")],
+            "unet",
+            "layers_per_block",
+            32,
+        ),
+        (
+            [
+                (
+                    UNET[0],
+                    f"widths = {[16] * 11}\nattention = {['true'] * 11}\nheads = {[2] * 11}\nlayers_per_block = 11",
+                )
+            ],
+            "unet",
+            "layers_per_block",
+            11,
+        ),
+        (
+            [("width = 32\nlayers = 1\nheads = 2", "width = 16384\nlayers = 64\nheads = 16384")],
+            "text_encoder",
+            "num_hidden_layers",
+            64,
+        ),
+        ([("max_length = 16", "max_length = 4096")], "text_encoder", "max_position_embeddings", 4096),
+        ([("vocab_size = 560", "vocab_size = 131_072")], "text_encoder", "vocab_size", 131_072),
+    ],
+)
+def test_what_the_rules_let_pass_at_their_bounds_the_configs_accept(tmp_path, changes, config, name, value):
+    recipe = load_train_recipe(smoke_recipe(tmp_path, *((old, new.replace("'", "")) for old, new in changes)))
+    configs = {
+        "vae": recipe.vae_config(),
+        "unet": recipe.unet_config(),
+        "text_encoder": recipe.text_encoder_config(recipe.tokenizer.vocab_size),
+    }
+    found = configs[config]
+    assert (len(found.block_out_channels) if name == "levels" else getattr(found, name)) == value
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (VAE[0], "widths = [8, 16, 16]\nlayers_per_block = 33", "vae.layers_per_block must be from 1 to 32"),
+        (
+            UNET[0],
+            f"widths = {[16] * 11}\nattention = {['true'] * 11}\nheads = {[2] * 11}\nlayers_per_block = 12",
+            "unet.widths must give 512 blocks at most",
+        ),
+        ("layers = 1\n", "layers = 65\n", "text_encoder.layers must be from 1 to 64"),
+    ],
+)
+def test_one_more_than_a_config_has_is_refused_by_the_recipe_s_own_key(tmp_path, old, new, key):
+    with pytest.raises(ConfigError, match=key):
+        load_train_recipe(smoke_recipe(tmp_path, (old, new.replace("'", ""))))
 
 
 @pytest.mark.parametrize(

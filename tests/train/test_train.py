@@ -203,6 +203,32 @@ def test_removing_what_is_named_gives_the_weights_of_a_fresh_run(trained, workpl
     assert {path.name for path in first.iterdir()} == {path.name for path in again.iterdir()} >= {"vocab.json"}
 
 
+# Two steps a stage; the last one shows what it was trained on as well as the hundredth does.
+BRIEF = [("steps = 12", "steps = 2"), ("warmup_steps = 2", "warmup_steps = 1"), ("every = 6", "every = 99")]
+
+
+@pytest.mark.slow
+def test_removing_what_is_named_of_each_stage_gives_the_weights_of_a_fresh_run(workplace):
+    train(smoke_recipe(workplace, *BRIEF), runs=Path("runs"))
+    changes = {
+        "autoencoder": ("kl = 1e-4", "kl = 2e-4"),
+        "text_encoder": ("dropout = 0.2", "dropout = 0.9"),
+        "diffusion": ("[schedule]", "[schedule]\nbeta_end = 0.02"),
+        "decoder": ("noise = 0.3", "noise = 0.2"),
+    }
+    for first, change in changes.items():
+        recipe = smoke_recipe(workplace, *BRIEF, change)
+        run = Path(shutil.copytree("runs/smoke", workplace / first / "smoke"))
+        named = named_parts(recipe)
+        assert first in named
+        for name in named:
+            (shutil.rmtree if (run / name).is_dir() else os.unlink)(run / name)
+        train(recipe, runs=Path(first))
+        train(recipe, runs=Path("fresh", first))
+        assert differing(workplace / "fresh" / first / "smoke", run) == []
+        assert differing(workplace / "runs" / "smoke", run) != []
+
+
 def start(workplace: Path) -> subprocess.Popen:
     code = "import sys\nfrom ldm_export.cli import main\nmain()"
     # Sums are rounded by thread: equal weights need an equal number of threads.

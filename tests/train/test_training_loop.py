@@ -163,6 +163,18 @@ def test_the_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path):
         StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
 
 
+def test_the_state_of_an_older_version_is_called_so_and_stays(tmp_path):
+    StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    path = tmp_path / STATE_FILE
+    state = torch.load(path, weights_only=True)
+    del state["means"]
+    torch.save(state, path)
+    before = path.read_bytes()
+    with pytest.raises(TrainingError, match="made by an older version of ldm-export: it lacks means"):
+        StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
+    assert path.read_bytes() == before
+
+
 def test_the_rate_warms_up_and_decays_to_its_share():
     recipe = OptimiserRecipe(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10, final_rate=0.1)
     rates = [recipe.learning_rate * rate_factor(recipe, step) for step in range(101)]
@@ -276,6 +288,13 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_request_to_end_outside_the_steps_ends_at_once(tmp_path):
+    with pytest.raises(SystemExit) as ended, raised_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_system_without_sighup_knows_the_other_requests_to_end(monkeypatch):
+    monkeypatch.delattr(signal, "SIGHUP")
     with pytest.raises(SystemExit) as ended, raised_signals():
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

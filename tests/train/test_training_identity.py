@@ -1,0 +1,84 @@
+"""What the parts of a run folder are held to: the values that a recipe gives, in this version and in later ones."""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+
+import pytest
+
+from ldm_export.recipe import OptimiserRecipe, RestartRecipe, load_train_recipe
+from ldm_export.train import MARKER_FILE, train
+from ldm_export.training_identity import DataDigests, identities, plain
+from ldm_runtime.errors import TrainingError
+from tests.train.conftest import smoke_recipe
+
+DIGESTS = DataDigests("pictures", "captions", "wider", "perceptual")
+
+
+def test_a_field_that_a_later_version_adds_with_a_default_changes_no_identity():
+    recipe = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5)
+    later = make_dataclass("Later", [("speed", float, field(default=1.0))], bases=(OptimiserRecipe,), frozen=True)
+    assert plain(later(**vars(recipe))) == plain(recipe)
+    assert plain(later(**vars(recipe), speed=2.0)) != plain(recipe)
+
+
+def test_a_value_that_is_given_as_its_default_is_the_same_training(tmp_path):
+    plainly = load_train_recipe(smoke_recipe(tmp_path))
+    spelt = load_train_recipe(smoke_recipe(tmp_path, ("[schedule]", "[schedule]\nbeta_end = 0.012")))
+    assert identities(plainly, DIGESTS) == identities(spelt, DIGESTS)
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(OptimiserRecipe)])
+def test_every_value_of_an_optimiser_is_another_training(tmp_path, name):
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    optimiser = recipe.autoencoder.optimiser
+    changed = dataclasses.replace(optimiser, **{name: getattr(optimiser, name) / 2 or 0.5})
+    stage = dataclasses.replace(recipe.autoencoder, optimiser=changed)
+    other = dataclasses.replace(recipe, autoencoder=stage)
+    assert identities(other, DIGESTS).autoencoder != identities(recipe, DIGESTS).autoencoder
+    assert identities(other, DIGESTS).tokenizer == identities(recipe, DIGESTS).tokenizer
+
+
+def test_a_restart_is_no_part_of_the_steps_before_it(tmp_path):
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    without = dataclasses.replace(recipe, diffusion=dataclasses.replace(recipe.diffusion, restart=None))
+    assert identities(recipe, DIGESTS).diffusion == identities(without, DIGESTS).diffusion
+    assert identities(recipe, DIGESTS).checkpoint != identities(without, DIGESTS).checkpoint
+    assert plain(RestartRecipe(20, 0.5)) != plain(RestartRecipe(20, 0.6))
+
+
+def test_paths_tuples_and_tables_have_one_form_on_every_system():
+    @dataclass(frozen=True)
+    class Each:
+        file: Path
+        widths: tuple[int, ...]
+        where: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    assert plain(Each(Path("a", "b"), (1, 2))) == [("file", "a/b"), ("widths", [1, 2])]
+    assert plain(Each(Path("a"), (), {"style": ("3d",)}))[-1] == ("where", [("style", ["3d"])])
+
+
+def finished(workplace: Path) -> tuple[Path, Path]:
+    """A run folder as a finished training leaves it, with what is compared of it; the recipe's file; without data."""
+    held_out = ("held_out = 0.2", 'held_out_captions = "data-cache/smoke/list.txt"')
+    recipe = smoke_recipe(workplace, held_out)
+    (workplace / "data-cache" / "smoke" / "list.txt").write_text("red square\n")
+    checkpoint = workplace / "runs" / "smoke" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / MARKER_FILE).write_text(f"content\n{identities(load_train_recipe(recipe), None).checkpoint}\n")
+    shutil.rmtree(workplace / "data-cache")
+    return recipe, checkpoint
+
+
+def test_a_finished_training_is_recognised_without_its_data_and_its_list_of_held_out_captions(workplace):
+    recipe, checkpoint = finished(workplace)
+    assert train(recipe, runs=Path("runs")).resolve() == checkpoint
+
+
+def test_another_recipe_without_its_data_is_told_so_and_nobody_is_told_to_remove_a_training(workplace):
+    recipe, checkpoint = finished(workplace)
+    recipe.write_text(recipe.read_text().replace("dropout = 0.2", "dropout = 0.3"))
+    with pytest.raises(TrainingError, match="data-cache/smoke are not here to compare with") as caught:
+        train(recipe, runs=Path("runs"))
+    assert "remove" not in str(caught.value) and checkpoint.is_dir()
