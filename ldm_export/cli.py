@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ldm_export.faults import EXIT_CODE, explain, print_traceback
 from ldm_export.option_values import (
     PATH,
     read_engine_options,
@@ -71,6 +70,8 @@ class Verbs(click.Group):
             return error.exit_code
         except (KeyboardInterrupt, Exception) as error:
             if self.debug:
+                from ldm_export.faults import print_traceback
+
                 print_traceback(error)
             sentence, code = self._explain(error, arguments)
             echo(sentence, err=True)
@@ -88,6 +89,8 @@ class Verbs(click.Group):
             if extra is not None:
                 what = f"this verb needs {error.name}, which is not installed"
                 return f"error: {what}; install it with: pip install 'ldm-export[{extra}]'", 1
+        from ldm_export.faults import EXIT_CODE, explain  # what they need is not for every start
+
         return explain(error, arguments), EXIT_CODE
 
     def _debug_option(self) -> click.Option:

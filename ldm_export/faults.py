@@ -16,7 +16,7 @@ EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
     """The sentence; where no file can be written, the traceback follows it."""
-    what = f"{type(error).__name__}: {error}".partition("\n")[0][:300].rstrip(": ")
+    what = described(error).partition("\n")[0][:300]
     sentence = f"error: an unexpected fault ({what})"
     facts = [
         f"ldm-export {' '.join(map(repr, arguments))}",
@@ -27,6 +27,15 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
     if file is None:
         return f"{sentence}; no file for its traceback can be written, so here it is:\n{text}"
     return f"{sentence}; its traceback is in {file}; please report it with that file, once you have looked through it"
+
+
+def described(error: BaseException) -> str:
+    """The kind and the text of an error, even of one that fails when it is asked for its text."""
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"its text cannot be read, {type(failure).__name__}"
+    return f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def _keep(text: str) -> Path | None:

@@ -46,18 +46,26 @@ def guard_streams() -> tuple[Guarded, Guarded]:
     """Put guarded streams in the place of `sys.stdout` and `sys.stderr`; call it before a file is opened.
 
     A descriptor from 0 to 2 that is closed becomes /dev/null: the next file to be opened would get its number, and
-    then what a library says to stderr.
+    then what a library says to stderr. A console of Windows stays: text reaches it by calls of its own, not as bytes.
     """
     closed = [descriptor for descriptor in _MODES if _fill(descriptor)]
     guarded = []
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        raw = Guarded(descriptor, closed=descriptor in closed)
-        encoding = getattr(getattr(sys, name), "encoding", "utf-8")  # there is no stream where it was closed
+        raw, before = Guarded(descriptor, closed=descriptor in closed), getattr(sys, name)
+        guarded.append(raw)
+        if _is_windows_console(before):
+            before.reconfigure(errors="backslashreplace")
+            continue
+        encoding = getattr(before, "encoding", "utf-8")  # there is no stream where it was closed
         lines = name == "stderr" or raw.isatty()
         stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=lines)
         setattr(sys, name, stream)
-        guarded.append(raw)
     return guarded[0], guarded[1]
+
+
+def _is_windows_console(stream: Any) -> bool:
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return type(raw).__name__ == "_WindowsConsoleIO"  # there on Windows alone
 
 
 def _fill(descriptor: int) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from ldm_export.cli import verbs
 from ldm_export.isolate import run_isolated
 from tests.runtime import tiny_package
+from tests.train.conftest import smoke_recipe, write_pictures
 
 ROOT = Path(__file__).parents[1]
 PLANTED = ("pickle", "struct", "json", "socket", "subprocess", "multiprocessing", "sitecustomize", "usercustomize")
@@ -116,6 +117,19 @@ def test_the_stages_of_a_build_run_nothing_from_the_current_folder(hostile):
     assert any("tracing" in line for line in process.stderr)  # said by a stage's process
     process.terminate()
     process.communicate(timeout=60)
+    assert_clean(hostile)
+
+
+@pytest.mark.slow
+def test_a_training_runs_nothing_from_the_current_folder(hostile):
+    """To its end, a step or two of everything: it imports, traces and compiles more than the verb's first check."""
+    write_pictures(hostile / "data-cache" / "smoke")
+    smoke_recipe(
+        hostile, ("steps = 12", "steps = 2"), ("warmup_steps = 2", "warmup_steps = 1"), ("steps = 4", "steps = 1")
+    )
+    done = run_in(hostile, "train", "recipe.toml")
+    assert done.returncode == 0, done.stderr
+    assert (hostile / "runs" / "smoke" / "checkpoint" / "model_index.json").is_file()
     assert_clean(hostile)
 
 

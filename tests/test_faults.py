@@ -121,6 +121,19 @@ def test_without_any_folder_to_write_to_the_traceback_goes_to_stderr(monkeypatch
     assert result.exit_code == 70 and "RuntimeError: planted" in result.stderr and "Traceback" in result.stderr
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_a_fault_that_cannot_tell_its_text_is_a_fault_like_others(monkeypatch):
+    plant(monkeypatch, "engines", Mute())
+    result = call("engines", "--debug")
+    assert "Mute" in result.stderr and "Traceback" in result.stderr and result.exit_code == 70
+    assert "(Mute: its text cannot be read, ZeroDivisionError)" in call("engines").stderr
+    assert "in planted\n" in kept(call("engines")).read_text()
+
+
 def test_a_usage_error_is_no_fault():
     result = call("run", "--magic")
     assert result.exit_code == 2 and result.stderr.startswith("Usage: ")

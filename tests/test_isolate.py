@@ -67,6 +67,29 @@ def test_a_bug_keeps_its_type_and_carries_the_childs_traceback():
     assert "in break_down\n" in str(caught.value.__cause__)
 
 
+class Mute(Exception):
+    def __init__(self, first: int, second: int) -> None:  # what pickle cannot call again
+        super().__init__()
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def break_down_mutely() -> None:
+    raise Mute(1, 2)
+
+
+def test_a_bug_that_cannot_tell_its_text_is_no_lack_of_memory():
+    with pytest.raises(RuntimeError, match="^Mute: its text cannot be read, ZeroDivisionError$"):
+        run_isolated(break_down_mutely)
+
+
+def test_a_stage_runs_where_signals_cannot_be_masked(monkeypatch):
+    """As on Windows."""
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    assert run_isolated(add, 1, 2).value == 3
+
+
 def test_a_killed_process_is_said_so():
     with pytest.raises(LdmError, match="killed by signal 9"):
         run_isolated(die)

@@ -1,5 +1,6 @@
 """Standard streams that are closed, full, narrow or gone: the work is done, and what could not be told is said once."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.streams import echo, echo_json
+from ldm_export.streams import Guarded, echo, echo_json, guard_streams
 from tests.runtime import tiny_package
 
 ROOT = Path(__file__).parents[1]
@@ -107,3 +108,19 @@ def test_json_stays_json(capsys):
         out = capsys.readouterr().out
         assert out.isascii() and not set(out) & {"\x1b", "\x7f"}
         assert json.loads(out) == facts
+
+
+class _WindowsConsoleIO(io.RawIOBase):
+    """Has the name of what Python puts under a stream that is a console of Windows."""
+
+    def writable(self) -> bool:
+        return True
+
+
+def test_a_console_of_windows_stays_and_other_streams_are_guarded(monkeypatch):
+    console = io.TextIOWrapper(io.BufferedWriter(_WindowsConsoleIO()), "utf-8")
+    monkeypatch.setattr(sys, "stdout", console)
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    guard_streams()
+    assert sys.stdout is console and console.errors == "backslashreplace"
+    assert isinstance(sys.stderr.buffer.raw, Guarded)  # type: ignore[attr-defined]

@@ -62,3 +62,26 @@ def test_a_second_request_ends_at_once(body):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 128 + signal.SIGTERM
+
+
+FORKED = """
+import os, time
+child = os.fork()
+if child == 0:
+    try:
+        time.sleep(60)
+    finally:
+        print("the child unwound what is its parent's", flush=True)
+print(child, flush=True)
+_, status = os.waitpid(child, 0)
+time.sleep(1)
+print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+def test_a_request_to_a_forked_process_ends_that_one_alone_and_at_once():
+    process = start(FORKED, grace=0.1)
+    assert process.stdout is not None
+    os.kill(int(process.stdout.readline()), signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert output == f"{-signal.SIGTERM}\n" and process.returncode == 0

@@ -17,16 +17,22 @@ MOST_QUOTED = 60  # characters of a prompt in a sentence
 _NUMBER = r"\s*(?:\d+(?:\.\d*)?|\.\d+)\s*"
 _EVERYWHERE = (
     (r"<(?:lora|lyco|hypernet):[^<>]*>", "prompts load no networks"),
-    (rf"(?<!\\)\[[^\[\]]*:{_NUMBER}\]", "a prompt stays the same for all steps"),
+    # [note: 3] is prose.
+    (
+        rf"(?<!\\)\[[^\[\]]*(?:[^\s\[\]]:(?!\s)|:[^\[\]:]*:){_NUMBER}\]",
+        "a prompt stays the same for all steps",
+    ),
     (r"(?<!\\)\[[^\[\]|]*\|[^\[\]]*\]", "words do not take turns"),
-    (r"(?<!\w)AND(?!\w)", "prompts are not combined"),
+    # Between two words in capitals it is a word.
+    (r"(?<!\w)(?:(?<![A-Z]\s)AND(?!\w)|AND(?!\w|\s+[A-Z]{2}))", "prompts are not combined"),
     (r":\s*[+-][.\d]+\s*\)", "a weight has no sign"),
     (r"\{[^{}|]*\|[^{}]*\}", "nothing is chosen at random"),
-    (r"(?<!\w)__[\w/.*-]{1,64}?__(?!\w)", "nothing is filled in"),
+    # Python's own names are no lists of words.
+    (r"(?<!\w)__(?!(?:init|main|doc|dict)__)[\w/.*-]{1,64}?__(?!\w)", "nothing is filled in"),
 )
 _PLAIN = (
-    # (16:9) and (Genesis 1:3) are prose.
-    (rf"\([^()]*(?:[^()\d\s]\s*:{_NUMBER}|:\s*\d*\.\d+\s*)\)", "weights need the weighted syntax (--weighted)"),
+    # (16:9), (Genesis 1:3) and (see fig: 2) are prose.
+    (rf"\([^()]*(?:[^()\d\s]\s*:(?!\s){_NUMBER}|:\s*\d*\.\d+\s*)\)", "weights need the weighted syntax (--weighted)"),
     (r"(?<!\S)BREAK(?!\S)", "BREAK needs the weighted syntax (--weighted)"),
 )
 _WEIGHTED = ((r"(?<=\S)(?<!\w)BREAK(?!\w)|(?<!\w)BREAK(?!\w)(?=\S)", "BREAK needs white space on both sides"),)

@@ -1,5 +1,7 @@
 """Whatever stands in a file or an argument, the outcome is a result or an error of ours, in bounded time and memory."""
 
+import sys
+
 import pytest
 
 from tests.fuzz.__main__ import keep_input
@@ -8,6 +10,8 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.planted import BAD
 from tests.fuzz.runner import Result, run_file, run_inputs, run_kinds
 from tests.fuzz.worker import find_kind
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the worker bounds its memory by means of Linux alone")
 
 FEW, MANY = 40, 200
 # What an input of a kind costs more than others: fewer are read. Opening a checkpoint makes its models, without memory.

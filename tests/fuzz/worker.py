@@ -8,7 +8,6 @@ import faulthandler
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 import traceback
@@ -115,7 +114,9 @@ def _place(error: BaseException) -> str:
 
 
 def _limit_memory(more: int | None) -> None:
-    """Let this process take `more` bytes of address space from now on; None lifts the limit."""
+    """Let this process take `more` bytes of address space from now on; None lifts the limit. Linux alone can do it."""
+    import resource
+
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard if more is None else used + more, hard))

@@ -115,7 +115,7 @@ class Run:
         until = time.monotonic() + MOST_SECONDS
         if moment.writing:
             while not _partials(self.folder):
-                if self.process.poll() is not None:
+                if self.process.poll() is not None or time.monotonic() >= until:
                     return False
                 time.sleep(0.0005)
         while (
@@ -208,16 +208,24 @@ def kill_and_repeat(
             result.wrong += _half_replaced(folder, verb.replaces, old, subtree(calibration.tree, verb.replaces))
         if number != signal.SIGKILL and struck:
             result.wrong += [f"half-written: {name}" for name in sorted(set(tree(folder)) - set(calibration.tree))]
+    is_complete = _has_outputs(folder, verb, calibration)
     last = Run(folder, verb)
     code = last.end()
-    if code != 0 and not _complains_of_existing(last, killed):
+    if code != 0 and not (is_complete and _complains_of_existing(last)):
         killed[-1].wrong.append(f"the second run ended with {code}: {last.said()}")
     killed[-1].wrong += lost(folder, foreign)
     killed[-1].wrong += differences(calibration.tree, tree(folder), verb)
     return killed
 
 
-def _complains_of_existing(run: Run, killed: list[Killed]) -> bool:
+def _has_outputs(folder: Path, verb: Verb, calibration: Calibration) -> bool:
+    """Whether every output stands there with all its files: the signal came after the last of them was made."""
+    found = tree(folder)
+    wanted = [name for name in calibration.tree for output in verb.outputs if f"{name}/".startswith(f"{output}/")]
+    return bool(wanted) and all(name in found for name in wanted)
+
+
+def _complains_of_existing(run: Run) -> bool:
     """An output that was complete when the signal came is not replaced without --force: that is right."""
     return any("exists already" in text for _, text in run.lines[-2:])
 

@@ -1,5 +1,6 @@
 """The ONNX Runtime engine: external weights from safetensors files, the contract, one error for each failure."""
 
+import importlib
 import importlib.metadata
 import json
 import os
@@ -190,6 +191,18 @@ def test_no_distribution_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"cannot be imported .*install it with `pip install 'ldm-export\[cpu\]'`"):
         import_onnxruntime()
+
+
+@pytest.mark.parametrize("imported_before", [False, True])
+def test_events_are_refused_but_where_the_caller_has_imported_onnxruntime(
+    monkeypatch: pytest.MonkeyPatch, imported_before: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("refused = []\ndef disable_telemetry_events(): refused.append(1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    if imported_before:
+        importlib.import_module("onnxruntime")
+    assert import_onnxruntime().refused == ([] if imported_before else [1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])

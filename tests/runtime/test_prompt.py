@@ -269,6 +269,9 @@ FOREIGN = {
     "a [cat|dog]": "'[cat|dog]' in the prompt is read as words: words do not take turns",
     "a cat AND a dog": "'AND' in the prompt is read as words: prompts are not combined",
     "a cat AND\na dog": "'AND' in",
+    "a cat in 4K AND a dog": "'AND' in",
+    "a cat AND NASA's rocket": "'AND' in",
+    "a [cat:dog: 0.5 ]": "'[cat:dog: 0.5 ]' in",
     "a (cat:-1)": "':-1)' in the prompt is read as words: a weight has no sign",
     "a {red|blue} cat": "'{red|blue}' in the prompt is read as words: nothing is chosen at random",
     "a __colour__ cat": "'__colour__' in the prompt is read as words: nothing is filled in",
@@ -286,7 +289,9 @@ WEIGHTED_ONLY = {
 PROSE = [
     "a cat and a dog, 3d style", "SAND, BRAND and ANDROID", "a cat (sitting), [smiling]", "a sign: 10:30 (at noon)",
     "format (16:9)", "(Genesis 1:3)", "note [1], <3, a < b > c", "snake_case and __", "BREAKFAST", "50% {off}", "a|b",
-    "((masterpiece))", "C++ (language)", "x:-1", "",
+    "((masterpiece))", "SALT AND PEPPER", "a jar that says SALT AND PEPPER", "[note: 3]", "(see fig: 2)",
+    "def __init__",
+    "C++ (language)", "x:-1", "",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.metadata
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ def import_onnxruntime() -> Any:
             f"{' and '.join(present)} are installed together and overwrite each other; uninstall them, "
             f"then install the one that fits this machine"
         )
+    is_ours = "onnxruntime" not in sys.modules
     try:
         with _telemetry_refused():
             import onnxruntime
@@ -123,7 +125,7 @@ def import_onnxruntime() -> Any:
             f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-export[cpu]'` "
             f"or, for NVIDIA GPUs, `pip install 'ldm-export[gpu]'`"
         ) from error
-    if hasattr(onnxruntime, "disable_telemetry_events"):
+    if is_ours and hasattr(onnxruntime, "disable_telemetry_events"):
         onnxruntime.disable_telemetry_events()  # what Windows' builds hear of
     return onnxruntime
 
