@@ -683,13 +683,13 @@ def _show_steps(steps: Iterator[Any]) -> Any:
 
 
 def main() -> None:
-    """Entry point: streams and signals are made safe, then the verb runs. A result that cannot be told is an error."""
+    """Entry point: make streams and signals safe, then run the verb. A result that cannot be printed is an error."""
     out, _ = guard_streams()
     end_on_request()
     code = verbs.answer(sys.argv[1:], "ldm-export")
     sys.stdout.flush()
     if out.lost is not None and code == 0:
-        echo(f"error: the result cannot be told on standard output: {out.lost.strerror or out.lost}", err=True)
+        echo(f"error: the work is done, but its result could not be printed: {out.lost.strerror or out.lost}", err=True)
         code = 1
     sys.exit(code)
 

@@ -14,7 +14,7 @@ from ldm_export.proven_contract import changes
 from ldm_runtime import package as packages
 from ldm_runtime import safetensors
 from ldm_runtime.checks import check_path
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
 
@@ -30,6 +30,9 @@ def describe(path: Path | None) -> Facts:
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         return _package(folder)
+    if not folder.is_dir():  # said without torch, which a checkpoint needs
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; expected the folder of a package or of a diffusers pipeline")
     return _checkpoint(folder)
 
 

@@ -316,6 +316,14 @@ def test_inspect_tells_what_a_checkpoint_is(tiny_build):
     assert facts["kind"] == "checkpoint" and facts["components"]["unet"]["parameters"] > 1000
 
 
+def test_inspect_refuses_a_path_that_is_not_there_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "file").touch()
+    for name, what in (("nosuch", "does not exist"), ("file", "is a file")):
+        result = call("inspect", str(tmp_path / name))
+        assert result.exit_code == 1 and f"{name} {what}; expected the folder" in result.stderr
+
+
 def test_inspect_refuses_a_folder_that_is_neither(tmp_path):
     refused(call("inspect", tmp_path), "neither")
 

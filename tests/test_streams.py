@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, narrow or gone: the work is done, and what could not be told is said once."""
+"""Standard streams that are closed, full, narrow or gone: the work is done; what could not be printed is said once."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def shell(redirection: str, *arguments: str, **environment: str) -> "subprocess.
 
 def assert_one_sentence(done: "subprocess.CompletedProcess[str]", text: str) -> None:
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [f"error: the result cannot be told on standard output: {text}"]
+    assert done.stderr.splitlines() == [f"error: the work is done, but its result could not be printed: {text}"]
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&- <&-"])
