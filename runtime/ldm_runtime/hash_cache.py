@@ -15,6 +15,7 @@ from typing import Any
 
 from ldm_runtime.atomic import atomic_file, refuse_unwritable
 from ldm_runtime.errors import LdmError, PackageError
+from ldm_runtime.journal import is_on_its_way
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 2**20
@@ -34,7 +35,7 @@ class HashCache:
         folder = folder.resolve()
         key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
         cache = cache_folder()
-        if cache is None:
+        if cache is None or is_on_its_way(folder):
             return cls(folder, None, {})
         place = cache / "hashes" / f"{key}.json"
         try:

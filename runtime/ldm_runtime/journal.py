@@ -29,6 +29,7 @@ from ldm_runtime.errors import LdmError
 
 _LOG = logging.getLogger(__name__)
 _JOURNAL = re.compile(r"\.ldm-([0-9a-f]{32})\.journal")
+_ON_ITS_WAY = re.compile(r"\.ldm-[0-9a-f]{32}\.(partial|old).*")
 _FORMAT = "ldm-export: an output that is being written"
 _MAX_BYTES = 2**14  # a name has at most 255 bytes, six characters each in JSON
 _LOCKED_BYTE = 2**30  # Windows locks bytes, also those beyond the end
@@ -124,6 +125,11 @@ def sweep(folder: Path, target: str) -> None:
             _sweep_one(folder, found[1], mine, target)
         except OSError as error:
             _LOG.debug("%s stays in %s: %s", name, folder, error)
+
+
+def is_on_its_way(path: Path) -> bool:
+    """Whether a folder has the name of an output that is not in its place: it will never have that name again."""
+    return _ON_ITS_WAY.fullmatch(path.name) is not None
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,17 @@ def test_cache_is_in_the_user_s_folder(tmp_path: Path, monkeypatch: pytest.Monke
 def test_unknown_check_is_refused(tiny: Path) -> None:
     with pytest.raises(InputError, match="check is 'none'; expected one of cached, full, size"):
         open_package(tiny, check="none")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "remembered"),
+    [("package", True), (f".ldm-{'0' * 32}.partial", False), (f".ldm-{'0' * 32}.old", False), (".ldm-mine.old", True)],
+)
+def test_hashes_of_a_folder_on_its_way_are_not_kept_under_a_name_that_never_returns(
+    tiny: Path, tmp_path: Path, name: str, remembered: bool
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(tiny, folder)
+    open_package(folder, check="full").confirm()
+    place = HashCache.of(folder).place
+    assert (place is not None and place.is_file()) == remembered
