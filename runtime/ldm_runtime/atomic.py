@@ -35,14 +35,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     takes files, a name that fits there. What a killed process left beside it is swept.
     """
     path = Path(path)
-    with _output(path):
+    with _output(path, prove=True):
         _refuse_file(path, force=force)
 
 
 def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
     """As `refuse_existing`, for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
     path = Path(path)
-    with _output(path):
+    with _output(path, prove=True):
         _refuse_folder(path, replace)
 
 
@@ -55,7 +55,7 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
     if not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() else "a file"
         raise LdmError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
-    with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass")))):
+    with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass"))), prove=True):
         for name in names:
             _refuse_file(folder / name, force=force)
 
@@ -69,7 +69,7 @@ def refuse_unwritable(folder: Path) -> None:
     if not folder.is_dir():
         raise LdmError(f"cannot write to {folder}: it is no folder; choose another output")
     for name in names or ["file"]:
-        with _output(folder / name):
+        with _output(folder / name, prove=True):
             pass
 
 
@@ -167,8 +167,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _output(path: Path) -> Iterator[Journal]:
-    """A journal for an output that can be written by that name. Raises LdmError if it cannot."""
+def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
+    """A journal for an output in a folder that takes files. Raises LdmError if it cannot be written.
+
+    prove: also try whether the folder takes a file of that name, which costs as much as an output; where that is not
+    tried, the last rename tells.
+    """
     if path.name in ("", ".."):
         raise LdmError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
     _status(path)
@@ -185,8 +189,9 @@ def _output(path: Path) -> Iterator[Journal]:
             f"choose another output"
         ) from error
     try:
-        with _refused(path):
-            journal.prove_name()
+        if prove:
+            with _refused(path):
+                journal.prove_name()
         yield journal
     finally:
         journal.close()

@@ -284,6 +284,37 @@ def test_a_name_that_cannot_be_is_refused_before_the_work(tmp_path, name, why):
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_a_name_that_only_a_rename_finds_too_long_is_one_sentence(tmp_path, monkeypatch, write):
+    """On some file systems a name may be looked up that cannot be made."""
+
+    def refuse(source, target):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(source), None, str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(LdmError) as caught, write(tmp_path / "a"):
+            pass
+    assert str(caught.value).startswith(f"cannot write {tmp_path / 'a'}: File name too long; nothing was left behind")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_is_tried_before_the_work_and_not_again(tmp_path, monkeypatch):
+    def count(self):
+        tried.append(self.target)
+
+    tried: list[str] = []
+    monkeypatch.setattr(journal.Journal, "prove_name", count)
+    refuse_existing(tmp_path / "a", force=False)
+    refuse_existing_folder(tmp_path / "b", replace=None)
+    refuse_existing_in(tmp_path, ("c", "ccc", "cc"), force=False)
+    refuse_unwritable(tmp_path / "d" / "e")
+    assert tried == ["a", "b", "ccc", "e", "d"]
+    with atomic_file(tmp_path / "a"), atomic_folder(tmp_path / "b"), scratch_folder(tmp_path):
+        assert len(tried) == 5
+
+
 @LINUX
 def test_a_folder_that_takes_no_files_is_refused_whatever_its_permissions_say(monkeypatch):
     monkeypatch.chdir("/proc")  # a root user may write there, by its permissions
@@ -424,7 +455,7 @@ def test_what_could_not_be_removed_is_said(tmp_path, monkeypatch):
 
 KILLED = {
     "at the start": "journal.os.write = die",
-    "with a journal alone": "journal.Journal.prove_name = die",
+    "with a journal alone": "atomic._work = die",
     "in a file": "atomic._sync = die",
     "before the exchange": "journal.Journal.sync = die",
     "between the two renames": "os.rename = lambda a, b, rename=os.rename: (rename(a, b), die())",
@@ -449,6 +480,14 @@ with atomic_folder(Path(sys.argv[1]), replace=anything) as partial:
     assert os.listdir(tmp_path) == ["a"]
     expected = "new" if "old one" in moment else "old"
     assert (tmp_path / "a" / "file").read_text() == expected
+
+
+@POSIX
+def test_what_a_check_that_was_killed_left_is_swept(tmp_path):
+    killed("journal.open = die; refuse_existing(Path(sys.argv[1]), force=True)", tmp_path / "a")
+    assert sorted(Path(name).suffix for name in os.listdir(tmp_path)) == [".journal", ".probe"]
+    refuse_existing(tmp_path / "b", force=False)
+    assert os.listdir(tmp_path) == []
 
 
 @POSIX
