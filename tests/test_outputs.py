@@ -27,8 +27,8 @@ WRITERS = {
     "train": (("train", str(RECIPES / "smoke.toml"), "--runs"), ""),
 }
 BAD = {
-    "too long": ("{}" + "a" * 300, "File name too long"),
-    "too long by one": ("{}" + "ä" * 126 + "aaaa", "File name too long"),
+    "too long": ("{}" + "a" * 300, "which cannot be looked up: File name too long"),
+    "too long by one": ("{}" + "ä" * 126 + "aaaa", "which cannot be looked up: File name too long"),
     "in a file": ("{}file/a", "no folder"),
 }
 
@@ -55,7 +55,7 @@ def write(verb: str, out: str, *more: str) -> Result:
 
 def refused(result: Result, why: str) -> None:
     assert result.exit_code == 1 and isinstance(result.exception, SystemExit), (result.output, result.exception)
-    assert result.stderr.startswith("error: cannot write") and result.stderr.count("\n") == 1, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
     assert why in result.stderr
 
 

@@ -20,6 +20,7 @@ from ldm_runtime.journal import Journal, remove, sweep, sync_folder
 MayReplace = Callable[[Path], None]
 
 _PROBE_BYTES = 2**20
+_MOST_EXCHANGES = 100  # every further round means that another writer has just finished
 _WRITE_TROUBLES = {
     errno.ENOSPC,
     errno.EFBIG,
@@ -35,14 +36,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     takes files, a name that fits there. What a killed process left beside it is swept.
     """
     path = Path(path)
-    with _output(path):
+    with _output(path, prove=True):
         _refuse_file(path, force=force)
 
 
 def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
     """As `refuse_existing`, for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
     path = Path(path)
-    with _output(path):
+    with _output(path, prove=True):
         _refuse_folder(path, replace)
 
 
@@ -55,7 +56,7 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
     if not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() else "a file"
         raise LdmError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
-    with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass")))):
+    with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass"))), prove=True):
         for name in names:
             _refuse_file(folder / name, force=force)
 
@@ -69,7 +70,7 @@ def refuse_unwritable(folder: Path) -> None:
     if not folder.is_dir():
         raise LdmError(f"cannot write to {folder}: it is no folder; choose another output")
     for name in names or ["file"]:
-        with _output(folder / name):
+        with _output(folder / name, prove=True):
             pass
 
 
@@ -136,8 +137,9 @@ def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[
     """Yield an empty sibling folder; on success it takes the name `path`, on any failure it is removed.
 
     An existing folder is replaced only if `replace` is given and it is empty or `replace` returns, which is asked
-    before the work and once more after it; it makes way only when the new one is complete. A kill loses neither:
-    the next call for any output in that folder brings the old one back.
+    before the work, after it, and once more when nobody can put a file there any more. It makes way only when the new
+    one is complete. A kill loses neither: the next call for any output in that folder brings the old one back.
+    Of several writers the one that comes last wins.
 
     Raises:
         LdmError: `path` exists and may not be replaced, or the file system refuses (missing folder, full disk).
@@ -153,8 +155,7 @@ def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[
                 for name in names:
                     _sync(Path(folder, name))
                 sync_folder(Path(folder))
-            _refuse_folder(path, replace)
-            _exchange(journal, path, replacing=replace is not None)
+            _exchange(journal, path, replace)
 
 
 @contextlib.contextmanager
@@ -167,8 +168,12 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _output(path: Path) -> Iterator[Journal]:
-    """A journal for an output that can be written by that name. Raises LdmError if it cannot."""
+def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
+    """A journal for an output in a folder that takes files. Raises LdmError if it cannot be written.
+
+    prove: also try whether the folder takes a file of that name, which costs as much as an output; where that is not
+    tried, the last rename tells.
+    """
     if path.name in ("", ".."):
         raise LdmError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
     _status(path)
@@ -185,8 +190,9 @@ def _output(path: Path) -> Iterator[Journal]:
             f"choose another output"
         ) from error
     try:
-        with _refused(path):
-            journal.prove_name()
+        if prove:
+            with _refused(path):
+                journal.prove_name()
         yield journal
     finally:
         journal.close()
@@ -229,9 +235,25 @@ def _refuse_file(path: Path, *, force: bool) -> None:
 
 
 def _refuse_folder(path: Path, replace: MayReplace | None) -> None:
-    status = _status(path)
-    if status is None:
-        return
+    """Raise `LdmError` unless `path` is free or may be replaced; a folder exchanged meanwhile is looked at anew."""
+    for rest in reversed(range(_MOST_EXCHANGES)):
+        status = _status(path)
+        if status is None:
+            return
+        try:
+            _refuse_this_folder(path, status, replace)
+            return
+        except LdmError:
+            if rest == 0 or _is_still(path, status):
+                raise
+
+
+def _is_still(path: Path, status: os.stat_result) -> bool:
+    now = _status(path)
+    return now is not None and os.path.samestat(status, now) and status.st_ctime_ns == now.st_ctime_ns
+
+
+def _refuse_this_folder(path: Path, status: os.stat_result, replace: MayReplace | None) -> None:
     _refuse_link(path, status)
     if not stat.S_ISDIR(status.st_mode):
         raise LdmError(f"cannot write the folder {path}: a file has that name; choose another output")
@@ -278,19 +300,14 @@ def _refuse_read_only(path: Path) -> None:
             raise LdmError(f"cannot replace {path}: {folder} is read-only; choose another output")
 
 
-def _exchange(journal: Journal, path: Path, *, replacing: bool) -> None:
+def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
     """Give the partial folder the name `path`; what had it is removed only once the new one is in place."""
-    new, old = journal.partial(), journal.old
+    old = journal.old
     journal.sync()
     try:
-        if replacing and os.path.lexists(path):
-            if os.listdir(path):
-                os.rename(path, old)
-            else:
-                os.rmdir(path)
-        os.rename(new, path)
+        _take_name(journal, path, replace)
     except BaseException:
-        if os.path.lexists(old) and os.path.lexists(new):
+        if os.path.lexists(old) and os.path.lexists(journal.partial()):
             _bring_back(old, path)
         raise
     sync_folder(path.parent)
@@ -300,6 +317,38 @@ def _exchange(journal: Journal, path: Path, *, replacing: bool) -> None:
         raise LdmError(
             f"{path} is complete, but what it replaced could not be removed and is in {old} ({_reason(error)})"
         ) from error
+
+
+def _take_name(journal: Journal, path: Path, replace: MayReplace | None) -> None:
+    """Rename the partial folder to `path`. If another writer's comes in between, that one makes way as well."""
+    for _ in range(_MOST_EXCHANGES):
+        _refuse_folder(path, replace)
+        try:
+            if replace is not None:
+                _make_way(journal, path, replace)
+            os.rename(journal.partial(), path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+    raise OSError(errno.EBUSY, "other processes write it again and again", str(path))
+
+
+def _make_way(journal: Journal, path: Path, replace: MayReplace) -> None:
+    """Move the folder `path` aside, and ask once more whether it may be replaced, now that it is out of reach."""
+    try:
+        if not os.listdir(path):
+            os.rmdir(path)
+            return
+        journal.discard_old()  # of an earlier round: another writer's folder has replaced it
+        os.rename(path, journal.old)
+    except FileNotFoundError:  # another process has moved it
+        return
+    try:
+        replace(journal.old)
+    except LdmError as error:
+        _rename_in(error, journal.old, path)
+        raise
 
 
 def _bring_back(old: Path, path: Path) -> None:
@@ -334,13 +383,16 @@ def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
             raise LdmError(
                 f"cannot write {path}: {reason}; {outcome}, free space or change the output and run again"
             ) from error
-        if isinstance(error, LdmError):  # it is about the output, whose name the caller knows
-            error.args = tuple(
-                each.replace(temporary.name, path.name) if isinstance(each, str) else each for each in error.args
-            )
+        if isinstance(error, LdmError):
+            _rename_in(error, temporary, path)
         raise
     finally:
         _clean(journal, temporary)
+
+
+def _rename_in(error: LdmError, place: Path, path: Path) -> None:
+    """Let an error about an output on its way speak of the output, whose name the caller knows."""
+    error.args = tuple(each.replace(place.name, path.name) if isinstance(each, str) else each for each in error.args)
 
 
 def _clean(journal: Journal, temporary: Path) -> Path | None:

@@ -5,6 +5,7 @@ Beside `NAME`, while it is written, lie
     .ldm-TOKEN.journal       who writes what; the operating system drops its lock when the process ends, however it ends
     .ldm-TOKEN.partial[.png] what becomes NAME
     .ldm-TOKEN.old           the folder that had the name before, for the moment of the exchange
+    .ldm-TOKEN.discarded     the same, once another writer's has replaced it
     .ldm-TOKEN.probe         for the moment in which it is tried whether the folder takes a file of that name
 
 TOKEN is 32 random hexadecimal digits. `sweep` is the one place that removes what a killed process left. It goes by
@@ -72,6 +73,12 @@ class Journal:
     def old(self) -> Path:
         return self._name("old")
 
+    def discard_old(self) -> None:
+        """Remove the old folder, if there is one, under a name that no kill brings back. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.old, self._name("discarded"))
+        remove(self._name("discarded"))
+
     def prove_name(self) -> None:
         """Make a file with the target's name, in a folder of its own, and remove it. Raises OSError, ValueError."""
         probe = self._name("probe")
@@ -90,7 +97,8 @@ class Journal:
     def close(self) -> None:
         """End the output. The journal stays, for a later sweep, as long as there is something that it tells of."""
         file = self._name("journal")
-        names = (self.partial(), self.partial(Path(self.target).suffix), self.old, self._name("probe"))
+        others = (self._name(ending) for ending in ("old", "discarded", "probe"))
+        names = (self.partial(), self.partial(Path(self.target).suffix), *others)
         if any(os.path.lexists(name) for name in names):
             os.close(self.descriptor)
         elif sys.platform == "win32":  # where an open file cannot be removed

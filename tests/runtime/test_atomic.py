@@ -1,5 +1,6 @@
 """Outputs appear whole or not at all, and what stood there before survives every failure."""
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -10,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +163,29 @@ def test_what_came_into_the_folder_during_the_work_is_kept(tmp_path):
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_what_came_into_the_folder_at_the_last_moment_is_kept(tmp_path, monkeypatch):
+    """After the last look at the folder in its place, and right before it is moved aside."""
+
+    def known(folder: Path) -> None:
+        atomic.refuse_foreign(folder, {"file"}.__contains__, "the thing")
+
+    def put_one(*paths):
+        monkeypatch.setattr(os, "rename", rename)
+        (tmp_path / "a" / "thesis.txt").write_text("precious")
+        rename(*paths)
+
+    rename = os.rename
+    folder_of(tmp_path / "a", "old")
+    wrong = pytest.raises(LdmError, match=r"a is not replaced: it holds .*a/thesis\.txt, which is no part of the thing")
+    with wrong as caught, atomic_folder(tmp_path / "a", replace=known) as partial:
+        (partial / "file").write_text("new")
+        monkeypatch.setattr(os, "rename", put_one)
+    assert ".ldm-" not in str(caught.value)
+    assert (tmp_path / "a" / "thesis.txt").read_text() == "precious"
+    assert (tmp_path / "a" / "file").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
 def test_an_output_never_goes_through_a_link(tmp_path, kind):
     {"file": lambda p: p.write_text("old"), "folder": lambda p: folder_of(p, "old"), "nothing": id}[kind](
@@ -282,6 +305,37 @@ def test_a_name_that_cannot_be_is_refused_before_the_work(tmp_path, name, why):
         with pytest.raises(LdmError, match=f"cannot write .*{why}"):
             refuse()
     assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+def test_a_name_that_only_a_rename_finds_too_long_is_one_sentence(tmp_path, monkeypatch, write):
+    """On some file systems a name may be looked up that cannot be made."""
+
+    def refuse(source, target):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(source), None, str(target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(LdmError) as caught, write(tmp_path / "a"):
+            pass
+    assert str(caught.value).startswith(f"cannot write {tmp_path / 'a'}: File name too long; nothing was left behind")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_is_tried_before_the_work_and_not_again(tmp_path, monkeypatch):
+    def count(self):
+        tried.append(self.target)
+
+    tried: list[str] = []
+    monkeypatch.setattr(journal.Journal, "prove_name", count)
+    refuse_existing(tmp_path / "a", force=False)
+    refuse_existing_folder(tmp_path / "b", replace=None)
+    refuse_existing_in(tmp_path, ("c", "ccc", "cc"), force=False)
+    refuse_unwritable(tmp_path / "d" / "e")
+    assert tried == ["a", "b", "ccc", "e", "d"]
+    with atomic_file(tmp_path / "a"), atomic_folder(tmp_path / "b"), scratch_folder(tmp_path):
+        assert len(tried) == 5
 
 
 @LINUX
@@ -424,7 +478,7 @@ def test_what_could_not_be_removed_is_said(tmp_path, monkeypatch):
 
 KILLED = {
     "at the start": "journal.os.write = die",
-    "with a journal alone": "journal.Journal.prove_name = die",
+    "with a journal alone": "atomic._work = die",
     "in a file": "atomic._sync = die",
     "before the exchange": "journal.Journal.sync = die",
     "between the two renames": "os.rename = lambda a, b, rename=os.rename: (rename(a, b), die())",
@@ -449,6 +503,14 @@ with atomic_folder(Path(sys.argv[1]), replace=anything) as partial:
     assert os.listdir(tmp_path) == ["a"]
     expected = "new" if "old one" in moment else "old"
     assert (tmp_path / "a" / "file").read_text() == expected
+
+
+@POSIX
+def test_what_a_check_that_was_killed_left_is_swept(tmp_path):
+    killed("journal.open = die; refuse_existing(Path(sys.argv[1]), force=True)", tmp_path / "a")
+    assert sorted(Path(name).suffix for name in os.listdir(tmp_path)) == [".journal", ".probe"]
+    refuse_existing(tmp_path / "b", force=False)
+    assert os.listdir(tmp_path) == []
 
 
 @POSIX
@@ -543,24 +605,80 @@ def test_a_second_writer_does_not_replace_what_the_first_made_meanwhile(tmp_path
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
-def test_many_writers_of_one_folder_leave_one_whole_one(tmp_path):
-    def write(number: int) -> None:
-        for _ in range(10):
-            try:
-                with atomic_folder(tmp_path / "a", replace=anything) as partial:
-                    for name in "xyz":
-                        (partial / name).write_text(str(number))
-            except LdmError as error:
-                refused.append(str(error))
+STRESS = """
+(Path(sys.argv[1]) / f"{os.getpid()}.ready").touch()
+while len(list(Path(sys.argv[1]).glob("*.ready"))) < 3: pass
+for number in range(40):
+    with atomic_folder(Path(sys.argv[1], "out", "a"), replace=known) as partial:
+        for name in "xyz":
+            (partial / name).write_text(f"{os.getpid()} {number}")
+"""
+KNOWN = """
+def known(folder):
+    atomic.refuse_foreign(folder, set("xyz").__contains__, "the thing")
+    if sorted(os.listdir(folder)) != list("xyz"):
+        raise LdmError(f"{folder} is incomplete")
+"""
 
-    refused: list[str] = []
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert os.listdir(tmp_path) == ["a"]
-    assert len({(tmp_path / "a" / name).read_text() for name in "xyz"}) == 1
+
+def test_of_many_processes_that_replace_one_folder_the_last_one_wins_and_none_fails(tmp_path):
+    (tmp_path / "out").mkdir()
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda _: run(KNOWN + STRESS, tmp_path), range(3)))
+    assert [each.stderr for each in done] == [""] * 3
+    assert os.listdir(tmp_path / "out") == ["a"]
+    assert len({(tmp_path / "out" / "a" / name).read_text() for name in "xyz"}) == 1
+
+
+MEANWHILE = {
+    "listdir": lambda path: shutil.move(path, path.with_name("gone")),
+    "rename aside": lambda path: shutil.move(path, path.with_name("gone")),
+    "rename": lambda path: folder_of(path, "another writer's"),
+}
+
+
+@pytest.mark.parametrize("moment", MEANWHILE)
+def test_a_writer_goes_on_when_another_one_comes_between(tmp_path, monkeypatch, moment):
+    """Right before a call of the exchange, another writer moves the old folder away or puts a new one there."""
+    path, name = folder_of(tmp_path / "a", "old"), moment.partition(" ")[0]
+    real = getattr(os, name)
+
+    def between(*paths):
+        aside = str(paths[-1]).endswith(".old")
+        if name == "listdir" or aside == moment.endswith("aside"):
+            monkeypatch.setattr(os, name, real)
+            MEANWHILE[moment](path)
+        return real(*paths)
+
+    with atomic_folder(path, replace=anything) as partial:
+        (partial / "file").write_text("new")
+        monkeypatch.setattr(journal.Journal, "sync", lambda self: monkeypatch.setattr(os, name, between))
+    assert getattr(os, name) is real
+    assert (path / "file").read_text() == "new"
+    assert set(os.listdir(tmp_path)) - {"gone"} == {"a"}
+
+
+def test_a_folder_that_is_exchanged_during_a_check_is_checked_again(tmp_path):
+    def replace(folder: Path) -> None:
+        asked.append((folder / "file").read_text())
+        if len(asked) == 1:
+            shutil.move(folder, tmp_path / "gone")
+            folder_of(folder, "another writer's")
+            raise LdmError(f"{folder} is half one thing and half another")
+
+    asked: list[str] = []
+    folder_of(tmp_path / "a", "old")
+    refuse_existing_folder(tmp_path / "a", replace=replace)
+    assert asked == ["old", "another writer's"]
+
+
+def test_an_exchange_without_end_is_given_up(tmp_path, monkeypatch):
+    def never(source, target):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(source), None, str(target))
+
+    with pytest.raises(LdmError, match="again and again; nothing was left"), atomic_folder(tmp_path / "a"):
+        monkeypatch.setattr(os, "rename", never)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_error_about_an_output_crosses_a_process(tmp_path):
