@@ -112,6 +112,8 @@ def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> 
 def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; on success it takes that name, on any failure it is removed.
 
+    A file that is replaced hands on its permissions.
+
     Raises:
         LdmError: `path` exists and `force` is false, is a link, a folder or read-only, or the file system refuses
             (missing folder, full disk). What was there before is still there.
@@ -126,6 +128,8 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             if force:
+                if (replaced := _status(path)) is not None:
+                    os.chmod(temporary, stat.S_IMODE(replaced.st_mode))
                 os.replace(temporary, path)
             else:
                 _rename_to_new(temporary, path)

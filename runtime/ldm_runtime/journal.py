@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import LdmError
 
 _LOG = logging.getLogger(__name__)
@@ -166,12 +167,17 @@ def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(file, flags)
     try:
-        if not _is_mine(descriptor) or lock(descriptor) is not True or not _is_at(descriptor, file):
+        if not _is_mine(descriptor) or not _is_at(descriptor, file) or (locked := lock(descriptor)) is False:
             return
-        target = _target(descriptor)
-        if target is None:
+        found = _read(descriptor)
+        if found is None:
             return
+        target, host = found
         journal = Journal(folder, token, target, descriptor)
+        if not locked or host != platform.node():
+            if target == wanted:
+                _refuse_stranded(journal, host)
+            return
         if journal.old.name in names and not _settle_old(journal, wanted):
             return
         for name in names:
@@ -212,6 +218,16 @@ def _settle_old(journal: Journal, wanted: str) -> bool:
     )
 
 
+def _refuse_stranded(journal: Journal, host: str) -> None:
+    """Raise LdmError if a folder had to make way for a writer of which nobody here can say whether it lives."""
+    path = journal.folder / journal.target
+    if os.path.lexists(journal.old) and not os.path.lexists(path):
+        raise LdmError(
+            f"{path} is being replaced by a process on {shown(host)}, or was when that ended; what it held is in "
+            f"{journal.old}: if no such process lives, move that back to {path} and remove {journal.partial()}"
+        )
+
+
 def _is_mine(descriptor: int) -> bool:
     status = os.fstat(descriptor)
     return stat.S_ISREG(status.st_mode) and (sys.platform == "win32" or status.st_uid == os.geteuid())
@@ -225,21 +241,23 @@ def _is_at(descriptor: int, file: Path) -> bool:
         return False
 
 
-def _target(descriptor: int) -> str | None:
-    """The name in a journal of this host; "" in one whose writer was killed before it wrote; None: not ours."""
+def _read(descriptor: int) -> tuple[str, str] | None:
+    """Target and host in a journal; target "" if its writer was killed before it wrote; None: it is no journal."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     content = os.read(descriptor, _MAX_BYTES)
     if content == b"":
-        return ""
+        return "", platform.node()
     try:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or value.get("format") != _FORMAT or value.get("host") != platform.node():
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
         return None
-    target = value.get("target")
-    is_name = isinstance(target, str) and target not in ("", ".", "..") and not set(target) & {"/", "\0", os.sep}
-    return target if is_name else None
+    target, host = value.get("target"), value.get("host")
+    if not isinstance(target, str) or not isinstance(host, str):
+        return None
+    is_name = target not in ("", ".", "..") and not set(target) & {"/", "\0", os.sep}
+    return (target, host) if is_name else None
 
 
 def lock(descriptor: int) -> bool | None:

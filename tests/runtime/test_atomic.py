@@ -564,6 +564,34 @@ def test_the_journal_of_another_host_or_format_stays(tmp_path, change):
 
 
 @POSIX
+def test_a_file_that_is_replaced_hands_on_its_permissions(tmp_path):
+    path = tmp_path / "private.png"
+    path.touch()
+    path.chmod(0o640)
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("why", ["another host", "a file system without locks"])
+def test_a_folder_that_made_way_for_a_writer_that_nobody_can_judge_is_named(tmp_path, monkeypatch, why):
+    folder_of(tmp_path / "a", "old")
+    killed(
+        f"{KILLED['between the two renames']}\nwith atomic_folder(Path(sys.argv[1]), replace=anything): pass",
+        tmp_path / "a",
+    )
+    if why == "another host":
+        monkeypatch.setattr(platform, "node", lambda: "elsewhere")
+    else:
+        monkeypatch.setattr(journal, "lock", lambda descriptor: None)
+    with pytest.raises(LdmError, match=r"what it held is in .*\.old: if no such process lives, move that back"):
+        refuse_existing_folder(tmp_path / "a", replace=anything)
+    monkeypatch.undo()
+    refuse_existing_folder(tmp_path / "a", replace=anything)  # who can judge brings it back
+    assert (tmp_path / "a" / "file").read_text() == "old"
+
+
+@POSIX
 def test_a_living_writer_is_never_swept(tmp_path):
     with atomic_folder(tmp_path / "a") as partial:
         assert run("refuse_existing(Path(sys.argv[1]), force=False)", tmp_path / "b").returncode == 0
