@@ -9,7 +9,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,15 +120,10 @@ def _read_rows(folder: Path) -> list[dict[str, Any]]:
             f"ldm-export data"
         )
     rows: list[dict[str, Any]] = []
-    lines: dict[str, int] = {}
     for number, line in enumerate(_read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES).split("\n"), start=1):
         if line.strip() == "":
             continue
-        where = f"{folder / ROWS_FILE}, line {number}"
-        row = _read_row(line, where)
-        if (other := lines.setdefault(str(PurePosixPath(row["file"])), number)) != number:
-            raise TrainingError(f"{where}: the picture {shown(row['file'])} has a caption in line {other} already")
-        rows.append(row)
+        rows.append(_read_row(line, f"{folder / ROWS_FILE}, line {number}"))
     return rows
 
 

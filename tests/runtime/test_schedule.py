@@ -54,7 +54,7 @@ def test_a_manifest_entry_is_read_back(schedule: Schedule) -> None:
 
 def test_a_manifest_entry_with_a_missing_or_unknown_key_is_refused() -> None:
     values = SD15.to_dict()
-    with pytest.raises(ConfigError, match="unknown beta_middle; expected beta_end, .*timestep_spacing"):
+    with pytest.raises(ConfigError, match="unknown 'beta_middle'; expected beta_end, .*timestep_spacing"):
         NoiseSchedule.from_dict({**values, "beta_middle": 0.1})
     del values["steps_offset"], values["beta_end"]
     with pytest.raises(ConfigError, match="missing beta_end, steps_offset"):
@@ -80,7 +80,7 @@ def test_a_manifest_entry_with_a_wrong_value_is_refused() -> None:
         ({"shift": True}, "shift is True"),
         ({"shift_terminal": 1.0}, "shift_terminal is 1.0"),
         ({"num_train_timesteps": 1}, "num_train_timesteps is 1"),
-        ({"beta_start": 0.1}, "unknown beta_start"),
+        ({"beta_start": 0.1}, "unknown 'beta_start'"),
     ],
 )
 def test_a_flow_with_a_wrong_value_is_refused(changes: dict[str, object], message: str) -> None:
