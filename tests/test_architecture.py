@@ -20,7 +20,7 @@ ALLOWED = {
     "config.py": {"ldm_export.config_rules", "ldm_runtime.checks", "ldm_runtime.errors"},
     "config_rules.py": {"ldm_runtime.checks", "ldm_runtime.errors"},
     "optimise": {"ldm_export.optimise", "ldm_runtime.errors", "ldm_runtime.atomic"},
-    "isolate.py": {"ldm_runtime.errors"},
+    "isolate.py": {"ldm_export.faults", "ldm_runtime.errors"},
     "metrics.py": set(),
 }
 
