@@ -35,6 +35,7 @@ from ldm_runtime.engines.tensorrt_library import import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, LdmError, PackageError, VerificationError
 from ldm_runtime.manifest import COMPONENTS, Range
 from ldm_runtime.package import open_package
+from tests.runtime.tiny_package import rehash
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install 'ldm-export[tensorrt]'")
 GOLDEN = Path(__file__).parent / "golden" / "package"
@@ -519,10 +520,13 @@ def test_a_truncated_plan_is_refused_by_its_own_size(built: Path, tmp_path: Path
     found = find_plan(package, "unet", Machine({"rtx": RTX.version}, "8.6"))
     file = package.file(found.plan.file)
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(PackageError, match="is truncated: it has"):
+    with pytest.raises(PackageError, match="has changed since the package was opened"):
         check_header(package, found)
     with pytest.raises(PackageError, match="is truncated"):
         open_package(folder)
+    rehash(folder)  # a manifest that agrees with it
+    with pytest.raises(PackageError, match="is truncated: it has"):
+        check_header(open_package(folder, check="size"), found)
 
 
 def test_a_plan_of_another_set_is_refused_by_what_it_says(built: Path, tmp_path: Path) -> None:
@@ -532,10 +536,11 @@ def test_a_plan_of_another_set_is_refused_by_what_it_says(built: Path, tmp_path:
     found = find_plan(package, "unet", Machine({"rtx": RTX.version}, "12.0"))
     other = find_plan(package, "unet", Machine({"rtx": RTX.version}, "8.9"))
     shutil.copyfile(package.file(other.plan.file), package.file(found.plan.file))
+    rehash(folder)
     with pytest.raises(
         PackageError, match=r"is a plan for GPUs of compute capability 8.6, 8.9, but the manifest says 12"
     ):
-        check_header(package, found)
+        check_header(open_package(folder, check="size"), found)
 
 
 def test_a_plan_carries_the_names_of_the_files_it_was_built_from(built: Path) -> None:

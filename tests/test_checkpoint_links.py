@@ -205,15 +205,13 @@ def test_a_paper_that_no_package_can_hold_is_refused_before_the_work(copy: Path,
 
 def test_half_a_character_in_a_config_is_refused(copy: Path) -> None:
     (copy / "unet/config.json").write_text('{"_class_name": "\\ud800"}')
-    with pytest.raises(CheckpointError, match=r"unet/config\.json has a string with .*half of a character"):
+    with pytest.raises(CheckpointError, match=r"unet/config\.json is not acceptable JSON: it has half of a character"):
         open_checkpoint(copy)
 
 
 @pytest.mark.parametrize("name", ["", "a\x1bb", "\udcff", "n" * 2000])
 def test_a_package_name_that_no_manifest_can_hold_is_refused_before_the_work(name: str) -> None:
-    with pytest.raises(
-        ConfigError, match="^name (should not be empty|is .*, expected 1 to 1024 characters and no control characters)$"
-    ):
+    with pytest.raises(ConfigError, match="^name must be 1 to 200 characters that can be printed; got name = "):
         BuildRecipe(name=name)
 
 

@@ -38,7 +38,7 @@ def no_work(monkeypatch):
     """Whatever a verb would do next fails the test."""
     for module, name in (
         (ldm_runtime, "load"),
-        (package, "open_package"),
+        (package, "read_contract"),
         (verify, "_verify"),
         (bench, "bench_package"),
         (build, "open_checkpoint"),

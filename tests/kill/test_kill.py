@@ -1,5 +1,6 @@
 """Killed at every stage, a verb leaves nothing of ours, loses nothing of others, and ends as without the kills."""
 
+import getpass
 import shutil
 import signal
 
@@ -65,7 +66,8 @@ def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whol
     package.confirm()
     assert package.manifest.proof.passed and package.manifest.name == "source"
     assert {file.name for file in folder.iterdir()} == {name.partition("/")[0] for name in before} | {"tmp", "cache"}
-    assert list((folder / "tmp").iterdir()) == []
+    left = {file.name for file in (folder / "tmp").iterdir()}
+    assert left <= {f"torchinductor_{getpass.getuser()}"}  # torch's own cache, as of an unkilled build
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
