@@ -159,9 +159,8 @@ class ClipTokenizer:
         made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
         if self.begin is not None and self.end is not None:
             begin, end = ((token, self.id_of(token)) for token in (self.begin, self.end))
-            made.post_processor = processors.RobertaProcessing(
-                sep=end, cls=begin, trim_offsets=False, add_prefix_space=False
-            )
+            # The first two by place: `cls` became `cls_token` in tokenizers 0.23.
+            made.post_processor = processors.RobertaProcessing(end, begin, trim_offsets=False, add_prefix_space=False)
         made.decoder = decoders.ByteLevel()
         made.add_tokens([_library_token(token) for token in self.added])
         return made
