@@ -92,7 +92,7 @@ def build_package(
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
-    contract = contract_of(checkpoint, recipe)
+    contract = contract_of(checkpoint, recipe, out.absolute().parent)
     require_sampling(contract, str(source))
     require_memory(checkpoint, variant, max_memory)
     if "tensorrt" in recipe.targets:

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.report import Report
 from ldm_export.tokenizer_files import complete_tokenizer
 from ldm_runtime import manifest, manifest_rules
-from ldm_runtime.atomic import atomic_file, refuse_foreign
+from ldm_runtime.atomic import atomic_file, refuse_foreign, scratch_folder
 from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import (
     Axis,
@@ -67,14 +66,14 @@ def finish_package(
     return made
 
 
-def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
+def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe, beside: Path) -> Contract:
     """What the package of a checkpoint will promise, before anything of it is made.
 
-    All but the components is made, in a folder that is thrown away: what would be refused later is refused here.
+    All but the components is made, in a folder in `beside` that is thrown away: what would be refused later is refused
+    here.
     Raises as `finish_package`.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with scratch_folder(beside) as folder:
         contract = _surround(folder, checkpoint, recipe)
         components = {component: _stand_in(folder, component) for component in contract.components}
         source = Source(_source_name(checkpoint), {})

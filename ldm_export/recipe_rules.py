@@ -104,6 +104,7 @@ def _divides(divisor: str, number: str) -> Rule:
     def holds(small: Any, large: Any) -> bool:
         larges = large if isinstance(large, tuple) else (large,)
         smalls = small if isinstance(small, tuple) else (small,) * len(larges)
+        # as many as there are of both: another rule says that they must be equally many
         return all(part > 0 and whole % part == 0 for part, whole in zip(smalls, larges, strict=False))
 
     return Rule((divisor, number), holds, f"{divisor} must divide {number}")

@@ -1,6 +1,7 @@
 """The architecture as a test: who may import whom, lazy imports included, and that the runtime stays light."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,9 @@ def test_every_file_says_its_job_in_its_first_line():
 def test_no_file_reads_environment_switches():
     for file in files_of(EXPORT):
         assert "os.environ" not in file.read_text() or file.name in {"data.py"}, file
+
+
+@pytest.mark.parametrize("file", [*files_of(RUNTIME), *files_of(EXPORT)], ids=lambda file: file.name)
+def test_temporary_folders_are_those_that_a_later_call_sweeps(file):
+    """`atomic.scratch_folder` and its like: one of Python's own would stay for good after a kill."""
+    assert re.search(r"TemporaryDirectory|mkdtemp", file.read_text()) is None

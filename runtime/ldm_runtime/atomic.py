@@ -141,8 +141,8 @@ def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[
     """Yield an empty sibling folder; on success it takes the name `path`, on any failure it is removed.
 
     An existing folder is replaced only if `replace` is given and it is empty or `replace` returns, which is asked
-    before the work, after it, and once more when nobody can put a file there any more. It makes way only when the new
-    one is complete. A kill loses neither: the next call for any output in that folder brings the old one back.
+    before the work, after it, and once more, out of everybody's reach, if it changed meanwhile. It makes way only when
+    the new one is complete. A kill loses neither: the next call for any output in that folder brings the old one back.
     Of several writers the one that comes last wins.
 
     Raises:
@@ -326,10 +326,11 @@ def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
 def _take_name(journal: Journal, path: Path, replace: MayReplace | None) -> None:
     """Rename the partial folder to `path`. If another writer's comes in between, that one makes way as well."""
     for _ in range(_MOST_EXCHANGES):
+        before = _listing(path)
         _refuse_folder(path, replace)
         try:
             if replace is not None:
-                _make_way(journal, path, replace)
+                _make_way(journal, path, replace, before)
             os.rename(journal.partial(), path)
             return
         except OSError as error:
@@ -338,8 +339,8 @@ def _take_name(journal: Journal, path: Path, replace: MayReplace | None) -> None
     raise OSError(errno.EBUSY, "other processes write it again and again", str(path))
 
 
-def _make_way(journal: Journal, path: Path, replace: MayReplace) -> None:
-    """Move the folder `path` aside, and ask once more whether it may be replaced, now that it is out of reach."""
+def _make_way(journal: Journal, path: Path, replace: MayReplace, before: list[tuple[object, ...]]) -> None:
+    """Move the folder `path` aside; if it changed since `before`, ask about it again, now that it is out of reach."""
     try:
         if not os.listdir(path):
             os.rmdir(path)
@@ -348,11 +349,25 @@ def _make_way(journal: Journal, path: Path, replace: MayReplace) -> None:
         os.rename(path, journal.old)
     except FileNotFoundError:  # another process has moved it
         return
+    if _listing(journal.old) == before:
+        return  # as it was when `replace` was last asked: asking may mean to hash gigabytes
     try:
         replace(journal.old)
     except LdmError as error:
         _rename_in(error, journal.old, path)
         raise
+
+
+def _listing(folder: Path) -> list[tuple[object, ...]]:
+    """Everything below a folder, each with what tells it from another in its place; empty where there is no folder."""
+    found: list[tuple[object, ...]] = []
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            with contextlib.suppress(FileNotFoundError):
+                each = os.lstat(os.path.join(place, name))
+                relative = os.path.relpath(os.path.join(place, name), folder)
+                found.append((relative, each.st_mode, each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns))
+    return sorted(found)
 
 
 def _bring_back(old: Path, path: Path) -> None:

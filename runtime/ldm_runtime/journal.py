@@ -167,7 +167,7 @@ def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(file, flags)
     try:
-        if not _is_mine(descriptor) or not _is_at(descriptor, file) or (locked := lock(descriptor)) is False:
+        if not _is_mine(descriptor) or (locked := lock(descriptor)) is False or not _is_at(descriptor, file):
             return
         found = _read(descriptor)
         if found is None:

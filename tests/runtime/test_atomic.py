@@ -186,6 +186,16 @@ def test_what_came_into_the_folder_at_the_last_moment_is_kept(tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_a_folder_that_nobody_changed_is_not_asked_about_while_it_has_no_name(tmp_path):
+    """The question may be the hash of gigabytes, and meanwhile there would be no folder."""
+    asked = []
+    folder_of(tmp_path / "a", "old")
+    with atomic_folder(tmp_path / "a", replace=asked.append) as partial:
+        (partial / "file").write_text("new")
+    assert asked == [tmp_path / "a"] * 2
+    assert (tmp_path / "a" / "file").read_text() == "new"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder", "nothing"])
 def test_an_output_never_goes_through_a_link(tmp_path, kind):
     {"file": lambda p: p.write_text("old"), "folder": lambda p: folder_of(p, "old"), "nothing": id}[kind](

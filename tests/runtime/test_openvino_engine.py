@@ -210,7 +210,7 @@ def test_a_package_in_a_hubs_cache_runs_from_onnx_and_from_openvinos_own_format(
             made.append(engine.run(inputs))
         for name, value in made[0].items():
             np.testing.assert_array_equal(made[1][name], value)
-    assert not list(cache_folder().glob("linked-*"))
+    assert not list(cache_folder().glob(".ldm-*"))
 
 
 def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path, monkeypatch) -> None:
@@ -221,7 +221,7 @@ def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path
     snapshot = hub_cache.make(tiny, tmp_path / "hub")
     with pytest.raises(EngineUnavailable, match="does not read weights through links.*cross-device.*engine ort"):
         open_engine(choose("openvino"), open_package(snapshot), "unet")
-    assert not list(cache_folder().glob("linked-*"))
+    assert not list(cache_folder().glob(".ldm-*"))
 
 
 def _add_openvino_graph(package: Path, scale: float) -> None:

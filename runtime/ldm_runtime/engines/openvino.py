@@ -5,13 +5,13 @@ import errno
 import functools
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ldm_runtime.atomic import scratch_folder
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.hash_cache import make_cache_folder
@@ -153,7 +153,7 @@ def _without_links(graph: Path) -> Iterator[Path]:
             cache = make_cache_folder()
             if cache is None:
                 raise OSError(errno.ENOENT, "there is no cache folder")
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="linked-", dir=cache)))
+            folder = stack.enter_context(scratch_folder(cache))
             for file in (graph, *links):
                 os.link(file.resolve(), folder / file.name)
         except OSError as error:
