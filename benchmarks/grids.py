@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.drawing import Drawn, Setting
 from benchmarks.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
 from benchmarks.study import Facts, Section, Study
-from ldm_export.pictures import caption_with_ground
+from ldm_export.train.image_folder import caption_with_ground
 from ldm_runtime.image import save_png
 from ldm_runtime.interpolate import interpolate
 from ldm_runtime.pipeline import Pipeline

@@ -22,8 +22,8 @@ from benchmarks.peer_environments import (
     run_logged,
 )
 from benchmarks.peer_programs.protocol import Request
-from ldm_export import metrics
 from ldm_export.bench import PROMPT, feeds
+from ldm_export.verify import metrics
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import Contract
@@ -121,7 +121,7 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
 
 def write_checkpoint(package: Path, checkpoint: Path) -> None:
     """The package's weights as a folder that diffusers opens, in float32."""
-    from ldm_export.checkpoint import open_checkpoint, save_checkpoint
+    from ldm_export.checkpoint.open import open_checkpoint, save_checkpoint
 
     source = open_checkpoint(package)
     models = {name: source.load(name) for name in ("text_encoder", "unet", "vae")}

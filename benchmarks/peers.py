@@ -22,9 +22,9 @@ from benchmarks.peer_runs import (
 )
 from benchmarks.peer_tables import bars, render
 from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
-from ldm_export.drawing import draw_bars
-from ldm_export.isolate import run_isolated
-from ldm_export.option_values import read_size
+from ldm_export.cli.option_values import read_size
+from ldm_export.plots import draw_bars
+from ldm_export.process.isolate import run_isolated
 from ldm_runtime.arguments import check_image_size
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer

@@ -17,7 +17,7 @@ from benchmarks.features import Extractor, FeatureCache, efficientnet_lite0
 from benchmarks.grids import GRIDS
 from benchmarks.sections import SECTIONS
 from benchmarks.study import Facts, Study, load_real_pictures
-from ldm_export.recipe import TrainRecipe, load_train_recipe
+from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError, LdmError
 

@@ -13,7 +13,7 @@ from benchmarks.measures import (
     unit,
 )
 from benchmarks.study import Facts, Section, Study, percent, share_of, table
-from ldm_export.pictures import caption_with_ground
+from ldm_export.train.image_folder import caption_with_ground
 
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared
 CLOSE = 0.01  # cosine distance below which two real pictures are hard to tell apart

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.drawing import Drawn, PictureCache, Progress, Say, Setting
 from benchmarks.features import FeatureCache
 from benchmarks.measures import concept_ranks, unit, wilson_interval
-from ldm_export.pictures import compose, load_pictures
-from ldm_export.recipe import DataRecipe, Ground
+from ldm_export.recipes.train import DataRecipe, Ground
+from ldm_export.train.image_folder import compose, load_pictures
 from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ldm_export import metrics, reference_file
-from ldm_export.drawing import draw_bars
-from ldm_export.isolate import run_isolated
+from ldm_export.plots import draw_bars
+from ldm_export.process.isolate import run_isolated
+from ldm_export.verify import metrics, reference_file
 from ldm_runtime.arguments import check_image_size
 from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.checks import check_integer

@@ -4,20 +4,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ldm_export.build_openvino import build_openvino, check_openvino
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt, check_target, require_room
-from ldm_export.checkpoint import PACKAGE_PARTS, PIPELINE_FOLDERS, Checkpoint, open_checkpoint
+from ldm_export.checkpoint.open import PACKAGE_PARTS, PIPELINE_FOLDERS, Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
-from ldm_export.isolate import Stage, available_memory, run_isolated
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
-from ldm_export.package import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
-from ldm_export.profiles import axis_ranges, read_profile
-from ldm_export.recipe_rules import MOST_STEPS_TRIED
-from ldm_export.reference import LARGE_STEPS, STEPS, write_reference
-from ldm_export.report import Report
-from ldm_export.verify import prove_package
+from ldm_export.package.write import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
+from ldm_export.process.isolate import Stage, available_memory, run_isolated
+from ldm_export.recipes.build import BuildRecipe
+from ldm_export.recipes.train_rules import MOST_STEPS_TRIED
+from ldm_export.targets.openvino.build import build_openvino, check_openvino
+from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt, check_target, require_room
+from ldm_export.targets.tensorrt.profiles import axis_ranges, read_profile
+from ldm_export.verify.gate import prove_package
+from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
+from ldm_export.verify.report import Report
 from ldm_runtime.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.engines.tensorrt import fitting_plan
 from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError

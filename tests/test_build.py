@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ldm_export import build as builds
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.cli import verbs
-from ldm_export.package import require_package
+from ldm_export.cli.main import verbs
+from ldm_export.package.write import require_package
+from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime import safetensors
 from ldm_runtime.atomic import atomic_folder
 from ldm_runtime.errors import CheckpointError, ExportError, InputError, LdmError, VerificationError

@@ -11,15 +11,16 @@ from click.testing import CliRunner
 from PIL import Image
 
 import ldm_runtime
-from ldm_export import build_openvino as target
-from ldm_export import metrics, openvino_graph, reference_file
-from ldm_export.build_openvino import genai_scheduler
-from ldm_export.cli import verbs
-from ldm_export.isolate import run_isolated
-from ldm_export.lossy import LOSSY
-from ldm_export.openvino_graph import convert, convert_and_measure, measure
-from ldm_export.package import read_manifest
-from ldm_export.verify import prove_package, verify_package
+from ldm_export.cli.main import verbs
+from ldm_export.package.write import read_manifest
+from ldm_export.precision.lossy import LOSSY
+from ldm_export.process.isolate import run_isolated
+from ldm_export.targets.openvino import build as target
+from ldm_export.targets.openvino import graph as openvino_graph
+from ldm_export.targets.openvino.build import genai_scheduler
+from ldm_export.targets.openvino.graph import convert, convert_and_measure, measure
+from ldm_export.verify import metrics, reference_file
+from ldm_export.verify.gate import prove_package, verify_package
 from ldm_runtime import safetensors
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.build_recipe import BuildRecipe, load_build_recipe
+from ldm_export.recipes.build import BuildRecipe, load_build_recipe
 from ldm_runtime.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[1] / "export_configs").glob("*.build.toml"))

@@ -18,16 +18,16 @@ from click.testing import CliRunner
 
 import ldm_runtime
 from ldm_export import build as builds
-from ldm_export import build_tensorrt as building
-from ldm_export import precision_gate
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.build_tensorrt import CAPABILITIES, TensorRtTarget, build_tensorrt, check_target
-from ldm_export.cli import verbs
-from ldm_export.isolate import Outcome
-from ldm_export.package import read_manifest
-from ldm_export.precision_gate import measure_reduced, reduced_graph
-from ldm_export.profiles import Profile, axis_ranges, input_shapes
-from ldm_export.tensorrt_plan import PlanRequest, build_plan
+from ldm_export.cli.main import verbs
+from ldm_export.package.write import read_manifest
+from ldm_export.precision import gate as precision_gate
+from ldm_export.precision.gate import measure_reduced, reduced_graph
+from ldm_export.process.isolate import Outcome
+from ldm_export.recipes.build import BuildRecipe
+from ldm_export.targets.tensorrt import build as building
+from ldm_export.targets.tensorrt.build import CAPABILITIES, TensorRtTarget, build_tensorrt, check_target
+from ldm_export.targets.tensorrt.plan import PlanRequest, build_plan
+from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes
 from ldm_runtime.engines.cuda_driver import missing_gpu
 from ldm_runtime.engines.tensorrt import load_plan
 from ldm_runtime.engines.tensorrt_fit import Machine, check_header, find_plan
@@ -238,7 +238,7 @@ def test_a_package_without_a_reference_cannot_be_reduced(copy: Path) -> None:
 def test_the_emulation_is_what_half_precision_in_torch_is(proven: Callable[[str], Path], tiny_build: Any) -> None:
     """As near to torch's own fp16 modules as both are to float32: the same rounding, other sums."""
     torch = pytest.importorskip("torch")
-    from ldm_export.checkpoint import open_checkpoint
+    from ldm_export.checkpoint.open import open_checkpoint
 
     checkpoint = open_checkpoint(tiny_build("sd15").source)
     decoder = checkpoint.load("vae").half()

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_export.recipe import load_train_recipe
-from ldm_export.verify import verify_package
+from ldm_export.recipes.train import load_train_recipe
+from ldm_export.verify.gate import verify_package
 from ldm_runtime.pipeline import builtin_package
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_a_picture_from_the_start_of_the_process_stays_under_400_megabytes():
 
 
 def test_it_is_a_checkpoint_to_build_from():
-    from ldm_export.checkpoint import open_checkpoint
+    from ldm_export.checkpoint.open import open_checkpoint
 
     checkpoint = open_checkpoint(builtin_package())
     checkpoint.check()

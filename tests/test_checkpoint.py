@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ldm_export.checkpoint import MODELS, Checkpoint, open_checkpoint, save_checkpoint
-from ldm_export.keymaps import parameter_name
+from ldm_export.checkpoint.keymaps import parameter_name
+from ldm_export.checkpoint.open import MODELS, Checkpoint, open_checkpoint, save_checkpoint
 from ldm_runtime.errors import CheckpointError, ConfigError, InputError, LdmError
 from tests.oracles import build_tiny_sd, seeded
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ldm_export.build import build_package
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import MAX_PAPER_BYTES, MAX_PAPERS, Checkpoint, open_checkpoint, save_checkpoint
-from ldm_export.package import finish_package
-from ldm_export.weights import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from ldm_export.checkpoint.open import MAX_PAPER_BYTES, MAX_PAPERS, Checkpoint, open_checkpoint, save_checkpoint
+from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from ldm_export.package.write import finish_package
+from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
 from tests import hub_cache, perturbations
 from tests.oracles import build_tiny_sd

@@ -9,8 +9,8 @@ import diffusers
 import pytest
 import transformers
 
-from ldm_export.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
-from ldm_export.config_rules import MAX_BLOCKS, MAX_WIDTH, NOTES
+from ldm_export.configs.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES
 from ldm_runtime.errors import ConfigError
 from tests import published_configs
 

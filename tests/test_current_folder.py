@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.cli import verbs
-from ldm_export.isolate import run_isolated
+from ldm_export.cli.main import verbs
+from ldm_export.process.isolate import run_isolated
 from tests.runtime import tiny_package
 from tests.train.conftest import smoke_recipe, write_pictures
 
@@ -42,7 +42,7 @@ def script(folder: Path) -> list[str]:
     """The command that an installation makes."""
     file = folder / "bin" / "ldm-export"
     file.parent.mkdir(exist_ok=True)
-    file.write_text("import sys\nfrom ldm_export.cli import main\nsys.exit(main())\n")
+    file.write_text("import sys\nfrom ldm_export.cli.main import main\nsys.exit(main())\n")
     return [sys.executable, str(file)]
 
 

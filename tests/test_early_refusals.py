@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ldm_export import build as builds
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.weights import StoredTensor, require_finite
+from ldm_export.checkpoint.tensors import StoredTensor, require_finite
+from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, LdmError
 from tests.oracles import build_tiny_sd

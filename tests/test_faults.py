@@ -9,9 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from ldm_export import faults
-from ldm_export.cli import verbs
-from ldm_export.isolate import run_isolated
+from ldm_export.cli.main import verbs
+from ldm_export.process import faults
+from ldm_export.process.isolate import run_isolated
 from ldm_runtime.errors import InputError, printable
 
 
@@ -90,10 +90,10 @@ def test_what_no_extra_brings_and_what_click_would_take_for_its_own_are_faults(e
 def test_a_fault_while_a_module_is_imported_and_while_options_are_read(monkeypatch):
     class Broken:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name == "ldm_export.describe":
+            if name == "ldm_export.package.describe":
                 raise RuntimeError("planted")
 
-    monkeypatch.delitem(sys.modules, "ldm_export.describe", raising=False)
+    monkeypatch.delitem(sys.modules, "ldm_export.package.describe", raising=False)
     monkeypatch.setattr("sys.meta_path", [Broken(), *sys.meta_path])
     assert "planted" in kept(call("inspect")).read_text()
     option = next(each for each in verbs.commands["bench"].params if each.name == "rounds")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.isolate import peak_memory, run_isolated
+from ldm_export.process.isolate import peak_memory, run_isolated
 from ldm_runtime.errors import CheckpointError, LdmError
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ldm_export import metrics
+from ldm_export.verify import metrics
 
 
 def test_relative_rms_of_a_scaled_array_is_the_scale_error():

@@ -8,8 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ldm_runtime
-from ldm_export import bench, build, data, train, verify
-from ldm_export.cli import verbs
+from ldm_export import bench, build
+from ldm_export.cli.main import verbs
+from ldm_export.train import emoji as data
+from ldm_export.train import run as train
+from ldm_export.verify import gate as verify
 from ldm_runtime import hash_cache, image, package
 from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError, LdmError

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import ldm_runtime
-from ldm_export import reference_file
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import open_checkpoint
-from ldm_export.package import UNLISTED, finish_package, read_manifest, record_proof
-from ldm_export.proven_contract import ProvenContract, digest
-from ldm_export.reference_file import Case, Facts, Reference, Trajectory
-from ldm_export.report import Report
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.package.write import UNLISTED, finish_package, read_manifest, record_proof
+from ldm_export.recipes.build import BuildRecipe
+from ldm_export.verify import reference_file
+from ldm_export.verify.proven_contract import ProvenContract, digest
+from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
+from ldm_export.verify.report import Report
 from ldm_runtime.errors import PackageError
 from ldm_runtime.manifest import COMPONENTS, Proof
 from ldm_runtime.package import open_package

@@ -15,9 +15,9 @@ import torch
 import ldm_runtime
 from ldm_export.bench import bench_package
 from ldm_export.build import build_package
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import MODELS, PACKAGE_PARTS, open_checkpoint
-from ldm_export.describe import describe
+from ldm_export.checkpoint.open import MODELS, PACKAGE_PARTS, open_checkpoint
+from ldm_export.package.describe import describe
+from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from tests.oracles import build_tiny_sd

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm_export.verify import verify_package
+from ldm_export.verify.gate import verify_package
 from ldm_runtime.errors import PackageError
 from tests import perturbations
 from tests.perturbations import FACTS, Edit

@@ -5,8 +5,8 @@ from typing import Any
 import diffusers
 import pytest
 
-from ldm_export.pipeline_changes import scheduler_as_run, unet_as_run
-from ldm_runtime.scheduler_config import read_scheduler_config
+from ldm_export.checkpoint.pipeline_changes import scheduler_as_run, unet_as_run
+from ldm_export.checkpoint.scheduler import read_scheduler_config
 from tests.oracles import TINY_UNET
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from ldm_export import bench, build, verify
-from ldm_export.describe import describe, render
-from ldm_export.isolate import Outcome
-from ldm_export.package import read_manifest, record_engines
-from ldm_export.profiles import Profile, axis_ranges, read_profile
-from ldm_export.verify import PLAN, verify_package
+from ldm_export import bench, build
+from ldm_export.package.describe import describe, render
+from ldm_export.package.write import read_manifest, record_engines
+from ldm_export.process.isolate import Outcome
+from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_profile
+from ldm_export.verify import gate as verify
+from ldm_export.verify.gate import PLAN, verify_package
 from ldm_runtime import engines
 from ldm_runtime.engines import ENGINES, Engine, Settings, tensorrt
 from ldm_runtime.engines.tensorrt_fit import Machine, choose_profile, find_plan

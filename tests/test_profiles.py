@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ldm_export.profiles import Profile, axis_ranges, check_corners, input_shapes, read_profile
+from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, check_corners, input_shapes, read_profile
 from ldm_runtime.errors import InputError
 from ldm_runtime.manifest import Axis, Contract, Range, TensorSpec
 from tests.runtime.tiny_package import CONTRACT, WINDOW
@@ -143,7 +143,7 @@ def test_a_corner_that_contradicts_itself_is_refused(component: str, axis: str, 
 
 
 def test_pictures_beyond_what_the_runtime_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ldm_export.profiles.MAX_PIXELS", 96 * 72 - 1)
+    monkeypatch.setattr("ldm_export.targets.tensorrt.profiles.MAX_PIXELS", 96 * 72 - 1)
     with pytest.raises(InputError, match="pictures of 96x72 pixels; the runtime makes 6911 at most"):
         axis_ranges(CONTRACT, Profile())
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ldm_export.cli import verbs
+from ldm_export.cli.main import verbs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

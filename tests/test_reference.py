@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_export import reference, reference_file
-from ldm_export.metrics import difference, psnr
-from ldm_export.reference_file import FILE, Reference
+from ldm_export.verify import reference, reference_file
+from ldm_export.verify.metrics import difference, psnr
+from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime import safetensors
 from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
 from tests.philox import initial_noise

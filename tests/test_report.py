@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ldm_export import report_page
-from ldm_export.metrics import Difference
-from ldm_export.proven_contract import ProvenContract, digest
-from ldm_export.report import (
+from ldm_export.verify import page as report_page
+from ldm_export.verify.metrics import Difference
+from ldm_export.verify.proven_contract import ProvenContract, digest
+from ldm_export.verify.report import (
     SCHEMA_VERSION,
     FactResult,
     Report,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.streams import Guarded, echo, echo_json, guard_streams
+from ldm_export.process.streams import Guarded, echo, echo_json, guard_streams
 from tests.runtime import tiny_package
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +18,7 @@ PLAN = ("plan", "--list")
 
 def shell(redirection: str, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     """The program under a shell's redirection, such as `2>&-`."""
-    program = f"{sys.executable} -P -c 'from ldm_export.cli import main; main()' \"$@\" {redirection}"
+    program = f"{sys.executable} -P -c 'from ldm_export.cli.main import main; main()' \"$@\" {redirection}"
     paths = f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"
     return subprocess.run(
         ["bash", "-c", program, "bash", *arguments],
@@ -71,7 +71,9 @@ def test_the_picture_is_made_whatever_the_streams_are(redirection, tmp_path):
 
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
     """Without a stand-in the first file that is opened becomes descriptor 2, and errors are written into it."""
-    program = "from ldm_export.streams import guard_streams as g; import os; g(); print(os.open('.', os.O_RDONLY))"
+    program = (
+        "from ldm_export.process.streams import guard_streams as g; import os; g(); print(os.open('.', os.O_RDONLY))"
+    )
     done = subprocess.run(
         ["bash", "-c", f'{sys.executable} -c "$0" 2>&-', program],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"},

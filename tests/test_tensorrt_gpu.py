@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm_export.build_tensorrt import TensorRtTarget, build_tensorrt
-from ldm_export.profiles import Profile, axis_ranges
-from ldm_export.verify import verify_package
+from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt
+from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges
+from ldm_export.verify.gate import verify_package
 from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.engines.cuda_device import CudaDevice, import_cuda
 from ldm_runtime.engines.tensorrt import fitting_plan, missing_tensorrt

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ldm_export import tensorrt_plan
-from ldm_export.tensorrt_plan import BuiltPlan, PlanRequest, build_plan
+from ldm_export.targets.tensorrt import plan as tensorrt_plan
+from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, Flavour, Library
 from ldm_runtime.errors import ExportError, LdmError
 

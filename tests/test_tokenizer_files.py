@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from ldm_export.tokenizer_files import complete_tokenizer
+from ldm_export.checkpoint.tokenizer import complete_tokenizer
 from ldm_runtime.errors import CheckpointError
 from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm_export import report as reports
-from ldm_export.describe import describe
-from ldm_export.reference_file import FILE
-from ldm_export.verify import verify_package
+from ldm_export.package.describe import describe
+from ldm_export.verify import report as reports
+from ldm_export.verify.gate import verify_package
+from ldm_export.verify.reference_file import FILE
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.package import open_package
 from tests import hub_cache, perturbations
@@ -304,7 +304,7 @@ def spoil_epsilons(model) -> str:
 
 VERIFY = """
 from pathlib import Path
-from ldm_export.verify import verify_package
+from ldm_export.verify.gate import verify_package
 report = verify_package(Path({package!r}), out=Path({out!r}))
 assert not set({blocked!r}) & set(name.partition(".")[0] for name in sys.modules)
 print(report.to_json())

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from ldm_export.build_recipe import BuildRecipe
-from ldm_export.checkpoint import Checkpoint, open_checkpoint
+from ldm_export.checkpoint.open import Checkpoint, open_checkpoint
 from ldm_export.export.spec import ComponentSpec, specs
 from ldm_export.export.to_onnx import ExportReport, export_component
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
-from ldm_export.package import ORT_CPU_FILE, finish_package, record_proof
-from ldm_export.reference import write_reference
-from ldm_export.verify import prove_package
+from ldm_export.package.write import ORT_CPU_FILE, finish_package, record_proof
+from ldm_export.recipes.build import BuildRecipe
+from ldm_export.verify.gate import prove_package
+from ldm_export.verify.reference import write_reference
 from tests.oracles import build_tiny_sd
 
 # What a kind may end in -> the precision of its checkpoint's weights.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_runtime.manifest import ComponentContract, TensorSpec
 
 OPSET = 18

@@ -14,12 +14,12 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from ldm_export.checkpoint import MODELS, open_checkpoint
-from ldm_export.config import Config, UNetConfig
+from ldm_export.checkpoint.open import MODELS, open_checkpoint
+from ldm_export.checkpoint.tensors import StoredTensor, to_array
+from ldm_export.configs.config import Config, UNetConfig
+from ldm_export.export.graph_file import write_graph
 from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
-from ldm_export.optimise.graph_file import write_graph
-from ldm_export.weights import StoredTensor, to_array
 from ldm_runtime import safetensors
 from ldm_runtime.manifest import KeyEntry
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.optimise.apply_winograd import winograd_for
 from ldm_export.optimise.fold_constants import fold_constants
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
-from ldm_export.optimise.graph_file import read_graph, write_graph
 from ldm_export.optimise.merge_transposes import merge_transposes
 from ldm_export.optimise.remove_no_ops import remove_no_ops
 from ldm_export.optimise.remove_unused import remove_unused

@@ -1,7 +1,7 @@
 """The noise schedule that a model was trained with, checked against the schedulers of diffusers 0.39.
 
 A schedule holds what belongs to the model; which solver walks it is chosen by the package's `defaults` or by the
-user. `ldm_runtime.scheduler_config` reads both from a file of diffusers.
+user. `ldm_export.checkpoint.scheduler` reads both from a file of diffusers.
 """
 
 import math

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_export.export.spec import Axis, ComponentSpec, specs
 
 TEXT = TextEncoderConfig(hidden_size=768, num_attention_heads=12)

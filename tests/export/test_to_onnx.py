@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ldm_export.checkpoint import MODELS, open_checkpoint
+from ldm_export.checkpoint.open import MODELS, open_checkpoint
 from ldm_export.export.spec import IR_VERSION, OPSET, specs
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import trace

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from ldm_export.optimise.graph_file import read_graph, write_graph
+from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.optimise.pipeline import (
     CANONICAL_PASSES,
     count_operators,

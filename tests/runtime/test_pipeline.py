@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import ldm_runtime
+from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_runtime import rng, safetensors
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.pipeline import Pipeline
-from ldm_runtime.scheduler_config import write_scheduler_config
 from tests.philox import initial_noise
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WINDOW

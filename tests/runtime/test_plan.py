@@ -230,7 +230,7 @@ def test_a_picture_is_noised_as_diffusers_does(sampler: str) -> None:
 )
 @pytest.mark.parametrize("steps", (2, 3, 10, 50))
 def test_flow_is_that_of_diffusers(config: dict[str, Any], steps: int) -> None:
-    from ldm_runtime.scheduler_config import read_scheduler_config
+    from ldm_export.checkpoint.scheduler import read_scheduler_config
 
     file = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **config}
     schedule, text = read_scheduler_config(file)

@@ -9,10 +9,10 @@ from typing import Any
 import diffusers.schedulers
 import pytest
 
+from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
 from ldm_runtime.errors import ConfigError
 from ldm_runtime.plan import compile_plan
 from ldm_runtime.schedule import FlowSchedule, NoiseSchedule
-from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 from ldm_runtime.solvers import SAMPLERS, SOLVERS, read_sampler
 from tests.runtime import diffusers_schedulers as oracle
 

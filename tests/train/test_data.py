@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm_export import data
-from ldm_export.data import fetch_emoji
-from ldm_export.perceptual import PerceptualDistance
+from ldm_export.train import emoji as data
+from ldm_export.train.emoji import fetch_emoji
+from ldm_export.train.perceptual import PerceptualDistance
 from ldm_runtime.errors import InputError, LdmError, TrainingError
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="16" height="32" fill="#f00"/></svg>'

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from ldm_export.diffusion import DiffusionLoss, loss_weights
+from ldm_export.train.losses import DiffusionLoss, loss_weights
 from ldm_runtime.schedule import NoiseSchedule
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ldm_export.optimiser import Optimiser, as_matrix
-from ldm_export.recipe import OptimiserRecipe
+from ldm_export.recipes.train import OptimiserRecipe
+from ldm_export.train.optimiser import Optimiser, as_matrix
 
 RECIPE = OptimiserRecipe(steps=10, batch_size=2, learning_rate=1e-3, warmup_steps=1, weight_decay=0.1, muon_rate=0.02)
 

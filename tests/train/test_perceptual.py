@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ldm_export.perceptual import BGR_MEAN, PerceptualDistance
+from ldm_export.train.perceptual import BGR_MEAN, PerceptualDistance
 from ldm_runtime import safetensors
 from ldm_runtime.errors import TrainingError
 from tests.train.conftest import vgg_tensors

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm_export.pictures import (
+from ldm_export.recipes.train import DataRecipe
+from ldm_export.train.image_folder import (
     batch_indices,
     caption_with_ground,
     compose,
@@ -15,7 +16,6 @@ from ldm_export.pictures import (
     step_random,
     vary_caption,
 )
-from ldm_export.recipe import DataRecipe
 from ldm_runtime.errors import TrainingError
 from tests import hub_cache
 

@@ -6,9 +6,9 @@ import os
 import pytest
 import torch
 
-from ldm_export.recipe import load_train_recipe
-from ldm_export.recipe_rules import is_plain_name
-from ldm_export.training_needs import memory_needs, require_memory
+from ldm_export.recipes.train import load_train_recipe
+from ldm_export.recipes.train_rules import is_plain_name
+from ldm_export.train.needs import memory_needs, require_memory
 from ldm_runtime.errors import ConfigError, TrainingError
 from tests.train.conftest import RECIPES, smoke_recipe
 
@@ -288,6 +288,6 @@ def test_a_model_that_does_not_fit_into_memory_is_refused_with_its_size(tmp_path
     require_memory(recipe, torch.device("cpu"))
     parameters, needed = memory_needs(recipe)["diffusion"]
     assert needed > 20 * parameters > 20 * 200_000
-    monkeypatch.setattr("ldm_export.training_needs.available_memory", lambda: needed - 1)
+    monkeypatch.setattr("ldm_export.train.needs.available_memory", lambda: needed - 1)
     with pytest.raises(TrainingError, match=f"diffusion would train {parameters:,} parameters and need at least"):
         require_memory(recipe, torch.device("cpu"))

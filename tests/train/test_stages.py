@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_export.captioned_latents import Captions, Corpus, LatentSet
 from ldm_export.models import CLIPTextModel
-from ldm_export.pictures import compose, load_pictures
-from ldm_export.recipe import CaptionsRecipe, load_train_recipe
-from ldm_export.train_autoencoder import (
+from ldm_export.recipes.train import CaptionsRecipe, load_train_recipe
+from ldm_export.train.autoencoder import (
     AutoencoderStage,
     DecoderStage,
     encode_pictures,
@@ -18,10 +16,12 @@ from ldm_export.train_autoencoder import (
     latent_statistics,
     to_tensor,
 )
-from ldm_export.train_diffusion import DiffusionStage, spread_timesteps
-from ldm_export.train_text_encoder import TextEncoderStage
-from ldm_export.train_tokenizer import train_tokenizer
-from ldm_export.training_loop import precision, step_generator
+from ldm_export.train.diffusion import DiffusionStage, spread_timesteps
+from ldm_export.train.image_folder import compose, load_pictures
+from ldm_export.train.latents import Captions, Corpus, LatentSet
+from ldm_export.train.loop import precision, step_generator
+from ldm_export.train.text_encoder import TextEncoderStage
+from ldm_export.train.tokenizer import train_tokenizer
 from tests.train.conftest import RECIPES
 
 CPU = torch.device("cpu")

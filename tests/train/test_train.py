@@ -16,12 +16,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from ldm_export.captioned_latents import Captions
-from ldm_export.checkpoint import open_checkpoint
-from ldm_export.pictures import load_pictures
-from ldm_export.recipe import load_train_recipe
-from ldm_export.train import train
-from ldm_export.train_autoencoder import encode_pictures, kl_divergence, latent_scale, psnr
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.recipes.train import load_train_recipe
+from ldm_export.train.autoencoder import encode_pictures, kl_divergence, latent_scale, psnr
+from ldm_export.train.image_folder import load_pictures
+from ldm_export.train.latents import Captions
+from ldm_export.train.run import train
 from ldm_runtime import safetensors
 from ldm_runtime.errors import ConfigError, TrainingError
 from tests.train.conftest import RECIPES, smoke_recipe, write_pictures
@@ -230,7 +230,7 @@ def test_removing_what_is_named_of_each_stage_gives_the_weights_of_a_fresh_run(w
 
 
 def start(workplace: Path) -> subprocess.Popen:
-    code = "import sys\nfrom ldm_export.cli import main\nmain()"
+    code = "import sys\nfrom ldm_export.cli.main import main\nmain()"
     # Sums are rounded by thread: equal weights need an equal number of threads.
     threads = str(torch.get_num_threads())
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime'}", "OMP_NUM_THREADS": threads}

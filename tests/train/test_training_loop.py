@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ldm_export.recipe import OptimiserRecipe, RestartRecipe
-from ldm_export.training_lock import only_trainer
-from ldm_export.training_loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
-from ldm_export.training_signals import raised_signals
+from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe
+from ldm_export.train.lock import only_trainer
+from ldm_export.train.loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
+from ldm_export.train.signals import raised_signals
 from ldm_runtime.errors import LdmError, TrainingError
 
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
@@ -265,7 +265,7 @@ def test_a_second_trainer_is_told_and_a_killed_one_leaves_no_lock(tmp_path):
 import time
 from dataclasses import replace
 from pathlib import Path
-from ldm_export.training_lock import only_trainer
+from ldm_export.train.lock import only_trainer
 with only_trainer(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)
@@ -282,7 +282,7 @@ with only_trainer(Path({str(tmp_path)!r})):
 
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ldm_export.training_lock.lock", lambda descriptor: None)
+    monkeypatch.setattr("ldm_export.train.lock.lock", lambda descriptor: None)
     with pytest.raises(TrainingError, match="knows no locks"), only_trainer(tmp_path):
         pass
 

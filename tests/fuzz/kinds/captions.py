@@ -10,7 +10,7 @@ from tests.fuzz.mutate import json_input
 
 
 def _prepare(folder: Path) -> list[dict[str, Any]]:
-    import ldm_export.pictures  # noqa: F401  # what importing takes is no input's
+    import ldm_export.train.image_folder  # noqa: F401  # what importing takes is no input's
     from tests.train.conftest import write_pictures
 
     write_pictures(folder / "pictures", size=8)
@@ -26,8 +26,8 @@ def _make(random: Random, rows: list[dict[str, Any]]) -> bytes:
 
 
 def _read(content: bytes, rows: list[dict[str, Any]]) -> None:
-    from ldm_export.pictures import load_pictures
-    from ldm_export.recipe import DataRecipe
+    from ldm_export.recipes.train import DataRecipe
+    from ldm_export.train.image_folder import load_pictures
 
     Path("pictures/captions.jsonl").write_bytes(content)
     trained, held_out = load_pictures(DataRecipe(Path("pictures"), 8, where={"kind": ("square", "disc", "bar")}))

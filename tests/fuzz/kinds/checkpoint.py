@@ -22,8 +22,8 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
     import numpy as np
     import torch
 
-    from ldm_export.checkpoint import save_checkpoint
-    from ldm_export.config import TextEncoderConfig, UNetConfig, VAEConfig
+    from ldm_export.checkpoint.open import save_checkpoint
+    from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
     from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
     from ldm_runtime import safetensors
 
@@ -75,7 +75,7 @@ def _kind(name: str, files: list[str]) -> Kind:
         return bytes([number]) + json_input(random, prepared[files[number]])
 
     def read(content: bytes, prepared: dict[str, Any]) -> None:
-        from ldm_export.checkpoint import open_checkpoint
+        from ldm_export.checkpoint.open import open_checkpoint
 
         file = files[content[0] % len(files)]
         place = Path("checkpoint") / file

@@ -59,8 +59,8 @@ def _prepare(folder: Path) -> None:
 
     import ldm_export.bench
     import ldm_export.build
-    import ldm_export.train
-    import ldm_export.verify  # noqa: F401  # what importing takes is no input's
+    import ldm_export.train.run
+    import ldm_export.verify.gate  # noqa: F401  # what importing takes is no input's
 
     shutil.copytree(GOLDEN / "package", folder / "package")
     Image.new("RGB", (64, 48), "red").save(folder / "picture.png")
@@ -109,7 +109,7 @@ def _value(random: Random, name: str, value: str) -> str:
 
 
 def _read(content: bytes, prepared: Any) -> None:
-    from ldm_export.cli import verbs
+    from ldm_export.cli.main import verbs
 
     words = json.loads(content)
     result = CliRunner().invoke(verbs, words)

@@ -29,13 +29,13 @@ def _texts(pattern: str) -> list[str]:
 
 
 def _prepare_train(folder: Path) -> list[str]:
-    import ldm_export.recipe  # noqa: F401  # what importing takes is no input's
+    import ldm_export.recipes.train  # noqa: F401  # what importing takes is no input's
 
     return [text for text in _texts("*.toml") if "[diffusion" in text]
 
 
 def _prepare_build(folder: Path) -> list[Any]:
-    import ldm_export.build_recipe  # noqa: F401  # what importing takes is no input's
+    import ldm_export.recipes.build  # noqa: F401  # what importing takes is no input's
 
     return [*BUILD, *_texts("*.build.toml")]
 
@@ -49,7 +49,7 @@ def _make(random: Random, seeds: list[Any]) -> bytes:
 
 
 def _read_train(content: bytes, seeds: list[Any]) -> None:
-    from ldm_export.recipe import load_train_recipe
+    from ldm_export.recipes.train import load_train_recipe
 
     file = Path("recipe.toml")
     file.write_bytes(content)
@@ -57,7 +57,7 @@ def _read_train(content: bytes, seeds: list[Any]) -> None:
 
 
 def _read_build(content: bytes, seeds: list[Any]) -> None:
-    from ldm_export.build_recipe import load_build_recipe
+    from ldm_export.recipes.build import load_build_recipe
 
     file = Path("build.toml")
     file.write_bytes(content)

@@ -4,9 +4,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
 from ldm_runtime import strict_json
 from ldm_runtime.plan import compile_plan
-from ldm_runtime.scheduler_config import read_scheduler_config, write_scheduler_config
 from ldm_runtime.solvers import SOLVERS
 from tests.fuzz.kind import SCHEDULE, Kind
 from tests.fuzz.mutate import json_input

@@ -59,7 +59,7 @@ def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
 
 def _prepare_folder(folder: Path) -> dict[str, Any]:
     """name -> content of the files of a checkpoint's tokenizer: parsed JSON, or text."""
-    import ldm_export.tokenizer_files  # noqa: F401  # what importing takes is no input's
+    import ldm_export.checkpoint.tokenizer  # noqa: F401  # what importing takes is no input's
 
     small = json.loads((GOLDEN / "package" / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
     begin, end = "<|startoftext|>", "<|endoftext|>"
@@ -99,7 +99,7 @@ def _make_folder(random: Random, files: dict[str, Any]) -> bytes:
 
 
 def _read_folder(content: bytes, files: dict[str, Any]) -> None:
-    from ldm_export.tokenizer_files import complete_tokenizer
+    from ldm_export.checkpoint.tokenizer import complete_tokenizer
 
     source, out = Path("source"), Path("out")
     for folder in (source, out):

@@ -1,0 +1,287 @@
+"""A checkpoint's tensors on disk: in which file, in which shape, and how they are read without a copy.
+
+Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an index (huggingface_hub's
+`weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+
+from ldm_export.checkpoint.keymaps import parameter_name
+from ldm_runtime import safetensors, strict_json
+from ldm_runtime.checks import shown
+from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.links import ModelFolder
+from ldm_runtime.manifest import KeyEntry
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+_PIECE = 2**19  # values at once: they stay in the processor's cache
+MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
+MAX_JSON_BYTES = 2**24  # of an index or a tokenizer; CLIP's has 4 million
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One parameter in a file; `shape` is the parameter's, after undoing `transpose`."""
+
+    file: Path
+    place: Path  # where the file is read, all links followed
+    name: str  # in the file
+    dtype: str  # as safetensors names it
+    shape: tuple[int, ...]
+    transpose: tuple[int, ...] | None = None  # what the parameter went through before it was stored
+
+    @property
+    def count(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
+
+
+def checkpoint_folder(path: Path) -> ModelFolder:
+    """The folder of a checkpoint, or a part of one, of which files are read by the rule of `ldm_runtime.links`."""
+    return ModelFolder(path, "checkpoint", CheckpointError)
+
+
+def read_json(
+    path: Path, *, infinity: bool = False, folder: ModelFolder | None = None, limit: int = MAX_JSON_BYTES
+) -> object:
+    """A JSON file of a checkpoint; `infinity`: it may hold Infinity, as diffusers' scheduler configs do.
+
+    folder: that of the model, None for the one that the file is in. limit: of bytes.
+    Raises CheckpointError where it is missing, too large, not JSON, or a link to elsewhere.
+    """
+    folder = checkpoint_folder(path.parent) if folder is None else folder
+    try:
+        data = folder.read(path.relative_to(folder.path).as_posix(), limit)
+        safetensors.refuse_lfs_stub(data, path)
+        return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
+    except PackageError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def find_tensors(root: ModelFolder, component: str, stem: str, variant: str | None) -> Tensors:
+    """All parameters in a component's folder of the diffusers checkpoint `root`.
+
+    Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
+    files, shards that do not hold what the index says, two keys for one parameter, links to elsewhere.
+    """
+    folder = root.path / component
+    middle = "" if variant is None else f".{variant}"
+    single = folder / f"{stem}{middle}.safetensors"
+    index = folder / f"{stem}.safetensors.index{middle}.json"
+    if os.path.lexists(single):
+        stored = _header(root, single)
+    elif os.path.lexists(index):
+        stored = _sharded(root, index)
+    else:
+        raise CheckpointError(_why_no_weights(folder, single, variant))
+    return _renamed(stored, component, folder)
+
+
+def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
+    """The parameters of one component of the ldm package `root`, by the manifest's key map."""
+    stored = {info.name: info for info in _header(root, weights)}
+    tensors = {}
+    for key, entry in keys.items():
+        if entry.initialiser not in stored:
+            raise CheckpointError(
+                f"{weights} has no tensor {entry.initialiser!r}, where the manifest puts {key!r}; "
+                f"build the package again"
+            )
+        if entry.slice is not None:
+            raise CheckpointError(
+                f"{weights} keeps only a part of {key!r}, so the model cannot be made of it again; "
+                f"open the checkpoint that the package was built from"
+            )
+        tensors[key] = _before_transpose(stored[entry.initialiser], entry.transpose)
+    return tensors
+
+
+def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """The values as `dtype` (None: each as it is stored); what needs no conversion stays mapped until written to."""
+    values = {}
+    for place in sorted({stored.place for stored in tensors.values()}):
+        try:
+            arrays = safetensors.read(place)
+        except PackageError as error:
+            raise CheckpointError(str(error)) from error
+        for name, stored in tensors.items():
+            if stored.place == place:
+                value = _tensor(arrays[stored.name], stored)
+                values[name] = value if dtype is None else value.to(dtype)
+    return values
+
+
+def require_finite(tensors: Tensors, component: str) -> None:
+    """Raise CheckpointError for the first parameter with a value that is NaN, infinite or too large for float32.
+
+    The files are read in pieces, at the speed of the disk and in a few megabytes of memory.
+    """
+    for place in sorted({stored.place for stored in tensors.values()}):
+        infos = safetensors.read_header(place).tensors
+        inside = [(infos[stored.name].offset, name) for name, stored in tensors.items() if stored.place == place]
+        with open(place, "rb") as file:
+            for offset, name in sorted(inside):
+                stored = tensors[name]
+                file.seek(offset)
+                if (value := _first_not_finite(file, stored.dtype, stored.count)) is not None:
+                    raise CheckpointError(
+                        f"{stored.file} holds {value:g} in {shown(stored.name)}, a weight of the {component}; expected "
+                        f"finite numbers within float32: take a checkpoint from before the training diverged"
+                    )
+
+
+def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
+    """Of the next `count` values of a file; judged by the bits of their exponents, which are all set in NaN and inf."""
+    exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}[dtype]
+    stored = safetensors.DTYPES[dtype]
+    for start in range(0, count, _PIECE):
+        values = np.fromfile(file, stored, min(_PIECE, count - start))
+        if dtype == "F64":
+            bad = ~(np.abs(values) <= np.finfo(np.float32).max)
+        else:
+            bits = values.view(f"<u{stored.itemsize}") & exponent
+            if bits.max(initial=0) != exponent:
+                continue
+            bad = bits == exponent
+        if bad.any():
+            value = values[bad.argmax()]
+            return float((value.astype("<u4") << 16).view("<f4") if dtype == "BF16" else value)
+    return None
+
+
+def write_tensors(path: Path, module: torch.nn.Module, dtype: torch.dtype | None = None) -> None:
+    """Writes a module's parameters under their names, as diffusers and transformers read them.
+
+    They are rounded to `dtype`; None leaves them as they are.
+    Raises CheckpointError where a finite weight would become infinite.
+    """
+    arrays = {}
+    for name, value in module.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        arrays[name] = to_array(value if dtype is None else _rounded(name, value, dtype))
+    safetensors.write(path, arrays, {"format": "pt"})
+
+
+def to_array(value: torch.Tensor) -> np.ndarray:
+    """The same memory for numpy, which has no BF16: its bits go as uint16."""
+    return (value.view(torch.uint16) if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _rounded(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    rounded = value.to(dtype)
+    lost = value[rounded.isinf() & value.isfinite()]
+    if lost.numel() > 0:
+        worst, largest = lost[lost.abs().argmax()].item(), torch.finfo(dtype).max
+        raise CheckpointError(
+            f"{name!r} holds {worst:.6g}, but {str(dtype).removeprefix('torch.')} ends at {largest:.6g}; "
+            f"save the weights in float32"
+        )
+    return rounded
+
+
+def _tensor(array: np.ndarray, stored: StoredTensor) -> torch.Tensor:
+    value = torch.from_numpy(np.require(array, requirements="A"))
+    if stored.dtype == "BF16":
+        value = value.view(torch.bfloat16)  # its bits come as uint16
+    if stored.transpose is not None:
+        value = value.permute(*np.argsort(stored.transpose)).contiguous()
+    return value
+
+
+def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -> StoredTensor:
+    if transpose is None:
+        return stored
+    if len(transpose) != len(stored.shape):
+        raise CheckpointError(
+            f"{stored.file} has {stored.name!r} of shape {list(stored.shape)}, but the manifest transposes "
+            f"it by {list(transpose)}; build the package again"
+        )
+    shape = tuple(stored.shape[axis] for axis in np.argsort(transpose))
+    return replace(stored, shape=shape, transpose=transpose)
+
+
+def _header(root: ModelFolder, file: Path) -> list[StoredTensor]:
+    try:
+        place = root.file(file.relative_to(root.path).as_posix())
+        header = safetensors.read_header(place)
+    except PackageError as error:
+        raise CheckpointError(str(error)) from error
+    return [StoredTensor(file, place, name, info.dtype, info.shape) for name, info in header.tensors.items()]
+
+
+def _sharded(root: ModelFolder, index: Path) -> list[StoredTensor]:
+    """The tensors of all shards; what they hold must be exactly what the index says."""
+    data = read_json(index, folder=root)
+    shards = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
+    for name in sorted(set(shards.values())):
+        if Path(name).name != name or not name.endswith(".safetensors") or not name.isprintable():
+            raise CheckpointError(f"{index} names the shard {name!r}; expected a .safetensors file beside it")
+    stored = [tensor for name in sorted(set(shards.values())) for tensor in _header(root, index.parent / name)]
+    found = {(tensor.name, tensor.file.name) for tensor in stored}
+    if found != set(shards.items()):
+        lost, extra = set(shards.items()) - found, found - set(shards.items())
+        raise CheckpointError(
+            f"the shards of {index} do not hold what it says: "
+            f"{listed('missing', [f'{key} in {file}' for key, file in sorted(lost)])}"
+            f"{listed('not in the index', [f'{key} in {file}' for key, file in sorted(extra)])}"
+            f"fetch the folder again"
+        )
+    return stored
+
+
+def _renamed(stored: list[StoredTensor], component: str, folder: Path) -> Tensors:
+    tensors: Tensors = {}
+    for tensor in stored:
+        name = parameter_name(component, tensor.name)
+        if name is None:
+            continue
+        if name in tensors:
+            raise CheckpointError(
+                f"{folder} has two tensors for {name!r}: {tensors[name].name!r} and {tensor.name!r}; expected one"
+            )
+        if tensor.dtype not in FLOATS:
+            raise CheckpointError(
+                f"{tensor.file} has {tensor.name!r} as {tensor.dtype}, which is not supported: "
+                f"weights must be {', '.join(FLOATS)}"
+            )
+        tensors[name] = tensor
+    return tensors
+
+
+def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
+    """One sentence that says what lies there instead of `expected`."""
+    if not folder.is_dir():
+        return f"{folder} does not exist; expected a component's folder with {expected.name}"
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name.endswith(".safetensors") or ".safetensors.index" in name]
+    if others:
+        wanted = "without a variant" if variant is None else f"of the variant {variant!r}"
+        return f"{folder} has no weights {wanted} (expected {expected.name}); it has {', '.join(others)}"
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles:
+        return (
+            f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code when loaded; "
+            f"convert the checkpoint to safetensors first"
+        )
+    return f"{folder} has no weights; expected {expected.name}"
+
+
+def listed(label: str, items: Iterable[str], limit: int = 8) -> str:
+    """`"3 missing (a, b, c); "`, cut after `limit` items; the empty string where there are none."""
+    items = list(items)
+    shown = items[:limit] + ([f"and {len(items) - limit} more"] if len(items) > limit else [])
+    return f"{len(items)} {label} ({', '.join(shown)}); " if items else ""

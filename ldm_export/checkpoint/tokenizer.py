@@ -1,0 +1,187 @@
+"""CLIP's tokenizer in every form in which it is read; checked against transformers 4.57.
+
+`tokenizers` reads tokenizer.json, transformers' slow class vocab.json and merges.txt, and which tokens begin,
+end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json. A package has them all.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, read_json
+from ldm_runtime import strict_json
+from ldm_runtime.checks import shown
+from ldm_runtime.clip_tokenizer import (
+    AddedToken,
+    ClipTokenizer,
+    check_merges,
+    check_vocabulary,
+    read_tokenizer,
+)
+from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.manifest import TokenizerFacts
+
+BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+
+TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+MAX_FILES = 64
+CONFIG, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+
+# What transformers' CLIPTokenizer takes where the files say nothing.
+DEFAULTS = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
+
+
+@dataclass(frozen=True)
+class _Bpe:
+    """The model itself: token -> id, and the pairs that are merged, in order."""
+
+    vocabulary: dict[str, int]
+    merges: tuple[tuple[str, str], ...]
+
+
+def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
+    """Copy the tokenizer folder `source` to `out` and add the files that it lacks; return its facts.
+
+    window: the most tokens that the text encoder takes; vocab_size: how many it knows.
+
+    Raises:
+        CheckpointError: the files are incomplete or no CLIP tokenizer, or do not fit the text encoder.
+    """
+    out.mkdir(parents=True)
+    folder = checkpoint_folder(source)
+    for name in folder.names(most=MAX_FILES):
+        (out / name).write_bytes(folder.read(name, MAX_JSON_BYTES))
+    try:
+        return _complete(source, out, window=window, vocab_size=vocab_size)
+    except PackageError as error:  # of the strict readers
+        raise CheckpointError(str(error)) from None
+
+
+def _complete(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
+    special, config = _settings(source)
+    bpe = _read_bpe(source)
+    if not (out / VOCABULARY).exists() or not (out / MERGES).exists():
+        _write_json(out / VOCABULARY, bpe.vocabulary)
+        lines = ["#version: 0.2", *(f"{left} {right}" for left, right in bpe.merges)]
+        (out / MERGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if not (out / TOKENIZER).exists():
+        _refuse_added_tokens(source, bpe)
+        _ids_of(special, bpe.vocabulary.get)
+        clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
+    facts = _facts(source, out, special, _window(config, window), vocab_size)
+    _write_json(out / SPECIAL, special)
+    config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
+    _write_json(out / CONFIG, config)
+    return facts
+
+
+def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
+    """CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
+    begin, end = special["bos_token"], special["eos_token"]
+    added = tuple(
+        AddedToken(vocabulary[token], token, False, False, False, normalized=token == begin, special=True)
+        for token in dict.fromkeys((begin, end))
+    )
+    unknown = special["unk_token"]
+    clip = ClipTokenizer(vocabulary, tuple(merges), added, unknown, begin, end, splits_special=False)
+    tokenizer: Tokenizer = clip.to_library()
+    return tokenizer
+
+
+def _settings(source: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Special tokens by role, and tokenizer_config.json.
+
+    As in transformers, special_tokens_map.json wins over a config from before `added_tokens_decoder`: SD 2's
+    padding is "!" by the one and the end token by the other.
+    """
+    config = _object(source / CONFIG)
+    special_map = _object(source / SPECIAL)
+    ranked = [config, special_map] if "added_tokens_decoder" in config else [special_map, config]
+    special = {}
+    for role, default in DEFAULTS.items():
+        found = [_text(each[role]) for each in ranked if each.get(role) is not None]
+        special[role] = found[0] if found else default
+    return special, config
+
+
+def _text(token: object) -> str:
+    """A special token, written as text or as an object with its text as `content`."""
+    text = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(text, str) or not text:
+        raise CheckpointError(f"the tokenizer has the special token {shown(token)}; expected a text")
+    return text
+
+
+def _object(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    data = read_json(file)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
+    return data
+
+
+def _read_bpe(source: Path) -> _Bpe:
+    """From vocab.json and merges.txt, or else from tokenizer.json."""
+    if not (source / VOCABULARY).exists() or not (source / MERGES).exists():
+        tokenizer = _read_file(source)
+        return _Bpe(dict(tokenizer.vocabulary), tokenizer.merges)
+    vocabulary = check_vocabulary(_object(source / VOCABULARY), str(source / VOCABULARY))
+    text = strict_json.decode(checkpoint_folder(source).read(MERGES, MAX_JSON_BYTES), str(source / MERGES))
+    lines = [line for line in text.replace("\r\n", "\n").split("\n") if line and not line.startswith("#version")]
+    return _Bpe(vocabulary, check_merges(lines, vocabulary, str(source / MERGES)))
+
+
+def _read_file(source: Path) -> ClipTokenizer:
+    return read_tokenizer(checkpoint_folder(source).read(TOKENIZER, MAX_JSON_BYTES), str(source / TOKENIZER))
+
+
+def _window(config: dict[str, Any], window: int) -> int:
+    """The tokens of a window: the text encoder's, or fewer where the tokenizer says so."""
+    length = config.get("model_max_length", window)
+    if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 2:
+        raise CheckpointError(f"the tokenizer's model_max_length is {shown(length)}; expected 2 tokens at least")
+    return int(min(length, window))
+
+
+def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
+    added = sorted(set(_object(source / ADDED)) - set(bpe.vocabulary))
+    if added:
+        raise CheckpointError(
+            f"{source} adds the tokens {', '.join(added[:4])} to its vocabulary but has no {TOKENIZER}; "
+            f"save it again with transformers' CLIPTokenizerFast"
+        )
+
+
+def _facts(source: Path, out: Path, special: dict[str, str], max_length: int, vocab_size: int) -> TokenizerFacts:
+    tokenizer = read_tokenizer((out / TOKENIZER).read_bytes(), str(source / TOKENIZER))
+    ids = _ids_of(special, tokenizer.id_of)
+    if tokenizer.size > vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has tokens up to {tokenizer.size - 1}, but the text encoder's vocab_size is {vocab_size}: "
+            f"they do not belong together"
+        )
+    return TokenizerFacts(
+        max_length=max_length,
+        bos_token_id=ids["bos_token"],
+        eos_token_id=ids["eos_token"],
+        pad_token_id=ids["pad_token"],
+        vocab_size=vocab_size,
+    )
+
+
+def _ids_of(special: dict[str, str], id_of: Callable[[str], int | None]) -> dict[str, int]:
+    """Role -> id, or a CheckpointError for all that have none."""
+    ids = {role: id_of(token) for role, token in special.items()}
+    missing = [f"{role} {shown(special[role])}" for role, index in ids.items() if index is None]
+    if missing:
+        raise CheckpointError(f"the tokenizer's vocabulary lacks its own {', '.join(missing)}; fetch it again")
+    return {role: index for role, index in ids.items() if index is not None}
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,195 @@
+"""What a package or a checkpoint is, from its manifest and headers; no model is loaded, no torch for a package.
+
+Of a package every file is hashed first (once: hashes are remembered), as what is told here is believed.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ldm_export.verify import report as reports
+from ldm_export.verify.proven_contract import changes
+from ldm_runtime import package as packages
+from ldm_runtime import safetensors
+from ldm_runtime.checks import check_path
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
+from ldm_runtime.pipeline import builtin_package
+
+Facts = dict[str, Any]
+
+
+def describe(path: Path | None) -> Facts:
+    """The facts of a package folder, a diffusers folder, or (None) the built-in package, ready for JSON.
+
+    Raises:
+        PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
+    """
+    folder = builtin_package() if path is None else check_path("path", path)
+    if packages.is_package(folder):
+        return _package(folder)
+    if not folder.is_dir():  # said without torch, which a checkpoint needs
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {what}; expected the folder of a package or of a diffusers pipeline")
+    return _checkpoint(folder)
+
+
+def _package(folder: Path) -> Facts:
+    opened = packages.open_package(folder)
+    opened.confirm()
+    manifest = opened.manifest
+    contract = manifest.contract
+    return {
+        "kind": "package",
+        "path": str(folder),
+        "name": manifest.name,
+        "identity": opened.identity,
+        "size_bytes": sum(entry.size for entry in manifest.files.values()),
+        "files": len(manifest.files),
+        "image": {"width": contract.image.width, "height": contract.image.height},
+        "latent": vars(contract.latent),
+        "schedule": contract.schedule.to_dict(),
+        "defaults": vars(contract.defaults),
+        "tokenizer": vars(contract.tokenizer),
+        "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
+        "components": {name: _component(folder, manifest, name) for name in manifest.components},
+        "engines": {name: _plans(plans) for name, plans in manifest.engines.items()},
+        "dropped": list(manifest.dropped),
+        "provenance": {
+            "source": manifest.provenance.source.name,
+            "tools": manifest.provenance.tools,
+            "opset": manifest.provenance.opset,
+            "created_with": manifest.provenance.created_with,
+        },
+        "proof": _proof(opened),
+    }
+
+
+def _proof(opened: packages.Package) -> Facts:
+    """What the manifest says of the proof, believed only where the report is there and is about this contract."""
+    proof = opened.manifest.proof
+    problem = _unproven(opened) if proof.passed else "the package has not passed verification"
+    verdict: Facts = {"passed": True} if problem is None else {"passed": False, "problem": problem}
+    return {**verdict, **(proof.summary if problem is None else {})}
+
+
+def _unproven(opened: packages.Package) -> str | None:
+    """Why the proof is not one of this contract, None if it is."""
+    try:
+        proven = reports.recorded(opened).contract
+    except PackageError as error:
+        return str(error)
+    names = [name for name, _, _ in changes(proven, opened.manifest.contract)]
+    return f"changed since it was proven: {', '.join(names)}" if names else None
+
+
+def _component(folder: Path, manifest: Manifest, name: str) -> Facts:
+    contract, component = manifest.contract.components[name], manifest.components[name]
+    tensors = safetensors.read_header(folder / component.weights).tensors.values()
+    return {
+        "inputs": [_tensor(spec) for spec in contract.inputs],
+        "outputs": [_tensor(spec) for spec in contract.outputs],
+        "weights": _by_dtype((tensor.dtype, math.prod(tensor.shape)) for tensor in tensors),
+        "weights_bytes": manifest.files[component.weights].size,
+        "variants": {
+            variant.name: {
+                "file": variant.file,
+                "engine": variant.engine,
+                "precision": variant.precision,
+                **_exactness(variant),
+            }
+            for variant in component.variants
+        },
+    }
+
+
+def _plans(plans: PlanSet) -> Facts:
+    return {
+        "flavour": plans.flavour,
+        "version": plans.version,
+        "compute_capabilities": list(plans.compute_capabilities),
+        "precision": plans.precision,
+        "options": list(plans.options),
+        "plans": {
+            name: {
+                "file": plan.file,
+                "activation_bytes": plan.activation_bytes,
+                "weight_bytes": plan.weight_bytes,
+                **_exactness(plan),
+                "profiles": [
+                    {axis: [size.min, size.opt, size.max] for axis, size in profile.items()}
+                    for profile in plan.profiles
+                ],
+            }
+            for name, plan in plans.plans.items()
+        },
+    }
+
+
+def _exactness(made: Variant | Plan) -> Facts:
+    """Whether it is exact, and if not the relative RMS that was measured."""
+    difference = {} if made.difference is None else {"relative_rms": made.difference.relative_rms}
+    return {"exactness": made.exactness, **difference}
+
+
+def _by_dtype(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Type as safetensors names it -> how many weights are stored so."""
+    found: Counter[str] = Counter()
+    for dtype, count in counts:
+        found[dtype] += count
+    return dict(found)
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype} [{', '.join(str(dim) for dim in spec.dims)}]"
+
+
+def _checkpoint(folder: Path) -> Facts:
+    from ldm_export.checkpoint.open import MODELS, open_checkpoint
+
+    checkpoint = open_checkpoint(folder)
+    checkpoint.check()
+    return {
+        "kind": "checkpoint",
+        "path": str(folder),
+        "schedule": checkpoint.schedule.to_dict(),
+        "components": {
+            name: {
+                "parameters": checkpoint.parameter_count(name),
+                "weights": _by_dtype((tensor.dtype, tensor.count) for tensor in checkpoint.tensors[name].values()),
+                "files": [str(file.relative_to(folder)) for file in checkpoint.weight_files[name]],
+                "config": checkpoint.configs.of(name).to_dict(),
+            }
+            for name in MODELS
+        },
+        "dropped": list(checkpoint.dropped),
+        "papers": [file.name for file in checkpoint.papers],
+    }
+
+
+def render(facts: Facts) -> str:
+    """The facts as indented text for a terminal."""
+    return "\n".join(_lines(facts, 0))
+
+
+def _lines(value: Facts, depth: int) -> list[str]:
+    lines: list[str] = []
+    for key, item in value.items():
+        label = "  " * depth + key
+        if isinstance(item, dict) and any(isinstance(part, dict | list) for part in item.values()):
+            lines += [f"{label}:", *_lines(item, depth + 1)]
+        else:
+            lines.append(f"{label}: {_inline(item)}")
+    return lines
+
+
+def _inline(item: object) -> str:
+    if isinstance(item, dict):
+        return ", ".join(f"{key} {_inline(part)}" for key, part in item.items())
+    if isinstance(item, list):
+        return "; ".join(_inline(part) for part in item) if item else "none"
+    if isinstance(item, float):
+        return f"{item:.4g}"
+    return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)

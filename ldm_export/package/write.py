@@ -1,0 +1,317 @@
+"""Makes a package of exported components: the ecosystem's files around them, the manifest, later the proof.
+
+The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 opens with
+`ORTStableDiffusionPipeline.from_pretrained`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ldm_export.checkpoint.open import INPAINT_CLASS, MAX_PAPER_BYTES, PIPELINE_CLASS, Checkpoint
+from ldm_export.checkpoint.tokenizer import complete_tokenizer
+from ldm_export.export.spec import IR_VERSION, OPSET, ComponentSpec, specs
+from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
+from ldm_export.recipes.build import BuildRecipe
+from ldm_export.verify import reference_file
+from ldm_export.verify.report import Report
+from ldm_runtime import manifest, manifest_rules
+from ldm_runtime.atomic import atomic_file, refuse_foreign, scratch_folder
+from ldm_runtime.errors import PackageError
+from ldm_runtime.manifest import (
+    Axis,
+    Component,
+    Contract,
+    Defaults,
+    FileEntry,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    PlanSet,
+    Proof,
+    Provenance,
+    Source,
+    TokenizerFacts,
+    Variant,
+)
+from ldm_runtime.package import MANIFEST, open_package
+
+ORT_CPU_FILE = "model.ort_cpu.onnx"
+REPORT = "verify/report.json"
+# Written after the manifest, so not part of the package's identity.
+UNLISTED = re.compile(r"manifest\.json|verify/([a-z]+/)?report\.(json|html)")
+TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
+
+
+def finish_package(
+    folder: Path, checkpoint: Checkpoint, exports: Mapping[str, ExportReport], *, recipe: BuildRecipe
+) -> Manifest:
+    """Write what is missing around exported (and optimised) components, and a manifest without proof yet.
+
+    A component whose folder has a `model.ort_cpu.onnx` gets that variant.
+
+    Raises:
+        CheckpointError: the checkpoint's tokenizer is incomplete or does not fit its text encoder.
+        PackageError: the recipe asks for something that no package can promise, such as an odd picture size.
+    """
+    contract = _surround(folder, checkpoint, recipe)
+    components = {name: _component(folder, exports[name]) for name in contract.components}
+    made = _manifest(folder, checkpoint, recipe, contract, components, _provenance(checkpoint, recipe, exports))
+    _write_manifest(folder, made)
+    return made
+
+
+def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe, beside: Path) -> Contract:
+    """What the package of a checkpoint will promise, before anything of it is made.
+
+    All but the components is made, in a folder in `beside` that is thrown away: what would be refused later is refused
+    here.
+    Raises as `finish_package`.
+    """
+    with scratch_folder(beside) as folder:
+        contract = _surround(folder, checkpoint, recipe)
+        components = {component: _stand_in(folder, component) for component in contract.components}
+        source = Source(_source_name(checkpoint), {})
+        provenance = Provenance(source, {}, OPSET, IR_VERSION, asdict(recipe), created_with="")
+        made = _manifest(folder, checkpoint, recipe, contract, components, provenance)
+        manifest.parse(manifest.dump(made), f"the package of {checkpoint.path}")
+    return contract
+
+
+def _surround(folder: Path, checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
+    """Write all files but those of the components and the manifest."""
+    configs = checkpoint.configs
+    table = specs(configs.text_encoder, configs.unet, configs.vae)
+    facts = _tokenizer(checkpoint, folder)
+    _write_pipeline_files(folder, checkpoint)
+    for file in checkpoint.papers:
+        (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
+    return _contract(checkpoint, table, recipe, facts)
+
+
+def _manifest(
+    folder: Path,
+    checkpoint: Checkpoint,
+    recipe: BuildRecipe,
+    contract: Contract,
+    components: dict[str, Component],
+    provenance: Provenance,
+) -> Manifest:
+    return Manifest(
+        schema_version=manifest.SCHEMA_VERSION,
+        name=recipe.name if recipe.name is not None else _source_name(checkpoint),
+        contract=contract,
+        components=components,
+        engines={},
+        files=_hashed(folder, _package_files(folder)),
+        provenance=provenance,
+        dropped=checkpoint.dropped,
+        proof=Proof(passed=False, report=REPORT, summary={}),
+    )
+
+
+def _stand_in(folder: Path, name: str) -> Component:
+    """A component of empty files."""
+    (folder / name).mkdir()
+    (folder / name / GRAPH_FILE).touch()
+    graph = f"{name}/{GRAPH_FILE}"
+    return Component(graph, (Variant("canonical", graph, "any", "fp32", "exact", None),), keys={})
+
+
+def record_proof(folder: Path, report: Report | None) -> Manifest:
+    """List files that were written since, such as the reference; note the verdict of `report` where given.
+
+    With a report that passed, every axis gets the sizes at which engine and reference were compared.
+    """
+    known = read_manifest(folder)
+    new = [name for name in _package_files(folder) if name not in known.files]
+    made = replace(known, files={**known.files, **_hashed(folder, new)})
+    if report is not None:
+        reference = reference_file.read(folder / reference_file.FILE)
+        proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
+        axes = {
+            name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
+            for name, axis in known.contract.axes.items()
+        }
+        proof = Proof(report.passed, REPORT, report.summary())
+        made = replace(made, contract=replace(known.contract, axes=axes), proof=proof)
+    _write_manifest(folder, made)
+    return made
+
+
+def add_variants(folder: Path, variants: Mapping[str, Variant]) -> Manifest:
+    """Note one more graph of each component, and list the files that were written since."""
+    known = read_manifest(folder)
+    components = {
+        name: replace(component, variants=(*component.variants, variants[name]))
+        for name, component in known.components.items()
+    }
+    new = [name for name in _package_files(folder) if name not in known.files]
+    made = replace(known, components=components, files={**known.files, **_hashed(folder, new)})
+    _write_manifest(folder, made)
+    return made
+
+
+def record_engines(folder: Path, engines: Mapping[str, PlanSet]) -> Manifest:
+    """List TensorRT plans that were built since; sets of the same names, and their files, are replaced."""
+    known = read_manifest(folder)
+    folders = tuple(f"engines/{name}/" for name in engines)
+    kept = {name: entry for name, entry in known.files.items() if not name.startswith(folders)}
+    new = [name for name in _package_files(folder) if name.startswith(folders)]
+    made = replace(known, engines={**known.engines, **engines}, files={**kept, **_hashed(folder, new)})
+    _write_manifest(folder, made)
+    return made
+
+
+def require_package(folder: Path) -> None:
+    """Raise `LdmError` unless `folder` is a complete package and nothing else, so that another may replace it."""
+    try:
+        opened = open_package(folder)
+        opened.confirm()
+        known = opened.manifest.files
+    except PackageError as error:
+        reason = str(error).partition(";")[0]  # what to do about it is for those who want to use it
+        raise PackageError(
+            f"{folder} is not replaced, for it is no complete package: {reason}; choose another output"
+        ) from error
+    refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises PackageError as `ldm_runtime.manifest.parse`."""
+    path = folder / MANIFEST
+    return manifest.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def _tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerFacts:
+    config = checkpoint.configs.text_encoder
+    return complete_tokenizer(
+        checkpoint.tokenizer,
+        folder / "tokenizer",
+        window=config.max_position_embeddings,
+        vocab_size=config.vocab_size,
+    )
+
+
+def _write_manifest(folder: Path, made: Manifest) -> None:
+    """Write and read back: what the runtime would refuse never gets written."""
+    text = manifest.dump(made)
+    manifest.parse(text, str(folder / MANIFEST))
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
+    """scheduler_config.json and model_index.json as optimum-onnx writes them."""
+    scheduler = checkpoint.scheduler_config
+    (folder / "scheduler").mkdir()
+    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    runtime = "optimum.onnxruntime.modeling_diffusion"
+    index = {
+        "_class_name": f"ORT{INPAINT_CLASS if checkpoint.configs.inpaints else PIPELINE_CLASS}",
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler["_class_name"]],
+        "text_encoder": [runtime, "ORTTextEncoder"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": [runtime, "ORTUnet"],
+        "vae": [runtime, "ORTVae"],
+    }
+    _write_json(folder / "model_index.json", index)
+
+
+def _component(folder: Path, report: ExportReport) -> Component:
+    name = report.component
+    variants = [Variant("canonical", f"{name}/{GRAPH_FILE}", "any", "fp32", "exact", None)]
+    if (folder / name / ORT_CPU_FILE).exists():
+        variants.append(Variant("ort_cpu", f"{name}/{ORT_CPU_FILE}", "ort_cpu", "fp32", "exact", None))
+    return Component(weights=report.weights, variants=tuple(variants), keys=report.keys)
+
+
+def _contract(
+    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: BuildRecipe, facts: TokenizerFacts
+) -> Contract:
+    vae = checkpoint.configs.vae
+    return Contract(
+        components={name: spec.contract for name, spec in table.items()},
+        axes=_axes(table),
+        latent=LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift),
+        image=_image_size(checkpoint, recipe),
+        schedule=checkpoint.schedule,
+        defaults=Defaults(recipe.sampler or checkpoint.sampler, recipe.steps, recipe.guidance),
+        tokenizer=facts,
+    )
+
+
+def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
+    axes: dict[str, Axis] = {}
+    for spec in table.values():
+        for name in (*spec.axes, *spec.multiples):
+            axis = Axis(*spec.size_range(name), proven=())
+            assert axes.setdefault(name, axis) == axis  # one name, one meaning
+    return axes
+
+
+def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
+    """The recipe's, or that of the latents which the UNet was trained on."""
+    unet, vae = checkpoint.configs.unet, checkpoint.configs.vae
+    native = unet.sample_size if unet.sample_size is not None else vae.sample_size
+    scale = vae.downsample if unet.sample_size is not None else 1
+    height, width = (native, native) if isinstance(native, int) else native
+    return ImageSpec(
+        width=recipe.width if recipe.width is not None else width * scale,
+        height=recipe.height if recipe.height is not None else height * scale,
+    )
+
+
+def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
+    files = sorted({file for files in checkpoint.weight_files.values() for file in files})
+    names = [file.relative_to(checkpoint.path).as_posix() for file in files]
+    known = checkpoint.hashes
+    hashes = {name: known[name] if name in known else _sha256(checkpoint.folder.file(name)) for name in names}
+    (opset,) = {report.opset for report in exports.values()}
+    return Provenance(
+        source=Source(_source_name(checkpoint), hashes),
+        tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
+        opset=opset,
+        ir_version=max(report.ir_version for report in exports.values()),
+        recipe=asdict(recipe),
+        created_with=f"ldm-export {_own_version()}",
+    )
+
+
+def _source_name(checkpoint: Checkpoint) -> str:
+    """That of its folder; control characters and bytes that are not UTF-8 are left out."""
+    return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
+
+
+def _own_version() -> str:
+    try:
+        return importlib.metadata.version("ldm-export")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a source folder"  # run without having been installed
+
+
+def _package_files(folder: Path) -> list[str]:
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if UNLISTED.fullmatch(name) is None)
+
+
+def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
+    return {name: FileEntry(_sha256(folder / name), (folder / name).stat().st_size) for name in names}
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,109 @@
+"""The target OpenVINO: every component in OpenVINO's own format, in a folder that OpenVINO GenAI opens.
+
+https://docs.openvino.ai and https://github.com/openvinotoolkit/openvino.genai: `Text2ImagePipeline` wants its own class
+names, a UNet whose timestep is int64 of shape (1,), a tokenizer that is a graph, and a scheduler that it knows.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from ldm_export.checkpoint.scheduler import write_scheduler_config
+from ldm_export.package.write import add_variants, read_manifest
+from ldm_export.process.isolate import Stage, run_isolated
+from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
+from ldm_export.targets.openvino.graph import convert_and_measure
+from ldm_export.verify import reference_file
+from ldm_runtime.engines.openvino import import_openvino
+from ldm_runtime.manifest import COMPONENTS, Contract, Difference, Manifest, Precision, Variant
+from ldm_runtime.package import TOKENIZER
+from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.solvers import read_sampler
+
+FOLDER = "openvino"
+GRAPH = "openvino_model.xml"
+NAME = "openvino"  # of the variant
+GENAI_SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
+GENAI_BETA_SCHEDULES = ("linear", "scaled_linear")
+
+Progress = Callable[[str], None]
+
+
+def check_openvino() -> None:
+    """Raise EngineUnavailable unless all that the target needs is installed."""
+    import_openvino()
+    import_tokenizers()
+
+
+def build_openvino(folder: Path, precision: Precision, *, progress: Progress) -> list[Stage]:
+    """Add the folder `openvino` and its graphs to the finished package in `folder`, each measured against torch.
+
+    precision: of the stored weights, "fp32" or "fp16"; what they are computed with is up to who runs them.
+
+    Raises:
+        ExportError: the tokenizer is not one that OpenVINO's can be made of.
+        VerificationError: a graph cannot be compared with its reference at all.
+    """
+    out = folder / FOLDER
+    manifest = read_manifest(folder)
+    stages, variants = [], {}
+    for name in COMPONENTS:
+        progress(f"openvino: {name}")
+        (out / name).mkdir(parents=True)
+        shutil.copyfile(folder / name / "config.json", out / name / "config.json")
+        outcome = run_isolated(
+            convert_and_measure,
+            folder / manifest.components[name].canonical.file,
+            out / name / GRAPH,
+            precision,
+            manifest.contract,
+            name,
+            folder / reference_file.FILE,
+        )
+        stages.append(outcome.stage(f"openvino {name}"))
+        difference: Difference | None = outcome.value
+        exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
+        variants[name] = Variant(NAME, f"{FOLDER}/{name}/{GRAPH}", "openvino", precision, exactness, difference)
+    progress("openvino: tokenizer")
+    (out / "tokenizer").mkdir()
+    write_openvino_tokenizer(folder / TOKENIZER, out / "tokenizer", manifest.contract.tokenizer)
+    _write_pipeline_files(out, manifest, progress)
+    add_variants(folder, variants)
+    return stages
+
+
+def _write_pipeline_files(out: Path, manifest: Manifest, progress: Progress) -> None:
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "scheduler": ["diffusers", ""],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    scheduler, problem = genai_scheduler(manifest.contract)
+    if problem is not None:
+        progress(f"openvino: {problem}")
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    (out / "scheduler").mkdir()
+    for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", scheduler)):
+        (out / path).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def genai_scheduler(contract: Contract) -> tuple[dict[str, Any], str | None]:
+    """The scheduler's config for OpenVINO GenAI, and what is to be said about it.
+
+    It is the package's default sampler where GenAI has that, else DDIM.
+    """
+    asked = contract.defaults.sampler
+    known = isinstance(contract.schedule, NoiseSchedule) and contract.schedule.beta_schedule in GENAI_BETA_SCHEDULES
+    if not known:
+        what = "OpenVINO GenAI does not know the model's noise schedule; this runtime runs it with OpenVINO"
+        return write_scheduler_config(contract.schedule, asked), what
+    fitting = [name for name in GENAI_SAMPLERS if read_sampler(name) == read_sampler(asked)]
+    if not fitting:
+        what = f"OpenVINO GenAI does not have {asked}; the folder openvino says {GENAI_SAMPLERS[0]}"
+        return write_scheduler_config(contract.schedule, GENAI_SAMPLERS[0]), what
+    return write_scheduler_config(contract.schedule, fitting[0]), None

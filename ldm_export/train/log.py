@@ -1,0 +1,74 @@
+"""What a training leaves for people to read: metrics.csv, a loss curve and sample pictures."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from PIL import Image
+
+from ldm_export.plots import draw_curves
+from ldm_runtime.atomic import atomic_file, make_folder
+from ldm_runtime.errors import TrainingError
+
+Row = dict[str, float]
+MAX_LOG_BYTES = 2**28  # ten million rows
+
+
+class MetricsLog:
+    """A table of numbers by step, rewritten whole, so that it never disagrees with a resumed step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = []
+
+    def resume(self, step: int) -> None:
+        """Read back the rows up to `step`; what an interrupted run wrote after its last checkpoint is dropped.
+
+        Raises TrainingError for a file that is no such table.
+        """
+        try:
+            if not self.path.exists():
+                return
+            if not self.path.is_file() or self.path.stat().st_size > MAX_LOG_BYTES:
+                raise ValueError("it is no regular file of a fitting size")
+            with open(self.path, newline="", encoding="utf-8") as file:
+                found = [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+            self.rows = [row for row in found if row["step"] <= step]
+        except (OSError, ValueError, TypeError, AttributeError, KeyError, csv.Error) as error:
+            raise TrainingError(
+                f"{self.path} is damaged ({type(error).__name__}: {error}); remove it: only its figures are lost, no "
+                f"training"
+            ) from None
+
+    def add(self, step: int, values: Row) -> None:
+        self.rows.append({"step": step, **values})
+
+    def save(self) -> None:
+        """Write metrics.csv and, beside it, loss.png."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_file(self.path) as temporary:
+            temporary.write_text(text.getvalue())
+        curves = {}
+        for name in ("loss", "held_out_loss"):
+            points = [(row["step"], row[name]) for row in self.rows if math.isfinite(row.get(name, math.nan))]
+            if points:
+                curves[name] = points
+        if curves:
+            with atomic_file(self.path.with_name("loss.png")) as temporary:
+                draw_curves(curves).save(temporary)
+
+
+def save_samples(grid: Image.Image, folder: Path, step: int) -> None:
+    """Write the pictures that were drawn at a step."""
+    make_folder(folder)
+    with atomic_file(folder / f"samples-{step:06d}.png") as temporary:
+        grid.save(temporary)
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

@@ -1,0 +1,108 @@
+"""Learns a byte-level BPE tokenizer from captions and writes it in every form in which CLIP's tokenizer is read.
+
+Byte-pair encoding after Sennrich et al. 2016; normaliser, word pattern, byte alphabet and `</w>` are CLIP's, checked
+against transformers' CLIPTokenizer and CLIPTokenizerFast. The result is a pure function of the captions: ties between
+pairs are broken by the pair's text, unlike in `tokenizers`' own trainer, whose order depends on a hash seed.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+from ldm_export.checkpoint.tokenizer import BOS, DEFAULTS, EOS, clip_tokenizer
+from ldm_export.recipes.train_rules import SMALLEST_VOCABULARY
+from ldm_runtime.clip_tokenizer import END_OF_WORD
+from ldm_runtime.errors import TrainingError
+
+
+def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int, folder: Path) -> int:
+    """Learn a vocabulary of at most `vocab_size` tokens and write it to `folder`; return its size.
+
+    Ids are laid out as CLIP's: bytes, bytes ending a word, merges in the order learnt, BOS, EOS (also the padding).
+    The learning stops early when no pair occurs twice.
+
+    Raises:
+        TrainingError: `vocab_size` has no room for the bytes and the special tokens.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise TrainingError(f"vocab_size is {vocab_size}; a byte-level vocabulary starts at {SMALLEST_VOCABULARY}")
+    counts: Counter[str] = Counter()
+    untrained = clip_tokenizer({BOS: 0, EOS: 1}, [], DEFAULTS)
+    for caption in captions:
+        text = untrained.normalizer.normalize_str(caption)
+        counts.update(word for word, _ in untrained.pre_tokenizer.pre_tokenize_str(text))
+    merges = learn_merges(counts, vocab_size - SMALLEST_VOCABULARY)
+    alphabet = _byte_alphabet()
+    tokens = alphabet + [byte + END_OF_WORD for byte in alphabet]
+    tokens += [left + right for left, right in merges] + [BOS, EOS]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    _write(folder, vocabulary, merges, max_length)
+    return len(vocabulary)
+
+
+def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]:
+    """The `limit` most useful merges, in order: each time the pair seen most often, then the first by its text.
+
+    A merge that would make an existing token (by another route) is skipped, so that the vocabulary stays unique.
+    """
+    words = [([*word[:-1], word[-1] + END_OF_WORD], count) for word, count in sorted(counts.items())]
+    pairs: Counter[tuple[str, str]] = Counter()
+    for symbols, count in words:
+        for pair in pairwise(symbols):
+            pairs[pair] += count
+    merges: list[tuple[str, str]] = []
+    made: set[str] = set()
+    while len(merges) < limit:
+        usable = [(-count, pair) for pair, count in pairs.items() if count > 1 and "".join(pair) not in made]
+        if not usable:
+            break
+        best = min(usable)[1]
+        merges.append(best)
+        made.add("".join(best))
+        _apply(best, words, pairs)
+    return merges
+
+
+def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Counter[tuple[str, str]]) -> None:
+    """Merge `pair` in every word and bring the pair counts up to date."""
+    for symbols, count in words:
+        if pair[0] not in symbols or pair not in pairwise(symbols):
+            continue
+        for old in pairwise(symbols):
+            pairs[old] -= count
+        index = 0
+        while index < len(symbols) - 1:
+            if (symbols[index], symbols[index + 1]) == pair:
+                symbols[index : index + 2] = ["".join(pair)]
+            index += 1
+        for new in pairwise(symbols):
+            pairs[new] += count
+
+
+def _byte_alphabet() -> list[str]:
+    """GPT-2's visible character for each of the 256 bytes, in byte order of the printable ones first, as in CLIP."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
+
+
+def _write(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], max_length: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = clip_tokenizer(vocabulary, merges, DEFAULTS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps(DEFAULTS, indent=2))
+    config = {
+        **DEFAULTS,
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": max_length,
+        "do_lower_case": True,
+        "errors": "replace",
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": True,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))

@@ -1,0 +1,348 @@
+"""Computes a package's reference with torch: seeded and captured inputs, exact outputs, one sampling run.
+
+Outputs are those of the model in float64, so that what a comparison shows is the engine's error alone. The
+model is run in float32 as well: how far that is from float64 is the rounding that no such engine can avoid,
+and each case's tolerance is a small multiple of it (never more than the ComponentSpec's).
+"""
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ldm_export.checkpoint.open import Checkpoint, open_checkpoint
+from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.export.wrappers import wrap
+from ldm_export.verify import metrics, reference_file
+from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
+from ldm_runtime.errors import NonFiniteError
+from ldm_runtime.manifest import Contract, LatentSpec
+from ldm_runtime.noise import MASKED_STREAM, Noise
+from ldm_runtime.package import open_package
+from ldm_runtime.plan import Plan, compile_plan
+from ldm_runtime.sampler import guide, run_plan
+from ldm_runtime.tokenizer import Tokenizer
+
+Arrays = dict[str, np.ndarray]
+
+# A float32 engine sums in another order than torch does; seen are, of torch's own rounding, 0.3 to 1.9 times with ONNX
+# Runtime and up to 4.1 with OpenVINO (Stable Diffusion 1.5's VAE) …
+ROUNDING_FACTOR = 6.0
+# … and, in units of float32's relative spacing of 6e-8, up to 12 where torch's own is 2: on a picture's plain parts.
+SMALLEST_TOLERANCE = 1.2e-6
+
+# Latents and picture of a whole run must be this close, in dB, whatever torch's own rounding is …
+SMALLEST_FLOOR = 60.0
+# … and no farther than ten times torch's own rounding: chaos amplifies both alike.
+FLOOR_MARGIN = 20.0
+HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
+
+QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
+CALMEST = 1 / 64  # amplitude of random text embeddings, at the least
+# The sampling run: its steps, and its largest side in latent pixels. A step of a large UNet takes seconds whatever
+# the size, because all weights pass through the processor, in float64 twice as many bytes.
+STEPS, LARGEST_SIDE = 20, 16
+LARGE_UNET = 200_000_000  # weights
+LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
+SEED = 20_260_101
+CONTEXT = "encoder_hidden_states"
+PROMPT = "red apple, 3d style"
+NEGATIVE = ""
+
+# Texts on which tokenizers go wrong: nothing, capitals and accents, composed and decomposed, digits, line
+# ends, pictures, a special token spelt out, and more than the window holds.
+PROMPTS = (
+    PROMPT,
+    NEGATIVE,
+    "A Café\tau  Lait,\n2024!",
+    "Cafe\u0301 İstanbul",
+    "🍎 and 東京",
+    "it's <|endoftext|> not the end",
+    "a very long description of a very small thing, " * 40,
+)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A case before its outputs are known. amplitude: of random text embeddings; None: nothing may be changed."""
+
+    spec: ComponentSpec
+    name: str
+    inputs: Arrays
+    amplitude: float | None = None
+
+    def calmed(self) -> "_Request":
+        """The same with embeddings of half the amplitude."""
+        assert self.amplitude is not None
+        inputs = {**self.inputs, CONTEXT: self.inputs[CONTEXT] * np.float32(0.5)}
+        return replace(self, inputs=inputs, amplitude=self.amplitude / 2)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One quantity of the sampling run, computed in float32 and in float64; both stored as float32."""
+
+    rounded: np.ndarray
+    exact: np.ndarray
+
+    def floor(self) -> float:
+        """The PSNR in dB that an engine must reach; the worst of the samples along axis 0 decides."""
+        psnr = min(metrics.difference(self.rounded, self.exact).psnr, HIGHEST_PSNR)
+        return max(SMALLEST_FLOOR, psnr - FLOOR_MARGIN)
+
+
+@dataclass(frozen=True)
+class _SamplingRun:
+    """What the sampling run is made of, besides the model and the prompts."""
+
+    plan: Plan
+    guidance: float
+    shape: tuple[int, int, int]  # (C, h, w) of the latents
+
+
+def write_reference(
+    source: Path,
+    package: Path,
+    *,
+    variant: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write `verify/reference.safetensors` into `package`, whose manifest and tokenizer are there already.
+
+    Latent scale, schedule and weights are read from the checkpoint `source`, not from the package; defaults
+    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now. Where `source` is a
+    package, the caller has checked its hashes.
+
+    Raises:
+        NonFiniteError: the torch model itself gives NaN or infinity.
+    """
+    say = progress if progress is not None else lambda text: None
+    checkpoint = open_checkpoint(source, variant, check="size")
+    opened = open_package(package, check="size")
+    contract = opened.manifest.contract
+    table = specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
+    tokens = Tokenizer(opened).encode(list(PROMPTS)).ids
+    run = _sampling_run(checkpoint, contract)
+
+    say("reference: text encoder in torch")
+    run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
+    context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
+    beside = _painting_all(checkpoint, table["vae_encoder"], run) if checkpoint.configs.inpaints else None
+    say(f"reference: UNet in torch, {run.plan.steps} steps")
+    latents, found = _unet_stage(checkpoint, table["unet"], run, context, beside)
+    cases += found
+    say("reference: autoencoder in torch")
+    picture, found = _vae_stage(checkpoint, table, latents)
+    cases += found
+
+    trajectory = Trajectory(
+        prompt=PROMPT,
+        negative=NEGATIVE,
+        seed=SEED,
+        sampler=run.plan.sampler,
+        steps=run.plan.steps,
+        guidance=run.guidance,
+        size=(picture.exact.shape[3], picture.exact.shape[2]),
+        timesteps=tuple(row.timestep for row in run.plan.rows),
+        latents_floor=latents.floor(),
+        picture_floor=picture.floor(),
+        latents=latents.exact,
+        picture=picture.exact[0],
+    )
+    facts = Facts(_latent(checkpoint), checkpoint.schedule, contract.defaults, contract.tokenizer)
+    (package / reference_file.FILE).parent.mkdir(exist_ok=True)
+    reference_file.write(package / reference_file.FILE, Reference(facts, PROMPTS, tokens, tuple(cases), trajectory))
+
+
+def _latent(checkpoint: Checkpoint) -> LatentSpec:
+    vae = checkpoint.configs.vae
+    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+
+
+def _text_stage(checkpoint: Checkpoint, spec: ComponentSpec, tokens: np.ndarray) -> tuple[_Pair, list[Case]]:
+    """-> (2, T, D) of the empty and the real prompt, and the text encoder's cases."""
+    model = checkpoint.load("text_encoder")
+    inputs = {"input_ids": tokens}
+    rounded = _run(spec, model, inputs)["last_hidden_state"]
+    cases = _evaluate(model, [*_seeded(spec), _Request(spec, "captured prompts", inputs)])
+    exact = _run(spec, model, inputs)["last_hidden_state"]
+    return _Pair(rounded, exact.astype(np.float32)), cases
+
+
+def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
+    """The package's own defaults and size, within what a run may cost."""
+    is_large = checkpoint.parameter_count("unet") > LARGE_UNET
+    steps, side = (LARGE_STEPS, LARGE_LARGEST_SIDE) if is_large else (STEPS, LARGEST_SIDE)
+    latent, image = contract.latent, contract.image
+    shape = (
+        latent.channels,
+        min(image.height // latent.downsample, side),
+        min(image.width // latent.downsample, side),
+    )
+    plan = compile_plan(checkpoint.schedule, contract.defaults.sampler, steps)
+    return _SamplingRun(plan, contract.defaults.guidance, shape)
+
+
+def _painting_all(checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun) -> _Pair:
+    """What an inpainting UNet reads beside the latents, (1, 1 + C, h, w): a white mask, a picture grey all over."""
+    model, facts = checkpoint.load("vae"), _latent(checkpoint)
+    _, rows, columns = run.shape
+    grey = {"sample": np.zeros((1, 3, rows * facts.downsample, columns * facts.downsample), np.float32)}
+    noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+
+    def beside() -> np.ndarray:
+        mean, log_variance = np.split(_run(spec, model, grey)["latent_parameters"], 2, axis=1)
+        latents = mean + np.exp(0.5 * np.clip(log_variance, -30.0, 20.0)) * noise
+        latents = (latents - facts.shift) * facts.scale
+        return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
+
+    rounded = beside()
+    model.double()
+    return _Pair(rounded, beside())
+
+
+def _unet_stage(
+    checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun, context: _Pair, beside: _Pair | None
+) -> tuple[_Pair, list[Case]]:
+    """-> the latents (steps, C, h, w) after every step, and the UNet's cases."""
+    model = checkpoint.load("unet")
+    captured: list[Arrays] = []
+    rounded = _sample(spec, model, run, context.rounded, None if beside is None else beside.rounded, captured)
+    requests = _seeded(spec, timesteps=(0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37))
+    for index in sorted({0, len(captured) // 2, len(captured) - 1}):
+        requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
+    cases = _evaluate(model, requests)
+    exact = _sample(spec, model, run, context.exact, None if beside is None else beside.exact, [])
+    return _Pair(rounded, exact), cases
+
+
+def _sample(
+    spec: ComponentSpec,
+    model: nn.Module,
+    run: _SamplingRun,
+    context: np.ndarray,
+    beside: np.ndarray | None,
+    captured: list[Arrays],
+) -> np.ndarray:
+    """The runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
+    both = run.guidance > 1  # as the runtime: without guidance only the prompt is evaluated
+
+    def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
+        sample = x if beside is None else np.concatenate([x, beside], axis=1)
+        inputs = {
+            "sample": np.concatenate([sample, sample]) if both else sample,  # (2, C, h, w)
+            "timestep": np.array(timestep, np.float32),
+            "encoder_hidden_states": context if both else context[1:],
+        }
+        captured.append(inputs)
+        output = _run(spec, model, inputs)["out_sample"].astype(np.float32)
+        return guide(output[:1], output[1:], run.guidance) if both else output
+
+    noise = Noise("philox", [SEED], run.shape)
+    steps = run_plan(run.plan, denoise, noise.initial(), noise.row)
+    return np.concatenate([step.latents for step in steps])
+
+
+def _vae_stage(checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], latents: _Pair) -> tuple[_Pair, list[Case]]:
+    """-> the picture (1, 3, H, W), and the cases of both halves of the autoencoder."""
+    model = checkpoint.load("vae")
+    facts = _latent(checkpoint)
+    decoder, encoder = table["vae_decoder"], table["vae_encoder"]
+
+    def unscaled(array: np.ndarray) -> Arrays:
+        return {"latent_sample": array[-1:] / np.float32(facts.scale) + np.float32(facts.shift)}
+
+    rounded = _run(decoder, model, unscaled(latents.rounded))["sample"]
+    requests = [
+        *_seeded(encoder),
+        _Request(encoder, "captured picture", {"sample": _dithered(np.clip(rounded, -1, 1))}),
+        *_seeded(decoder),
+        _Request(decoder, "captured latents", unscaled(latents.rounded)),
+    ]
+    cases = _evaluate(model, requests)
+    exact = _run(decoder, model, unscaled(latents.exact))["sample"]
+    return _Pair(rounded, exact.astype(np.float32)), cases
+
+
+def _dithered(picture: np.ndarray) -> np.ndarray:
+    """With noise of one level of brightness, as every photograph has.
+
+    On a plain background every pixel is the same and is rounded the same way: an engine, which sums in another order
+    than torch, was seen to be up to 20 times as far from float64 as torch is; with the noise up to 2 times.
+    """
+    noise = np.random.default_rng(SEED).standard_normal(picture.shape, np.float32)
+    return np.asarray(picture + np.float32(2 / 255) * noise, np.float32)
+
+
+def _seeded(spec: ComponentSpec, timesteps: tuple[float, ...] = ()) -> list[_Request]:
+    """Random inputs at every probe size, and quiet ones: where a signal is small a norm's epsilon shows."""
+    requests = []
+    for index, sizes in enumerate(spec.probes):
+        inputs = spec.sample(sizes, seed=index)
+        amplitude = 1.0 if CONTEXT in inputs else None
+        if "timestep" in inputs:
+            inputs["timestep"] = np.array(timesteps[index], np.float32)
+        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs, amplitude))
+        if "input_ids" not in inputs:
+            name = next(iter(inputs))  # the signal; a context stays as it is
+            quiet = {**inputs, name: inputs[name] * np.float32(QUIET[index])}
+            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet, amplitude))
+    return requests
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
+    """Run all requests in float32 and in float64; `model` is in float64 afterwards.
+
+    Random embeddings can drive the attention of a trained model, which no text does, to where float32 itself is less
+    exact than the tolerance: torch's no more than an engine's. They are made smaller there, until it is exact enough.
+    """
+    rounded = [_run(request.spec, model, request.inputs) for request in requests]
+    model.double()
+    gc.collect()
+    cases = []
+    for request, approximate in zip(requests, rounded, strict=True):
+        most = request.spec.tolerance["fp32"]
+        exact = _run(request.spec, model, request.inputs)
+        tolerance = _tolerance(approximate, exact)
+        while tolerance > most and request.amplitude is not None and request.amplitude > CALMEST:
+            request = request.calmed()
+            exact = _run(request.spec, model, request.inputs)
+            approximate = _run(request.spec, model.float(), request.inputs)  # the weights are what they were
+            model.double()
+            tolerance = _tolerance(approximate, exact)
+        outputs = {name: array.astype(np.float32) for name, array in exact.items()}
+        calm = f", embeddings x {request.amplitude:g}" if request.amplitude not in (None, 1.0) else ""
+        name = request.name + calm
+        cases.append(Case(request.spec.name, name, min(most, tolerance), dict(request.inputs), outputs))
+    return cases
+
+
+def _tolerance(approximate: Arrays, exact: Arrays) -> float:
+    """Of the relative RMS of an engine's outputs, from torch's own in float32."""
+    rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
+    return max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding)
+
+
+def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:
+    """One evaluation as the component's graph sees it, in the model's precision; every output is finite."""
+    dtype = next(model.parameters()).dtype
+    arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
+    arguments = [value.to(dtype) if value.is_floating_point() else value for value in arguments]
+    with torch.inference_mode():
+        outputs = wrap(spec.name, model)(*arguments)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    found = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise NonFiniteError(
+                f"the torch model's {spec.name} gives NaN or infinity in {name} itself; check the checkpoint"
+            )
+    return found

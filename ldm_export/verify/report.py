@@ -1,0 +1,280 @@
+"""What the parity gate found: a strict, machine-readable record, and the same as a table for a terminal."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from ldm_export.verify.metrics import Difference
+from ldm_export.verify.proven_contract import ProvenContract, digest
+from ldm_runtime import strict_json
+from ldm_runtime.atomic import atomic_file
+from ldm_runtime.checks import shown
+from ldm_runtime.errors import PackageError
+from ldm_runtime.package import Package
+
+SCHEMA_VERSION = 2
+MAX_BYTES = 2**24  # a report has some ten thousand
+MAX_SHOWN = 200  # characters of a fact in a sentence
+
+
+@dataclass(frozen=True)
+class FactResult:
+    """One thing that the package says beside what it said when it was proven."""
+
+    name: str  # JSON path in the manifest, or whose tokens these are
+    expected: str  # JSON
+    found: str  # JSON
+    passed: bool
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One output of one graph for one case; figures are the worst sample's, None where not measurable."""
+
+    component: str
+    variant: str
+    case: str
+    output: str
+    shape: tuple[int, ...]
+    relative_rms: float | None
+    max_abs: float | None
+    psnr: float | None  # dB; None also where nothing differs
+    tolerance: float  # of relative_rms
+    problem: str | None  # why the case failed without figures, or beyond them
+    passed: bool
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The latents after one sampling step, engine against torch."""
+
+    index: int
+    timestep: float
+    relative_rms: float | None
+    psnr: float | None  # dB; None where nothing differs, or not measurable
+
+
+@dataclass(frozen=True)
+class TrajectoryResult:
+    """One whole sampling run from the same noise, and the picture at its end."""
+
+    sampler: str
+    steps: int
+    guidance: float
+    size: tuple[int, int]  # width, height in pixels
+    seed: int
+    prompt: str
+    negative: str
+    drift: tuple[StepResult, ...]
+    psnr_floor: float  # dB, for the latents after every step
+    image_psnr: float | None  # dB, before rounding to bytes; None where nothing differs, or not measurable
+    image_ssim: float | None  # of the bytes
+    image_max_levels: int | None  # largest difference of a byte
+    image_psnr_floor: float
+    problem: str | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """The gate's verdict on one package.
+
+    `artefacts` says which files it is about (path -> SHA-256), `contract` what they were proven to keep.
+    """
+
+    schema_version: int
+    package: str
+    engine: str
+    passed: bool
+    facts: tuple[FactResult, ...]
+    cases: tuple[CaseResult, ...]
+    trajectory: TrajectoryResult | None  # None: not reached
+    artefacts: dict[str, str]
+    contract: ProvenContract
+
+    @property
+    def failures(self) -> list[str]:
+        """One sentence per thing that failed, in the order it was checked."""
+        found = [
+            f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
+            for fact in self.facts
+            if not fact.passed
+        ]
+        found += [_case_failure(case) for case in self.cases if not case.passed]
+        if self.trajectory is None:
+            if not found:
+                found.append("the sampling run was not reached")
+        elif not self.trajectory.passed:
+            found.append(_trajectory_failure(self.trajectory))
+        return found
+
+    @property
+    def first_failure(self) -> str:
+        """Of a report that did not pass: the first sentence, and how many more there are."""
+        first, *others = self.failures
+        return f"{first} (and {len(others)} more)" if others else first
+
+    def summary(self) -> dict[str, dict[str, float] | float]:
+        """Per component the case closest to its tolerance, over all graphs; the sampling run's figures."""
+        found: dict[str, dict[str, float] | float] = {}
+        for name in dict.fromkeys(case.component for case in self.cases):
+            worst = closest([case for case in self.cases if case.component == name])
+            if worst is not None and worst.relative_rms is not None:
+                found[name] = {"relative_rms": worst.relative_rms, "tolerance": worst.tolerance}
+        if self.trajectory is not None:
+            measured = [step.psnr for step in self.trajectory.drift if step.psnr is not None]
+            if measured:
+                found["trajectory_psnr"] = min(measured)
+            if self.trajectory.image_psnr is not None:
+                found["image_psnr"] = self.trajectory.image_psnr
+            if self.trajectory.image_ssim is not None:
+                found["image_ssim"] = self.trajectory.image_ssim
+        return found
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def table(self) -> str:
+        """The report for a terminal: one line per component and graph, the drift, the verdict."""
+        lines = [f"{'component':<14}{'graph':<12}{'cases':>6}{'relative RMS, tolerance':>26}  verdict"]
+        for (component, variant), cases in self.by_graph().items():
+            worst = closest(cases)
+            shown = "not measurable" if worst is None else f"{worst.relative_rms:.2e} of {worst.tolerance:.2e}"
+            failed = sum(not case.passed for case in cases)
+            verdict = "passed" if failed == 0 else f"{failed} failed"
+            lines.append(f"{component:<14}{variant:<12}{len(cases):>6}{shown:>26}  {verdict}")
+        if self.trajectory is not None:
+            lines.append(_trajectory_line(self.trajectory))
+        lines.append(f"{self.package} on {self.engine}: {'passed' if self.passed else 'FAILED'}")
+        return "\n".join(lines)
+
+    def by_graph(self) -> dict[tuple[str, str], list[CaseResult]]:
+        """The cases of every (component, variant), in order."""
+        found: dict[tuple[str, str], list[CaseResult]] = {}
+        for case in self.cases:
+            found.setdefault((case.component, case.variant), []).append(case)
+        return found
+
+
+def closest(cases: list[CaseResult]) -> CaseResult | None:
+    """The measured case that is closest to its tolerance, or farthest beyond; None if none was measurable."""
+    measured = [case for case in cases if case.relative_rms is not None]
+    return max(measured, key=lambda case: _ratio(case), default=None)
+
+
+def finite_or_none(figure: float) -> float | None:
+    """The figure as the record holds it: None for an infinite PSNR (nothing differs) and for NaN."""
+    return figure if math.isfinite(figure) else None
+
+
+def case_result(
+    *,
+    component: str,
+    variant: str,
+    case: str,
+    output: str,
+    shape: tuple[int, ...],
+    tolerance: float,
+    found: Difference | None,
+    problem: str | None,
+) -> CaseResult:
+    """Judge one output: it passes if nothing went wrong and its relative RMS is within tolerance."""
+    figures = found if found is not None else Difference(math.nan, math.nan, math.nan)
+    return CaseResult(
+        component=component,
+        variant=variant,
+        case=case,
+        output=output,
+        shape=shape,
+        relative_rms=finite_or_none(figures.relative_rms),
+        max_abs=finite_or_none(figures.max_abs),
+        psnr=finite_or_none(figures.psnr),
+        tolerance=tolerance,
+        problem=problem,
+        passed=problem is None and figures.relative_rms <= tolerance,  # false for NaN
+    )
+
+
+def parse(text: str, where: str) -> Report:
+    """Read a report.json strictly; `where` names it in messages.
+
+    Raises:
+        PackageError: malformed, of another schema version, or its verdict contradicts its own results.
+    """
+    value = strict_json.parse(text, where)
+    if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
+        raise PackageError(
+            f"{where} has schema_version {shown(value.get('schema_version'))}, this program reads {SCHEMA_VERSION}, "
+            f"which records the contract that was proven; build the package again"
+        )
+    report = strict_json.read(Report, value, where)
+    if report.passed != (not report.failures):
+        raise PackageError(f"{where} contradicts itself: passed is {report.passed}; verify the package again")
+    if report.contract.sha256 != digest(report.contract.facts):
+        raise PackageError(f"{where} contradicts itself: its contract has another digest; build the package again")
+    return report
+
+
+def recorded(package: Package) -> Report:
+    """The report of the build, which the package carries.
+
+    Raises:
+        PackageError: it is missing, as `parse`, or a link to elsewhere.
+    """
+    name = package.manifest.proof.report
+    content = package.folder.read(name, MAX_BYTES)
+    try:
+        return parse(content.decode("utf-8"), str(package.path / name))
+    except UnicodeDecodeError as error:
+        raise PackageError(f"{package.path / name} is not UTF-8 at byte {error.start}; fetch it again") from None
+
+
+def write(report: Report, page: str, folder: Path, *, force: bool) -> None:
+    """Write report.json and report.html into `folder`, each whole or not at all."""
+    with atomic_file(folder / "report.html", force=force) as path:
+        path.write_text(page, encoding="utf-8")
+    with atomic_file(folder / "report.json", force=force) as path:
+        path.write_text(report.to_json(), encoding="utf-8")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+
+
+def _case_failure(case: CaseResult) -> str:
+    where = f"{case.component} ({case.variant}), case {case.case}, {case.output}"
+    if case.problem is not None:
+        return f"{where}: {case.problem}"
+    shown = "not measurable" if case.relative_rms is None else f"{case.relative_rms:.2e}"
+    return f"{where}: relative RMS is {shown}, more than the tolerance {case.tolerance:.2e}"
+
+
+def _trajectory_failure(trajectory: TrajectoryResult) -> str:
+    if trajectory.problem is not None:
+        return f"sampling run: {trajectory.problem}"
+    for step in trajectory.drift:
+        if step.psnr is not None and step.psnr < trajectory.psnr_floor:
+            return (
+                f"sampling run: after step {step.index + 1} the latents' PSNR is "
+                f"{step.psnr:.1f} dB, less than {trajectory.psnr_floor:.0f} dB"
+            )
+    shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
+    return f"sampling run: the picture's PSNR is {shown}, less than {trajectory.image_psnr_floor:.0f} dB"
+
+
+def _trajectory_line(trajectory: TrajectoryResult) -> str:
+    measured = [step.psnr for step in trajectory.drift if step.psnr is not None]
+    latents = f"{min(measured):.1f} dB" if measured else "equal or not measurable"
+    picture = "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
+    verdict = "passed" if trajectory.passed else "failed"
+    return (
+        f"sampling run  {trajectory.sampler}, {trajectory.steps} steps: latents PSNR {latents} "
+        f"(floor {trajectory.psnr_floor:.0f}), picture PSNR {picture}  {verdict}"
+    )
+
+
+def _ratio(case: CaseResult) -> float:
+    assert case.relative_rms is not None
+    return case.relative_rms / case.tolerance
