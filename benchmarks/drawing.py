@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.pipeline import Pipeline
 
 BATCH = 8  # pictures at once

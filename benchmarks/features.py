@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError
+from ldm_runtime.files.atomic import atomic_file
 
 NAME = "EfficientNet-Lite0"
 SIDE = 224  # pixels

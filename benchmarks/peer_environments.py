@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime.files.atomic import atomic_file
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"  # pins what the tests use too; the rest is pinned in the table

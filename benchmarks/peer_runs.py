@@ -24,9 +24,9 @@ from benchmarks.peer_environments import (
 from benchmarks.peer_programs.protocol import Request
 from ldm_export.bench import PROMPT, feeds
 from ldm_export.verify import metrics
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import Contract
+from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.package.manifest import Contract
 
 RAW = "peers.json"
 # Between float32 implementations of one model; a wrong weight or constant makes a hundred times more.

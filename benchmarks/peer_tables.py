@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.peer_environments import PEERS, REFERENCE, RIVAL
 from benchmarks.peer_programs.protocol import SECONDS_OF_A_SHORT_PICTURE
 from benchmarks.peer_runs import Results
-from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.package.manifest import COMPONENTS
 
 NONE = "–"
 Answer = Mapping[str, Any]

@@ -25,14 +25,14 @@ from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
 from ldm_export.cli.option_values import read_size
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
-from ldm_runtime.arguments import check_image_size
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
 from ldm_runtime.engines import most_threads
 from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.image import save_png
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
+from ldm_runtime.request import check_image_size
 
 TABLES, PLOT = "peers.md", "peers.png"
 

@@ -18,8 +18,8 @@ from benchmarks.grids import GRIDS
 from benchmarks.sections import SECTIONS
 from benchmarks.study import Facts, Study, load_real_pictures
 from ldm_export.recipes.train import TrainRecipe, load_train_recipe
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.files.atomic import atomic_file
 
 ALL = {**SECTIONS, "grids": GRIDS}
 QUICK = 0.1

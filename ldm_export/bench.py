@@ -19,15 +19,15 @@ import numpy as np
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
 from ldm_export.verify import metrics, reference_file
-from ldm_runtime.arguments import check_image_size
-from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.checks import check_integer
 from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, files_of, open_engine, require, serves
 from ldm_runtime.errors import OutOfProfile
+from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
-from ldm_runtime.manifest import COMPONENTS, Contract
-from ldm_runtime.package import Package, open_package
+from ldm_runtime.package.manifest import COMPONENTS, Contract
+from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.request import check_image_size
 
 FILES = ("bench.json", "bench.png")
 MAX_ROUNDS = 1000

@@ -18,13 +18,13 @@ from ldm_export.targets.tensorrt.profiles import axis_ranges, read_profile
 from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report
-from ldm_runtime.atomic import atomic_folder, lies_in, refuse_existing_folder
-from ldm_runtime.engines.tensorrt import fitting_plan
+from ldm_runtime.engines.tensorrt.engine import fitting_plan
 from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError
-from ldm_runtime.manifest import COMPONENTS, Contract
-from ldm_runtime.package import is_package, open_package
+from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
+from ldm_runtime.package.manifest import COMPONENTS, Contract
+from ldm_runtime.package.open import is_package, open_package
 from ldm_runtime.pipeline import builtin_package
-from ldm_runtime.plan import compile_plan
+from ldm_runtime.sampling.plan import compile_plan
 
 # Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
 REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones

@@ -22,18 +22,19 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]
 
-from ldm_runtime import rng, safetensors  # noqa: E402
-from ldm_runtime.cuda_noise import CudaGenerator  # noqa: E402
 from ldm_runtime.errors import InputError  # noqa: E402
 from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
-from ldm_runtime.package import open_package  # noqa: E402
-from ldm_runtime.plan import Plan, compile_plan  # noqa: E402
-from ldm_runtime.prompt import parse_prompt, weigh, windows  # noqa: E402
-from ldm_runtime.sampler import guide, noised, run_plan, slerp  # noqa: E402
-from ldm_runtime.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
-from ldm_runtime.solvers import PRESETS, SOLVERS  # noqa: E402
-from ldm_runtime.tokenizer import Tokenizer  # noqa: E402
-from ldm_runtime.torch_noise import TorchGenerator  # noqa: E402
+from ldm_runtime.noise import philox as rng  # noqa: E402
+from ldm_runtime.noise.cuda import CudaGenerator  # noqa: E402
+from ldm_runtime.noise.torch_cpu import TorchGenerator  # noqa: E402
+from ldm_runtime.package import safetensors  # noqa: E402
+from ldm_runtime.package.open import open_package  # noqa: E402
+from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp  # noqa: E402
+from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
+from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
+from ldm_runtime.sampling.solvers import PRESETS, SOLVERS  # noqa: E402
+from ldm_runtime.text.tokenizer import Tokenizer  # noqa: E402
+from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from ldm_runtime import manifest, safetensors
+from ldm_runtime.package import manifest, safetensors
 from tests.runtime.tiny_package import entry_of
 
 COMPONENTS = manifest.COMPONENTS

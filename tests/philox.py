@@ -3,7 +3,7 @@
 import numpy as np
 
 from ldm_runtime.noise import Noise
-from ldm_runtime.rng import batch_seeds
+from ldm_runtime.noise.philox import batch_seeds
 
 
 def initial_noise(seed: int, count: int, shape: tuple[int, ...]) -> np.ndarray:

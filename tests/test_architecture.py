@@ -20,7 +20,7 @@ ALLOWED = {
     "models": {"ldm_export.configs.config", "ldm_export.models", "ldm_runtime.errors"},
     "config.py": {"ldm_export.configs.strict", "ldm_runtime.checks", "ldm_runtime.errors"},
     "config_rules.py": {"ldm_runtime.checks", "ldm_runtime.errors"},
-    "optimise": {"ldm_export.optimise", "ldm_runtime.errors", "ldm_runtime.atomic"},
+    "optimise": {"ldm_export.optimise", "ldm_runtime.errors", "ldm_runtime.files.atomic"},
     "isolate.py": {"ldm_export.process.faults", "ldm_runtime.errors"},
     "metrics.py": set(),
 }

@@ -13,8 +13,8 @@ from ldm_export.bench import bench_package, feeds
 from ldm_export.cli.main import verbs
 from ldm_runtime.engines import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import open_package
 
 ABSENT = "ort:directml" if sys.platform != "win32" else "ort:coreml"
 

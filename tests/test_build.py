@@ -13,10 +13,10 @@ from ldm_export import build as builds
 from ldm_export.cli.main import verbs
 from ldm_export.package.write import require_package
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime import safetensors
-from ldm_runtime.atomic import atomic_folder
 from ldm_runtime.errors import CheckpointError, ExportError, InputError, LdmError, VerificationError
-from ldm_runtime.manifest import COMPONENTS
+from ldm_runtime.files.atomic import atomic_folder
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.pipeline import builtin_package
 from tests.train.conftest import RECIPES, write_pictures
 

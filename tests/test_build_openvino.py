@@ -21,12 +21,12 @@ from ldm_export.targets.openvino.build import genai_scheduler
 from ldm_export.targets.openvino.graph import convert, convert_and_measure, measure
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.gate import prove_package, verify_package
-from ldm_runtime import safetensors
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
-from ldm_runtime.manifest import COMPONENTS, Difference
-from ldm_runtime.package import open_package
-from ldm_runtime.schedule import FlowSchedule
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import COMPONENTS, Difference
+from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.schedule import FlowSchedule
 
 PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a part of the test
 

@@ -28,13 +28,13 @@ from ldm_export.targets.tensorrt import build as building
 from ldm_export.targets.tensorrt.build import CAPABILITIES, TensorRtTarget, build_tensorrt, check_target
 from ldm_export.targets.tensorrt.plan import PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes
-from ldm_runtime.engines.cuda_driver import missing_gpu
-from ldm_runtime.engines.tensorrt import load_plan
-from ldm_runtime.engines.tensorrt_fit import Machine, check_header, find_plan
-from ldm_runtime.engines.tensorrt_library import import_tensorrt, read_header
+from ldm_runtime.engines.cuda.driver import missing_gpu
+from ldm_runtime.engines.tensorrt.engine import load_plan
+from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan
+from ldm_runtime.engines.tensorrt.library import import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, LdmError, PackageError, VerificationError
-from ldm_runtime.manifest import COMPONENTS, Range
-from ldm_runtime.package import open_package
+from ldm_runtime.package.manifest import COMPONENTS, Range
+from ldm_runtime.package.open import open_package
 from tests.runtime.tiny_package import rehash
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install 'ldm-export[tensorrt]'")

@@ -75,7 +75,7 @@ def test_its_package_has_its_tokenizer_and_papers(snapshot: Path, tiny_build: Ca
 
 def test_shards_in_a_hubs_cache_open(tiny: Path, tmp_path: Path) -> None:
     source = Path(shutil.copytree(tiny, tmp_path / "sharded"))
-    from ldm_runtime import safetensors
+    from ldm_runtime.package import safetensors
 
     names = list(safetensors.read_header(source / WEIGHTS).tensors)
     (source / WEIGHTS).rename(source / "unet/part-1.safetensors")

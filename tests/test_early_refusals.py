@@ -12,8 +12,8 @@ import pytest
 from ldm_export import build as builds
 from ldm_export.checkpoint.tensors import StoredTensor, require_finite
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, LdmError
+from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -14,16 +14,17 @@ import tokenizers
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime import rng, safetensors
-from ldm_runtime.cuda_noise import CudaGenerator
 from ldm_runtime.errors import InputError, PackageError
-from ldm_runtime.package import open_package
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.prompt import parse_prompt, weigh, windows
-from ldm_runtime.sampler import guide, slerp
-from ldm_runtime.schedule import schedule_from_dict
-from ldm_runtime.tokenizer import Tokenizer
-from ldm_runtime.torch_noise import TorchGenerator
+from ldm_runtime.noise import philox as rng
+from ldm_runtime.noise.cuda import CudaGenerator
+from ldm_runtime.noise.torch_cpu import TorchGenerator
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.loop import guide, slerp
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.schedule import schedule_from_dict
+from ldm_runtime.text.tokenizer import Tokenizer
+from ldm_runtime.text.weighting import parse_prompt, weigh, windows
 from tests.runtime.tiny_package import rehash
 
 GOLDEN = Path(__file__).parent / "golden"

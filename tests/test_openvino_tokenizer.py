@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from ldm_export.targets.openvino.genai_tokenizer import FILE, character_map, double_array, write_openvino_tokenizer
 from ldm_runtime.engines.openvino import shared_core
 from ldm_runtime.errors import ExportError
-from ldm_runtime.manifest import TokenizerFacts
+from ldm_runtime.package.manifest import TokenizerFacts
 from tests.make_golden import GOLDEN, HARD
 
 SOURCE = GOLDEN / "tokenizer" / "tokenizer.json"

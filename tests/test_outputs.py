@@ -13,9 +13,11 @@ from ldm_export.cli.main import verbs
 from ldm_export.train import emoji as data
 from ldm_export.train import run as train
 from ldm_export.verify import gate as verify
-from ldm_runtime import hash_cache, image, package
-from ldm_runtime.atomic import atomic_file
+from ldm_runtime import image
 from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.files import hash_cache
+from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.package import open as package
 from tests.train.conftest import RECIPES
 
 # Verb -> its arguments, the last of which is followed by the output, and the ending that it needs.

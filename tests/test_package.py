@@ -19,8 +19,8 @@ from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_export.verify.report import Report
 from ldm_runtime.errors import PackageError
-from ldm_runtime.manifest import COMPONENTS, Proof
-from ldm_runtime.package import open_package
+from ldm_runtime.package.manifest import COMPONENTS, Proof
+from ldm_runtime.package.open import open_package
 
 PROMPT, NEGATIVE = "red apple, 3d style", "blue"
 

@@ -18,8 +18,8 @@ from ldm_export.build import build_package
 from ldm_export.checkpoint.open import MODELS, PACKAGE_PARTS, open_checkpoint
 from ldm_export.package.describe import describe
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 from tests.runtime import tiny_package
 

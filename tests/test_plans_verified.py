@@ -16,11 +16,12 @@ from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_prof
 from ldm_export.verify import gate as verify
 from ldm_export.verify.gate import PLAN, verify_package
 from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, Engine, Settings, tensorrt
-from ldm_runtime.engines.tensorrt_fit import Machine, choose_profile, find_plan
+from ldm_runtime.engines import ENGINES, Engine, Settings
+from ldm_runtime.engines.tensorrt import engine as tensorrt
+from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan
 from ldm_runtime.errors import EngineUnavailable, VerificationError
-from ldm_runtime.manifest import COMPONENTS, Difference, Plan, PlanSet
-from ldm_runtime.package import Package, open_package
+from ldm_runtime.package.manifest import COMPONENTS, Difference, Plan, PlanSet
+from ldm_runtime.package.open import Package, open_package
 
 HERE = Machine({"rtx": "1.7.1.116"}, "8.9")
 NAME = "rtx-1.7.1.116-sm89"

@@ -10,8 +10,8 @@ import torch
 from ldm_export.verify import reference, reference_file
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
-from ldm_runtime import safetensors
 from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
+from ldm_runtime.package import safetensors
 from tests.philox import initial_noise
 
 

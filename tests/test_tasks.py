@@ -12,7 +12,7 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_runtime.errors import InputError
-from ldm_runtime.solvers import read_sampler
+from ldm_runtime.sampling.solvers import read_sampler
 from tests.runtime import diffusers_schedulers as oracle
 
 PROMPT, NEGATIVE = "a red apple on a table", "blurry"

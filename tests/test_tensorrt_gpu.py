@@ -11,11 +11,11 @@ from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges
 from ldm_export.verify.gate import verify_package
 from ldm_runtime.engines import choose, open_engine
-from ldm_runtime.engines.cuda_device import CudaDevice, import_cuda
-from ldm_runtime.engines.tensorrt import fitting_plan, missing_tensorrt
+from ldm_runtime.engines.cuda.device import CudaDevice, import_cuda
+from ldm_runtime.engines.tensorrt.engine import fitting_plan, missing_tensorrt
 from ldm_runtime.errors import EngineUnavailable
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import Package, open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import Package, open_package
 
 MISSING = missing_tensorrt()
 pytestmark = [

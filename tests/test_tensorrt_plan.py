@@ -9,7 +9,7 @@ import pytest
 
 from ldm_export.targets.tensorrt import plan as tensorrt_plan
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
-from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, Flavour, Library
+from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Flavour, Library
 from ldm_runtime.errors import ExportError, LdmError
 
 SHAPES = {"x": ((1, 4), (2, 4), (4, 4))}

@@ -15,7 +15,7 @@ from ldm_export.verify import report as reports
 from ldm_export.verify.gate import verify_package
 from ldm_export.verify.reference_file import FILE
 from ldm_runtime.errors import InputError, LdmError, PackageError
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from tests import hub_cache, perturbations
 from tests.wall import run_behind_wall
 

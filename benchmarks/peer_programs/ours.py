@@ -18,8 +18,8 @@ from benchmarks.peer_programs.protocol import (
     run,
 )
 from ldm_runtime.engines import ENGINES, Engine, choose, files_of, open_engine, serves
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import MANIFEST, Package, open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import MANIFEST, Package, open_package
 
 OUTPUTS = {
     "text_encoder": "last_hidden_state",

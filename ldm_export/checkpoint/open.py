@@ -31,14 +31,14 @@ from ldm_export.checkpoint.tensors import (
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.configs.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_runtime import manifest_rules
-from ldm_runtime.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
-from ldm_runtime.links import ModelFolder
-from ldm_runtime.manifest import Manifest
-from ldm_runtime.package import Check, is_package, open_package
-from ldm_runtime.schedule import NoiseSchedule, Schedule
+from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package import rules as manifest_rules
+from ldm_runtime.package.manifest import Manifest
+from ldm_runtime.package.open import Check, is_package, open_package
+from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
 
 MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
 CONFIGS: dict[str, Any] = {"text_encoder": TextEncoderConfig, "unet": UNetConfig, "vae": VAEConfig}

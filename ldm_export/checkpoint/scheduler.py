@@ -11,9 +11,9 @@ from typing import Any
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
-from ldm_runtime.schedule import FlowSchedule, NoiseSchedule, Schedule
-from ldm_runtime.solvers import SOLVERS, Sampler, read_sampler
-from ldm_runtime.solvers.options import Value
+from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule
+from ldm_runtime.sampling.solvers import SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers.options import Value
 
 Settings = dict[str, Value]  # options of a sampler
 Reader = Callable[[Any, Mapping[str, Any]], Settings]  # (value, the whole file) -> options, or ValueError: expected …

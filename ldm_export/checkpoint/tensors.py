@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from ldm_export.checkpoint.keymaps import parameter_name
-from ldm_runtime import safetensors, strict_json
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import CheckpointError, PackageError
-from ldm_runtime.links import ModelFolder
-from ldm_runtime.manifest import KeyEntry
+from ldm_runtime.files import strict_json
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import KeyEntry
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -49,7 +50,7 @@ Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
 def checkpoint_folder(path: Path) -> ModelFolder:
-    """The folder of a checkpoint, or a part of one, of which files are read by the rule of `ldm_runtime.links`."""
+    """The folder of a checkpoint, or a part of one, of which files are read by the rule of `ldm_runtime.files.links`."""
     return ModelFolder(path, "checkpoint", CheckpointError)
 
 

@@ -13,17 +13,17 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, read_json
-from ldm_runtime import strict_json
 from ldm_runtime.checks import shown
-from ldm_runtime.clip_tokenizer import (
+from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.files import strict_json
+from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.text.clip_tokenizer import (
     AddedToken,
     ClipTokenizer,
     check_merges,
     check_vocabulary,
     read_tokenizer,
 )
-from ldm_runtime.errors import CheckpointError, PackageError
-from ldm_runtime.manifest import TokenizerFacts
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 

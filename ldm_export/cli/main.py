@@ -28,7 +28,7 @@ from ldm_runtime.errors import InputError, LdmError
 if TYPE_CHECKING:
     from ldm_export.bench import BenchReport
     from ldm_export.verify.report import Report
-    from ldm_runtime.package import Check
+    from ldm_runtime.package.open import Check
 
 LOG_EVERY_SECONDS = 2.0
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -375,7 +375,7 @@ def interpolate(
       ldm-export interpolate --prompt "red apple, 3d style" --seed 1 --to-seed 2 --frames 5 --out way.png
     """
     import ldm_runtime
-    from ldm_runtime.atomic import refuse_existing
+    from ldm_runtime.files.atomic import refuse_existing
     from ldm_runtime.interpolate import check_interpolation_output, save_interpolation
     from ldm_runtime.interpolate import interpolate as between
 
@@ -436,12 +436,12 @@ def plan(
       ldm-export plan ./sd15 --sampler unipc:order=3 --steps 8 --plot unipc.png
       ldm-export plan --list
     """
-    from ldm_runtime.arguments import first_step
     from ldm_runtime.image import output_paths
-    from ldm_runtime.package import read_contract
+    from ldm_runtime.package.open import read_contract
     from ldm_runtime.pipeline import builtin_package
-    from ldm_runtime.plan import compile_plan
-    from ldm_runtime.solvers import table
+    from ldm_runtime.request import first_step
+    from ldm_runtime.sampling.plan import compile_plan
+    from ldm_runtime.sampling.solvers import table
 
     if listed:
         echo(table())
@@ -559,7 +559,7 @@ def bench(
       ldm-export bench ./sd15 --engine ort --engine openvino --size 512x512 --steps 2 --out ./bench
     """
     from ldm_export.bench import FILES, bench_package, write_results
-    from ldm_runtime.atomic import refuse_existing_in
+    from ldm_runtime.files.atomic import refuse_existing_in
     from ldm_runtime.pipeline import builtin_package
 
     if out is not None:

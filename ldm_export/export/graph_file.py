@@ -6,8 +6,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.errors import ExportError
+from ldm_runtime.files.atomic import atomic_file
 
 
 def read_graph(path: Path) -> ir.Model:

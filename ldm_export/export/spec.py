@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
-from ldm_runtime.manifest import ComponentContract, TensorSpec
+from ldm_runtime.package.manifest import ComponentContract, TensorSpec
 
 OPSET = 18
 IR_VERSION = 10

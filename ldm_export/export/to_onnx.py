@@ -20,8 +20,8 @@ from ldm_export.configs.config import Config, UNetConfig
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
-from ldm_runtime import safetensors
-from ldm_runtime.manifest import KeyEntry
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import KeyEntry
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"

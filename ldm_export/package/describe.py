@@ -11,11 +11,11 @@ from typing import Any
 
 from ldm_export.verify import report as reports
 from ldm_export.verify.proven_contract import changes
-from ldm_runtime import package as packages
-from ldm_runtime import safetensors
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, PackageError
-from ldm_runtime.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
+from ldm_runtime.package import open as packages
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
 from ldm_runtime.pipeline import builtin_package
 
 Facts = dict[str, Any]

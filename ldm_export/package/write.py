@@ -20,10 +20,11 @@ from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
-from ldm_runtime import manifest, manifest_rules
-from ldm_runtime.atomic import atomic_file, refuse_foreign, scratch_folder
 from ldm_runtime.errors import PackageError
-from ldm_runtime.manifest import (
+from ldm_runtime.files.atomic import atomic_file, refuse_foreign, scratch_folder
+from ldm_runtime.package import manifest
+from ldm_runtime.package import rules as manifest_rules
+from ldm_runtime.package.manifest import (
     Axis,
     Component,
     Contract,
@@ -39,7 +40,7 @@ from ldm_runtime.manifest import (
     TokenizerFacts,
     Variant,
 )
-from ldm_runtime.package import MANIFEST, open_package
+from ldm_runtime.package.open import MANIFEST, open_package
 
 ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
@@ -183,7 +184,7 @@ def require_package(folder: Path) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Raises PackageError as `ldm_runtime.manifest.parse`."""
+    """Raises PackageError as `ldm_runtime.package.manifest.parse`."""
     path = folder / MANIFEST
     return manifest.parse(path.read_text(encoding="utf-8"), str(path))
 

@@ -17,9 +17,9 @@ from ldm_export.package.write import read_manifest
 from ldm_export.precision.lossy import LOSSY
 from ldm_export.precision.reduce import reduce_precision
 from ldm_export.verify import metrics, reference_file
-from ldm_runtime.engines.ort import import_onnxruntime
+from ldm_runtime.engines.ort.session import import_onnxruntime
 from ldm_runtime.errors import PackageError, VerificationError
-from ldm_runtime.manifest import Difference
+from ldm_runtime.package.manifest import Difference
 
 _OTHER = {"fp16": "bf16, which has float32's range, or fp32", "bf16": "fp32"}
 

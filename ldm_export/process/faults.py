@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ldm_export.process.streams import echo
-from ldm_runtime.hash_cache import cache_folder
+from ldm_runtime.files.hash_cache import cache_folder
 
 EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 

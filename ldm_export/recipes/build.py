@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, read_toml, require
-from ldm_runtime.manifest import Precision
-from ldm_runtime.solvers import read_sampler
+from ldm_runtime.package.manifest import Precision
+from ldm_runtime.sampling.solvers import read_sampler
 
 # Target -> the precisions that it is made in.
 TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}

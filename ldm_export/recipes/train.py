@@ -8,7 +8,7 @@ from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
 from ldm_export.recipes.toml import COMPUTED, from_table, parse_toml, read_text, require
 from ldm_export.recipes.train_rules import TRAIN_RULES, make_schedule
 from ldm_runtime.errors import ConfigError
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 Where = dict[str, tuple[str, ...]]
 Colour = tuple[int, int, int]  # red, green, blue in 0…255

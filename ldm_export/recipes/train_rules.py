@@ -18,8 +18,8 @@ from ldm_export.configs.strict import (
 )
 from ldm_export.recipes.toml import Rule, Rules, Trial
 from ldm_runtime.errors import LdmError
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 MAX_STEPS = 10**8  # a step takes a millisecond at least: a day

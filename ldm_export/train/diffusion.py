@@ -17,9 +17,9 @@ from ldm_export.train.log import save_samples
 from ldm_export.train.loop import place, precision, step_generator
 from ldm_export.train.losses import DiffusionLoss
 from ldm_runtime.noise import Noise
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.rng import batch_seeds
-from ldm_runtime.sampler import guide, run_plan
+from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.sampling.loop import guide, run_plan
+from ldm_runtime.sampling.plan import compile_plan
 
 STAGE = 3
 MEASURED = 256  # (picture, timestep) pairs behind the held-out loss

@@ -25,10 +25,10 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from ldm_runtime.atomic import atomic_folder, make_folder, refuse_unwritable, scratch_folder
 from ldm_runtime.errors import InputError, TrainingError
-from ldm_runtime.hash_cache import cache_folder
-from ldm_runtime.safetensors import write as write_safetensors
+from ldm_runtime.files.atomic import atomic_folder, make_folder, refuse_unwritable, scratch_folder
+from ldm_runtime.files.hash_cache import cache_folder
+from ldm_runtime.package.safetensors import write as write_safetensors
 
 Progress = Callable[[str], None]
 

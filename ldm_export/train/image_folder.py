@@ -18,8 +18,8 @@ from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import DataRecipe, Ground, Where
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, TrainingError
+from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
-from ldm_runtime.links import blobs_of
 
 ROWS_FILE = "captions.jsonl"
 MAX_ROWS_BYTES = 2**28  # a million rows
@@ -83,7 +83,7 @@ def data_file(folder: Path, name: str) -> Path:
     """Where a data folder's file is, links followed. Raises TrainingError if that is outside the folder.
 
     A data folder comes from somebody else: a name or a link in it could lead to any file of the reader's. In a hub's
-    cache the contents of its repository count as the folder's, by the rule of `ldm_runtime.links`.
+    cache the contents of its repository count as the folder's, by the rule of `ldm_runtime.files.links`.
     """
     try:
         real, place = folder.resolve(), (folder / name).resolve()

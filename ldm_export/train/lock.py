@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ldm_runtime.errors import TrainingError
-from ldm_runtime.journal import lock
+from ldm_runtime.files.journal import lock
 
 LOCK_FILE = "train.lock"  # stays when the lock ends: removing it could take another trainer's away
 

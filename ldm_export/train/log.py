@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from ldm_export.plots import draw_curves
-from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.errors import TrainingError
+from ldm_runtime.files.atomic import atomic_file, make_folder
 
 Row = dict[str, float]
 MAX_LOG_BYTES = 2**28  # ten million rows

@@ -23,9 +23,9 @@ from ldm_export.train.identity import plain
 from ldm_export.train.log import MetricsLog
 from ldm_export.train.optimiser import Optimiser
 from ldm_export.train.signals import deferred_signals
-from ldm_runtime.atomic import atomic_file, make_folder
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import TrainingError
+from ldm_runtime.files.atomic import atomic_file, make_folder
 
 Progress = Callable[[str], None]
 M = TypeVar("M", bound=nn.Module)

@@ -7,7 +7,7 @@ after Salimans and Ho 2022 (2202.00512), weights after Hang et al. 2023 (Min-SNR
 import torch
 from torch import Tensor
 
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 
 class DiffusionLoss:

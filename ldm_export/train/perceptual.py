@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm_runtime import safetensors
 from ldm_runtime.errors import LdmError, TrainingError
+from ldm_runtime.package import safetensors
 
 BGR_MEAN = (103.939, 116.779, 123.68)
 _NAME = re.compile(r"conv(\d+)_(\d+)\.(weight|bias)")

@@ -40,10 +40,10 @@ from ldm_export.train.perceptual import PerceptualDistance
 from ldm_export.train.signals import raised_signals
 from ldm_export.train.text_encoder import TextEncoderStage
 from ldm_export.train.tokenizer import train_tokenizer
-from ldm_runtime import safetensors
-from ldm_runtime.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.errors import LdmError, TrainingError
-from ldm_runtime.journal import sweep
+from ldm_runtime.files.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
+from ldm_runtime.files.journal import sweep
+from ldm_runtime.package import safetensors
 
 Progress = Callable[[str], None]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from ldm_export.checkpoint.tokenizer import BOS, DEFAULTS, EOS, clip_tokenizer
 from ldm_export.recipes.train_rules import SMALLEST_VOCABULARY
-from ldm_runtime.clip_tokenizer import END_OF_WORD
 from ldm_runtime.errors import TrainingError
+from ldm_runtime.text.clip_tokenizer import END_OF_WORD
 
 
 def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int, folder: Path) -> int:

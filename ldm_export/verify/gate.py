@@ -23,15 +23,15 @@ from ldm_export.verify.page import Picture
 from ldm_export.verify.proven_contract import ProvenContract, changes, proven_contract
 from ldm_export.verify.reference_file import Case, Reference, Trajectory, compared_sizes
 from ldm_export.verify.report import CaseResult, FactResult, Report, StepResult, TrajectoryResult, case_result
-from ldm_runtime.atomic import lies_in, make_folder, refuse_existing_in
 from ldm_runtime.engines import AUTO, ENGINES, Engine, EngineChoice, choose, graph_for, open_engine, reads, require
-from ldm_runtime.engines.tensorrt import fitting_plan
+from ldm_runtime.engines.tensorrt.engine import fitting_plan
 from ldm_runtime.errors import InputError, LdmError, OutOfProfile, PackageError, VerificationError
+from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
 from ldm_runtime.image import to_images
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import TOKENIZER, Package, open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import TOKENIZER, Package, open_package
 from ldm_runtime.pipeline import Pipeline
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.text.tokenizer import Tokenizer
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult

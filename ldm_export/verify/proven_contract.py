@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ldm_runtime.manifest import Contract
+from ldm_runtime.package.manifest import Contract
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,12 +20,12 @@ from ldm_export.export.wrappers import wrap
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
-from ldm_runtime.manifest import Contract, LatentSpec
 from ldm_runtime.noise import MASKED_STREAM, Noise
-from ldm_runtime.package import open_package
-from ldm_runtime.plan import Plan, compile_plan
-from ldm_runtime.sampler import guide, run_plan
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.package.manifest import Contract, LatentSpec
+from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.loop import guide, run_plan
+from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.text.tokenizer import Tokenizer
 
 Arrays = dict[str, np.ndarray]
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime import safetensors, strict_json
 from ldm_runtime.errors import ExportError, PackageError
-from ldm_runtime.manifest import COMPONENTS, Contract, Defaults, LatentSpec, TokenizerFacts
-from ldm_runtime.schedule import Schedule
+from ldm_runtime.files import strict_json
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import COMPONENTS, Contract, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.sampling.schedule import Schedule
 
 SCHEMA_VERSION = 1
 FILE = "verify/reference.safetensors"  # relative to the package

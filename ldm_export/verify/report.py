@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ldm_export.verify.metrics import Difference
 from ldm_export.verify.proven_contract import ProvenContract, digest
-from ldm_runtime import strict_json
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
-from ldm_runtime.package import Package
+from ldm_runtime.files import strict_json
+from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.package.open import Package
 
 SCHEMA_VERSION = 2
 MAX_BYTES = 2**24  # a report has some ten thousand

@@ -20,7 +20,7 @@ from ldm_runtime.errors import (
 )
 
 if TYPE_CHECKING:
-    from ldm_runtime.package import Check
+    from ldm_runtime.package.open import Check
     from ldm_runtime.pipeline import Pipeline
 
 __all__ = ["EngineError", "EngineUnavailable", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]

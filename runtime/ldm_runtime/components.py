@@ -8,7 +8,7 @@ import numpy as np
 
 from ldm_runtime import engines
 from ldm_runtime.errors import EngineError, NonFiniteError
-from ldm_runtime.package import Package
+from ldm_runtime.package.open import Package
 
 
 class Components:

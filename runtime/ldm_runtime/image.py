@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ldm_runtime.atomic import atomic_file, refuse_existing, refuse_existing_in
 from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.errors import InputError
+from ldm_runtime.files.atomic import atomic_file, refuse_existing, refuse_existing_in
 from ldm_runtime.image_modes import first_line, laid_on, settled
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer

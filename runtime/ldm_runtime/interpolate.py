@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ldm_runtime.arguments import choose_size
-from ldm_runtime.atomic import atomic_file
 from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
+from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
-from ldm_runtime.sampler import slerp
+from ldm_runtime.request import choose_size
+from ldm_runtime.sampling.loop import slerp
 
 if TYPE_CHECKING:
     from PIL import Image

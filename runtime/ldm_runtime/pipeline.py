@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldm_runtime import engines
-from ldm_runtime.arguments import (
+from ldm_runtime.checks import given, shown
+from ldm_runtime.components import Components
+from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
+from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
+from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
+from ldm_runtime.request import (
     TRANSPARENT_IMAGE,
     Request,
     check_image_size,
@@ -22,16 +28,10 @@ from ldm_runtime.arguments import (
     check_together,
     float_copy,
 )
-from ldm_runtime.checks import given, shown
-from ldm_runtime.components import Components
-from ldm_runtime.conditioning import Conditioner
-from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
-from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
-from ldm_runtime.notices import first_names, text_names, without_effect
-from ldm_runtime.package import MANIFEST, Check, Package, open_package
-from ldm_runtime.prompt import SYNTAXES
-from ldm_runtime.rng import batch_seeds
-from ldm_runtime.sampler import PlanStep, guide, noised, run_plan, slerp
+from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
+from ldm_runtime.text.conditioning import Conditioner
+from ldm_runtime.text.notices import first_names, text_names, without_effect
+from ldm_runtime.text.weighting import SYNTAXES
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -13,8 +13,8 @@ from benchmarks.peer_runs import Models, Results, Runner, Settings, open_results
 from benchmarks.peer_tables import bars, ratios, render
 from benchmarks.peers import main
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
 
 SETTINGS = Settings("tiny", "0123", (64, 32), 4, 3.0, 2)

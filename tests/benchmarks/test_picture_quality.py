@@ -14,7 +14,7 @@ from benchmarks.features import Extractor, FeatureCache
 from benchmarks.sections import ROW_TITLES
 from ldm_runtime import load
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import ImageSpec
+from ldm_runtime.package.manifest import ImageSpec
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import tiny_package
 from tests.train.conftest import smoke_recipe, write_pictures

@@ -18,8 +18,8 @@ from ldm_export.export.spec import IR_VERSION, OPSET, specs
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import trace
 from ldm_export.export.wrappers import wrap
-from ldm_runtime import safetensors
 from ldm_runtime.errors import CheckpointError, ExportError, LdmError
+from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")

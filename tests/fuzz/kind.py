@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RECIPES = Path(__file__).parents[2] / "export_configs"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ldm_runtime.errors import LdmError
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from tests.kill.verbs import Verb, plant_foreign
 
 ROOT = Path(__file__).parents[2]

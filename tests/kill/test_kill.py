@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from tests.kill.killing import (
     Moment,
     Run,

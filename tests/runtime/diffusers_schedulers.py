@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from ldm_runtime.plan import Plan
-from ldm_runtime.schedule import NoiseSchedule
-from ldm_runtime.solvers import Sampler, read_sampler
+from ldm_runtime.sampling.plan import Plan
+from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 Noise = Callable[[int], torch.Tensor]  # of a row of the plan
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.engines.tensorrt_library import RTX, Flavour, Library
-from ldm_runtime.manifest import ComponentContract, Plan, TensorSpec
+from ldm_runtime.engines.tensorrt.library import RTX, Flavour, Library
+from ldm_runtime.package.manifest import ComponentContract, Plan, TensorSpec
 
 Compute = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

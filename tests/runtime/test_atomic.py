@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ldm_runtime import atomic, journal, safetensors
-from ldm_runtime.atomic import (
+from ldm_runtime.errors import LdmError
+from ldm_runtime.files import atomic, journal
+from ldm_runtime.files.atomic import (
     atomic_file,
     atomic_folder,
     refuse_existing,
@@ -28,7 +29,7 @@ from ldm_runtime.atomic import (
     refuse_unwritable,
     scratch_folder,
 )
-from ldm_runtime.errors import LdmError
+from ldm_runtime.package import safetensors
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -43,7 +44,7 @@ def run(program: str, *arguments: object, **kwargs) -> subprocess.CompletedProce
     """A program in a process of its own, which imports what these tests import."""
     start = (
         "import os, signal, sys; from pathlib import Path; from ldm_runtime import atomic, journal\n"
-        "from ldm_runtime.atomic import *\nfrom ldm_runtime.errors import LdmError\nanything = lambda folder: None\n"
+        "from ldm_runtime.files.atomic import *\nfrom ldm_runtime.errors import LdmError\nanything = lambda folder: None\n"
         "def die(*arguments): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

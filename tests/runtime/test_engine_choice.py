@@ -11,12 +11,13 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, choose, most_threads, open_engine, ort_providers
-from ldm_runtime.engines.ort import OrtEngine, fallbacks
-from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
+from ldm_runtime.engines import ENGINES, choose, most_threads, open_engine
+from ldm_runtime.engines.ort import providers as ort_providers
+from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
+from ldm_runtime.engines.ort.session import OrtEngine, fallbacks
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.manifest import COMPONENTS
-from ldm_runtime.package import open_package
+from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.open import open_package
 
 NAN = float("nan")
 TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that says which provider runs what

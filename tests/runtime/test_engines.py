@@ -14,12 +14,13 @@ import numpy as np
 import onnx
 import pytest
 
-from ldm_runtime import engines, safetensors
-from ldm_runtime.engines import ort
-from ldm_runtime.engines.ort import OrtEngine, import_onnxruntime
+from ldm_runtime import engines
+from ldm_runtime.engines.ort import session as ort
+from ldm_runtime.engines.ort.session import OrtEngine, import_onnxruntime
 from ldm_runtime.errors import EngineError
-from ldm_runtime.manifest import TensorSpec
-from ldm_runtime.package import open_package
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import TensorSpec
+from ldm_runtime.package.open import open_package
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WIDTH
 
@@ -257,7 +258,7 @@ def write_large_graph(folder: Path, width: int, dtype: type) -> np.ndarray:
 
 def private_megabytes(graph: Path, reorder: bool) -> float:
     program = (
-        "import sys; from pathlib import Path; from ldm_runtime.engines.ort import OrtEngine\n"
+        "import sys; from pathlib import Path; from ldm_runtime.engines.ort.session import OrtEngine\n"
         f"engine = OrtEngine(Path({str(graph)!r}), reorder={reorder})\n"
         "fields = [line.split() for line in open('/proc/self/status')]\n"
         "print(next(int(field[1]) for field in fields if field[0] == 'RssAnon:'))"
@@ -294,7 +295,7 @@ def test_onnxruntime_writes_and_reports_nothing(engine: str, tiny: Path, tmp_pat
 def test_the_environment_is_as_it_was_after_the_import(before: str | None, tmp_path: Path) -> None:
     start = "" if before is None else f"os.environ['ORT_DISABLE_TELEMETRY'] = {before!r}; "
     program = (
-        f"import os; {start}from ldm_runtime.engines.ort import import_onnxruntime; import_onnxruntime(); "
+        f"import os; {start}from ldm_runtime.engines.ort.session import import_onnxruntime; import_onnxruntime(); "
         f"assert os.environ.get('ORT_DISABLE_TELEMETRY') == {before!r}"
     )
     assert files_after(program, tmp_path) == []

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from ldm_runtime.errors import PackageError
-from ldm_runtime.external_data import check_external_data
+from ldm_runtime.package.external_data import check_external_data
 
 WEIGHTS = "model.safetensors"
 

@@ -10,9 +10,9 @@ import pytest
 
 import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
-from ldm_runtime.hash_cache import HashCache
-from ldm_runtime.links import ModelFolder
-from ldm_runtime.package import open_package, read_contract
+from ldm_runtime.files.hash_cache import HashCache
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package.open import open_package, read_contract
 from tests import hub_cache
 from tests.runtime.test_package import flip_a_bit
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ldm_runtime import manifest
 from ldm_runtime.errors import PackageError
+from ldm_runtime.package import manifest
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import ldm_runtime
 from ldm_runtime import engines
 from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.engines.ort import OrtEngine
+from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
-from ldm_runtime.hash_cache import cache_folder
-from ldm_runtime.manifest import Contract, TensorSpec
-from ldm_runtime.package import open_package
+from ldm_runtime.files.hash_cache import cache_folder
+from ldm_runtime.package.manifest import Contract, TensorSpec
+from ldm_runtime.package.open import open_package
 from tests import hub_cache
 from tests.runtime import tiny_package
 from tests.runtime.test_engines import feeds
@@ -165,7 +165,7 @@ def test_importing_openvino_reports_to_nobody(tmp_path: Path) -> None:
 def test_an_interruption_after_engines_have_ended_is_only_that(tiny: Path) -> None:
     """Plugins that ended out of order left a stack for signal handlers that was gone."""
     program = (
-        "import os, signal, sys; from pathlib import Path; from ldm_runtime.package import open_package;"
+        "import os, signal, sys; from pathlib import Path; from ldm_runtime.package.open import open_package;"
         "from ldm_runtime.engines.openvino import OpenVinoEngine;"
         f"path = Path({str(tiny)!r}); contract = open_package(path).manifest.contract;"
         "names = ('unet', 'vae_decoder', 'text_encoder');"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from ldm_runtime import hash_cache
 from ldm_runtime.errors import InputError, PackageError
-from ldm_runtime.hash_cache import HashCache
-from ldm_runtime.package import open_package
+from ldm_runtime.files import hash_cache
+from ldm_runtime.files.hash_cache import HashCache
+from ldm_runtime.package.open import open_package
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_export.checkpoint.scheduler import write_scheduler_config
-from ldm_runtime import rng, safetensors
 from ldm_runtime.errors import EngineError, NonFiniteError
+from ldm_runtime.noise import philox as rng
+from ldm_runtime.package import safetensors
 from ldm_runtime.pipeline import Pipeline
 from tests.philox import initial_noise
 from tests.runtime import tiny_package

@@ -19,7 +19,7 @@ from PIL import Image
 import ldm_runtime
 from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError, LdmError
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline, Step
 from tests.runtime.test_engines import feeds
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW

@@ -16,9 +16,15 @@ import pytest
 import torch
 
 from ldm_runtime.errors import ConfigError, InputError
-from ldm_runtime.plan import SAMPLERS, Plan, PlanRow, compile_plan
-from ldm_runtime.schedule import BETA_SCHEDULES, PREDICTION_TYPES, TIMESTEP_SPACINGS, FlowSchedule, NoiseSchedule
-from ldm_runtime.solvers import SOLVERS, read_sampler
+from ldm_runtime.sampling.plan import SAMPLERS, Plan, PlanRow, compile_plan
+from ldm_runtime.sampling.schedule import (
+    BETA_SCHEDULES,
+    PREDICTION_TYPES,
+    TIMESTEP_SPACINGS,
+    FlowSchedule,
+    NoiseSchedule,
+)
+from ldm_runtime.sampling.solvers import SOLVERS, read_sampler
 from tests.runtime import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)

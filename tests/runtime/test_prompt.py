@@ -10,11 +10,11 @@ import pytest
 import tokenizers
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import TokenizerFacts
-from ldm_runtime.notices import read_as_words
+from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.pipeline import Pipeline
-from ldm_runtime.prompt import parse_prompt, weigh, windows
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.text.notices import read_as_words
+from ldm_runtime.text.tokenizer import Tokenizer
+from ldm_runtime.text.weighting import parse_prompt, weigh, windows
 from tests.runtime.tiny_package import WINDOW
 
 CASES: dict[str, list[list[tuple[str, float]]]] = {

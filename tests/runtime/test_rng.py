@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.rng import (
+from ldm_runtime.noise.philox import (
     RESERVED_STREAMS,
     batch_seeds,
     inverse_normal,

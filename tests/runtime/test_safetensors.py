@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ldm_runtime import safetensors as ours
 from ldm_runtime.errors import PackageError
+from ldm_runtime.package import safetensors as ours
 
 TENSORS = {
     "b.weight": np.arange(6, dtype=np.float32).reshape(2, 3),

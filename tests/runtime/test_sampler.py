@@ -13,9 +13,9 @@ import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
 from ldm_runtime.errors import InputError, NonFiniteError
-from ldm_runtime.plan import Plan, compile_plan
-from ldm_runtime.sampler import guide, noised, run_plan, slerp
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp
+from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.schedule import NoiseSchedule
 from tests.philox import initial_noise, row_noise
 from tests.runtime import diffusers_schedulers as oracle
 
@@ -326,7 +326,7 @@ def test_guidance_extrapolates_from_the_unconditional_output() -> None:
 
 def test_numbers_need_numpy_alone() -> None:
     code = (
-        "import sys, ldm_runtime.sampler, ldm_runtime.rng\n"
+        "import sys, ldm_runtime.sampling.loop, ldm_runtime.noise.philox\n"
         "heavy = {'torch', 'scipy', 'onnxruntime', 'tokenizers', 'PIL', 'onnx', 'diffusers', 'click'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -11,9 +11,9 @@ import pytest
 
 from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
 from ldm_runtime.errors import ConfigError
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.schedule import FlowSchedule, NoiseSchedule
-from ldm_runtime.solvers import SAMPLERS, SOLVERS, read_sampler
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule
+from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
 from tests.runtime import diffusers_schedulers as oracle
 
 # As published, older than the keys prediction_type and timestep_spacing.

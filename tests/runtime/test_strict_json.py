@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ldm_runtime import strict_json
 from ldm_runtime.errors import PackageError
+from ldm_runtime.files import strict_json
 
 BAD = {
     "a key twice": ('{"a": 1, "a": 2}', "'a' is given twice"),

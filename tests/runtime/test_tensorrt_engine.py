@@ -13,15 +13,15 @@ import pytest
 
 from ldm_runtime import engines
 from ldm_runtime.engines import ENGINES, EngineKind, choose, open_engine, serves
-from ldm_runtime.engines.cuda_device import CudaDevice
-from ldm_runtime.engines.tensorrt import TensorRtEngine, missing_tensorrt, open_tensorrt
-from ldm_runtime.engines.tensorrt_fit import FittingPlan, plan_name
-from ldm_runtime.engines.tensorrt_jit_cache import JitCache
-from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, Flavour
+from ldm_runtime.engines.cuda.device import CudaDevice
+from ldm_runtime.engines.tensorrt.engine import TensorRtEngine, missing_tensorrt, open_tensorrt
+from ldm_runtime.engines.tensorrt.fit import FittingPlan, plan_name
+from ldm_runtime.engines.tensorrt.jit_cache import JitCache
+from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Flavour
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, OutOfProfile, PackageError
-from ldm_runtime.hash_cache import cache_folder
-from ldm_runtime.manifest import Difference, FileEntry, Plan, PlanSet, Range
-from ldm_runtime.package import Package, open_package
+from ldm_runtime.files.hash_cache import cache_folder
+from ldm_runtime.package.manifest import Difference, FileEntry, Plan, PlanSet, Range
+from ldm_runtime.package.open import Package, open_package
 from tests.runtime.tensorrt_fakes import EngineValidity, FakeCuda, FakeEngine, FakeTensorRt, feeds_of
 
 NAME = "rtx-1.7.1.116-sm89-fp32"
@@ -375,7 +375,7 @@ def test_a_cache_that_grew_too_large_is_not_read(rtx: Machine, monkeypatch: pyte
     kept = cache_folder() / "tensorrt" / rtx.digest
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"x" * 11)
-    monkeypatch.setattr("ldm_runtime.engines.tensorrt_jit_cache.MAX_BYTES", 10)
+    monkeypatch.setattr("ldm_runtime.engines.tensorrt.jit_cache.MAX_BYTES", 10)
     assert rtx.load()._jit.cache.given is None  # type: ignore[union-attr]
 
 
@@ -432,7 +432,7 @@ def test_a_plan_that_runs_slower_here_is_said(rtx: Machine) -> None:
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, machine: Machine, capability: str = "8.9") -> None:
     """Let the whole way from a choice to a run meet the fakes."""
     library = machine.trt.library(machine.plans.flavour)
-    module = "ldm_runtime.engines.tensorrt"
+    module = "ldm_runtime.engines.tensorrt.engine"
     monkeypatch.setattr(f"{module}.missing_tensorrt", lambda: None)
     monkeypatch.setattr(f"{module}.installed", lambda: [library])
     monkeypatch.setattr(f"{module}.import_tensorrt", lambda flavour: library)
@@ -507,7 +507,7 @@ def test_options_that_are_none_are_refused(rtx: Machine, options: dict[str, str]
 
 
 def test_what_is_missing_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "ldm_runtime.engines.tensorrt"
+    module = "ldm_runtime.engines.tensorrt.engine"
     monkeypatch.setattr(f"{module}.import_tensorrt", lambda: None)
     monkeypatch.setattr(f"{module}.import_cuda", lambda: None)
     monkeypatch.setattr(f"{module}.missing_gpu", lambda: "an NVIDIA GPU (the driver finds none)")

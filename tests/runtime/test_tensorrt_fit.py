@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from ldm_runtime.engines.tensorrt_fit import FittingPlan, Machine, check_header, choose_profile, find_plan, misfit
-from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, _imported, import_tensorrt, installed, read_header
+from ldm_runtime.engines.tensorrt.fit import FittingPlan, Machine, check_header, choose_profile, find_plan, misfit
+from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, _imported, import_tensorrt, installed, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.manifest import Plan, PlanSet, Range
-from ldm_runtime.package import Package, open_package
+from ldm_runtime.package.manifest import Plan, PlanSet, Range
+from ldm_runtime.package.open import Package, open_package
 
 VERSION = "1.7.1.116"
 HERE = Machine({RTX: VERSION}, "8.9")
@@ -218,7 +218,7 @@ def test_a_tensorrt_that_is_not_installed_names_what_to_install(flavour: str, wh
 
 
 def test_cuda_bindings_that_are_not_installed_name_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ldm_runtime.engines.cuda_device import import_cuda
+    from ldm_runtime.engines.cuda.device import import_cuda
 
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(EngineUnavailable, match=r"the CUDA bindings cannot be imported .*ldm-export\[tensorrt\]"):

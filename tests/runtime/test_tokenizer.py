@@ -12,9 +12,9 @@ from transformers import CLIPTokenizerFast
 import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.interpolate import interpolate
-from ldm_runtime.package import TOKENIZER, open_package
-from ldm_runtime.prompt import windows
-from ldm_runtime.tokenizer import Tokenizer, _start_of_word
+from ldm_runtime.package.open import TOKENIZER, open_package
+from ldm_runtime.text.tokenizer import Tokenizer, _start_of_word
+from ldm_runtime.text.weighting import windows
 from tests.runtime import tiny_package
 
 TEXTS = [

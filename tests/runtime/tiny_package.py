@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from ldm_runtime import manifest, safetensors
-from ldm_runtime.manifest import Axis, ComponentContract, TensorSpec
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.package import manifest, safetensors
+from ldm_runtime.package.manifest import Axis, ComponentContract, TensorSpec
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 CHANNELS, WIDTH, VOCABULARY, WINDOW, DOWNSAMPLE = 4, 6, 514 + 3, 12, 8
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ldm_runtime import safetensors
+from ldm_runtime.package import safetensors
 
 RECIPES = Path(__file__).parents[2] / "export_configs"
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (240, 220, 40)}

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from ldm_export.train.losses import DiffusionLoss, loss_weights
-from ldm_runtime.schedule import NoiseSchedule
+from ldm_runtime.sampling.schedule import NoiseSchedule
 
 
 def schedule(prediction: str) -> NoiseSchedule:

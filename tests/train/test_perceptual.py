@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from ldm_export.train.perceptual import BGR_MEAN, PerceptualDistance
-from ldm_runtime import safetensors
 from ldm_runtime.errors import TrainingError
+from ldm_runtime.package import safetensors
 from tests.train.conftest import vgg_tensors
 
 

@@ -22,8 +22,8 @@ from ldm_export.train.autoencoder import encode_pictures, kl_divergence, latent_
 from ldm_export.train.image_folder import load_pictures
 from ldm_export.train.latents import Captions
 from ldm_export.train.run import train
-from ldm_runtime import safetensors
 from ldm_runtime.errors import ConfigError, TrainingError
+from ldm_runtime.package import safetensors
 from tests.train.conftest import RECIPES, smoke_recipe, write_pictures
 
 ROOT = Path(__file__).parents[2]

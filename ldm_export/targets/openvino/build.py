@@ -17,10 +17,10 @@ from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write
 from ldm_export.targets.openvino.graph import convert_and_measure
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.manifest import COMPONENTS, Contract, Difference, Manifest, Precision, Variant
-from ldm_runtime.package import TOKENIZER
-from ldm_runtime.schedule import NoiseSchedule
-from ldm_runtime.solvers import read_sampler
+from ldm_runtime.package.manifest import COMPONENTS, Contract, Difference, Manifest, Precision, Variant
+from ldm_runtime.package.open import TOKENIZER
+from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers import read_sampler
 
 FOLDER = "openvino"
 GRAPH = "openvino_model.xml"

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from tokenizers.normalizers import Lowercase
 
-from ldm_runtime.clip_tokenizer import read_tokenizer
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.errors import EngineUnavailable, ExportError, PackageError
-from ldm_runtime.manifest import TokenizerFacts
+from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.text.clip_tokenizer import read_tokenizer
 
 FILE = "openvino_tokenizer.xml"
 

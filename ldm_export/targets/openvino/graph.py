@@ -10,7 +10,7 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case
 from ldm_runtime.engines.openvino import TIMESTEP, OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import VerificationError
-from ldm_runtime.manifest import Contract, Difference, Precision
+from ldm_runtime.package.manifest import Contract, Difference, Precision
 
 MOST_HALF = float(np.finfo(np.float16).max)
 

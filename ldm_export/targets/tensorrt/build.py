@@ -18,15 +18,15 @@ from ldm_export.process.isolate import Stage, available_memory, run_isolated
 from ldm_export.recipes.build import TensorRtRecipe
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, input_shapes, read_profile
-from ldm_runtime import safetensors
-from ldm_runtime.atomic import atomic_folder, refuse_foreign
-from ldm_runtime.engines.cuda_device import compute_capability
-from ldm_runtime.engines.cuda_driver import missing_gpu
-from ldm_runtime.engines.tensorrt_fit import plan_name
-from ldm_runtime.engines.tensorrt_library import CLASSIC, FLAVOURS, NAMES, RTX, Flavour, import_tensorrt, read_header
+from ldm_runtime.engines.cuda.device import compute_capability
+from ldm_runtime.engines.cuda.driver import missing_gpu
+from ldm_runtime.engines.tensorrt.fit import plan_name
+from ldm_runtime.engines.tensorrt.library import CLASSIC, FLAVOURS, NAMES, RTX, Flavour, import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
-from ldm_runtime.hash_cache import make_cache_folder
-from ldm_runtime.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
+from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
+from ldm_runtime.files.hash_cache import make_cache_folder
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
 
 # Capability -> precisions that TensorRT for RTX 1.7 computes in there (its support matrix, and what its builder says:
 # "FP32 GEMM is not supported" for Turing). 9.0 (H100), 10.0 and older than 7.5 are not for RTX at all.

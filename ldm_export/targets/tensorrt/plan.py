@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ldm_export.targets.tensorrt.profiles import Shapes
-from ldm_runtime.atomic import atomic_file, make_folder
-from ldm_runtime.engines.tensorrt_library import CLASSIC, RTX, Library, import_tensorrt
+from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Library, import_tensorrt
 from ldm_runtime.errors import ExportError, LdmError
+from ldm_runtime.files.atomic import atomic_file, make_folder
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[str], None]

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.manifest import COMPONENTS, Contract, Dim, Range
-from ldm_runtime.manifest_rules import MAX_PIXELS
+from ldm_runtime.package.manifest import COMPONENTS, Contract, Dim, Range
+from ldm_runtime.package.rules import MAX_PIXELS
 
 DEFAULT_BATCH = Range(1, 1, 4)
 DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own pictures

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ldm_runtime import safetensors
 from ldm_runtime.checks import check_integer, shown
-from ldm_runtime.engines.cuda_driver import missing_gpu
-from ldm_runtime.engines.ort_providers import PROVIDERS, Provider
+from ldm_runtime.engines.cuda.driver import missing_gpu
+from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
-from ldm_runtime.hash_cache import make_cache_folder, stamp
-from ldm_runtime.manifest import COMPONENTS, Component, TensorSpec, Variant
-from ldm_runtime.package import Package
+from ldm_runtime.files.hash_cache import make_cache_folder, stamp
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import COMPONENTS, Component, TensorSpec, Variant
+from ldm_runtime.package.open import Package
 
 AUTO = "auto"
 
@@ -163,7 +163,7 @@ def graph_for(name: str, component: Component) -> Variant:
 def files_of(name: str, package: Package, component: str) -> set[str]:
     """The package's files that the engine `name` reads of `component`: a graph and its weights, or a plan."""
     if ENGINES[name].plans:
-        from ldm_runtime.engines.tensorrt import fitting_plan
+        from ldm_runtime.engines.tensorrt.engine import fitting_plan
 
         return {fitting_plan(package, component).plan.file}
     parts = package.manifest.components[component]
@@ -242,7 +242,7 @@ _LARGE_WEIGHTS = 2**28
 
 
 def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
-    from ldm_runtime.engines.ort import OrtEngine  # imports onnxruntime: 0.1 s
+    from ldm_runtime.engines.ort.session import OrtEngine  # imports onnxruntime: 0.1 s
 
     parts = package.manifest.components[component]
     stored = safetensors.read_header(package.file(parts.weights)).tensors.values()
@@ -258,7 +258,7 @@ def _open_ort(package: Package, component: str, settings: Settings) -> Engine:
 
 def _open_ort_provider(provider: Provider, package: Package, component: str, settings: Settings) -> Engine:
     """The canonical graph: what is made for ONNX Runtime's CPU kernels, others may not have."""
-    from ldm_runtime.engines.ort import OrtEngine
+    from ldm_runtime.engines.ort.session import OrtEngine
 
     engine = OrtEngine(
         package.file(package.manifest.components[component].canonical.file),
@@ -298,7 +298,7 @@ def _missing_openvino() -> str | None:
 
 
 def _missing_ort(provider: Provider | None = None) -> str | None:
-    from ldm_runtime.engines.ort import import_onnxruntime
+    from ldm_runtime.engines.ort.session import import_onnxruntime
 
     try:
         onnxruntime = import_onnxruntime()
@@ -322,13 +322,13 @@ def _ort_provider(provider: Provider, automatic: Callable[[], bool] | None = Non
 
 
 def _open_tensorrt(package: Package, component: str, settings: Settings) -> Engine:
-    from ldm_runtime.engines.tensorrt import open_tensorrt
+    from ldm_runtime.engines.tensorrt.engine import open_tensorrt
 
     return open_tensorrt(package, component, settings.options)
 
 
 def _missing_tensorrt() -> str | None:
-    from ldm_runtime.engines.tensorrt import missing_tensorrt
+    from ldm_runtime.engines.tensorrt.engine import missing_tensorrt
 
     return missing_tensorrt()
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.atomic import scratch_folder
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.errors import EngineError, EngineUnavailable
-from ldm_runtime.hash_cache import make_cache_folder
-from ldm_runtime.manifest import Contract, TensorSpec
+from ldm_runtime.files.atomic import scratch_folder
+from ldm_runtime.files.hash_cache import make_cache_folder
+from ldm_runtime.package.manifest import Contract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 TIMESTEP = "timestep"

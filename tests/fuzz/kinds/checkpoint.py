@@ -25,7 +25,7 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
     from ldm_export.checkpoint.open import save_checkpoint
     from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
     from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-    from ldm_runtime import safetensors
+    from ldm_runtime.package import safetensors
 
     unet = UNetConfig(
         sample_size=8, in_channels=4, out_channels=4, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:levels],

@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from ldm_runtime.external_data import check_external_data
+from ldm_runtime.package.external_data import check_external_data
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import mutate_bytes
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ldm_runtime.package import open_package
+from ldm_runtime.package.open import open_package
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ldm_runtime.arguments import choose_size
-from ldm_runtime.package import open_package
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.package.open import open_package
+from ldm_runtime.request import choose_size
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.text.tokenizer import Tokenizer
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import ldm_runtime
-from ldm_runtime.prompt import parse_prompt
+from ldm_runtime.text.weighting import parse_prompt
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import TEXTS, mutate_text
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime import safetensors
+from ldm_runtime.package import safetensors
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import RAW_JSON, as_bytes, json_text, mutate_bytes, mutate_tree
 

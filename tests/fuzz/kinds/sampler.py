@@ -3,9 +3,9 @@
 from pathlib import Path
 from random import Random
 
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.schedule import NoiseSchedule
-from ldm_runtime.solvers import SOLVERS, read_sampler
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers import SOLVERS, read_sampler
 from tests.fuzz.kind import SCHEDULE, Kind
 from tests.fuzz.mutate import NUMBERS, TEXTS, mutate_text
 

@@ -5,9 +5,9 @@ from random import Random
 from typing import Any
 
 from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
-from ldm_runtime import strict_json
-from ldm_runtime.plan import compile_plan
-from ldm_runtime.solvers import SOLVERS
+from ldm_runtime.files import strict_json
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.solvers import SOLVERS
 from tests.fuzz.kind import SCHEDULE, Kind
 from tests.fuzz.mutate import json_input
 

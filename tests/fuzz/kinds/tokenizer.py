@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ldm_runtime.package import open_package
-from ldm_runtime.tokenizer import Tokenizer
+from ldm_runtime.package.open import open_package
+from ldm_runtime.text.tokenizer import Tokenizer
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input, mutate_bytes, mutate_text
 

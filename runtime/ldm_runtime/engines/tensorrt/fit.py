@@ -1,0 +1,121 @@
+"""Which plan of a package fits: its TensorRT, the GPU, the package's own graphs, and then the sizes of a run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ldm_runtime.engines.signature import Sizes
+from ldm_runtime.engines.tensorrt.library import NAMES, RTX, read_header
+from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
+from ldm_runtime.package.manifest import Plan, PlanSet, Range
+from ldm_runtime.package.open import Package
+
+
+@dataclass(frozen=True)
+class Machine:
+    """versions: of the flavours of TensorRT that can be imported here. capability: the GPU's, such as "8.9"."""
+
+    versions: Mapping[str, str]
+    capability: str
+
+
+@dataclass(frozen=True)
+class FittingPlan:
+    name: str  # of its set, a folder in `engines`
+    plans: PlanSet
+    plan: Plan
+
+
+def find_plan(package: Package, component: str, machine: Machine) -> FittingPlan:
+    """The first plan of `component`, in the manifest's order, that was built for this machine from this package.
+
+    Raises EngineUnavailable with what is wrong with each, if none fits.
+    """
+    reasons = []
+    for name, plans in package.manifest.engines.items():
+        problem = misfit(package, component, plans, machine)
+        if problem is None:
+            return FittingPlan(name, plans, plans.plans[component])
+        reasons.append(f"{name} {problem}")
+    what = "; ".join(reasons) if reasons else "it has none"
+    raise EngineUnavailable(
+        f"no TensorRT plan of {component} in {package.path} fits this machine: {what}; build one with "
+        f"`ldm-export build {package.path} --target tensorrt`"
+    )
+
+
+def misfit(package: Package, component: str, plans: PlanSet, machine: Machine) -> str | None:
+    """Why these plans cannot run `component` here, or None."""
+    if component not in plans.plans:
+        return f"has no {component}"
+    version = machine.versions.get(plans.flavour)
+    if version is None:
+        return f"is for {NAMES[plans.flavour]}, which cannot be imported here"
+    if plans.version != version:
+        return f"was built by {NAMES[plans.flavour]} {plans.version}, here is {version}: a plan runs in its own only"
+    if machine.capability not in plans.compute_capabilities:
+        return (
+            f"is for GPUs of compute capability {', '.join(plans.compute_capabilities)}, here is {machine.capability}"
+        )
+    plan = plans.plans[component]
+    parts = package.manifest.components[component]
+    for file, built_from in ((parts.canonical.file, plan.graph), (parts.weights, plan.weights)):
+        if package.manifest.files[file].sha256 != built_from:
+            return f"was built from another {file} than the package's"
+    return None
+
+
+def check_header(package: Package, found: FittingPlan) -> None:
+    """Raise PackageError unless the file says of itself what the manifest says of it.
+
+    Classic TensorRT's plans say nothing that could be read without it.
+    """
+    if found.plans.flavour != RTX:
+        return
+    path = package.file(found.plan.file)
+    header = read_header(path)
+    if header.version != found.plans.version:
+        raise PackageError(
+            f"{path} is a plan of TensorRT for RTX {header.version}, but the manifest says {found.plans.version}; "
+            f"build the package again"
+        )
+    if not set(found.plans.compute_capabilities) <= set(header.capabilities):
+        raise PackageError(
+            f"{path} is a plan for GPUs of compute capability {', '.join(header.capabilities) or 'none'}, but the "
+            f"manifest says {', '.join(found.plans.compute_capabilities)}; build the package again"
+        )
+
+
+def plan_name(component: str, graph: str, weights: str) -> str:
+    """What a plan calls itself inside: its component, and the SHA-256 of the files that it was built from."""
+    return f"{component} {graph} {weights}"
+
+
+def choose_profile(component: str, profiles: Sequence[Mapping[str, Range]], sizes: Sizes, current: int) -> int:
+    """The index of a profile that covers `sizes`: the current one if it does, or else the one that is nearest.
+
+    Nearest: the smallest sum of the axes' distances to the preferred size, each relative to that.
+    Raises OutOfProfile, which says what the plan was built for and how to widen it, if none covers them.
+    """
+    covering = [index for index, profile in enumerate(profiles) if _covers(profile, sizes)]
+    if current in covering:
+        return current
+    if covering:
+        return min(covering, key=lambda index: _distance(profiles[index], sizes))
+    wanted = []
+    for axis, size in sizes.items():
+        ranges = [profile[axis] for profile in profiles if axis in profile]
+        if not any(each.min <= size <= each.max for each in ranges):
+            built = " or ".join(f"{each.min} to {each.max}" for each in ranges)
+            wanted.append(f"{axis} {size} where it was built for {built}")
+    what = ", ".join(wanted) or "sizes that no profile has together: " + ", ".join(f"{a} {s}" for a, s in sizes.items())
+    raise OutOfProfile(
+        f"the TensorRT plan of {component} does not cover this run: it needs {what}; build it with a wider --profile"
+    )
+
+
+def _covers(profile: Mapping[str, Range], sizes: Sizes) -> bool:
+    return all(profile[axis].min <= size <= profile[axis].max for axis, size in sizes.items() if axis in profile)
+
+
+def _distance(profile: Mapping[str, Range], sizes: Sizes) -> float:
+    return sum(abs(size - profile[axis].opt) / profile[axis].opt for axis, size in sizes.items() if axis in profile)

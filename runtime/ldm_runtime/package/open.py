@@ -1,0 +1,205 @@
+"""Open a package folder: manifest parsed, every file in place, inside the folder, of the promised content.
+
+Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller creates its
+sessions, and remembered by (path, device, inode, size, mtime) in the user's cache folder; `Package.confirm`
+waits for them. Nothing of a package is trusted before that call returns. Links are followed by the rule of `links`.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Literal, get_args
+
+from ldm_runtime.checks import check_path
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.files import strict_json
+from ldm_runtime.files.hash_cache import HashCache
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package import manifest, safetensors
+from ldm_runtime.package.external_data import check_external_data
+
+Check = Literal["cached", "full", "size"]
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer/tokenizer.json"
+MAX_MANIFEST_BYTES = 2**24
+
+# A file with such an ending that the manifest does not list is not loaded by us, but could be by others.
+_MODEL_ENDINGS = {
+    ".onnx",
+    ".safetensors",
+    ".plan",
+    ".engine",
+    ".ort",
+    ".data",
+    ".bin",
+    ".xml",
+    ".pt",
+    ".pth",
+    ".ckpt",
+}
+
+
+class Package:
+    """An opened package. `path` is the folder, `identity` the SHA-256 of manifest.json in hexadecimal.
+
+    `folder` reads files by the rule of `links`, and knows whether one has changed since.
+    """
+
+    def __init__(
+        self, path: Path, parsed: manifest.Manifest, identity: str, check: Check, folder: ModelFolder | None = None
+    ) -> None:
+        self.path = path
+        self.manifest = parsed
+        self.identity = identity
+        self.folder = _folder(path) if folder is None else folder
+        self._failure: BaseException | None = None
+        self._hashing: threading.Thread | None = None
+        if check != "size":
+            self._hashing = threading.Thread(target=self._hash, args=(check,), name="package hashes", daemon=True)
+            self._hashing.start()
+
+    def file(self, relative: str) -> Path:
+        """Where a file that the manifest lists is. Raises PackageError if it has changed since the package was opened.
+
+        It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them.
+        """
+        self.folder.require_unchanged(relative)
+        return self.path / relative
+
+    def having(self, parsed: manifest.Manifest) -> "Package":
+        """The same files as if the manifest were `parsed`; nothing is hashed again."""
+        return Package(self.path, parsed, self.identity, "size", self.folder)
+
+    def confirm(self) -> None:
+        """Wait for the hashes. Raises PackageError if a file is not what the manifest says, or changes meanwhile."""
+        if self._hashing is not None:
+            self._hashing.join()
+            self._hashing = None
+        if self._failure is not None:
+            raise self._failure
+        self.folder.require_unchanged()
+
+    def _hash(self, check: Check) -> None:
+        try:
+            _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=check == "cached")
+        except BaseException as error:  # handed to the thread that calls confirm
+            self._failure = error
+
+
+def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Package:
+    """Open the package in folder `path`.
+
+    check: "cached" hashes each file once and remembers it, "full" hashes now, "size" hashes only what is kept outside
+    of the folder, in a hub's cache, and that before it returns.
+
+    Raises:
+        InputError: `check` is none of these.
+        PackageError: no package, or one that is damaged, incomplete or unsafe; the message says which file.
+    """
+    if check not in get_args(Check):
+        raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
+    path = check_path("path", path)
+    folder, content = _read_manifest(path)
+    parsed = _parsed(path, content)
+    _check_files(folder, parsed)
+    if check == "size":
+        _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
+    for component in parsed.components.values():
+        safetensors.read_header(path / component.weights)
+        for variant in component.variants:
+            if variant.engine != "openvino":
+                check_external_data(path / variant.file, component.weights.rpartition("/")[2])
+    if TOKENIZER not in parsed.files:
+        raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
+    return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
+
+
+def read_contract(path: str | PathLike[str]) -> manifest.Contract:
+    """What the package in folder `path` says of itself, from its manifest alone: no other file is looked at.
+
+    Raises InputError, PackageError: as `open_package` does of the manifest.
+    """
+    path = check_path("path", path)
+    return _parsed(path, _read_manifest(path)[1]).contract
+
+
+def is_package(path: Path) -> bool:
+    """Whether `path` is a folder with a manifest, readable or not. Raises PackageError if that cannot be told."""
+    try:
+        return os.path.lexists(path / MANIFEST) and path.is_dir()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _folder(path: Path) -> ModelFolder:
+    return ModelFolder(path, "package", PackageError)
+
+
+def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:
+        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+    if not exists:
+        raise PackageError(f"there is no package at {path}: the folder does not exist")
+    if not is_folder:
+        raise PackageError(f"{path} is a file; expected the folder of a package")
+    if not is_package(path):
+        raise PackageError(
+            f"{path} is not a package: it has no {MANIFEST}; make one with `ldm-export build {path} --out …`"
+        )
+    folder = _folder(path)
+    content = folder.read(MANIFEST, MAX_MANIFEST_BYTES)
+    safetensors.refuse_lfs_stub(content, path / MANIFEST)
+    return folder, content
+
+
+def _parsed(path: Path, content: bytes) -> manifest.Manifest:
+    where = str(path / MANIFEST)
+    return manifest.parse(strict_json.decode(content, where), where)
+
+
+def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
+    path = folder.path
+    for name, entry in parsed.files.items():
+        file = path / name
+        size = folder.size(name)
+        if size != entry.size:
+            safetensors.refuse_lfs_stub(_start_of(file), file)
+            damage = "truncated" if size < entry.size else "too long"
+            raise PackageError(
+                f"{file} is {damage}: it has {size} bytes, but the manifest says {entry.size}; fetch it again"
+            )
+    for parent, _, names in os.walk(path):
+        for name in names:
+            relative = (Path(parent) / name).relative_to(path).as_posix()
+            if Path(name).suffix.lower() in _MODEL_ENDINGS and relative not in parsed.files:
+                raise PackageError(
+                    f"{path} holds {relative}, which its manifest does not list; remove it or build again"
+                )
+
+
+def _start_of(file: Path) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(64)
+    except OSError as error:
+        raise PackageError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _check_hashes(path: Path, parsed: manifest.Manifest, names: Iterable[str], *, use_cache: bool) -> None:
+    cache = HashCache.of(path)
+    for name in names:
+        expected = parsed.files[name].sha256
+        digest = cache.get(name) if use_cache else None
+        if digest is None:
+            digest = cache.measure(name)
+        if digest != expected:
+            raise PackageError(
+                f"{path / name} has changed: its SHA-256 is {digest[:16]}…, but the manifest says "
+                f"{expected[:16]}…; fetch or build the package again"
+            )
+    cache.save()

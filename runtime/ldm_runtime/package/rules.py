@@ -1,0 +1,247 @@
+"""What a manifest must satisfy beyond its types: safe paths, sane sizes, parts that agree."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ldm_runtime.checks import shown
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.sampling.plan import check_sampler
+
+if TYPE_CHECKING:
+    from ldm_runtime.package.manifest import Component, Contract, Manifest, Plan, PlanSet, Range, TensorSpec, Variant
+
+# component -> (inputs, outputs); name -> (dtypes, number of dimensions). DESIGN: names follow the ecosystem.
+_INTEGERS = ("int64", "int32")
+_FLOATS = ("float32",)
+_SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "text_encoder": (
+        {"input_ids": (_INTEGERS, 2)},
+        {"last_hidden_state": (_FLOATS, 3), "pooler_output": (_FLOATS, 2)},
+    ),
+    "unet": (
+        {"sample": (_FLOATS, 4), "timestep": (_FLOATS, 0), "encoder_hidden_states": (_FLOATS, 3)},
+        {"out_sample": (_FLOATS, 4)},
+    ),
+    "vae_encoder": ({"sample": (_FLOATS, 4)}, {"latent_parameters": (_FLOATS, 4)}),
+    "vae_decoder": ({"latent_sample": (_FLOATS, 4)}, {"sample": (_FLOATS, 4)}),
+}
+_MAX_NAME = 1024
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
+_MAX_AXIS = 2**20
+_MAX_CHANNELS = 2**12
+_MAX_DOWNSAMPLE = 2**10
+_MAX_WINDOW = 2**16
+_MAX_VOCABULARY = 2**24
+MAX_PIXELS = 2**26  # of one image; 8192 x 8192
+
+
+def check(manifest: "Manifest", where: str) -> None:
+    """Raise `PackageError` for the first rule that `manifest` breaks; `where` is its JSON path."""
+    check_name(manifest.name, f"{where}.name")
+    for path in manifest.files:
+        check_relative_path(path, f"{where}.files")
+    for path, entry in manifest.files.items():
+        _digest(entry.sha256, f"{where}.files[{path!r}].sha256")
+        _between(entry.size, 0, 2**50, f"{where}.files[{path!r}].size")
+    check_relative_path(manifest.proof.report, f"{where}.proof.report")
+    _check_contract(manifest.contract, f"{where}.contract")
+    _same_names(manifest.components, _SIGNATURES, f"{where}.components")
+    for name, component in manifest.components.items():
+        _check_component(component, manifest, f"{where}.components[{name!r}]")
+    for name, plans in manifest.engines.items():
+        _check_plans(name, plans, manifest, f"{where}.engines[{name!r}]")
+
+
+def check_name(name: str, where: str) -> None:
+    """Raise `PackageError` unless `name` can be a package's: not empty, and safe to print and to write."""
+    if not name:
+        _fail(where, "should not be empty")
+    if len(name) > _MAX_NAME or CONTROL.search(name) is not None:
+        _fail(where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters")
+
+
+def check_relative_path(path: str, where: str) -> None:
+    """Raise `PackageError` unless `path` is a plain relative posix path, inside the package on any OS."""
+    if not path or len(path) > 1024:
+        _fail(where, f"has a path of {len(path)} characters; expected 1 to 1024")
+    if any(character in '\\:*?"<>|' for character in path) or CONTROL.search(path):
+        _fail(where, f"has the path {path!r} with a character that no package path may have")
+    parts = path.split("/")
+    if any(part in ("", ".", "..") or part.endswith((" ", ".")) or len(part) > 255 for part in parts):
+        _fail(where, f"has the path {path!r}, which leaves the package or is not a plain relative path")
+
+
+def _check_contract(contract: "Contract", where: str) -> None:
+    _same_names(contract.components, _SIGNATURES, f"{where}.components")
+    for name, axis in contract.axes.items():
+        _between(axis.min, 1, _MAX_AXIS, f"{where}.axes[{name!r}].min")
+        _between(axis.max, axis.min, _MAX_AXIS, f"{where}.axes[{name!r}].max")
+        for size in axis.proven:
+            _between(size, axis.min, axis.max, f"{where}.axes[{name!r}].proven")
+    for name, component in contract.components.items():
+        inputs, outputs = _SIGNATURES[name]
+        _check_tensors(component.inputs, inputs, contract, f"{where}.components[{name!r}].inputs")
+        _check_tensors(component.outputs, outputs, contract, f"{where}.components[{name!r}].outputs")
+    _check_latent(contract, where)
+    _check_facts(contract, where)
+
+
+def _check_tensors(specs: Sequence["TensorSpec"], signature: dict[str, Any], contract: "Contract", where: str) -> None:
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        _fail(where, "names a tensor twice")
+    required = set(signature) - {"pooler_output"}
+    if not required <= set(names) <= set(signature):
+        _fail(where, f"has the tensors {', '.join(names)}; expected {', '.join(signature)}")
+    for spec in specs:
+        dtypes, rank = signature[spec.name]
+        if spec.dtype not in dtypes:
+            _fail(f"{where} {spec.name}", f"has the dtype {spec.dtype!r}; expected {' or '.join(dtypes)}")
+        if len(spec.dims) != rank:
+            _fail(f"{where} {spec.name}", f"has {len(spec.dims)} dimensions; expected {rank}")
+        for dim in spec.dims:
+            if isinstance(dim, int):
+                _between(dim, 1, _MAX_AXIS, f"{where} {spec.name}.dims")
+            elif dim not in contract.axes:
+                _fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have")
+
+
+def _check_latent(contract: "Contract", where: str) -> None:
+    latent = contract.latent
+    _between(latent.channels, 1, _MAX_CHANNELS, f"{where}.latent.channels")
+    _between(latent.downsample, 1, _MAX_DOWNSAMPLE, f"{where}.latent.downsample")
+    if not 1e-6 <= abs(latent.scale) <= 1e6:
+        _fail(f"{where}.latent.scale", f"is {latent.scale}; expected a magnitude of 1e-6 to 1e6")
+    if abs(latent.shift) > 1e6:
+        _fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most")
+    expected = {
+        ("unet", "sample", 1): 2 * latent.channels + 1 if contract.inpaints else latent.channels,
+        ("unet", "out_sample", 1): latent.channels,
+        ("vae_encoder", "sample", 1): 3,
+        ("vae_encoder", "latent_parameters", 1): 2 * latent.channels,
+        ("vae_decoder", "latent_sample", 1): latent.channels,
+        ("vae_decoder", "sample", 1): 3,
+    }
+    for (component, tensor, index), size in expected.items():
+        dim = contract.tensor(component, tensor).dims[index]
+        if dim != size:
+            _fail(f"{where}.components[{component!r}] {tensor}", f"has {dim!r} channels; expected {size}")
+    width = contract.tensor("unet", "encoder_hidden_states").dims[2]
+    made = contract.tensor("text_encoder", "last_hidden_state").dims[2]
+    if not isinstance(width, int) or made != width:
+        _fail(f"{where}.components", f"gives embeddings of width {made!r} to a UNet that takes {width!r}")
+
+
+def _check_facts(contract: "Contract", where: str) -> None:
+    image, latent, text = contract.image, contract.latent, contract.tokenizer
+    rows, columns = contract.tensor("unet", "sample").dims[2:]
+    for name, pixels, dim in (("width", image.width, columns), ("height", image.height, rows)):
+        low, high = contract.range_of(dim)
+        _between(pixels, low * latent.downsample, high * latent.downsample, f"{where}.image.{name}")
+        if pixels % latent.downsample != 0:
+            _fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}")
+    if image.width * image.height > MAX_PIXELS:
+        _fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+    try:
+        check_sampler(contract.schedule, contract.defaults.sampler)
+    except InputError as error:
+        _fail(f"{where}.defaults.sampler", f"is not usable: {error}")
+    _between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")
+    if not 0 <= contract.defaults.guidance <= 1000:
+        _fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000")
+    low, high = contract.range_of(contract.tensor("text_encoder", "input_ids").dims[1])
+    _between(text.max_length, max(low, 2), min(high, _MAX_WINDOW), f"{where}.tokenizer.max_length")
+    _between(text.vocab_size, 1, _MAX_VOCABULARY, f"{where}.tokenizer.vocab_size")
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        _between(getattr(text, name), 0, text.vocab_size - 1, f"{where}.tokenizer.{name}")
+
+
+def _check_component(component: "Component", manifest: "Manifest", where: str) -> None:
+    names = [variant.name for variant in component.variants]
+    if len(set(names)) != len(names) or "canonical" not in names:
+        _fail(f"{where}.variants", f"has the names {', '.join(names)}; expected 'canonical' and each once")
+    if component.canonical.engine != "any":
+        _fail(f"{where}.variants", "has a canonical graph that is not for any engine")
+    _listed(component.weights, manifest, f"{where}.weights")
+    folder = component.weights.rpartition("/")[0]
+    for variant in component.variants:
+        _listed(variant.file, manifest, f"{where}.variants")
+        if variant.own_weights is not None:
+            if not variant.file.endswith(".xml"):
+                _fail(f"{where}.variants", f"has {variant.file!r} for OpenVINO; expected a file that ends with .xml")
+            _listed(variant.own_weights, manifest, f"{where}.variants")
+        elif variant.file.rpartition("/")[0] != folder:
+            _fail(f"{where}.variants", f"has {variant.file!r} outside its weights' folder {folder!r}")
+        _check_exactness(variant, variant.precision, f"{where}.variants[{variant.name!r}]")
+    for key, entry in component.keys.items():
+        if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
+            _fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation")
+        if entry.slice is not None and not (entry.slice[0] >= 0 and 0 <= entry.slice[1] < entry.slice[2]):
+            _fail(f"{where}.keys[{key!r}].slice", f"is {list(entry.slice)}; expected axis, start, stop")
+
+
+def _check_plans(name: str, plans: "PlanSet", manifest: "Manifest", where: str) -> None:
+    if not plans.compute_capabilities or not plans.plans:
+        _fail(where, "has no compute capability or no plan")
+    for capability in plans.compute_capabilities:
+        if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
+            _fail(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
+    for component, plan in plans.plans.items():
+        here = f"{where}.plans[{component!r}]"
+        if component not in _SIGNATURES:
+            _fail(f"{where}.plans", f"has {component!r}; expected {', '.join(_SIGNATURES)}")
+        _listed(plan.file, manifest, f"{here}.file")
+        if plan.file.rpartition("/")[0] != f"engines/{name}":
+            _fail(f"{here}.file", f"is {plan.file!r}, outside of engines/{name}")
+        _digest(plan.graph, f"{here}.graph")
+        _digest(plan.weights, f"{here}.weights")
+        _check_exactness(plan, plans.precision, here)
+        if not plan.profiles:
+            _fail(f"{here}.profiles", "is empty")
+        for profile in plan.profiles:
+            _check_profile(profile, component, manifest.contract, f"{here}.profiles")
+
+
+def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Contract", where: str) -> None:
+    """A range for every axis of the component's inputs, within what the contract allows."""
+    axes = {dim for spec in contract.components[component].inputs for dim in spec.dims if isinstance(dim, str)}
+    if not axes <= set(profile) <= set(contract.axes):
+        _fail(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")
+    for name, sizes in profile.items():
+        low, high = contract.range_of(name)
+        _between(sizes.min, low, high, f"{where}[{name!r}].min")
+        _between(sizes.opt, sizes.min, high, f"{where}[{name!r}].opt")
+        _between(sizes.max, sizes.opt, high, f"{where}[{name!r}].max")
+
+
+def _check_exactness(made: "Variant | Plan", precision: str, where: str) -> None:
+    if made.exactness == "lossy" and precision == "fp32":
+        _fail(where, "is lossy in fp32; expected a reduced precision or exact")
+    if made.exactness == "lossy" and made.difference is None:
+        _fail(where, "is lossy without its measured difference")
+
+
+def _digest(text: str, where: str) -> None:
+    if re.fullmatch("[0-9a-f]{64}", text) is None:
+        _fail(where, "should be 64 hexadecimal digits in lower case")
+
+
+def _listed(path: str, manifest: "Manifest", where: str) -> None:
+    if path not in manifest.files:
+        _fail(where, f"names the file {path!r}, which files does not list")
+
+
+def _same_names(got: Iterable[str], expected: Iterable[str], where: str) -> None:
+    if set(got) != set(expected):
+        _fail(where, f"has {', '.join(sorted(got)) or 'nothing'}; expected exactly {', '.join(expected)}")
+
+
+def _between(value: int, low: int, high: int, where: str) -> None:
+    if not low <= value <= high:
+        shown = str(value) if abs(value) < 10**18 else "an immense number"
+        _fail(where, f"is {shown}; expected {low} to {high}")
+
+
+def _fail(where: str, what: str) -> NoReturn:
+    raise PackageError(f"{where} {what}; build or fetch the package again")

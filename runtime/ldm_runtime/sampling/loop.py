@@ -1,0 +1,170 @@
+"""The one sampling loop: scale, evaluate, multiply by the plan's row. Checked against diffusers 0.39.
+
+The state is float32, each coefficient is rounded once, the order of summation is fixed.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ldm_runtime.errors import InputError, NonFiniteError
+from ldm_runtime.sampling.plan import Hook, Plan, PlanRow
+
+Denoise = Callable[[np.ndarray, float], np.ndarray]
+RowNoise = Callable[[int], np.ndarray]
+Blend = Callable[[int, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """What one row left behind. The loop never writes the arrays again and reads them later: they are read-only."""
+
+    index: int  # from 0
+    total: int
+    timestep: float  # at which the model was evaluated
+    latents: np.ndarray  # float32 (B, C, H, W), after this row
+    row: PlanRow
+    before: np.ndarray  # float32 (B, C, H, W), before this row
+    output: np.ndarray  # of the model, guided
+
+    def predicted(self) -> np.ndarray:
+        """The picture's latents as the model foretells them at this row, x0: float32 (B, C, H, W)."""
+        return data_prediction(self.row, self.before, self.output)
+
+
+def run_plan(
+    plan: Plan,
+    denoise: Denoise,
+    initial: np.ndarray,
+    noise: RowNoise,
+    *,
+    picture: np.ndarray | None = None,
+    blend: Blend | None = None,
+) -> Iterator[PlanStep]:
+    """Run a plan row by row; the caller may stop at any step.
+
+    denoise(x, timestep): model output, guided, for the scaled latents x, both float32 (B, C, H, W); the array is kept
+    as it is and must not be written again.
+    initial: float32 (B, C, H, W), noise of unit variance; the plan scales it.
+    noise(row): float32 (B, C, H, W), unit-variance noise of that row's stream; called only where it is read.
+    picture: float32 (B, C, H, W), latents to start from, noised with `initial` to the level of the first row.
+    blend(row, x): what takes the place of x after a row.
+    Raises NonFiniteError naming the step, InputError for a shape that does not fit.
+
+    Each new tensor is summed in the order of the matrix's columns, one product and one addition at a time in
+    float32; zero coefficients are skipped.
+    """
+    x = start(plan, initial, picture)
+    _check_finite(x, "the initial noise")
+    state = [x, *(np.zeros_like(x) for _ in range(plan.history))]
+    product = np.empty_like(x)
+    for index, row in enumerate(plan.rows):
+        where = f"step {index + 1} of {len(plan.rows)} (timestep {row.timestep:g})"
+        scaled = state[0] * np.float32(row.input_scale)
+        output = np.asarray(denoise(scaled, row.timestep), dtype=np.float32)
+        _check_shape(output, x.shape, f"the model output at {where}")
+        _check_finite(output, f"the model output at {where}")
+        columns = [*state, output]
+        if plan.hook is not None:
+            columns.append(_hooked(plan.hook, row, state[0], output))
+        for noise_row in row.noise_rows:
+            columns.append(np.asarray(noise(noise_row), dtype=np.float32))
+            _check_shape(columns[-1], x.shape, f"the noise at {where}")
+        coefficients = row.matrix.astype(np.float32)
+        state = [_weighted_sum(line, columns, product) for line in coefficients]
+        before = columns[0]
+        if blend is not None:
+            state[0] = blend(index, state[0])
+        _check_finite(state[0], f"the latent after {where}")
+        latents, before, output = (_read_only(array) for array in (state[0], before, output))
+        yield PlanStep(index, len(plan.rows), row.timestep, latents, row, before, output)
+
+
+def start(plan: Plan, noise: np.ndarray, picture: np.ndarray | None) -> np.ndarray:
+    """The first x: scaled noise, or a picture's latents noised to the level of the first row. float32 (B, C, H, W)."""
+    if picture is None:
+        return np.multiply(noise, np.float32(plan.initial_scale), dtype=np.float32)
+    return noised(plan.rows[0], picture, noise)
+
+
+def noised(row: PlanRow, picture: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """A picture's latents with noise of the level of a row, in that row's scaling: float32 (B, C, H, W)."""
+    keep, add = np.float32(row.alpha / row.input_scale), np.float32(row.sigma / row.input_scale)
+    return np.add(keep * picture, add * noise, dtype=np.float32)
+
+
+def guide(uncond: np.ndarray, cond: np.ndarray, scale: float, rescale: float = 0.0) -> np.ndarray:
+    """Classifier-free guidance (arXiv:2207.12598): uncond + scale * (cond - uncond), float32, a new array.
+
+    rescale: how far each image's deviation is brought back to that of cond (arXiv:2305.08891, section 3.4), 0 to 1.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite raises in `run_plan`, with its step
+        guided = np.subtract(cond, uncond, dtype=np.float32)
+        guided *= np.float32(scale)
+        guided += uncond
+        if rescale > 0.0:
+            axes = tuple(range(1, cond.ndim))
+            wanted, found = (part.std(axis=axes, ddof=1, keepdims=True) for part in (cond, guided))
+            guided *= np.float32(rescale) * (wanted / found) + np.float32(1.0 - rescale)
+    return guided
+
+
+def slerp(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
+    """A share of the way along the arc between two noises, which keeps their deviation: float32 of their shape."""
+    a, b = start.astype(np.float64).reshape(-1), stop.astype(np.float64).reshape(-1)
+    cosine = float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))
+    angle = math.acos(cosine)
+    if math.sin(angle) < 1e-6:  # the same direction, or the opposite one
+        between = (1.0 - share) * a + share * b
+    else:
+        between = (math.sin((1.0 - share) * angle) * a + math.sin(share * angle) * b) / math.sin(angle)
+    return between.reshape(start.shape).astype(np.float32)
+
+
+def _weighted_sum(coefficients: np.ndarray, tensors: list[np.ndarray], product: np.ndarray) -> np.ndarray:
+    """Sum of coefficient * tensor, left to right; a tensor that only moves is not copied. `product`: scratch."""
+    used = np.flatnonzero(coefficients)
+    if len(used) == 0:
+        return np.zeros_like(product)
+    first, *others = used
+    if len(used) == 1 and coefficients[first] == 1.0:
+        return tensors[first]
+    total = tensors[first] * coefficients[first]
+    for index in others:
+        np.multiply(tensors[index], coefficients[index], out=product)
+        total += product
+    return total
+
+
+def data_prediction(row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The picture's latents that the model foretells with its output for x, x0: float32 (B, C, H, W)."""
+    return _weighted_sum(np.array([row.data_x, row.data_output], np.float32), [x, output], np.empty_like(x))
+
+
+def _hooked(hook: Hook, row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
+    """The predicted picture x0, clipped as the hook says: float32 (B, C, H, W)."""
+    data = data_prediction(row, x, output)
+    if hook.kind == "clip":
+        return np.clip(data, -np.float32(hook.limit), np.float32(hook.limit))
+    flat = np.abs(data).reshape(len(data), -1)
+    bound = np.clip(np.quantile(flat, hook.ratio, axis=1), 1.0, hook.limit).astype(np.float32)
+    bound = bound.reshape(-1, *[1] * (data.ndim - 1))
+    return np.clip(data, -bound, bound) / bound
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _check_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
+    if array.shape != shape:
+        raise InputError(f"{what} has shape {array.shape}, expected {shape}")
+
+
+def _check_finite(array: np.ndarray, what: str) -> None:
+    if not np.isfinite(array).all():
+        raise NonFiniteError(f"{what} holds NaN or infinity; no picture is made of it")

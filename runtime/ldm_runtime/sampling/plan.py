@@ -1,0 +1,142 @@
+"""Compile (schedule, sampler, steps) to a sampling plan: a table of float64 numbers that one loop runs.
+
+Every sampler here is linear in the latent, the model outputs and the noise, with coefficients that do not
+depend on the data. A row of the plan is one model evaluation; its matrix maps
+    [x, history…, model output, noise…]  ->  [x, history…]
+What is not linear, clipping the predicted picture x0, is a hook of the loop: such a plan's matrices read the
+clipped x0 too, as a column after the model output. The samplers are in `ldm_runtime.sampling.solvers`; each is checked step by
+step against the scheduler of that name in diffusers 0.39, with the settings that `from_config` gives it.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from ldm_runtime.checks import check_integer
+from ldm_runtime.errors import InputError
+from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
+from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers.options import spell
+from ldm_runtime.sampling.solvers.problem import Problem
+from ldm_runtime.sampling.solvers.rows import PlanRow
+
+__all__ = ["SAMPLERS", "Hook", "Plan", "PlanRow", "check_sampler", "compile_plan"]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """What the loop does to the predicted picture x0 of every row, before the matrix reads it.
+
+    "clip": to [-limit, limit]. "threshold": dynamic thresholding (arXiv:2205.11487): each image is clipped to its
+    own quantile `ratio` of |x0|, kept between 1 and limit, and divided by it.
+    """
+
+    kind: str
+    limit: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All a sampling loop needs. It starts from x = initial_scale * noise, history = zeros.
+
+    A plan that starts late, for image to image, starts from `noised` latents instead.
+    """
+
+    sampler: str  # canonical
+    steps: int  # as asked for; rows, the model evaluations, may be more
+    start: int  # steps that are left out at the beginning
+    history: int
+    initial_scale: float
+    hook: Hook | None
+    rows: tuple[PlanRow, ...]
+    identity: str  # SHA-256 (hex) of the inputs: schedule, sampler, steps, start
+
+    @property
+    def noised(self) -> tuple[float, float]:
+        """(a, b): the first x for latents z of a picture is a * z + b * noise."""
+        first = self.rows[0]
+        return first.alpha / first.input_scale, first.sigma / first.input_scale
+
+    def describe(self) -> str:
+        """A table for people: one line per row, with the matrix row by row."""
+        start = f"x = {self.initial_scale:.9g} * noise" if self.start == 0 else f"from step {self.start + 1}"
+        lines = [f"{self.sampler}, {self.steps} steps, {start}, plan {self.identity[:16]}"]
+        lines.append(" row   timestep  in scale sigma/alpha     -> next  matrix")
+        for index, row in enumerate(self.rows):
+            matrix = " | ".join(" ".join(f"{value:+.6e}" for value in line) for line in row.matrix)
+            noise = f"  noise of row {', '.join(map(str, row.noise_rows))}" if row.noise_rows else ""
+            ratio, ratio_next = _ratio(row.alpha, row.sigma), _ratio(row.alpha_next, row.sigma_next)
+            level = f"{row.input_scale:>9.6f} {ratio:>11.6f} {ratio_next:>11.6f}"
+            lines.append(f"{index:>4} {row.timestep:>10.4f} {level}  {matrix}{noise}")
+        return "\n".join(lines)
+
+
+def check_sampler(schedule: Schedule, sampler: Any) -> Sampler:
+    """The sampler that a text names. InputError if it is not known, or cannot walk the schedule."""
+    wanted = read_sampler(sampler)
+    solver = wanted.solver
+    if schedule.prediction_type not in solver.predictions:
+        able = ", ".join(name for name, other in SOLVERS.items() if schedule.prediction_type in other.predictions)
+        raise InputError(
+            f"sampler {wanted.name!r} does not take models with {schedule.prediction_type!r} prediction, only with"
+            f" {' or '.join(solver.predictions)}; use one of {able}"
+        )
+    if isinstance(schedule, NoiseSchedule) and schedule.rescale_betas_zero_snr and not solver.zero_snr:
+        able = ", ".join(name for name, other in SOLVERS.items() if other.zero_snr)
+        raise InputError(
+            f"sampler {wanted.name!r} does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use one"
+            f" of {able}"
+        )
+    return wanted
+
+
+def compile_plan(schedule: Schedule, sampler: str, steps: int, start: int = 0) -> Plan:
+    """The plan of `steps` steps, from step `start` (counted from 0) on.
+
+    sampler: a name, or a name with options, see `ldm_runtime.sampling.solvers`.
+    Raises InputError for what the sampler or the schedule cannot do.
+    """
+    wanted = check_sampler(schedule, sampler)
+    most = schedule.num_train_timesteps
+    number = check_integer("steps", steps, 1, most)
+    begin = check_integer("start", start, 0, number - 1)
+    spacing = wanted.solver.spacing or "linspace"
+    if wanted.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
+        spacing = schedule.timestep_spacing or spacing
+    try:
+        initial_scale, rows = wanted.solver.solve(Problem(schedule, spacing, number, begin, wanted.options))
+    except (ZeroDivisionError, OverflowError):
+        raise InputError(
+            f"sampler {wanted.canonical!r} cannot be computed for {number} steps of this schedule: noise levels"
+            " meet, or the last one is 0 where it divides; use fewer steps or other options of it"
+        ) from None
+    return Plan(
+        sampler=wanted.canonical,
+        steps=number,
+        start=begin,
+        history=rows.history,
+        initial_scale=initial_scale,
+        hook=_hook(wanted),
+        rows=tuple(rows.rows),
+        identity=_identity(schedule, wanted.canonical, number, begin),
+    )
+
+
+def _hook(sampler: Sampler) -> Hook | None:
+    ratio = float(sampler.options.get("threshold", 0.0))
+    clip = float(sampler.options.get("clip", 0.0))
+    if ratio > 0.0:  # diffusers looks at thresholding first
+        return Hook("threshold", float(sampler.options["threshold_max"]), ratio)
+    return Hook("clip", clip, 0.0) if clip > 0.0 else None
+
+
+def _ratio(alpha: float, sigma: float) -> float:
+    return sigma / alpha if alpha > 0.0 else float("inf")
+
+
+def _identity(schedule: Schedule, sampler: str, steps: int, start: int) -> str:
+    """SHA-256 of the inputs as lines `name=value` sorted by name, numbers as %.17g, as any language can."""
+    inputs = {**schedule.to_dict(), "sampler": sampler, "start": start, "steps": steps}
+    lines = [f"{name}={spell(value)}\n" for name, value in sorted(inputs.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

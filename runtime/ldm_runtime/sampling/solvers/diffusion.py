@@ -1,0 +1,110 @@
+"""Solvers of the discrete diffusion process: DDPM, DDIM, and the few-step samplers of distilled models, LCM and TCD.
+
+They walk training timesteps in the variance-preserving scaling, one model evaluation for each step.
+"""
+
+import math
+
+from ldm_runtime.errors import InputError
+from ldm_runtime.sampling.solvers.levels import whole_timesteps
+from ldm_runtime.sampling.solvers.problem import Problem
+from ldm_runtime.sampling.solvers.rows import Level, Rows
+
+SIGMA_DATA = 0.5  # of consistency models, arXiv:2303.01469
+
+
+def solve_ddpm(problem: Problem) -> tuple[float, Rows]:
+    """The posterior of the forward process (arXiv:2006.11239, equations 6 and 7), at any subset of the timesteps."""
+    bars = problem.bars
+    timesteps = whole_timesteps(problem.schedule, problem.spacing, problem.steps)
+    rows = problem.rows()
+    for i in range(problem.start, problem.steps):
+        bar = bars[int(timesteps[i])]
+        last = i + 1 == problem.steps
+        bar_next = 1.0 if last else bars[int(timesteps[i + 1])]
+        now, after = _level(timesteps[i], bar), _level(math.nan, bar_next)
+        read = rows.read(now)
+        step_alpha = bar / bar_next
+        step_beta = 1.0 - step_alpha
+        x = (after.alpha * step_beta / (1.0 - bar)) * read.x0
+        x += (math.sqrt(step_alpha) * (1.0 - bar_next) / (1.0 - bar)) * read.x
+        large = problem.word("variance") == "fixed_large"
+        variance = step_beta if large else step_beta * (1.0 - bar_next) / (1.0 - bar)
+        if timesteps[i] > 0.0 and variance > 0.0:
+            x += math.sqrt(variance) * rows.noise()
+        rows.write(read, after, x)
+    return 1.0, rows
+
+
+def solve_ddim(problem: Problem) -> tuple[float, Rows]:
+    """DDIM (arXiv:2010.02502, equation 12). After t comes t - (training steps // steps), whatever the next row's is."""
+    schedule, steps = problem.schedule, problem.steps
+    bars = problem.bars
+    stride = schedule.num_train_timesteps // steps
+    rows = problem.rows()
+    for t in whole_timesteps(schedule, problem.spacing, steps)[problem.start :]:
+        bar, bar_next = bars[int(t)], problem.bar_before(int(t) - stride)
+        now, after = _level(t, bar), _level(math.nan, bar_next)
+        read = rows.read(now)
+        variance = (1.0 - bar_next) / (1.0 - bar) * (1.0 - bar / bar_next)
+        deviation = problem.number("eta") * math.sqrt(max(variance, 0.0))
+        # x' = alpha' x0 + sqrt(sigma'^2 - deviation^2) eps + deviation noise
+        x = after.alpha * read.x0 + math.sqrt(max(1.0 - bar_next - deviation**2, 0.0)) * read.eps
+        rows.write(read, after, x + deviation * rows.noise())
+    return 1.0, rows
+
+
+def solve_lcm(problem: Problem) -> tuple[float, Rows]:
+    """Multistep consistency sampling of a latent consistency model (arXiv:2310.04378, algorithm 3)."""
+    bars = problem.bars
+    timesteps = distilled_timesteps("lcm", problem)
+    rows = problem.rows()
+    for i in range(problem.start, problem.steps):
+        last = i + 1 == problem.steps
+        now = _level(timesteps[i], bars[int(timesteps[i])])
+        after = _level(math.nan, 1.0 if last else bars[int(timesteps[i + 1])])
+        read = rows.read(now)
+        scaled = timesteps[i] * problem.number("timestep_scaling")
+        spread = scaled**2 + SIGMA_DATA**2
+        denoised = scaled / math.sqrt(spread) * read.x0 + SIGMA_DATA**2 / spread * read.x
+        rows.write(read, after, denoised if last else after.alpha * denoised + after.sigma * rows.noise())
+    return 1.0, rows
+
+
+def solve_tcd(problem: Problem) -> tuple[float, Rows]:
+    """Strategic stochastic sampling of trajectory consistency distillation (arXiv:2402.19159, algorithm 4)."""
+    bars = problem.bars
+    timesteps = distilled_timesteps("tcd", problem)
+    eta = problem.number("eta")
+    rows = problem.rows()
+    for i in range(problem.start, problem.steps):
+        last = i + 1 == problem.steps
+        t_next = 0.0 if last else timesteps[i + 1]
+        now, after = _level(timesteps[i], bars[int(timesteps[i])]), _level(math.nan, bars[int(t_next)])
+        middle = _level(math.nan, bars[math.floor((1.0 - eta) * t_next)])  # the model's jump ends here
+        read = rows.read(now)
+        x = middle.alpha * read.x0 + middle.sigma * read.eps
+        if eta > 0.0 and not last:
+            back = after.alpha / middle.alpha
+            x = back * x + math.sqrt(max(1.0 - back * back, 0.0)) * rows.noise()
+        else:
+            after = middle
+        rows.write(read, after, x)
+    return 1.0, rows
+
+
+def distilled_timesteps(sampler: str, problem: Problem) -> list[float]:
+    """Timesteps of a distilled model: `steps` of the original solver's, which it was distilled from."""
+    count, original = problem.schedule.num_train_timesteps, problem.whole("original_steps")
+    if original > count or problem.steps > original:
+        raise InputError(
+            f"{problem.steps} steps of {sampler!r} are not usable with original_steps {original} and {count} trained"
+            f" timesteps: expected steps of at most original_steps, and that at most {count}"
+        )
+    stride = count // original
+    descending = [float(k * stride - 1) for k in range(original, 0, -1)]
+    return [descending[i * original // problem.steps] for i in range(problem.steps)]
+
+
+def _level(timestep: float, bar: float) -> Level:
+    return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))

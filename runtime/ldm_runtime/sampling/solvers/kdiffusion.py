@@ -1,0 +1,159 @@
+"""Solvers of k-diffusion, in the scaling x = x0 + s * eps: Euler, Heun, DPM2, DPM++ SDE, LMS and ancestral ones.
+
+Sources: Karras et al. 2022 (arXiv:2206.00364), and the k-diffusion library that named these samplers.
+The slope of the probability-flow ODE is (x - x0) / s; a step along it from s to s' is
+x' = (s'/s) x + (1 - s'/s) x0.
+"""
+
+import math
+from itertools import pairwise
+
+from ldm_runtime.sampling.solvers.forms import Form, weighted_sum
+from ldm_runtime.sampling.solvers.problem import Problem, k_initial_scale, k_levels
+from ldm_runtime.sampling.solvers.rows import Level, Reading, Rows
+
+LMS_ORDER = 4
+
+
+def solve_euler(problem: Problem) -> tuple[float, Rows]:
+    """Euler's method."""
+    levels = k_levels(problem)
+    rows = problem.rows()
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        rows.write(read, after, _towards(read, after.ratio))
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_euler_ancestral(problem: Problem) -> tuple[float, Rows]:
+    """Euler to a lower noise level than the next one, then fresh noise up to it; the last row adds none."""
+    levels = k_levels(problem)
+    rows = problem.rows()
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        down, up = ancestral(now.ratio, after.ratio)
+        rows.write(read, after, _towards(read, down) + up * rows.noise())
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_heun(problem: Problem) -> tuple[float, Rows]:
+    """Heun's method: Euler, then once more with the mean of both ends' slopes; the last step is Euler's."""
+    levels = k_levels(problem)
+    rows = problem.rows(history=2)  # x and the slope at the start of the step
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        rows.write(read, after, _towards(read, after.ratio), [read.x, (read.x - read.x0) / now.ratio])
+        if after.sigma > 0.0:
+            read = rows.read(after, after.alpha)
+            start, slope = read.history
+            mean = 0.5 * (slope + (read.x - read.x0) / after.ratio)
+            rows.write(read, after, start + (after.ratio - now.ratio) * mean)
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_dpm2(problem: Problem) -> tuple[float, Rows]:
+    """DPM-Solver-2 as Karras et al. write it: the slope half way, along ln s; the last step is Euler's."""
+    levels = k_levels(problem, karras_whole=True)
+    rows = problem.rows(history=1)  # x at the start of the step
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        if after.sigma > 0.0:
+            middle = problem.level_at(math.sqrt(now.ratio * after.ratio))
+            rows.write(read, middle, _towards(read, middle.ratio), [read.x])
+            read = rows.read(middle, middle.alpha)
+            (start,) = read.history
+            rows.write(read, after, start + (after.ratio - now.ratio) / middle.ratio * (read.x - read.x0))
+        else:
+            rows.write(read, after, _towards(read, after.ratio))
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_dpm2_ancestral(problem: Problem) -> tuple[float, Rows]:
+    """DPM2 to a lower noise level than the next one, then fresh noise up to it."""
+    levels = k_levels(problem, karras_whole=True)
+    rows = problem.rows(history=1)
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        if after.sigma > 0.0:
+            down, up = ancestral(now.ratio, after.ratio)
+            middle = problem.level_at(math.sqrt(now.ratio * down))
+            rows.write(read, middle, _towards(read, middle.ratio), [read.x])
+            read = rows.read(middle, middle.alpha)
+            (start,) = read.history
+            x = start + (down - now.ratio) / middle.ratio * (read.x - read.x0)
+            rows.write(read, after, x + up * rows.noise())
+        else:
+            rows.write(read, after, _towards(read, after.ratio))
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_dpmpp_sde(problem: Problem) -> tuple[float, Rows]:
+    """DPM-Solver++ SDE with a step half way (k-diffusion's sample_dpmpp_sde, eta 1, r 1/2).
+
+    Both rows of a step walk along one Brownian path in s. Its way to the middle is one stream of noise, its way on
+    from there another; the second row needs the whole way and so reads both.
+    """
+    levels = k_levels(problem, float64_timesteps=True)
+    rows = problem.rows(history=1)
+    for now, after in _steps(problem, levels):
+        read = rows.read(now, now.alpha)
+        if after.sigma > 0.0:
+            middle = problem.level_at(math.sqrt(now.ratio * after.ratio))
+            down, up = ancestral(now.ratio, middle.ratio)
+            rows.write(read, middle, _towards(read, down) + up * rows.noise(), [read.x])
+            read = rows.read(middle, middle.alpha)
+            (start,) = read.history
+            down, up = ancestral(now.ratio, after.ratio)
+            whole = now.ratio - after.ratio
+            path = math.sqrt((now.ratio - middle.ratio) / whole) * rows.noise(rows_ago=1)
+            path += math.sqrt((middle.ratio - after.ratio) / whole) * rows.noise()
+            keep = down / now.ratio
+            rows.write(read, after, keep * start + (1.0 - keep) * read.x0 + up * path)
+        else:
+            rows.write(read, after, _towards(read, after.ratio))
+    return k_initial_scale(problem, levels), rows
+
+
+def solve_lms(problem: Problem) -> tuple[float, Rows]:
+    """Linear multistep (Adams-Bashforth on uneven levels): the polynomial through the last slopes, integrated."""
+    levels = k_levels(problem)
+    rows = problem.rows(history=LMS_ORDER - 1)  # slopes, the latest first
+    for i, (now, after) in enumerate(_steps(problem, levels), start=problem.start):
+        read = rows.read(now, now.alpha)
+        slopes = [(read.x - read.x0) / now.ratio, *read.history][: i + 1 - problem.start]
+        nodes = [levels[i - k].ratio for k in range(min(i + 1, LMS_ORDER))]
+        # After a late start diffusers goes through nodes before it too, and leaves out their slopes.
+        known = min(len(nodes), len(slopes))
+        weights = [_integral(nodes, k, now.ratio, after.ratio) for k in range(known)]
+        rows.write(read, after, read.x + weighted_sum(weights, slopes[:known]), slopes[: LMS_ORDER - 1])
+    return k_initial_scale(problem, levels), rows
+
+
+def ancestral(ratio: float, ratio_next: float) -> tuple[float, float]:
+    """(down, up): go down to `down`, add noise of deviation `up`; together that is ratio_next."""
+    up = ratio_next * math.sqrt((ratio - ratio_next) * (ratio + ratio_next)) / ratio
+    return ratio_next * ratio_next / ratio, up
+
+
+def _steps(problem: Problem, levels: list[Level]) -> list[tuple[Level, Level]]:
+    return list(pairwise(levels[problem.start :]))
+
+
+def _towards(read: Reading, ratio: float) -> Form:
+    """Along the slope from this level to `ratio`."""
+    keep = ratio / read.level.ratio
+    return keep * read.x + (1.0 - keep) * read.x0
+
+
+def _integral(nodes: list[float], chosen: int, start: float, stop: float) -> float:
+    """Of the Lagrange polynomial that is 1 at nodes[chosen] and 0 at the others, from start to stop; exact."""
+    coefficients = [1.0]  # of powers of (tau - start), from the constant term up
+    for index, node in enumerate(nodes):
+        if index != chosen:
+            scale = nodes[chosen] - node
+            shifted = [0.0, *coefficients]
+            coefficients = [
+                (high + (start - node) * low) / scale for high, low in zip(shifted, [*coefficients, 0.0], strict=True)
+            ]
+    width = stop - start
+    return sum(value * width ** (power + 1) / (power + 1) for power, value in enumerate(coefficients))

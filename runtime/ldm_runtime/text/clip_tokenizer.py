@@ -1,0 +1,392 @@
+"""CLIP's tokenizer.json, read strictly: this one form or a refusal, before any library sees the file.
+
+The form is that of transformers' CLIPTokenizerFast, versions 4 and 5, of the published checkpoints and of
+`ldm-export train` (https://github.com/huggingface/tokenizers has the format):
+
+    version         "1.0"
+    truncation      any object or null: no effect here
+    padding         the same
+    added_tokens    of each: id, content, single_word, lstrip, rstrip, normalized, special
+    normalizer      NFC, then every run of white space to one space, then lower case
+    pre_tokenizer   Split by CLIP's words (`WORDS`, or with the begin and end tokens before them), then ByteLevel
+    post_processor  RobertaProcessing or TemplateProcessing: begin token, text, end token; or null
+    decoder         ByteLevel, or null
+    model           BPE: end_of_word_suffix "</w>", no continuing_subword_prefix, no dropout; vocab and merges,
+                    each merge as "left right" or ["left", "right"]
+
+The ids of vocab are 0 to n - 1, each once; added tokens have their id there, or the next ones from n up. A merge joins
+two tokens of vocab to a third. `tokenizers` never gets the file, but its parts made anew of what was read.
+"""
+
+import json
+import operator
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from ldm_runtime.checks import given, shown
+from ldm_runtime.errors import PackageError
+from ldm_runtime.files import strict_json
+
+END_OF_WORD = "</w>"
+WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+SPECIAL_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|" + WORDS
+NORMALIZERS = [
+    {"type": "NFC"},
+    {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+    {"type": "Lowercase"},
+]
+
+MAX_FILE_BYTES = 2**24  # CLIP's own has 3.6 MB
+MAX_TOKENS = 2**20  # CLIP has 49,408
+MAX_TOKEN_LENGTH = 1024  # characters; CLIP's longest has 23
+MAX_ADDED_LENGTH = 2**20  # characters of all added tokens together: one automaton looks for them all
+
+_FILE_KEYS = (
+    "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
+    "model",
+)  # fmt: skip
+# Of a BPE model, the values that may stand; a key may be left out where None is one of them.
+_MODEL: dict[str, tuple[Any, ...]] = {
+    "type": ("BPE", None),
+    "dropout": (None, 0.0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (END_OF_WORD,),
+    "fuse_unk": (False, None),
+    "byte_fallback": (False, None),
+    "ignore_merges": (False, None),
+}
+_SPLIT: dict[str, tuple[Any, ...]] = {
+    "type": ("Split",),
+    "pattern": ({"Regex": WORDS}, {"Regex": SPECIAL_WORDS}),
+    "behavior": ("Removed",),
+    "invert": (True,),
+}
+_BYTE_LEVEL: dict[str, tuple[Any, ...]] = {
+    "type": ("ByteLevel",),
+    "add_prefix_space": (False,),
+    "trim_offsets": (True, False, None),
+    "use_regex": (True, None),
+}
+_DECODER: dict[str, tuple[Any, ...]] = {**_BYTE_LEVEL, "add_prefix_space": (True, False, None)}
+_ROBERTA: dict[str, tuple[Any, ...]] = {
+    "type": ("RobertaProcessing",),
+    "trim_offsets": (True, False, None),
+    "add_prefix_space": (True, False, None),
+}
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A text that is one token wherever it stands. Fields and their names are those of `tokenizers`."""
+
+    id: int
+    content: str
+    single_word: bool  # only where no letter or digit touches it
+    lstrip: bool  # takes the white space before it
+    rstrip: bool
+    normalized: bool  # is looked for in the normalised text, in its own normalised form
+    special: bool
+
+
+@dataclass(frozen=True)
+class ClipTokenizer:
+    """What a tokenizer.json says beyond the form that all of them share."""
+
+    vocabulary: Mapping[str, int]  # token -> id, 0 to n - 1
+    merges: tuple[tuple[str, str], ...]  # the first is made first
+    added: tuple[AddedToken, ...]  # by id
+    unknown: str | None  # the token of a symbol that vocabulary lacks
+    begin: str | None
+    end: str | None
+    splits_special: bool  # the begin and end tokens are words, also where the text has them in another case
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(len(self.vocabulary), *(token.id + 1 for token in self.added), 0)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token, None if there is none."""
+        if token in self.vocabulary:
+            return self.vocabulary[token]
+        return next((added.id for added in self.added if added.content == token), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of a tokenizer.json, as `tokenizers` 0.22 writes it."""
+        pattern = SPECIAL_WORDS if self.splits_special else WORDS
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [asdict(token) for token in self.added],
+            "normalizer": {"type": "Sequence", "normalizers": NORMALIZERS},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "post_processor": self._post_processor(),
+            "decoder": {**byte_level, "add_prefix_space": True},
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": self.unknown,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": END_OF_WORD,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": False,
+                "vocab": dict(self.vocabulary),
+                "merges": [list(pair) for pair in self.merges],
+            },
+        }
+
+    def to_library(self) -> Any:
+        """The same as a `tokenizers.Tokenizer`, made of its parts: in half the time of `from_str`."""
+        import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+        bpe = models.BPE(
+            vocab=dict(self.vocabulary),
+            merges=list(self.merges),
+            unk_token=self.unknown,
+            end_of_word_suffix=END_OF_WORD,
+        )
+        made = tokenizers.Tokenizer(bpe)
+        space = normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
+        made.normalizer = normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
+        pattern = tokenizers.Regex(SPECIAL_WORDS if self.splits_special else WORDS)
+        split = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
+        made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+        if self.begin is not None and self.end is not None:
+            begin, end = ((token, self.id_of(token)) for token in (self.begin, self.end))
+            # The first two by place: `cls` became `cls_token` in tokenizers 0.23.
+            made.post_processor = processors.RobertaProcessing(end, begin, trim_offsets=False, add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
+        made.add_tokens([_library_token(token) for token in self.added])
+        return made
+
+    def _post_processor(self) -> dict[str, Any] | None:
+        if self.begin is None or self.end is None:
+            return None
+        begin, end = ([token, self.id_of(token)] for token in (self.begin, self.end))
+        return {"type": "RobertaProcessing", "sep": end, "cls": begin, "trim_offsets": False, "add_prefix_space": False}
+
+
+def read_tokenizer(content: bytes, where: str) -> ClipTokenizer:
+    """Read the content of a tokenizer.json; `where` names the file in messages.
+
+    Raises:
+        PackageError: it is larger than `MAX_FILE_BYTES` or not of CLIP's form; one sentence says where.
+    """
+    if len(content) > MAX_FILE_BYTES:
+        raise PackageError(f"{where} has {len(content)} bytes; expected a tokenizer of at most {MAX_FILE_BYTES}")
+    value = strict_json.parse(strict_json.decode(content, where), where)
+    _keys(value, where, allowed=_FILE_KEYS, needed=("model",))
+    _one_of(value.get("version"), ("1.0", None), f"{where}: version")
+    for name in ("truncation", "padding"):
+        if not isinstance(value.get(name), dict | None):
+            _fail(f"{where}: {name}", "an object or null", value[name])
+    _check_normalizer(value.get("normalizer"), f"{where}: normalizer")
+    splits_special = _read_pre_tokenizer(value.get("pre_tokenizer"), f"{where}: pre_tokenizer")
+    if value.get("decoder") is not None:
+        _table(value["decoder"], _DECODER, f"{where}: decoder")
+    model = _keys(value["model"], f"{where}: model", allowed=(*_MODEL, "unk_token", "vocab", "merges"))
+    _table({key: item for key, item in model.items() if key in _MODEL}, _MODEL, f"{where}: model")
+    vocabulary = check_vocabulary(model.get("vocab"), f"{where}: vocab")
+    merges = check_merges(model.get("merges"), vocabulary, f"{where}: merges")
+    added = _read_added(value.get("added_tokens", []), vocabulary, f"{where}: added_tokens")
+    known = {**vocabulary, **{token.content: token.id for token in added}}
+    begin, end = _read_ends(value.get("post_processor"), known, f"{where}: post_processor")
+    unknown = model.get("unk_token")
+    if unknown is not None and (not isinstance(unknown, str) or unknown not in vocabulary):
+        _fail(f"{where}: unk_token", "a token of vocab, or null", unknown)
+    return ClipTokenizer(vocabulary, merges, added, unknown, begin, end, splits_special)
+
+
+def check_vocabulary(value: Any, where: str) -> dict[str, int]:
+    """`value` as a vocabulary: token -> id, 0 to n - 1, each once. PackageError if it is none."""
+    if not isinstance(value, dict) or not value:
+        _fail(where, "an object of tokens and their ids", value)
+    if len(value) > MAX_TOKENS:
+        raise PackageError(f"{where} has {len(value)} tokens; expected at most {MAX_TOKENS}")
+    for token, index in value.items():
+        if not 0 < len(token) <= MAX_TOKEN_LENGTH:
+            raise PackageError(f"{where} has a token of {len(token)} characters; expected 1 to {MAX_TOKEN_LENGTH}")
+        if type(index) is not int or not 0 <= index < len(value):
+            _fail(f"{where}[{shown(token)}]", f"an id from 0 to {len(value) - 1}, for {len(value)} tokens", index)
+    if len(set(value.values())) != len(value):
+        seen: dict[int, str] = {}
+        for token, index in value.items():
+            if index in seen:
+                raise PackageError(f"{where} gives the id {index} to {shown(seen[index])} and {shown(token)}; {_AGAIN}")
+            seen[index] = token
+    return value
+
+
+def check_merges(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[tuple[str, str], ...]:
+    """`value` as merges of tokens in `vocabulary`, each a pair or "left right". PackageError if it is none."""
+    if not isinstance(value, list):
+        _fail(where, "a list of pairs", value)
+    if len(value) > MAX_TOKENS:
+        raise PackageError(f"{where} has {len(value)} pairs; expected at most {MAX_TOKENS}")
+    pairs = [item.split(" ") if isinstance(item, str) else item for item in value]
+    spaced = {token for token in vocabulary if token.split() != [token]}
+    merges = _sound_merges(pairs, vocabulary, spaced)
+    if merges is None:
+        _refuse_merges(value, pairs, vocabulary, spaced, where)
+    return given(merges)
+
+
+def _sound_merges(
+    pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str]
+) -> tuple[tuple[str, str], ...] | None:
+    """All pairs, None if one is wrong; without a loop in Python, for CLIP has 48,894 of them."""
+    if not pairs:
+        return ()
+    if set(map(type, pairs)) != {list} or set(map(len, pairs)) != {2}:
+        return None
+    lefts, rights = zip(*pairs, strict=True)
+    if {*map(type, lefts), *map(type, rights)} != {str}:
+        return None
+    parts = {*lefts, *rights}
+    known = vocabulary.keys() >= parts and all(map(vocabulary.__contains__, map(operator.add, lefts, rights)))
+    merges = tuple(zip(lefts, rights, strict=True))
+    return merges if known and spaced.isdisjoint(parts) and len(set(merges)) == len(merges) else None
+
+
+def _refuse_merges(
+    value: list[Any], pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str], where: str
+) -> None:
+    """Raise PackageError for the first that is wrong."""
+    seen: set[tuple[str, str]] = set()
+    for index, (item, pair) in enumerate(zip(value, pairs, strict=True)):
+        if not isinstance(pair, list) or [type(part) for part in pair] != [str, str]:
+            _fail(f"{where}[{index}]", "a pair of tokens", item)
+        left, right = pair
+        for token in (left, right, left + right):
+            if token not in vocabulary:
+                raise PackageError(f"{where}[{index}] needs the token {shown(token)}, which vocab lacks; {_AGAIN}")
+        if left in spaced or right in spaced:
+            _fail(f"{where}[{index}]", "tokens without white space", item)
+        if (left, right) in seen:
+            raise PackageError(f"{where}[{index}] repeats the pair {shown(item)}; {_AGAIN}")
+        seen.add((left, right))
+
+
+def _library_token(token: AddedToken) -> Any:
+    """The library sees to it that it has its id: that of vocab, or the next free one."""
+    import tokenizers
+
+    return tokenizers.AddedToken(
+        token.content,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=token.special,
+    )
+
+
+def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:
+    """By id; a token that the vocabulary lacks has the next free id, as `tokenizers` gives it."""
+    found = strict_json.read(tuple[AddedToken, ...], value, where)
+    if len({token.content for token in found}) != len(found):
+        raise PackageError(f"{where} has a token twice; {_AGAIN}")
+    if sum(len(token.content) for token in found) > MAX_ADDED_LENGTH:
+        raise PackageError(f"{where} has more than {MAX_ADDED_LENGTH} characters; {_AGAIN}")
+    found = tuple(sorted(found, key=lambda token: token.id))
+    new = (token for token in found if token.content not in vocabulary)
+    expected = {token.content: index for index, token in enumerate(new, len(vocabulary))}
+    for token in found:
+        if not token.content:
+            _fail(where, "tokens with a text", token.content)
+        wanted = vocabulary.get(token.content, expected.get(token.content))
+        if token.id != wanted:
+            raise PackageError(
+                f"{where} has {shown(token.content)} as {shown(token.id)}; expected {wanted}, "
+                f"{'its id in vocab' if token.content in vocabulary else 'the next free id'}"
+            )
+    return found
+
+
+def _check_normalizer(value: Any, where: str) -> None:
+    if value != {"type": "Sequence", "normalizers": NORMALIZERS}:
+        _fail(where, f"CLIP's, {json.dumps(NORMALIZERS)} in sequence", value)
+
+
+def _read_pre_tokenizer(value: Any, where: str) -> bool:
+    """Whether the begin and end tokens are words."""
+    steps = _keys(value, where, allowed=("type", "pretokenizers"), needed=("pretokenizers",))["pretokenizers"]
+    if value.get("type") != "Sequence" or not isinstance(steps, list) or len(steps) != 2:
+        _fail(where, "a Sequence of Split and ByteLevel, as transformers writes it from version 4.17 on", value)
+    split = _table(steps[0], _SPLIT, f"{where}: Split")
+    _table(steps[1], _BYTE_LEVEL, f"{where}: ByteLevel")
+    return bool(split["pattern"] == {"Regex": SPECIAL_WORDS})
+
+
+def _read_ends(value: Any, known: Mapping[str, int], where: str) -> tuple[str | None, str | None]:
+    """The begin and end tokens of a post-processor, None where there is none."""
+    if value is None:
+        return None, None
+    if not isinstance(value, dict):
+        _fail(where, "an object or null", value)
+    if value.get("type") == "TemplateProcessing":
+        return _template_ends(value, known, where)
+    _keys(value, where, allowed=(*_ROBERTA, "sep", "cls"), needed=("sep", "cls"))
+    _table({key: item for key, item in value.items() if key in _ROBERTA}, _ROBERTA, where)
+    for name in ("cls", "sep"):
+        token = value[name]
+        if not isinstance(token, list) or len(token) != 2 or not isinstance(token[0], str):
+            _fail(f"{where}.{name}", "a token and its id", token)
+        if token[0] not in known or type(token[1]) is not int or known[token[0]] != token[1]:
+            _fail(f"{where}.{name}", "a token of the vocabulary with its id", token)
+    return value["cls"][0], value["sep"][0]
+
+
+def _template_ends(value: dict[str, Any], known: Mapping[str, int], where: str) -> tuple[str, str]:
+    """The begin and end tokens of a template "begin, text, end"."""
+    tokens = value.get("special_tokens")
+    names = [name for name in tokens if name in known] if isinstance(tokens, dict) and len(tokens) <= 2 else []
+    for begin in names:
+        for end in names:
+            single = [
+                {"SpecialToken": {"id": begin, "type_id": 0}},
+                {"Sequence": {"id": "A", "type_id": 0}},
+                {"SpecialToken": {"id": end, "type_id": 0}},
+            ]
+            entries = {text: {"id": text, "ids": [known[text]], "tokens": [text]} for text in {begin, end}}
+            if value.get("single") == single and tokens == entries:
+                return begin, end
+    _fail(where, "a template of one begin token, the text and one end token", value)
+
+
+def _keys(value: Any, where: str, *, allowed: tuple[str, ...], needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _fail(where, "an object", value)
+    for key in value:
+        if key not in allowed:
+            raise PackageError(f"{where} has the key {shown(key)}, which CLIP's tokenizer does not have")
+    for key in needed:
+        if key not in value:
+            raise PackageError(f"{where} lacks the key {key!r}, so it is no tokenizer; {_AGAIN}")
+    return value
+
+
+def _table(value: Any, table: Mapping[str, tuple[Any, ...]], where: str) -> dict[str, Any]:
+    """An object that has the keys of `table`, each with one of its values."""
+    found = _keys(value, where, allowed=tuple(table))
+    for key, accepted in table.items():
+        _one_of(found.get(key), accepted, f"{where}.{key}")
+    return found
+
+
+def _one_of(value: Any, accepted: tuple[Any, ...], where: str) -> None:
+    if not any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in accepted):
+        _fail(where, " or ".join("null" if each is None else json.dumps(each) for each in accepted), value)
+
+
+_AGAIN = "fetch the file again"
+
+
+def _fail(where: str, expected: str, value: Any) -> NoReturn:
+    raise PackageError(f"{where} is {shown(value)}, so it is no tokenizer of CLIP's form; expected {expected}")

@@ -1,0 +1,119 @@
+"""Prompts to token ids: the tokenizer.json of the package (CLIP fast), the padding of its contract."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.package.open import TOKENIZER, Package
+from ldm_runtime.text.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
+
+MOST_CHARACTERS = 100_000  # of one prompt: tokenising takes seconds there, and a window holds some hundred
+COMMA = ",</w>"
+MOST_OF_A_WORD = 40  # characters
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """ids: int64 (B, max_length). dropped: of each prompt the words that did not fit (the first may in part), or ""."""
+
+    ids: np.ndarray
+    dropped: tuple[str, ...]
+
+
+class Tokenizer:
+    """The tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
+
+    Raises PackageError if tokenizer.json is not of CLIP's form or knows tokens that the text encoder does not have.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self._facts = package.manifest.contract.tokenizer
+        file = package.path / TOKENIZER
+        clip = read_tokenizer(package.folder.read(TOKENIZER, MAX_FILE_BYTES), str(file))
+        if clip.size > self._facts.vocab_size:
+            raise PackageError(
+                f"{file} has tokens up to {clip.size - 1}, but the text encoder knows {self._facts.vocab_size}; "
+                f"build the package again"
+            )
+        # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
+        self._tokenizer: Any = clip.to_library()
+        self.comma: int | None = self._tokenizer.token_to_id(COMMA)
+        self._vectors = _vectors({token.content: i for i, token in self._tokenizer.get_added_tokens_decoder().items()})
+
+    @property
+    def room(self) -> int:
+        """Tokens of text in a window."""
+        return self._facts.max_length - 2
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of a text, however many, without begin and end. InputError as for `check`."""
+        return [token for unit in self.units(text) for token in unit]
+
+    def units(self, text: str, name: str = "the prompt") -> Iterator[tuple[int, ...]]:
+        """The same, with the tokens of one textual inversion together: mostly one at a time.
+
+        Of a checkpoint's tokens <x>, <x>_1, <x>_2, which diffusers makes for an embedding of three vectors, <x> stands
+        for all three.
+        """
+        for token in self._tokenizer.encode(self.check(text, name), add_special_tokens=False).ids:
+            yield (token, *self._vectors.get(token, ()))
+
+    def check(self, text: str, name: str) -> str:
+        """`text`, or InputError if it is too long or not valid Unicode; name: what the error calls it."""
+        if len(text) > MOST_CHARACTERS:
+            raise InputError(f"{name} has {len(text)} characters; expected at most {MOST_CHARACTERS}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name} is not valid Unicode text at character {error.start}; give it as UTF-8") from None
+        return text
+
+    def window(self, tokens: Sequence[int]) -> np.ndarray:
+        """Begin, at most `room` tokens, end, then padding: int64 (max_length,)."""
+        facts = self._facts
+        ids = np.full(facts.max_length, facts.pad_token_id, dtype=np.int64)
+        ids[: len(tokens) + 2] = [facts.bos_token_id, *tokens, facts.eos_token_id]
+        return ids
+
+    def encode(self, prompts: Sequence[str], names: Sequence[str] | None = None) -> Encoded:
+        """Token ids of each prompt: begin, at most max_length - 2 tokens, end, then padding.
+
+        names: what errors call them. Raises InputError for a prompt that is too long or not valid Unicode text.
+        """
+        rows, dropped = [], []
+        for prompt, name in zip(prompts, names or ["the prompt"] * len(prompts), strict=True):
+            encoding = self._tokenizer.encode(self.check(prompt, name), add_special_tokens=False)
+            kept: list[int] = []
+            overflow = len(prompt)
+            for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+                kept += (token, *self._vectors.get(token, ()))
+                if len(kept) > self.room:
+                    overflow = _start_of_word(prompt, start)
+                    break
+            rows.append(self.window(kept[: self.room]))
+            dropped.append(prompt[overflow:].strip())
+        ids = np.stack(rows) if rows else np.empty((0, self._facts.max_length), np.int64)
+        return Encoded(ids, tuple(dropped))
+
+
+def _vectors(added: dict[str, int]) -> dict[int, tuple[int, ...]]:
+    """First token of each textual inversion of several vectors -> the others, which diffusers names <x>_1, <x>_2."""
+    found = {}
+    for name, token in added.items():
+        following = itertools.takewhile(added.__contains__, (f"{name}_{index}" for index in itertools.count(1)))
+        others = tuple(added[each] for each in following)
+        if others:
+            found[token] = others
+    return found
+
+
+def _start_of_word(text: str, place: int) -> int:
+    """`place`, or where the word begins that it is inside of, if that is near."""
+    start = place
+    while place - start < MOST_OF_A_WORD and start > 0 and text[start - 1].isalnum() and text[start].isalnum():
+        start -= 1
+    return start if place - start < MOST_OF_A_WORD else place
