@@ -73,7 +73,7 @@ def test_the_program_of_a_peer_imports_nothing_of_this_project(file):
     allowed = {"ldm_runtime"} if file.name == "ours.py" else set()
     names = imported_modules(file)
     assert tops(names) & {"ldm_runtime", "ldm_export", "click"} <= allowed
-    assert all(name.startswith("benchmarks.peer_programs.") for name in names if name.startswith("benchmarks"))
+    assert all(name.startswith("benchmarks.peers.programs.") for name in names if name.startswith("benchmarks"))
 
 
 @pytest.mark.parametrize("part", sorted(ALLOWED))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from benchmarks.measures import (
+from benchmarks.quality.measures import (
     border_colours,
     close_pairs,
     colour_differences,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.peer_environments import PEERS, PeerFailed, environment_python, run_logged
-from benchmarks.peer_runs import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
-from benchmarks.peer_tables import bars, ratios, render
-from benchmarks.peers import main
+from benchmarks.peers.environments import PEERS, PeerFailed, environment_python, run_logged
+from benchmarks.peers.rounds import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
+from benchmarks.peers.run import main
+from benchmarks.peers.tables import bars, ratios, render
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
@@ -198,7 +198,7 @@ def test_an_environment_that_is_ready_is_not_made_again(tmp_path, monkeypatch):
         made.append(command)
         (tmp_path / "ours").mkdir(exist_ok=True)
 
-    monkeypatch.setattr("benchmarks.peer_environments.run_logged", record)
+    monkeypatch.setattr("benchmarks.peers.environments.run_logged", record)
     python = environment_python("ours", tmp_path)
     assert len(made) == 2 and made[1][0] == str(python) and "onnxruntime" in made[1]
     assert environment_python("ours", tmp_path) == python and len(made) == 2

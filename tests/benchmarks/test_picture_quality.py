@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from benchmarks import picture_quality
-from benchmarks.drawing import PictureCache, Progress, Setting, batches, duration
-from benchmarks.features import Extractor, FeatureCache
-from benchmarks.sections import ROW_TITLES
+from benchmarks.quality import run as picture_quality
+from benchmarks.quality.features import Extractor, FeatureCache
+from benchmarks.quality.picture_cache import PictureCache, Progress, Setting, batches, duration
+from benchmarks.quality.sections import ROW_TITLES
 from ldm_runtime import load
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import ImageSpec
@@ -164,7 +164,7 @@ def test_a_duration_is_said_for_people(seconds, said):
 
 def test_progress_says_the_time_left_of_the_work_alone(monkeypatch):
     clock, said = [0.0], []
-    monkeypatch.setattr("benchmarks.drawing.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("benchmarks.quality.picture_cache.time.monotonic", lambda: clock[0])
     progress = Progress("drawing", 40, said.append)
     clock[0] = 10.0
     progress.advance(10)

@@ -7,8 +7,8 @@ import torch
 from onnxruntime import InferenceSession, SessionOptions
 from optimum.onnxruntime import ORTStableDiffusionPipeline
 
-from benchmarks.peer_programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
-from benchmarks.peer_programs.protocol import Answer, Request, folder_bytes, run
+from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
+from benchmarks.peers.programs.protocol import Answer, Request, folder_bytes, run
 
 
 def convert(request: Request) -> Answer:

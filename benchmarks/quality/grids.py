@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.drawing import Drawn, Setting
-from benchmarks.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
-from benchmarks.study import Facts, Section, Study
+from benchmarks.quality.picture_cache import Drawn, Setting
+from benchmarks.quality.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
+from benchmarks.quality.study import Facts, Section, Study
 from ldm_export.train.image_folder import caption_with_ground
 from ldm_runtime.image import save_png
 from ldm_runtime.interpolate import interpolate

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from benchmarks.drawing import Drawn, Setting
-from benchmarks.measures import (
+from benchmarks.quality.measures import (
     border_colours,
     close_pairs,
     colour_differences,
@@ -12,7 +11,8 @@ from benchmarks.measures import (
     frechet_distance,
     unit,
 )
-from benchmarks.study import Facts, Section, Study, percent, share_of, table
+from benchmarks.quality.picture_cache import Drawn, Setting
+from benchmarks.quality.study import Facts, Section, Study, percent, share_of, table
 from ldm_export.train.image_folder import caption_with_ground
 
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared

@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.peer_environments import PEERS, REFERENCE, RIVAL
-from benchmarks.peer_programs.protocol import SECONDS_OF_A_SHORT_PICTURE
-from benchmarks.peer_runs import Results
+from benchmarks.peers.environments import PEERS, REFERENCE, RIVAL
+from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_PICTURE
+from benchmarks.peers.rounds import Results
 from ldm_runtime.package.manifest import COMPONENTS
 
 NONE = "–"

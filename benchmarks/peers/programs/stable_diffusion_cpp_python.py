@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import stable_diffusion_cpp
 
-from benchmarks.peer_programs.protocol import (
+from benchmarks.peers.programs.protocol import (
     Answer,
     NotMeasured,
     Request,

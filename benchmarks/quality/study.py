@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.drawing import Drawn, PictureCache, Progress, Say, Setting
-from benchmarks.features import FeatureCache
-from benchmarks.measures import concept_ranks, unit, wilson_interval
+from benchmarks.quality.features import FeatureCache
+from benchmarks.quality.measures import concept_ranks, unit, wilson_interval
+from benchmarks.quality.picture_cache import Drawn, PictureCache, Progress, Say, Setting
 from ldm_export.recipes.train import DataRecipe, Ground
 from ldm_export.train.image_folder import compose, load_pictures
 from ldm_runtime.errors import InputError

@@ -10,7 +10,7 @@ import numpy as np
 import openvino
 import openvino_genai
 
-from benchmarks.peer_programs.protocol import (
+from benchmarks.peers.programs.protocol import (
     Answer,
     NotMeasured,
     Request,

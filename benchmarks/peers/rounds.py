@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peer_environments import (
+from benchmarks.peers.environments import (
     ALL_TASKS,
     PEERS,
     REFERENCE,
@@ -21,7 +21,7 @@ from benchmarks.peer_environments import (
     environment_python,
     run_logged,
 )
-from benchmarks.peer_programs.protocol import Request
+from benchmarks.peers.programs.protocol import Request
 from ldm_export.bench import PROMPT, feeds
 from ldm_export.verify import metrics
 from ldm_runtime.errors import InputError
@@ -226,7 +226,7 @@ class Runner:
             str(self._pythons[peer]),
             "-P",
             "-m",
-            f"benchmarks.peer_programs.{program}",
+            f"benchmarks.peers.programs.{program}",
             json.dumps(asdict(request)),
         ]
         log = self.out / "logs" / f"{peer}.{task}.log"

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-from benchmarks.peer_programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
-from benchmarks.peer_programs.protocol import Answer, Request, folder_bytes, run
+from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
+from benchmarks.peers.programs.protocol import Answer, Request, folder_bytes, run
 
 
 def open_unet(request: Request) -> Answer:

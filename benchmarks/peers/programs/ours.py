@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import ldm_runtime
-from benchmarks.peer_programs.protocol import (
+from benchmarks.peers.programs.protocol import (
     Answer,
     Evaluate,
     NotMeasured,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from diffusers import DDIMScheduler
 
-from benchmarks.peer_programs.protocol import (
+from benchmarks.peers.programs.protocol import (
     Answer,
     Request,
     folder_bytes,

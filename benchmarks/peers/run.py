@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.peer_environments import PEERS
-from benchmarks.peer_runs import (
+from benchmarks.peers.environments import PEERS
+from benchmarks.peers.rounds import (
     Models,
     Runner,
     Say,
@@ -20,7 +20,7 @@ from benchmarks.peer_runs import (
     write_checkpoint,
     write_inputs,
 )
-from benchmarks.peer_tables import bars, render
+from benchmarks.peers.tables import bars, render
 from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
 from ldm_export.cli.option_values import read_size
 from ldm_export.plots import draw_bars

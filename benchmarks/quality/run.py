@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 
 import ldm_runtime
-from benchmarks.drawing import PictureCache, Progress, Say, duration
-from benchmarks.features import Extractor, FeatureCache, efficientnet_lite0
-from benchmarks.grids import GRIDS
-from benchmarks.sections import SECTIONS
-from benchmarks.study import Facts, Study, load_real_pictures
+from benchmarks.quality.features import Extractor, FeatureCache, efficientnet_lite0
+from benchmarks.quality.grids import GRIDS
+from benchmarks.quality.picture_cache import PictureCache, Progress, Say, duration
+from benchmarks.quality.sections import SECTIONS
+from benchmarks.quality.study import Facts, Study, load_real_pictures
 from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file

@@ -1,6 +1,6 @@
 """What the peers' programs share: the request they get, the clock and memory they report, the answer they leave.
 
-A program does one task in one process: `python -m benchmarks.peer_programs.NAME REQUEST`, REQUEST being JSON. It needs
+A program does one task in one process: `python -m benchmarks.peers.programs.NAME REQUEST`, REQUEST being JSON. It needs
 numpy beside the peer itself, and nothing of this project.
 """
 
