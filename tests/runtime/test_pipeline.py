@@ -16,8 +16,8 @@ from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.noise import philox as rng
 from ldm_runtime.package import safetensors
 from ldm_runtime.pipeline import Pipeline
-from tests.philox import initial_noise
 from tests.runtime import tiny_package
+from tests.runtime.noise.philox import initial_noise
 from tests.runtime.tiny_package import CHANNELS, WINDOW
 
 

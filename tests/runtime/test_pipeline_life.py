@@ -21,7 +21,7 @@ from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError, LdmError
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline, Step
-from tests.runtime.test_engines import feeds
+from tests.runtime.engines.test_ort import feeds
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 
 PHOTO = Image.new("RGB", (64, 48), (200, 30, 60))

@@ -8,7 +8,7 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.noise import VAE_STREAM, Noise, check_noise
 from ldm_runtime.noise.cuda import CudaGenerator
 from ldm_runtime.noise.torch_cpu import TorchGenerator
-from tests.philox import initial_noise, row_noise
+from tests.runtime.noise.philox import initial_noise, row_noise
 
 SHAPES = [(4, 8, 8), (4, 64, 64), (4, 9, 9), (1, 3, 5), (17,), (31,), (16,), (3,), (1,), (5,), (2, 2), (4, 7, 13)]
 

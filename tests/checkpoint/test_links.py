@@ -14,8 +14,9 @@ from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from ldm_export.package.write import finish_package
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
-from tests import hub_cache, perturbations
+from tests import hub_cache
 from tests.oracles import build_tiny_sd
+from tests.verify import perturbations
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 READ = [

@@ -16,8 +16,8 @@ from ldm_runtime.errors import InputError, NonFiniteError
 from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.sampling.schedule import NoiseSchedule
-from tests.philox import initial_noise, row_noise
-from tests.runtime import diffusers_schedulers as oracle
+from tests.runtime.noise.philox import initial_noise, row_noise
+from tests.runtime.sampling import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 SHAPE = (4, 8, 8)

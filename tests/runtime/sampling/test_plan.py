@@ -25,7 +25,7 @@ from ldm_runtime.sampling.schedule import (
     NoiseSchedule,
 )
 from ldm_runtime.sampling.solvers import SOLVERS, read_sampler
-from tests.runtime import diffusers_schedulers as oracle
+from tests.runtime.sampling import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 STEPS = (1, 2, 3, 4, 10)

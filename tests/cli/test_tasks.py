@@ -13,7 +13,7 @@ from PIL import Image
 import ldm_runtime
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers import read_sampler
-from tests.runtime import diffusers_schedulers as oracle
+from tests.runtime.sampling import diffusers_schedulers as oracle
 
 PROMPT, NEGATIVE = "a red apple on a table", "blurry"
 SIZE = (48, 32)  # width, height

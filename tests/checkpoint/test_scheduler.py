@@ -14,7 +14,7 @@ from ldm_runtime.errors import ConfigError
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule
 from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
-from tests.runtime import diffusers_schedulers as oracle
+from tests.runtime.sampling import diffusers_schedulers as oracle
 
 # As published, older than the keys prediction_type and timestep_spacing.
 SD15_FILE: dict[str, Any] = {

@@ -12,7 +12,7 @@ from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
 from ldm_runtime.package import safetensors
-from tests.philox import initial_noise
+from tests.runtime.noise.philox import initial_noise
 
 
 @pytest.fixture

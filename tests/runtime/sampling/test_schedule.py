@@ -8,7 +8,7 @@ import pytest
 
 from ldm_runtime.errors import ConfigError
 from ldm_runtime.sampling.schedule import BETA_SCHEDULES, FlowSchedule, NoiseSchedule, Schedule, schedule_from_dict
-from tests.runtime import diffusers_schedulers as oracle
+from tests.runtime.sampling import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 

@@ -15,8 +15,8 @@ import pytest
 
 from ldm_export.verify.gate import verify_package
 from ldm_runtime.errors import PackageError
-from tests import perturbations
-from tests.perturbations import FACTS, Edit
+from tests.verify import perturbations
+from tests.verify.perturbations import FACTS, Edit
 
 KINDS = ("sd15", "sd21")
 FILE_EDITS: dict[Edit, int] = {

@@ -16,7 +16,7 @@ from ldm_runtime.noise.philox import (
     philox4x32,
     philox_normal,
 )
-from tests.philox import initial_noise, row_noise
+from tests.runtime.noise.philox import initial_noise, row_noise
 
 SHAPE = (4, 8, 8)
 

@@ -20,7 +20,7 @@ from ldm_runtime.package.manifest import Contract, TensorSpec
 from ldm_runtime.package.open import open_package
 from tests import hub_cache
 from tests.runtime import tiny_package
-from tests.runtime.test_engines import feeds
+from tests.runtime.engines.test_ort import feeds
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, OutOf
 from ldm_runtime.files.hash_cache import cache_folder
 from ldm_runtime.package.manifest import Difference, FileEntry, Plan, PlanSet, Range
 from ldm_runtime.package.open import Package, open_package
-from tests.runtime.tensorrt_fakes import EngineValidity, FakeCuda, FakeEngine, FakeTensorRt, feeds_of
+from tests.runtime.engines.tensorrt_fakes import EngineValidity, FakeCuda, FakeEngine, FakeTensorRt, feeds_of
 
 NAME = "rtx-1.7.1.116-sm89-fp32"
 NOTHING = {"memory": 0, "streams": 0, "graphs": 0}
@@ -365,7 +365,7 @@ def test_kernels_of_another_gpu_are_replaced(rtx: Machine, monkeypatch: pytest.M
     kept = cache_folder() / "tensorrt" / rtx.digest
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"foreign!")  # as long as ours
-    monkeypatch.setattr("tests.runtime.tensorrt_fakes.FakeCache.accepts", False)
+    monkeypatch.setattr("tests.runtime.engines.tensorrt_fakes.FakeCache.accepts", False)
     engine = rtx.load()
     engine.run(rtx.feeds())
     assert kept.read_bytes() == b"compiled"

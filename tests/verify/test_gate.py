@@ -16,7 +16,8 @@ from ldm_export.verify.gate import verify_package
 from ldm_export.verify.reference_file import FILE
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.package.open import open_package
-from tests import hub_cache, perturbations
+from tests import hub_cache
+from tests.verify import perturbations
 from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.open import open_package, read_contract
 from tests import hub_cache
-from tests.runtime.test_package import flip_a_bit
+from tests.runtime.package.test_open import flip_a_bit
 
 WEIGHTS = "unet/model.safetensors"
 
