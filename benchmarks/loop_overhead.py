@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 import ldm_runtime
-from ldm_export.cli.option_values import read_size
+from ldm_export.cli.options import read_size
 from ldm_runtime.errors import LdmError
 from ldm_runtime.pipeline import Pipeline
 

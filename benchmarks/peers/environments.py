@@ -10,7 +10,7 @@ from typing import Literal
 
 from ldm_runtime.files.atomic import atomic_file
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"  # pins what the tests use too; the rest is pinned in the table
 READY = "ready.json"  # in an environment: what was installed into it
 ALL_TASKS = ("open", "components", "picture")

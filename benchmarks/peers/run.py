@@ -22,7 +22,7 @@ from benchmarks.peers.rounds import (
 )
 from benchmarks.peers.tables import bars, render
 from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
-from ldm_export.cli.option_values import read_size
+from ldm_export.cli.options import read_size
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
 from ldm_runtime.checks import check_integer

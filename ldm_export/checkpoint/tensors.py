@@ -50,7 +50,7 @@ Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
 def checkpoint_folder(path: Path) -> ModelFolder:
-    """The folder of a checkpoint, or a part of one, of which files are read by the rule of `ldm_runtime.files.links`."""
+    """The folder of a checkpoint, or a part of one, whose files are read by `ldm_runtime.files.links`."""
     return ModelFolder(path, "checkpoint", CheckpointError)
 
 

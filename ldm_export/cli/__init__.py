@@ -1,0 +1,1 @@
+"""The command line: one verb a function, shared options, values of options."""

@@ -1,0 +1,1 @@
+"""Configs of the model parts, as diffusers and transformers write them."""

@@ -1,0 +1,1 @@
+"""Packages as files: writing one, and describing one."""

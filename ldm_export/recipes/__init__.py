@@ -1,0 +1,1 @@
+"""Recipes: strict TOML read into dataclasses, with the rules between their fields."""

@@ -1,0 +1,1 @@
+"""Targets of `build`: each turns verified graphs into another engine's artefacts."""

@@ -1,0 +1,1 @@
+"""Training a small latent diffusion model, stage by stage, resumable."""

@@ -1,0 +1,1 @@
+"""The parity gate: references, metrics, the comparison, its report and page."""

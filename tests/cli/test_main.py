@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ldm_export.cli.main import verbs
-from ldm_export.cli.option_values import PATH
+from ldm_export.cli.options import PATH
 from ldm_runtime.pipeline import builtin_package
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def notes(result: Result) -> list[str]:
@@ -48,7 +48,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def start(*arguments: object, cwd: Path, **options) -> subprocess.Popen:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"}
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "ldm_export.cli.main", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "ldm_export", *map(str, arguments)],
         cwd=cwd,
         env=environment,
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from ldm_export.process.isolate import run_isolated
 from tests.runtime import tiny_package
 from tests.train.conftest import smoke_recipe, write_pictures
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLANTED = ("pickle", "struct", "json", "socket", "subprocess", "multiprocessing", "sitecustomize", "usercustomize")
 PLANTED += ("numpy", "torch", "onnx", "onnxruntime", "openvino", "tokenizers", "PIL", "click", "pip")
 PLANTED += ("ldm_export", "ldm_runtime")

@@ -12,7 +12,7 @@ import pytest
 from ldm_export.process.streams import Guarded, echo, echo_json, guard_streams
 from tests.runtime import tiny_package
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLAN = ("plan", "--list")
 
 

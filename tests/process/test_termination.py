@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # A call of native code without an end, which lets other threads run.
 NATIVE = """
 import sqlite3
@@ -27,7 +27,10 @@ finally:
 
 
 def start(body: str, grace: float) -> subprocess.Popen:
-    program = f"from ldm_export import termination; termination.GRACE_SECONDS = {grace}; termination.end_on_request()\n"
+    program = (
+        "from ldm_export.process import termination\n"
+        f"termination.GRACE_SECONDS = {grace}; termination.end_on_request()\n"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", f"{program}print('ready', flush=True)\n{body}"],
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'runtime'}"},

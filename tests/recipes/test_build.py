@@ -7,7 +7,7 @@ import pytest
 from ldm_export.recipes.build import BuildRecipe, load_build_recipe
 from ldm_runtime.errors import ConfigError
 
-SHIPPED = sorted((Path(__file__).parents[1] / "export_configs").glob("*.build.toml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "export_configs").glob("*.build.toml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

@@ -20,7 +20,7 @@ from tests import hub_cache
 from tests.verify import perturbations
 from tests.wall import run_behind_wall
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BLOCKED = ["torch", "onnx", "onnxscript", "onnx_ir", "diffusers", "transformers", "optimum", "safetensors"]
 
 

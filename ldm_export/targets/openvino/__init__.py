@@ -1,0 +1,1 @@
+"""The OpenVINO target: IR files, and the tokenizer that OpenVINO GenAI reads."""

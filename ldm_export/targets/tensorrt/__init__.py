@@ -1,0 +1,1 @@
+"""The TensorRT target: plans, and the optimisation profiles they are built for."""

@@ -1,0 +1,1 @@
+"""Files: atomic outputs, safe links, strict JSON, cached hashes."""

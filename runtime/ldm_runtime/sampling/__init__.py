@@ -1,0 +1,1 @@
+"""Sampling: schedules and solvers compiled to a plan, and the loop that runs it."""

@@ -4,8 +4,8 @@ Every sampler here is linear in the latent, the model outputs and the noise, wit
 depend on the data. A row of the plan is one model evaluation; its matrix maps
     [x, history…, model output, noise…]  ->  [x, history…]
 What is not linear, clipping the predicted picture x0, is a hook of the loop: such a plan's matrices read the
-clipped x0 too, as a column after the model output. The samplers are in `ldm_runtime.sampling.solvers`; each is checked step by
-step against the scheduler of that name in diffusers 0.39, with the settings that `from_config` gives it.
+clipped x0 too, as a column after the model output. The samplers are in `ldm_runtime.sampling.solvers`; each is
+checked step by step against the scheduler of that name in diffusers 0.39, as `from_config` sets it up.
 """
 
 import hashlib

@@ -1,0 +1,1 @@
+"""Text: prompt syntax, tokenization, and the embeddings that condition the denoiser."""

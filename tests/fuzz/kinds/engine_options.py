@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import ldm_runtime
-from ldm_export.cli.option_values import read_engine_options
+from ldm_export.cli.options import read_engine_options
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import NUMBERS, TEXTS, mutate_text
 

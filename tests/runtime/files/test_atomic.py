@@ -43,8 +43,9 @@ def anything(folder: Path) -> None:
 def run(program: str, *arguments: object, **kwargs) -> subprocess.CompletedProcess:
     """A program in a process of its own, which imports what these tests import."""
     start = (
-        "import os, signal, sys; from pathlib import Path; from ldm_runtime import atomic, journal\n"
-        "from ldm_runtime.files.atomic import *\nfrom ldm_runtime.errors import LdmError\nanything = lambda folder: None\n"
+        "import os, signal, sys; from pathlib import Path; from ldm_runtime.files import atomic, journal\n"
+        "from ldm_runtime.files.atomic import *\nfrom ldm_runtime.errors import LdmError\n"
+        "anything = lambda folder: None\n"
         "def die(*arguments): os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -330,6 +330,6 @@ def test_numbers_need_numpy_alone() -> None:
         "heavy = {'torch', 'scipy', 'onnxruntime', 'tokenizers', 'PIL', 'onnx', 'diffusers', 'click'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    runtime = Path(__file__).parents[2] / "runtime"
+    runtime = Path(__file__).parents[3] / "runtime"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=runtime)
     assert result.stdout.strip() == "[]"

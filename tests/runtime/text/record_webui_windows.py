@@ -1,6 +1,6 @@
 """Writes tests/runtime/webui_windows.json: the windows that AUTOMATIC1111's web UI makes of prompts.
 
-    python tests/record_webui_windows.py CHECKOUT
+    python tests/runtime/text/record_webui_windows.py CHECKOUT
 
 CHECKOUT has modules/prompt_parser.py and modules/sd_hijack_clip.py of the web UI (AGPL), which are run, not copied. The
 file here is of their state of October 2023, from github.com/VikingMew/minimal-sd at 692c22d, with the tokenizer of
@@ -15,9 +15,9 @@ import types
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[2]
 TOKENIZER = TESTS / "golden" / "tokenizer" / "tokenizer.json"
-OUT = TESTS / "runtime" / "webui_windows.json"
+OUT = Path(__file__).parent / "webui_windows.json"
 WORDS = "red blue apple cat face smiling house tree with of the heart 3d style flag star hat green big"
 
 

@@ -140,7 +140,7 @@ class GoldenTokenizer(Tokenizer):
     """Of the golden tokenizer file, without a package."""
 
     def __init__(self) -> None:
-        file = Path(__file__).parents[1] / "golden" / "tokenizer" / "tokenizer.json"
+        file = Path(__file__).parents[2] / "golden" / "tokenizer" / "tokenizer.json"
         self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         begin, end = (self._tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
         self._facts = TokenizerFacts(77, begin, end, end, self._tokenizer.get_vocab_size())

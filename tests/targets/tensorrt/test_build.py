@@ -1,6 +1,6 @@
 """Plans are really built, without a GPU: from a package's graphs, listed in its manifest, or refused and why.
 
-TensorRT for RTX has to be installed; what only a GPU can do is in `test_tensorrt_gpu.py`.
+TensorRT for RTX has to be installed; what only a GPU can do is in `test_gpu.py`.
 """
 
 import dataclasses
@@ -38,13 +38,13 @@ from ldm_runtime.package.open import open_package
 from tests.runtime.tiny_package import rehash
 
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install 'ldm-export[tensorrt]'")
-GOLDEN = Path(__file__).parent / "golden" / "package"
+GOLDEN = Path(__file__).parents[2] / "golden" / "package"
 RTX = import_tensorrt("rtx")
 without_gpu = pytest.mark.skipif(missing_gpu() is None, reason="is about a machine without a GPU")
 
 
 def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Outcome:
-    """Each stage has a process of its own, which costs a second; `test_isolate.py` is about that."""
+    """Each stage has a process of its own, which costs a second; `tests/process/test_isolate.py` is about that."""
     return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
 

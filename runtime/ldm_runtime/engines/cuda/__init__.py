@@ -1,0 +1,1 @@
+"""CUDA by its driver alone: device buffers and copies, without torch."""

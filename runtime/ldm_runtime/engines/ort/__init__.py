@@ -1,0 +1,1 @@
+"""The ONNX Runtime engine: sessions, and the execution providers they run on."""

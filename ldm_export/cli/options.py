@@ -1,7 +1,7 @@
-"""Values of options: paths, and what is spelt as one text: sizes, pairs of numbers."""
+"""Options that several verbs share, and their values: paths, sizes, pairs of numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +81,26 @@ def read_engine_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
             raise InputError(f"--engine-option got {text!r}, expected ENGINE.NAME=VALUE such as ort:cuda.device_id=1")
         options.setdefault(engine, {})[key] = value
     return options
+
+
+def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what runs a package; they reach `ldm_runtime.load` as they are."""
+    options = (
+        click.option(
+            "--engine",
+            default="auto",
+            show_default=True,
+            help="A name of `ldm-export engines`, or some by part: unet=ort:cuda,vae=ort.",
+        ),
+        click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice)."),
+        click.option(
+            "--engine-option",
+            "engine_options",
+            metavar="ENGINE.NAME=VALUE",
+            multiple=True,
+            help="An engine's own option, such as ort:cuda.device_id=1 (repeatable).",
+        ),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb

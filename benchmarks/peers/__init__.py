@@ -1,0 +1,1 @@
+"""Compares this project with its peers, side by side in one run."""

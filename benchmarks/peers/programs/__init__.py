@@ -1,0 +1,1 @@
+"""The program of each peer, run in an environment of its own."""

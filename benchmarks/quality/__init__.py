@@ -1,0 +1,1 @@
+"""Measures image quality of the built-in model against its training data."""

@@ -1,0 +1,91 @@
+"""Builds a verified package from a checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ldm_export.cli.options import PATH, read_gigabytes, read_list
+from ldm_export.cli.show import stage_printer
+from ldm_export.process.streams import echo
+
+
+@click.command()
+@click.argument("source", required=False, type=PATH)
+@click.option("--out", required=True, type=PATH, help="Folder of the package to write.")
+@click.option(
+    "--target",
+    "targets",
+    type=click.Choice(["onnx", "openvino", "tensorrt"]),
+    multiple=True,
+    help="What to build beside the ONNX graphs, which every package has (repeatable).",
+)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Precision of the target (default: fp32)."
+)
+@click.option("--compute-capability", metavar="8.6,8.9", help="TensorRT: GPUs (default: all that share one plan).")
+@click.option("--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: which (default: auto).")
+@click.option(
+    "--profile",
+    "profiles",
+    metavar="NAME=MIN:OPT:MAX",
+    multiple=True,
+    help="TensorRT: sizes to cover; batch=, size=, width=, height=, windows= (repeatable).",
+)
+@click.option("--refit", is_flag=True, help="TensorRT: plans whose weights can be replaced.")
+@click.option("--weight-stripped", is_flag=True, help="TensorRT: plans without weights, which the graphs hold.")
+@click.option("--config", type=PATH, help="Build recipe (TOML); see export_configs/.")
+@click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
+@click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
+@click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
+def build(
+    source: Path | None,
+    out: Path,
+    targets: tuple[str, ...],
+    precision: str | None,
+    compute_capability: str | None,
+    flavour: str | None,
+    profiles: tuple[str, ...],
+    refit: bool,
+    weight_stripped: bool,
+    config: Path | None,
+    variant: str | None,
+    max_memory: float | None,
+    force: bool,
+) -> None:
+    """Export SOURCE (a diffusers folder or a package; default: the built-in model) to a verified package.
+
+    Every component is exported, optimised and compared with the torch model; a component that differs by more
+    than its tolerance fails the build, and no package is left. With --force a complete package is replaced, but
+    no other folder, and none that holds anything else.
+
+    \b
+    Examples:
+      ldm-export build --out ./package
+      ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
+      ldm-export build --target openvino --precision fp16 --out ./package
+      ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package
+    """
+    from ldm_export.build import build_package
+    from ldm_export.recipes.build import load_build_recipe
+
+    recipe = load_build_recipe(config)
+    changes: dict[str, Any] = {"targets": targets} if targets else {}
+    changes |= {} if precision is None else {"precision": precision}
+    asked: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
+    asked |= {"profiles": profiles} if profiles else {}
+    asked |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
+    asked |= {name: True for name, wanted in (("refit", refit), ("weight_stripped", weight_stripped)) if wanted}
+    recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **asked))
+    report = build_package(
+        source,
+        out,
+        recipe=recipe,
+        variant=variant,
+        max_memory=read_gigabytes(max_memory),
+        force=force,
+        progress=stage_printer(),
+    )
+    echo(report.table())
+    echo(f"{out}: verified; try: ldm-export run {out} --prompt …")

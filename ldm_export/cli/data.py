@@ -1,0 +1,32 @@
+"""Fetches the training images of the shipped recipes."""
+
+from pathlib import Path
+
+import click
+
+from ldm_export.cli.options import PATH
+from ldm_export.process.streams import echo
+
+
+@click.command()
+@click.option("--out", required=True, type=PATH, help="Folder for pictures and captions.")
+@click.option("--size", type=int, default=128, show_default=True, help="Side of the pictures in pixels.")
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    type=click.Choice(["3d", "gradient", "flat", "noto"]),
+    help="Styles to fetch (repeatable; default: all four).",
+)
+def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
+    """Fetch the emoji pictures (with npm) and render them with captions, for training.
+
+    \b
+    Examples:
+      ldm-export data --out data-cache/emoji-64 --size 64 --style 3d
+    """
+    from ldm_export.train.emoji import fetch_emoji
+
+    chosen = styles if len(styles) > 0 else ("3d", "gradient", "flat", "noto")
+    count = fetch_emoji(out, size=size, styles=chosen, progress=lambda text: echo(text, err=True))
+    echo(f"{out}: {count} captioned pictures")

@@ -1,0 +1,28 @@
+"""Describes a package or checkpoint."""
+
+import json
+from pathlib import Path
+
+import click
+
+from ldm_export.cli.options import PATH
+from ldm_export.process.streams import echo, echo_json
+
+
+@click.command()
+@click.argument("path", required=False, type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
+def inspect(path: Path | None, as_json: bool) -> None:
+    """Tell what a package or checkpoint is (default: the built-in one): parts, sizes, contract, proof.
+
+    No model is loaded; the files of a package are compared with its hashes. A checkpoint needs the extra `export`.
+
+    \b
+    Examples:
+      ldm-export inspect
+      ldm-export inspect ./stable-diffusion-v1-5 --json
+    """
+    from ldm_export.package.describe import describe, render
+
+    facts = describe(path)
+    echo_json(json.dumps(facts, indent=2)) if as_json else echo(render(facts))

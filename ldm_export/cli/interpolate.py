@@ -1,0 +1,90 @@
+"""Draws the way from one prompt and seed to another."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_size
+from ldm_export.cli.show import show_notices
+from ldm_export.process.streams import echo
+from ldm_runtime.errors import InputError
+
+
+@click.command()
+@click.argument("package", required=False, type=PATH)
+@click.option("--prompt", required=True, help="What to start from.")
+@click.option("--to-prompt", help="What to end at (default: the same).")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed at the start.")
+@click.option("--to-seed", type=int, help="Seed at the end (default: the same).")
+@click.option("--frames", type=int, default=9, show_default=True, help="Number of pictures, both ends included.")
+@click.option("--negative", help="What to steer away from.")
+@click.option("--steps", type=int, help="Sampling steps (default: the package's).")
+@click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
+@click.option("--sampler", help="As for `run`.")
+@click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
+@click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
+@click.option("--seconds", type=float, help="Time of a picture in a .gif (default: 0.1).")
+@engine_choice
+@click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+def interpolate(
+    package: Path | None,
+    prompt: str,
+    to_prompt: str | None,
+    seed: int,
+    to_seed: int | None,
+    frames: int,
+    negative: str | None,
+    steps: int | None,
+    guidance: float | None,
+    sampler: str | None,
+    size: str | None,
+    weighted: bool,
+    seconds: float | None,
+    engine: str,
+    threads: int | None,
+    engine_options: tuple[str, ...],
+    out: Path,
+    force: bool,
+) -> None:
+    """Draw the way from one prompt and seed to another with PACKAGE (default: the built-in model).
+
+    \b
+    Examples:
+      ldm-export interpolate --prompt "cat face, 3d style" --to-prompt "dog face, 3d style" --out way.gif
+      ldm-export interpolate --prompt "red apple, 3d style" --seed 1 --to-seed 2 --frames 5 --out way.png
+    """
+    import ldm_runtime
+    from ldm_runtime.files.atomic import refuse_existing
+    from ldm_runtime.interpolate import check_interpolation_output, save_interpolation
+    from ldm_runtime.interpolate import interpolate as between
+
+    check_interpolation_output(out)
+    refuse_existing(out, force=force)
+    if seconds is not None and not 0.01 <= seconds <= 60:
+        raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
+    given = read_engine_options(engine_options)
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given) as pipe:
+        images = between(
+            pipe,
+            (prompt, prompt if to_prompt is None else to_prompt),
+            (seed, seed if to_seed is None else to_seed),
+            frames,
+            negative=negative,
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            size=read_size(size),
+            syntax="weighted" if weighted else "plain",
+        )
+        drawn: list[Any] = []
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(images, length=frames, label="pictures", file=sys.stderr, hidden=hidden) as bar:
+            drawn += bar
+        show_notices(pipe.notices)
+    save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
+    if seconds is not None and out.suffix.lower() != ".gif":
+        show_notices([f"--seconds has no effect on {out}; it is for a .gif"])
+    echo(f"{out} ({frames} pictures)")

@@ -1,0 +1,52 @@
+"""What the verbs print: reports, notices, progress."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ldm_export.process.streams import echo, echo_json
+
+if TYPE_CHECKING:
+    from ldm_export.bench import BenchReport
+    from ldm_export.verify.report import Report
+
+LOG_EVERY_SECONDS = 2.0
+
+
+def show_report(report: "BenchReport | Report", as_json: bool) -> None:
+    if as_json:
+        echo_json(report.to_json())
+    else:
+        echo(report.table())
+
+
+def stage_printer() -> Callable[[str], None]:
+    """Progress of long work on stderr: the seconds since the start, and what is being done."""
+    started = time.monotonic()
+    return lambda text: echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
+
+
+def show_notices(notices: Iterable[str]) -> None:
+    """What a run has to say beside its result."""
+    for notice in notices:
+        echo(f"note: {notice}", err=True)
+
+
+def show_steps(steps: Iterator[Any]) -> Any:
+    """Drive the sampler and return its last step; progress is a bar for a person, some lines for a log."""
+    started = said = time.monotonic()
+    last = next(steps)
+    with click.progressbar(length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        bar.update(1)
+        for last in steps:
+            bar.update(1)
+            now = time.monotonic()
+            if now - said > LOG_EVERY_SECONDS and not sys.stderr.isatty():
+                done = last.index + 1
+                left = (now - started) / done * (last.total - done)
+                echo(f"step {done} of {last.total}, {left:.0f} s left", err=True)
+                said = now
+    return last
