@@ -274,8 +274,9 @@ TELEMETRY = {"XDG_CACHE_HOME": "cache", "HOME": "home", "TMPDIR": "tmp"}
 
 def files_after(program: str, folder: Path) -> list[str]:
     """What a process leaves in the user's folders."""
+    folder /= "of-the-user"  # beside, not where this process keeps its own cache
     for name in TELEMETRY.values():
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     places = {variable: str(folder / name) for variable, name in TELEMETRY.items()}
     environment = {**os.environ, **places, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
