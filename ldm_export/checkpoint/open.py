@@ -29,7 +29,10 @@ from ldm_export.checkpoint.tensors import (
     write_tensors,
 )
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
-from ldm_export.configs.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.strict import StrictConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
@@ -88,9 +91,9 @@ class PipelineConfigs:
         """Whether the UNet reads a mask and the masked picture's latents beside its own."""
         return self.unet.in_channels != self.vae.latent_channels
 
-    def of(self, component: str) -> Config:
+    def of(self, component: str) -> StrictConfig:
         """The config of "text_encoder", "unet" or "vae"."""
-        configs: dict[str, Config] = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
+        configs: dict[str, StrictConfig] = {"text_encoder": self.text_encoder, "unet": self.unet, "vae": self.vae}
         return configs[component]
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_runtime.package.manifest import ComponentContract, TensorSpec
 
 OPSET = 18

@@ -16,7 +16,8 @@ import torch
 
 from ldm_export.checkpoint.open import MODELS, open_checkpoint
 from ldm_export.checkpoint.tensors import StoredTensor, to_array
-from ldm_export.configs.config import Config, UNetConfig
+from ldm_export.configs.strict import StrictConfig
+from ldm_export.configs.unet import UNetConfig
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
@@ -193,7 +194,7 @@ def _widen(weight: ir.Value, dtype: ir.DataType) -> ir.Node:
     return ir.node("Cast", [weight], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{weight.name}/Cast")
 
 
-def _write_config(path: Path, config: Config) -> None:
+def _write_config(path: Path, config: StrictConfig) -> None:
     """As diffusers and transformers write it, with the one absent option that optimum-onnx looks for."""
     values = config.to_dict()
     if isinstance(config, UNetConfig):

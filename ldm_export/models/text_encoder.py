@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm_export.configs.config import TextEncoderConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
 
 # The `eos_token_id` of configs written before transformers 4.31, when the key had no effect.
 LEGACY_EOS_TOKEN_ID = 2

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ldm_export.configs.config import UNetConfig, per_level
+from ldm_export.configs.levels import per_level
+from ldm_export.configs.unet import UNetConfig
 from ldm_export.models.layers import Downsample2D, ResnetBlock2D, Transformer2DModel, Upsample2D
 
 

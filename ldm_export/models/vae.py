@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ldm_export.configs.config import VAEConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.models.layers import Downsample2D, ResnetBlock2D, SpatialAttention, Upsample2D
 
 EPS = 1e-6  # of every GroupNorm here; the UNet's residual blocks have 1e-5

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ldm_export.configs.config import Config, TextEncoderConfig, UNetConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import TrainRecipe
@@ -113,7 +115,7 @@ def require_room(recipe: TrainRecipe, runs: Path, pictures: tuple[Pictures, Pict
 
 
 @functools.cache
-def _count(config: Config) -> int:
+def _count(config: TextEncoderConfig | UNetConfig | VAEConfig) -> int:
     with torch.device("meta"):
         model: nn.Module
         if isinstance(config, TextEncoderConfig):

@@ -9,8 +9,10 @@ import diffusers
 import pytest
 import transformers
 
-from ldm_export.configs.config import Config, TextEncoderConfig, UNetConfig, VAEConfig
-from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES
+from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES, StrictConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_runtime.errors import ConfigError
 from tests import published_configs
 
@@ -265,7 +267,7 @@ def test_construction_checks_too() -> None:
 
 
 def test_configs_are_frozen() -> None:
-    config: Config = VAEConfig()
+    config: StrictConfig = VAEConfig()
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.latent_channels = 8  # type: ignore[misc]
 

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.export.spec import Axis, ComponentSpec, specs
 
 TEXT = TextEncoderConfig(hidden_size=768, num_attention_heads=12)

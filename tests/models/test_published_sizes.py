@@ -10,7 +10,9 @@ import torch
 import transformers
 from torch import nn
 
-from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from tests import published_configs
 from tests.oracles import relative_rms, seeded

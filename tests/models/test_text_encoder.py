@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldm_export.configs.config import TextEncoderConfig
+from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.models import CLIPTextModel
 from tests.oracles import blind_parameters, relative_rms, saved_config, tiny_text_encoder, tiny_vocabulary
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ldm_export.configs.config import UNetConfig
+from ldm_export.configs.unet import UNetConfig
 from ldm_export.models import UNet2DConditionModel
 from ldm_export.models.layers import Attention
 from ldm_export.models.unet import timestep_embedding

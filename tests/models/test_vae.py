@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ldm_export.configs.config import VAEConfig
+from ldm_export.configs.vae import VAEConfig
 from ldm_export.models import AutoencoderKL
 from tests.oracles import blind_parameters, relative_rms, saved_config, seeded, tiny_vae
 

@@ -23,7 +23,9 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
     import torch
 
     from ldm_export.checkpoint.open import save_checkpoint
-    from ldm_export.configs.config import TextEncoderConfig, UNetConfig, VAEConfig
+    from ldm_export.configs.text_encoder import TextEncoderConfig
+    from ldm_export.configs.unet import UNetConfig
+    from ldm_export.configs.vae import VAEConfig
     from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
     from ldm_runtime.package import safetensors
 

@@ -1,0 +1,23 @@
+"""What the configs of UNet and autoencoder share: one value or one block per resolution."""
+
+from typing import Any
+
+PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per resolution, finest first
+
+
+def per_level(value: PerLevel, levels: int) -> tuple[int, ...]:
+    """Return one value per resolution, finest first."""
+    return (value,) * levels if isinstance(value, int) else value
+
+
+def require_levels(config: Any, down: tuple[str, ...], up: tuple[str, ...]) -> None:
+    """Raise ConfigError unless there is one known block per resolution, each as wide as its GroupNorm needs."""
+    levels = len(config.block_out_channels)
+    config.require(levels > 0, "block_out_channels", "at least one width")
+    for name, types in (("down_block_types", down), ("up_block_types", up)):
+        blocks = getattr(config, name)
+        known = len(blocks) == levels and set(blocks) <= set(types)
+        config.require(known, name, f"one per level ({levels}), of {' or '.join(types)}")
+    groups = config.norm_num_groups
+    fits = all(width % groups == 0 for width in config.block_out_channels)
+    config.require(fits, "block_out_channels", f"multiples of norm_num_groups = {groups}")
