@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ldm_export.checkpoint.open import PACKAGE_PARTS, PIPELINE_FOLDERS, Checkpoint, open_checkpoint
-from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
+from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package.write import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
 from ldm_export.process.isolate import Stage, available_memory, run_isolated
@@ -94,10 +95,10 @@ def build_package(
         say(f"{name} of the source is not exported: the package does without it")
     contract = contract_of(checkpoint, recipe, out.absolute().parent)
     require_sampling(contract, str(source))
-    require_memory(checkpoint, variant, max_memory)
+    require_memory(checkpoint, max_memory)
     if "tensorrt" in recipe.targets:
         axis_ranges(contract, read_profile(tensorrt.profiles))
-        parameters = {part: checkpoint.parameter_count(part) for part in PACKAGE_PARTS}
+        parameters = {part: checkpoint.parameter_count(part) for part in checkpoint.family.parts}
         require_room(out.absolute().parent, parameters, tensorrt, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
@@ -125,7 +126,8 @@ def require_apart(source: Path, out: Path) -> None:
     if lies_in(source, out):
         how = "is" if lies_in(out, source) else "lies in"
         raise InputError(f"the source {source} {how} the output {out}; choose another output")
-    for folder in [source] if is_package(source) else [source / name for name in PIPELINE_FOLDERS]:
+    parts = {name for family in FAMILIES.values() for name in family.folders}
+    for folder in [source] if is_package(source) else [source / name for name in sorted(parts)]:
         if lies_in(out, folder):
             raise InputError(f"the source's folder {folder} holds the output {out}; choose another output")
 
@@ -146,10 +148,10 @@ def require_sampling(contract: Contract, where: str) -> None:
             raise ConfigError(f"{where} cannot be sampled by {contract.defaults.sampler!r}: {error}") from None
 
 
-def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int | None) -> None:
+def require_memory(checkpoint: Checkpoint, max_memory: int | None) -> None:
     """Raise ExportError if a stage would need more than `max_memory` bytes (None: what the machine has)."""
     limit = available_memory() if max_memory is None else max_memory
-    needs = memory_needs(checkpoint, variant)
+    needs = memory_needs(checkpoint)
     stage = max(needs, key=lambda name: needs[name])
     if limit is not None and needs[stage] > limit:
         whose = "the machine has available" if max_memory is None else "--max-memory allows"
@@ -159,19 +161,15 @@ def require_memory(checkpoint: Checkpoint, variant: str | None, max_memory: int 
         )
 
 
-def memory_needs(checkpoint: Checkpoint, variant: str | None) -> dict[str, int]:
+def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
     """Stage -> the bytes its process will need at its peak, from the weights' headers alone."""
     needs = {}
-    for name, spec in _specs(checkpoint).items():
+    for name, spec in checkpoint.specs.items():
         weights = 4 * checkpoint.parameter_count(spec.part)
-        needs[f"exporting {name}"] = estimate_memory(checkpoint.path, name, variant=variant)
+        needs[f"exporting {name}"] = estimate_memory(checkpoint, name)
         needs[f"computing the reference of {name}"] = int(weights * REFERENCE_FACTOR) + FIXED_BYTES
         needs[f"running {name}"] = int(weights * ENGINE_FACTOR) + FIXED_BYTES
     return needs
-
-
-def _specs(checkpoint: Checkpoint) -> dict[str, ComponentSpec]:
-    return specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
 
 
 def _export(
@@ -179,7 +177,7 @@ def _export(
 ) -> dict[str, ExportReport]:
     """Every component: canonical graph, then its variant for ONNX Runtime on CPUs, sharing the weights."""
     exports = {}
-    for name, spec in _specs(checkpoint).items():
+    for name, spec in checkpoint.specs.items():
         outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
         report.stages.append(outcome.stage(f"export {name}"))
         exports[name] = outcome.value

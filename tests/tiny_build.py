@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from ldm_export.checkpoint.open import Checkpoint, open_checkpoint
-from ldm_export.export.spec import ComponentSpec, specs
+from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import ExportReport, export_component
+from ldm_export.families.spec import ComponentSpec
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.package.write import ORT_CPU_FILE, finish_package, record_proof
 from ldm_export.recipes.build import BuildRecipe
@@ -36,8 +37,7 @@ class TinyBuild:
 
     @property
     def specs(self) -> dict[str, ComponentSpec]:
-        configs = self.checkpoint.configs
-        return specs(configs.text_encoder, configs.unet, configs.vae)
+        return self.checkpoint.specs
 
 
 def make(folder: Path, kind: str) -> TinyBuild:
@@ -48,8 +48,7 @@ def make(folder: Path, kind: str) -> TinyBuild:
     package.mkdir()
     exports, passes = {}, {}
     checkpoint = open_checkpoint(source)
-    configs = checkpoint.configs
-    for name, spec in specs(configs.text_encoder, configs.unet, configs.vae).items():
+    for name, spec in checkpoint.specs.items():
         exports[name] = export_component(source, name, package)
         canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
         (raw / name).mkdir(parents=True)

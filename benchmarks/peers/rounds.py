@@ -121,15 +121,16 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
 
 def write_checkpoint(package: Path, checkpoint: Path) -> None:
     """The package's weights as a folder that diffusers opens, in float32."""
-    from ldm_export.checkpoint.open import open_checkpoint, save_checkpoint
+    from ldm_export.checkpoint.open import open_checkpoint
+    from ldm_export.checkpoint.save import save_checkpoint
 
     source = open_checkpoint(package)
-    models = {name: source.load(name) for name in ("text_encoder", "unet", "vae")}
     save_checkpoint(
         checkpoint,
-        schedule=source.schedule,  # type: ignore[arg-type]
-        tokenizer_folder=source.tokenizer,
-        **models,  # type: ignore[arg-type]
+        {name: source.load(name) for name in source.family.parts},
+        schedule=source.schedule,
+        tokenizer_folder=source.tokenizers["tokenizer"],
+        family=source.family,
     )
 
 

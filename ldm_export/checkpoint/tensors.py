@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from ldm_export.checkpoint.keymaps import parameter_name
+from ldm_export.families.keymaps import Rules, parameter_name
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import CheckpointError, PackageError
 from ldm_runtime.files import strict_json
@@ -71,13 +71,13 @@ def read_json(
         raise CheckpointError(str(error)) from error
 
 
-def find_tensors(root: ModelFolder, component: str, stem: str, variant: str | None) -> Tensors:
-    """All parameters in a component's folder of the diffusers checkpoint `root`.
+def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> Tensors:
+    """Find all parameters in a part's folder of the diffusers checkpoint `root`; `rules` rename other layouts' keys.
 
     Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
     files, shards that do not hold what the index says, two keys for one parameter, links to elsewhere.
     """
-    folder = root.path / component
+    folder = root.path / part
     middle = "" if variant is None else f".{variant}"
     single = folder / f"{stem}{middle}.safetensors"
     index = folder / f"{stem}.safetensors.index{middle}.json"
@@ -87,7 +87,7 @@ def find_tensors(root: ModelFolder, component: str, stem: str, variant: str | No
         stored = _sharded(root, index)
     else:
         raise CheckpointError(_why_no_weights(folder, single, variant))
-    return _renamed(stored, component, folder)
+    return _renamed(stored, rules, folder)
 
 
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
@@ -124,7 +124,7 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
     return values
 
 
-def require_finite(tensors: Tensors, component: str) -> None:
+def require_finite(tensors: Tensors, part: str) -> None:
     """Raise CheckpointError for the first parameter with a value that is NaN, infinite or too large for float32.
 
     The files are read in pieces, at the speed of the disk and in a few megabytes of memory.
@@ -138,7 +138,7 @@ def require_finite(tensors: Tensors, component: str) -> None:
                 file.seek(offset)
                 if (value := _first_not_finite(file, stored.dtype, stored.count)) is not None:
                     raise CheckpointError(
-                        f"{stored.file} holds {value:g} in {shown(stored.name)}, a weight of the {component}; expected "
+                        f"{stored.file} holds {value:g} in {shown(stored.name)}, a weight of the {part}; expected "
                         f"finite numbers within float32: take a checkpoint from before the training diverged"
                     )
 
@@ -244,10 +244,10 @@ def _sharded(root: ModelFolder, index: Path) -> list[StoredTensor]:
     return stored
 
 
-def _renamed(stored: list[StoredTensor], component: str, folder: Path) -> Tensors:
+def _renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
     tensors: Tensors = {}
     for tensor in stored:
-        name = parameter_name(component, tensor.name)
+        name = parameter_name(rules, tensor.name)
         if name is None:
             continue
         if name in tensors:
@@ -266,7 +266,7 @@ def _renamed(stored: list[StoredTensor], component: str, folder: Path) -> Tensor
 def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
     """One sentence that says what lies there instead of `expected`."""
     if not folder.is_dir():
-        return f"{folder} does not exist; expected a component's folder with {expected.name}"
+        return f"{folder} does not exist; expected a part's folder with {expected.name}"
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name.endswith(".safetensors") or ".safetensors.index" in name]
     if others:

@@ -14,12 +14,10 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from ldm_export.checkpoint.open import MODELS, open_checkpoint
+from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.tensors import StoredTensor, to_array
-from ldm_export.configs.strict import StrictConfig
-from ldm_export.configs.unet import UNetConfig
 from ldm_export.export.graph_file import write_graph
-from ldm_export.export.spec import specs
 from ldm_export.export.trace import trace
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
@@ -66,13 +64,10 @@ def export_component(
         ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
     """
     checkpoint = open_checkpoint(source, variant, check="size")
-    configs = checkpoint.configs
-    spec = specs(configs.text_encoder, configs.unet, configs.vae)[component]
+    spec = checkpoint.specs[component]
     parameters = checkpoint.load(spec.part, dtype=None).state_dict()  # first: weights that do not fit fail at once
     _say(progress, f"{component}: tracing the graph")
-    with torch.device("meta"):
-        model = MODELS[spec.part](configs.of(spec.part))
-    graph = trace(spec, model)
+    graph = trace(spec, checkpoint.empty(spec.part))
     stored = _take_transposes_into_weights(graph)
     folder = out / component
     folder.mkdir(exist_ok=True)  # never `out` too: a stage that outlives its build would leave it
@@ -81,7 +76,7 @@ def export_component(
     _point_into(graph, header, folder)
     _say(progress, f"{component}: checking the graph")
     write_graph(graph, folder / GRAPH_FILE)
-    _write_config(folder / "config.json", configs.of(spec.part))
+    _write_config(folder / "config.json", checkpoint, spec.part)
     tensors = checkpoint.tensors[spec.part]
     return ExportReport(
         component=component,
@@ -98,16 +93,14 @@ def export_component(
     )
 
 
-def estimate_memory(source: Path, component: str, *, variant: str | None = None) -> int:
-    """Bytes that `export_component` will hold at its peak, from the weights' headers alone.
+def estimate_memory(checkpoint: Checkpoint, component: str) -> int:
+    """Estimate the bytes that `export_component` will hold at its peak, from the weights' headers alone.
 
     torch, the exporter and the graph take a fixed part. Of the weights one at a time is copied, but pages of
     the mapped checkpoint stay until the system wants them back, so all count; twice those that are copied as they
     are read: F64, and what a package holds transposed.
     """
-    checkpoint = open_checkpoint(source, variant, check="size")
-    part = "vae" if component.startswith("vae") else component
-    tensors = checkpoint.tensors[part].values()
+    tensors = checkpoint.tensors[checkpoint.specs[component].part].values()
     copied = sum(_bytes(tensor) for tensor in tensors if tensor.dtype == "F64" or tensor.transpose is not None)
     return EXPORTER_BYTES + sum(map(_bytes, tensors)) + copied + max(map(_bytes, tensors))
 
@@ -194,11 +187,9 @@ def _widen(weight: ir.Value, dtype: ir.DataType) -> ir.Node:
     return ir.node("Cast", [weight], {"to": ir.DataType.FLOAT}, outputs=[wide], name=f"{weight.name}/Cast")
 
 
-def _write_config(path: Path, config: StrictConfig) -> None:
-    """As diffusers and transformers write it, with the one absent option that optimum-onnx looks for."""
-    values = config.to_dict()
-    if isinstance(config, UNetConfig):
-        values["time_cond_proj_dim"] = None
+def _write_config(path: Path, checkpoint: Checkpoint, part: str) -> None:
+    """Write a part's config as diffusers and transformers do, with the absent options that optimum-onnx looks for."""
+    values = {**checkpoint.configs[part].to_dict(), **checkpoint.family.parts[part].optimum_options}
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

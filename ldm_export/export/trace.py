@@ -13,10 +13,13 @@ import torch
 from onnx_ir.passes.common import ShapeInferencePass
 from torch import nn
 
-from ldm_export.export.spec import IR_VERSION, OPSET, ComponentSpec
 from ldm_export.export.translations import TRANSLATIONS
-from ldm_export.export.wrappers import PREFIX, wrap
+from ldm_export.families.graphs import PREFIX
+from ldm_export.families.spec import ComponentSpec
 from ldm_runtime.errors import ExportError
+
+OPSET = 18
+IR_VERSION = 10
 
 
 def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
@@ -35,7 +38,7 @@ def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
     try:
         with _quiet():
             program = torch.onnx.export(
-                wrap(spec.name, model),
+                spec.wrap(model),
                 arguments,
                 dynamo=True,
                 opset_version=OPSET,

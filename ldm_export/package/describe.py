@@ -147,7 +147,7 @@ def _tensor(spec: TensorSpec) -> str:
 
 
 def _checkpoint(folder: Path) -> Facts:
-    from ldm_export.checkpoint.open import MODELS, open_checkpoint
+    from ldm_export.checkpoint.open import open_checkpoint
 
     checkpoint = open_checkpoint(folder)
     checkpoint.check()
@@ -160,9 +160,9 @@ def _checkpoint(folder: Path) -> Facts:
                 "parameters": checkpoint.parameter_count(name),
                 "weights": _by_dtype((tensor.dtype, tensor.count) for tensor in checkpoint.tensors[name].values()),
                 "files": [str(file.relative_to(folder)) for file in checkpoint.weight_files[name]],
-                "config": checkpoint.configs.of(name).to_dict(),
+                "config": checkpoint.configs[name].to_dict(),
             }
-            for name in MODELS
+            for name in checkpoint.family.parts
         },
         "dropped": list(checkpoint.dropped),
         "papers": [file.name for file in checkpoint.papers],

@@ -13,10 +13,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ldm_export.checkpoint.open import INPAINT_CLASS, MAX_PAPER_BYTES, PIPELINE_CLASS, Checkpoint
+from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, Checkpoint
 from ldm_export.checkpoint.tokenizer import complete_tokenizer
-from ldm_export.export.spec import IR_VERSION, OPSET, ComponentSpec, specs
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
+from ldm_export.export.trace import IR_VERSION, OPSET
+from ldm_export.families.spec import ComponentSpec
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
@@ -31,7 +32,6 @@ from ldm_runtime.package.manifest import (
     Defaults,
     FileEntry,
     ImageSpec,
-    LatentSpec,
     Manifest,
     PlanSet,
     Proof,
@@ -86,13 +86,11 @@ def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe, beside: Path) -> Co
 
 def _surround(folder: Path, checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
     """Write all files but those of the components and the manifest."""
-    configs = checkpoint.configs
-    table = specs(configs.text_encoder, configs.unet, configs.vae)
-    facts = _tokenizer(checkpoint, folder)
+    facts = _tokenizers(checkpoint, folder)["tokenizer"]
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
         (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
-    return _contract(checkpoint, table, recipe, facts)
+    return _contract(checkpoint, checkpoint.specs, recipe, facts)
 
 
 def _manifest(
@@ -189,14 +187,17 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def _tokenizer(checkpoint: Checkpoint, folder: Path) -> TokenizerFacts:
-    config = checkpoint.configs.text_encoder
-    return complete_tokenizer(
-        checkpoint.tokenizer,
-        folder / "tokenizer",
-        window=config.max_position_embeddings,
-        vocab_size=config.vocab_size,
-    )
+def _tokenizers(checkpoint: Checkpoint, folder: Path) -> dict[str, TokenizerFacts]:
+    facts = {}
+    for name, part in checkpoint.family.tokenizers.items():
+        config = checkpoint.configs[part]
+        facts[name] = complete_tokenizer(
+            checkpoint.tokenizers[name],
+            folder / name,
+            window=config.max_position_embeddings,
+            vocab_size=config.vocab_size,
+        )
+    return facts
 
 
 def _write_manifest(folder: Path, made: Manifest) -> None:
@@ -208,22 +209,17 @@ def _write_manifest(folder: Path, made: Manifest) -> None:
 
 
 def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
-    """scheduler_config.json and model_index.json as optimum-onnx writes them."""
-    scheduler = checkpoint.scheduler_config
+    """Write scheduler_config.json and model_index.json as optimum-onnx does."""
+    family, scheduler = checkpoint.family, checkpoint.scheduler_config
     (folder / "scheduler").mkdir()
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
     index = {
-        "_class_name": f"ORT{INPAINT_CLASS if checkpoint.configs.inpaints else PIPELINE_CLASS}",
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
+        "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
+        **family.index,
         "scheduler": ["diffusers", scheduler["_class_name"]],
-        "text_encoder": [runtime, "ORTTextEncoder"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": [runtime, "ORTUnet"],
-        "vae": [runtime, "ORTVae"],
+        **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
+        **{name: [runtime, part.optimum] for name, part in family.parts.items()},
     }
     _write_json(folder / "model_index.json", index)
 
@@ -239,11 +235,10 @@ def _component(folder: Path, report: ExportReport) -> Component:
 def _contract(
     checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: BuildRecipe, facts: TokenizerFacts
 ) -> Contract:
-    vae = checkpoint.configs.vae
     return Contract(
         components={name: spec.contract for name, spec in table.items()},
         axes=_axes(table),
-        latent=LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift),
+        latent=checkpoint.family.latent(checkpoint.configs),
         image=_image_size(checkpoint, recipe),
         schedule=checkpoint.schedule,
         defaults=Defaults(recipe.sampler or checkpoint.sampler, recipe.steps, recipe.guidance),
@@ -261,14 +256,11 @@ def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
 
 
 def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
-    """The recipe's, or that of the latents which the UNet was trained on."""
-    unet, vae = checkpoint.configs.unet, checkpoint.configs.vae
-    native = unet.sample_size if unet.sample_size is not None else vae.sample_size
-    scale = vae.downsample if unet.sample_size is not None else 1
-    height, width = (native, native) if isinstance(native, int) else native
+    """Return the recipe's size, or that of the images which the model was trained on."""
+    width, height = checkpoint.family.native_size(checkpoint.configs)
     return ImageSpec(
-        width=recipe.width if recipe.width is not None else width * scale,
-        height=recipe.height if recipe.height is not None else height * scale,
+        width=recipe.width if recipe.width is not None else width,
+        height=recipe.height if recipe.height is not None else height,
     )
 
 

@@ -24,7 +24,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from ldm_export.checkpoint.open import save_checkpoint
+from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
@@ -300,9 +300,7 @@ def _save(
     with atomic_folder(run / "checkpoint") as folder:
         save_checkpoint(
             folder,
-            text_encoder=text_encoder,
-            unet=unet,
-            vae=final,
+            {"text_encoder": text_encoder, "unet": unet, "vae": final},
             schedule=recipe.noise_schedule(),
             tokenizer_folder=run / "tokenizer",
             dtype=SAVED_DTYPES[recipe.save_precision],

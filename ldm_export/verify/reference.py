@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ldm_export.checkpoint.open import Checkpoint, open_checkpoint
-from ldm_export.export.spec import ComponentSpec, specs
-from ldm_export.export.wrappers import wrap
+from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.families.spec import ComponentSpec
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
@@ -124,14 +124,14 @@ def write_reference(
     checkpoint = open_checkpoint(source, variant, check="size")
     opened = open_package(package, check="size")
     contract = opened.manifest.contract
-    table = specs(checkpoint.configs.text_encoder, checkpoint.configs.unet, checkpoint.configs.vae)
+    table = checkpoint.specs
     tokens = Tokenizer(opened).encode(list(PROMPTS)).ids
     run = _sampling_run(checkpoint, contract)
 
     say("reference: text encoder in torch")
     run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
     context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
-    beside = _painting_all(checkpoint, table["vae_encoder"], run) if checkpoint.configs.inpaints else None
+    beside = _painting_all(checkpoint, table["vae_encoder"], run) if contract.inpaints else None
     say(f"reference: UNet in torch, {run.plan.steps} steps")
     latents, found = _unet_stage(checkpoint, table["unet"], run, context, beside)
     cases += found
@@ -159,8 +159,7 @@ def write_reference(
 
 
 def _latent(checkpoint: Checkpoint) -> LatentSpec:
-    vae = checkpoint.configs.vae
-    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+    return checkpoint.family.latent(checkpoint.configs)
 
 
 def _text_stage(checkpoint: Checkpoint, spec: ComponentSpec, tokens: np.ndarray) -> tuple[_Pair, list[Case]]:
@@ -337,7 +336,7 @@ def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:
     arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
     arguments = [value.to(dtype) if value.is_floating_point() else value for value in arguments]
     with torch.inference_mode():
-        outputs = wrap(spec.name, model)(*arguments)
+        outputs = spec.wrap(model)(*arguments)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
     found = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
     for name, array in found.items():

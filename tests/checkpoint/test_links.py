@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ldm_export.build import build_package
-from ldm_export.checkpoint.open import MAX_PAPER_BYTES, MAX_PAPERS, Checkpoint, open_checkpoint, save_checkpoint
+from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, MAX_PAPERS, Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from ldm_export.package.write import finish_package
 from ldm_export.recipes.build import BuildRecipe
@@ -152,7 +154,7 @@ def test_a_saved_checkpoint_takes_no_tokenizer_file_from_elsewhere(tiny: Path, t
     (tokenizer / "notes.txt").symlink_to(tmp_path / "secret")
     modules = {component: checkpoint.load(component) for component in ("text_encoder", "unet", "vae")}
     with pytest.raises(CheckpointError, match=r"notes\.txt is a link to .*secret, outside"):
-        save_checkpoint(tmp_path / "saved", **modules, schedule=checkpoint.schedule, tokenizer_folder=tokenizer)
+        save_checkpoint(tmp_path / "saved", modules, schedule=checkpoint.schedule, tokenizer_folder=tokenizer)
     assert not (tmp_path / "saved").exists()
 
 

@@ -13,10 +13,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ldm_export.checkpoint.keymaps import parameter_name
-from ldm_export.checkpoint.open import MODELS, Checkpoint, open_checkpoint, save_checkpoint
+from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.save import save_checkpoint
+from ldm_export.families.keymaps import parameter_name
+from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_runtime.errors import CheckpointError, ConfigError, InputError, LdmError
 from tests.oracles import build_tiny_sd, seeded
+
+PARTS = STABLE_DIFFUSION.parts
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 VAE = "vae/diffusion_pytorch_model.safetensors"
@@ -86,14 +91,14 @@ def test_pipeline_of_diffusers_loads_whole(kind: str, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(folder)
     checkpoint.check()
     assert_same_weights(checkpoint, folder)
-    assert not any(checkpoint.load(component).training for component in MODELS)
+    assert not any(checkpoint.load(component).training for component in PARTS)
     oracle = diffusers.StableDiffusionPipeline.from_pretrained(folder)
-    for component in MODELS:
+    for component in PARTS:
         assert checkpoint.parameter_count(component) == getattr(oracle, component).num_parameters()
     assert checkpoint.schedule.prediction_type == oracle.scheduler.config.prediction_type
     assert checkpoint.schedule.alphas_cumprod() == pytest.approx(oracle.scheduler.alphas_cumprod, rel=1e-5)
     assert checkpoint.weight_files == {component: (folder / file,) for component, file in FILES.items()}
-    assert checkpoint.tokenizer == folder / "tokenizer"
+    assert checkpoint.tokenizers["tokenizer"] == folder / "tokenizer"
 
 
 def test_weights_in_shards_load_whole(tiny: Path, tmp_path: Path) -> None:
@@ -192,7 +197,7 @@ def test_legacy_attention_names_of_the_vae_load(copy: Path, tiny: Path) -> None:
 )
 def test_key_that_no_rule_matches_keeps_its_name(component: str, key: str) -> None:
     expected = f"text_model.{key}" if key.startswith("embeddings") else key
-    assert parameter_name(component, key) == expected
+    assert parameter_name(PARTS[component].rules, key) == expected
 
 
 def test_unused_components_are_reported(copy: Path, tiny: Path) -> None:
@@ -236,7 +241,7 @@ def test_all_keys_that_do_not_fit_are_one_error(copy: Path) -> None:
     checkpoint.load("vae")
 
 
-@pytest.mark.parametrize("component", MODELS)
+@pytest.mark.parametrize("component", PARTS)
 def test_one_missing_tensor_is_an_error(copy: Path, component: str) -> None:
     edit_tensors(copy / FILES[component], lambda tensors: tensors.pop(sorted(tensors)[-1]))
     with pytest.raises(CheckpointError, match="1 missing"):
@@ -429,8 +434,10 @@ def test_opening_reads_no_weights(tiny: Path) -> None:
 
 def save_again(tiny: Path, path: Path, **options: Any) -> Checkpoint:
     checkpoint = open_checkpoint(tiny)
-    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
-    save_checkpoint(path, **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer, **options)
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in PARTS}
+    save_checkpoint(
+        path, modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizers["tokenizer"], **options
+    )
     return open_checkpoint(path)
 
 
@@ -461,8 +468,10 @@ def test_saving_and_opening_gives_the_same_checkpoint(tiny: Path, tmp_path: Path
 
 def test_half_precision_is_saved_as_it_is(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
-    modules: dict[str, Any] = {name: checkpoint.load(name, torch.bfloat16) for name in MODELS}
-    save_checkpoint(tmp_path / "half", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer)
+    modules: dict[str, Any] = {name: checkpoint.load(name, torch.bfloat16) for name in PARTS}
+    save_checkpoint(
+        tmp_path / "half", modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizers["tokenizer"]
+    )
     saved = load_file(tmp_path / "half" / UNET)
     assert all(torch.equal(saved[name], value.bfloat16()) for name, value in load_file(tiny / UNET).items())
 
@@ -478,19 +487,19 @@ def test_weights_are_rounded_when_asked(tiny: Path, tmp_path: Path, dtype: torch
 
 def test_weight_that_would_become_infinite_is_named_and_nothing_saved(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
-    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
-    rest: dict[str, Any] = {"schedule": checkpoint.schedule, "tokenizer_folder": checkpoint.tokenizer}
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in PARTS}
+    rest: dict[str, Any] = {"schedule": checkpoint.schedule, "tokenizer_folder": checkpoint.tokenizers["tokenizer"]}
     with torch.no_grad():
         modules["unet"].conv_in.bias[1] = -70_000
     with pytest.raises(
         CheckpointError, match=r"save the unet: 'conv_in\.bias' holds -70000, but float16 ends at 65504"
     ):
-        save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.float16)
+        save_checkpoint(tmp_path / "model", modules, **rest, dtype=torch.float16)
     assert list(tmp_path.iterdir()) == []
-    save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.bfloat16)
+    save_checkpoint(tmp_path / "model", modules, **rest, dtype=torch.bfloat16)
     with torch.no_grad():
         modules["unet"].conv_in.bias[1] = -65_519  # the nearest float16 is -65504
-    save_checkpoint(tmp_path / "model", **modules, **rest, dtype=torch.float16, force=True)
+    save_checkpoint(tmp_path / "model", modules, **rest, dtype=torch.float16, force=True)
     assert load_file(tmp_path / "model" / UNET)["conv_in.bias"][1] == -65_504
 
 
@@ -515,11 +524,11 @@ def test_only_a_checkpoint_and_nothing_else_is_replaced(tiny: Path, tmp_path: Pa
 
 def test_failed_save_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
-    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS}
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in PARTS}
     with pytest.raises(LdmError):
         save_checkpoint(
             tmp_path / "new",
-            **modules,
+            modules,
             schedule=checkpoint.schedule,
             tokenizer_folder=tmp_path / "no-tokenizer",
         )
@@ -529,10 +538,10 @@ def test_failed_save_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
 def test_models_that_do_not_belong_together_are_not_saved(tiny: Path, tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny)
     other = open_checkpoint(build_tiny_sd(tmp_path / "other", "sd21")).load("unet")
-    modules: dict[str, Any] = {component: checkpoint.load(component) for component in MODELS} | {"unet": other}
+    modules: dict[str, Any] = {component: checkpoint.load(component) for component in PARTS} | {"unet": other}
     with pytest.raises(ConfigError, match="do not belong together"):
         save_checkpoint(
-            tmp_path / "new", **modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizer
+            tmp_path / "new", modules, schedule=checkpoint.schedule, tokenizer_folder=checkpoint.tokenizers["tokenizer"]
         )
     assert not (tmp_path / "new").exists()
 

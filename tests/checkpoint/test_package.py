@@ -15,13 +15,16 @@ import torch
 import ldm_runtime
 from ldm_export.bench import bench_package
 from ldm_export.build import build_package
-from ldm_export.checkpoint.open import MODELS, PACKAGE_PARTS, open_checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_export.package.describe import describe
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 from tests.runtime import tiny_package
+
+PARTS = STABLE_DIFFUSION.parts
 
 # Which parameters of the VAE are in which folder of a package.
 SIDES = {"vae_encoder": ("encoder.", "quant_conv."), "vae_decoder": ("decoder.", "post_quant_conv.")}
@@ -37,17 +40,17 @@ def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package with the weights of `source`, matrices stored transposed; read only."""
     folder = tiny_package.make(tmp_path_factory.mktemp("packages") / "sd21")
     checkpoint = open_checkpoint(source)
-    for component, parts in PACKAGE_PARTS.items():
-        for part in parts:
-            shutil.copy(source / component / "config.json", folder / part / "config.json")
+    for part, each in PARTS.items():
+        for component in each.components:
+            shutil.copy(source / part / "config.json", folder / component / "config.json")
     tiny_package.write_manifest(folder, tiny_package.CONTRACT)
-    for component, parts in PACKAGE_PARTS.items():
-        state = checkpoint.load(component).state_dict()
-        for part in parts:
+    for part, each in PARTS.items():
+        state = checkpoint.load(part).state_dict()
+        for component in each.components:
             stored: dict[str, np.ndarray] = {}
             keys: dict[str, Any] = {}
             for name, value in state.items():
-                if name.startswith(SIDES.get(part, "")):
+                if name.startswith(SIDES.get(component, "")):
                     matrix = value.ndim == 2
                     stored[f"{name}.T" if matrix else name] = value.numpy().T if matrix else value.numpy()
                     keys[name] = {
@@ -56,8 +59,8 @@ def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "slice": None,
                         "dtype": "F32",
                     }
-            safetensors.write(folder / part / "model.safetensors", stored)
-            tiny_package.edit_manifest(folder, "components", part, "keys", value=keys)
+            safetensors.write(folder / component / "model.safetensors", stored)
+            tiny_package.edit_manifest(folder, "components", component, "keys", value=keys)
     tiny_package.edit_manifest(folder, "dropped", value=["safety_checker"])
     schedule = checkpoint.schedule.to_dict()
     tiny_package.edit_manifest(folder, "contract", "schedule", value=schedule)
@@ -76,10 +79,10 @@ def test_package_is_the_checkpoint_it_was_built_from(packaged: Path, source: Pat
     assert got.schedule == wanted.schedule
     assert got.dropped == ("safety_checker",)
     got.check()
-    for component in MODELS:
-        assert got.parameter_count(component) == wanted.parameter_count(component)
-        expected = wanted.load(component).state_dict()
-        state = got.load(component).state_dict()
+    for part in PARTS:
+        assert got.parameter_count(part) == wanted.parameter_count(part)
+        expected = wanted.load(part).state_dict()
+        state = got.load(part).state_dict()
         assert state.keys() == expected.keys()
         assert all(torch.equal(state[name], value) for name, value in expected.items())
         assert all(value.is_contiguous() for value in state.values())

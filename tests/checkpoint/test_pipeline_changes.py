@@ -5,8 +5,9 @@ from typing import Any
 import diffusers
 import pytest
 
-from ldm_export.checkpoint.pipeline_changes import scheduler_as_run, unet_as_run
+from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
+from ldm_export.families.stable_diffusion import STABLE_DIFFUSION, unet_as_run
 from tests.oracles import TINY_UNET
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
@@ -42,7 +43,7 @@ def unet(sample_size: int, version: str | None) -> Any:
 def test_a_scheduler_is_read_as_the_pipeline_runs_it(name: str, config: dict[str, Any]) -> None:
     scheduler = getattr(diffusers, config["_class_name"]).from_config(config)
     run = dict(pipeline(name, scheduler=scheduler).scheduler.config)
-    ours = scheduler_as_run(config, name)
+    ours = scheduler_as_run(config, STABLE_DIFFUSION.pipelines[name])
     for key in {*ours} & {*run}:
         assert ours[key] == run[key], key
     if name == PIPELINES[0]:  # the other leaves clip_sample on, which some classes do not know

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ldm_export.checkpoint.open import MODELS, open_checkpoint
-from ldm_export.export.spec import IR_VERSION, OPSET, specs
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
-from ldm_export.export.trace import trace
-from ldm_export.export.wrappers import wrap
+from ldm_export.export.trace import IR_VERSION, OPSET, trace
+from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
+from ldm_export.models import AutoencoderKL
 from ldm_runtime.errors import CheckpointError, ExportError, LdmError
 from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
@@ -41,7 +41,7 @@ def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
 def test_every_graph_equals_torch_at_untraced_sizes(tiny_build, kind, component):
     built = tiny_build(kind)
     spec = built.specs[component]
-    model = wrap(component, built.checkpoint.load(spec.part))
+    model = spec.wrap(built.checkpoint.load(spec.part))
     files = [
         built.raw / component / "model.onnx",
         built.package / component / "model.onnx",
@@ -249,16 +249,15 @@ class FixedBatch(nn.Module):
 
 def test_a_model_that_fixes_a_size_is_refused(tiny_build):
     built = tiny_build("sd15")
-    with torch.device("meta"):
-        model = MODELS["text_encoder"](built.checkpoint.configs.text_encoder)
+    model = built.checkpoint.empty("text_encoder")
     with pytest.raises(ExportError, match="text_encoder"):
         trace(built.specs["text_encoder"], FixedBatch(model))
 
 
 def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
     built = tiny_build("sd15")
-    small = estimate_memory(built.source, "unet")
-    assert small > estimate_memory(built.source, "text_encoder")
+    small = estimate_memory(open_checkpoint(built.source), "unet")
+    assert small > estimate_memory(open_checkpoint(built.source), "text_encoder")
     shutil.copytree(built.source, tmp_path / "model")
     folder = tmp_path / "model" / "unet"
     tensors = safetensors.read(folder / "diffusion_pytorch_model.safetensors")
@@ -266,10 +265,10 @@ def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
     halves = {name: array.astype(np.float16) for name, array in tensors.items()}
     safetensors.write(folder / "diffusion_pytorch_model.safetensors", halves, {"format": "pt"})
     largest = max(array.nbytes for array in tensors.values())
-    assert estimate_memory(tmp_path / "model", "unet") == small - (weight_bytes + largest) // 2
+    assert estimate_memory(open_checkpoint(tmp_path / "model"), "unet") == small - (weight_bytes + largest) // 2
     doubles = {name: array.astype(np.float64) for name, array in tensors.items()}
     safetensors.write(folder / "diffusion_pytorch_model.safetensors", doubles, {"format": "pt"})
-    assert estimate_memory(tmp_path / "model", "unet") == small + 3 * weight_bytes + largest
+    assert estimate_memory(open_checkpoint(tmp_path / "model"), "unet") == small + 3 * weight_bytes + largest
 
 
 def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
@@ -290,10 +289,10 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
 def test_an_autoencoder_without_attention_and_quant_convolutions_traces(tiny_build):
     configs = tiny_build("sd15").checkpoint.configs
     vae = dataclasses.replace(
-        configs.vae, mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False
+        configs["vae"], mid_block_add_attention=False, use_quant_conv=False, use_post_quant_conv=False
     )
-    table = specs(configs.text_encoder, configs.unet, vae)
+    table = STABLE_DIFFUSION.specs({**configs, "vae": vae})
     with torch.device("meta"):
-        model = MODELS["vae"](vae)
+        model = AutoencoderKL(vae)
     operators = {node.op_type for node in trace(table["vae_decoder"], model).graph}
     assert "Softmax" not in operators and "Conv" in operators

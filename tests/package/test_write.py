@@ -41,7 +41,7 @@ def test_optimum_diffusers_and_the_runtime_draw_the_same_picture(tiny_build, kin
     from optimum.onnxruntime import ORTStableDiffusionPipeline
 
     built = tiny_build(kind)
-    factor = built.checkpoint.configs.vae.downsample
+    factor = built.checkpoint.configs["vae"].downsample
     noise = latents((1, 4, 48 // factor, 32 // factor))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -128,7 +128,7 @@ def test_the_package_is_a_checkpoint_with_the_same_weights(tiny_build, kind):
 def test_the_contract_is_the_checkpoints(tiny_build):
     built = tiny_build("sd15")
     contract = read_manifest(built.package).contract
-    vae = built.checkpoint.configs.vae
+    vae = built.checkpoint.configs["vae"]
     assert (contract.latent.channels, contract.latent.downsample) == (vae.latent_channels, vae.downsample)
     assert (contract.latent.scale, contract.latent.shift) == (vae.scaling_factor, vae.shift)
     assert contract.schedule == built.checkpoint.schedule

@@ -77,7 +77,7 @@ def test_latents_have_unit_deviation_under_the_stored_scale(trained):
     folder = trained[0]
     recipe = load_train_recipe(RECIPES / "smoke.toml")
     checkpoint = open_checkpoint(folder / "runs" / "smoke" / "checkpoint")
-    scale = checkpoint.configs.vae.scaling_factor
+    scale = checkpoint.configs["vae"].scaling_factor
     latents = safetensors.read(folder / "runs" / "smoke" / "latents-trained.safetensors")["mean"]
     assert (latents * scale).std(ddof=1) == pytest.approx(1, rel=1e-5) and scale != 1
     data = recipe.data.__class__(**{**recipe.data.__dict__, "folder": folder / "data-cache" / "smoke"})

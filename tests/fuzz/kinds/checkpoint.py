@@ -22,7 +22,7 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
     import numpy as np
     import torch
 
-    from ldm_export.checkpoint.open import save_checkpoint
+    from ldm_export.checkpoint.save import save_checkpoint
     from ldm_export.configs.text_encoder import TextEncoderConfig
     from ldm_export.configs.unet import UNetConfig
     from ldm_export.configs.vae import VAEConfig
@@ -45,9 +45,7 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
     torch.manual_seed(0)
     save_checkpoint(
         folder,
-        text_encoder=CLIPTextModel(text),
-        unet=UNet2DConditionModel(unet),
-        vae=AutoencoderKL(vae),
+        {"text_encoder": CLIPTextModel(text), "unet": UNet2DConditionModel(unet), "vae": AutoencoderKL(vae)},
         schedule=SCHEDULE,
         tokenizer_folder=GOLDEN / "package" / "tokenizer",
     )

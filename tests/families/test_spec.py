@@ -8,7 +8,8 @@ import pytest
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
-from ldm_export.export.spec import Axis, ComponentSpec, specs
+from ldm_export.families.spec import ComponentSpec, TracedAxis
+from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 
 TEXT = TextEncoderConfig(hidden_size=768, num_attention_heads=12)
 UNET = UNetConfig(cross_attention_dim=768)
@@ -21,7 +22,7 @@ VAE = VAEConfig(
 
 @pytest.fixture
 def table() -> dict[str, ComponentSpec]:
-    return specs(TEXT, UNET, VAE)
+    return STABLE_DIFFUSION.specs({"text_encoder": TEXT, "unet": UNET, "vae": VAE})
 
 
 def test_names_are_those_of_optimum_onnx(table):
@@ -49,7 +50,7 @@ def test_a_probe_at_a_traced_size_is_refused(table):
 
 def test_an_axis_is_traced_within_its_range():
     with pytest.raises(AssertionError):
-        Axis(1, 8, traced=9)
+        TracedAxis(1, 8, traced=9)
 
 
 def test_probes_cover_a_single_row_and_batches_and_a_single_token(table):
@@ -101,6 +102,7 @@ def test_latents_for_the_decoder_have_the_spread_it_was_trained_on(table):
 
 @pytest.mark.parametrize("window", [2, 3, 8, 77])
 def test_any_text_window_has_a_traced_size_and_probes(window):
-    table = specs(dataclasses.replace(TEXT, max_position_embeddings=window), UNET, VAE)
+    text = dataclasses.replace(TEXT, max_position_embeddings=window)
+    table = STABLE_DIFFUSION.specs({"text_encoder": text, "unet": UNET, "vae": VAE})
     assert 2 <= table["text_encoder"].traced["tokens"] <= window
     assert table["text_encoder"].probes and table["unet"].probes

@@ -1,0 +1,193 @@
+"""An opened checkpoint, whatever its layout: all but the values of its weights, which are loaded part by part."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ldm_export.checkpoint.tensors import (
+    MAX_CONFIG_BYTES,
+    MAX_JSON_BYTES,
+    Tensors,
+    listed,
+    read_json,
+    read_tensors,
+    require_finite,
+)
+from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
+from ldm_export.families.family import Configs, Family
+from ldm_export.families.spec import ComponentSpec
+from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package import rules as manifest_rules
+from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.schedule import Schedule
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+# What the names of papers begin with, in lower case; what is passed on of them at most.
+PAPERS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
+MAX_PAPERS, MAX_PAPER_BYTES = 64, 2**22
+MAX_FILES = 4096  # of a folder; more is not looked at
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint: everything but the weights' values, which `load` reads."""
+
+    path: Path
+    folder: ModelFolder  # reads files of `path`, and knows whether one has changed since
+    family: Family
+    configs: Configs
+    schedule: Schedule
+    sampler: str  # the solver that scheduler_config.json names, with its options
+    scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
+    tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
+    papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
+    dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
+    tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
+    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
+
+    @property
+    def specs(self) -> dict[str, ComponentSpec]:
+        """What the graphs cut from this checkpoint take and give, by component."""
+        return self.family.specs(self.configs)
+
+    @property
+    def weight_files(self) -> dict[str, tuple[Path, ...]]:
+        """The files that hold each part's weights."""
+        return {
+            part: tuple(sorted({stored.file for stored in tensors.values()})) for part, tensors in self.tensors.items()
+        }
+
+    def parameter_count(self, part: str) -> int:
+        """Return the number of weights of a part, such as "unet"."""
+        return sum(stored.count for stored in self.tensors[part].values())
+
+    def load(self, part: str, dtype: torch.dtype | None = torch.float32) -> nn.Module:
+        """Return the model of a part with its weights as `dtype` (None: as stored), in eval mode.
+
+        Weights that need no conversion are not copied: their memory is the file's until it is written to.
+
+        Raises:
+            CheckpointError: keys missing, unexpected or of another shape than the config says, all listed.
+            CheckpointError, PackageError: a file is not the one that was opened.
+        """
+        module = self.empty(part)
+        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
+        module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
+        self.folder.require_unchanged()
+        return module.eval()
+
+    def check(self) -> None:
+        """Raise what `load` of each part would raise, from the headers alone."""
+        for part, tensors in self.tensors.items():
+            require_total(self.empty(part), tensors, f"the weights of {part} in {self.path}")
+
+    def require_finite(self) -> None:
+        """Raise CheckpointError, naming the tensor, if a weight is NaN, infinite or too large for float32."""
+        for part, tensors in self.tensors.items():
+            require_finite(tensors, part)
+
+    def require_hashes(self) -> None:
+        """Hash all files of a package now. Raises PackageError unless they are what was opened and its hashes say."""
+        if self.hashes:
+            open_package(self.path, check="full").confirm()
+            self.folder.require_unchanged()
+
+    def empty(self, part: str) -> nn.Module:
+        """Return the model of a part without memory for its weights."""
+        with torch.device("meta"):
+            return self.family.parts[part].model(self.configs[part])
+
+
+def assemble(
+    folder: ModelFolder,
+    family: Family,
+    configs: Configs,
+    sampling: tuple[Schedule, str],
+    scheduler_config: dict[str, Any],
+    dropped: tuple[str, ...],
+    tensors: dict[str, Tensors],
+    papers: list[str],
+    hashes: dict[str, str],
+) -> Checkpoint:
+    """Make a Checkpoint of what was read, and look at what is passed on with it: tokenizers and papers."""
+    for name in family.tokenizers:
+        tokenizer = folder.path / name
+        if not any(os.path.lexists(tokenizer / file) for file in TOKENIZER_FILES):
+            raise CheckpointError(f"{tokenizer} has no tokenizer; expected {' or '.join(TOKENIZER_FILES)}")
+        _require_passable(folder, tokenizer_files(folder, name), MAX_JSON_BYTES)
+    if len(papers) > MAX_PAPERS:
+        raise CheckpointError(
+            f"{folder.path} has {len(papers)} papers such as {papers[0]}; expected at most {MAX_PAPERS}"
+        )
+    _require_passable(folder, papers, MAX_PAPER_BYTES)
+    return Checkpoint(
+        path=folder.path,
+        folder=folder,
+        family=family,
+        configs=configs,
+        schedule=sampling[0],
+        sampler=sampling[1],
+        scheduler_config=scheduler_config,
+        tokenizers={name: folder.path / name for name in family.tokenizers},
+        papers=tuple(folder.path / name for name in papers),
+        dropped=dropped,
+        tensors=tensors,
+        hashes=hashes,
+    )
+
+
+def tokenizer_files(folder: ModelFolder, tokenizer: str) -> list[str]:
+    """Return the names of a tokenizer's files, relative to the checkpoint's folder."""
+    return [f"{tokenizer}/{name}" for name in folder.names(tokenizer, most=MAX_TOKENIZER_FILES)]
+
+
+def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) -> Configs:
+    """Read the configs of all parts, each from its folder; ConfigError unless they belong together."""
+    files = {part: root.path / folder / "config.json" for part, folder in folders.items()}
+    read = {
+        name: family.parts[name].as_run(read_json(file, folder=root, limit=MAX_CONFIG_BYTES))
+        for name, file in files.items()
+    }
+    configs = {name: family.parts[name].config.from_dict(read[name], str(file)) for name, file in files.items()}
+    try:
+        family.check(configs)
+    except ConfigError as error:
+        raise ConfigError(f"{root.path}: {error}") from None
+    return configs
+
+
+def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None:
+    """Raise CheckpointError unless these files can become files of a package."""
+    for name in names:
+        size = folder.size(name)
+        if size > limit:
+            raise CheckpointError(
+                f"{folder.path / name} has {size} bytes; expected at most {limit}: take it out of the folder"
+            )
+        try:
+            manifest_rules.check_relative_path(name, str(folder.path))
+        except PackageError as error:
+            raise CheckpointError(str(error)) from None
+
+
+def require_total(module: nn.Module, tensors: Tensors, what: str) -> None:
+    """Raise CheckpointError, which lists all that differ, unless tensors are the parameters in name and shape."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    wrong = [
+        f"{name} is {list(tensors[name].shape)}, expected {list(wanted[name])}"
+        for name in sorted(wanted.keys() & tensors.keys())
+        if tensors[name].shape != wanted[name]
+    ]
+    found = (
+        listed("missing", sorted(wanted.keys() - tensors.keys()))
+        + listed("unexpected", sorted(tensors.keys() - wanted.keys()))
+        + listed("of another shape", wrong)
+    )
+    if found:
+        raise CheckpointError(f"{what} do not fit its config: {found}check that they belong together")

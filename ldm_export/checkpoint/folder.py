@@ -1,0 +1,53 @@
+"""The folder of a diffusers pipeline as a checkpoint; checked against diffusers 0.39."""
+
+from pathlib import Path
+from typing import Any
+
+from ldm_export.checkpoint.checkpoint import MAX_FILES, PAPERS, Checkpoint, assemble, read_configs
+from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
+from ldm_export.checkpoint.scheduler import read_scheduler_config
+from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, find_tensors, read_json
+from ldm_export.families import FAMILIES
+from ldm_export.families.family import Family
+from ldm_runtime.errors import CheckpointError, ConfigError
+from ldm_runtime.files.links import ModelFolder
+
+
+def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
+    """Open a diffusers folder. Raises as `open_checkpoint`."""
+    family, pipeline_class, dropped = _read_model_index(folder)
+    configs = read_configs(folder, family, {part: part for part in family.parts})
+    scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
+    scheduler_config = _object(folder, scheduler_file, infinity=True)
+    scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
+    tensors = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
+    try:
+        sampling = read_scheduler_config(scheduler_config)
+    except ConfigError as error:
+        raise ConfigError(f"{scheduler_file}: {error}") from None
+    papers = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(PAPERS)]
+    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, papers, {})
+
+
+def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:
+    """Return the family, the pipeline's class, and the entries that are not used here."""
+    file = folder.path / "model_index.json"
+    index = _object(folder, file)
+    name = index.get("_class_name")
+    family = next((each for each in FAMILIES.values() if name in each.pipelines), None)
+    if family is None:
+        known = [repr(pipeline) for each in FAMILIES.values() for pipeline in each.pipelines]
+        raise ConfigError(f"{file} is for a {name!r}; supported are {', '.join(known[:-1])} and {known[-1]}")
+    # A model is a pair [library, class], both null where the pipeline does without it.
+    entries = {name for name, value in index.items() if isinstance(value, list) and any(value)}
+    needed = set(family.folders)
+    if not needed <= entries:
+        raise CheckpointError(f"{file} has no {', '.join(sorted(needed - entries))}; the model is not complete")
+    return family, str(name), tuple(sorted(entries - needed))
+
+
+def _object(folder: ModelFolder, file: Path, *, infinity: bool = False) -> dict[str, Any]:
+    data = read_json(file, infinity=infinity, folder=folder, limit=MAX_CONFIG_BYTES)
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
+    return data

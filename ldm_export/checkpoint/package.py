@@ -1,0 +1,56 @@
+"""A package as a checkpoint: its manifest says which initialiser holds which parameter.
+
+Only files are read that the manifest lists, so that their hashes prove them.
+"""
+
+from pathlib import Path
+
+from ldm_export.checkpoint.checkpoint import PAPERS, Checkpoint, assemble, read_configs, tokenizer_files
+from ldm_export.checkpoint.scheduler import write_scheduler_config
+from ldm_export.checkpoint.tensors import Tensors, package_tensors
+from ldm_export.families import FAMILIES
+from ldm_export.families.family import Family
+from ldm_runtime.errors import CheckpointError
+from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package.manifest import Manifest
+from ldm_runtime.package.open import Check, open_package
+
+
+def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
+    """Open the package in folder `path`. Raises as `open_checkpoint`."""
+    opened = open_package(path, check=check)
+    opened.confirm()
+    facts, folder = opened.manifest, opened.folder
+    family = _family(facts, path)
+    folders = {name: part.components[-1] for name, part in family.parts.items()}
+    _require_listed(folder, facts, family, folders)
+    configs = read_configs(folder, family, folders)
+    tensors: dict[str, Tensors] = {name: {} for name in family.parts}
+    for name, part in family.parts.items():
+        for component in part.components:
+            stored = facts.components[component]
+            tensors[name] |= package_tensors(folder, path / stored.weights, stored.keys)
+    schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
+    scheduler_config = write_scheduler_config(schedule, sampler)
+    papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
+    hashes = {name: entry.sha256 for name, entry in facts.files.items()}
+    sampling = (schedule, sampler)
+    return assemble(folder, family, configs, sampling, scheduler_config, facts.dropped, tensors, papers, hashes)
+
+
+def _family(facts: Manifest, path: Path) -> Family:
+    for family in FAMILIES.values():
+        if set(facts.components) == {name for part in family.parts.values() for name in part.components}:
+            return family
+    raise CheckpointError(f"{path} has components of no known family: {', '.join(facts.components)}")
+
+
+def _require_listed(folder: ModelFolder, facts: Manifest, family: Family, folders: dict[str, str]) -> None:
+    """Raise CheckpointError for a file that would be read, but of which the manifest has no hash."""
+    read = [f"{component}/config.json" for component in folders.values()]
+    read += [file for name in family.tokenizers for file in tokenizer_files(folder, name)]
+    for name in read:
+        if name not in facts.files:
+            raise CheckpointError(
+                f"the manifest of {folder.path} has no hash of {name}, so nothing proves it; build the package again"
+            )

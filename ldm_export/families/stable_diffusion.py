@@ -1,0 +1,173 @@
+"""Stable Diffusion 1.x and 2.x, inpainting models included: CLIP, a text-conditioned UNet, a KL autoencoder.
+
+Checked against diffusers 0.39: `StableDiffusionPipeline` and `StableDiffusionInpaintPipeline`, with what their
+constructors change in the configs that they are given, whatever the files say. Their other changes, of safety checkers
+and of a scheduler's `_internal_dict`, reach nothing that is exported.
+"""
+
+import re
+
+from torch import Tensor
+
+from ldm_export.configs.text_encoder import TextEncoderConfig
+from ldm_export.configs.unet import UNetConfig
+from ldm_export.configs.vae import VAEConfig
+from ldm_export.families.family import Configs, Family, Part
+from ldm_export.families.graphs import (
+    LATENT,
+    LATENT_PROBES,
+    MAX_TEXT_WINDOWS,
+    Component,
+    text_encoder,
+    vae_decoder,
+    vae_encoder,
+)
+from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.spec import ComponentSpec, TracedAxis
+from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_runtime.errors import ConfigError
+from ldm_runtime.package.manifest import LatentSpec, TensorSpec
+
+PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
+NATIVE_SIZE = 64  # of the latents of Stable Diffusion 1.x, whose first configs said 32
+
+
+class UNet(Component):
+    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+        """(B, C, h, w), (), (B, T, D) -> (B, C, h, w)."""
+        return self.model(sample, timestep, encoder_hidden_states)
+
+
+def _unet(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
+    window = text.max_position_embeddings
+    contexts = TracedAxis(1, MAX_TEXT_WINDOWS * window, traced=2 * window + 1)
+    return ComponentSpec(
+        name="unet",
+        part="unet",
+        wrapper=UNet,
+        inputs=(
+            TensorSpec("sample", "float32", ("batch", config.in_channels, "height", "width")),
+            TensorSpec("timestep", "float32", ()),
+            TensorSpec("encoder_hidden_states", "float32", ("batch", "context_tokens", config.cross_attention_dim)),
+        ),
+        outputs=(TensorSpec("out_sample", "float32", ("batch", config.out_channels, "height", "width")),),
+        axes={**LATENT, "context_tokens": contexts},
+        multiples={},
+        probes=tuple(
+            {"batch": batch, "height": height, "width": width, "context_tokens": tokens}
+            for (batch, height, width), tokens in zip(LATENT_PROBES, (window, 1, 2 * window), strict=True)
+        ),
+        uniform={"timestep": (0.0, 999.0)},
+        tolerance={"fp32": 1e-5},
+    )
+
+
+def check(configs: Configs) -> None:
+    """Raise ConfigError unless text encoder, UNet and autoencoder fit one another."""
+    text, unet, latent = configs["text_encoder"], configs["unet"], configs["vae"].latent_channels
+    if unet.in_channels not in (latent, 2 * latent + 1) or unet.out_channels != latent:
+        raise ConfigError(
+            f"the UNet takes {unet.in_channels} channels and gives {unet.out_channels}, but the VAE's "
+            f"latents have {latent}; expected a UNet that gives {latent} and takes {latent}, or for inpainting"
+            f" {2 * latent + 1}"
+        )
+    if unet.cross_attention_dim != text.hidden_size:
+        raise ConfigError(
+            f"the UNet's cross_attention_dim is {unet.cross_attention_dim}, but the text encoder's "
+            f"hidden_size is {text.hidden_size}: they do not belong together"
+        )
+
+
+def inpaints(configs: Configs) -> bool:
+    """Return whether the UNet reads a mask and the masked image's latents beside its own."""
+    return bool(configs["unet"].in_channels != configs["vae"].latent_channels)
+
+
+def pipeline_of(configs: Configs) -> str:
+    return INPAINT_CLASS if inpaints(configs) else PIPELINE_CLASS
+
+
+def components(configs: Configs) -> tuple[ComponentSpec, ...]:
+    text, unet, vae = configs["text_encoder"], configs["unet"], configs["vae"]
+    return text_encoder(text), _unet(unet, text), vae_encoder(vae), vae_decoder(vae)
+
+
+def latent(configs: Configs) -> LatentSpec:
+    vae = configs["vae"]
+    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+
+
+def native_size(configs: Configs) -> tuple[int, int]:
+    """Return the size of the latents which the UNet was trained on, or else the autoencoder's, in pixels."""
+    unet, vae = configs["unet"], configs["vae"]
+    native = unet.sample_size if unet.sample_size is not None else vae.sample_size
+    scale = vae.downsample if unet.sample_size is not None else 1
+    height, width = (native, native) if isinstance(native, int) else native
+    return width * scale, height * scale
+
+
+def unet_as_run(config: object) -> object:
+    """Return the UNet's config.json as both pipelines run it: a `sample_size` below 64 from before 0.9 means 64."""
+    if not isinstance(config, dict):
+        return config
+    size, version = config.get("sample_size"), config.get("_diffusers_version")
+    if type(size) is int and 0 < size < NATIVE_SIZE and isinstance(version, str) and _is_before_0_9(version):
+        return {**config, "sample_size": NATIVE_SIZE}
+    return config
+
+
+def _is_before_0_9(version: str) -> bool:
+    """Judge a version such as "0.8.1" or "0.6.0.dev0"; what is no version is not before 0.9."""
+    numbers = re.match(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?![\d!])", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < (0, 9)
+
+
+STABLE_DIFFUSION = Family(
+    name="stable-diffusion",
+    parts={
+        "text_encoder": Part(
+            config=TextEncoderConfig,
+            model=CLIPTextModel,
+            components=("text_encoder",),
+            library="transformers",
+            optimum="ORTTextEncoder",
+            stem="model",
+            rules=CLIP_TEXT_MODEL,
+        ),
+        "unet": Part(
+            config=UNetConfig,
+            model=UNet2DConditionModel,
+            components=("unet",),
+            library="diffusers",
+            optimum="ORTUnet",
+            stem="diffusion_pytorch_model",
+            optimum_options={"time_cond_proj_dim": None},
+            as_run=unet_as_run,
+        ),
+        "vae": Part(
+            config=VAEConfig,
+            model=AutoencoderKL,
+            components=("vae_encoder", "vae_decoder"),
+            library="diffusers",
+            optimum="ORTVae",
+            stem="diffusion_pytorch_model",
+            rules=AUTOENCODER,
+        ),
+    },
+    tokenizers={"tokenizer": "text_encoder"},
+    pipelines={
+        PIPELINE_CLASS: {"steps_offset": 1, "clip_sample": False},
+        INPAINT_CLASS: {"steps_offset": 1, "skip_prk_steps": True},
+    },
+    index={
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+    },
+    check=check,
+    pipeline_of=pipeline_of,
+    components=components,
+    latent=latent,
+    native_size=native_size,
+)
