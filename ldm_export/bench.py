@@ -224,7 +224,7 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
             ends.append(time.perf_counter())
         pipe.decode_array(latents)
         picture = time.perf_counter() - started
-        notices = tuple(pipe.notices)
+        notices = tuple(map(str, pipe.notices))
     step_seconds = tuple(float(each) for each in np.diff(ends))
     return {"graphs": graphs, "step_seconds": step_seconds, "picture_seconds": picture, "notices": notices}
 

@@ -128,7 +128,7 @@ class PictureCache:
             pictures[place] = np.stack([np.asarray(image) for image in images])
             pictures.flush()
             log["seconds"] += [round(seconds, 4)] * len(images)
-            log["notices"] = list(dict.fromkeys([*log["notices"], *self.pipe.notices]))
+            log["notices"] = list(dict.fromkeys([*log["notices"], *map(str, self.pipe.notices)]))
             with atomic_file(self._path(setting).with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(log))
             advance(len(images) * setting.work)

@@ -29,8 +29,8 @@ def stage_printer() -> Callable[[str], None]:
     return lambda text: echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
 
 
-def show_notices(notices: Iterable[str]) -> None:
-    """What a run has to say beside its result."""
+def show_notices(notices: Iterable[object]) -> None:
+    """Print notices, one a line, on stderr."""
     for notice in notices:
         echo(f"note: {notice}", err=True)
 

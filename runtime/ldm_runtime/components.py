@@ -2,26 +2,28 @@
 
 import ctypes
 import os
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
 from ldm_runtime import engines
 from ldm_runtime.errors import EngineError, NonFiniteError
+from ldm_runtime.notice import Notice
 from ldm_runtime.package.open import Package
 
 
 class Components:
     """Runs each component of a package with the engine that was chosen for it.
 
-    names: of the engines that are open, by component. notices: what there is to say of them, as sentences.
+    names: of the engines that are open, by component. notices: about them.
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
     def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
         self.engines: dict[str, engines.Engine] = {}
         self.names: dict[str, str] = {}
-        self.notices: list[str] = []
+        self.notices: list[Notice] = []
         self._package = package
         self._choice = choice
         self._is_closed = False
@@ -44,7 +46,7 @@ class Components:
             opened = engines.open_engine(self._choice, self._package, component)
             self.engines[component] = opened.engine
             self.names[component] = opened.name
-            self.notices += opened.notices
+            self.notices += [Notice("engine", sentence) for sentence in opened.notices]
         return self.engines[component]
 
     def run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -58,11 +60,9 @@ class Components:
                 )
         return outputs
 
-    def encode_window(self, ids: np.ndarray) -> np.ndarray:
-        """The text encoder's last hidden state: int64 (T,) -> float32 (T, D)."""
-        dtype = self._package.manifest.contract.tensor("text_encoder", "input_ids").dtype
-        outputs = self.run("text_encoder", {"input_ids": ids[None].astype(dtype)})
-        return np.asarray(outputs["last_hidden_state"][0])
+    def engine(self, component: str) -> "ComponentEngine":
+        """Return a view of one component, to run it without its name."""
+        return ComponentEngine(self, component)
 
     def close(self) -> None:
         """Free the memory. In a forked process nothing is freed: it is the parent's."""
@@ -82,3 +82,14 @@ class Components:
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._process
+
+
+@dataclass(frozen=True)
+class ComponentEngine:
+    """One component of a package, by the rules of `Components`."""
+
+    components: Components
+    name: str
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.components.run(self.name, feeds)

@@ -8,6 +8,7 @@ from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
+from ldm_runtime.notice import Notice
 from ldm_runtime.request import choose_size
 from ldm_runtime.sampling.loop import slerp
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
+SAME = Notice("text", "prompts and seeds are the same at both ends, so that all pictures are the same")
 ENDS = ("the prompt to start from", "the prompt to end at")
-OURS = ("seed ", "noise ", "syntax ")  # the seed and the syntax have had their effect before `sample` is called
+OURS = ("seed", "noise", "syntax")  # options that have had their effect before `sample` is called
 
 
 def interpolate(
@@ -50,12 +52,12 @@ def interpolate(
     embeddings = pipe.embed(list(prompts), syntax=syntax, names=names)
     notices = pipe.notices
     if prompts[0] == prompts[1] and ends[0] == ends[1]:
-        notices.append("prompts and seeds are the same at both ends, so that all pictures are the same")
+        notices.append(SAME)
 
     def collect() -> None:
-        """What the last call has to say, but for what is passed to it here and not by the caller."""
-        said = [notice for notice in pipe.notices if not notice.startswith(OURS)]
-        notices.extend(notice for notice in said if notice not in notices)
+        """Take over the last call's notices, but for those about options that are set here and not by the caller."""
+        others = [notice for notice in pipe.notices if notice.about not in OURS]
+        notices.extend(notice for notice in others if notice not in notices)
         pipe.notices = notices
 
     def prepare(share: float) -> "Iterator[Step]":

@@ -14,9 +14,11 @@ import numpy as np
 from ldm_runtime import engines
 from ldm_runtime.checks import given, shown
 from ldm_runtime.components import Components
+from ldm_runtime.effects import without_effect
 from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.notice import Notice
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
 from ldm_runtime.request import (
     TRANSPARENT_IMAGE,
@@ -30,12 +32,14 @@ from ldm_runtime.request import (
 )
 from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
 from ldm_runtime.text.conditioning import Conditioner
-from ldm_runtime.text.notices import first_names, text_names, without_effect
+from ldm_runtime.text.notices import first_names, text_names
+from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import SYNTAXES
 
 if TYPE_CHECKING:
     from PIL import Image
 
+UNPROVEN = Notice("package", "the package has not passed verification; prove it with `ldm-export verify`")
 BUILTIN = Path(__file__).parent / "builtin"
 
 
@@ -93,13 +97,16 @@ class Step:
     def _images(self, pictures: np.ndarray) -> "list[Image.Image]":
         from ldm_runtime.image import to_images
 
-        return to_images(pictures, [self.pipeline.describe(self, b) for b in range(len(self.latents))])
+        facts = {"model": self.pipeline.package.manifest.name, "package": self.pipeline.package.identity}
+        if self.index + 1 != self.total:
+            facts["stopped after"] = str(self.index + 1)
+        return to_images(pictures, [{**self.request.metadata(b), **facts} for b in range(len(self.latents))])
 
 
 class Pipeline:
     """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
 
-    `notices` holds what the last call has to say beside its result, as sentences: text that did not fit
+    `notices` holds what the last call has to say beside its result: text that did not fit
     into the window or is the language of another program, an argument without effect, a package without
     proof. One thread at a time may use a Pipeline, and only the process that loaded it: one that is forked
     later gets an EngineError.
@@ -110,7 +117,7 @@ class Pipeline:
         self.contract = package.manifest.contract
         self._components = Components(package, choice)
         self._engines = self._components.engines
-        self._conditioner = Conditioner(package, self._components.encode_window)
+        self._conditioner = Conditioner(Tokenizer(package), self._components.engine("text_encoder"), self.contract)
         for component in ("text_encoder", "unet", "vae_decoder"):
             self._components.open(component)
         self.notices = list(self._components.notices)
@@ -198,15 +205,21 @@ class Pipeline:
             strength=strength,
         )
         names = {**text_names("negative prompt", negative), **text_names("prompt", prompt)}
-        context = self._conditioner.context(request, names)
+        made = self._conditioner.context(
+            request.prompts,
+            request.negatives if request.is_guided else (),
+            request.prompt_embeds,
+            names=names,
+            syntax=request.syntax,
+        )
         if request.pixels is not None:
             self._components.open("vae_encoder")
         self.notices = [*self._components.notices, *request.notices]
         if not self.package.manifest.proof.passed:
-            self.notices.append("the package has not passed verification; prove it with `ldm-export verify`")
+            self.notices.append(UNPROVEN)
         self.notices += without_effect(request, negative=negative, seed=seed)
-        self.notices += context.notices
-        return self._steps(request, context.states)
+        self.notices += made.notices
+        return self._steps(request, made.context)
 
     def embed(
         self, prompts: str | Sequence[str], *, syntax: str = "plain", names: Sequence[str] | None = None
@@ -227,7 +240,7 @@ class Pipeline:
         called = text_names("prompt", texts) if names is None else first_names(texts, names)
         embedded = self._conditioner.embed(texts, called, syntax)
         self.notices = embedded.notices
-        return embedded.states
+        return embedded.context
 
     def encode(self, image: "Image.Image | Sequence[Image.Image]") -> np.ndarray:
         """Mean and log-variance of the latents of PIL images of one size: float32 (B, 2C, h, w), unscaled.
@@ -273,38 +286,6 @@ class Pipeline:
         return np.concatenate(
             [self._components.run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled]
         )
-
-    def describe(self, step: Step, image: int) -> dict[str, str]:
-        """How image `image` of a step was made, as PNG metadata. The same arguments make it again."""
-        request = step.request
-        facts = {
-            "prompt": "" if request.prompts is None else request.prompts[image],
-            "negative": request.negatives[image] if request.is_guided else "",
-            "seed": request.seeds[image],
-            "sampler": request.plan.sampler,
-            "steps": request.plan.steps,
-            "guidance": f"{request.guidance:.9g}",
-            "size": f"{request.width}x{request.height}",
-            "noise": request.noise if request.latents is None else "given latents",
-            "model": self.package.manifest.name,
-            "package": self.package.identity,
-        }
-        if request.prompts is None:
-            facts["conditioning"] = "given embeddings"
-        if request.syntax != "plain":
-            facts["syntax"] = request.syntax
-        if request.guidance_rescale:
-            facts["guidance rescale"] = f"{request.guidance_rescale:.9g}"
-        if request.guidance_interval != (0.0, 1.0):
-            facts["guidance interval"] = "{:.9g} to {:.9g}".format(*request.guidance_interval)
-        if request.variation is not None:
-            facts["variation"] = "seed {}, strength {:.9g}".format(*request.variation)
-        if request.strength is not None:
-            facts["strength"] = f"{request.strength:.9g}"
-            facts["task"] = "image to image" if request.mask is None else "inpainting"
-        if step.index + 1 != step.total:
-            facts["stopped after"] = step.index + 1
-        return {key: str(value) for key, value in facts.items()}
 
     @property
     def info(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ldm_runtime.checks import check_integer, given, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
 from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.rules import MAX_PIXELS
 from ldm_runtime.sampling.plan import Plan, check_sampler, compile_plan
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 IMAGE_STRENGTH, MASK_STRENGTH = 0.8, 1.0  # what is taken where none is given, as in diffusers
 MAX_PIXELS_TOGETHER = 2**28  # of images that are encoded or decoded in one call: 3 GB in float32
-TRANSPARENT_IMAGE = "the image is transparent in parts; they were laid on white"
+TRANSPARENT_IMAGE = Notice("image", "the image is transparent in parts; they were laid on white")
+TRANSPARENT_MASK = Notice("mask", "the mask is transparent in parts; they count as black, so the image is kept there")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Request:
     mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the picture is painted anew
     masked_pixels: np.ndarray | None  # float32 (B, 3, height, width), grey there; for a UNet that reads it
     strength: float | None
-    notices: tuple[str, ...]  # what was done to the pictures, as sentences
+    notices: tuple[Notice, ...]  # what was done to the images
 
     @property
     def batch(self) -> int:
@@ -67,6 +69,34 @@ class Request:
         """Whether it is at this row of the plan."""
         low, high = self.guidance_interval
         return self.is_guided and low <= row / len(self.plan.rows) < high
+
+    def metadata(self, image: int) -> dict[str, str]:
+        """Describe image `image` (0 to B - 1) as text. The same options draw it again."""
+        facts = {
+            "prompt": "" if self.prompts is None else self.prompts[image],
+            "negative": self.negatives[image] if self.is_guided else "",
+            "seed": str(self.seeds[image]),
+            "sampler": self.plan.sampler,
+            "steps": str(self.plan.steps),
+            "guidance": exact(self.guidance),
+            "size": f"{self.width}x{self.height}",
+            "noise": self.noise if self.latents is None else "given latents",
+        }
+        if self.prompts is None:
+            facts["conditioning"] = "given embeddings"
+        if self.syntax != "plain":
+            facts["syntax"] = self.syntax
+        if self.guidance_rescale:
+            facts["guidance rescale"] = exact(self.guidance_rescale)
+        if self.guidance_interval != (0.0, 1.0):
+            facts["guidance interval"] = " to ".join(exact(end) for end in self.guidance_interval)
+        if self.variation is not None:
+            seed, strength = self.variation
+            facts["variation"] = f"seed {seed}, strength {exact(strength)}"
+        if self.strength is not None:
+            facts["strength"] = exact(self.strength)
+            facts["task"] = "image to image" if self.mask is None else "inpainting"
+        return facts
 
 
 def check_request(
@@ -138,7 +168,7 @@ def check_request(
         mask=None if painted is None else _on_grid(painted, contract.latent.downsample),
         masked_pixels=np.where(given(painted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
         strength=share,
-        notices=_said_of_transparency(images, drawn_mask),
+        notices=_transparency(images, drawn_mask),
     )
 
 
@@ -213,6 +243,11 @@ def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{name} is {shown(value)}; expected a text or a list of texts")
     return tuple(value)
+
+
+def exact(value: float) -> str:
+    """Write a number so that it reads as the same number, without a fraction where it has none: 7.5, 3."""
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _prompts(prompt: str | Sequence[str] | None, repeats: int) -> tuple[str, ...]:
@@ -321,13 +356,13 @@ def _painted(mask: "Image.Image", width: int, height: int) -> np.ndarray:
     return np.asarray(grey >= 0.5)
 
 
-def _said_of_transparency(images: "list[Image.Image] | None", mask: "Image.Image | None") -> tuple[str, ...]:
-    said = []
+def _transparency(images: "list[Image.Image] | None", mask: "Image.Image | None") -> tuple[Notice, ...]:
+    notices = []
     if images is not None and any(image.mode == "RGBA" for image in images):
-        said.append(TRANSPARENT_IMAGE)
+        notices.append(TRANSPARENT_IMAGE)
     if mask is not None and mask.mode == "RGBA":
-        said.append("the mask is transparent in parts; they count as black, so the image is kept there")
-    return tuple(said)
+        notices.append(TRANSPARENT_MASK)
+    return tuple(notices)
 
 
 def _on_grid(painted: np.ndarray, step: int) -> np.ndarray:

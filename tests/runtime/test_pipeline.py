@@ -18,6 +18,7 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import tiny_package
 from tests.runtime.noise.philox import initial_noise
+from tests.runtime.notices import said
 from tests.runtime.tiny_package import CHANNELS, WINDOW
 
 
@@ -202,29 +203,27 @@ def test_inputs_that_are_not_text_or_seed_are_told_so(pipe: Pipeline) -> None:
 
 def test_text_past_the_window_is_a_notice(pipe: Pipeline) -> None:
     pipe("red " * 12 + "tail", negative="blue", steps=1)
-    assert pipe.notices == [
-        "the prompt is longer than 12 tokens; 3 words (12 characters) were left out: 'red red tail'"
-    ]
+    assert said(pipe) == ["the prompt is longer than 12 tokens; 3 words (12 characters) were left out: 'red red tail'"]
     pipe("red", steps=1)
-    assert pipe.notices == []
+    assert said(pipe) == []
 
 
 def test_a_notice_names_which_text_it_is_about(pipe: Pipeline) -> None:
     long = "red " * 12
     pipe("red", negative=long, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the negative prompt"]
+    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the negative prompt"]
     pipe(["red", "blue", long, long], negative=["", long + "a", "", ""], count=2, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["negative prompt 2", "prompt 3"]
+    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["negative prompt 2", "prompt 3"]
     pipe.embed(["red", long])
-    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["prompt 2"]
+    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["prompt 2"]
 
 
 def test_a_notice_of_much_text_is_short_and_ends_with_a_word(pipe: Pipeline) -> None:
     pipe("red " * 10 + "lighthouse " * 8_000, steps=1)
     kept = "'lighthouse lighthouse lighthouse lighthouse lighthouse …'"
-    assert pipe.notices == [f"the prompt is longer than 12 tokens; 8000 words (87999 characters) were left out: {kept}"]
+    assert said(pipe) == [f"the prompt is longer than 12 tokens; 8000 words (87999 characters) were left out: {kept}"]
     pipe("x" * 90_000, steps=1)
-    assert len(pipe.notices[0]) < 200
+    assert len(said(pipe)[0]) < 200
 
 
 NO_GUIDANCE = "has no effect with guidance 1; it needs more than 1"
@@ -237,7 +236,7 @@ WITHOUT_EFFECT: dict[str, tuple[dict[str, Any], list[str]]] = {
     "interval between steps": (
         {"negative": "blue", "guidance_interval": (0.6, 0.9), "steps": 2},
         [
-            f"{name} has no effect: none of 2 steps is in the guidance interval 0.6 to 0.9"
+            f"{name} has no effect: none of 2 evaluations is in the guidance interval 0.6 to 0.9"
             for name in ("guidance", "negative")
         ],
     ),
@@ -278,13 +277,13 @@ WITH_EFFECT: dict[str, dict[str, Any]] = {
 def test_an_argument_without_effect_is_a_notice(pipe: Pipeline, case: str) -> None:
     arguments, notices = WITHOUT_EFFECT[case]
     pipe.sample(**{"prompt": "red", "steps": 2, **arguments})
-    assert pipe.notices == notices
+    assert said(pipe) == notices
 
 
 @pytest.mark.parametrize("case", WITH_EFFECT)
 def test_an_argument_with_effect_is_none(pipe: Pipeline, case: str) -> None:
     pipe.sample(**{"prompt": "red", "steps": 2, **WITH_EFFECT[case]})
-    assert pipe.notices == []
+    assert said(pipe) == []
 
 
 @pytest.mark.parametrize("case", ("variation", "seed with latents", "seed with variation", "rescale", "image"))
@@ -301,7 +300,7 @@ def test_a_package_without_proof_is_a_notice(package_copy: Path) -> None:
     tiny_package.edit_manifest(package_copy, "proof", "passed", value=False)
     with ldm_runtime.load(package_copy) as pipe:
         pipe("red", steps=1)
-        assert pipe.notices == ["the package has not passed verification; prove it with `ldm-export verify`"]
+        assert said(pipe) == ["the package has not passed verification; prove it with `ldm-export verify`"]
 
 
 def test_encoding_gives_mean_and_log_variance(pipe: Pipeline) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from ldm_runtime.errors import Cancelled, InputError
 from ldm_runtime.interpolate import interpolate, save_interpolation
 from ldm_runtime.pipeline import Pipeline
+from tests.runtime.notices import said
 
 
 def final(pipe: Pipeline, prompt: Any = "red", **arguments: Any) -> np.ndarray:
@@ -171,19 +172,19 @@ def test_interpolation_says_each_thing_once_and_of_which_end(pipe: Pipeline) -> 
         "the prompt to end at is longer than 12 tokens; 2 words (7 characters) were left out: 'red red'",
         "negative has no effect with guidance 1; it needs more than 1",
     ]
-    assert pipe.notices == notices
-    assert len(list(frames)) == 3 and pipe.notices == notices
+    assert said(pipe) == notices
+    assert len(list(frames)) == 3 and said(pipe) == notices
     list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, negative=long, syntax="plain"))
-    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the negative prompt"]
+    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the negative prompt"]
     list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, syntax="weighted", negative="blue"))
-    assert pipe.notices == []
+    assert said(pipe) == []
 
 
 def test_interpolation_between_equal_ends_is_said(pipe: Pipeline) -> None:
     interpolate(pipe, ("red", "red"), (1, 1), 2, steps=1)
-    assert pipe.notices == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
+    assert said(pipe) == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
     interpolate(pipe, ("red " * 12, "red " * 12), (1, 2), 2, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in pipe.notices] == ["the prompt"]
+    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the prompt"]
 
 
 def test_interpolation_says_which_end_is_unusable(pipe: Pipeline) -> None:

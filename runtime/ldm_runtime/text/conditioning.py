@@ -1,70 +1,96 @@
-"""From texts to what the UNet attends to: tokens, windows, the text encoder, weights, the negative prompt."""
+"""From prompts to what the UNet attends to: tokens, windows, the text encoder, weights, the negative prompt."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from ldm_runtime.checks import given
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.open import Package
-from ldm_runtime.request import Request
+from ldm_runtime.notice import Notice
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.text.notices import left_out, read_as_words
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import pad_windows, weigh, windows
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """Text encoder states, float32 (B, T, D), and what there is to say of the texts, as sentences."""
+class TextEngine(Protocol):
+    """The text encoder."""
 
-    states: np.ndarray
-    notices: list[str]
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoder hidden states, float32 (B, T, D), and notices about the prompts."""
+
+    context: np.ndarray
+    notices: list[Notice]
 
 
 class Conditioner:
-    """Embeds texts with a package's tokenizer and its text encoder.
+    """A tokenizer and a text encoder.
 
-    encode: int64 ids (T,) of one window -> float32 (T, D). Each window is encoded alone: an embedding does not depend
-    on its neighbours in a batch.
+    Each window is encoded alone: an embedding does not depend on its neighbours in a batch. Threads share it.
     """
 
-    def __init__(self, package: Package, encode: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.tokenizer = Tokenizer(package)
-        self._contract = package.manifest.contract
-        self._encode = encode
+    def __init__(self, tokenizer: Tokenizer, engine: TextEngine, contract: Contract) -> None:
+        self.tokenizer = tokenizer
+        self._engine = engine
+        self._contract = contract
+        self._dtype = contract.tensor("text_encoder", "input_ids").dtype
 
-    def embed(self, texts: Sequence[str], names: Mapping[str, str], syntax: str) -> Embedded:
-        """Of each text; texts of more windows than others make all as long. names: what sentences call each.
+    def embed(self, texts: Sequence[str], names: Mapping[str, str], syntax: str) -> Conditioning:
+        """Embed each text. Shorter texts are padded to the longest one's number of windows.
+
+        names: what errors and notices call each text.
 
         Raises InputError for a text that cannot be read or has too many windows, before any is encoded.
         """
         called = [names.get(text, "the prompt") for text in texts]
         for text, name in zip(texts, called, strict=True):
             self.tokenizer.check(text, name)
-        notices = [say for text, name in zip(texts, called, strict=True) for say in read_as_words(name, text, syntax)]
+        said = [words for text, name in zip(texts, called, strict=True) for words in read_as_words(name, text, syntax)]
         if syntax == "weighted":
-            return Embedded(self._weighted(texts, called), list(dict.fromkeys(notices)))
-        encoded = self.tokenizer.encode(texts, called)
-        limit = self._contract.tokenizer.max_length
-        notices += [
-            left_out(name, dropped, limit) for name, dropped in zip(called, encoded.dropped, strict=True) if dropped
-        ]
-        return Embedded(np.stack([self._encode(row) for row in encoded.ids]), list(dict.fromkeys(notices)))
+            context = self._weighted(texts, called)
+        else:
+            encoded = self.tokenizer.encode(texts, called)
+            limit = self._contract.tokenizer.max_length
+            said += [
+                left_out(name, dropped, limit) for name, dropped in zip(called, encoded.dropped, strict=True) if dropped
+            ]
+            context = np.stack([self._encode(row) for row in encoded.ids])
+        return Conditioning(context, [Notice("text", sentence) for sentence in dict.fromkeys(said)])
 
-    def context(self, request: Request, names: Mapping[str, str]) -> Embedded:
-        """Of a run, for the UNet: (B, T, D), or with guidance (2B, T, D) with the negative prompts first."""
-        texts = [*(request.negatives if request.is_guided else ())]
-        texts += [] if request.prompts is None else request.prompts
+    def context(
+        self,
+        prompts: Sequence[str] | None,
+        negatives: Sequence[str],
+        embeds: np.ndarray | None,
+        *,
+        names: Mapping[str, str],
+        syntax: str,
+    ) -> Conditioning:
+        """Condition a run: (B, T, D), or with negative prompts (2B, T, D), theirs first.
+
+        prompts: None where `embeds`, float32 (B, T, D), take their place. negatives: empty without guidance.
+        """
+        texts = [*negatives, *([] if prompts is None else prompts)]
         if not texts:
-            return Embedded(given(request.prompt_embeds), [])
+            return Conditioning(given(embeds), [])
         unique = list(dict.fromkeys(texts))
-        embedded = self.embed(unique, names, request.syntax)
-        known = dict(zip(unique, embedded.states, strict=True))
-        states = np.stack([known[text] for text in texts])
-        if request.prompts is None:
-            states = self._beside(states, given(request.prompt_embeds))
-        return Embedded(states, embedded.notices)
+        embedded = self.embed(unique, names, syntax)
+        known = dict(zip(unique, embedded.context, strict=True))
+        context = np.stack([known[text] for text in texts])
+        if prompts is None:
+            context = self._before(context, given(embeds))
+        return Conditioning(context, embedded.notices)
+
+    def _encode(self, ids: np.ndarray) -> np.ndarray:
+        """Encode one window: int64 (T,) -> float32 (T, D)."""
+        outputs = self._engine.run({"input_ids": ids[None].astype(self._dtype)})
+        return np.asarray(outputs["last_hidden_state"][0])
 
     def _weighted(self, texts: Sequence[str], names: Sequence[str]) -> np.ndarray:
         prepared = []
@@ -88,15 +114,15 @@ class Conditioner:
             )
 
     def _padded(self, embeddings: Sequence[np.ndarray]) -> np.ndarray:
-        """Embeddings (W_b, T, D), each followed by windows of the empty prompt: (B, W, T, D)."""
+        """Pad embeddings (W_b, T, D) with windows of the empty prompt: (B, W, T, D)."""
         most = max(len(one) for one in embeddings)
         if all(len(one) == most for one in embeddings):
             return np.stack(embeddings)
         empty = self._encode(self.tokenizer.window([]))
         return np.stack(pad_windows(embeddings, most, empty))
 
-    def _beside(self, negative: np.ndarray, embeds: np.ndarray) -> np.ndarray:
-        """The negative prompts (B, T, D) before given embeddings (B, T', D), of as many windows: (2B, T or T', D)."""
+    def _before(self, negative: np.ndarray, embeds: np.ndarray) -> np.ndarray:
+        """Put negative prompts (B, T, D) before given embeddings (B, T', D), padded alike: (2B, T or T', D)."""
         window = self._contract.tokenizer.max_length
         if embeds.shape[1] % window != 0:
             raise InputError(

@@ -1,15 +1,7 @@
-"""What a run has to say beside its result, each as one short sentence: text that is cut or not understood, arguments
-without effect.
-"""
+"""Notices about prompts, each one short sentence: text that is cut, and text that other programs read differently."""
 
 import re
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-
-from ldm_runtime.checks import given
-from ldm_runtime.request import Request
 
 MOST_QUOTED = 60  # characters of a prompt in a sentence
 
@@ -83,55 +75,3 @@ def read_as_words(name: str, text: str, syntax: str) -> list[str]:
         if match is not None:
             found.setdefault(reason, match.group())
     return [f"{quoted(what)} in {name} is read as words: {reason}" for reason, what in found.items()]
-
-
-def without_effect(request: Request, *, negative: Any, seed: Any) -> list[str]:
-    """Which arguments of a run change nothing. negative, seed: as the caller gave them, or None."""
-    said = _without_guidance(request, negative) + _without_noise(request, seed)
-    if request.prompts is None and request.syntax != "plain" and (negative is None or not request.is_guided):
-        said.append("syntax has no effect: there is no text to read")
-    if _is_painted_over(request):
-        said.append("image has no effect: the mask is white everywhere and strength is 1")
-    return said
-
-
-def _without_guidance(request: Request, negative: Any) -> list[str]:
-    low, high = request.guidance_interval
-    given_ = {"negative": negative is not None, "guidance_rescale": request.guidance_rescale > 0.0}
-    if not request.is_guided:
-        given_["guidance_interval"] = (low, high) != (0.0, 1.0)
-        reason = f"has no effect with guidance {request.guidance:g}; it needs more than 1"
-    elif not any(request.is_guided_at(row) for row in range(len(request.plan.rows))):
-        given_ = {"guidance": True, **given_}
-        reason = (
-            f"has no effect: none of {len(request.plan.rows)} steps is in the guidance interval {low:g} to {high:g}"
-        )
-    else:
-        return []
-    return [f"{name} {reason}" for name, is_given in given_.items() if is_given]
-
-
-def _without_noise(request: Request, seed: Any) -> list[str]:
-    """The seed and the kind of noise where none is drawn, and a way of length 0 or 1 to other noise."""
-    said = []
-    strength = None if request.variation is None else request.variation[1]
-    if strength == 0.0:
-        said.append("variation has no effect with strength 0")
-    if strength == 1.0 and request.latents is not None:
-        said.append("latents has no effect: variation has strength 1")
-    draws = any(row.noise_rows for row in request.plan.rows) or request.pixels is not None
-    if draws or (request.latents is None and strength != 1.0):
-        return said
-    instead = "variation has strength 1" if strength == 1.0 else "latents are given"
-    if seed is not None:
-        said.append(f"seed has no effect: {instead} and {request.plan.sampler} draws no noise")
-    if request.noise != "philox" and not strength:
-        said.append(f"noise has no effect: {instead} and {request.plan.sampler} draws none")
-    return said
-
-
-def _is_painted_over(request: Request) -> bool:
-    """Whether nothing of the picture is kept; a UNet made for inpainting is meant to be used like that."""
-    if request.mask is None or request.masked_pixels is not None:
-        return False
-    return request.strength == 1.0 and bool(np.all(given(request.mask) == 1.0))

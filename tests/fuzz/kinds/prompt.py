@@ -48,7 +48,7 @@ def _read(content: bytes, prepared: tuple[Any, tuple[str, ...]]) -> None:
             continue
         if isinstance(made, np.ndarray):
             assert np.isfinite(made).all(), "an embedding that is not finite came out"
-            longest = max(map(len, pipe.notices), default=0)
+            longest = max((len(str(notice)) for notice in pipe.notices), default=0)
             assert longest <= 2000, f"a notice of {longest} characters"
     if failure is not None:
         raise failure

@@ -18,6 +18,7 @@ from ldm_runtime.engines.ort.session import OrtEngine, fallbacks
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
+from tests.runtime.notices import said
 
 NAN = float("nan")
 TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that says which provider runs what
@@ -264,6 +265,6 @@ def test_auto_takes_the_next_engine_and_says_why(tiny: Path, monkeypatch: pytest
     with ldm_runtime.load(tiny, engine="text_encoder=ort,vae=ort") as pipe:
         assert pipe.info["engines"]["unet"] == "ort"
         pipe("red", seed=1, steps=1)
-        assert pipe.notices == ["abacus does not run unet here: its beads are worn; ort does instead"]
+        assert said(pipe) == ["abacus does not run unet here: its beads are worn; ort does instead"]
     with pytest.raises(EngineUnavailable, match="its beads are worn"):
         ldm_runtime.load(tiny, engine="unet=abacus")

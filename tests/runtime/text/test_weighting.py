@@ -15,6 +15,7 @@ from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.text.notices import read_as_words
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows
+from tests.runtime.notices import said
 from tests.runtime.tiny_package import WINDOW
 
 CASES: dict[str, list[list[tuple[str, float]]]] = {
@@ -322,12 +323,12 @@ def test_an_escaped_bracket_opens_nothing() -> None:
 
 def test_each_kind_is_said_once_and_with_the_name_of_its_text(pipe: Pipeline) -> None:
     pipe.sample("[a:b:1] <lora:x:1> <lora:y:1> [c|d]", negative="<lora:z:1>", syntax="weighted")
-    negative, lora, schedule, turns = pipe.notices
+    negative, lora, schedule, turns = said(pipe)
     assert negative.startswith("'<lora:z:1>' in the negative prompt is read as words")
     assert lora.startswith("'<lora:x:1>' in the prompt") and schedule.startswith("'[a:b:1]' in the prompt")
     assert turns.startswith("'[c|d]' in the prompt")
     pipe.sample("<lora:" + "long name " * 5_000 + ">", steps=1)
-    assert len(pipe.notices) == 2 and max(map(len, pipe.notices)) < 200
+    assert len(said(pipe)) == 2 and max(map(len, said(pipe))) < 200
 
 
 # --- hostile text ---
@@ -347,10 +348,10 @@ def test_hostile_text_is_a_result_or_one_sentence(pipe: Pipeline, name: str, syn
     started = time.process_time()
     try:
         assert pipe.embed(HOSTILE[name], syntax=syntax).shape[1] == WINDOW
-        said = pipe.notices[-1]
+        sentence = said(pipe)[-1]
     except InputError as error:
-        said = str(error)
-    assert len(said) < 500 and ("longer than" in said or "windows" in said)
+        sentence = str(error)
+    assert len(sentence) < 500 and ("longer than" in sentence or "windows" in sentence)
     assert time.process_time() - started < 20
 
 
