@@ -14,18 +14,16 @@ import numpy as np
 
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.package.write import read_manifest
-from ldm_export.precision.lossy import LOSSY
 from ldm_export.precision.reduce import reduce_precision
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import metrics, reference_file
 from ldm_runtime.engines.ort.session import import_onnxruntime
 from ldm_runtime.errors import PackageError, VerificationError
-from ldm_runtime.package.manifest import Difference
-
-_OTHER = {"fp16": "bf16, which has float32's range, or fp32", "bf16": "fp32"}
+from ldm_runtime.package.manifest import Difference, Precision
 
 
 @contextlib.contextmanager
-def reduced_graph(canonical: Path, precision: str, *, emulate: bool = False) -> Iterator[Path]:
+def reduced_graph(canonical: Path, precision: Precision, *, emulate: bool = False) -> Iterator[Path]:
     """The canonical graph in `precision`, in a file beside it that shares its weights and is removed afterwards.
 
     Raises ExportError if the graph cannot be read or reduced.
@@ -39,7 +37,7 @@ def reduced_graph(canonical: Path, precision: str, *, emulate: bool = False) -> 
         path.unlink(missing_ok=True)
 
 
-def measure_reduced(folder: Path, component: str, precision: str) -> Difference:
+def measure_reduced(folder: Path, component: str, precision: Precision) -> Difference:
     """The worst difference of `component` in `precision` over the package's reference cases.
 
     Raises:
@@ -64,18 +62,20 @@ def measure_reduced(folder: Path, component: str, precision: str) -> Difference:
     return worst
 
 
-def _compare(component: str, precision: str, case: reference_file.Case, name: str, value: np.ndarray) -> Difference:
+def _compare(
+    component: str, precision: Precision, case: reference_file.Case, name: str, value: np.ndarray
+) -> Difference:
     if not np.isfinite(value).all():
         raise VerificationError(
             f"{component} overflows in {precision}: {name} holds NaN or infinity in the case {case.name!r}; "
-            f"build with --precision {_OTHER[precision]}"
+            f"build with --precision {PRECISIONS[precision].instead}"
         )
     found = metrics.difference(value, case.outputs[name])
-    tolerance = LOSSY[precision].relative_rms
+    tolerance = PRECISIONS[precision].tolerance.relative_rms
     if not found.relative_rms <= tolerance:
         raise VerificationError(
             f"{component} is not the same in {precision}: {name} differs by {found.relative_rms:.1e} (relative RMS) in "
-            f"the case {case.name!r}, more than {tolerance:.0e}; build with --precision {_OTHER[precision]}"
+            f"the case {case.name!r}, more than {tolerance:.0e}; build with --precision {PRECISIONS[precision].instead}"
         )
     return Difference(found.relative_rms, found.max_abs)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ldm_export.precision.lossy import LOSSY, LossyTolerance
+from ldm_export.precision.table import PRECISIONS, Tolerance
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify import page as report_page
 from ldm_export.verify import report as reports
@@ -261,13 +261,13 @@ def _uncompared(cases: Sequence[Case], variant: str, what: str, problem: str) ->
     )
 
 
-def _lossy_tolerance(package: Package, engine: str, component: str) -> LossyTolerance | None:
+def _lossy_tolerance(package: Package, engine: str, component: str) -> Tolerance | None:
     """That of the graph or plan which the engine runs, if it is lossy by its precision; the manifest measured it."""
     if ENGINES[engine].plans:
         found = fitting_plan(package, component)
-        return LOSSY[found.plans.precision] if found.plan.exactness == "lossy" else None
+        return PRECISIONS[found.plans.precision].tolerance if found.plan.exactness == "lossy" else None
     variant = graph_for(engine, package.manifest.components[component])
-    return LOSSY[variant.precision] if variant.exactness == "lossy" else None
+    return PRECISIONS[variant.precision].tolerance if variant.exactness == "lossy" else None
 
 
 def _with_one_graph(package: Package, component: str, variant: str) -> Package:
@@ -318,7 +318,7 @@ def _problem(value: np.ndarray | None, expected: np.ndarray) -> str | None:
 def _with_floors(package: Package, engines: Mapping[str, str], wanted: Trajectory) -> Trajectory:
     """With lower floors where a component is lossy; `engines`: component -> what runs it."""
     lossy = [_lossy_tolerance(package, engine, component) for component, engine in engines.items()]
-    floors = [(each.latents_floor, each.picture_floor) for each in lossy if each is not None]
+    floors = [(each.latents_floor, each.image_floor) for each in lossy if each is not None]
     if not floors:
         return wanted
     latents, picture = (min(values) for values in zip(*floors, strict=True))

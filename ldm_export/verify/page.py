@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ldm_export.precision.table import ROUNDING_FACTOR
 from ldm_export.verify.report import CaseResult, Report, TrajectoryResult, closest
 
 STYLE = """
@@ -48,7 +49,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         f"<h1>{_text(report.package)}: parity <span class={verdict}>{verdict}</span></h1>",
         f"<p>Engine: {_text(report.engine)}. Every graph is compared with the torch model it was exported "
         f"from, computed in float64, at sizes other than those it was traced at; figures are the worst sample's. "
-        f"A tolerance is six times what torch itself loses by computing in float32.</p>",
+        f"A tolerance is {ROUNDING_FACTOR:g} times what torch itself loses by computing in float32.</p>",
         _failures(report),
         "<h2>Components</h2>",
         _graph_table(report),

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case
 from ldm_runtime.engines.openvino import TIMESTEP, OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import VerificationError
 from ldm_runtime.package.manifest import Contract, Difference, Precision
-
-MOST_HALF = float(np.finfo(np.float16).max)
 
 
 def convert_and_measure(
@@ -41,8 +40,8 @@ def convert(graph: Path, component: str, out: Path, precision: Precision) -> Non
     model = read_graph(graph)
     if component == "unet":
         model = _with_whole_timestep(model)
-    if precision == "fp16":
-        _halve_weights(model)
+    if precision != "fp32":
+        _store_weights(model, precision)
     openvino.save_model(model, str(out), compress_to_fp16=False)
 
 
@@ -67,22 +66,24 @@ def measure(graph: Path, contract: Contract, component: str, cases: Sequence[Cas
     return None if exact else Difference(rms, largest)
 
 
-def _halve_weights(model: Any) -> None:
-    """Store matrices and kernels in half precision, in place; they are widened again where they are used.
+def _store_weights(model: Any, precision: Precision) -> None:
+    """Store matrices and kernels in a reduced precision, in place; they are widened again where they are used.
 
     OpenVINO's own way to store half precision takes the frequencies of the timesteps too, an error of 1e-3 in the UNet.
     """
     import openvino
     from openvino import opset12 as opset
 
+    stored = PRECISIONS[precision].numpy
+    assert stored is not None
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.f32:
             continue
-        if sum(size > 1 for size in node.get_output_shape(0)) < 2 or np.abs(node.data).max() > MOST_HALF:
+        if sum(size > 1 for size in node.get_output_shape(0)) < 2 or np.abs(node.data).max() > np.finfo(stored).max:
             continue
-        half = opset.constant(node.data.astype(np.float16))
-        half.set_friendly_name(node.get_friendly_name())
-        wide = opset.convert(half, "f32")
+        narrow = opset.constant(node.data.astype(stored))
+        narrow.set_friendly_name(node.get_friendly_name())
+        wide = opset.convert(narrow, "f32")
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(wide.output(0))
 

@@ -13,7 +13,7 @@ from PIL import Image
 import ldm_runtime
 from ldm_export.cli.main import verbs
 from ldm_export.package.write import read_manifest
-from ldm_export.precision.lossy import LOSSY
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino import build as target
 from ldm_export.targets.openvino import graph as openvino_graph
@@ -88,7 +88,7 @@ def test_the_gate_proves_it_and_the_package_stays_whole(built):
     assert {case.variant for case in report.cases} == {"canonical", "openvino"}
     assert (built / "verify/openvino/report.json").exists()
     open_package(built, check="full").confirm()
-    floor = 60 if precision_of(built) == "fp32" else LOSSY["fp16"].latents_floor
+    floor = 60 if precision_of(built) == "fp32" else PRECISIONS["fp16"].tolerance.latents_floor
     assert report.trajectory.psnr_floor >= floor
 
 

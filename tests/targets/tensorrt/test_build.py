@@ -22,6 +22,7 @@ from ldm_export.cli.main import verbs
 from ldm_export.package.write import read_manifest
 from ldm_export.precision import gate as precision_gate
 from ldm_export.precision.gate import measure_reduced, reduced_graph
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.targets.tensorrt import build as building
@@ -178,7 +179,7 @@ def test_plans_in_reduced_precision_carry_their_difference(
     assert {name: plans.compute_capabilities for name, plans in manifest.engines.items()} == {
         f"rtx-{RTX.version}-{name}": capability for name, capability in sets.items()
     }
-    tolerance = precision_gate.LOSSY[precision].relative_rms
+    tolerance = PRECISIONS[precision].tolerance.relative_rms
     for plans in manifest.engines.values():
         for plan in plans.plans.values():
             assert plan.exactness == "lossy" and plan.difference is not None
@@ -220,8 +221,9 @@ def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Pat
 def test_a_component_that_differs_too_much_is_named(
     proven: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = dataclasses.replace(precision_gate.LOSSY["fp16"], relative_rms=1e-5)
-    monkeypatch.setitem(precision_gate.LOSSY, "fp16", strict)
+    row = PRECISIONS["fp16"]
+    strict = dataclasses.replace(row, tolerance=dataclasses.replace(row.tolerance, relative_rms=1e-5))
+    monkeypatch.setitem(PRECISIONS, "fp16", strict)
     with pytest.raises(
         VerificationError, match=r"unet is not the same in fp16: out_sample differs by .*more than 1e-05"
     ):
