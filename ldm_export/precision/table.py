@@ -42,7 +42,7 @@ class PrecisionInfo:
     torch: str
     numpy: str | None  # None: numpy has no such type
     tolerance: Tolerance
-    instead: str  # the precisions to suggest where this one does not do
+    instead: str | None  # what to suggest where this precision does not do
     rtx: tuple[str, ...]
     classic: tuple[int, int]
 
@@ -65,7 +65,7 @@ PRECISIONS: dict[Precision, PrecisionInfo] = {
         torch="float32",
         numpy="float32",
         tolerance=Tolerance(1e-5, latents_floor=60.0, image_floor=60.0),
-        instead="none: it is the reference",
+        instead=None,
         rtx=_RTX,
         classic=(0, 0),
     ),

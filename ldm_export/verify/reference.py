@@ -85,7 +85,7 @@ class _Pair:
 
     def floor(self, smallest: float) -> float:
         """The PSNR in dB that an engine must reach; the worst of the samples along axis 0 decides."""
-        psnr = min(metrics.difference(self.rounded, self.exact).psnr, HIGHEST_PSNR)
+        psnr = min(metrics.lowest_psnr(self.rounded, self.exact), HIGHEST_PSNR)
         return max(smallest, psnr - FLOOR_MARGIN)
 
 

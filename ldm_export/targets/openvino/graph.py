@@ -1,37 +1,29 @@
 """One component in OpenVINO's own format: made from the canonical graph, and measured against torch's outputs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.verify import metrics, reference_file
-from ldm_export.verify.reference_file import Case
+from ldm_export.verify import reference_file
+from ldm_export.verify.compare import measure
 from ldm_runtime.engines.openvino import TIMESTEP, OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.errors import VerificationError
 from ldm_runtime.package.manifest import Contract, Difference, Precision
 
 
 def convert_and_measure(
     graph: Path, out: Path, precision: Precision, contract: Contract, component: str, reference: Path
 ) -> Difference | None:
-    """`convert`, then `measure` with the cases in the file `reference`.
+    """Convert, then measure with the cases in the file `reference`; None if rounding in float32 explains it all.
 
-    Raises VerificationError as `measure`, or if what is all in float32 is not exact.
+    Raises VerificationError as `compare.measure`.
 
     It takes a process of its own: in a second conversion OpenVINO would go on numbering, and the file would differ.
     """
     convert(graph, component, out, precision)
     cases = [case for case in reference_file.read(reference).cases if case.component == component]
-    difference = measure(out, contract, component, cases)
-    if difference is not None and precision == "fp32":
-        raise VerificationError(
-            f"{component} in OpenVINO's format differs from its reference by {difference.relative_rms:.1e} (relative "
-            f"RMS), more than rounding in float32 explains, so no package is left"
-        )
-    return difference
+    return measure(OpenVinoEngine(out, contract, component).run, cases, precision)
 
 
 def convert(graph: Path, component: str, out: Path, precision: Precision) -> None:
@@ -43,27 +35,6 @@ def convert(graph: Path, component: str, out: Path, precision: Precision) -> Non
     if precision != "fp32":
         _store_weights(model, precision)
     openvino.save_model(model, str(out), compress_to_fp16=False)
-
-
-def measure(graph: Path, contract: Contract, component: str, cases: Sequence[Case]) -> Difference | None:
-    """The worst difference from the reference, or None if every case is within its tolerance: rounding only.
-
-    Raises VerificationError if an output is not finite, or has nothing to do with the reference.
-    """
-    engine = OpenVinoEngine(graph, contract, component)
-    exact, rms, largest = True, 0.0, 0.0
-    for case in cases:
-        outputs = engine.run(case.inputs)
-        for name, expected in case.outputs.items():
-            found = metrics.difference(outputs[name], expected)
-            if not (found.relative_rms < 1 and found.max_abs < float("inf")):
-                raise VerificationError(
-                    f"{component} in OpenVINO's format differs from its reference by {found.relative_rms:.1e} "
-                    f"(relative RMS) in {name} of the case {case.name}, so no package is left"
-                )
-            exact = exact and found.relative_rms <= case.tolerance
-            rms, largest = max(rms, found.relative_rms), max(largest, found.max_abs)
-    return None if exact else Difference(rms, largest)
 
 
 def _store_weights(model: Any, precision: Precision) -> None:

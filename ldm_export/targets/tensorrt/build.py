@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from ldm_export.package.write import read_manifest, record_engines
-from ldm_export.precision.gate import measure_reduced, reduced_graph
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Stage, available_memory, run_isolated
 from ldm_export.recipes.build import TensorRtRecipe
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, input_shapes, read_profile
+from ldm_export.targets.tensorrt.reduced import measure_reduced, reduced_graph
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.fit import plan_name
