@@ -4,7 +4,6 @@ Every engine runs in a process of its own in every round, and the rounds take tu
 disturbs all of them alike.
 """
 
-import contextlib
 import json
 import platform
 import statistics
@@ -18,10 +17,10 @@ import numpy as np
 
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
-from ldm_export.verify import metrics, reference_file
+from ldm_export.verify import reference_file
+from ldm_export.verify.compare import compare, worst
 from ldm_runtime.checks import check_integer
 from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, files_of, open_engine, require, serves
-from ldm_runtime.errors import OutOfProfile
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
 from ldm_runtime.package.manifest import COMPONENTS, Contract
@@ -204,13 +203,10 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         started = time.perf_counter()
         opened = open_engine(choice, package, component)
         loaded = time.perf_counter() - started
-        errors = []
-        for case in cases.get(component, []):
-            with contextlib.suppress(OutOfProfile):  # a plan has not all the sizes of the reference
-                errors.append(_error(opened.engine, case))
+        error = worst(compare(opened.engine.run, cases.get(component, []), artefact=opened.name))
         seconds = _latencies(opened.engine, feeds(contract, component, size))
         opened.engine.close()
-        graphs[component] = GraphRun(opened.name, loaded, seconds, max(errors) if errors else None)
+        graphs[component] = GraphRun(opened.name, loaded, seconds, None if error is None else error.relative_rms)
     with Pipeline(package, choice) as pipe:
         request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_painting(contract, size)}
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
@@ -227,11 +223,6 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         notices = tuple(map(str, pipe.notices))
     step_seconds = tuple(float(each) for each in np.diff(ends))
     return {"graphs": graphs, "step_seconds": step_seconds, "picture_seconds": picture, "notices": notices}
-
-
-def _error(engine: Engine, case: reference_file.Case) -> float:
-    found = engine.run(case.inputs)
-    return max(metrics.difference(found[name], expected).relative_rms for name, expected in case.outputs.items())
 
 
 def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ...]:

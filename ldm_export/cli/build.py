@@ -8,6 +8,7 @@ import click
 
 from ldm_export.cli.options import PATH, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
 
 
@@ -21,9 +22,7 @@ from ldm_export.process.streams import echo
     multiple=True,
     help="What to build beside the ONNX graphs, which every package has (repeatable).",
 )
-@click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="Precision of the target (default: fp32)."
-)
+@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="Precision of the target (default: fp32).")
 @click.option("--compute-capability", metavar="8.6,8.9", help="TensorRT: GPUs (default: all that share one plan).")
 @click.option("--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: which (default: auto).")
 @click.option(

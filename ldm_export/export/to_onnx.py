@@ -19,13 +19,14 @@ from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.tensors import StoredTensor, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
+from ldm_export.precision.table import PRECISIONS
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
 TRANSPOSED = ".T"  # suffix of a weight that is stored transposed
-ONNX_TYPES = {"F32": ir.DataType.FLOAT, "F16": ir.DataType.FLOAT16, "BF16": ir.DataType.BFLOAT16}
+ONNX_TYPES = {each.stored: ir.DataType[each.onnx] for each in PRECISIONS.values()}
 EXPORTER_BYTES = 900 * 2**20  # torch, its exporter and a traced graph, measured at the size of SD 1.5
 
 

@@ -77,7 +77,6 @@ def text_encoder(config: TextEncoderConfig) -> ComponentSpec:
         axes={"batch": BATCH, "tokens": tokens},
         multiples={},
         probes=tuple({"batch": (2, 1, 4)[index], "tokens": length} for index, length in enumerate(lengths)),
-        tolerance={"fp32": 1e-5},
         vocabulary=(config.vocab_size, config.eos_token_id),
     )
 
@@ -93,7 +92,6 @@ def vae_encoder(config: VAEConfig) -> ComponentSpec:
         axes=LATENT,
         multiples=_image_axes(config),
         probes=_latent_probes(),
-        tolerance={"fp32": 1e-5},
     )
 
 
@@ -108,7 +106,6 @@ def vae_decoder(config: VAEConfig) -> ComponentSpec:
         axes=LATENT,
         multiples=_image_axes(config),
         probes=_latent_probes(),
-        tolerance={"fp32": 1e-5},
         scale=1.0 / config.scaling_factor,
     )
 

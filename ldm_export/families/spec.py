@@ -1,4 +1,4 @@
-"""What a component's graph takes and gives, said once: names, dtypes, axes, samples, tolerances.
+"""What a component's graph takes and gives, said once: names, dtypes, axes, samples.
 
 Exporter, verifier and manifest all read it.
 """
@@ -49,7 +49,6 @@ class ComponentSpec:
     axes: Mapping[str, TracedAxis]
     multiples: Mapping[str, Multiple]
     probes: tuple[Sizes, ...]  # sizes of all `axes`, none of them traced: what verification runs
-    tolerance: Mapping[str, float]  # precision -> largest relative RMS against torch in float32
     vocabulary: tuple[int, int] | None = None  # size, end-of-text id
     uniform: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     scale: float = 1.0  # of random values: latents have the spread that the decoder was trained on

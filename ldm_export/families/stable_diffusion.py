@@ -58,7 +58,6 @@ def _unet(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
             for (batch, height, width), tokens in zip(LATENT_PROBES, (window, 1, 2 * window), strict=True)
         ),
         uniform={"timestep": (0.0, 999.0)},
-        tolerance={"fp32": 1e-5},
     )
 
 

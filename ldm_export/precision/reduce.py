@@ -8,13 +8,13 @@ operators that autocast keeps in float32: https://docs.pytorch.org/docs/stable/a
 from collections.abc import Iterable
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
+from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
-from ldm_export.optimise.matching import producer
-from ldm_export.optimise.remove_unused import remove_unused
+from ldm_export.precision.table import PRECISIONS, REDUCED
 from ldm_runtime.errors import ExportError
+from ldm_runtime.package.manifest import Precision
 
-TYPES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+TYPES = {name: ir.DataType[PRECISIONS[name].onnx] for name in REDUCED}
 
 _FLOAT = ir.DataType.FLOAT
 _HALVES = tuple(TYPES.values())
@@ -31,7 +31,7 @@ _READS_SHAPE = {"Shape", "Size"}
 _INTEGERS = {ir.DataType.INT64, ir.DataType.INT32}
 
 
-def reduce_precision(model: ir.Model, precision: str, *, emulate: bool = False) -> ir.Model:
+def reduce_precision(model: ir.Model, precision: Precision, *, emulate: bool = False) -> ir.Model:
     """`model`, changed in place, computing in `precision`.
 
     emulate: let all kernels compute in float32 and round what the reduced graph would hold to `precision` and back, so
@@ -46,7 +46,7 @@ def reduce_precision(model: ir.Model, precision: str, *, emulate: bool = False) 
         if untyped:
             raise ExportError(f"ONNX's shape inference finds no type for {untyped[0]!r}; export the component again")
     _Reduction(model, precision, emulate).apply()
-    remove_unused(model)
+    RemoveUnusedNodesPass()(model)
     return model
 
 
@@ -57,7 +57,7 @@ def _untyped(model: ir.Model) -> list[str | None]:
 class _Reduction:
     """One walk over the nodes in their order. A value is "reduced" if the reduced graph holds it in that type."""
 
-    def __init__(self, model: ir.Model, precision: str, emulate: bool) -> None:
+    def __init__(self, model: ir.Model, precision: Precision, emulate: bool) -> None:
         self.graph = model.graph
         self.suffix = precision
         self.type = TYPES[precision]
@@ -78,7 +78,7 @@ class _Reduction:
 
     def _visit(self, node: ir.Node) -> None:
         floats = [(index, value) for index, value in enumerate(node.inputs) if value is not None and _is_float(value)]
-        if node.op_type in _READS_SHAPE or not floats or (node.op_type == "Cast" and _is_half(node.inputs[0])):
+        if node.op_type in _READS_SHAPE or not floats or _widens(node):
             return  # has no numbers to compute with, or widens a stored weight
         if node.op_type in _MOVES:
             source = floats[0][1]
@@ -119,8 +119,8 @@ class _Reduction:
         """`value` as a reduced node reads it."""
         if value in self.reduced:
             return self.rounded.get(value, value)
-        stored = producer(value, "Cast")
-        source = stored.inputs[0] if stored is not None and _is_half(stored.inputs[0]) else value
+        stored = value.producer()
+        source = stored.inputs[0] if stored is not None and _widens(stored) else value
         assert source is not None
         if source.dtype == self.type:
             return value if self.emulate else source
@@ -180,14 +180,15 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype in (_FLOAT, *_HALVES)
 
 
-def _is_half(value: ir.Value | None) -> bool:
-    """Whether `value` is a weight that is stored in half precision."""
-    return value is not None and value.is_initializer() and value.dtype in _HALVES
+def _widens(node: ir.Node) -> bool:
+    """Whether `node` casts a weight that is stored in half precision."""
+    weight = node.inputs[0] if node.op_type == "Cast" else None
+    return weight is not None and weight.is_initializer() and weight.dtype in _HALVES
 
 
 def _is_parameter(value: ir.Value) -> bool:
     made = value.producer()
-    return made is None or made.op_type == "Constant" or (made.op_type == "Cast" and _is_half(made.inputs[0]))
+    return made is None or made.op_type == "Constant" or _widens(made)
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:

@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, read_toml, require
 from ldm_runtime.package.manifest import Precision
 from ldm_runtime.sampling.solvers import read_sampler
 
 # Target -> the precisions that it is made in.
-TARGETS = {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}
+TARGETS: dict[str, tuple[Precision, ...]] = {
+    "onnx": ("fp32",),
+    "openvino": tuple(name for name, each in PRECISIONS.items() if each.numpy is not None),
+    "tensorrt": tuple(name for name, each in PRECISIONS.items() if each.rtx),
+}
 MAX_NAME = 200  # characters
 MAX_STEPS = 100_000  # no schedule has more
 MAX_SIDE = 2**16  # pixels

@@ -26,6 +26,7 @@ from torch import nn
 
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
 from ldm_export.train.diffusion import DiffusionStage
@@ -44,10 +45,10 @@ from ldm_runtime.errors import LdmError, TrainingError
 from ldm_runtime.files.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.files.journal import sweep
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import Precision
 
 Progress = Callable[[str], None]
 
-SAVED_DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
 MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and what the recipe alone says of it
 STAGES = ("autoencoder", "text_encoder", "diffusion", "decoder")
@@ -303,7 +304,7 @@ def _save(
             {"text_encoder": text_encoder, "unet": unet, "vae": final},
             schedule=recipe.noise_schedule(),
             tokenizer_folder=run / "tokenizer",
-            dtype=SAVED_DTYPES[recipe.save_precision],
+            dtype=getattr(torch, PRECISIONS[cast(Precision, recipe.save_precision)].torch),
             force=True,
         )
         sizes = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}

@@ -1,41 +1,38 @@
 """How far an array is from a reference, in float64: max abs, relative RMS, PSNR, SSIM (Wang et al. 2004)."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
+
+from ldm_runtime.package.manifest import Difference
 
 SSIM_WINDOW = 11  # pixels; Gaussian of standard deviation 1.5, as the paper's reference code
 SSIM_DEVIATION = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The worst sample's figures; `psnr` is infinite where the arrays are equal."""
-
-    max_abs: float
-    relative_rms: float
-    psnr: float  # dB
-
-
 def difference(value: np.ndarray, reference: np.ndarray) -> Difference:
     """Compare sample by sample along axis 0 and keep the worst figure of each kind.
 
-    A wrong sample is thus not diluted by right ones. PSNR is taken over the range of the sample's reference.
+    A wrong sample is thus not diluted by right ones.
 
     Raises:
         ValueError: the shapes differ, or the arrays hold no sample.
     """
-    _expect_same_shape(value, reference)
-    if len(reference) == 0:
-        raise ValueError("nothing to compare: the arrays hold no sample")
-    pairs = list(zip(value, reference, strict=True))
+    pairs = _samples(value, reference)
     return Difference(
-        max_abs=max(max_abs(*pair) for pair in pairs),
         relative_rms=max(relative_rms(*pair) for pair in pairs),
-        psnr=min(psnr(*pair) for pair in pairs),
+        max_abs=max(max_abs(*pair) for pair in pairs),
     )
+
+
+def lowest_psnr(value: np.ndarray, reference: np.ndarray) -> float:
+    """Return the worst sample's PSNR in dB, over the range of the sample's reference; infinite where all are equal.
+
+    Raises:
+        ValueError: as `difference`.
+    """
+    return min(psnr(*pair) for pair in _samples(value, reference))
 
 
 def max_abs(value: np.ndarray, reference: np.ndarray) -> float:
@@ -105,6 +102,14 @@ def _filter(picture: np.ndarray, window: np.ndarray) -> np.ndarray:
         views = np.lib.stride_tricks.sliding_window_view(picture, len(window), axis=axis)
         picture = views @ window
     return picture
+
+
+def _samples(value: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pair the samples along axis 0."""
+    _expect_same_shape(value, reference)
+    if len(reference) == 0:
+        raise ValueError("nothing to compare: the arrays hold no sample")
+    return list(zip(value, reference, strict=True))
 
 
 def _float64(array: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ldm_export.precision.table import ROUNDING_FACTOR
 from ldm_export.verify.report import CaseResult, Report, TrajectoryResult, closest
 
 STYLE = """
@@ -48,7 +49,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         f"<h1>{_text(report.package)}: parity <span class={verdict}>{verdict}</span></h1>",
         f"<p>Engine: {_text(report.engine)}. Every graph is compared with the torch model it was exported "
         f"from, computed in float64, at sizes other than those it was traced at; figures are the worst sample's. "
-        f"A tolerance is six times what torch itself loses by computing in float32.</p>",
+        f"A tolerance is {ROUNDING_FACTOR:g} times what torch itself loses by computing in float32.</p>",
         _failures(report),
         "<h2>Components</h2>",
         _graph_table(report),
@@ -77,13 +78,13 @@ def _failures(report: Report) -> str:
 
 def _graph_table(report: Report) -> str:
     rows = []
-    for (component, variant), cases in report.by_graph().items():
+    for (component, artefact), cases in report.by_graph().items():
         failed = sum(not case.passed for case in cases)
         worst = closest(cases)
         rows.append(
             (
                 _text(component),
-                _text(variant),
+                _text(artefact),
                 _number(str(len(cases))),
                 _number(_scientific(None if worst is None else worst.relative_rms)),
                 _number(_scientific(None if worst is None else worst.tolerance)),
@@ -103,7 +104,7 @@ def _trajectory(trajectory: TrajectoryResult | None, pictures: Sequence[Picture]
         f"negative “{trajectory.negative}”"
     )
     drift = trajectory.drift
-    plots = _plot("Latents: PSNR per step (dB)", [step.psnr for step in drift], floor=trajectory.psnr_floor) + _plot(
+    plots = _plot("Latents: PSNR per step (dB)", [step.psnr for step in drift], floor=trajectory.latents_floor) + _plot(
         "Latents: relative RMS per step (log10)",
         [math.log10(step.relative_rms) if step.relative_rms else None for step in drift],
         floor=None,
@@ -126,7 +127,7 @@ def _image_line(trajectory: TrajectoryResult) -> str:
         return "<p>No picture was compared.</p>"
     decibels = "equal" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
     return (
-        f"<p>Picture: PSNR {decibels} (floor {trajectory.image_psnr_floor:.0f} dB), "
+        f"<p>Picture: PSNR {decibels} (floor {trajectory.picture_floor:.0f} dB), "
         f"SSIM {trajectory.image_ssim:.6f}, largest difference "
         f"{trajectory.image_max_levels} of 255 levels.</p>"
     )
@@ -136,7 +137,7 @@ def _case_table(cases: Sequence[CaseResult]) -> str:
     rows = [
         (
             _text(case.component),
-            _text(case.variant),
+            _text(case.artefact),
             _text(case.case),
             _text(f"{case.output} {' x '.join(str(size) for size in case.shape)}"),
             _number(_scientific(case.relative_rms)),

@@ -2,7 +2,7 @@
 
 Outputs are those of the model in float64, so that what a comparison shows is the engine's error alone. The
 model is run in float32 as well: how far that is from float64 is the rounding that no such engine can avoid,
-and each case's tolerance is a small multiple of it (never more than the ComponentSpec's).
+and each case's tolerance is a small multiple of it (never more than that of fp32 in the table of precisions).
 """
 
 import gc
@@ -17,6 +17,7 @@ from torch import nn
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.families.spec import ComponentSpec
+from ldm_export.precision.table import PRECISIONS, ROUNDING_FACTOR, SMALLEST_TOLERANCE
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
@@ -29,16 +30,9 @@ from ldm_runtime.text.tokenizer import Tokenizer
 
 Arrays = dict[str, np.ndarray]
 
-# A float32 engine sums in another order than torch does; seen are, of torch's own rounding, 0.3 to 1.9 times with ONNX
-# Runtime and up to 4.1 with OpenVINO (Stable Diffusion 1.5's VAE) …
-ROUNDING_FACTOR = 6.0
-# … and, in units of float32's relative spacing of 6e-8, up to 12 where torch's own is 2: on a picture's plain parts.
-SMALLEST_TOLERANCE = 1.2e-6
-
-# Latents and picture of a whole run must be this close, in dB, whatever torch's own rounding is …
-SMALLEST_FLOOR = 60.0
-# … and no farther than ten times torch's own rounding: chaos amplifies both alike.
-FLOOR_MARGIN = 20.0
+EXACT = PRECISIONS["fp32"].tolerance
+# A sampling run of an engine may be ten times as far from float64 as torch's own: chaos amplifies both alike.
+FLOOR_MARGIN = 20.0  # dB
 HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
 QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
@@ -89,10 +83,10 @@ class _Pair:
     rounded: np.ndarray
     exact: np.ndarray
 
-    def floor(self) -> float:
+    def floor(self, smallest: float) -> float:
         """The PSNR in dB that an engine must reach; the worst of the samples along axis 0 decides."""
-        psnr = min(metrics.difference(self.rounded, self.exact).psnr, HIGHEST_PSNR)
-        return max(SMALLEST_FLOOR, psnr - FLOOR_MARGIN)
+        psnr = min(metrics.lowest_psnr(self.rounded, self.exact), HIGHEST_PSNR)
+        return max(smallest, psnr - FLOOR_MARGIN)
 
 
 @dataclass(frozen=True)
@@ -148,8 +142,8 @@ def write_reference(
         guidance=run.guidance,
         size=(picture.exact.shape[3], picture.exact.shape[2]),
         timesteps=tuple(row.timestep for row in run.plan.rows),
-        latents_floor=latents.floor(),
-        picture_floor=picture.floor(),
+        latents_floor=latents.floor(EXACT.latents_floor),
+        picture_floor=picture.floor(EXACT.image_floor),
         latents=latents.exact,
         picture=picture.exact[0],
     )
@@ -308,7 +302,7 @@ def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
     gc.collect()
     cases = []
     for request, approximate in zip(requests, rounded, strict=True):
-        most = request.spec.tolerance["fp32"]
+        most = EXACT.relative_rms
         exact = _run(request.spec, model, request.inputs)
         tolerance = _tolerance(approximate, exact)
         while tolerance > most and request.amplitude is not None and request.amplitude > CALMEST:

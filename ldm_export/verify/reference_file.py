@@ -48,8 +48,8 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """One sampling run of one image with the package's own defaults."""
+class SamplingRun:
+    """What one sampling run of one image is made of, and how close another must come to it."""
 
     prompt: str
     negative: str
@@ -60,7 +60,13 @@ class Trajectory:
     size: tuple[int, int]  # width, height in pixels
     timesteps: tuple[float, ...]
     latents_floor: float  # dB: PSNR that the latents must have after every step
-    picture_floor: float  # dB
+    picture_floor: float  # dB: PSNR of the image, before rounding to bytes
+
+
+@dataclass(frozen=True)
+class Trajectory(SamplingRun):
+    """A sampling run with the package's own defaults, and what torch computed in it."""
+
     latents: np.ndarray  # float32 (steps, C, h, w), after each step
     picture: np.ndarray  # float32 (3, H, W), around [-1, 1]
 
@@ -84,26 +90,12 @@ class _CaseHeader:
 
 
 @dataclass(frozen=True)
-class _TrajectoryHeader:
-    prompt: str
-    negative: str
-    seed: int
-    sampler: str
-    steps: int
-    guidance: float
-    size: tuple[int, int]
-    timesteps: tuple[float, ...]
-    latents_floor: float
-    picture_floor: float
-
-
-@dataclass(frozen=True)
 class _Header:
     schema_version: int
     facts: Facts
     prompts: tuple[str, ...]
     cases: tuple[_CaseHeader, ...]
-    trajectory: _TrajectoryHeader
+    trajectory: SamplingRun
 
 
 def write(path: Path, reference: Reference) -> None:
@@ -129,7 +121,7 @@ def write(path: Path, reference: Reference) -> None:
             _CaseHeader(case.component, case.name, case.tolerance, tuple(case.inputs), tuple(case.outputs))
             for case in reference.cases
         ),
-        trajectory=_TrajectoryHeader(**_scalars(reference.trajectory)),
+        trajectory=SamplingRun(**settings(reference.trajectory)),
     )
     text = json.dumps(dataclasses.asdict(header), allow_nan=False, ensure_ascii=False)
     safetensors.write(path, tensors, {_KEY: text})
@@ -164,7 +156,7 @@ def read(path: Path) -> Reference:
         outputs = {name: take(_output_key(case, name)) for name in case.outputs}
         cases.append(Case(case.component, case.name, case.tolerance, inputs, outputs))
     trajectory = Trajectory(
-        **_scalars(header.trajectory),
+        **settings(header.trajectory),
         latents=take("trajectory/latents"),
         picture=take("trajectory/picture"),
     )
@@ -173,6 +165,11 @@ def read(path: Path) -> Reference:
         raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
     _check(reference, path)
     return reference
+
+
+def settings(run: SamplingRun) -> dict[str, Any]:
+    """Return the fields of a `SamplingRun`, without what a subclass adds."""
+    return {field.name: getattr(run, field.name) for field in dataclasses.fields(SamplingRun)}
 
 
 def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
@@ -215,10 +212,6 @@ def _check(reference: Reference, path: Path) -> None:
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():
             raise PackageError(f"{path}: {key!r} is empty or holds NaN or infinity; build the package again")
-
-
-def _scalars(trajectory: Any) -> dict[str, Any]:
-    return {field.name: getattr(trajectory, field.name) for field in dataclasses.fields(_TrajectoryHeader)}
 
 
 def _input_key(case: Any, name: str) -> str:

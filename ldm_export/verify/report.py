@@ -6,15 +6,16 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ldm_export.verify.metrics import Difference
 from ldm_export.verify.proven_contract import ProvenContract, digest
+from ldm_export.verify.reference_file import SamplingRun
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.package.manifest import Difference
 from ldm_runtime.package.open import Package
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAX_BYTES = 2**24  # a report has some ten thousand
 MAX_SHOWN = 200  # characters of a fact in a sentence
 
@@ -34,7 +35,7 @@ class CaseResult:
     """One output of one graph for one case; figures are the worst sample's, None where not measurable."""
 
     component: str
-    variant: str
+    artefact: str  # its name
     case: str
     output: str
     shape: tuple[int, ...]
@@ -57,22 +58,13 @@ class StepResult:
 
 
 @dataclass(frozen=True)
-class TrajectoryResult:
-    """One whole sampling run from the same noise, and the picture at its end."""
+class TrajectoryResult(SamplingRun):
+    """The sampling run of an engine from the same noise, and the image at its end, with the floors that hold for it."""
 
-    sampler: str
-    steps: int
-    guidance: float
-    size: tuple[int, int]  # width, height in pixels
-    seed: int
-    prompt: str
-    negative: str
     drift: tuple[StepResult, ...]
-    psnr_floor: float  # dB, for the latents after every step
     image_psnr: float | None  # dB, before rounding to bytes; None where nothing differs, or not measurable
     image_ssim: float | None  # of the bytes
     image_max_levels: int | None  # largest difference of a byte
-    image_psnr_floor: float
     problem: str | None
     passed: bool
 
@@ -102,7 +94,7 @@ class Report:
             for fact in self.facts
             if not fact.passed
         ]
-        found += [_case_failure(case) for case in self.cases if not case.passed]
+        found += [case_failure(case) for case in self.cases if not case.passed]
         if self.trajectory is None:
             if not found:
                 found.append("the sampling run was not reached")
@@ -139,22 +131,22 @@ class Report:
     def table(self) -> str:
         """The report for a terminal: one line per component and graph, the drift, the verdict."""
         lines = [f"{'component':<14}{'graph':<12}{'cases':>6}{'relative RMS, tolerance':>26}  verdict"]
-        for (component, variant), cases in self.by_graph().items():
+        for (component, artefact), cases in self.by_graph().items():
             worst = closest(cases)
             shown = "not measurable" if worst is None else f"{worst.relative_rms:.2e} of {worst.tolerance:.2e}"
             failed = sum(not case.passed for case in cases)
             verdict = "passed" if failed == 0 else f"{failed} failed"
-            lines.append(f"{component:<14}{variant:<12}{len(cases):>6}{shown:>26}  {verdict}")
+            lines.append(f"{component:<14}{artefact:<12}{len(cases):>6}{shown:>26}  {verdict}")
         if self.trajectory is not None:
             lines.append(_trajectory_line(self.trajectory))
         lines.append(f"{self.package} on {self.engine}: {'passed' if self.passed else 'FAILED'}")
         return "\n".join(lines)
 
     def by_graph(self) -> dict[tuple[str, str], list[CaseResult]]:
-        """The cases of every (component, variant), in order."""
+        """The cases of every (component, artefact), in order."""
         found: dict[tuple[str, str], list[CaseResult]] = {}
         for case in self.cases:
-            found.setdefault((case.component, case.variant), []).append(case)
+            found.setdefault((case.component, case.artefact), []).append(case)
         return found
 
 
@@ -172,25 +164,26 @@ def finite_or_none(figure: float) -> float | None:
 def case_result(
     *,
     component: str,
-    variant: str,
+    artefact: str,
     case: str,
     output: str,
     shape: tuple[int, ...],
     tolerance: float,
     found: Difference | None,
+    psnr: float | None,
     problem: str | None,
 ) -> CaseResult:
     """Judge one output: it passes if nothing went wrong and its relative RMS is within tolerance."""
-    figures = found if found is not None else Difference(math.nan, math.nan, math.nan)
+    figures = found if found is not None else Difference(math.nan, math.nan)
     return CaseResult(
         component=component,
-        variant=variant,
+        artefact=artefact,
         case=case,
         output=output,
         shape=shape,
         relative_rms=finite_or_none(figures.relative_rms),
         max_abs=finite_or_none(figures.max_abs),
-        psnr=finite_or_none(figures.psnr),
+        psnr=None if psnr is None else finite_or_none(psnr),
         tolerance=tolerance,
         problem=problem,
         passed=problem is None and figures.relative_rms <= tolerance,  # false for NaN
@@ -243,8 +236,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
-def _case_failure(case: CaseResult) -> str:
-    where = f"{case.component} ({case.variant}), case {case.case}, {case.output}"
+def case_failure(case: CaseResult) -> str:
+    """Say in a sentence without its end what is wrong with a case that failed."""
+    where = f"{case.component} ({case.artefact}), case {case.case}, {case.output}"
     if case.problem is not None:
         return f"{where}: {case.problem}"
     shown = "not measurable" if case.relative_rms is None else f"{case.relative_rms:.2e}"
@@ -255,13 +249,13 @@ def _trajectory_failure(trajectory: TrajectoryResult) -> str:
     if trajectory.problem is not None:
         return f"sampling run: {trajectory.problem}"
     for step in trajectory.drift:
-        if step.psnr is not None and step.psnr < trajectory.psnr_floor:
+        if step.psnr is not None and step.psnr < trajectory.latents_floor:
             return (
                 f"sampling run: after step {step.index + 1} the latents' PSNR is "
-                f"{step.psnr:.1f} dB, less than {trajectory.psnr_floor:.0f} dB"
+                f"{step.psnr:.1f} dB, less than {trajectory.latents_floor:.0f} dB"
             )
     shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
-    return f"sampling run: the picture's PSNR is {shown}, less than {trajectory.image_psnr_floor:.0f} dB"
+    return f"sampling run: the picture's PSNR is {shown}, less than {trajectory.picture_floor:.0f} dB"
 
 
 def _trajectory_line(trajectory: TrajectoryResult) -> str:
@@ -271,7 +265,7 @@ def _trajectory_line(trajectory: TrajectoryResult) -> str:
     verdict = "passed" if trajectory.passed else "failed"
     return (
         f"sampling run  {trajectory.sampler}, {trajectory.steps} steps: latents PSNR {latents} "
-        f"(floor {trajectory.psnr_floor:.0f}), picture PSNR {picture}  {verdict}"
+        f"(floor {trajectory.latents_floor:.0f}), picture PSNR {picture}  {verdict}"
     )
 
 

@@ -53,7 +53,7 @@ def test_a_good_package_passes_and_is_not_changed(proven, kind):
     report = verify_package(package)
     assert report.passed and report.failures == []
     assert contents(package) == before
-    graphs = {(case.component, case.variant) for case in report.cases}
+    graphs = {(case.component, case.artefact) for case in report.cases}
     names = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
     assert graphs == {(name, variant) for name in names for variant in ("canonical", "ort_cpu")}
     assert all(case.relative_rms <= 1e-5 for case in report.cases)
@@ -281,7 +281,7 @@ def test_a_graph_that_cannot_be_opened_is_a_failure_with_its_reason(copy):
     perturbations.edit_graph(copy, "unet/model.onnx", use_unknown_operator)
     report = verify_package(copy)
     failed = [case for case in report.cases if not case.passed]
-    assert [(case.component, case.variant, case.case) for case in failed] == [("unet", "canonical", "opening")]
+    assert [(case.component, case.artefact, case.case) for case in failed] == [("unet", "canonical", "opening")]
     assert "cannot load" in failed[0].problem
 
 
@@ -293,7 +293,7 @@ def use_unknown_operator(model) -> str:
 def test_only_the_spoiled_graph_is_blamed(copy):
     perturbations.edit_graph(copy, "unet/model.ort_cpu.onnx", spoil_epsilons)
     report = verify_package(copy)
-    blamed = {(case.component, case.variant) for case in report.cases if not case.passed}
+    blamed = {(case.component, case.artefact) for case in report.cases if not case.passed}
     assert blamed == {("unet", "ort_cpu")}
 
 

@@ -3,7 +3,7 @@
 What is not among them, because it changes nothing that float32 can show:
 - the biases of attention keys: they add q·b to every score of a row, and softmax takes it out again;
 - the epsilon of one single norm deep inside a residual stream, whose variance is far above it: of the 168 norms of
-  the two models, 75 change the output by 0.1 to 0.9 of the tolerance, which is three times torch's own rounding.
+  the two models, 75 change the output by less than the tolerance, a multiple of torch's own rounding.
   Norms near the input are tried one by one; all norms that share an epsilon, which is what a wrong config
   changes, everywhere.
 """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ldm_export.precision.table import ROUNDING_FACTOR
 from ldm_export.verify import reference, reference_file
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
@@ -76,10 +77,9 @@ def test_inputs_are_captured_from_the_sampling_run(known):
             assert case.inputs["timestep"] in known.trajectory.timesteps
 
 
-def test_tolerances_are_within_the_specs_and_near_float32(tiny_build, known):
-    specs = tiny_build("sd15").specs
+def test_tolerances_are_within_the_table_and_near_float32(known):
     for case in known.cases:
-        assert 0 < case.tolerance <= specs[case.component].tolerance["fp32"] <= 1e-5
+        assert 0 < case.tolerance <= reference.EXACT.relative_rms <= 1e-5
     assert np.median([case.tolerance for case in known.cases]) < 4e-6
     assert known.trajectory.latents_floor >= 60
     assert known.trajectory.picture_floor >= 60
@@ -129,7 +129,7 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
     first = [reference._run(spec, model, request.inputs) for request in requests]
     cases = reference._evaluate(model, requests)
     assert all(torch.equal(tensor.float(), before[name]) for name, tensor in model.state_dict().items())
-    most = spec.tolerance["fp32"]
+    most = reference.EXACT.relative_rms
     calmed = []
     model.float()
     for request, case, output in zip(requests, cases, first, strict=True):
@@ -142,7 +142,7 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
         np.testing.assert_array_equal(case.inputs[reference.CONTEXT], expected)
         rounded = reference._run(spec, model, case.inputs)
         # Embeddings are made no smaller than CALMEST: on CPUs with AVX-512 torch has half of its room left there.
-        room = reference.ROUNDING_FACTOR / (2 if factor == reference.CALMEST else 1)
+        room = ROUNDING_FACTOR / (2 if factor == reference.CALMEST else 1)
         assert room * difference(rounded["out_sample"], case.outputs["out_sample"]).relative_rms <= most
     assert calmed and max(calmed) <= 0.5
 

@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import pytest
 
 from ldm_export.verify import page as report_page
-from ldm_export.verify.metrics import Difference
 from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.report import (
     SCHEMA_VERSION,
@@ -21,6 +20,7 @@ from ldm_export.verify.report import (
     write,
 )
 from ldm_runtime.errors import LdmError, PackageError
+from ldm_runtime.package.manifest import Difference
 
 HOSTILE = '<script>alert("1")</script>&\' onerror=x'
 
@@ -28,12 +28,13 @@ HOSTILE = '<script>alert("1")</script>&\' onerror=x'
 def made_case(relative_rms=1e-7, problem=None, case="seeded"):
     return case_result(
         component="unet",
-        variant="canonical",
+        artefact="canonical",
         case=case,
         output="out_sample",
         shape=(2, 4, 6, 10),
         tolerance=2e-6,
-        found=Difference(max_abs=1e-6, relative_rms=relative_rms, psnr=130.0),
+        found=Difference(relative_rms=relative_rms, max_abs=1e-6),
+        psnr=130.0,
         problem=problem,
     )
 
@@ -48,11 +49,12 @@ def made_trajectory(psnr=(100.0, 90.0, 80.0), passed=True, problem=None, prompt=
         prompt=prompt,
         negative="",
         drift=tuple(StepResult(i, 900.0 - i, 10 ** (-value / 20), value) for i, value in enumerate(psnr)),
-        psnr_floor=60.0,
+        timesteps=(),
+        latents_floor=60.0,
         image_psnr=70.0,
         image_ssim=0.9999,
         image_max_levels=1,
-        image_psnr_floor=50.0,
+        picture_floor=50.0,
         problem=problem,
         passed=passed,
     )

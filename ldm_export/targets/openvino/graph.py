@@ -1,38 +1,29 @@
 """One component in OpenVINO's own format: made from the canonical graph, and measured against torch's outputs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ldm_export.verify import metrics, reference_file
-from ldm_export.verify.reference_file import Case
+from ldm_export.precision.table import PRECISIONS
+from ldm_export.verify import reference_file
+from ldm_export.verify.compare import measure
 from ldm_runtime.engines.openvino import TIMESTEP, OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.errors import VerificationError
 from ldm_runtime.package.manifest import Contract, Difference, Precision
-
-MOST_HALF = float(np.finfo(np.float16).max)
 
 
 def convert_and_measure(
     graph: Path, out: Path, precision: Precision, contract: Contract, component: str, reference: Path
 ) -> Difference | None:
-    """`convert`, then `measure` with the cases in the file `reference`.
+    """Convert, then measure with the cases in the file `reference`; None if rounding in float32 explains it all.
 
-    Raises VerificationError as `measure`, or if what is all in float32 is not exact.
+    Raises VerificationError as `compare.measure`.
 
     It takes a process of its own: in a second conversion OpenVINO would go on numbering, and the file would differ.
     """
     convert(graph, component, out, precision)
     cases = [case for case in reference_file.read(reference).cases if case.component == component]
-    difference = measure(out, contract, component, cases)
-    if difference is not None and precision == "fp32":
-        raise VerificationError(
-            f"{component} in OpenVINO's format differs from its reference by {difference.relative_rms:.1e} (relative "
-            f"RMS), more than rounding in float32 explains, so no package is left"
-        )
-    return difference
+    return measure(OpenVinoEngine(out, contract, component).run, cases, precision)
 
 
 def convert(graph: Path, component: str, out: Path, precision: Precision) -> None:
@@ -41,48 +32,29 @@ def convert(graph: Path, component: str, out: Path, precision: Precision) -> Non
     model = read_graph(graph)
     if component == "unet":
         model = _with_whole_timestep(model)
-    if precision == "fp16":
-        _halve_weights(model)
+    if precision != "fp32":
+        _store_weights(model, precision)
     openvino.save_model(model, str(out), compress_to_fp16=False)
 
 
-def measure(graph: Path, contract: Contract, component: str, cases: Sequence[Case]) -> Difference | None:
-    """The worst difference from the reference, or None if every case is within its tolerance: rounding only.
-
-    Raises VerificationError if an output is not finite, or has nothing to do with the reference.
-    """
-    engine = OpenVinoEngine(graph, contract, component)
-    exact, rms, largest = True, 0.0, 0.0
-    for case in cases:
-        outputs = engine.run(case.inputs)
-        for name, expected in case.outputs.items():
-            found = metrics.difference(outputs[name], expected)
-            if not (found.relative_rms < 1 and found.max_abs < float("inf")):
-                raise VerificationError(
-                    f"{component} in OpenVINO's format differs from its reference by {found.relative_rms:.1e} "
-                    f"(relative RMS) in {name} of the case {case.name}, so no package is left"
-                )
-            exact = exact and found.relative_rms <= case.tolerance
-            rms, largest = max(rms, found.relative_rms), max(largest, found.max_abs)
-    return None if exact else Difference(rms, largest)
-
-
-def _halve_weights(model: Any) -> None:
-    """Store matrices and kernels in half precision, in place; they are widened again where they are used.
+def _store_weights(model: Any, precision: Precision) -> None:
+    """Store matrices and kernels in a reduced precision, in place; they are widened again where they are used.
 
     OpenVINO's own way to store half precision takes the frequencies of the timesteps too, an error of 1e-3 in the UNet.
     """
     import openvino
     from openvino import opset12 as opset
 
+    stored = PRECISIONS[precision].numpy
+    assert stored is not None
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Constant" or node.get_element_type() != openvino.Type.f32:
             continue
-        if sum(size > 1 for size in node.get_output_shape(0)) < 2 or np.abs(node.data).max() > MOST_HALF:
+        if sum(size > 1 for size in node.get_output_shape(0)) < 2 or np.abs(node.data).max() > np.finfo(stored).max:
             continue
-        half = opset.constant(node.data.astype(np.float16))
-        half.set_friendly_name(node.get_friendly_name())
-        wide = opset.convert(half, "f32")
+        narrow = opset.constant(node.data.astype(stored))
+        narrow.set_friendly_name(node.get_friendly_name())
+        wide = opset.convert(narrow, "f32")
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(wide.output(0))
 

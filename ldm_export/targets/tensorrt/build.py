@@ -10,14 +10,15 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from ldm_export.package.write import read_manifest, record_engines
-from ldm_export.precision.gate import measure_reduced, reduced_graph
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Stage, available_memory, run_isolated
 from ldm_export.recipes.build import TensorRtRecipe
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, input_shapes, read_profile
+from ldm_export.targets.tensorrt.reduced import measure_reduced, reduced_graph
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.fit import plan_name
@@ -28,18 +29,12 @@ from ldm_runtime.files.hash_cache import make_cache_folder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
 
-# Capability -> precisions that TensorRT for RTX 1.7 computes in there (its support matrix, and what its builder says:
-# "FP32 GEMM is not supported" for Turing). 9.0 (H100), 10.0 and older than 7.5 are not for RTX at all.
+# Capability -> precisions in which TensorRT for RTX builds plans for it.
 CAPABILITIES: dict[str, tuple[Precision, ...]] = {
-    "7.5": ("fp16",),
-    "8.0": ("fp32", "fp16", "bf16"),
-    "8.6": ("fp32", "fp16", "bf16"),
-    "8.9": ("fp32", "fp16", "bf16"),
-    "12.0": ("fp32", "fp16", "bf16"),
-    "12.1": ("fp32", "fp16", "bf16"),
+    capability: tuple(name for name, each in PRECISIONS.items() if capability in each.rtx)
+    for capability in sorted({each for row in PRECISIONS.values() for each in row.rtx}, key=float)
 }
 TURING = "7.5"  # has plans of its own: NVIDIA says that it slows down the other GPUs of a plan
-OLDEST_BF16 = (8, 0)
 
 # Measured with TensorRT for RTX 1.7: 3.6 times 128 MB of float32 weights, 3.2 times the 3.4 GB of SD 1.5's UNet.
 MEMORY_FACTOR = 3.6
@@ -71,8 +66,8 @@ def check_target(target: TensorRtTarget) -> None:
     """
     if target.flavour not in FLAVOURS:
         raise InputError(f"--flavour got {target.flavour!r}; expected {', '.join(FLAVOURS)}")
-    if target.precision not in get_args(Precision):
-        raise InputError(f"--precision got {target.precision!r}; expected {', '.join(get_args(Precision))}")
+    if target.precision not in PRECISIONS:
+        raise InputError(f"--precision got {target.precision!r}; expected {', '.join(PRECISIONS)}")
     read_profile(target.profiles)
     if target.flavour != CLASSIC:
         _check_rtx_table(target)
@@ -122,8 +117,12 @@ def _check_classic(target: TensorRtTarget) -> None:
     if target.compute_capabilities:
         raise InputError("classic TensorRT builds for the GPU of this machine; leave --compute-capability out")
     here = compute_capability()
-    if target.precision == "bf16" and tuple(int(part) for part in here.split(".")) < OLDEST_BF16:
-        raise InputError(f"the GPU here, of compute capability {here}, does not compute in bf16; choose fp32 or fp16")
+    able = [name for name, each in PRECISIONS.items() if each.classic <= tuple(int(part) for part in here.split("."))]
+    if target.precision not in able:
+        raise InputError(
+            f"the GPU here, of compute capability {here}, does not compute in {target.precision}; choose "
+            f"{' or '.join(able)}"
+        )
 
 
 def require_room(where: Path, parameters: Mapping[str, int], target: TensorRtTarget, max_memory: int | None) -> None:
@@ -141,8 +140,7 @@ def require_room(where: Path, parameters: Mapping[str, int], target: TensorRtTar
             f"memory, raise the limit, or use a larger machine"
         )
     groups = len(_groups(import_tensorrt(target.flavour).flavour, target.compute_capabilities))
-    bytes_each = 4 if target.precision == "fp32" else 2
-    space = groups * (bytes_each * sum(parameters.values()) + PLAN_FIXED * len(COMPONENTS))
+    space = groups * (PRECISIONS[target.precision].bytes * sum(parameters.values()) + PLAN_FIXED * len(COMPONENTS))
     free = shutil.disk_usage(where).free
     if space > free:
         raise ExportError(

@@ -13,13 +13,14 @@ from PIL import Image
 import ldm_runtime
 from ldm_export.cli.main import verbs
 from ldm_export.package.write import read_manifest
-from ldm_export.precision.lossy import LOSSY
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino import build as target
 from ldm_export.targets.openvino import graph as openvino_graph
 from ldm_export.targets.openvino.build import genai_scheduler
-from ldm_export.targets.openvino.graph import convert, convert_and_measure, measure
+from ldm_export.targets.openvino.graph import convert, convert_and_measure
 from ldm_export.verify import metrics, reference_file
+from ldm_export.verify.compare import measure
 from ldm_export.verify.gate import prove_package, verify_package
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
@@ -46,7 +47,8 @@ pytestmark = pytest.mark.slow
 def measured(package: Path, component: str):
     cases = [case for case in reference_file.read(package / reference_file.FILE).cases if case.component == component]
     graph = package / f"openvino/{component}/openvino_model.xml"
-    return measure(graph, open_package(package, check="size").manifest.contract, component, cases)
+    contract = open_package(package, check="size").manifest.contract
+    return measure(OpenVinoEngine(graph, contract, component).run, cases, precision_of(package))
 
 
 def precision_of(package: Path) -> str:
@@ -68,28 +70,28 @@ def test_the_package_is_proven_with_other_engines_as_before(built):
     said = []
     report = verify_package(built, progress=said.append)
     assert report.passed, report.failures
-    assert {case.variant for case in report.cases} == {"canonical", "ort_cpu"}
+    assert {case.artefact for case in report.cases} == {"canonical", "ort_cpu"}
     assert "verify: unet, openvino graph left out: auto does not run it" in said
 
 
 def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):
     contract = open_package(proven("sd15"), check="size").manifest.contract
     graph, reference = proven("sd15") / "vae_decoder/model.onnx", proven("sd15") / reference_file.FILE
-    monkeypatch.setattr(openvino_graph, "measure", lambda *args: Difference(1e-4, 1.0))
-    with pytest.raises(VerificationError, match="vae_decoder in OpenVINO's format differs from its .* by 1.0e-04"):
+    monkeypatch.setattr(openvino_graph, "convert", lambda *args: convert(*args[:-1], "fp16"))
+    with pytest.raises(VerificationError, match=r"vae_decoder \(fp32\), .*relative RMS is .*no package is left"):
         convert_and_measure(graph, tmp_path / "it.xml", "fp32", contract, "vae_decoder", reference)
     found = convert_and_measure(graph, tmp_path / "it.xml", "fp16", contract, "vae_decoder", reference)
-    assert found == Difference(1e-4, 1.0)
+    assert isinstance(found, Difference)
 
 
 def test_the_gate_proves_it_and_the_package_stays_whole(built):
     report = prove_package(built, engine="openvino")
     assert report.passed, report.failures
-    assert {case.variant for case in report.cases} == {"canonical", "openvino"}
+    assert {case.artefact for case in report.cases} == {"canonical", "openvino"}
     assert (built / "verify/openvino/report.json").exists()
     open_package(built, check="full").confirm()
-    floor = 60 if precision_of(built) == "fp32" else LOSSY["fp16"].latents_floor
-    assert report.trajectory.psnr_floor >= floor
+    floor = 60 if precision_of(built) == "fp32" else PRECISIONS["fp16"].tolerance.latents_floor
+    assert report.trajectory.latents_floor >= floor
 
 
 def test_half_precision_halves_the_file_and_keeps_the_vectors(built, proven):

@@ -20,14 +20,15 @@ import ldm_runtime
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
 from ldm_export.package.write import read_manifest
-from ldm_export.precision import gate as precision_gate
-from ldm_export.precision.gate import measure_reduced, reduced_graph
+from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.targets.tensorrt import build as building
 from ldm_export.targets.tensorrt.build import CAPABILITIES, TensorRtTarget, build_tensorrt, check_target
 from ldm_export.targets.tensorrt.plan import PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes
+from ldm_export.targets.tensorrt.reduced import exact_session, measure_reduced, reduced_graph
+from ldm_export.verify import reference_file
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.engine import load_plan
 from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan
@@ -178,7 +179,7 @@ def test_plans_in_reduced_precision_carry_their_difference(
     assert {name: plans.compute_capabilities for name, plans in manifest.engines.items()} == {
         f"rtx-{RTX.version}-{name}": capability for name, capability in sets.items()
     }
-    tolerance = precision_gate.LOSSY[precision].relative_rms
+    tolerance = PRECISIONS[precision].tolerance.relative_rms
     for plans in manifest.engines.values():
         for plan in plans.plans.values():
             assert plan.exactness == "lossy" and plan.difference is not None
@@ -212,7 +213,7 @@ def scaled_decoder(folder: Path, factor: float) -> Path:
 
 def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Path], tmp_path: Path) -> None:
     folder = scaled_decoder(Path(shutil.copytree(proven("sd15"), tmp_path / "package")), 2.0**17)
-    with pytest.raises(VerificationError, match=r"vae_decoder overflows in fp16: sample holds NaN .* --precision bf16"):
+    with pytest.raises(VerificationError, match=r"vae_decoder \(fp16\), .* sample: it holds NaN .* --precision bf16"):
         measure_reduced(folder, "vae_decoder", "fp16")
     assert measure_reduced(folder, "vae_decoder", "bf16").relative_rms < 0.1
 
@@ -220,10 +221,11 @@ def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Pat
 def test_a_component_that_differs_too_much_is_named(
     proven: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strict = dataclasses.replace(precision_gate.LOSSY["fp16"], relative_rms=1e-5)
-    monkeypatch.setitem(precision_gate.LOSSY, "fp16", strict)
+    row = PRECISIONS["fp16"]
+    strict = dataclasses.replace(row, tolerance=dataclasses.replace(row.tolerance, relative_rms=1e-5))
+    monkeypatch.setitem(PRECISIONS, "fp16", strict)
     with pytest.raises(
-        VerificationError, match=r"unet is not the same in fp16: out_sample differs by .*more than 1e-05"
+        VerificationError, match=r"unet \(fp16\), .* out_sample: relative RMS is .*more than the tolerance 1.00e-05"
     ):
         measure_reduced(proven("sd15"), "unet", "fp16")
 
@@ -244,13 +246,13 @@ def test_the_emulation_is_what_half_precision_in_torch_is(proven: Callable[[str]
     decoder = checkpoint.load("vae").half()
     case = next(
         each
-        for each in precision_gate.reference_file.read(proven("sd15") / "verify/reference.safetensors").cases
+        for each in reference_file.read(proven("sd15") / "verify/reference.safetensors").cases
         if each.component == "vae_decoder"
     )
     with torch.no_grad():
         half = decoder.decode(torch.from_numpy(case.inputs["latent_sample"].copy()).half()).float().numpy()
     with reduced_graph(proven("sd15") / "vae_decoder/model.onnx", "fp16", emulate=True) as path:
-        (emulated,) = precision_gate.exact_session(path).run(["sample"], case.inputs)
+        (emulated,) = exact_session(path).run(["sample"], case.inputs)
     expected = case.outputs["sample"]
     away = [float(np.sqrt(np.mean((each - expected) ** 2))) for each in (half, emulated)]
     assert 0.2 < away[1] / away[0] < 2

@@ -58,7 +58,7 @@ def feeds(package: Package, component: str, seed: int = 0, **sizes: int) -> dict
 def test_verify_passes_on_plans(planned: Path) -> None:
     report = verify_package(planned, engine="tensorrt")
     assert report.passed, report.failures
-    assert {(case.component, case.variant) for case in report.cases} == {(name, "plan") for name in COMPONENTS}
+    assert {(case.component, case.artefact) for case in report.cases} == {(name, "plan") for name in COMPONENTS}
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

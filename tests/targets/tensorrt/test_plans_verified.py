@@ -14,6 +14,7 @@ from ldm_export.package.write import read_manifest, record_engines
 from ldm_export.process.isolate import Outcome
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_profile
 from ldm_export.verify import gate as verify
+from ldm_export.verify import sampling_run
 from ldm_export.verify.gate import PLAN, verify_package
 from ldm_runtime import engines
 from ldm_runtime.engines import ENGINES, Engine, Settings
@@ -79,9 +80,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
         kind = dataclasses.replace(ENGINES["tensorrt"], open=opened, missing=lambda: None, automatic=lambda: True)
         table = {**ENGINES, "tensorrt": kind}
-        for module in (engines, verify, bench):
+        for module in (engines, verify, sampling_run, bench):
             monkeypatch.setattr(module, "ENGINES", table)
-        for module in (verify, tensorrt, build):
+        for module in (sampling_run, tensorrt, build):
             monkeypatch.setattr(module, "fitting_plan", lambda package, name: find_plan(package, name, HERE))
 
     return install
@@ -94,7 +95,7 @@ def test_a_plan_is_compared_as_one_graph_of_its_component(
     folder = planned(proven("sd15"), tmp_path / "package")
     report = verify_package(folder, engine="tensorrt")
     assert report.passed, report.failures
-    assert {(case.component, case.variant) for case in report.cases} == {(name, PLAN) for name in COMPONENTS}
+    assert {(case.component, case.artefact) for case in report.cases} == {(name, PLAN) for name in COMPONENTS}
     assert {file for file in report.artefacts if file.endswith(".plan")} == {
         f"engines/{NAME}/{name}.plan" for name in COMPONENTS
     }
@@ -106,13 +107,13 @@ def test_auto_is_about_graphs_whatever_plans_there_are(
 ) -> None:
     gpu(2.0)  # were a plan run, it would be wrong
     report = verify_package(planned(proven("sd15"), tmp_path / "package"))
-    assert report.passed and PLAN not in {case.variant for case in report.cases}
+    assert report.passed and PLAN not in {case.artefact for case in report.cases}
 
 
 def test_parts_may_be_planned(proven: Callable[[str], Path], tmp_path: Path, gpu: Callable[..., None]) -> None:
     gpu()
     report = verify_package(planned(proven("sd15"), tmp_path / "package"), engine="unet=tensorrt,vae=ort")
-    kinds = {case.component for case in report.cases if case.variant == PLAN}
+    kinds = {case.component for case in report.cases if case.artefact == PLAN}
     assert report.passed and kinds == {"unet"}
 
 
@@ -172,7 +173,7 @@ def test_a_package_without_plans_fails_with_the_reason(
     kind = dataclasses.replace(ENGINES["tensorrt"], open=unavailable, missing=lambda: None)
     monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "tensorrt": kind})
     report = verify_package(proven("sd15"), engine="unet=tensorrt,text_encoder=ort,vae=ort")
-    (case,) = [case for case in report.cases if case.variant == PLAN]
+    (case,) = [case for case in report.cases if case.artefact == PLAN]
     assert not report.passed and case.problem == "it has none"
 
 

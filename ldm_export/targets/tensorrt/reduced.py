@@ -1,0 +1,69 @@
+"""A component's graph in a reduced precision: what a plan is built from, and its emulation against the reference.
+
+ONNX Runtime runs the emulation on the CPU: its own kernels for half precision would hide an overflow.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm_export.export.graph_file import read_graph, write_graph
+from ldm_export.package.write import read_manifest
+from ldm_export.precision.reduce import reduce_precision
+from ldm_export.verify import reference_file
+from ldm_export.verify.compare import measure
+from ldm_runtime.engines.ort.session import import_onnxruntime
+from ldm_runtime.errors import PackageError
+from ldm_runtime.package.manifest import Difference, Precision
+
+
+@contextlib.contextmanager
+def reduced_graph(canonical: Path, precision: Precision, *, emulate: bool = False) -> Iterator[Path]:
+    """Write the canonical graph in `precision` to a file beside it that shares its weights; remove it afterwards.
+
+    Raises ExportError if the graph cannot be read or reduced.
+    """
+    kind = f"{precision}-emulated" if emulate else precision
+    path = canonical.with_name(f".{canonical.stem}.{kind}-{os.getpid()}.onnx")
+    try:
+        write_graph(reduce_precision(read_graph(canonical), precision, emulate=emulate), path)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def measure_reduced(folder: Path, component: str, precision: Precision) -> Difference | None:
+    """Return what `component` in `precision` differs by from the package's reference; None if nothing beyond rounding.
+
+    Raises:
+        VerificationError: NaN or infinity, or more than the tolerance; it names the component.
+        PackageError: the package has no reference.
+        ExportError: the graph cannot be reduced.
+    """
+    manifest = read_manifest(folder)
+    if reference_file.FILE not in manifest.files:
+        raise PackageError(
+            f"{folder} carries no reference ({reference_file.FILE}) to prove {precision}; build it again"
+        )
+    cases = [each for each in reference_file.read(folder / reference_file.FILE).cases if each.component == component]
+    with reduced_graph(folder / manifest.components[component].canonical.file, precision, emulate=True) as path:
+        session = exact_session(path)
+        names = [output.name for output in session.get_outputs()]
+
+        def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return dict(zip(names, session.run(names, inputs), strict=True))
+
+        return measure(run, cases, precision)
+
+
+def exact_session(path: Path) -> Any:
+    """Make a session that runs the graph as written: an optimiser would drop roundings as casts without effect."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

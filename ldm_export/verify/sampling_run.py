@@ -1,0 +1,113 @@
+"""A whole sampling run of a package against the reference's: the drift of the latents, and the image at the end."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ldm_export.precision.table import PRECISIONS, Tolerance
+from ldm_export.verify import metrics
+from ldm_export.verify.images import side_by_side, to_bytes
+from ldm_export.verify.page import Picture
+from ldm_export.verify.reference_file import Trajectory, settings
+from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
+from ldm_runtime.engines import ENGINES, EngineChoice, graph_for
+from ldm_runtime.engines.tensorrt.engine import fitting_plan
+from ldm_runtime.errors import LdmError, VerificationError
+from ldm_runtime.package.open import Package
+from ldm_runtime.pipeline import Pipeline
+
+
+def lossy_tolerance(package: Package, engine: str, component: str) -> Tolerance | None:
+    """Return that of the graph or plan which the engine runs, if it is lossy by its precision; else None."""
+    if ENGINES[engine].plans:
+        found = fitting_plan(package, component)
+        return PRECISIONS[found.plans.precision].tolerance if found.plan.exactness == "lossy" else None
+    variant = graph_for(engine, package.manifest.components[component])
+    return PRECISIONS[variant.precision].tolerance if variant.exactness == "lossy" else None
+
+
+def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
+    """Sample as a user does, with the package's own defaults, from the same seed."""
+    drift: list[StepResult] = []
+    image: np.ndarray | None = None
+    problem: str | None = None
+    try:
+        with Pipeline(package, choice) as pipe:
+            expected = _with_floors(package, pipe.info["engines"], expected)
+            task: dict[str, Any] = {}
+            if pipe.contract.inpaints:  # all of it, so that it does not matter of which image
+                task = {"image": Image.new("RGB", expected.size), "mask": Image.new("L", expected.size, 255)}
+            last = None
+            for last in pipe.sample(
+                expected.prompt,
+                negative=expected.negative,
+                steps=expected.steps,
+                seed=expected.seed,
+                size=expected.size,
+                **task,
+            ):
+                drift.append(_step(last.index, last.latents, expected, last.timestep))
+            if last is not None:
+                image = last.decode()
+    except LdmError as error:
+        problem = str(error)
+    shape = (1, *expected.picture.shape)  # (1, 3, H, W)
+    if problem is None and (image is None or image.shape != shape):
+        problem = f"the picture is {None if image is None else image.shape}, expected {shape}"
+    if problem is not None or image is None:
+        return _judge(expected, drift, None, problem), []
+    return _judge(expected, drift, image[0], None), side_by_side(to_bytes(expected.picture), to_bytes(image[0]))
+
+
+def _with_floors(package: Package, engines: Mapping[str, str], expected: Trajectory) -> Trajectory:
+    """Lower the floors where a component is lossy; `engines`: component -> what runs it."""
+    lossy = [lossy_tolerance(package, engine, component) for component, engine in engines.items()]
+    floors = [(each.latents_floor, each.image_floor) for each in lossy if each is not None]
+    if not floors:
+        return expected
+    latents, image = (min(values) for values in zip(*floors, strict=True))
+    return replace(
+        expected,
+        latents_floor=min(expected.latents_floor, latents),
+        picture_floor=min(expected.picture_floor, image),
+    )
+
+
+def _step(index: int, latents: np.ndarray, expected: Trajectory, timestep: float) -> StepResult:
+    if index >= len(expected.latents) or latents.shape[1:] != expected.latents.shape[1:] or len(latents) != 1:
+        raise VerificationError(
+            f"step {index + 1} has latents of shape {latents.shape}, expected {len(expected.latents)} steps of "
+            f"{(1, *expected.latents.shape[1:])}"
+        )
+    if not np.isfinite(latents).all():
+        raise VerificationError(f"the latents hold NaN or infinity after step {index + 1}")
+    wanted = expected.latents[index : index + 1]
+    relative_rms, psnr = metrics.difference(latents, wanted).relative_rms, metrics.lowest_psnr(latents, wanted)
+    return StepResult(index, timestep, finite_or_none(relative_rms), finite_or_none(psnr))
+
+
+def _judge(
+    expected: Trajectory, drift: list[StepResult], image: np.ndarray | None, problem: str | None
+) -> TrajectoryResult:
+    """Judge latents at or above their floor after every step, and the image (3, H, W) at or above its own."""
+    decibels = ssim = levels = None
+    passed = problem is None and len(drift) == len(expected.latents)
+    passed = passed and all(step.psnr is None or step.psnr >= expected.latents_floor for step in drift)
+    if image is not None:
+        decibels = metrics.psnr(image, expected.picture)
+        passed = passed and decibels >= expected.picture_floor
+        found, wanted = to_bytes(image), to_bytes(expected.picture)
+        ssim = metrics.ssim(found.transpose(2, 0, 1), wanted.transpose(2, 0, 1), 255)
+        levels = int(metrics.max_abs(found, wanted))
+    return TrajectoryResult(
+        **settings(expected),
+        drift=tuple(drift),
+        image_psnr=None if decibels is None else finite_or_none(decibels),
+        image_ssim=ssim,
+        image_max_levels=levels,
+        problem=problem,
+        passed=passed,
+    )
