@@ -20,6 +20,7 @@ from ldm_export.cli.train import train
 from ldm_export.cli.verify import verify
 from ldm_export.process.streams import echo, guard_streams
 from ldm_export.process.termination import end_on_request
+from ldm_runtime import __version__
 from ldm_runtime.errors import LdmError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -107,7 +108,7 @@ def _extra_of(module: str | None, verb: str | None) -> str | None:
 
 
 @click.group(cls=Verbs, context_settings=CONTEXT)
-@click.version_option(package_name="ldm-export")
+@click.version_option(__version__)
 def verbs() -> None:
     """Take a latent diffusion model to the edge: load or train it, export it, prove it, run it without torch.
 

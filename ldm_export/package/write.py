@@ -21,6 +21,7 @@ from ldm_export.families.spec import ComponentSpec
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
+from ldm_runtime import __version__
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files.atomic import atomic_file, refuse_foreign, scratch_folder
 from ldm_runtime.package import manifest
@@ -276,20 +277,13 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
         opset=opset,
         ir_version=max(report.ir_version for report in exports.values()),
         recipe=asdict(recipe),
-        created_with=f"ldm-export {_own_version()}",
+        created_with=f"ldm-export {__version__}",
     )
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
     """That of its folder; control characters and bytes that are not UTF-8 are left out."""
     return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
-
-
-def _own_version() -> str:
-    try:
-        return importlib.metadata.version("ldm-export")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a source folder"  # run without having been installed
 
 
 def _package_files(folder: Path) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ldm_runtime.package.open import Check
     from ldm_runtime.pipeline import Pipeline
 
+__version__ = "0.1.0"  # of ldm-runtime and of ldm-export: both builds read it here
 __all__ = ["EngineError", "EngineUnavailable", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]
 
 

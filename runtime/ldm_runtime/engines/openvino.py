@@ -103,7 +103,7 @@ def import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise EngineUnavailable(
-            f"OpenVINO cannot be imported ({error}); install it with `pip install 'ldm-export[openvino]'`"
+            f"OpenVINO cannot be imported ({error}); install it with `pip install 'ldm-runtime[openvino]'`"
         ) from error
     return openvino
 

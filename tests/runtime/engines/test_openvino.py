@@ -144,7 +144,7 @@ def test_a_closed_engine_says_so(tiny: Path, contract: Contract) -> None:
 
 def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert "pip install 'ldm-export[openvino]'" in str(engines.ENGINES["openvino"].missing())
+    assert "pip install 'ldm-runtime[openvino]'" in str(engines.ENGINES["openvino"].missing())
     with pytest.raises(EngineUnavailable, match="OpenVINO cannot be imported"):
         ldm_runtime.load(tiny, engine="openvino")
 

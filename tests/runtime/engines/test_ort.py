@@ -190,7 +190,7 @@ def test_each_distribution_alone_is_fine(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_no_distribution_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"cannot be imported .*install it with `pip install 'ldm-export\[cpu\]'`"):
+    with pytest.raises(EngineError, match=r"cannot be imported .*install it with `pip install 'ldm-runtime\[cpu\]'`"):
         import_onnxruntime()
 
 

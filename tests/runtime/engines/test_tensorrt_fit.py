@@ -206,8 +206,8 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("flavour", "who", "extra"),
     [
-        ("auto", "TensorRT cannot be imported", "'ldm-export\\[tensorrt\\]'"),
-        ("rtx", "TensorRT for RTX cannot be imported", "'ldm-export\\[tensorrt\\]'"),
+        ("auto", "TensorRT cannot be imported", "'ldm-runtime\\[tensorrt\\]'"),
+        ("rtx", "TensorRT for RTX cannot be imported", "'ldm-runtime\\[tensorrt\\]'"),
         ("classic", "classic TensorRT cannot be imported", "tensorrt"),
     ],
 )
@@ -221,5 +221,5 @@ def test_cuda_bindings_that_are_not_installed_name_what_to_install(monkeypatch: 
     from ldm_runtime.engines.cuda.device import import_cuda
 
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
-    with pytest.raises(EngineUnavailable, match=r"the CUDA bindings cannot be imported .*ldm-export\[tensorrt\]"):
+    with pytest.raises(EngineUnavailable, match=r"the CUDA bindings cannot be imported .*ldm-runtime\[tensorrt\]"):
         import_cuda()

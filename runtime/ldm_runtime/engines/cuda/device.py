@@ -19,7 +19,7 @@ def import_cuda() -> Any:
     except ImportError as error:
         raise EngineUnavailable(
             f"the CUDA bindings cannot be imported ({' '.join(str(error).split())}); install them with "
-            f"`pip install 'ldm-export[tensorrt]'`"
+            f"`pip install 'ldm-runtime[tensorrt]'`"
         ) from error
     return runtime
 

@@ -117,7 +117,7 @@ PROVIDERS: dict[str, Provider] = {
     "cuda": Provider(
         "CUDAExecutionProvider",
         "ONNX Runtime with CUDA, on NVIDIA GPUs",
-        "pip install 'ldm-export[gpu]'",
+        "pip install 'ldm-runtime[gpu]'",
         systems=("linux", "win32"),
         defaults={"use_tf32": "0"},
         missing_device=missing_gpu,
@@ -125,7 +125,7 @@ PROVIDERS: dict[str, Provider] = {
     "tensorrt": Provider(
         "TensorrtExecutionProvider",
         "ONNX Runtime with classic TensorRT, which builds engines when it loads a graph",
-        "pip install 'ldm-export[gpu]' tensorrt",
+        "pip install 'ldm-runtime[gpu]' tensorrt",
         systems=("linux", "win32"),
         missing_device=missing_gpu,
     ),
@@ -146,7 +146,7 @@ PROVIDERS: dict[str, Provider] = {
     "coreml": Provider(
         "CoreMLExecutionProvider",
         "ONNX Runtime with Core ML, on Apple's GPUs and neural engine",
-        "pip install 'ldm-export[cpu]'",
+        "pip install 'ldm-runtime[cpu]'",
         systems=("darwin",),
     ),
     "openvino": Provider(

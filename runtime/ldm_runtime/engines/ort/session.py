@@ -122,8 +122,8 @@ def import_onnxruntime() -> Any:
             import onnxruntime
     except ImportError as error:
         raise EngineUnavailable(
-            f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-export[cpu]'` "
-            f"or, for NVIDIA GPUs, `pip install 'ldm-export[gpu]'`"
+            f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-runtime[cpu]'` "
+            f"or, for NVIDIA GPUs, `pip install 'ldm-runtime[gpu]'`"
         ) from error
     if is_ours and hasattr(onnxruntime, "disable_telemetry_events"):
         onnxruntime.disable_telemetry_events()  # what Windows' builds hear of

@@ -66,7 +66,7 @@ def import_tensorrt(flavour: str = AUTO) -> Library:
             return _imported(name)
         except ImportError as error:  # of the wheel, or of a library that it needs
             reasons.append(" ".join(str(error).split()))
-    extra = "tensorrt" if flavour == CLASSIC else "'ldm-export[tensorrt]'"
+    extra = "tensorrt" if flavour == CLASSIC else "'ldm-runtime[tensorrt]'"
     raise EngineUnavailable(
         f"{NAMES[flavour]} cannot be imported ({'; '.join(reasons)}); install it with `pip install {extra}`"
     )

@@ -1,0 +1,39 @@
+"""Build hooks of ldm-export: where its runtime comes from.
+
+In a clone, `runtime/` stands beside this file: ldm-export depends on it by its path, so that `pip install .` installs
+both. Elsewhere it depends on the ldm-runtime of its own version. An editable install puts the clone's runtime first on
+the path, before the copy that pip has installed.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+
+
+class RuntimeDependency(MetadataHookInterface):
+    """The dependencies: those of pyproject.toml, and the runtime."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        runtime = Path(self.root, "runtime")
+        beside = (runtime / "pyproject.toml").is_file()
+        where = f" @ {runtime.as_uri()}" if beside else f"=={metadata['version']}"
+        metadata["dependencies"] = [f"ldm-runtime{where}", *self.config["dependencies"]]
+
+
+class EditableRuntime(BuildHookInterface):
+    """The clone's own runtime for `pip install -e .`."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version != "editable":
+            return
+        self._folder = tempfile.TemporaryDirectory()
+        line = Path(self._folder.name, "runtime.pth")
+        line.write_text(f"import sys; sys.path.insert(0, {str(Path(self.root, 'runtime'))!r})\n", encoding="utf-8")
+        build_data["force_include_editable"][str(line)] = "_ldm_export_runtime.pth"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if version == "editable":
+            self._folder.cleanup()
