@@ -1,5 +1,6 @@
 """Marks every test that is not `slow` as `quick`; hears Ctrl-C; the tiny built package that many tests share."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -8,8 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.once import make_once
+
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker; set before anything imports NumPy or torch
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_configure() -> None:
@@ -26,15 +32,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], TinyBuild]":
-    """kind -> the tiny pipeline of that kind, exported and packaged once per session; read only."""
-    from tests import tiny_build as builder  # torch, diffusers: only for the tests that ask
+    """kind -> the tiny pipeline of that kind, exported and packaged once per run; read only."""
 
-    return cache(lambda kind: builder.make(tmp_path_factory.mktemp(kind), kind))
+    def build(kind: str) -> "TinyBuild":
+        from tests import tiny_build as builder  # torch, diffusers: only for the tests that ask
+
+        return make_once(tmp_path_factory, kind, lambda folder: builder.make(folder, kind))
+
+    return cache(build)
 
 
 @pytest.fixture(scope="session")
 def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """kind -> the same package with its reference and proof, as `build` leaves it; read only."""
-    from tests.tiny_build import prove
 
-    return cache(lambda kind: prove(tiny_build(kind), tmp_path_factory.mktemp(f"{kind}-proven") / "package"))
+    def prove(kind: str) -> Path:
+        from tests import tiny_build as builder
+
+        make = lambda folder: builder.prove(tiny_build(kind), folder / "package")  # noqa: E731
+        return make_once(tmp_path_factory, f"{kind}-proven", make)
+
+    return cache(prove)
