@@ -39,6 +39,7 @@ from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Check, is_package, open_package
 from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
+from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 MODELS: dict[str, Any] = {"text_encoder": CLIPTextModel, "unet": UNet2DConditionModel, "vae": AutoencoderKL}
 CONFIGS: dict[str, Any] = {"text_encoder": TextEncoderConfig, "unet": UNetConfig, "vae": VAEConfig}
@@ -102,7 +103,7 @@ class Checkpoint:
     folder: ModelFolder  # reads files of `path`, and knows whether one has changed since
     configs: PipelineConfigs
     schedule: Schedule
-    sampler: str  # the solver that scheduler_config.json names, with its options
+    sampler: Sampler  # the solver that scheduler_config.json names, with its options
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
     tokenizer: Path  # folder
     papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
@@ -198,7 +199,7 @@ def save_checkpoint(
         raise CheckpointError(f"{tokenizer_folder} is no folder; expected that of the tokenizer")
     modules: dict[str, Any] = {"text_encoder": text_encoder, "unet": unet, "vae": vae}
     configs = PipelineConfigs(**{component: module.config for component, module in modules.items()})
-    scheduler = write_scheduler_config(schedule, "ddim")
+    scheduler = write_scheduler_config(schedule, read_sampler("ddim"))
     index: dict[str, Any] = {
         "_class_name": INPAINT_CLASS if configs.inpaints else PIPELINE_CLASS,
         "feature_extractor": [None, None],
@@ -284,7 +285,7 @@ def _open_package(path: Path, check: Check) -> Checkpoint:
         for part in parts:
             stored = facts.components[part]
             tensors[component] |= package_tensors(folder, path / stored.weights, stored.keys)
-    schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
+    schedule, sampler = facts.contract.schedule, facts.contract.defaults.parsed_sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
     papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
     hashes = {name: entry.sha256 for name, entry in facts.files.items()}
@@ -305,7 +306,7 @@ def _require_listed(folder: ModelFolder, facts: Manifest) -> None:
 def _opened(
     folder: ModelFolder,
     configs: PipelineConfigs,
-    sampling: tuple[Schedule, str],
+    sampling: tuple[Schedule, Sampler],
     scheduler_config: dict[str, Any],
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],

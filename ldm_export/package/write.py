@@ -246,7 +246,7 @@ def _contract(
         latent=LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift),
         image=_image_size(checkpoint, recipe),
         schedule=checkpoint.schedule,
-        defaults=Defaults(recipe.sampler or checkpoint.sampler, recipe.steps, recipe.guidance),
+        defaults=Defaults(recipe.sampler or checkpoint.sampler.canonical, recipe.steps, recipe.guidance),
         tokenizer=facts,
     )
 

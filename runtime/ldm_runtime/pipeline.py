@@ -281,7 +281,7 @@ class Pipeline:
             "prompt": "" if request.prompts is None else request.prompts[image],
             "negative": request.negatives[image] if request.is_guided else "",
             "seed": request.seeds[image],
-            "sampler": request.plan.sampler,
+            "sampler": request.plan.sampler.canonical,
             "steps": request.plan.steps,
             "guidance": f"{request.guidance:.9g}",
             "size": f"{request.width}x{request.height}",

@@ -124,9 +124,9 @@ def _without_noise(request: Request, seed: Any) -> list[str]:
         return said
     instead = "variation has strength 1" if strength == 1.0 else "latents are given"
     if seed is not None:
-        said.append(f"seed has no effect: {instead} and {request.plan.sampler} draws no noise")
+        said.append(f"seed has no effect: {instead} and {request.plan.sampler.canonical} draws no noise")
     if request.noise != "philox" and not strength:
-        said.append(f"noise has no effect: {instead} and {request.plan.sampler} draws none")
+        said.append(f"noise has no effect: {instead} and {request.plan.sampler.canonical} draws none")
     return said
 
 
