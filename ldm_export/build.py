@@ -143,7 +143,7 @@ def require_sampling(contract: Contract, where: str) -> None:
     """Raise ConfigError if the default sampler cannot walk the schedule, in the steps of `run` or of the reference."""
     for steps in {min(contract.defaults.steps, MOST_STEPS_TRIED), LARGE_STEPS, STEPS}:
         try:
-            compile_plan(contract.schedule, contract.defaults.sampler, steps)
+            compile_plan(contract.schedule, contract.defaults.parsed_sampler, steps)
         except InputError as error:
             raise ConfigError(f"{where} cannot be sampled by {contract.defaults.sampler!r}: {error}") from None
 

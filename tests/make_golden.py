@@ -32,7 +32,7 @@ from ldm_runtime.package.open import open_package  # noqa: E402
 from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp  # noqa: E402
 from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
-from ldm_runtime.sampling.solvers import PRESETS, SOLVERS  # noqa: E402
+from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.tokenizer import Tokenizer  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
@@ -221,7 +221,7 @@ def plan_cases() -> dict[str, Any]:
                 if not plain or (text not in SOLVERS and (steps, start) == (1, 0)):
                     continue
                 try:
-                    plan = compile_plan(schedule, text, steps, start)
+                    plan = compile_plan(schedule, read_sampler(text), steps, start)
                 except InputError:  # this sampler does not take this schedule or that few steps
                     continue
                 cases.append(
@@ -244,7 +244,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         for row in plan.rows
     ]
     return {
-        "sampler": plan.sampler,
+        "sampler": plan.sampler.canonical,
         "identity": plan.identity,
         "history": plan.history,
         "initial_scale": plan.initial_scale,
@@ -348,7 +348,7 @@ def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
     contract = tiny_package.CONTRACT
     steps, strength = case["steps"], case["strength"]
     start = 0 if strength is None else steps - min(int(steps * strength), steps)
-    plan = compile_plan(contract.schedule, case["sampler"], steps, start)
+    plan = compile_plan(contract.schedule, read_sampler(case["sampler"]), steps, start)
     noise = Noise("philox", [seed], shape)
     initial = noise.initial()
     if case["variation"] is not None:

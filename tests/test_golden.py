@@ -23,6 +23,7 @@ from ldm_runtime.package.open import open_package
 from ldm_runtime.sampling.loop import guide, slerp
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.schedule import schedule_from_dict
+from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows
 from tests.runtime.tiny_package import rehash
@@ -126,9 +127,9 @@ def test_plans() -> None:
     schedules = {name: schedule_from_dict(values) for name, values in kit["schedules"].items()}
     assert len(kit["cases"]) > 300
     for case in kit["cases"]:
-        plan = compile_plan(schedules[case["schedule"]], case["sampler"], case["steps"], case["start"])
+        plan = compile_plan(schedules[case["schedule"]], read_sampler(case["sampler"]), case["steps"], case["start"])
         expected = case["plan"]
-        assert (plan.sampler, plan.identity, plan.history) == tuple(
+        assert (plan.sampler.canonical, plan.identity, plan.history) == tuple(
             expected[key] for key in ("sampler", "identity", "history")
         )
         assert plan.initial_scale == pytest.approx(expected["initial_scale"], rel=1e-12)

@@ -26,6 +26,7 @@ from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.open import open_package
 from ldm_runtime.sampling.schedule import Schedule
+from ldm_runtime.sampling.solvers import Sampler
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # What the names of papers begin with, in lower case; what is passed on of them at most.
@@ -43,7 +44,7 @@ class Checkpoint:
     family: Family
     configs: Configs
     schedule: Schedule
-    sampler: str  # the solver that scheduler_config.json names, with its options
+    sampler: Sampler  # the solver that scheduler_config.json names, with its options
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
     tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
     papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
@@ -108,7 +109,7 @@ def assemble(
     folder: ModelFolder,
     family: Family,
     configs: Configs,
-    sampling: tuple[Schedule, str],
+    sampling: tuple[Schedule, Sampler],
     scheduler_config: dict[str, Any],
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],

@@ -30,7 +30,7 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
         for component in part.components:
             stored = facts.components[component]
             tensors[name] |= package_tensors(folder, path / stored.weights, stored.keys)
-    schedule, sampler = facts.contract.schedule, facts.contract.defaults.sampler
+    schedule, sampler = facts.contract.schedule, facts.contract.defaults.parsed_sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
     papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
     hashes = {name: entry.sha256 for name, entry in facts.files.items()}

@@ -18,6 +18,7 @@ from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_runtime.errors import CheckpointError, LdmError
 from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.sampling.schedule import Schedule
+from ldm_runtime.sampling.solvers import read_sampler
 
 # What `save_checkpoint` and the trainer write besides the folders of parts and tokenizers.
 _FILES = re.compile(r"model_index\.json|README\.md|recipe\.(toml|sha256)|scheduler/scheduler_config\.json")
@@ -47,7 +48,7 @@ def save_checkpoint(
     assert models.keys() == family.parts.keys()
     configs: dict[str, Any] = {name: model.config for name, model in models.items()}
     family.check(configs)
-    scheduler = write_scheduler_config(schedule, "ddim")
+    scheduler = write_scheduler_config(schedule, read_sampler("ddim"))
     index: dict[str, Any] = {
         "_class_name": family.pipeline_of(configs),
         **family.index,

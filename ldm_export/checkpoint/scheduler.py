@@ -12,7 +12,7 @@ from typing import Any
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import ConfigError
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule
-from ldm_runtime.sampling.solvers import SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers import SOLVERS, Sampler
 from ldm_runtime.sampling.solvers.options import Value
 
 Settings = dict[str, Value]  # options of a sampler
@@ -80,8 +80,8 @@ class _Class:
     schedule: type[Schedule] = NoiseSchedule
 
 
-def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
-    """The schedule and the sampler (as a text) that the content of a `scheduler_config.json` stands for.
+def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, Sampler]:
+    """The schedule and the sampler that the content of a `scheduler_config.json` stands for.
 
     Raises ConfigError, naming key and value, for another family of schedulers, for what changes the image and is
     not implemented, and for keys never heard of.
@@ -101,7 +101,7 @@ def read_scheduler_config(config: Mapping[str, Any]) -> tuple[Schedule, str]:
         elif key not in fields:
             _check_foreign(class_name, key, value)
     values = {key: effective.get(key, default) for key, default in fields.items()}
-    return entry.schedule(**values), Sampler.of(entry.solver, settings).canonical
+    return entry.schedule(**values), Sampler.of(entry.solver, settings)
 
 
 def knows_steps_offset(class_name: str) -> bool:
@@ -109,26 +109,25 @@ def knows_steps_offset(class_name: str) -> bool:
     return class_name in _CLASSES and "steps_offset" in _FIELDS[_CLASSES[class_name].schedule]
 
 
-def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
+def write_scheduler_config(schedule: Schedule, sampler: Sampler) -> dict[str, Any]:
     """A `scheduler_config.json` with which diffusers and optimum open the model, for that sampler where they have it.
 
     Options that diffusers takes at each step instead of from the file (eta, tau) are left out; so is the sampler
     "ipndm", whose class has no noise schedule: DDIM is written for it.
     """
-    wanted = read_sampler(sampler)
     if isinstance(schedule, FlowSchedule):
         config = {"_class_name": "FlowMatchEulerDiscreteScheduler", **schedule.to_dict()}
-        return config | {"stochastic_sampling": wanted.options["stochastic"]} | _sigma_keys(wanted)
+        return config | {"stochastic_sampling": sampler.options["stochastic"]} | _sigma_keys(sampler)
     names = {entry.solver: name for name, entry in _CLASSES.items()}
-    class_name = names.get(wanted.name, "DDIMScheduler")
+    class_name = names.get(sampler.name, "DDIMScheduler")
     config = {"_class_name": class_name, **schedule.to_dict(), "trained_betas": None}
     config |= {"clip_sample": False, "thresholding": False}
     if schedule.timestep_spacing is None:
         del config["timestep_spacing"]
-    if class_name == "DDIMScheduler" and wanted.name != "ddim":
+    if class_name == "DDIMScheduler" and sampler.name != "ddim":
         return config
-    renamed = _RENAMED | ({"order": "predictor_order"} if wanted.name == "sa_solver" else {})
-    for name, value in wanted.options.items():
+    renamed = _RENAMED | ({"order": "predictor_order"} if sampler.name == "sa_solver" else {})
+    for name, value in sampler.options.items():
         if name == "clip" and value:
             config |= {"clip_sample": True, "clip_sample_range": value}
         elif name == "threshold" and value:
@@ -138,7 +137,7 @@ def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
         elif name == "predict":
             noise = {"predict_x0": value == "x0"}
             kinds = {"algorithm_type": "data_prediction" if value == "x0" else "noise_prediction"}
-            config |= noise if wanted.name == "unipc" else kinds
+            config |= noise if sampler.name == "unipc" else kinds
         elif name == "corrector_off":
             config["disable_corrector"] = _step_numbers(str(value), schedule.num_train_timesteps)
         elif name == "lambda_min":
@@ -146,7 +145,7 @@ def write_scheduler_config(schedule: Schedule, sampler: str) -> dict[str, Any]:
                 config["lambda_min_clipped"] = value
         elif name not in ("clip", "threshold", "sigmas", "eta", "tau"):
             config[renamed.get(name, name)] = value
-    return config | _sigma_keys(wanted)
+    return config | _sigma_keys(sampler)
 
 
 _RENAMED = {

@@ -41,7 +41,7 @@ def plan(
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.request import first_step
     from ldm_runtime.sampling.plan import compile_plan
-    from ldm_runtime.sampling.solvers import table
+    from ldm_runtime.sampling.solvers import read_sampler, table
 
     if listed:
         echo(table())
@@ -50,8 +50,8 @@ def plan(
         output_paths(plot, prompt="", count=1, force=force)
     contract = read_contract(builtin_package() if package is None else package)
     count = contract.defaults.steps if steps is None else steps
-    name = contract.defaults.sampler if sampler is None else sampler
-    made = compile_plan(contract.schedule, name, count, first_step(count, strength))
+    chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
+    made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))
     if plot is not None:
         from ldm_export.plots import draw_curves
         from ldm_runtime.image import save_png
@@ -60,5 +60,5 @@ def plan(
             "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(made.rows)],
             "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(made.rows)],
         }
-        save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler}, force=force)
+        save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler.canonical}, force=force)
     echo(made.describe())

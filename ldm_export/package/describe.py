@@ -6,6 +6,7 @@ Of a package every file is hashed first (once: hashes are remembered), as what i
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _package(folder: Path) -> Facts:
         "image": {"width": contract.image.width, "height": contract.image.height},
         "latent": vars(contract.latent),
         "schedule": contract.schedule.to_dict(),
-        "defaults": vars(contract.defaults),
+        "defaults": asdict(contract.defaults),
         "tokenizer": vars(contract.tokenizer),
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},

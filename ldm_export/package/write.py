@@ -242,7 +242,7 @@ def _contract(
         latent=checkpoint.family.latent(checkpoint.configs),
         image=_image_size(checkpoint, recipe),
         schedule=checkpoint.schedule,
-        defaults=Defaults(recipe.sampler or checkpoint.sampler, recipe.steps, recipe.guidance),
+        defaults=Defaults(recipe.sampler or checkpoint.sampler.canonical, recipe.steps, recipe.guidance),
         tokenizer=facts,
     )
 

@@ -20,6 +20,7 @@ from ldm_export.recipes.toml import Rule, Rules, Trial
 from ldm_runtime.errors import LdmError
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers import read_sampler
 
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 MAX_STEPS = 10**8  # a step takes a millisecond at least: a day
@@ -73,7 +74,7 @@ def _try_samples(schedule: Any, prediction: str, samples: Any) -> None:
         made = make_schedule(schedule, prediction)
     except LdmError:
         return  # told by the schedule's own trial
-    compile_plan(made, samples.sampler, samples.steps)
+    compile_plan(made, read_sampler(samples.sampler), samples.steps)
 
 
 def _between(field: str, low: float, high: float) -> Rule:

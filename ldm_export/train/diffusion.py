@@ -20,6 +20,7 @@ from ldm_runtime.noise import Noise
 from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.solvers import read_sampler
 
 STAGE = 3
 MEASURED = 256  # (picture, timestep) pairs behind the held-out loss
@@ -78,7 +79,7 @@ class DiffusionStage:
     def sample(self, unet: nn.Module, prompts: tuple[str, ...]) -> np.ndarray:
         """Pictures (N, 3, H, W) of the prompts, image i with seed + i, by the runtime's own plan and noise."""
         samples = self.recipe.samples
-        plan = compile_plan(self.schedule, samples.sampler, samples.steps)
+        plan = compile_plan(self.schedule, read_sampler(samples.sampler), samples.steps)
         context = self._context([*([""] * len(prompts)), *prompts])  # (2N, T, D)
 
         def denoise(x: np.ndarray, timestep: float) -> np.ndarray:

@@ -137,7 +137,7 @@ def write_reference(
         prompt=PROMPT,
         negative=NEGATIVE,
         seed=SEED,
-        sampler=run.plan.sampler,
+        sampler=run.plan.sampler.canonical,
         steps=run.plan.steps,
         guidance=run.guidance,
         size=(picture.exact.shape[3], picture.exact.shape[2]),
@@ -176,7 +176,7 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
         min(image.height // latent.downsample, side),
         min(image.width // latent.downsample, side),
     )
-    plan = compile_plan(checkpoint.schedule, contract.defaults.sampler, steps)
+    plan = compile_plan(checkpoint.schedule, contract.defaults.parsed_sampler, steps)
     return _SamplingRun(plan, contract.defaults.guidance, shape)
 
 

@@ -47,9 +47,9 @@ def _without_noise(request: Request, seed: Any) -> Iterator[Notice]:
         return
     instead = "variation has strength 1" if strength == 1.0 else "latents are given"
     if seed is not None:
-        yield Notice("seed", f"seed has no effect: {instead} and {request.plan.sampler} draws no noise")
+        yield Notice("seed", f"seed has no effect: {instead} and {request.plan.sampler.canonical} draws no noise")
     if request.noise != "philox" and not strength:
-        yield Notice("noise", f"noise has no effect: {instead} and {request.plan.sampler} draws none")
+        yield Notice("noise", f"noise has no effect: {instead} and {request.plan.sampler.canonical} draws none")
 
 
 def _is_painted_over(request: Request) -> bool:

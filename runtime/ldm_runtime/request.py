@@ -17,7 +17,8 @@ from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.rules import MAX_PIXELS
-from ldm_runtime.sampling.plan import Plan, check_sampler, compile_plan
+from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.weighting import SYNTAXES
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Request:
             "prompt": "" if self.prompts is None else self.prompts[image],
             "negative": self.negatives[image] if self.is_guided else "",
             "seed": str(self.seeds[image]),
-            "sampler": self.plan.sampler,
+            "sampler": self.plan.sampler.canonical,
             "steps": str(self.plan.steps),
             "guidance": exact(self.guidance),
             "size": f"{self.width}x{self.height}",
@@ -124,7 +125,7 @@ def check_request(
     """A complete Request, or InputError with what was got, what was expected and what to do."""
     defaults = contract.defaults
     scale = _guidance(defaults.guidance if guidance is None else guidance)
-    chosen = check_sampler(contract.schedule, defaults.sampler if sampler is None else _name("sampler", sampler))
+    chosen = defaults.parsed_sampler if sampler is None else read_sampler(sampler)
     wanted_steps = defaults.steps if steps is None else steps
     check_noise(_name("noise", noise), correlated=chosen.solver.correlated_noise, sampler=chosen.name)
     if _name("syntax", syntax) not in SYNTAXES:
@@ -154,7 +155,7 @@ def check_request(
         negatives=_negatives(negative, batch, repeats),
         prompt_embeds=embeds,
         syntax=syntax,
-        plan=compile_plan(contract.schedule, chosen.canonical, wanted_steps, first_step(wanted_steps, share)),
+        plan=compile_plan(contract.schedule, chosen, wanted_steps, first_step(wanted_steps, share)),
         guidance=scale,
         guidance_rescale=_share("guidance_rescale", guidance_rescale),
         guidance_interval=_interval(guidance_interval),

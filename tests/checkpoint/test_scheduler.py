@@ -15,6 +15,7 @@ from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule
 from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
 from tests.runtime.sampling import diffusers_schedulers as oracle
+from tests.runtime.sampling.compiled import compiled
 
 # As published, older than the keys prediction_type and timestep_spacing.
 SD15_FILE: dict[str, Any] = {
@@ -66,19 +67,19 @@ def file_error(file: dict[str, Any], steps: int) -> float:
         scheduler.set_timesteps(steps)
         return scheduler
 
-    return oracle.coefficient_error(compile_plan(schedule, sampler, steps), make, sampler)
+    return oracle.coefficient_error(compile_plan(schedule, sampler, steps), make, sampler.canonical)
 
 
 # --- what files mean ---
 
 
 def test_published_files_are_read() -> None:
-    assert read_scheduler_config(SD15_FILE) == (SD15, "pndm:skip_prk_steps=true")
+    assert read_scheduler_config(SD15_FILE) == (SD15, read_sampler("plms"))
     v_prediction = dataclasses.replace(SD15, prediction_type="v_prediction")
-    assert read_scheduler_config(SD21_FILE) == (v_prediction, "ddim")
+    assert read_scheduler_config(SD21_FILE) == (v_prediction, read_sampler("ddim"))
     assert read_scheduler_config(TURBO_FILE) == (
         dataclasses.replace(SD15, timestep_spacing="trailing"),
-        "euler_ancestral",
+        read_sampler("euler_ancestral"),
     )
 
 
@@ -152,21 +153,21 @@ def test_a_file_does_what_diffusers_does_with_it(class_name: str, spacing: str |
 @pytest.mark.parametrize("class_name", ("DDIMScheduler", "DDPMScheduler"))
 def test_clipping_by_default_is_clipping(class_name: str) -> None:
     file = {key: value for key, value in {**SD15_FILE, "_class_name": class_name}.items() if key != "clip_sample"}
-    assert read_scheduler_config(file)[1] == f"{SOLVER_OF[class_name]}:clip=1.0"
-    assert read_scheduler_config({**file, "clip_sample_range": 2.5})[1].endswith("clip=2.5")
-    assert read_scheduler_config({**file, "clip_sample": False})[1] == SOLVER_OF[class_name]
+    assert read_scheduler_config(file)[1].canonical == f"{SOLVER_OF[class_name]}:clip=1.0"
+    assert read_scheduler_config({**file, "clip_sample_range": 2.5})[1].canonical.endswith("clip=2.5")
+    assert read_scheduler_config({**file, "clip_sample": False})[1].canonical == SOLVER_OF[class_name]
 
 
 def test_thresholding_is_read() -> None:
     file = {**SD21_FILE, "thresholding": True, "sample_max_value": 2.0, "clip_sample": True}
-    assert read_scheduler_config(file)[1] == "ddim:clip=1.0,threshold=0.995,threshold_max=2.0"
+    assert read_scheduler_config(file)[1].canonical == "ddim:clip=1.0,threshold=0.995,threshold_max=2.0"
 
 
 def test_a_flow_is_read() -> None:
     file = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0}
-    assert read_scheduler_config(file) == (FlowSchedule(1000, 3.0, None), "flow_euler")
+    assert read_scheduler_config(file) == (FlowSchedule(1000, 3.0, None), read_sampler("flow_euler"))
     karras = read_scheduler_config({**file, "use_karras_sigmas": True, "stochastic_sampling": True})
-    assert karras[1] == "flow_euler:sigmas=karras,stochastic=true"
+    assert karras[1].canonical == "flow_euler:sigmas=karras,stochastic=true"
     for key, value in {"use_dynamic_shifting": True, "invert_sigmas": True, "shift": 0, "future": 3}.items():
         with pytest.raises(ConfigError, match=key):
             read_scheduler_config({**file, key: value})
@@ -348,13 +349,13 @@ WRITTEN = [
 def test_a_written_file_is_read_back(sampler: str) -> None:
     for spacing in (None, "trailing"):
         schedule = dataclasses.replace(SD15, timestep_spacing=spacing)
-        through_json = json.loads(json.dumps(write_scheduler_config(schedule, sampler), allow_nan=False))
-        assert read_scheduler_config(through_json) == (schedule, read_sampler(sampler).canonical)
+        through_json = json.loads(json.dumps(write_scheduler_config(schedule, read_sampler(sampler)), allow_nan=False))
+        assert read_scheduler_config(through_json) == (schedule, read_sampler(sampler))
 
 
 @pytest.mark.parametrize("sampler", [name for name in WRITTEN if "clip" not in name and "threshold" not in name])
 def test_diffusers_does_with_a_written_file_what_the_sampler_does(sampler: str, tmp_path: Path) -> None:
-    written = write_scheduler_config(SD15, sampler)
+    written = write_scheduler_config(SD15, read_sampler(sampler))
     (tmp_path / "scheduler_config.json").write_text(json.dumps(written))
 
     def make() -> Any:
@@ -362,15 +363,15 @@ def test_diffusers_does_with_a_written_file_what_the_sampler_does(sampler: str, 
         scheduler.set_timesteps(7)
         return scheduler
 
-    assert oracle.coefficient_error(compile_plan(SD15, sampler, 7), make, sampler) < 1e-8
+    assert oracle.coefficient_error(compiled(SD15, sampler, 7), make, sampler) < 1e-8
 
 
 @pytest.mark.parametrize(
     "sampler", ("flow_euler", "flow_euler:sigmas=beta", "flow_euler:sigmas=karras,stochastic=true")
 )
 def test_a_written_flow_is_read_back(sampler: str) -> None:
-    schedule = FlowSchedule(1000, 3.0, 0.1)
-    assert read_scheduler_config(write_scheduler_config(schedule, sampler)) == (schedule, sampler)
+    schedule, chosen = FlowSchedule(1000, 3.0, 0.1), read_sampler(sampler)
+    assert read_scheduler_config(write_scheduler_config(schedule, chosen)) == (schedule, chosen)
 
 
 def test_every_class_of_diffusers_that_has_a_solver_is_read() -> None:

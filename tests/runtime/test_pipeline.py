@@ -16,6 +16,7 @@ from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.noise import philox as rng
 from ldm_runtime.package import safetensors
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.sampling.solvers import read_sampler
 from tests.runtime import tiny_package
 from tests.runtime.noise.philox import initial_noise
 from tests.runtime.notices import said
@@ -33,7 +34,9 @@ def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
 
 def test_latents_equal_a_plain_loop_over_the_diffusers_scheduler(pipe: Pipeline) -> None:
     seed, steps, guidance, shape = 5, 7, 4.0, (CHANNELS, 6, 8)
-    scheduler = diffusers.DDIMScheduler.from_config(write_scheduler_config(pipe.contract.schedule, "ddim"))
+    scheduler = diffusers.DDIMScheduler.from_config(
+        write_scheduler_config(pipe.contract.schedule, read_sampler("ddim"))
+    )
     scheduler.set_timesteps(steps)
     negative, positive = pipe.embed(["blue", "red apple"])
     unet = pipe._engines["unet"]

@@ -97,13 +97,12 @@ def genai_scheduler(contract: Contract) -> tuple[dict[str, Any], str | None]:
 
     It is the package's default sampler where GenAI has that, else DDIM.
     """
-    asked = contract.defaults.sampler
+    asked = contract.defaults.parsed_sampler
     known = isinstance(contract.schedule, NoiseSchedule) and contract.schedule.beta_schedule in GENAI_BETA_SCHEDULES
     if not known:
         what = "OpenVINO GenAI does not know the model's noise schedule; this runtime runs it with OpenVINO"
         return write_scheduler_config(contract.schedule, asked), what
-    fitting = [name for name in GENAI_SAMPLERS if read_sampler(name) == read_sampler(asked)]
-    if not fitting:
-        what = f"OpenVINO GenAI does not have {asked}; the folder openvino says {GENAI_SAMPLERS[0]}"
-        return write_scheduler_config(contract.schedule, GENAI_SAMPLERS[0]), what
-    return write_scheduler_config(contract.schedule, fitting[0]), None
+    if asked not in map(read_sampler, GENAI_SAMPLERS):
+        what = f"OpenVINO GenAI does not have {contract.defaults.sampler}; the folder openvino says {GENAI_SAMPLERS[0]}"
+        return write_scheduler_config(contract.schedule, read_sampler(GENAI_SAMPLERS[0])), what
+    return write_scheduler_config(contract.schedule, asked), None

@@ -5,6 +5,7 @@ parsed `Manifest` is consistent in itself (`manifest_rules`). Whether the files 
 """
 
 import dataclasses
+import functools
 import json
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.sampling.schedule import Schedule
+from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 SCHEMA_VERSION = 2
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
@@ -65,9 +67,16 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
+    """What `run` takes where nothing is given."""
+
     sampler: str
     steps: int
     guidance: float
+
+    @functools.cached_property
+    def parsed_sampler(self) -> Sampler:
+        """`sampler`, parsed once."""
+        return read_sampler(self.sampler)
 
 
 @dataclasses.dataclass(frozen=True)

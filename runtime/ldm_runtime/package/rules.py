@@ -144,7 +144,7 @@ def _check_facts(contract: "Contract", where: str) -> None:
     if image.width * image.height > MAX_PIXELS:
         _fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
     try:
-        check_sampler(contract.schedule, contract.defaults.sampler)
+        check_sampler(contract.schedule, contract.defaults.parsed_sampler)
     except InputError as error:
         _fail(f"{where}.defaults.sampler", f"is not usable: {error}")
     _between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")

@@ -10,17 +10,16 @@ checked step by step against the scheduler of that name in diffusers 0.39, as `f
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
-from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers import SOLVERS, Sampler
 from ldm_runtime.sampling.solvers.options import spell
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import PlanRow
 
-__all__ = ["SAMPLERS", "Hook", "Plan", "PlanRow", "check_sampler", "compile_plan"]
+__all__ = ["Hook", "Plan", "PlanRow", "check_sampler", "compile_plan"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Plan:
     A plan that starts late, for image to image, starts from `noised` latents instead.
     """
 
-    sampler: str  # canonical
+    sampler: Sampler
     steps: int  # as asked for; rows, the model evaluations, may be more
     start: int  # steps that are left out at the beginning
     history: int
@@ -61,7 +60,7 @@ class Plan:
     def describe(self) -> str:
         """A table for people: one line per row, with the matrix row by row."""
         start = f"x = {self.initial_scale:.9g} * noise" if self.start == 0 else f"from step {self.start + 1}"
-        lines = [f"{self.sampler}, {self.steps} steps, {start}, plan {self.identity[:16]}"]
+        lines = [f"{self.sampler.canonical}, {self.steps} steps, {start}, plan {self.identity[:16]}"]
         lines.append(" row   timestep  in scale sigma/alpha     -> next  matrix")
         for index, row in enumerate(self.rows):
             matrix = " | ".join(" ".join(f"{value:+.6e}" for value in line) for line in row.matrix)
@@ -72,54 +71,51 @@ class Plan:
         return "\n".join(lines)
 
 
-def check_sampler(schedule: Schedule, sampler: Any) -> Sampler:
-    """The sampler that a text names. InputError if it is not known, or cannot walk the schedule."""
-    wanted = read_sampler(sampler)
-    solver = wanted.solver
+def check_sampler(schedule: Schedule, sampler: Sampler) -> None:
+    """Raise InputError if the sampler cannot walk the schedule."""
+    solver = sampler.solver
     if schedule.prediction_type not in solver.predictions:
         able = ", ".join(name for name, other in SOLVERS.items() if schedule.prediction_type in other.predictions)
         raise InputError(
-            f"sampler {wanted.name!r} does not take models with {schedule.prediction_type!r} prediction, only with"
+            f"sampler {sampler.name!r} does not take models with {schedule.prediction_type!r} prediction, only with"
             f" {' or '.join(solver.predictions)}; use one of {able}"
         )
     if isinstance(schedule, NoiseSchedule) and schedule.rescale_betas_zero_snr and not solver.zero_snr:
         able = ", ".join(name for name, other in SOLVERS.items() if other.zero_snr)
         raise InputError(
-            f"sampler {wanted.name!r} does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use one"
-            f" of {able}"
+            f"sampler {sampler.name!r} does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use"
+            f" one of {able}"
         )
-    return wanted
 
 
-def compile_plan(schedule: Schedule, sampler: str, steps: int, start: int = 0) -> Plan:
-    """The plan of `steps` steps, from step `start` (counted from 0) on.
+def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 0) -> Plan:
+    """Compile the plan of `steps` steps, from step `start` (counted from 0) on.
 
-    sampler: a name, or a name with options, see `ldm_runtime.sampling.solvers`.
     Raises InputError for what the sampler or the schedule cannot do.
     """
-    wanted = check_sampler(schedule, sampler)
+    check_sampler(schedule, sampler)
     most = schedule.num_train_timesteps
     number = check_integer("steps", steps, 1, most)
     begin = check_integer("start", start, 0, number - 1)
-    spacing = wanted.solver.spacing or "linspace"
-    if wanted.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
+    spacing = sampler.solver.spacing or "linspace"
+    if sampler.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
         spacing = schedule.timestep_spacing or spacing
     try:
-        initial_scale, rows = wanted.solver.solve(Problem(schedule, spacing, number, begin, wanted.options))
+        initial_scale, rows = sampler.solver.solve(Problem(schedule, spacing, number, begin, sampler.options))
     except (ZeroDivisionError, OverflowError):
         raise InputError(
-            f"sampler {wanted.canonical!r} cannot be computed for {number} steps of this schedule: noise levels"
+            f"sampler {sampler.canonical!r} cannot be computed for {number} steps of this schedule: noise levels"
             " meet, or the last one is 0 where it divides; use fewer steps or other options of it"
         ) from None
     return Plan(
-        sampler=wanted.canonical,
+        sampler=sampler,
         steps=number,
         start=begin,
         history=rows.history,
         initial_scale=initial_scale,
-        hook=_hook(wanted),
+        hook=_hook(sampler),
         rows=tuple(rows.rows),
-        identity=_identity(schedule, wanted.canonical, number, begin),
+        identity=_identity(schedule, sampler, number, begin),
     )
 
 
@@ -135,8 +131,8 @@ def _ratio(alpha: float, sigma: float) -> float:
     return sigma / alpha if alpha > 0.0 else float("inf")
 
 
-def _identity(schedule: Schedule, sampler: str, steps: int, start: int) -> str:
-    """SHA-256 of the inputs as lines `name=value` sorted by name, numbers as %.17g, as any language can."""
-    inputs = {**schedule.to_dict(), "sampler": sampler, "start": start, "steps": steps}
+def _identity(schedule: Schedule, sampler: Sampler, steps: int, start: int) -> str:
+    """Hash the inputs (SHA-256) as lines `name=value` sorted by name, numbers as %.17g, as any language can."""
+    inputs = {**schedule.to_dict(), "sampler": sampler.canonical, "start": start, "steps": steps}
     lines = [f"{name}={spell(value)}\n" for name, value in sorted(inputs.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

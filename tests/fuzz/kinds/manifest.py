@@ -34,7 +34,7 @@ def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
     opened.confirm()
     contract = opened.manifest.contract
     choose_size(contract, None)
-    compile_plan(contract.schedule, contract.defaults.sampler, contract.defaults.steps)
+    compile_plan(contract.schedule, contract.defaults.parsed_sampler, contract.defaults.steps)
     Tokenizer(opened).encode(["a red apple"])
 
 

@@ -42,7 +42,7 @@ def _make(random: Random, seeds: list[str]) -> bytes:
 def _read(content: bytes, seeds: list[str]) -> None:
     head, _, text = content.decode("utf-8", "surrogatepass").partition("\n")
     steps, schedule = head.split()
-    compile_plan(SCHEDULES[int(schedule)], text, int(steps))
+    compile_plan(SCHEDULES[int(schedule)], read_sampler(text), int(steps))
 
 
 KINDS = [Kind("sampler", _prepare, _make, _read)]

@@ -7,7 +7,7 @@ from typing import Any
 from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
 from ldm_runtime.files import strict_json
 from ldm_runtime.sampling.plan import compile_plan
-from ldm_runtime.sampling.solvers import SOLVERS
+from ldm_runtime.sampling.solvers import SOLVERS, read_sampler
 from tests.fuzz.kind import SCHEDULE, Kind
 from tests.fuzz.mutate import json_input
 
@@ -17,7 +17,7 @@ def _prepare(folder: Path) -> list[dict[str, Any]]:
     seeds = []
     for name, solver in SOLVERS.items():
         if not getattr(solver, "flow_only", False):
-            seeds.append(write_scheduler_config(SCHEDULE, name))
+            seeds.append(write_scheduler_config(SCHEDULE, read_sampler(name)))
     seeds.append(
         {
             "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_start": 0.00085,

@@ -14,10 +14,11 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 from ldm_runtime.errors import InputError, NonFiniteError
 from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp
-from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.plan import Plan
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from tests.runtime.noise.philox import initial_noise, row_noise
 from tests.runtime.sampling import diffusers_schedulers as oracle
+from tests.runtime.sampling.compiled import compiled
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 SHAPE = (4, 8, 8)
@@ -63,7 +64,7 @@ def relative_rms(actual: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_whole_run_is_that_of_diffusers(sampler: str, steps: int, prediction_type: str) -> None:
     schedule = dataclasses.replace(SD15, prediction_type=prediction_type)
-    ours = run(compile_plan(schedule, sampler, steps))
+    ours = run(compiled(schedule, sampler, steps))
     theirs = run_diffusers(schedule, sampler, steps)
     assert len(ours) == len(theirs) >= steps
     assert max(map(relative_rms, ours, theirs)) < 2e-5
@@ -72,12 +73,12 @@ def test_a_whole_run_is_that_of_diffusers(sampler: str, steps: int, prediction_t
 @pytest.mark.parametrize("wrong", [name for name in SAMPLERS if name != "dpmpp_2m"])
 def test_a_run_of_another_sampler_is_not(wrong: str) -> None:
     theirs = run_diffusers(SD15, "dpmpp_2m", 10)
-    assert relative_rms(run(compile_plan(SD15, wrong, 10))[-1], theirs[-1]) > 2e-3
+    assert relative_rms(run(compiled(SD15, wrong, 10))[-1], theirs[-1]) > 2e-3
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_loop_is_the_matrix_applied(sampler: str) -> None:
-    plan = compile_plan(SD15, sampler, 7)
+    plan = compiled(SD15, sampler, 7)
     state = [initial_noise(3, 2, SHAPE).astype(np.float64) * plan.initial_scale]
     state += [np.zeros_like(state[0])] * plan.history
     for row, latents in zip(plan.rows, run(plan, seed=3, count=2), strict=True):
@@ -89,7 +90,7 @@ def test_the_loop_is_the_matrix_applied(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_batch_equals_its_singles(sampler: str) -> None:
-    plan = compile_plan(SD15, sampler, 4)
+    plan = compiled(SD15, sampler, 4)
     batch = run(plan, seed=10, count=3)[-1]
     for image in range(3):
         np.testing.assert_array_equal(batch[image], run(plan, seed=10 + image)[-1][0])
@@ -97,13 +98,13 @@ def test_a_batch_equals_its_singles(sampler: str) -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_run_repeats_to_the_bit(sampler: str) -> None:
-    plan = compile_plan(SD15, sampler, 4)
+    plan = compiled(SD15, sampler, 4)
     for first, second in zip(run(plan), run(plan), strict=True):
         np.testing.assert_array_equal(first, second)
 
 
 def test_steps_tell_where_they_are() -> None:
-    plan = compile_plan(SD15, "ddim", 4)
+    plan = compiled(SD15, "ddim", 4)
     steps = list(run_plan(plan, denoise, initial_noise(0, 1, SHAPE), noise_of(0)))
     assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert [step.timestep for step in steps] == [751, 501, 251, 1]
@@ -117,7 +118,7 @@ def test_the_caller_may_stop_and_no_model_runs_after() -> None:
         calls.append(timestep)
         return denoise(x, timestep)
 
-    generator = run_plan(compile_plan(SD15, "dpmpp_2m", 10), counted, initial_noise(0, 1, SHAPE), noise_of(0))
+    generator = run_plan(compiled(SD15, "dpmpp_2m", 10), counted, initial_noise(0, 1, SHAPE), noise_of(0))
     assert calls == []  # nothing before the first step is asked for
     next(generator)
     next(generator)
@@ -130,7 +131,7 @@ def test_latents_of_a_step_are_kept_without_a_copy(sampler: str) -> None:
     kept, copies = [], []
     start = initial_noise(0, 1, SHAPE)
     before = start.copy()
-    for step in run_plan(compile_plan(SD15, sampler, 6), denoise, start, noise_of(0)):
+    for step in run_plan(compiled(SD15, sampler, 6), denoise, start, noise_of(0)):
         kept.append(step.latents)
         copies.append(step.latents.copy())
     for latents, copy in zip(kept, copies, strict=True):
@@ -144,7 +145,7 @@ def test_a_model_that_writes_into_its_input_does_no_harm() -> None:
         x[:] = 0
         return output
 
-    plan = compile_plan(SD15, "ddim", 3)
+    plan = compiled(SD15, "ddim", 3)
     steps = list(run_plan(plan, careless, initial_noise(0, 1, SHAPE), noise_of(0)))
     np.testing.assert_array_equal(steps[-1].latents, run(plan)[-1])
 
@@ -157,14 +158,14 @@ def test_noise_is_asked_for_by_row_and_only_where_it_is_read() -> None:
         return row_noise(0, 1, row, SHAPE)
 
     for sampler in ("ddim", "euler", "euler_ancestral", "heun", "unipc"):
-        list(run_plan(compile_plan(SD15, sampler, 4), denoise, initial_noise(0, 1, SHAPE), recorded))
+        list(run_plan(compiled(SD15, sampler, 4), denoise, initial_noise(0, 1, SHAPE), recorded))
     assert asked == [0, 1, 2]  # euler_ancestral alone
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_model_that_is_not_finite_raises_and_names_the_step(sampler: str, value: float) -> None:
-    plan = compile_plan(SD15, sampler, 5)
+    plan = compiled(SD15, sampler, 5)
 
     def broken(x: np.ndarray, timestep: float) -> np.ndarray:
         output = denoise(x, timestep)
@@ -183,7 +184,7 @@ def test_a_latent_that_overflows_raises() -> None:
     def huge(x: np.ndarray, timestep: float) -> np.ndarray:
         return np.full_like(x, 3e38)
 
-    generator = run_plan(compile_plan(SD15, "ddim", 2), huge, initial_noise(0, 1, SHAPE), noise_of(0))
+    generator = run_plan(compiled(SD15, "ddim", 2), huge, initial_noise(0, 1, SHAPE), noise_of(0))
     with np.errstate(over="ignore"), pytest.raises(NonFiniteError, match="latent after step 1 of 2"):
         next(generator)
 
@@ -192,12 +193,12 @@ def test_initial_noise_that_is_not_finite_raises() -> None:
     start = initial_noise(0, 1, SHAPE)
     start[0, 0, 0, 0] = np.nan
     with pytest.raises(NonFiniteError, match="initial noise"):
-        next(run_plan(compile_plan(SD15, "ddim", 2), denoise, start, noise_of(0)))
+        next(run_plan(compiled(SD15, "ddim", 2), denoise, start, noise_of(0)))
 
 
 def test_a_shape_that_does_not_fit_is_refused() -> None:
     start = initial_noise(0, 1, SHAPE)
-    plan = compile_plan(SD15, "euler_ancestral", 2)
+    plan = compiled(SD15, "euler_ancestral", 2)
     with pytest.raises(InputError, match=r"model output at step 1 .* shape \(1, 4, 8, 7\), expected \(1, 4, 8, 8\)"):
         next(run_plan(plan, lambda x, t: x[..., :7], start, noise_of(0)))
     with pytest.raises(InputError, match=r"noise at step 1 of 2"):
@@ -206,7 +207,7 @@ def test_a_shape_that_does_not_fit_is_refused() -> None:
 
 def test_the_loop_allocates_a_handful_of_latents() -> None:
     start = np.zeros((1, 4, 64, 64), np.float32)
-    steps = run_plan(compile_plan(SD15, "dpmpp_2m", 10), lambda x, t: x, start, noise_of(0))
+    steps = run_plan(compiled(SD15, "dpmpp_2m", 10), lambda x, t: x, start, noise_of(0))
     next(steps)
     tracemalloc.start()
     try:
@@ -232,17 +233,17 @@ def test_the_loop_allocates_a_handful_of_latents() -> None:
 def test_clipping_is_that_of_diffusers(sampler: str, prediction_type: str) -> None:
     """What no matrix can do; the same run without the hook is far away."""
     schedule = dataclasses.replace(SD15, prediction_type=prediction_type)
-    plan = compile_plan(schedule, sampler, 6)
+    plan = compiled(schedule, sampler, 6)
     theirs = run_diffusers(schedule, sampler, 6)
     assert plan.hook is not None
     assert max(map(relative_rms, run(plan), theirs)) < 5e-5
     options = ",".join(part for part in sampler.partition(":")[2].split(",") if part[:4] not in ("clip", "thre"))
-    plain = compile_plan(schedule, f"{sampler.partition(':')[0]}:{options}", 6)
+    plain = compiled(schedule, f"{sampler.partition(':')[0]}:{options}", 6)
     assert relative_rms(run(plain)[-1], theirs[-1]) > 3e-4
 
 
 def test_thresholding_is_of_each_image_alone() -> None:
-    plan = compile_plan(SD15, "ddim:threshold=0.9", 3)
+    plan = compiled(SD15, "ddim:threshold=0.9", 3)
     batch = run(plan, seed=10, count=2)[-1]
     for image in range(2):
         np.testing.assert_array_equal(batch[image], run(plan, seed=10 + image)[-1][0])
@@ -251,7 +252,7 @@ def test_thresholding_is_of_each_image_alone() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_predicted_picture_is_the_clean_one_of_a_model_that_knows_it(sampler: str) -> None:
     picture = np.random.default_rng(1).standard_normal((1, *SHAPE)).astype(np.float32)
-    plan = compile_plan(SD15, sampler, 6)
+    plan = compiled(SD15, sampler, 6)
     rows = iter(plan.rows)
 
     def knows(x: np.ndarray, timestep: float) -> np.ndarray:
@@ -263,7 +264,7 @@ def test_the_predicted_picture_is_the_clean_one_of_a_model_that_knows_it(sampler
 
 
 def test_a_run_from_a_picture_starts_from_it_noised() -> None:
-    plan = compile_plan(SD15, "euler", 10, 6)
+    plan = compiled(SD15, "euler", 10, 6)
     picture = np.random.default_rng(1).standard_normal((1, *SHAPE)).astype(np.float32)
     noise = initial_noise(0, 1, SHAPE)
     seen: list[np.ndarray] = []
@@ -279,7 +280,7 @@ def test_a_run_from_a_picture_starts_from_it_noised() -> None:
 
 
 def test_what_blends_takes_the_place_of_the_latent() -> None:
-    plan = compile_plan(SD15, "dpmpp_2m", 4)
+    plan = compiled(SD15, "dpmpp_2m", 4)
     rows: list[int] = []
 
     def halve(row: int, x: np.ndarray) -> np.ndarray:

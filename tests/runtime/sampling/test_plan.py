@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from ldm_runtime.errors import ConfigError, InputError
-from ldm_runtime.sampling.plan import SAMPLERS, Plan, PlanRow, compile_plan
+from ldm_runtime.sampling.plan import Plan, PlanRow, compile_plan
 from ldm_runtime.sampling.schedule import (
     BETA_SCHEDULES,
     PREDICTION_TYPES,
@@ -24,8 +24,9 @@ from ldm_runtime.sampling.schedule import (
     FlowSchedule,
     NoiseSchedule,
 )
-from ldm_runtime.sampling.solvers import SOLVERS, read_sampler
+from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
 from tests.runtime.sampling import diffusers_schedulers as oracle
+from tests.runtime.sampling.compiled import compiled
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 STEPS = (1, 2, 3, 4, 10)
@@ -61,7 +62,7 @@ def coefficient_error(
     schedule: Any, text: str, steps: int, start: int = 0, *, plan: Plan | None = None, against: str | None = None
 ) -> float:
     """See the oracle's: of this sampler's plan, or of `plan`, from its scheduler, or from that of `against`."""
-    plan = compile_plan(schedule, text, steps, start) if plan is None else plan
+    plan = compiled(schedule, text, steps, start) if plan is None else plan
     other = text if against is None else against
     return oracle.coefficient_error(plan, lambda: oracle.open_scheduler(schedule, other, steps), other)
 
@@ -176,10 +177,10 @@ def test_the_list_of_options_is_complete() -> None:
 
 
 def test_align_your_steps_are_its_ten_timesteps() -> None:
-    assert [row.timestep for row in compile_plan(SD15, "dpmsolver:sigmas=ays", 10).rows] == oracle.AYS
+    assert [row.timestep for row in compiled(SD15, "dpmsolver:sigmas=ays", 10).rows] == oracle.AYS
     assert coefficient_error(SD15, "dpmsolver:sigmas=ays", 10) < 1e-9
     # between them, along the logarithm of sigma, as in the authors' code
-    ratios = [row.sigma / row.alpha for row in compile_plan(SD15, "dpmsolver:sigmas=ays", 20).rows]
+    ratios = [row.sigma / row.alpha for row in compiled(SD15, "dpmsolver:sigmas=ays", 20).rows]
     bars = SD15.alphas_cumprod()
     known = np.log([np.sqrt((1 - bars[t]) / bars[t]) for t in (*oracle.AYS, 0)])
     expected = np.exp(np.interp(np.linspace(0, 1, 21), np.linspace(0, 1, 11), known))[:20]
@@ -198,19 +199,19 @@ def test_a_plan_that_starts_late_is_that_of_diffusers(sampler: str) -> None:
     """Image to image: the scheduler's begin index; what solvers remember starts anew."""
     if read_sampler(sampler).canonical == "pndm":
         with pytest.raises(InputError, match="skip_prk_steps"):
-            compile_plan(SD15, sampler, 8, 3)
+            compiled(SD15, sampler, 8, 3)
         return
     schedule = dataclasses.replace(SD15, prediction_type="v_prediction")
     for steps, start in ((2, 1), (8, 1), (8, 3), (8, 7), (20, 9)):
-        plan = compile_plan(schedule, sampler, steps, start)
+        plan = compiled(schedule, sampler, steps, start)
         assert coefficient_error(schedule, sampler, steps, start) < 1e-9, (steps, start)
-        assert plan.identity != compile_plan(schedule, sampler, steps).identity
+        assert plan.identity != compiled(schedule, sampler, steps).identity
 
 
 @pytest.mark.parametrize("sampler", [name for name in DIFFUSION if read_sampler(name).name != "ipndm"])
 def test_a_picture_is_noised_as_diffusers_does(sampler: str) -> None:
     start = 0 if read_sampler(sampler).canonical == "pndm" else 3
-    plan = compile_plan(SD15, sampler, 8, start)
+    plan = compiled(SD15, sampler, 8, start)
     picture, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     with oracle.float64():
         scheduler = oracle.open_scheduler(SD15, sampler, 8)
@@ -239,10 +240,10 @@ def test_flow_is_that_of_diffusers(config: dict[str, Any], steps: int) -> None:
     from ldm_export.checkpoint.scheduler import read_scheduler_config
 
     file = {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, **config}
-    schedule, text = read_scheduler_config(file)
+    schedule, sampler = read_scheduler_config(file)
     assert isinstance(schedule, FlowSchedule)
     for start in (0, 1):
-        plan = compile_plan(schedule, text, steps, start)
+        plan = compile_plan(schedule, sampler, steps, start)
         generator = torch.Generator().manual_seed(steps)
         scheduler = oracle.open_flow(config, steps)
         first, rows = torch.randn(1, 1, 4, 4, 4, generator=generator)[0], len(plan.rows)
@@ -257,7 +258,7 @@ def test_flow_is_that_of_diffusers(config: dict[str, Any], steps: int) -> None:
 
 
 def test_one_step_of_flow_goes_all_the_way() -> None:
-    (row,) = compile_plan(FLOW, "flow_euler", 1).rows
+    (row,) = compiled(FLOW, "flow_euler", 1).rows
     assert row.timestep == 1000.0
     np.testing.assert_allclose(row.matrix, [[1.0, -1.0]])
 
@@ -289,9 +290,9 @@ def test_a_changed_field_of_the_schedule_is_noticed(sampler: str, field: str) ->
     changed = dataclasses.replace(SD15, **{field: CHANGES[field]})
     if field == "rescale_betas_zero_snr" and not accepted(sampler, changed):
         with pytest.raises(InputError, match="zero terminal SNR|zero signal"):
-            compile_plan(dataclasses.replace(changed, timestep_spacing="trailing"), sampler, 7)
+            compiled(dataclasses.replace(changed, timestep_spacing="trailing"), sampler, 7)
         return
-    error = coefficient_error(SD15, sampler, 7, plan=compile_plan(changed, sampler, 7))
+    error = coefficient_error(SD15, sampler, 7, plan=compiled(changed, sampler, 7))
     assert (error > 1e-9) == (field not in LOOKED_AT or sampler in LOOKED_AT[field])
 
 
@@ -304,7 +305,7 @@ def test_another_sampler_is_noticed(wrong: str) -> None:
 @pytest.mark.parametrize("index", (0, 2, 4))
 @pytest.mark.parametrize("sampler", ("dpmpp_2m", "unipc", "heun", "lms", "dpmpp_sde", "sa_solver", "ddim:eta=0.5"))
 def test_a_coefficient_that_is_off_is_noticed(sampler: str, index: int) -> None:
-    plan = compile_plan(SD15, sampler, 5)
+    plan = compiled(SD15, sampler, 5)
     row = plan.rows[index]
     for place in zip(*np.nonzero(row.matrix), strict=True):
         if index == len(plan.rows) - 1 and place[0] > 0:
@@ -325,7 +326,7 @@ def _never_read(plan: Plan, index: int, slot: int) -> bool:
 
 def step_error(schedule: NoiseSchedule, sampler: str, steps: int) -> float:
     """Worst relative RMS of one step's latents, each step fed the state of diffusers as shipped (float32)."""
-    plan = compile_plan(schedule, sampler, steps)
+    plan = compiled(schedule, sampler, steps)
     scheduler = oracle.open_scheduler(schedule, sampler, steps)
     draw = torch.Generator().manual_seed(steps)
     x = torch.randn(2, 4, 8, 8, generator=draw) * scheduler.init_noise_sigma
@@ -404,8 +405,8 @@ def test_prediction_types_are_one_sampler_in_other_coordinates(sampler: str, pre
     predictions = read_sampler(sampler).solver.predictions
     if not {"epsilon", prediction_type} <= set(predictions):
         return
-    epsilon = compile_plan(SD15, sampler, 6)
-    other = compile_plan(dataclasses.replace(SD15, prediction_type=prediction_type), sampler, 6)
+    epsilon = compiled(SD15, sampler, 6)
+    other = compiled(dataclasses.replace(SD15, prediction_type=prediction_type), sampler, 6)
     column = 1 + epsilon.history
     if "pndm" in read_sampler(sampler).name:
         return  # it remembers raw outputs, not eps
@@ -423,7 +424,7 @@ def test_prediction_types_are_one_sampler_in_other_coordinates(sampler: str, pre
 
 @pytest.mark.parametrize("sampler", [name for name in DIFFUSION if "pndm" not in read_sampler(name).name])
 def test_levels_are_normalised_and_fall(sampler: str) -> None:
-    plan = compile_plan(SD15, sampler, 20)
+    plan = compiled(SD15, sampler, 20)
     for row, following in itertools.pairwise(plan.rows):
         assert row.alpha**2 + row.sigma**2 == pytest.approx(1.0, abs=1e-12)
         assert following.sigma < row.sigma or len(plan.rows) > 20  # a step of two rows goes to its end and back
@@ -435,7 +436,7 @@ def test_levels_are_normalised_and_fall(sampler: str) -> None:
 def test_the_predicted_picture_is_in_every_row(sampler: str) -> None:
     """data_x and data_output give x0 of a latent whose noise the model knows exactly."""
     schedule = dataclasses.replace(SD15, prediction_type="v_prediction")
-    for row in compile_plan(schedule, sampler, 6).rows:
+    for row in compiled(schedule, sampler, 6).rows:
         x0, eps = 0.3, -1.7
         x = (row.alpha * x0 + row.sigma * eps) / row.input_scale
         assert row.data_x * x + row.data_output * (row.alpha * eps - row.sigma * x0) == pytest.approx(x0, abs=1e-9)
@@ -450,12 +451,12 @@ def test_timesteps_are_those_of_diffusers_for_any_number_of_steps(sampler: str, 
         expected = scheduler.timesteps.tolist()
         if len(expected) == steps + 1:  # 61, 103, … trailing: a row too many
             assert expected.pop() == -1
-        assert [row.timestep for row in compile_plan(schedule, sampler, steps).rows] == expected, steps
+        assert [row.timestep for row in compiled(schedule, sampler, steps).rows] == expected, steps
 
 
 def test_which_rows_read_noise() -> None:
     def streams(sampler: str) -> list[tuple[int, ...]]:
-        return [row.noise_rows for row in compile_plan(SD15, sampler, 3).rows]
+        return [row.noise_rows for row in compiled(SD15, sampler, 3).rows]
 
     for sampler in ("ddim", "euler", "heun", "lms", "dpmpp_2m", "unipc", "deis"):
         assert not any(streams(sampler)), sampler
@@ -466,7 +467,7 @@ def test_which_rows_read_noise() -> None:
     assert streams("dpmpp_2m_sde") == [(0,), (1,), ()]
     for sampler in DIFFUSION:
         schedule = dataclasses.replace(SD15, prediction_type="v_prediction")
-        for row in compile_plan(schedule, sampler, 5).rows:
+        for row in compiled(schedule, sampler, 5).rows:
             assert row.matrix.shape[1] == row.matrix.shape[0] + 1 + len(row.noise_rows)
 
 
@@ -496,15 +497,15 @@ def test_which_rows_read_noise() -> None:
         ("sa_solver:predict=eps,threshold=0.9", "predict=eps does not take a threshold"),
         ("flow_euler", r"does not take models with 'epsilon' prediction, only with flow_prediction; use one of ddpm"),
         ("lcm:original_steps=4", "7 steps of 'lcm' are not usable with original_steps 4"),
-        (None, "sampler is None; expected a text"),
+        (None, "sampler is None; expected a name"),
     ],
 )
 def test_what_no_sampler_can_do_is_refused_by_name(text: Any, message: str | None) -> None:
     if message is None:
-        assert compile_plan(SD15, text, 7).sampler == "dpmsolver"
+        assert compiled(SD15, text, 7).sampler == read_sampler("dpmsolver")
         return
     with pytest.raises(InputError, match=message):
-        compile_plan(SD15, text, 7)
+        compiled(SD15, text, 7)
 
 
 @pytest.mark.parametrize("sampler", SOLVERS)
@@ -512,42 +513,42 @@ def test_what_diffusers_does_not_accept_is_refused_by_name(sampler: str) -> None
     solver = SOLVERS[sampler]
     for prediction_type in set(PREDICTION_TYPES) - set(solver.predictions):
         with pytest.raises(InputError, match=f"does not take models with '{prediction_type}' prediction"):
-            compile_plan(dataclasses.replace(SD15, prediction_type=prediction_type), sampler, 5)
+            compiled(dataclasses.replace(SD15, prediction_type=prediction_type), sampler, 5)
     if not solver.zero_snr and sampler not in ("flow_euler",):
         schedule = dataclasses.replace(SD15, rescale_betas_zero_snr=True, prediction_type="v_prediction")
         with pytest.raises(InputError, match=f"'{sampler}' does not take a schedule with zero terminal SNR"):
-            compile_plan(schedule, sampler, 5)
+            compiled(schedule, sampler, 5)
 
 
 @pytest.mark.parametrize("steps", (0, -1, 1001, True, 2.0, "20", None))
 def test_unusable_steps_are_refused(steps: Any) -> None:
     with pytest.raises(InputError, match="from 1 to 1000"):
-        compile_plan(SD15, "ddim", steps)
+        compiled(SD15, "ddim", steps)
 
 
 @pytest.mark.parametrize("start", (-1, 20, True, 1.0))
 def test_an_unusable_start_is_refused(start: Any) -> None:
     with pytest.raises(InputError, match="start .* from 0 to 19"):
-        compile_plan(SD15, "ddim", 20, start)
+        compiled(SD15, "ddim", 20, start)
 
 
 def test_steps_of_numpy_are_accepted() -> None:
-    assert compile_plan(SD15, "ddim", np.int64(20)).steps == 20  # type: ignore[arg-type]
+    assert compiled(SD15, "ddim", np.int64(20)).steps == 20  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sampler", ("ddim", "euler", "euler_ancestral", "ddpm", "pndm:skip_prk_steps=true"))
 def test_a_timestep_above_the_trained_ones_is_refused(sampler: str) -> None:
     leading = dataclasses.replace(SD15, timestep_spacing="leading")
-    assert compile_plan(leading, sampler, 999).rows[0].timestep == 999
+    assert compiled(leading, sampler, 999).rows[0].timestep == 999
     with pytest.raises(InputError, match="reach timestep 1000, but the model was trained on 0 to 999"):
-        compile_plan(leading, sampler, 1000)
+        compiled(leading, sampler, 1000)
 
 
 def test_dpmpp_refuses_two_rows_at_one_timestep() -> None:
     leading = dataclasses.replace(SD15, timestep_spacing="leading", steps_offset=0)
-    assert len(compile_plan(leading, "dpmpp_2m", 999).rows) == 999
+    assert len(compiled(leading, "dpmpp_2m", 999).rows) == 999
     with pytest.raises(InputError, match="1000 steps are too many .* does not fall after step 1 "):
-        compile_plan(leading, "dpmpp_2m", 1000)
+        compiled(leading, "dpmpp_2m", 1000)
 
 
 def test_noise_that_rises_is_refused() -> None:
@@ -555,9 +556,9 @@ def test_noise_that_rises_is_refused() -> None:
     linear = dataclasses.replace(SD15, beta_schedule="linear", beta_end=0.02, rescale_betas_zero_snr=True)
     linear = dataclasses.replace(linear, timestep_spacing="trailing")
     for sampler in ("euler", "euler_ancestral", "dpmpp_2m"):
-        assert len(compile_plan(linear, sampler, 200).rows) == 200
+        assert len(compiled(linear, sampler, 200).rows) == 200
         with pytest.raises(InputError, match="500 steps are too many"):
-            compile_plan(linear, sampler, 500)
+            compiled(linear, sampler, 500)
 
 
 def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
@@ -581,7 +582,7 @@ def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
         steps = int(draw.integers(1, min(fields["num_train_timesteps"], 60) + 1))
         start = int(draw.integers(steps)) if draw.integers(2) else 0
         try:
-            plan = compile_plan(NoiseSchedule.from_dict(fields), text, steps, start)
+            plan = compiled(NoiseSchedule.from_dict(fields), text, steps, start)
         except (ConfigError, InputError):
             continue
         compiled += 1
@@ -594,8 +595,8 @@ def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
 def test_ddim_refuses_epsilon_at_zero_signal_and_takes_v_prediction() -> None:
     zero_snr = dataclasses.replace(SD15, rescale_betas_zero_snr=True, timestep_spacing="trailing")
     with pytest.raises(InputError, match="zero signal with epsilon prediction"):
-        compile_plan(zero_snr, "ddim", 10)
-    plan = compile_plan(dataclasses.replace(zero_snr, prediction_type="v_prediction"), "ddim", 10)
+        compiled(zero_snr, "ddim", 10)
+    plan = compiled(dataclasses.replace(zero_snr, prediction_type="v_prediction"), "ddim", 10)
     assert plan.rows[0].alpha == 0.0 and all(np.isfinite(row.matrix).all() for row in plan.rows)
     assert "inf" in plan.describe()
 
@@ -615,11 +616,11 @@ def test_a_sampler_has_one_canonical_name() -> None:
 
 
 def test_the_identity_is_of_the_inputs_and_fixed() -> None:
-    assert compile_plan(SD15, "ddim", 20).identity == compile_plan(SD15, "ddim", 20).identity
-    assert compile_plan(SD15, "dpmpp_2m", 20).identity == compile_plan(SD15, "dpmsolver", 20).identity
-    plans = [compile_plan(SD15, "ddim", 20), compile_plan(SD15, "ddim", 21), compile_plan(SD15, "euler", 20)]
-    plans += [compile_plan(SD15, "ddim", 20, 1), compile_plan(SD15, "ddim:eta=1", 20)]
-    plans += [compile_plan(dataclasses.replace(SD15, **{name: CHANGES[name]}), "ddim", 20) for name in CHANGES]
+    assert compiled(SD15, "ddim", 20).identity == compiled(SD15, "ddim", 20).identity
+    assert compiled(SD15, "dpmpp_2m", 20).identity == compiled(SD15, "dpmsolver", 20).identity
+    plans = [compiled(SD15, "ddim", 20), compiled(SD15, "ddim", 21), compiled(SD15, "euler", 20)]
+    plans += [compiled(SD15, "ddim", 20, 1), compiled(SD15, "ddim:eta=1", 20)]
+    plans += [compiled(dataclasses.replace(SD15, **{name: CHANGES[name]}), "ddim", 20) for name in CHANGES]
     assert len({plan.identity for plan in plans}) == len(plans)
     # any implementation must find it
     lines = (
@@ -631,7 +632,7 @@ def test_the_identity_is_of_the_inputs_and_fixed() -> None:
 
 
 def test_the_table_shows_every_row() -> None:
-    plan = compile_plan(SD15, "euler_ancestral", 3)
+    plan = compiled(SD15, "euler_ancestral", 3)
     lines = plan.describe().splitlines()
     assert len(lines) == 2 + 3
     assert "euler_ancestral, 3 steps" in lines[0] and plan.identity[:16] in lines[0]
@@ -642,5 +643,5 @@ def test_a_new_sampler_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch)
     again = dataclasses.replace(SOLVERS["ddim"], spacing="trailing")
     monkeypatch.setitem(SOLVERS, "ddim_trailing", again)
     monkeypatch.setitem(SAMPLERS, "ddim_trailing", again.summary)
-    rows = compile_plan(SD15, "ddim_trailing", 4).rows
+    rows = compiled(SD15, "ddim_trailing", 4).rows
     assert [row.timestep for row in rows] == [999, 749, 499, 249]

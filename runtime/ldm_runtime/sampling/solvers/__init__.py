@@ -7,6 +7,7 @@ names that people use for some of them with options. Adding a solver is one func
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers.diffusion import solve_ddim, solve_ddpm, solve_lcm, solve_tcd
 from ldm_runtime.sampling.solvers.dpmsolver import solve_multistep, solve_singlestep
@@ -197,7 +198,7 @@ class Sampler:
 def read_sampler(text: object) -> Sampler:
     """The sampler that a text names; InputError names what is not known."""
     if not isinstance(text, str):
-        raise InputError(f"sampler is {text!r}; expected a text, for example 'euler' or 'dpmsolver:order=3'")
+        raise InputError(f"sampler is {shown(text)}; expected a name such as 'euler' or 'dpmsolver:order=3'")
     name, _, options = text.partition(":")
     if name not in SAMPLERS:
         raise InputError(f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}")
