@@ -1,0 +1,38 @@
+"""Images over HTTP, such as /?prompt=red+apple,+3d+style&seed=1: python examples/server.py [PORT]"""
+
+import io
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import ldm_runtime
+
+PIPELINE = ldm_runtime.load(threads=1)
+WORKERS = ThreadPoolExecutor(max_workers=1)  # the pipeline draws in one thread; connections wait for it in theirs
+
+
+def draw(prompt: str, seed: int) -> bytes:
+    png = io.BytesIO()
+    PIPELINE(prompt, seed=seed)[0].save(png, format="PNG")
+    return png.getvalue()
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        query = parse_qs(urlsplit(self.path).query)
+        try:
+            prompt, seed = query["prompt"][0], int(query.get("seed", ["0"])[0])
+            status, kind, body = 200, "image/png", WORKERS.submit(draw, prompt, seed).result()
+        except (KeyError, ValueError, ldm_runtime.InputError) as error:  # an InputError is one clear sentence
+            status, kind, body = 400, "text/plain; charset=utf-8", f"{error}\n".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+if __name__ == "__main__":
+    with ThreadingHTTPServer(("localhost", int(sys.argv[1]) if sys.argv[1:] else 8000), Handler) as server:
+        print(f"http://localhost:{server.server_port}/?prompt=red+apple,+3d+style", flush=True)
+        server.serve_forever()

@@ -1,0 +1,50 @@
+"""The documentation holds together: links and anchors resolve, and every file of it is in the site."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "runtime").glob("*.md"), *(ROOT / "examples").glob("*.md")]
+)
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_FENCED = re.compile(r"^```.*?^```", flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken(page: Path) -> list[str]:
+    """The links of a page that lead nowhere. Links to other sites are not followed."""
+    links = _LINK.findall(_FENCED.sub("", page.read_text(encoding="utf-8")))
+    return [link for link in links if "://" not in link and not _resolves(page, link)]
+
+
+def _resolves(page: Path, link: str) -> bool:
+    name, _, anchor = link.partition("#")
+    target = page if name == "" else page.parent / name
+    return target.exists() and (anchor == "" or anchor in anchors(target))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_resolves(page):
+    assert broken(page) == []
+
+
+@pytest.mark.parametrize("link", ["missing.md", "page.md#nowhere", "#nowhere"])
+def test_a_link_to_nowhere_is_found(tmp_path, link):
+    page = tmp_path / "page.md"
+    page.write_text(f"# A page\n\n[here](#a-page) and [there]({link})\n", encoding="utf-8")
+    assert broken(page) == [link]
+
+
+def test_every_page_is_in_the_site():
+    listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
