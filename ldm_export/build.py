@@ -8,7 +8,8 @@ from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.families import FAMILIES
-from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
+from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
+from ldm_export.optimise.run_onnxsim import require_onnxsim
 from ldm_export.package.write import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
 from ldm_export.process.isolate import Stage, available_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
@@ -74,7 +75,7 @@ def build_package(
         CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
         EngineUnavailable: a target needs what is not installed, or a GPU that is not here.
         InputError: a target's options contradict one another or the model, or `out` and the source overlap.
-        ExportError: a stage would not fit into memory, or a component cannot be exported.
+        ExportError: a stage would not fit into memory, a component cannot be exported, or a pass is not installed.
         VerificationError: what was built differs from the torch model by more than the tolerance.
         LdmError: `out` cannot be written, or exists and is not a complete package and nothing else (with `force`).
     """
@@ -84,6 +85,8 @@ def build_package(
     require_apart(source, out)
     refuse_existing_folder(out, replace=replace)
     tensorrt = TensorRtTarget(precision=recipe.precision, **asdict(recipe.tensorrt))
+    if "onnxsim" in recipe.passes:
+        require_onnxsim()
     if "openvino" in recipe.targets:
         check_openvino()
     if "tensorrt" in recipe.targets:
@@ -105,7 +108,7 @@ def build_package(
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
-        exports = _export(checkpoint, variant, folder, report, say)
+        exports = _export(checkpoint, variant, recipe, folder, report, say)
         finish_package(folder, checkpoint, exports, recipe=recipe)
         _prove(checkpoint, variant, folder, report, say)
         checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
@@ -173,7 +176,12 @@ def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def _export(
-    checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress
+    checkpoint: Checkpoint,
+    variant: str | None,
+    recipe: BuildRecipe,
+    folder: Path,
+    report: BuildReport,
+    say: Progress,
 ) -> dict[str, ExportReport]:
     """Every component: canonical graph, then its variant for ONNX Runtime on CPUs, sharing the weights."""
     exports = {}
@@ -182,10 +190,23 @@ def _export(
         report.stages.append(outcome.stage(f"export {name}"))
         exports[name] = outcome.value
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
-        for out, passes in ((canonical, CANONICAL_PASSES), (fused, ort_cpu_passes(spec.factors))):
-            say(f"{name}: optimising {out.name}")
-            report.passes += [(f"{name}/{out.name}", each) for each in optimise(canonical, out, passes)]
+        say(f"{name}: optimising {canonical.name}")
+        reports = [(canonical, _optimise_canonical(canonical, recipe, report))]
+        say(f"{name}: optimising {fused.name}")
+        reports += [(fused, optimise(canonical, fused, ort_cpu_passes(spec.factors)))]
+        report.passes += [(f"{name}/{out.name}", each) for out, passes in reports for each in passes]
     return exports
+
+
+def _optimise_canonical(graph: Path, recipe: BuildRecipe, report: BuildReport) -> list[PassReport]:
+    """Run the recipe's passes of other projects in a process of their own: they print, and may crash."""
+    if not recipe.passes:
+        return optimise(graph, graph, CANONICAL_PASSES)
+    passes = (*CANONICAL_PASSES, *(OPTIONAL_PASSES[name] for name in recipe.passes))
+    outcome = run_isolated(optimise, graph, graph, passes)
+    report.stages.append(outcome.stage(f"optimise {graph.parent.name}"))
+    reports: list[PassReport] = outcome.value
+    return reports
 
 
 def _prove(checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress) -> None:

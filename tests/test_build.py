@@ -1,5 +1,6 @@
 """The whole chain: from a recipe over training and build to a picture, and a build that the gate stops."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,7 +53,10 @@ def test_a_checkpoint_in_half_precision_is_built_proven_run_and_built_again(tiny
     assert ": passed" in call("build", str(tiny_build("sd15-fp16").source), "--out", "package")
     assert ": passed" in call("verify", "package")
     call("run", "package", "--prompt", "red apple", "--steps", "2", "--out", "apple.png")
-    assert ": passed" in call("build", "package", "--out", "again")
+    Path("again.toml").write_text('passes = ["onnxsim"]\n')
+    again = call("build", "package", "--out", "again", "--config", "again.toml")
+    assert ": passed" in again and again.count("run_onnxsim") == again.count("optimise ") == len(COMPONENTS)
+    assert json.loads(Path("again/manifest.json").read_text())["provenance"]["tools"]["onnxsim"]
     assert_same_weights(Path("package"), Path("again"))
     for component in COMPONENTS:
         header = safetensors.read_header(Path("package") / component / "model.safetensors")

@@ -12,9 +12,10 @@ from ldm_export.optimise.apply_winograd import winograd_for
 from ldm_export.optimise.fold_constants import fold_constants
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
-from ldm_export.optimise.merge_transposes import merge_transposes
+from ldm_export.optimise.merge_pairs import merge_pairs
 from ldm_export.optimise.remove_no_ops import remove_no_ops
 from ldm_export.optimise.remove_unused import remove_unused
+from ldm_export.optimise.run_onnxsim import run_onnxsim
 from ldm_export.optimise.share_duplicates import share_duplicates
 from ldm_export.optimise.simplify_shapes import simplify_shapes
 from ldm_export.optimise.split_upsampling import split_upsampling
@@ -26,10 +27,13 @@ CANONICAL_PASSES: tuple[Pass, ...] = (
     remove_no_ops,
     simplify_shapes,
     fold_constants,
-    merge_transposes,
+    merge_pairs,
     share_duplicates,
     remove_unused,
 )
+
+# What a build recipe may ask for by name, after the canonical passes and with them.
+OPTIONAL_PASSES: dict[str, Pass] = {"onnxsim": run_onnxsim}
 
 MAX_ROUNDS = 10
 

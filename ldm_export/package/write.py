@@ -273,7 +273,7 @@ def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[st
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         source=Source(_source_name(checkpoint), hashes),
-        tools={tool: importlib.metadata.version(tool) for tool in TOOLS},
+        tools={tool: importlib.metadata.version(tool) for tool in (*TOOLS, *recipe.passes)},
         opset=opset,
         ir_version=max(report.ir_version for report in exports.values()),
         recipe=asdict(recipe),

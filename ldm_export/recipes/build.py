@@ -14,6 +14,7 @@ TARGETS: dict[str, tuple[Precision, ...]] = {
     "openvino": tuple(name for name, each in PRECISIONS.items() if each.numpy is not None),
     "tensorrt": tuple(name for name, each in PRECISIONS.items() if each.rtx),
 }
+PASSES = ("onnxsim",)  # of other projects, beside our own
 MAX_NAME = 200  # characters
 MAX_STEPS = 100_000  # no schedule has more
 MAX_SIDE = 2**16  # pixels
@@ -39,11 +40,12 @@ class BuildRecipe:
     """None leaves a choice to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
 
     ONNX graphs are always made: they compute in single precision and store the weights as the checkpoint has them.
-    `targets` come on top of them, in `precision`.
+    `targets` come on top of them, in `precision`. `passes` run over them besides our own.
     """
 
     name: str | None = None
     targets: tuple[str, ...] = ("onnx",)
+    passes: tuple[str, ...] = ()
     precision: Precision = "fp32"
     tensorrt: TensorRtRecipe = TensorRtRecipe()
     sampler: str | None = None  # the defaults of `run` with this package
@@ -83,6 +85,8 @@ BUILD_RULES: Rules = [
         f"name must be 1 to {MAX_NAME} characters that can be printed",
     ),
     Rule(("targets",), _known_targets, f"targets must be of {', '.join(TARGETS)}"),
+    Rule(("passes",), lambda passes: set(passes) <= set(PASSES), f"passes must be of {', '.join(PASSES)}"),
+    Rule(("passes",), lambda passes: len(set(passes)) == len(passes), "passes must name each pass once"),
     Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _not_made),
     Rule(
         ("tensorrt", "targets"),

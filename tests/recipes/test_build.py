@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.recipes.build import BuildRecipe, load_build_recipe
+from ldm_export.optimise.pipeline import OPTIONAL_PASSES
+from ldm_export.recipes.build import PASSES, BuildRecipe, load_build_recipe
 from ldm_runtime.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "export_configs").glob("*.build.toml"))
@@ -29,6 +30,10 @@ def test_a_recipe_says_what_run_does_by_default(tmp_path):
     assert recipe == BuildRecipe(sampler="ddim", steps=5, guidance=0.0, width=64, height=32)
 
 
+def test_every_pass_that_a_recipe_can_name_is_there():
+    assert set(PASSES) == set(OPTIONAL_PASSES)
+
+
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
@@ -42,6 +47,8 @@ def test_a_recipe_says_what_run_does_by_default(tmp_path):
         ("width = 0", "width must be from 1 .*got width = 0"),
         ('targets = ["abacus"]', "targets must be of onnx, openvino, tensorrt; got .*abacus"),
         ('targets = "onnx"', "targets must be a list"),
+        ('passes = ["magic"]', "passes must be of onnxsim; got .*magic"),
+        ('passes = ["onnxsim", "onnxsim"]', "passes must name each pass once"),
         ('precision = "int2"', "precision must be .*fp32"),
         ('precision = "fp16"', "the target onnx is made in fp32; got .*precision = 'fp16'"),
         ('targets = ["tensorrt", "openvino"]\nprecision = "bf16"', "the target openvino is made in fp32, fp16"),
