@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-import ldm_runtime
 from ldm_export.cli.options import read_size
+from ldm_runtime.engines import Engine, choose, open_engine
 from ldm_runtime.errors import LdmError
-from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.package.open import open_package
+from ldm_runtime.pipeline import Pipeline, builtin_package
 
 SAMPLERS = ("ddim", "euler_ancestral", "dpmpp_2m", "unipc:order=3", "dpmpp_sde")
 
@@ -35,10 +36,16 @@ def main(package: Path | None, size: str | None, steps: int, runs: int, samplers
     """
     try:
         shape = read_size(size)
-        with ldm_runtime.load(package) as pipe:
+        opened = open_package(builtin_package() if package is None else package)
+        choice = choose()
+        unet = TimedEngine(open_engine(choice, opened, "unet").engine)
+        with Pipeline(opened, choice, engines={"unet": unet}) as pipe:
+            opened.confirm()
             click.echo(f"{'sampler':20} {'engine ms':>10} {'outside ms':>11} {'share':>7}   spread of the share")
             for sampler in samplers or SAMPLERS:
-                measured = [measure(pipe, sampler, steps, shape) for _ in range(runs + 1)][1:]  # the first warms up
+                measured = [measure(pipe, unet, sampler, steps, shape) for _ in range(runs + 1)][
+                    1:
+                ]  # the first warms up
                 engine, outside = (statistics.median(part) * 1000 for part in zip(*measured, strict=True))
                 shares = sorted(rest / (inside + rest) for inside, rest in measured)
                 spread = f"{shares[0]:.1%} to {shares[-1]:.1%}"
@@ -49,31 +56,37 @@ def main(package: Path | None, size: str | None, steps: int, runs: int, samplers
         raise click.ClickException(str(error)) from None
 
 
-def measure(pipe: Pipeline, sampler: str, steps: int, size: tuple[int, int] | None) -> tuple[float, float]:
-    """Seconds of one evaluation of the UNet, and of all else that belongs to it, in one run."""
-    engine = pipe._engines["unet"]
-    run = engine.run
-    inside = 0.0
-    calls = 0
+class TimedEngine:
+    """An engine with a clock around its calls. seconds: spent in them."""
 
-    def timed(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        nonlocal inside, calls
+    def __init__(self, engine: Engine) -> None:
+        self.inputs, self.outputs, self.notices = engine.inputs, engine.outputs, engine.notices
+        self.seconds = 0.0
+        self.calls = 0
+        self._engine = engine
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
-        outputs = run(feeds)
-        inside += time.perf_counter() - started
-        calls += 1
+        outputs = self._engine.run(feeds)
+        self.seconds += time.perf_counter() - started
+        self.calls += 1
         return outputs
 
-    engine.run = timed  # type: ignore[method-assign]
-    try:
-        sampling = pipe.sample("red apple, 3d style", steps=steps, sampler=sampler, seed=1, size=size)
-        started = time.perf_counter()  # the text is embedded by now
-        for _ in sampling:
-            pass
-        whole = time.perf_counter() - started
-    finally:
-        engine.run = run  # type: ignore[method-assign]
-    return inside / calls, (whole - inside) / calls
+    def close(self) -> None:
+        self._engine.close()
+
+
+def measure(
+    pipe: Pipeline, unet: TimedEngine, sampler: str, steps: int, size: tuple[int, int] | None
+) -> tuple[float, float]:
+    """Measure, in one run, the seconds of one evaluation of the UNet, and of all else that belongs to it."""
+    run = pipe.sample("red apple, 3d style", steps=steps, sampler=sampler, seed=1, size=size)
+    unet.seconds, unet.calls = 0.0, 0
+    started = time.perf_counter()  # the text is embedded by now
+    for _ in run:
+        pass
+    whole = time.perf_counter() - started
+    return unet.seconds / unet.calls, (whole - unet.seconds) / unet.calls
 
 
 if __name__ == "__main__":

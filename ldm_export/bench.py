@@ -52,7 +52,7 @@ class EngineRun:
     """One engine in one process: all graphs, one after the other, then a whole picture."""
 
     graphs: dict[str, GraphRun]
-    step_seconds: tuple[float, ...]  # of each evaluation of the UNet; some samplers have several in a step
+    step_seconds: tuple[float, ...]  # of each sampling step; some samplers evaluate the UNet several times in one
     picture_seconds: float  # from the prompt to pixels, with everything loaded
     notices: tuple[str, ...]
     peak_bytes: int
@@ -212,15 +212,15 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
             pass
         started = time.perf_counter()
-        sampling = pipe.sample(PROMPT, **request)
+        run = pipe.sample(PROMPT, **request)
         ends = [time.perf_counter()]  # the text is embedded by now
         latents = np.empty(0)
-        for step in sampling:
+        for step in run:
             latents = step.latents
             ends.append(time.perf_counter())
         pipe.decode_array(latents)
         picture = time.perf_counter() - started
-        notices = tuple(map(str, pipe.notices))
+        notices = tuple(map(str, run.notices))
     step_seconds = tuple(float(each) for each in np.diff(ends))
     return {"graphs": graphs, "step_seconds": step_seconds, "picture_seconds": picture, "notices": notices}
 

@@ -212,7 +212,7 @@ def test_runs() -> None:
                     strength=case["strength"],
                     mask=mask if case["mask"] else None,
                     syntax=case["syntax"],
-                )
+                ).evaluations()
             )
             expected = values[f"{case['tensors']}/latents"]
             latents = np.concatenate([step.latents for step in steps])

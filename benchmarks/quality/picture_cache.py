@@ -117,18 +117,20 @@ class PictureCache:
         for run in batches(setting.seeds[done:], self.batch):
             place = slice(done + run.start, done + run.stop)
             started = time.perf_counter()
-            images = self.pipe(
+            drawing = self.pipe.sample(
                 list(setting.prompts[place]),
                 seed=setting.seeds[place.start],
                 sampler=setting.sampler,
                 steps=setting.steps,
                 guidance=setting.guidance,
             )
+            *_, last = drawing
+            images = last.images()
             seconds = (time.perf_counter() - started) / len(images)
             pictures[place] = np.stack([np.asarray(image) for image in images])
             pictures.flush()
             log["seconds"] += [round(seconds, 4)] * len(images)
-            log["notices"] = list(dict.fromkeys([*log["notices"], *map(str, self.pipe.notices)]))
+            log["notices"] = list(dict.fromkeys([*log["notices"], *map(str, drawing.notices)]))
             with atomic_file(self._path(setting).with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(log))
             advance(len(images) * setting.work)

@@ -2,14 +2,17 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_size
+from ldm_export.cli.options import PATH, engine_choice, read_engine_options, sampling_options
 from ldm_export.cli.show import show_notices
 from ldm_export.process.streams import echo
 from ldm_runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from ldm_runtime.request import SampleOptions
 
 
 @click.command()
@@ -19,13 +22,8 @@ from ldm_runtime.errors import InputError
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed at the start.")
 @click.option("--to-seed", type=int, help="Seed at the end (default: the same).")
 @click.option("--frames", type=int, default=9, show_default=True, help="Number of pictures, both ends included.")
-@click.option("--negative", help="What to steer away from.")
-@click.option("--steps", type=int, help="Sampling steps (default: the package's).")
-@click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
-@click.option("--sampler", help="As for `run`.")
-@click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
-@click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts.")
 @click.option("--seconds", type=float, help="Time of a picture in a .gif (default: 0.1).")
+@sampling_options
 @engine_choice
 @click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -36,13 +34,8 @@ def interpolate(
     seed: int,
     to_seed: int | None,
     frames: int,
-    negative: str | None,
-    steps: int | None,
-    guidance: float | None,
-    sampler: str | None,
-    size: str | None,
-    weighted: bool,
     seconds: float | None,
+    options: "SampleOptions",
     engine: str,
     threads: int | None,
     engine_options: tuple[str, ...],
@@ -65,25 +58,17 @@ def interpolate(
     refuse_existing(out, force=force)
     if seconds is not None and not 0.01 <= seconds <= 60:
         raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
-    given = read_engine_options(engine_options)
-    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given) as pipe:
-        images = between(
-            pipe,
+    settings = read_engine_options(engine_options)
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings) as pipe:
+        prompts, seeds = (
             (prompt, prompt if to_prompt is None else to_prompt),
             (seed, seed if to_seed is None else to_seed),
-            frames,
-            negative=negative,
-            steps=steps,
-            guidance=guidance,
-            sampler=sampler,
-            size=read_size(size),
-            syntax="weighted" if weighted else "plain",
         )
-        drawn: list[Any] = []
+        frames_between = between(pipe, prompts, seeds, frames, **options)
         hidden = not sys.stderr.isatty()
-        with click.progressbar(images, length=frames, label="pictures", file=sys.stderr, hidden=hidden) as bar:
-            drawn += bar
-        show_notices(pipe.notices)
+        with click.progressbar(frames_between, label="pictures", file=sys.stderr, hidden=hidden) as bar:
+            drawn = list(bar)
+        show_notices(frames_between.notices)
     save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
     if seconds is not None and out.suffix.lower() != ".gif":
         show_notices([f"--seconds has no effect on {out}; it is for a .gif"])

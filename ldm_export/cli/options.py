@@ -1,5 +1,6 @@
 """Options that several verbs share, and their values: paths, sizes, pairs of numbers."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,3 +105,61 @@ def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options):
         verb = option(verb)
     return verb
+
+
+def _converted(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Make a callback of `read` for an option's text. None stays None."""
+    return lambda context, parameter, text: None if text is None else read(text)
+
+
+_SAMPLING = {
+    "negative": click.option("--negative", help="What to steer away from."),
+    "steps": click.option("--steps", type=int, help="Sampling steps (default: the package's)."),
+    "guidance": click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off."),
+    "guidance_rescale": click.option(
+        "--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1."
+    ),
+    "guidance_interval": click.option(
+        "--guidance-interval",
+        metavar="A:B",
+        default="0:1",
+        show_default=True,
+        callback=_converted(lambda text: read_pair("--guidance-interval", text)),
+        help="Guide between these shares of the run.",
+    ),
+    "sampler": click.option(
+        "--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`."
+    ),
+    "stop_after": click.option(
+        "--stop-after", type=int, help="End after this many steps, as a PNG of a stopped run says."
+    ),
+    "size": click.option(
+        "--size",
+        metavar="WxH",
+        callback=_converted(read_size),
+        help="Size in pixels, such as 512x512 (default: the package's, or --image's).",
+    ),
+    "syntax": click.option(
+        "--weighted",
+        "syntax",
+        is_flag=True,
+        callback=lambda context, parameter, weighted: "weighted" if weighted else "plain",
+        help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.",
+    ),
+    "noise": click.option(
+        "--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds."
+    ),
+}
+
+
+def sampling_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a run that verbs share. They reach the verb as `options`, a `SampleOptions`."""
+
+    @functools.wraps(verb)
+    def collecting(**values: Any) -> None:
+        verb(options={name: values.pop(name) for name in _SAMPLING}, **values)
+
+    decorated: Callable[..., None] = collecting
+    for option in reversed(_SAMPLING.values()):
+        decorated = option(decorated)
+    return decorated

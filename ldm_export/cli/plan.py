@@ -39,7 +39,7 @@ def plan(
     from ldm_runtime.image import output_paths
     from ldm_runtime.package.open import read_contract
     from ldm_runtime.pipeline import builtin_package
-    from ldm_runtime.request import first_step
+    from ldm_runtime.request_values import first_step
     from ldm_runtime.sampling.plan import compile_plan
     from ldm_runtime.sampling.solvers import read_sampler, table
 

@@ -5,38 +5,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_pair, read_size, read_variation
+from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_variation, sampling_options
 from ldm_export.cli.show import show_notices, show_steps
 from ldm_export.process.streams import echo
 
 if TYPE_CHECKING:
     from ldm_runtime.package.open import Check
+    from ldm_runtime.request import SampleOptions
 
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
 @click.option("--prompt", required=True, help='What to draw; "" is legal.')
-@click.option("--negative", help="What to steer away from.")
-@click.option("--steps", type=int, help="Sampling steps (default: the package's).")
-@click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off.")
 @click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
-@click.option("--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`.")
-@click.option("--size", metavar="WxH", help="Size in pixels, such as 512x512 (default: the package's, or --image's).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
 @click.option("--image", type=PATH, help="Picture to start from; what is transparent is white.")
 @click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
-@click.option("--mask", type=PATH, help="White where --image is painted anew; what is transparent is kept.")
-@click.option("--weighted", is_flag=True, help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.")
-@click.option("--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1.")
-@click.option(
-    "--guidance-interval",
-    metavar="A:B",
-    default="0:1",
-    show_default=True,
-    help="Guide between these shares of the run.",
-)
+@click.option("--mask", type=PATH, help="White where --image is inpainted; what is transparent is kept.")
 @click.option("--variation", metavar="SEED:STRENGTH", help="Go this far to another seed's noise, such as 7:0.2.")
-@click.option("--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds.")
+@sampling_options
 @engine_choice
 @click.option(
     "--check",
@@ -50,21 +37,13 @@ if TYPE_CHECKING:
 def run(
     package: Path | None,
     prompt: str,
-    negative: str | None,
-    steps: int | None,
-    guidance: float | None,
     seed: int | None,
-    sampler: str | None,
-    size: str | None,
     count: int,
     image: Path | None,
     strength: float | None,
     mask: Path | None,
-    weighted: bool,
-    guidance_rescale: float,
-    guidance_interval: str,
     variation: str | None,
-    noise: str,
+    options: "SampleOptions",
     engine: str,
     threads: int | None,
     engine_options: tuple[str, ...],
@@ -84,29 +63,20 @@ def run(
     from ldm_runtime.image import open_image, output_paths, save_png
 
     paths = output_paths(out, prompt=prompt, count=count, force=force)
-    given = read_engine_options(engine_options)
-    picture, painted = (None if file is None else open_image(file) for file in (image, mask))
-    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=given, check=check) as pipe:
-        steps_run = pipe.sample(
-            prompt,
-            negative=negative,
-            steps=steps,
-            guidance=guidance,
-            seed=seed,
-            sampler=sampler,
-            size=read_size(size),
-            count=count,
-            image=picture,
-            strength=strength,
-            mask=painted,
-            syntax="weighted" if weighted else "plain",
-            guidance_rescale=guidance_rescale,
-            guidance_interval=read_pair("--guidance-interval", guidance_interval),
-            variation=read_variation(variation),
-            noise=noise,
-        )
-        last = show_steps(steps_run)
-        show_notices(pipe.notices)
+    options = {
+        **options,
+        "seed": seed,
+        "count": count,
+        "image": None if image is None else open_image(image),
+        "strength": strength,
+        "mask": None if mask is None else open_image(mask),
+        "variation": read_variation(variation),
+    }
+    settings = read_engine_options(engine_options)
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings, check=check) as pipe:
+        run = pipe.sample(prompt, **options)
+        last = show_steps(run)
+        show_notices(run.notices)
         for drawn, path in zip(last.images(), paths, strict=True):
             save_png(drawn, path, force=force and out is not None)
             echo(f"{path} (seed {drawn.info['seed']})")

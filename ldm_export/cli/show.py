@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from ldm_export.process.streams import echo, echo_json
 if TYPE_CHECKING:
     from ldm_export.bench import BenchReport
     from ldm_export.verify.report import Report
+    from ldm_runtime.run import Run, Step
 
 LOG_EVERY_SECONDS = 2.0
 
@@ -35,18 +36,16 @@ def show_notices(notices: Iterable[object]) -> None:
         echo(f"note: {notice}", err=True)
 
 
-def show_steps(steps: Iterator[Any]) -> Any:
-    """Drive the sampler and return its last step; progress is a bar for a person, some lines for a log."""
+def show_steps(run: "Run") -> "Step":
+    """Drive a run and return its last step; progress is a bar for a person, some lines for a log."""
     started = said = time.monotonic()
-    last = next(steps)
-    with click.progressbar(length=last.total, label="sampling", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        bar.update(1)
-        for last in steps:
-            bar.update(1)
+    hidden = not sys.stderr.isatty()
+    with click.progressbar(run, length=run.total, label="sampling", file=sys.stderr, hidden=hidden) as bar:
+        for last in bar:
             now = time.monotonic()
-            if now - said > LOG_EVERY_SECONDS and not sys.stderr.isatty():
+            if now - said > LOG_EVERY_SECONDS and hidden:
                 done = last.index + 1
-                left = (now - started) / done * (last.total - done)
-                echo(f"step {done} of {last.total}, {left:.0f} s left", err=True)
+                left = (now - started) / done * (run.total - done)
+                echo(f"step {done} of {run.total}, {left:.0f} s left", err=True)
                 said = now
     return last

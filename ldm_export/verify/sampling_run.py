@@ -41,15 +41,16 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
             if pipe.contract.inpaints:  # all of it, so that it does not matter of which image
                 task = {"image": Image.new("RGB", expected.size), "mask": Image.new("L", expected.size, 255)}
             last = None
-            for last in pipe.sample(
+            run = pipe.sample(
                 expected.prompt,
                 negative=expected.negative,
                 steps=expected.steps,
                 seed=expected.seed,
                 size=expected.size,
                 **task,
-            ):
-                drift.append(_step(last.index, last.latents, expected, last.timestep))
+            )
+            for last in run.evaluations():  # the reference has the latents after each
+                drift.append(_step(last.evaluations - 1, last.latents, expected, last.timestep))
             if last is not None:
                 image = last.decode()
     except LdmError as error:

@@ -1,7 +1,9 @@
-"""The engines of a package, one a component: opened when first used, and of use to one process alone."""
+"""The engines of a package, one for each component: opened when first used, shared by the threads of one process."""
 
 import ctypes
 import os
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,20 +16,26 @@ from ldm_runtime.package.open import Package
 
 
 class Components:
-    """Runs each component of a package with the engine that was chosen for it.
+    """Runs each component of a package with the engine that was chosen for it. Threads share it.
 
-    names: of the engines that are open, by component. notices: about them.
+    engines: those that are open, by component; `given` ones are taken as they are. names: of the engines, by
+    component. notices: about them.
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
-    def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
-        self.engines: dict[str, engines.Engine] = {}
-        self.names: dict[str, str] = {}
+    def __init__(
+        self, package: Package, choice: engines.EngineChoice, given: Mapping[str, engines.Engine] | None = None
+    ) -> None:
+        self.engines: dict[str, engines.Engine] = {} if given is None else dict(given)
+        self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
         self.notices: list[Notice] = []
         self._package = package
         self._choice = choice
-        self._is_closed = False
         self._process = os.getpid()
+        self._opening = threading.Lock()
+        self._idle = threading.Condition()  # over the two below
+        self._busy: set[int] = set()  # threads that are at an evaluation
+        self._is_closed = False
 
     def require(self) -> None:
         """Raise EngineError after `close`, and in a process that was forked from the one that loaded the package."""
@@ -40,18 +48,30 @@ class Components:
             raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
 
     def open(self, component: str) -> engines.Engine:
-        """The engine of a component, opened if it is not yet."""
+        """Return the engine of a component, opened if it is not yet."""
         self.require()
         if component not in self.engines:
-            opened = engines.open_engine(self._choice, self._package, component)
-            self.engines[component] = opened.engine
-            self.names[component] = opened.name
-            self.notices += [Notice("engine", sentence) for sentence in opened.notices]
+            with self._opening:
+                if component not in self.engines:
+                    self._open(component)
         return self.engines[component]
 
+    def evaluate(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Run a component. `close` waits for it."""
+        engine, thread = self.open(component), threading.get_ident()
+        try:
+            with self._idle:
+                self.require()
+                self._busy.add(thread)
+            return engine.run(feeds)
+        finally:
+            with self._idle:
+                self._busy.discard(thread)
+                self._idle.notify_all()
+
     def run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name. Raises NonFiniteError if there is NaN or infinity in them."""
-        outputs = self.open(component).run(feeds)
+        """Run a component. Raises NonFiniteError if there is NaN or infinity in its outputs."""
+        outputs = self.evaluate(component, feeds)
         for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise NonFiniteError(
@@ -65,9 +85,15 @@ class Components:
         return ComponentEngine(self, component)
 
     def close(self) -> None:
-        """Free the memory. In a forked process nothing is freed: it is the parent's."""
-        self._is_closed = True
-        if not self._is_foreign():
+        """Free the memory, once the evaluations that are going on have ended. Nothing runs afterwards.
+
+        In a forked process nothing is freed: it is the parent's.
+        """
+        if self._is_foreign():
+            return
+        with self._opening, self._idle:
+            self._is_closed = True
+            self._idle.wait_for(lambda: self._busy <= {threading.get_ident()})
             for engine in self.engines.values():
                 engine.close()
 
@@ -79,6 +105,13 @@ class Components:
         if self._is_foreign():
             for engine in self.engines.values():
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+
+    def _open(self, component: str) -> None:
+        self.require()
+        opened = engines.open_engine(self._choice, self._package, component)
+        self.names[component] = opened.name
+        self.notices += [Notice("engine", sentence) for sentence in opened.notices]
+        self.engines[component] = opened.engine
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._process

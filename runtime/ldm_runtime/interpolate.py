@@ -1,90 +1,112 @@
-"""From one prompt and seed to another: pictures in between, as a strip or an animation."""
+"""From one prompt and seed to another: images in between, as a strip or an animation."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
 
 from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
 from ldm_runtime.notice import Notice
-from ldm_runtime.request import choose_size
+from ldm_runtime.request import SampleOptions, choose_size
+from ldm_runtime.run import Run
 from ldm_runtime.sampling.loop import slerp
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ldm_runtime.pipeline import Pipeline, Step
+    from ldm_runtime.pipeline import Pipeline
 
 MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
-SAME = Notice("text", "prompts and seeds are the same at both ends, so that all pictures are the same")
 ENDS = ("the prompt to start from", "the prompt to end at")
-OURS = ("seed", "noise", "syntax")  # options that have had their effect before `sample` is called
+SAME = Notice("text", "prompts and seeds are the same at both ends, so that all pictures are the same")
+OWN = ("count", "latents", "prompt_embeds", "seed")  # options that follow from the two ends
+SPENT = ("noise", "seed", "syntax")  # options that have had their effect before a frame's run
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """The frames between two prompts and seeds, drawn as they are iterated over. notices: about all of them."""
+
+    notices: tuple[Notice, ...]
+    _ends: "_Ends"
+
+    def __len__(self) -> int:
+        return self._ends.frames
+
+    def __iter__(self) -> "Iterator[Image.Image]":
+        ends = self._ends
+        for index in range(ends.frames):
+            share = index / (ends.frames - 1)
+            *_, last = ends.run(share)
+            image = last.images()[0]
+            first, second = ends.seeds
+            image.info |= {
+                "prompt": " to ".join(ends.prompts),
+                "between": f"{share:.9g}",
+                "seed": f"{first} to {second}",
+            }
+            yield image
+
+
+@dataclass(frozen=True)
+class _Ends:
+    pipe: "Pipeline"
+    prompts: tuple[str, str]
+    seeds: tuple[int, int]
+    frames: int
+    noises: tuple[np.ndarray, np.ndarray]  # float32 (1, C, h, w)
+    embeds: np.ndarray  # float32 (2, T, D)
+    options: SampleOptions
+
+    def run(self, share: float) -> Run:
+        """Start the run of the frame that is a share of the way from the first end."""
+        between = (1.0 - share) * self.embeds[:1] + share * self.embeds[1:]
+        options: SampleOptions = {
+            **self.options,
+            "latents": slerp(*self.noises, share),
+            "prompt_embeds": between.astype(self.embeds.dtype),
+            "seed": self.seeds[0],
+        }
+        return self.pipe.sample(**options)
 
 
 def interpolate(
-    pipe: "Pipeline",
-    prompts: tuple[str, str],
-    seeds: tuple[int, int],
-    frames: int,
-    *,
-    size: tuple[int, int] | None = None,
-    noise: str = "philox",
-    syntax: str = "plain",
-    **arguments: Any,
-) -> "Iterator[Image.Image]":
-    """`frames` pictures from the first prompt and seed to the second, both included.
+    pipe: "Pipeline", prompts: tuple[str, str], seeds: tuple[int, int], frames: int, **options: Unpack[SampleOptions]
+) -> Interpolation:
+    """Draw `frames` images from the first prompt and seed to the second, both included.
 
-    Embeddings go along the straight line, noise along the arc, which keeps its deviation. The other arguments are
-    those of `Pipeline.sample`. `pipe.notices` holds what there is to say of all pictures, each sentence once. Raises
-    InputError at once for what is not usable.
+    Embeddings go along the straight line, noise along the arc, which keeps its deviation. The options are those of
+    `Pipeline.sample` but for OWN. Raises InputError at once for what is not usable.
     """
+    for name in OWN:
+        if name in options:
+            raise InputError(f"interpolate takes no {name}: it follows from the two prompts and seeds")
     count = check_integer("frames", frames, 2, MOST_FRAMES)
-    ends = [check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds]
+    first, second = (check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds)
     contract = pipe.contract
-    width, height = choose_size(contract, size)
+    width, height = choose_size(contract, options.get("size"))
     step = contract.latent.downsample
     shape = (contract.latent.channels, height // step, width // step)
-    start, stop = (Noise(noise, [seed], shape).initial() for seed in ends)
-    names = ("the prompt", "the prompt") if prompts[0] == prompts[1] else ENDS
-    embeddings = pipe.embed(list(prompts), syntax=syntax, names=names)
-    notices = pipe.notices
-    if prompts[0] == prompts[1] and ends[0] == ends[1]:
+    mode = options.get("noise", "philox")
+    start, stop = (Noise(mode, [seed], shape).initial() for seed in (first, second))
+    notices: list[Notice] = []
+    embeds = pipe.embed(
+        list(prompts),
+        syntax=options.get("syntax", "plain"),
+        names=("the prompt", "the prompt") if prompts[0] == prompts[1] else ENDS,
+        notices=notices,
+    )
+    if prompts[0] == prompts[1] and first == second:
         notices.append(SAME)
-
-    def collect() -> None:
-        """Take over the last call's notices, but for those about options that are set here and not by the caller."""
-        others = [notice for notice in pipe.notices if notice.about not in OURS]
-        notices.extend(notice for notice in others if notice not in notices)
-        pipe.notices = notices
-
-    def prepare(share: float) -> "Iterator[Step]":
-        between = (1.0 - share) * embeddings[:1] + share * embeddings[1:]
-        steps = pipe.sample(
-            latents=slerp(start, stop, share),
-            prompt_embeds=between.astype(embeddings.dtype),
-            seed=ends[0],
-            noise=noise,
-            syntax=syntax,
-            size=size,
-            **arguments,
-        )
-        collect()
-        return steps
-
-    def draw() -> "Iterator[Image.Image]":
-        for index in range(count):
-            share = index / (count - 1)
-            *_, last = prepare(share)
-            collect()  # an engine may have been opened by the first step
-            image = last.images()[0]
-            image.info |= {"prompt": " to ".join(prompts), "between": f"{share:.9g}", "seed": f"{ends[0]} to {ends[1]}"}
-            yield image
-
-    prepare(0.0)  # what is not usable is refused before the first picture is asked for
-    return draw()
+    ends = _Ends(pipe, prompts, (first, second), count, (start, stop), embeds, options)
+    told = [notice for notice in ends.run(0.0).notices if notice.about not in SPENT]  # it checks the options too
+    return Interpolation(tuple(dict.fromkeys([*notices, *told])), ends)
 
 
 def check_interpolation_output(path: Path) -> None:

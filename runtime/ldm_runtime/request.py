@@ -1,22 +1,30 @@
 """What a call asks for, checked against the package's contract before anything is computed."""
 
 import dataclasses
-import math
-import operator
-import secrets
 from collections.abc import Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from ldm_runtime.checks import check_integer, given, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
-from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.rules import MAX_PIXELS
+from ldm_runtime.request_images import StartImages, on_grid, read_start_images
+from ldm_runtime.request_values import (
+    check_guidance,
+    check_interval,
+    check_name,
+    check_seeds,
+    check_shape,
+    check_share,
+    check_variation,
+    exact,
+    first_step,
+    float_copy,
+)
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.weighting import SYNTAXES
@@ -24,10 +32,48 @@ from ldm_runtime.text.weighting import SYNTAXES
 if TYPE_CHECKING:
     from PIL import Image
 
-IMAGE_STRENGTH, MASK_STRENGTH = 0.8, 1.0  # what is taken where none is given, as in diffusers
 MAX_PIXELS_TOGETHER = 2**28  # of images that are encoded or decoded in one call: 3 GB in float32
-TRANSPARENT_IMAGE = Notice("image", "the image is transparent in parts; they were laid on white")
-TRANSPARENT_MASK = Notice("mask", "the mask is transparent in parts; they count as black, so the image is kept there")
+
+
+class SampleOptions(TypedDict, total=False):
+    """The options of a run, declared once. One that is not given, or None where that is allowed, is the default."""
+
+    negative: str | Sequence[str] | None
+    """What to steer away from: one text for all prompts, or one for each."""
+    steps: int | None
+    """Sampling steps. None: the package's."""
+    guidance: float | None
+    """Classifier-free guidance scale; 1 or less evaluates the prompt alone. None: the package's."""
+    seed: int | Sequence[int] | None
+    """Of the first image, image b uses seed + b; or one for each. None: a random one."""
+    sampler: str | None
+    """A name, with options after a colon. None: the package's."""
+    size: tuple[int, int] | None
+    """(width, height) in pixels. None: that of `latents` or `image`, else the package's."""
+    count: int
+    """Images per prompt (1)."""
+    latents: Any
+    """Noise of unit variance, (B, C, h, w), instead of the seed's."""
+    prompt_embeds: Any
+    """(B, T, D) instead of a prompt."""
+    noise: str
+    """"philox", or "torch" or "cuda" for the images that diffusers draws from a seed."""
+    syntax: str
+    """"plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
+    guidance_rescale: float
+    """0 to 1, against overexposure by guidance."""
+    guidance_interval: tuple[float, float]
+    """Shares of the run between which guidance is on (0 to 1)."""
+    variation: tuple[int, float] | None
+    """(seed, strength), to go that far from the seed's noise to another seed's."""
+    image: "Image.Image | Sequence[Image.Image] | None"
+    """A PIL image to start from, or one for each image."""
+    mask: "Image.Image | None"
+    """A PIL image, white where `image` is inpainted."""
+    strength: float | None
+    """How much of the run is taken from `image`, 0 to 1. None: 0.8, with a mask 1."""
+    stop_after: int | None
+    """End after this many steps, as "stopped after" in an image's metadata says. None: at the plan's end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +88,7 @@ class Request:
     prompt_embeds: np.ndarray | None
     syntax: str  # of the prompts: "plain" or "weighted"
     plan: Plan
+    stop_after: int | None  # steps, where the run ends before its plan
     guidance: float
     guidance_rescale: float
     guidance_interval: tuple[float, float]  # shares of the run between which guidance is on
@@ -71,8 +118,12 @@ class Request:
         low, high = self.guidance_interval
         return self.is_guided and low <= row / len(self.plan.rows) < high
 
-    def metadata(self, image: int) -> dict[str, str]:
-        """Describe image `image` (0 to B - 1) as text. The same options draw it again."""
+    def metadata(self, image: int, *, steps_done: int | None = None) -> dict[str, str]:
+        """Describe image `image` (0 to B - 1) as text. The same options draw it again.
+
+        steps_done: after how many steps; None: all of the plan.
+        """
+        check_integer("image", image, 0, self.batch - 1)
         facts = {
             "prompt": "" if self.prompts is None else self.prompts[image],
             "negative": self.negatives[image] if self.is_guided else "",
@@ -97,79 +148,65 @@ class Request:
         if self.strength is not None:
             facts["strength"] = exact(self.strength)
             facts["task"] = "image to image" if self.mask is None else "inpainting"
+        if steps_done is not None and steps_done < self.plan.taken:
+            facts["stopped after"] = str(steps_done)
         return facts
 
 
-def check_request(
-    contract: Contract,
-    prompt: str | Sequence[str] | None,
-    *,
-    negative: str | Sequence[str] | None,
-    steps: int | None,
-    guidance: float | None,
-    seed: int | Sequence[int] | None,
-    sampler: str | None,
-    size: tuple[int, int] | None,
-    count: int,
-    latents: Any,
-    prompt_embeds: Any,
-    noise: str,
-    syntax: str,
-    guidance_rescale: float,
-    guidance_interval: tuple[float, float],
-    variation: tuple[int, float] | None,
-    image: Any,
-    mask: Any,
-    strength: float | None,
-) -> Request:
-    """A complete Request, or InputError with what was got, what was expected and what to do."""
+def check_request(contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions) -> Request:
+    """Return a complete Request. Raises InputError with what was got, what was expected and what to do.
+
+    Raises TypeError for an option that does not exist.
+    """
+    for name in options:
+        if name not in SampleOptions.__optional_keys__:
+            raise TypeError(f"there is no option {name!r}; the options are {', '.join(SampleOptions.__annotations__)}")
     defaults = contract.defaults
-    scale = _guidance(defaults.guidance if guidance is None else guidance)
-    chosen = defaults.parsed_sampler if sampler is None else read_sampler(sampler)
-    wanted_steps = defaults.steps if steps is None else steps
-    check_noise(_name("noise", noise), correlated=chosen.solver.correlated_noise, sampler=chosen.name)
-    if _name("syntax", syntax) not in SYNTAXES:
+    guidance, steps = (_given_or(options.get(name), getattr(defaults, name)) for name in ("guidance", "steps"))
+    scale = check_guidance(guidance)
+    text = options.get("sampler")
+    sampler = defaults.parsed_sampler if text is None else read_sampler(text)
+    noise = check_name("noise", options.get("noise", "philox"))
+    check_noise(noise, correlated=sampler.solver.correlated_noise, sampler=sampler.name)
+    syntax = options.get("syntax", "plain")
+    if check_name("syntax", syntax) not in SYNTAXES:
         raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
     most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
-    repeats = check_integer("count", count, 1, most)
-    embeds = _prompt_embeds(contract, prompt, prompt_embeds, repeats, most)
+    repeats = check_integer("count", options.get("count", 1), 1, most)
+    embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
     prompts = _prompts(prompt, repeats) if embeds is None else None
     batch = len(prompts) if prompts is not None else len(given(embeds))
     _check_batch(contract, batch, scale > 1.0)
-    if image is None:
-        for name, value in (("mask", mask), ("strength", strength)):
-            if value is not None:
-                raise InputError(f"{name} was given without an image; give the image that it is for")
-    images = None if image is None else _images(image, batch)
-    if images is not None and size is None and latents is None:
-        size = _size_of_image(contract, images[0])
-    if contract.inpaints and mask is None:
+    start = read_start_images(options, batch)
+    if contract.inpaints and (start is None or start.mask is None):
         raise InputError("this model paints parts of pictures anew; give an image and a mask (all white for all of it)")
-    start, width, height = _latents_and_size(contract, latents, size, batch)
-    share = _strength(strength, mask is not None) if image is not None else None
-    pixels = None if images is None else _pixels(images, width, height, batch)
-    drawn_mask = None if mask is None else _mask(mask)
-    painted = None if drawn_mask is None else _painted(drawn_mask, width, height)
+    latents, width, height = _latents_and_size(contract, options, start, batch)
+    pixels = None if start is None else start.pixels(width, height, batch)
+    painted = None if start is None else start.painted(width, height)
+    strength = None if start is None else start.strength
+    plan = compile_plan(contract.schedule, sampler, steps, first_step(steps, strength))
+    stop = options.get("stop_after")
     return Request(
         prompts=prompts,
-        negatives=_negatives(negative, batch, repeats),
+        negatives=_negatives(options.get("negative"), batch, repeats),
         prompt_embeds=embeds,
         syntax=syntax,
-        plan=compile_plan(contract.schedule, chosen, wanted_steps, first_step(wanted_steps, share)),
+        plan=plan,
+        stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
         guidance=scale,
-        guidance_rescale=_share("guidance_rescale", guidance_rescale),
-        guidance_interval=_interval(guidance_interval),
-        seeds=_seeds(seed, batch),
-        variation=_variation(variation),
+        guidance_rescale=check_share("guidance_rescale", options.get("guidance_rescale", 0.0)),
+        guidance_interval=check_interval(options.get("guidance_interval", (0.0, 1.0))),
+        seeds=check_seeds(options.get("seed"), batch),
+        variation=check_variation(options.get("variation")),
         width=width,
         height=height,
-        latents=start,
+        latents=latents,
         noise=noise,
         pixels=pixels,
-        mask=None if painted is None else _on_grid(painted, contract.latent.downsample),
+        mask=None if painted is None else on_grid(painted, contract.latent.downsample),
         masked_pixels=np.where(given(painted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
-        strength=share,
-        notices=_transparency(images, drawn_mask),
+        strength=strength,
+        notices=() if start is None else start.notices,
     )
 
 
@@ -206,37 +243,6 @@ def check_together(what: str, count: int, pixels: int) -> None:
         )
 
 
-def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """`value` as an array of real numbers of `shape` (None: any size), or InputError. Nothing is copied, if it is one.
-
-    What comes back may be a view of immense size: check that before `float_copy`.
-    """
-    if isinstance(value, np.ma.MaskedArray):
-        raise InputError(f"{name} is a masked array; fill what is masked first, expected plain numbers")
-    try:
-        array = np.asarray(value)
-    except Exception as error:  # a ragged list, or whatever an object's own __array__ raises
-        raise InputError(f"{name} is no array: {error}") from None
-    if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32")
-    fits = len(array.shape) == len(shape) and all(
-        want is None or have == want for have, want in zip(array.shape, shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise InputError(f"{name} has shape {array.shape}; expected ({wanted})")
-    return array
-
-
-def float_copy(name: str, array: np.ndarray) -> np.ndarray:
-    """float32, contiguous and finite, in memory that nobody else has; or InputError."""
-    with np.errstate(over="ignore"):
-        copy = np.array(array, dtype=np.float32, order="C")
-    if not np.isfinite(copy).all():
-        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers")
-    return copy
-
-
 def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     """`value` as a tuple of texts, perhaps empty, or InputError."""
     if isinstance(value, str):
@@ -246,9 +252,8 @@ def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(value)
 
 
-def exact(value: float) -> str:
-    """Write a number so that it reads as the same number, without a fraction where it has none: 7.5, 3."""
-    return str(int(value)) if value.is_integer() else repr(value)
+def _given_or(value: Any, default: Any) -> Any:
+    return default if value is None else value
 
 
 def _prompts(prompt: str | Sequence[str] | None, repeats: int) -> tuple[str, ...]:
@@ -300,9 +305,12 @@ def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
 
 
 def _latents_and_size(
-    contract: Contract, latents: Any, size: tuple[int, int] | None, batch: int
+    contract: Contract, options: SampleOptions, start: StartImages | None, batch: int
 ) -> tuple[np.ndarray | None, int, int]:
-    step = contract.latent.downsample
+    """Return the given latents, if any, and the width and height to draw at."""
+    step, latents, size = contract.latent.downsample, options.get("latents"), options.get("size")
+    if start is not None and size is None and latents is None:
+        size = _size_of_image(contract, start.images[0])
     width, height = choose_size(contract, size)
     if latents is None:
         return None, width, height
@@ -313,17 +321,6 @@ def _latents_and_size(
     return float_copy("latents", array), width, height
 
 
-def _images(image: Any, batch: int) -> "list[Image.Image]":
-    """The pictures to start from, one for all or one for each, in L, RGB or RGBA."""
-    from ldm_runtime.image import listed
-    from ldm_runtime.image_modes import settled
-
-    several = listed(image)
-    if len(several) not in (1, batch):
-        raise InputError(f"image has {len(several)} images for a batch of {batch}; give one, or one for each")
-    return [settled(one) for one in several]
-
-
 def _size_of_image(contract: Contract, image: "Image.Image") -> tuple[int, int]:
     """The size to draw at: the image's own, less what is over a multiple of the latents' grid."""
     step = contract.latent.downsample
@@ -331,121 +328,3 @@ def _size_of_image(contract: Contract, image: "Image.Image") -> tuple[int, int]:
     given_size = f"{image.width}x{image.height}"
     check_image_size(contract, width, height, f"the size that the image of {given_size} gives (name another with size)")
     return width, height
-
-
-def _pixels(images: "list[Image.Image]", width: int, height: int, batch: int) -> np.ndarray:
-    """Images on white, scaled to width x height: float32 (B, 3, height, width) in [-1, 1]."""
-    from ldm_runtime.image import pixels_of, scaled
-    from ldm_runtime.image_modes import laid_on
-
-    pixels = pixels_of([scaled(laid_on(one, "white"), width, height) for one in images])
-    return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
-
-
-def _mask(mask: Any) -> "Image.Image":
-    from ldm_runtime.image_modes import settled
-
-    return settled(mask, "the mask")
-
-
-def _painted(mask: "Image.Image", width: int, height: int) -> np.ndarray:
-    """Where to paint anew, from half white up: bool (height, width). What is transparent is kept, like black."""
-    from ldm_runtime.image import scaled
-    from ldm_runtime.image_modes import laid_on
-
-    grey = np.asarray(scaled(laid_on(mask, "black"), width, height).convert("L"), dtype=np.float32) / np.float32(255.0)
-    return np.asarray(grey >= 0.5)
-
-
-def _transparency(images: "list[Image.Image] | None", mask: "Image.Image | None") -> tuple[Notice, ...]:
-    notices = []
-    if images is not None and any(image.mode == "RGBA" for image in images):
-        notices.append(TRANSPARENT_IMAGE)
-    if mask is not None and mask.mode == "RGBA":
-        notices.append(TRANSPARENT_MASK)
-    return tuple(notices)
-
-
-def _on_grid(painted: np.ndarray, step: int) -> np.ndarray:
-    """On the latents' grid, where the pixel at the top left of each cell decides: float32 (1, 1, h, w)."""
-    cells = painted[::step, ::step].astype(np.float32)
-    if not cells.any():
-        raise InputError("the mask is black everywhere, so nothing would be painted; white is what is painted anew")
-    return cells[None, None]
-
-
-def _strength(strength: Any, masked: bool) -> float:
-    if strength is None:
-        return MASK_STRENGTH if masked else IMAGE_STRENGTH
-    return _share("strength", strength)
-
-
-def first_step(steps: Any, strength: float | None) -> int:
-    """The first of the steps that an image to image run takes: int(steps * strength) are taken, as in diffusers.
-
-    None is a run from noise. Raises InputError for a strength that leaves none, or that is not from 0 to 1.
-    """
-    if strength is None:
-        return 0
-    _share("strength", strength)
-    try:
-        steps = operator.index(steps)
-    except TypeError:
-        return 0  # refused with the plan
-    taken = min(int(steps * strength), steps)
-    if steps > 0 and taken < 1:
-        raise InputError(
-            f"strength {strength:g} of {steps} steps leaves none; use a strength of at least {1 / steps:g}"
-        )
-    return steps - taken
-
-
-def _share(name: str, value: Any) -> float:
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    if not 0.0 <= number <= 1.0:
-        raise InputError(f"{name} is {shown(value)}; expected a number from 0 to 1")
-    return number
-
-
-def _interval(value: Any) -> tuple[float, float]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"guidance_interval is {shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
-    low, high = (_share("an end of guidance_interval", end) for end in value)
-    if not low < high:
-        raise InputError(f"guidance_interval is {shown(value)}; expected its start below its end")
-    return low, high
-
-
-def _seeds(seed: Any, batch: int) -> tuple[int, ...]:
-    """One for each image: counted up from one number, as given, or drawn."""
-    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
-        if len(seed) != batch:
-            raise InputError(
-                f"seed has {len(seed)} numbers for {batch} images; give one for each, or one to count from"
-            )
-        return tuple(check_integer("seed", one, 0, 2**64 - 1) for one in seed)
-    return batch_seeds(secrets.randbits(32) if seed is None else seed, batch)
-
-
-def _variation(value: Any) -> tuple[int, float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"variation is {shown(value)}; expected (seed, strength), such as (7, 0.2)")
-    return check_integer("the seed of variation", value[0], 0, 2**64 - 1), _share("the strength of variation", value[1])
-
-
-def _guidance(value: Any) -> float:
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not 0.0 <= number < math.inf:
-        raise InputError(f"guidance is {shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
-    return number
-
-
-def _name(what: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{what} is {shown(value)}; expected a name")
-    return value

@@ -29,7 +29,7 @@ def pipe(tiny: Path) -> Iterator[Pipeline]:
 def unet_batches(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The batch size of every UNet evaluation."""
     batches: list[int] = []
-    engine = pipe._engines["unet"]
+    engine = pipe.engines["unet"]
     run = engine.run
 
     def recording(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

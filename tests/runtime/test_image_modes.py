@@ -17,6 +17,7 @@ from ldm_runtime import image as image_module
 from ldm_runtime.errors import InputError
 from ldm_runtime.image import FORMATS, from_images, open_image
 from ldm_runtime.image_modes import laid_on, settled
+from ldm_runtime.notice import Notice
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime.notices import said
 
@@ -246,22 +247,23 @@ def test_transparency_of_a_mask_keeps_the_image(pipe: Pipeline, tmp_path: Path) 
     bright.paste((255, 255, 255, 255), (0, 0, 32, 48))
     photo = Image.new("RGB", (64, 48), COLOUR)
     expected = last(pipe, image=photo, mask=open_image(tmp_path / "opaque.png"))
-    assert said(pipe) == []
+    assert said(pipe.sample("red", image=photo, mask=open_image(tmp_path / "opaque.png"))) == []
+    notice = "the mask is transparent in parts; they count as black, so the image is kept there"
     for mask in (strokes, open_image(tmp_path / "strokes.png"), bright):
         np.testing.assert_array_equal(last(pipe, image=photo, mask=mask), expected)
-        assert said(pipe) == ["the mask is transparent in parts; they count as black, so the image is kept there"]
+        assert said(pipe.sample("red", image=photo, mask=mask)) == [notice]
 
 
 def test_what_was_laid_on_white_is_said_once_and_an_opaque_image_says_nothing(pipe: Pipeline) -> None:
     notice = "the image is transparent in parts; they were laid on white"
-    pipe(["red", "blue"], image=[with_alpha("RGBA", 0), with_alpha("RGBA", 9)], steps=1, strength=1.0)
-    assert said(pipe) == [notice]
-    pipe.encode(with_alpha("LA", 0))
-    assert said(pipe) == [notice]
-    pipe("red", image=with_alpha("RGBA", 255), steps=1, strength=1.0)
-    assert said(pipe) == []
-    pipe.encode(with_alpha("RGBA", 255))
-    assert said(pipe) == []
+    both = [with_alpha("RGBA", 0), with_alpha("RGBA", 9)]
+    assert said(pipe.sample(["red", "blue"], image=both, steps=1, strength=1.0)) == [notice]
+    assert said(pipe.sample("red", image=with_alpha("RGBA", 255), steps=1, strength=1.0)) == []
+    notices: list[Notice] = []
+    pipe.encode(with_alpha("RGBA", 255), notices=notices)
+    assert notices == []
+    pipe.encode(with_alpha("LA", 0), notices=notices)
+    assert [str(each) for each in notices] == [notice]
 
 
 def test_a_mask_in_colours_counts_by_its_luminance(pipe: Pipeline) -> None:

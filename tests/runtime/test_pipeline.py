@@ -1,6 +1,6 @@
 """The pipeline draws what its parts define: noise, plan, guidance and latent scale, whatever the batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import ldm_runtime
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.noise import philox as rng
+from ldm_runtime.notice import Notice
 from ldm_runtime.package import safetensors
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.sampling.solvers import read_sampler
@@ -39,7 +40,7 @@ def test_latents_equal_a_plain_loop_over_the_diffusers_scheduler(pipe: Pipeline)
     )
     scheduler.set_timesteps(steps)
     negative, positive = pipe.embed(["blue", "red apple"])
-    unet = pipe._engines["unet"]
+    unet = pipe.engines["unet"]
     x = torch.from_numpy(rng.philox_normal(seed, 0, shape)[None])
     for t in scheduler.timesteps:
         outputs = [
@@ -60,7 +61,7 @@ def test_latents_equal_a_plain_loop_over_the_diffusers_scheduler(pipe: Pipeline)
 
 def test_decoder_is_given_unscaled_latents(pipe: Pipeline) -> None:
     latents = initial_noise(3, 2, (CHANNELS, 6, 8))
-    decoder = pipe._engines["vae_decoder"]
+    decoder = pipe.engines["vae_decoder"]
     expected = [decoder.run({"latent_sample": z[None] / 0.5 + np.float32(0.1)})["sample"] for z in latents]
     got = pipe.decode_array(latents)
     assert got.dtype == np.float32 and got.shape == (2, 3, 48, 64)
@@ -157,7 +158,7 @@ def test_steps_are_yielded_one_by_one(pipe: Pipeline, unet_batches: list[int]) -
 def test_the_caller_may_stop(pipe: Pipeline, unet_batches: list[int]) -> None:
     run = pipe.sample("red", steps=10)
     preview = next(run)
-    run.close()  # type: ignore[attr-defined]
+    run.cancel()
     assert len(unet_batches) == 1
     assert preview.decode().shape == (1, 3, 48, 64)
     image = preview.images()[0]
@@ -205,28 +206,30 @@ def test_inputs_that_are_not_text_or_seed_are_told_so(pipe: Pipeline) -> None:
 
 
 def test_text_past_the_window_is_a_notice(pipe: Pipeline) -> None:
-    pipe("red " * 12 + "tail", negative="blue", steps=1)
-    assert said(pipe) == ["the prompt is longer than 12 tokens; 3 words (12 characters) were left out: 'red red tail'"]
-    pipe("red", steps=1)
-    assert said(pipe) == []
+    run = pipe.sample("red " * 12 + "tail", negative="blue", steps=1)
+    assert said(run) == ["the prompt is longer than 12 tokens; 3 words (12 characters) were left out: 'red red tail'"]
+    assert said(pipe.sample("red", steps=1)) == []
 
 
 def test_a_notice_names_which_text_it_is_about(pipe: Pipeline) -> None:
     long = "red " * 12
-    pipe("red", negative=long, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the negative prompt"]
-    pipe(["red", "blue", long, long], negative=["", long + "a", "", ""], count=2, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["negative prompt 2", "prompt 3"]
-    pipe.embed(["red", long])
-    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["prompt 2"]
+
+    def called(notices: Sequence[Notice]) -> list[str]:
+        return [str(notice).partition(" is longer")[0] for notice in notices]
+
+    assert called(pipe.sample("red", negative=long, steps=1).notices) == ["the negative prompt"]
+    run = pipe.sample(["red", "blue", long, long], negative=["", long + "a", "", ""], count=2, steps=1)
+    assert called(run.notices) == ["negative prompt 2", "prompt 3"]
+    notices: list[Notice] = []
+    pipe.embed(["red", long], notices=notices)
+    assert called(notices) == ["prompt 2"]
 
 
 def test_a_notice_of_much_text_is_short_and_ends_with_a_word(pipe: Pipeline) -> None:
-    pipe("red " * 10 + "lighthouse " * 8_000, steps=1)
+    run = pipe.sample("red " * 10 + "lighthouse " * 8_000, steps=1)
     kept = "'lighthouse lighthouse lighthouse lighthouse lighthouse …'"
-    assert said(pipe) == [f"the prompt is longer than 12 tokens; 8000 words (87999 characters) were left out: {kept}"]
-    pipe("x" * 90_000, steps=1)
-    assert len(said(pipe)[0]) < 200
+    assert said(run) == [f"the prompt is longer than 12 tokens; 8000 words (87999 characters) were left out: {kept}"]
+    assert len(said(pipe.sample("x" * 90_000, steps=1))[0]) < 200
 
 
 NO_GUIDANCE = "has no effect with guidance 1; it needs more than 1"
@@ -279,14 +282,12 @@ WITH_EFFECT: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", WITHOUT_EFFECT)
 def test_an_argument_without_effect_is_a_notice(pipe: Pipeline, case: str) -> None:
     arguments, notices = WITHOUT_EFFECT[case]
-    pipe.sample(**{"prompt": "red", "steps": 2, **arguments})
-    assert said(pipe) == notices
+    assert said(pipe.sample(**{"prompt": "red", "steps": 2, **arguments})) == notices
 
 
 @pytest.mark.parametrize("case", WITH_EFFECT)
 def test_an_argument_with_effect_is_none(pipe: Pipeline, case: str) -> None:
-    pipe.sample(**{"prompt": "red", "steps": 2, **WITH_EFFECT[case]})
-    assert said(pipe) == []
+    assert said(pipe.sample(**{"prompt": "red", "steps": 2, **WITH_EFFECT[case]})) == []
 
 
 @pytest.mark.parametrize("case", ("variation", "seed with latents", "seed with variation", "rescale", "image"))
@@ -302,8 +303,9 @@ def test_what_is_said_to_have_no_effect_has_none(pipe: Pipeline, case: str) -> N
 def test_a_package_without_proof_is_a_notice(package_copy: Path) -> None:
     tiny_package.edit_manifest(package_copy, "proof", "passed", value=False)
     with ldm_runtime.load(package_copy) as pipe:
-        pipe("red", steps=1)
-        assert said(pipe) == ["the package has not passed verification; prove it with `ldm-export verify`"]
+        assert said(pipe.sample("red", steps=1)) == [
+            "the package has not passed verification; prove it with `ldm-export verify`"
+        ]
 
 
 def test_encoding_gives_mean_and_log_variance(pipe: Pipeline) -> None:
@@ -311,15 +313,15 @@ def test_encoding_gives_mean_and_log_variance(pipe: Pipeline) -> None:
     moments = pipe.encode([image, image])
     assert moments.shape == (2, 2 * CHANNELS, 6, 8) and moments.dtype == np.float32
     pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 127.5 - 1
-    expected = pipe._engines["vae_encoder"].run({"sample": pixels})["latent_parameters"]
+    expected = pipe.engines["vae_encoder"].run({"sample": pixels})["latent_parameters"]
     np.testing.assert_allclose(moments[:1], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_encoder_is_loaded_when_first_used(tiny: Path) -> None:
     with ldm_runtime.load(tiny) as pipe:
-        assert set(pipe._engines) == {"text_encoder", "unet", "vae_decoder"}
+        assert set(pipe.engines) == {"text_encoder", "unet", "vae_decoder"}
         pipe.encode(Image.new("RGB", (32, 32)))
-        assert "vae_encoder" in pipe._engines
+        assert "vae_encoder" in pipe.engines
 
 
 def test_decode_makes_images(pipe: Pipeline) -> None:

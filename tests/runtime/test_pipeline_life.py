@@ -20,7 +20,8 @@ import ldm_runtime
 from ldm_runtime.engines import choose, open_engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError, LdmError
 from ldm_runtime.package.open import open_package
-from ldm_runtime.pipeline import Pipeline, Step
+from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.run import Step
 from tests.runtime.engines.test_ort import feeds
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 
@@ -84,7 +85,7 @@ def be_closed(pipe: Pipeline) -> None:
 def test_a_dropped_pipeline_is_gone_at_once(tiny: Path, engine: str, use: Callable[[Pipeline], None]) -> None:
     pipe = ldm_runtime.load(tiny, engine=engine, threads=1)
     use(pipe)
-    parts = [weakref.ref(part) for part in (pipe, pipe._components, *pipe._engines.values())]
+    parts = [weakref.ref(part) for part in (pipe, pipe._components, *pipe.engines.values())]
     del pipe
     assert [part() for part in parts] == [None] * len(parts)
 
@@ -162,7 +163,7 @@ def test_a_closed_pipeline_says_so(tiny: Path, use: Callable[[Pipeline, Step], A
     for again in (lambda: use(pipe, step), lambda: next(steps)):
         with pytest.raises(EngineError, match=rf"the pipeline of {tiny} is closed; load the package again"):
             again()
-    assert "vae_encoder" not in pipe._engines  # nothing is opened in a closed pipeline
+    assert "vae_encoder" not in pipe.engines  # nothing is opened in a closed pipeline
     assert pipe.info["name"] == "tiny" and step.latents.shape == SHAPE
 
 
@@ -288,12 +289,12 @@ def test_writing_into_a_steps_latents_changes_no_other_step(pipe: Pipeline, samp
         written.append((before, step))
     for (before, step), right in zip(written, expected, strict=True):
         np.testing.assert_array_equal(before, right.latents)
-        np.testing.assert_array_equal(step.taken.predicted(), right.taken.predicted())
+        np.testing.assert_array_equal(step.predicted(), right.predicted())
 
 
 def test_what_a_step_is_foretold_from_cannot_be_written(pipe: Pipeline) -> None:
     step = next(pipe.sample("red", steps=2))
-    for array in (step.taken.latents, step.taken.before, step.taken.output):
+    for array in (step.before, step.output):
         with pytest.raises(ValueError, match="read-only"):
             array[:] = 0.0
 

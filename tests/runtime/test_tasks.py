@@ -44,7 +44,7 @@ def test_the_less_strength_the_nearer_to_the_image(pipe: Pipeline) -> None:
         drawn = pipe("red", image=photo(), strength=strength, steps=20, seed=1)[0]
         return float(np.abs(np.asarray(drawn, float) - np.asarray(original, float)).mean())
 
-    original = pipe.decode(pipe._encode_sample(_pixels(photo()), np.zeros((1, 4, 6, 8), np.float32)))[0]
+    original = pipe.decode(pipe._codec.sample(_pixels(photo()), np.zeros((1, 4, 6, 8), np.float32)))[0]
     assert away(0.05) < away(0.5) < away(1.0)
 
 
@@ -172,19 +172,17 @@ def test_interpolation_says_each_thing_once_and_of_which_end(pipe: Pipeline) -> 
         "the prompt to end at is longer than 12 tokens; 2 words (7 characters) were left out: 'red red'",
         "negative has no effect with guidance 1; it needs more than 1",
     ]
-    assert said(pipe) == notices
-    assert len(list(frames)) == 3 and said(pipe) == notices
-    list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, negative=long, syntax="plain"))
-    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the negative prompt"]
-    list(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, syntax="weighted", negative="blue"))
-    assert said(pipe) == []
+    assert said(frames) == notices and len(list(frames)) == len(frames) == 3
+    frames = interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, negative=long, syntax="plain")
+    assert [notice.partition(" is longer")[0] for notice in said(frames)] == ["the negative prompt"]
+    assert said(interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, syntax="weighted", negative="blue")) == []
 
 
 def test_interpolation_between_equal_ends_is_said(pipe: Pipeline) -> None:
-    interpolate(pipe, ("red", "red"), (1, 1), 2, steps=1)
-    assert said(pipe) == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
-    interpolate(pipe, ("red " * 12, "red " * 12), (1, 2), 2, steps=1)
-    assert [notice.partition(" is longer")[0] for notice in said(pipe)] == ["the prompt"]
+    frames = interpolate(pipe, ("red", "red"), (1, 1), 2, steps=1)
+    assert said(frames) == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
+    frames = interpolate(pipe, ("red " * 12, "red " * 12), (1, 2), 2, steps=1)
+    assert [notice.partition(" is longer")[0] for notice in said(frames)] == ["the prompt"]
 
 
 def test_interpolation_says_which_end_is_unusable(pipe: Pipeline) -> None:

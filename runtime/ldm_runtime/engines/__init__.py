@@ -28,7 +28,10 @@ AUTO = "auto"
 
 
 class Engine(Protocol):
-    """One loaded graph. `notices`: what its user should know about how it runs here, as sentences."""
+    """One loaded graph, which threads may run at the same time.
+
+    `notices`: what its user should know about how it runs here, as sentences.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

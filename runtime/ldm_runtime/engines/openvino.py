@@ -65,7 +65,7 @@ class OpenVinoEngine:
         promised = contract.components[component]
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
-        self._request: Any = None
+        self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
             model = _with_float_timestep(read_graph(path))
             self._compiled: Any = core.compile_model(model, device, given)
@@ -78,22 +78,26 @@ class OpenVinoEngine:
 
         Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
         """
-        if self._compiled is None:
+        compiled = self._compiled
+        if compiled is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
-        if self._request is None:
-            self._request = self._compiled.create_infer_request()
         try:
-            made = self._request.infer(dict(feeds), share_inputs=True)
-        except RuntimeError as error:
-            self._request = None  # one that failed once may fail again with right inputs
+            request = self._idle.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            made = request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
         results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
+        self._idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results
 
     def close(self) -> None:
-        self._request = self._compiled = None
+        self._compiled = None
+        self._idle.clear()
 
 
 def import_openvino() -> Any:

@@ -19,10 +19,16 @@ Blend = Callable[[int, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class PlanStep:
-    """What one row left behind. The loop never writes the arrays again and reads them later: they are read-only."""
+    """The state after one row, an evaluation of the model.
 
-    index: int  # from 0
-    total: int
+    The loop never writes the arrays again and reads them later: they are read-only. Of a sampling step with several
+    evaluations, the last one `ends_step`.
+    """
+
+    index: int  # of the sampling step, from 0
+    total: int  # sampling steps
+    evaluations: int  # of the model so far
+    ends_step: bool
     timestep: float  # at which the model was evaluated
     latents: np.ndarray  # float32 (B, C, H, W), after this row
     row: PlanRow
@@ -43,7 +49,7 @@ def run_plan(
     picture: np.ndarray | None = None,
     blend: Blend | None = None,
 ) -> Iterator[PlanStep]:
-    """Run a plan row by row; the caller may stop at any step.
+    """Run a plan row by row; the caller may stop at any row.
 
     denoise(x, timestep): model output, guided, for the scaled latents x, both float32 (B, C, H, W); the array is kept
     as it is and must not be written again.
@@ -60,8 +66,9 @@ def run_plan(
     _check_finite(x, "the initial noise")
     state = [x, *(np.zeros_like(x) for _ in range(plan.history))]
     product = np.empty_like(x)
+    step = 0
     for index, row in enumerate(plan.rows):
-        where = f"step {index + 1} of {len(plan.rows)} (timestep {row.timestep:g})"
+        where = f"step {step + 1} of {plan.taken} (timestep {row.timestep:g})"
         scaled = state[0] * np.float32(row.input_scale)
         output = np.asarray(denoise(scaled, row.timestep), dtype=np.float32)
         _check_shape(output, x.shape, f"the model output at {where}")
@@ -79,7 +86,8 @@ def run_plan(
             state[0] = blend(index, state[0])
         _check_finite(state[0], f"the latent after {where}")
         latents, before, output = (_read_only(array) for array in (state[0], before, output))
-        yield PlanStep(index, len(plan.rows), row.timestep, latents, row, before, output)
+        yield PlanStep(step, plan.taken, index + 1, row.ends_step, row.timestep, latents, row, before, output)
+        step += row.ends_step
 
 
 def start(plan: Plan, noise: np.ndarray, picture: np.ndarray | None) -> np.ndarray:

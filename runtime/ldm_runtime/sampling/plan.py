@@ -52,6 +52,11 @@ class Plan:
     identity: str  # SHA-256 (hex) of the inputs: schedule, sampler, steps, start
 
     @property
+    def taken(self) -> int:
+        """The number of sampling steps from `start` on. Each is one or more rows."""
+        return self.steps - self.start
+
+    @property
     def noised(self) -> tuple[float, float]:
         """(a, b): the first x for latents z of a picture is a * z + b * noise."""
         first = self.rows[0]

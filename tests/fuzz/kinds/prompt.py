@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import ldm_runtime
+from ldm_runtime.notice import Notice
 from ldm_runtime.text.weighting import parse_prompt
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import TEXTS, mutate_text
@@ -40,7 +41,12 @@ def _make(random: Random, prepared: tuple[Any, tuple[str, ...]]) -> bytes:
 def _read(content: bytes, prepared: tuple[Any, tuple[str, ...]]) -> None:
     pipe, text = prepared[0], content.decode("utf-8", "surrogatepass")
     failure = None
-    for read in (parse_prompt, lambda prompt: pipe.embed(prompt, syntax="weighted"), pipe.embed):
+    notices: list[Notice] = []
+
+    def embed(prompt: str, syntax: str = "plain") -> np.ndarray:
+        return pipe.embed(prompt, syntax=syntax, notices=notices)
+
+    for read in (parse_prompt, lambda prompt: embed(prompt, "weighted"), embed):
         try:
             made = read(text)
         except ldm_runtime.LdmError as error:
@@ -48,7 +54,7 @@ def _read(content: bytes, prepared: tuple[Any, tuple[str, ...]]) -> None:
             continue
         if isinstance(made, np.ndarray):
             assert np.isfinite(made).all(), "an embedding that is not finite came out"
-            longest = max((len(str(notice)) for notice in pipe.notices), default=0)
+            longest = max((len(str(notice)) for notice in notices), default=0)
             assert longest <= 2000, f"a notice of {longest} characters"
     if failure is not None:
         raise failure

@@ -264,7 +264,7 @@ def test_auto_takes_the_next_engine_and_says_why(tiny: Path, monkeypatch: pytest
     monkeypatch.setattr(engines, "ENGINES", {"abacus": worn, **ENGINES})
     with ldm_runtime.load(tiny, engine="text_encoder=ort,vae=ort") as pipe:
         assert pipe.info["engines"]["unet"] == "ort"
-        pipe("red", seed=1, steps=1)
-        assert said(pipe) == ["abacus does not run unet here: its beads are worn; ort does instead"]
+        run = pipe.sample("red", seed=1, steps=1)
+        assert said(run) == ["abacus does not run unet here: its beads are worn; ort does instead"]
     with pytest.raises(EngineUnavailable, match="its beads are worn"):
         ldm_runtime.load(tiny, engine="unet=abacus")

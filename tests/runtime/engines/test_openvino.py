@@ -90,7 +90,7 @@ def test_a_failed_run_does_not_spoil_the_next(tiny: Path, contract: Contract) ->
         def infer(self, *arguments: object, **options: object) -> None:
             raise RuntimeError("Exception from src/cpp/x.cpp:1:\n[CPU] Add node has wrong shapes\n\n")
 
-    engine._request = Broken()
+    engine._idle.append(Broken())
     with pytest.raises(EngineError, match=r"OpenVINO failed in .*model.onnx: \[CPU\] Add node has wrong shapes$"):
         engine.run(feeds())
     np.testing.assert_array_equal(engine.run(feeds())["out_sample"], expected)

@@ -107,6 +107,7 @@ def test_steps_tell_where_they_are() -> None:
     plan = compiled(SD15, "ddim", 4)
     steps = list(run_plan(plan, denoise, initial_noise(0, 1, SHAPE), noise_of(0)))
     assert [(step.index, step.total) for step in steps] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert [(step.evaluations, step.ends_step) for step in steps] == [(1, True), (2, True), (3, True), (4, True)]
     assert [step.timestep for step in steps] == [751, 501, 251, 1]
     assert all(step.latents.dtype == np.float32 and step.latents.shape == (1, *SHAPE) for step in steps)
 
@@ -174,10 +175,11 @@ def test_a_model_that_is_not_finite_raises_and_names_the_step(sampler: str, valu
         return output
 
     done: list[int] = []
-    with pytest.raises(NonFiniteError, match=rf"model output at step 3 of {len(plan.rows)} \(timestep \d"):
+    third = 1 + sum(row.ends_step for row in plan.rows[:2])
+    with pytest.raises(NonFiniteError, match=rf"model output at step {third} of 5 \(timestep \d"):
         for step in run_plan(plan, broken, initial_noise(0, 1, SHAPE), noise_of(0)):
-            done.append(step.index)
-    assert done == [0, 1]
+            done.append(step.evaluations)
+    assert done == [1, 2]
 
 
 def test_a_latent_that_overflows_raises() -> None:

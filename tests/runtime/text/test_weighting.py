@@ -10,6 +10,7 @@ import pytest
 import tokenizers
 
 from ldm_runtime.errors import InputError
+from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.text.notices import read_as_words
@@ -322,13 +323,13 @@ def test_an_escaped_bracket_opens_nothing() -> None:
 
 
 def test_each_kind_is_said_once_and_with_the_name_of_its_text(pipe: Pipeline) -> None:
-    pipe.sample("[a:b:1] <lora:x:1> <lora:y:1> [c|d]", negative="<lora:z:1>", syntax="weighted")
-    negative, lora, schedule, turns = said(pipe)
+    run = pipe.sample("[a:b:1] <lora:x:1> <lora:y:1> [c|d]", negative="<lora:z:1>", syntax="weighted")
+    negative, lora, schedule, turns = said(run)
     assert negative.startswith("'<lora:z:1>' in the negative prompt is read as words")
     assert lora.startswith("'<lora:x:1>' in the prompt") and schedule.startswith("'[a:b:1]' in the prompt")
     assert turns.startswith("'[c|d]' in the prompt")
-    pipe.sample("<lora:" + "long name " * 5_000 + ">", steps=1)
-    assert len(said(pipe)) == 2 and max(map(len, said(pipe))) < 200
+    run = pipe.sample("<lora:" + "long name " * 5_000 + ">", steps=1)
+    assert len(said(run)) == 2 and max(map(len, said(run))) < 200
 
 
 # --- hostile text ---
@@ -347,8 +348,9 @@ HOSTILE = {
 def test_hostile_text_is_a_result_or_one_sentence(pipe: Pipeline, name: str, syntax: str) -> None:
     started = time.process_time()
     try:
-        assert pipe.embed(HOSTILE[name], syntax=syntax).shape[1] == WINDOW
-        sentence = said(pipe)[-1]
+        notices: list[Notice] = []
+        assert pipe.embed(HOSTILE[name], syntax=syntax, notices=notices).shape[1] == WINDOW
+        sentence = str(notices[-1])
     except InputError as error:
         sentence = str(error)
     assert len(sentence) < 500 and ("longer than" in sentence or "windows" in sentence)

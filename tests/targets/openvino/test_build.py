@@ -139,10 +139,10 @@ def test_timesteps_between_whole_ones_reach_the_unet(built):
 
 def test_the_runtime_prefers_the_graph_made_for_openvino(built):
     with ldm_runtime.load(built, engine="openvino") as pipe:
-        paths = {engine._path.suffix for engine in pipe._engines.values()}
+        paths = {engine._path.suffix for engine in pipe.engines.values()}
         assert paths == {".xml"}
     with ldm_runtime.load(built, engine="ort") as pipe:
-        assert {engine._path.name for engine in pipe._engines.values()} == {"model.ort_cpu.onnx"}
+        assert {engine._path.name for engine in pipe.engines.values()} == {"model.ort_cpu.onnx"}
 
 
 def test_the_same_graph_is_converted_to_the_same_bytes(built, tmp_path):

@@ -22,6 +22,7 @@ class Provider:
     defaults: options that keep the arithmetic float32, which a user's go over.
     missing_device: what the machine lacks for it, as half a sentence, or None.
     import_plugin: the module of the plugin; ImportError where it is not installed.
+    takes_turns: whether one session runs for one thread at a time.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Provider:
     defaults: Mapping[str, str] = field(default_factory=dict)
     missing_device: Callable[[], str | None] = lambda: None
     import_plugin: Callable[[], Any] | None = None
+    takes_turns: bool = False
 
     def missing(self, onnxruntime: Any) -> str | None:
         """The one thing that is missing to run it with this ONNX Runtime, as a sentence, or None."""
@@ -142,6 +144,7 @@ PROVIDERS: dict[str, Provider] = {
         "ONNX Runtime with DirectML, on GPUs under Windows",
         "pip install onnxruntime-directml",
         systems=("win32",),
+        takes_turns=True,
     ),
     "coreml": Provider(
         "CoreMLExecutionProvider",

@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ _ON_SHAPES |= {"Constant", "ConstantOfShape", "Range", "Reshape"}
 
 
 class OrtEngine:
-    """One ONNX file in one session.
+    """One ONNX file in one session, which threads run concurrently.
 
     provider: an execution provider other than the CPU's; what it has no kernels for runs on the CPU, and `notices`
     say so. options: the provider's, by its own names.
@@ -55,6 +56,8 @@ class OrtEngine:
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
+        takes_turns = provider is not None and provider.takes_turns
+        self._turn = threading.Lock() if takes_turns else contextlib.nullcontext()
         session_options = _session_options(onnxruntime, threads, reorder)
         providers: list[Any] = [_CPU]
         if provider is not None:
@@ -75,10 +78,12 @@ class OrtEngine:
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """All outputs for `feeds`, by name. Raises EngineError if ONNX Runtime fails or after `close`."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         try:
-            values = self._session.run(None, dict(feeds))
+            with self._turn:
+                values = session.run(None, dict(feeds))
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed in {self._path}: {_first_line(error)}") from error
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}

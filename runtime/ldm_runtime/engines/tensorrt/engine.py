@@ -5,6 +5,7 @@ One code for TensorRT for RTX and classic TensorRT; they differ in how kernels a
 
 import contextlib
 import mmap
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ class TensorRtEngine:
     """One plan, its context, one stream, and a buffer on the GPU for each input and output, which grows when needed.
 
     capture: whether runs at sizes that were seen before are one launch of a CUDA graph.
-    One thread at a time may use it. What was allocated is freed by `close`, and if loading fails.
+    Threads share it and take turns: a second context would need the activations' memory once more.
+    What was allocated is freed by `close`, and if loading fails.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class TensorRtEngine:
         self.inputs = contract.components[component].inputs
         self.outputs = contract.components[component].outputs
         self.notices: tuple[str, ...] = ()
+        self._turn = threading.Lock()
         self._axes = contract.axes
         self._component = component
         self._plan = found.plan
@@ -126,6 +129,10 @@ class TensorRtEngine:
         Raises OutOfProfile for sizes that the plan was not built for, EngineError for feeds that the contract does not
         cover, if TensorRT or CUDA fails, and after `close`.
         """
+        with self._turn:
+            return self._run(feeds)
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if self._context is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
@@ -150,7 +157,7 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Give back what is there, what was made last first. No callback is kept before: it would keep the engine."""
-        with contextlib.ExitStack() as stack:
+        with self._turn, contextlib.ExitStack() as stack:
             stack.callback(self._destroy_stream)
             stack.callback(self._free)
             stack.callback(self._drop)

@@ -42,7 +42,8 @@ def solve_heun(problem: Problem) -> tuple[float, Rows]:
     rows = problem.rows(history=2)  # x and the slope at the start of the step
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
-        rows.write(read, after, _towards(read, after.ratio), [read.x, (read.x - read.x0) / now.ratio])
+        euler, past = _towards(read, after.ratio), [read.x, (read.x - read.x0) / now.ratio]
+        rows.write(read, after, euler, past, ends_step=after.sigma == 0.0)
         if after.sigma > 0.0:
             read = rows.read(after, after.alpha)
             start, slope = read.history
@@ -59,7 +60,7 @@ def solve_dpm2(problem: Problem) -> tuple[float, Rows]:
         read = rows.read(now, now.alpha)
         if after.sigma > 0.0:
             middle = problem.level_at(math.sqrt(now.ratio * after.ratio))
-            rows.write(read, middle, _towards(read, middle.ratio), [read.x])
+            rows.write(read, middle, _towards(read, middle.ratio), [read.x], ends_step=False)
             read = rows.read(middle, middle.alpha)
             (start,) = read.history
             rows.write(read, after, start + (after.ratio - now.ratio) / middle.ratio * (read.x - read.x0))
@@ -77,7 +78,7 @@ def solve_dpm2_ancestral(problem: Problem) -> tuple[float, Rows]:
         if after.sigma > 0.0:
             down, up = ancestral(now.ratio, after.ratio)
             middle = problem.level_at(math.sqrt(now.ratio * down))
-            rows.write(read, middle, _towards(read, middle.ratio), [read.x])
+            rows.write(read, middle, _towards(read, middle.ratio), [read.x], ends_step=False)
             read = rows.read(middle, middle.alpha)
             (start,) = read.history
             x = start + (down - now.ratio) / middle.ratio * (read.x - read.x0)
@@ -100,7 +101,7 @@ def solve_dpmpp_sde(problem: Problem) -> tuple[float, Rows]:
         if after.sigma > 0.0:
             middle = problem.level_at(math.sqrt(now.ratio * after.ratio))
             down, up = ancestral(now.ratio, middle.ratio)
-            rows.write(read, middle, _towards(read, down) + up * rows.noise(), [read.x])
+            rows.write(read, middle, _towards(read, down) + up * rows.noise(), [read.x], ends_step=False)
             read = rows.read(middle, middle.alpha)
             (start,) = read.history
             down, up = ancestral(now.ratio, after.ratio)

@@ -293,7 +293,8 @@ def _prk(problem: Problem, rows: Rows, timesteps: list[float], half: int) -> Non
             used = summed if weight == 1 / 6 and not first else read.output
             x = _pndm_transfer(problem, begun, used, t, end)
             past = [read.output, e1, e2] if first else [e1, e2, e3]
-            rows.write(read, _trained_level(problem, end), x, [*past, begun, summed])
+            last = evaluated == t_next
+            rows.write(read, _trained_level(problem, end), x, [*past, begun, summed], ends_step=last)
 
 
 def _plms(problem: Problem, rows: Rows, timesteps: list[float], stride: int, *, outputs: int) -> None:
@@ -312,7 +313,8 @@ def _plms(problem: Problem, rows: Rows, timesteps: list[float], stride: int, *, 
             used = weighted_sum(weights, (read.output, e1, e2, e3)[:known])
             past = [read.output, e1, e2]
         x = _pndm_transfer(problem, begun, used, t, end)
-        rows.write(read, _trained_level(problem, end), x, [*past, begun])
+        is_repeated = outputs == 0 and index == 0 and len(timesteps) > 1
+        rows.write(read, _trained_level(problem, end), x, [*past, begun], ends_step=not is_repeated)
 
 
 def _pndm_transfer(problem: Problem, x: Form, output: Form, t: float, end: float) -> Form:

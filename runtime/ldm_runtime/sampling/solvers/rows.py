@@ -49,6 +49,7 @@ class PlanRow:
     data_output: float
     matrix: np.ndarray  # float64 (1 + history, 1 + history + 1 + len(noise_rows)), with a hook one column more
     noise_rows: tuple[int, ...]  # plan rows whose noise stream is read, one per noise column
+    ends_step: bool  # whether x is now where the sampling step leads; False: the step has more evaluations
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,13 @@ class Rows:
         """Unit-variance noise of the stream of the row being made, or of one before it."""
         return Form({("noise", len(self.rows) - rows_ago): 1.0})
 
-    def write(self, reading: Reading, after: Level, x: Form, history: Sequence[Form] = ()) -> None:
-        """Add the row that leaves x and the history; history slots that are not given become zeros."""
+    def write(
+        self, reading: Reading, after: Level, x: Form, history: Sequence[Form] = (), *, ends_step: bool = True
+    ) -> None:
+        """Add the row that leaves x and the history; history slots that are not given become zeros.
+
+        ends_step: False for an evaluation inside of a sampling step.
+        """
         lines = [x, *history, *([NOTHING] * (self.history - len(history)))]
         streams = sorted({index for line in lines for name, index in line.weights if name == "noise"})
         columns: list[Symbol] = [("x", 0), *(("history", slot) for slot in range(self.history)), ("output", 0)]
@@ -126,6 +132,7 @@ class Rows:
                 data_output=reading.data[1],
                 matrix=matrix,
                 noise_rows=tuple(streams),
+                ends_step=ends_step,
             )
         )
 

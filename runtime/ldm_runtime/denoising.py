@@ -1,0 +1,103 @@
+"""From a request to latents: initial noise, the denoiser with guidance, inpainting, and the loop around them."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ldm_runtime.checks import given
+from ldm_runtime.components import Components
+from ldm_runtime.latents import LatentCodec
+from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
+from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.package.manifest import Contract
+from ldm_runtime.request import Request
+from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
+
+
+def denoise(
+    request: Request, context: np.ndarray, contract: Contract, components: Components, codec: LatentCodec
+) -> Iterator[PlanStep]:
+    """Run the request's plan, one evaluation of the denoiser at a time.
+
+    context: float32 (B, T, D), with guidance (2B, T, D).
+    """
+    space = contract.latent
+    shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
+    noise = Noise(request.noise, request.seeds, shape)
+    starts_from_noise = request.strength is None or (request.mask is not None and request.strength == 1.0)
+    # In the order of diffusers, whose generators give one number after the other.
+    image, concat, blend = None, None, None
+    if request.pixels is not None and not (starts_from_noise and contract.inpaints):
+        image = codec.sample(request.pixels, noise.stream(VAE_STREAM))
+    initial = _initial(request, noise, shape)
+    if request.masked_pixels is not None:
+        masked = codec.sample(request.masked_pixels, noise.stream(MASKED_STREAM))
+        mask = np.broadcast_to(given(request.mask), (request.batch, 1, *shape[1:]))
+        concat = np.concatenate([mask, masked], axis=1)
+    elif request.mask is not None:
+        if request.noise != "philox":
+            noise.stream(MASKED_STREAM)  # diffusers encodes the masked image here too
+        blend = _keeping(request, given(image), initial)
+    yield from run_plan(
+        request.plan,
+        _denoiser(request, context, shape, concat, components),
+        initial,
+        noise.row,
+        picture=None if starts_from_noise else image,
+        blend=blend,
+    )
+
+
+def _denoiser(
+    request: Request, context: np.ndarray, shape: tuple[int, ...], concat: np.ndarray | None, components: Components
+) -> Callable[[np.ndarray, float], np.ndarray]:
+    """Make the UNet with guidance, which counts its calls: guidance may be off at some rows.
+
+    concat: float32 (B, 1 + C, h, w), the channels that an inpainting UNet reads after the latents.
+    """
+    batch, channels = request.batch, shape[0]
+    if concat is not None:
+        shape = (channels + concat.shape[1], *shape[1:])
+    buffer = np.empty((len(context), *shape), dtype=np.float32)
+    for first in range(0, len(context), batch) if concat is not None else ():
+        buffer[first : first + batch, channels:] = concat
+    rows = itertools.count()
+
+    def evaluate(sample: np.ndarray, timestep: float, context: np.ndarray) -> np.ndarray:
+        feeds = {"sample": sample, "timestep": np.array(timestep, dtype=np.float32), "encoder_hidden_states": context}
+        return components.evaluate("unet", feeds)["out_sample"]
+
+    def guided(x: np.ndarray, timestep: float) -> np.ndarray:
+        is_guided = request.is_guided_at(next(rows))
+        if not is_guided and concat is None:
+            return evaluate(np.ascontiguousarray(x), timestep, context[-batch:])
+        buffer[:batch, :channels] = x
+        if not is_guided:
+            return evaluate(buffer[:batch], timestep, context[-batch:])
+        buffer[batch:, :channels] = x
+        output = evaluate(buffer, timestep, context)
+        return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
+
+    return guided
+
+
+def _initial(request: Request, noise: Noise, shape: tuple[int, ...]) -> np.ndarray:
+    """Take noise of unit variance: given, or the seeds', or on the way from there to another seed's."""
+    initial = noise.initial() if request.latents is None else request.latents
+    if request.variation is None:
+        return initial
+    seed, strength = request.variation
+    other = Noise(request.noise, batch_seeds(seed, request.batch), shape).initial()
+    return np.stack([slerp(one, another, strength) for one, another in zip(initial, other, strict=True)])
+
+
+def _keeping(request: Request, image: np.ndarray, initial: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Keep, after each row, the image's own latents where the mask is 0, with the noise of the next row's level."""
+    rows, painted = request.plan.rows, given(request.mask)
+
+    def blend(index: int, x: np.ndarray) -> np.ndarray:
+        kept = noised(rows[index + 1], image, initial) if index + 1 < len(rows) else image
+        return np.asarray((np.float32(1.0) - painted) * kept + painted * x, dtype=np.float32)
+
+    return blend

@@ -1,0 +1,123 @@
+"""Checks of single values: arrays, shares, seeds. What is not usable is one InputError."""
+
+import math
+import operator
+import secrets
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.errors import InputError
+from ldm_runtime.noise.philox import batch_seeds
+
+
+def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    """`value` as an array of real numbers of `shape` (None: any size), or InputError. Nothing is copied, if it is one.
+
+    What comes back may be a view of immense size: check that before `float_copy`.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array; fill what is masked first, expected plain numbers")
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # a ragged list, or whatever an object's own __array__ raises
+        raise InputError(f"{name} is no array: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32")
+    fits = len(array.shape) == len(shape) and all(
+        want is None or have == want for have, want in zip(array.shape, shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise InputError(f"{name} has shape {array.shape}; expected ({wanted})")
+    return array
+
+
+def float_copy(name: str, array: np.ndarray) -> np.ndarray:
+    """float32, contiguous and finite, in memory that nobody else has; or InputError."""
+    with np.errstate(over="ignore"):
+        copy = np.array(array, dtype=np.float32, order="C")
+    if not np.isfinite(copy).all():
+        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers")
+    return copy
+
+
+def exact(value: float) -> str:
+    """Write a number so that it reads as the same number, without a fraction where it has none: 7.5, 3."""
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def first_step(steps: Any, strength: float | None) -> int:
+    """The first of the steps that an image to image run takes: int(steps * strength) are taken, as in diffusers.
+
+    None is a run from noise. Raises InputError for a strength that leaves none, or that is not from 0 to 1.
+    """
+    if strength is None:
+        return 0
+    check_share("strength", strength)
+    try:
+        steps = operator.index(steps)
+    except TypeError:
+        return 0  # refused with the plan
+    taken = min(int(steps * strength), steps)
+    if steps > 0 and taken < 1:
+        raise InputError(
+            f"strength {strength:g} of {steps} steps leaves none; use a strength of at least {1 / steps:g}"
+        )
+    return steps - taken
+
+
+def check_share(name: str, value: Any) -> float:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0.0 <= number <= 1.0:
+        raise InputError(f"{name} is {shown(value)}; expected a number from 0 to 1")
+    return number
+
+
+def check_interval(value: Any) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"guidance_interval is {shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
+    low, high = (check_share("an end of guidance_interval", end) for end in value)
+    if not low < high:
+        raise InputError(f"guidance_interval is {shown(value)}; expected its start below its end")
+    return low, high
+
+
+def check_seeds(seed: Any, batch: int) -> tuple[int, ...]:
+    """One for each image: counted up from one number, as given, or drawn."""
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
+        if len(seed) != batch:
+            raise InputError(
+                f"seed has {len(seed)} numbers for {batch} images; give one for each, or one to count from"
+            )
+        return tuple(check_integer("seed", one, 0, 2**64 - 1) for one in seed)
+    return batch_seeds(secrets.randbits(32) if seed is None else seed, batch)
+
+
+def check_variation(value: Any) -> tuple[int, float] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"variation is {shown(value)}; expected (seed, strength), such as (7, 0.2)")
+    return check_integer("the seed of variation", value[0], 0, 2**64 - 1), check_share(
+        "the strength of variation", value[1]
+    )
+
+
+def check_guidance(value: Any) -> float:
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0.0 <= number < math.inf:
+        raise InputError(f"guidance is {shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
+    return number
+
+
+def check_name(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{what} is {shown(value)}; expected a name")
+    return value
