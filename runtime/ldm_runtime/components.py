@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from ldm_runtime import engines
+from ldm_runtime.engines.choice import EngineChoice, open_engine
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.open import Package
@@ -20,8 +21,8 @@ class Components:
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
-    def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
-        self.engines: dict[str, engines.Engine] = {}
+    def __init__(self, package: Package, choice: EngineChoice) -> None:
+        self.engines: dict[str, Engine] = {}
         self.names: dict[str, str] = {}
         self.notices: list[Notice] = []
         self._package = package
@@ -39,11 +40,11 @@ class Components:
         if self._is_closed:
             raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
 
-    def open(self, component: str) -> engines.Engine:
+    def open(self, component: str) -> Engine:
         """The engine of a component, opened if it is not yet."""
         self.require()
         if component not in self.engines:
-            opened = engines.open_engine(self._choice, self._package, component)
+            opened = open_engine(self._choice, self._package, component)
             self.engines[component] = opened.engine
             self.names[component] = opened.name
             self.notices += [Notice("engine", sentence) for sentence in opened.notices]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ldm_runtime import engines
 from ldm_runtime.checks import given, shown
 from ldm_runtime.components import Components
 from ldm_runtime.effects import without_effect
+from ldm_runtime.engines.choice import EngineChoice, choose
 from ldm_runtime.errors import Cancelled, InputError, LdmError, PackageError
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.noise.philox import batch_seeds
@@ -59,7 +59,7 @@ def open_pipeline(
     check: Check,
 ) -> "Pipeline":
     """See `ldm_runtime.load`."""
-    choice = engines.choose(engine, threads=threads, options=engine_options)
+    choice = choose(engine, threads=threads, options=engine_options)
     package = open_package(builtin_package() if path is None else path, check=check)
     try:
         pipeline = Pipeline(package, choice)
@@ -112,7 +112,7 @@ class Pipeline:
     later gets an EngineError.
     """
 
-    def __init__(self, package: Package, choice: engines.EngineChoice) -> None:
+    def __init__(self, package: Package, choice: EngineChoice) -> None:
         self.package = package
         self.contract = package.manifest.contract
         self._components = Components(package, choice)
