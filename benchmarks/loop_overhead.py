@@ -12,7 +12,8 @@ import click
 import numpy as np
 
 from ldm_export.cli.options import read_size
-from ldm_runtime.engines import Engine, choose, open_engine
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline, builtin_package

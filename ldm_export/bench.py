@@ -20,7 +20,9 @@ from ldm_export.process.isolate import run_isolated
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import compare, worst
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines import ENGINES, Engine, EngineChoice, choose, files_of, open_engine, require, serves
+from ldm_runtime.engines.choice import EngineChoice, choose, open_engine, readable_by, require
+from ldm_runtime.engines.engine import Engine
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
 from ldm_runtime.package.manifest import COMPONENTS, Contract
@@ -42,6 +44,7 @@ class GraphRun:
     """One component in one process."""
 
     engine: str  # the one that "auto" took, where that was asked for
+    files: tuple[str, ...]  # that it read
     load_seconds: float
     seconds: tuple[float, ...]  # of each evaluation after the first
     relative_rms: float | None  # the worst against the reference's cases; None where the package has no reference
@@ -186,7 +189,8 @@ def _that_run_here(package: Package) -> list[str]:
     return [
         name
         for name, kind in ENGINES.items()
-        if all(serves(name, package, component) for component in package.manifest.components) and kind.missing() is None
+        if all(readable_by(kind, package, component) for component in package.manifest.components)
+        and kind.missing() is None
     ]
 
 
@@ -206,7 +210,9 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         error = worst(compare(opened.engine.run, cases.get(component, []), artefact=opened.name))
         seconds = _latencies(opened.engine, feeds(contract, component, size))
         opened.engine.close()
-        graphs[component] = GraphRun(opened.name, loaded, seconds, None if error is None else error.relative_rms)
+        graphs[component] = GraphRun(
+            opened.name, opened.artefact.files, loaded, seconds, None if error is None else error.relative_rms
+        )
     with Pipeline(package, choice) as pipe:
         request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_painting(contract, size)}
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
@@ -272,8 +278,8 @@ def _painting(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _file_bytes(package: Package, run: EngineRun) -> int:
-    """Of the graphs that were opened and their weights, or of the plans, each file once."""
-    files = {file for name, graph in run.graphs.items() for file in files_of(graph.engine, package, name)}
+    """Add up the files that were opened, each once."""
+    files = {file for graph in run.graphs.values() for file in graph.files}
     return sum(package.manifest.files[file].size for file in files)
 
 

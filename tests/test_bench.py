@@ -11,7 +11,7 @@ from PIL import Image
 from ldm_export import bench
 from ldm_export.bench import bench_package, feeds
 from ldm_export.cli.main import verbs
-from ldm_runtime.engines import ENGINES
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package

@@ -26,7 +26,7 @@ from ldm_export.cli.options import read_size
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines import most_threads
+from ldm_runtime.engines.choice import most_threads
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.image import save_png

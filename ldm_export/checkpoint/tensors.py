@@ -100,11 +100,6 @@ def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntr
                 f"{weights} has no tensor {entry.initialiser!r}, where the manifest puts {key!r}; "
                 f"build the package again"
             )
-        if entry.slice is not None:
-            raise CheckpointError(
-                f"{weights} keeps only a part of {key!r}, so the model cannot be made of it again; "
-                f"open the checkpoint that the package was built from"
-            )
         tensors[key] = _before_transpose(stored[entry.initialiser], entry.transpose)
     return tensors
 

@@ -17,7 +17,7 @@ def engines(as_json: bool) -> None:
       ldm-export engines
       ldm-export run --prompt "red apple, 3d style" --engine unet=ort:openvino,vae=ort
     """
-    from ldm_runtime.engines import ENGINES
+    from ldm_runtime.engines.table import ENGINES
 
     missing = {name: kind.missing() for name, kind in ENGINES.items()}
     if as_json:

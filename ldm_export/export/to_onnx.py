@@ -83,10 +83,7 @@ def export_component(
         component=component,
         graph=f"{component}/{GRAPH_FILE}",
         weights=f"{component}/{WEIGHTS_FILE}",
-        keys={
-            key: KeyEntry(name, None if name == key else (1, 0), None, tensors[key].dtype)
-            for name, key in stored.items()
-        },
+        keys={key: KeyEntry(name, None if name == key else (1, 0), tensors[key].dtype) for name, key in stored.items()},
         opset=graph.opset_imports[""],
         ir_version=graph.ir_version,
         operators=dict(Counter(node.op_type for node in graph.graph)),

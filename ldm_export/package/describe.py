@@ -16,7 +16,7 @@ from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.package import open as packages
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Manifest, Plan, PlanSet, TensorSpec, Variant
+from ldm_runtime.package.manifest import Artefact, Manifest, PlanRequirements, TensorSpec
 from ldm_runtime.pipeline import builtin_package
 
 Facts = dict[str, Any]
@@ -56,7 +56,6 @@ def _package(folder: Path) -> Facts:
         "tokenizer": vars(contract.tokenizer),
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},
-        "engines": {name: _plans(plans) for name, plans in manifest.engines.items()},
         "dropped": list(manifest.dropped),
         "provenance": {
             "source": manifest.provenance.source.name,
@@ -94,45 +93,35 @@ def _component(folder: Path, manifest: Manifest, name: str) -> Facts:
         "outputs": [_tensor(spec) for spec in contract.outputs],
         "weights": _by_dtype((tensor.dtype, math.prod(tensor.shape)) for tensor in tensors),
         "weights_bytes": manifest.files[component.weights].size,
-        "variants": {
-            variant.name: {
-                "file": variant.file,
-                "engine": variant.engine,
-                "precision": variant.precision,
-                **_exactness(variant),
-            }
-            for variant in component.variants
-        },
+        "artefacts": {artefact.name: _artefact(artefact) for artefact in component.artefacts},
     }
 
 
-def _plans(plans: PlanSet) -> Facts:
+def _artefact(artefact: Artefact) -> Facts:
+    facts: Facts = {
+        "format": artefact.format,
+        "file": artefact.file,
+        "engine": artefact.engine,
+        "precision": artefact.precision,
+        "exactness": artefact.exactness,
+    }
+    if artefact.difference is not None:
+        facts["relative_rms"] = artefact.difference.relative_rms
+    return facts if artefact.requires is None else {**facts, "requires": _requirements(artefact.requires)}
+
+
+def _requirements(plan: PlanRequirements) -> Facts:
     return {
-        "flavour": plans.flavour,
-        "version": plans.version,
-        "compute_capabilities": list(plans.compute_capabilities),
-        "precision": plans.precision,
-        "options": list(plans.options),
-        "plans": {
-            name: {
-                "file": plan.file,
-                "activation_bytes": plan.activation_bytes,
-                "weight_bytes": plan.weight_bytes,
-                **_exactness(plan),
-                "profiles": [
-                    {axis: [size.min, size.opt, size.max] for axis, size in profile.items()}
-                    for profile in plan.profiles
-                ],
-            }
-            for name, plan in plans.plans.items()
-        },
+        "flavour": plan.flavour,
+        "version": plan.version,
+        "compute_capabilities": list(plan.compute_capabilities),
+        "options": list(plan.options),
+        "activation_bytes": plan.activation_bytes,
+        "weight_bytes": plan.weight_bytes,
+        "profiles": [
+            {axis: [size.min, size.opt, size.max] for axis, size in profile.items()} for profile in plan.profiles
+        ],
     }
-
-
-def _exactness(made: Variant | Plan) -> Facts:
-    """Whether it is exact, and if not the relative RMS that was measured."""
-    difference = {} if made.difference is None else {"relative_rms": made.difference.relative_rms}
-    return {"exactness": made.exactness, **difference}
 
 
 def _by_dtype(counts: Iterable[tuple[str, int]]) -> dict[str, int]:

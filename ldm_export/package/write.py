@@ -8,7 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from ldm_runtime.files.atomic import atomic_file, refuse_foreign, scratch_folder
 from ldm_runtime.package import manifest
 from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.manifest import (
+    CANONICAL,
+    Artefact,
     Axis,
     Component,
     Contract,
@@ -34,12 +36,10 @@ from ldm_runtime.package.manifest import (
     FileEntry,
     ImageSpec,
     Manifest,
-    PlanSet,
     Proof,
     Provenance,
     Source,
     TokenizerFacts,
-    Variant,
 )
 from ldm_runtime.package.open import MANIFEST, open_package
 
@@ -107,7 +107,6 @@ def _manifest(
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
         contract=contract,
         components=components,
-        engines={},
         files=_hashed(folder, _package_files(folder)),
         provenance=provenance,
         dropped=checkpoint.dropped,
@@ -120,7 +119,7 @@ def _stand_in(folder: Path, name: str) -> Component:
     (folder / name).mkdir()
     (folder / name / GRAPH_FILE).touch()
     graph = f"{name}/{GRAPH_FILE}"
-    return Component(graph, (Variant("canonical", graph, "any", "fp32", "exact", None),), keys={})
+    return Component(graph, (_graph(CANONICAL, graph, graph),), keys={})
 
 
 def record_proof(folder: Path, report: Report | None) -> Manifest:
@@ -144,28 +143,21 @@ def record_proof(folder: Path, report: Report | None) -> Manifest:
     return made
 
 
-def add_variants(folder: Path, variants: Mapping[str, Variant]) -> Manifest:
-    """Note one more graph of each component, and list the files that were written since."""
+def add_artefacts(folder: Path, artefacts: Mapping[str, Sequence[Artefact]]) -> Manifest:
+    """Note more artefacts of the components and list their files; those of the same names are replaced."""
     known = read_manifest(folder)
-    components = {
-        name: replace(component, variants=(*component.variants, variants[name]))
-        for name, component in known.components.items()
-    }
-    new = [name for name in _package_files(folder) if name not in known.files]
-    made = replace(known, components=components, files={**known.files, **_hashed(folder, new)})
-    _write_manifest(folder, made)
-    return made
-
-
-def record_engines(folder: Path, engines: Mapping[str, PlanSet]) -> Manifest:
-    """List TensorRT plans that were built since; sets of the same names, and their files, are replaced."""
-    known = read_manifest(folder)
-    folders = tuple(f"engines/{name}/" for name in engines)
-    kept = {name: entry for name, entry in known.files.items() if not name.startswith(folders)}
-    new = [name for name in _package_files(folder) if name.startswith(folders)]
-    made = replace(known, engines={**known.engines, **engines}, files={**kept, **_hashed(folder, new)})
-    _write_manifest(folder, made)
-    return made
+    components = {}
+    for name, component in known.components.items():
+        made = artefacts.get(name, ())
+        replaced = {artefact.name for artefact in made}
+        kept = [artefact for artefact in component.artefacts if artefact.name not in replaced]
+        components[name] = replace(component, artefacts=(*kept, *made))
+    made_files = {file for each in artefacts.values() for artefact in each for file in artefact.files}
+    files = {name: entry for name, entry in known.files.items() if name not in made_files}
+    new = [name for name in _package_files(folder) if name not in files]
+    made_manifest = replace(known, components=components, files={**files, **_hashed(folder, new)})
+    _write_manifest(folder, made_manifest)
+    return made_manifest
 
 
 def require_package(folder: Path) -> None:
@@ -227,10 +219,14 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _component(folder: Path, report: ExportReport) -> Component:
     name = report.component
-    variants = [Variant("canonical", f"{name}/{GRAPH_FILE}", "any", "fp32", "exact", None)]
+    artefacts = [_graph(CANONICAL, f"{name}/{GRAPH_FILE}", report.weights)]
     if (folder / name / ORT_CPU_FILE).exists():
-        variants.append(Variant("ort_cpu", f"{name}/{ORT_CPU_FILE}", "ort_cpu", "fp32", "exact", None))
-    return Component(weights=report.weights, variants=tuple(variants), keys=report.keys)
+        artefacts.append(_graph("ort_cpu", f"{name}/{ORT_CPU_FILE}", report.weights, engine="ort_cpu"))
+    return Component(weights=report.weights, artefacts=tuple(artefacts), keys=report.keys)
+
+
+def _graph(name: str, file: str, weights: str, engine: str = "any") -> Artefact:
+    return Artefact(name, "onnx", (file, weights), engine, "fp32", "exact", None)
 
 
 def _contract(

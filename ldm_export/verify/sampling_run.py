@@ -13,20 +13,16 @@ from ldm_export.verify.images import side_by_side, to_bytes
 from ldm_export.verify.page import Picture
 from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
-from ldm_runtime.engines import ENGINES, EngineChoice, graph_for
-from ldm_runtime.engines.tensorrt.engine import fitting_plan
+from ldm_runtime.engines.choice import EngineChoice, artefact_for
 from ldm_runtime.errors import LdmError, VerificationError
+from ldm_runtime.package.manifest import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.pipeline import Pipeline
 
 
-def lossy_tolerance(package: Package, engine: str, component: str) -> Tolerance | None:
-    """Return that of the graph or plan which the engine runs, if it is lossy by its precision; else None."""
-    if ENGINES[engine].plans:
-        found = fitting_plan(package, component)
-        return PRECISIONS[found.plans.precision].tolerance if found.plan.exactness == "lossy" else None
-    variant = graph_for(engine, package.manifest.components[component])
-    return PRECISIONS[variant.precision].tolerance if variant.exactness == "lossy" else None
+def lossy_tolerance(artefact: Artefact) -> Tolerance | None:
+    """Return the tolerance of an artefact's precision if that makes it lossy; None: the reference's own holds."""
+    return PRECISIONS[artefact.precision].tolerance if artefact.exactness == "lossy" else None
 
 
 def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
@@ -65,7 +61,7 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
 
 def _with_floors(package: Package, engines: Mapping[str, str], expected: Trajectory) -> Trajectory:
     """Lower the floors where a component is lossy; `engines`: component -> what runs it."""
-    lossy = [lossy_tolerance(package, engine, component) for component, engine in engines.items()]
+    lossy = [lossy_tolerance(artefact_for(engine, package, name)) for name, engine in engines.items()]
     floors = [(each.latents_floor, each.image_floor) for each in lossy if each is not None]
     if not floors:
         return expected

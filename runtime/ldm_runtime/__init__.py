@@ -38,7 +38,7 @@ def load(
     """Open the package in folder `path`, or the built-in one if None, ready to draw.
 
     engine: "auto", the name of one, such as "ort:cuda", or names by part, such as "unet=tensorrt,vae=ort"; the names
-    are in `ldm_runtime.engines.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.
+    are in `ldm_runtime.engines.table.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.
     engine_options: what an engine is given by its own names, such as {"ort:cuda": {"device_id": 1}}.
     check: how the files are checked, see `package.open_package`.
 

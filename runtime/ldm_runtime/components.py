@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from ldm_runtime import engines
+from ldm_runtime.engines.choice import EngineChoice, open_engine
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.open import Package
@@ -23,10 +24,8 @@ class Components:
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
-    def __init__(
-        self, package: Package, choice: engines.EngineChoice, given: Mapping[str, engines.Engine] | None = None
-    ) -> None:
-        self.engines: dict[str, engines.Engine] = {} if given is None else dict(given)
+    def __init__(self, package: Package, choice: EngineChoice, given: Mapping[str, Engine] | None = None) -> None:
+        self.engines: dict[str, Engine] = {} if given is None else dict(given)
         self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
         self.notices: list[Notice] = []
         self._package = package
@@ -47,7 +46,7 @@ class Components:
         if self._is_closed:
             raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
 
-    def open(self, component: str) -> engines.Engine:
+    def open(self, component: str) -> Engine:
         """Return the engine of a component, opened if it is not yet."""
         self.require()
         if component not in self.engines:
@@ -108,7 +107,7 @@ class Components:
 
     def _open(self, component: str) -> None:
         self.require()
-        opened = engines.open_engine(self._choice, self._package, component)
+        opened = open_engine(self._choice, self._package, component)
         self.names[component] = opened.name
         self.notices += [Notice("engine", sentence) for sentence in opened.notices]
         self.engines[component] = opened.engine

@@ -14,7 +14,8 @@ from ldm_runtime.checks import shown
 from ldm_runtime.components import Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
-from ldm_runtime.engines import Engine, EngineChoice, choose
+from ldm_runtime.engines.choice import EngineChoice, choose
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice

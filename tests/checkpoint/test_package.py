@@ -56,7 +56,6 @@ def packaged(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     keys[name] = {
                         "initialiser": f"{name}.T" if matrix else name,
                         "transpose": [1, 0] if matrix else None,
-                        "slice": None,
                         "dtype": "F32",
                     }
             safetensors.write(folder / component / "model.safetensors", stored)
@@ -105,12 +104,6 @@ def test_missing_key_is_refused(copy: Path) -> None:
     tiny_package.edit_manifest(copy, "components", "vae_decoder", "keys", "decoder.conv_in.bias", remove=True)
     with pytest.raises(CheckpointError, match=r"1 missing \(decoder\.conv_in\.bias\)"):
         open_checkpoint(copy).check()
-
-
-def test_part_of_a_tensor_is_refused(copy: Path) -> None:
-    tiny_package.edit_manifest(copy, "components", "unet", "keys", "conv_in.bias", "slice", value=[0, 0, 2])
-    with pytest.raises(CheckpointError, match=r"keeps only a part of 'conv_in\.bias'"):
-        open_checkpoint(copy)
 
 
 def test_transpose_of_another_rank_is_refused(copy: Path) -> None:

@@ -17,7 +17,7 @@ from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
-from ldm_export.verify.report import Report
+from ldm_export.verify.report import SCHEMA_VERSION, Report
 from ldm_runtime.errors import PackageError
 from ldm_runtime.package.manifest import COMPONENTS, Proof
 from ldm_runtime.package.open import open_package
@@ -228,7 +228,7 @@ def write_reference(package: Path) -> None:
 
 def report(*, passed: bool) -> Report:
     return Report(
-        schema_version=2,
+        schema_version=SCHEMA_VERSION,
         package="tiny",
         engine="ort",
         passed=passed,

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime.engines import Engine, choose, open_engine
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline

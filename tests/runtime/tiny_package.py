@@ -42,9 +42,9 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
     components = {
         name: manifest.Component(
             weights=f"{name}/model.safetensors",
-            variants=(manifest.Variant("canonical", f"{name}/model.onnx", "any", "fp32", "exact", None),),
+            artefacts=(canonical(name),),
             keys={
-                key: manifest.KeyEntry(key, None, None, "F32")
+                key: manifest.KeyEntry(key, None, "F32")
                 for key in safetensors.read_header(folder / name / "model.safetensors").tensors
             },
         )
@@ -55,7 +55,6 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
         name="tiny",
         contract=contract,
         components=components,
-        engines={},
         files={
             path.relative_to(folder).as_posix(): entry_of(path)
             for path in sorted(folder.rglob("*"))
@@ -68,6 +67,12 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
         proof=manifest.Proof(True, "verify/report.json", {"trajectory_psnr": 99.0}),
     )
     (folder / "manifest.json").write_text(manifest.dump(made), encoding="utf-8")
+
+
+def canonical(name: str) -> manifest.Artefact:
+    """Describe the graph of a component."""
+    files = (f"{name}/model.onnx", f"{name}/model.safetensors")
+    return manifest.Artefact("canonical", "onnx", files, "any", "fp32", "exact", None)
 
 
 def entry_of(path: Path) -> manifest.FileEntry:
@@ -102,12 +107,12 @@ def add_openvino(folder: Path, component: str, graph: str) -> None:
     text = (folder / "manifest.json").read_text()
     known = manifest.parse(text, "manifest.json")
     parts = known.components[component]
-    kept = tuple(variant for variant in parts.variants if variant.engine != "openvino")
-    variant = manifest.Variant("openvino", graph, "openvino", "fp32", "exact", None)
-    components = {**known.components, component: dataclasses.replace(parts, variants=(*kept, variant))}
-    files = {**known.files, **{name: entry_of(folder / name) for name in (graph, f"{graph[:-4]}.bin")}}
-    made = dataclasses.replace(known, components=components, files=files)
-    (folder / "manifest.json").write_text(manifest.dump(made), encoding="utf-8")
+    kept = tuple(artefact for artefact in parts.artefacts if artefact.engine != "openvino")
+    made = manifest.Artefact("openvino", "openvino", (graph, f"{graph[:-4]}.bin"), "openvino", "fp32", "exact", None)
+    components = {**known.components, component: dataclasses.replace(parts, artefacts=(*kept, made))}
+    files = {**known.files, **{name: entry_of(folder / name) for name in made.files}}
+    changed = dataclasses.replace(known, components=components, files=files)
+    (folder / "manifest.json").write_text(manifest.dump(changed), encoding="utf-8")
 
 
 def write_graph(folder: Path, component: str, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,9 @@ from benchmarks.peers.programs.protocol import (
     read_inputs,
     run,
 )
-from ldm_runtime.engines import ENGINES, Engine, choose, files_of, open_engine, serves
+from ldm_runtime.engines.choice import artefact_for, choose, open_engine, readable_by
+from ldm_runtime.engines.engine import Engine
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import MANIFEST, Package, open_package
 
@@ -82,7 +84,7 @@ def _package(request: Request) -> Package:
         raise NotMeasured(missing)
     package = open_package(Path(request.model), check="size")
     for name in COMPONENTS:
-        if not serves(request.engine, package, name):
+        if not readable_by(ENGINES[request.engine], package, name):
             raise NotMeasured(f"the package has no graph of {name} for the engine {request.engine}")
     return package
 
@@ -101,7 +103,7 @@ def _all_bytes(package: Package, engine: str) -> int:
 
 def _file_bytes(package: Package, engine: str, components: Iterable[str]) -> int:
     """Of the graphs that the engine reads and their weights, each file once."""
-    files = {file for name in components for file in files_of(engine, package, name)}
+    files = {file for name in components for file in artefact_for(engine, package, name).files}
     return sum(package.manifest.files[file].size for file in files)
 
 

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ldm_export.checkpoint.scheduler import write_scheduler_config
-from ldm_export.package.write import add_variants, read_manifest
+from ldm_export.package.write import add_artefacts, read_manifest
 from ldm_export.process.isolate import Stage, run_isolated
 from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
 from ldm_export.targets.openvino.graph import convert_and_measure
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.package.manifest import COMPONENTS, Contract, Difference, Manifest, Precision, Variant
+from ldm_runtime.package.manifest import COMPONENTS, Artefact, Contract, Difference, Manifest, Precision
 from ldm_runtime.package.open import TOKENIZER
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
 
 FOLDER = "openvino"
-GRAPH = "openvino_model.xml"
-NAME = "openvino"  # of the variant
+GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
+NAME = "openvino"  # of the artefact
 GENAI_SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 GENAI_BETA_SCHEDULES = ("linear", "scaled_linear")
 
@@ -48,7 +48,7 @@ def build_openvino(folder: Path, precision: Precision, *, progress: Progress) ->
     """
     out = folder / FOLDER
     manifest = read_manifest(folder)
-    stages, variants = [], {}
+    stages, artefacts = [], {}
     for name in COMPONENTS:
         progress(f"openvino: {name}")
         (out / name).mkdir(parents=True)
@@ -65,12 +65,13 @@ def build_openvino(folder: Path, precision: Precision, *, progress: Progress) ->
         stages.append(outcome.stage(f"openvino {name}"))
         difference: Difference | None = outcome.value
         exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
-        variants[name] = Variant(NAME, f"{FOLDER}/{name}/{GRAPH}", "openvino", precision, exactness, difference)
+        files = (f"{FOLDER}/{name}/{GRAPH}", f"{FOLDER}/{name}/{WEIGHTS}")
+        artefacts[name] = [Artefact(NAME, "openvino", files, "openvino", precision, exactness, difference)]
     progress("openvino: tokenizer")
     (out / "tokenizer").mkdir()
     write_openvino_tokenizer(folder / TOKENIZER, out / "tokenizer", manifest.contract.tokenizer)
     _write_pipeline_files(out, manifest, progress)
-    add_variants(folder, variants)
+    add_artefacts(folder, artefacts)
     return stages
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ldm_export.package.write import read_manifest, record_engines
+from ldm_export.package.write import add_artefacts, read_manifest
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Stage, available_memory, run_isolated
 from ldm_export.recipes.build import TensorRtRecipe
@@ -27,7 +27,7 @@ from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
 from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.files.hash_cache import make_cache_folder
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import COMPONENTS, Difference, Manifest, Plan, PlanSet, Precision
+from ldm_runtime.package.manifest import COMPONENTS, Artefact, Difference, Manifest, PlanRequirements, Precision
 
 # Capability -> precisions in which TensorRT for RTX builds plans for it.
 CAPABILITIES: dict[str, tuple[Precision, ...]] = {
@@ -174,7 +174,7 @@ def build_tensorrt(
     require_room(folder, parameters, target, max_memory)
     stages: list[Stage] = []
     differences = _gate(folder, target, stages, say)
-    built = {}
+    built: dict[str, list[Artefact]] = {component: [] for component in COMPONENTS}
     with contextlib.ExitStack() as undo:
         if not (folder / "engines").exists():
             (folder / "engines").mkdir()
@@ -183,8 +183,10 @@ def build_tensorrt(
             name = _identity(library.flavour, library.version, group, target)
             with atomic_folder(folder / "engines" / name, replace=_require_plans) as partial:
                 job = _Job(folder, partial, name, library.flavour, group, target)
-                built[name] = _build_set(job, manifest, ranges, differences, stages, say)
-        record_engines(folder, built)
+                for component in COMPONENTS:
+                    made = _build_plan(job, component, manifest, ranges[component], differences[component], stages, say)
+                    built[component].append(made)
+        add_artefacts(folder, built)
         undo.pop_all()
     return stages
 
@@ -244,50 +246,54 @@ class _Job:
     target: TensorRtTarget
 
 
-def _build_set(
+def _build_plan(
     job: _Job,
+    component: str,
     manifest: Manifest,
-    ranges: Mapping[str, AxisRanges],
-    differences: Mapping[str, Difference | None],
+    ranges: AxisRanges,
+    difference: Difference | None,
     stages: list[Stage],
     say: Progress,
-) -> PlanSet:
-    plans: dict[str, Plan] = {}
-    capabilities = job.group
-    version = ""
-    for component in COMPONENTS:
-        say(f"{component}: building the plan {job.name}")
-        parts = manifest.components[component]
-        plan = job.partial / f"{component}.plan"
-        digests = [manifest.files[file].sha256 for file in (parts.canonical.file, parts.weights)]
-        with _graph(job, parts.canonical.file) as graph:
-            request = PlanRequest(
-                graph=graph,
-                plan=plan,
-                name=plan_name(component, *digests),
-                flavour=job.flavour,
-                capabilities=job.group,
-                profiles=(input_shapes(manifest.contract, component, ranges[component]),),
-                options=job.target.options,
-                timing_cache=_timing_cache() if job.flavour == CLASSIC else None,
-            )
-            outcome = run_isolated(build_plan, request, progress=say)
-        stages.append(outcome.stage(f"plan {component} {job.name}"))
-        built: BuiltPlan = outcome.value
-        version = built.version
-        capabilities = read_header(plan).capabilities if job.flavour == RTX else (compute_capability(),)
-        difference = differences[component]
-        plans[component] = Plan(
-            file=f"engines/{job.name}/{plan.name}",
-            graph=digests[0],
-            weights=digests[1],
-            profiles=(ranges[component],),
-            activation_bytes=built.activation_bytes,
-            weight_bytes=built.weight_bytes,
-            exactness="exact" if difference is None else "lossy",
-            difference=difference,
+) -> Artefact:
+    say(f"{component}: building the plan {job.name}")
+    parts = manifest.components[component]
+    plan = job.partial / f"{component}.plan"
+    graph_sha, weights_sha = (manifest.files[file].sha256 for file in (parts.canonical.file, parts.weights))
+    with _graph(job, parts.canonical.file) as graph:
+        request = PlanRequest(
+            graph=graph,
+            plan=plan,
+            name=plan_name(component, graph_sha, weights_sha),
+            flavour=job.flavour,
+            capabilities=job.group,
+            profiles=(input_shapes(manifest.contract, component, ranges),),
+            options=job.target.options,
+            timing_cache=_timing_cache() if job.flavour == CLASSIC else None,
         )
-    return PlanSet(job.flavour, version, capabilities, job.target.precision, job.target.options, plans)
+        outcome = run_isolated(build_plan, request, progress=say)
+    stages.append(outcome.stage(f"plan {component} {job.name}"))
+    built: BuiltPlan = outcome.value
+    requires = PlanRequirements(
+        flavour=job.flavour,
+        version=built.version,
+        compute_capabilities=read_header(plan).capabilities if job.flavour == RTX else (compute_capability(),),
+        options=job.target.options,
+        graph=graph_sha,
+        weights=weights_sha,
+        profiles=(ranges,),
+        activation_bytes=built.activation_bytes,
+        weight_bytes=built.weight_bytes,
+    )
+    return Artefact(
+        name=job.name,
+        format="tensorrt",
+        files=(f"engines/{job.name}/{plan.name}",),
+        engine="tensorrt",
+        precision=job.target.precision,
+        exactness="exact" if difference is None else "lossy",
+        difference=difference,
+        requires=requires,
+    )
 
 
 @contextlib.contextmanager

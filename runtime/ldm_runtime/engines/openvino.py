@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import hashlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.files.atomic import scratch_folder
-from ldm_runtime.files.hash_cache import make_cache_folder
-from ldm_runtime.package.manifest import Contract, TensorSpec
+from ldm_runtime.files.hash_cache import make_cache_folder, stamp
+from ldm_runtime.package.manifest import Artefact, Contract, TensorSpec
+from ldm_runtime.package.open import Package
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 TIMESTEP = "timestep"
@@ -129,6 +132,32 @@ def missing_openvino() -> str | None:
     except EngineUnavailable as error:
         return str(error)
     return None
+
+
+def _open(package: Package, component: str, artefact: Artefact, settings: Settings) -> OpenVinoEngine:
+    return OpenVinoEngine(
+        package.file(artefact.file),
+        package.manifest.contract,
+        component,
+        options=settings.options,
+        threads=settings.threads,
+        cache=_cache(package, artefact) if artefact.format == "openvino" else None,
+    )
+
+
+def _cache(package: Package, artefact: Artefact) -> Path | None:
+    """Make a folder of these files alone: new bytes or new files get another. None: it cannot be kept."""
+    names = sorted(artefact.files)
+    identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
+    return make_cache_folder("openvino", hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
+
+
+OPENVINO = EngineKind(
+    "OpenVINO, on CPUs, and on Intel's GPUs and NPUs",
+    (("openvino", "openvino"), ("onnx", "any")),
+    _open,
+    missing_openvino,
+)
 
 
 def read_graph(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""manifest.json: the contract, variants, identity, provenance and proof of a package, as frozen dataclasses.
+"""manifest.json: the contract, artefacts, identity, provenance and proof of a package, as frozen dataclasses.
 
 The manifest is written by a machine and not trusted: `parse` refuses whatever it does not know, and a
 parsed `Manifest` is consistent in itself (`manifest_rules`). Whether the files agree is up to `package`.
@@ -15,7 +15,8 @@ from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+CANONICAL = "canonical"
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
@@ -122,46 +123,10 @@ class Contract:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What a lossy variant differs from the canonical graph by, measured."""
+    """What an artefact or an output differs from the reference by: the worst sample's figures."""
 
     relative_rms: float
     max_abs: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    name: str
-    file: str  # relative posix path in the package; OpenVINO's `.xml` has its weights in the `.bin` beside it
-    engine: Literal["any", "ort_cpu", "openvino"]
-    precision: Precision
-    exactness: Literal["exact", "lossy"]
-    difference: Difference | None
-
-    @property
-    def own_weights(self) -> str | None:
-        """The data file of this variant alone, None where the component's is read."""
-        return f"{self.file[:-4]}.bin" if self.engine == "openvino" else None
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyEntry:
-    """Where a tensor of the checkpoint went: initialiser = checkpoint[slice].transpose(transpose)."""
-
-    initialiser: str
-    transpose: tuple[int, ...] | None
-    slice: tuple[int, int, int] | None  # axis, start, stop
-    dtype: str  # in the checkpoint, as safetensors names it; the data file has the same, but F32 for F64
-
-
-@dataclasses.dataclass(frozen=True)
-class Component:
-    weights: str  # relative posix path of the one data file, in safetensors format
-    variants: tuple[Variant, ...]
-    keys: dict[str, KeyEntry]
-
-    @property
-    def canonical(self) -> Variant:
-        return next(variant for variant in self.variants if variant.name == "canonical")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,33 +139,69 @@ class Range:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A component's graph as TensorRT compiled it.
+class PlanRequirements:
+    """What a TensorRT plan needs to run.
 
     graph, weights: SHA-256 of the canonical files that it was built from. profiles: the axes that it was built for,
     one mapping for each optimisation profile.
     """
 
-    file: str  # relative posix path in the package
+    flavour: Literal["rtx", "classic"]
+    version: str  # of TensorRT
+    compute_capabilities: tuple[str, ...]  # such as "8.9"; every one that the plan runs on
+    options: tuple[Literal["refit", "weight_stripped"], ...]
     graph: str
     weights: str
     profiles: tuple[dict[str, Range], ...]
     activation_bytes: int | None  # on the GPU, at the largest sizes, as TensorRT says; None where it does not
     weight_bytes: int | None
-    exactness: Literal["exact", "lossy"]
-    difference: Difference | None
 
 
 @dataclasses.dataclass(frozen=True)
-class PlanSet:
-    """Plans of one flavour and version of TensorRT, for the same GPUs, in one folder of `engines`."""
+class Artefact:
+    """One form of a component: its canonical graph, or what was made of that for one engine.
 
-    flavour: Literal["rtx", "classic"]
-    version: str
-    compute_capabilities: tuple[str, ...]  # such as "8.9"; every one that the plans run on
+    files: relative posix paths; the engine opens the first, the others hold the weights.
+    engine: what it was made for, or "any". A runtime leaves alone what none of its engines reads.
+    requires: what the machine must have; None where any machine does.
+    """
+
+    name: str
+    format: str  # "onnx", "openvino", "tensorrt"
+    files: tuple[str, ...]
+    engine: str  # "any", "ort_cpu", "openvino", "tensorrt"
     precision: Precision
-    options: tuple[Literal["refit", "weight_stripped"], ...]
-    plans: dict[str, Plan]  # by component
+    exactness: Literal["exact", "lossy"]
+    difference: Difference | None
+    requires: PlanRequirements | None = None
+
+    @property
+    def file(self) -> str:
+        """The file that an engine opens."""
+        return self.files[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyEntry:
+    """Where a tensor of the checkpoint went: initialiser = checkpoint.transpose(transpose)."""
+
+    initialiser: str
+    transpose: tuple[int, ...] | None
+    dtype: str  # in the checkpoint, as safetensors names it; the data file has the same, but F32 for F64
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A graph of the contract in all its forms. `keys` says which tensor of `weights` holds which parameter."""
+
+    weights: str  # relative posix path of the canonical graph's data file, in safetensors format
+    artefacts: tuple[Artefact, ...]
+    keys: dict[str, KeyEntry]
+
+    @property
+    def canonical(self) -> Artefact:
+        """The ONNX graph that all other artefacts are made from."""
+        return next(artefact for artefact in self.artefacts if artefact.name == CANONICAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +241,6 @@ class Manifest:
     name: str
     contract: Contract
     components: dict[str, Component]
-    engines: dict[str, PlanSet]  # by the name of their folder in `engines`
     files: dict[str, FileEntry]
     provenance: Provenance
     dropped: tuple[str, ...]

@@ -69,10 +69,6 @@ class Package:
         self.folder.require_unchanged(relative)
         return self.path / relative
 
-    def having(self, parsed: manifest.Manifest) -> "Package":
-        """The same files as if the manifest were `parsed`; nothing is hashed again."""
-        return Package(self.path, parsed, self.identity, "size", self.folder)
-
     def confirm(self) -> None:
         """Wait for the hashes. Raises PackageError if a file is not what the manifest says, or changes meanwhile."""
         if self._hashing is not None:
@@ -109,9 +105,9 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
     for component in parsed.components.values():
         safetensors.read_header(path / component.weights)
-        for variant in component.variants:
-            if variant.engine != "openvino":
-                check_external_data(path / variant.file, component.weights.rpartition("/")[2])
+        for artefact in component.artefacts:
+            if artefact.format == "onnx":
+                check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
     if TOKENIZER not in parsed.files:
         raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)

@@ -9,7 +9,15 @@ from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.sampling.plan import check_sampler
 
 if TYPE_CHECKING:
-    from ldm_runtime.package.manifest import Component, Contract, Manifest, Plan, PlanSet, Range, TensorSpec, Variant
+    from ldm_runtime.package.manifest import (
+        Artefact,
+        Component,
+        Contract,
+        Manifest,
+        PlanRequirements,
+        Range,
+        TensorSpec,
+    )
 
 # component -> (inputs, outputs); name -> (dtypes, number of dimensions). DESIGN: names follow the ecosystem.
 _INTEGERS = ("int64", "int32")
@@ -48,9 +56,7 @@ def check(manifest: "Manifest", where: str) -> None:
     _check_contract(manifest.contract, f"{where}.contract")
     _same_names(manifest.components, _SIGNATURES, f"{where}.components")
     for name, component in manifest.components.items():
-        _check_component(component, manifest, f"{where}.components[{name!r}]")
-    for name, plans in manifest.engines.items():
-        _check_plans(name, plans, manifest, f"{where}.engines[{name!r}]")
+        _check_component(name, component, manifest, f"{where}.components[{name!r}]")
 
 
 def check_name(name: str, where: str) -> None:
@@ -157,50 +163,70 @@ def _check_facts(contract: "Contract", where: str) -> None:
         _between(getattr(text, name), 0, text.vocab_size - 1, f"{where}.tokenizer.{name}")
 
 
-def _check_component(component: "Component", manifest: "Manifest", where: str) -> None:
-    names = [variant.name for variant in component.variants]
-    if len(set(names)) != len(names) or "canonical" not in names:
-        _fail(f"{where}.variants", f"has the names {', '.join(names)}; expected 'canonical' and each once")
-    if component.canonical.engine != "any":
-        _fail(f"{where}.variants", "has a canonical graph that is not for any engine")
+def _check_component(name: str, component: "Component", manifest: "Manifest", where: str) -> None:
+    names = [artefact.name for artefact in component.artefacts]
+    if len(set(names)) != len(names) or names[:1] != ["canonical"]:
+        _fail(f"{where}.artefacts", f"has the names {', '.join(names)}; expected 'canonical' first and each once")
+    if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
+        _fail(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     _listed(component.weights, manifest, f"{where}.weights")
-    folder = component.weights.rpartition("/")[0]
-    for variant in component.variants:
-        _listed(variant.file, manifest, f"{where}.variants")
-        if variant.own_weights is not None:
-            if not variant.file.endswith(".xml"):
-                _fail(f"{where}.variants", f"has {variant.file!r} for OpenVINO; expected a file that ends with .xml")
-            _listed(variant.own_weights, manifest, f"{where}.variants")
-        elif variant.file.rpartition("/")[0] != folder:
-            _fail(f"{where}.variants", f"has {variant.file!r} outside its weights' folder {folder!r}")
-        _check_exactness(variant, variant.precision, f"{where}.variants[{variant.name!r}]")
+    for artefact in component.artefacts:
+        here = f"{where}.artefacts[{artefact.name!r}]"
+        _check_artefact(artefact, manifest, here)
+        _check_format(artefact, component, here)
+        if artefact.requires is not None:
+            _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
             _fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation")
-        if entry.slice is not None and not (entry.slice[0] >= 0 and 0 <= entry.slice[1] < entry.slice[2]):
-            _fail(f"{where}.keys[{key!r}].slice", f"is {list(entry.slice)}; expected axis, start, stop")
 
 
-def _check_plans(name: str, plans: "PlanSet", manifest: "Manifest", where: str) -> None:
-    if not plans.compute_capabilities or not plans.plans:
-        _fail(where, "has no compute capability or no plan")
-    for capability in plans.compute_capabilities:
+def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:
+    """Check what holds for every format, known to this runtime or not."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", artefact.name) is None:
+        _fail(f"{where}.name", f"is {shown(artefact.name)}; expected up to 200 letters, digits and . _ -")
+    for key in ("format", "engine"):
+        if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", getattr(artefact, key)) is None:
+            _fail(f"{where}.{key}", f"is {shown(getattr(artefact, key))}; expected a short name such as 'onnx'")
+    if not artefact.files:
+        _fail(f"{where}.files", "is empty")
+    for file in artefact.files:
+        _listed(file, manifest, f"{where}.files")
+    if artefact.exactness == "lossy" and artefact.precision == "fp32":
+        _fail(where, "is lossy in fp32; expected a reduced precision or exact")
+    if artefact.exactness == "lossy" and artefact.difference is None:
+        _fail(where, "is lossy without its measured difference")
+
+
+def _check_format(artefact: "Artefact", component: "Component", where: str) -> None:
+    """Check what the formats that this runtime knows expect of their files."""
+    files, folder = artefact.files, _folder(component.weights)
+    if (artefact.format == "tensorrt") != (artefact.requires is not None):
+        _fail(f"{where}.requires", "does not fit the format; expected requirements of TensorRT plans alone")
+    if artefact.format == "onnx":
+        if _folder(artefact.file) != folder or files[1:] != (component.weights,):
+            _fail(
+                f"{where}.files", f"is {', '.join(files)}; expected a graph in {folder!r}, then {component.weights!r}"
+            )
+    elif artefact.format == "openvino":
+        if not artefact.file.endswith(".xml") or files[1:] != (f"{artefact.file[:-4]}.bin",):
+            _fail(f"{where}.files", f"is {', '.join(files)}; expected an .xml for OpenVINO and the .bin beside it")
+    elif artefact.format == "tensorrt" and (len(files) != 1 or _folder(artefact.file) != f"engines/{artefact.name}"):
+        _fail(f"{where}.files", f"is {', '.join(files)}; expected one plan in engines/{artefact.name}")
+
+
+def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", where: str) -> None:
+    if not plan.compute_capabilities:
+        _fail(f"{where}.compute_capabilities", "is empty")
+    for capability in plan.compute_capabilities:
         if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
             _fail(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
-    for component, plan in plans.plans.items():
-        here = f"{where}.plans[{component!r}]"
-        if component not in _SIGNATURES:
-            _fail(f"{where}.plans", f"has {component!r}; expected {', '.join(_SIGNATURES)}")
-        _listed(plan.file, manifest, f"{here}.file")
-        if plan.file.rpartition("/")[0] != f"engines/{name}":
-            _fail(f"{here}.file", f"is {plan.file!r}, outside of engines/{name}")
-        _digest(plan.graph, f"{here}.graph")
-        _digest(plan.weights, f"{here}.weights")
-        _check_exactness(plan, plans.precision, here)
-        if not plan.profiles:
-            _fail(f"{here}.profiles", "is empty")
-        for profile in plan.profiles:
-            _check_profile(profile, component, manifest.contract, f"{here}.profiles")
+    _digest(plan.graph, f"{where}.graph")
+    _digest(plan.weights, f"{where}.weights")
+    if not plan.profiles:
+        _fail(f"{where}.profiles", "is empty")
+    for profile in plan.profiles:
+        _check_profile(profile, component, contract, f"{where}.profiles")
 
 
 def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Contract", where: str) -> None:
@@ -215,16 +241,13 @@ def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Co
         _between(sizes.max, sizes.opt, high, f"{where}[{name!r}].max")
 
 
-def _check_exactness(made: "Variant | Plan", precision: str, where: str) -> None:
-    if made.exactness == "lossy" and precision == "fp32":
-        _fail(where, "is lossy in fp32; expected a reduced precision or exact")
-    if made.exactness == "lossy" and made.difference is None:
-        _fail(where, "is lossy without its measured difference")
-
-
 def _digest(text: str, where: str) -> None:
     if re.fullmatch("[0-9a-f]{64}", text) is None:
         _fail(where, "should be 64 hexadecimal digits in lower case")
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _listed(path: str, manifest: "Manifest", where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.tensorrt.library import RTX, Flavour, Library
-from ldm_runtime.package.manifest import ComponentContract, Plan, TensorSpec
+from ldm_runtime.package.manifest import ComponentContract, PlanRequirements, TensorSpec
 
 Compute = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -193,7 +193,9 @@ class FakeTensorRt:
 class FakeEngine:
     """`refuse`: name of a context's method -> how many calls succeed before one returns False."""
 
-    def __init__(self, name: str, contract: ComponentContract, plan: Plan, cuda: FakeCuda, compute: Compute) -> None:
+    def __init__(
+        self, name: str, contract: ComponentContract, plan: PlanRequirements, cuda: FakeCuda, compute: Compute
+    ) -> None:
         self.name, self.plan, self.cuda, self.compute = name, plan, cuda, compute
         self.inputs, self.outputs = contract.inputs, contract.outputs
         self.num_io_tensors = len(self.inputs) + len(self.outputs)

@@ -1,5 +1,6 @@
 """Which engine runs what: names by part, options, what is missing here, and nothing on the CPU unsaid."""
 
+import dataclasses
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,11 +11,12 @@ import onnxruntime
 import pytest
 
 import ldm_runtime
-from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, choose, most_threads, open_engine
+from ldm_runtime.engines.choice import artefact_for, artefacts_for, choose, most_threads, open_engine
+from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.ort import providers as ort_providers
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.engines.ort.session import OrtEngine, fallbacks
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
@@ -58,8 +60,8 @@ def test_what_is_no_choice_is_refused(text: Any, message: str) -> None:
 
 def test_options_reach_their_engine_as_text_and_no_other():
     choice = choose(threads=3, options={"ort:cuda": {"device_id": 1, "use_tf32": "1"}})
-    assert choice.settings("ort:cuda") == engines.Settings(3, {"device_id": "1", "use_tf32": "1"})
-    assert choice.settings("ort") == engines.Settings(3, {})
+    assert choice.settings("ort:cuda") == Settings(3, {"device_id": "1", "use_tf32": "1"})
+    assert choice.settings("ort") == Settings(3, {})
     with pytest.raises(InputError, match="engine is 'cuda'; expected one of"):
         choose(options={"cuda": {"device_id": 1}})
 
@@ -260,11 +262,34 @@ def test_auto_takes_the_next_engine_and_says_why(tiny: Path, monkeypatch: pytest
     def refuse(*arguments: object) -> Any:
         raise EngineUnavailable("its beads are worn")
 
-    worn = engines.EngineKind("", ("any",), refuse, lambda: None, lambda: True)
-    monkeypatch.setattr(engines, "ENGINES", {"abacus": worn, **ENGINES})
+    worn = EngineKind("", (("onnx", "any"),), refuse, lambda: None, lambda: True)
+    monkeypatch.setitem(ENGINES, "tensorrt", worn)  # the first that "auto" looks at
     with ldm_runtime.load(tiny, engine="text_encoder=ort,vae=ort") as pipe:
         assert pipe.info["engines"]["unet"] == "ort"
         run = pipe.sample("red", seed=1, steps=1)
-        assert said(run) == ["abacus does not run unet here: its beads are worn; ort does instead"]
+        assert said(run) == ["tensorrt does not run unet here: its beads are worn; ort does instead"]
     with pytest.raises(EngineUnavailable, match="its beads are worn"):
-        ldm_runtime.load(tiny, engine="unet=abacus")
+        ldm_runtime.load(tiny, engine="unet=tensorrt")
+
+
+def test_auto_passes_over_what_it_shall_not_take(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = EngineKind("", (("onnx", "any"),), lambda *arguments: None, lambda: None, lambda: True)
+    monkeypatch.setitem(ENGINES, "tensorrt", first)
+    assert open_engine(choose(without=["tensorrt"]), open_package(tiny), "unet").name == "ort"
+
+
+def test_the_artefact_that_shall_run_may_be_given(tiny: Path) -> None:
+    package = open_package(tiny)
+    (canonical,) = artefacts_for(choose("ort"), package, "unet")
+    opened = open_engine(choose(), package, "unet", canonical)
+    assert opened.artefact == canonical == artefact_for("ort", package, "unet")
+    other = dataclasses.replace(canonical, engine="abacus")
+    with pytest.raises(EngineUnavailable, match="no engine here runs unet of"):
+        open_engine(choose(), package, "unet", other)
+
+
+def test_an_engine_without_anything_to_read_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    abacus = EngineKind("", (("beads", "abacus"),), lambda *arguments: None, lambda: None)
+    monkeypatch.setitem(ENGINES, "openvino", abacus)
+    with pytest.raises(EngineUnavailable, match="has nothing of unet that openvino reads"):
+        open_engine(choose("openvino"), open_package(tiny), "unet")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import ldm_runtime
-from ldm_runtime import engines
-from ldm_runtime.engines import choose, open_engine
+from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.engines.ort.session import OrtEngine
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
 from ldm_runtime.package.manifest import Contract, TensorSpec
@@ -144,7 +144,7 @@ def test_a_closed_engine_says_so(tiny: Path, contract: Contract) -> None:
 
 def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert "pip install 'ldm-runtime[openvino]'" in str(engines.ENGINES["openvino"].missing())
+    assert "pip install 'ldm-runtime[openvino]'" in str(ENGINES["openvino"].missing())
     with pytest.raises(EngineUnavailable, match="OpenVINO cannot be imported"):
         ldm_runtime.load(tiny, engine="openvino")
 

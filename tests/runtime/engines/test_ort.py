@@ -14,7 +14,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ldm_runtime import engines
+import ldm_runtime
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.ort import rows
 from ldm_runtime.engines.ort import session as ort
 from ldm_runtime.engines.ort.session import OrtEngine, import_onnxruntime
 from ldm_runtime.errors import EngineError
@@ -130,17 +132,18 @@ def test_absent_graph_is_one_engine_error(tmp_path: Path) -> None:
         OrtEngine(tmp_path / "absent.onnx")
 
 
-def test_the_variant_for_this_engine_is_preferred(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_artefact_for_this_engine_is_preferred(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     monkeypatch.setattr(ort, "OrtEngine", lambda path, **options: opened.append(path.name) or Silent())
-    engines.open_engine(engines.choose(), open_package(package_copy), "unet")
+    open_engine(choose(), open_package(package_copy), "unet")
     (package_copy / "unet/model.ort_cpu.onnx").write_bytes((package_copy / "unet/model.onnx").read_bytes())
     tiny_package.edit_manifest(package_copy, "files", "unet/model.ort_cpu.onnx", value={"sha256": "0" * 64, "size": 0})
     tiny_package.rehash(package_copy)
-    variants = json.loads((package_copy / "manifest.json").read_text())["components"]["unet"]["variants"]
-    fused = {**variants[0], "name": "ort_cpu", "file": "unet/model.ort_cpu.onnx", "engine": "ort_cpu"}
-    tiny_package.edit_manifest(package_copy, "components", "unet", "variants", value=[*variants, fused])
-    engines.open_engine(engines.choose("ort"), open_package(package_copy), "unet")
+    (canonical,) = json.loads((package_copy / "manifest.json").read_text())["components"]["unet"]["artefacts"]
+    files = ["unet/model.ort_cpu.onnx", "unet/model.safetensors"]
+    fused = {**canonical, "name": "ort_cpu", "files": files, "engine": "ort_cpu"}
+    tiny_package.edit_manifest(package_copy, "components", "unet", "artefacts", value=[canonical, fused])
+    open_engine(choose("ort"), open_package(package_copy), "unet")
     assert opened == ["model.onnx", "model.ort_cpu.onnx"]
 
 
@@ -233,8 +236,8 @@ def test_large_is_a_number_of_weights_not_of_bytes(
     tiny_package.rehash(package_copy)
     reordered: list[bool] = []
     monkeypatch.setattr(ort, "OrtEngine", lambda path, reorder, **options: reordered.append(reorder) or Silent())
-    monkeypatch.setattr(engines, "_LARGE_WEIGHTS", sum(value.size for value in weights.values()) - more)
-    engines.open_engine(engines.choose("ort"), open_package(package_copy), "unet")
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", sum(value.size for value in weights.values()) - more)
+    open_engine(choose("ort"), open_package(package_copy), "unet")
     assert reordered == [more == 0]
 
 
@@ -263,7 +266,7 @@ def private_megabytes(graph: Path, reorder: bool) -> float:
         "fields = [line.split() for line in open('/proc/self/status')]\n"
         "print(next(int(field[1]) for field in fields if field[0] == 'RssAnon:'))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(ldm_runtime.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return int(done.stdout) / 1000
@@ -278,7 +281,7 @@ def files_after(program: str, folder: Path) -> list[str]:
     for name in TELEMETRY.values():
         (folder / name).mkdir(parents=True)
     places = {variable: str(folder / name) for variable, name in TELEMETRY.items()}
-    environment = {**os.environ, **places, "PYTHONPATH": str(Path(engines.__file__).parents[2])}
+    environment = {**os.environ, **places, "PYTHONPATH": str(Path(ldm_runtime.__file__).parents[1])}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, EngineKind, choose, open_engine, serves
+from ldm_runtime.engines.choice import choose, open_engine, readable_by
 from ldm_runtime.engines.cuda.device import CudaDevice
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.tensorrt.engine import TensorRtEngine, missing_tensorrt, open_tensorrt
-from ldm_runtime.engines.tensorrt.fit import FittingPlan, plan_name
+from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.engines.tensorrt.jit_cache import JitCache
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Flavour
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, OutOfProfile, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
-from ldm_runtime.package.manifest import Difference, FileEntry, Plan, PlanSet, Range
+from ldm_runtime.package.manifest import Artefact, Difference, FileEntry, PlanRequirements, Range
 from ldm_runtime.package.open import Package, open_package
 from tests.runtime.engines.tensorrt_fakes import EngineValidity, FakeCuda, FakeEngine, FakeTensorRt, feeds_of
 
@@ -48,12 +48,16 @@ class Machine:
         (folder / file).parent.mkdir(parents=True)
         (folder / file).write_bytes(content)
         self.path = folder / file
-        self.plan = Plan(file, *digests, (SMALL, LARGE), 5_000_000, 1_000_000, "exact", None)
-        self.plans = PlanSet(flavour, "1.7.1.116", ("8.9",), "fp32", (), {"unet": self.plan})
+        self.plan = PlanRequirements(flavour, "1.7.1.116", ("8.9",), (), *digests, (SMALL, LARGE), 5_000_000, 1_000_000)
+        self.artefact = Artefact(NAME, "tensorrt", (file,), "tensorrt", "fp32", "exact", None, self.plan)
         entry = FileEntry(hashlib.sha256(content).hexdigest(), len(content))
         self.digest = entry.sha256
         manifest = self.package.manifest
-        changed = dataclasses.replace(manifest, engines={NAME: self.plans}, files={**manifest.files, file: entry})
+        components = {
+            **manifest.components,
+            "unet": dataclasses.replace(parts, artefacts=(*parts.artefacts, self.artefact)),
+        }
+        changed = dataclasses.replace(manifest, components=components, files={**manifest.files, file: entry})
         self.package = Package(folder, changed, self.package.identity, "size")
         self.contract = manifest.contract.components["unet"]
         self.cuda = FakeCuda()
@@ -62,9 +66,9 @@ class Machine:
         self.device = CudaDevice(self.cuda)
 
     def load(self, *, capture: bool = False) -> TensorRtEngine:
-        found = FittingPlan(NAME, self.plans, self.plan)
-        library = self.trt.library(self.plans.flavour)
-        return TensorRtEngine(self.package, "unet", found, library, self.device, capture=capture)
+        artefact = dataclasses.replace(self.artefact, requires=self.plan)
+        library = self.trt.library(self.plan.flavour)
+        return TensorRtEngine(self.package, "unet", artefact, library, self.device, capture=capture)
 
     def feeds(self, seed: int = 0, **sizes: int) -> dict[str, np.ndarray]:
         return feeds_of(self.contract, {**SIZES, **sizes}, seed)
@@ -386,7 +390,7 @@ def test_a_cache_folder_that_cannot_be_written_does_not_stop_a_run(rtx: Machine)
 
 
 def test_a_plan_without_weights_gets_those_of_the_package(rtx: Machine) -> None:
-    rtx.plans = dataclasses.replace(rtx.plans, options=("weight_stripped",))
+    rtx.plan = dataclasses.replace(rtx.plan, options=("weight_stripped",))
     rtx.equal(rtx.load(), rtx.feeds())
     assert rtx.trt.refitted == [str(rtx.package.path / "unet/model.onnx")]
 
@@ -398,8 +402,8 @@ def test_a_plan_with_weights_is_left_alone(rtx: Machine) -> None:
 
 def test_reduced_precision_is_said_with_its_difference(rtx: Machine) -> None:
     assert rtx.load().notices == ()
-    rtx.plans = dataclasses.replace(rtx.plans, precision="fp16")
-    rtx.plan = dataclasses.replace(rtx.plan, exactness="lossy", difference=Difference(1.5e-3, 0.5))
+    lossy = Difference(1.5e-3, 0.5)
+    rtx.artefact = dataclasses.replace(rtx.artefact, precision="fp16", exactness="lossy", difference=lossy)
     assert rtx.load().notices == ("unet computes in fp16: its results differ by 1.5e-03 (relative RMS)",)
 
 
@@ -431,7 +435,7 @@ def test_a_plan_that_runs_slower_here_is_said(rtx: Machine) -> None:
 
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, machine: Machine, capability: str = "8.9") -> None:
     """Let the whole way from a choice to a run meet the fakes."""
-    library = machine.trt.library(machine.plans.flavour)
+    library = machine.trt.library(machine.plan.flavour)
     module = "ldm_runtime.engines.tensorrt.engine"
     monkeypatch.setattr(f"{module}.missing_tensorrt", lambda: None)
     monkeypatch.setattr(f"{module}.installed", lambda: [library])
@@ -440,7 +444,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, machine: Machine, capability: s
     monkeypatch.setattr(f"{module}.compute_capability", lambda: capability)
     monkeypatch.setattr(f"{module}.check_header", lambda package, found: None)  # of a real plan only
     kind = dataclasses.replace(ENGINES["tensorrt"], automatic=lambda: True)
-    monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "tensorrt": kind})
+    monkeypatch.setitem(ENGINES, "tensorrt", kind)
 
 
 def test_auto_takes_the_plan_first(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,13 +470,20 @@ def test_auto_is_silent_about_components_without_a_plan(machine: Machine, monkey
     as_on_a_gpu(monkeypatch, machine)
     opened = open_engine(choose("auto"), machine.package, "vae_decoder")
     assert opened.name == "ort" and opened.notices == ()
-    assert serves("tensorrt", machine.package, "unet") and not serves("tensorrt", machine.package, "vae_decoder")
+    kind = ENGINES["tensorrt"]
+    assert readable_by(kind, machine.package, "unet") and not readable_by(kind, machine.package, "vae_decoder")
 
 
 def test_by_name_a_plan_that_does_not_fit_is_an_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     as_on_a_gpu(monkeypatch, machine, "12.0")
     with pytest.raises(EngineUnavailable, match="build one with `ldm-export build .* --target tensorrt`"):
         open_engine(choose("tensorrt"), machine.package, "unet")
+
+
+def test_a_given_plan_that_does_not_fit_is_an_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on_a_gpu(monkeypatch, machine, "12.0")
+    with pytest.raises(EngineUnavailable, match=r"the TensorRT plan engines/.*/unet.plan is for GPUs .* here is 12.0"):
+        open_engine(choose("tensorrt"), machine.package, "unet", machine.artefact)
 
 
 def test_a_changed_plan_is_refused_before_it_is_loaded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,7 +501,7 @@ def test_the_graph_of_the_step_is_captured_unless_it_is_switched_off(
     as_on_a_gpu(monkeypatch, rtx)
     for options, strategy in (({}, "whole"), ({"cuda_graph": "off"}, "off"), ({"cuda_graph": "on"}, "whole")):
         rtx.engine.config.cuda_graph_strategy = "off"
-        open_tensorrt(rtx.package, "unet", options)
+        open_tensorrt(rtx.package, "unet", rtx.artefact, options)
         assert rtx.engine.config.cuda_graph_strategy == strategy
 
 
@@ -503,7 +514,7 @@ def test_the_graph_of_the_step_is_captured_unless_it_is_switched_off(
 )
 def test_options_that_are_none_are_refused(rtx: Machine, options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        open_tensorrt(rtx.package, "unet", options)
+        open_tensorrt(rtx.package, "unet", rtx.artefact, options)
 
 
 def test_what_is_missing_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,8 +534,9 @@ def test_what_is_missing_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_engines_of_graphs_do_not_run_plans() -> None:
-    assert {name for name, kind in ENGINES.items() if kind.plans} == {"tensorrt"}
-    assert isinstance(ENGINES["tensorrt"], EngineKind) and ENGINES["tensorrt"].graphs == ()
+    assert {name for name, kind in ENGINES.items() if kind.pick is not None} == {"tensorrt"}
+    readers = {name for name, kind in ENGINES.items() if "tensorrt" in {format for format, _ in kind.reads}}
+    assert readers == {"tensorrt"} and len(ENGINES["tensorrt"].reads) == 1
     assert next(iter(ENGINES)) == "tensorrt"
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ldm_runtime.engines.tensorrt.fit import FittingPlan, Machine, check_header, choose_profile, find_plan, misfit
+from ldm_runtime.engines.tensorrt.fit import Machine, check_header, choose_profile, find_plan, misfit
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, _imported, import_tensorrt, installed, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.package.manifest import Plan, PlanSet, Range
+from ldm_runtime.package.manifest import Artefact, PlanRequirements, Range
 from ldm_runtime.package.open import Package, open_package
 
 VERSION = "1.7.1.116"
@@ -19,15 +19,24 @@ HERE = Machine({RTX: VERSION}, "8.9")
 PROFILE = {"batch": Range(1, 2, 4), "height": Range(2, 4, 8), "width": Range(2, 4, 8), "tokens": Range(1, 12, 48)}
 
 
-def plan_set(package: Package, **changes: Any) -> PlanSet:
+def plan(package: Package, name: str = "any", **changes: Any) -> Artefact:
+    """A plan of the UNet that fits; `changes` are of its requirements."""
     parts = package.manifest.components["unet"]
     graph, weights = (package.manifest.files[file].sha256 for file in (parts.canonical.file, parts.weights))
-    plan = Plan("engines/any/unet.plan", graph, weights, (PROFILE,), None, None, "exact", None)
-    return dataclasses.replace(PlanSet("rtx", VERSION, ("8.6", "8.9"), "fp32", (), {"unet": plan}), **changes)
+    requires = PlanRequirements("rtx", VERSION, ("8.6", "8.9"), (), graph, weights, (PROFILE,), None, None)
+    files = (f"engines/{name}/unet.plan",)
+    requires = dataclasses.replace(requires, **changes)
+    return Artefact(name, "tensorrt", files, "tensorrt", "fp32", "exact", None, requires)
 
 
-def changed_plan(plans: PlanSet, **changes: Any) -> PlanSet:
-    return dataclasses.replace(plans, plans={"unet": dataclasses.replace(plans.plans["unet"], **changes)})
+def give(package: Package, *plans: Artefact) -> None:
+    """Add plans to the UNet of an opened package."""
+    unet = package.manifest.components["unet"]
+    components = {
+        **package.manifest.components,
+        "unet": dataclasses.replace(unet, artefacts=(*unet.artefacts, *plans)),
+    }
+    package.manifest = dataclasses.replace(package.manifest, components=components)
 
 
 @pytest.fixture
@@ -36,16 +45,15 @@ def package(tiny: Path) -> Package:
 
 
 def test_a_plan_that_fits_is_found(package: Package) -> None:
-    plans = plan_set(package)
-    assert misfit(package, "unet", plans, HERE) is None
-    package.manifest = dataclasses.replace(package.manifest, engines={"any": plans})
-    assert find_plan(package, "unet", HERE) == FittingPlan("any", plans, plans.plans["unet"])
+    made = plan(package)
+    assert misfit(package, "unet", made, HERE) is None
+    give(package, made)
+    assert find_plan(package, "unet", HERE) == made
 
 
 @pytest.mark.parametrize(
     ("changes", "here", "reason"),
     [
-        ({"plans": {}}, HERE, "has no unet"),
         ({"flavour": "classic"}, HERE, "is for classic TensorRT, which cannot be imported here"),
         ({}, Machine({CLASSIC: VERSION}, "8.9"), "is for TensorRT for RTX, which cannot be imported here"),
         (
@@ -60,18 +68,17 @@ def test_a_plan_that_fits_is_found(package: Package) -> None:
 def test_every_mismatch_with_the_machine_has_its_reason(
     package: Package, changes: dict[str, Any], here: Machine, reason: str
 ) -> None:
-    assert misfit(package, "unet", plan_set(package, **changes), here) == reason
+    assert misfit(package, "unet", plan(package, **changes), here) == reason
 
 
 @pytest.mark.parametrize(("field", "file"), [("graph", "unet/model.onnx"), ("weights", "unet/model.safetensors")])
 def test_plans_of_another_package_do_not_fit(package: Package, field: str, file: str) -> None:
-    plans = changed_plan(plan_set(package), **{field: "0" * 64})
-    assert misfit(package, "unet", plans, HERE) == f"was built from another {file} than the package's"
+    made = plan(package, **{field: "0" * 64})
+    assert misfit(package, "unet", made, HERE) == f"was built from another {file} than the package's"
 
 
-def test_the_first_set_that_fits_is_taken_and_others_are_named_only_if_none_does(package: Package) -> None:
-    old, good = plan_set(package, version="1.6.1.120"), plan_set(package)
-    package.manifest = dataclasses.replace(package.manifest, engines={"old": old, "good": good, "later": good})
+def test_the_first_plan_that_fits_is_taken_and_others_are_named_only_if_none_does(package: Package) -> None:
+    give(package, plan(package, "old", version="1.6.1.120"), plan(package, "good"), plan(package, "later"))
     assert find_plan(package, "unet", HERE).name == "good"
     with pytest.raises(EngineUnavailable) as raised:
         find_plan(package, "unet", Machine({RTX: VERSION}, "7.5"))
@@ -99,9 +106,9 @@ def header(path: Path, *, bits: int = 0b1100, version: tuple[int, ...] = (1, 7, 
     return path
 
 
-def found(package: Package, path: Path, **changes: Any) -> FittingPlan:
-    plans = changed_plan(plan_set(package, **changes), file=path.relative_to(package.path).as_posix())
-    return FittingPlan("any", plans, plans.plans["unet"])
+def found(package: Package, path: Path, **changes: Any) -> Artefact:
+    made = plan(package, **changes)
+    return dataclasses.replace(made, files=(path.relative_to(package.path).as_posix(),))
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ def test_values_have_their_types(good: str) -> None:
     assert parsed.contract.tensor("unet", "sample").dims == ("batch", 4, "height", "width")
     assert parsed.contract.range_of("height") == (2, 32) and parsed.contract.range_of(7) == (7, 7)
     assert parsed.contract.schedule.prediction_type == "epsilon"
-    assert (
-        parsed.components["unet"].canonical.engine == "any" and parsed.components["unet"].canonical.own_weights is None
-    )
+    canonical = parsed.components["unet"].canonical
+    assert (canonical.format, canonical.engine, canonical.requires) == ("onnx", "any", None)
+    assert canonical.file == "unet/model.onnx" and canonical.files[1:] == ("unet/model.safetensors",)
 
 
 def test_an_integer_is_a_number(good: str) -> None:
@@ -53,11 +53,11 @@ def test_an_integer_is_a_number(good: str) -> None:
 
 
 UNET = ("contract", "components", "unet")
-VARIANT = ("components", "unet", "variants", 0)
+CANONICAL = ("components", "unet", "artefacts", 0)
 HASH = "0" * 64
 WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
-    "newer schema": (("schema_version",), 3, "schema_version 3"),
-    "older schema": (("schema_version",), 1, "schema_version 1, but this runtime reads 2"),
+    "newer schema": (("schema_version",), 4, "schema_version 4"),
+    "older schema": (("schema_version",), 2, "schema_version 2, but this runtime reads 3; build the package again"),
     "schema as text": (("schema_version",), "2", "schema_version '2'"),
     "schema true": (("schema_version",), True, "schema_version True"),
     "schema missing": (("schema_version",), REMOVED, "schema_version None"),
@@ -74,8 +74,10 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "null for text": (("name",), None, "name should be a string"),
     "empty name": (("name",), "", "name should not be empty"),
     "dim of another type": ((*UNET, "inputs", 0, "dims", 0), 1.5, "should be an integer or a string"),
-    "unknown engine": ((*VARIANT, "engine"), "abacus", "engine should be one of 'any', 'ort_cpu'"),
-    "unknown exactness": ((*VARIANT, "exactness"), "nearly", "exactness should be one of"),
+    "canonical for one engine of another form": ((*CANONICAL, "engine"), "an abacus", "not ONNX for any engine"),
+    "name of another form": ((*CANONICAL, "name"), "../a", "has the names ../a; expected 'canonical' first"),
+    "requirements of a graph": ((*CANONICAL, "requires"), {}, "requires lacks the key"),
+    "unknown exactness": ((*CANONICAL, "exactness"), "nearly", "exactness should be one of"),
     "infinite number": (("contract", "latent", "scale"), 1e999, "Infinity is not a JSON number"),
     "component missing": (("components", "unet"), REMOVED, "components has text_encoder, vae_decoder"),
     "component unknown": (("components", "controlnet"), {}, "controlnet'] lacks the key"),
@@ -111,17 +113,19 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),
     "window too long": (("contract", "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
     "token out of range": (("contract", "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
-    "no canonical": ((*VARIANT, "name"), "fast", "has the names fast; expected 'canonical'"),
-    "canonical for one engine": ((*VARIANT, "engine"), "ort_cpu", "not for any engine"),
-    "variant unlisted": ((*VARIANT, "file"), "unet/other.onnx", "which files does not list"),
-    "variant elsewhere": ((*VARIANT, "file"), "vae_decoder/model.onnx", "outside its weights' folder"),
+    "no canonical": ((*CANONICAL, "name"), "fast", "has the names fast; expected 'canonical' first"),
+    "canonical for one engine": ((*CANONICAL, "engine"), "ort_cpu", "not ONNX for any engine"),
+    "canonical of another format": ((*CANONICAL, "format"), "openvino", "not ONNX for any engine"),
+    "graph unlisted": ((*CANONICAL, "files", 0), "unet/other.onnx", "which files does not list"),
+    "graph elsewhere": ((*CANONICAL, "files", 0), "vae_decoder/model.onnx", "expected a graph in 'unet', then"),
+    "graph without its weights": ((*CANONICAL, "files"), ["unet/model.onnx"], "expected a graph in 'unet', then"),
+    "no files": ((*CANONICAL, "files"), [], "files is empty"),
     "weights unlisted": (("components", "unet", "weights"), "unet/w", "names the file 'unet/w'"),
-    "lossy in fp32": ((*VARIANT, "exactness"), "lossy", "is lossy in fp32; expected a reduced precision or exact"),
+    "lossy in fp32": ((*CANONICAL, "exactness"), "lossy", "is lossy in fp32; expected a reduced precision or exact"),
     "hash short": (("files", "unet/model.onnx", "sha256"), "ab", "64 hexadecimal digits"),
     "size negative": (("files", "unet/model.onnx", "size"), -1, "size is -1"),
     "transpose": (("components", "unet", "keys", "conv.bias", "transpose"), [1, 1], "no permutation"),
-    "slice": (("components", "unet", "keys", "conv.bias", "slice"), [0, 2, 1], "expected axis, start, stop"),
-    "slice of two": (("components", "unet", "keys", "conv.bias", "slice"), [0, 2], "a list of 3 items"),
+    "slice": (("components", "unet", "keys", "conv.bias", "slice"), None, "has the unknown key 'slice'"),
 }
 
 
@@ -132,56 +136,90 @@ def test_wrong_manifest_is_refused(good: str, path: tuple[Any, ...], value: Any,
 
 
 RANGE = {"min": 1, "opt": 2, "max": 4}
-PLAN = {
-    "file": "engines/rtx-89/unet.plan",
+REQUIRES = {
+    "flavour": "rtx",
+    "version": "1.7.1.116",
+    "compute_capabilities": ["8.6", "8.9"],
+    "options": [],
     "graph": HASH,
     "weights": HASH,
     "profiles": [{"batch": RANGE, "height": RANGE | {"min": 2}, "width": RANGE | {"min": 2}, "tokens": RANGE}],
     "activation_bytes": 1,
     "weight_bytes": None,
+}
+PLAN = {
+    "name": "rtx-89",
+    "format": "tensorrt",
+    "files": ["engines/rtx-89/unet.plan"],
+    "engine": "tensorrt",
+    "precision": "fp16",
     "exactness": "lossy",
     "difference": {"relative_rms": 1e-3, "max_abs": 0.1},
+    "requires": REQUIRES,
 }
-PLANS = {
-    "flavour": "rtx",
-    "version": "1.7.1.116",
-    "compute_capabilities": ["8.6", "8.9"],
-    "precision": "fp16",
-    "options": [],
-    "plans": {"unet": PLAN},
+OPENVINO = {
+    "name": "openvino",
+    "format": "openvino",
+    "files": ["openvino/unet.xml", "openvino/unet.bin"],
+    "engine": "openvino",
+    "precision": "fp32",
+    "exactness": "exact",
+    "difference": None,
+    "requires": None,
 }
-SET = ("engines", "rtx-89")
-UNET_PLAN = (*SET, "plans", "unet")
-PROFILE = (*UNET_PLAN, "profiles", 0)
+ADDED = ("components", "unet", "artefacts", 1)
+PROFILE = (*ADDED, "requires", "profiles", 0)
 
 
-@pytest.fixture
-def with_plans(good: str) -> str:
-    listed = edited(good, ("files", PLAN["file"]), {"sha256": HASH, "size": 1})
-    return edited(listed, ("engines",), {"rtx-89": PLANS})
+def with_artefact(good: str, made: dict[str, Any]) -> str:
+    text = good
+    for file in made["files"]:
+        text = edited(text, ("files", file), {"sha256": HASH, "size": 1})
+    return edited(
+        text, ("components", "unet", "artefacts"), [*json.loads(text)["components"]["unet"]["artefacts"], made]
+    )
 
 
-def test_plans_are_read(with_plans: str) -> None:
-    parsed = manifest.parse(with_plans, "manifest.json")
-    plan = parsed.engines["rtx-89"].plans["unet"]
-    assert plan.profiles[0]["batch"] == manifest.Range(1, 2, 4)
+@pytest.mark.parametrize("made", [PLAN, OPENVINO], ids=["plan", "openvino"])
+def test_artefacts_of_other_formats_are_read(good: str, made: dict[str, Any]) -> None:
+    parsed = manifest.parse(with_artefact(good, made), "manifest.json")
+    artefact = parsed.components["unet"].artefacts[1]
+    assert (artefact.name, artefact.format, artefact.files) == (made["name"], made["format"], tuple(made["files"]))
+    if artefact.requires is not None:
+        assert artefact.requires.profiles[0]["batch"] == manifest.Range(1, 2, 4)
     assert manifest.parse(manifest.dump(parsed), "again") == parsed
 
 
+def test_an_artefact_for_an_engine_that_this_runtime_does_not_know_is_left_alone(good: str) -> None:
+    made = {**OPENVINO, "name": "abacus", "format": "beads", "engine": "abacus", "files": ["unet/a.beads"]}
+    parsed = manifest.parse(with_artefact(good, made), "manifest.json")
+    assert parsed.components["unet"].canonical.name == "canonical"
+
+
 WRONG_PLANS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
-    "unknown flavour": ((*SET, "flavour"), "vanilla", "flavour should be one of 'rtx', 'classic'"),
-    "unknown option": ((*SET, "options"), ["fast"], "should be one of 'refit'"),
-    "no capability": ((*SET, "compute_capabilities"), [], "no compute capability or no plan"),
-    "no plan": ((*SET, "plans"), {}, "no compute capability or no plan"),
-    "capability of another form": ((*SET, "compute_capabilities"), ["sm89"], "has 'sm89'; expected such as '8.9'"),
-    "plan of no component": ((*SET, "plans", "brain"), PLAN, "has 'brain'; expected text_encoder"),
-    "plan unlisted": ((*UNET_PLAN, "file"), "engines/rtx-89/u.plan", "which files does not list"),
-    "plan elsewhere": ((*UNET_PLAN, "file"), "unet/model.onnx", "outside of engines/rtx-89"),
-    "hash of the graph": ((*UNET_PLAN, "graph"), "ab", "graph should be 64 hexadecimal digits"),
-    "hash of the weights": ((*UNET_PLAN, "weights"), HASH.replace("0", "G"), "weights should be 64 hexadecimal"),
-    "lossy unmeasured": ((*UNET_PLAN, "difference"), None, "is lossy without its measured difference"),
-    "lossy in fp32": ((*SET, "precision"), "fp32", "is lossy in fp32"),
-    "no profile": ((*UNET_PLAN, "profiles"), [], "profiles is empty"),
+    "unknown flavour": ((*ADDED, "requires", "flavour"), "vanilla", "flavour should be one of 'rtx', 'classic'"),
+    "unknown option": ((*ADDED, "requires", "options"), ["fast"], "should be one of 'refit'"),
+    "no capability": ((*ADDED, "requires", "compute_capabilities"), [], "compute_capabilities is empty"),
+    "capability of another form": (
+        (*ADDED, "requires", "compute_capabilities"),
+        ["sm89"],
+        "has 'sm89'; expected such as '8.9'",
+    ),
+    "no requirements": ((*ADDED, "requires"), None, "does not fit the format"),
+    "requirements of another format": ((*ADDED, "format"), "openvino", "does not fit the format"),
+    "name of another form": ((*ADDED, "name"), "../a", r"name is '../a'; expected up to 200 letters"),
+    "engine of another form": ((*ADDED, "engine"), "an abacus", "engine is 'an abacus'; expected a short name"),
+    "format of another form": ((*ADDED, "format"), "", "format is ''; expected a short name"),
+    "name twice": ((*ADDED, "name"), "canonical", "expected 'canonical' first and each once"),
+    "plan unlisted": ((*ADDED, "files"), ["engines/rtx-89/u.plan"], "which files does not list"),
+    "plan elsewhere": ((*ADDED, "files"), ["unet/model.onnx"], "expected one plan in engines/rtx-89"),
+    "two plans": ((*ADDED, "files"), ["engines/rtx-89/unet.plan", "unet/model.onnx"], "expected one plan in"),
+    "hash of the graph": ((*ADDED, "requires", "graph"), "ab", "graph should be 64 hexadecimal digits"),
+    "hash of the weights": ((*ADDED, "requires", "weights"), HASH.replace("0", "G"), "weights should be 64 hexadec"),
+    "lossy unmeasured": ((*ADDED, "difference"), None, "is lossy without its measured difference"),
+    "lossy in fp32": ((*ADDED, "precision"), "fp32", "is lossy in fp32"),
+    "unknown precision": ((*ADDED, "precision"), "fp8", "precision should be one of 'fp32'"),
+    "no profile": ((*ADDED, "requires", "profiles"), [], "profiles is empty"),
     "axis missing": ((*PROFILE, "width"), REMOVED, "has the axes batch, height, tokens; expected"),
     "axis unknown": ((*PROFILE, "depth"), RANGE, "has the axes batch, depth, height"),
     "minimum beyond the contract": ((*PROFILE, "batch", "min"), 0, "min is 0; expected 1 to 16"),
@@ -191,29 +229,17 @@ WRONG_PLANS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 
 
 @pytest.mark.parametrize(("path", "value", "message"), WRONG_PLANS.values(), ids=WRONG_PLANS.keys())
-def test_wrong_plans_are_refused(with_plans: str, path: tuple[Any, ...], value: Any, message: str) -> None:
+def test_wrong_plans_are_refused(good: str, path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(PackageError, match=message):
-        manifest.parse(edited(with_plans, path, value), "manifest.json")
+        manifest.parse(edited(with_artefact(good, PLAN), path, value), "manifest.json")
 
 
-OPENVINO = {"name": "openvino", "file": "openvino/unet.xml", "engine": "openvino", "precision": "fp32"}
-
-
-def test_a_graph_of_openvino_has_its_weights_beside_it(good: str) -> None:
-    def graph(**changes: Any) -> str:
-        variants = json.loads(good)["components"]["unet"]["variants"]
-        made = {**OPENVINO, "exactness": "exact", "difference": None, **changes}
-        return edited(
-            edited(good, ("files", made["file"]), entry), ("components", "unet", "variants"), [*variants, made]
-        )
-
-    entry = {"sha256": HASH, "size": 1}
-    with pytest.raises(PackageError, match="names the file 'openvino/unet.bin', which files does not list"):
-        manifest.parse(graph(), "m")
-    parsed = manifest.parse(edited(graph(), ("files", "openvino/unet.bin"), entry), "m")
-    assert parsed.components["unet"].variants[-1].own_weights == "openvino/unet.bin"
-    with pytest.raises(PackageError, match="for OpenVINO; expected a file that ends with .xml"):
-        manifest.parse(graph(file="openvino/unet.onnx"), "m")
+@pytest.mark.parametrize(
+    "files", [["openvino/unet.xml"], ["openvino/unet.onnx", "openvino/unet.bin"], ["openvino/unet.xml", "unet/w.bin"]]
+)
+def test_a_graph_of_openvino_has_its_weights_beside_it(good: str, files: list[str]) -> None:
+    with pytest.raises(PackageError, match="expected an .xml for OpenVINO and the .bin beside it"):
+        manifest.parse(with_artefact(good, {**OPENVINO, "files": files}), "m")
 
 
 ESCAPES = [

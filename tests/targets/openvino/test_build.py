@@ -52,18 +52,18 @@ def measured(package: Path, component: str):
 
 
 def precision_of(package: Path) -> str:
-    return read_manifest(package).components["unet"].variants[-1].precision
+    return read_manifest(package).components["unet"].artefacts[-1].precision
 
 
 def test_what_differs_is_measured_and_said(built):
     manifest = read_manifest(built)
     for name in COMPONENTS:
-        variant = manifest.components[name].variants[-1]
-        assert (variant.engine, variant.file) == ("openvino", f"openvino/{name}/openvino_model.xml")
+        artefact = manifest.components[name].artefacts[-1]
+        assert (artefact.engine, artefact.file) == ("openvino", f"openvino/{name}/openvino_model.xml")
         if precision_of(built) == "fp32":
-            assert variant.exactness == "exact" and variant.difference is None
+            assert artefact.exactness == "exact" and artefact.difference is None
         else:
-            assert variant.exactness == "lossy" and 1e-5 < variant.difference.relative_rms < 5e-3
+            assert artefact.exactness == "lossy" and 1e-5 < artefact.difference.relative_rms < 5e-3
 
 
 def test_the_package_is_proven_with_other_engines_as_before(built):
@@ -71,7 +71,7 @@ def test_the_package_is_proven_with_other_engines_as_before(built):
     report = verify_package(built, progress=said.append)
     assert report.passed, report.failures
     assert {case.artefact for case in report.cases} == {"canonical", "ort_cpu"}
-    assert "verify: unet, openvino graph left out: auto does not run it" in said
+    assert "verify: unet, openvino left out: auto does not run it" in said
 
 
 def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):

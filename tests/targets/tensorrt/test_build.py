@@ -31,10 +31,10 @@ from ldm_export.targets.tensorrt.reduced import exact_session, measure_reduced, 
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.engine import load_plan
-from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan
+from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan, requirements
 from ldm_runtime.engines.tensorrt.library import import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, LdmError, PackageError, VerificationError
-from ldm_runtime.package.manifest import COMPONENTS, Range
+from ldm_runtime.package.manifest import COMPONENTS, Artefact, Range
 from ldm_runtime.package.open import open_package
 from tests.runtime.tiny_package import rehash
 
@@ -77,23 +77,33 @@ def files_of(folder: Path) -> dict[str, str]:
     }
 
 
+def plans_of(folder: Path, component: str = "unet") -> dict[str, Artefact]:
+    """Name -> plan of a component, in the manifest's order."""
+    artefacts = read_manifest(folder).components[component].artefacts
+    return {artefact.name: artefact for artefact in artefacts if artefact.format == "tensorrt"}
+
+
+def capabilities_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    return {name: requirements(plan).compute_capabilities for name, plan in plans_of(folder).items()}
+
+
 # --- what is built --------------------------------------------------------------------------------------------------
 
 
 def test_every_component_gets_a_plan_that_says_what_it_is(built: Path) -> None:
     manifest = read_manifest(built)
     name = f"rtx-{RTX.version}-sm86-sm89-fp32"
-    assert list(manifest.engines) == [name]
-    plans = manifest.engines[name]
-    assert (plans.flavour, plans.version, plans.precision, plans.options) == ("rtx", RTX.version, "fp32", ())
-    assert plans.compute_capabilities == ("8.6", "8.9")
     ranges = axis_ranges(manifest.contract, Profile())
     for component in COMPONENTS:
-        plan = plans.plans[component]
-        assert plan.file == f"engines/{name}/{component}.plan" and plan.file in manifest.files
-        assert plan.profiles == (ranges[component],)
-        assert plan.exactness == "exact" and plan.difference is None
-        assert plan.activation_bytes is not None and plan.weight_bytes is not None and plan.weight_bytes > 0
+        plan = plans_of(built, component)[name]
+        requires = requirements(plan)
+        assert (requires.flavour, requires.version, requires.options) == ("rtx", RTX.version, ())
+        assert requires.compute_capabilities == ("8.6", "8.9")
+        assert plan.files == (f"engines/{name}/{component}.plan",) and plan.file in manifest.files
+        assert requires.profiles == (ranges[component],)
+        assert (plan.precision, plan.exactness, plan.difference) == ("fp32", "exact", None)
+        assert requires.activation_bytes is not None
+        assert requires.weight_bytes is not None and requires.weight_bytes > 0
 
 
 def test_the_package_opens_and_draws_as_before(built: Path) -> None:
@@ -108,7 +118,7 @@ def test_the_plan_is_found_by_the_machine_it_is_for_and_its_file_says_the_same(b
     for component in COMPONENTS:
         found = find_plan(package, component, Machine({"rtx": RTX.version}, "8.9"))
         check_header(package, found)
-        header = read_header(package.file(found.plan.file))
+        header = read_header(package.file(found.file))
         assert (header.version, header.capabilities) == (RTX.version, ("8.6", "8.9"))
     with pytest.raises(EngineUnavailable, match=r"compute capability 8.6, 8.9, here is 9.0"):
         find_plan(package, "unet", Machine({"rtx": RTX.version}, "9.0"))
@@ -125,18 +135,16 @@ def test_plans_built_again_replace_those_of_the_same_name_and_keep_others(copy: 
     small = TensorRtTarget("rtx", ("8.9",), profiles=("batch=1",))
     build_tensorrt(copy, small)
     build_tensorrt(copy, TensorRtTarget("rtx", ("12.0",)))
-    manifest = read_manifest(copy)
     names = [f"rtx-{RTX.version}-sm89-fp32", f"rtx-{RTX.version}-sm120-fp32"]
-    assert list(manifest.engines) == names
-    assert manifest.engines[names[0]].plans["unet"].profiles[0]["batch"] == Range(1, 2, 2)
+    assert list(plans_of(copy)) == names
+    assert requirements(plans_of(copy)[names[0]]).profiles[0]["batch"] == Range(1, 2, 2)
     open_package(copy, check="full").confirm()
 
 
 def test_without_capabilities_the_plan_is_for_all_but_turing(copy: Path) -> None:
     build_tensorrt(copy, TensorRtTarget("rtx"))
-    (plans,) = read_manifest(copy).engines.values()
-    assert plans.compute_capabilities == tuple(each for each in CAPABILITIES if each != "7.5")
-    assert list(read_manifest(copy).engines) == [f"rtx-{RTX.version}-portable-fp32"]
+    all_but_turing = tuple(each for each in CAPABILITIES if each != "7.5")
+    assert capabilities_of(copy) == {f"rtx-{RTX.version}-portable-fp32": all_but_turing}
 
 
 @pytest.mark.slow
@@ -175,13 +183,10 @@ def test_plans_in_reduced_precision_carry_their_difference(
     folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
     before = files_of(folder)
     build_tensorrt(folder, TensorRtTarget("rtx", capabilities, precision=precision))
-    manifest = read_manifest(folder)
-    assert {name: plans.compute_capabilities for name, plans in manifest.engines.items()} == {
-        f"rtx-{RTX.version}-{name}": capability for name, capability in sets.items()
-    }
+    assert capabilities_of(folder) == {f"rtx-{RTX.version}-{name}": each for name, each in sets.items()}
     tolerance = PRECISIONS[precision].tolerance.relative_rms
-    for plans in manifest.engines.values():
-        for plan in plans.plans.values():
+    for component in COMPONENTS:
+        for plan in plans_of(folder, component).values():
             assert plan.exactness == "lossy" and plan.difference is not None
             assert 1e-5 < plan.difference.relative_rms < tolerance
     left = {name for name in files_of(folder) if not name.startswith("engines/")}
@@ -193,8 +198,7 @@ def test_plans_in_reduced_precision_carry_their_difference(
 def test_fp32_plans_of_real_graphs(proven: Callable[[str], Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
     build_tensorrt(folder, TensorRtTarget("rtx", ("8.9",), profiles=("size=32:64:128", "windows=1:1:2")))
-    (plans,) = read_manifest(folder).engines.values()
-    assert all(plan.exactness == "exact" for plan in plans.plans.values())
+    assert [plan.exactness for name in COMPONENTS for plan in plans_of(folder, name).values()] == ["exact"] * 4
 
 
 def scaled_decoder(folder: Path, factor: float) -> Path:
@@ -499,8 +503,8 @@ def loaded(path: Path) -> Any:
 
 @pytest.fixture
 def plan(built: Path, tmp_path: Path) -> Path:
-    (plans,) = read_manifest(built).engines.values()
-    return Path(shutil.copyfile(built / plans.plans["unet"].file, tmp_path / "unet.plan"))
+    (made,) = plans_of(built).values()
+    return Path(shutil.copyfile(built / made.file, tmp_path / "unet.plan"))
 
 
 @without_gpu
@@ -520,7 +524,7 @@ def test_a_truncated_plan_is_refused_by_its_own_size(built: Path, tmp_path: Path
     folder = Path(shutil.copytree(built, tmp_path / "package"))
     package = open_package(folder, check="size")
     found = find_plan(package, "unet", Machine({"rtx": RTX.version}, "8.6"))
-    file = package.file(found.plan.file)
+    file = package.file(found.file)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(PackageError, match="has changed since the package was opened"):
         check_header(package, found)
@@ -537,7 +541,7 @@ def test_a_plan_of_another_set_is_refused_by_what_it_says(built: Path, tmp_path:
     package = open_package(folder, check="size")
     found = find_plan(package, "unet", Machine({"rtx": RTX.version}, "12.0"))
     other = find_plan(package, "unet", Machine({"rtx": RTX.version}, "8.9"))
-    shutil.copyfile(package.file(other.plan.file), package.file(found.plan.file))
+    shutil.copyfile(package.file(other.file), package.file(found.file))
     rehash(folder)
     with pytest.raises(
         PackageError, match=r"is a plan for GPUs of compute capability 8.6, 8.9, but the manifest says 12"
@@ -547,8 +551,7 @@ def test_a_plan_of_another_set_is_refused_by_what_it_says(built: Path, tmp_path:
 
 def test_a_plan_carries_the_names_of_the_files_it_was_built_from(built: Path) -> None:
     manifest = read_manifest(built)
-    (plans,) = manifest.engines.values()
-    plan = plans.plans["unet"]
+    (plan,) = map(requirements, plans_of(built).values())
     assert plan.graph == manifest.files["unet/model.onnx"].sha256
     assert plan.weights == manifest.files["unet/model.safetensors"].sha256
 
@@ -563,8 +566,8 @@ def test_the_verb_builds_plans_beside_the_graphs(tiny_build: Callable[[str], Any
     result = CliRunner().invoke(verbs, [*arguments, "--profile", "batch=1:1:2", "--out", str(out)])
     assert result.exit_code == 0, result.output
     manifest = read_manifest(out)
-    (plans,) = manifest.engines.values()
-    assert plans.compute_capabilities == ("8.6", "8.9") and plans.plans["unet"].profiles[0]["batch"].max == 4
+    (plan,) = map(requirements, plans_of(out).values())
+    assert plan.compute_capabilities == ("8.6", "8.9") and plan.profiles[0]["batch"].max == 4
     assert manifest.proof.passed and manifest.provenance.recipe["tensorrt"]["profiles"] == ["batch=1:1:2"]
     picture = tmp_path / "a.png"
     run = ["run", str(out), "--prompt", "red", "--steps", "1", "--out", str(picture)]

@@ -10,7 +10,7 @@ import pytest
 from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges
 from ldm_export.verify.gate import verify_package
-from ldm_runtime.engines import choose, open_engine
+from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.cuda.device import CudaDevice, import_cuda
 from ldm_runtime.engines.tensorrt.engine import fitting_plan, missing_tensorrt
 from ldm_runtime.errors import EngineUnavailable
@@ -58,7 +58,9 @@ def feeds(package: Package, component: str, seed: int = 0, **sizes: int) -> dict
 def test_verify_passes_on_plans(planned: Path) -> None:
     report = verify_package(planned, engine="tensorrt")
     assert report.passed, report.failures
-    assert {(case.component, case.artefact) for case in report.cases} == {(name, "plan") for name in COMPONENTS}
+    assert {(case.component, case.artefact) for case in report.cases} == {
+        (name, fitting_plan(open_package(planned, check="size"), name).name) for name in COMPONENTS
+    }
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

@@ -10,18 +10,15 @@ import pytest
 
 from ldm_export import bench, build
 from ldm_export.package.describe import describe, render
-from ldm_export.package.write import read_manifest, record_engines
+from ldm_export.package.write import add_artefacts, read_manifest
 from ldm_export.process.isolate import Outcome
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_profile
-from ldm_export.verify import gate as verify
-from ldm_export.verify import sampling_run
-from ldm_export.verify.gate import PLAN, verify_package
-from ldm_runtime import engines
-from ldm_runtime.engines import ENGINES, Engine, Settings
-from ldm_runtime.engines.tensorrt import engine as tensorrt
-from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan
+from ldm_export.verify.gate import verify_package
+from ldm_runtime.engines.engine import Engine, Settings
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan, requirements
 from ldm_runtime.errors import EngineUnavailable, VerificationError
-from ldm_runtime.package.manifest import COMPONENTS, Difference, Plan, PlanSet
+from ldm_runtime.package.manifest import COMPONENTS, Artefact, Difference, PlanRequirements
 from ldm_runtime.package.open import Package, open_package
 
 HERE = Machine({"rtx": "1.7.1.116"}, "8.9")
@@ -39,21 +36,24 @@ def planned(source: Path, folder: Path, *, lossy: bool = False, profile: Profile
         file = f"engines/{NAME}/{name}.plan"
         (folder / file).write_text(f"stands for a plan of {name}")
         graph, weights = (manifest.files[each].sha256 for each in (parts.canonical.file, parts.weights))
-        plan = Plan(file, graph, weights, (ranges[name],), None, None, "exact", None)
+        requires = PlanRequirements("rtx", "1.7.1.116", ("8.9",), (), graph, weights, (ranges[name],), None, None)
+        plan = Artefact(NAME, "tensorrt", (file,), "tensorrt", "fp32", "exact", None, requires)
         if lossy:
-            plan = dataclasses.replace(plan, exactness="lossy", difference=Difference(1e-3, 1e-2))
-        plans[name] = plan
-    record_engines(folder, {NAME: PlanSet("rtx", "1.7.1.116", ("8.9",), "fp16" if lossy else "fp32", (), plans)})
+            difference = Difference(1e-3, 1e-2)
+            plan = dataclasses.replace(plan, precision="fp16", exactness="lossy", difference=difference)
+        plans[name] = [plan]
+    add_artefacts(folder, plans)
     return folder
 
 
 class Stand:
     """ONNX Runtime in the place of TensorRT, with the plan's limits; `scale` makes its results wrong."""
 
-    def __init__(self, package: Package, component: str, scale: float) -> None:
-        self.engine: Engine = ENGINES["ort"].open(package, component, Settings())
+    def __init__(self, package: Package, component: str, plan: Artefact, scale: float) -> None:
+        canonical = package.manifest.components[component].canonical
+        self.engine: Engine = ENGINES["ort"].open(package, component, canonical, Settings())
         self.inputs, self.outputs, self.notices = self.engine.inputs, self.engine.outputs, ()
-        self.plan, self.component, self.scale = find_plan(package, component, HERE).plan, component, scale
+        self.plan, self.component, self.scale = requirements(plan), component, scale
         self.specs = package.manifest.contract.components[component].inputs
 
     def run(self, feeds: Any) -> Any:
@@ -75,15 +75,16 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Call it with the scale of results to have a "GPU"."""
 
     def install(scale: float = 1.0) -> None:
-        def opened(package: Package, component: str, settings: Settings) -> Any:
-            return Stand(package, component, scale)
+        def opened(package: Package, component: str, artefact: Artefact, settings: Settings) -> Any:
+            return Stand(package, component, artefact, scale)
 
-        kind = dataclasses.replace(ENGINES["tensorrt"], open=opened, missing=lambda: None, automatic=lambda: True)
-        table = {**ENGINES, "tensorrt": kind}
-        for module in (engines, verify, sampling_run, bench):
-            monkeypatch.setattr(module, "ENGINES", table)
-        for module in (sampling_run, tensorrt, build):
-            monkeypatch.setattr(module, "fitting_plan", lambda package, name: find_plan(package, name, HERE))
+        def pick(package: Package, component: str) -> Artefact:
+            return find_plan(package, component, HERE)
+
+        kind = dataclasses.replace(
+            ENGINES["tensorrt"], open=opened, missing=lambda: None, automatic=lambda: True, pick=pick
+        )
+        monkeypatch.setitem(ENGINES, "tensorrt", kind)
 
     return install
 
@@ -95,7 +96,7 @@ def test_a_plan_is_compared_as_one_graph_of_its_component(
     folder = planned(proven("sd15"), tmp_path / "package")
     report = verify_package(folder, engine="tensorrt")
     assert report.passed, report.failures
-    assert {(case.component, case.artefact) for case in report.cases} == {(name, PLAN) for name in COMPONENTS}
+    assert {(case.component, case.artefact) for case in report.cases} == {(name, NAME) for name in COMPONENTS}
     assert {file for file in report.artefacts if file.endswith(".plan")} == {
         f"engines/{NAME}/{name}.plan" for name in COMPONENTS
     }
@@ -107,13 +108,13 @@ def test_auto_is_about_graphs_whatever_plans_there_are(
 ) -> None:
     gpu(2.0)  # were a plan run, it would be wrong
     report = verify_package(planned(proven("sd15"), tmp_path / "package"))
-    assert report.passed and PLAN not in {case.artefact for case in report.cases}
+    assert report.passed and NAME not in {case.artefact for case in report.cases}
 
 
 def test_parts_may_be_planned(proven: Callable[[str], Path], tmp_path: Path, gpu: Callable[..., None]) -> None:
     gpu()
     report = verify_package(planned(proven("sd15"), tmp_path / "package"), engine="unet=tensorrt,vae=ort")
-    kinds = {case.component for case in report.cases if case.artefact == PLAN}
+    kinds = {case.component for case in report.cases if case.artefact == NAME}
     assert report.passed and kinds == {"unet"}
 
 
@@ -150,17 +151,22 @@ def test_an_engine_that_this_machine_cannot_run_is_one_error(
     proven: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = dataclasses.replace(ENGINES["tensorrt"], missing=lambda: "it needs a GPU")
-    monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "tensorrt": kind})
+    monkeypatch.setitem(ENGINES, "tensorrt", kind)
     with pytest.raises(EngineUnavailable, match="^tensorrt does not run here: it needs a GPU$"):
         verify_package(proven("sd15"), engine="unet=tensorrt,vae=ort")
 
 
 def test_inspect_tells_of_the_plans(proven: Callable[[str], Path], tmp_path: Path) -> None:
     facts = describe(planned(proven("sd15"), tmp_path / "package", lossy=True))
-    told = facts["engines"][NAME]
-    assert (told["compute_capabilities"], told["precision"]) == (["8.9"], "fp16")
-    unet = told["plans"]["unet"]
-    assert unet["exactness"] == "lossy" and unet["relative_rms"] == 1e-3 and unet["profiles"][0]["batch"] == [1, 2, 8]
+    plan = facts["components"]["unet"]["artefacts"][NAME]
+    assert (plan["format"], plan["precision"], plan["exactness"], plan["relative_rms"]) == (
+        "tensorrt",
+        "fp16",
+        "lossy",
+        1e-3,
+    )
+    assert plan["requires"]["compute_capabilities"] == ["8.9"]
+    assert plan["requires"]["profiles"][0]["batch"] == [1, 2, 8]
     assert f"{NAME}:" in render(facts)
 
 
@@ -170,10 +176,10 @@ def test_a_package_without_plans_fails_with_the_reason(
     def unavailable(*arguments: object) -> Any:
         raise EngineUnavailable("it has none")
 
-    kind = dataclasses.replace(ENGINES["tensorrt"], open=unavailable, missing=lambda: None)
-    monkeypatch.setattr(engines, "ENGINES", {**ENGINES, "tensorrt": kind})
+    kind = dataclasses.replace(ENGINES["tensorrt"], pick=unavailable, missing=lambda: None)
+    monkeypatch.setitem(ENGINES, "tensorrt", kind)
     report = verify_package(proven("sd15"), engine="unet=tensorrt,text_encoder=ort,vae=ort")
-    (case,) = [case for case in report.cases if case.artefact == PLAN]
+    (case,) = [case for case in report.cases if case.artefact == "tensorrt"]
     assert not report.passed and case.problem == "it has none"
 
 
@@ -190,7 +196,8 @@ def test_the_gate_runs_on_plans_where_a_gpu_is(
     folder = planned(proven("sd15"), tmp_path / "package")
     said: list[str] = []
     report = build.BuildReport()
-    monkeypatch.setattr(build, "fitting_plan", no_gpu)
+    none = dataclasses.replace(ENGINES["tensorrt"], pick=no_gpu)
+    monkeypatch.setitem(ENGINES, "tensorrt", none)
     build._prove_plans(folder, report, said.append)
     assert said == ["the plans are not run here, so not compared with the reference: no GPU here"]
     assert report.stages == [] and report.proofs == []
@@ -208,10 +215,12 @@ def test_bench_counts_the_plans_bytes_and_lists_the_engine(
     gpu()
     folder = planned(proven("sd15"), tmp_path / "package")
     package = open_package(folder, check="size")
-    run = bench.EngineRun(
-        {name: bench.GraphRun("tensorrt", 0.1, (0.1,), None) for name in COMPONENTS}, (0.1,), 1.0, (), 1
-    )
     plans = [f"engines/{NAME}/{name}.plan" for name in COMPONENTS]
+    graphs = {
+        name: bench.GraphRun("tensorrt", (plan,), 0.1, (0.1,), None)
+        for name, plan in zip(COMPONENTS, plans, strict=True)
+    }
+    run = bench.EngineRun(graphs, (0.1,), 1.0, (), 1)
     assert bench._file_bytes(package, run) == sum((folder / file).stat().st_size for file in plans)
     assert bench._that_run_here(package)[0] == "tensorrt"
     assert "tensorrt" not in bench._that_run_here(open_package(proven("sd15"), check="size"))

@@ -16,10 +16,19 @@ from ldm_runtime.engines.cuda.device import CudaDevice, compute_capability, impo
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.signature import check_feeds, check_results
 from ldm_runtime.engines.tensorrt.bindings import check_bindings
-from ldm_runtime.engines.tensorrt.fit import FittingPlan, Machine, check_header, choose_profile, find_plan, plan_name
+from ldm_runtime.engines.tensorrt.fit import (
+    Machine,
+    check_header,
+    choose_profile,
+    find_plan,
+    misfit,
+    plan_name,
+    requirements,
+)
 from ldm_runtime.engines.tensorrt.jit_cache import JitCache
 from ldm_runtime.engines.tensorrt.library import HEADER_BYTES, RTX, Library, import_tensorrt, installed
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
+from ldm_runtime.package.manifest import Artefact
 from ldm_runtime.package.open import Package
 
 CUDA_GRAPH = "cuda_graph"  # our one option: "on" or "off"; without it a graph is captured of the UNet alone
@@ -37,32 +46,38 @@ def missing_tensorrt() -> str | None:
     return None if missing is None else f"it needs {missing}"
 
 
-def fitting_plan(package: Package, component: str) -> FittingPlan:
-    """The plan that this machine runs. Raises EngineUnavailable if it cannot run any, or none fits."""
+def fitting_plan(package: Package, component: str) -> Artefact:
+    """Return the plan that this machine runs. Raises EngineUnavailable if it cannot run any, or none fits."""
+    return find_plan(package, component, _machine())
+
+
+def _machine() -> Machine:
+    """Raises EngineUnavailable if this machine cannot run any plan."""
     missing = missing_tensorrt()
     if missing is not None:
         raise EngineUnavailable(f"tensorrt does not run here: {missing}")
-    machine = Machine({each.flavour: each.version for each in installed()}, compute_capability())
-    return find_plan(package, component, machine)
+    return Machine({each.flavour: each.version for each in installed()}, compute_capability())
 
 
-def open_tensorrt(package: Package, component: str, options: Mapping[str, str]) -> "TensorRtEngine":
-    """Load the plan of `component` that fits this machine.
+def open_tensorrt(package: Package, component: str, artefact: Artefact, options: Mapping[str, str]) -> "TensorRtEngine":
+    """Load a plan of `component`.
 
     A plan holds code for the GPU: its hash is waited for before it is loaded.
 
     Raises:
         InputError: an unknown option.
-        EngineUnavailable: this machine cannot run plans, or none of the package fits it.
+        EngineUnavailable: this machine cannot run plans, or not this one.
         PackageError: the plan is damaged, or is not the one that the manifest speaks of.
         EngineError: CUDA fails.
     """
     capture = _captures(options, component)
-    found = fitting_plan(package, component)
-    check_header(package, found)
+    problem = misfit(package, component, artefact, _machine())
+    if problem is not None:
+        raise EngineUnavailable(f"the TensorRT plan {artefact.file} {problem}")
+    check_header(package, artefact)
     package.confirm()
-    library = import_tensorrt(found.plans.flavour)
-    return TensorRtEngine(package, component, found, library, CudaDevice(import_cuda()), capture=capture)
+    library = import_tensorrt(requirements(artefact).flavour)
+    return TensorRtEngine(package, component, artefact, library, CudaDevice(import_cuda()), capture=capture)
 
 
 def _captures(options: Mapping[str, str], component: str) -> bool:
@@ -87,7 +102,7 @@ class TensorRtEngine:
         self,
         package: Package,
         component: str,
-        found: FittingPlan,
+        artefact: Artefact,
         library: Library,
         device: CudaDevice,
         *,
@@ -100,8 +115,8 @@ class TensorRtEngine:
         self._turn = threading.Lock()
         self._axes = contract.axes
         self._component = component
-        self._plan = found.plan
-        self._path = package.file(found.plan.file)
+        self._plan = requirements(artefact)
+        self._path = package.file(artefact.file)
         self._library = library
         self._device = device
         self._captures_itself = capture and library.flavour != RTX
@@ -118,7 +133,7 @@ class TensorRtEngine:
         self._jit: JitCache | None = None
         self._stream: Any = None
         try:
-            self._load(package, found, capture)
+            self._load(package, artefact, capture)
         except BaseException:
             self.close()
             raise
@@ -167,7 +182,7 @@ class TensorRtEngine:
         if hasattr(self, "_stream"):  # else nothing was made yet
             self.close()
 
-    def _load(self, package: Package, found: FittingPlan, capture: bool) -> None:
+    def _load(self, package: Package, artefact: Artefact, capture: bool) -> None:
         """Everything that `close` gives back."""
         device, library = self._device, self._library
         self._require_memory()
@@ -175,23 +190,23 @@ class TensorRtEngine:
         self._runtime = library.module.Runtime(library.log)
         self._engine, notices = load_plan(self._path, library, self._runtime)
         self.notices += notices
-        expected = plan_name(self._component, found.plan.graph, found.plan.weights)
+        expected = plan_name(self._component, self._plan.graph, self._plan.weights)
         if self._engine.name != expected:
             raise PackageError(
                 f"{self._path} calls itself {self._engine.name[:40]!r}, the manifest {expected[:40]!r}: it is another "
                 f"package's plan; build the package again"
             )
         promised = package.manifest.contract.components[self._component]
-        check_bindings(self._path, self._engine, promised, found.plan.profiles)
-        if "weight_stripped" in found.plans.options:
+        check_bindings(self._path, self._engine, promised, self._plan.profiles)
+        if "weight_stripped" in self._plan.options:
             self._refit(package)
-        self._context = self._new_context(package, found, capture)
+        self._context = self._new_context(package, artefact, capture)
         if self._context is None:
             raise EngineError(f"TensorRT {library.version} cannot run {self._path}: {library.said().why}")
-        if found.plan.exactness == "lossy" and found.plan.difference is not None:
+        if artefact.exactness == "lossy" and artefact.difference is not None:
             self.notices += (
-                f"{self._component} computes in {found.plans.precision}: its results differ by "
-                f"{found.plan.difference.relative_rms:.1e} (relative RMS)",
+                f"{self._component} computes in {artefact.precision}: its results differ by "
+                f"{artefact.difference.relative_rms:.1e} (relative RMS)",
             )
 
     def _require_memory(self) -> None:
@@ -213,14 +228,14 @@ class TensorRtEngine:
                 f"TensorRT cannot put the weights of {graph} into {self._path}: {self._library.said().why}"
             )
 
-    def _new_context(self, package: Package, found: FittingPlan, capture: bool) -> Any:
+    def _new_context(self, package: Package, artefact: Artefact, capture: bool) -> Any:
         if self._library.flavour != RTX:
             return self._engine.create_execution_context()
         trt = self._library.module
         config = self._engine.create_runtime_config()
         if capture:
             config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        self._jit = JitCache.of(package.manifest.files[found.plan.file].sha256, config.create_runtime_cache())
+        self._jit = JitCache.of(package.manifest.files[artefact.file].sha256, config.create_runtime_cache())
         config.set_runtime_cache(self._jit.cache)
         return self._engine.create_execution_context(config)
 

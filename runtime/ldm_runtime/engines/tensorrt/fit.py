@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ldm_runtime.engines.signature import Sizes
 from ldm_runtime.engines.tensorrt.library import NAMES, RTX, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.package.manifest import Plan, PlanSet, Range
+from ldm_runtime.package.manifest import Artefact, PlanRequirements, Range
 from ldm_runtime.package.open import Package
 
 
@@ -18,24 +18,18 @@ class Machine:
     capability: str
 
 
-@dataclass(frozen=True)
-class FittingPlan:
-    name: str  # of its set, a folder in `engines`
-    plans: PlanSet
-    plan: Plan
-
-
-def find_plan(package: Package, component: str, machine: Machine) -> FittingPlan:
-    """The first plan of `component`, in the manifest's order, that was built for this machine from this package.
+def find_plan(package: Package, component: str, machine: Machine) -> Artefact:
+    """Return the first plan of `component`, in the manifest's order, that fits this machine and this package.
 
     Raises EngineUnavailable with what is wrong with each, if none fits.
     """
     reasons = []
-    for name, plans in package.manifest.engines.items():
-        problem = misfit(package, component, plans, machine)
-        if problem is None:
-            return FittingPlan(name, plans, plans.plans[component])
-        reasons.append(f"{name} {problem}")
+    for artefact in package.manifest.components[component].artefacts:
+        if artefact.format == "tensorrt":
+            problem = misfit(package, component, artefact, machine)
+            if problem is None:
+                return artefact
+            reasons.append(f"{artefact.name} {problem}")
     what = "; ".join(reasons) if reasons else "it has none"
     raise EngineUnavailable(
         f"no TensorRT plan of {component} in {package.path} fits this machine: {what}; build one with "
@@ -43,20 +37,16 @@ def find_plan(package: Package, component: str, machine: Machine) -> FittingPlan
     )
 
 
-def misfit(package: Package, component: str, plans: PlanSet, machine: Machine) -> str | None:
-    """Why these plans cannot run `component` here, or None."""
-    if component not in plans.plans:
-        return f"has no {component}"
-    version = machine.versions.get(plans.flavour)
+def misfit(package: Package, component: str, artefact: Artefact, machine: Machine) -> str | None:
+    """Say why a plan cannot run here, or None."""
+    plan = requirements(artefact)
+    version = machine.versions.get(plan.flavour)
     if version is None:
-        return f"is for {NAMES[plans.flavour]}, which cannot be imported here"
-    if plans.version != version:
-        return f"was built by {NAMES[plans.flavour]} {plans.version}, here is {version}: a plan runs in its own only"
-    if machine.capability not in plans.compute_capabilities:
-        return (
-            f"is for GPUs of compute capability {', '.join(plans.compute_capabilities)}, here is {machine.capability}"
-        )
-    plan = plans.plans[component]
+        return f"is for {NAMES[plan.flavour]}, which cannot be imported here"
+    if plan.version != version:
+        return f"was built by {NAMES[plan.flavour]} {plan.version}, here is {version}: a plan runs in its own only"
+    if machine.capability not in plan.compute_capabilities:
+        return f"is for GPUs of compute capability {', '.join(plan.compute_capabilities)}, here is {machine.capability}"
     parts = package.manifest.components[component]
     for file, built_from in ((parts.canonical.file, plan.graph), (parts.weights, plan.weights)):
         if package.manifest.files[file].sha256 != built_from:
@@ -64,24 +54,31 @@ def misfit(package: Package, component: str, plans: PlanSet, machine: Machine) -
     return None
 
 
-def check_header(package: Package, found: FittingPlan) -> None:
+def requirements(artefact: Artefact) -> PlanRequirements:
+    """Return what a plan requires; every TensorRT plan of a manifest says so."""
+    assert artefact.requires is not None
+    return artefact.requires
+
+
+def check_header(package: Package, artefact: Artefact) -> None:
     """Raise PackageError unless the file says of itself what the manifest says of it.
 
     Classic TensorRT's plans say nothing that could be read without it.
     """
-    if found.plans.flavour != RTX:
+    plan = requirements(artefact)
+    if plan.flavour != RTX:
         return
-    path = package.file(found.plan.file)
+    path = package.file(artefact.file)
     header = read_header(path)
-    if header.version != found.plans.version:
+    if header.version != plan.version:
         raise PackageError(
-            f"{path} is a plan of TensorRT for RTX {header.version}, but the manifest says {found.plans.version}; "
+            f"{path} is a plan of TensorRT for RTX {header.version}, but the manifest says {plan.version}; "
             f"build the package again"
         )
-    if not set(found.plans.compute_capabilities) <= set(header.capabilities):
+    if not set(plan.compute_capabilities) <= set(header.capabilities):
         raise PackageError(
             f"{path} is a plan for GPUs of compute capability {', '.join(header.capabilities) or 'none'}, but the "
-            f"manifest says {', '.join(found.plans.compute_capabilities)}; build the package again"
+            f"manifest says {', '.join(plan.compute_capabilities)}; build the package again"
         )
 
 

@@ -1,0 +1,210 @@
+"""Which engine runs which component: what a user asks for, what the package has, what this machine can do.
+
+A text chooses: one name for all components, such as "ort:cuda", or names of parts, such as "unet=tensorrt,vae=ort".
+What it does not name, and "auto", is left to the package and the machine.
+"""
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.engines.engine import Engine, EngineKind, Settings
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.errors import EngineUnavailable, InputError
+from ldm_runtime.package.manifest import COMPONENTS, Artefact
+from ldm_runtime.package.open import Package
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine shall run each component, "auto" included, and how. Made by `choose`."""
+
+    names: Mapping[str, str]
+    threads: int | None
+    options: Mapping[str, Mapping[str, str]]  # engine -> its own options
+    without: frozenset[str] = frozenset()  # engines that "auto" passes over
+
+    def settings(self, name: str) -> Settings:
+        """Return what the engine `name` is opened with."""
+        return Settings(self.threads, self.options.get(name, {}))
+
+
+@dataclass(frozen=True)
+class OpenedEngine:
+    """An engine, its name, what it runs, and what is to be said about the choice, as sentences."""
+
+    name: str
+    engine: Engine
+    artefact: Artefact
+    notices: tuple[str, ...]
+
+
+def choose(
+    text: str = AUTO,
+    *,
+    threads: int | None = None,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    without: Collection[str] = (),
+) -> EngineChoice:
+    """Read which engines are asked for.
+
+    text: "auto", a name, or PART=NAME separated by commas; a part is a component, or "vae" for both of its halves.
+    options: of an engine, by its name; values are passed on as text. without: engines that "auto" shall not take.
+
+    Raises InputError for unknown parts, names and engines, a part given twice, options that nothing would read or
+    that are no mapping of mappings, or `threads` below 1 or beyond `most_threads`.
+    """
+    if threads is not None:
+        threads = check_integer("threads", threads, 1, most_threads())
+    if not isinstance(text, str):
+        raise InputError(f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort")
+    texts = {} if options is None else _texts(options)
+    names = _by_part(text) if "=" in text else dict.fromkeys(COMPONENTS, _known(text))
+    for name in texts:
+        _check_read(name, text, set(names.values()))
+    return EngineChoice(names, threads, texts, frozenset(without))
+
+
+def most_threads() -> int:
+    """Return the most threads of one operator: four for each CPU, 16 at least; more only wait for one another."""
+    return max(16, 4 * (os.cpu_count() or 1))
+
+
+def open_engine(
+    choice: EngineChoice, package: Package, component: str, artefact: Artefact | None = None
+) -> OpenedEngine:
+    """Load `component` of `package` with the engine that `choice` has for it.
+
+    "auto" takes the first that the package was built for, or else ONNX Runtime with a GPU, or else on the CPU;
+    `notices` tell each that it passes over. artefact: what shall run; None takes the engine's best.
+
+    Raises:
+        EngineUnavailable: this machine cannot run what was asked for.
+        EngineError: the engine cannot load the artefact.
+        PackageError: the artefact is damaged or does not keep the contract.
+    """
+    name = choice.names[component]
+    if name != AUTO:
+        return _opened(name, choice, package, component, artefact)
+    passed_over: list[str] = []
+    for name, kind in _automatic(choice).items():
+        found = readable_by(kind, package, component)
+        if not found or (artefact is not None and artefact not in found) or not _considered(kind):
+            continue
+        try:
+            opened = _opened(name, choice, package, component, artefact)
+        except EngineUnavailable as error:
+            passed_over.append(f"{name} does not run {component} here: {error}")
+            continue
+        instead = tuple(f"{sentence}; {name} does instead" for sentence in passed_over)
+        return OpenedEngine(name, opened.engine, opened.artefact, instead + opened.notices)
+    raise EngineUnavailable("; ".join(passed_over) or f"no engine here runs {component} of {package.path}")
+
+
+def require(choice: EngineChoice) -> None:
+    """Raise EngineUnavailable if an engine that `choice` names cannot run on this machine, whatever the package."""
+    for name in dict.fromkeys(choice.names.values()):
+        missing = None if name == AUTO else ENGINES[name].missing()
+        if missing is not None:
+            raise EngineUnavailable(f"{name} does not run here: {missing}")
+
+
+def artefact_for(name: str, package: Package, component: str) -> Artefact:
+    """Return what the engine `name` runs of a component. Raises EngineUnavailable if the package has nothing for it."""
+    kind = ENGINES[name]
+    if kind.pick is not None:
+        return kind.pick(package, component)
+    found = readable_by(kind, package, component)
+    if not found:
+        raise EngineUnavailable(f"{package.path} has nothing of {component} that {name} reads")
+    return found[0]
+
+
+def readable_by(kind: EngineKind, package: Package, component: str) -> list[Artefact]:
+    """List the artefacts of a component that an engine reads, the best first."""
+    artefacts = package.manifest.components[component].artefacts
+    return [each for reads in kind.reads for each in artefacts if (each.format, each.engine) == reads]
+
+
+def artefacts_for(choice: EngineChoice, package: Package, component: str) -> list[Artefact]:
+    """List the artefacts of a component, in the manifest's order, that the engines of `choice` read."""
+    name = choice.names[component]
+    kinds = _automatic(choice).values() if name == AUTO else (ENGINES[name],)
+    found = [each for kind in kinds for each in readable_by(kind, package, component)]
+    return [each for each in package.manifest.components[component].artefacts if each in found]
+
+
+def _automatic(choice: EngineChoice) -> dict[str, EngineKind]:
+    """Return the engines that "auto" may take."""
+    return {name: kind for name, kind in ENGINES.items() if kind.automatic is not None and name not in choice.without}
+
+
+def _considered(kind: EngineKind) -> bool:
+    return kind.automatic is not None and kind.automatic()
+
+
+def _opened(
+    name: str, choice: EngineChoice, package: Package, component: str, artefact: Artefact | None
+) -> OpenedEngine:
+    made = artefact_for(name, package, component) if artefact is None else artefact
+    engine = ENGINES[name].open(package, component, made, choice.settings(name))
+    return OpenedEngine(name, engine, made, engine.notices)
+
+
+def _by_part(text: str) -> dict[str, str]:
+    """Component -> name, of "unet=tensorrt,vae=ort"."""
+    named: dict[str, str] = {}
+    for piece in text.split(","):
+        part, equals, name = (each.strip() for each in piece.partition("="))
+        if not equals or part not in _PARTS:
+            raise InputError(f"engine has {shown(piece)}; expected PART=NAME with one of the parts {', '.join(_PARTS)}")
+        for component in _PARTS[part]:
+            if component in named:
+                raise InputError(f"engine is {shown(text)}, which names {component} twice")
+            named[component] = _known(name)
+    return {component: named.get(component, AUTO) for component in COMPONENTS}
+
+
+def _texts(options: Any) -> dict[str, dict[str, str]]:
+    """Engine -> its options as text. Raises InputError for another form and for unknown engines."""
+    if not isinstance(options, Mapping):
+        raise InputError(f"engine_options is {shown(options)}; expected engine -> options: {_OPTIONS_EXAMPLE}")
+    texts = {}
+    for name, each in options.items():
+        if not isinstance(each, Mapping) or not all(_is_option(key, value) for key, value in each.items()):
+            raise InputError(
+                f"engine_options has {shown(each)} for {shown(name)}; expected texts, numbers and booleans by name: "
+                f"{_OPTIONS_EXAMPLE}"
+            )
+        texts[_known(name)] = {key: str(value) for key, value in each.items()}
+    return texts
+
+
+def _is_option(key: Any, value: Any) -> bool:
+    """Whether an engine can be given it: a name and a value without NUL, at which C would cut."""
+    return isinstance(key, str) and isinstance(value, str | int | float | Path) and "\0" not in f"{key}{value}"
+
+
+def _check_read(name: str, text: str, chosen: set[str]) -> None:
+    """Raise InputError unless one of the engines that are `chosen` by `text` reads the options of `name`."""
+    if name == AUTO:
+        raise InputError(f"there are options for {AUTO}, which is no engine; give them to one of {', '.join(ENGINES)}")
+    if not ENGINES[name].takes_options:
+        raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
+    if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):
+        raise InputError(f"there are options for the engine {name}, but engine is {shown(text)}, which never runs it")
+
+
+def _known(name: Any) -> str:
+    if not isinstance(name, str) or (name != AUTO and name not in ENGINES):
+        raise InputError(f"engine is {shown(name)}; expected one of {AUTO}, {', '.join(ENGINES)}")
+    return name
+
+
+_OPTIONS_EXAMPLE = 'such as {"ort:cuda": {"device_id": 1}}'
+_PARTS = {**{component: (component,) for component in COMPONENTS}, "vae": ("vae_encoder", "vae_decoder")}

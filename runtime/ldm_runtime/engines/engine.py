@@ -1,0 +1,59 @@
+"""What an engine is, and the row that each kind of engine has in the table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ldm_runtime.package.manifest import Artefact, TensorSpec
+from ldm_runtime.package.open import Package
+
+
+class Engine(Protocol):
+    """One loaded graph, which threads may run at the same time.
+
+    `notices`: what its user should know about how it runs here, as sentences.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    notices: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name for all inputs by name. Raises EngineError if the engine fails."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory; the engine cannot run any more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """threads: of one operator on the CPU, None: the engine's choice. options: the engine's own, by its names."""
+
+    threads: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """One engine that can be asked for.
+
+    reads: (format, engine) of the artefacts that it runs, the best first.
+    open: loads an artefact of a component.
+    missing: the one thing that is missing to run it on this machine, as a sentence, or None.
+    automatic: whether "auto" considers it on this machine; None: it never does.
+    pick: chooses, where artefacts are made for particular machines, the one that fits this machine; it raises
+    EngineUnavailable if none does. None: every artefact that it reads runs on every machine.
+    takes_options: whether it has options of its own.
+    """
+
+    summary: str
+    reads: tuple[tuple[str, str], ...]
+    open: Callable[[Package, str, Artefact, Settings], Engine]
+    missing: Callable[[], str | None]
+    automatic: Callable[[], bool] | None = None
+    pick: Callable[[Package, str], Artefact] | None = None
+    takes_options: bool = True

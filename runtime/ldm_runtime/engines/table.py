@@ -1,0 +1,15 @@
+"""The engines that can be asked for. Adding one takes its file, which holds its row, and a line here."""
+
+from ldm_runtime.engines.engine import EngineKind
+from ldm_runtime.engines.openvino import OPENVINO
+from ldm_runtime.engines.ort.rows import ORT, ORT_PROVIDERS
+from ldm_runtime.engines.tensorrt.row import TENSORRT
+
+ENGINES: dict[str, EngineKind] = {
+    "tensorrt": TENSORRT,
+    "ort:cuda": ORT_PROVIDERS["ort:cuda"],
+    "ort": ORT,
+    **ORT_PROVIDERS,  # ort:cuda keeps its place
+    "openvino": OPENVINO,
+}
+"""Name -> engine, in the order in which "auto" looks at them."""
