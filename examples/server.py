@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import ldm_runtime
 
-PIPELINE = ldm_runtime.load(threads=1)
-WORKERS = ThreadPoolExecutor(max_workers=1)  # the pipeline draws in one thread; connections wait for it in theirs
+PIPELINE = ldm_runtime.load(threads=1)  # threads may share it
+WORKERS = ThreadPoolExecutor(max_workers=2)  # images drawn at a time; connections wait in threads of their own
 
 
 def draw(prompt: str, seed: int) -> bytes:
