@@ -45,6 +45,28 @@ def test_a_link_to_nowhere_is_found(tmp_path, link):
     assert broken(page) == [link]
 
 
+def paths_in(text: str) -> set[str]:
+    """What looks like a file or folder of this project, between backticks; `NAME` stands for what is to be added."""
+    found = re.findall(r"`([\w.]+(?:/[\w.]*)+|\w+\.py)`", _FENCED.sub("", text))
+    return {path for path in found if "NAME" not in path}
+
+
+def exists(path: str) -> bool:
+    return any((root / path).exists() for root in (ROOT, ROOT / "ldm_export", ROOT / "runtime" / "ldm_runtime"))
+
+
+@pytest.mark.parametrize("page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page):
+    named = paths_in(page.read_text(encoding="utf-8"))
+    assert len(named) > 5
+    assert {path for path in named if not exists(path)} == set()
+
+
+def test_a_file_that_moved_is_found():
+    assert paths_in("`cli/run.py`, `moved.py`, `families/NAME.py`, `a word`") == {"cli/run.py", "moved.py"}
+    assert exists("cli/run.py") and not exists("moved.py")
+
+
 def test_every_page_is_in_the_site():
     listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
