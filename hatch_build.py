@@ -13,13 +13,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
+def runtime_beside(root: str) -> Path | None:
+    """The project of the runtime in the clone at `root`, or None if this is no clone."""
+    folder = Path(root, "runtime")
+    return folder if (folder / "pyproject.toml").is_file() else None
+
+
 class RuntimeDependency(MetadataHookInterface):
     """The dependencies: those of pyproject.toml, and the runtime."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        runtime = Path(self.root, "runtime")
-        beside = (runtime / "pyproject.toml").is_file()
-        where = f" @ {runtime.as_uri()}" if beside else f"=={metadata['version']}"
+        beside = runtime_beside(self.root)
+        where = f"=={metadata['version']}" if beside is None else f" @ {beside.as_uri()}"
         metadata["dependencies"] = [f"ldm-runtime{where}", *self.config["dependencies"]]
 
 
@@ -27,11 +32,15 @@ class EditableRuntime(BuildHookInterface):
     """The clone's own runtime for `pip install -e .`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "sdist" and runtime_beside(self.root) is not None:
+            raise ValueError(
+                "an sdist would name the path of this clone; scripts/build_wheels.sh builds what is released"
+            )
         if version != "editable":
             return
         self._folder = tempfile.TemporaryDirectory()
         line = Path(self._folder.name, "runtime.pth")
-        line.write_text(f"import sys; sys.path.insert(0, {str(Path(self.root, 'runtime'))!r})\n", encoding="utf-8")
+        line.write_text(f"import sys; sys.path.insert(0, {str(Path(self.root, 'runtime'))!a})\n", encoding="utf-8")
         build_data["force_include_editable"][str(line)] = "_ldm_export_runtime.pth"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
