@@ -5,14 +5,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
+import pytest
 from torch import nn
 
+from ldm_export import build as builds
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export import to_onnx
 from ldm_export.families.spec import ComponentSpec
+from ldm_export.process.isolate import Outcome
 
 NO_DATA = "none"  # the weights' file of a kept graph: a trace has no data
 
@@ -35,6 +40,19 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     with mock.patch.object(to_onnx, "trace", trace_once):
         yield
+
+
+def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let builds export in this process, with remembered traces; all their other stages keep processes of their own."""
+    isolated = builds.run_isolated
+
+    def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
+        if function is not builds.export_component:
+            return isolated(function, *args, **kwargs)
+        with remembered(folder, open_checkpoint(args[0])):
+            return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
+
+    monkeypatch.setattr(builds, "run_isolated", run)
 
 
 def _keep(model: ir.Model, file: Path) -> ir.Model:
