@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.once import make_once
+from tests.once import make_once, shared_folder
 
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
@@ -53,3 +53,11 @@ def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.Te
         return make_once(tmp_path_factory, f"{kind}-proven", make)
 
     return cache(prove)
+
+
+@pytest.fixture
+def remembered_traces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test builds is exported in this process, and traced once per run: see `tests.traces`."""
+    from tests import traces
+
+    traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", monkeypatch)

@@ -15,9 +15,7 @@ T = TypeVar("T")
 
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], T]) -> T:
     """Call `make` with an empty folder called `name`, or load what it returned to another worker; both read only."""
-    base = factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    shared.mkdir(exist_ok=True)
+    shared = shared_folder(factory)
     folder, result = shared / name, shared / f"{name}.pickle"
     with FileLock(shared / f"{name}.lock"):
         if not result.exists():
@@ -25,3 +23,10 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             folder.mkdir()
             result.write_bytes(pickle.dumps(make(folder)))
     return cast(T, pickle.loads(result.read_bytes()))
+
+
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder

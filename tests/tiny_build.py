@@ -15,6 +15,7 @@ from ldm_export.package.write import ORT_CPU_FILE, finish_package, record_proof
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import write_reference
+from tests import traces
 from tests.oracles import build_tiny_sd
 
 # What a kind may end in -> the precision of its checkpoint's weights.
@@ -30,6 +31,11 @@ class TinyBuild:
     package: Path
     exports: dict[str, ExportReport]
     passes: dict[str, list[PassReport]]  # graph file in the package -> what the passes did
+
+    @property
+    def traces(self) -> Path:
+        """The graphs that were traced, of all kinds together."""
+        return self.source.parent.parent / "traces"
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -49,7 +55,8 @@ def make(folder: Path, kind: str) -> TinyBuild:
     exports, passes = {}, {}
     checkpoint = open_checkpoint(source)
     for name, spec in checkpoint.specs.items():
-        exports[name] = export_component(source, name, package)
+        with traces.remembered(folder.parent / "traces", checkpoint):
+            exports[name] = export_component(source, name, package)
         canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
         (raw / name).mkdir(parents=True)
         for file in ("model.onnx", "model.safetensors"):

@@ -13,7 +13,7 @@ from tests.fuzz.worker import find_kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the worker bounds its memory by means of Linux alone")
 
-FEW, MANY = 40, 200
+FEW, MANY = 20, 100
 # What an input of a kind costs more than others: fewer are read. Opening a checkpoint makes its models, without memory.
 SHARE = {
     "cli": 0.15,

@@ -53,7 +53,7 @@ def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whol
     verb, folder = VERBS["build-force"], tmp_path / "workplace"
     foreign = make_workplace(folder, verb)
     before = tree(folder)
-    for words in ("tracing", "reference:"):  # each costs all that comes before it
+    for words in ("tracing", "optimising"):  # each costs all that comes before it
         run = Run(folder, verb)
         assert run.wait_for(Moment(words, 1, 0.05, words)), run.said()
         run.signal(signal.SIGKILL)

@@ -233,6 +233,7 @@ def test_the_scheduler_is_one_that_genai_has(built):
     assert "does not know the model's noise schedule" in chosen("flow_euler", schedule=FlowSchedule(1000, 3.0, None))[1]
 
 
+@pytest.mark.usefixtures("remembered_traces")
 def test_the_verb_builds_proves_and_runs_it(tiny_build, tmp_path):
     out = tmp_path / "package"
     arguments = ["build", str(tiny_build("sd15").source), "--target", "openvino", "--precision", "fp16"]

@@ -560,6 +560,7 @@ def test_a_plan_carries_the_names_of_the_files_it_was_built_from(built: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered_traces")
 def test_the_verb_builds_plans_beside_the_graphs(tiny_build: Callable[[str], Any], tmp_path: Path) -> None:
     out = tmp_path / "package"
     arguments = ["build", str(tiny_build("sd15").source), "--target", "tensorrt", "--compute-capability", "8.6,8.9"]
