@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.files import strict_json
 from ldm_runtime.noise import philox as rng
 from ldm_runtime.noise.cuda import CudaGenerator
 from ldm_runtime.noise.torch_cpu import TorchGenerator
@@ -22,7 +23,7 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
 from ldm_runtime.sampling.loop import guide, slerp
 from ldm_runtime.sampling.plan import compile_plan
-from ldm_runtime.sampling.schedule import schedule_from_dict
+from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows
@@ -124,7 +125,10 @@ def test_guidance() -> None:
 
 def test_plans() -> None:
     kit = load("plans")
-    schedules = {name: schedule_from_dict(values) for name, values in kit["schedules"].items()}
+    schedules = {
+        name: strict_json.read(cast("type[Schedule]", Schedule), values, name)
+        for name, values in kit["schedules"].items()
+    }
     assert len(kit["cases"]) > 300
     for case in kit["cases"]:
         plan = compile_plan(schedules[case["schedule"]], read_sampler(case["sampler"]), case["steps"], case["start"])
