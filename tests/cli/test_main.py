@@ -239,7 +239,7 @@ def test_plan_prints_every_step_and_draws_it(package, tmp_path):
     late = call("plan", package, "--sampler", "ddim", "--steps", 10, "--strength", 0.3)
     assert "from step 8" in late.output and len(late.output.splitlines()) == 2 + 3
     listed = call("plan", "--list")
-    for text in ("dpmsolver ", "order=2 (1 to 3)", "dpmpp_2m_karras", "corrector_off=none"):
+    for text in ("dpmsolver ", "order=2 (1 to 3)", "dpmpp_2m_karras", "predict=x0 (x0, eps)"):
         assert text in listed.output
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 import ldm_runtime
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers import read_sampler
+from ldm_runtime.sampling.solvers.diffusion import DdimOptions
 from tests.runtime.sampling import diffusers_schedulers as oracle
 
 PROMPT, NEGATIVE = "a red apple on a table", "blurry"
@@ -43,10 +44,10 @@ def theirs(source: Path, kind: str, sampler: str, **arguments: Any) -> np.ndarra
         warnings.simplefilter("ignore")
         pipe = getattr(diffusers, kind).from_pretrained(source, torch_dtype=torch.float32)
         scheduler = getattr(diffusers, oracle.CLASSES[chosen.name])
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **oracle.configured(chosen, STEPS))
+        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **oracle.configured(chosen))
         pipe.set_progress_bar_config(disable=True)
-        if "eta" in chosen.options:
-            arguments["eta"] = chosen.options["eta"]
+        if isinstance(chosen.options, DdimOptions):
+            arguments["eta"] = chosen.options.eta
         made = pipe(
             **{"prompt": PROMPT, "negative_prompt": NEGATIVE, "num_inference_steps": STEPS, **arguments},
             guidance_scale=GUIDANCE,

@@ -275,18 +275,16 @@ CONTRACT = manifest.Contract(
     },
     latent=manifest.LatentSpec(CHANNELS, DOWNSAMPLE, 0.5, 0.1),
     image=manifest.ImageSpec(64, 48),
-    schedule=NoiseSchedule.from_dict(
-        {
-            "num_train_timesteps": 1000,
-            "beta_start": 0.00085,
-            "beta_end": 0.012,
-            "beta_schedule": "scaled_linear",
-            "prediction_type": "epsilon",
-            "timestep_spacing": "leading",
-            "steps_offset": 1,
-            "set_alpha_to_one": False,
-            "rescale_betas_zero_snr": False,
-        }
+    schedule=NoiseSchedule(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+        steps_offset=1,
+        set_alpha_to_one=False,
+        rescale_betas_zero_snr=False,
     ),
     defaults=manifest.Defaults("dpmpp_2m", 4, 3.0),
     tokenizer=manifest.TokenizerFacts(WINDOW, 514, 515, 515, VOCABULARY),

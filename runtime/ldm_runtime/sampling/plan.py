@@ -15,24 +15,11 @@ from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
 from ldm_runtime.sampling.solvers import SOLVERS, Sampler
-from ldm_runtime.sampling.solvers.options import spell
+from ldm_runtime.sampling.solvers.options import Hook, spell
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import PlanRow
 
 __all__ = ["Hook", "Plan", "PlanRow", "check_sampler", "compile_plan"]
-
-
-@dataclass(frozen=True)
-class Hook:
-    """What the loop does to the predicted picture x0 of every row, before the matrix reads it.
-
-    "clip": to [-limit, limit]. "threshold": dynamic thresholding (arXiv:2205.11487): each image is clipped to its
-    own quantile `ratio` of |x0|, kept between 1 and limit, and divided by it.
-    """
-
-    kind: str
-    limit: float
-    ratio: float
 
 
 @dataclass(frozen=True)
@@ -55,12 +42,6 @@ class Plan:
     def taken(self) -> int:
         """The number of sampling steps from `start` on. Each is one or more rows."""
         return self.steps - self.start
-
-    @property
-    def noised(self) -> tuple[float, float]:
-        """(a, b): the first x for latents z of a picture is a * z + b * noise."""
-        first = self.rows[0]
-        return first.alpha / first.input_scale, first.sigma / first.input_scale
 
     def describe(self) -> str:
         """A table for people: one line per row, with the matrix row by row."""
@@ -105,8 +86,10 @@ def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 
     spacing = sampler.solver.spacing or "linspace"
     if sampler.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
         spacing = schedule.timestep_spacing or spacing
+    hook = sampler.options.hook
+    problem = Problem(schedule, spacing, number, begin, hooked=hook is not None)
     try:
-        initial_scale, rows = sampler.solver.solve(Problem(schedule, spacing, number, begin, sampler.options))
+        initial_scale, rows = sampler.solver.solve(problem, sampler.options)
     except (ZeroDivisionError, OverflowError):
         raise InputError(
             f"sampler {sampler.canonical!r} cannot be computed for {number} steps of this schedule: noise levels"
@@ -118,18 +101,10 @@ def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 
         start=begin,
         history=rows.history,
         initial_scale=initial_scale,
-        hook=_hook(sampler),
+        hook=hook,
         rows=tuple(rows.rows),
         identity=_identity(schedule, sampler, number, begin),
     )
-
-
-def _hook(sampler: Sampler) -> Hook | None:
-    ratio = float(sampler.options.get("threshold", 0.0))
-    clip = float(sampler.options.get("clip", 0.0))
-    if ratio > 0.0:  # diffusers looks at thresholding first
-        return Hook("threshold", float(sampler.options["threshold_max"]), ratio)
-    return Hook("clip", clip, 0.0) if clip > 0.0 else None
 
 
 def _ratio(alpha: float, sigma: float) -> float:

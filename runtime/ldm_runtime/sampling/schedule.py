@@ -5,8 +5,7 @@ user. `ldm_export.checkpoint.scheduler` reads both from a file of diffusers.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ class NoiseSchedule:
             )
 
     def betas(self) -> np.ndarray:
-        """float64 (num_train_timesteps,), before any rescaling to zero terminal SNR."""
+        """Return the betas, before any rescaling to zero terminal SNR: float64 (num_train_timesteps,)."""
         count = self.num_train_timesteps
         if self.beta_schedule == "squaredcos_cap_v2":
             bars = [math.cos((i / count + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(count + 1)]
@@ -77,7 +76,7 @@ class NoiseSchedule:
         return root * root
 
     def alphas_cumprod(self) -> np.ndarray:
-        """Product of 1 - beta up to each timestep: float64 (num_train_timesteps,), decreasing.
+        """Return the product of 1 - beta up to each timestep: float64 (num_train_timesteps,), decreasing.
 
         With rescale_betas_zero_snr the last is exactly 0 (Lin et al. 2023, arXiv:2305.08891, algorithm 1).
         """
@@ -89,13 +88,8 @@ class NoiseSchedule:
         return root * root
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a manifest; `from_dict` is the inverse."""
+        """Return plain values, as a manifest has them."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "NoiseSchedule":
-        """Exactly the fields of the class, each with its type; anything else is a ConfigError."""
-        return cls(**_exactly(cls, values))
 
 
 @dataclass(frozen=True)
@@ -123,30 +117,11 @@ class FlowSchedule:
             object.__setattr__(self, name, float(value))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for a manifest; `from_dict` is the inverse."""
+        """Return plain values, as a manifest has them."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "FlowSchedule":
-        """Exactly the fields of the class, each with its type; anything else is a ConfigError."""
-        return cls(**_exactly(cls, values))
 
 
 Schedule = NoiseSchedule | FlowSchedule
-
-
-def schedule_from_dict(values: Mapping[str, Any]) -> Schedule:
-    """The schedule of a manifest: that of a flow has a `shift`, that of a diffusion has betas."""
-    return FlowSchedule.from_dict(values) if "shift" in values else NoiseSchedule.from_dict(values)
-
-
-def _exactly(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in fields(cls)}
-    if missing := sorted(names - values.keys()):
-        raise ConfigError(f"schedule: missing {', '.join(missing)}")
-    if unknown := sorted(values.keys() - names):
-        raise ConfigError(f"schedule: unknown {shown(', '.join(unknown))}; expected {', '.join(sorted(names))}")
-    return dict(values)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -156,4 +131,4 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"schedule: {name} is {shown(value)}, expected a whole number from {low} to {high}")
+        raise ConfigError(f"schedule: {name} is {shown(value)}, expected an integer from {low} to {high}")

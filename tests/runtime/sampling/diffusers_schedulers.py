@@ -38,17 +38,16 @@ CLASSES: dict[str, str] = {
     "deis": "DEISMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
     "sa_solver": "SASolverScheduler",
-    "ipndm": "IPNDMScheduler",
     "lcm": "LCMScheduler",
     "tcd": "TCDScheduler",
     "flow_euler": "FlowMatchEulerDiscreteScheduler",
 }
 
 
-def configured(sampler: Sampler, steps: int) -> dict[str, Any]:
+def configured(sampler: Sampler) -> dict[str, Any]:
     """A sampler's options as diffusers' configuration of its class."""
     config: dict[str, Any] = {}
-    for name, value in sampler.options.items():
+    for name, value in vars(sampler.options).items():
         if name == "sigmas":
             config |= {key: value == kind for kind, key in SIGMAS.items()}
             if sampler.name == "dpmsolver":
@@ -69,9 +68,6 @@ def configured(sampler: Sampler, steps: int) -> dict[str, Any]:
             config["predict_x0"] = value == "x0"
         elif name == "predict":
             config["algorithm_type"] = "data_prediction" if value == "x0" else "noise_prediction"
-        elif name == "corrector_off":
-            off = {"none": [], "all": list(range(steps))}
-            config["disable_corrector"] = off[value] if value in off else [int(one) for one in value.split("+")]
         elif name == "tau":
             config["tau_func"] = lambda t, value=value: value if 200 <= t <= 800 else 0
         elif name == "lambda_min":
@@ -150,8 +146,8 @@ def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
     if CLASSES[sampler.name].startswith("KDPM2"):  # their construction takes 0.2 s
         scheduler = _constructed(schedule, sampler.canonical, torch.get_default_dtype())
     else:
-        scheduler = _construct(schedule, sampler, steps)
-    if sampler.options.get("sigmas") == "ays":
+        scheduler = _construct(schedule, sampler)
+    if vars(sampler.options).get("sigmas") == "ays":
         scheduler.set_timesteps(timesteps=AYS)
     else:
         scheduler.set_timesteps(steps)
@@ -160,15 +156,13 @@ def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
 
 @functools.lru_cache(maxsize=8)
 def _constructed(schedule: NoiseSchedule, canonical: str, dtype: torch.dtype) -> Any:
-    return _construct(schedule, read_sampler(canonical), 1)
+    return _construct(schedule, read_sampler(canonical))
 
 
-def _construct(schedule: NoiseSchedule, sampler: Sampler, steps: int) -> Any:
+def _construct(schedule: NoiseSchedule, sampler: Sampler) -> Any:
     cls = getattr(schedulers, CLASSES[sampler.name])
-    config = configured(sampler, steps)
-    if sampler.name == "ipndm":
-        scheduler = cls()
-    elif "tau_func" in config:  # a function is no part of a configuration file
+    config = configured(sampler)
+    if "tau_func" in config:  # a function is no part of a configuration file
         known = inspect.signature(cls.__init__).parameters
         source = {key: value for key, value in config_of(schedule).items() if key in known}
         scheduler = cls(**{**source, **config})
@@ -243,7 +237,7 @@ def _walk(
     path = Path(noise)
     if sampler.name == "dpmpp_sde":
         scheduler.noise_sampler = path
-    extra = {"eta": sampler.options["eta"]} if "eta" in sampler.options else {}
+    extra = {name: value for name, value in vars(sampler.options).items() if name == "eta"}
     try:
         for row, timestep in enumerate(scheduler.timesteps[first:]):
             if before is not None:

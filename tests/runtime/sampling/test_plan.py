@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from ldm_runtime.errors import ConfigError, InputError
+from ldm_runtime.sampling.loop import noised
 from ldm_runtime.sampling.plan import Plan, PlanRow, compile_plan
 from ldm_runtime.sampling.schedule import (
     BETA_SCHEDULES,
@@ -25,6 +26,7 @@ from ldm_runtime.sampling.schedule import (
     NoiseSchedule,
 )
 from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
+from ldm_runtime.sampling.solvers.options import kinds_of
 from tests.runtime.sampling import diffusers_schedulers as oracle
 from tests.runtime.sampling.compiled import compiled
 
@@ -138,7 +140,6 @@ def variants() -> list[str]:
         texts += [f"deis:order={order}", f"deis:order={order},lower_order_final=false"]
         texts.append(f"dpmsolver:order={order},final=sigma_min,lower_order_final=false")
         texts.append(f"dpmsolver:order={order},final=sigma_min,euler_at_final=true")
-        texts += [f"unipc:order={order},corrector_off=all", f"unipc:order={order},corrector_off=0+2"]
         for corrector, predict in itertools.product((1, 2, 3, 4), ("x0", "eps")):
             options = f"order={order},corrector_order={corrector},predict={predict}"
             texts += [f"sa_solver:{options}", f"sa_solver:{options},tau=0.5,lower_order_final=false"]
@@ -154,7 +155,7 @@ def test_every_option_is_that_of_diffusers(solver: str, prediction_type: str) ->
     for text in variants():
         if read_sampler(text).name == solver:
             for steps, start in ((1, 0), (2, 0), (3, 0), (4, 0), (7, 0), (16, 0), (50, 0), (7, 3)):
-                if steps > int(read_sampler(text).options.get("original_steps", steps)):
+                if steps > vars(read_sampler(text).options).get("original_steps", steps):
                     continue  # more than the distilled model's
                 assert coefficient_error(schedule, text, steps, start) < 1e-8, (text, steps, start)
 
@@ -164,15 +165,15 @@ def test_the_list_of_options_is_complete() -> None:
     seen: dict[str, set[tuple[str, Any]]] = {}
     for text in (*variants(), *SAMPLERS):
         sampler = read_sampler(text)
-        seen.setdefault(sampler.name, set()).update(sampler.options.items())
+        seen.setdefault(sampler.name, set()).update(vars(sampler.options).items())
     for name, solver in SOLVERS.items():
-        for option, kind in solver.options.items():
+        for option, kind in kinds_of(solver.options).items():
             values = {value for key, value in seen[name] if key == option}
             if option in ("clip", "threshold", "threshold_max") or name == "flow_euler":
                 continue  # not linear, or another schedule: tests of their own
             if option == "sigmas" and name == "dpmsolver":
                 values.add("ays")  # a test of its own
-            assert values >= set(getattr(kind, "words", ())), (name, option)
+            assert values >= set(getattr(kind, "names", ())), (name, option)
             assert len(values) > 1, (name, option)
 
 
@@ -208,7 +209,7 @@ def test_a_plan_that_starts_late_is_that_of_diffusers(sampler: str) -> None:
         assert plan.identity != compiled(schedule, sampler, steps).identity
 
 
-@pytest.mark.parametrize("sampler", [name for name in DIFFUSION if read_sampler(name).name != "ipndm"])
+@pytest.mark.parametrize("sampler", DIFFUSION)
 def test_a_picture_is_noised_as_diffusers_does(sampler: str) -> None:
     start = 0 if read_sampler(sampler).canonical == "pndm" else 3
     plan = compiled(SD15, sampler, 8, start)
@@ -219,8 +220,8 @@ def test_a_picture_is_noised_as_diffusers_does(sampler: str) -> None:
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(first)
         expected = scheduler.add_noise(picture.double(), noise.double(), scheduler.timesteps[first : first + 1])
-    keep, add = plan.noised
-    np.testing.assert_allclose(keep * picture.numpy() + add * noise.numpy(), expected.numpy(), rtol=1e-6, atol=1e-6)
+    actual = noised(plan.rows[0], picture.numpy(), noise.numpy())
+    np.testing.assert_allclose(actual, expected.numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ LOOKED_AT = {  # of the fields that not every sampler looks at, with Stable Diff
 
 
 @pytest.mark.parametrize("field", CHANGES)
-@pytest.mark.parametrize("sampler", [name for name in SOLVERS if name not in ("flow_euler", "ipndm")])
+@pytest.mark.parametrize("sampler", [name for name in SOLVERS if name != "flow_euler"])
 def test_a_changed_field_of_the_schedule_is_noticed(sampler: str, field: str) -> None:
     changed = dataclasses.replace(SD15, **{field: CHANGES[field]})
     if field == "rescale_betas_zero_snr" and not accepted(sampler, changed):
@@ -296,7 +297,7 @@ def test_a_changed_field_of_the_schedule_is_noticed(sampler: str, field: str) ->
     assert (error > 1e-9) == (field not in LOOKED_AT or sampler in LOOKED_AT[field])
 
 
-@pytest.mark.parametrize("wrong", [name for name in DIFFUSION if name not in ("dpmpp_2m", "dpmsolver", "ipndm")])
+@pytest.mark.parametrize("wrong", [name for name in DIFFUSION if name not in ("dpmpp_2m", "dpmsolver")])
 def test_another_sampler_is_noticed(wrong: str) -> None:
     """The comparison itself can fail: no other scheduler passes for DPM-Solver++ 2M."""
     assert coefficient_error(SD15, "dpmpp_2m", 5, against=wrong) > 1e-3
@@ -378,10 +379,10 @@ def test_every_option_is_that_of_diffusers_as_shipped(solver: str, prediction_ty
         sampler = read_sampler(text)
         if sampler.name != solver or not accepted(text, schedule):
             continue
-        even = sampler.options.get("sigmas", "default") == "default"
-        low = max(int(sampler.options.get(name, 1)) for name in ("order", "corrector_order")) <= 2
+        even = vars(sampler.options).get("sigmas", "default") == "default"
+        low = max(vars(sampler.options).get(name, 1) for name in ("order", "corrector_order")) <= 2
         for steps in (1, 2, 3, 4, 10, 50):
-            if steps > int(sampler.options.get("original_steps", steps)) or (steps == 50 and not (even and low)):
+            if steps > vars(sampler.options).get("original_steps", steps) or (steps == 50 and not (even and low)):
                 continue
             assert step_error(schedule, text, steps) < (1e-5 if even and low else 2e-4), (text, steps)
             compared += 1
@@ -478,10 +479,10 @@ def test_which_rows_read_noise() -> None:
     ("text", "message"),
     [
         ("midpoint", r"'midpoint' is not known; expected one of ddpm, ddim, .*plms"),
-        ("euler:order=2", r"'order=2' is none of its options; expected sigmas=…, final=…"),
+        ("euler:order=2", r"'order=2' is none of its options; expected sigmas=…, final=…, sigma_min=…"),
         ("euler_ancestral:sigmas=karras", "is none of its options; it has none"),
-        ("dpmsolver:order=4", "order is '4', expected a whole number from 1 to 3"),
-        ("dpmsolver:order=two", "order is 'two', expected a whole number"),
+        ("dpmsolver:order=4", "order is '4', expected an integer from 1 to 3"),
+        ("dpmsolver:order=two", "order is 'two', expected an integer"),
         ("dpmsolver:order=2,order=3", "'order' is given twice"),
         ("dpmsolver:order", "'order' is none of its options"),
         ("dpmsolver:", None),
@@ -489,7 +490,6 @@ def test_which_rows_read_noise() -> None:
         ("ddim:eta=1.5", "eta is '1.5', expected a number from 0 to 1"),
         ("dpmsolver:lower_order_final=yes", "expected true or false"),
         ("dpmsolver:sigmas=cosine", "expected one of default, karras"),
-        ("unipc:corrector_off=1-2", "numbers of steps joined"),
         ("dpmsolver:algorithm=dpmsolver", "cannot end at zero noise; use it with final=sigma_min"),
         ("dpmsolver:algorithm=sde-dpmsolver,order=3,final=sigma_min", "has no order 3"),
         ("unipc:predict=eps", "cannot end at zero noise"),
@@ -564,7 +564,7 @@ def test_noise_that_rises_is_refused() -> None:
 def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
     draw = np.random.default_rng(20)
     texts = [*DIFFUSION, *variants()]
-    compiled = 0
+    finite = 0
     for _ in range(1500):
         low, high = sorted(10.0 ** draw.uniform(-8, -0.5, 2))
         fields = {
@@ -582,14 +582,14 @@ def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
         steps = int(draw.integers(1, min(fields["num_train_timesteps"], 60) + 1))
         start = int(draw.integers(steps)) if draw.integers(2) else 0
         try:
-            plan = compiled(NoiseSchedule.from_dict(fields), text, steps, start)
+            plan = compiled(NoiseSchedule(**fields), text, steps, start)
         except (ConfigError, InputError):
             continue
-        compiled += 1
+        finite += 1
         assert len(plan.rows) >= steps - start and 0.0 < plan.initial_scale < np.inf
         for row in plan.rows:
             assert np.isfinite(row.matrix).all() and 0 <= row.timestep < fields["num_train_timesteps"], (fields, text)
-    assert compiled > 500
+    assert finite > 500
 
 
 def test_ddim_refuses_epsilon_at_zero_signal_and_takes_v_prediction() -> None:
@@ -611,8 +611,7 @@ def test_a_sampler_has_one_canonical_name() -> None:
     assert read_sampler("ddim:eta=0").canonical == "ddim"
     assert read_sampler("ddim:eta=5e-1").canonical == "ddim:eta=0.5"
     for text in (*SAMPLERS, *variants()):
-        again = read_sampler(read_sampler(text).canonical)
-        assert again.options == read_sampler(text).options and again.name == read_sampler(text).name
+        assert read_sampler(read_sampler(text).canonical) == read_sampler(text)
 
 
 def test_the_identity_is_of_the_inputs_and_fixed() -> None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from ldm_runtime.errors import ConfigError
-from ldm_runtime.sampling.schedule import BETA_SCHEDULES, FlowSchedule, NoiseSchedule, Schedule, schedule_from_dict
+from ldm_runtime.errors import LdmError
+from ldm_runtime.files import strict_json
+from ldm_runtime.sampling.schedule import BETA_SCHEDULES, FlowSchedule, NoiseSchedule, Schedule
 from tests.runtime.sampling import diffusers_schedulers as oracle
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
@@ -38,6 +40,13 @@ def test_a_schedule_of_another_length_is_read() -> None:
 
 # --- in a manifest ---
 
+
+def read(values: dict[str, Any]) -> Schedule:
+    """The schedule of a manifest."""
+    schedule: Schedule = strict_json.read(cast("type[Schedule]", Schedule), values, "schedule")
+    return schedule
+
+
 VARIANTS: tuple[Schedule, ...] = (
     SD15,
     FlowSchedule(1000, 3.0, None),
@@ -49,16 +58,16 @@ VARIANTS: tuple[Schedule, ...] = (
 
 @pytest.mark.parametrize("schedule", VARIANTS)
 def test_a_manifest_entry_is_read_back(schedule: Schedule) -> None:
-    assert schedule_from_dict(json.loads(json.dumps(schedule.to_dict()))) == schedule
+    assert read(json.loads(json.dumps(schedule.to_dict()))) == schedule
 
 
 def test_a_manifest_entry_with_a_missing_or_unknown_key_is_refused() -> None:
     values = SD15.to_dict()
-    with pytest.raises(ConfigError, match="unknown 'beta_middle'; expected beta_end, .*timestep_spacing"):
-        NoiseSchedule.from_dict({**values, "beta_middle": 0.1})
-    del values["steps_offset"], values["beta_end"]
-    with pytest.raises(ConfigError, match="missing beta_end, steps_offset"):
-        NoiseSchedule.from_dict(values)
+    with pytest.raises(LdmError, match="unknown key 'beta_middle'"):
+        read({**values, "beta_middle": 0.1})
+    del values["beta_end"]
+    with pytest.raises(LdmError, match="lacks the key 'beta_end'"):
+        read(values)
 
 
 def test_a_manifest_entry_with_a_wrong_value_is_refused() -> None:
@@ -68,21 +77,21 @@ def test_a_manifest_entry_with_a_wrong_value_is_refused() -> None:
         "prediction_type": "x",
         "steps_offset": 1e3,
     }.items():
-        with pytest.raises(ConfigError, match=name):
-            NoiseSchedule.from_dict({**SD15.to_dict(), name: value})
+        with pytest.raises(LdmError, match=name):
+            read({**SD15.to_dict(), name: value})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"shift": 0.0}, "shift is 0.0, expected a number"),
-        ({"shift": "3"}, "shift is '3'"),
-        ({"shift": True}, "shift is True"),
+        ({"shift": "3"}, "shift should be a number"),
+        ({"shift": True}, "shift should be a number"),
         ({"shift_terminal": 1.0}, "shift_terminal is 1.0"),
         ({"num_train_timesteps": 1}, "num_train_timesteps is 1"),
-        ({"beta_start": 0.1}, "unknown 'beta_start'"),
+        ({"beta_start": 0.1}, "unknown key 'beta_start'"),
     ],
 )
 def test_a_flow_with_a_wrong_value_is_refused(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        schedule_from_dict({**FlowSchedule(1000, 3.0, None).to_dict(), **changes})
+    with pytest.raises(LdmError, match=message):
+        read({**FlowSchedule(1000, 3.0, None).to_dict(), **changes})

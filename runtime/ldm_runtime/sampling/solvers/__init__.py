@@ -1,18 +1,38 @@
 """Every sampler: which function makes its rows, which options it has, what it cannot do.
 
 A sampler is named by a text, `solver` or `solver:option=value,option=value`. `SOLVERS` has the solvers, `PRESETS` the
-names that people use for some of them with options. Adding a solver is one function and one line in `SOLVERS`.
+names that people use for some of them with options. Adding a solver is one function, the dataclass of its options and
+one line in `SOLVERS`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
-from ldm_runtime.sampling.solvers.diffusion import solve_ddim, solve_ddpm, solve_lcm, solve_tcd
-from ldm_runtime.sampling.solvers.dpmsolver import solve_multistep, solve_singlestep
-from ldm_runtime.sampling.solvers.flow import solve_flow_euler
+from ldm_runtime.sampling.solvers.deis import DeisOptions, solve_deis
+from ldm_runtime.sampling.solvers.diffusion import (
+    DdimOptions,
+    DdpmOptions,
+    LcmOptions,
+    TcdOptions,
+    solve_ddim,
+    solve_ddpm,
+    solve_lcm,
+    solve_tcd,
+)
+from ldm_runtime.sampling.solvers.dpmsolver import (
+    DpmSolverOptions,
+    SinglestepOptions,
+    solve_multistep,
+    solve_singlestep,
+)
+from ldm_runtime.sampling.solvers.flow import FlowEulerOptions, solve_flow_euler
 from ldm_runtime.sampling.solvers.kdiffusion import (
+    EulerOptions,
+    HeunOptions,
+    SigmaOptions,
     solve_dpm2,
     solve_dpm2_ancestral,
     solve_dpmpp_sde,
@@ -21,38 +41,28 @@ from ldm_runtime.sampling.solvers.kdiffusion import (
     solve_heun,
     solve_lms,
 )
-from ldm_runtime.sampling.solvers.multistep import solve_deis, solve_ipndm, solve_pndm, solve_sa, solve_unipc
-from ldm_runtime.sampling.solvers.options import (
-    Choice,
-    Flag,
-    Number,
-    Option,
-    Steps,
-    Value,
-    Whole,
-    read_options,
-    shortest,
-)
-from ldm_runtime.sampling.solvers.problem import CLIP, DPM_SIGMAS, FINAL, K_SIGMAS, THRESHOLD, Problem
+from ldm_runtime.sampling.solvers.options import Options, changed_options, defaults_of, kinds_of, read_options, shortest
+from ldm_runtime.sampling.solvers.pndm import PndmOptions, solve_pndm
+from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import Rows
+from ldm_runtime.sampling.solvers.sa_solver import SaSolverOptions, solve_sa
+from ldm_runtime.sampling.solvers.unipc import UniPcOptions, solve_unipc
 
-SIGMAS: dict[str, Option] = {"sigmas": K_SIGMAS}
-LAMBDA_MIN: dict[str, Option] = {"lambda_min": Number(float("-inf"), float("-inf"), 100.0)}
-DISTILLED: dict[str, Option] = {"original_steps": Whole(50, 1, 100_000), "timestep_scaling": Number(10.0, 0.0, 1e6)}
+AnyOptions = TypeVar("AnyOptions", bound=Options)
 
 
 @dataclass(frozen=True)
-class Solver:
+class Solver(Generic[AnyOptions]):
     """One line of the table `SOLVERS`.
 
-    solve: Problem -> (initial_scale, rows). spacing: used when the schedule names none; None: the solver has its own.
-    predictions: the prediction types that it takes. zero_snr: whether it takes zero terminal SNR.
+    solve: (Problem, options) -> (initial_scale, rows). spacing: used when the schedule names none; None: the solver
+    has its own. predictions: the prediction types that it takes. zero_snr: whether it takes zero terminal SNR.
     """
 
-    solve: Callable[[Problem], tuple[float, Rows]]
+    solve: Callable[[Problem, AnyOptions], tuple[float, Rows]]
+    options: type[AnyOptions]
     summary: str
     spacing: str | None = "linspace"
-    options: Mapping[str, Option] = field(default_factory=dict)
     predictions: tuple[str, ...] = ("epsilon", "v_prediction", "sample")
     zero_snr: bool = False
     correlated_noise: bool = False  # rows that share a stream of noise, which only `philox` can give
@@ -60,91 +70,44 @@ class Solver:
 
 _NO_SAMPLE = ("epsilon", "v_prediction")
 
-SOLVERS: dict[str, Solver] = {
+SOLVERS: dict[str, Solver[Any]] = {
     "ddpm": Solver(
-        solve_ddpm, "DDPM, ancestral sampling of the trained process", "leading",
-        {"variance": Choice(("fixed_small", "fixed_large")), **CLIP, **THRESHOLD}, zero_snr=True,
+        solve_ddpm, DdpmOptions, "DDPM, ancestral sampling of the trained process", "leading", zero_snr=True
     ),
-    "ddim": Solver(
-        solve_ddim, "DDIM, deterministic at eta 0", "leading",
-        {"eta": Number(0.0, 0.0, 1.0), **CLIP, **THRESHOLD}, zero_snr=True,
-    ),
+    "ddim": Solver(solve_ddim, DdimOptions, "DDIM, deterministic at eta 0", "leading", zero_snr=True),
     "pndm": Solver(
-        solve_pndm, "PNDM: linear multistep, with skip_prk_steps PLMS", "leading",
-        {"skip_prk_steps": Flag(False)}, _NO_SAMPLE,
+        solve_pndm, PndmOptions, "PNDM: linear multistep, with skip_prk_steps PLMS", "leading", _NO_SAMPLE
     ),
-    "lms": Solver(solve_lms, "linear multistep, order 4", options=SIGMAS),
-    "euler": Solver(
-        solve_euler, "Euler, deterministic",
-        options={**SIGMAS, "final": FINAL, "sigma_min": Number(0.0, 0.0, 1e6), "sigma_max": Number(0.0, 0.0, 1e6)},
-        zero_snr=True,
-    ),
+    "lms": Solver(solve_lms, SigmaOptions, "linear multistep, order 4"),
+    "euler": Solver(solve_euler, EulerOptions, "Euler, deterministic", zero_snr=True),
     "euler_ancestral": Solver(
-        solve_euler_ancestral, "Euler with fresh noise at every step", predictions=_NO_SAMPLE, zero_snr=True
+        solve_euler_ancestral, Options, "Euler with fresh noise at every step", predictions=_NO_SAMPLE, zero_snr=True
     ),
-    "heun": Solver(solve_heun, "Heun, second order, two evaluations for each step", options={**SIGMAS, **CLIP}),
+    "heun": Solver(solve_heun, HeunOptions, "Heun, second order, two evaluations for each step"),
     "dpm2": Solver(
-        solve_dpm2, "DPM2, second order, two evaluations for each step", options=SIGMAS, predictions=_NO_SAMPLE
+        solve_dpm2, SigmaOptions, "DPM2, second order, two evaluations for each step", predictions=_NO_SAMPLE
     ),
     "dpm2_ancestral": Solver(
-        solve_dpm2_ancestral, "DPM2 with fresh noise at every step", options=SIGMAS, predictions=_NO_SAMPLE
+        solve_dpm2_ancestral, SigmaOptions, "DPM2 with fresh noise at every step", predictions=_NO_SAMPLE
     ),
     "dpmpp_sde": Solver(
-        solve_dpmpp_sde, "DPM-Solver++ SDE, two evaluations for each step on one Brownian path", options=SIGMAS,
+        solve_dpmpp_sde, SigmaOptions, "DPM-Solver++ SDE, two evaluations for each step on one Brownian path",
         predictions=_NO_SAMPLE, correlated_noise=True,
     ),
     "dpmsolver": Solver(
-        solve_multistep, "DPM-Solver and DPM-Solver++, multistep",
-        options={
-            "order": Whole(2, 1, 3),
-            "algorithm": Choice(("dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver")),
-            "solver_type": Choice(("midpoint", "heun")),
-            "sigmas": DPM_SIGMAS, "final": FINAL, "lower_order_final": Flag(True), "euler_at_final": Flag(False),
-            **LAMBDA_MIN, **THRESHOLD,
-        },
-        zero_snr=True,
+        solve_multistep, DpmSolverOptions, "DPM-Solver and DPM-Solver++, multistep", zero_snr=True
     ),
     "dpmsolver_singlestep": Solver(
-        solve_singlestep, "DPM-Solver and DPM-Solver++, steps of up to three evaluations", None,
-        {
-            "order": Whole(2, 1, 3),
-            "algorithm": Choice(("dpmsolver++", "dpmsolver", "sde-dpmsolver++")),
-            "solver_type": Choice(("midpoint", "heun")),
-            "sigmas": K_SIGMAS, "final": FINAL, "lower_order_final": Flag(False), **LAMBDA_MIN, **THRESHOLD,
-        },
+        solve_singlestep, SinglestepOptions, "DPM-Solver and DPM-Solver++, steps of up to three evaluations", None
     ),
-    "deis": Solver(
-        solve_deis, "DEIS, multistep",
-        options={"order": Whole(2, 1, 3), "sigmas": K_SIGMAS, "lower_order_final": Flag(True), **THRESHOLD},
-    ),
-    "unipc": Solver(
-        solve_unipc, "UniPC, multistep predictor and corrector",
-        options={
-            "order": Whole(2, 1, 4), "solver_type": Choice(("bh2", "bh1")), "predict": Choice(("x0", "eps")),
-            "sigmas": K_SIGMAS, "final": FINAL, "lower_order_final": Flag(True), "corrector_off": Steps(),
-            **THRESHOLD,
-        },
-        zero_snr=True,
-    ),
+    "deis": Solver(solve_deis, DeisOptions, "DEIS, multistep"),
+    "unipc": Solver(solve_unipc, UniPcOptions, "UniPC, multistep predictor and corrector", zero_snr=True),
     "sa_solver": Solver(
-        solve_sa, "SA-Solver, stochastic multistep predictor and corrector",
-        options={
-            "order": Whole(2, 1, 4), "corrector_order": Whole(2, 1, 4), "predict": Choice(("x0", "eps")),
-            "tau": Number(1.0, 0.0, 10.0), "sigmas": K_SIGMAS, "lower_order_final": Flag(True),
-            **LAMBDA_MIN, **THRESHOLD,
-        },
+        solve_sa, SaSolverOptions, "SA-Solver, stochastic multistep predictor and corrector"
     ),
-    "ipndm": Solver(solve_ipndm, "improved PNDM, continuous time", None, predictions=("v_prediction",)),
-    "lcm": Solver(
-        solve_lcm, "latent consistency models", None, {**DISTILLED, **CLIP, **THRESHOLD}, zero_snr=True
-    ),
-    "tcd": Solver(
-        solve_tcd, "trajectory consistency distillation", None,
-        {"eta": Number(0.3, 0.0, 1.0), "original_steps": DISTILLED["original_steps"]}, zero_snr=True,
-    ),
-    "flow_euler": Solver(
-        solve_flow_euler, "Euler for flow models", None, {**SIGMAS, "stochastic": Flag(False)}, ("flow_prediction",)
-    ),
+    "lcm": Solver(solve_lcm, LcmOptions, "latent consistency models", None, zero_snr=True),
+    "tcd": Solver(solve_tcd, TcdOptions, "trajectory consistency distillation", None, zero_snr=True),
+    "flow_euler": Solver(solve_flow_euler, FlowEulerOptions, "Euler for flow models", None, ("flow_prediction",)),
 }  # fmt: skip
 
 PRESETS = {
@@ -169,59 +132,45 @@ SAMPLERS = {**{name: solver.summary for name, solver in SOLVERS.items()}, **{nam
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver by its name, with a value for each of its options."""
+    """A solver by its name, with its options."""
 
     name: str
-    options: Mapping[str, Value]
-
-    @classmethod
-    def of(cls, name: str, options: Mapping[str, Value]) -> "Sampler":
-        """The options that are not given are the solver's defaults."""
-        defaults = {option: kind.default for option, kind in SOLVERS[name].options.items()}
-        return cls(name, {**defaults, **options})
+    options: Options
 
     @property
-    def solver(self) -> Solver:
+    def solver(self) -> Solver[Any]:
+        """Its line of `SOLVERS`."""
         return SOLVERS[self.name]
 
     @property
     def canonical(self) -> str:
-        """The name of the solver with the options that are not its defaults, sorted: equal for equal samplers."""
-        changed = [
-            f"{name}={shortest(value)}"
-            for name, value in sorted(self.options.items())
-            if value != self.solver.options[name].default
-        ]
+        """The text of the sampler, for people and manifests: equal for equal samplers, defaults left out."""
+        changed = [f"{name}={shortest(value)}" for name, value in changed_options(self.options).items()]
         return self.name + (":" + ",".join(changed) if changed else "")
 
 
 def read_sampler(text: object) -> Sampler:
-    """The sampler that a text names; InputError names what is not known."""
+    """Return the sampler that a text names; InputError names what is not known."""
     if not isinstance(text, str):
         raise InputError(f"sampler is {shown(text)}; expected a name such as 'euler' or 'dpmsolver:order=3'")
     name, _, options = text.partition(":")
     if name not in SAMPLERS:
         raise InputError(f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}")
     solver_name, _, preset = PRESETS.get(name, name).partition(":")
-    known = SOLVERS[solver_name].options
-    return Sampler.of(solver_name, read_options(name, preset, known) | read_options(name, options, known))
+    solver = SOLVERS[solver_name]
+    kinds = kinds_of(solver.options)
+    values = read_options(name, preset, kinds) | read_options(name, options, kinds)
+    return Sampler(solver_name, solver.options(**values))
 
 
 def table() -> str:
-    """All samplers for people: names, what they are, their options with defaults."""
+    """Return a table of all samplers for people: names, what they are, their options with defaults."""
     lines = []
     for name, solver in SOLVERS.items():
         lines.append(f"{name:22} {solver.summary}")
-        for option, kind in solver.options.items():
-            lines.append(f"{'':24}{option}={shortest(kind.default)}{_choices(kind)}")
+        kinds = kinds_of(solver.options)
+        for option, default in defaults_of(solver.options).items():
+            lines.append(f"{'':24}{option}={shortest(default)} ({kinds[option]})")
     lines += ["", "short names:"]
     lines += [f"{name:22} {meaning}" for name, meaning in PRESETS.items()]
     return "\n".join(lines)
-
-
-def _choices(kind: Option) -> str:
-    if isinstance(kind, Choice):
-        return f" ({', '.join(kind.words)})"
-    if isinstance(kind, Whole | Number):
-        return f" ({kind.low:g} to {kind.high:g})"
-    return " (true, false)" if isinstance(kind, Flag) else " (none, all, or steps from 0 joined by +)"

@@ -4,17 +4,44 @@ They walk training timesteps in the variance-preserving scaling, one model evalu
 """
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers.levels import whole_timesteps
+from ldm_runtime.sampling.solvers.options import ClipOptions, Options, Range, ThresholdOptions
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import Level, Rows
 
 SIGMA_DATA = 0.5  # of consistency models, arXiv:2303.01469
 
+OriginalSteps = Annotated[int, Range(1, 100_000)]  # of the solver that a model was distilled from
 
-def solve_ddpm(problem: Problem) -> tuple[float, Rows]:
-    """The posterior of the forward process (arXiv:2006.11239, equations 6 and 7), at any subset of the timesteps."""
+
+@dataclass(frozen=True)
+class DdpmOptions(ThresholdOptions, ClipOptions):
+    variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
+
+
+@dataclass(frozen=True)
+class DdimOptions(ThresholdOptions, ClipOptions):
+    eta: Annotated[float, Range(0.0, 1.0)] = 0.0
+
+
+@dataclass(frozen=True)
+class LcmOptions(ThresholdOptions, ClipOptions):
+    original_steps: OriginalSteps = 50
+    timestep_scaling: Annotated[float, Range(0.0, 1e6)] = 10.0
+
+
+@dataclass(frozen=True)
+class TcdOptions(Options):
+    eta: Annotated[float, Range(0.0, 1.0)] = 0.3
+    original_steps: OriginalSteps = 50
+
+
+def solve_ddpm(problem: Problem, options: DdpmOptions) -> tuple[float, Rows]:
+    """Sample the posterior of the forward process (arXiv:2006.11239, equations 6 and 7), at any of the timesteps."""
     bars = problem.bars
     timesteps = whole_timesteps(problem.schedule, problem.spacing, problem.steps)
     rows = problem.rows()
@@ -28,7 +55,7 @@ def solve_ddpm(problem: Problem) -> tuple[float, Rows]:
         step_beta = 1.0 - step_alpha
         x = (after.alpha * step_beta / (1.0 - bar)) * read.x0
         x += (math.sqrt(step_alpha) * (1.0 - bar_next) / (1.0 - bar)) * read.x
-        large = problem.word("variance") == "fixed_large"
+        large = options.variance == "fixed_large"
         variance = step_beta if large else step_beta * (1.0 - bar_next) / (1.0 - bar)
         if timesteps[i] > 0.0 and variance > 0.0:
             x += math.sqrt(variance) * rows.noise()
@@ -36,8 +63,8 @@ def solve_ddpm(problem: Problem) -> tuple[float, Rows]:
     return 1.0, rows
 
 
-def solve_ddim(problem: Problem) -> tuple[float, Rows]:
-    """DDIM (arXiv:2010.02502, equation 12). After t comes t - (training steps // steps), whatever the next row's is."""
+def solve_ddim(problem: Problem, options: DdimOptions) -> tuple[float, Rows]:
+    """Follow equation 12 of arXiv:2010.02502. After t comes t - (training steps // steps), not the next row's."""
     schedule, steps = problem.schedule, problem.steps
     bars = problem.bars
     stride = schedule.num_train_timesteps // steps
@@ -47,35 +74,35 @@ def solve_ddim(problem: Problem) -> tuple[float, Rows]:
         now, after = _level(t, bar), _level(math.nan, bar_next)
         read = rows.read(now)
         variance = (1.0 - bar_next) / (1.0 - bar) * (1.0 - bar / bar_next)
-        deviation = problem.number("eta") * math.sqrt(max(variance, 0.0))
+        deviation = options.eta * math.sqrt(max(variance, 0.0))
         # x' = alpha' x0 + sqrt(sigma'^2 - deviation^2) eps + deviation noise
         x = after.alpha * read.x0 + math.sqrt(max(1.0 - bar_next - deviation**2, 0.0)) * read.eps
         rows.write(read, after, x + deviation * rows.noise())
     return 1.0, rows
 
 
-def solve_lcm(problem: Problem) -> tuple[float, Rows]:
-    """Multistep consistency sampling of a latent consistency model (arXiv:2310.04378, algorithm 3)."""
+def solve_lcm(problem: Problem, options: LcmOptions) -> tuple[float, Rows]:
+    """Sample a latent consistency model in several steps (arXiv:2310.04378, algorithm 3)."""
     bars = problem.bars
-    timesteps = distilled_timesteps("lcm", problem)
+    timesteps = distilled_timesteps("lcm", problem, options.original_steps)
     rows = problem.rows()
     for i in range(problem.start, problem.steps):
         last = i + 1 == problem.steps
         now = _level(timesteps[i], bars[int(timesteps[i])])
         after = _level(math.nan, 1.0 if last else bars[int(timesteps[i + 1])])
         read = rows.read(now)
-        scaled = timesteps[i] * problem.number("timestep_scaling")
+        scaled = timesteps[i] * options.timestep_scaling
         spread = scaled**2 + SIGMA_DATA**2
         denoised = scaled / math.sqrt(spread) * read.x0 + SIGMA_DATA**2 / spread * read.x
         rows.write(read, after, denoised if last else after.alpha * denoised + after.sigma * rows.noise())
     return 1.0, rows
 
 
-def solve_tcd(problem: Problem) -> tuple[float, Rows]:
-    """Strategic stochastic sampling of trajectory consistency distillation (arXiv:2402.19159, algorithm 4)."""
+def solve_tcd(problem: Problem, options: TcdOptions) -> tuple[float, Rows]:
+    """Sample a trajectory consistency model with strategic noise (arXiv:2402.19159, algorithm 4)."""
     bars = problem.bars
-    timesteps = distilled_timesteps("tcd", problem)
-    eta = problem.number("eta")
+    timesteps = distilled_timesteps("tcd", problem, options.original_steps)
+    eta = options.eta
     rows = problem.rows()
     for i in range(problem.start, problem.steps):
         last = i + 1 == problem.steps
@@ -93,9 +120,9 @@ def solve_tcd(problem: Problem) -> tuple[float, Rows]:
     return 1.0, rows
 
 
-def distilled_timesteps(sampler: str, problem: Problem) -> list[float]:
-    """Timesteps of a distilled model: `steps` of the original solver's, which it was distilled from."""
-    count, original = problem.schedule.num_train_timesteps, problem.whole("original_steps")
+def distilled_timesteps(sampler: str, problem: Problem, original: int) -> list[float]:
+    """Return the timesteps of a distilled model: `steps` of the `original` ones that it was distilled from."""
+    count = problem.schedule.num_train_timesteps
     if original > count or problem.steps > original:
         raise InputError(
             f"{problem.steps} steps of {sampler!r} are not usable with original_steps {original} and {count} trained"

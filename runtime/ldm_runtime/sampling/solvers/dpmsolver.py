@@ -5,71 +5,106 @@ lambda = ln(alpha / sigma). With h = lambda' - lambda, exp(-h) = ratio' / ratio,
 """
 
 import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.sampling.solvers.forms import NOTHING, Form
-from ldm_runtime.sampling.solvers.problem import Problem, dpm_levels
+from ldm_runtime.sampling.solvers.forms import Form
+from ldm_runtime.sampling.solvers.options import Range, ThresholdOptions
+from ldm_runtime.sampling.solvers.problem import (
+    FEW_STEPS,
+    DpmSigmas,
+    Final,
+    KSigmas,
+    LambdaMin,
+    Problem,
+    dpm_levels,
+)
 from ldm_runtime.sampling.solvers.rows import Level, Reading, Rows
 
-FEW_STEPS = 15  # below this many, lower_order_final lowers the order of the last steps
+SolverType = Literal["midpoint", "heun"]
 
 
-def solve_multistep(problem: Problem) -> tuple[float, Rows]:
-    """From the outputs of the rows before; the first rows, and by its options the last ones, have a lower order."""
-    order, final, algorithm = problem.whole("order"), problem.word("final"), problem.word("algorithm")
-    _check(problem, "dpmsolver")
+@dataclass(frozen=True)
+class DpmSolverOptions(ThresholdOptions):
+    order: Annotated[int, Range(1, 3)] = 2
+    algorithm: Literal["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"] = "dpmsolver++"
+    solver_type: SolverType = "midpoint"
+    sigmas: DpmSigmas = "default"
+    final: Final = "zero"
+    lower_order_final: bool = True
+    euler_at_final: bool = False
+    lambda_min: LambdaMin = -math.inf
+
+
+@dataclass(frozen=True)
+class SinglestepOptions(ThresholdOptions):
+    order: Annotated[int, Range(1, 3)] = 2
+    algorithm: Literal["dpmsolver++", "dpmsolver", "sde-dpmsolver++"] = "dpmsolver++"
+    solver_type: SolverType = "midpoint"
+    sigmas: KSigmas = "default"
+    final: Final = "zero"
+    lower_order_final: bool = False
+    lambda_min: LambdaMin = -math.inf
+
+
+def solve_multistep(problem: Problem, options: DpmSolverOptions) -> tuple[float, Rows]:
+    """Use the outputs of the rows before; the first rows, and by its options the last ones, have a lower order."""
+    order, final, algorithm = options.order, options.final, options.algorithm
+    _check_end("dpmsolver", algorithm, final)
     if algorithm == "sde-dpmsolver" and order == 3:
         raise InputError("sampler 'dpmsolver': sde-dpmsolver has no order 3; use order 1 or 2, or sde-dpmsolver++")
     cosine = problem.schedule.beta_schedule == "squaredcos_cap_v2"
-    levels = dpm_levels(problem, final=final, whole=() if cosine else ("karras", "lu"))
-    few = problem.flag("lower_order_final") and problem.steps < FEW_STEPS
+    levels = dpm_levels(
+        problem, options.sigmas, final=final, rounded=() if cosine else ("karras", "lu"), lambda_min=options.lambda_min
+    )
+    few = options.lower_order_final and problem.steps < FEW_STEPS
     rows = problem.rows(history=order - 1)  # converted outputs, the latest first
     for i in range(problem.start, problem.steps):
         left = problem.steps - i
         used = min(order, 1 + i - problem.start)
-        if left == 1 and (problem.flag("euler_at_final") or few or final == "zero"):
+        if left == 1 and (options.euler_at_final or few or final == "zero"):
             used = 1
         elif left == 2 and few:
             used = min(used, 2)
         if levels[i + 1].ratio == levels[i].ratio:
             used = 1  # a last step that goes nowhere
         read = rows.read(levels[i])
-        outputs = [_converted(problem, read), *read.history]
-        slopes = _multistep_slopes(outputs[:used], [levels[i - k] for k in range(used)], levels[i + 1])
-        x = _update(problem, levels[i], levels[i + 1], read.x, slopes, curved=used == 3)
-        rows.write(read, levels[i + 1], x + _noise(problem, rows, levels[i], levels[i + 1]), outputs[: order - 1])
+        outputs = [_converted(algorithm, read), *read.history]
+        derivatives = _derivatives_at_latest(outputs[:used], [levels[i - k] for k in range(used)], levels[i + 1])
+        step = _exact_step(algorithm, levels[i], levels[i + 1])
+        x = step.solve(read.x, derivatives, "heun" if used == 3 else options.solver_type)
+        rows.write(read, levels[i + 1], x + step.deviation * rows.noise(), outputs[: order - 1])
     return 1.0, rows
 
 
-def solve_singlestep(problem: Problem) -> tuple[float, Rows]:
-    """Steps of 1, 2 or 3 rows, each from where the step began. The spacing has no part: always as linspace."""
-    order, final = problem.whole("order"), problem.word("final")
-    _check(problem, "dpmsolver_singlestep")
-    levels = dpm_levels(problem, final=final, whole=("karras",))
-    orders = _orders(problem.steps, order, problem.flag("lower_order_final"), final)
+def solve_singlestep(problem: Problem, options: SinglestepOptions) -> tuple[float, Rows]:
+    """Take steps of 1, 2 or 3 rows, each from where the step began. The spacing is always linspace."""
+    order, final, algorithm = options.order, options.final, options.algorithm
+    _check_end("dpmsolver_singlestep", algorithm, final)
+    levels = dpm_levels(problem, options.sigmas, final=final, lambda_min=options.lambda_min)
+    orders = _orders(problem.steps, order, options.lower_order_final, final)
     rows = problem.rows(history=order)  # converted outputs, the latest first, and x where the step began
     for i in range(problem.start, problem.steps):
         used = min(orders[i], 1 + i - problem.start)
         read = rows.read(levels[i])
-        outputs = [_converted(problem, read), *read.history[: order - 1]]
-        x = read.x if used == 1 else read.history[order - 1]
-        origin, after = levels[i - used + 1], levels[i + 1]
-        slopes = _singlestep_slopes(
-            outputs[:used], [levels[i - k] for k in range(used)], after, problem.word("solver_type")
-        )
-        new = _update(problem, origin, after, x, slopes, curved=used == 3)
-        rows.write(read, after, new + _noise(problem, rows, origin, after), [*outputs[: order - 1], x])
+        outputs = [_converted(algorithm, read), *read.history[: order - 1]]
+        begun = read.x if used == 1 else read.history[order - 1]
+        nodes = [levels[i - k] for k in range(used)]
+        derivatives = _derivatives_at_earliest(outputs[:used], nodes, levels[i + 1], options.solver_type)
+        step = _exact_step(algorithm, nodes[-1], levels[i + 1])
+        x = step.solve(begun, derivatives, "heun" if used == 3 else options.solver_type)
+        rows.write(read, levels[i + 1], x + step.deviation * rows.noise(), [*outputs[: order - 1], begun])
     return 1.0, rows
 
 
-def _check(problem: Problem, sampler: str) -> None:
-    algorithm = problem.word("algorithm")
-    if not algorithm.endswith("++") and problem.word("final") == "zero":
+def _check_end(sampler: str, algorithm: str, final: Final) -> None:
+    if not algorithm.endswith("++") and final == "zero":
         raise InputError(f"sampler {sampler!r}: {algorithm} cannot end at zero noise; use it with final=sigma_min")
 
 
-def _orders(steps: int, order: int, lower_order_final: bool, final: str) -> list[int]:
-    """The order of each row. Where the last step would be incomplete or end at zero noise, lower ones come last."""
+def _orders(steps: int, order: int, lower_order_final: bool, final: Final) -> list[int]:
+    """Return the order of each row; where the last step would be incomplete or end at zero noise, it is lowered."""
     cycle = list(range(1, order + 1))
     whole, rest = divmod(steps, order)
     if not (lower_order_final or rest != 0 or final == "zero"):
@@ -83,13 +118,13 @@ def _orders(steps: int, order: int, lower_order_final: bool, final: str) -> list
     return orders
 
 
-def _converted(problem: Problem, read: Reading) -> Form:
-    """What the polynomial goes through: x0 for the ++ algorithms, eps for the others."""
-    return read.x0 if problem.word("algorithm").endswith("++") else read.eps_of_x0
+def _converted(algorithm: str, read: Reading) -> Form:
+    """Return what the polynomial goes through: x0 for the ++ algorithms, eps for the others."""
+    return read.x0 if algorithm.endswith("++") else read.eps_of_x0
 
 
-def _multistep_slopes(outputs: list[Form], nodes: list[Level], after: Level) -> list[Form]:
-    """D0, D1, D2 at the latest of the nodes: derivatives of the polynomial, in units of h."""
+def _derivatives_at_latest(outputs: list[Form], nodes: list[Level], after: Level) -> list[Form]:
+    """Return D0, D1, D2 at the latest of the nodes: derivatives of the polynomial, in units of h."""
     if len(outputs) == 1:
         return outputs
     h = after.log_snr - nodes[0].log_snr
@@ -102,8 +137,10 @@ def _multistep_slopes(outputs: list[Form], nodes: list[Level], after: Level) -> 
     return [outputs[0], first + r0 / (r0 + r1) * (first - before), (first - before) / (r0 + r1)]
 
 
-def _singlestep_slopes(outputs: list[Form], nodes: list[Level], after: Level, solver_type: str) -> list[Form]:
-    """The same at the earliest of the nodes, where the step began."""
+def _derivatives_at_earliest(
+    outputs: list[Form], nodes: list[Level], after: Level, solver_type: SolverType
+) -> list[Form]:
+    """Return the same at the earliest of the nodes, where the step began."""
     if len(outputs) == 1:
         return outputs
     origin = nodes[-1]
@@ -117,37 +154,41 @@ def _singlestep_slopes(outputs: list[Form], nodes: list[Level], after: Level, so
     return [outputs[2], (r0 * middle - r1 * latest) / (r0 - r1), 2.0 * (latest - middle) / (r0 - r1)]
 
 
-def _update(problem: Problem, now: Level, after: Level, x: Form, slopes: list[Form], *, curved: bool) -> Form:
-    """The exact solution for a model that is D0 + D1 (lambda - lambda_now) / h + … along the step.
+@dataclass(frozen=True)
+class _ExactStep:
+    """The exact solution between two levels for a model that is D0 + D1 (lambda - lambda_now) / h + … on the way.
 
-    curved: the third order's weight for D1, which order 2 has with solver_type heun only.
+    It is x' = keep * x - scale * (growth * D0 + …), and noise of `deviation` for an SDE; growth is exp(±h) - 1, or
+    exp(-2h) - 1. half: what the weight of D2 subtracts.
     """
-    algorithm = problem.word("algorithm")
-    noisy = algorithm.startswith("sde")
-    curved = curved or problem.word("solver_type") == "heun"
+
+    keep: float
+    scale: float
+    growth: float
+    deviation: float = 0.0
+    half: float = 0.5
+
+    def solve(self, x: Form, derivatives: list[Form], solver_type: SolverType) -> Form:
+        """Return x' from x; "heun" weighs D1 by its exact integral, "midpoint" by growth / 2."""
+        growth = self.growth
+        new = self.keep * x - self.scale * growth * derivatives[0]
+        if len(derivatives) > 1:
+            h = math.log1p(growth)
+            new -= self.scale * (0.5 * growth if solver_type == "midpoint" else growth / h - 1.0) * derivatives[1]
+        if len(derivatives) > 2:
+            new -= self.scale * ((growth - h) / (h * h) - self.half) * derivatives[2]
+        return new
+
+
+def _exact_step(algorithm: str, now: Level, after: Level) -> _ExactStep:
     shrink = after.ratio / now.ratio  # exp(-h)
-    if algorithm.endswith("++"):
-        keep = after.sigma / now.sigma * (shrink if noisy else 1.0)
-        scale = after.alpha
-        growth = (shrink * shrink if noisy else shrink) - 1.0
-    else:
-        keep = after.alpha / now.alpha
-        scale = after.sigma * (2.0 if noisy else 1.0)
-        growth = 1.0 / shrink - 1.0
-    new = keep * x - scale * growth * slopes[0]
-    if len(slopes) > 1:
-        h = math.log1p(growth)
-        new -= scale * (growth / h - 1.0 if curved else 0.5 * growth) * slopes[1]
-    if len(slopes) > 2:
-        half = -0.5 if noisy else 0.5  # of the SDE as diffusers has it; its paper stops at order 2
-        new -= scale * ((growth - h) / (h * h) - half) * slopes[2]
-    return new
-
-
-def _noise(problem: Problem, rows: Rows, now: Level, after: Level) -> Form:
-    algorithm = problem.word("algorithm")
-    if not algorithm.startswith("sde"):
-        return NOTHING
-    shrink = after.ratio / now.ratio
-    variance = 1.0 - shrink**2 if algorithm.endswith("++") else shrink**-2 - 1.0
-    return after.sigma * math.sqrt(variance) * rows.noise()
+    if algorithm == "dpmsolver++":
+        return _ExactStep(after.sigma / now.sigma, after.alpha, shrink - 1.0)
+    if algorithm == "dpmsolver":
+        return _ExactStep(after.alpha / now.alpha, after.sigma, 1.0 / shrink - 1.0)
+    # half of the SDE is that of diffusers; its paper stops at order 2
+    if algorithm == "sde-dpmsolver++":
+        keep, deviation = after.sigma / now.sigma * shrink, after.sigma * math.sqrt(1.0 - shrink**2)
+        return _ExactStep(keep, after.alpha, shrink * shrink - 1.0, deviation, half=-0.5)
+    keep, deviation = after.alpha / now.alpha, after.sigma * math.sqrt(shrink**-2 - 1.0)
+    return _ExactStep(keep, after.sigma * 2.0, 1.0 / shrink - 1.0, deviation, half=-0.5)

@@ -1,22 +1,30 @@
 """Euler's method on the straight paths of rectified flow (arXiv:2403.03206), as FlowMatchEulerDiscreteScheduler."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers.levels import check_falling, linspace, spread
-from ldm_runtime.sampling.solvers.problem import Problem
+from ldm_runtime.sampling.solvers.options import Options
+from ldm_runtime.sampling.solvers.problem import KSigmas, Problem
 from ldm_runtime.sampling.solvers.rows import Level, Rows
 
 
-def solve_flow_euler(problem: Problem) -> tuple[float, Rows]:
-    """x' = x + (s' - s) * (eps - x0); stochastic: the predicted picture with fresh noise of level s'."""
-    sigmas = flow_sigmas(problem)
+@dataclass(frozen=True)
+class FlowEulerOptions(Options):
+    sigmas: KSigmas = "default"
+    stochastic: bool = False
+
+
+def solve_flow_euler(problem: Problem, options: FlowEulerOptions) -> tuple[float, Rows]:
+    """Step by x' = x + (s' - s) * (eps - x0); if stochastic, to the predicted image with fresh noise of level s'."""
+    sigmas = flow_sigmas(problem, options.sigmas)
     count = problem.flow.num_train_timesteps
     levels = [Level(sigma * count, 1.0 - sigma, sigma) for sigma in [*sigmas, 0.0]]
     rows = problem.rows()
     for now, after in pairwise(levels[problem.start :]):
         read = rows.read(now)
-        if problem.flag("stochastic"):
+        if options.stochastic:
             x = after.alpha * read.x0 + after.sigma * rows.noise()
         else:
             x = read.x + (after.sigma - now.sigma) * read.output
@@ -24,8 +32,8 @@ def solve_flow_euler(problem: Problem) -> tuple[float, Rows]:
     return 1.0, rows
 
 
-def flow_sigmas(problem: Problem) -> list[float]:
-    """Falling sigmas, one for each step: even, shifted towards noise, stretched to the terminal one, then spread."""
+def flow_sigmas(problem: Problem, kind: KSigmas) -> list[float]:
+    """Return falling sigmas, one a step: even, shifted towards noise, stretched to the terminal one, then spread."""
     flow, steps = problem.flow, problem.steps
 
     def shifted(sigma: float) -> float:
@@ -37,7 +45,6 @@ def flow_sigmas(problem: Problem) -> list[float]:
             raise InputError("one step of a flow with shift_terminal never reaches it; use 2 steps or more")
         scale = (1.0 - sigmas[-1]) / (1.0 - flow.shift_terminal)
         sigmas = [1.0 - (1.0 - sigma) / scale for sigma in sigmas]
-    kind = problem.word("sigmas")
     if kind != "default":
         sigmas = spread(kind, sigmas[0], sigmas[-1], steps)
     check_falling([sigma * flow.num_train_timesteps for sigma in sigmas], [*sigmas, 0.0])

@@ -6,18 +6,43 @@ x' = (s'/s) x + (1 - s'/s) x0.
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 from ldm_runtime.sampling.solvers.forms import Form, weighted_sum
-from ldm_runtime.sampling.solvers.problem import Problem, k_initial_scale, k_levels
+from ldm_runtime.sampling.solvers.lagrange import lagrange
+from ldm_runtime.sampling.solvers.options import ClipOptions, Options, Range
+from ldm_runtime.sampling.solvers.problem import Final, KSigmas, Problem, k_initial_scale, k_levels
 from ldm_runtime.sampling.solvers.rows import Level, Reading, Rows
 
 LMS_ORDER = 4
 
 
-def solve_euler(problem: Problem) -> tuple[float, Rows]:
-    """Euler's method."""
-    levels = k_levels(problem)
+@dataclass(frozen=True)
+class SigmaOptions(Options):
+    sigmas: KSigmas = "default"
+
+
+@dataclass(frozen=True)
+class EulerOptions(SigmaOptions):
+    """Those of Euler; a sigma_min or sigma_max of 0 stands for the first or last level of the spacing."""
+
+    final: Final = "zero"
+    sigma_min: Annotated[float, Range(0.0, 1e6)] = 0.0
+    sigma_max: Annotated[float, Range(0.0, 1e6)] = 0.0
+
+
+@dataclass(frozen=True)
+class HeunOptions(SigmaOptions, ClipOptions):
+    """Those of Heun."""
+
+
+def solve_euler(problem: Problem, options: EulerOptions) -> tuple[float, Rows]:
+    """Take Euler's steps."""
+    levels = k_levels(
+        problem, options.sigmas, final=options.final, sigma_min=options.sigma_min, sigma_max=options.sigma_max
+    )
     rows = problem.rows()
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -25,8 +50,8 @@ def solve_euler(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_euler_ancestral(problem: Problem) -> tuple[float, Rows]:
-    """Euler to a lower noise level than the next one, then fresh noise up to it; the last row adds none."""
+def solve_euler_ancestral(problem: Problem, options: Options) -> tuple[float, Rows]:
+    """Step by Euler below the next noise level, then add fresh noise up to it; the last row adds none."""
     levels = k_levels(problem)
     rows = problem.rows()
     for now, after in _steps(problem, levels):
@@ -36,9 +61,9 @@ def solve_euler_ancestral(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_heun(problem: Problem) -> tuple[float, Rows]:
-    """Heun's method: Euler, then once more with the mean of both ends' slopes; the last step is Euler's."""
-    levels = k_levels(problem)
+def solve_heun(problem: Problem, options: HeunOptions) -> tuple[float, Rows]:
+    """Step by Euler, then once more with the mean of both ends' slopes; the last step is Euler's."""
+    levels = k_levels(problem, options.sigmas)
     rows = problem.rows(history=2)  # x and the slope at the start of the step
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -52,9 +77,9 @@ def solve_heun(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_dpm2(problem: Problem) -> tuple[float, Rows]:
-    """DPM-Solver-2 as Karras et al. write it: the slope half way, along ln s; the last step is Euler's."""
-    levels = k_levels(problem, karras_whole=True)
+def solve_dpm2(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
+    """Step with the slope half way along ln s (DPM-Solver-2 as Karras et al. write it); the last step is Euler's."""
+    levels = k_levels(problem, options.sigmas, karras_whole=True)
     rows = problem.rows(history=1)  # x at the start of the step
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -69,9 +94,9 @@ def solve_dpm2(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_dpm2_ancestral(problem: Problem) -> tuple[float, Rows]:
-    """DPM2 to a lower noise level than the next one, then fresh noise up to it."""
-    levels = k_levels(problem, karras_whole=True)
+def solve_dpm2_ancestral(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
+    """Step by DPM2 below the next noise level, then add fresh noise up to it."""
+    levels = k_levels(problem, options.sigmas, karras_whole=True)
     rows = problem.rows(history=1)
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -88,13 +113,13 @@ def solve_dpm2_ancestral(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_dpmpp_sde(problem: Problem) -> tuple[float, Rows]:
-    """DPM-Solver++ SDE with a step half way (k-diffusion's sample_dpmpp_sde, eta 1, r 1/2).
+def solve_dpmpp_sde(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
+    """Take DPM-Solver++ SDE steps with a row half way (k-diffusion's sample_dpmpp_sde, eta 1, r 1/2).
 
     Both rows of a step walk along one Brownian path in s. Its way to the middle is one stream of noise, its way on
     from there another; the second row needs the whole way and so reads both.
     """
-    levels = k_levels(problem, float64_timesteps=True)
+    levels = k_levels(problem, options.sigmas, float64_timesteps=True)
     rows = problem.rows(history=1)
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -115,9 +140,9 @@ def solve_dpmpp_sde(problem: Problem) -> tuple[float, Rows]:
     return k_initial_scale(problem, levels), rows
 
 
-def solve_lms(problem: Problem) -> tuple[float, Rows]:
-    """Linear multistep (Adams-Bashforth on uneven levels): the polynomial through the last slopes, integrated."""
-    levels = k_levels(problem)
+def solve_lms(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
+    """Integrate the polynomial through the last slopes (Adams-Bashforth on uneven levels)."""
+    levels = k_levels(problem, options.sigmas)
     rows = problem.rows(history=LMS_ORDER - 1)  # slopes, the latest first
     for i, (now, after) in enumerate(_steps(problem, levels), start=problem.start):
         read = rows.read(now, now.alpha)
@@ -131,7 +156,7 @@ def solve_lms(problem: Problem) -> tuple[float, Rows]:
 
 
 def ancestral(ratio: float, ratio_next: float) -> tuple[float, float]:
-    """(down, up): go down to `down`, add noise of deviation `up`; together that is ratio_next."""
+    """Return (down, up): going down to `down` and adding noise of deviation `up` ends at ratio_next."""
     up = ratio_next * math.sqrt((ratio - ratio_next) * (ratio + ratio_next)) / ratio
     return ratio_next * ratio_next / ratio, up
 
@@ -141,20 +166,13 @@ def _steps(problem: Problem, levels: list[Level]) -> list[tuple[Level, Level]]:
 
 
 def _towards(read: Reading, ratio: float) -> Form:
-    """Along the slope from this level to `ratio`."""
+    """Go along the slope from this level to `ratio`."""
     keep = ratio / read.level.ratio
     return keep * read.x + (1.0 - keep) * read.x0
 
 
 def _integral(nodes: list[float], chosen: int, start: float, stop: float) -> float:
-    """Of the Lagrange polynomial that is 1 at nodes[chosen] and 0 at the others, from start to stop; exact."""
-    coefficients = [1.0]  # of powers of (tau - start), from the constant term up
-    for index, node in enumerate(nodes):
-        if index != chosen:
-            scale = nodes[chosen] - node
-            shifted = [0.0, *coefficients]
-            coefficients = [
-                (high + (start - node) * low) / scale for high, low in zip(shifted, [*coefficients, 0.0], strict=True)
-            ]
+    """Integrate the Lagrange polynomial of nodes[chosen] from start to stop, exactly."""
     width = stop - start
-    return sum(value * width ** (power + 1) / (power + 1) for power, value in enumerate(coefficients))
+    polynomial = lagrange(nodes, chosen, origin=start)
+    return sum(value * width ** (power + 1) / (power + 1) for power, value in enumerate(polynomial))

@@ -45,7 +45,7 @@ class PlanRow:
     sigma: float
     alpha_next: float
     sigma_next: float
-    data_x: float  # the predicted picture is x0 = data_x * x + data_output * output
+    data_x: float  # the predicted image is x0 = data_x * x + data_output * output
     data_output: float
     matrix: np.ndarray  # float64 (1 + history, 1 + history + 1 + len(noise_rows)), with a hook one column more
     noise_rows: tuple[int, ...]  # plan rows whose noise stream is read, one per noise column
@@ -95,7 +95,8 @@ class Rows:
         history = tuple(Form({("history", slot): 1.0}) for slot in range(self.history))
         a, b = data_prediction(self.prediction_type, level, scale)
         x0 = Form({("clipped", 0): 1.0}) if self.hooked else a * x + b * output
-        return Reading(level, scale, x, history, output, x0, self._eps(level, scale * x, output), (a, b), self.hooked)
+        eps = noise_prediction(self.prediction_type, level, scale * x, output)
+        return Reading(level, scale, x, history, output, x0, eps, (a, b), self.hooked)
 
     def noise(self, rows_ago: int = 0) -> Form:
         """Unit-variance noise of the stream of the row being made, or of one before it."""
@@ -136,18 +137,20 @@ class Rows:
             )
         )
 
-    def _eps(self, level: Level, latent: Form, output: Form) -> Form:
-        if self.prediction_type == "epsilon":
-            return output
-        if self.prediction_type == "v_prediction":
-            return level.alpha * output + level.sigma * latent
-        if self.prediction_type == "flow_prediction":
-            return latent + level.alpha * output
-        return (latent - level.alpha * output) / level.sigma
+
+def noise_prediction(prediction_type: str, level: Level, latent: Form, output: Form) -> Form:
+    """Return eps of latent = alpha * x0 + sigma * eps, from the model's output there."""
+    if prediction_type == "epsilon":
+        return output
+    if prediction_type == "v_prediction":
+        return level.alpha * output + level.sigma * latent
+    if prediction_type == "flow_prediction":
+        return latent + level.alpha * output
+    return (latent - level.alpha * output) / level.sigma
 
 
 def data_prediction(prediction_type: str, level: Level, scale: float) -> tuple[float, float]:
-    """(a, b) of x0 = a * x + b * model output, where scale * x is alpha * x0 + sigma * eps."""
+    """Return (a, b) of x0 = a * x + b * model output, where scale * x is alpha * x0 + sigma * eps."""
     alpha, sigma = level.alpha, level.sigma
     if prediction_type == "epsilon":
         return scale / alpha, -sigma / alpha
