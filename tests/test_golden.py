@@ -140,6 +140,7 @@ def test_plans() -> None:
         for row, wanted in zip(plan.rows, expected["rows"], strict=True):
             where = (case["sampler"], case["schedule"], case["steps"], row.timestep)
             assert list(row.noise_rows) == wanted["noise_rows"], where
+            assert row.ends_step == wanted["ends_step"], where
             numbers = [row.timestep, row.input_scale, row.alpha, row.sigma, row.alpha_next, row.sigma_next]
             assert numbers == pytest.approx([wanted["timestep"], wanted["input_scale"], *wanted["levels"]], rel=1e-12)
             matrix = np.array(wanted["matrix"])
