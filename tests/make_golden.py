@@ -241,6 +241,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
             "data": [row.data_x, row.data_output],
             "matrix": row.matrix.tolist(),
             "noise_rows": list(row.noise_rows),
+            "ends_step": row.ends_step,
         }
         for row in plan.rows
     ]

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from ldm_runtime.errors import (
+    Cancelled,
     EngineError,
     EngineUnavailable,
     InputError,
@@ -24,7 +25,16 @@ if TYPE_CHECKING:
     from ldm_runtime.pipeline import Pipeline
 
 __version__ = "0.1.0"  # of ldm-runtime and of ldm-export: both builds read it here
-__all__ = ["EngineError", "EngineUnavailable", "InputError", "LdmError", "NonFiniteError", "PackageError", "load"]
+__all__ = [
+    "Cancelled",
+    "EngineError",
+    "EngineUnavailable",
+    "InputError",
+    "LdmError",
+    "NonFiniteError",
+    "PackageError",
+    "load",
+]
 
 
 def load(

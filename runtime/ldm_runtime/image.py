@@ -27,17 +27,17 @@ _PNG_ENDINGS = (_ENDING, ".apng")  # that Pillow knows
 class GeneratedImage(Image.Image):
     """An RGB image whose `info` goes into the PNG it is saved to, which appears whole or not at all.
 
-    Whatever PIL makes from it (a crop, a copy) is an ordinary image again.
+    PIL itself writes no `info` and leaves half a file when a disk is full. Whatever it makes from this image (a crop, a
+    copy) is an ordinary image again.
     """
 
-    def __init__(self, pixels: np.ndarray, info: Mapping[str, str]) -> None:
-        """pixels: uint8 (H, W, 3)."""
-        super().__init__()
+    @classmethod
+    def of(cls, pixels: np.ndarray, info: Mapping[str, str]) -> Image.Image:
+        """Make one of uint8 (H, W, 3)."""
         image = Image.fromarray(pixels)
-        self.im = image.im
-        self._mode = image.mode
-        self._size = image.size
-        self.info.update(info)
+        image.__class__ = cls  # PIL constructs subclasses through private fields only
+        image.info.update(info)
+        return image
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
         """As `PIL.Image.Image.save`; a PNG gets `info` as text unless `pnginfo` is given."""
@@ -46,13 +46,10 @@ class GeneratedImage(Image.Image):
         path = Path(os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "")
         if (path.suffix.lower() not in _PNG_ENDINGS) if format is None else (format.upper() != "PNG"):
             super().save(fp, format, **params)
-            return
-        params.setdefault("pnginfo", png_text(texts(self)))
-        if not is_path:
-            super().save(fp, "PNG", **params)
-            return
-        with atomic_file(path) as temporary:
-            super().save(temporary, "PNG", **params)
+        elif is_path:
+            _write_png(self, path, force=True, **params)
+        else:
+            super().save(fp, "PNG", **{"pnginfo": png_text(texts(self)), **params})
 
 
 def save_png(image: Image.Image, path: Path, metadata: Mapping[str, str] | None = None, *, force: bool = True) -> None:
@@ -63,9 +60,13 @@ def save_png(image: Image.Image, path: Path, metadata: Mapping[str, str] | None 
         LdmError: `path` exists and `force` is false, or cannot be written.
     """
     check_ending(path)
-    facts = texts(image) if metadata is None else metadata
+    _write_png(image, path, force=force, pnginfo=png_text(texts(image) if metadata is None else metadata))
+
+
+def _write_png(image: Image.Image, path: Path, *, force: bool, **params: Any) -> None:
+    params.setdefault("pnginfo", png_text(texts(image)))
     with atomic_file(Path(path), force=force) as temporary:
-        Image.Image.save(image, temporary, "PNG", pnginfo=png_text(facts))
+        Image.Image.save(image, temporary, "PNG", **params)
 
 
 def png_text(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
@@ -107,7 +108,7 @@ def to_images(pictures: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[
     """float32 (B, 3, H, W) around [-1, 1] to PIL images, values beyond clipped, rounded to 8 bits."""
     pixels = np.clip(pictures * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
     pixels = np.rint(pixels * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
-    return [GeneratedImage(np.ascontiguousarray(one), info) for one, info in zip(pixels, infos, strict=True)]
+    return [GeneratedImage.of(np.ascontiguousarray(one), info) for one, info in zip(pixels, infos, strict=True)]
 
 
 def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:

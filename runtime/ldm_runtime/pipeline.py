@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from ldm_runtime.checks import shown
 from ldm_runtime.components import Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
@@ -22,7 +21,7 @@ from ldm_runtime.notice import Notice
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
 from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_texts, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
-from ldm_runtime.request_values import check_shape, float_copy
+from ldm_runtime.request_values import check_choice, check_shape, float_copy
 from ldm_runtime.run import Run, Step
 from ldm_runtime.text.conditioning import Conditioner
 from ldm_runtime.text.notices import first_names, text_names
@@ -156,8 +155,7 @@ class Pipeline:
         texts = check_texts("prompts", prompts)
         if not texts:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
-        if not isinstance(syntax, str) or syntax not in SYNTAXES:
-            raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
+        check_choice("syntax", syntax, SYNTAXES)
         if names is not None and len(check_texts("names", names)) != len(texts):
             raise InputError(f"names has {len(names)} texts for {len(texts)} prompts; give one for each")
         called = text_names("prompt", texts) if names is None else first_names(texts, names)

@@ -14,6 +14,7 @@ from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.rules import MAX_PIXELS
 from ldm_runtime.request_images import StartImages, on_grid, read_start_images
 from ldm_runtime.request_values import (
+    check_choice,
     check_guidance,
     check_interval,
     check_name,
@@ -57,9 +58,9 @@ class SampleOptions(TypedDict, total=False):
     prompt_embeds: Any
     """(B, T, D) instead of a prompt."""
     noise: str
-    """"philox", or "torch" or "cuda" for the images that diffusers draws from a seed."""
+    """The generator: "philox", or "torch" or "cuda" for the images that diffusers draws from a seed."""
     syntax: str
-    """"plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
+    """How prompts are read: "plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
     guidance_rescale: float
     """0 to 1, against overexposure by guidance."""
     guidance_interval: tuple[float, float]
@@ -98,8 +99,8 @@ class Request:
     height: int
     latents: np.ndarray | None  # float32 (B, C, h, w), noise of unit variance
     noise: str
-    pixels: np.ndarray | None  # float32 (B, 3, height, width) in [-1, 1], the picture to start from
-    mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the picture is painted anew
+    pixels: np.ndarray | None  # float32 (B, 3, height, width) in [-1, 1], the image to start from
+    mask: np.ndarray | None  # float32 (1, 1, h, w), 1 where the image is inpainted
     masked_pixels: np.ndarray | None  # float32 (B, 3, height, width), grey there; for a UNet that reads it
     strength: float | None
     notices: tuple[Notice, ...]  # what was done to the images
@@ -161,39 +162,27 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     for name in options:
         if name not in SampleOptions.__optional_keys__:
             raise TypeError(f"there is no option {name!r}; the options are {', '.join(SampleOptions.__annotations__)}")
-    defaults = contract.defaults
-    guidance, steps = (_given_or(options.get(name), getattr(defaults, name)) for name in ("guidance", "steps"))
-    scale = check_guidance(guidance)
-    text = options.get("sampler")
-    sampler = defaults.parsed_sampler if text is None else read_sampler(text)
-    noise = check_name("noise", options.get("noise", "philox"))
-    check_noise(noise, correlated=sampler.solver.correlated_noise, sampler=sampler.name)
-    syntax = options.get("syntax", "plain")
-    if check_name("syntax", syntax) not in SYNTAXES:
-        raise InputError(f"syntax is {shown(syntax)}; expected {' or '.join(SYNTAXES)}")
-    most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
-    repeats = check_integer("count", options.get("count", 1), 1, most)
-    embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
-    prompts = _prompts(prompt, repeats) if embeds is None else None
-    batch = len(prompts) if prompts is not None else len(given(embeds))
-    _check_batch(contract, batch, scale > 1.0)
+    guidance = check_guidance(_given_or(options.get("guidance"), contract.defaults.guidance))
+    prompts, negatives, embeds = _texts(contract, prompt, options)
+    batch = len(negatives)
+    _check_batch(contract, batch, guidance > 1.0)
     start = read_start_images(options, batch)
     if contract.inpaints and (start is None or start.mask is None):
-        raise InputError("this model paints parts of pictures anew; give an image and a mask (all white for all of it)")
+        raise InputError("this model inpaints; give an image and a mask (all white for all of it)")
+    strength = None if start is None else start.strength
+    plan, noise = _plan_and_noise(contract, options, strength)
+    stop = options.get("stop_after")
     latents, width, height = _latents_and_size(contract, options, start, batch)
     pixels = None if start is None else start.pixels(width, height, batch)
     painted = None if start is None else start.painted(width, height)
-    strength = None if start is None else start.strength
-    plan = compile_plan(contract.schedule, sampler, steps, first_step(steps, strength))
-    stop = options.get("stop_after")
     return Request(
         prompts=prompts,
-        negatives=_negatives(options.get("negative"), batch, repeats),
+        negatives=negatives,
         prompt_embeds=embeds,
-        syntax=syntax,
+        syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
         plan=plan,
         stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
-        guidance=scale,
+        guidance=guidance,
         guidance_rescale=check_share("guidance_rescale", options.get("guidance_rescale", 0.0)),
         guidance_interval=check_interval(options.get("guidance_interval", (0.0, 1.0))),
         seeds=check_seeds(options.get("seed"), batch),
@@ -211,7 +200,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
 
 
 def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
-    """(width, height) in pixels, of the package where none is asked for; InputError for what it cannot draw."""
+    """Return (width, height) in pixels, the package's for None; InputError for what it cannot draw."""
     if size is None:
         return contract.image.width, contract.image.height
     if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
@@ -244,12 +233,35 @@ def check_together(what: str, count: int, pixels: int) -> None:
 
 
 def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    """`value` as a tuple of texts, perhaps empty, or InputError."""
+    """Return `value` as a tuple of texts, perhaps empty, or InputError."""
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
         raise InputError(f"{name} is {shown(value)}; expected a text or a list of texts")
     return tuple(value)
+
+
+def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float | None) -> tuple[Plan, str]:
+    """Compile the plan, and check that its sampler can be given the kind of noise."""
+    defaults = contract.defaults
+    text = options.get("sampler")
+    sampler = defaults.parsed_sampler if text is None else read_sampler(text)
+    noise = check_name("noise", options.get("noise", "philox"))
+    check_noise(noise, correlated=sampler.solver.correlated_noise, sampler=sampler.name)
+    steps = _given_or(options.get("steps"), defaults.steps)
+    return compile_plan(contract.schedule, sampler, steps, first_step(steps, strength)), noise
+
+
+def _texts(
+    contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions
+) -> tuple[tuple[str, ...] | None, tuple[str, ...], np.ndarray | None]:
+    """Return prompts, negatives and prompt_embeds of a request; of prompts and embeds one is None."""
+    most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
+    repeats = check_integer("count", options.get("count", 1), 1, most)
+    embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
+    prompts = _prompts(prompt, repeats) if embeds is None else None
+    batch = len(prompts) if prompts is not None else len(given(embeds))
+    return prompts, _negatives(options.get("negative"), batch, repeats), embeds
 
 
 def _given_or(value: Any, default: Any) -> Any:
@@ -322,7 +334,7 @@ def _latents_and_size(
 
 
 def _size_of_image(contract: Contract, image: "Image.Image") -> tuple[int, int]:
-    """The size to draw at: the image's own, less what is over a multiple of the latents' grid."""
+    """Return the size to draw at: the image's own, less what is over a multiple of the latents' grid."""
     step = contract.latent.downsample
     width, height = (side - side % step for side in image.size)
     given_size = f"{image.width}x{image.height}"

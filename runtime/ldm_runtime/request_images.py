@@ -81,5 +81,5 @@ def on_grid(painted: np.ndarray, step: int) -> np.ndarray:
     """Downsample a mask to the latent grid by its top-left pixels (nearest): float32 (1, 1, h, w)."""
     cells = painted[::step, ::step].astype(np.float32)
     if not cells.any():
-        raise InputError("the mask is black everywhere, so nothing would be painted; white is what is painted anew")
+        raise InputError("the mask is black everywhere, so nothing would be inpainted; make white what should be")
     return cells[None, None]

@@ -15,7 +15,7 @@ from ldm_runtime.noise.philox import batch_seeds
 
 
 def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """`value` as an array of real numbers of `shape` (None: any size), or InputError. Nothing is copied, if it is one.
+    """Return `value` as an array of real numbers of `shape` (None: any size), not copied if it is one; or InputError.
 
     What comes back may be a view of immense size: check that before `float_copy`.
     """
@@ -37,7 +37,7 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndar
 
 
 def float_copy(name: str, array: np.ndarray) -> np.ndarray:
-    """float32, contiguous and finite, in memory that nobody else has; or InputError."""
+    """Copy to finite, contiguous float32, in memory that nobody else has; or InputError."""
     with np.errstate(over="ignore"):
         copy = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(copy).all():
@@ -46,12 +46,12 @@ def float_copy(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def exact(value: float) -> str:
-    """Write a number so that it reads as the same number, without a fraction where it has none: 7.5, 3."""
-    return str(int(value)) if value.is_integer() else repr(value)
+    """Write a number so that it reads as the same number: 7.5, 3."""
+    return repr(value).removesuffix(".0")
 
 
 def first_step(steps: Any, strength: float | None) -> int:
-    """The first of the steps that an image to image run takes: int(steps * strength) are taken, as in diffusers.
+    """Return the first of the steps that an image to image run takes, which are int(steps * strength), as in diffusers.
 
     None is a run from noise. Raises InputError for a strength that leaves none, or that is not from 0 to 1.
     """
@@ -87,7 +87,7 @@ def check_interval(value: Any) -> tuple[float, float]:
 
 
 def check_seeds(seed: Any, batch: int) -> tuple[int, ...]:
-    """One for each image: counted up from one number, as given, or drawn."""
+    """Return a seed for each image: counted up from one number, as given, or drawn."""
     if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
         if len(seed) != batch:
             raise InputError(
@@ -121,3 +121,9 @@ def check_name(what: str, value: Any) -> str:
     if not isinstance(value, str):
         raise InputError(f"{what} is {shown(value)}; expected a name")
     return value
+
+
+def check_choice(what: str, value: Any, choices: Sequence[str]) -> str:
+    if check_name(what, value) not in choices:
+        raise InputError(f"{what} is {shown(value)}; expected {' or '.join(choices)}")
+    return str(value)

@@ -88,6 +88,19 @@ def test_run_writes_a_picture_that_knows_where_it_comes_from(package, tmp_path):
     assert str(tmp_path / "cat.png") in result.stdout
 
 
+def test_a_stopped_run_counts_steps_and_is_drawn_again(package, tmp_path):
+    options = ("--sampler", "heun", "--steps", 5, "--seed", 3)
+    for name in ("a.png", "b.png"):
+        result = run(package, *options, "--stop-after", 3, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    run(package, *options, "--out", tmp_path / "c.png")
+    a, b, c = (Image.open(tmp_path / name) for name in ("a.png", "b.png", "c.png"))
+    assert a.info["steps"] == "5" == c.info["steps"]
+    assert a.info["stopped after"] == "3" and "stopped after" not in c.info
+    assert a.tobytes() == b.tobytes() != c.tobytes()
+    assert "expected a whole number from 1 to 5" in run(package, *options, "--stop-after", 6).stderr
+
+
 def test_run_says_a_seed_that_draws_the_same_picture_again(package, tmp_path):
     first = run(package, "--out", tmp_path / "a.png")
     seed = re.search(r"seed (\d+)", first.stdout)[1]

@@ -120,7 +120,7 @@ def test_an_image_of_another_size_is_scaled_as_diffusers_does(built: Any, pipe: 
 
 
 def mask(size: tuple[int, int] = SIZE) -> Image.Image:
-    """White, to be painted anew, on the left and in a soft disc."""
+    """White, to be inpainted, on the left and in a soft disc."""
     width, height = size
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     disc = 255.0 * np.clip(1.6 - np.hypot(x - 0.7 * width, y - 0.5 * height) / (0.3 * height), 0, 1)
@@ -148,7 +148,7 @@ def test_a_unet_that_reads_the_mask_paints_as_in_diffusers(tiny_build: Any, samp
         assert_same_picture(drawn, expected)
         other = photo().rotate(180)
         assert np.abs(ours(painter, sampler, image=other, mask=mask(), strength=strength) - expected).max() > 3.0
-        with pytest.raises(InputError, match="this model paints parts of pictures anew; give an image and a mask"):
+        with pytest.raises(InputError, match="this model inpaints; give an image and a mask"):
             painter(PROMPT)
         half = ours(painter, sampler, image=photo(), mask=mask(), strength=strength, guidance_interval=(0.0, 0.5))
         assert np.isfinite(half).all() and np.abs(half - expected).max() > 3.0

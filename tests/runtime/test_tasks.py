@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ldm_runtime.errors import Cancelled, InputError
-from ldm_runtime.interpolate import interpolate, save_interpolation
+from ldm_runtime.interpolate import OWN, interpolate, save_interpolation
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime.notices import said
 
@@ -201,6 +201,17 @@ def test_interpolation_and_one_picture_have_the_same_windows(
     *_, last = interpolate(pipe, prompts, (1, 2), 2, steps=2, negative=negative, syntax="weighted")
     alone = pipe(prompts[1], seed=2, steps=2, negative=negative, syntax="weighted")[0]
     assert last.tobytes() == alone.tobytes()
+
+
+def test_an_interpolation_may_be_drawn_again(pipe: Pipeline) -> None:
+    frames = interpolate(pipe, ("red", "blue"), (1, 2), 3, steps=2, sampler="euler_ancestral")
+    assert [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in frames]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_options_that_follow_from_the_ends_are_refused(pipe: Pipeline, name: str) -> None:
+    with pytest.raises(InputError, match=f"interpolate takes no {name}: it follows from the two prompts and seeds"):
+        interpolate(pipe, ("red", "blue"), (1, 2), 3, **{name: 1})  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("frames", (1, 0, -3, 1001, 2.0))

@@ -36,7 +36,7 @@ class PlanStep:
     output: np.ndarray  # of the model, guided
 
     def predicted(self) -> np.ndarray:
-        """The picture's latents as the model foretells them at this row, x0: float32 (B, C, H, W)."""
+        """The picture's latents as the model predicts them at this row, x0: float32 (B, C, H, W)."""
         return data_prediction(self.row, self.before, self.output)
 
 
@@ -147,7 +147,7 @@ def _weighted_sum(coefficients: np.ndarray, tensors: list[np.ndarray], product: 
 
 
 def data_prediction(row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """The picture's latents that the model foretells with its output for x, x0: float32 (B, C, H, W)."""
+    """The picture's latents that the model predicts with its output for x, x0: float32 (B, C, H, W)."""
     return _weighted_sum(np.array([row.data_x, row.data_output], np.float32), [x, output], np.empty_like(x))
 
 

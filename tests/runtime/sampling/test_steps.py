@@ -7,10 +7,11 @@ import pytest
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.loop import run_plan
-from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.plan import Plan
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule
 from ldm_runtime.sampling.solvers import SOLVERS
 from tests.runtime.noise.philox import initial_noise
+from tests.runtime.sampling.compiled import compiled
 from tests.runtime.sampling.test_loop import SD15, SHAPE, denoise, noise_of
 
 FLOW = FlowSchedule(1000, 3.0, None)
@@ -19,7 +20,7 @@ V_PREDICTION = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "v_predictio
 
 def plan_of(sampler: str, steps: int, start: int = 0) -> Plan:
     schedule = {"flow_euler": FLOW, "ipndm": V_PREDICTION}.get(sampler.partition(":")[0], SD15)
-    return compile_plan(schedule, sampler, steps, start)
+    return compiled(schedule, sampler, steps, start)
 
 
 def evaluations(plan: Plan) -> list[int]:
@@ -36,7 +37,7 @@ def evaluations(plan: Plan) -> list[int]:
 
 @pytest.mark.parametrize("sampler", [*SOLVERS, "pndm:skip_prk_steps=true", "heun:sigmas=karras", "dpmsolver:order=3"])
 def test_a_plan_has_as_many_steps_as_were_asked_for(sampler: str) -> None:
-    compiled = 0
+    number = 0
     for steps, start in itertools.product((1, 2, 3, 4, 5, 20), (0, 1, 3)):
         if start >= steps:
             continue
@@ -44,9 +45,9 @@ def test_a_plan_has_as_many_steps_as_were_asked_for(sampler: str) -> None:
             plan = plan_of(sampler, steps, start)
         except InputError:
             continue  # some solvers do not take few steps, or a late start
-        compiled += 1
+        number += 1
         assert len(evaluations(plan)) == plan.taken == steps - start
-    assert compiled > 0
+    assert number > 0
 
 
 EVALUATIONS = {
