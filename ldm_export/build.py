@@ -1,8 +1,9 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
@@ -10,21 +11,29 @@ from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory,
 from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
-from ldm_export.package.write import ORT_CPU_FILE, contract_of, finish_package, record_proof, require_package
-from ldm_export.process.isolate import Stage, available_memory, run_isolated
+from ldm_export.package.write import (
+    ORT_CPU_FILE,
+    contract_of,
+    finish_package,
+    require_package,
+    with_artefacts,
+    with_files,
+    with_proof,
+    write_manifest,
+)
+from ldm_export.process.isolate import StageCost, available_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.recipes.train_rules import MOST_STEPS_TRIED
-from ldm_export.targets.openvino.build import build_openvino, check_openvino
-from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt, check_target, require_room
-from ldm_export.targets.tensorrt.profiles import axis_ranges, read_profile
+from ldm_export.targets import TARGETS
+from ldm_export.targets.target import Order
 from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report
-from ldm_runtime.engines.tensorrt.engine import fitting_plan
+from ldm_runtime.engines.choice import AUTO, artefact_for
 from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError
 from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
-from ldm_runtime.package.manifest import COMPONENTS, Contract
-from ldm_runtime.package.open import is_package, open_package
+from ldm_runtime.package.manifest import Contract, Manifest
+from ldm_runtime.package.open import Package, is_package, open_package
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 
@@ -40,7 +49,7 @@ Progress = Callable[[str], None]
 class BuildReport:
     """What each stage took, what the passes did, and the verdict."""
 
-    stages: list[Stage] = field(default_factory=list)
+    stages: list[StageCost] = field(default_factory=list)
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
     proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime, then of every other engine that runs here
 
@@ -84,40 +93,33 @@ def build_package(
     replace = require_package if force else None
     require_apart(source, out)
     refuse_existing_folder(out, replace=replace)
-    tensorrt = TensorRtTarget(precision=recipe.precision, **asdict(recipe.tensorrt))
     if "onnxsim" in recipe.passes:
         require_onnxsim()
-    if "openvino" in recipe.targets:
-        check_openvino()
-    if "tensorrt" in recipe.targets:
-        check_target(tensorrt)
     checkpoint = open_checkpoint(source, variant, check="size")
     require_unlinked(checkpoint, out)
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
-    contract = contract_of(checkpoint, recipe, out.absolute().parent)
+    contract = contract_of(checkpoint, recipe)
     require_sampling(contract, str(source))
     require_memory(checkpoint, max_memory)
-    if "tensorrt" in recipe.targets:
-        axis_ranges(contract, read_profile(tensorrt.profiles))
-        parameters = {part: checkpoint.parameter_count(part) for part in checkpoint.family.parts}
-        require_room(out.absolute().parent, parameters, tensorrt, max_memory)
+    work = _check_targets(checkpoint, contract, recipe, out.absolute().parent, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
         exports = _export(checkpoint, variant, recipe, folder, report, say)
-        finish_package(folder, checkpoint, exports, recipe=recipe)
-        _prove(checkpoint, variant, folder, report, say)
+        manifest = finish_package(folder, checkpoint, exports, recipe=recipe)
+        manifest = _prove(checkpoint, variant, folder, manifest, report, say)
         checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
-        if "openvino" in recipe.targets:
-            report.stages += build_openvino(folder, recipe.precision, progress=say)
-            _prove_with("openvino", folder, report, say)
-        if "tensorrt" in recipe.targets:
-            report.stages += build_tensorrt(folder, tensorrt, max_memory=max_memory, progress=say)
-            _prove_plans(folder, report, say)
+        for name, each in work.items():
+            made = TARGETS[name].build(each, folder, manifest, say)
+            report.stages += made.stages
+            manifest = with_artefacts(folder, manifest, made.artefacts)
+            _prove_target(TARGETS[name].engine, folder, manifest, report, say)
+        write_manifest(folder, manifest)
+        open_package(folder, check="size")  # as its users will
     return report
 
 
@@ -209,17 +211,31 @@ def _optimise_canonical(graph: Path, recipe: BuildRecipe, report: BuildReport) -
     return reports
 
 
-def _prove(checkpoint: Checkpoint, variant: str | None, folder: Path, report: BuildReport, say: Progress) -> None:
-    outcome = run_isolated(write_reference, checkpoint.path, folder, variant=variant, progress=say)
+def _check_targets(
+    checkpoint: Checkpoint, contract: Contract, recipe: BuildRecipe, where: Path, max_memory: int | None
+) -> dict[str, Any]:
+    """Check every target that is asked for, and return its work, in the table's order."""
+    parameters = {part: checkpoint.parameter_count(part) for part in checkpoint.family.parts}
+    return {
+        name: target.check(Order(contract, parameters, recipe.precision, recipe.options_of(name), where, max_memory))
+        for name, target in TARGETS.items()
+        if name in recipe.targets
+    }
+
+
+def _prove(
+    checkpoint: Checkpoint, variant: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress
+) -> Manifest:
+    outcome = run_isolated(write_reference, checkpoint.path, folder, manifest, variant=variant, progress=say)
     report.stages.append(outcome.stage("reference"))
-    record_proof(folder, None)  # the reference is now one of the package's files
-    record_proof(folder, _prove_with("auto", folder, report, say))
+    manifest = with_files(folder, manifest)
+    return with_proof(folder, manifest, _prove_with(AUTO, folder, manifest, report, say))
 
 
-def _prove_with(engine: str, folder: Path, report: BuildReport, say: Progress) -> Report:
-    outcome = run_isolated(prove_package, folder, engine=engine, progress=say)
+def _prove_with(engine: str, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> Report:
+    outcome = run_isolated(prove_package, folder, manifest, engine=engine, progress=say)
     proof: Report = outcome.value
-    report.stages.append(outcome.stage("verify" if engine == "auto" else f"verify with {engine}"))
+    report.stages.append(outcome.stage("verify" if engine == AUTO else f"verify with {engine}"))
     report.proofs.append(proof)
     if not proof.passed:
         raise VerificationError(
@@ -228,13 +244,15 @@ def _prove_with(engine: str, folder: Path, report: BuildReport, say: Progress) -
     return proof
 
 
-def _prove_plans(folder: Path, report: BuildReport, say: Progress) -> None:
-    """The TensorRT plans too, where there is a GPU that runs them."""
-    package = open_package(folder, check="size")
-    try:
-        for component in COMPONENTS:
-            fitting_plan(package, component)
-    except EngineUnavailable as error:
-        say(f"the plans are not run here, so not compared with the reference: {error}")
+def _prove_target(engine: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> None:
+    """Prove what a target made too, where this machine can run it."""
+    if engine is None:
         return
-    _prove_with("tensorrt", folder, report, say)
+    package = Package(folder, manifest, "", "size")
+    try:
+        for component in manifest.components:
+            artefact_for(engine, package, component)
+    except EngineUnavailable as error:
+        say(f"{engine} is not run here, so what was built for it is not compared with the reference: {error}")
+        return
+    _prove_with(engine, folder, manifest, report, say)

@@ -12,8 +12,12 @@ from PIL import Image
 
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
-from ldm_export.package.write import require_package
+from ldm_export.export import to_onnx
+from ldm_export.package import write
+from ldm_export.package.write import read_manifest, require_package
+from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
+from ldm_export.verify import reference
 from ldm_runtime.errors import CheckpointError, ExportError, InputError, LdmError, VerificationError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package import safetensors
@@ -88,6 +92,39 @@ def test_a_build_whose_weights_went_wrong_leaves_no_package(tiny_build, tmp_path
     with pytest.raises(VerificationError, match=r"no package is left: vae_decoder .*relative RMS"):
         builds.build_package(tiny_build("sd15").source, tmp_path / "out", recipe=BuildRecipe())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_build_opens_its_source_once_a_process_hashes_a_file_once_and_writes_one_manifest(
+    tiny_build, tmp_path, monkeypatch
+):
+    """Every stage has a process of its own; here they are one, so that they can be watched."""
+    opened, hashed, written = [], [], []
+
+    def watch(modules, name, log):
+        real = getattr(modules[0], name)
+
+        def watched(first, *rest, **options):
+            log.append(first)
+            return real(first, *rest, **options)
+
+        for module in modules:
+            monkeypatch.setattr(module, name, watched)
+
+    def here(function, *arguments, progress=None, **options):
+        return Outcome(function(*arguments, progress=progress, **options), peak_bytes=0, seconds=0.0)
+
+    monkeypatch.setattr(builds, "run_isolated", here)
+    watch([builds, to_onnx, reference], "open_checkpoint", opened)
+    watch([write], "_sha256", hashed)
+    watch([builds], "write_manifest", written)
+    source = tiny_build("sd15").source
+    builds.build_package(source, tmp_path / "out", recipe=BuildRecipe())
+    assert opened == [source] * (1 + len(COMPONENTS) + 1)  # the build, the exports, the reference
+    assert len(written) == 1
+    assert len(hashed) == len(set(hashed))
+    listed = set(read_manifest(tmp_path / "out").files)
+    assert {file.relative_to(written[0]).as_posix() for file in hashed if file.is_relative_to(written[0])} == listed
 
 
 # --- what a build may replace, and what it is made of -----------------------------------------------------------------

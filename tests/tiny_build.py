@@ -11,7 +11,7 @@ from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import ExportReport, export_component
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
-from ldm_export.package.write import ORT_CPU_FILE, finish_package, record_proof
+from ldm_export.package.write import ORT_CPU_FILE, finish_package, read_manifest, with_files, with_proof, write_manifest
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import write_reference
@@ -63,17 +63,18 @@ def make(folder: Path, kind: str) -> TinyBuild:
             (raw / name / file).write_bytes((package / name / file).read_bytes())
         passes[f"{name}/{canonical.name}"] = optimise(canonical, canonical, CANONICAL_PASSES)
         passes[f"{name}/{fused.name}"] = optimise(canonical, fused, ort_cpu_passes(spec.factors))
-    finish_package(package, checkpoint, exports, recipe=BuildRecipe(name="tiny"))
+    write_manifest(package, finish_package(package, checkpoint, exports, recipe=BuildRecipe(name="tiny")))
     return TinyBuild(source, raw, package, exports, passes)
 
 
 def prove(built: TinyBuild, package: Path) -> Path:
     """A copy of the built package at `package`, with reference, report and proof."""
     shutil.copytree(built.package, package)
+    manifest = read_manifest(package)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models this small wait for one another's threads longer than they compute
-    write_reference(built.source, package)
+    write_reference(built.source, package, manifest)
     torch.set_num_threads(threads)
-    record_proof(package, None)
-    record_proof(package, prove_package(package))
+    manifest = with_files(package, manifest)
+    write_manifest(package, with_proof(package, manifest, prove_package(package, manifest)))
     return package

@@ -43,40 +43,50 @@ class _Bpe:
     merges: tuple[tuple[str, str], ...]
 
 
-def complete_tokenizer(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
-    """Copy the tokenizer folder `source` to `out` and add the files that it lacks; return its facts.
+@dataclass(frozen=True)
+class CompleteTokenizer:
+    """A tokenizer folder with every file that someone reads, and the facts for the manifest."""
+
+    files: dict[str, bytes]
+    facts: TokenizerFacts
+
+    def write(self, out: Path) -> None:
+        """Write the files into the new folder `out`."""
+        out.mkdir(parents=True)
+        for name, content in self.files.items():
+            (out / name).write_bytes(content)
+
+
+def complete_tokenizer(source: Path, *, window: int, vocab_size: int) -> CompleteTokenizer:
+    """Read the tokenizer folder `source` and add the files that it lacks.
 
     window: the most tokens that the text encoder takes; vocab_size: how many it knows.
 
     Raises:
         CheckpointError: the files are incomplete or no CLIP tokenizer, or do not fit the text encoder.
     """
-    out.mkdir(parents=True)
     folder = checkpoint_folder(source)
-    for name in folder.names(most=MAX_FILES):
-        (out / name).write_bytes(folder.read(name, MAX_JSON_BYTES))
+    files = {name: folder.read(name, MAX_JSON_BYTES) for name in folder.names(most=MAX_FILES)}
     try:
-        return _complete(source, out, window=window, vocab_size=vocab_size)
+        return _complete(source, files, window=window, vocab_size=vocab_size)
     except PackageError as error:  # of the strict readers
         raise CheckpointError(str(error)) from None
 
 
-def _complete(source: Path, out: Path, *, window: int, vocab_size: int) -> TokenizerFacts:
+def _complete(source: Path, files: dict[str, bytes], *, window: int, vocab_size: int) -> CompleteTokenizer:
     special, config = _settings(source)
     bpe = _read_bpe(source)
-    if not (out / VOCABULARY).exists() or not (out / MERGES).exists():
-        _write_json(out / VOCABULARY, bpe.vocabulary)
+    if VOCABULARY not in files or MERGES not in files:
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in bpe.merges)]
-        (out / MERGES).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if not (out / TOKENIZER).exists():
+        files = {**files, VOCABULARY: _json(bpe.vocabulary), MERGES: ("\n".join(lines) + "\n").encode()}
+    if TOKENIZER not in files:
         _refuse_added_tokens(source, bpe)
         _ids_of(special, bpe.vocabulary.get)
-        clip_tokenizer(bpe.vocabulary, bpe.merges, special).save(str(out / TOKENIZER))
-    facts = _facts(source, out, special, _window(config, window), vocab_size)
-    _write_json(out / SPECIAL, special)
+        text = clip_tokenizer(bpe.vocabulary, bpe.merges, special).to_str(pretty=True)
+        files = {**files, TOKENIZER: text.encode()}
+    facts = _facts(source, files[TOKENIZER], special, _window(config, window), vocab_size)
     config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
-    _write_json(out / CONFIG, config)
-    return facts
+    return CompleteTokenizer({**files, SPECIAL: _json(special), CONFIG: _json(config)}, facts)
 
 
 def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
@@ -157,8 +167,8 @@ def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
         )
 
 
-def _facts(source: Path, out: Path, special: dict[str, str], max_length: int, vocab_size: int) -> TokenizerFacts:
-    tokenizer = read_tokenizer((out / TOKENIZER).read_bytes(), str(source / TOKENIZER))
+def _facts(source: Path, content: bytes, special: dict[str, str], max_length: int, vocab_size: int) -> TokenizerFacts:
+    tokenizer = read_tokenizer(content, str(source / TOKENIZER))
     ids = _ids_of(special, tokenizer.id_of)
     if tokenizer.size > vocab_size:
         raise CheckpointError(
@@ -183,5 +193,5 @@ def _ids_of(special: dict[str, str], id_of: Callable[[str], int | None]) -> dict
     return {role: index for role, index in ids.items() if index is not None}
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _json(data: dict[str, Any]) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()

@@ -10,6 +10,7 @@ from ldm_export.cli.options import PATH, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
+from ldm_export.targets import TARGETS
 
 
 @click.command()
@@ -18,7 +19,7 @@ from ldm_export.process.streams import echo
 @click.option(
     "--target",
     "targets",
-    type=click.Choice(["onnx", "openvino", "tensorrt"]),
+    type=click.Choice(list(TARGETS)),
     multiple=True,
     help="What to build beside the ONNX graphs, which every package has (repeatable).",
 )

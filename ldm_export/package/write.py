@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, Checkpoint
-from ldm_export.checkpoint.tokenizer import complete_tokenizer
+from ldm_export.checkpoint.tokenizer import CompleteTokenizer, complete_tokenizer
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.export.trace import IR_VERSION, OPSET
 from ldm_export.families.spec import ComponentSpec
-from ldm_export.recipes.build import BuildRecipe
+from ldm_export.package.choices import PackageChoices
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
 from ldm_runtime import __version__
 from ldm_runtime.errors import PackageError
-from ldm_runtime.files.atomic import atomic_file, refuse_foreign, scratch_folder
+from ldm_runtime.files.atomic import atomic_file, refuse_foreign
 from ldm_runtime.package import manifest
 from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.manifest import (
@@ -51,113 +51,112 @@ TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
 
 
 def finish_package(
-    folder: Path, checkpoint: Checkpoint, exports: Mapping[str, ExportReport], *, recipe: BuildRecipe
+    folder: Path, checkpoint: Checkpoint, exports: Mapping[str, ExportReport], *, recipe: PackageChoices
 ) -> Manifest:
-    """Write what is missing around exported (and optimised) components, and a manifest without proof yet.
+    """Write what is missing around exported (and optimised) components, and describe it in a manifest without proof.
 
-    A component whose folder has a `model.ort_cpu.onnx` gets that variant.
+    A component whose folder has a `model.ort_cpu.onnx` gets that artefact. `write_manifest` writes what it returns.
 
     Raises:
         CheckpointError: the checkpoint's tokenizer is incomplete or does not fit its text encoder.
-        PackageError: the recipe asks for something that no package can promise, such as an odd picture size.
+        PackageError: the recipe asks for something that no package can promise, such as an odd image size.
     """
-    contract = _surround(folder, checkpoint, recipe)
-    components = {name: _component(folder, exports[name]) for name in contract.components}
-    made = _manifest(folder, checkpoint, recipe, contract, components, _provenance(checkpoint, recipe, exports))
-    _write_manifest(folder, made)
-    return made
-
-
-def contract_of(checkpoint: Checkpoint, recipe: BuildRecipe, beside: Path) -> Contract:
-    """What the package of a checkpoint will promise, before anything of it is made.
-
-    All but the components is made, in a folder in `beside` that is thrown away: what would be refused later is refused
-    here.
-    Raises as `finish_package`.
-    """
-    with scratch_folder(beside) as folder:
-        contract = _surround(folder, checkpoint, recipe)
-        components = {component: _stand_in(folder, component) for component in contract.components}
-        source = Source(_source_name(checkpoint), {})
-        provenance = Provenance(source, {}, OPSET, IR_VERSION, asdict(recipe), created_with="")
-        made = _manifest(folder, checkpoint, recipe, contract, components, provenance)
-        manifest.parse(manifest.dump(made), f"the package of {checkpoint.path}")
-    return contract
-
-
-def _surround(folder: Path, checkpoint: Checkpoint, recipe: BuildRecipe) -> Contract:
-    """Write all files but those of the components and the manifest."""
-    facts = _tokenizers(checkpoint, folder)["tokenizer"]
+    tokenizers = _tokenizers(checkpoint)
+    components = {name: _component(folder, report) for name, report in exports.items()}
+    provenance = _provenance(checkpoint, recipe, exports)
+    made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
+    for name, tokenizer in tokenizers.items():
+        tokenizer.write(folder / name)
     _write_pipeline_files(folder, checkpoint)
     for file in checkpoint.papers:
         (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
-    return _contract(checkpoint, checkpoint.specs, recipe, facts)
+    made = with_files(folder, made)
+    _check(made, folder / MANIFEST)
+    return made
+
+
+def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
+    """Return what the package of a checkpoint will promise, before anything of it is made.
+
+    What would be refused later is refused here: a manifest of stand-ins for its files is checked.
+
+    Raises as `finish_package`.
+    """
+    tokenizers = _tokenizers(checkpoint)
+    components = {name: _stand_in(name) for name in checkpoint.specs}
+    provenance = Provenance(Source(_source_name(checkpoint), {}), {}, OPSET, IR_VERSION, asdict(recipe), "")
+    made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
+    names = [file for component in components.values() for file in component.canonical.files]
+    names += [f"{folder}/{name}" for folder, tokenizer in tokenizers.items() for name in tokenizer.files]
+    names += [file.name for file in checkpoint.papers]
+    made = replace(made, files={name: FileEntry("0" * 64, 0) for name in names})
+    _check(made, f"the package of {checkpoint.path}")
+    return made.contract
 
 
 def _manifest(
-    folder: Path,
     checkpoint: Checkpoint,
-    recipe: BuildRecipe,
-    contract: Contract,
+    recipe: PackageChoices,
+    tokenizers: Mapping[str, CompleteTokenizer],
     components: dict[str, Component],
     provenance: Provenance,
 ) -> Manifest:
+    """Describe a package none of whose files are listed yet."""
     return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
-        contract=contract,
+        contract=_contract(checkpoint, checkpoint.specs, recipe, tokenizers["tokenizer"].facts),
         components=components,
-        files=_hashed(folder, _package_files(folder)),
+        files={},
         provenance=provenance,
         dropped=checkpoint.dropped,
         proof=Proof(passed=False, report=REPORT, summary={}),
     )
 
 
-def _stand_in(folder: Path, name: str) -> Component:
-    """A component of empty files."""
-    (folder / name).mkdir()
-    (folder / name / GRAPH_FILE).touch()
+def _stand_in(name: str) -> Component:
     graph = f"{name}/{GRAPH_FILE}"
     return Component(graph, (_graph(CANONICAL, graph, graph),), keys={})
 
 
-def record_proof(folder: Path, report: Report | None) -> Manifest:
-    """List files that were written since, such as the reference; note the verdict of `report` where given.
-
-    With a report that passed, every axis gets the sizes at which engine and reference were compared.
-    """
-    known = read_manifest(folder)
+def with_files(folder: Path, known: Manifest) -> Manifest:
+    """List and hash the files of `folder` that the manifest does not list yet."""
     new = [name for name in _package_files(folder) if name not in known.files]
-    made = replace(known, files={**known.files, **_hashed(folder, new)})
-    if report is not None:
-        reference = reference_file.read(folder / reference_file.FILE)
-        proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
-        axes = {
-            name: replace(axis, proven=tuple(sorted(proven.get(name, ()))))
-            for name, axis in known.contract.axes.items()
-        }
-        proof = Proof(report.passed, REPORT, report.summary())
-        made = replace(made, contract=replace(known.contract, axes=axes), proof=proof)
-    _write_manifest(folder, made)
-    return made
+    return replace(known, files={**known.files, **_hashed(folder, new)})
 
 
-def add_artefacts(folder: Path, artefacts: Mapping[str, Sequence[Artefact]]) -> Manifest:
-    """Note more artefacts of the components and list their files; those of the same names are replaced."""
-    known = read_manifest(folder)
-    components = {}
-    for name, component in known.components.items():
-        made = artefacts.get(name, ())
-        replaced = {artefact.name for artefact in made}
-        kept = [artefact for artefact in component.artefacts if artefact.name not in replaced]
-        components[name] = replace(component, artefacts=(*kept, *made))
-    made_files = {file for each in artefacts.values() for artefact in each for file in artefact.files}
-    files = {name: entry for name, entry in known.files.items() if name not in made_files}
-    new = [name for name in _package_files(folder) if name not in files]
-    made_manifest = replace(known, components=components, files={**files, **_hashed(folder, new)})
-    _write_manifest(folder, made_manifest)
-    return made_manifest
+def with_artefacts(folder: Path, known: Manifest, artefacts: Mapping[str, Sequence[Artefact]]) -> Manifest:
+    """Note more artefacts of the components, and list the files that were written for them."""
+    components = {
+        name: replace(component, artefacts=(*component.artefacts, *artefacts.get(name, ())))
+        for name, component in known.components.items()
+    }
+    return with_files(folder, replace(known, components=components))
+
+
+def with_proof(folder: Path, known: Manifest, report: Report) -> Manifest:
+    """Note a verdict; if it passed, every axis gets the sizes at which engine and reference were compared."""
+    reference = reference_file.read(folder / reference_file.FILE)
+    proven = reference_file.compared_sizes(reference, known.contract) if report.passed else {}
+    axes = {
+        name: replace(axis, proven=tuple(sorted(proven.get(name, ())))) for name, axis in known.contract.axes.items()
+    }
+    proof = Proof(report.passed, REPORT, report.summary())
+    return replace(known, contract=replace(known.contract, axes=axes), proof=proof)
+
+
+def write_manifest(folder: Path, made: Manifest) -> None:
+    """Write the manifest, unless the runtime would refuse it."""
+    text = _check(made, folder / MANIFEST)
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _check(made: Manifest, where: Path | str) -> str:
+    """Return the manifest's text. Raises PackageError if the runtime would refuse it."""
+    text = manifest.dump(made)
+    manifest.parse(text, str(where))
+    return text
 
 
 def require_package(folder: Path) -> None:
@@ -180,25 +179,14 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def _tokenizers(checkpoint: Checkpoint, folder: Path) -> dict[str, TokenizerFacts]:
-    facts = {}
+def _tokenizers(checkpoint: Checkpoint) -> dict[str, CompleteTokenizer]:
+    """Complete every tokenizer of the checkpoint, by its folder."""
+    found = {}
     for name, part in checkpoint.family.tokenizers.items():
         config = checkpoint.configs[part]
-        facts[name] = complete_tokenizer(
-            checkpoint.tokenizers[name],
-            folder / name,
-            window=config.max_position_embeddings,
-            vocab_size=config.vocab_size,
-        )
-    return facts
-
-
-def _write_manifest(folder: Path, made: Manifest) -> None:
-    """Write and read back: what the runtime would refuse never gets written."""
-    text = manifest.dump(made)
-    manifest.parse(text, str(folder / MANIFEST))
-    with atomic_file(folder / MANIFEST) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        window, size = config.max_position_embeddings, config.vocab_size
+        found[name] = complete_tokenizer(checkpoint.tokenizers[name], window=window, vocab_size=size)
+    return found
 
 
 def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
@@ -230,7 +218,7 @@ def _graph(name: str, file: str, weights: str, engine: str = "any") -> Artefact:
 
 
 def _contract(
-    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: BuildRecipe, facts: TokenizerFacts
+    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: PackageChoices, facts: TokenizerFacts
 ) -> Contract:
     return Contract(
         components={name: spec.contract for name, spec in table.items()},
@@ -252,7 +240,7 @@ def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
     return axes
 
 
-def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
+def _image_size(checkpoint: Checkpoint, recipe: PackageChoices) -> ImageSpec:
     """Return the recipe's size, or that of the images which the model was trained on."""
     width, height = checkpoint.family.native_size(checkpoint.configs)
     return ImageSpec(
@@ -261,7 +249,7 @@ def _image_size(checkpoint: Checkpoint, recipe: BuildRecipe) -> ImageSpec:
     )
 
 
-def _provenance(checkpoint: Checkpoint, recipe: BuildRecipe, exports: Mapping[str, ExportReport]) -> Provenance:
+def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping[str, ExportReport]) -> Provenance:
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     names = [file.relative_to(checkpoint.path).as_posix() for file in files]
     known = checkpoint.hashes

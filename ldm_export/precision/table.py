@@ -4,9 +4,10 @@ The manifest's `Precision` names the rows. Neither torch nor onnx is imported: a
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Precision
+if TYPE_CHECKING:  # the command line reads the names alone, and starts without numpy
+    from ldm_runtime.package.manifest import Precision
 
 # A float32 engine sums in another order than torch does. ONNX Runtime was seen to be 0.3 to 1.9 times as far from
 # float64 as torch in float32 is, OpenVINO up to 4.1 times (Stable Diffusion 1.5's VAE).
@@ -41,15 +42,11 @@ class PrecisionInfo:
     stored: str  # safetensors' name
     torch: str
     numpy: str | None  # None: numpy has no such type
+    bytes: int  # of one number
     tolerance: Tolerance
     instead: str | None  # what to suggest where this precision does not do
     rtx: tuple[str, ...]
     classic: tuple[int, int]
-
-    @property
-    def bytes(self) -> int:
-        """Size of one number."""
-        return safetensors.DTYPES[self.stored].itemsize
 
 
 _RTX = ("8.0", "8.6", "8.9", "12.0", "12.1")
@@ -58,12 +55,13 @@ _RTX = ("8.0", "8.6", "8.9", "12.0", "12.1")
 # fp16 differs by 4e-4 to 7e-3, bf16 by 4e-3 to 5.5e-2, most where the signal is small or the timestep 0. The tolerance
 # is some three times the worst: beyond it, more than rounding is at work. Over 20 steps the latents stayed above 66 dB
 # in fp16 and 49 dB in bf16, and the images were at 67 and 50 dB or better.
-PRECISIONS: dict[Precision, PrecisionInfo] = {
+PRECISIONS: "dict[Precision, PrecisionInfo]" = {
     "fp32": PrecisionInfo(
         onnx="FLOAT",
         stored="F32",
         torch="float32",
         numpy="float32",
+        bytes=4,
         tolerance=Tolerance(1e-5, latents_floor=60.0, image_floor=60.0),
         instead=None,
         rtx=_RTX,
@@ -74,6 +72,7 @@ PRECISIONS: dict[Precision, PrecisionInfo] = {
         stored="F16",
         torch="float16",
         numpy="float16",
+        bytes=2,
         tolerance=Tolerance(2e-2, latents_floor=45.0, image_floor=40.0),
         instead="bf16, which has float32's range, or fp32",
         rtx=("7.5", *_RTX),
@@ -84,6 +83,7 @@ PRECISIONS: dict[Precision, PrecisionInfo] = {
         stored="BF16",
         torch="bfloat16",
         numpy=None,
+        bytes=2,
         tolerance=Tolerance(1.5e-1, latents_floor=30.0, image_floor=25.0),
         instead="fp32",
         rtx=_RTX,
@@ -92,4 +92,4 @@ PRECISIONS: dict[Precision, PrecisionInfo] = {
 }
 """Precision -> its row."""
 
-REDUCED: tuple[Precision, ...] = tuple(name for name in PRECISIONS if name != "fp32")
+REDUCED: "tuple[Precision, ...]" = tuple(name for name in PRECISIONS if name != "fp32")

@@ -19,7 +19,7 @@ from ldm_export.process.faults import described
 from ldm_runtime.errors import LdmError
 
 
-class Stage(NamedTuple):
+class StageCost(NamedTuple):
     """What one isolated stage cost, for a table."""
 
     name: str
@@ -35,8 +35,8 @@ class Outcome:
     peak_bytes: int  # the largest resident set of the process
     seconds: float
 
-    def stage(self, name: str) -> Stage:
-        return Stage(name, self.seconds, self.peak_bytes)
+    def stage(self, name: str) -> StageCost:
+        return StageCost(name, self.seconds, self.peak_bytes)
 
 
 class StageTraceback(Exception):

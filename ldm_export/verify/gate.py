@@ -21,7 +21,7 @@ from ldm_runtime.engines.choice import AUTO, EngineChoice, OpenedEngine, artefac
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
-from ldm_runtime.package.manifest import COMPONENTS, Artefact
+from ldm_runtime.package.manifest import COMPONENTS, Artefact, Manifest
 from ldm_runtime.package.open import TOKENIZER, Package, open_package
 
 Progress = Callable[[str], None]
@@ -52,39 +52,50 @@ def verify_package(
         if lies_in(out, path):
             raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
         refuse_existing_in(out, ("report.json", "report.html"), force=force)
-    report, pictures = _verify(path, engine, stop_at_first_failure, progress, first=False)
+    choice = _chosen(engine)
+    package = open_package(path, check="full")
+    if FILE not in package.manifest.files:
+        raise PackageError(f"{path} carries no reference to compare with ({FILE}); build it again")
+    say = progress if progress is not None else lambda text: None
+    say("verify: hashing the package")
+    package.confirm()
+    report, pictures = _verify(package, choice, reports.recorded(package).contract, stop_at_first_failure, say)
     if out is not None:
         make_folder(out)
         reports.write(report, report_page.render(report, pictures), out, force=force)
     return report
 
 
-def prove_package(path: Path, *, engine: str = "auto", progress: Progress | None = None) -> Report:
-    """As `verify_package`, for a package that is being built: the report goes into its `verify` folder.
+def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progress: Progress | None = None) -> Report:
+    """Compare as `verify_package` does, while the package is being built: the hashes of `manifest` were just made.
 
-    That of an engine which is asked for by name goes into a folder of that name in it.
+    The report goes into its `verify` folder, that of an engine which is asked for by name into a folder of that name
+    in it.
     """
-    report, pictures = _verify(path, engine, False, progress, first=engine == AUTO)
+    say = progress if progress is not None else lambda text: None
+    package = Package(path, manifest, "", "size")
+    proven = None if engine == AUTO else reports.recorded(package).contract
+    report, pictures = _verify(package, _chosen(engine), proven, False, say)
     folder = path / "verify" if engine == AUTO else path / "verify" / engine
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, pictures), folder, force=True)
     return report
 
 
-def _verify(
-    path: Path, engine: str, stop_at_first_failure: bool, progress: Progress | None, *, first: bool
-) -> tuple[Report, list[Picture]]:
-    """first: the package is being built, so that there is no contract yet that was proven."""
-    say = progress if progress is not None else lambda text: None
-    # "auto" is about what runs everywhere: what is made for one machine would be compared on some and not on others.
+def _chosen(engine: str) -> EngineChoice:
+    """Read which engines to prove.
+
+    "auto" is about what runs everywhere: what is made for one machine would be compared on some and not on others.
+    """
     choice = choose(engine, without=[name for name, kind in ENGINES.items() if kind.pick is not None])
     require(choice)
-    package = open_package(path, check="full")
-    if FILE not in package.manifest.files:
-        raise PackageError(f"{path} carries no reference to compare with ({FILE}); build it again")
-    say("verify: hashing the package")
-    package.confirm()
-    proven = None if first else reports.recorded(package).contract
+    return choice
+
+
+def _verify(
+    package: Package, choice: EngineChoice, proven: ProvenContract | None, stop_at_first_failure: bool, say: Progress
+) -> tuple[Report, list[Picture]]:
+    """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
     results: list[Result] = []
     pictures: list[Picture] = []

@@ -22,8 +22,8 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.noise import MASKED_STREAM, Noise
-from ldm_runtime.package.manifest import Contract, LatentSpec
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest
+from ldm_runtime.package.open import Package
 from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
@@ -101,11 +101,12 @@ class _SamplingRun:
 def write_reference(
     source: Path,
     package: Path,
+    manifest: Manifest,
     *,
     variant: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
-    """Write `verify/reference.safetensors` into `package`, whose manifest and tokenizer are there already.
+    """Write `verify/reference.safetensors` into the folder `package`, whose tokenizer is there already.
 
     Latent scale, schedule and weights are read from the checkpoint `source`, not from the package; defaults
     and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now. Where `source` is a
@@ -116,10 +117,9 @@ def write_reference(
     """
     say = progress if progress is not None else lambda text: None
     checkpoint = open_checkpoint(source, variant, check="size")
-    opened = open_package(package, check="size")
-    contract = opened.manifest.contract
+    contract = manifest.contract
     table = checkpoint.specs
-    tokens = Tokenizer(opened).encode(list(PROMPTS)).ids
+    tokens = Tokenizer(Package(package, manifest, "", "size")).encode(list(PROMPTS)).ids
     run = _sampling_run(checkpoint, contract)
 
     say("reference: text encoder in torch")

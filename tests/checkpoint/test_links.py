@@ -13,7 +13,7 @@ from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, MAX_PAPERS, Checkp
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
-from ldm_export.package.write import finish_package
+from ldm_export.package.write import finish_package, write_manifest
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
 from tests import hub_cache
@@ -54,7 +54,7 @@ def packaged_texts(checkpoint: Checkpoint, tiny_build: Callable, folder: Path) -
     built = tiny_build("sd15")
     for name in built.exports:
         shutil.copytree(built.package / name, folder / name)
-    finish_package(folder, checkpoint, built.exports, recipe=BuildRecipe(name="tiny"))
+    write_manifest(folder, finish_package(folder, checkpoint, built.exports, recipe=BuildRecipe(name="tiny")))
     return {file.name: file.read_text() for file in folder.rglob("*") if file.suffix in (".md", ".json", ".txt")}
 
 

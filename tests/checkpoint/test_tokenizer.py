@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from ldm_export.checkpoint.tokenizer import complete_tokenizer
 from ldm_runtime.errors import CheckpointError
+from ldm_runtime.package.manifest import TokenizerFacts
 from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -21,6 +22,13 @@ TEXTS = (
     "<|startoftext|>red<|endoftext|> apple",
 )
 SIZE = len(tiny_vocabulary()[0])
+
+
+def completed(source: Path, out: Path, **limits: int) -> TokenizerFacts:
+    """Complete the tokenizer in `source`, write it to `out` and return its facts."""
+    made = complete_tokenizer(source, **limits)
+    made.write(out)
+    return made.facts
 
 
 @pytest.fixture
@@ -39,7 +47,7 @@ def edit(path: Path, **changes: object) -> None:
 
 
 def test_a_complete_folder_is_copied(source, tmp_path):
-    complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+    completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
 
@@ -61,7 +69,7 @@ def test_missing_forms_are_made_and_equal_the_original(source, tmp_path, kept):
     partial.mkdir()
     for name in kept:
         shutil.copyfile(source / name, partial / name)
-    facts = complete_tokenizer(partial, tmp_path / "out", window=77, vocab_size=SIZE)
+    facts = completed(partial, tmp_path / "out", window=77, vocab_size=SIZE)
     assert {file.name for file in (tmp_path / "out").iterdir()} >= set(FILES)
     fast = CLIPTokenizerFast.from_pretrained(source)
     slow = CLIPTokenizer.from_pretrained(tmp_path / "out")
@@ -84,7 +92,7 @@ def test_the_padding_is_the_one_that_transformers_takes(source, tmp_path, modern
         config = json.loads((source / "tokenizer_config.json").read_text())
         config.pop("added_tokens_decoder", None)
         (source / "tokenizer_config.json").write_text(json.dumps(config))
-    facts = complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+    facts = completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
     theirs = CLIPTokenizer.from_pretrained(source)
     assert facts.pad_token_id == theirs.pad_token_id
     assert CLIPTokenizer.from_pretrained(tmp_path / "out").pad_token_id == theirs.pad_token_id
@@ -92,24 +100,24 @@ def test_the_padding_is_the_one_that_transformers_takes(source, tmp_path, modern
 
 
 def test_the_window_is_the_smaller_of_tokenizers_and_encoders(source, tmp_path):
-    shorter = complete_tokenizer(source, tmp_path / "a", window=20, vocab_size=SIZE)
+    shorter = completed(source, tmp_path / "a", window=20, vocab_size=SIZE)
     assert shorter.max_length == 20
     edit(source / "tokenizer_config.json", model_max_length=10)
-    assert complete_tokenizer(source, tmp_path / "b", window=20, vocab_size=SIZE).max_length == 10
+    assert completed(source, tmp_path / "b", window=20, vocab_size=SIZE).max_length == 10
     edit(source / "tokenizer_config.json", model_max_length=int(1e30))  # transformers' "not known"
-    assert complete_tokenizer(source, tmp_path / "c", window=20, vocab_size=SIZE).max_length == 20
+    assert completed(source, tmp_path / "c", window=20, vocab_size=SIZE).max_length == 20
 
 
 def test_a_vocabulary_larger_than_the_encoders_is_refused(source, tmp_path):
     with pytest.raises(CheckpointError, match="vocab_size"):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE - 1)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE - 1)
 
 
 def test_a_special_token_outside_the_vocabulary_is_refused(source, tmp_path):
     edit(source / "special_tokens_map.json", pad_token="<pad>")
     edit(source / "tokenizer_config.json", pad_token="<pad>")
     with pytest.raises(CheckpointError, match="<pad>"):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +133,14 @@ def test_what_is_no_clip_tokenizer_is_refused(source, tmp_path, change, message)
     (source / "vocab.json").unlink()
     change(source)
     with pytest.raises(CheckpointError, match=message):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
 
 
 def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
     (source / "tokenizer.json").unlink()
     (source / "added_tokens.json").write_text(json.dumps({"<my-cat>": SIZE}))
     with pytest.raises(CheckpointError, match="<my-cat>"):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
 
 
 @pytest.mark.parametrize(
@@ -153,15 +161,15 @@ def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
 def test_a_damaged_file_is_refused_by_name(source, tmp_path, name, content, message):
     (source / name).write_text(content, encoding="utf-8")
     with pytest.raises(CheckpointError, match=message):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
 
 
 def test_merges_with_line_ends_of_windows_are_the_same(source, tmp_path):
     (source / "tokenizer.json").unlink()
     text = (source / "merges.txt").read_text(encoding="utf-8")
-    complete_tokenizer(source, tmp_path / "a", window=77, vocab_size=SIZE)
+    completed(source, tmp_path / "a", window=77, vocab_size=SIZE)
     (source / "merges.txt").write_bytes(text.replace("\n", "\r\n").encode())
-    complete_tokenizer(source, tmp_path / "b", window=77, vocab_size=SIZE)
+    completed(source, tmp_path / "b", window=77, vocab_size=SIZE)
     assert (tmp_path / "a/tokenizer.json").read_bytes() == (tmp_path / "b/tokenizer.json").read_bytes()
 
 
@@ -170,4 +178,4 @@ def test_a_vocabulary_without_its_special_tokens_is_refused(source, tmp_path):
     (source / "merges.txt").write_text("#version: 0.2\n")
     (source / "vocab.json").write_text('{"a": 0}')
     with pytest.raises(CheckpointError, match="lacks its own bos_token '<|startoftext|>', eos_token"):
-        complete_tokenizer(source, tmp_path / "out", window=77, vocab_size=SIZE)
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE)

@@ -1,5 +1,6 @@
 """A finished package: complete, honest about itself, a checkpoint again, and what optimum-onnx opens."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,7 +13,8 @@ import torch
 
 import ldm_runtime
 from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.package.write import UNLISTED, finish_package, read_manifest, record_proof
+from ldm_export.package import write
+from ldm_export.package.write import UNLISTED, finish_package, read_manifest, with_files, with_proof, write_manifest
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.proven_contract import ProvenContract, digest
@@ -242,19 +244,37 @@ def report(*, passed: bool) -> Report:
 
 def test_the_reference_joins_the_files_and_the_proof_names_the_compared_sizes(copy):
     write_reference(copy)
-    assert reference_file.FILE in record_proof(copy, None).files
-    assert read_manifest(copy).proof == Proof(False, "verify/report.json", {})
+    known = with_files(copy, read_manifest(copy))
+    assert reference_file.FILE in known.files and known.proof == Proof(False, "verify/report.json", {})
     (copy / "verify" / "report.json").write_text("{}")
-    made = record_proof(copy, report(passed=True))
+    made = with_proof(copy, with_files(copy, known), report(passed=True))
     assert made.proof.passed and "verify/report.json" not in made.files
     axes = made.contract.axes
     assert (axes["batch"].proven, axes["height"].proven, axes["image_width"].proven) == ((2,), (5,), (14,))
     assert (axes["tokens"].proven, axes["context_tokens"].proven) == ((9,), (11,))
+    write_manifest(copy, made)
     assert read_manifest(copy) == made
 
 
 def test_a_failed_report_proves_no_size(copy):
     write_reference(copy)
-    made = record_proof(copy, report(passed=False))
+    made = with_proof(copy, with_files(copy, read_manifest(copy)), report(passed=False))
     assert not made.proof.passed
     assert all(axis.proven == () for axis in made.contract.axes.values())
+
+
+def test_a_file_is_hashed_once(copy, monkeypatch):
+    hashed: list[Path] = []
+    real = write._sha256
+    monkeypatch.setattr(write, "_sha256", lambda path: hashed.append(path) or real(path))
+    write_reference(copy)
+    known = with_files(copy, read_manifest(copy))
+    assert hashed == [copy / reference_file.FILE] and with_files(copy, known) == known
+    assert len(hashed) == 1
+
+
+def test_a_manifest_that_the_runtime_would_refuse_is_not_written(copy):
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(PackageError, match="name should not be empty"):
+        write_manifest(copy, dataclasses.replace(read_manifest(copy), name=""))
+    assert (copy / "manifest.json").read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ldm_export.precision.table import PRECISIONS, REDUCED
-from ldm_export.recipes.build import TARGETS
+from ldm_export.targets import TARGETS
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Precision
 
@@ -35,4 +35,5 @@ def test_a_tolerance_grows_with_the_epsilon_and_a_floor_falls():
 
 
 def test_the_targets_are_made_in_the_precisions_that_the_rows_allow():
-    assert TARGETS == {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}
+    made = {name: target.precisions for name, target in TARGETS.items()}
+    assert made == {"onnx": ("fp32",), "openvino": ("fp32", "fp16"), "tensorrt": ("fp32", "fp16", "bf16")}

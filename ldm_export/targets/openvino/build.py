@@ -6,18 +6,17 @@ names, a UNet whose timestep is int64 of shape (1,), a tokenizer that is a graph
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from ldm_export.checkpoint.scheduler import write_scheduler_config
-from ldm_export.package.write import add_artefacts, read_manifest
-from ldm_export.process.isolate import Stage, run_isolated
+from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
 from ldm_export.targets.openvino.graph import convert_and_measure
+from ldm_export.targets.target import Made, Progress
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.package.manifest import COMPONENTS, Artefact, Contract, Difference, Manifest, Precision
+from ldm_runtime.package.manifest import Artefact, Contract, Difference, Manifest, Precision
 from ldm_runtime.package.open import TOKENIZER
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
@@ -28,8 +27,6 @@ NAME = "openvino"  # of the artefact
 GENAI_SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 GENAI_BETA_SCHEDULES = ("linear", "scaled_linear")
 
-Progress = Callable[[str], None]
-
 
 def check_openvino() -> None:
     """Raise EngineUnavailable unless all that the target needs is installed."""
@@ -37,25 +34,24 @@ def check_openvino() -> None:
     import_tokenizers()
 
 
-def build_openvino(folder: Path, precision: Precision, *, progress: Progress) -> list[Stage]:
-    """Add the folder `openvino` and its graphs to the finished package in `folder`, each measured against torch.
+def build_openvino(precision: Precision, folder: Path, manifest: Manifest, progress: Progress) -> Made:
+    """Make the folder `openvino` with every component's graph, each measured against torch.
 
-    precision: of the stored weights, "fp32" or "fp16"; what they are computed with is up to who runs them.
+    precision: of the stored weights; what they are computed with is up to who runs them.
 
     Raises:
         ExportError: the tokenizer is not one that OpenVINO's can be made of.
-        VerificationError: a graph cannot be compared with its reference at all.
+        VerificationError: a graph differs from its reference by more than its precision explains.
     """
     out = folder / FOLDER
-    manifest = read_manifest(folder)
     stages, artefacts = [], {}
-    for name in COMPONENTS:
+    for name, component in manifest.components.items():
         progress(f"openvino: {name}")
         (out / name).mkdir(parents=True)
         shutil.copyfile(folder / name / "config.json", out / name / "config.json")
         outcome = run_isolated(
             convert_and_measure,
-            folder / manifest.components[name].canonical.file,
+            folder / component.canonical.file,
             out / name / GRAPH,
             precision,
             manifest.contract,
@@ -71,8 +67,7 @@ def build_openvino(folder: Path, precision: Precision, *, progress: Progress) ->
     (out / "tokenizer").mkdir()
     write_openvino_tokenizer(folder / TOKENIZER, out / "tokenizer", manifest.contract.tokenizer)
     _write_pipeline_files(out, manifest, progress)
-    add_artefacts(folder, artefacts)
-    return stages
+    return Made(artefacts, stages)
 
 
 def _write_pipeline_files(out: Path, manifest: Manifest, progress: Progress) -> None:

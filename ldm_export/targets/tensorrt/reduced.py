@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 
 from ldm_export.export.graph_file import read_graph, write_graph
-from ldm_export.package.write import read_manifest
 from ldm_export.precision.reduce import reduce_precision
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import measure
 from ldm_runtime.engines.ort.session import import_onnxruntime
-from ldm_runtime.errors import PackageError
 from ldm_runtime.package.manifest import Difference, Precision
 
 
@@ -36,21 +34,16 @@ def reduced_graph(canonical: Path, precision: Precision, *, emulate: bool = Fals
         path.unlink(missing_ok=True)
 
 
-def measure_reduced(folder: Path, component: str, precision: Precision) -> Difference | None:
-    """Return what `component` in `precision` differs by from the package's reference; None if nothing beyond rounding.
+def measure_reduced(canonical: Path, reference: Path, component: str, precision: Precision) -> Difference | None:
+    """Return what a component's graph in `precision` differs by from the file `reference`; None: rounding only.
 
     Raises:
         VerificationError: NaN or infinity, or more than the tolerance; it names the component.
-        PackageError: the package has no reference.
+        PackageError: there is no reference.
         ExportError: the graph cannot be reduced.
     """
-    manifest = read_manifest(folder)
-    if reference_file.FILE not in manifest.files:
-        raise PackageError(
-            f"{folder} carries no reference ({reference_file.FILE}) to prove {precision}; build it again"
-        )
-    cases = [each for each in reference_file.read(folder / reference_file.FILE).cases if each.component == component]
-    with reduced_graph(folder / manifest.components[component].canonical.file, precision, emulate=True) as path:
+    cases = [each for each in reference_file.read(reference).cases if each.component == component]
+    with reduced_graph(canonical, precision, emulate=True) as path:
         session = exact_session(path)
         names = [output.name for output in session.get_outputs()]
 

@@ -107,7 +107,7 @@ def _read_folder(content: bytes, files: dict[str, Any]) -> None:
     source.mkdir()
     for name, text in json.loads(content).items():
         (source / name).write_bytes(bytes.fromhex(text))
-    complete_tokenizer(source, out, window=12, vocab_size=517)
+    complete_tokenizer(source, window=12, vocab_size=517).write(out)
 
 
 KINDS = [

@@ -28,6 +28,7 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import COMPONENTS, Difference
 from ldm_runtime.package.open import open_package
 from ldm_runtime.sampling.schedule import FlowSchedule
+from tests.targets.building import add
 
 PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a part of the test
 
@@ -36,7 +37,7 @@ PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a
 def built(request, proven, tmp_path_factory) -> Path:
     package = tmp_path_factory.mktemp(request.param) / "package"
     shutil.copytree(proven("sd15"), package)
-    stages = target.build_openvino(package, request.param, progress=lambda text: None)
+    stages = add(package, "openvino", precision=request.param)
     assert [name for name, _, _ in stages] == [f"openvino {name}" for name in COMPONENTS]
     return package
 
@@ -85,7 +86,7 @@ def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):
 
 
 def test_the_gate_proves_it_and_the_package_stays_whole(built):
-    report = prove_package(built, engine="openvino")
+    report = prove_package(built, read_manifest(built), engine="openvino")
     assert report.passed, report.failures
     assert {case.artefact for case in report.cases} == {"canonical", "openvino"}
     assert (built / "verify/openvino/report.json").exists()

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ldm_export.targets.tensorrt.build import TensorRtTarget, build_tensorrt
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges
 from ldm_export.verify.gate import verify_package
 from ldm_runtime.engines.choice import choose, open_engine
@@ -16,6 +15,7 @@ from ldm_runtime.engines.tensorrt.engine import fitting_plan, missing_tensorrt
 from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import Package, open_package
+from tests.targets.building import add
 
 MISSING = missing_tensorrt()
 pytestmark = [
@@ -28,7 +28,7 @@ pytestmark = [
 def planned(proven: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A proven package with plans for the GPU that is here; read only."""
     folder = Path(shutil.copytree(proven("sd15"), tmp_path_factory.mktemp("planned") / "package"))
-    build_tensorrt(folder, TensorRtTarget())
+    add(folder, "tensorrt")
     try:
         fitting_plan(open_package(folder, check="size"), "unet")
     except EngineUnavailable as error:
@@ -68,7 +68,7 @@ def test_verify_passes_on_plans_in_reduced_precision(
     proven: Callable[[str], Path], tmp_path: Path, precision: str
 ) -> None:
     folder = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
-    build_tensorrt(folder, TensorRtTarget(precision=precision))  # type: ignore[arg-type]
+    add(folder, "tensorrt", precision=precision)
     try:
         fitting_plan(open_package(folder, check="size"), "unet")
     except EngineUnavailable as error:

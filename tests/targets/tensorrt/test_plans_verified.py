@@ -10,7 +10,7 @@ import pytest
 
 from ldm_export import bench, build
 from ldm_export.package.describe import describe, render
-from ldm_export.package.write import add_artefacts, read_manifest
+from ldm_export.package.write import read_manifest, with_artefacts, write_manifest
 from ldm_export.process.isolate import Outcome
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_profile
 from ldm_export.verify.gate import verify_package
@@ -42,7 +42,7 @@ def planned(source: Path, folder: Path, *, lossy: bool = False, profile: Profile
             difference = Difference(1e-3, 1e-2)
             plan = dataclasses.replace(plan, precision="fp16", exactness="lossy", difference=difference)
         plans[name] = [plan]
-    add_artefacts(folder, plans)
+    write_manifest(folder, with_artefacts(folder, manifest, plans))
     return folder
 
 
@@ -194,19 +194,22 @@ def test_the_gate_runs_on_plans_where_a_gpu_is(
 
     monkeypatch.setattr(build, "run_isolated", here)
     folder = planned(proven("sd15"), tmp_path / "package")
+    manifest = read_manifest(folder)
     said: list[str] = []
     report = build.BuildReport()
     none = dataclasses.replace(ENGINES["tensorrt"], pick=no_gpu)
     monkeypatch.setitem(ENGINES, "tensorrt", none)
-    build._prove_plans(folder, report, said.append)
-    assert said == ["the plans are not run here, so not compared with the reference: no GPU here"]
+    build._prove_target("tensorrt", folder, manifest, report, said.append)
+    assert said == [
+        "tensorrt is not run here, so what was built for it is not compared with the reference: no GPU here"
+    ]
     assert report.stages == [] and report.proofs == []
     gpu()
-    build._prove_plans(folder, report, said.append)
+    build._prove_target("tensorrt", folder, manifest, report, said.append)
     assert report.stages == [("verify with tensorrt", 1.0, 1)] and report.proofs[0].engine.startswith("tensorrt (")
     gpu(1.01)
     with pytest.raises(VerificationError, match=r"what was built is not equal .*relative RMS is .* \(and \d+ more\)"):
-        build._prove_plans(folder, report, said.append)
+        build._prove_target("tensorrt", folder, manifest, report, said.append)
 
 
 def test_bench_counts_the_plans_bytes_and_lists_the_engine(

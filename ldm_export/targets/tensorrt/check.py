@@ -1,0 +1,174 @@
+"""Refuses TensorRT plans that cannot be built, before anything is made, and resolves the rest to a list of work.
+
+TensorRT for RTX builds without a GPU, for any it knows; classic TensorRT builds on the GPU that runs the plan.
+https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/getting-started/support-matrix.html
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ldm_export.precision.table import PRECISIONS
+from ldm_export.process.isolate import available_memory
+from ldm_export.targets.target import Order
+from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, read_profile
+from ldm_export.targets.tensorrt.row import TensorRtOptions
+from ldm_runtime.engines.cuda.device import compute_capability
+from ldm_runtime.engines.cuda.driver import missing_gpu
+from ldm_runtime.engines.tensorrt.library import CLASSIC, FLAVOURS, NAMES, Flavour, import_tensorrt
+from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
+from ldm_runtime.package.manifest import Precision
+
+# Capability -> precisions in which TensorRT for RTX builds plans for it.
+CAPABILITIES: dict[str, tuple[Precision, ...]] = {
+    capability: tuple(name for name, each in PRECISIONS.items() if capability in each.rtx)
+    for capability in sorted({each for row in PRECISIONS.values() for each in row.rtx}, key=float)
+}
+TURING = "7.5"  # has plans of its own: NVIDIA says that it slows down the other GPUs of a plan
+
+# Measured with TensorRT for RTX 1.7: 3.6 times 128 MB of float32 weights, 3.2 times the 3.4 GB of SD 1.5's UNet.
+MEMORY_FACTOR = 3.6
+MEMORY_FIXED = 600 << 20
+PLAN_FIXED = 24 << 20  # of kernels in one plan: 2 to 15 MB
+
+Option = Literal["refit", "weight_stripped"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The plans to build: one set a group of GPUs, each set with one plan a component.
+
+    groups: name of the set, which is its folder -> the compute capabilities that it must fit; () is left to TensorRT.
+    ranges: component -> the sizes of its axes.
+    """
+
+    flavour: Flavour
+    version: str
+    precision: Precision
+    options: tuple[Option, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    ranges: Mapping[str, AxisRanges]
+
+
+def check_tensorrt(order: Order) -> Work:
+    """Resolve what is asked for.
+
+    Raises:
+        InputError: an unknown flavour, capability, precision or profile, two that do not go together, or a profile
+            that the package cannot do.
+        EngineUnavailable: that flavour is not installed, or needs a GPU that is not here.
+        ExportError: the largest plan would not fit into memory, or all of them not onto the disk.
+    """
+    asked: TensorRtOptions = order.options
+    if asked.flavour not in FLAVOURS:
+        raise InputError(f"--flavour got {asked.flavour!r}; expected {', '.join(FLAVOURS)}")
+    if order.precision not in PRECISIONS:
+        raise InputError(f"--precision got {order.precision!r}; expected {', '.join(PRECISIONS)}")
+    profile = read_profile(asked.profiles)
+    if asked.flavour != CLASSIC:
+        _check_rtx_table(asked, order.precision)
+    if asked.weight_stripped and order.precision != "fp32":
+        raise InputError(
+            f"--weight-stripped takes the weights from the package's graphs, which compute in fp32; got "
+            f"--precision {order.precision}"
+        )
+    if asked.flavour == CLASSIC and missing_gpu() is not None:
+        raise EngineUnavailable(_needs_gpu())
+    library = import_tensorrt(asked.flavour)
+    options = _options(asked)
+    if options and missing_gpu() is not None:
+        raise EngineUnavailable(
+            f"{NAMES[library.flavour]} builds plans for refitting or without weights on a machine with a GPU only, and "
+            f"here is missing {missing_gpu()}; leave --refit and --weight-stripped out, or build on the machine with "
+            f"the GPU"
+        )
+    if library.flavour == CLASSIC:
+        _check_classic(asked, order.precision)
+    ranges = axis_ranges(order.contract, profile)
+    groups = {
+        set_name(library.flavour, library.version, group, order.precision, options): group
+        for group in group_capabilities(library.flavour, asked.compute_capabilities)
+    }
+    _require_room(order, len(groups))
+    return Work(library.flavour, library.version, order.precision, options, groups, ranges)
+
+
+def _options(asked: TensorRtOptions) -> tuple[Option, ...]:
+    switches: dict[Option, bool] = {"refit": asked.refit, "weight_stripped": asked.weight_stripped}
+    return tuple(name for name, wanted in switches.items() if wanted)
+
+
+def _check_rtx_table(asked: TensorRtOptions, precision: Precision) -> None:
+    for capability in asked.compute_capabilities:
+        if capability not in CAPABILITIES:
+            known = re.fullmatch(r"\d+\.\d", capability) is not None
+            raise InputError(
+                f"--compute-capability got {capability!r}; TensorRT for RTX builds for {', '.join(CAPABILITIES)}"
+                + ("; other GPUs need --flavour classic, built on the GPU itself" if known else "")
+            )
+        if precision not in CAPABILITIES[capability]:
+            raise InputError(
+                f"GPUs of compute capability {capability} do not compute in {precision} with TensorRT for RTX; "
+                f"choose --precision {' or '.join(CAPABILITIES[capability])}, or leave {capability} out"
+            )
+
+
+def _needs_gpu() -> str:
+    return (
+        f"classic TensorRT builds plans on the GPU that runs them, and here is missing {missing_gpu()}; "
+        f"`--flavour rtx` builds for RTX GPUs without one"
+    )
+
+
+def _check_classic(asked: TensorRtOptions, precision: Precision) -> None:
+    """Refuse what this machine's GPU cannot do. Classic may have been chosen because it alone is installed."""
+    if missing_gpu() is not None:
+        raise EngineUnavailable(_needs_gpu())
+    if asked.compute_capabilities:
+        raise InputError("classic TensorRT builds for the GPU of this machine; leave --compute-capability out")
+    here = compute_capability()
+    able = [name for name, each in PRECISIONS.items() if each.classic <= tuple(int(part) for part in here.split("."))]
+    if precision not in able:
+        raise InputError(
+            f"the GPU here, of compute capability {here}, does not compute in {precision}; choose {' or '.join(able)}"
+        )
+
+
+def group_capabilities(flavour: Flavour, capabilities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Group the GPUs that share a plan, in the table's order; () is a plan for all of TensorRT for RTX's but Turing."""
+    if flavour == CLASSIC or not capabilities:
+        return [()]
+    rest = tuple(each for each in CAPABILITIES if each in capabilities and each != TURING)
+    return [group for group in ((TURING,) if TURING in capabilities else (), rest) if group]
+
+
+def set_name(
+    flavour: Flavour, version: str, group: tuple[str, ...], precision: Precision, options: tuple[Option, ...]
+) -> str:
+    """Name a set of plans, such as rtx-1.7.1.116-sm86-sm89-fp16."""
+    if flavour == CLASSIC:
+        group = (compute_capability(),)
+    gpus = [f"sm{each.replace('.', '')}" for each in group] or ["portable"]
+    return "-".join([flavour, version, *gpus, precision, *(each.replace("_", "-") for each in options)])
+
+
+def _require_room(order: Order, groups: int) -> None:
+    largest = max(order.parameters, key=lambda name: order.parameters[name])
+    needed = int(4 * order.parameters[largest] * MEMORY_FACTOR) + MEMORY_FIXED
+    limit = available_memory() if order.max_memory is None else order.max_memory
+    if limit is not None and needed > limit:
+        whose = "the machine has available" if order.max_memory is None else "--max-memory allows"
+        raise ExportError(
+            f"building the plan of {largest} needs about {needed / 1e9:.1f} GB, but {whose} {limit / 1e9:.1f} GB; free "
+            f"memory, raise the limit, or use a larger machine"
+        )
+    weights = PRECISIONS[order.precision].bytes * sum(order.parameters.values())
+    space = groups * (weights + PLAN_FIXED * len(order.contract.components))
+    free = shutil.disk_usage(order.where).free
+    if space > free:
+        raise ExportError(
+            f"the TensorRT plans need about {space / 1e9:.2f} GB of disk space, but {free / 1e9:.2f} GB are free in "
+            f"{order.where}; free space or build elsewhere"
+        )

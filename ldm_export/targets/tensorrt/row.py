@@ -1,0 +1,43 @@
+"""TensorRT's row in the table of targets, apart from the work: the command line reads it at its start."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ldm_export.precision.table import PRECISIONS
+from ldm_export.targets.target import Made, Order, Progress, Target
+
+if TYPE_CHECKING:
+    from ldm_runtime.package.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """What TensorRT plans shall be built.
+
+    compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
+    profiles: texts that `profiles.read_profile` reads.
+    """
+
+    flavour: str = "auto"
+    compute_capabilities: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    refit: bool = False
+    weight_stripped: bool = False
+
+
+def _check(order: Order) -> Any:
+    from ldm_export.targets.tensorrt.check import check_tensorrt
+
+    return check_tensorrt(order)
+
+
+def _build(work: Any, folder: Path, manifest: "Manifest", progress: Progress) -> Made:
+    from ldm_export.targets.tensorrt.build import build_tensorrt
+
+    return build_tensorrt(work, folder, manifest, progress)
+
+
+TENSORRT = Target(
+    tuple(name for name, each in PRECISIONS.items() if each.rtx), TensorRtOptions, "tensorrt", _check, _build
+)
