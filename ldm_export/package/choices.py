@@ -16,3 +16,4 @@ class PackageChoices:
     guidance: float = 7.5
     width: int | None = None  # pixels
     height: int | None = None
+    passes: tuple[str, ...] = ()  # of other projects, which run over the graphs besides our own

@@ -27,7 +27,6 @@ class BuildRecipe(PackageChoices):
     """
 
     targets: tuple[str, ...] = ("onnx",)
-    passes: tuple[str, ...] = ()
     precision: Precision = "fp32"
     tensorrt: TensorRtOptions = TensorRtOptions()
 
