@@ -331,7 +331,7 @@ def test_a_component_is_opened_once(tiny: Path, monkeypatch: pytest.MonkeyPatch)
         time.sleep(0.1)
         return open_engine(choice, package, component)
 
-    monkeypatch.setattr("ldm_runtime.engines.open_engine", slowly)
+    monkeypatch.setattr("ldm_runtime.components.open_engine", slowly)
     with ldm_runtime.load(tiny) as pipe, ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: pipe.encode(PHOTO), range(8)))
     assert sorted(opened) == ["text_encoder", "unet", "vae_decoder", "vae_encoder"]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldm_runtime.engines import Engine, choose, open_engine
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.ort import session
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX
