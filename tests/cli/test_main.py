@@ -17,6 +17,7 @@ from PIL import Image
 from ldm_export.cli.main import verbs
 from ldm_export.cli.options import PATH
 from ldm_runtime.pipeline import builtin_package
+from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[2]
 
@@ -524,3 +525,11 @@ def test_a_missing_extra_is_named(command, extra, monkeypatch, tmp_path):
     for module in [name for name in sys.modules if name.startswith("ldm_export.") and "cli" not in name]:
         monkeypatch.delitem(sys.modules, module)
     refused(call(*command), rf"pip install 'ldm-export\[{extra}\]'")
+
+
+def test_the_command_line_starts_without_numpy():
+    """Help and completion stay quick: what a verb needs is imported when it runs."""
+    heavy = ["numpy", "PIL", "onnx", "torch"]
+    body = f"import sys, ldm_export.cli.main\nprint([name for name in {heavy!r} if name in sys.modules])"
+    done = run_behind_wall(body, blocked=[], paths=[ROOT, ROOT / "runtime"])
+    assert done.stdout.strip() == "[]", done.stderr
