@@ -1,6 +1,7 @@
-"""The examples run, as their first lines say."""
+"""The examples run, as their first lines say. `.ci/run` runs the one that trains a model."""
 
 import os
+import re
 import subprocess
 import sys
 import urllib.error
@@ -36,8 +37,8 @@ def distance(first: Image.Image, second: Image.Image) -> float:
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh")))
 def test_an_example_is_short_and_is_run_here(name):
     assert len((EXAMPLES / name).read_text(encoding="utf-8").splitlines()) <= 40
-    run_by = (Path(__file__), EXAMPLES / "train_build_run.sh")
-    assert any(f'{name}"' in path.read_text(encoding="utf-8") for path in run_by)
+    run_by = (Path(__file__), ROOT / ".ci" / "run", EXAMPLES / "train_build_run.sh")
+    assert any(re.search(rf'\b{name}[" ]', path.read_text(encoding="utf-8")) for path in run_by)
 
 
 def test_previews_come_nearer_to_the_image(tmp_path):
@@ -76,9 +77,3 @@ def test_the_server_draws_and_refuses(tmp_path):
                     urllib.request.urlopen(address + bad, timeout=120)
         finally:
             server.terminate()
-
-
-@pytest.mark.slow
-def test_a_model_is_trained_built_and_drawn_from(tmp_path):
-    run("bash", EXAMPLES / "train_build_run.sh", tmp_path)
-    assert opened(tmp_path / "red-disc.png").size == (32, 32)
