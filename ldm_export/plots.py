@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ldm_runtime.sampling.plan import Plan
+
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
@@ -33,6 +35,16 @@ def draw_curves(curves: dict[str, list[tuple[float, float]]], width: int = 720, 
         pen.line(places, fill=colour, width=2)
         pen.text((right - 130, top + 6 + 14 * index), name, fill=colour)
     return image
+
+
+def draw_plan(plan: Plan) -> Image.Image:
+    """Draw the noise level and the timestep of each row of a sampling plan."""
+    return draw_curves(
+        {
+            "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(plan.rows)],
+            "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(plan.rows)],
+        }
+    )
 
 
 def draw_bars(groups: dict[str, dict[str, float]], unit: str, width: int = 720) -> Image.Image:

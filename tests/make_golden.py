@@ -232,27 +232,11 @@ def plan_cases() -> dict[str, Any]:
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
-    hook = None if plan.hook is None else {"kind": plan.hook.kind, "limit": plan.hook.limit, "ratio": plan.hook.ratio}
-    rows = [
-        {
-            "timestep": row.timestep,
-            "input_scale": row.input_scale,
-            "levels": [row.alpha, row.sigma, row.alpha_next, row.sigma_next],
-            "data": [row.data_x, row.data_output],
-            "matrix": row.matrix.tolist(),
-            "noise_rows": list(row.noise_rows),
-            "ends_step": row.ends_step,
-        }
-        for row in plan.rows
-    ]
-    return {
-        "sampler": plan.sampler.canonical,
-        "identity": plan.identity,
-        "history": plan.history,
-        "initial_scale": plan.initial_scale,
-        "hook": hook,
-        "rows": rows,
-    }
+    """The plan as `ldm-export plan --json` prints it, less what the case says and what a run does not need."""
+    facts = plan.to_dict()
+    kept = ("sampler", "identity", "history", "initial_scale", "hook", "rows")
+    rows = [{name: value for name, value in row.items() if name != "ends_step"} for row in facts["rows"]]
+    return {name: facts[name] for name in kept} | {"rows": rows}
 
 
 # --- noise, guidance ---

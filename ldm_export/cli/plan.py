@@ -1,11 +1,12 @@
 """Shows the sampling plan that a sampler compiles to."""
 
+import json
 from pathlib import Path
 
 import click
 
 from ldm_export.cli.options import PATH
-from ldm_export.process.streams import echo
+from ldm_export.process.streams import echo, echo_json
 
 
 @click.command()
@@ -14,6 +15,7 @@ from ldm_export.process.streams import echo
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
 @click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
 @click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, complete enough to run it elsewhere.")
 @click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png.")
 @click.option("--force", is_flag=True, help="Replace an existing plot.")
 def plan(
@@ -22,6 +24,7 @@ def plan(
     steps: int | None,
     strength: float | None,
     listed: bool,
+    as_json: bool,
     plot: Path | None,
     force: bool,
 ) -> None:
@@ -34,8 +37,10 @@ def plan(
     Examples:
       ldm-export plan --sampler dpmpp_2m_karras --steps 10
       ldm-export plan ./sd15 --sampler unipc:order=3 --steps 8 --plot unipc.png
+      ldm-export plan --sampler dpmpp_2m --steps 20 --json
       ldm-export plan --list
     """
+    from ldm_runtime.errors import InputError
     from ldm_runtime.image import output_paths
     from ldm_runtime.package.open import read_contract
     from ldm_runtime.pipeline import builtin_package
@@ -43,6 +48,8 @@ def plan(
     from ldm_runtime.sampling.plan import compile_plan
     from ldm_runtime.sampling.solvers import read_sampler, table
 
+    if listed and as_json:
+        raise InputError("--list and --json were both given; --json prints a plan, so give one of them")
     if listed:
         echo(table())
         return
@@ -53,12 +60,8 @@ def plan(
     chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
     made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))
     if plot is not None:
-        from ldm_export.plots import draw_curves
+        from ldm_export.plots import draw_plan
         from ldm_runtime.image import save_png
 
-        curves = {
-            "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(made.rows)],
-            "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(made.rows)],
-        }
-        save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler.canonical}, force=force)
-    echo(made.describe())
+        save_png(draw_plan(made), plot, {"plan": made.identity, "sampler": made.sampler.canonical}, force=force)
+    echo_json(json.dumps(made.to_dict(), indent=2, allow_nan=False)) if as_json else echo(made.describe())

@@ -367,7 +367,7 @@ def told_in_files() -> Iterator[Sampler]:
             if isinstance(kind, Choice):
                 values = [choice for choice in kind.names if choice != "ays"]
             elif isinstance(kind, Integer | Float):
-                values = (max(kind.range.low, -1e6), kind.range.high)
+                values = (max(kind.limits.low, -1e6), kind.limits.high)
             on = {"threshold": 0.9} if option == "threshold_max" else {}
             for value in values:
                 yield Sampler(name, solver.options(**on, **{option: value}))

@@ -16,7 +16,10 @@ from PIL import Image
 
 from ldm_export.cli.main import verbs
 from ldm_export.cli.options import PATH
+from ldm_runtime.package.open import read_contract
 from ldm_runtime.pipeline import builtin_package
+from ldm_runtime.sampling.plan import compile_plan
+from ldm_runtime.sampling.solvers import read_sampler
 from tests.wall import run_behind_wall
 
 ROOT = Path(__file__).parents[2]
@@ -255,6 +258,18 @@ def test_plan_prints_every_step_and_draws_it(package, tmp_path):
     listed = call("plan", "--list")
     for text in ("dpmsolver ", "order=2 (1 to 3)", "dpmpp_2m_karras", "predict=x0 (x0, eps)"):
         assert text in listed.output
+
+
+def test_a_plan_as_json_is_the_compiled_plan():
+    result = call("plan", "--sampler", "unipc:order=3", "--steps", 5, "--strength", 0.6, "--json")
+    assert result.exit_code == 0, result.output
+    schedule = read_contract(builtin_package()).schedule
+    plan = json.loads(result.stdout)
+    assert plan == compile_plan(schedule, read_sampler("unipc:order=3"), 5, 2).to_dict()
+    assert (plan["sampler"], plan["steps"], plan["start"], len(plan["rows"])) == ("unipc:order=3", 5, 2, 3)
+    clipped = json.loads(call("plan", "--sampler", "ddim:clip=1", "--steps", 2, "--json").stdout)
+    assert clipped["hook"] == {"kind": "clip", "limit": 1.0, "ratio": 0.0}
+    refused(call("plan", "--list", "--json"), "--list and --json were both given")
 
 
 def test_engines_lists_what_runs_here_and_what_is_missing_for_the_rest():

@@ -3,13 +3,14 @@
 Every sampler here is linear in the latent, the model outputs and the noise, with coefficients that do not
 depend on the data. A row of the plan is one model evaluation; its matrix maps
     [x, history…, model output, noise…]  ->  [x, history…]
-What is not linear, clipping the predicted picture x0, is a hook of the loop: such a plan's matrices read the
+What is not linear, clipping the predicted image x0, is a hook of the loop: such a plan's matrices read the
 clipped x0 too, as a column after the model output. The samplers are in `ldm_runtime.sampling.solvers`; each is
 checked step by step against the scheduler of that name in diffusers 0.39, as `from_config` sets it up.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ldm_runtime.checks import check_integer
 from ldm_runtime.errors import InputError
@@ -43,8 +44,32 @@ class Plan:
         """The number of sampling steps from `start` on. Each is one or more rows."""
         return self.steps - self.start
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain values for JSON. `tests/golden/README.md` says what each one is."""
+        return {
+            "sampler": self.sampler.canonical,
+            "steps": self.steps,
+            "start": self.start,
+            "identity": self.identity,
+            "history": self.history,
+            "initial_scale": self.initial_scale,
+            "hook": None if self.hook is None else asdict(self.hook),
+            "rows": [
+                {
+                    "timestep": row.timestep,
+                    "input_scale": row.input_scale,
+                    "levels": [row.alpha, row.sigma, row.alpha_next, row.sigma_next],
+                    "data": [row.data_x, row.data_output],
+                    "matrix": row.matrix.tolist(),
+                    "noise_rows": list(row.noise_rows),
+                    "ends_step": row.ends_step,
+                }
+                for row in self.rows
+            ],
+        }
+
     def describe(self) -> str:
-        """A table for people: one line per row, with the matrix row by row."""
+        """Return a table for people: one line per row, with the matrix row by row."""
         start = f"x = {self.initial_scale:.9g} * noise" if self.start == 0 else f"from step {self.start + 1}"
         lines = [f"{self.sampler.canonical}, {self.steps} steps, {start}, plan {self.identity[:16]}"]
         lines.append(" row   timestep  in scale sigma/alpha     -> next  matrix")

@@ -25,7 +25,8 @@ from ldm_runtime.sampling.schedule import (
     FlowSchedule,
     NoiseSchedule,
 )
-from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, read_sampler
+from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers.diffusion import DdimOptions, TcdOptions
 from ldm_runtime.sampling.solvers.options import kinds_of
 from tests.runtime.sampling import diffusers_schedulers as oracle
 from tests.runtime.sampling.compiled import compiled
@@ -612,6 +613,22 @@ def test_a_sampler_has_one_canonical_name() -> None:
     assert read_sampler("ddim:eta=5e-1").canonical == "ddim:eta=0.5"
     for text in (*SAMPLERS, *variants()):
         assert read_sampler(read_sampler(text).canonical) == read_sampler(text)
+
+
+def test_options_are_values_that_check_themselves() -> None:
+    options = DdimOptions(eta=1)
+    assert options == DdimOptions(eta=1.0) and hash(options) == hash(DdimOptions(eta=1.0)) and options.clip == 0.0
+    assert options != DdimOptions() and options != TcdOptions(eta=1.0)
+    assert Sampler("ddim", options) == read_sampler("ddim:eta=1") != read_sampler("ddim")
+    assert "eta=1.0" in repr(options)
+    for change in (lambda: setattr(options, "eta", 0.5), lambda: delattr(options, "eta")):
+        with pytest.raises(AttributeError, match="make another"):
+            change()
+    for eta in (1.5, float("nan"), "0.5", True, None, 10**400):
+        with pytest.raises(InputError, match="^eta is .*, expected a number from 0 to 1$"):
+            DdimOptions(eta=eta)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="DdimOptions has no option beta"):
+        DdimOptions(beta=1)  # type: ignore[call-arg]
 
 
 def test_the_identity_is_of_the_inputs_and_fixed() -> None:

@@ -1,7 +1,6 @@
 """DEIS (arXiv:2204.13902), checked against diffusers' DEISMultistepScheduler."""
 
 import math
-from dataclasses import dataclass
 from typing import Annotated
 
 from ldm_runtime.sampling.solvers.forms import weighted_sum
@@ -10,7 +9,6 @@ from ldm_runtime.sampling.solvers.problem import FEW_STEPS, KSigmas, Problem, dp
 from ldm_runtime.sampling.solvers.rows import Rows
 
 
-@dataclass(frozen=True)
 class DeisOptions(ThresholdOptions):
     order: Annotated[int, Range(1, 3)] = 2
     sigmas: KSigmas = "default"

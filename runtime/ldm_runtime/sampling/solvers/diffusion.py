@@ -4,7 +4,6 @@ They walk training timesteps in the variance-preserving scaling, one model evalu
 """
 
 import math
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ldm_runtime.errors import InputError
@@ -18,23 +17,19 @@ SIGMA_DATA = 0.5  # of consistency models, arXiv:2303.01469
 OriginalSteps = Annotated[int, Range(1, 100_000)]  # of the solver that a model was distilled from
 
 
-@dataclass(frozen=True)
 class DdpmOptions(ThresholdOptions, ClipOptions):
     variance: Literal["fixed_small", "fixed_large"] = "fixed_small"
 
 
-@dataclass(frozen=True)
 class DdimOptions(ThresholdOptions, ClipOptions):
     eta: Annotated[float, Range(0.0, 1.0)] = 0.0
 
 
-@dataclass(frozen=True)
 class LcmOptions(ThresholdOptions, ClipOptions):
     original_steps: OriginalSteps = 50
     timestep_scaling: Annotated[float, Range(0.0, 1e6)] = 10.0
 
 
-@dataclass(frozen=True)
 class TcdOptions(Options):
     eta: Annotated[float, Range(0.0, 1.0)] = 0.3
     original_steps: OriginalSteps = 50

@@ -25,7 +25,6 @@ from ldm_runtime.sampling.solvers.rows import Level, Reading, Rows
 SolverType = Literal["midpoint", "heun"]
 
 
-@dataclass(frozen=True)
 class DpmSolverOptions(ThresholdOptions):
     order: Annotated[int, Range(1, 3)] = 2
     algorithm: Literal["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"] = "dpmsolver++"
@@ -37,7 +36,6 @@ class DpmSolverOptions(ThresholdOptions):
     lambda_min: LambdaMin = -math.inf
 
 
-@dataclass(frozen=True)
 class SinglestepOptions(ThresholdOptions):
     order: Annotated[int, Range(1, 3)] = 2
     algorithm: Literal["dpmsolver++", "dpmsolver", "sde-dpmsolver++"] = "dpmsolver++"

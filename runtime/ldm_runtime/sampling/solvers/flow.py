@@ -1,6 +1,5 @@
 """Euler's method on the straight paths of rectified flow (arXiv:2403.03206), as FlowMatchEulerDiscreteScheduler."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 from ldm_runtime.errors import InputError
@@ -10,7 +9,6 @@ from ldm_runtime.sampling.solvers.problem import KSigmas, Problem
 from ldm_runtime.sampling.solvers.rows import Level, Rows
 
 
-@dataclass(frozen=True)
 class FlowEulerOptions(Options):
     sigmas: KSigmas = "default"
     stochastic: bool = False

@@ -6,7 +6,6 @@ x' = (s'/s) x + (1 - s'/s) x0.
 """
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
@@ -19,12 +18,10 @@ from ldm_runtime.sampling.solvers.rows import Level, Reading, Rows
 LMS_ORDER = 4
 
 
-@dataclass(frozen=True)
 class SigmaOptions(Options):
     sigmas: KSigmas = "default"
 
 
-@dataclass(frozen=True)
 class EulerOptions(SigmaOptions):
     """Those of Euler; a sigma_min or sigma_max of 0 stands for the first or last level of the spacing."""
 
@@ -33,7 +30,6 @@ class EulerOptions(SigmaOptions):
     sigma_max: Annotated[float, Range(0.0, 1e6)] = 0.0
 
 
-@dataclass(frozen=True)
 class HeunOptions(SigmaOptions, ClipOptions):
     """Those of Heun."""
 

@@ -1,13 +1,12 @@
 """Typed options of solvers, and the text that sets them: `option=value,option=value`.
 
-The options of a solver are a frozen dataclass. The annotation of a field says what it may be: a `Literal` of names, a
-bool, or an int or a float `Annotated` with its `Range`.
+The annotation of an option says what it may be: a `Literal` of names, a bool, or an int or a float `Annotated` with its
+`Range`.
 """
 
-import dataclasses
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NoReturn
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
@@ -36,17 +35,39 @@ class Hook:
     ratio: float
 
 
-@dataclass(frozen=True)
+@typing.dataclass_transform(frozen_default=True, kw_only_default=True)
 class Options:
-    """The options of a solver that has none; those of the others derive from it. InputError for a wrong value."""
+    """The options of a solver that has none, and the base of the others: values, checked on construction (InputError).
 
-    def __post_init__(self) -> None:
-        for name, kind in kinds_of(type(self)).items():
-            value = getattr(self, name)
+    Type checkers and readers may take it for a frozen dataclass. `dataclass` itself would compile code for each class,
+    which costs a start that uses one solver of eighteen 10 ms.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        kinds = kinds_of(type(self))
+        if unknown := values.keys() - kinds.keys():
+            raise TypeError(f"{type(self).__name__} has no option {', '.join(sorted(unknown))}")
+        for name, kind in kinds.items():
+            value = values.get(name, getattr(type(self), name))
             try:
-                object.__setattr__(self, name, kind.check(value))
+                vars(self)[name] = kind.check(value)
             except ValueError as error:
                 raise InputError(f"{name} is {shown(value)}, expected {error}") from None
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} cannot be changed; make another")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__} cannot be changed; make another")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     @property
     def hook(self) -> Hook | None:
@@ -54,7 +75,6 @@ class Options:
         return None
 
 
-@dataclass(frozen=True)
 class ClipOptions(Options):
     """The option of solvers that clip x0; 0 is off."""
 
@@ -66,7 +86,6 @@ class ClipOptions(Options):
         return Hook("clip", self.clip, 0.0) if self.clip > 0.0 else super().hook
 
 
-@dataclass(frozen=True)
 class ThresholdOptions(Options):
     """The options of solvers that threshold x0 dynamically; 0 is off."""
 
@@ -79,89 +98,92 @@ class ThresholdOptions(Options):
         return Hook("threshold", self.threshold_max, self.threshold) if self.threshold > 0.0 else super().hook
 
 
-class Kind(Protocol):
-    """The values that an option may have; `str()` of it names them for people."""
-
-    def parse(self, text: str) -> Any:
-        """Return the value that a text means, or, for one without meaning, what `check` refuses."""
-        ...
-
-    def check(self, value: Any) -> Value:
-        """Return the value in its own type; ValueError says what was expected."""
-        ...
-
-
-@dataclass(frozen=True)
 class Choice:
     """One of some names."""
 
-    names: tuple[str, ...]
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
 
     def __str__(self) -> str:
         return ", ".join(self.names)
 
     def parse(self, text: str) -> str:
+        """Return the value that a text means."""
         return text
 
     def check(self, value: Any) -> str:
+        """Return the value; ValueError says what was expected."""
         if value not in self.names:
             raise ValueError(f"one of {self}")
         return str(value)
 
 
-@dataclass(frozen=True)
 class Bool:
+    """True or false."""
+
     def __str__(self) -> str:
         return "true, false"
 
     def parse(self, text: str) -> bool | None:
+        """Return the value that a text means, or None."""
         return {"true": True, "false": False}.get(text)
 
     def check(self, value: Any) -> bool:
+        """Return the value; ValueError says what was expected."""
         if not isinstance(value, bool):
             raise ValueError("true or false")
         return value
 
 
-@dataclass(frozen=True)
 class Integer:
-    range: Range
+    """An integer in a range."""
+
+    def __init__(self, limits: Range) -> None:
+        self.limits = limits
 
     def __str__(self) -> str:
-        return f"{self.range.low:g} to {self.range.high:g}"
+        return f"{self.limits.low:g} to {self.limits.high:g}"
 
     def parse(self, text: str) -> int | None:
+        """Return the value that a text means, or None."""
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
     def check(self, value: Any) -> int:
-        if type(value) is not int or not self.range.low <= value <= self.range.high:
-            raise ValueError(f"an integer from {self.range.low} to {self.range.high}")
+        """Return the value; ValueError says what was expected."""
+        if type(value) is not int or not self.limits.low <= value <= self.limits.high:
+            raise ValueError(f"an integer from {self.limits.low} to {self.limits.high}")
         return value
 
 
-@dataclass(frozen=True)
 class Float:
-    range: Range
+    """A number in a range."""
+
+    def __init__(self, limits: Range) -> None:
+        self.limits = limits
 
     def __str__(self) -> str:
-        return f"{self.range.low:g} to {self.range.high:g}"
+        return f"{self.limits.low:g} to {self.limits.high:g}"
 
     def parse(self, text: str) -> float | None:
+        """Return the value that a text means, or None."""
         try:
             return float(text)
         except ValueError:
             return None
 
     def check(self, value: Any) -> float:
-        if type(value) not in (int, float) or not self.range.low <= value <= self.range.high:
-            raise ValueError(f"a number from {self.range.low:g} to {self.range.high:g}")
+        """Return the value as a float; ValueError says what was expected."""
+        if type(value) not in (int, float) or not self.limits.low <= value <= self.limits.high:
+            raise ValueError(f"a number from {self.limits.low:g} to {self.limits.high:g}")
         return float(value)
 
 
+Kind = Choice | Bool | Integer | Float  # of an option; `str()` of it names its values for people
+
+
 def kinds_of(options: type[Options]) -> dict[str, Kind]:
-    """Return the kind of each option, in the order of the fields."""
-    hints = typing.get_type_hints(options, include_extras=True)
-    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(options)}
+    """Return the kind of each option, those of bases first."""
+    return {name: _kind(hint) for name, hint in typing.get_type_hints(options, include_extras=True).items()}
 
 
 def _kind(hint: Any) -> Kind:
@@ -174,7 +196,7 @@ def _kind(hint: Any) -> Kind:
 
 
 def defaults_of(options: type[Options]) -> dict[str, Value]:
-    """Return the default of each option, in the order of the fields."""
+    """Return the default of each option, those of bases first."""
     return {name: getattr(options, name) for name in kinds_of(options)}
 
 

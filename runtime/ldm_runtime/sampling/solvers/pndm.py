@@ -1,7 +1,6 @@
 """Pseudo numerical methods (arXiv:2202.09778), checked against diffusers' PNDMScheduler."""
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 from ldm_runtime.errors import InputError
@@ -19,7 +18,6 @@ ADAMS_BASHFORTH = (
 )  # equal steps; weights of the slopes, the latest first
 
 
-@dataclass(frozen=True)
 class PndmOptions(Options):
     skip_prk_steps: bool = False
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from ldm_runtime.errors import InputError
@@ -15,7 +14,6 @@ from ldm_runtime.sampling.solvers.rows import Level, Rows
 NOISY_TIMESTEPS = (200.0, 800.0)  # between which noise is added, as diffusers chose
 
 
-@dataclass(frozen=True)
 class SaSolverOptions(ThresholdOptions):
     order: Annotated[int, Range(1, 4)] = 2
     corrector_order: Annotated[int, Range(1, 4)] = 2

@@ -1,6 +1,5 @@
 """UniPC (arXiv:2302.04867), checked against diffusers' UniPCMultistepScheduler."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +11,6 @@ from ldm_runtime.sampling.solvers.problem import Final, KSigmas, Problem, dpm_le
 from ldm_runtime.sampling.solvers.rows import Level, Rows
 
 
-@dataclass(frozen=True)
 class UniPcOptions(ThresholdOptions):
     order: Annotated[int, Range(1, 4)] = 2
     solver_type: Literal["bh2", "bh1"] = "bh2"
