@@ -1,20 +1,22 @@
 """Images over HTTP, such as /?prompt=red+apple,+3d+style&seed=1: python examples/server.py [PORT]"""
 
 import io
+import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import ldm_runtime
 
-PIPELINE = ldm_runtime.load(threads=1)  # threads may share it
-WORKERS = ThreadPoolExecutor(max_workers=2)  # images drawn at a time; connections wait in threads of their own
+PIPELINE = ldm_runtime.load(threads=1)  # threads share it
+AT_ONCE = threading.BoundedSemaphore(os.cpu_count() or 1)  # more images at a time would only take more memory
 
 
 def draw(prompt: str, seed: int) -> bytes:
     png = io.BytesIO()
-    PIPELINE(prompt, seed=seed)[0].save(png, format="PNG")
+    with AT_ONCE:
+        PIPELINE(prompt, seed=seed)[0].save(png, format="PNG")
     return png.getvalue()
 
 
@@ -23,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         query = parse_qs(urlsplit(self.path).query)
         try:
             prompt, seed = query["prompt"][0], int(query.get("seed", ["0"])[0])
-            status, kind, body = 200, "image/png", WORKERS.submit(draw, prompt, seed).result()
+            status, kind, body = 200, "image/png", draw(prompt, seed)
         except (KeyError, ValueError, ldm_runtime.InputError) as error:  # an InputError is one clear sentence
             status, kind, body = 400, "text/plain; charset=utf-8", f"{error}\n".encode()
         self.send_response(status)
