@@ -37,7 +37,7 @@ def plan(
       ldm-export plan --list
     """
     from ldm_runtime.image import output_paths
-    from ldm_runtime.package.open import read_contract
+    from ldm_runtime.package.open import read_manifest
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.request_values import first_step
     from ldm_runtime.sampling.plan import compile_plan
@@ -48,7 +48,7 @@ def plan(
         return
     if plot is not None:
         output_paths(plot, prompt="", count=1, force=force)
-    contract = read_contract(builtin_package() if package is None else package)
+    contract = read_manifest(builtin_package() if package is None else package).contract
     count = contract.defaults.steps if steps is None else steps
     chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
     made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))
