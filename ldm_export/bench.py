@@ -25,7 +25,7 @@ from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
-from ldm_runtime.package.manifest import COMPONENTS, Contract
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.request import check_image_size
@@ -79,6 +79,8 @@ class BenchReport:
     size: tuple[int, int]
     steps: int
     threads: int | None
+    text_encoders: tuple[str, ...]  # components
+    decoder: str
     results: tuple[EngineResult, ...]
 
     def bars(self) -> dict[str, dict[str, float]]:
@@ -91,9 +93,9 @@ class BenchReport:
                 for name in graphs
             }
             drawn[result.engine] = {
-                "text, twice": 2 * median["text_encoder"],
+                "text, twice": 2 * sum(median[name] for name in self.text_encoders),
                 f"{self.steps} steps": statistics.median(sum(each.step_seconds) for each in result.rounds),
-                "decoder": median["vae_decoder"],
+                "decoder": median[self.decoder],
             }
         return drawn
 
@@ -166,7 +168,9 @@ def bench_package(
             made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
     package.confirm()  # the processes opened the files anew
     results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
-    return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, results)
+    texts = tuple(text.component for text in contract.text)
+    decoder = contract.codec.decoder.component
+    return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, texts, decoder, results)
 
 
 def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
@@ -203,7 +207,7 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         for case in reference_file.read(package.file(reference_file.FILE)).cases:
             cases.setdefault(case.component, []).append(case)
     graphs = {}
-    for component in COMPONENTS:
+    for component in contract.components:
         started = time.perf_counter()
         opened = open_engine(choice, package, component)
         loaded = time.perf_counter() - started
@@ -243,25 +247,18 @@ def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ..
 
 
 def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Random inputs as a run with guidance makes them: one text or picture, two samples for the UNet."""
-    factor = contract.latent.downsample
-    width, height = size
-    sizes = {
-        "batch": 2 if component == "unet" else 1,
-        "tokens": contract.tokenizer.max_length,
-        "context_tokens": contract.tokenizer.max_length,
-        "width": width // factor,
-        "height": height // factor,
-        "image_width": width,
-        "image_height": height,
-    }
+    """Draw random inputs as a run with guidance makes them: one text or image, two samples for the denoiser."""
+    denoiser = contract.denoiser
+    batch = 2 if component == denoiser.component else 1
+    sizes = contract.sizes(component, batch=batch, width=size[0], height=size[1])
+    ends = {text.component: text.tokenizer.eos_token_id for text in contract.text}
     random = np.random.default_rng(0)
     made = {}
     for spec in contract.components[component].inputs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims)
-        if spec.dtype.startswith("int"):
-            made[spec.name] = np.full(shape, contract.tokenizer.eos_token_id, spec.dtype)
-        elif spec.name == "timestep":
+        if component in ends:
+            made[spec.name] = np.full(shape, ends[component], spec.dtype)
+        elif component == denoiser.component and spec.name == denoiser.timestep:
             made[spec.name] = np.full(shape, 500.0, spec.dtype)
         else:
             made[spec.name] = random.standard_normal(shape).astype(spec.dtype)

@@ -34,7 +34,6 @@ from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp  # noqa: E4
 from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
-from ldm_runtime.text.tokenizer import Tokenizer  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
@@ -160,7 +159,7 @@ def prompt_cases(package: Path) -> dict[str, Any]:
 
 def window_cases(package: Path) -> list[dict[str, Any]]:
     """Token ids and weights of each window, by the tokenizer of `package`."""
-    tokenizer = Tokenizer(open_package(package))
+    tokenizer = tiny_package.tokenizer_of(open_package(package))
     cases = []
     for prompt in WINDOWED:
         try:
@@ -391,7 +390,7 @@ class TinyModel:
 
     def embed(self, prompt: str, syntax: str) -> np.ndarray:
         """float32 (1, T, D)."""
-        facts = tiny_package.CONTRACT.tokenizer
+        facts = tiny_package.CONTRACT.text[0].tokenizer
         parts = parse_prompt(prompt) if syntax == "weighted" else None
         stretches = [[(prompt, 1.0)]] if parts is None else [[(p.text, p.weight) for p in part] for part in parts]
         windows = []
@@ -473,7 +472,7 @@ def package_cases() -> list[dict[str, Any]]:
         case("the manifest holds NaN", {"do": "write", "file": "manifest.json", "text": '{"schema_version":NaN}'}),
         case("the manifest has an unknown key", set_(["surprise"], 1)),
         case("another version of the schema", set_(["schema_version"], 7)),
-        case("the version is a text", set_(["schema_version"], "2")),
+        case("the version is a text", set_(["schema_version"], "3")),
         case("the schedule has an unknown key", set_(["contract", "schedule", "beta_middle"], 0.1)),
         case("a beta is 0", set_(["contract", "schedule", "beta_start"], 0.0)),
         case("an unknown prediction type", set_(["contract", "schedule", "prediction_type"], "score")),

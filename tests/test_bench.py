@@ -13,8 +13,8 @@ from ldm_export.bench import bench_package, feeds
 from ldm_export.cli.main import verbs
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
+from tests.runtime.tiny_package import COMPONENTS
 
 ABSENT = "ort:directml" if sys.platform != "win32" else "ort:coreml"
 
@@ -69,7 +69,7 @@ def test_inputs_are_those_of_a_guided_run(proven):
     shapes = {name: array.shape for name, array in feeds(contract, "unet", (64, 32)).items()}
     factor = contract.latent.downsample
     assert shapes["sample"] == (2, contract.latent.channels, 32 // factor, 64 // factor)
-    assert shapes["encoder_hidden_states"][:2] == (2, contract.tokenizer.max_length)
+    assert shapes["encoder_hidden_states"][:2] == (2, contract.text[0].tokenizer.max_length)
     assert feeds(contract, "vae_encoder", (64, 32))["sample"].shape == (1, 3, 32, 64)
 
 

@@ -11,10 +11,11 @@ from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export.to_onnx import ExportReport, export_component
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, PassReport, optimise, ort_cpu_passes
-from ldm_export.package.write import ORT_CPU_FILE, finish_package, read_manifest, with_files, with_proof, write_manifest
+from ldm_export.package.write import ORT_CPU_FILE, finish_package, with_files, with_proof, write_manifest
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import write_reference
+from ldm_runtime.package.open import read_manifest
 from tests import traces
 from tests.oracles import build_tiny_sd
 

@@ -109,10 +109,11 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
         for component in contract.components
         for name, array in feeds(contract, component, size).items()
     }
-    tokenizer, factor = contract.tokenizer, contract.latent.downsample
-    ids = arrays["text_encoder.input_ids"]
-    ids[:] = random.integers(0, tokenizer.bos_token_id, ids.shape)
-    ids[:, 0], ids[:, -1] = tokenizer.bos_token_id, tokenizer.eos_token_id
+    factor = contract.latent.downsample
+    for text in contract.text:
+        ids = arrays[f"{text.component}.{text.input}"]
+        ids[:] = random.integers(0, text.tokenizer.bos_token_id, ids.shape)
+        ids[:, 0], ids[:, -1] = text.tokenizer.bos_token_id, text.tokenizer.eos_token_id
     shape = (1, contract.latent.channels, size[1] // factor, size[0] // factor)
     arrays["latents"] = random.standard_normal(shape).astype(np.float32)
     with atomic_file(path) as temporary, temporary.open("wb") as file:

@@ -101,7 +101,7 @@ class PictureCache:
         folder.mkdir(parents=True, exist_ok=True)
         self.pipe = pipe
         self.folder = folder
-        sample = pipe.contract.tensor("unet", "sample")
+        sample = pipe.contract.sample
         self.batch = min(BATCH, pipe.contract.range_of(sample.dims[0])[1] // 2)
         self.notices: dict[str, None] = {}  # what the runtime had to say, in order
 

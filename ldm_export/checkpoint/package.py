@@ -10,6 +10,7 @@ from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.checkpoint.tensors import Tensors, package_tensors
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import CheckpointError
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Manifest
@@ -39,10 +40,15 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
 
 
 def _family(facts: Manifest, path: Path) -> Family:
-    for family in FAMILIES.values():
-        if set(facts.components) == {name for part in family.parts.values() for name in part.components}:
-            return family
-    raise CheckpointError(f"{path} has components of no known family: {', '.join(facts.components)}")
+    name = facts.provenance.family
+    family = FAMILIES.get(name)
+    components = [] if family is None else [each for part in family.parts.values() for each in part.components]
+    if family is None or set(components) != set(facts.components):
+        raise CheckpointError(
+            f"{path} is of the family {shown(name)} with {', '.join(facts.components)}; this version knows "
+            f"{', '.join(FAMILIES)}"
+        )
+    return family
 
 
 def _require_listed(folder: ModelFolder, facts: Manifest, family: Family, folders: dict[str, str]) -> None:

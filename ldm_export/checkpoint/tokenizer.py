@@ -45,7 +45,7 @@ class _Bpe:
 
 @dataclass(frozen=True)
 class CompleteTokenizer:
-    """A tokenizer folder with every file that someone reads, and the facts for the manifest."""
+    """A tokenizer folder with every file that someone reads, and the facts for the manifest (`file`: in it)."""
 
     files: dict[str, bytes]
     facts: TokenizerFacts
@@ -176,6 +176,7 @@ def _facts(source: Path, content: bytes, special: dict[str, str], max_length: in
             f"they do not belong together"
         )
     return TokenizerFacts(
+        file=TOKENIZER,
         max_length=max_length,
         bos_token_id=ids["bos_token"],
         eos_token_id=ids["eos_token"],

@@ -42,7 +42,7 @@ def plan(
     """
     from ldm_runtime.errors import InputError
     from ldm_runtime.image import output_paths
-    from ldm_runtime.package.open import read_contract
+    from ldm_runtime.package.open import read_manifest
     from ldm_runtime.pipeline import builtin_package
     from ldm_runtime.request_values import first_step
     from ldm_runtime.sampling.plan import compile_plan
@@ -55,7 +55,7 @@ def plan(
         return
     if plot is not None:
         output_paths(plot, prompt="", count=1, force=force)
-    contract = read_contract(builtin_package() if package is None else package)
+    contract = read_manifest(builtin_package() if package is None else package).contract
     count = contract.defaults.steps if steps is None else steps
     chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
     made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))

@@ -13,9 +13,37 @@ from torch import nn
 from ldm_export.configs.strict import StrictConfig
 from ldm_export.families.keymaps import Rules
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.package.manifest import LatentSpec
+from ldm_runtime.package.manifest import CodecHalf, CodecRole, ConcatChannels, DenoiserRole, LatentSpec
 
 Configs = Mapping[str, Any]  # part -> its StrictConfig
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """A text encoder's role, but for the facts of its tokenizer: those are the files'.
+
+    tokenizer: its folder in the pipeline. pooled: the output that the denoiser reads too, or None.
+    """
+
+    component: str
+    tokenizer: str
+    input: str = "input_ids"
+    output: str = "last_hidden_state"
+    pooled: str | None = None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What each component is for, as the contract of a package says it."""
+
+    text: tuple[TextPart, ...]
+    denoiser: DenoiserRole
+    concat: tuple[ConcatChannels, ...] = ()
+    codec: CodecRole = CodecRole(
+        name="vae",
+        encoder=CodecHalf("vae_encoder", "sample", "latent_parameters"),
+        decoder=CodecHalf("vae_decoder", "latent_sample", "sample"),
+    )
 
 
 def as_it_stands(config: object) -> object:
@@ -62,6 +90,7 @@ class Family:
     check: Callable[[Configs], None]
     pipeline_of: Callable[[Configs], str]
     components: Callable[[Configs], tuple[ComponentSpec, ...]]
+    roles: Callable[[Configs], Roles]
     latent: Callable[[Configs], LatentSpec]
     native_size: Callable[[Configs], tuple[int, int]]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
-from ldm_export.families.spec import ComponentSpec, Multiple, Sizes, TracedAxis
-from ldm_runtime.package.manifest import TensorSpec
+from ldm_export.families.spec import ComponentSpec, Sizes, TracedAxis
+from ldm_runtime.package.manifest import Multiple, TensorSpec
 
 PREFIX = "model."  # of every parameter's name in a wrapped component
 

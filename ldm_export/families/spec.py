@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
-from ldm_runtime.package.manifest import ComponentContract, TensorSpec
+from ldm_runtime.package.manifest import ComponentContract, Multiple, TensorSpec
 
 Sizes = Mapping[str, int]  # axis name -> size
 
@@ -24,14 +24,6 @@ class TracedAxis:
 
     def __post_init__(self) -> None:
         assert self.minimum <= self.traced <= self.maximum
-
-
-@dataclass(frozen=True)
-class Multiple:
-    """An axis that is always a whole multiple of another: image pixels of latent pixels."""
-
-    of: str
-    factor: int
 
 
 @dataclass(frozen=True)
@@ -74,13 +66,13 @@ class ComponentSpec:
         """Return the smallest and largest legal size of an axis, image axes included."""
         if axis in self.multiples:
             multiple = self.multiples[axis]
-            source = self.axes[multiple.of]
+            source = self.axes[multiple.axis]
             return source.minimum * multiple.factor, source.maximum * multiple.factor
         return self.axes[axis].minimum, self.axes[axis].maximum
 
     def all_sizes(self, sizes: Sizes) -> dict[str, int]:
         """Complete the sizes of `axes` by those of `multiples`."""
-        return {**sizes, **{name: sizes[of.of] * of.factor for name, of in self.multiples.items()}}
+        return {**sizes, **{name: sizes[of.axis] * of.factor for name, of in self.multiples.items()}}
 
     def shape(self, tensor: TensorSpec, sizes: Sizes) -> tuple[int, ...]:
         """Return the shape of an input or output where the axes have these sizes."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
-from ldm_export.families.family import Configs, Family, Part
+from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import (
     LATENT,
     LATENT_PROBES,
@@ -26,7 +26,7 @@ from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.errors import ConfigError
-from ldm_runtime.package.manifest import LatentSpec, TensorSpec
+from ldm_runtime.package.manifest import DenoiserRole, LatentSpec, TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
 NATIVE_SIZE = 64  # of the latents of Stable Diffusion 1.x, whose first configs said 32
@@ -38,7 +38,8 @@ class UNet(Component):
         return self.model(sample, timestep, encoder_hidden_states)
 
 
-def _unet(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
+def unet_spec(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
+    """Describe the UNet; `text` has the window of a prompt."""
     window = text.max_position_embeddings
     contexts = TracedAxis(1, MAX_TEXT_WINDOWS * window, traced=2 * window + 1)
     return ComponentSpec(
@@ -88,7 +89,15 @@ def pipeline_of(configs: Configs) -> str:
 
 def components(configs: Configs) -> tuple[ComponentSpec, ...]:
     text, unet, vae = configs["text_encoder"], configs["unet"], configs["vae"]
-    return text_encoder(text), _unet(unet, text), vae_encoder(vae), vae_decoder(vae)
+    return text_encoder(text), unet_spec(unet, text), vae_encoder(vae), vae_decoder(vae)
+
+
+def roles(configs: Configs) -> Roles:
+    return Roles(
+        text=(TextPart("text_encoder", "tokenizer"),),
+        denoiser=DenoiserRole("unet", "sample", "timestep", "encoder_hidden_states", {}, "out_sample"),
+        concat=("mask", "masked_latents") if inpaints(configs) else (),
+    )
 
 
 def latent(configs: Configs) -> LatentSpec:
@@ -167,6 +176,7 @@ STABLE_DIFFUSION = Family(
     check=check,
     pipeline_of=pipeline_of,
     components=components,
+    roles=roles,
     latent=latent,
     native_size=native_size,
 )

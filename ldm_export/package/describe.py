@@ -53,7 +53,7 @@ def _package(folder: Path) -> Facts:
         "latent": vars(contract.latent),
         "schedule": contract.schedule.to_dict(),
         "defaults": asdict(contract.defaults),
-        "tokenizer": vars(contract.tokenizer),
+        "text": {text.component: vars(text.tokenizer) for text in contract.text},
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},
         "dropped": list(manifest.dropped),

@@ -39,7 +39,7 @@ from ldm_runtime.package.manifest import (
     Proof,
     Provenance,
     Source,
-    TokenizerFacts,
+    TextRole,
 )
 from ldm_runtime.package.open import MANIFEST, open_package
 
@@ -84,7 +84,8 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     """
     tokenizers = _tokenizers(checkpoint)
     components = {name: _stand_in(name) for name in checkpoint.specs}
-    provenance = Provenance(Source(_source_name(checkpoint), {}), {}, OPSET, IR_VERSION, asdict(recipe), "")
+    source = Source(_source_name(checkpoint), {})
+    provenance = Provenance(checkpoint.family.name, source, {}, OPSET, IR_VERSION, asdict(recipe), "")
     made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
     names = [file for component in components.values() for file in component.canonical.files]
     names += [f"{folder}/{name}" for folder, tokenizer in tokenizers.items() for name in tokenizer.files]
@@ -105,7 +106,7 @@ def _manifest(
     return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
         name=recipe.name if recipe.name is not None else _source_name(checkpoint),
-        contract=_contract(checkpoint, checkpoint.specs, recipe, tokenizers["tokenizer"].facts),
+        contract=_contract(checkpoint, checkpoint.specs, recipe, tokenizers),
         components=components,
         files={},
         provenance=provenance,
@@ -173,12 +174,6 @@ def require_package(folder: Path) -> None:
     refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Raises PackageError as `ldm_runtime.package.manifest.parse`."""
-    path = folder / MANIFEST
-    return manifest.parse(path.read_text(encoding="utf-8"), str(path))
-
-
 def _tokenizers(checkpoint: Checkpoint) -> dict[str, CompleteTokenizer]:
     """Complete every tokenizer of the checkpoint, by its folder."""
     found = {}
@@ -218,16 +213,26 @@ def _graph(name: str, file: str, weights: str, engine: str = "any") -> Artefact:
 
 
 def _contract(
-    checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], recipe: PackageChoices, facts: TokenizerFacts
+    checkpoint: Checkpoint,
+    table: Mapping[str, ComponentSpec],
+    recipe: PackageChoices,
+    tokenizers: Mapping[str, CompleteTokenizer],
 ) -> Contract:
+    roles = checkpoint.family.roles(checkpoint.configs)
+    facts = {name: replace(each.facts, file=f"{name}/{each.facts.file}") for name, each in tokenizers.items()}
     return Contract(
         components={name: spec.contract for name, spec in table.items()},
         axes=_axes(table),
+        text=tuple(
+            TextRole(text.component, text.input, facts[text.tokenizer], text.output, text.pooled) for text in roles.text
+        ),
+        denoiser=roles.denoiser,
+        concat=roles.concat,
+        codec=roles.codec,
         latent=checkpoint.family.latent(checkpoint.configs),
         image=_image_size(checkpoint, recipe),
         schedule=checkpoint.schedule,
         defaults=Defaults(recipe.sampler or checkpoint.sampler.canonical, recipe.steps, recipe.guidance),
-        tokenizer=facts,
     )
 
 
@@ -235,7 +240,7 @@ def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
     axes: dict[str, Axis] = {}
     for spec in table.values():
         for name in (*spec.axes, *spec.multiples):
-            axis = Axis(*spec.size_range(name), proven=())
+            axis = Axis(*spec.size_range(name), proven=(), multiple_of=spec.multiples.get(name))
             assert axes.setdefault(name, axis) == axis  # one name, one meaning
     return axes
 
@@ -256,6 +261,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
     hashes = {name: known[name] if name in known else _sha256(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
+        family=checkpoint.family.name,
         source=Source(_source_name(checkpoint), hashes),
         tools={tool: importlib.metadata.version(tool) for tool in (*TOOLS, *recipe.passes)},
         opset=opset,

@@ -28,9 +28,15 @@ def compare_facts(package: Package, reference: Reference, proven: ProvenContract
 
 def _computed_with(package: Package, reference: Reference) -> Iterator[FactResult]:
     """Compare the manifest's contract with what torch computed with."""
-    for group, values in asdict(reference.facts).items():
-        found = asdict(getattr(package.manifest.contract, group))
-        for name, value in values.items():
+    contract, facts = package.manifest.contract, reference.facts
+    pairs = [(group, getattr(facts, group), getattr(contract, group)) for group in ("latent", "schedule", "defaults")]
+    pairs += [
+        (f"text[{index}].tokenizer", facts.tokenizers[text.component], text.tokenizer)
+        for index, text in enumerate(contract.text)
+    ]
+    for group, expected, stated in pairs:
+        found = asdict(stated)
+        for name, value in asdict(expected).items():
             passed = bool(found[name] == value)
             yield FactResult(f"contract.{group}.{name}", json.dumps(value), json.dumps(found[name]), passed)
 
@@ -54,12 +60,13 @@ def _contract(package: Package, proven: ProvenContract) -> Iterator[FactResult]:
 
 
 def _tokens(package: Package, reference: Reference) -> Iterator[FactResult]:
-    """Compare the tokenizer's ids of prompts on which tokenizers go wrong."""
-    encoded = Tokenizer(package).encode(reference.prompts).ids
-    for prompt, found, expected in zip(reference.prompts, encoded, reference.tokens, strict=True):
-        shown = prompt if len(prompt) <= 40 else prompt[:39] + "…"
-        passed = bool(np.array_equal(found, expected))
-        yield FactResult(f"tokens of {shown!r}", _ids(expected), _ids(found), passed)
+    """Compare each tokenizer's ids of prompts on which tokenizers go wrong."""
+    for text in package.manifest.contract.text:
+        encoded = Tokenizer(package, text.tokenizer).encode(reference.prompts).ids
+        for prompt, found, expected in zip(reference.prompts, encoded, reference.tokens[text.component], strict=True):
+            shown = prompt if len(prompt) <= 40 else prompt[:39] + "…"
+            passed = bool(np.array_equal(found, expected))
+            yield FactResult(f"tokens of {shown!r}", _ids(expected), _ids(found), passed)
 
 
 def _ids(row: np.ndarray) -> str:

@@ -21,8 +21,8 @@ from ldm_runtime.engines.choice import AUTO, EngineChoice, OpenedEngine, artefac
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
-from ldm_runtime.package.manifest import COMPONENTS, Artefact, Manifest
-from ldm_runtime.package.open import TOKENIZER, Package, open_package
+from ldm_runtime.package.manifest import Artefact, Manifest
+from ldm_runtime.package.open import Package, open_package
 
 Progress = Callable[[str], None]
 Result = FactResult | CaseResult | TrajectoryResult
@@ -97,6 +97,7 @@ def _verify(
 ) -> tuple[Report, list[Picture]]:
     """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
+    reference_file.require_complete(reference, package.manifest.contract)
     results: list[Result] = []
     pictures: list[Picture] = []
     opened: list[OpenedEngine] = []  # in the order in which they ran
@@ -107,6 +108,7 @@ def _verify(
     package.confirm()  # what was compared is what was hashed
     runs = [result for result in results if isinstance(result, TrajectoryResult)]
     files = {file for each in opened for file in each.artefact.files}
+    files |= {text.tokenizer.file for text in package.manifest.contract.text} | {FILE}
     report = Report(
         schema_version=reports.SCHEMA_VERSION,
         package=package.manifest.name,
@@ -115,7 +117,7 @@ def _verify(
         facts=tuple(result for result in results if isinstance(result, FactResult)),
         cases=tuple(result for result in results if isinstance(result, CaseResult)),
         trajectory=runs[0] if runs else None,
-        artefacts={name: package.manifest.files[name].sha256 for name in sorted({*files, TOKENIZER, FILE})},
+        artefacts={name: package.manifest.files[name].sha256 for name in sorted(files)},
         contract=proven_contract(package.manifest.contract),
     )
     return report, pictures
@@ -132,7 +134,7 @@ def _results(
 ) -> Iterator[Result]:
     """Everything that is compared, cheap things first."""
     yield from compare_facts(package, reference, proven)
-    for name in COMPONENTS:
+    for name in package.manifest.components:
         for artefact in _compared(package, choice, name, say):
             yield from _graph(package, reference, choice, opened, name, artefact)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
@@ -143,7 +145,7 @@ def _results(
 
 def _compared(package: Package, choice: EngineChoice, component: str, say: Progress) -> Iterator[Artefact | None]:
     """Choose which artefacts of a component to compare; None is the one that the engine picks for this machine."""
-    name = choice.names[component]
+    name = choice.names(package.manifest.contract)[component]
     picks = name != AUTO and ENGINES[name].pick is not None
     read = [] if picks else artefacts_for(choice, package, component)
     for artefact in package.manifest.components[component].artefacts:
@@ -170,7 +172,8 @@ def _graph(
     try:
         found = open_engine(choice, package, component, artefact)
     except LdmError as error:
-        yield _uncompared(cases, choice.names[component] if artefact is None else artefact.name, str(error))
+        name = choice.names(package.manifest.contract)[component] if artefact is None else artefact.name
+        yield _uncompared(cases, name, str(error))
         return
     opened.append(found)
     lossy, name = lossy_tolerance(found.artefact), found.artefact.name

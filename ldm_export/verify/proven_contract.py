@@ -44,6 +44,9 @@ def _changes(name: str, before: Any, now: Any) -> Iterator[tuple[str, str, str]]
     if isinstance(before, dict) and isinstance(now, dict):
         for key in {**before, **now}:
             yield from _changes(f"{name}.{key}", before.get(key, _ABSENT), now.get(key, _ABSENT))
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for index, pair in enumerate(zip(before, now, strict=True)):
+            yield from _changes(f"{name}[{index}]", *pair)
     elif before != now or type(before) is not type(now):
         yield name, _json(before), _json(now)
 

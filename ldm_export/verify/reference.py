@@ -21,8 +21,9 @@ from ldm_export.precision.table import PRECISIONS, ROUNDING_FACTOR, SMALLEST_TOL
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
+from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
-from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest
+from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
 from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
@@ -37,13 +38,12 @@ HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than round
 
 QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
 CALMEST = 1 / 64  # amplitude of random text embeddings, at the least
-# The sampling run: its steps, and its largest side in latent pixels. A step of a large UNet takes seconds whatever
+# The sampling run: its steps, and its largest side in latent pixels. A step of a large denoiser takes seconds whatever
 # the size, because all weights pass through the processor, in float64 twice as many bytes.
 STEPS, LARGEST_SIDE = 20, 16
-LARGE_UNET = 200_000_000  # weights
+LARGE_DENOISER = 200_000_000  # weights
 LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
 SEED = 20_260_101
-CONTEXT = "encoder_hidden_states"
 PROMPT = "red apple, 3d style"
 NEGATIVE = ""
 
@@ -62,17 +62,21 @@ PROMPTS = (
 
 @dataclass(frozen=True)
 class _Request:
-    """A case before its outputs are known. amplitude: of random text embeddings; None: nothing may be changed."""
+    """A case before its outputs are known.
+
+    context: the input of random text embeddings, of which `amplitude` is the factor; None: nothing may be changed.
+    """
 
     spec: ComponentSpec
     name: str
     inputs: Arrays
-    amplitude: float | None = None
+    context: str | None = None
+    amplitude: float = 1.0
 
     def calmed(self) -> "_Request":
-        """The same with embeddings of half the amplitude."""
-        assert self.amplitude is not None
-        inputs = {**self.inputs, CONTEXT: self.inputs[CONTEXT] * np.float32(0.5)}
+        """Return the same with embeddings of half the amplitude."""
+        assert self.context is not None
+        inputs = {**self.inputs, self.context: self.inputs[self.context] * np.float32(0.5)}
         return replace(self, inputs=inputs, amplitude=self.amplitude / 2)
 
 
@@ -90,12 +94,45 @@ class _Pair:
 
 
 @dataclass(frozen=True)
+class _Texts:
+    """What the denoiser reads of the empty and the real prompt: context (2, T, D), pooled outputs (2, P)."""
+
+    context: _Pair
+    pooled: _Pair | None
+
+    @classmethod
+    def joined(cls, texts: "list[_Texts]") -> "_Texts":
+        """Join what several text encoders make."""
+        pooled = [each.pooled for each in texts if each.pooled is not None]
+        return cls(_joined([each.context for each in texts]), _joined(pooled) if pooled else None)
+
+    def of(self, is_exact: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return context and pooled outputs of one precision."""
+        nothing = _Pair(np.empty((2, 0), np.float32), np.empty((2, 0), np.float32))
+        pairs = self.context, nothing if self.pooled is None else self.pooled
+        context, pooled = (pair.exact if is_exact else pair.rounded for pair in pairs)
+        return context, pooled
+
+
+def _joined(pairs: list[_Pair]) -> _Pair:
+    rounded = np.concatenate([pair.rounded for pair in pairs], axis=-1)
+    return _Pair(rounded, np.concatenate([pair.exact for pair in pairs], axis=-1))
+
+
+@dataclass(frozen=True)
 class _SamplingRun:
     """What the sampling run is made of, besides the model and the prompts."""
 
+    contract: Contract
     plan: Plan
     guidance: float
     shape: tuple[int, int, int]  # (C, h, w) of the latents
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        factor = self.contract.latent.downsample
+        return self.shape[2] * factor, self.shape[1] * factor
 
 
 def write_reference(
@@ -118,19 +155,24 @@ def write_reference(
     say = progress if progress is not None else lambda text: None
     checkpoint = open_checkpoint(source, variant, check="size")
     contract = manifest.contract
-    table = checkpoint.specs
-    tokens = Tokenizer(Package(package, manifest, "", "size")).encode(list(PROMPTS)).ids
+    opened = Package(package, manifest, "", "size")
+    tokens = {text.component: Tokenizer(opened, text.tokenizer).encode(list(PROMPTS)).ids for text in contract.text}
     run = _sampling_run(checkpoint, contract)
 
-    say("reference: text encoder in torch")
-    run_tokens = tokens[[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
-    context, cases = _text_stage(checkpoint, table["text_encoder"], run_tokens)
-    beside = _painting_all(checkpoint, table["vae_encoder"], run) if contract.inpaints else None
-    say(f"reference: UNet in torch, {run.plan.steps} steps")
-    latents, found = _unet_stage(checkpoint, table["unet"], run, context, beside)
+    cases: list[Case] = []
+    texts = []
+    for text in contract.text:
+        say(f"reference: {text.component} in torch")
+        run_tokens = tokens[text.component][[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
+        encoded, found = _text_stage(checkpoint, text, run_tokens)
+        texts.append(encoded)
+        cases += found
+    beside = _painting_all(checkpoint, run) if contract.inpaints else None
+    say(f"reference: {contract.denoiser.component} in torch, {run.plan.steps} steps")
+    latents, found = _denoiser_stage(checkpoint, run, _Texts.joined(texts), beside)
     cases += found
-    say("reference: autoencoder in torch")
-    picture, found = _vae_stage(checkpoint, table, latents)
+    say(f"reference: {contract.codec.name} in torch")
+    picture, found = _codec_stage(checkpoint, contract, latents)
     cases += found
 
     trajectory = Trajectory(
@@ -147,7 +189,8 @@ def write_reference(
         latents=latents.exact,
         picture=picture.exact[0],
     )
-    facts = Facts(_latent(checkpoint), checkpoint.schedule, contract.defaults, contract.tokenizer)
+    tokenizers = {text.component: text.tokenizer for text in contract.text}
+    facts = Facts(_latent(checkpoint), checkpoint.schedule, contract.defaults, tokenizers)
     (package / reference_file.FILE).parent.mkdir(exist_ok=True)
     reference_file.write(package / reference_file.FILE, Reference(facts, PROMPTS, tokens, tuple(cases), trajectory))
 
@@ -156,19 +199,25 @@ def _latent(checkpoint: Checkpoint) -> LatentSpec:
     return checkpoint.family.latent(checkpoint.configs)
 
 
-def _text_stage(checkpoint: Checkpoint, spec: ComponentSpec, tokens: np.ndarray) -> tuple[_Pair, list[Case]]:
-    """-> (2, T, D) of the empty and the real prompt, and the text encoder's cases."""
-    model = checkpoint.load("text_encoder")
-    inputs = {"input_ids": tokens}
-    rounded = _run(spec, model, inputs)["last_hidden_state"]
+def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> tuple[_Texts, list[Case]]:
+    """Return what a text encoder makes of the empty and the real prompt, and its cases."""
+    spec = checkpoint.specs[text.component]
+    model = checkpoint.load(spec.part)
+    inputs = {text.input: tokens}
+    rounded = _run(spec, model, inputs)
     cases = _evaluate(model, [*_seeded(spec), _Request(spec, "captured prompts", inputs)])
-    exact = _run(spec, model, inputs)["last_hidden_state"]
-    return _Pair(rounded, exact.astype(np.float32)), cases
+    exact = _run(spec, model, inputs)
+
+    def pair(output: str) -> _Pair:
+        return _Pair(rounded[output], exact[output].astype(np.float32))
+
+    return _Texts(pair(text.output), None if text.pooled is None else pair(text.pooled)), cases
 
 
 def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
     """The package's own defaults and size, within what a run may cost."""
-    is_large = checkpoint.parameter_count("unet") > LARGE_UNET
+    part = checkpoint.specs[contract.denoiser.component].part
+    is_large = checkpoint.parameter_count(part) > LARGE_DENOISER
     steps, side = (LARGE_STEPS, LARGE_LARGEST_SIDE) if is_large else (STEPS, LARGEST_SIDE)
     latent, image = contract.latent, contract.image
     shape = (
@@ -177,18 +226,19 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
         min(image.width // latent.downsample, side),
     )
     plan = compile_plan(checkpoint.schedule, contract.defaults.parsed_sampler, steps)
-    return _SamplingRun(plan, contract.defaults.guidance, shape)
+    return _SamplingRun(contract, plan, contract.defaults.guidance, shape)
 
 
-def _painting_all(checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun) -> _Pair:
-    """What an inpainting UNet reads beside the latents, (1, 1 + C, h, w): a white mask, a picture grey all over."""
-    model, facts = checkpoint.load("vae"), _latent(checkpoint)
-    _, rows, columns = run.shape
-    grey = {"sample": np.zeros((1, 3, rows * facts.downsample, columns * facts.downsample), np.float32)}
+def _painting_all(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
+    """Return the concat channels (1, 1 + C, h, w) of a white mask and an image that is grey all over."""
+    encoder = run.contract.codec.encoder
+    spec, facts = checkpoint.specs[encoder.component], _latent(checkpoint)
+    model = checkpoint.load(spec.part)
+    grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
     noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
 
     def beside() -> np.ndarray:
-        mean, log_variance = np.split(_run(spec, model, grey)["latent_parameters"], 2, axis=1)
+        mean, log_variance = np.split(_run(spec, model, grey)[encoder.output], 2, axis=1)
         latents = mean + np.exp(0.5 * np.clip(log_variance, -30.0, 20.0)) * noise
         latents = (latents - facts.shift) * facts.scale
         return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
@@ -198,18 +248,21 @@ def _painting_all(checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun
     return _Pair(rounded, beside())
 
 
-def _unet_stage(
-    checkpoint: Checkpoint, spec: ComponentSpec, run: _SamplingRun, context: _Pair, beside: _Pair | None
+def _denoiser_stage(
+    checkpoint: Checkpoint, run: _SamplingRun, texts: _Texts, beside: _Pair | None
 ) -> tuple[_Pair, list[Case]]:
-    """-> the latents (steps, C, h, w) after every step, and the UNet's cases."""
-    model = checkpoint.load("unet")
+    """Return the latents (steps, C, h, w) after every step, and the denoiser's cases."""
+    role = run.contract.denoiser
+    spec = checkpoint.specs[role.component]
+    model = checkpoint.load(spec.part)
     captured: list[Arrays] = []
-    rounded = _sample(spec, model, run, context.rounded, None if beside is None else beside.rounded, captured)
-    requests = _seeded(spec, timesteps=(0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37))
+    rounded = _sample(spec, model, run, texts.of(False), None if beside is None else beside.rounded, captured)
+    timesteps = (0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37)
+    requests = _seeded(spec, {role.timestep: timesteps}, role.context)
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
         requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
     cases = _evaluate(model, requests)
-    exact = _sample(spec, model, run, context.exact, None if beside is None else beside.exact, [])
+    exact = _sample(spec, model, run, texts.of(True), None if beside is None else beside.exact, [])
     return _Pair(rounded, exact), cases
 
 
@@ -217,22 +270,26 @@ def _sample(
     spec: ComponentSpec,
     model: nn.Module,
     run: _SamplingRun,
-    context: np.ndarray,
+    texts: tuple[np.ndarray, np.ndarray],
     beside: np.ndarray | None,
     captured: list[Arrays],
 ) -> np.ndarray:
-    """The runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
+    """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
+    role = run.contract.denoiser
     both = run.guidance > 1  # as the runtime: without guidance only the prompt is evaluated
+    context, pooled = (values if both else values[1:] for values in texts)
+    extra = extra_inputs(run.contract, *run.size, pooled)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         sample = x if beside is None else np.concatenate([x, beside], axis=1)
         inputs = {
-            "sample": np.concatenate([sample, sample]) if both else sample,  # (2, C, h, w)
-            "timestep": np.array(timestep, np.float32),
-            "encoder_hidden_states": context if both else context[1:],
+            role.sample: np.concatenate([sample, sample]) if both else sample,  # (2, C, h, w)
+            role.timestep: np.array(timestep, np.float32),
+            role.context: context,
+            **extra,
         }
         captured.append(inputs)
-        output = _run(spec, model, inputs)["out_sample"].astype(np.float32)
+        output = _run(spec, model, inputs)[role.output].astype(np.float32)
         return guide(output[:1], output[1:], run.guidance) if both else output
 
     noise = Noise("philox", [SEED], run.shape)
@@ -240,24 +297,24 @@ def _sample(
     return np.concatenate([step.latents for step in steps])
 
 
-def _vae_stage(checkpoint: Checkpoint, table: Mapping[str, ComponentSpec], latents: _Pair) -> tuple[_Pair, list[Case]]:
-    """-> the picture (1, 3, H, W), and the cases of both halves of the autoencoder."""
-    model = checkpoint.load("vae")
-    facts = _latent(checkpoint)
-    decoder, encoder = table["vae_decoder"], table["vae_encoder"]
+def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> tuple[_Pair, list[Case]]:
+    """Return the image (1, 3, H, W), and the cases of both halves of the codec."""
+    encode, decode = contract.codec.encoder, contract.codec.decoder
+    encoder, decoder = checkpoint.specs[encode.component], checkpoint.specs[decode.component]
+    model, facts = checkpoint.load(decoder.part), _latent(checkpoint)
 
     def unscaled(array: np.ndarray) -> Arrays:
-        return {"latent_sample": array[-1:] / np.float32(facts.scale) + np.float32(facts.shift)}
+        return {decode.input: array[-1:] / np.float32(facts.scale) + np.float32(facts.shift)}
 
-    rounded = _run(decoder, model, unscaled(latents.rounded))["sample"]
+    rounded = _run(decoder, model, unscaled(latents.rounded))[decode.output]
     requests = [
         *_seeded(encoder),
-        _Request(encoder, "captured picture", {"sample": _dithered(np.clip(rounded, -1, 1))}),
+        _Request(encoder, "captured picture", {encode.input: _dithered(np.clip(rounded, -1, 1))}),
         *_seeded(decoder),
         _Request(decoder, "captured latents", unscaled(latents.rounded)),
     ]
     cases = _evaluate(model, requests)
-    exact = _run(decoder, model, unscaled(latents.exact))["sample"]
+    exact = _run(decoder, model, unscaled(latents.exact))[decode.output]
     return _Pair(rounded, exact.astype(np.float32)), cases
 
 
@@ -271,19 +328,23 @@ def _dithered(picture: np.ndarray) -> np.ndarray:
     return np.asarray(picture + np.float32(2 / 255) * noise, np.float32)
 
 
-def _seeded(spec: ComponentSpec, timesteps: tuple[float, ...] = ()) -> list[_Request]:
-    """Random inputs at every probe size, and quiet ones: where a signal is small a norm's epsilon shows."""
+def _seeded(
+    spec: ComponentSpec, values: Mapping[str, tuple[float, ...]] | None = None, context: str | None = None
+) -> list[_Request]:
+    """Draw inputs at every probe size, and quiet ones: where a signal is small a norm's epsilon shows.
+
+    values: inputs that are not drawn -> their number at each probe size. context: the input that may be calmed.
+    """
     requests = []
     for index, sizes in enumerate(spec.probes):
         inputs = spec.sample(sizes, seed=index)
-        amplitude = 1.0 if CONTEXT in inputs else None
-        if "timestep" in inputs:
-            inputs["timestep"] = np.array(timesteps[index], np.float32)
-        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs, amplitude))
-        if "input_ids" not in inputs:
-            name = next(iter(inputs))  # the signal; a context stays as it is
+        for name, numbers in (values or {}).items():
+            inputs[name] = np.full_like(inputs[name], numbers[index])
+        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs, context))
+        name = next(iter(inputs))  # the signal; a context stays as it is
+        if inputs[name].dtype.kind == "f":
             quiet = {**inputs, name: inputs[name] * np.float32(QUIET[index])}
-            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet, amplitude))
+            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet, context))
     return requests
 
 
@@ -305,14 +366,14 @@ def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
         most = EXACT.relative_rms
         exact = _run(request.spec, model, request.inputs)
         tolerance = _tolerance(approximate, exact)
-        while tolerance > most and request.amplitude is not None and request.amplitude > CALMEST:
+        while tolerance > most and request.context is not None and request.amplitude > CALMEST:
             request = request.calmed()
             exact = _run(request.spec, model, request.inputs)
             approximate = _run(request.spec, model.float(), request.inputs)  # the weights are what they were
             model.double()
             tolerance = _tolerance(approximate, exact)
         outputs = {name: array.astype(np.float32) for name, array in exact.items()}
-        calm = f", embeddings x {request.amplitude:g}" if request.amplitude not in (None, 1.0) else ""
+        calm = f", embeddings x {request.amplitude:g}" if request.amplitude != 1.0 else ""
         name = request.name + calm
         cases.append(Case(request.spec.name, name, min(most, tolerance), dict(request.inputs), outputs))
     return cases

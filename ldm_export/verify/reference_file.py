@@ -1,9 +1,9 @@
 """verify/reference.safetensors: what torch computed for given inputs, so that verifying needs no torch.
 
 Tensors: `{component}/{case}/input/{name}` and `{component}/{case}/output/{name}` (the graph's own names,
-dtypes and shapes), `tokens` (prompts, max_length) int64, `trajectory/latents` (steps, C, h, w) after every
-step and `trajectory/picture` (3, H, W), around [-1, 1], both float32. The metadata key `reference` holds
-everything else as JSON.
+dtypes and shapes), `{component}/tokens` (prompts, max_length) int64 of each text encoder, `trajectory/latents`
+(steps, C, h, w) after every step and `trajectory/picture` (3, H, W), around [-1, 1], both float32. The metadata key
+`reference` holds everything else as JSON.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ import numpy as np
 from ldm_runtime.errors import ExportError, PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import COMPONENTS, Contract, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.package.manifest import Contract, Defaults, LatentSpec, TokenizerFacts
 from ldm_runtime.sampling.schedule import Schedule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE = "verify/reference.safetensors"  # relative to the package
 MAX_BYTES = 20_000_000
 _KEY = "reference"
@@ -33,7 +33,7 @@ class Facts:
     latent: LatentSpec
     schedule: Schedule
     defaults: Defaults
-    tokenizer: TokenizerFacts
+    tokenizers: dict[str, TokenizerFacts]  # text encoder -> of its own
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Trajectory(SamplingRun):
 class Reference:
     facts: Facts
     prompts: tuple[str, ...]
-    tokens: np.ndarray  # int64 (prompts, max_length)
+    tokens: dict[str, np.ndarray]  # text encoder -> int64 (prompts, max_length)
     cases: tuple[Case, ...]
     trajectory: Trajectory
 
@@ -104,7 +104,7 @@ def write(path: Path, reference: Reference) -> None:
     Raises:
         ExportError: it would be larger than 20 MB, which a package must not carry.
     """
-    tensors = {"tokens": reference.tokens}
+    tensors = {_tokens_key(component): ids for component, ids in reference.tokens.items()}
     for case in reference.cases:
         tensors |= {_input_key(case, name): array for name, array in case.inputs.items()}
         tensors |= {_output_key(case, name): array for name, array in case.outputs.items()}
@@ -160,7 +160,8 @@ def read(path: Path) -> Reference:
         latents=take("trajectory/latents"),
         picture=take("trajectory/picture"),
     )
-    reference = Reference(header.facts, header.prompts, take("tokens"), tuple(cases), trajectory)
+    tokens = {component: take(_tokens_key(component)) for component in header.facts.tokenizers}
+    reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
     if tensors:
         raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
     _check(reference, path)
@@ -170,6 +171,15 @@ def read(path: Path) -> Reference:
 def settings(run: SamplingRun) -> dict[str, Any]:
     """Return the fields of a `SamplingRun`, without what a subclass adds."""
     return {field.name: getattr(run, field.name) for field in dataclasses.fields(SamplingRun)}
+
+
+def require_complete(reference: Reference, contract: Contract) -> None:
+    """Raise PackageError unless there are cases of every component and tokens of every text encoder."""
+    missing = set(contract.components) - {case.component for case in reference.cases}
+    if missing:
+        raise PackageError(f"the reference is incomplete: it has no case of {', '.join(sorted(missing))}")
+    if set(reference.tokens) != {text.component for text in contract.text}:
+        raise PackageError("the reference is incomplete: it has not the tokens of every text encoder")
 
 
 def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
@@ -196,10 +206,7 @@ def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple
 
 def _check(reference: Reference, path: Path) -> None:
     """A reference that proves nothing, or that holds NaN, is no reference."""
-    missing = set(COMPONENTS) - {case.component for case in reference.cases}
-    if missing:
-        raise PackageError(f"{path} is incomplete: it has no case of {', '.join(sorted(missing))}")
-    if len(reference.tokens) != len(reference.prompts):
+    if any(len(ids) != len(reference.prompts) for ids in reference.tokens.values()):
         raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt")
     trajectory = reference.trajectory
     if not len(trajectory.latents) == len(trajectory.timesteps) > 0:
@@ -212,6 +219,10 @@ def _check(reference: Reference, path: Path) -> None:
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():
             raise PackageError(f"{path}: {key!r} is empty or holds NaN or infinity; build the package again")
+
+
+def _tokens_key(component: str) -> str:
+    return f"{component}/tokens"
 
 
 def _input_key(case: Any, name: str) -> str:

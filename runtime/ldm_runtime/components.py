@@ -13,6 +13,7 @@ from ldm_runtime.engines.choice import EngineChoice, open_engine
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.notice import Notice
+from ldm_runtime.package.manifest import CodecHalf
 from ldm_runtime.package.open import Package
 
 
@@ -78,6 +79,10 @@ class Components:
                     f"package with `ldm-export verify {self._package.path}`"
                 )
         return outputs
+
+    def convert(self, half: CodecHalf, value: np.ndarray) -> np.ndarray:
+        """Run one half of the codec. Raises as `run`."""
+        return self.run(half.component, {half.input: value})[half.output]
 
     def engine(self, component: str) -> "ComponentEngine":
         """Return a view of one component, to run it without its name."""

@@ -7,21 +7,20 @@ import numpy as np
 
 from ldm_runtime.checks import given
 from ldm_runtime.components import Components
+from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.request import Request
 from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
+from ldm_runtime.text.conditioning import Conditioning
 
 
 def denoise(
-    request: Request, context: np.ndarray, contract: Contract, components: Components, codec: LatentCodec
+    request: Request, conditioning: Conditioning, contract: Contract, components: Components, codec: LatentCodec
 ) -> Iterator[PlanStep]:
-    """Run the request's plan, one evaluation of the denoiser at a time.
-
-    context: float32 (B, T, D), with guidance (2B, T, D).
-    """
+    """Run the request's plan, one evaluation of the denoiser at a time."""
     space = contract.latent
     shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
     noise = Noise(request.noise, request.seeds, shape)
@@ -41,7 +40,7 @@ def denoise(
         blend = _keeping(request, given(image), initial)
     yield from run_plan(
         request.plan,
-        _denoiser(request, context, shape, concat, components),
+        _denoiser(request, conditioning, contract, shape, concat, components),
         initial,
         noise.row,
         picture=None if starts_from_noise else image,
@@ -50,12 +49,19 @@ def denoise(
 
 
 def _denoiser(
-    request: Request, context: np.ndarray, shape: tuple[int, ...], concat: np.ndarray | None, components: Components
+    request: Request,
+    conditioning: Conditioning,
+    contract: Contract,
+    shape: tuple[int, ...],
+    concat: np.ndarray | None,
+    components: Components,
 ) -> Callable[[np.ndarray, float], np.ndarray]:
-    """Make the UNet with guidance, which counts its calls: guidance may be off at some rows.
+    """Make the denoiser with guidance, which counts its calls: guidance may be off at some rows.
 
-    concat: float32 (B, 1 + C, h, w), the channels that an inpainting UNet reads after the latents.
+    concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting.
     """
+    role, context = contract.denoiser, conditioning.context
+    extra = extra_inputs(contract, request.width, request.height, conditioning.pooled)
     batch, channels = request.batch, shape[0]
     if concat is not None:
         shape = (channels + concat.shape[1], *shape[1:])
@@ -64,19 +70,24 @@ def _denoiser(
         buffer[first : first + batch, channels:] = concat
     rows = itertools.count()
 
-    def evaluate(sample: np.ndarray, timestep: float, context: np.ndarray) -> np.ndarray:
-        feeds = {"sample": sample, "timestep": np.array(timestep, dtype=np.float32), "encoder_hidden_states": context}
-        return components.evaluate("unet", feeds)["out_sample"]
+    def evaluate(sample: np.ndarray, timestep: float) -> np.ndarray:
+        feeds = {
+            role.sample: sample,
+            role.timestep: np.array(timestep, dtype=np.float32),
+            role.context: context[-len(sample) :],  # without guidance the prompts' alone
+            **{name: values[-len(sample) :] for name, values in extra.items()},
+        }
+        return components.evaluate(role.component, feeds)[role.output]
 
     def guided(x: np.ndarray, timestep: float) -> np.ndarray:
         is_guided = request.is_guided_at(next(rows))
         if not is_guided and concat is None:
-            return evaluate(np.ascontiguousarray(x), timestep, context[-batch:])
+            return evaluate(np.ascontiguousarray(x), timestep)
         buffer[:batch, :channels] = x
         if not is_guided:
-            return evaluate(buffer[:batch], timestep, context[-batch:])
+            return evaluate(buffer[:batch], timestep)
         buffer[batch:, :channels] = x
-        output = evaluate(buffer, timestep, context)
+        output = evaluate(buffer, timestep)
         return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
 
     return guided

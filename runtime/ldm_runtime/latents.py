@@ -3,7 +3,7 @@
 import numpy as np
 
 from ldm_runtime.components import Components
-from ldm_runtime.package.manifest import LatentSpec
+from ldm_runtime.package.manifest import Contract
 
 LOG_VARIANCE = (-30.0, 20.0)  # beyond it is cut, as in diffusers
 
@@ -14,22 +14,19 @@ class LatentCodec:
     It takes one image at a time: the activations are what a run needs most memory for.
     """
 
-    def __init__(self, components: Components, space: LatentSpec) -> None:
+    def __init__(self, components: Components, contract: Contract) -> None:
         self._components = components
-        self._space = space
+        self._role = contract.codec
+        self._space = contract.latent
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Decode scaled latents (B, C, h, w) to pixels around [-1, 1]: float32 (B, 3, H, W)."""
         unscaled = latents / np.float32(self._space.scale) + np.float32(self._space.shift)
-        return np.concatenate(
-            [self._components.run("vae_decoder", {"latent_sample": one[None]})["sample"] for one in unscaled]
-        )
+        return np.concatenate([self._components.convert(self._role.decoder, one[None]) for one in unscaled])
 
     def moments(self, pixels: np.ndarray) -> np.ndarray:
         """Encode pixels (B, 3, H, W) to mean and log-variance of unscaled latents: float32 (B, 2C, h, w)."""
-        return np.concatenate(
-            [self._components.run("vae_encoder", {"sample": one[None]})["latent_parameters"] for one in pixels]
-        )
+        return np.concatenate([self._components.convert(self._role.encoder, one[None]) for one in pixels])
 
     def sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Encode pixels, and draw scaled latents from the moments with `noise`: float32 (B, C, h, w)."""

@@ -18,12 +18,13 @@ from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
+from ldm_runtime.package.manifest import TextRole
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
 from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_texts, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
 from ldm_runtime.request_values import check_choice, check_shape, float_copy
 from ldm_runtime.run import Run, Step
-from ldm_runtime.text.conditioning import Conditioner
+from ldm_runtime.text.conditioning import Conditioner, TextEncoder
 from ldm_runtime.text.notices import first_names, text_names
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import SYNTAXES
@@ -55,6 +56,7 @@ def open_pipeline(
     """See `ldm_runtime.load`."""
     choice = choose(engine, threads=threads, options=engine_options)
     package = open_package(builtin_package() if path is None else path, check=check)
+    choice.names(package.manifest.contract)
     try:
         pipeline = Pipeline(package, choice)
     except LdmError:
@@ -78,10 +80,11 @@ class Pipeline:
         self.package = package
         self.contract = package.manifest.contract
         self._components = Components(package, choice, engines)
-        self._conditioner = Conditioner(Tokenizer(package), self._components.engine("text_encoder"), self.contract)
-        self._codec = LatentCodec(self._components, self.contract.latent)
-        for component in ("text_encoder", "unet", "vae_decoder"):
-            self._components.open(component)
+        self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
+        self._codec = LatentCodec(self._components, self.contract)
+        for component in self.contract.components:
+            if component != self.contract.codec.encoder.component:  # opened when an image is given
+                self._components.open(component)
 
     def __call__(
         self,
@@ -126,7 +129,7 @@ class Pipeline:
             syntax=request.syntax,
         )
         if request.pixels is not None:
-            self._components.open("vae_encoder")
+            self._components.open(self.contract.codec.encoder.component)
         notices = [
             *self._components.notices,
             *request.notices,
@@ -134,7 +137,7 @@ class Pipeline:
             *without_effect(request, negative=negative, seed=options.get("seed")),
             *conditioning.notices,
         ]
-        states = denoise(request, conditioning.context, self.contract, self._components, self._codec)
+        states = denoise(request, conditioning, self.contract, self._components, self._codec)
         return Run(request, notices, states, self._codec, self._model)
 
     def embed(
@@ -145,7 +148,7 @@ class Pipeline:
         names: Sequence[str] | None = None,
         notices: list[Notice] | None = None,
     ) -> np.ndarray:
-        """Return the text encoder's last hidden state of each prompt: float32 (B, T, D).
+        """Embed each prompt as the denoiser's context: float32 (B, T, D).
 
         With syntax "weighted" T is a multiple of the window. names: what errors and notices call the prompts (None: by
         number). notices: a list that notices are appended to. Raises InputError for anything but a text or a list of at
@@ -241,6 +244,11 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _text_encoder(self, role: TextRole) -> TextEncoder:
+        dtype = self.contract.tensor(role.component, role.input).dtype
+        tokenizer = Tokenizer(self.package, role.tokenizer)
+        return TextEncoder(role, dtype, tokenizer, self._components.engine(role.component))
 
     @property
     def _model(self) -> dict[str, str]:

@@ -213,7 +213,7 @@ def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
 def check_image_size(contract: Contract, width: int, height: int, what: str) -> None:
     """Raise InputError unless the package can handle an image of `width` x `height` pixels."""
     step = contract.latent.downsample
-    rows, columns = contract.tensor("unet", "sample").dims[2:]
+    rows, columns = contract.sample.dims[2:]
     for side, pixels, dim in (("width", width, columns), ("height", height, rows)):
         low, high = (limit * step for limit in contract.range_of(dim))
         if not low <= pixels <= high or pixels % step != 0:
@@ -256,7 +256,7 @@ def _texts(
     contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...], np.ndarray | None]:
     """Return prompts, negatives and prompt_embeds of a request; of prompts and embeds one is None."""
-    most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
+    most = contract.range_of(contract.sample.dims[0])[1]
     repeats = check_integer("count", options.get("count", 1), 1, most)
     embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
     prompts = _prompts(prompt, repeats) if embeds is None else None
@@ -293,7 +293,9 @@ def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, m
         return None
     if prompt is not None:
         raise InputError("both prompt and prompt_embeds were given; give one of them")
-    _, tokens, width = contract.tensor("unet", "encoder_hidden_states").dims
+    if "pooled_text" in contract.denoiser.extra.values():
+        raise InputError("this model reads a pooled embedding too, which prompt_embeds does not hold; give a prompt")
+    _, tokens, width = contract.context.dims
     array = check_shape("prompt_embeds", embeds, (None, None, int(width)))
     low, high = contract.range_of(tokens)
     if len(array) < 1 or not low <= array.shape[1] <= high:
@@ -306,7 +308,7 @@ def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, m
 
 
 def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
-    low, high = contract.range_of(contract.tensor("unet", "sample").dims[0])
+    low, high = contract.range_of(contract.sample.dims[0])
     needed = 2 * batch if guided else batch
     if not low <= needed <= high:
         most = high // 2 if guided else high

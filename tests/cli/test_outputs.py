@@ -43,7 +43,7 @@ def no_work(monkeypatch):
     """Whatever a verb would do next fails the test."""
     for module, name in (
         (ldm_runtime, "load"),
-        (package, "read_contract"),
+        (package, "read_manifest"),
         (verify, "_verify"),
         (bench, "bench_package"),
         (build, "open_checkpoint"),

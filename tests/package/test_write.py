@@ -14,15 +14,16 @@ import torch
 import ldm_runtime
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.package import write
-from ldm_export.package.write import UNLISTED, finish_package, read_manifest, with_files, with_proof, write_manifest
+from ldm_export.package.write import UNLISTED, finish_package, with_files, with_proof, write_manifest
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference_file
 from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_export.verify.report import SCHEMA_VERSION, Report
 from ldm_runtime.errors import PackageError
-from ldm_runtime.package.manifest import COMPONENTS, Proof
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.manifest import Proof
+from ldm_runtime.package.open import open_package, read_manifest
+from tests.runtime.tiny_package import COMPONENTS
 
 PROMPT, NEGATIVE = "red apple, 3d style", "blue"
 
@@ -146,7 +147,7 @@ def test_tokenizer_facts_are_transformers_own(tiny_build):
 
     for kind in ("sd15",):
         built = tiny_build(kind)
-        facts = read_manifest(built.package).contract.tokenizer
+        facts = read_manifest(built.package).contract.text[0].tokenizer
         theirs = CLIPTokenizer.from_pretrained(built.source / "tokenizer")
         assert facts.max_length == theirs.model_max_length
         assert (facts.bos_token_id, facts.eos_token_id, facts.pad_token_id) == (
@@ -222,8 +223,9 @@ def write_reference(package: Path) -> None:
         latents=np.zeros((1, 4, 1, 1), np.float32),
         picture=np.zeros((3, 2, 2), np.float32),
     )
-    facts = Facts(contract.latent, contract.schedule, contract.defaults, contract.tokenizer)
-    tokens = np.zeros((1, contract.tokenizer.max_length), np.int64)
+    tokenizers = {text.component: text.tokenizer for text in contract.text}
+    facts = Facts(contract.latent, contract.schedule, contract.defaults, tokenizers)
+    tokens = {name: np.zeros((1, contract.window), np.int64) for name in tokenizers}
     (package / "verify").mkdir()
     reference_file.write(package / reference_file.FILE, Reference(facts, ("",), tokens, tuple(cases), trajectory))
 

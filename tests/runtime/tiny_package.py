@@ -16,9 +16,13 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import BPE
 
 from ldm_runtime.package import manifest, safetensors
-from ldm_runtime.package.manifest import Axis, ComponentContract, TensorSpec
+from ldm_runtime.package.manifest import Axis, ComponentContract, Multiple, TensorSpec
+from ldm_runtime.package.open import Package
 from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.text.tokenizer import Tokenizer as PackageTokenizer
 
+TOKENIZER = "tokenizer/tokenizer.json"
+COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 CHANNELS, WIDTH, VOCABULARY, WINDOW, DOWNSAMPLE = 4, 6, 514 + 3, 12, 8
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
@@ -61,7 +65,13 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
             if path.is_file() and path.name != "manifest.json"
         },
         provenance=manifest.Provenance(
-            manifest.Source("nothing", {}), {"onnx": onnx.__version__}, 18, 10, {}, "ldm-export test"
+            "stable-diffusion",
+            manifest.Source("nothing", {}),
+            {"onnx": onnx.__version__},
+            18,
+            10,
+            {},
+            "ldm-export test",
         ),
         dropped=(),
         proof=manifest.Proof(True, "verify/report.json", {"trajectory_psnr": 99.0}),
@@ -209,6 +219,11 @@ GRAPHS = {
 }
 
 
+def tokenizer_of(package: Package, index: int = 0) -> PackageTokenizer:
+    """Return the tokenizer of a package's text encoder."""
+    return PackageTokenizer(package, package.manifest.contract.text[index].tokenizer)
+
+
 def clip_like_tokenizer() -> Tokenizer:
     """Byte-level BPE with CLIP's normaliser, pre-tokeniser and special tokens, and one merge."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -266,13 +281,29 @@ CONTRACT = manifest.Contract(
         "vae_decoder": ComponentContract((_float("latent_sample", *_LATENT),), (_float("sample", *_IMAGE),)),
     },
     axes={
-        "batch": Axis(1, 16, (1, 2, 3)),
-        "height": Axis(2, 32, (4, 8)),
-        "width": Axis(2, 32, (4, 8)),
-        "image_height": Axis(16, 256, (32, 64)),
-        "image_width": Axis(16, 256, (32, 64)),
-        "tokens": Axis(1, 4 * WINDOW, (WINDOW,)),
+        "batch": Axis(1, 16, (1, 2, 3), None),
+        "height": Axis(2, 32, (4, 8), None),
+        "width": Axis(2, 32, (4, 8), None),
+        "image_height": Axis(16, 256, (32, 64), Multiple("height", DOWNSAMPLE)),
+        "image_width": Axis(16, 256, (32, 64), Multiple("width", DOWNSAMPLE)),
+        "tokens": Axis(1, 4 * WINDOW, (WINDOW,), None),
     },
+    text=(
+        manifest.TextRole(
+            component="text_encoder",
+            input="input_ids",
+            tokenizer=manifest.TokenizerFacts(TOKENIZER, WINDOW, 514, 515, 515, VOCABULARY),
+            output="last_hidden_state",
+            pooled=None,
+        ),
+    ),
+    denoiser=manifest.DenoiserRole("unet", "sample", "timestep", "encoder_hidden_states", {}, "out_sample"),
+    concat=(),
+    codec=manifest.CodecRole(
+        "vae",
+        encoder=manifest.CodecHalf("vae_encoder", "sample", "latent_parameters"),
+        decoder=manifest.CodecHalf("vae_decoder", "latent_sample", "sample"),
+    ),
     latent=manifest.LatentSpec(CHANNELS, DOWNSAMPLE, 0.5, 0.1),
     image=manifest.ImageSpec(64, 48),
     schedule=NoiseSchedule(
@@ -287,5 +318,4 @@ CONTRACT = manifest.Contract(
         rescale_betas_zero_snr=False,
     ),
     defaults=manifest.Defaults("dpmpp_2m", 4, 3.0),
-    tokenizer=manifest.TokenizerFacts(WINDOW, 514, 515, 515, VOCABULARY),
 )

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ldm_export.package.write import read_manifest, with_artefacts, write_manifest
+from ldm_export.package.write import with_artefacts, write_manifest
 from ldm_export.process.isolate import StageCost
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import read_manifest
 
 
 def order(

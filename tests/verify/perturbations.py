@@ -12,10 +12,11 @@ import onnx
 import onnxruntime
 from onnx import helper
 
-from ldm_runtime.package import manifest, safetensors
+from ldm_runtime.package import safetensors
+from tests.runtime import tiny_package
 from tests.runtime.tiny_package import entry_of
 
-COMPONENTS = manifest.COMPONENTS
+COMPONENTS = tiny_package.COMPONENTS
 GRAPHS = ("model.onnx", "model.ort_cpu.onnx")
 WEIGHTS = "model.safetensors"
 NORMS = {"InstanceNormalization", "LayerNormalization", "SkipLayerNormalization"}
@@ -352,7 +353,7 @@ def _measure_shapes(file: Path) -> dict[int, list[int]]:
 # --- manifest ---------------------------------------------------------------------------------------------------
 
 # (place in contract, value or a function of the old one, whether a sampling run or the tokens of a prompt show it)
-FACTS: tuple[tuple[tuple[str, str], Any, bool], ...] = (
+FACTS: tuple[tuple[tuple[str | int, ...], Any, bool], ...] = (
     (("defaults", "sampler"), lambda old: "dpmpp_2m" if old == "ddim" else "ddim", True),
     (("defaults", "sampler"), "euler", True),
     (("defaults", "sampler"), "euler_ancestral", True),
@@ -378,25 +379,32 @@ FACTS: tuple[tuple[tuple[str, str], Any, bool], ...] = (
     (("schedule", "steps_offset"), lambda old: old + 1, True),
     (("schedule", "set_alpha_to_one"), lambda old: not old, True),
     (("schedule", "rescale_betas_zero_snr"), True, True),
-    (("tokenizer", "max_length"), lambda old: old - 1, True),
-    (("tokenizer", "bos_token_id"), lambda old: old - 1, True),
-    (("tokenizer", "eos_token_id"), lambda old: old - 2, True),
-    (("tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, True),
-    (("tokenizer", "vocab_size"), lambda old: old + 1, False),  # an upper bound only
+    (("text", 0, "tokenizer", "max_length"), lambda old: old - 1, True),
+    (("text", 0, "tokenizer", "bos_token_id"), lambda old: old - 1, True),
+    (("text", 0, "tokenizer", "eos_token_id"), lambda old: old - 2, True),
+    (("text", 0, "tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, True),
+    (("text", 0, "tokenizer", "vocab_size"), lambda old: old + 1, False),  # an upper bound only
 )
 
 
-def edit_fact(package: Path, place: tuple[str, str], new: Any) -> str:
+def spelt(place: tuple[str | int, ...]) -> str:
+    """Return the name that a report has for a place in the contract."""
+    return "contract" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+
+
+def edit_fact(package: Path, place: tuple[str | int, ...], new: Any) -> str:
     """Change one fact of the contract."""
-    group, name = place
+    *group, name = place
     file = package / "manifest.json"
     value = json.loads(file.read_text())
-    facts = value["contract"][group]
+    facts = value["contract"]
+    for key in group:
+        facts = facts[key]
     old = facts[name]
     facts[name] = new(old) if callable(new) else new
     assert facts[name] != old
     replace_text(file, json.dumps(value))
-    return f"{group}.{name} {old!r} -> {facts[name]!r}"
+    return f"{place} {old!r} -> {facts[name]!r}"
 
 
 def pick(random: np.random.Generator, items: Any) -> Any:

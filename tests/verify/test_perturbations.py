@@ -34,7 +34,7 @@ HALF_EDITS = (perturbations.scale_one_channel, perturbations.swap_two_tensors, p
 HALF_CASES = [(edit, seed) for edit in HALF_EDITS for seed in range(4)]
 FACT_CASES = [(place, new, shows, kind) for place, new, shows in FACTS for kind in KINDS]
 # What PNDM, the sampler of the sd15 package, cannot run: the manifest is refused before anything is compared.
-NOT_FOR_PNDM = (("schedule.prediction_type", "sample"), ("schedule.rescale_betas_zero_snr", True))
+NOT_FOR_PNDM = (("contract.schedule.prediction_type", "sample"), ("contract.schedule.rescale_betas_zero_snr", True))
 
 pytestmark = pytest.mark.slow
 
@@ -85,20 +85,20 @@ def refuses(proven: Path, folder: Path, edit: Edit, seed: int) -> None:
 @pytest.mark.parametrize(
     ("place", "new", "shows", "kind"),
     FACT_CASES,
-    ids=[f"{'.'.join(place)}-{index // 2}-{kind}" for index, (place, _, _, kind) in enumerate(FACT_CASES)],
+    ids=[f"{perturbations.spelt(place)}-{index // 2}-{kind}" for index, (place, _, _, kind) in enumerate(FACT_CASES)],
 )
 def test_a_changed_fact_does_not_pass(proven, tmp_path, place, new, shows, kind):
     """By comparison with what torch used, and, where sampling or tokens depend on it, by what it does."""
     package = perturbations.copy(proven(kind), tmp_path / "package")
     what = perturbations.edit_fact(package, place, new)
-    if kind == "sd15" and (".".join(place), new) in NOT_FOR_PNDM:
+    if kind == "sd15" and (perturbations.spelt(place), new) in NOT_FOR_PNDM:
         with pytest.raises(PackageError, match="sampler 'pndm' does not take"):
             verify_package(package)
         return
     report = verify_package(package)
     assert not report.passed, what
     wrong = [fact.name for fact in report.facts if not fact.passed]
-    assert f"contract.{'.'.join(place)}" in wrong
+    assert perturbations.spelt(place) in wrong
     acts = not report.trajectory.passed or any(name.startswith("tokens of") for name in wrong)
     assert acts == shows, what
 

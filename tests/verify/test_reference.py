@@ -13,6 +13,7 @@ from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import read_manifest
 from tests.runtime.noise.philox import initial_noise
 
 
@@ -87,9 +88,9 @@ def test_tolerances_are_within_the_table_and_near_float32(known):
 
 def test_prompts_test_the_window_and_the_empty_text(known):
     assert "" in known.prompts
-    window = known.facts.tokenizer.max_length
-    assert known.tokens.shape == (len(known.prompts), window)
-    assert any(row[-1] == known.facts.tokenizer.eos_token_id and row[-2] != row[-1] for row in known.tokens)
+    facts, tokens = known.facts.tokenizers["text_encoder"], known.tokens["text_encoder"]
+    assert tokens.shape == (len(known.prompts), facts.max_length)
+    assert any(row[-1] == facts.eos_token_id and row[-2] != row[-1] for row in tokens)
 
 
 def test_the_same_model_gives_the_same_reference(tiny_build, known, tmp_path):
@@ -160,17 +161,25 @@ def test_a_reference_over_20_megabytes_is_not_written(known, tmp_path):
     assert not (tmp_path / "large.safetensors").exists()
 
 
+def test_a_prompt_without_tokens_is_refused(known, tmp_path):
+    few = {"text_encoder": np.zeros((1, 77), np.int64)}
+    reference_file.write(tmp_path / "r.safetensors", changed(known, tokens=few))
+    with pytest.raises(PackageError, match="one row of tokens per prompt"):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tokens": np.zeros((1, 77), np.int64)}, "one row of tokens per prompt"),
-        ({"cases": ()}, "no case of"),
+        ({"cases": ()}, "no case of text_encoder, unet, vae_decoder, vae_encoder"),
+        ({"tokens": {}}, "has not the tokens of every text encoder"),
     ],
 )
-def test_an_incomplete_reference_is_refused(known, tmp_path, change, message):
-    reference_file.write(tmp_path / "r.safetensors", changed(known, **change))
+def test_an_incomplete_reference_is_refused(known, proven, change, message):
+    contract = read_manifest(proven("sd15")).contract
+    reference_file.require_complete(known, contract)
     with pytest.raises(PackageError, match=message):
-        reference_file.read(tmp_path / "r.safetensors")
+        reference_file.require_complete(changed(known, **change), contract)
 
 
 def test_a_run_with_a_step_missing_is_refused(known, tmp_path):

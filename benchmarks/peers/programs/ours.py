@@ -20,35 +20,30 @@ from benchmarks.peers.programs.protocol import (
 from ldm_runtime.engines.choice import artefact_for, choose, open_engine, readable_by
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.package.manifest import COMPONENTS
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import MANIFEST, Package, open_package
-
-OUTPUTS = {
-    "text_encoder": "last_hidden_state",
-    "unet": "out_sample",
-    "vae_decoder": "sample",
-    "vae_encoder": "latent_parameters",
-}
 
 
 def open_unet(request: Request) -> Answer:
     begun = time.perf_counter()
     package = _package(request)
-    _engine(request, package, "unet")
+    denoiser = package.manifest.contract.denoiser.component
+    _engine(request, package, denoiser)
     loaded = time.perf_counter() - begun
-    return {"load_seconds": loaded, "file_bytes": _file_bytes(package, request.engine, ["unet"])}
+    return {"load_seconds": loaded, "file_bytes": _file_bytes(package, request.engine, [denoiser])}
 
 
 def components(request: Request) -> Answer:
     given = read_inputs(request)
     package = _package(request)
+    outputs = _outputs(package.manifest.contract)
 
     def evaluation(component: str) -> Evaluate:
         engine = _engine(request, package, component)
         feeds = {spec.name: given[f"{component}.{spec.name}"] for spec in engine.inputs}
-        return lambda: engine.run(feeds)[OUTPUTS[component]]
+        return lambda: engine.run(feeds)[outputs[component]]
 
-    return measure_components(request, {name: evaluation(name) for name in COMPONENTS})
+    return measure_components(request, {name: evaluation(name) for name in package.manifest.components})
 
 
 def picture(request: Request) -> Answer:
@@ -75,6 +70,13 @@ def picture(request: Request) -> Answer:
     return {**measure_picture(request, loaded, draw), "file_bytes": _all_bytes(package, request.engine)}
 
 
+def _outputs(contract: Contract) -> dict[str, str]:
+    """Return component -> the output that its role names."""
+    denoiser, halves = contract.denoiser, (contract.codec.encoder, contract.codec.decoder)
+    outputs = {text.component: text.output for text in contract.text}
+    return outputs | {denoiser.component: denoiser.output} | {half.component: half.output for half in halves}
+
+
 def _package(request: Request) -> Package:
     """Raises NotMeasured where the engine is not there or the package was not built for it."""
     if request.engine not in ENGINES:
@@ -83,7 +85,7 @@ def _package(request: Request) -> Package:
     if missing is not None:
         raise NotMeasured(missing)
     package = open_package(Path(request.model), check="size")
-    for name in COMPONENTS:
+    for name in package.manifest.components:
         if not readable_by(ENGINES[request.engine], package, name):
             raise NotMeasured(f"the package has no graph of {name} for the engine {request.engine}")
     return package
@@ -96,9 +98,10 @@ def _engine(request: Request, package: Package, component: str) -> Engine:
 def _all_bytes(package: Package, engine: str) -> int:
     """Of all components, the tokenizer and the manifest."""
     files = package.manifest.files
-    tokenizer = sum(entry.size for name, entry in files.items() if name.startswith("tokenizer/"))
+    folders = tuple(f"{text.tokenizer.file.rpartition('/')[0]}/" for text in package.manifest.contract.text)
+    tokenizer = sum(entry.size for name, entry in files.items() if name.startswith(folders))
     manifest = (package.path / MANIFEST).stat().st_size
-    return _file_bytes(package, engine, COMPONENTS) + tokenizer + manifest
+    return _file_bytes(package, engine, package.manifest.components) + tokenizer + manifest
 
 
 def _file_bytes(package: Package, engine: str, components: Iterable[str]) -> int:

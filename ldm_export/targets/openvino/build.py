@@ -17,7 +17,6 @@ from ldm_export.targets.target import Made, Progress
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.package.manifest import Artefact, Contract, Difference, Manifest, Precision
-from ldm_runtime.package.open import TOKENIZER
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
 
@@ -65,7 +64,8 @@ def build_openvino(precision: Precision, folder: Path, manifest: Manifest, progr
         artefacts[name] = [Artefact(NAME, "openvino", files, "openvino", precision, exactness, difference)]
     progress("openvino: tokenizer")
     (out / "tokenizer").mkdir()
-    write_openvino_tokenizer(folder / TOKENIZER, out / "tokenizer", manifest.contract.tokenizer)
+    facts = manifest.contract.text[0].tokenizer
+    write_openvino_tokenizer(folder / facts.file, out / "tokenizer", facts)
     _write_pipeline_files(out, manifest, progress)
     return Made(artefacts, stages)
 

@@ -8,7 +8,7 @@ import numpy as np
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import measure
-from ldm_runtime.engines.openvino import TIMESTEP, OpenVinoEngine, import_openvino, read_graph
+from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.package.manifest import Contract, Difference, Precision
 
 
@@ -21,17 +21,21 @@ def convert_and_measure(
 
     It takes a process of its own: in a second conversion OpenVINO would go on numbering, and the file would differ.
     """
-    convert(graph, component, out, precision)
+    denoiser = contract.denoiser
+    convert(graph, denoiser.timestep if component == denoiser.component else None, out, precision)
     cases = [case for case in reference_file.read(reference).cases if case.component == component]
     return measure(OpenVinoEngine(out, contract, component).run, cases, precision)
 
 
-def convert(graph: Path, component: str, out: Path, precision: Precision) -> None:
-    """Write the ONNX file `graph` in OpenVINO's format: `out` and the weights beside it."""
+def convert(graph: Path, timestep: str | None, out: Path, precision: Precision) -> None:
+    """Write the ONNX file `graph` in OpenVINO's format: `out` and the weights beside it.
+
+    timestep: the denoiser's input of that role; None for other graphs.
+    """
     openvino = import_openvino()
     model = read_graph(graph)
-    if component == "unet":
-        model = _with_whole_timestep(model)
+    if timestep is not None:
+        model = _with_integer_timestep(model, timestep)
     if precision != "fp32":
         _store_weights(model, precision)
     openvino.save_model(model, str(out), compress_to_fp16=False)
@@ -59,14 +63,14 @@ def _store_weights(model: Any, precision: Precision) -> None:
             target.replace_source_output(wide.output(0))
 
 
-def _with_whole_timestep(model: Any) -> Any:
-    """The same graph with a timestep int64 (1,) in place of float32 (): what `OpenVinoEngine` undoes."""
+def _with_integer_timestep(model: Any, timestep: str) -> Any:
+    """Return the graph with a timestep int64 (1,) in place of float32 (): what `OpenVinoEngine` undoes."""
     import openvino
     from openvino import opset12 as opset
 
-    old = model.input(TIMESTEP).get_node()
-    new = opset.parameter([1], openvino.Type.i64, name=TIMESTEP)
-    new.output(0).tensor.set_names({TIMESTEP})
+    old = model.input(timestep).get_node()
+    new = opset.parameter([1], openvino.Type.i64, name=timestep)
+    new.output(0).tensor.set_names({timestep})
     value = opset.squeeze(opset.convert(new, "f32"), opset.constant([0]))
     for target in old.output(0).get_target_inputs():
         target.replace_source_output(value.output(0))

@@ -5,10 +5,10 @@ and the sides of latents are those of pictures divided: all of it is derived her
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import COMPONENTS, Contract, Dim, Range
+from ldm_runtime.package.manifest import Contract, Dim, Range
 from ldm_runtime.package.rules import MAX_PIXELS
 
 DEFAULT_BATCH = Range(1, 1, 4)
@@ -59,62 +59,49 @@ def _range(text: str, value: str) -> Range:
 
 
 def axis_ranges(contract: Contract, profile: Profile) -> dict[str, AxisRanges]:
-    """Component -> its axes, those of outputs included -> the sizes that a plan has to cover.
+    """Return component -> its axes, those of outputs included -> the sizes that a plan has to cover.
 
     Raises InputError for what the package cannot do, or if its own default size would not be covered.
     """
     width = _side("width", contract.image.width, profile.width, contract)
     height = _side("height", contract.image.height, profile.height, contract)
+    if width.max * height.max > MAX_PIXELS:
+        shown = f"{width.max}x{height.max}"
+        raise InputError(f"the profile has pictures of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
     single, guided = _batches(contract, profile.batch)
-    latent = {2: _divided(height, contract), 3: _divided(width, contract)}
-    image = {2: height, 3: width}
-    window = contract.tokenizer.max_length
-    sizes: dict[tuple[str, str], dict[int, Range]] = {  # component, tensor -> dimension -> sizes
-        ("text_encoder", "input_ids"): {0: single, 1: Range(1, window, window)},
-        ("unet", "sample"): {0: guided, **latent},
-        ("unet", "encoder_hidden_states"): {1: _context(contract, profile.windows)},
-        ("vae_encoder", "sample"): {0: single, **image},
-        ("vae_encoder", "latent_parameters"): latent,
-        ("vae_decoder", "latent_sample"): {0: single, **latent},
-        ("vae_decoder", "sample"): image,
-    }
-    ranges: dict[str, AxisRanges] = {component: {} for component in COMPONENTS}
-    for (component, tensor), by_dimension in sizes.items():
-        dims = contract.tensor(component, tensor).dims
-        named = {dims[index]: size for index, size in by_dimension.items()}
-        ranges[component] |= {dim: size for dim, size in named.items() if isinstance(dim, str)}
-    check_corners(contract, ranges)
+    windows = _windows(contract, profile.windows)
+    ranges: dict[str, AxisRanges] = {}
+    for component in contract.components:
+        batch = guided if component == contract.denoiser.component else single
+        corners = [
+            contract.sizes(
+                component,
+                batch=getattr(batch, corner),
+                width=getattr(width, corner),
+                height=getattr(height, corner),
+                windows=getattr(windows, corner),
+            )
+            for corner in CORNERS
+        ]
+        ranges[component] = {axis: Range(*(sizes[axis] for sizes in corners)) for axis in corners[0]}
+    _allow_few_tokens(contract, windows, ranges)
+    for component, sizes in ranges.items():
+        for axis, size in sizes.items():
+            low, high = contract.range_of(axis)
+            for each in (size.min, size.opt, size.max):
+                if not low <= each <= high:
+                    what = f"the profile has {axis} of {each} in {component}"
+                    raise InputError(f"{what}; the package takes {low} to {high}")
     return ranges
 
 
-def check_corners(contract: Contract, ranges: Mapping[str, AxisRanges]) -> None:
-    """Raise InputError unless smallest, preferred and largest sizes are each a run that the package can make.
-
-    In each, every axis is within the contract, and the sides of pictures are those of latents times the downsampling.
-    """
-    factor = contract.latent.downsample
-    for component, sizes in ranges.items():
-        for corner in CORNERS:
-            at = {axis: int(getattr(size, corner)) for axis, size in sizes.items()}
-            for axis, size in at.items():
-                low, high = contract.range_of(axis)
-                if not low <= size <= high:
-                    raise InputError(
-                        f"the profile has {axis} of {size} in {component}; the package takes {low} to {high}"
-                    )
-            if component not in ("vae_encoder", "vae_decoder"):
-                continue
-            sides = ("latent_parameters", "sample") if component == "vae_encoder" else ("latent_sample", "sample")
-            small, large = (contract.tensor(component, name).dims[2:] for name in sides)
-            for latent, image in zip(small, large, strict=True):
-                if _size(image, at) != factor * _size(latent, at):
-                    raise InputError(
-                        f"the profile of {component} has at its {corner} {_size(image, at)} pixels for "
-                        f"{_size(latent, at)} of the latent; expected {factor} times as many"
-                    )
-            if _size(large[0], at) * _size(large[1], at) > MAX_PIXELS:
-                shown = f"{_size(large[1], at)}x{_size(large[0], at)}"
-                raise InputError(f"the profile has pictures of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
+def _allow_few_tokens(contract: Contract, windows: Range, ranges: Mapping[str, AxisRanges]) -> None:
+    """Let text encoders and the denoiser read less than a window, as callers' own embeddings may have."""
+    ports = [(text.component, contract.tensor(text.component, text.input).dims[1]) for text in contract.text]
+    ports += [(contract.denoiser.component, contract.context.dims[1])] if windows.min == 1 else []
+    for component, dim in ports:
+        if isinstance(dim, str):
+            ranges[component][dim] = replace(ranges[component][dim], min=contract.range_of(dim)[0])
 
 
 def input_shapes(contract: Contract, component: str, ranges: AxisRanges) -> dict[str, Shapes]:
@@ -134,7 +121,7 @@ def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
 def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Range:
     """In pixels, whole multiples of a latent's."""
     step = contract.latent.downsample
-    dim = contract.tensor("unet", "sample").dims[2 if name == "height" else 3]
+    dim = contract.sample.dims[2 if name == "height" else 3]
     low, high = (limit * step for limit in contract.range_of(dim))
     if asked is None:
         most = min(int(native * DEFAULT_GROWTH) // step * step, high)
@@ -152,14 +139,9 @@ def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Ra
     return asked
 
 
-def _divided(pixels: Range, contract: Contract) -> Range:
-    step = contract.latent.downsample
-    return Range(pixels.min // step, pixels.opt // step, pixels.max // step)
-
-
 def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
     """Of the text encoder and the VAE, which get texts and pictures one by one, and of the UNet with guidance."""
-    most = contract.range_of(contract.tensor("unet", "sample").dims[0])[1]
+    most = contract.range_of(contract.sample.dims[0])[1]
     factor = 2 if contract.defaults.guidance > 1 else 1
     batch = asked
     if batch is None:
@@ -174,12 +156,10 @@ def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
     return Range(1, 1, batch.max), guided
 
 
-def _context(contract: Contract, asked: Range | None) -> Range:
-    """Tokens that the UNet reads: whole windows, or less of the smallest, as callers' own embeddings may have."""
-    window = contract.tokenizer.max_length
-    low, high = contract.range_of(contract.tensor("unet", "encoder_hidden_states").dims[1])
-    windows = Range(1, 1, max(1, high // window)) if asked is None else asked
-    if windows.max * window > high:
-        raise InputError(f"the profile has {windows.max} windows of text; the package joins {high // window} at most")
-    smallest = low if windows.min == 1 else windows.min * window
-    return Range(smallest, windows.opt * window, windows.max * window)
+def _windows(contract: Contract, asked: Range | None) -> Range:
+    """Return the windows of text that the context joins."""
+    high = contract.range_of(contract.context.dims[1])[1] // contract.window
+    windows = Range(1, 1, max(1, high)) if asked is None else asked
+    if windows.max > max(1, high):
+        raise InputError(f"the profile has {windows.max} windows of text; the package joins {high} at most")
+    return windows

@@ -14,7 +14,7 @@ from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.manifest import COMPONENTS, Artefact
+from ldm_runtime.package.manifest import Artefact, Contract
 from ldm_runtime.package.open import Package
 
 AUTO = "auto"
@@ -22,12 +22,47 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which engine shall run each component, "auto" included, and how. Made by `choose`."""
+    """Which engine shall run each component, "auto" included, and how. Made by `choose`.
 
-    names: Mapping[str, str]
+    text: what was asked for. parts: a component, or the codec's name for both of its halves -> engine; of the others
+    it is `otherwise`.
+    """
+
+    text: str
+    parts: Mapping[str, str]
+    otherwise: str
     threads: int | None
     options: Mapping[str, Mapping[str, str]]  # engine -> its own options
     without: frozenset[str] = frozenset()  # engines that "auto" passes over
+
+    @property
+    def engines(self) -> set[str]:
+        """All engines that may be meant, whatever the package."""
+        return {*self.parts.values(), self.otherwise}
+
+    def names(self, contract: Contract) -> dict[str, str]:
+        """Return component -> engine for a package with this contract.
+
+        Raises InputError for a part that the package does not have, a component that is named twice, and options that
+        nothing would read.
+        """
+        codec = contract.codec
+        known: dict[str, tuple[str, ...]] = {name: (name,) for name in contract.components}
+        known |= {codec.name: (codec.encoder.component, codec.decoder.component)}
+        named: dict[str, str] = {}
+        for part, name in self.parts.items():
+            if part not in known:
+                raise InputError(
+                    f"engine has {shown(f'{part}={name}')}; expected PART=NAME with one of the parts {', '.join(known)}"
+                )
+            for component in known[part]:
+                if component in named:
+                    raise InputError(f"engine is {shown(self.text)}, which names {component} twice")
+                named[component] = name
+        names = {component: named.get(component, self.otherwise) for component in contract.components}
+        for name in self.options:
+            _check_read(name, self.text, set(names.values()))
+        return names
 
     def settings(self, name: str) -> Settings:
         """Return what the engine `name` is opened with."""
@@ -53,21 +88,23 @@ def choose(
 ) -> EngineChoice:
     """Read which engines are asked for.
 
-    text: "auto", a name, or PART=NAME separated by commas; a part is a component, or "vae" for both of its halves.
-    options: of an engine, by its name; values are passed on as text. without: engines that "auto" shall not take.
+    text: "auto", a name, or PART=NAME separated by commas; a part is a component of the package, or the name of both
+    halves of its codec, such as "vae". options: of an engine, by its name; values are passed on as text. without:
+    engines that "auto" shall not take.
 
-    Raises InputError for unknown parts, names and engines, a part given twice, options that nothing would read or
-    that are no mapping of mappings, or `threads` below 1 or beyond `most_threads`.
+    Raises InputError for unknown engines, a part given twice, options that nothing would read or that are no mapping
+    of mappings, or `threads` below 1 or beyond `most_threads`.
     """
     if threads is not None:
         threads = check_integer("threads", threads, 1, most_threads())
     if not isinstance(text, str):
         raise InputError(f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort")
     texts = {} if options is None else _texts(options)
-    names = _by_part(text) if "=" in text else dict.fromkeys(COMPONENTS, _known(text))
+    parts = _by_part(text) if "=" in text else {}
+    choice = EngineChoice(text, parts, AUTO if parts else _known(text), threads, texts, frozenset(without))
     for name in texts:
-        _check_read(name, text, set(names.values()))
-    return EngineChoice(names, threads, texts, frozenset(without))
+        _check_read(name, text, choice.engines)
+    return choice
 
 
 def most_threads() -> int:
@@ -88,7 +125,7 @@ def open_engine(
         EngineError: the engine cannot load the artefact.
         PackageError: the artefact is damaged or does not keep the contract.
     """
-    name = choice.names[component]
+    name = choice.names(package.manifest.contract)[component]
     if name != AUTO:
         return _opened(name, choice, package, component, artefact)
     passed_over: list[str] = []
@@ -108,7 +145,7 @@ def open_engine(
 
 def require(choice: EngineChoice) -> None:
     """Raise EngineUnavailable if an engine that `choice` names cannot run on this machine, whatever the package."""
-    for name in dict.fromkeys(choice.names.values()):
+    for name in sorted(choice.engines):
         missing = None if name == AUTO else ENGINES[name].missing()
         if missing is not None:
             raise EngineUnavailable(f"{name} does not run here: {missing}")
@@ -133,7 +170,7 @@ def readable_by(kind: EngineKind, package: Package, component: str) -> list[Arte
 
 def artefacts_for(choice: EngineChoice, package: Package, component: str) -> list[Artefact]:
     """List the artefacts of a component, in the manifest's order, that the engines of `choice` read."""
-    name = choice.names[component]
+    name = choice.names(package.manifest.contract)[component]
     kinds = _automatic(choice).values() if name == AUTO else (ENGINES[name],)
     found = [each for kind in kinds for each in readable_by(kind, package, component)]
     return [each for each in package.manifest.components[component].artefacts if each in found]
@@ -157,17 +194,16 @@ def _opened(
 
 
 def _by_part(text: str) -> dict[str, str]:
-    """Component -> name, of "unet=tensorrt,vae=ort"."""
+    """Read "unet=tensorrt,vae=ort" as part -> engine."""
     named: dict[str, str] = {}
     for piece in text.split(","):
         part, equals, name = (each.strip() for each in piece.partition("="))
-        if not equals or part not in _PARTS:
-            raise InputError(f"engine has {shown(piece)}; expected PART=NAME with one of the parts {', '.join(_PARTS)}")
-        for component in _PARTS[part]:
-            if component in named:
-                raise InputError(f"engine is {shown(text)}, which names {component} twice")
-            named[component] = _known(name)
-    return {component: named.get(component, AUTO) for component in COMPONENTS}
+        if not equals or not part:
+            raise InputError(f"engine has {shown(piece)}; expected PART=NAME such as unet=tensorrt")
+        if part in named:
+            raise InputError(f"engine is {shown(text)}, which names {shown(part)} twice")
+        named[part] = _known(name)
+    return named
 
 
 def _texts(options: Any) -> dict[str, dict[str, str]]:
@@ -207,4 +243,3 @@ def _known(name: Any) -> str:
 
 
 _OPTIONS_EXAMPLE = 'such as {"ort:cuda": {"device_id": 1}}'
-_PARTS = {**{component: (component,) for component in COMPONENTS}, "vae": ("vae_encoder", "vae_decoder")}

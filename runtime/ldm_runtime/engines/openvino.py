@@ -21,7 +21,6 @@ from ldm_runtime.package.manifest import Artefact, Contract, TensorSpec
 from ldm_runtime.package.open import Package
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
-TIMESTEP = "timestep"
 
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
 _DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -70,7 +69,9 @@ class OpenVinoEngine:
         self.notices: tuple[str, ...] = ()
         self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
-            model = _with_float_timestep(read_graph(path))
+            model = read_graph(path)
+            if component == contract.denoiser.component:
+                model = _with_float_timestep(model, contract.denoiser.timestep)
             self._compiled: Any = core.compile_model(model, device, given)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
@@ -201,19 +202,19 @@ def _weights(path: Path) -> Path:
     return path.with_suffix(".bin")
 
 
-def _with_float_timestep(model: Any) -> Any:
-    """Undo what OpenVINO GenAI wants of a UNet: a timestep that is a whole number in a row of one.
+def _with_float_timestep(model: Any, timestep: str) -> Any:
+    """Undo what OpenVINO GenAI wants of a UNet: a timestep that is an integer in a row of one.
 
     Its `.xml` begins with Parameter (int64 [1]) -> Convert -> Squeeze; samplers here have timesteps between whole ones.
     """
     import openvino
 
-    found = [node for node in model.get_parameters() if TIMESTEP in node.output(0).get_names()]
+    found = [node for node in model.get_parameters() if timestep in node.output(0).get_names()]
     if len(found) != 1 or found[0].get_element_type() != openvino.Type.i64:
         return model
     (whole,) = found
-    scalar = openvino.opset12.parameter([], openvino.Type.f32, name=TIMESTEP)
-    scalar.output(0).tensor.set_names({TIMESTEP})
+    scalar = openvino.opset12.parameter([], openvino.Type.f32, name=timestep)
+    scalar.output(0).tensor.set_names({timestep})
     for convert in list(whole.output(0).get_target_inputs()):
         for squeeze in list(convert.get_node().output(0).get_target_inputs()):
             for target in list(squeeze.get_node().output(0).get_target_inputs()):

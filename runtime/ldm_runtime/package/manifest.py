@@ -17,11 +17,12 @@ from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 SCHEMA_VERSION = 3
 CANONICAL = "canonical"
-COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
 Precision = Literal["fp32", "fp16", "bf16"]
+ExtraRule = Literal["pooled_text", "image_sizes"]
+ConcatChannels = Literal["mask", "masked_latents"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +41,26 @@ class ComponentContract:
 
 
 @dataclasses.dataclass(frozen=True)
+class Multiple:
+    """A size that is always `factor` times that of `axis`: pixels of an image, of latent pixels."""
+
+    axis: str
+    factor: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Axis:
     """A dynamic axis: the sizes it may have, and those at which engine and reference were compared."""
 
     min: int
     max: int
     proven: tuple[int, ...]
+    multiple_of: Multiple | None  # None: any size from min to max
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentSpec:
-    """The latent space: the UNet sees z = (mean - shift) * scale, the decoder is given z / scale + shift."""
+    """The latent space: the denoiser sees z = (mean - shift) * scale, the decoder is given z / scale + shift."""
 
     channels: int
     downsample: int  # image pixels per latent pixel, along each side
@@ -82,6 +92,9 @@ class Defaults:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerFacts:
+    """A tokenizer of CLIP's kind. `file` is the relative posix path of its tokenizer.json."""
+
+    file: str
     max_length: int  # tokens of one window, with the begin and end tokens
     bos_token_id: int
     eos_token_id: int
@@ -90,19 +103,74 @@ class TokenizerFacts:
 
 
 @dataclasses.dataclass(frozen=True)
+class TextRole:
+    """A component that encodes a window of tokens.
+
+    output: encoder hidden states (B, T, D); those of all text encoders, joined along D, are the denoiser's context.
+    pooled: the output (B, P) that an extra input of the denoiser reads; None where none does.
+    """
+
+    component: str
+    input: str
+    tokenizer: TokenizerFacts
+    output: str
+    pooled: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserRole:
+    """The component that is evaluated at each row of a sampling plan, and what its inputs are.
+
+    extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
+    encoders, joined. "image_sizes": height and width, top and left of the crop (0), and height and width again.
+    """
+
+    component: str
+    sample: str
+    timestep: str
+    context: str
+    extra: dict[str, ExtraRule]
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecHalf:
+    """A component between images (B, 3, H, W) and latents: its input and its output."""
+
+    component: str
+    input: str
+    output: str
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecRole:
+    """The autoencoder. Its encoder gives mean and log-variance; `name` is what both halves are called together."""
+
+    name: str
+    encoder: CodecHalf
+    decoder: CodecHalf
+
+
+@dataclasses.dataclass(frozen=True)
 class Contract:
-    """All that a runtime has to know; it guesses nothing."""
+    """All that a runtime has to know; it guesses nothing.
+
+    concat: what follows the latents along the channels of the denoiser's sample, in this order.
+    """
 
     components: dict[str, ComponentContract]
     axes: dict[str, Axis]
+    text: tuple[TextRole, ...]
+    denoiser: DenoiserRole
+    concat: tuple[ConcatChannels, ...]
+    codec: CodecRole
     latent: LatentSpec
     image: ImageSpec
     schedule: Schedule
     defaults: Defaults
-    tokenizer: TokenizerFacts
 
     def tensor(self, component: str, name: str) -> TensorSpec:
-        """The input or output `name` of `component`; KeyError if there is none."""
+        """Return the input or output `name` of `component`; KeyError if there is none."""
         contract = self.components[component]
         for spec in (*contract.inputs, *contract.outputs):
             if spec.name == name:
@@ -110,15 +178,53 @@ class Contract:
         raise KeyError(f"{component} has no input or output {name!r}")
 
     @property
+    def sample(self) -> TensorSpec:
+        """The denoiser's latents (B, C, h, w), with the concat channels."""
+        return self.tensor(self.denoiser.component, self.denoiser.sample)
+
+    @property
+    def context(self) -> TensorSpec:
+        """The denoiser's encoder hidden states (B, T, D)."""
+        return self.tensor(self.denoiser.component, self.denoiser.context)
+
+    @property
+    def window(self) -> int:
+        """Tokens of one window of text, the same for all text encoders."""
+        return self.text[0].tokenizer.max_length
+
+    @property
     def inpaints(self) -> bool:
-        """Whether the UNet reads, after the latents, a mask (one channel) and the latents of the masked picture."""
-        return self.tensor("unet", "sample").dims[1] == 2 * self.latent.channels + 1
+        """Whether the denoiser reads a mask and the latents of the masked image."""
+        return "mask" in self.concat
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
-        """The smallest and largest size of a dimension."""
+        """Return the smallest and largest size of a dimension."""
         if isinstance(dim, int):
             return dim, dim
         return self.axes[dim].min, self.axes[dim].max
+
+    def sizes(self, component: str, *, batch: int, width: int, height: int, windows: int = 1) -> dict[str, int]:
+        """Return the size of every axis of `component` in an evaluation.
+
+        batch: prompts, images or latents at once; with guidance the denoiser has two for each image. width, height:
+        of an image, in pixels. windows: of text in the context.
+        """
+        latent = (batch, self.latent.channels, height // self.latent.downsample, width // self.latent.downsample)
+        shapes: dict[tuple[str, str], tuple[int, ...]] = {
+            (text.component, text.input): (batch, self.window) for text in self.text
+        }
+        shapes[self.denoiser.component, self.denoiser.sample] = latent
+        shapes[self.denoiser.component, self.denoiser.context] = (batch, windows * self.window)
+        shapes[self.codec.encoder.component, self.codec.encoder.input] = (batch, 3, height, width)
+        shapes[self.codec.decoder.component, self.codec.decoder.input] = latent
+        shapes[self.codec.encoder.component, self.codec.encoder.output] = latent
+        shapes[self.codec.decoder.component, self.codec.decoder.output] = (batch, 3, height, width)
+        return {
+            dim: size
+            for (owner, name), shape in shapes.items()
+            for dim, size in zip(self.tensor(owner, name).dims, shape, strict=False)
+            if owner == component and isinstance(dim, str)
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +324,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
+    family: str  # of models, as the exporter names it; a runtime needs the contract alone
     source: Source
     tools: dict[str, str]
     opset: int
@@ -258,8 +365,8 @@ def parse(text: str, where: str) -> Manifest:
     version = value.get("schema_version") if isinstance(value, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
         raise PackageError(
-            f"{where} has schema_version {version!r}, but this runtime reads {SCHEMA_VERSION}; "
-            f"build the package again or install the matching version"
+            f"{where} has schema_version {version!r}, but this runtime reads {SCHEMA_VERSION}; build the package again "
+            f"from its checkpoint with `ldm-export build`, or install the version that wrote it"
         )
     manifest = strict_json.read(Manifest, value, f"{where}: manifest")
     manifest_rules.check(manifest, f"{where}: manifest")

@@ -23,7 +23,6 @@ from ldm_runtime.package.external_data import check_external_data
 
 Check = Literal["cached", "full", "size"]
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer/tokenizer.json"
 MAX_MANIFEST_BYTES = 2**24
 
 # A file with such an ending that the manifest does not list is not loaded by us, but could be by others.
@@ -108,18 +107,16 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         for artefact in component.artefacts:
             if artefact.format == "onnx":
                 check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
-    if TOKENIZER not in parsed.files:
-        raise PackageError(f"{path / MANIFEST} does not list {TOKENIZER}; build the package again")
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
 
 
-def read_contract(path: str | PathLike[str]) -> manifest.Contract:
-    """What the package in folder `path` says of itself, from its manifest alone: no other file is looked at.
+def read_manifest(path: str | PathLike[str]) -> manifest.Manifest:
+    """Read the manifest of the package in folder `path`; no other file is looked at.
 
     Raises InputError, PackageError: as `open_package` does of the manifest.
     """
     path = check_path("path", path)
-    return _parsed(path, _read_manifest(path)[1]).contract
+    return _parsed(path, _read_manifest(path)[1])
 
 
 def is_package(path: Path) -> bool:

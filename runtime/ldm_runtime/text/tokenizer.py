@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.errors import InputError, PackageError
-from ldm_runtime.package.open import TOKENIZER, Package
+from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.package.open import Package
 from ldm_runtime.text.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
 
 MOST_CHARACTERS = 100_000  # of one prompt: tokenising takes seconds there, and a window holds some hundred
@@ -25,15 +26,15 @@ class Encoded:
 
 
 class Tokenizer:
-    """The tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
+    """A tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
 
     Raises PackageError if tokenizer.json is not of CLIP's form or knows tokens that the text encoder does not have.
     """
 
-    def __init__(self, package: Package) -> None:
-        self._facts = package.manifest.contract.tokenizer
-        file = package.path / TOKENIZER
-        clip = read_tokenizer(package.folder.read(TOKENIZER, MAX_FILE_BYTES), str(file))
+    def __init__(self, package: Package, facts: TokenizerFacts) -> None:
+        self._facts = facts
+        file = package.path / facts.file
+        clip = read_tokenizer(package.folder.read(facts.file, MAX_FILE_BYTES), str(file))
         if clip.size > self._facts.vocab_size:
             raise PackageError(
                 f"{file} has tokens up to {clip.size - 1}, but the text encoder knows {self._facts.vocab_size}; "

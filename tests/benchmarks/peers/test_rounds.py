@@ -13,9 +13,9 @@ from benchmarks.peers.rounds import Models, Results, Runner, Settings, open_resu
 from benchmarks.peers.run import main
 from benchmarks.peers.tables import bars, ratios, render
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
+from tests.runtime.tiny_package import COMPONENTS
 
 SETTINGS = Settings("tiny", "0123", (64, 32), 4, 3.0, 2)
 MACHINE = "2 x Abacus"
@@ -179,7 +179,7 @@ def test_all_peers_get_the_same_inputs(tmp_path):
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
         assert first["latents"].shape == (1, 4, 4, 8) and first["unet.sample"].shape == (2, 4, 4, 8)
         ids = first["text_encoder.input_ids"]
-        assert ids[0, -1] == contract.tokenizer.eos_token_id not in ids[0, :-1]
+        assert ids[0, -1] == contract.text[0].tokenizer.eos_token_id not in ids[0, :-1]
 
 
 def test_a_command_that_fails_says_its_last_line(tmp_path):

@@ -9,9 +9,9 @@ from typing import Any
 from ldm_runtime.package.open import open_package
 from ldm_runtime.request import choose_size
 from ldm_runtime.sampling.plan import compile_plan
-from ldm_runtime.text.tokenizer import Tokenizer
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input
+from tests.runtime.tiny_package import tokenizer_of
 
 BUILTIN = Path(__file__).parents[3] / "runtime" / "ldm_runtime" / "builtin"
 
@@ -35,7 +35,7 @@ def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
     contract = opened.manifest.contract
     choose_size(contract, None)
     compile_plan(contract.schedule, contract.defaults.parsed_sampler, contract.defaults.steps)
-    Tokenizer(opened).encode(["a red apple"])
+    tokenizer_of(opened).encode(["a red apple"])
 
 
 KINDS = [Kind("manifest", _prepare, _make, _read)]

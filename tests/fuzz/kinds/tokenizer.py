@@ -8,9 +8,9 @@ from random import Random
 from typing import Any
 
 from ldm_runtime.package.open import open_package
-from ldm_runtime.text.tokenizer import Tokenizer
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import json_input, mutate_bytes, mutate_text
+from tests.runtime.tiny_package import tokenizer_of
 
 TEXTS = ["a red apple", "Ünïcode \U0001f34e it's 3d", "<|startoftext|> x <|endoftext|>", "\0", "a" * 100]
 FILES = (
@@ -54,7 +54,7 @@ def _read(content: bytes, prepared: tuple[Path, list[Any]]) -> None:
     manifest = json.loads((package / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
     (package / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    Tokenizer(open_package(package, check="size")).encode(TEXTS)
+    tokenizer_of(open_package(package, check="size")).encode(TEXTS)
 
 
 def _prepare_folder(folder: Path) -> dict[str, Any]:

@@ -18,24 +18,24 @@ from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.engines.ort.session import OrtEngine, fallbacks
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import open_package
 from tests.runtime.notices import said
+from tests.runtime.tiny_package import COMPONENTS, CONTRACT
 
 NAN = float("nan")
 TELLS = "get_provider_graph_assignment_info"  # ONNX Runtime 1.24's method that says which provider runs what
 
 
 def test_a_name_is_for_all_components():
-    assert choose("ort").names == dict.fromkeys(COMPONENTS, "ort")
-    assert choose().names == dict.fromkeys(COMPONENTS, "auto")
+    assert choose("ort").names(CONTRACT) == dict.fromkeys(COMPONENTS, "ort")
+    assert choose().names(CONTRACT) == dict.fromkeys(COMPONENTS, "auto")
 
 
 def test_names_by_part_leave_the_rest_to_auto():
     names = {"text_encoder": "auto", "unet": "ort:cuda", "vae_encoder": "ort", "vae_decoder": "ort"}
-    assert choose("unet=ort:cuda,vae=ort").names == names
-    assert choose(" vae = ort , unet = ort:cuda ").names == names
-    assert choose("vae_encoder=ort").names == {**dict.fromkeys(COMPONENTS, "auto"), "vae_encoder": "ort"}
+    assert choose("unet=ort:cuda,vae=ort").names(CONTRACT) == names
+    assert choose(" vae = ort , unet = ort:cuda ").names(CONTRACT) == names
+    assert choose("vae_encoder=ort").names(CONTRACT) == {**dict.fromkeys(COMPONENTS, "auto"), "vae_encoder": "ort"}
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,8 @@ def test_names_by_part_leave_the_rest_to_auto():
         ("", "engine is ''; expected one of auto, "),
         ("unet=abacus", "engine is 'abacus'"),
         ("unet=", "engine is ''"),
-        ("unet=ort,ort", "engine has 'ort'; expected PART=NAME with one of the parts text_encoder, unet, vae_encoder"),
-        ("brain=ort", "engine has 'brain=ort'; expected PART=NAME"),
-        ("unet=ort,unet=ort", "names unet twice"),
-        ("vae=ort,vae_decoder=ort:cuda", "names vae_decoder twice"),
+        ("unet=ort,ort", "engine has 'ort'; expected PART=NAME such as unet=tensorrt"),
+        ("unet=ort,unet=ort", "names 'unet' twice"),
         (None, "engine is None; expected a text such as auto"),
         (["ort"], "engine is .'ort'.; expected a text"),
     ],
@@ -56,6 +54,26 @@ def test_names_by_part_leave_the_rest_to_auto():
 def test_what_is_no_choice_is_refused(text: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         choose(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("brain=ort", "engine has 'brain=ort'; expected PART=NAME with one of the parts text_encoder, unet, vae_enc"),
+        ("vae=ort,vae_decoder=ort:cuda", "names vae_decoder twice"),
+    ],
+)
+def test_parts_are_the_package_s_own(tiny: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose(text).names(CONTRACT)
+    with pytest.raises(InputError, match=message):
+        ldm_runtime.load(tiny, engine=text)
+
+
+def test_options_for_an_engine_that_every_part_goes_without_are_refused() -> None:
+    choice = choose("text_encoder=ort,unet=ort,vae=ort", options={"ort:cuda": {"device_id": 1}})
+    with pytest.raises(InputError, match="options for the engine ort:cuda, but engine is .*, which never runs it"):
+        choice.names(CONTRACT)
 
 
 def test_options_reach_their_engine_as_text_and_no_other():

@@ -12,7 +12,7 @@ import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
-from ldm_runtime.package.open import open_package, read_contract
+from ldm_runtime.package.open import open_package, read_manifest
 from tests import hub_cache
 from tests.runtime.package.test_open import flip_a_bit
 
@@ -243,7 +243,7 @@ def test_the_contract_is_read_without_hashing_what_a_cache_keeps(
     contract = open_package(snapshot, check="full").manifest.contract
     monkeypatch.setattr(HashCache, "measure", lambda cache, name: pytest.fail(f"hashed {name}"))
     (snapshot / "unet" / "model.safetensors").unlink()
-    assert read_contract(snapshot) == contract
+    assert read_manifest(snapshot).contract == contract
     (snapshot / "manifest.json").unlink()
     with pytest.raises(PackageError, match="it has no manifest.json"):
-        read_contract(snapshot)
+        read_manifest(snapshot)

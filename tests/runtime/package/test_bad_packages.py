@@ -165,7 +165,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "unlisted weights": (lambda p: (p / "more.bin").write_bytes(b""), "holds more.bin, which"),
     "tokenizer unlisted": (
         lambda p: edit_manifest(p, "files", "tokenizer/tokenizer.json", remove=True),
-        "does not list tokenizer/tokenizer.json",
+        "names the file 'tokenizer/tokenizer.json', which files does not list",
     ),
     "path escapes": (
         lambda p: edit_manifest(p, "files", "../x", value={"sha256": "0" * 64, "size": 1}),

@@ -23,7 +23,10 @@ def edited(text: str, path: tuple[Any, ...], value: Any) -> str:
     if value is REMOVED:
         del place[path[-1]]
     else:
-        place[path[-1]] = value
+        if isinstance(place, list) and path[-1] == len(place):
+            place.append(value)
+        else:
+            place[path[-1]] = value
     return json.dumps(whole)
 
 
@@ -53,12 +56,16 @@ def test_an_integer_is_a_number(good: str) -> None:
 
 
 UNET = ("contract", "components", "unet")
+TEXT = ("contract", "text", 0)
+DENOISER = ("contract", "denoiser")
+CODEC = ("contract", "codec")
+AXIS = ("contract", "axes", "image_height")
 CANONICAL = ("components", "unet", "artefacts", 0)
 HASH = "0" * 64
 WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "newer schema": (("schema_version",), 4, "schema_version 4"),
     "older schema": (("schema_version",), 2, "schema_version 2, but this runtime reads 3; build the package again"),
-    "schema as text": (("schema_version",), "2", "schema_version '2'"),
+    "schema as text": (("schema_version",), "3", "schema_version '3'"),
     "schema true": (("schema_version",), True, "schema_version True"),
     "schema missing": (("schema_version",), REMOVED, "schema_version None"),
     "unknown key": (("extra",), 1, "manifest has the unknown key 'extra'"),
@@ -82,15 +89,15 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "component missing": (("components", "unet"), REMOVED, "components has text_encoder, vae_decoder"),
     "component unknown": (("components", "controlnet"), {}, "controlnet'] lacks the key"),
     "component not promised": ((*UNET,), REMOVED, r"contract.components has"),
-    "input missing": ((*UNET, "inputs", 1), REMOVED, "has the tensors sample, encoder_hidden_states"),
-    "input renamed": ((*UNET, "inputs", 0, "name"), "x", "has the tensors x, timestep"),
+    "input missing": ((*UNET, "inputs", 1), REMOVED, "has no input 'timestep', which is its denoiser.timestep"),
+    "input renamed": ((*UNET, "inputs", 0, "name"), "x", "has no input 'sample', which is its denoiser.sample"),
     "input twice": ((*UNET, "inputs", 0, "name"), "timestep", "names a tensor twice"),
     "input of another type": ((*UNET, "inputs", 0, "dtype"), "float16", "has the dtype 'float16'"),
     "input of another rank": ((*UNET, "inputs", 1, "dims"), [1], "has 1 dimensions; expected 0"),
     "axis undefined": ((*UNET, "inputs", 0, "dims", 0), "rows", "names the axis 'rows'"),
     "size zero": ((*UNET, "inputs", 0, "dims", 0), 0, "is 0; expected 1"),
     "other channels": ((*UNET, "inputs", 0, "dims", 1), 5, "has 5 channels; expected 4"),
-    "other width": ((*UNET, "inputs", 2, "dims", 2), 9, "width 6 to a UNet that takes 9"),
+    "other width": ((*UNET, "inputs", 2, "dims", 2), 9, "width 6 to a denoiser that takes 9"),
     "axis minimum 0": (("contract", "axes", "batch", "min"), 0, r"min is 0; expected 1"),
     "axis reversed": (("contract", "axes", "batch", "max"), 0, r"max is 0; expected 1"),
     "axis immense": (("contract", "axes", "batch", "max"), 2**40, "max is 1099511627776; expected"),
@@ -111,8 +118,33 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "steps zero": (("contract", "defaults", "steps"), 0, "steps is 0"),
     "steps too many": (("contract", "defaults", "steps"), 1001, "steps is 1001; expected 1 to 1000"),
     "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),
-    "window too long": (("contract", "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
-    "token out of range": (("contract", "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
+    "window too long": ((*TEXT, "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
+    "token out of range": ((*TEXT, "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
+    "no text encoder": (("contract", "text"), [], "text is empty; expected a text encoder"),
+    "role of no component": ((*TEXT, "component"), "brain", "components has text_.*expected exactly brain"),
+    "two roles": ((*CODEC, "decoder"), {"component": "vae_encoder", "input": "x", "output": "y"}, "components has"),
+    "codec called as a component": ((*CODEC, "name"), "unet", "gives a component two roles"),
+    "role of another rank": ((*TEXT, "output"), "pooler_output", "pooler_output has 2 dimensions; expected 3"),
+    "role of no output": ((*TEXT, "output"), "states", "has no output 'states', which is its text.output"),
+    "two meanings": ((*DENOISER, "context"), "sample", "sample has 4 dimensions; expected 3"),
+    "input without a role": (
+        (*UNET, "inputs", 3),
+        {"name": "style", "dtype": "float32", "dims": ["batch", 6]},
+        "has the input 'style', which has no role",
+    ),
+    "rule unknown": ((*DENOISER, "extra"), {"sample": "magic"}, "should be one of 'pooled_text', 'image_sizes'"),
+    "rule of another rank": ((*DENOISER, "extra"), {"timestep": "image_sizes"}, "has 0 dimensions; expected 2"),
+    "concat unknown": (("contract", "concat"), ["depth"], "should be one of 'mask', 'masked_latents'"),
+    "concat without the latents": (("contract", "concat"), ["mask"], r"concat is \['mask'\]; expected \[\] or"),
+    "concat not in the sample": (("contract", "concat"), ["mask", "masked_latents"], "has 4 channels; expected 9"),
+    "another batch": ((*UNET, "inputs", 2, "dims", 0), "tokens", "begins with 'tokens'; expected 'batch', the batch"),
+    "tokenizer elsewhere": ((*TEXT, "tokenizer", "file"), "../x.json", "leaves the package"),
+    "tokenizer unlisted": ((*TEXT, "tokenizer", "file"), "tokenizer/x.json", "which files does not list"),
+    "multiple of nothing": ((*AXIS, "multiple_of", "axis"), "depth", "names the axis 'depth'; expected one of axes"),
+    "multiple of a multiple": ((*AXIS, "multiple_of", "axis"), "image_width", "that is no multiple itself"),
+    "multiple with another range": ((*AXIS, "max"), 255, "has 16 to 255; expected 16 to 256"),
+    "image no multiple": ((*AXIS, "multiple_of"), None, "has images of 'image_height' for latents of 'height'"),
+    "image of another factor": (("contract", "latent", "downsample"), 4, "expected 4 times as many"),
     "no canonical": ((*CANONICAL, "name"), "fast", "has the names fast; expected 'canonical' first"),
     "canonical for one engine": ((*CANONICAL, "engine"), "ort_cpu", "not ONNX for any engine"),
     "canonical of another format": ((*CANONICAL, "format"), "openvino", "not ONNX for any engine"),

@@ -12,11 +12,10 @@ import pytest
 import tokenizers
 
 from ldm_runtime.errors import PackageError
-from ldm_runtime.package.open import TOKENIZER
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.text import clip_tokenizer
 from ldm_runtime.text.clip_tokenizer import AddedToken, read_tokenizer
-from tests.runtime.tiny_package import clip_like_tokenizer
+from tests.runtime.tiny_package import TOKENIZER, clip_like_tokenizer
 
 FILE: dict[str, Any] = json.loads(clip_like_tokenizer().to_str())
 SIZE = len(FILE["model"]["vocab"])

@@ -12,10 +12,11 @@ from transformers import CLIPTokenizerFast
 import ldm_runtime
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.interpolate import interpolate
-from ldm_runtime.package.open import TOKENIZER, open_package
+from ldm_runtime.package.open import open_package
 from ldm_runtime.text.tokenizer import Tokenizer, _start_of_word
 from ldm_runtime.text.weighting import windows
 from tests.runtime import tiny_package
+from tests.runtime.tiny_package import TOKENIZER, tokenizer_of
 
 TEXTS = [
     "",
@@ -34,7 +35,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: Path) -> Tokenizer:
-    return Tokenizer(open_package(tiny))
+    return tokenizer_of(open_package(tiny))
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,8 @@ def test_text_that_just_fits_loses_nothing(tokenizer: Tokenizer) -> None:
 
 
 def test_pad_token_comes_from_the_contract(package_copy: Path) -> None:
-    tiny_package.edit_manifest(package_copy, "contract", "tokenizer", "pad_token_id", value=3)
-    ids = Tokenizer(open_package(package_copy)).encode(["red"]).ids
+    tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", "pad_token_id", value=3)
+    ids = tokenizer_of(open_package(package_copy)).encode(["red"]).ids
     assert list(ids[0][-3:]) == [3, 3, 3]
 
 
@@ -85,7 +86,7 @@ def test_settings_of_the_file_do_not_truncate_or_pad(package_copy: Path) -> None
     content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     file.write_text(json.dumps(content))
     tiny_package.rehash(package_copy)
-    encoded = Tokenizer(open_package(package_copy)).encode(["red red red red red"])
+    encoded = tokenizer_of(open_package(package_copy)).encode(["red red red red red"])
     assert encoded.dropped == ("",)
 
 
@@ -95,9 +96,9 @@ def test_text_that_is_not_unicode_is_refused(tokenizer: Tokenizer) -> None:
 
 
 def test_vocabulary_beyond_the_text_encoder_is_refused(package_copy: Path) -> None:
-    tiny_package.edit_manifest(package_copy, "contract", "tokenizer", "vocab_size", value=516)
+    tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", "vocab_size", value=516)
     with pytest.raises(PackageError, match="has tokens up to 516, but the text encoder knows 516"):
-        Tokenizer(open_package(package_copy))
+        tokenizer_of(open_package(package_copy))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"model": {"type": "Magic"}}'])
@@ -105,7 +106,7 @@ def test_file_that_is_no_tokenizer_is_refused(package_copy: Path, content: str) 
     (package_copy / TOKENIZER).write_text(content)
     tiny_package.rehash(package_copy)
     with pytest.raises(PackageError, match=r"tokenizer\.json"):
-        Tokenizer(open_package(package_copy))
+        tokenizer_of(open_package(package_copy))
 
 
 # --- textual inversion ---
@@ -122,8 +123,8 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inverted") / "package"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiny_package, "VOCABULARY", tiny_package.VOCABULARY + len(ADDED))
-        facts = dataclasses.replace(tiny_package.CONTRACT.tokenizer, vocab_size=tiny_package.VOCABULARY)
-        tiny_package.make(folder, tokenizer=facts)
+        facts = dataclasses.replace(tiny_package.CONTRACT.text[0].tokenizer, vocab_size=tiny_package.VOCABULARY)
+        tiny_package.make(folder, text=(dataclasses.replace(tiny_package.CONTRACT.text[0], tokenizer=facts),))
     made = tiny_package.clip_like_tokenizer()
     assert made.add_tokens(ADDED) == len(ADDED)
     made.save(str(folder / TOKENIZER))
@@ -133,7 +134,7 @@ def inverted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expanding(inverted: Path) -> Tokenizer:
-    return Tokenizer(open_package(inverted))
+    return tokenizer_of(open_package(inverted))
 
 
 def as_diffusers(folder: Path, text: str) -> str:

@@ -13,6 +13,7 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.text.conditioning import TextEncoder
 from ldm_runtime.text.notices import read_as_words
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows
@@ -145,7 +146,7 @@ class GoldenTokenizer(Tokenizer):
         file = Path(__file__).parents[2] / "golden" / "tokenizer" / "tokenizer.json"
         self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
         begin, end = (self._tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
-        self._facts = TokenizerFacts(77, begin, end, end, self._tokenizer.get_vocab_size())
+        self._facts = TokenizerFacts(file.name, 77, begin, end, end, self._tokenizer.get_vocab_size())
         self.comma, self._vectors = self._tokenizer.token_to_id(",</w>"), {}
 
 
@@ -180,7 +181,7 @@ def test_weights_go_with_the_phrase_that_moves() -> None:
 
 
 def test_windows_are_full_and_weights_stand_with_their_tokens(pipe: Pipeline) -> None:
-    tokenizer = pipe._conditioner.tokenizer
+    tokenizer = pipe._conditioner.encoders[0].tokenizer
     room = tokenizer.room
     text = "red apple " * room
     ids = tokenizer.tokens(text)
@@ -219,8 +220,8 @@ def test_shorter_prompts_are_followed_by_empty_windows(pipe: Pipeline) -> None:
 def encoded(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry for every run of the text encoder."""
     runs: list[int] = []
-    encode = pipe._conditioner._encode
-    monkeypatch.setattr(pipe._conditioner, "_encode", lambda ids: (runs.append(1), encode(ids))[1])
+    encode = TextEncoder.encode
+    monkeypatch.setattr(TextEncoder, "encode", lambda encoder, ids: (runs.append(1), encode(encoder, ids))[1])
     return runs
 
 

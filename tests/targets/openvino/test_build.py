@@ -12,7 +12,6 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_export.cli.main import verbs
-from ldm_export.package.write import read_manifest
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino import build as target
@@ -25,9 +24,10 @@ from ldm_export.verify.gate import prove_package, verify_package
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import COMPONENTS, Difference
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.open import open_package, read_manifest
 from ldm_runtime.sampling.schedule import FlowSchedule
+from tests.runtime.tiny_package import COMPONENTS
 from tests.targets.building import add
 
 PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a part of the test

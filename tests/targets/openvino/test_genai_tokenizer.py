@@ -28,7 +28,9 @@ def reference() -> Tokenizer:
 def request_(reference, tmp_path_factory):
     out = tmp_path_factory.mktemp("tokenizer")
     special = {name: reference.token_to_id(f"<|{name}|>") for name in ("startoftext", "endoftext")}
-    facts = TokenizerFacts(WINDOW, special["startoftext"], special["endoftext"], special["endoftext"], 10**6)
+    facts = TokenizerFacts(
+        "tokenizer.json", WINDOW, special["startoftext"], special["endoftext"], special["endoftext"], 10**6
+    )
     write_openvino_tokenizer(SOURCE, out, facts)
     import openvino_tokenizers
 
@@ -80,7 +82,7 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     other = tmp_path / "tokenizer.json"
     other.write_text(json.dumps(spec))
     with pytest.raises(ExportError, match="pre_tokenizer lacks the key 'pretokenizers', so it is no tokenizer"):
-        write_openvino_tokenizer(other, tmp_path, TokenizerFacts(WINDOW, 1, 2, 2, 10))
+        write_openvino_tokenizer(other, tmp_path, TokenizerFacts("tokenizer.json", WINDOW, 1, 2, 2, 10))
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
 

@@ -19,7 +19,6 @@ from click.testing import CliRunner
 import ldm_runtime
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
-from ldm_export.package.write import read_manifest
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Outcome, StageCost
 from ldm_export.recipes.build import BuildRecipe
@@ -37,7 +36,7 @@ from ldm_runtime.engines.tensorrt.library import import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, LdmError, PackageError, VerificationError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package.manifest import COMPONENTS, Artefact, Range
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.open import open_package, read_manifest
 from tests.runtime.tiny_package import rehash
 from tests.targets.building import add, order
 

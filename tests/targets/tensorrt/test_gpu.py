@@ -13,8 +13,8 @@ from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.cuda.device import CudaDevice, import_cuda
 from ldm_runtime.engines.tensorrt.engine import fitting_plan, missing_tensorrt
 from ldm_runtime.errors import EngineUnavailable
-from ldm_runtime.package.manifest import COMPONENTS
 from ldm_runtime.package.open import Package, open_package
+from tests.runtime.tiny_package import COMPONENTS
 from tests.targets.building import add
 
 MISSING = missing_tensorrt()
@@ -51,7 +51,7 @@ def feeds(package: Package, component: str, seed: int = 0, **sizes: int) -> dict
         if spec.dtype == "float32":
             made[spec.name] = np.asarray(random.standard_normal(shape), np.float32)
         else:
-            made[spec.name] = random.integers(0, contract.tokenizer.vocab_size, shape).astype(spec.dtype)
+            made[spec.name] = random.integers(0, contract.text[0].tokenizer.vocab_size, shape).astype(spec.dtype)
     return made
 
 

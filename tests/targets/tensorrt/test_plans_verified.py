@@ -10,7 +10,7 @@ import pytest
 
 from ldm_export import bench, build
 from ldm_export.package.describe import describe, render
-from ldm_export.package.write import read_manifest, with_artefacts, write_manifest
+from ldm_export.package.write import with_artefacts, write_manifest
 from ldm_export.process.isolate import Outcome
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, read_profile
 from ldm_export.verify.gate import verify_package
@@ -18,8 +18,9 @@ from ldm_runtime.engines.engine import Engine, Settings
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan, requirements
 from ldm_runtime.errors import EngineUnavailable, VerificationError
-from ldm_runtime.package.manifest import COMPONENTS, Artefact, Difference, PlanRequirements
-from ldm_runtime.package.open import Package, open_package
+from ldm_runtime.package.manifest import Artefact, Difference, PlanRequirements
+from ldm_runtime.package.open import Package, open_package, read_manifest
+from tests.runtime.tiny_package import COMPONENTS
 
 HERE = Machine({"rtx": "1.7.1.116"}, "8.9")
 NAME = "rtx-1.7.1.116-sm89"

@@ -70,7 +70,7 @@ def open_tensorrt(package: Package, component: str, artefact: Artefact, options:
         PackageError: the plan is damaged, or is not the one that the manifest speaks of.
         EngineError: CUDA fails.
     """
-    capture = _captures(options, component)
+    capture = _captures(options, component == package.manifest.contract.denoiser.component)
     problem = misfit(package, component, artefact, _machine())
     if problem is not None:
         raise EngineUnavailable(f"the TensorRT plan {artefact.file} {problem}")
@@ -80,11 +80,11 @@ def open_tensorrt(package: Package, component: str, artefact: Artefact, options:
     return TensorRtEngine(package, component, artefact, library, CudaDevice(import_cuda()), capture=capture)
 
 
-def _captures(options: Mapping[str, str], component: str) -> bool:
+def _captures(options: Mapping[str, str], by_default: bool) -> bool:
     unknown = sorted(set(options) - {CUDA_GRAPH})
     if unknown:
         raise InputError(f"tensorrt has no option {unknown[0]!r}; it has {CUDA_GRAPH}")
-    value = options.get(CUDA_GRAPH, "on" if component == "unet" else "off")
+    value = options.get(CUDA_GRAPH, "on" if by_default else "off")
     if value not in ("on", "off"):
         raise InputError(f"the option {CUDA_GRAPH} of tensorrt is {value!r}; expected on or off")
     return value == "on"
