@@ -16,7 +16,7 @@ from PIL import Image
 
 from ldm_export.cli.main import verbs
 from ldm_export.cli.options import PATH
-from ldm_runtime.package.open import read_contract
+from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
@@ -263,7 +263,7 @@ def test_plan_prints_every_step_and_draws_it(package, tmp_path):
 def test_a_plan_as_json_is_the_compiled_plan():
     result = call("plan", "--sampler", "unipc:order=3", "--steps", 5, "--strength", 0.6, "--json")
     assert result.exit_code == 0, result.output
-    schedule = read_contract(builtin_package()).schedule
+    schedule = read_manifest(builtin_package()).contract.schedule
     plan = json.loads(result.stdout)
     assert plan == compile_plan(schedule, read_sampler("unipc:order=3"), 5, 2).to_dict()
     assert (plan["sampler"], plan["steps"], plan["start"], len(plan["rows"])) == ("unipc:order=3", 5, 2, 3)
