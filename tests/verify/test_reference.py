@@ -126,7 +126,7 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
             if name.endswith("attn2.to_q.weight"):
                 weight *= 3000.0
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    requests = reference._seeded(spec, timesteps=(0.0, 999.0, 500.37))
+    requests = reference._seeded(spec, {"timestep": (0.0, 999.0, 500.37)}, "encoder_hidden_states")
     first = [reference._run(spec, model, request.inputs) for request in requests]
     cases = reference._evaluate(model, requests)
     assert all(torch.equal(tensor.float(), before[name]) for name, tensor in model.state_dict().items())
@@ -139,8 +139,8 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
             factor = float(case.name.rpartition(" x ")[2])
             calmed.append(factor)
             assert reference._tolerance(output, _exact(spec, model, request.inputs)) > most
-        expected = request.inputs[reference.CONTEXT] * np.float32(factor)
-        np.testing.assert_array_equal(case.inputs[reference.CONTEXT], expected)
+        expected = request.inputs[request.context] * np.float32(factor)
+        np.testing.assert_array_equal(case.inputs[request.context], expected)
         rounded = reference._run(spec, model, case.inputs)
         # Embeddings are made no smaller than CALMEST: on CPUs with AVX-512 torch has half of its room left there.
         room = ROUNDING_FACTOR / (2 if factor == reference.CALMEST else 1)
