@@ -14,7 +14,7 @@ from ldm_export.process.streams import echo
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
 @click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
 @click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
-@click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png.")
+@click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png (needs the extra plot).")
 @click.option("--force", is_flag=True, help="Replace an existing plot.")
 def plan(
     package: Path | None,
@@ -47,18 +47,21 @@ def plan(
         echo(table())
         return
     if plot is not None:
+        from ldm_export.plots import draw_curves, require_matplotlib
+
+        require_matplotlib(str(plot))
         output_paths(plot, prompt="", count=1, force=force)
     contract = read_contract(builtin_package() if package is None else package)
     count = contract.defaults.steps if steps is None else steps
     name = contract.defaults.sampler if sampler is None else sampler
     made = compile_plan(contract.schedule, name, count, first_step(count, strength))
     if plot is not None:
-        from ldm_export.plots import draw_curves
         from ldm_runtime.image import save_png
 
         curves = {
             "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(made.rows)],
             "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(made.rows)],
         }
-        save_png(draw_curves(curves), plot, {"plan": made.identity, "sampler": made.sampler}, force=force)
+        facts = {"plan": made.identity, "sampler": made.sampler}
+        save_png(draw_curves(curves, "evaluation"), plot, facts, force=force)
     echo(made.describe())
