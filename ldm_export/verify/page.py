@@ -49,9 +49,9 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     )
 
 
-def _graph(component: str, variant: str, cases: list[CaseResult]) -> dict[str, Any]:
+def _graph(component: str, artefact: str, cases: list[CaseResult]) -> dict[str, Any]:
     passed = all(case.passed for case in cases)
-    return {"component": component, "variant": variant, "cases": cases, "worst": closest(cases), "passed": passed}
+    return {"component": component, "artefact": artefact, "cases": cases, "worst": closest(cases), "passed": passed}
 
 
 def _plots(trajectory: TrajectoryResult) -> list[Picture]:
