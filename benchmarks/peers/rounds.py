@@ -64,7 +64,6 @@ class Results:
 
     settings: Settings
     machine: str
-    cores: int
     date: str
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)  # "PEER TASK ROUND" -> the program's answer
     left_out: dict[str, str] = field(default_factory=dict)
@@ -83,7 +82,7 @@ def open_results(out: Path, settings: Settings, machine: str, *, force: bool) ->
     Raises InputError where the file is of other settings or another machine, unless `force` drops it.
     """
     file = out / RAW
-    fresh = Results(settings, machine, os.cpu_count() or 1, time.strftime("%Y-%m-%d"))
+    fresh = Results(settings, machine, time.strftime("%Y-%m-%d"))
     if force or not file.exists():
         return fresh
     try:

@@ -25,6 +25,7 @@ from ldm_runtime.package.manifest import KeyEntry
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _PIECE = 2**19  # values at once: they stay in the processor's cache
+MAX_LISTED = 8  # keys in one error
 MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
 MAX_JSON_BYTES = 2**24  # of an index or a tokenizer; CLIP's has 4 million
 
@@ -276,8 +277,8 @@ def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
     return f"{folder} has no weights; expected {expected.name}"
 
 
-def listed(label: str, items: Iterable[str], limit: int = 8) -> str:
-    """`"3 missing (a, b, c); "`, cut after `limit` items; the empty string where there are none."""
+def listed(label: str, items: Iterable[str]) -> str:
+    """`"3 missing (a, b, c); "`, cut after MAX_LISTED items; the empty string where there are none."""
     items = list(items)
-    shown = items[:limit] + ([f"and {len(items) - limit} more"] if len(items) > limit else [])
+    shown = items[:MAX_LISTED] + ([f"and {len(items) - MAX_LISTED} more"] if len(items) > MAX_LISTED else [])
     return f"{len(items)} {label} ({', '.join(shown)}); " if items else ""

@@ -6,7 +6,6 @@ that the checkpoint has in half precision are stored so, and a Cast widens each,
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +39,6 @@ class ExportReport:
     keys: dict[str, KeyEntry]  # checkpoint parameter -> where it went
     opset: int
     ir_version: int
-    operators: dict[str, int]
-    weight_bytes: int
 
 
 def export_component(
@@ -86,8 +83,6 @@ def export_component(
         keys={key: KeyEntry(name, None if name == key else (1, 0), tensors[key].dtype) for name, key in stored.items()},
         opset=graph.opset_imports[""],
         ir_version=graph.ir_version,
-        operators=dict(Counter(node.op_type for node in graph.graph)),
-        weight_bytes=sum(info.length for info in header.tensors.values()),
     )
 
 

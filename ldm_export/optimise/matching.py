@@ -9,10 +9,10 @@ import onnx_ir as ir
 MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 
 
-def producer(value: ir.Value | None, op_type: str, domain: str = "") -> ir.Node | None:
-    """The node that makes `value`, if it is of this type."""
+def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that makes `value`, if it is ONNX's operator of this type."""
     node = None if value is None else value.producer()
-    return node if node is not None and (node.op_type, node.domain) == (op_type, domain) else None
+    return node if node is not None and (node.op_type, node.domain) == (op_type, "") else None
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:

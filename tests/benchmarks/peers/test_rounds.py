@@ -41,7 +41,7 @@ def answer(task: str, seconds: float) -> dict:
 
 def results(**seconds: list[float]) -> Results:
     """Made-up results; seconds: peer -> of each round."""
-    made = Results(SETTINGS, MACHINE, 2, "2026-01-01")
+    made = Results(SETTINGS, MACHINE, "2026-01-01")
     for peer, rounds in seconds.items():
         for index, each in enumerate(rounds):
             for task in PEERS[peer].tasks:
@@ -110,7 +110,7 @@ def test_the_bars_are_of_peers_that_were_measured():
 
 
 def test_a_second_call_measures_only_what_is_missing(tmp_path):
-    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, 2, "2026-01-01"))
+    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, "2026-01-01"))
     run_rounds(made_up, ["ours", "diffusers"], 1)
     assert len(asked) == 6
     again = open_results(tmp_path, SETTINGS, MACHINE, force=False)
@@ -152,7 +152,7 @@ def test_another_file_in_the_results_place_is_refused(tmp_path, text):
 
 def test_a_peer_that_fails_is_left_out_with_the_reason_and_gets_another_chance(tmp_path):
     said: list[str] = []
-    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, 2, "2026-01-01"), said.append)
+    made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, "2026-01-01"), said.append)
     run_rounds(made_up, ["ours", "sd.cpp"], 3)
     assert asked.count("sd.cpp picture") == 1 and asked.count("ours picture") == 3
     assert "killed by signal 11" in made_up.results.left_out["sd.cpp"]
@@ -230,7 +230,7 @@ def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, t
     package = proven("sd15")
     contract = open_package(package).manifest.contract
     write_inputs(tmp_path / "inputs.npz", contract, (48, 32))
-    made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, 2, "2026-01-01")
+    made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, "2026-01-01")
     models = Models(package, tiny_build("sd15").source, package, package / "openvino")
     programs = Runner(tmp_path, made, models, lambda peer: Path(sys.executable), lambda text: None)
     for peer in ("ours", "diffusers", "optimum"):
