@@ -1,83 +1,147 @@
-"""Curves, bars and grids of pictures, drawn with Pillow alone."""
+"""Curves and bars by matplotlib, which is an extra, and grids of images."""
 
+import importlib.util
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.plan import Plan
 
-_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+Points = Sequence[tuple[float, float]]
+
+DOTS_PER_INCH = 100
+# Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
+_STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
 
 
-def draw_curves(curves: dict[str, list[tuple[float, float]]], width: int = 720, height: int = 360) -> Image.Image:
-    """Curves of positive values over steps, on a logarithmic vertical axis."""
-    image = Image.new("RGB", (width, height), "white")
-    pen = ImageDraw.Draw(image)
-    left, top, right, bottom = 70, 12, width - 12, height - 30
-    logs = {name: [(x, math.log10(max(y, 1e-12))) for x, y in points] for name, points in curves.items()}
-    everything = [point for points in logs.values() for point in points]
-    last = max(max(x for x, _ in everything), 1)
-    low, high = min(y for _, y in everything) - 0.02, max(y for _, y in everything) + 0.02
-    pen.rectangle((left, top, right, bottom), outline="#888888")
-    for part in range(5):
-        level = low + (high - low) * part / 4
-        y = bottom - (bottom - top) * part / 4
-        pen.line((left, y, right, y), fill="#dddddd")
-        pen.text((6, y - 6), f"{10**level:.4g}", fill="black")
-        pen.text((left + (right - left) * part / 4 - 12, bottom + 8), f"{last * part / 4:.0f}", fill="black")
-    for index, (name, points) in enumerate(logs.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
-        places = [
-            (left + (right - left) * x / last, bottom - (bottom - top) * (y - low) / (high - low)) for x, y in points
-        ]
-        pen.line(places, fill=colour, width=2)
-        pen.text((right - 130, top + 6 + 14 * index), name, fill=colour)
-    return image
+def has_matplotlib() -> bool:
+    """Tell whether plots can be drawn here, without importing what draws them."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def require_matplotlib(plot: str) -> None:
+    """Raise InputError if the file `plot` that was asked for cannot be drawn here."""
+    if not has_matplotlib():
+        raise InputError(f"{plot} needs matplotlib, which is not installed: pip install 'ldm-export[plot]'")
+
+
+def draw_curves(curves: Mapping[str, Points], x_label: str) -> Image.Image:
+    """Draw named curves of positive values on a logarithmic vertical axis, 720 x 360 pixels."""
+    with _figure(7.2, 3.6) as figure:
+        axes = figure.add_subplot()
+        for name, points in curves.items():
+            axes.plot(*zip(*points, strict=True), label=name)
+        _make_logarithmic(axes)
+        _count_along(axes, x_label)
+        axes.legend()
+        return _image(figure)
 
 
 def draw_plan(plan: Plan) -> Image.Image:
     """Draw the noise level and the timestep of each row of a sampling plan."""
-    return draw_curves(
-        {
-            "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(plan.rows)],
-            "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(plan.rows)],
-        }
-    )
+    curves = {
+        "sigma / alpha": [(float(index), row.sigma / max(row.alpha, 1e-6)) for index, row in enumerate(plan.rows)],
+        "timestep + 1": [(float(index), row.timestep + 1.0) for index, row in enumerate(plan.rows)],
+    }
+    return draw_curves(curves, "evaluation")
 
 
-def draw_bars(groups: dict[str, dict[str, float]], unit: str, width: int = 720) -> Image.Image:
-    """Horizontal bars of positive values: one group for each name, in it one stacked bar of named parts."""
-    line, left, right = 26, 150, width - 110
+def draw_bars(groups: Mapping[str, Mapping[str, float]], unit: str) -> Image.Image:
+    """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide."""
     names = list(dict.fromkeys(part for parts in groups.values() for part in parts))
-    colours = {name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(names)}
-    longest = max(sum(parts.values()) for parts in groups.values())
-    image = Image.new("RGB", (width, line * len(groups) + 44), "white")
-    pen = ImageDraw.Draw(image)
-    for row, (group, parts) in enumerate(groups.items()):
-        y, x = 8 + row * line, float(left)
-        pen.text((8, y + 4), group, fill="black")
-        for name, value in parts.items():
-            end = x + (right - left) * value / longest
-            pen.rectangle((x, y, end, y + line - 8), fill=colours[name])
-            x = end
-        pen.text((x + 6, y + 4), f"{sum(parts.values()):.3g} {unit}", fill="black")
-    for index, name in enumerate(names):
-        pen.text((left + 130 * index, line * len(groups) + 20), name, fill=colours[name])
-    return image
+    with _figure(7.2, 1.1 + 0.3 * len(groups)) as figure:
+        axes = figure.add_subplot()
+        left = np.zeros(len(groups))
+        for name in names:
+            widths = np.array([parts.get(name, 0.0) for parts in groups.values()])
+            bars = axes.barh(list(groups), widths, left=left, label=name)
+            left += widths
+        axes.bar_label(bars, [f"{total:.3g} {unit}" for total in left], padding=4)
+        axes.invert_yaxis()
+        axes.set_xlabel(unit)
+        axes.set_xlim(0, 1.15 * left.max())
+        axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+        return _image(figure)
 
 
-def picture_grid(pictures: np.ndarray, columns: int, captions: Sequence[str] | None = None) -> Image.Image:
-    """One image of many: pictures float (N, 3, H, W) in [-1, 1], row by row, each with its caption under it."""
-    count, _, height, width = pictures.shape
+def draw_drift(title: str, values: Sequence[float | None], floor: float | None, *, log: bool) -> bytes:
+    """Draw a value for each step as an SVG file; None leaves a gap, `floor` is a dashed line."""
+    with _figure(4.6, 2.4) as figure:
+        axes = figure.add_subplot()
+        steps = range(1, len(values) + 1)
+        axes.plot(steps, [math.nan if value is None else value for value in values], marker="o", markersize=3)
+        if floor is not None:
+            axes.axhline(floor, color="#c62828", linestyle="--", label=f"floor {floor:.0f}")
+            axes.legend()
+        if log:
+            _make_logarithmic(axes)
+        axes.set_title(title)
+        _count_along(axes, "step")
+        return _svg(figure)
+
+
+def _make_logarithmic(axes: Any) -> None:
+    """Scale the vertical axis by the logarithm, with plain numbers at its ticks."""
+    axes.set_yscale("log")
+    axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+
+
+def _count_along(axes: Any, label: str) -> None:
+    """Label the horizontal axis, whose values are integers, and draw a grid."""
+    axes.set_xlabel(label)
+    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axes.grid(color="#dddddd")
+
+
+class _figure:
+    """A figure of a size in inches, by matplotlib's own defaults: files of the user and the folder set nothing."""
+
+    def __init__(self, width: float, height: float) -> None:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+
+        self._style = matplotlib.style.context(["default", _STYLE])
+        self._make = lambda: Figure((width, height), dpi=DOTS_PER_INCH, layout="constrained")
+
+    def __enter__(self) -> Any:
+        self._style.__enter__()
+        return self._make()
+
+    def __exit__(self, *error: Any) -> None:
+        self._style.__exit__(*error)
+
+
+def _image(figure: Any) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _svg(figure: Any) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def image_grid(images: np.ndarray, columns: int, captions: Sequence[str] | None = None) -> Image.Image:
+    """Lay out many images as one: float (N, 3, H, W) in [-1, 1], row by row, each with its caption under it."""
+    count, _, height, width = images.shape
     scale = max(1, 128 // width)
     line = 0 if captions is None else 14
     cell_width, cell_height = width * scale + 4, height * scale + 4 + line
     rows = math.ceil(count / columns)
     grid = Image.new("RGB", (columns * cell_width, rows * cell_height), "#444444")
     pen = ImageDraw.Draw(grid)
-    levels = np.rint((np.clip(pictures, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    levels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
     for index in range(count):
         x, y = (index % columns) * cell_width + 2, (index // columns) * cell_height + 2
         tile = Image.fromarray(levels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)

@@ -23,7 +23,7 @@ from benchmarks.peers.rounds import (
 from benchmarks.peers.tables import bars, render
 from ldm_export.bench import MAX_ROUNDS, MAX_STEPS, machine
 from ldm_export.cli.options import read_size
-from ldm_export.plots import draw_bars
+from ldm_export.plots import draw_bars, require_matplotlib
 from ldm_export.process.isolate import run_isolated
 from ldm_runtime.checks import check_integer
 from ldm_runtime.engines.choice import most_threads
@@ -126,6 +126,7 @@ def compare(
         InputError: a value that cannot be, or results of other settings in `out`.
         LdmError: the package or the checkpoint is not usable.
     """
+    require_matplotlib(str(out / PLOT))
     opened = open_package(package)
     contract = opened.manifest.contract
     rounds = check_integer("rounds", rounds, 1, MAX_ROUNDS)

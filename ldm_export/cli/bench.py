@@ -11,17 +11,13 @@ from ldm_export.cli.show import show_report, stage_printer
 @click.command()
 @click.argument("package", required=False, type=PATH)
 @click.option(
-    "--engine",
-    "--engines",
-    "engines",
-    multiple=True,
-    help="One to measure, as for `run` (repeatable; default: all here).",
+    "--engine", "engines", multiple=True, help="One to measure, as for `run` (repeatable; default: all here)."
 )
 @click.option("--rounds", type=int, default=5, show_default=True, help="Processes per engine, which take turns.")
 @click.option("--steps", type=int, help="Sampling steps of the picture (default: the package's).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice).")
-@click.option("--out", type=PATH, help="Folder for bench.json and bench.png.")
+@click.option("--out", type=PATH, help="Folder for bench.json and bench.png (needs the extra plot).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 def bench(
@@ -46,10 +42,12 @@ def bench(
       ldm-export bench ./sd15 --engine ort --engine openvino --size 512x512 --steps 2 --out ./bench
     """
     from ldm_export.bench import FILES, bench_package, write_results
+    from ldm_export.plots import require_matplotlib
     from ldm_runtime.files.atomic import refuse_existing_in
     from ldm_runtime.pipeline import builtin_package
 
     if out is not None:
+        require_matplotlib(str(out / "bench.png"))
         refuse_existing_in(out, FILES, force=force)
     report = bench_package(
         builtin_package() if package is None else package,

@@ -16,7 +16,7 @@ from ldm_export.process.streams import echo, echo_json
 @click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
 @click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, complete enough to run it elsewhere.")
-@click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png.")
+@click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png (needs the extra plot).")
 @click.option("--force", is_flag=True, help="Replace an existing plot.")
 def plan(
     package: Path | None,
@@ -54,13 +54,15 @@ def plan(
         echo(table())
         return
     if plot is not None:
+        from ldm_export.plots import draw_plan, require_matplotlib
+
+        require_matplotlib(str(plot))
         output_paths(plot, prompt="", count=1, force=force)
     contract = read_manifest(builtin_package() if package is None else package).contract
     count = contract.defaults.steps if steps is None else steps
     chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
     made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))
     if plot is not None:
-        from ldm_export.plots import draw_plan
         from ldm_runtime.image import save_png
 
         save_png(draw_plan(made), plot, {"plan": made.identity, "sampler": made.sampler.canonical}, force=force)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_export.models import AutoencoderKL
-from ldm_export.plots import picture_grid
+from ldm_export.plots import image_grid
 from ldm_export.recipes.train import Ground, TrainRecipe
 from ldm_export.train.image_folder import Pictures, batch_indices, compose, step_random
 from ldm_export.train.log import save_samples
@@ -111,7 +111,7 @@ class AutoencoderStage:
             logvars.append(clamped(logvar).cpu())
         pictures, decoded = torch.cat(wanted), torch.cat(got)
         pairs = torch.stack([pictures[:SHOWN], decoded[:SHOWN]], dim=1).flatten(0, 1)
-        save_samples(picture_grid(pairs.numpy(), columns=8), folder, step)
+        save_samples(image_grid(pairs.numpy(), columns=8), folder, step)
         return {
             "held_out_loss": float(F.l1_loss(decoded, pictures)),
             "held_out_psnr": psnr(decoded, pictures),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ldm_export.models import CLIPTextModel, UNet2DConditionModel
-from ldm_export.plots import picture_grid
+from ldm_export.plots import image_grid
 from ldm_export.train.latents import Batch, Corpus, LatentSet
 from ldm_export.train.log import save_samples
 from ldm_export.train.loop import place, precision, step_generator
@@ -72,7 +72,7 @@ class DiffusionStage:
         prompts = self.recipe.samples.prompts
         if prompts:
             pictures = self.sample(averages["unet"], prompts)
-            save_samples(picture_grid(pictures, columns=8, captions=prompts), folder, step)
+            save_samples(image_grid(pictures, columns=8, captions=prompts), folder, step)
         return {"held_out_loss": loss}
 
     @torch.no_grad()

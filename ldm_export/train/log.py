@@ -1,4 +1,4 @@
-"""What a training leaves for people to read: metrics.csv, a loss curve and sample pictures."""
+"""What a training leaves for people to read: metrics.csv, a loss curve and sample images."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ldm_export.plots import draw_curves
+from ldm_export.plots import draw_curves, has_matplotlib
 from ldm_runtime.errors import TrainingError
 from ldm_runtime.files.atomic import atomic_file, make_folder
 
@@ -45,7 +45,7 @@ class MetricsLog:
         self.rows.append({"step": step, **values})
 
     def save(self) -> None:
-        """Write metrics.csv and, beside it, loss.png."""
+        """Write metrics.csv."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, names)
@@ -53,18 +53,21 @@ class MetricsLog:
         writer.writerows(self.rows)
         with atomic_file(self.path) as temporary:
             temporary.write_text(text.getvalue())
+
+    def plot(self) -> None:
+        """Draw loss.png beside metrics.csv, where matplotlib is installed."""
         curves = {}
         for name in ("loss", "held_out_loss"):
             points = [(row["step"], row[name]) for row in self.rows if math.isfinite(row.get(name, math.nan))]
             if points:
                 curves[name] = points
-        if curves:
+        if curves and has_matplotlib():
             with atomic_file(self.path.with_name("loss.png")) as temporary:
-                draw_curves(curves).save(temporary)
+                draw_curves(curves, "step").save(temporary)
 
 
 def save_samples(grid: Image.Image, folder: Path, step: int) -> None:
-    """Write the pictures that were drawn at a step."""
+    """Write the images that were drawn at a step."""
     make_folder(folder)
     with atomic_file(folder / f"samples-{step:06d}.png") as temporary:
         grid.save(temporary)

@@ -91,6 +91,7 @@ class StageRun:
                     raise reason
         if not self.log.rows or self.log.rows[-1]["step"] != self.step:  # metrics.csv was removed meanwhile
             self.log.add(self.step, self.stage.evaluate(self.averages, self.step, self.folder))
+            self.log.plot()
         self._save()
         return self.averages
 
@@ -135,6 +136,8 @@ class StageRun:
             numbers = " ".join(f"{k} {v:.4g}" for k, v in values.items() if k != "learning_rate")
             say(f"{self.stage.name}: step {self.step} of {self.steps}, {numbers}, {clock.left(self.step)} left")
             self.log.save()
+        if looks:
+            self.log.plot()
 
     def _save(self) -> None:
         state = {

@@ -1,7 +1,7 @@
 """Trains a latent diffusion model by a recipe, from pictures to a checkpoint in diffusers' layout.
 
     run folder/tokenizer      learnt from the captions
-    run folder/autoencoder    stage 1: state.pt, metrics.csv, loss.png, samples-….png
+    run folder/autoencoder    stage 1: state.pt, metrics.csv, samples-….png, loss.png where matplotlib is
     run folder/latents…       latents of all pictures, from the averaged autoencoder
     run folder/text_encoder   stage 2, the same files
     run folder/diffusion      stage 3, the same files
@@ -26,6 +26,7 @@ from torch import nn
 
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
@@ -152,6 +153,8 @@ def _train(work: Work) -> None:
     recipe = work.recipe
     trained, held_out = work.pictures
     work.say(f"{recipe.name}: {len(trained)} pictures to train on, {len(held_out)} held out, on {work.device}")
+    if not has_matplotlib():
+        work.say("loss.png is left out: matplotlib is not installed (pip install 'ldm-export[plot]')")
     captions = _learn_captions(work)
     vae = _train_autoencoder(work)
     sets = [_cached_latents(work, vae, name, part) for name, part in zip(LATENTS, work.pictures, strict=True)]

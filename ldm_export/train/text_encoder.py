@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_export.models import CLIPTextModel
-from ldm_export.plots import picture_grid
+from ldm_export.plots import image_grid
 from ldm_export.train.latents import Corpus
 from ldm_export.train.log import save_samples
 from ldm_export.train.loop import precision, step_generator
@@ -67,7 +67,7 @@ class TextEncoderStage:
         if prompts:
             latents = self._foretell(averages, list(prompts), torch.zeros(len(prompts)))
             pictures = self.corpus.vae.decode(latents / self.corpus.scale).float().cpu().numpy()
-            save_samples(picture_grid(pictures, columns=8, captions=prompts), folder, step)
+            save_samples(image_grid(pictures, columns=8, captions=prompts), folder, step)
         return {
             "held_out_loss": float(F.mse_loss(foretold, wanted)),
             "held_out_nearest": float((self._nearest(foretold, batch.grounds) == batch.rows).mean()),

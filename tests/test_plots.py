@@ -1,0 +1,89 @@
+"""Plots show every value that they are given, and nothing outside of the program changes them."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ldm_export.cli.main import verbs
+from ldm_export.plots import draw_bars, draw_curves, draw_drift, image_grid
+
+CURVES = {"loss": [(100.0 * i, 1 / i) for i in range(1, 20)], "held_out_loss": [(500.0, 0.3), (1500.0, 0.2)]}
+BARS = {"ort": {"text": 0.01, "20 steps": 1.0}, "openvino": {"text": 0.02, "20 steps": 1.5}}
+
+
+def colours(image: Image.Image) -> set[tuple[int, ...]]:
+    """Saturated colours that cover more than a few pixels."""
+    counted = image.getcolors(maxcolors=1 << 24)
+    assert counted is not None
+    return {colour for count, colour in counted if count > 40 and max(colour) - min(colour) > 80}
+
+
+def test_curves_have_a_colour_each():
+    image = draw_curves(CURVES, "step")
+    assert image.mode == "RGB" and image.size == (720, 360)
+    assert len(colours(image)) == 2
+
+
+@pytest.mark.parametrize("points", [[(10.0, 0.5)], [(0.0, 1e-9), (1.0, 1e9)], [(0.0, 2.0), (1.0, 2.0)]])
+def test_curves_of_any_positive_values_are_drawn(points):
+    assert draw_curves({"loss": points}, "step").size == (720, 360)
+
+
+def test_bars_are_as_long_as_their_values():
+    image = draw_bars(BARS, "s")
+    assert image.width == 720
+    pixels = np.asarray(image).reshape(-1, 3)
+    steps = (pixels == max(colours(image), key=lambda colour: (pixels == colour).all(1).sum())).all(1)
+    rows = steps.reshape(image.height, image.width).sum(1)
+    lengths = sorted({int(length) for length in rows if length > 100})
+    assert lengths[-1] / lengths[0] == pytest.approx(1.5, rel=0.02)
+
+
+def points_of(svg: bytes) -> list[float]:
+    """Heights of the markers, in the file's units from the top."""
+    return [float(y) for y in re.findall(r'<use [^>]*y="([\d.]+)" style="fill: #1f77b4', svg.decode())]
+
+
+def test_the_drift_has_a_point_for_each_measured_step():
+    svg = draw_drift("Latents", [140.0, None, 100.0], 60.0, log=False)
+    high, low = points_of(svg)
+    assert high < low and b"floor 60" in svg
+    assert b"floor" not in draw_drift("Latents", [1e-7, 2e-7], None, log=True)
+
+
+def test_the_same_numbers_give_the_same_file():
+    assert draw_drift("Latents", [1e-7, 2e-7], None, log=True) == draw_drift("Latents", [1e-7, 2e-7], None, log=True)
+
+
+def test_a_style_file_of_the_user_changes_nothing():
+    import matplotlib
+
+    before = draw_curves(CURVES, "step").tobytes()
+    with matplotlib.rc_context({"axes.facecolor": "red", "text.usetex": True, "figure.dpi": 20}):
+        assert draw_curves(CURVES, "step").tobytes() == before
+        assert matplotlib.rcParams["axes.facecolor"] == "red"  # the caller's style is as it was
+
+
+def test_a_dollar_sign_is_no_formula():
+    assert draw_curves({r"$\frac{": [(0.0, 1.0), (1.0, 2.0)]}, r"$x_{").size == (720, 360)
+
+
+def test_a_grid_holds_every_image_row_by_row():
+    images = np.stack([np.full((3, 64, 64), value, np.float32) for value in (-1.0, 0.0, 1.0)])
+    grid = np.asarray(image_grid(images, columns=2, captions=["a", "b", "c"]))
+    assert grid.shape == (2 * (128 + 4 + 14), 2 * (128 + 4), 3)
+    assert [int(grid[y, x, 0]) for y, x in ((60, 60), (60, 200), (200, 60))] == [0, 128, 255]
+
+
+@pytest.mark.parametrize("arguments", [["plan", "--plot", "a.png"], ["bench", "--out", "a"]])
+def test_a_plot_without_matplotlib_is_refused_before_any_work(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = CliRunner().invoke(verbs, arguments)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert "needs matplotlib, which is not installed: pip install 'ldm-export[plot]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
