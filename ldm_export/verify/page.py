@@ -41,11 +41,11 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
     page = environment.get_template(TEMPLATE)
     return page.render(
         report=report,
+        factor=ROUNDING_FACTOR,
         graphs=graphs,
         plots=plots,
         has_plots=has_matplotlib(),
         pictures=pictures,
-        factor=f"{ROUNDING_FACTOR:g}",
     )
 
 
