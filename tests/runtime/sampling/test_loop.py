@@ -1,11 +1,14 @@
 """The sampling loop: whole runs against diffusers, what it reads, what it keeps, what it refuses."""
 
 import dataclasses
+import json
+import re
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +25,7 @@ from tests.runtime.sampling.compiled import compiled
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 SHAPE = (4, 8, 8)
+ROOT = Path(__file__).parents[3]
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "heun", "dpmpp_sde", "lms", "plms", "dpmpp_2m", "unipc", "sa_solver")
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")
 
@@ -76,29 +80,31 @@ def test_a_run_of_another_sampler_is_not(wrong: str) -> None:
     assert relative_rms(run(compiled(SD15, wrong, 10))[-1], theirs[-1]) > 2e-3
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_loop_is_the_matrix_applied(sampler: str) -> None:
+@pytest.mark.parametrize("sampler", ("heun", "dpmpp_sde", "sa_solver"))
+def test_the_loop_of_the_documentation_runs_a_printed_plan(sampler: str) -> None:
+    """The loop runs what a plan prints: rows with a history, with noise of their own, with noise that two share."""
     plan = compiled(SD15, sampler, 7)
-    state = [initial_noise(3, 2, SHAPE).astype(np.float64) * plan.initial_scale]
-    state += [np.zeros_like(state[0])] * plan.history
-    for row, latents in zip(plan.rows, run(plan, seed=3, count=2), strict=True):
-        output = denoise((state[0] * row.input_scale).astype(np.float32), row.timestep)
-        columns = [*state, output, *(row_noise(3, 2, stream, SHAPE) for stream in row.noise_rows)]
-        state = [sum(c * column for c, column in zip(line, columns, strict=True)) for line in row.matrix]
-        assert relative_rms(latents, state[0]) < 2e-5
+    page = (ROOT / "docs" / "sampling.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(state = .*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {
+        "plan": json.loads(json.dumps(plan.to_dict(), allow_nan=False)),
+        "noise": initial_noise(3, 2, SHAPE).astype(np.float64),
+        "model": lambda x, timestep: denoise(x.astype(np.float32), timestep),
+        "noise_of": lambda stream: row_noise(3, 2, stream, SHAPE),
+    }
+    exec(block, names)
+    assert relative_rms(run(plan, seed=3, count=2)[-1], names["state"][0]) < 2e-5
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_batch_equals_its_singles(sampler: str) -> None:
-    plan = compiled(SD15, sampler, 4)
+def test_a_batch_equals_its_singles() -> None:
+    plan = compiled(SD15, "sa_solver", 4)
     batch = run(plan, seed=10, count=3)[-1]
     for image in range(3):
         np.testing.assert_array_equal(batch[image], run(plan, seed=10 + image)[-1][0])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_run_repeats_to_the_bit(sampler: str) -> None:
-    plan = compiled(SD15, sampler, 4)
+def test_a_run_repeats_to_the_bit() -> None:
+    plan = compiled(SD15, "sa_solver", 4)
     for first, second in zip(run(plan), run(plan), strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -127,7 +133,7 @@ def test_the_caller_may_stop_and_no_model_runs_after() -> None:
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ("ddim", "heun", "lms", "sa_solver"))
 def test_latents_of_a_step_are_kept_without_a_copy(sampler: str) -> None:
     kept, copies = [], []
     start = initial_noise(0, 1, SHAPE)
@@ -164,7 +170,7 @@ def test_noise_is_asked_for_by_row_and_only_where_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("value", (np.nan, np.inf, -np.inf))
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", ("ddim", "heun"))
 def test_a_model_that_is_not_finite_raises_and_names_the_step(sampler: str, value: float) -> None:
     plan = compiled(SD15, sampler, 5)
 

@@ -25,7 +25,7 @@ from ldm_runtime.sampling.schedule import (
     FlowSchedule,
     NoiseSchedule,
 )
-from ldm_runtime.sampling.solvers import SAMPLERS, SOLVERS, Sampler, read_sampler
+from ldm_runtime.sampling.solvers import PRESETS, SAMPLERS, SOLVERS, Sampler, read_sampler
 from ldm_runtime.sampling.solvers.diffusion import DdimOptions, TcdOptions
 from ldm_runtime.sampling.solvers.options import kinds_of
 from tests.runtime.sampling import diffusers_schedulers as oracle
@@ -34,7 +34,11 @@ from tests.runtime.sampling.compiled import compiled
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
 STEPS = (1, 2, 3, 4, 10)
 SLOW = pytest.mark.slow
-DIFFUSION = [name for name in SAMPLERS if read_sampler(name).name != "flow_euler"]
+# Every solver, and of what options make of one: PLMS, and sigma schedules by each way to choose levels.
+DIFFUSION = [
+    *(name for name in SOLVERS if name != "flow_euler"),
+    "plms", "euler_karras", "dpm2_karras", "dpmpp_2m_sde_karras",
+]  # fmt: skip
 QUICK_FIRST = [name if name in SOLVERS else pytest.param(name, marks=SLOW) for name in DIFFUSION]
 FLOW = FlowSchedule(1000, 3.0, None)
 
@@ -603,6 +607,12 @@ def test_ddim_refuses_epsilon_at_zero_signal_and_takes_v_prediction() -> None:
 
 
 # --- names, identity, table ---
+
+
+@pytest.mark.parametrize(("preset", "meaning"), PRESETS.items())
+def test_a_short_name_is_a_solver_with_options(preset: str, meaning: str) -> None:
+    assert read_sampler(preset) == read_sampler(meaning) and preset not in SOLVERS
+    assert read_sampler(meaning).canonical == meaning
 
 
 def test_a_sampler_has_one_canonical_name() -> None:
