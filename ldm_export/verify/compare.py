@@ -44,13 +44,13 @@ def worst(results: Iterable[CaseResult]) -> Difference | None:
     return found
 
 
-def measure(run: Run, cases: Sequence[Case], precision: Precision) -> Difference | None:
-    """Return what an artefact of `precision` differs by from the reference; None if rounding in float32 explains it.
+def measure(run: Run, cases: Sequence[Case], precision: Precision, *, target: str) -> Difference | None:
+    """Return what an artefact for `target` in `precision` differs by; None if rounding in float32 explains it.
 
     Raises VerificationError if a case exceeds the tolerance, which is the case's own in fp32, or cannot be compared.
     """
     reduced = PRECISIONS[precision].tolerance.relative_rms if precision != "fp32" else None
-    results = list(compare(run, cases, artefact=precision, tolerance=reduced))
+    results = list(compare(run, cases, artefact=f"{target} {precision}", tolerance=reduced))
     for result in results:
         if not result.passed:
             raise VerificationError(f"{case_failure(result)}; {_advice(precision)}")

@@ -24,7 +24,7 @@ def convert_and_measure(
     denoiser = contract.denoiser
     convert(graph, denoiser.timestep if component == denoiser.component else None, out, precision)
     cases = [case for case in reference_file.read(reference).cases if case.component == component]
-    return measure(OpenVinoEngine(out, contract, component).run, cases, precision)
+    return measure(OpenVinoEngine(out, contract, component).run, cases, precision, target="openvino")
 
 
 def convert(graph: Path, timestep: str | None, out: Path, precision: Precision) -> None:

@@ -50,7 +50,7 @@ def measure_reduced(canonical: Path, reference: Path, component: str, precision:
         def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return dict(zip(names, session.run(names, inputs), strict=True))
 
-        return measure(run, cases, precision)
+        return measure(run, cases, precision, target="tensorrt")
 
 
 def exact_session(path: Path) -> Any:
