@@ -1,4 +1,4 @@
-"""Marks every test that is not `slow` as `quick`; hears Ctrl-C; the tiny built package that many tests share."""
+"""Marks tests `quick` or `slow`; hears Ctrl-C; the tiny built package that many tests share."""
 
 import os
 import signal
@@ -14,6 +14,8 @@ from tests.once import make_once, shared_folder
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
 
+BUILDS = {"tiny_build", "proven"}  # fixtures that trace a whole pipeline
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker; set before anything imports NumPy or torch
     os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -26,6 +28,8 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if BUILDS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
         if item.get_closest_marker("slow") is None:
             item.add_marker("quick")
 

@@ -32,6 +32,7 @@ def colour(image: Image.Image) -> np.ndarray:
     return np.asarray(middle, np.float64).mean(axis=(0, 1))
 
 
+@pytest.mark.slow
 def test_its_proof_holds_here():
     report = verify_package(builtin_package())
     assert report.passed, report.failures
@@ -53,6 +54,7 @@ def test_the_readmes_python_example_works(tmp_path, monkeypatch):
         assert image.info["prompt"] == "red apple, 3d style" and image.info["seed"] == "1"
 
 
+@pytest.mark.slow
 def test_it_draws_the_colour_that_it_is_asked_for(pipe):
     for seed in range(3):
         red, green = pipe(["red apple, 3d style", "green apple, 3d style"], seed=seed)
@@ -60,6 +62,7 @@ def test_it_draws_the_colour_that_it_is_asked_for(pipe):
         assert colour(green)[1] > colour(green)[0] + 20, f"seed {seed}: {colour(green)}"
 
 
+@pytest.mark.slow
 def test_it_draws_the_background_that_it_is_asked_for(pipe):
     backgrounds = {"white": (255, 255, 255), **load_train_recipe(RECIPE).data.backgrounds}
     pictures = pipe([f"red apple, 3d style, {name} background" for name in backgrounds], seed=1)
@@ -68,6 +71,7 @@ def test_it_draws_the_background_that_it_is_asked_for(pipe):
         assert np.abs(corner - wanted).max() < 30, f"{name}: {corner}"
 
 
+@pytest.mark.slow
 def test_the_prompt_the_style_and_the_seed_matter(pipe):
     def draw(prompt: str, seed: int = 1) -> np.ndarray:
         return np.asarray(pipe(prompt, seed=seed)[0], np.float64)

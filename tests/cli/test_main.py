@@ -315,6 +315,7 @@ def test_a_reader_that_goes_away_is_no_traceback(package, tmp_path):
     process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_writes_nothing(number, package, tmp_path):
     command = ("run", package, "--prompt", "x", "--steps", 900, "--size", "256x256", "--out", "a.png")
@@ -336,6 +337,7 @@ def test_inspect_tells_what_a_package_is(package):
     assert "unet" in call("inspect", package).stdout
 
 
+@pytest.mark.slow
 def test_inspect_tells_the_precision_of_the_weights(tiny_build):
     for kind, dtype in (("sd15", "F32"), ("sd15-fp16", "F16")):
         built = tiny_build(kind)

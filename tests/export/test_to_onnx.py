@@ -182,6 +182,7 @@ def test_nodes_are_named_after_their_modules_and_no_path_of_this_machine_is_kept
             assert b".py" not in content and b"/home/" not in content and b"torch" not in content
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_files_and_tells_its_progress(tiny_build, tmp_path):
     built = tiny_build("sd15")
     said: list[str] = []
@@ -198,6 +199,7 @@ def test_half_precision_halves_the_file(tiny_build):
     assert half == full / 2
 
 
+@pytest.mark.slow
 def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
     source = build_tiny_sd(tmp_path / "half", variant="fp16", dtype=torch.float16)
     report = export_component(source, "text_encoder", tmp_path, variant="fp16")
@@ -205,6 +207,7 @@ def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
     assert {info.dtype for info in stored} == {entry.dtype for entry in report.keys.values()} == {"F16"}
 
 
+@pytest.mark.slow
 def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_build, tmp_path):
     source = Path(shutil.copytree(tiny_build("sd15").source, tmp_path / "mixed"))
     file = source / "text_encoder" / "model.safetensors"
@@ -250,6 +253,7 @@ class FixedBatch(nn.Module):
         return state.reshape(3, -1, state.shape[-1]), pooled
 
 
+@pytest.mark.slow
 def test_a_model_that_fixes_a_size_is_refused(tiny_build):
     built = tiny_build("sd15")
     model = built.checkpoint.empty("text_encoder")
@@ -289,6 +293,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
         export_component(source, "text_encoder", tmp_path)
 
 
+@pytest.mark.slow
 def test_an_autoencoder_without_attention_and_quant_convolutions_traces(tiny_build):
     configs = tiny_build("sd15").checkpoint.configs
     vae = dataclasses.replace(

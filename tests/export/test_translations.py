@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ldm_export.export.translations import TRANSLATIONS
 
+pytestmark = pytest.mark.slow
+
 
 class Apply(nn.Module):
     """A function as a module, with one layer whose parameters it may use."""

@@ -126,6 +126,7 @@ def test_parameters_are_diffusers(name: str) -> None:
     assert {key: value.shape for key, value in ours.state_dict().items()} == wanted
 
 
+@pytest.mark.slow
 def test_every_tensor_counts() -> None:
     """Changing any parameter by 1 % moves the output far past the tolerance: nothing agrees by accident."""
     _, ours = build("sd21")

@@ -43,6 +43,7 @@ def sleep_in_child(path: str) -> None:
     time.sleep(600)
 
 
+@pytest.mark.slow
 def test_value_and_memory_come_back():
     outcome = run_isolated(allocate, 300 << 20)
     assert outcome.value == 300 << 20
@@ -50,6 +51,7 @@ def test_value_and_memory_come_back():
     assert outcome.seconds > 0
 
 
+@pytest.mark.slow
 def test_peak_memory_of_the_parent_is_not_counted_in_the_child():
     ballast = bytearray(os.urandom(1024) * (400 << 10))
     assert peak_memory() >= len(ballast)

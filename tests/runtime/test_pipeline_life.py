@@ -121,6 +121,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_level_over_many_pipelines() -> None:
     """The built-in model takes 45 MB, and an allocator keeps some of what it was given back: 12 leaks of a quarter of
     the model would be seen.

@@ -118,6 +118,7 @@ def test_a_finished_run_is_kept_and_another_recipe_may_not_take_its_place(traine
         train(smoke_recipe(folder, ("dropout = 0.2", "dropout = 0.3")), runs=Path("runs"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "again"),
     [
@@ -285,6 +286,7 @@ def test_a_finished_training_is_saved_in_half_precision_without_training_again(t
         np.testing.assert_array_equal(half[name], value.astype(np.float16), strict=True)
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_model(trained, workplace):
     recipe = smoke_recipe(workplace, ("seed = 0", "seed = 1"), ("steps = 12", "steps = 4"), ("every = 6", "every = 99"))
     train(recipe, runs=Path("runs"))

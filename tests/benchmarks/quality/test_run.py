@@ -49,6 +49,7 @@ def mean_colours():
     return Extractor("mean colours", blocks)
 
 
+@pytest.mark.slow
 def test_every_section_is_measured_and_nothing_is_drawn_twice(package, recipe, tmp_path, monkeypatch):
     out, said = tmp_path / "out", []
     measured = picture_quality.measure(package, recipe, out, mean_colours, quick=True, say=said.append)

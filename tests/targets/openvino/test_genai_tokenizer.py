@@ -65,6 +65,7 @@ def test_hard_texts_have_the_ids_of_clip(request_, reference):
     assert wrong(request_, reference, ordered) == []
 
 
+@pytest.mark.slow
 def test_random_texts_have_the_ids_of_clip(request_, reference):
     cases = [text for text, _ in json.loads((GOLDEN / "tokenizer.json").read_text())["cases"][len(HARD) :]]
     ordered = [text for text in cases if in_nfc_order(text)]
