@@ -231,11 +231,8 @@ def plan_cases() -> dict[str, Any]:
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
-    """The plan as `ldm-export plan --json` prints it, less what the case says and what a run does not need."""
-    facts = plan.to_dict()
-    kept = ("sampler", "identity", "history", "initial_scale", "hook", "rows")
-    rows = [{name: value for name, value in row.items() if name != "ends_step"} for row in facts["rows"]]
-    return {name: facts[name] for name in kept} | {"rows": rows}
+    """The plan as `ldm-export plan --json` prints it, less what the case says."""
+    return {name: value for name, value in plan.to_dict().items() if name not in ("steps", "start")}
 
 
 # --- noise, guidance ---
