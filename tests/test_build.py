@@ -256,10 +256,10 @@ def test_an_output_that_is_a_link_is_refused_before_any_work(kind, out, no_work,
 
 def test_memory_is_estimated_for_every_stage_and_refused_with_the_figure(tiny_build):
     checkpoint = tiny_build("sd15").checkpoint
-    needs = builds.memory_needs(checkpoint, None)
+    needs = builds.memory_needs(checkpoint)
     assert {name.split()[0] for name in needs} == {"exporting", "computing", "running"}
     assert all(need > 100e6 for need in needs.values())
     most = max(needs.values())
-    builds.require_memory(checkpoint, None, most)
+    builds.require_memory(checkpoint, most)
     with pytest.raises(ExportError, match=f"{most / 1e9:.1f} GB"):
-        builds.require_memory(checkpoint, None, most - 1)
+        builds.require_memory(checkpoint, most - 1)

@@ -63,7 +63,10 @@ def write_checkpoint(folder: Path, levels: int = 2) -> None:
 
 def _prepare(folder: Path) -> dict[str, Any]:
     """relative path -> what stands there."""
+    from ldm_export.checkpoint.open import open_checkpoint
+
     write_checkpoint(folder / "checkpoint")
+    open_checkpoint(folder / "checkpoint").check()  # what torch imports at the first model is no input's
     names = [name for group in CONFIGS.values() for name in group]
     return {name: json.loads((folder / "checkpoint" / name).read_text()) for name in names}
 
