@@ -19,7 +19,7 @@ SHARE = {
     "cli": 0.15,
     "engine_options": 0.4,
     "hash_cache": 0.5,
-    "model_config": 0.4,
+    "model_config": 0.8,
     "model_index": 0.4,
     "checkpoint_scheduler": 0.4,
     "shard_index": 0.5,

@@ -129,7 +129,6 @@ def edit_contract(package: Path, place: tuple[str, ...], new: object) -> None:
 CHANGES = [
     (("image", "width"), 8),
     (("image", "height"), 16),
-    (("axes", "height", "max"), 4096),
     (("axes", "batch", "max"), 65),
     (("axes", "context_tokens", "max"), 100000),
     (("axes", "width", "proven"), [7]),
@@ -154,6 +153,11 @@ def test_whatever_of_the_contract_is_changed_after_the_build_is_named(copy, plac
     if place != ("axes", "width", "proven"):
         facts = describe(copy)["proof"]
         assert facts == {"passed": False, "problem": f"changed since it was proven: {perturbations.spelt(place)}"}
+
+
+def test_an_axis_that_contradicts_what_is_a_multiple_of_it_is_one_sentence(copy):
+    with pytest.raises(PackageError, match=r"axes\['image_height'\].multiple_of has 2 to 512; expected 2 to 8192"):
+        edit_contract(copy, ("axes", "height", "max"), 4096)
 
 
 def test_a_tensor_of_the_contract_that_is_renamed_is_seen_by_the_digest(copy):

@@ -239,21 +239,25 @@ def reduced_difference(folder: Path, component: str, precision: Any) -> Any:
 
 def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Path], tmp_path: Path) -> None:
     folder = scaled_decoder(Path(shutil.copytree(proven("sd15"), tmp_path / "package")), 2.0**17)
-    with pytest.raises(VerificationError, match=r"vae_decoder \(fp16\), .* sample: it holds NaN .* --precision bf16"):
+    with pytest.raises(
+        VerificationError, match=r"vae_decoder \(tensorrt fp16\), .* sample: it holds NaN .* --precision bf16"
+    ):
         reduced_difference(folder, "vae_decoder", "fp16")
     assert reduced_difference(folder, "vae_decoder", "bf16").relative_rms < 0.1
 
 
 def test_a_component_that_differs_too_much_is_named(
-    proven: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    proven: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    package = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
     row = PRECISIONS["fp16"]
     strict = dataclasses.replace(row, tolerance=dataclasses.replace(row.tolerance, relative_rms=1e-5))
     monkeypatch.setitem(PRECISIONS, "fp16", strict)
     with pytest.raises(
-        VerificationError, match=r"unet \(fp16\), .* out_sample: relative RMS is .*more than the tolerance 1.00e-05"
+        VerificationError,
+        match=r"unet \(tensorrt fp16\), .* out_sample: relative RMS is .*more than the tolerance 1.00e-05",
     ):
-        reduced_difference(proven("sd15"), "unet", "fp16")
+        reduced_difference(package, "unet", "fp16")
 
 
 def test_a_package_without_a_reference_cannot_be_reduced(copy: Path) -> None:
@@ -263,7 +267,9 @@ def test_a_package_without_a_reference_cannot_be_reduced(copy: Path) -> None:
     assert files_of(copy) == before
 
 
-def test_the_emulation_is_what_half_precision_in_torch_is(proven: Callable[[str], Path], tiny_build: Any) -> None:
+def test_the_emulation_is_what_half_precision_in_torch_is(
+    proven: Callable[[str], Path], tiny_build: Any, tmp_path: Path
+) -> None:
     """As near to torch's own fp16 modules as both are to float32: the same rounding, other sums."""
     torch = pytest.importorskip("torch")
     from ldm_export.checkpoint.open import open_checkpoint
@@ -277,7 +283,8 @@ def test_the_emulation_is_what_half_precision_in_torch_is(proven: Callable[[str]
     )
     with torch.no_grad():
         half = decoder.decode(torch.from_numpy(case.inputs["latent_sample"].copy()).half()).float().numpy()
-    with reduced_graph(proven("sd15") / "vae_decoder/model.onnx", "fp16", emulate=True) as path:
+    package = Path(shutil.copytree(proven("sd15"), tmp_path / "package"))
+    with reduced_graph(package / "vae_decoder/model.onnx", "fp16", emulate=True) as path:
         (emulated,) = exact_session(path).run(["sample"], case.inputs)
     expected = case.outputs["sample"]
     away = [float(np.sqrt(np.mean((each - expected) ** 2))) for each in (half, emulated)]
