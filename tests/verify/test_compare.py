@@ -72,19 +72,21 @@ def test_the_worst_is_taken_of_each_figure():
 
 
 def test_float32_is_exact_or_refused():
-    assert measure(scaled(2), [case()], "fp32") is None
-    with pytest.raises(VerificationError, match=r"unet \(fp32\), case seeded, .* 1\.00e-03, more than .* no package"):
-        measure(scaled(2.002), [case()], "fp32")
+    assert measure(scaled(2), [case()], "fp32", target="openvino") is None
+    with pytest.raises(
+        VerificationError, match=r"unet \(openvino fp32\), case seeded, .* 1\.00e-03, more than .* no package"
+    ):
+        measure(scaled(2.002), [case()], "fp32", target="openvino")
 
 
 @pytest.mark.parametrize("precision", REDUCED)
 def test_a_reduced_precision_is_measured_within_its_tolerance_and_refused_beyond(precision):
     limit = PRECISIONS[precision].tolerance.relative_rms
-    found = measure(scaled(2 * (1 + limit / 2)), [case(), case("other")], precision)
+    found = measure(scaled(2 * (1 + limit / 2)), [case(), case("other")], precision, target="openvino")
     assert isinstance(found, Difference) and found.relative_rms == pytest.approx(limit / 2, rel=1e-3)
-    with pytest.raises(VerificationError, match=rf"unet \({precision}\).*more than .*build with --precision"):
-        measure(scaled(2 * (1 + limit * 2)), [case()], precision)
+    with pytest.raises(VerificationError, match=rf"unet \(openvino {precision}\).*more than .*build with --precision"):
+        measure(scaled(2 * (1 + limit * 2)), [case()], precision, target="openvino")
 
 
 def test_a_reduced_precision_within_rounding_is_exact():
-    assert measure(scaled(2), [case()], "fp16") is None
+    assert measure(scaled(2), [case()], "fp16", target="openvino") is None

@@ -79,7 +79,9 @@ def test_what_is_all_in_float32_has_to_be_exact(proven, tmp_path, monkeypatch):
     contract = open_package(proven("sd15"), check="size").manifest.contract
     graph, reference = proven("sd15") / "vae_decoder/model.onnx", proven("sd15") / reference_file.FILE
     monkeypatch.setattr(openvino_graph, "convert", lambda *args: convert(*args[:-1], "fp16"))
-    with pytest.raises(VerificationError, match=r"vae_decoder \(openvino fp32\), .*relative RMS is .*no package is left"):
+    with pytest.raises(
+        VerificationError, match=r"vae_decoder \(openvino fp32\), .*relative RMS is .*no package is left"
+    ):
         convert_and_measure(graph, tmp_path / "it.xml", "fp32", contract, "vae_decoder", reference)
     found = convert_and_measure(graph, tmp_path / "it.xml", "fp16", contract, "vae_decoder", reference)
     assert isinstance(found, Difference)
