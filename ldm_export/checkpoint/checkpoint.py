@@ -23,8 +23,8 @@ from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
 from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from ldm_runtime.files.links import ModelFolder
-from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.open import open_package
+from ldm_runtime.package.values import check_relative_path
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
 
@@ -172,7 +172,7 @@ def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None
                 f"{folder.path / name} has {size} bytes; expected at most {limit}: take it out of the folder"
             )
         try:
-            manifest_rules.check_relative_path(name, str(folder.path))
+            check_relative_path(name, str(folder.path))
         except PackageError as error:
             raise CheckpointError(str(error)) from None
 

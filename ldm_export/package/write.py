@@ -25,7 +25,6 @@ from ldm_runtime import __version__
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files.atomic import atomic_file, refuse_foreign
 from ldm_runtime.package import manifest
-from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.package.manifest import (
     CANONICAL,
     Artefact,
@@ -42,6 +41,7 @@ from ldm_runtime.package.manifest import (
     TextRole,
 )
 from ldm_runtime.package.open import MANIFEST, open_package
+from ldm_runtime.package.values import CONTROL
 
 ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
@@ -273,7 +273,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
 
 def _source_name(checkpoint: Checkpoint) -> str:
     """That of its folder; control characters and bytes that are not UTF-8 are left out."""
-    return manifest_rules.CONTROL.sub("", checkpoint.path.resolve().name) or "model"
+    return CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
 def _package_files(folder: Path) -> list[str]:

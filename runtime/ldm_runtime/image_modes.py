@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.rules import MAX_PIXELS
+from ldm_runtime.package.values import MAX_PIXELS
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # In mode I as well: Pillow before 10.3 opens grey PNGs of 16 bits so, and every Pillow such PGMs.

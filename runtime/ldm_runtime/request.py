@@ -11,7 +11,7 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
-from ldm_runtime.package.rules import MAX_PIXELS
+from ldm_runtime.package.values import MAX_PIXELS
 from ldm_runtime.request_images import StartImages, on_grid, read_start_images
 from ldm_runtime.request_values import (
     check_choice,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import Contract, Dim, Range
-from ldm_runtime.package.rules import MAX_PIXELS
+from ldm_runtime.package.values import MAX_PIXELS
 
 DEFAULT_BATCH = Range(1, 1, 4)
 DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own pictures

@@ -1,7 +1,7 @@
 """manifest.json: the contract, artefacts, identity, provenance and proof of a package, as frozen dataclasses.
 
 The manifest is written by a machine and not trusted: `parse` refuses whatever it does not know, and a
-parsed `Manifest` is consistent in itself (`manifest_rules`). Whether the files agree is up to `package`.
+parsed `Manifest` is consistent in itself (`rules.py`). Whether the files agree is up to `open.py`.
 """
 
 import dataclasses
@@ -210,11 +210,11 @@ class Contract:
         of an image, in pixels. windows: of text in the context.
         """
         latent = (batch, self.latent.channels, height // self.latent.downsample, width // self.latent.downsample)
-        shapes: dict[tuple[str, str], tuple[int, ...]] = {
+        shapes: dict[tuple[str, str], tuple[Dim, ...]] = {
             (text.component, text.input): (batch, self.window) for text in self.text
         }
         shapes[self.denoiser.component, self.denoiser.sample] = latent
-        shapes[self.denoiser.component, self.denoiser.context] = (batch, windows * self.window)
+        shapes[self.denoiser.component, self.denoiser.context] = (batch, windows * self.window, self.context.dims[2])
         shapes[self.codec.encoder.component, self.codec.encoder.input] = (batch, 3, height, width)
         shapes[self.codec.decoder.component, self.codec.decoder.input] = latent
         shapes[self.codec.encoder.component, self.codec.encoder.output] = latent
@@ -222,8 +222,8 @@ class Contract:
         return {
             dim: size
             for (owner, name), shape in shapes.items()
-            for dim, size in zip(self.tensor(owner, name).dims, shape, strict=False)
-            if owner == component and isinstance(dim, str)
+            for dim, size in zip(self.tensor(owner, name).dims, shape, strict=True)
+            if owner == component and isinstance(dim, str) and isinstance(size, int)
         }
 
 

@@ -70,8 +70,9 @@ class Package:
 
     def confirm(self) -> None:
         """Wait for the hashes. Raises PackageError if a file is not what the manifest says, or changes meanwhile."""
-        if self._hashing is not None:
-            self._hashing.join()
+        hashing = self._hashing  # threads may wait at once
+        if hashing is not None:
+            hashing.join()
             self._hashing = None
         if self._failure is not None:
             raise self._failure

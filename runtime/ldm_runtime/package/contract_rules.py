@@ -1,0 +1,234 @@
+"""What a contract must satisfy: every tensor has a role, and sizes, latents and prompts agree."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ldm_runtime.errors import InputError
+from ldm_runtime.package.values import (
+    MAX_AXIS,
+    MAX_PIXELS,
+    check_between,
+    check_name,
+    check_relative_path,
+    check_same_names,
+    fail,
+)
+from ldm_runtime.sampling.plan import check_sampler
+
+if TYPE_CHECKING:
+    from ldm_runtime.package.manifest import Axis, ComponentContract, Contract, Dim, Multiple, TensorSpec
+
+# What a tensor of each role is: its types and its number of dimensions.
+_INTEGERS = ("int64", "int32")
+_FLOATS = ("float32",)
+_ROLES: dict[str, tuple[tuple[str, ...], int]] = {
+    "text.input": (_INTEGERS, 2),
+    "text.output": (_FLOATS, 3),
+    "text.pooled": (_FLOATS, 2),
+    "denoiser.sample": (_FLOATS, 4),
+    "denoiser.timestep": (_FLOATS, 0),
+    "denoiser.context": (_FLOATS, 3),
+    "denoiser.extra": (_FLOATS, 2),
+    "denoiser.output": (_FLOATS, 4),
+    "codec.encoder.input": (_FLOATS, 4),
+    "codec.encoder.output": (_FLOATS, 4),
+    "codec.decoder.input": (_FLOATS, 4),
+    "codec.decoder.output": (_FLOATS, 4),
+}
+_OUTPUTS = ("output", "pooled")
+CONCATS: tuple[tuple[str, ...], ...] = ((), ("mask", "masked_latents"))
+IMAGE_SIZES = 6  # numbers of the rule "image_sizes"
+_MAX_CHANNELS = 2**12
+_MAX_DOWNSAMPLE = 2**10
+_MAX_WINDOW = 2**16
+_MAX_VOCABULARY = 2**24
+
+
+def check_contract(contract: "Contract", where: str) -> None:
+    """Check that sizes are sane, and that components, roles, latents and prompts agree."""
+    for name, axis in contract.axes.items():
+        check_between(axis.min, 1, MAX_AXIS, f"{where}.axes[{name!r}].min")
+        check_between(axis.max, axis.min, MAX_AXIS, f"{where}.axes[{name!r}].max")
+        for size in axis.proven:
+            check_between(size, axis.min, axis.max, f"{where}.axes[{name!r}].proven")
+        if axis.multiple_of is not None:
+            _check_multiple(axis, axis.multiple_of, contract, f"{where}.axes[{name!r}].multiple_of")
+    for name, component in contract.components.items():
+        check_name(name, f"{where}.components")
+        for what, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
+            _check_tensors(specs, contract, f"{where}.components[{name!r}].{what}")
+    _check_roles(contract, where)
+    _check_latent(contract, where)
+    _check_text(contract, where)
+    _check_facts(contract, where)
+
+
+def _check_multiple(axis: "Axis", multiple: "Multiple", contract: "Contract", where: str) -> None:
+    source = contract.axes.get(multiple.axis)
+    if source is None or source.multiple_of is not None:
+        fail(where, f"names the axis {multiple.axis!r}; expected one of axes that is no multiple itself")
+    check_between(multiple.factor, 1, _MAX_DOWNSAMPLE, f"{where}.factor")
+    expected = (source.min * multiple.factor, source.max * multiple.factor)
+    if (axis.min, axis.max) != expected:
+        fail(where, f"has {axis.min} to {axis.max}; expected {expected[0]} to {expected[1]}")
+
+
+def _check_tensors(specs: Sequence["TensorSpec"], contract: "Contract", where: str) -> None:
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        fail(where, "names a tensor twice")
+    for spec in specs:
+        check_name(spec.name, where)
+        for dim in spec.dims:
+            if isinstance(dim, int):
+                check_between(dim, 1, MAX_AXIS, f"{where} {spec.name}.dims")
+            elif dim not in contract.axes:
+                fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have")
+
+
+def _ports(contract: "Contract") -> Iterator[tuple[str, str, str]]:
+    """Yield (role, component, tensor) of everything that the roles name."""
+    for text in contract.text:
+        yield "text.input", text.component, text.input
+        yield "text.output", text.component, text.output
+        if text.pooled is not None:
+            yield "text.pooled", text.component, text.pooled
+    denoiser = contract.denoiser
+    for name in ("sample", "timestep", "context", "output"):
+        yield f"denoiser.{name}", denoiser.component, getattr(denoiser, name)
+    for tensor in denoiser.extra:
+        yield "denoiser.extra", denoiser.component, tensor
+    for half, ports in (("encoder", contract.codec.encoder), ("decoder", contract.codec.decoder)):
+        yield f"codec.{half}.input", ports.component, ports.input
+        yield f"codec.{half}.output", ports.component, ports.output
+
+
+def _check_roles(contract: "Contract", where: str) -> None:
+    """Hold every component to one role, every input of it to one meaning, and every tensor to its role."""
+    if not contract.text:
+        fail(f"{where}.text", "is empty; expected a text encoder")
+    halves = [contract.codec.encoder.component, contract.codec.decoder.component]
+    owners = [*(text.component for text in contract.text), contract.denoiser.component, *halves]
+    check_same_names(contract.components, owners, f"{where}.components")
+    if len(set(owners)) != len(owners) or contract.codec.name in owners[: -len(halves)]:
+        fail(where, "gives a component two roles")
+    fed: dict[str, set[str]] = {name: set() for name in owners}
+    batches: dict[str, int | str] = {}
+    for role, component, tensor in _ports(contract):
+        here = f"{where}.components[{component!r}]"
+        spec = _check_port(contract.components[component], role, tensor, here)
+        if spec.dims and spec.dims[0] != batches.setdefault(component, spec.dims[0]):
+            fail(f"{here} {tensor}", f"begins with {spec.dims[0]!r}; expected {batches[component]!r}, the batch")
+        if tensor in fed[component] and not role.endswith(_OUTPUTS):
+            fail(here, f"has two meanings for the input {tensor!r}")
+        fed[component] |= set() if role.endswith(_OUTPUTS) else {tensor}
+    for name, inputs in fed.items():
+        for spec in contract.components[name].inputs:
+            if spec.name not in inputs:
+                fail(f"{where}.components[{name!r}]", f"has the input {spec.name!r}, which has no role")
+
+
+def _check_port(component: "ComponentContract", role: str, tensor: str, where: str) -> "TensorSpec":
+    """Return the tensor of a role, which is there, of its types and of its rank."""
+    is_output = role.endswith(_OUTPUTS)
+    specs = {each.name: each for each in (component.outputs if is_output else component.inputs)}
+    if tensor not in specs:
+        fail(where, f"has no {'output' if is_output else 'input'} {tensor!r}, which is its {role}")
+    dtypes, rank = _ROLES[role]
+    if specs[tensor].dtype not in dtypes:
+        fail(f"{where} {tensor}", f"has the dtype {specs[tensor].dtype!r}; expected {' or '.join(dtypes)}")
+    if len(specs[tensor].dims) != rank:
+        fail(f"{where} {tensor}", f"has {len(specs[tensor].dims)} dimensions; expected {rank}")
+    return specs[tensor]
+
+
+def _check_latent(contract: "Contract", where: str) -> None:
+    latent, codec, denoiser = contract.latent, contract.codec, contract.denoiser
+    check_between(latent.channels, 1, _MAX_CHANNELS, f"{where}.latent.channels")
+    check_between(latent.downsample, 1, _MAX_DOWNSAMPLE, f"{where}.latent.downsample")
+    if not 1e-6 <= abs(latent.scale) <= 1e6:
+        fail(f"{where}.latent.scale", f"is {latent.scale}; expected a magnitude of 1e-6 to 1e6")
+    if abs(latent.shift) > 1e6:
+        fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most")
+    if contract.concat not in CONCATS:
+        shown_ = " or ".join(str(list(each)) for each in CONCATS)
+        fail(f"{where}.concat", f"is {list(contract.concat)}; expected {shown_}")
+    beside = sum({"mask": 1, "masked_latents": latent.channels}[name] for name in contract.concat)
+    for component, tensor, size in (
+        (denoiser.component, denoiser.sample, latent.channels + beside),
+        (denoiser.component, denoiser.output, latent.channels),
+        (codec.encoder.component, codec.encoder.input, 3),
+        (codec.encoder.component, codec.encoder.output, 2 * latent.channels),
+        (codec.decoder.component, codec.decoder.input, latent.channels),
+        (codec.decoder.component, codec.decoder.output, 3),
+    ):
+        dim = contract.tensor(component, tensor).dims[1]
+        if dim != size:
+            fail(f"{where}.components[{component!r}] {tensor}", f"has {dim!r} channels; expected {size}")
+    for half, large, small in (
+        (codec.encoder, codec.encoder.input, codec.encoder.output),
+        (codec.decoder, codec.decoder.output, codec.decoder.input),
+    ):
+        image, latents = (contract.tensor(half.component, name).dims[2:] for name in (large, small))
+        for pixels, cells in zip(image, latents, strict=True):
+            if not _is_multiple(pixels, cells, contract):
+                what = f"has images of {pixels!r} for latents of {cells!r}; expected {latent.downsample} times as many"
+                fail(f"{where}.components[{half.component!r}]", what)
+
+
+def _is_multiple(pixels: "Dim", cells: "Dim", contract: "Contract") -> bool:
+    factor = contract.latent.downsample
+    if isinstance(pixels, int) or isinstance(cells, int):
+        return isinstance(pixels, int) and isinstance(cells, int) and pixels == factor * cells
+    multiple = contract.axes[pixels].multiple_of
+    if multiple is None:
+        return factor == 1 and pixels == cells
+    return (multiple.axis, multiple.factor) == (cells, factor)
+
+
+def _check_text(contract: "Contract", where: str) -> None:
+    """The text encoders' outputs, joined, are the context; their windows are equally long."""
+    pooled = 0
+    made: list[int | str] = []
+    for index, text in enumerate(contract.text):
+        here = f"{where}.text[{index}]"
+        made.append(contract.tensor(text.component, text.output).dims[2])
+        width = 0 if text.pooled is None else contract.tensor(text.component, text.pooled).dims[1]
+        pooled += width if isinstance(width, int) else MAX_AXIS
+        facts = text.tokenizer
+        check_relative_path(facts.file, f"{here}.tokenizer.file")
+        low, high = contract.range_of(contract.tensor(text.component, text.input).dims[1])
+        check_between(facts.max_length, max(low, 2), min(high, _MAX_WINDOW), f"{here}.tokenizer.max_length")
+        check_between(facts.vocab_size, 1, _MAX_VOCABULARY, f"{here}.tokenizer.vocab_size")
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            check_between(getattr(facts, name), 0, facts.vocab_size - 1, f"{here}.tokenizer.{name}")
+        if facts.max_length != contract.window:
+            fail(f"{here}.tokenizer.max_length", f"is {facts.max_length}; expected {contract.window} as of the first")
+    width = contract.context.dims[2]
+    if not all(isinstance(each, int) for each in [*made, width]) or sum(made) != width:  # type: ignore[arg-type]
+        given = " and ".join(map(repr, made))
+        fail(f"{where}.components", f"gives embeddings of width {given} to a denoiser that takes {width!r}")
+    for name, rule in contract.denoiser.extra.items():
+        expected = pooled if rule == "pooled_text" else IMAGE_SIZES
+        width = contract.tensor(contract.denoiser.component, name).dims[1]
+        if width != expected or expected == 0:
+            fail(f"{where}.denoiser.extra[{name!r}]", f"has {width!r} numbers; expected {expected} of {rule}")
+
+
+def _check_facts(contract: "Contract", where: str) -> None:
+    image, latent = contract.image, contract.latent
+    rows, columns = contract.sample.dims[2:]
+    for name, pixels, dim in (("width", image.width, columns), ("height", image.height, rows)):
+        low, high = contract.range_of(dim)
+        check_between(pixels, low * latent.downsample, high * latent.downsample, f"{where}.image.{name}")
+        if pixels % latent.downsample != 0:
+            fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}")
+    if image.width * image.height > MAX_PIXELS:
+        fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+    try:
+        check_sampler(contract.schedule, contract.defaults.parsed_sampler)
+    except InputError as error:
+        fail(f"{where}.defaults.sampler", f"is not usable: {error}")
+    check_between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")
+    if not 0 <= contract.defaults.guidance <= 1000:
+        fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000")
