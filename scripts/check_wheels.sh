@@ -30,8 +30,8 @@ assert "click" not in sys.modules
 PYTHON
 
 echo "ldm-export depends on ldm-runtime of its version, and shares no file with it"
-app/bin/pip install -q --no-index --find-links "$dist" --no-deps ldm-export
-app/bin/pip install -q click
+export=("$dist"/ldm_export-*.whl)
+app/bin/pip install -q "${export[0]}"
 app/bin/pip check
 app/bin/python - <<'PYTHON'
 from importlib import metadata

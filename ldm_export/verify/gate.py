@@ -17,7 +17,16 @@ from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, Report, TrajectoryResult, case_result
 from ldm_export.verify.sampling_run import compare_run, lossy_tolerance
-from ldm_runtime.engines.choice import AUTO, EngineChoice, OpenedEngine, artefacts_for, choose, open_engine, require
+from ldm_runtime.engines.choice import (
+    AUTO,
+    EngineChoice,
+    OpenedEngine,
+    artefacts_for,
+    choose,
+    open_engine,
+    readable_by,
+    require,
+)
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
@@ -152,7 +161,7 @@ def _compared(package: Package, choice: EngineChoice, component: str, say: Progr
         if artefact in read:
             say(f"verify: {component}, {artefact.name}")
             yield artefact
-        else:
+        elif not picks or artefact not in readable_by(ENGINES[name], package, component):
             say(f"verify: {component}, {artefact.name} left out: {name} does not run it")
     if picks:
         say(f"verify: {component}, what {name} picks for this machine")
@@ -179,9 +188,11 @@ def _graph(
     lossy, name = lossy_tolerance(found.artefact), found.artefact.name
     try:
         tolerance = None if lossy is None else lossy.relative_rms
-        results = list(compare(found.engine.run, cases, artefact=name, tolerance=tolerance))
-        yield from results
-        if not results:
+        is_covered = False
+        for result in compare(found.engine.run, cases, artefact=name, tolerance=tolerance):
+            is_covered = True
+            yield result
+        if not is_covered:
             yield _uncompared(cases, name, "its profile covers no case of the reference")
     finally:
         found.engine.close()

@@ -22,6 +22,7 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.extra_inputs import extra_inputs
+from ldm_runtime.latents import LOG_VARIANCE
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
@@ -239,7 +240,7 @@ def _painting_all(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
 
     def beside() -> np.ndarray:
         mean, log_variance = np.split(_run(spec, model, grey)[encoder.output], 2, axis=1)
-        latents = mean + np.exp(0.5 * np.clip(log_variance, -30.0, 20.0)) * noise
+        latents = mean + np.exp(0.5 * np.clip(log_variance, *LOG_VARIANCE)) * noise
         latents = (latents - facts.shift) * facts.scale
         return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
 

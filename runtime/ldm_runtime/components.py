@@ -1,5 +1,6 @@
 """The engines of a package, one for each component: opened when first used, shared by the threads of one process."""
 
+import contextlib
 import ctypes
 import os
 import threading
@@ -98,8 +99,9 @@ class Components:
         with self._opening, self._idle:
             self._is_closed = True
             self._idle.wait_for(lambda: self._busy <= {threading.get_ident()})
-            for engine in self.engines.values():
-                engine.close()
+            with contextlib.ExitStack() as closing:  # all of them, also where one fails
+                for engine in self.engines.values():
+                    closing.callback(engine.close)
 
     def __reduce__(self) -> NoReturn:
         raise EngineError(f"the pipeline of {self._package.path} cannot be copied or pickled; load the package again")

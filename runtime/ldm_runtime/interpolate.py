@@ -13,6 +13,7 @@ from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
 from ldm_runtime.notice import Notice
 from ldm_runtime.request import SampleOptions, choose_size
+from ldm_runtime.request_values import check_name
 from ldm_runtime.run import Run
 from ldm_runtime.sampling.loop import slerp
 
@@ -93,7 +94,7 @@ def interpolate(
     width, height = choose_size(contract, options.get("size"))
     step = contract.latent.downsample
     shape = (contract.latent.channels, height // step, width // step)
-    mode = options.get("noise", "philox")
+    mode = check_name("noise", options.get("noise", "philox"))
     start, stop = (Noise(mode, [seed], shape).initial() for seed in (first, second))
     notices: list[Notice] = []
     embeds = pipe.embed(

@@ -121,6 +121,7 @@ class Run(Iterator[Step]):
 
     def _advance(self) -> Step:
         if not self._iterating.acquire(blocking=False):
+            self._require_going()  # what holds it may be `cancel`
             raise InputError("another thread is iterating this run; give each thread a run of its own")
         try:
             return self._evaluate()
@@ -132,14 +133,17 @@ class Run(Iterator[Step]):
             self._free_cancelled()
 
     def _evaluate(self) -> Step:
-        if self._is_cancelled:
-            raise Cancelled(f"the run was cancelled after step {self._done} of {self.request.plan.taken}")
+        self._require_going()
         if self._states is None or self._codec is None or self._done == self.total:
             raise StopIteration
         state = next(self._states)
         self._done += state.ends_step
         copied = {**vars(state), "latents": state.latents.copy()}
         return Step(**copied, request=self.request, codec=self._codec, model=self._model)
+
+    def _require_going(self) -> None:
+        if self._is_cancelled:
+            raise Cancelled(f"the run was cancelled after step {self._done} of {self.request.plan.taken}")
 
     def _free_cancelled(self) -> None:
         """Free the memory of a cancelled run, unless a thread is at an evaluation: it does so itself afterwards."""

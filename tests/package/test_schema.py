@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from ldm_export.package.schema import manifest_schema
@@ -21,7 +22,6 @@ def manifest() -> dict[str, Any]:
 
 
 def errors(value: Any) -> list[str]:
-    jsonschema = pytest.importorskip("jsonschema")
     return [error.message for error in jsonschema.Draft202012Validator(manifest_schema()).iter_errors(value)]
 
 
@@ -32,7 +32,7 @@ def test_the_file_is_made_of_the_dataclasses() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES, ids=["built-in", "golden"])
 def test_manifests_are_valid(package: Path) -> None:
-    pytest.importorskip("jsonschema").Draft202012Validator.check_schema(manifest_schema())
+    jsonschema.Draft202012Validator.check_schema(manifest_schema())
     assert errors(json.loads((package / "manifest.json").read_text(encoding="utf-8"))) == []
 
 

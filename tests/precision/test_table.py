@@ -1,5 +1,6 @@
 """The table of precisions has a row for every precision of a manifest, and its names are those of the libraries."""
 
+from itertools import pairwise
 from typing import get_args
 
 import numpy as np
@@ -28,7 +29,7 @@ def test_every_library_knows_the_type_and_gives_it_the_same_size(name):
 
 def test_a_tolerance_grows_with_the_epsilon_and_a_floor_falls():
     rows = sorted(PRECISIONS.values(), key=lambda row: torch.finfo(getattr(torch, row.torch)).eps)
-    for exact, reduced in zip(rows, rows[1:], strict=False):
+    for exact, reduced in pairwise(rows):
         assert exact.tolerance.relative_rms < reduced.tolerance.relative_rms
         assert exact.tolerance.latents_floor > reduced.tolerance.latents_floor
         assert exact.tolerance.image_floor > reduced.tolerance.image_floor

@@ -218,6 +218,29 @@ def test_a_run_is_cancelled_from_another_thread(watched: Pipeline, unet: Watched
             again()
 
 
+def test_an_iterating_thread_that_meets_a_cancelling_one_is_told_of_the_cancelling(pipe: Pipeline) -> None:
+    freeing, go_on = threading.Event(), threading.Event()
+
+    def states() -> Iterator[Any]:
+        try:
+            yield from run_states
+        finally:
+            freeing.set()
+            go_on.wait(30)
+
+    run = pipe.sample("red", seed=1, steps=3)
+    run_states = run._states
+    run._states = states()
+    next(run)
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(run.cancel)
+        assert freeing.wait(30)
+        with pytest.raises(Cancelled, match="after step 1 of 3"):
+            next(run)
+        go_on.set()
+        cancelling.result(30)
+
+
 def test_a_run_may_be_cancelled_before_it_begins(watched: Pipeline, unet: Watched) -> None:
     run = watched.sample("red", steps=9)
     run.cancel()

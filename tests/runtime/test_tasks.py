@@ -208,6 +208,12 @@ def test_an_interpolation_may_be_drawn_again(pipe: Pipeline) -> None:
     assert [frame.tobytes() for frame in frames] == [frame.tobytes() for frame in frames]
 
 
+@pytest.mark.parametrize(("noise", "problem"), [(3, "noise is 3"), ("pink", "noise")])
+def test_a_noise_of_an_interpolation_that_is_none_is_refused_at_once(pipe, noise, problem):
+    with pytest.raises(InputError, match=problem):
+        interpolate(pipe, ("red", "blue"), (1, 2), 3, noise=noise)
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_options_that_follow_from_the_ends_are_refused(pipe: Pipeline, name: str) -> None:
     with pytest.raises(InputError, match=f"interpolate takes no {name}: it follows from the two prompts and seeds"):

@@ -37,7 +37,7 @@ FILE_CASES = [
     pytest.param(edit, component, seed, KINDS[(seed + index) % 2], id=f"{edit.__name__}-{component}-{seed}")
     for edit, components in FILE_EDITS.items()
     for index, component in enumerate(components)
-    for seed in range(2)
+    for seed in range(perturbations.EARLY_NORMS * 2 if edit is perturbations.swap_one_epsilon else 2)
 ]
 # The same in a package whose checkpoint is in half precision: rounding to float16 would change nothing there.
 HALF_EDITS = (perturbations.scale_one_channel, perturbations.swap_two_tensors, perturbations.round_to_bfloat16)

@@ -62,15 +62,19 @@ def build_openvino(precision: Precision, folder: Path, manifest: Manifest, progr
         exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
         files = (f"{FOLDER}/{name}/{GRAPH}", f"{FOLDER}/{name}/{WEIGHTS}")
         artefacts[name] = [Artefact(NAME, "openvino", files, "openvino", precision, exactness, difference)]
+    write_genai_files(folder, out, manifest, progress)
+    return Made(artefacts, stages)
+
+
+def write_genai_files(folder: Path, out: Path, manifest: Manifest, progress: Progress) -> None:
+    """Write tokenizer, index and scheduler as OpenVINO GenAI reads them, where the model is of its kind."""
+    if len(manifest.contract.text) != 1 or manifest.contract.denoiser.extra:
+        progress("openvino: OpenVINO GenAI cannot open this model by our folder; this runtime runs it with OpenVINO")
+        return
     progress("openvino: tokenizer")
     (out / "tokenizer").mkdir()
     facts = manifest.contract.text[0].tokenizer
     write_openvino_tokenizer(folder / facts.file, out / "tokenizer", facts)
-    _write_pipeline_files(out, manifest, progress)
-    return Made(artefacts, stages)
-
-
-def _write_pipeline_files(out: Path, manifest: Manifest, progress: Progress) -> None:
     index = {
         "_class_name": "StableDiffusionPipeline",
         "scheduler": ["diffusers", ""],

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,21 @@ def import_openvino() -> Any:
     return openvino
 
 
-@functools.cache
+_making_core = threading.Lock()  # a cache alone would let two threads make one each
+
+
 def shared_core() -> Any:
     """OpenVINO's `Core`, one for the process.
 
     Its CPU plugin gives the thread a stack for signal handlers. Of two plugins that end in the order in which they
     began, the second restores the first one's stack, which is gone: the next Ctrl-C would crash the process.
     """
+    with _making_core:
+        return _core()
+
+
+@functools.cache
+def _core() -> Any:
     return import_openvino().Core()
 
 

@@ -16,7 +16,7 @@ from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino import build as target
 from ldm_export.targets.openvino import graph as openvino_graph
-from ldm_export.targets.openvino.build import genai_scheduler
+from ldm_export.targets.openvino.build import genai_scheduler, write_genai_files
 from ldm_export.targets.openvino.graph import convert, convert_and_measure
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.compare import measure
@@ -234,6 +234,16 @@ def test_the_scheduler_is_one_that_genai_has(built):
     cosine = replace(contract.schedule, beta_schedule="squaredcos_cap_v2")
     assert "does not know the model's noise schedule" in chosen("ddim", schedule=cosine)[1]
     assert "does not know the model's noise schedule" in chosen("flow_euler", schedule=FlowSchedule(1000, 3.0, None))[1]
+
+
+def test_a_model_of_two_text_encoders_gets_no_folder_that_genai_would_open_wrongly(proven, tmp_path):
+    manifest = read_manifest(proven("sd15"))
+    two = replace(manifest, contract=replace(manifest.contract, text=manifest.contract.text * 2))
+    said: list[str] = []
+    write_genai_files(proven("sd15"), tmp_path, two, said.append)
+    assert list(tmp_path.iterdir()) == [] and "OpenVINO GenAI cannot open this model" in said[0]
+    write_genai_files(proven("sd15"), tmp_path, manifest, said.append)
+    assert {path.name for path in tmp_path.iterdir()} == {"tokenizer", "model_index.json", "scheduler"}
 
 
 @pytest.mark.usefixtures("remembered_traces")

@@ -5,6 +5,7 @@ plugins beside any of them: https://onnxruntime.ai/docs/execution-providers/plug
 """
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,9 @@ class Provider:
         """Registers the plugin with ONNX Runtime, once per process; False where it is not installed."""
         if self.import_plugin is None:
             return False
-        if self.name not in _registered:
+        with _registering:
+            if self.name in _registered:
+                return True
             try:
                 plugin = self.import_plugin()
             except ImportError:
@@ -84,11 +87,12 @@ class Provider:
             except Exception as error:  # onnxruntime's classes derive from Exception, one per status code
                 raise EngineUnavailable(f"ONNX Runtime cannot load {self.name}: {str(error).strip()}") from error
             _registered.add(self.name)
-        return True
+            return True
 
 
 _SYSTEMS = {"linux": "Linux", "win32": "Windows", "darwin": "macOS"}
 _registered: set[str] = set()  # plugins, which ONNX Runtime keeps per process
+_registering = threading.Lock()
 
 
 def _nv_tensorrt_rtx() -> Any:

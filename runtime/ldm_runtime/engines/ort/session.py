@@ -110,6 +110,9 @@ def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -
     return (f"{provider} leaves {left.total()} of {len(operators)} nodes of {path} to the CPU: {listed}",)
 
 
+_importing = threading.Lock()  # the environment is the process's: one thread at a time changes it and back
+
+
 def import_onnxruntime() -> Any:
     """The module `onnxruntime`, without its telemetry. Raises EngineError if it is not installed, or twice.
 
@@ -121,18 +124,19 @@ def import_onnxruntime() -> Any:
             f"{' and '.join(present)} are installed together and overwrite each other; uninstall them, "
             f"then install the one that fits this machine"
         )
-    is_ours = "onnxruntime" not in sys.modules
-    try:
-        with _telemetry_refused():
-            import onnxruntime
-    except ImportError as error:
-        raise EngineUnavailable(
-            f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-runtime[cpu]'` "
-            f"or, for NVIDIA GPUs, `pip install 'ldm-runtime[gpu]'`"
-        ) from error
-    if is_ours and hasattr(onnxruntime, "disable_telemetry_events"):
-        onnxruntime.disable_telemetry_events()  # what Windows' builds hear of
-    return onnxruntime
+    with _importing:
+        is_ours = "onnxruntime" not in sys.modules
+        try:
+            with _telemetry_refused() if is_ours else contextlib.nullcontext():
+                import onnxruntime
+        except ImportError as error:
+            raise EngineUnavailable(
+                f"ONNX Runtime cannot be imported ({error}); install it with `pip install 'ldm-runtime[cpu]'` "
+                f"or, for NVIDIA GPUs, `pip install 'ldm-runtime[gpu]'`"
+            ) from error
+        if is_ours and hasattr(onnxruntime, "disable_telemetry_events"):
+            onnxruntime.disable_telemetry_events()  # what Windows' builds hear of
+        return onnxruntime
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest and https://docs.nvidia
 import contextlib
 import functools
 import struct
+import threading
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,8 @@ def import_tensorrt(flavour: str = AUTO) -> Library:
     reasons = []
     for name in (RTX, CLASSIC) if flavour == AUTO else (flavour,):
         try:
-            return _imported(name)
+            with _importing:
+                return _imported(name)
         except ImportError as error:  # of the wheel, or of a library that it needs
             reasons.append(" ".join(str(error).split()))
     extra = "tensorrt" if flavour == CLASSIC else "'ldm-runtime[tensorrt]'"
@@ -79,6 +81,9 @@ def installed() -> list[Library]:
         with contextlib.suppress(EngineUnavailable):
             found.append(import_tensorrt(flavour))
     return found
+
+
+_importing = threading.Lock()  # a cache alone would let two threads make a logger each
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Every sampler: which function makes its rows, which options it has, what it cannot do.
 
 A sampler is named by a text, `solver` or `solver:option=value,option=value`. `SOLVERS` has the solvers, `PRESETS` the
-names that people use for some of them with options. Adding a solver is one function, the dataclass of its options and
+names that people use for some of them with options. Adding a solver is one function, the class of its options and
 one line in `SOLVERS`.
 """
 

@@ -4,7 +4,9 @@ The annotation of an option says what it may be: a `Literal` of names, a bool, o
 `Range`.
 """
 
+import functools
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -181,7 +183,8 @@ class Float:
 Kind = Choice | Bool | Integer | Float  # of an option; `str()` of it names its values for people
 
 
-def kinds_of(options: type[Options]) -> dict[str, Kind]:
+@functools.cache
+def kinds_of(options: type[Options]) -> Mapping[str, Kind]:
     """Return the kind of each option, those of bases first."""
     return {name: _kind(hint) for name, hint in typing.get_type_hints(options, include_extras=True).items()}
 
