@@ -4,7 +4,6 @@ The annotation of an option says what it may be: a `Literal` of names, a bool, o
 `Range`.
 """
 
-import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -183,10 +182,15 @@ class Float:
 Kind = Choice | Bool | Integer | Float  # of an option; `str()` of it names its values for people
 
 
-@functools.cache
+_kinds: dict[type[Options], Mapping[str, Kind]] = {}  # read when they are asked for first, not at the start
+
+
 def kinds_of(options: type[Options]) -> Mapping[str, Kind]:
     """Return the kind of each option, those of bases first."""
-    return {name: _kind(hint) for name, hint in typing.get_type_hints(options, include_extras=True).items()}
+    if options not in _kinds:
+        hints = typing.get_type_hints(options, include_extras=True)
+        _kinds[options] = {name: _kind(hint) for name, hint in hints.items()}
+    return _kinds[options]
 
 
 def _kind(hint: Any) -> Kind:
@@ -209,7 +213,7 @@ def changed_options(options: Options) -> dict[str, Value]:
     return {name: value for name, default in defaults if (value := getattr(options, name)) != default}
 
 
-def read_options(sampler: str, text: str, kinds: dict[str, Kind]) -> dict[str, Value]:
+def read_options(sampler: str, text: str, kinds: Mapping[str, Kind]) -> dict[str, Value]:
     """Return the options that `text` ("order=3,sigmas=karras") sets; InputError names what is wrong."""
     values: dict[str, Value] = {}
     for part in text.split(",") if text else []:
