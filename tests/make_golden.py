@@ -365,7 +365,7 @@ def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
             return conditional
         return guide(model.unet(x, timestep, uncond), conditional, guidance, case["guidance_rescale"])
 
-    steps_taken = run_plan(plan, denoise, initial, noise.row, picture=picture, blend=blend)
+    steps_taken = run_plan(plan, denoise, initial, noise.row, image=picture, blend=blend)
     return np.concatenate([step.latents for step in steps_taken])
 
 

@@ -1,4 +1,4 @@
-"""ldm_runtime: draws pictures with a package that ldm-export built, from numpy and one engine, without torch.
+"""ldm_runtime: draw images with a package that ldm-export built, from numpy and one engine, without torch.
 
     import ldm_runtime
     ldm_runtime.load()("red apple, 3d style", seed=1)[0].save("apple.png")
@@ -45,7 +45,7 @@ def load(
     engine_options: "Mapping[str, Mapping[str, Any]] | None" = None,
     check: "Check" = "cached",
 ) -> "Pipeline":
-    """Open the package in folder `path`, or the built-in one if None, ready to draw.
+    """Open the package in folder `path`, or the built-in one if None.
 
     engine: "auto", the name of one, such as "ort:cuda", or names by part, such as "unet=tensorrt,vae=ort"; the names
     are in `ldm_runtime.engines.table.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.

@@ -1,4 +1,4 @@
-"""What several modules ask of an argument."""
+"""Argument checks."""
 
 import operator
 import os
@@ -12,21 +12,21 @@ T = TypeVar("T")
 
 
 def check_integer(name: str, value: Any, low: int, high: int) -> int:
-    """`value` as an int from low to high, or InputError. Integers of numpy count, bool and float do not."""
+    """Return `value` as an int from low to high, or raise InputError; numpy's integers pass, bool and float do not."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not low <= number <= high:
-        raise InputError(f"{name} is {shown(value)}; expected a whole number from {low} to {high}")
+        raise InputError(f"{name} is {shown(value)}; expected an integer from {low} to {high}")
     return number
 
 
 def check_path(name: str, value: Any) -> Path:
-    """`value` as a path that the file system can look up, whether something is there or not, or InputError.
+    """Return `value` as a path that the file system can look up, existing or not, or raise InputError.
 
-    Refused are what is no text and no `PathLike` of one, NUL, lone surrogates, names too long, and what may not be
-    looked into.
+    Refused: values that are neither text nor a `PathLike` of text, NUL, lone surrogates, names that are too long,
+    folders that may not be read.
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise InputError(f"{name} is {shown(value)}; expected a path as text or a pathlib.Path")
@@ -44,7 +44,7 @@ def check_path(name: str, value: Any) -> Path:
 
 
 def shown(value: Any) -> str:
-    """A value for an error's sentence, never a long one."""
+    """Format a value for an error's sentence, cut if it is long."""
     try:
         text = " ".join(line.strip() for line in repr(value).splitlines())  # an array has several
     except ValueError:  # an integer of more digits than Python prints
@@ -53,6 +53,6 @@ def shown(value: Any) -> str:
 
 
 def given(value: T | None) -> T:
-    """A value that an earlier check has shown to be there."""
+    """Return a value that an earlier check has shown not to be None."""
     assert value is not None
     return value

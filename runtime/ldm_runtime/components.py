@@ -1,4 +1,4 @@
-"""The engines of a package, one for each component: opened when first used, shared by the threads of one process."""
+"""The engines of a package, one for each component: opened on first use, shared by the threads of one process."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ from ldm_runtime.package.open import Package
 
 
 class Components:
-    """Runs each component of a package with the engine that was chosen for it. Threads share it.
+    """The open engines of a package, by component. Threads share them.
 
     engines: those that are open, by component; `given` ones are taken as they are. names: of the engines, by
     component. notices: about them.
@@ -49,7 +49,7 @@ class Components:
             raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
 
     def open(self, component: str) -> Engine:
-        """Return the engine of a component, opened if it is not yet."""
+        """Return the engine of a component, and open it if it is not open yet."""
         self.require()
         if component not in self.engines:
             with self._opening:
@@ -76,13 +76,13 @@ class Components:
         for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise NonFiniteError(
-                    f"{component} made NaN or infinity in {name}; no picture is made of it: check the "
+                    f"{component} made NaN or infinity in {name}; no image is made of it: check the "
                     f"package with `ldm-export verify {self._package.path}`"
                 )
         return outputs
 
     def convert(self, half: CodecHalf, value: np.ndarray) -> np.ndarray:
-        """Run one half of the codec. Raises as `run`."""
+        """Run one half of the codec. Raises what `run` does."""
         return self.run(half.component, {half.input: value})[half.output]
 
     def engine(self, component: str) -> "ComponentEngine":
@@ -125,7 +125,7 @@ class Components:
 
 @dataclass(frozen=True)
 class ComponentEngine:
-    """One component of a package, by the rules of `Components`."""
+    """A view of one component of a package, by the rules of `Components`."""
 
     components: Components
     name: str

@@ -1,4 +1,4 @@
-"""From a request to latents: initial noise, the denoiser with guidance, inpainting, and the loop around them."""
+"""Denoising: initial noise, the denoiser with guidance, inpainting, and the loop around them."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def denoise(
         _denoiser(request, conditioning, contract, shape, concat, components),
         initial,
         noise.row,
-        picture=None if starts_from_noise else image,
+        image=None if starts_from_noise else image,
         blend=blend,
     )
 
@@ -94,7 +94,7 @@ def _denoiser(
 
 
 def _initial(request: Request, noise: Noise, shape: tuple[int, ...]) -> np.ndarray:
-    """Take noise of unit variance: given, or the seeds', or on the way from there to another seed's."""
+    """Return noise of unit variance: the request's own, or that of its seeds, moved towards another seed's."""
     initial = noise.initial() if request.latents is None else request.latents
     if request.variation is None:
         return initial
@@ -105,10 +105,10 @@ def _initial(request: Request, noise: Noise, shape: tuple[int, ...]) -> np.ndarr
 
 def _keeping(request: Request, image: np.ndarray, initial: np.ndarray) -> Callable[[int, np.ndarray], np.ndarray]:
     """Keep, after each row, the image's own latents where the mask is 0, with the noise of the next row's level."""
-    rows, painted = request.plan.rows, given(request.mask)
+    rows, inpainted = request.plan.rows, given(request.mask)
 
     def blend(index: int, x: np.ndarray) -> np.ndarray:
         kept = noised(rows[index + 1], image, initial) if index + 1 < len(rows) else image
-        return np.asarray((np.float32(1.0) - painted) * kept + painted * x, dtype=np.float32)
+        return np.asarray((np.float32(1.0) - inpainted) * kept + inpainted * x, dtype=np.float32)
 
     return blend

@@ -1,4 +1,4 @@
-"""Options of a run that change nothing, so that the caller hears of it."""
+"""Notices of options that have no effect."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +11,11 @@ from ldm_runtime.request import Request
 
 
 def without_effect(request: Request, *, negative: Any, seed: Any) -> list[Notice]:
-    """List the options of a run that change nothing. negative, seed: as the caller gave them, or None."""
+    """List the options of a run that change nothing. negative, seed: the caller's own values, or None."""
     notices = [*_without_guidance(request, negative), *_without_noise(request, seed)]
     if request.prompts is None and request.syntax != "plain" and (negative is None or not request.is_guided):
         notices.append(Notice("syntax", "syntax has no effect: there is no text to read"))
-    if _is_painted_over(request):
+    if _is_wholly_inpainted(request):
         notices.append(Notice("image", "image has no effect: the mask is white everywhere and strength is 1"))
     return notices
 
@@ -36,7 +36,7 @@ def _without_guidance(request: Request, negative: Any) -> Iterator[Notice]:
 
 
 def _without_noise(request: Request, seed: Any) -> Iterator[Notice]:
-    """Find a seed and a kind of noise where none is drawn, and a variation of strength 0 or 1."""
+    """Find a seed and a noise that are not used, and a variation of strength 0 or 1."""
     strength = None if request.variation is None else request.variation[1]
     if strength == 0.0:
         yield Notice("variation", "variation has no effect with strength 0")
@@ -52,8 +52,8 @@ def _without_noise(request: Request, seed: Any) -> Iterator[Notice]:
         yield Notice("noise", f"noise has no effect: {instead} and {request.plan.sampler.canonical} draws none")
 
 
-def _is_painted_over(request: Request) -> bool:
-    """Whether nothing of the image is kept; a UNet made for inpainting is meant to be used like that."""
+def _is_wholly_inpainted(request: Request) -> bool:
+    """Return whether nothing of the image is kept; that is normal for an inpainting UNet."""
     if request.mask is None or request.masked_pixels is not None:
         return False
     return request.strength == 1.0 and bool(np.all(given(request.mask) == 1.0))

@@ -6,7 +6,7 @@ from ldm_runtime.package.manifest import Contract
 
 
 def extra_inputs(contract: Contract, width: int, height: int, pooled: np.ndarray) -> dict[str, np.ndarray]:
-    """Make them for images of width x height pixels: input -> float32 (rows of `pooled`, N).
+    """Make the extra inputs for images of width x height pixels: input -> float32 (rows of `pooled`, N).
 
     "pooled_text" is `pooled` (B, P), with guidance those of the negative prompts first (2B, P). "image_sizes" is what
     diffusers' `_get_add_time_ids` makes where no other sizes are given: (height, width) of the original, (0, 0) for

@@ -1,4 +1,4 @@
-"""Arrays to PIL images and back, and PNG files that tell how they were made."""
+"""PIL images to arrays and back, and PNG files that record how they were made."""
 
 import os
 import re
@@ -17,15 +17,15 @@ from ldm_runtime.files.atomic import atomic_file, refuse_existing, refuse_existi
 from ldm_runtime.image_modes import first_line, laid_on, settled
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer
-MAX_FILE_BYTES = 2**30  # MAX_PIXELS of four 16-bit numbers, twice; some decoders read the whole file first
+MAX_FILE_BYTES = 2**30  # twice MAX_PIXELS of four 16-bit numbers; some decoders read the whole file first
 
 _ENDING = ".png"
-MOST_PICTURES = 10_000  # of one call: far more than a package takes at once
+MAX_IMAGES = 10_000  # in one call: far more than a package takes at once
 _PNG_ENDINGS = (_ENDING, ".apng")  # that Pillow knows
 
 
 class GeneratedImage(Image.Image):
-    """An RGB image whose `info` goes into the PNG it is saved to, which appears whole or not at all.
+    """An RGB image that saves its `info` into a PNG, which appears whole or not at all.
 
     PIL itself writes no `info` and leaves half a file when a disk is full. Whatever it makes from this image (a crop, a
     copy) is an ordinary image again.
@@ -33,14 +33,14 @@ class GeneratedImage(Image.Image):
 
     @classmethod
     def of(cls, pixels: np.ndarray, info: Mapping[str, str]) -> Image.Image:
-        """Make one of uint8 (H, W, 3)."""
+        """Make an image from pixels, uint8 (H, W, 3)."""
         image = Image.fromarray(pixels)
         image.__class__ = cls  # PIL constructs subclasses through private fields only
         image.info.update(info)
         return image
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:
-        """As `PIL.Image.Image.save`; a PNG gets `info` as text unless `pnginfo` is given."""
+        """Save as `PIL.Image.Image.save` does; a PNG gets `info` as text unless `pnginfo` is given."""
         is_path = isinstance(fp, str | bytes | os.PathLike)
         name = fp if is_path else getattr(fp, "name", "")  # of a file that is open, perhaps a number
         path = Path(os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else "")
@@ -70,7 +70,7 @@ def _write_png(image: Image.Image, path: Path, *, force: bool, **params: Any) ->
 
 
 def png_text(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
-    """Text chunks: tEXt where Latin-1 can say it, else iTXt. NUL, which none can hold, becomes U+FFFD."""
+    """Make text chunks: tEXt for Latin-1, else iTXt. NUL, which neither can hold, becomes U+FFFD."""
     chunks = PngImagePlugin.PngInfo()
     for key, value in metadata.items():
         chunks.add_text(key, value.replace("\0", "\ufffd"))
@@ -78,16 +78,16 @@ def png_text(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
 
 
 def output_paths(out: Path | None, *, prompt: str, count: int, force: bool) -> list[Path]:
-    """Where `count` pictures will go: `out`, or out-1.png, out-2.png …; named after the prompt if None.
+    """Return the paths of `count` images: `out`, or out-1.png, out-2.png …; named after the prompt if `out` is None.
 
     Called before the work starts: an ending other than .png, a folder that is missing or takes no files, a name that
     does not fit, and an existing file without `force` are refused now. A name made from the prompt never replaces
     a file.
 
     Raises:
-        InputError, LdmError: as above, and for a `count` outside 1 to MOST_PICTURES.
+        InputError, LdmError: as above, and for a `count` outside 1 to MAX_IMAGES.
     """
-    check_integer("count", count, 1, MOST_PICTURES)
+    check_integer("count", count, 1, MAX_IMAGES)
     if out is None:
         paths = _free_paths(prompt, count)
     else:
@@ -104,24 +104,24 @@ def check_ending(path: Path) -> None:
         raise InputError(f"the output {path} should end in {_ENDING}, the one format written here")
 
 
-def to_images(pictures: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[Image.Image]:
-    """float32 (B, 3, H, W) around [-1, 1] to PIL images, values beyond clipped, rounded to 8 bits."""
-    pixels = np.clip(pictures * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
-    pixels = np.rint(pixels * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
-    return [GeneratedImage.of(np.ascontiguousarray(one), info) for one, info in zip(pixels, infos, strict=True)]
+def to_images(pixels: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[Image.Image]:
+    """Convert pixels, float32 (B, 3, H, W), to PIL images: clipped to [-1, 1], rounded to 8 bits."""
+    shares = np.clip(pixels * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
+    levels = np.rint(shares * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
+    return [GeneratedImage.of(np.ascontiguousarray(one), info) for one, info in zip(levels, infos, strict=True)]
 
 
 def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
-    """PIL images of one size to float32 (B, 3, H, W) in [-1, 1]; transparency goes onto white.
+    """Convert PIL images of one size to pixels in [-1, 1], float32 (B, 3, H, W); transparent ones over white.
 
     Raises InputError for anything else.
     """
     return pixels_of([settled(image) for image in listed(images)])
 
 
-def pixels_of(pictures: Sequence[Image.Image]) -> np.ndarray:
-    """The same of pictures that are settled (L, RGB or RGBA), of one size: no copy of one is made that needs none."""
-    opaque = [laid_on(picture, "white") for picture in pictures]
+def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
+    """Convert images of one size in mode L, RGB or RGBA, as `settled` returns them. See `from_images`."""
+    opaque = [laid_on(image, "white") for image in images]
     sizes = {image.size for image in opaque}
     if len(sizes) > 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
@@ -133,7 +133,7 @@ def pixels_of(pictures: Sequence[Image.Image]) -> np.ndarray:
 
 
 def listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
-    """One image, or each of a list or tuple; InputError for anything else, and for none."""
+    """Return one image, or those of a list or tuple, as a list; raise InputError for anything else and for none."""
     if isinstance(images, Image.Image):
         return [images]
     if not isinstance(images, list | tuple) or len(images) == 0:
@@ -142,12 +142,12 @@ def listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
 
 
 def scaled(image: Image.Image, width: int, height: int) -> Image.Image:
-    """A picture in L or RGB at another size (Lanczos, as in diffusers), or itself."""
+    """Resize an image in mode L or RGB (Lanczos, as in diffusers); one of that size is returned itself."""
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def strip(images: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side."""
+    """Join images of one size side by side."""
     width, height = images[0].size
     joined = Image.new("RGB", (width * len(images), height))
     for index, image in enumerate(images):
@@ -156,27 +156,27 @@ def strip(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read a picture in one of FORMATS, of an animation the first frame, as `image_modes.settled` does.
+    """Read an image in one of FORMATS, the first frame of an animation, in a mode that `image_modes.settled` returns.
 
-    Raises InputError: no such file, no file of bytes, another format, damaged, or too large.
+    Raises InputError for a file that is missing, not regular, in another format, damaged, or too large.
     """
     _check_file(path)
     Image.init()
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
-        # What a decoder warns of says nothing to who draws: it is refused, or harmless.
+        # A decoder's warnings do not help the user: the image is refused, or they are harmless.
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
             return settled(image, f"the image {path}")
     except Image.UnidentifiedImageError:
-        raise InputError(f"{path} is no picture that can be read; expected {', '.join(formats)}") from None
+        raise InputError(f"{path} is not an image that can be read; expected {', '.join(formats)}") from None
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
-        raise InputError(f"{path} is no picture that can be read: {first_line(error)}") from None
+        raise InputError(f"{path} is not an image that can be read: {first_line(error)}") from None
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no regular file, which may never end or never begin, and one of more than MAX_FILE_BYTES."""
+    """Refuse a file that is not regular, which may never end or never begin, or has more than MAX_FILE_BYTES."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -184,18 +184,18 @@ def _check_file(path: Path) -> None:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
         raise InputError(f"the image {path} {reason}") from None
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"the image {path} is no regular file; expected a picture in {', '.join(FORMATS)}")
+        raise InputError(f"the image {path} is not a regular file; expected an image in {', '.join(FORMATS)}")
     if status.st_size > MAX_FILE_BYTES:
         raise InputError(f"the image {path} has {status.st_size} bytes; expected at most {MAX_FILE_BYTES}")
 
 
 def texts(image: Image.Image) -> dict[str, str]:
-    """The part of PIL's `info` that is text; a decoded file has numbers and bytes there too."""
+    """Return the entries of PIL's `info` that are text; a decoded file has numbers and bytes there too."""
     return {str(key): value for key, value in image.info.items() if isinstance(value, str)}
 
 
 def _free_paths(prompt: str, count: int) -> list[Path]:
-    """The first names in the current folder, made from the prompt, that nothing has yet."""
+    """Return the first unused names in the current folder that are made from the prompt."""
     words = re.findall(r"[^\W_]+", prompt.lower())
     short = "-".join(words)[:60].encode()[:120].decode(errors="ignore").strip("-")  # file systems count bytes
     stem = short if short else "image"

@@ -1,4 +1,4 @@
-"""What a PIL image of any mode means here: grey or colours in 8 bits, and where it is transparent.
+"""PIL images of any mode, read as grey or colours in 8 bits, with transparency.
 
 Checked against Pillow 10.0 and 13.0, which open the same file in different modes.
 """
@@ -16,7 +16,7 @@ _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _SIXTEEN_BITS_AT_MOST = ("PNG", "PPM")
 _WITHOUT_ALPHA = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB")
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-_REFUSED = {"I": "32-bit whole numbers", "F": "floating-point numbers"}
+_REFUSED = {"I": "32-bit integers", "F": "floating-point numbers"}
 _TO_EIGHT_BITS = ((np.arange(2**16) + 128) // 257).astype(np.uint8)
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
@@ -24,11 +24,12 @@ _WHITE_IS_ZERO, _UNSIGNED = 0, 1
 
 
 def settled(image: Any, what: str = "the image") -> Image.Image:
-    """The same picture in mode L or RGB, or in RGBA where any of it is transparent; turned as its EXIF data says.
+    """Convert to mode L or RGB, or to RGBA if any of it is transparent, and turn the image as its EXIF data says.
 
     what: its name in an error. A file that PIL has opened is decoded here.
 
-    Raises InputError: no PIL image, no pixels or more than MAX_PIXELS, a mode that says no colours, a damaged file.
+    Raises InputError for what is no PIL image, an image without pixels or with more than MAX_PIXELS, a
+        mode without colours, and a damaged file.
     """
     width, height = size_of(image)
     if width * height > MAX_PIXELS:
@@ -48,19 +49,19 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
 
 
 def laid_on(image: Image.Image, colour: str) -> Image.Image:
-    """A settled picture over a plain colour: L or RGB."""
+    """Compose a settled image over a plain background: mode L or RGB."""
     if image.mode != "RGBA":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in one line; its class if it says nothing."""
+    """Return the first line of an error's message, or its class if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def size_of(image: Any) -> tuple[int, int]:
-    """(width, height) of a PIL image; InputError for anything else."""
+    """Return (width, height) of a PIL image; raise InputError for anything else."""
     if not isinstance(image, Image.Image):
         raise InputError(f"got {type(image).__name__}; expected a PIL image")
     return image.size
@@ -82,7 +83,7 @@ def _check_tiff(image: Image.Image, what: str) -> None:
 
 
 def _transparent_colour(image: Image.Image) -> Any:
-    """The colour that a file without an alpha channel calls transparent, in the numbers of its decoded pixels, or None.
+    """Return the colour that a file without an alpha channel marks as transparent, as in its decoded pixels, or None.
 
     Pillow leaves the colour as a PNG has it, in 2, 4 or 16 bits, where it makes the pixels 8 bits wide.
     """
@@ -97,7 +98,7 @@ def _transparent_colour(image: Image.Image) -> Any:
 
 
 def _in_eight_bits(image: Image.Image, key: Any, file_format: str | None, what: str) -> Image.Image:
-    """A decoded image as L, RGB or RGBA. key: the colour that is transparent; file_format: where it comes from."""
+    """Convert a decoded image to L, RGB or RGBA. key: the transparent colour; file_format: the format of its file."""
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and file_format in _SIXTEEN_BITS_AT_MOST):
         return _from_sixteen_bits(np.asarray(image), key)
     if image.mode not in _WITHOUT_ALPHA + _WITH_ALPHA:

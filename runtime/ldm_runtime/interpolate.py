@@ -1,4 +1,4 @@
-"""From one prompt and seed to another: images in between, as a strip or an animation."""
+"""Interpolation between two prompts and seeds: images in between, as a strip or an animation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
 ENDS = ("the prompt to start from", "the prompt to end at")
-SAME = Notice("text", "prompts and seeds are the same at both ends, so that all pictures are the same")
+SAME = Notice("text", "prompts and seeds are the same at both ends, so all images are the same")
 OWN = ("count", "latents", "prompt_embeds", "seed")  # options that follow from the two ends
 SPENT = ("noise", "seed", "syntax")  # options that have had their effect before a frame's run
 
 
 @dataclass(frozen=True)
 class Interpolation:
-    """The frames between two prompts and seeds, drawn as they are iterated over. notices: about all of them."""
+    """The frames between two prompts and seeds: iterating over it draws them. notices: those about all frames."""
 
     notices: tuple[Notice, ...]
     _ends: "_Ends"
@@ -111,13 +111,13 @@ def interpolate(
 
 
 def check_interpolation_output(path: Path) -> None:
-    """InputError unless the file's ending is one that `save_interpolation` writes."""
+    """Raise InputError unless the file's ending is one that `save_interpolation` writes."""
     if path.suffix.lower() not in ENDINGS:
         raise InputError(f"the output {path} should end in .png for a strip, or in .gif for an animation")
 
 
 def save_interpolation(images: "list[Image.Image]", path: Path, *, seconds: float = 0.1, force: bool = True) -> None:
-    """Write pictures side by side (.png), or one after the other, there and back, `seconds` each (.gif)."""
+    """Write images side by side (.png), or one after the other, there and back, `seconds` each (.gif)."""
     from ldm_runtime.image import save_png, strip, texts
 
     check_interpolation_output(path)

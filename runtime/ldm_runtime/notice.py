@@ -1,11 +1,11 @@
-"""Notices: what a call reports beside its result."""
+"""Notices: remarks that a call returns beside its result."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Notice:
-    """One sentence, and what it is about: an option by its name, or "text", "engine" or "package"."""
+    """A sentence and its subject: an option by its name, or "text", "engine" or "package"."""
 
     about: str
     text: str

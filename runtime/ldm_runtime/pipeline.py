@@ -1,4 +1,4 @@
-"""A package, opened to draw with: tokenise, condition, sample with guidance, decode."""
+"""The pipeline: an open package that draws images."""
 
 import logging
 import math
@@ -39,7 +39,7 @@ BUILTIN = Path(__file__).parent / "builtin"
 
 
 def builtin_package() -> Path:
-    """The folder of the package that is installed with the runtime; PackageError if there is none."""
+    """Return the folder of the package that is installed with the runtime; raise PackageError if there is none."""
     if not (BUILTIN / MANIFEST).exists():
         raise PackageError("this installation has no built-in model; give the folder of a package")
     return BUILTIN
@@ -53,7 +53,7 @@ def open_pipeline(
     engine_options: Mapping[str, Mapping[str, Any]] | None,
     check: Check,
 ) -> "Pipeline":
-    """See `ldm_runtime.load`."""
+    """Open a package. See `ldm_runtime.load`."""
     choice = choose(engine, threads=threads, options=engine_options)
     package = open_package(builtin_package() if path is None else path, check=check)
     choice.names(package.manifest.contract)
@@ -67,13 +67,13 @@ def open_pipeline(
 
 
 class Pipeline:
-    """Draws with an opened package. Use as a context manager, or call `close`, to free the memory early.
+    """An open package that draws images. Use it as a context manager, or call `close`, to free the memory early.
 
     Threads may share a Pipeline: it holds no state of a call. Each call is drawn by the thread that makes it, and the
     images are those that it draws alone. `close` waits for the evaluations that are going on; a run that is not at its
-    end then gets an EngineError, and so does a process that is forked from the one that loaded the package.
+    end then gets an EngineError, and so does a process that was forked from the one that loaded the package.
 
-    engines: by component, engines to use in place of those that `choice` says; they are closed with the pipeline.
+    engines: engines by component, used in place of those of `choice`; they are closed with the pipeline.
     """
 
     def __init__(self, package: Package, choice: EngineChoice, *, engines: Mapping[str, Engine] | None = None) -> None:
@@ -93,7 +93,7 @@ class Pipeline:
         callback: Callable[[Step], bool | None] | None = None,
         **options: Unpack[SampleOptions],
     ) -> "list[Image.Image]":
-        """Draw: return the images of the last step of `sample`, which takes the same options. Notices are logged.
+        """Draw, and return the images of the last step. The options are those of `sample`. Notices are logged.
 
         callback: called after each step; if it returns False, the run ends and `Cancelled` is raised.
         """
@@ -108,14 +108,14 @@ class Pipeline:
         return last.images()
 
     def sample(self, prompt: str | Sequence[str] | None = None, **options: Unpack[SampleOptions]) -> Run:
-        """Draw step by step: return a run, to iterate over; the caller may look at each step, and stop.
+        """Return a run that draws step by step: the caller iterates over it, may look at each step, and may stop.
 
         prompt: a text or a list of them; "" is legal. The options are those of `SampleOptions`; they are checked here,
         not at the first step.
 
         Raises:
-            InputError: an option that this package cannot follow.
-            TypeError: an option that does not exist.
+            InputError: an option has a value that this package does not support.
+            TypeError: an option does not exist.
             NonFiniteError, while iterating: the model made NaN or infinity; no image is made of it.
         """
         self._components.require()
@@ -218,7 +218,7 @@ class Pipeline:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What this pipeline is: name, identity, engine of each open component, default options."""
+        """Name, identity, engine of each open component, and default options."""
         defaults, image = self.contract.defaults, self.contract.image
         return {
             "name": self.package.manifest.name,

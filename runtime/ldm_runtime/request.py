@@ -1,4 +1,4 @@
-"""What a call asks for, checked against the package's contract before anything is computed."""
+"""The options of a run, checked against the package's contract before anything is computed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -37,18 +37,18 @@ MAX_PIXELS_TOGETHER = 2**28  # of images that are encoded or decoded in one call
 
 
 class SampleOptions(TypedDict, total=False):
-    """The options of a run, declared once. One that is not given, or None where that is allowed, is the default."""
+    """The options of a run, declared once. One that is missing, or None where that is allowed, has its default."""
 
     negative: str | Sequence[str] | None
-    """What to steer away from: one text for all prompts, or one for each."""
+    """Negative prompt: one text for all prompts, or one for each."""
     steps: int | None
     """Sampling steps. None: the package's."""
     guidance: float | None
     """Classifier-free guidance scale; 1 or less evaluates the prompt alone. None: the package's."""
     seed: int | Sequence[int] | None
-    """Of the first image, image b uses seed + b; or one for each. None: a random one."""
+    """Seed of the first image, and image b has seed + b; or one seed for each. None: a random seed."""
     sampler: str | None
-    """A name, with options after a colon. None: the package's."""
+    """Name of a sampler, with options after a colon. None: the package's."""
     size: tuple[int, int] | None
     """(width, height) in pixels. None: that of `latents` or `image`, else the package's."""
     count: int
@@ -60,26 +60,26 @@ class SampleOptions(TypedDict, total=False):
     noise: str
     """The generator: "philox", or "torch" or "cuda" for the images that diffusers draws from a seed."""
     syntax: str
-    """How prompts are read: "plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
+    """Syntax of the prompts: "plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
     guidance_rescale: float
     """0 to 1, against overexposure by guidance."""
     guidance_interval: tuple[float, float]
     """Shares of the run between which guidance is on (0 to 1)."""
     variation: tuple[int, float] | None
-    """(seed, strength), to go that far from the seed's noise to another seed's."""
+    """(seed, strength): move the noise by `strength` (0 to 1) towards the noise of another seed."""
     image: "Image.Image | Sequence[Image.Image] | None"
     """A PIL image to start from, or one for each image."""
     mask: "Image.Image | None"
     """A PIL image, white where `image` is inpainted."""
     strength: float | None
-    """How much of the run is taken from `image`, 0 to 1. None: 0.8, with a mask 1."""
+    """How much `image` is changed, 0 to 1: the share of the steps that is run. None: 0.8, with a mask 1."""
     stop_after: int | None
     """End after this many steps, as "stopped after" in an image's metadata says. None: at the plan's end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One run, complete: nothing in it is left to a default. B is the number of images.
+    """All options of one run, with every default filled in. B is the number of images.
 
     prompts and negatives have B entries; prompts is None if prompt_embeds (B, T, D) takes their place.
     """
@@ -94,7 +94,7 @@ class Request:
     guidance_rescale: float
     guidance_interval: tuple[float, float]  # shares of the run between which guidance is on
     seeds: tuple[int, ...]  # one for each image
-    variation: tuple[int, float] | None  # seed of other noise, and how far the way to it
+    variation: tuple[int, float] | None  # seed of the other noise, and how far towards it
     width: int
     height: int
     latents: np.ndarray | None  # float32 (B, C, h, w), noise of unit variance
@@ -111,18 +111,18 @@ class Request:
 
     @property
     def is_guided(self) -> bool:
-        """Whether the negative prompt is evaluated: at guidance 1 it would cancel out."""
+        """True if the negative prompt is evaluated: at guidance 1 it would cancel out."""
         return self.guidance > 1.0
 
     def is_guided_at(self, row: int) -> bool:
-        """Whether it is at this row of the plan."""
+        """Return whether the negative prompt is evaluated at this row of the plan."""
         low, high = self.guidance_interval
         return self.is_guided and low <= row / len(self.plan.rows) < high
 
     def metadata(self, image: int, *, steps_done: int | None = None) -> dict[str, str]:
         """Describe image `image` (0 to B - 1) as text. The same options draw it again.
 
-        steps_done: after how many steps; None: all of the plan.
+        steps_done: the steps that were taken; None: all of the plan.
         """
         check_integer("image", image, 0, self.batch - 1)
         facts = {
@@ -155,9 +155,11 @@ class Request:
 
 
 def check_request(contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions) -> Request:
-    """Return a complete Request. Raises InputError with what was got, what was expected and what to do.
+    """Check the options and fill in the defaults.
 
-    Raises TypeError for an option that does not exist.
+    Raises:
+        InputError: an option is not usable with this package.
+        TypeError: an option does not exist.
     """
     for name in options:
         if name not in SampleOptions.__optional_keys__:
@@ -174,7 +176,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     stop = options.get("stop_after")
     latents, width, height = _latents_and_size(contract, options, start, batch)
     pixels = None if start is None else start.pixels(width, height, batch)
-    painted = None if start is None else start.painted(width, height)
+    inpainted = None if start is None else start.inpainted(width, height)
     return Request(
         prompts=prompts,
         negatives=negatives,
@@ -192,8 +194,8 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         latents=latents,
         noise=noise,
         pixels=pixels,
-        mask=None if painted is None else on_grid(painted, contract.latent.downsample),
-        masked_pixels=np.where(given(painted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
+        mask=None if inpainted is None else on_grid(inpainted, contract.latent.downsample),
+        masked_pixels=np.where(given(inpainted), np.float32(0.0), given(pixels)) if contract.inpaints else None,
         strength=strength,
         notices=() if start is None else start.notices,
     )
@@ -242,7 +244,7 @@ def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float | None) -> tuple[Plan, str]:
-    """Compile the plan, and check that its sampler can be given the kind of noise."""
+    """Compile the plan, and check that the noise suits its sampler."""
     defaults = contract.defaults
     text = options.get("sampler")
     sampler = defaults.parsed_sampler if text is None else read_sampler(text)

@@ -1,4 +1,4 @@
-"""The images that a run starts from: which there are, and what they become at the size that is drawn."""
+"""The images that a run starts from, and their pixels at the size that is drawn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ TRANSPARENT_MASK = Notice("mask", "the mask is transparent in parts; they count 
 
 @dataclass(frozen=True)
 class StartImages:
-    """The images to start from, one for all or one for each, and the mask: in L, RGB or RGBA.
+    """The images to start from, one for all or one for each, and the mask, in mode L, RGB or RGBA.
 
-    strength: how much of the run is taken.
+    strength: the share of the steps that is run.
     """
 
     images: "list[Image.Image]"
@@ -37,8 +37,8 @@ class StartImages:
         pixels = pixels_of([scaled(laid_on(one, "white"), width, height) for one in self.images])
         return np.broadcast_to(pixels, (batch, *pixels.shape[1:]))
 
-    def painted(self, width: int, height: int) -> np.ndarray | None:
-        """Find what is inpainted, from half white up: bool (height, width). Transparency is kept, like black."""
+    def inpainted(self, width: int, height: int) -> np.ndarray | None:
+        """Return the pixels to inpaint, those at least half white: bool (height, width). Transparent ones are kept."""
         from ldm_runtime.image import scaled
         from ldm_runtime.image_modes import laid_on
 
@@ -77,9 +77,9 @@ def read_start_images(options: Mapping[str, Any], batch: int) -> StartImages | N
     )
 
 
-def on_grid(painted: np.ndarray, step: int) -> np.ndarray:
+def on_grid(inpainted: np.ndarray, step: int) -> np.ndarray:
     """Downsample a mask to the latent grid by its top-left pixels (nearest): float32 (1, 1, h, w)."""
-    cells = painted[::step, ::step].astype(np.float32)
+    cells = inpainted[::step, ::step].astype(np.float32)
     if not cells.any():
-        raise InputError("the mask is black everywhere, so nothing would be inpainted; make white what should be")
+        raise InputError("the mask is black everywhere, so nothing would be inpainted; paint the part to inpaint white")
     return cells[None, None]

@@ -1,4 +1,4 @@
-"""Checks of single values: arrays, shares, seeds. What is not usable is one InputError."""
+"""Checks of single options: arrays, shares, seeds. Each raises InputError for a value that is not usable."""
 
 import math
 import operator
@@ -15,7 +15,9 @@ from ldm_runtime.noise.philox import batch_seeds
 
 
 def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Return `value` as an array of real numbers of `shape` (None: any size), not copied if it is one; or InputError.
+    """Return `value` as an array of real numbers of `shape` (None: any size), if possible without a copy.
+
+    Raises InputError.
 
     What comes back may be a view of immense size: check that before `float_copy`.
     """
@@ -37,7 +39,7 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndar
 
 
 def float_copy(name: str, array: np.ndarray) -> np.ndarray:
-    """Copy to finite, contiguous float32, in memory that nobody else has; or InputError."""
+    """Return a contiguous float32 copy; raise InputError if a number is not finite."""
     with np.errstate(over="ignore"):
         copy = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(copy).all():
@@ -46,7 +48,7 @@ def float_copy(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def exact(value: float) -> str:
-    """Write a number so that it reads as the same number: 7.5, 3."""
+    """Format a number so that it reads back as the same number: 7.5, 3."""
     return repr(value).removesuffix(".0")
 
 
@@ -87,7 +89,7 @@ def check_interval(value: Any) -> tuple[float, float]:
 
 
 def check_seeds(seed: Any, batch: int) -> tuple[int, ...]:
-    """Return a seed for each image: counted up from one number, as given, or drawn."""
+    """Return a seed for each image: counted up from one seed, the list itself, or random ones for None."""
     if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
         if len(seed) != batch:
             raise InputError(

@@ -1,4 +1,4 @@
-"""A run: the sampling steps of one call, computed as they are asked for."""
+"""Runs: the sampling steps of one call, computed one at a time."""
 
 import dataclasses
 import threading
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Step(PlanStep):
-    """The state after one sampling step. Decoding is done on request: a step costs nothing to skip.
+    """The state after one sampling step. It is decoded only on request: a step costs nothing to skip.
 
     `latents` are the caller's own: writing into them changes no other step. `timestep` is that of the last evaluation.
     """
@@ -29,11 +29,11 @@ class Step(PlanStep):
     model: Mapping[str, str]  # its name and the package's identity
 
     def decode(self) -> np.ndarray:
-        """Decode the latents to pixels in [-1, 1] (a little beyond at times): float32 (B, 3, H, W)."""
+        """Decode the latents to pixels in [-1, 1], or a little beyond: float32 (B, 3, H, W)."""
         return self.codec.decode(self.latents)
 
     def images(self) -> "list[Image.Image]":
-        """Decode the latents to PIL images that carry how they were made in `info`, and into a PNG."""
+        """Decode the latents to PIL images, which keep how they were made in `info` and in their PNG files."""
         return self._images(self.decode())
 
     def preview(self) -> "list[Image.Image]":
@@ -51,7 +51,7 @@ class Step(PlanStep):
 
 
 class Run(Iterator[Step]):
-    """The sampling steps of one run, computed as they are asked for.
+    """The sampling steps of one run: an iterator that computes them one at a time.
 
     request: what is drawn, nothing in it left to a default. notices: what the user should know beside the result.
 

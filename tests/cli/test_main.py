@@ -102,7 +102,7 @@ def test_a_stopped_run_counts_steps_and_is_drawn_again(package, tmp_path):
     assert a.info["steps"] == "5" == c.info["steps"]
     assert a.info["stopped after"] == "3" and "stopped after" not in c.info
     assert a.tobytes() == b.tobytes() != c.tobytes()
-    assert "expected a whole number from 1 to 5" in run(package, *options, "--stop-after", 6).stderr
+    assert "expected an integer from 1 to 5" in run(package, *options, "--stop-after", 6).stderr
 
 
 def test_run_says_a_seed_that_draws_the_same_picture_again(package, tmp_path):
@@ -289,7 +289,7 @@ def test_the_engine_of_each_part_is_chosen(package, tmp_path):
         (("--engine", "abacus"), "engine is 'abacus'; expected one of auto, "),
         (("--engine", "brain=ort"), "engine has 'brain=ort'; expected PART=NAME"),
         (("--engine", "ort:coreml" if sys.platform != "darwin" else "ort:directml"), "it exists for .* only"),
-        (("--threads", 0), "threads is 0; expected a whole number from 1"),
+        (("--threads", 0), "threads is 0; expected an integer from 1"),
         (("--engine-option", "device_id=1"), "got 'device_id=1', expected ENGINE.NAME=VALUE"),
         (("--engine-option", "abacus.beads=1"), "engine is 'abacus'"),
     ):

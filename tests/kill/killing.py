@@ -25,6 +25,9 @@ WRITING = "writing"  # the stage in which a temporary file stands beside the out
 
 Tree = dict[str, str]  # relative path -> digest of a file, "" of a folder
 
+# matplotlib holds this beside its font cache while it writes that; the next start waits and says what to remove.
+MATPLOTLIB_LOCK = ".matplotlib-lock"
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -241,7 +244,8 @@ def lost(folder: Path, foreign: dict[str, bytes]) -> list[str]:
 
 def differences(wanted: Tree, found: Tree, verb: Verb) -> list[str]:
     """What is left over, what is missing, and what has other bytes."""
-    wrong = [f"left behind: {name}" for name in sorted(set(found) - set(wanted))]
+    left = [name for name in sorted(set(found) - set(wanted)) if not name.endswith(MATPLOTLIB_LOCK)]
+    wrong = [f"left behind: {name}" for name in left]
     wrong += [f"missing: {name}" for name in sorted(set(wanted) - set(found))]
     same = [name for name in wanted if name in found and not name.endswith(verb.volatile or "\0")]
     return wrong + [f"other bytes: {name}" for name in sorted(same) if wanted[name] != found[name] and _counts(name)]

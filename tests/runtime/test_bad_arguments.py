@@ -43,7 +43,7 @@ class Stubborn:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "steps zero": ({"steps": 0}, "steps is 0; expected a whole number from 1 to 1000"),
+    "steps zero": ({"steps": 0}, "steps is 0; expected an integer from 1 to 1000"),
     "steps negative": ({"steps": -5}, "steps is -5"),
     "steps beyond training": ({"steps": 1001}, "steps is 1001"),
     "steps fractional": ({"steps": 2.5}, "steps is 2.5"),
@@ -55,7 +55,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "guidance immense": ({"guidance": 10**400}, "guidance is 1000"),
     "guidance text": ({"guidance": "7"}, "guidance is '7'"),
     "guidance boolean": ({"guidance": True}, "guidance is True"),
-    "seed negative": ({"seed": -1}, "seed is -1; expected a whole number from 0 to 18446744073709551615"),
+    "seed negative": ({"seed": -1}, "seed is -1; expected an integer from 0 to 18446744073709551615"),
     "seed beyond 64 bits": ({"seed": 2**64}, "seed is 18446744073709551616"),
     "seed fractional": ({"seed": 1.0}, "seed is 1.0"),
     "seed immense": ({"seed": 10**5000}, "seed is an immense number"),
@@ -75,9 +75,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "size of three": ({"size": (64, 64, 3)}, r"expected \(width, height\)"),
     "size text": ({"size": "64x64"}, r"size is '64x64'; expected \(width, height\)"),
     "size fractional": ({"size": (64.0, 64)}, "width is 64.0"),
-    "count zero": ({"count": 0}, "count is 0; expected a whole number from 1 to 16"),
+    "count zero": ({"count": 0}, "count is 0; expected an integer from 1 to 16"),
     "count negative": ({"count": -1}, "count is -1"),
-    "count beyond the batch": ({"count": 17}, "count is 17; expected a whole number from 1 to 16"),
+    "count beyond the batch": ({"count": 17}, "count is 17; expected an integer from 1 to 16"),
     "count with guidance": ({"count": 9}, "need a batch of 18 with guidance, .* ask for at most 8"),
     "count absurd": ({"count": 10**9}, "count is 1000000000"),
     "prompts with count": ({"prompt": ["a", "b"], "count": 5}, "10 images at once need a batch of 20"),
@@ -242,7 +242,7 @@ def test_a_folder_that_may_not_be_looked_into_is_one_sentence(
 @pytest.mark.parametrize("count", [0, -1, 10**9, 10_001, 1.0, True])
 def test_the_number_of_outputs_is_checked_before_they_are_listed(count: Any, tmp_path: Path) -> None:
     for out in (None, tmp_path / "a.png"):
-        with pytest.raises(InputError, match="count is .*; expected a whole number from 1 to 10000"):
+        with pytest.raises(InputError, match="count is .*; expected an integer from 1 to 10000"):
             output_paths(out, prompt="x", count=count, force=False)
 
 

@@ -120,7 +120,7 @@ def test_a_grey_tiff_is_16_unsigned_bits_with_black_at_zero_or_refused(tmp_path:
         read(tiff(16, 2, 1, pixels.tobytes()), tmp_path)
 
 
-@pytest.mark.parametrize(("dtype", "kind"), [("<i4", "32-bit whole numbers"), ("<f4", "floating-point numbers")])
+@pytest.mark.parametrize(("dtype", "kind"), [("<i4", "32-bit integers"), ("<f4", "floating-point numbers")])
 def test_numbers_of_32_bits_are_refused_by_mode(pipe: Pipeline, tmp_path: Path, dtype: str, kind: str) -> None:
     picture = Image.fromarray(np.zeros((48, 64), dtype))
     message = f"has mode {picture.mode}, {kind}"
@@ -293,10 +293,10 @@ def test_a_file_of_another_format_is_refused_whatever_its_name(tmp_path: Path, m
         buffer = io.BytesIO()
         Image.new("P" if name == "BLP" else "RGB", (8, 8)).save(buffer, name)
         with pytest.raises(
-            InputError, match="is no picture that can be read; expected PNG, JPEG, WEBP, BMP, GIF, TIFF"
+            InputError, match="is not an image that can be read; expected PNG, JPEG, WEBP, BMP, GIF, TIFF"
         ):
             read(buffer.getvalue(), tmp_path, "a.png")
-    with pytest.raises(InputError, match="is no picture that can be read; expected PNG"):
+    with pytest.raises(InputError, match="is not an image that can be read; expected PNG"):
         read(eps, tmp_path, "a.png")
     with Image.open(io.BytesIO(eps)) as opened, pytest.raises(InputError, match="the image is EPS, a program"):
         settled(opened)
@@ -323,7 +323,7 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.png")
     for path in (tmp_path, tmp_path / "fifo.png", Path("/dev/zero")):
-        with pytest.raises(InputError, match="is no regular file; expected a picture in PNG"):
+        with pytest.raises(InputError, match="is not a regular file; expected an image in PNG"):
             open_image(path)
     with pytest.raises(InputError, match="the image - does not exist"):
         open_image(Path("-"))
@@ -340,7 +340,7 @@ def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_immense_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    for side, message in ((9_000, "9000x9000 pixels, more than"), (20_000, "is no picture that can be read: .*limit")):
+    for side, message in ((9_000, "9000x9000 pixels, more"), (20_000, "is not an image that can be read: .*limit")):
         with pytest.raises(InputError, match=message):
             read(png(0, 8, bytes(4), size=(side, side)), tmp_path)
     with pytest.raises(InputError, match="the image has 9000x9000 pixels, more than"):
@@ -354,7 +354,7 @@ def test_text_that_unpacks_to_much_more_is_refused(tmp_path: Path, kind: bytes) 
     packer = zlib.compressobj(9)
     packed = packer.compress(bytes(2**26)) + packer.flush()  # 64 MB of zeros
     head = b"a\0\1\0\0\0" if kind == b"iTXt" else b"a\0\0"
-    with pytest.raises(InputError, match="is no picture that can be read: Decompressed data too large"):
+    with pytest.raises(InputError, match="is not an image that can be read: Decompressed data too large"):
         read(png(0, 8, bytes(4), chunk(kind, head + packed)), tmp_path)
 
 
@@ -367,7 +367,7 @@ def test_whatever_a_decoder_raises_is_one_sentence(
 
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     monkeypatch.setattr(image_module, "settled", fail)
-    with pytest.raises(InputError, match=r"a\.png is no picture that can be read: '?(x|RuntimeError)'?$"):
+    with pytest.raises(InputError, match=r"a\.png is not an image that can be read: '?(x|RuntimeError)'?$"):
         open_image(tmp_path / "a.png")
     picture = Image.new("RGB", (8, 8))
     monkeypatch.setattr(picture, "load", fail)
@@ -380,7 +380,7 @@ def test_a_file_cut_short_is_refused_from_python_too(tmp_path: Path) -> None:
     whole = (tmp_path / "a.png").read_bytes()
     for content in (whole[: len(whole) // 2], b"", b"hello", whole[:40]):
         with pytest.raises(
-            InputError, match="picture is no picture that can be read|the image .*picture cannot be read"
+            InputError, match="picture is not an image that can be read|the image .*picture cannot be read"
         ):
             read(content, tmp_path)
     with (

@@ -164,12 +164,12 @@ def test_stopping_is_an_option(watched: Pipeline, unet: Watched) -> None:
 
 @pytest.mark.parametrize("stop", [0, 6, -1, 2.0, True])
 def test_an_impossible_stop_is_refused(pipe: Pipeline, stop: Any) -> None:
-    with pytest.raises(InputError, match="stop_after is .*; expected a whole number from 1 to 5"):
+    with pytest.raises(InputError, match="stop_after is .*; expected an integer from 1 to 5"):
         pipe.sample("red", steps=10, image=PHOTO, strength=0.5, stop_after=stop)
 
 
 def test_an_image_that_is_not_there_has_no_metadata(pipe: Pipeline) -> None:
-    with pytest.raises(InputError, match="image is 2; expected a whole number from 0 to 1"):
+    with pytest.raises(InputError, match="image is 2; expected an integer from 0 to 1"):
         pipe.sample("red", count=2).metadata(2)
 
 

@@ -180,7 +180,7 @@ def test_interpolation_says_each_thing_once_and_of_which_end(pipe: Pipeline) -> 
 
 def test_interpolation_between_equal_ends_is_said(pipe: Pipeline) -> None:
     frames = interpolate(pipe, ("red", "red"), (1, 1), 2, steps=1)
-    assert said(frames) == ["prompts and seeds are the same at both ends, so that all pictures are the same"]
+    assert said(frames) == ["prompts and seeds are the same at both ends, so all images are the same"]
     frames = interpolate(pipe, ("red " * 12, "red " * 12), (1, 2), 2, steps=1)
     assert [notice.partition(" is longer")[0] for notice in said(frames)] == ["the prompt"]
 

@@ -14,9 +14,10 @@ import numpy as np
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise.philox import philox4x32
 
-THREADS = 256  # of a block
-NUMBERS = 4  # that a thread draws at once
-EVERYWHERE = 16_384  # elements (64x64 latents) for which any GPU that runs such models has a resident thread each
+THREADS_PER_BLOCK = 256
+NUMBERS_PER_THREAD = 4  # in one draw
+# Up to this many (64x64 latents), any GPU that runs such models has a resident thread for each number.
+MAX_PORTABLE_NUMBERS = 16_384
 
 
 class CudaGenerator:
@@ -28,28 +29,28 @@ class CudaGenerator:
         self._offset = 0  # in groups of four numbers
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """What `torch.randn(shape, generator=…, device="cuda")` gives: float32 of that shape, to rounding.
+        """Draw what `torch.randn(shape, generator=…, device="cuda")` does, to rounding: float32 of that shape.
 
         Raises InputError for a size whose numbers depend on the GPU, which is not known.
         """
         count = math.prod(shape)
-        blocks = -(-count // THREADS)
+        blocks = -(-count // THREADS_PER_BLOCK)
         if self._resident is not None:
-            blocks = min(blocks, self._resident // THREADS)
-        elif count > EVERYWHERE:
+            blocks = min(blocks, self._resident // THREADS_PER_BLOCK)
+        elif count > MAX_PORTABLE_NUMBERS:
             raise InputError(
-                f"noise 'cuda' of {count} numbers for one image depends on the GPU; say how many threads it keeps"
-                f" resident (multi_processor_count * max_threads_per_multi_processor of torch's device properties), as"
-                f" in noise 'cuda:270336'; up to {EVERYWHERE} numbers are the same on every GPU"
+                f"noise 'cuda' of {count} numbers for one image depends on the GPU; give the number of its resident"
+                f" threads (multi_processor_count * max_threads_per_multi_processor of torch's device properties), as"
+                f" in noise 'cuda:270336'; up to {MAX_PORTABLE_NUMBERS} numbers are the same on every GPU"
             )
-        threads = blocks * THREADS
-        rounds = -(-count // (threads * NUMBERS))
+        threads = blocks * THREADS_PER_BLOCK
+        rounds = -(-count // (threads * NUMBERS_PER_THREAD))
         values = np.concatenate([self._round(self._offset + index, threads) for index in range(rounds)])
         self._offset += rounds
         return values[:count].astype(np.float32).reshape(shape)
 
     def _round(self, offset: int, threads: int) -> np.ndarray:
-        """Four numbers of each thread: the first of all threads, then the second of all, …: float64 (4 * threads,)."""
+        """Draw four numbers of each thread: all first ones, then all second ones, …: float64 (4 * threads,)."""
         counters = np.zeros((threads, 4), np.uint32)
         counters[:, 0] = offset
         counters[:, 2] = np.arange(threads)
@@ -58,4 +59,4 @@ class CudaGenerator:
         angle = (words[:, 1::2] * 2.0**-32 + 2.0**-33) * 2.0 * math.pi
         radius = np.sqrt(-2.0 * np.log(uniform))
         pairs = np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=2)  # (threads, 2 pairs, 2)
-        return pairs.reshape(threads, NUMBERS).T.reshape(-1)
+        return pairs.reshape(threads, NUMBERS_PER_THREAD).T.reshape(-1)

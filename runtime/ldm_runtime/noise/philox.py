@@ -72,7 +72,7 @@ _SQRT_HALF = 0.7071067811865476
 
 
 def philox4x32(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
-    """Philox4x32-10: uint32 counters (n, 4) and a key of two 32-bit words -> uint32 words (n, 4)."""
+    """Apply Philox4x32-10: uint32 counters (n, 4) and a key of two 32-bit words -> uint32 words (n, 4)."""
     c0, c1, c2, c3 = counters.astype(np.uint64).T
     k0, k1 = key
     for _ in range(10):
@@ -88,7 +88,7 @@ def philox4x32(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
 
 
 def inverse_normal(u: np.ndarray) -> np.ndarray:
-    """Quantile of the standard normal at 0 < u < 1: float64 in, float64 out (AS 241, PPND16)."""
+    """Return the quantile of the standard normal at 0 < u < 1: float64 in, float64 out (AS 241, PPND16)."""
     q = u - 0.5
     z = np.empty_like(q)
     central = np.abs(q) <= 0.425
@@ -107,7 +107,7 @@ def inverse_normal(u: np.ndarray) -> np.ndarray:
 
 
 def philox_normal(seed: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normal noise for one image.
+    """Draw standard normal noise for one image.
 
     seed: 0 … 2^64-1. stream: 0 … 2^32-1. shape: of one image, for example (C, H, W).
     Returns float32 of that shape, the same bits on every machine. InputError for anything out of range.
@@ -126,7 +126,7 @@ def philox_normal(seed: int, stream: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def batch_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """The seeds of a batch's images: seed + b mod 2^64. InputError for a seed out of range."""
+    """Return the seeds of a batch's images: seed + b mod 2^64. Raises InputError for a seed out of range."""
     first = check_integer("seed", seed, 0, (1 << 64) - 1)
     return tuple((first + image) % (1 << 64) for image in range(count))
 

@@ -1,4 +1,4 @@
-"""The noise of `torch.Generator("cpu")`, without torch: a seed from diffusers gives the same picture here.
+"""The noise of `torch.Generator("cpu")`, without torch: a seed from diffusers gives the same image here.
 
 torch draws with MT19937 and Box-Muller, in float32 and with vectorised kernels whose logarithms, sines and cosines
 differ in the last bits between processors. This module's are correctly rounded, so it is equal to torch to about 5e-7,
@@ -21,7 +21,7 @@ class TorchGenerator:
         self._spare: float | None = None  # of small draws, which torch makes two at a time
 
     def normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """What `torch.randn(shape, generator=…)` gives: float32 of that shape, to rounding."""
+        """Draw what `torch.randn(shape, generator=…)` does, to rounding: float32 of that shape."""
         count = math.prod(shape)
         values = self._blocks(count) if count >= BLOCK else self._pairs(count)
         return values.astype(np.float32).reshape(shape)
@@ -31,7 +31,7 @@ class TorchGenerator:
         whole = count - count % BLOCK
         values = np.empty(count)
         values[:whole] = _box_muller(uniform[:whole])
-        if whole != count:  # the last block is drawn anew, over some numbers of the one before
+        if whole != count:  # the last block is drawn again, over some numbers of the one before
             values[-BLOCK:] = _box_muller(self._uniform24(BLOCK))
         return values
 
@@ -59,7 +59,7 @@ class TorchGenerator:
 
 
 def _box_muller(uniform: np.ndarray) -> np.ndarray:
-    """Blocks of 16 uniform numbers in [0, 1) to normal ones: (n * 16,). Rounded to float32 where torch's are."""
+    """Turn blocks of 16 uniform numbers in [0, 1) into normal ones: (n * 16,). Rounded to float32 where torch's are."""
     blocks = uniform.reshape(-1, BLOCK)
     radius = _rounded(np.sqrt(-2.0 * _rounded(np.log(1.0 - blocks[:, : BLOCK // 2]))))
     angle = _rounded(float(np.float32(2.0 * math.pi)) * blocks[:, BLOCK // 2 :])

@@ -36,7 +36,7 @@ class PlanStep:
     output: np.ndarray  # of the model, guided
 
     def predicted(self) -> np.ndarray:
-        """The picture's latents as the model predicts them at this row, x0: float32 (B, C, H, W)."""
+        """The clean latents x0 that the model predicts at this row: float32 (B, C, H, W)."""
         return data_prediction(self.row, self.before, self.output)
 
 
@@ -46,7 +46,7 @@ def run_plan(
     initial: np.ndarray,
     noise: RowNoise,
     *,
-    picture: np.ndarray | None = None,
+    image: np.ndarray | None = None,
     blend: Blend | None = None,
 ) -> Iterator[PlanStep]:
     """Run a plan row by row; the caller may stop at any row.
@@ -55,14 +55,14 @@ def run_plan(
     as it is and must not be written again.
     initial: float32 (B, C, H, W), noise of unit variance; the plan scales it.
     noise(row): float32 (B, C, H, W), unit-variance noise of that row's stream; called only where it is read.
-    picture: float32 (B, C, H, W), latents to start from, noised with `initial` to the level of the first row.
+    image: float32 (B, C, H, W), an image's latents to start from, noised with `initial` to the level of the first row.
     blend(row, x): what takes the place of x after a row.
     Raises NonFiniteError naming the step, InputError for a shape that does not fit.
 
     Each new tensor is summed in the order of the matrix's columns, one product and one addition at a time in
     float32; zero coefficients are skipped.
     """
-    x = start(plan, initial, picture)
+    x = start(plan, initial, image)
     _check_finite(x, "the initial noise")
     state = [x, *(np.zeros_like(x) for _ in range(plan.history))]
     product = np.empty_like(x)
@@ -90,21 +90,21 @@ def run_plan(
         step += row.ends_step
 
 
-def start(plan: Plan, noise: np.ndarray, picture: np.ndarray | None) -> np.ndarray:
-    """The first x: scaled noise, or a picture's latents noised to the level of the first row. float32 (B, C, H, W)."""
-    if picture is None:
+def start(plan: Plan, noise: np.ndarray, image: np.ndarray | None) -> np.ndarray:
+    """Return the first x: scaled noise, or an image's latents noised to the first row's level. float32 (B, C, H, W)."""
+    if image is None:
         return np.multiply(noise, np.float32(plan.initial_scale), dtype=np.float32)
-    return noised(plan.rows[0], picture, noise)
+    return noised(plan.rows[0], image, noise)
 
 
-def noised(row: PlanRow, picture: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """A picture's latents with noise of the level of a row, in that row's scaling: float32 (B, C, H, W)."""
+def noised(row: PlanRow, image: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Add noise of a row's level to an image's latents, in that row's scaling: float32 (B, C, H, W)."""
     keep, add = np.float32(row.alpha / row.input_scale), np.float32(row.sigma / row.input_scale)
-    return np.add(keep * picture, add * noise, dtype=np.float32)
+    return np.add(keep * image, add * noise, dtype=np.float32)
 
 
 def guide(uncond: np.ndarray, cond: np.ndarray, scale: float, rescale: float = 0.0) -> np.ndarray:
-    """Classifier-free guidance (arXiv:2207.12598): uncond + scale * (cond - uncond), float32, a new array.
+    """Apply classifier-free guidance (arXiv:2207.12598): uncond + scale * (cond - uncond), float32, a new array.
 
     rescale: how far each image's deviation is brought back to that of cond (arXiv:2305.08891, section 3.4), 0 to 1.
     """
@@ -120,7 +120,7 @@ def guide(uncond: np.ndarray, cond: np.ndarray, scale: float, rescale: float = 0
 
 
 def slerp(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
-    """A share of the way along the arc between two noises, which keeps their deviation: float32 of their shape."""
+    """Go a share of the arc between two noises, which keeps their deviation: float32 of their shape."""
     a, b = start.astype(np.float64).reshape(-1), stop.astype(np.float64).reshape(-1)
     cosine = float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))
     angle = math.acos(cosine)
@@ -132,7 +132,7 @@ def slerp(start: np.ndarray, stop: np.ndarray, share: float) -> np.ndarray:
 
 
 def _weighted_sum(coefficients: np.ndarray, tensors: list[np.ndarray], product: np.ndarray) -> np.ndarray:
-    """Sum of coefficient * tensor, left to right; a tensor that only moves is not copied. `product`: scratch."""
+    """Sum coefficient * tensor, left to right; a tensor that only moves is not copied. `product`: scratch."""
     used = np.flatnonzero(coefficients)
     if len(used) == 0:
         return np.zeros_like(product)
@@ -147,12 +147,12 @@ def _weighted_sum(coefficients: np.ndarray, tensors: list[np.ndarray], product: 
 
 
 def data_prediction(row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """The picture's latents that the model predicts with its output for x, x0: float32 (B, C, H, W)."""
+    """Return the clean latents x0 that the model's output for x predicts: float32 (B, C, H, W)."""
     return _weighted_sum(np.array([row.data_x, row.data_output], np.float32), [x, output], np.empty_like(x))
 
 
 def _hooked(hook: Hook, row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
-    """The predicted picture x0, clipped as the hook says: float32 (B, C, H, W)."""
+    """Clip the predicted x0 by the hook: float32 (B, C, H, W)."""
     data = data_prediction(row, x, output)
     if hook.kind == "clip":
         return np.clip(data, -np.float32(hook.limit), np.float32(hook.limit))
@@ -175,4 +175,4 @@ def _check_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
 
 def _check_finite(array: np.ndarray, what: str) -> None:
     if not np.isfinite(array).all():
-        raise NonFiniteError(f"{what} holds NaN or infinity; no picture is made of it")
+        raise NonFiniteError(f"{what} holds NaN or infinity; no image is made of it")

@@ -45,7 +45,7 @@ class Plan:
         return self.steps - self.start
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain values for JSON. `tests/golden/README.md` says what each one is."""
+        """Return the plan as plain values for JSON. `tests/golden/README.md` describes each one."""
         return {
             "sampler": self.sampler.canonical,
             "steps": self.steps,

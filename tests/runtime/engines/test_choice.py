@@ -107,7 +107,7 @@ def test_options_that_something_may_read_are_taken(text: str, name: str) -> None
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, "two", True, NAN, 1000 * most_threads(), most_threads() + 1])
 def test_a_number_of_threads_that_is_none_is_refused(threads: Any) -> None:
-    with pytest.raises(InputError, match=f"threads is .*; expected a whole number from 1 to {most_threads()}$"):
+    with pytest.raises(InputError, match=f"threads is .*; expected an integer from 1 to {most_threads()}$"):
         choose(threads=threads)
 
 

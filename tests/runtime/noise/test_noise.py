@@ -47,7 +47,7 @@ def test_cuda_noise_is_normal_and_new_at_every_draw() -> None:
 
 
 def test_cuda_noise_of_many_numbers_depends_on_the_gpu_and_says_so() -> None:
-    with pytest.raises(InputError, match=r"16896 numbers for one image depends on the GPU; say .* 'cuda:270336'"):
+    with pytest.raises(InputError, match=r"16896 numbers for one image depends on the GPU; give .* 'cuda:270336'"):
         CudaGenerator(0).normal((4, 64, 66))
     large = CudaGenerator(0, 270_336).normal((4, 64, 66)).reshape(-1)
     np.testing.assert_array_equal(large[:16384], CudaGenerator(0).normal((4, 64, 64)).reshape(-1))

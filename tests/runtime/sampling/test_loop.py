@@ -281,7 +281,7 @@ def test_a_run_from_a_picture_starts_from_it_noised() -> None:
         seen.append(x.copy())
         return denoise(x, timestep)
 
-    assert len(list(run_plan(plan, record, noise, noise_of(0), picture=picture))) == 4
+    assert len(list(run_plan(plan, record, noise, noise_of(0), image=picture))) == 4
     row = plan.rows[0]
     np.testing.assert_allclose(seen[0], row.alpha * picture + row.sigma * noise, atol=1e-5)
     np.testing.assert_allclose(noised(row, picture, noise) * np.float32(row.input_scale), seen[0], atol=1e-6)

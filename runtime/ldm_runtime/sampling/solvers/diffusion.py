@@ -7,7 +7,7 @@ import math
 from typing import Annotated, Literal
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.sampling.solvers.levels import whole_timesteps
+from ldm_runtime.sampling.solvers.levels import integer_timesteps
 from ldm_runtime.sampling.solvers.options import ClipOptions, Options, Range, ThresholdOptions
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import Level, Rows
@@ -38,7 +38,7 @@ class TcdOptions(Options):
 def solve_ddpm(problem: Problem, options: DdpmOptions) -> tuple[float, Rows]:
     """Sample the posterior of the forward process (arXiv:2006.11239, equations 6 and 7), at any of the timesteps."""
     bars = problem.bars
-    timesteps = whole_timesteps(problem.schedule, problem.spacing, problem.steps)
+    timesteps = integer_timesteps(problem.schedule, problem.spacing, problem.steps)
     rows = problem.rows()
     for i in range(problem.start, problem.steps):
         bar = bars[int(timesteps[i])]
@@ -64,7 +64,7 @@ def solve_ddim(problem: Problem, options: DdimOptions) -> tuple[float, Rows]:
     bars = problem.bars
     stride = schedule.num_train_timesteps // steps
     rows = problem.rows()
-    for t in whole_timesteps(schedule, problem.spacing, steps)[problem.start :]:
+    for t in integer_timesteps(schedule, problem.spacing, steps)[problem.start :]:
         bar, bar_next = bars[int(t)], problem.bar_before(int(t) - stride)
         now, after = _level(t, bar), _level(math.nan, bar_next)
         read = rows.read(now)

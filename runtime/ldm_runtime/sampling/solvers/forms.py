@@ -38,5 +38,5 @@ NOTHING = Form({})
 
 
 def weighted_sum(weights: Sequence[float], forms: Sequence[Form]) -> Form:
-    """The sum of weight * form, as many of the one as of the other, from left to right."""
+    """Sum weight * form from left to right; both sequences are of one length."""
     return sum((weight * form for weight, form in zip(weights, forms, strict=True)), start=NOTHING)

@@ -23,7 +23,7 @@ class SigmaOptions(Options):
 
 
 class EulerOptions(SigmaOptions):
-    """Those of Euler; a sigma_min or sigma_max of 0 stands for the first or last level of the spacing."""
+    """The options of Euler; a sigma_min or sigma_max of 0 stands for the first or last level of the spacing."""
 
     final: Final = "zero"
     sigma_min: Annotated[float, Range(0.0, 1e6)] = 0.0
@@ -31,7 +31,7 @@ class EulerOptions(SigmaOptions):
 
 
 class HeunOptions(SigmaOptions, ClipOptions):
-    """Those of Heun."""
+    """The options of Heun."""
 
 
 def solve_euler(problem: Problem, options: EulerOptions) -> tuple[float, Rows]:
@@ -75,7 +75,7 @@ def solve_heun(problem: Problem, options: HeunOptions) -> tuple[float, Rows]:
 
 def solve_dpm2(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
     """Step with the slope half way along ln s (DPM-Solver-2 as Karras et al. write it); the last step is Euler's."""
-    levels = k_levels(problem, options.sigmas, karras_whole=True)
+    levels = k_levels(problem, options.sigmas, karras_integers=True)
     rows = problem.rows(history=1)  # x at the start of the step
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)
@@ -92,7 +92,7 @@ def solve_dpm2(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
 
 def solve_dpm2_ancestral(problem: Problem, options: SigmaOptions) -> tuple[float, Rows]:
     """Step by DPM2 below the next noise level, then add fresh noise up to it."""
-    levels = k_levels(problem, options.sigmas, karras_whole=True)
+    levels = k_levels(problem, options.sigmas, karras_integers=True)
     rows = problem.rows(history=1)
     for now, after in _steps(problem, levels):
         read = rows.read(now, now.alpha)

@@ -1,4 +1,4 @@
-"""Which noise levels a sampler visits: timestep spacings, and sigma schedules between two levels.
+"""The noise levels that a sampler visits: timestep spacings, and sigma schedules between two levels.
 
 Everything here follows the schedulers of diffusers 0.39 to the rounding of each timestep, because the model
 is told the timestep. A ratio is sigma / alpha, which diffusers calls sigma.
@@ -33,17 +33,17 @@ def linspace(start: float, stop: float, count: int) -> list[float]:
 
 
 def training_ratios(schedule: NoiseSchedule) -> list[float]:
-    """sigma / alpha at every training timestep, increasing; finite under zero terminal SNR too."""
+    """Return sigma / alpha at every training timestep, increasing; finite under zero terminal SNR too."""
     bars = schedule.alphas_cumprod()
     if schedule.rescale_betas_zero_snr:
         bars[-1] = SMALLEST_ALPHA_CUMPROD
     return [math.sqrt((1.0 - bar) / bar) for bar in bars.tolist()]
 
 
-def whole_timesteps(
+def integer_timesteps(
     schedule: NoiseSchedule, spacing: str, steps: int, *, interior: bool = False, last: int | None = None
 ) -> list[float]:
-    """Whole timesteps, high to low (table 2 of arXiv:2305.08891, rounding as in diffusers: half to even).
+    """Return integer timesteps, high to low (table 2 of arXiv:2305.08891, rounding as in diffusers: half to even).
 
     interior: as DPM-Solver counts, steps + 1 points of which the lowest is left out. last: the number of training
     timesteps that are used, all if None.
@@ -66,21 +66,21 @@ def whole_timesteps(
 
 
 def fractional_timesteps(schedule: NoiseSchedule, spacing: str, steps: int, *, float64: bool = False) -> list[float]:
-    """As the solvers of k-diffusion count: linspace gives fractions, as float32 values unless float64."""
+    """Return timesteps as k-diffusion counts them: linspace gives fractions, as float32 values unless float64."""
     if spacing != "linspace":
-        return whole_timesteps(schedule, spacing, steps)
+        return integer_timesteps(schedule, spacing, steps)
     grid = linspace(0.0, schedule.num_train_timesteps - 1.0, steps)[::-1]
     return grid if float64 else [float(np.float32(t)) for t in grid]
 
 
 def ratio_at(ratios: list[float], timestep: float) -> float:
-    """sigma / alpha at a timestep, between two training timesteps by a straight line."""
+    """Return sigma / alpha at a timestep, interpolated linearly between training timesteps."""
     low = min(int(timestep), len(ratios) - 2)
     return ratios[low] + (timestep - low) * (ratios[low + 1] - ratios[low])
 
 
 def timestep_of(ratio: float, ratios: list[float]) -> float:
-    """The timestep of a noise level, a fraction, interpolated in ln(sigma / alpha)."""
+    """Return the timestep of a noise level, a fraction, interpolated in ln(sigma / alpha)."""
     low = len(ratios) - 1
     while low > 0 and ratios[low] > ratio:
         low -= 1
@@ -92,7 +92,7 @@ def timestep_of(ratio: float, ratios: list[float]) -> float:
 
 
 def spread(kind: str, high: float, low: float, steps: int) -> list[float]:
-    """`steps` ratios from high to low.
+    """Return `steps` ratios from high to low.
 
     karras: equation 5 of arXiv:2206.00364, rho 7. exponential: even in the logarithm. beta: at the quantiles of
     Beta(0.6, 0.6), arXiv:2407.12173. lu: even in lambda, arXiv:2206.00927, the same as exponential.
@@ -107,8 +107,9 @@ def spread(kind: str, high: float, low: float, steps: int) -> list[float]:
 
 
 def ays_ratios(ratios: list[float], steps: int) -> list[float]:
-    """Align Your Steps' ten levels. Another number of steps lies between them, along the logarithm, as its authors do:
-    the eleventh level, which is left out here, is the lowest trained one.
+    """Return the levels of Align Your Steps; numbers other than ten are interpolated in the logarithm.
+
+    The eleventh level, which is left out here, is the lowest trained one.
     """
     levels = [math.log(ratio_at(ratios, t)) for t in (*AYS_TIMESTEPS, 0.0)]
     places = linspace(0.0, len(levels) - 1.0, steps + 1)[:steps]
@@ -120,7 +121,7 @@ def ays_ratios(ratios: list[float], steps: int) -> list[float]:
 
 
 def levels_of(timesteps: list[float], ratios: list[float], final: float) -> list[Level]:
-    """Levels of falling ratios, and the final one, which no model sees and may equal the last: it then changes nothing.
+    """Return the levels of falling ratios, and the final one, which no model sees. It may equal the last.
 
     Raises InputError for ratios that do not fall.
     """
@@ -141,7 +142,7 @@ def check_trained(schedule: NoiseSchedule, spacing: str, steps: int, timestep: f
 
 
 def check_falling(timesteps: list[float], ratios: list[float]) -> None:
-    """InputError unless each ratio is below the one before."""
+    """Raise InputError unless each ratio is below the one before."""
     for i, (ratio, following) in enumerate(pairwise(ratios)):
         if not following < ratio:
             raise InputError(

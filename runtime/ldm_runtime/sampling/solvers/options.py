@@ -1,6 +1,6 @@
 """Typed options of solvers, and the text that sets them: `option=value,option=value`.
 
-The annotation of an option says what it may be: a `Literal` of names, a bool, or an int or a float `Annotated` with its
+The annotation of an option is its kind: a `Literal` of names, a bool, or an int or a float `Annotated` with its
 `Range`.
 """
 
@@ -113,7 +113,7 @@ class Choice:
         return text
 
     def check(self, value: Any) -> str:
-        """Return the value; ValueError says what was expected."""
+        """Return the value; raise ValueError with what was expected."""
         if value not in self.names:
             raise ValueError(f"one of {self}")
         return str(value)
@@ -130,7 +130,7 @@ class Bool:
         return {"true": True, "false": False}.get(text)
 
     def check(self, value: Any) -> bool:
-        """Return the value; ValueError says what was expected."""
+        """Return the value; raise ValueError with what was expected."""
         if not isinstance(value, bool):
             raise ValueError("true or false")
         return value
@@ -150,7 +150,7 @@ class Integer:
         return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else None
 
     def check(self, value: Any) -> int:
-        """Return the value; ValueError says what was expected."""
+        """Return the value; raise ValueError with what was expected."""
         if type(value) is not int or not self.limits.low <= value <= self.limits.high:
             raise ValueError(f"an integer from {self.limits.low} to {self.limits.high}")
         return value
@@ -173,7 +173,7 @@ class Float:
             return None
 
     def check(self, value: Any) -> float:
-        """Return the value as a float; ValueError says what was expected."""
+        """Return the value as a float; raise ValueError with what was expected."""
         if type(value) not in (int, float) or not self.limits.low <= value <= self.limits.high:
             raise ValueError(f"a number from {self.limits.low:g} to {self.limits.high:g}")
         return float(value)
@@ -240,5 +240,5 @@ def spell(value: Value | None) -> str:
 
 
 def shortest(value: Value) -> str:
-    """Spell a value as people do, so that it reads as the same value."""
+    """Spell a value in the shortest way that reads back as the same value."""
     return repr(value) if isinstance(value, float) else spell(value)

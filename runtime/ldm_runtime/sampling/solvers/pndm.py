@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers.forms import Form, weighted_sum
-from ldm_runtime.sampling.solvers.levels import whole_timesteps
+from ldm_runtime.sampling.solvers.levels import integer_timesteps
 from ldm_runtime.sampling.solvers.options import Options
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import Level, Rows, noise_prediction
@@ -25,7 +25,7 @@ class PndmOptions(Options):
 def solve_pndm(problem: Problem, options: PndmOptions) -> tuple[float, Rows]:
     """Take Adams-Bashforth steps on eps, begun by Runge-Kutta steps or by one step that is repeated."""
     schedule, steps = problem.schedule, problem.steps
-    timesteps = whole_timesteps(schedule, problem.spacing, steps)
+    timesteps = integer_timesteps(schedule, problem.spacing, steps)
     stride = schedule.num_train_timesteps // steps
     if options.skip_prk_steps:
         rows = problem.rows(history=4)  # three outputs, the latest first; x where a step began

@@ -10,12 +10,12 @@ from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule
 from ldm_runtime.sampling.solvers.levels import (
     ays_ratios,
     fractional_timesteps,
+    integer_timesteps,
     levels_of,
     ratio_at,
     spread,
     timestep_of,
     training_ratios,
-    whole_timesteps,
 )
 from ldm_runtime.sampling.solvers.options import Range
 from ldm_runtime.sampling.solvers.rows import Level, Rows, level_of_ratio
@@ -82,13 +82,13 @@ def k_levels(
     final: Final = "zero",
     sigma_min: float = 0.0,
     sigma_max: float = 0.0,
-    karras_whole: bool = False,
+    karras_integers: bool = False,
     float64_timesteps: bool = False,
 ) -> list[Level]:
     """Choose levels as k-diffusion's solvers do: one for every step, and a final one.
 
     Sigma schedules reach from sigma_max to sigma_min, where these are 0 from the first to the last level of the
-    spacing. karras_whole: Karras levels tell the model whole timesteps. float64_timesteps: those of linspace are not
+    spacing. karras_integers: Karras levels tell the model whole timesteps. float64_timesteps: those of linspace are not
     rounded to float32.
     """
     schedule, steps = problem.schedule, problem.steps
@@ -100,7 +100,7 @@ def k_levels(
         low = ratios[-1] if sigma_min == 0.0 else sigma_min
         ratios = spread(sigmas, high, low, steps)
         timesteps = [timestep_of(ratio, training) for ratio in ratios]
-        if sigmas == "karras" and karras_whole:
+        if sigmas == "karras" and karras_integers:
             timesteps = [float(round(t)) for t in timesteps]
     return levels_of(timesteps, ratios, training[0] if final == "sigma_min" else 0.0)
 
@@ -131,7 +131,7 @@ def dpm_levels(
         used = used_timesteps(training, lambda_min)
         if used < 2:
             raise InputError(f"lambda_min {lambda_min:g} leaves no trained noise level; use a lower one")
-        timesteps = whole_timesteps(schedule, problem.spacing, steps, interior=True, last=used)
+        timesteps = integer_timesteps(schedule, problem.spacing, steps, interior=True, last=used)
         ratios = [training[int(t)] for t in timesteps]
     else:
         ratios = ays_ratios(training, steps) if sigmas == "ays" else spread(sigmas, training[-1], training[0], steps)

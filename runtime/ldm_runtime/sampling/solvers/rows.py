@@ -30,7 +30,7 @@ class Level:
 
 
 def level_of_ratio(timestep: float, ratio: float) -> Level:
-    """The variance-preserving level with sigma / alpha = ratio."""
+    """Return the variance-preserving level with sigma / alpha = ratio."""
     alpha = 1.0 / math.sqrt(ratio * ratio + 1.0)
     return Level(timestep, alpha, ratio * alpha)
 
@@ -73,7 +73,7 @@ class Reading:
 
 
 class Rows:
-    """Collects the rows of a plan: `read` at a noise level, compute with forms, `write`.
+    """The rows of a plan in the making: `read` at a noise level, compute with forms, `write`.
 
     The state is x and `history` more tensors, zeros at the start. scale: the model sees scale * x, the
     variance-preserving latent. hooked: x0 comes clipped from the loop, as a column of its own.
@@ -99,7 +99,7 @@ class Rows:
         return Reading(level, scale, x, history, output, x0, eps, (a, b), self.hooked)
 
     def noise(self, rows_ago: int = 0) -> Form:
-        """Unit-variance noise of the stream of the row being made, or of one before it."""
+        """Return the symbol of unit-variance noise: of the row being made, or of a row before it."""
         return Form({("noise", len(self.rows) - rows_ago): 1.0})
 
     def write(

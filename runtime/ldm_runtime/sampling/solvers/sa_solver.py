@@ -81,7 +81,7 @@ def _data_weights(now: Level, after: Level, nodes: list[Level], rate: float) -> 
     start, stop = now.log_snr, after.log_snr
 
     def integral(power: int) -> float:
-        """Of lambda^power exp(rate lambda): d/du of e^u (u^n - n u^(n-1) + …) is u^n e^u, with u = rate lambda."""
+        """Integrate lambda^power exp(rate lambda): d/du of e^u (u^n - n u^(n-1) + …) is u^n e^u, u = rate lambda."""
         lower, upper = (
             _signed_factorial_sum(power, rate * value, -1.0) / rate ** (power + 1) for value in (start, stop)
         )
