@@ -13,7 +13,7 @@ from ldm_runtime.files.atomic import atomic_file
 ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"  # pins what the tests use too; the rest is pinned in the table
 READY = "ready.json"  # in an environment: what was installed into it
-ALL_TASKS = ("open", "components", "picture")
+ALL_TASKS = ("open", "components", "image")
 TORCH = ("torch", "diffusers", "transformers", "accelerate==1.15.0", "safetensors", "numpy", "pillow")
 RUNTIME = ("numpy", "tokenizers", "pillow", "click")
 
@@ -26,7 +26,7 @@ class PeerFailed(Exception):
 class Peer:
     """One contender. model: what it opens; "exported" is what its program's task `convert` makes of the checkpoint.
 
-    tasks: what its interface lets us measure. engine: of this project's runtime. same_noise: whether a picture can
+    tasks: what its interface lets us measure. engine: of this project's runtime. same_noise: whether an image can
     start from given latents, so that it can be compared.
     """
 
@@ -56,14 +56,14 @@ PEERS = {
         (*TORCH, "optimum-onnx[onnxruntime]", "optimum", "onnx", "onnxruntime"),
     ),
     "openvino-genai": Peer(
-        "OpenVINO GenAI", "genai_openvino", "openvino", ("openvino-genai==2026.4.1.0", "numpy"), ("picture",)
+        "OpenVINO GenAI", "genai_openvino", "openvino", ("openvino-genai==2026.4.1.0", "numpy"), ("image",)
     ),
     "sd.cpp": Peer(
         "stable-diffusion.cpp",
         "stable_diffusion_cpp_python",
         "checkpoint",
         ("stable-diffusion-cpp-python==0.4.7", "numpy", "pillow"),
-        ("picture",),
+        ("image",),
         same_noise=False,
     ),
 }
@@ -106,5 +106,5 @@ def run_logged(command: list[str], log: Path, what: str, env: dict[str, str] | N
 
 
 def environment_bytes(folder: Path) -> int:
-    """What the installed packages of an environment take on the disk, links not followed."""
+    """Return the disk space of an environment's installed packages, links not followed."""
     return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file() and not file.is_symlink())

@@ -38,7 +38,7 @@ FindPython = Callable[[str], Path]
 
 @dataclass(frozen=True)
 class Settings:
-    """What every figure of a results file has in common. size: width, height in pixels."""
+    """The settings that all figures of a results file share. size: width, height in pixels."""
 
     model: str
     package: str  # identity
@@ -50,7 +50,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Models:
-    """Where each kind of model lies; see `Peer.model`."""
+    """The folders of the models, by kind; see `Peer.model`."""
 
     package: Path
     checkpoint: Path
@@ -101,7 +101,7 @@ def open_results(out: Path, settings: Settings, machine: str, *, force: bool) ->
 
 
 def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
-    """What all peers compute on: seeded inputs of every component, and the noise that a picture starts from."""
+    """Write the inputs of all peers: seeded inputs of every component, and the noise that an image starts from."""
     random = np.random.default_rng(1)
     arrays = {
         f"{component}.{name}": array
@@ -178,7 +178,7 @@ class Runner:
         if peer in self.results.left_out or not theirs.exists() or not reference.exists():
             return
         found = self.results.errors.setdefault(peer, {})
-        if task == "picture":
+        if task == "image":
             difference = np.load(theirs).astype(np.float64) - np.load(reference)
             found[task] = float(np.abs(difference).mean())
             return
@@ -196,7 +196,7 @@ class Runner:
             temporary.write_text(json.dumps(asdict(self.results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _outputs(self, peer: str, task: str) -> Path:
-        """What the peer made in its last run of the task."""
+        """Load the outputs of the peer's last run of the task."""
         return self.out / "outputs" / f"{peer}.{task}.{'npz' if task == 'components' else 'npy'}"
 
     def _leave_out(self, peer: str, reason: str) -> None:
@@ -264,7 +264,7 @@ def environments_in(folder: Path, results: Results, say: Say) -> FindPython:
 
 
 def _environment(is_ours: bool, threads: int) -> dict[str, str]:
-    """Of a program's process: this repository's modules, the threads of BLAS and OpenMP, no hub."""
+    """Make the environment of a program: this repository's modules, the threads of BLAS and OpenMP, no hub."""
     paths = [str(ROOT / "runtime"), str(ROOT)] if is_ours else [str(ROOT)]
     return {
         **os.environ,

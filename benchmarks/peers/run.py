@@ -48,7 +48,7 @@ TABLES, PLOT = "peers.md", "peers.png"
 @click.option("--here", is_flag=True, help="Run all in this environment, for trying out; sizes are not told then.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Only this one (repeatable).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
-@click.option("--steps", type=int, help="Steps of a picture, at least 2 (default: the package's).")
+@click.option("--steps", type=int, help="Steps of an image, at least 2 (default: the package's).")
 @click.option("--rounds", default=5, show_default=True, help="Rounds in which the peers take turns.")
 @click.option("--threads", default=2, show_default=True, help="Of each peer.")
 @click.option("--force", is_flag=True, help="Measure anew what is in OUT already.")

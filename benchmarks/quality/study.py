@@ -1,4 +1,4 @@
-"""What all sections share: the package that is measured, the real pictures, and seeded choices of captions."""
+"""The study that all sections share: the measured package, the real images, and seeded choices of captions."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.features import FeatureCache
+from benchmarks.quality.image_cache import Drawn, ImageCache, Progress, Say, Setting
 from benchmarks.quality.measures import concept_ranks, unit, wilson_interval
-from benchmarks.quality.picture_cache import Drawn, PictureCache, Progress, Say, Setting
 from ldm_export.recipes.train import DataRecipe, Ground
 from ldm_export.train.image_folder import compose, load_pictures
 from ldm_runtime.errors import InputError
@@ -22,8 +22,8 @@ Facts = dict[str, Any]  # what results.json holds
 
 
 @dataclass(frozen=True)
-class RealPictures:
-    """All pictures of the recipe: the first `trained` ones were trained on, the others are held out.
+class RealImages:
+    """All images of the recipe: the first `trained` ones were trained on, the others are held out.
 
     rgba: uint8 (N, size, size, 4). captions, names and styles (N,): "red apple, 3d style" has the name "red apple".
     """
@@ -37,21 +37,21 @@ class RealPictures:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def composed(self, chosen: np.ndarray, ground: Ground) -> np.ndarray:
-        """The chosen pictures on a ground: uint8 (n, size, size, 3)."""
+    def composed(self, chosen: np.ndarray, background: Ground) -> np.ndarray:
+        """The chosen images on a background: uint8 (n, size, size, 3)."""
         parts = [chosen[start : start + COMPOSED_AT_ONCE] for start in range(0, len(chosen), COMPOSED_AT_ONCE)]
-        return np.concatenate([compose(self.rgba[part], np.array(ground.colour)) for part in parts])
+        return np.concatenate([compose(self.rgba[part], np.array(background.colour)) for part in parts])
 
 
-def load_real_pictures(data: DataRecipe) -> RealPictures:
-    """The pictures of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
+def load_real_images(data: DataRecipe) -> RealImages:
+    """The images of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
     trained, held_out = load_pictures(data)
     captions = (*trained.captions, *held_out.captions)
     split = [caption.rpartition(", ") for caption in captions]
     for caption, (name, _, _) in zip(captions, split, strict=True):
         if name == "":
             raise InputError(f'the caption {caption!r} has no style: expected "name, style" in {data.folder}')
-    return RealPictures(
+    return RealImages(
         rgba=np.concatenate([trained.rgba, held_out.rgba]),
         captions=np.array(captions),
         names=np.array([name for name, _, _ in split]),
@@ -62,13 +62,13 @@ def load_real_pictures(data: DataRecipe) -> RealPictures:
 
 @dataclass(frozen=True)
 class Study:
-    """`share` scales every count: 1, or less for trying out. `grounds`: the plain one first."""
+    """`share` scales every count: 1, or less for trying out. `backgrounds`: the plain one first."""
 
     pipe: Pipeline
-    pictures: PictureCache
+    images: ImageCache
     features: FeatureCache
-    real: RealPictures
-    grounds: tuple[Ground, ...]
+    real: RealImages
+    backgrounds: tuple[Ground, ...]
     share: float
     folder: Path
     say: Say
@@ -77,11 +77,11 @@ class Study:
         return max(2, round(count * self.share))
 
     def trained(self, count: int, seed: int) -> np.ndarray:
-        """`count` pictures that were trained on, equally many of each style while there are enough: their indices."""
+        """`count` images that were trained on, equally many of each style while there are enough: their indices."""
         return self._choose(np.arange(self.real.trained), count, seed)
 
     def held_out(self, count: int, seed: int) -> np.ndarray:
-        """The same of the held-out pictures."""
+        """Choose `count` held-out images likewise: their indices."""
         return self._choose(np.arange(self.real.trained, len(self.real)), count, seed)
 
     def setting(self, prompts: Iterable[str], seeds: Iterable[int], **changes: Any) -> Setting:
@@ -90,20 +90,20 @@ class Study:
         facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance, **changes}
         return Setting(tuple(map(str, prompts)), tuple(seeds), **facts)
 
-    def features_of(self, pictures: np.ndarray, what: str) -> np.ndarray:
-        """Raw features of uint8 pictures (N, H, W, 3): (N, D)."""
-        progress = Progress(f"features of {what}", self.features.missing(pictures), self.say)
-        return self.features.of(pictures, progress.advance)
+    def features_of(self, images: np.ndarray, what: str) -> np.ndarray:
+        """Raw features of uint8 images (N, H, W, 3): (N, D)."""
+        progress = Progress(f"features of {what}", self.features.missing(images), self.say)
+        return self.features.of(images, progress.advance)
 
     def reconstructed(self, chosen: np.ndarray) -> np.ndarray:
-        """Real pictures on the plain background through the package's autoencoder: uint8 (n, size, size, 3)."""
+        """Real images on the plain background through the package's autoencoder: uint8 (n, size, size, 3)."""
         progress = Progress("reconstructions", len(chosen), self.say)
-        return self.pictures.reconstruct(self.real.composed(chosen, self.grounds[0]), progress.advance)
+        return self.images.reconstruct(self.real.composed(chosen, self.backgrounds[0]), progress.advance)
 
     @cached_property
     def real_features(self) -> np.ndarray:
-        """Raw features of all real pictures on the plain background: (N, D)."""
-        return self.features_of(self.real.composed(np.arange(len(self.real)), self.grounds[0]), "the real pictures")
+        """Raw features of all real images on the plain background: (N, D)."""
+        return self.features_of(self.real.composed(np.arange(len(self.real)), self.backgrounds[0]), "the real images")
 
     def ranks(self, features: np.ndarray, styles: np.ndarray, names: np.ndarray) -> np.ndarray:
         """Rank (0: nearest) of the concept `names` (Q,) for raw features (Q, D), among the real ones of its style."""
@@ -116,7 +116,7 @@ class Study:
         return ranks
 
     def accuracy(self, features: np.ndarray, chosen: np.ndarray, names: np.ndarray | None = None) -> Facts:
-        """How often the nearest real picture has the concept of the chosen ones, or `names`."""
+        """Return how often the nearest real image has the concept of the chosen ones, or `names`."""
         asked = self.real.names[chosen] if names is None else names
         ranks = self.ranks(features, self.real.styles[chosen], asked)
         styles = self.real.styles[chosen]

@@ -1,4 +1,4 @@
-"""How a pipeline of diffusers' interface is measured, be its models torch's or optimum's."""
+"""Measurements of a pipeline with diffusers' interface, whether its models are torch's or optimum's."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ from benchmarks.peers.programs.protocol import (
     Request,
     folder_bytes,
     measure_components,
-    measure_picture,
+    measure_image,
     read_inputs,
 )
 
@@ -39,7 +39,7 @@ def pipeline_components(request: Request, pipe: Any) -> Answer:
     )
 
 
-def pipeline_picture(request: Request, pipe: Any, load_seconds: float) -> Answer:
+def pipeline_image(request: Request, pipe: Any, load_seconds: float) -> Answer:
     latents = torch.from_numpy(read_inputs(request)["latents"])
 
     def draw(ends: list[float]) -> np.ndarray:
@@ -58,4 +58,4 @@ def pipeline_picture(request: Request, pipe: Any, load_seconds: float) -> Answer
         )
         return np.asarray(made.images[0])
 
-    return {**measure_picture(request, load_seconds, draw), "file_bytes": folder_bytes(request.model)}
+    return {**measure_image(request, load_seconds, draw), "file_bytes": folder_bytes(request.model)}

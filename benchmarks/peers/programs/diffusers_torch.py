@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
+from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_image, prepared
 from benchmarks.peers.programs.protocol import Answer, Request, folder_bytes, run
 
 
@@ -21,10 +21,10 @@ def components(request: Request) -> Answer:
     return pipeline_components(request, _pipeline(request))
 
 
-def picture(request: Request) -> Answer:
+def image(request: Request) -> Answer:
     begun = time.perf_counter()
     pipe = _pipeline(request)
-    return pipeline_picture(request, pipe, time.perf_counter() - begun)
+    return pipeline_image(request, pipe, time.perf_counter() - begun)
 
 
 def _pipeline(request: Request) -> StableDiffusionPipeline:
@@ -37,4 +37,4 @@ def _pipeline(request: Request) -> StableDiffusionPipeline:
 
 
 if __name__ == "__main__":
-    run({"open": open_unet, "components": components, "picture": picture}, ("torch", "diffusers", "transformers"))
+    run({"open": open_unet, "components": components, "image": image}, ("torch", "diffusers", "transformers"))

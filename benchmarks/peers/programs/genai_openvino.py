@@ -15,7 +15,7 @@ from benchmarks.peers.programs.protocol import (
     NotMeasured,
     Request,
     folder_bytes,
-    measure_picture,
+    measure_image,
     read_inputs,
     run,
 )
@@ -29,7 +29,7 @@ class Given(openvino_genai.Generator):
         self._latents = latents
 
     def next(self) -> float:
-        raise AssertionError("a text-to-picture run draws whole tensors")
+        raise AssertionError("a text-to-image run draws whole tensors")
 
     def randn_tensor(self, shape: openvino.Shape) -> openvino.Tensor:
         assert tuple(shape) == self._latents.shape
@@ -39,7 +39,7 @@ class Given(openvino_genai.Generator):
         """The latents are given whatever the seed."""
 
 
-def picture(request: Request) -> Answer:
+def image(request: Request) -> Answer:
     folder = Path(request.model)
     if not (folder / "model_index.json").is_file():
         raise NotMeasured(
@@ -73,8 +73,8 @@ def picture(request: Request) -> Answer:
         )
         return np.array(made.data[0])
 
-    return {**measure_picture(request, loaded, draw), "file_bytes": folder_bytes(folder)}
+    return {**measure_image(request, loaded, draw), "file_bytes": folder_bytes(folder)}
 
 
 if __name__ == "__main__":
-    run({"picture": picture}, ("openvino-genai", "openvino", "openvino-tokenizers"))
+    run({"image": image}, ("openvino-genai", "openvino", "openvino-tokenizers"))

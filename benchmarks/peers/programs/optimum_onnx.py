@@ -7,7 +7,7 @@ import torch
 from onnxruntime import InferenceSession, SessionOptions
 from optimum.onnxruntime import ORTStableDiffusionPipeline
 
-from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_picture, prepared
+from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_image, prepared
 from benchmarks.peers.programs.protocol import Answer, Request, folder_bytes, run
 
 
@@ -30,7 +30,7 @@ def convert(request: Request) -> Answer:
 
 
 def open_unet(request: Request) -> Answer:
-    """What its pipeline does for each component."""
+    """Open the UNet as optimum's pipeline opens each component."""
     torch.set_num_threads(request.threads)
     path = Path(request.model) / "unet" / "model.onnx"
     begun = time.perf_counter()
@@ -42,10 +42,10 @@ def components(request: Request) -> Answer:
     return pipeline_components(request, _pipeline(request))
 
 
-def picture(request: Request) -> Answer:
+def image(request: Request) -> Answer:
     begun = time.perf_counter()
     pipe = _pipeline(request)
-    return pipeline_picture(request, pipe, time.perf_counter() - begun)
+    return pipeline_image(request, pipe, time.perf_counter() - begun)
 
 
 def _pipeline(request: Request) -> ORTStableDiffusionPipeline:
@@ -65,6 +65,6 @@ def _options(request: Request) -> SessionOptions:
 
 if __name__ == "__main__":
     run(
-        {"convert": convert, "open": open_unet, "components": components, "picture": picture},
+        {"convert": convert, "open": open_unet, "components": components, "image": image},
         ("optimum-onnx", "optimum", "onnxruntime", "torch", "diffusers", "transformers"),
     )

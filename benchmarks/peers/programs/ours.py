@@ -13,7 +13,7 @@ from benchmarks.peers.programs.protocol import (
     NotMeasured,
     Request,
     measure_components,
-    measure_picture,
+    measure_image,
     read_inputs,
     run,
 )
@@ -46,7 +46,7 @@ def components(request: Request) -> Answer:
     return measure_components(request, {name: evaluation(name) for name in package.manifest.components})
 
 
-def picture(request: Request) -> Answer:
+def image(request: Request) -> Answer:
     latents = read_inputs(request)["latents"]
     package = _package(request)
     begun = time.perf_counter()
@@ -67,7 +67,7 @@ def picture(request: Request) -> Answer:
             ends.append(time.perf_counter())
         return np.asarray(last.images()[0])
 
-    return {**measure_picture(request, loaded, draw), "file_bytes": _all_bytes(package, request.engine)}
+    return {**measure_image(request, loaded, draw), "file_bytes": _all_bytes(package, request.engine)}
 
 
 def _outputs(contract: Contract) -> dict[str, str]:
@@ -96,7 +96,7 @@ def _engine(request: Request, package: Package, component: str) -> Engine:
 
 
 def _all_bytes(package: Package, engine: str) -> int:
-    """Of all components, the tokenizer and the manifest."""
+    """Add up the files of all components, the tokenizer and the manifest."""
     files = package.manifest.files
     folders = tuple(f"{text.tokenizer.file.rpartition('/')[0]}/" for text in package.manifest.contract.text)
     tokenizer = sum(entry.size for name, entry in files.items() if name.startswith(folders))
@@ -105,10 +105,10 @@ def _all_bytes(package: Package, engine: str) -> int:
 
 
 def _file_bytes(package: Package, engine: str, components: Iterable[str]) -> int:
-    """Of the graphs that the engine reads and their weights, each file once."""
+    """Add up the graphs that the engine reads and their weights, each file once."""
     files = {file for name in components for file in artefact_for(engine, package, name).files}
     return sum(package.manifest.files[file].size for file in files)
 
 
 if __name__ == "__main__":
-    run({"open": open_unet, "components": components, "picture": picture}, ("numpy", "onnxruntime", "openvino"))
+    run({"open": open_unet, "components": components, "image": image}, ("numpy", "onnxruntime", "openvino"))

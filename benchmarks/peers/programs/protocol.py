@@ -1,4 +1,4 @@
-"""What the peers' programs share: the request they get, the clock and memory they report, the answer they leave.
+"""The protocol of the peers' programs: the request they get, the time and memory they report, the answer they leave.
 
 A program does one task in one process: `python -m benchmarks.peers.programs.NAME REQUEST`, REQUEST being JSON. It needs
 numpy beside the peer itself, and nothing of this project.
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 SECONDS_PER_COMPONENT = 2.0  # a component is run again until this has passed, and at least once
-SECONDS_OF_A_SHORT_PICTURE = 10.0  # a picture that took less is drawn a second time
+SECONDS_OF_A_SHORT_IMAGE = 10.0  # an image that took less is drawn a second time
 
 Answer = dict[str, Any]
 Evaluate = Callable[[], np.ndarray]
@@ -29,7 +29,7 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What to do. Paths are absolute; sizes in pixels."""
+    """The work of one program. Paths are absolute; sizes in pixels."""
 
     task: str  # a key of the program's table
     started: float  # time.time() just before the process was started
@@ -88,27 +88,27 @@ def measure_components(request: Request, evaluate: Mapping[str, Evaluate]) -> An
     return {"seconds": seconds}
 
 
-def measure_picture(request: Request, load_seconds: float, draw: Callable[[list[float]], np.ndarray]) -> Answer:
-    """A first picture and, where that was short, a second.
+def measure_image(request: Request, load_seconds: float, draw: Callable[[list[float]], np.ndarray]) -> Answer:
+    """A first image and, where that was short, a second.
 
-    draw: makes the picture, uint8 (H, W, 3), and puts time.perf_counter() into the list after each step.
+    draw: makes the image, uint8 (H, W, 3), and puts time.perf_counter() into the list after each step.
     """
-    pictures: list[float] = []
+    images: list[float] = []
     steps: list[float] = []
-    while not pictures or (len(pictures) == 1 and pictures[0] < SECONDS_OF_A_SHORT_PICTURE):
+    while not images or (len(images) == 1 and images[0] < SECONDS_OF_A_SHORT_IMAGE):
         ends: list[float] = []
         begun = time.perf_counter()
         pixels = draw(ends)
-        pictures.append(time.perf_counter() - begun)
+        images.append(time.perf_counter() - begun)
         steps.append(float(np.median(np.diff(ends))))
-        if len(pictures) == 1:
+        if len(images) == 1:
             ready = time.time() - request.started
             np.save(request.outputs, pixels)
     return {
         "load_seconds": load_seconds,
-        "picture_seconds": pictures,
+        "image_seconds": images,
         "step_seconds": steps,
-        "first_picture_seconds": ready,  # from the start of the process
+        "first_image_seconds": ready,  # from the start of the process
     }
 
 

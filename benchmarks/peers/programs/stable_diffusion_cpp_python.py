@@ -12,14 +12,14 @@ from benchmarks.peers.programs.protocol import (
     NotMeasured,
     Request,
     folder_bytes,
-    measure_picture,
+    measure_image,
     run,
 )
 
 WIDTHS = [320, 640, 1280, 1280]  # of Stable Diffusion 1 and 2; other UNets of this kind are not in its source
 
 
-def picture(request: Request) -> Answer:
+def image(request: Request) -> Answer:
     folder = Path(request.model)
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     if config["block_out_channels"] != WIDTHS:
@@ -49,8 +49,8 @@ def picture(request: Request) -> Answer:
         )
         return np.asarray(made[0].convert("RGB"))
 
-    return {**measure_picture(request, loaded, draw), "file_bytes": folder_bytes(folder)}
+    return {**measure_image(request, loaded, draw), "file_bytes": folder_bytes(folder)}
 
 
 if __name__ == "__main__":
-    run({"picture": picture}, ("stable-diffusion-cpp-python",))
+    run({"image": image}, ("stable-diffusion-cpp-python",))

@@ -29,11 +29,11 @@ def answer(task: str, seconds: float) -> dict:
         | {
             "open": {"load_seconds": seconds},
             "components": {"seconds": dict.fromkeys(COMPONENTS, [seconds, 9 * seconds, seconds])},
-            "picture": {
+            "image": {
                 "load_seconds": seconds,
-                "picture_seconds": [2 * seconds, seconds],
+                "image_seconds": [2 * seconds, seconds],
                 "step_seconds": [2 * seconds, seconds],
-                "first_picture_seconds": 4 * seconds,
+                "first_image_seconds": 4 * seconds,
             },
         }[task]
     )
@@ -57,7 +57,7 @@ def runner(out: Path, made: Results, say=lambda text: None) -> tuple[Runner, lis
     def ask(peer: str, task: str, model: Path, outputs: Path) -> dict:
         asked.append(f"{peer} {task}")
         if peer == "sd.cpp":
-            raise PeerFailed("its task picture failed (killed by signal 11): it said nothing")
+            raise PeerFailed("its task image failed (killed by signal 11): it said nothing")
         return answer(task, 1.0)
 
     made_up._ask = ask  # type: ignore[method-assign]
@@ -79,7 +79,7 @@ def test_a_round_that_only_one_of_them_has_gives_no_ratio():
 def test_the_tables_hold_medians_spread_and_what_was_left_out():
     made = results(ours=[1.0, 3.0, 2.0], optimum=[2.0, 3.0, 8.0], diffusers=[5.0, 5.0, 5.0])
     made.left_out["sd.cpp"] = "pip cannot install sd.cpp (exit code 1): no compiler"
-    made.errors["ours"] = {"unet": 2e-6, "picture": 0.25}
+    made.errors["ours"] = {"unet": 2e-6, "image": 0.25}
     text = render(made)
     assert "64x32 pixels, 4 steps" in text and MACHINE in text and "2026-01-01" in text and "3 rounds" in text
     assert "| ldm_runtime, ort | 2 (1 to 3) |" in text
@@ -102,8 +102,8 @@ def test_a_table_needs_neither_rival_nor_reference():
 def test_the_bars_are_of_peers_that_were_measured():
     made = results(ours=[1.0, 3.0], optimum=[2.0])
     assert bars(made) == {
-        "ldm_runtime, ort": {"import": 2, "load": 2, "first picture": 4},
-        "optimum-onnx": {"import": 2, "load": 2, "first picture": 4},
+        "ldm_runtime, ort": {"import": 2, "load": 2, "first image": 4},
+        "optimum-onnx": {"import": 2, "load": 2, "first image": 4},
     }
     made.left_out["optimum"] = "it is not the same model"
     assert list(bars(made)) == ["ldm_runtime, ort"]
@@ -118,7 +118,7 @@ def test_a_second_call_measures_only_what_is_missing(tmp_path):
     made_up, asked = runner(tmp_path, again)
     run_rounds(made_up, ["ours", "diffusers"], 2)
     # The second round goes the other way round.
-    tasks = ("open", "components", "picture")
+    tasks = ("open", "components", "image")
     assert asked == [f"{peer} {task}" for task in tasks for peer in ("diffusers", "ours")]
 
 
@@ -154,7 +154,7 @@ def test_a_peer_that_fails_is_left_out_with_the_reason_and_gets_another_chance(t
     said: list[str] = []
     made_up, asked = runner(tmp_path, Results(SETTINGS, MACHINE, "2026-01-01"), said.append)
     run_rounds(made_up, ["ours", "sd.cpp"], 3)
-    assert asked.count("sd.cpp picture") == 1 and asked.count("ours picture") == 3
+    assert asked.count("sd.cpp image") == 1 and asked.count("ours image") == 3
     assert "killed by signal 11" in made_up.results.left_out["sd.cpp"]
     assert any(text.startswith("sd.cpp is left out") for text in said)
     assert open_results(tmp_path, SETTINGS, MACHINE, force=False).left_out == {}
@@ -237,11 +237,11 @@ def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, t
         programs.prepare(peer)
         programs.measure(peer, "components", 0)
     programs.measure("ours", "open", 0)
-    programs.measure("ours", "picture", 0)
+    programs.measure("ours", "image", 0)
     assert made.left_out == {} and len(made.answers) == 5
     for peer in ("ours", "optimum"):
         programs.compare(peer, "components")
         assert made.errors[peer].keys() == set(COMPONENTS) and max(made.errors[peer].values()) < 1e-5
         assert min(min(seconds) for seconds in made.of(peer, "components")[0]["seconds"].values()) > 0
-    assert np.load(tmp_path / "outputs" / "ours.picture.npy").shape == (32, 48, 3)
-    assert 0 < made.of("ours", "open")[0]["load_seconds"] < made.of("ours", "picture")[0]["first_picture_seconds"]
+    assert np.load(tmp_path / "outputs" / "ours.image.npy").shape == (32, 48, 3)
+    assert 0 < made.of("ours", "open")[0]["load_seconds"] < made.of("ours", "image")[0]["first_image_seconds"]

@@ -1,4 +1,4 @@
-"""The measures against closed forms, oracles and pictures whose answer is known."""
+"""The measures against closed forms, oracles and images whose answer is known."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_the_rank_counts_what_is_nearer_than_the_right_concept():
     assert concept_ranks(queries, gallery, right).tolist() == [0, 2, 0, 1]
 
 
-def test_any_of_several_right_pictures_counts():
+def test_any_of_several_right_images_counts():
     gallery = unit(np.array([[1.0, 0.0], [0.0, 1.0]]))
     query = unit(np.array([[0.1, 1.0]]))
     assert concept_ranks(query, gallery, np.array([[True, True]])).tolist() == [0]
@@ -93,12 +93,12 @@ def test_distances_within_a_prompt_and_between_prompts_of_a_kind():
 
 
 def test_the_border_is_told_from_what_stands_on_it():
-    pictures = np.zeros((2, 32, 32, 3), dtype=np.uint8)
-    pictures[0], pictures[1] = (250, 0, 0), (0, 0, 250)
-    pictures[:, 4:-4, 4:-4] = (0, 255, 0)
-    pictures[:, :, 10:14] = (0, 255, 0)  # a part that sticks out
+    images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    images[0], images[1] = (250, 0, 0), (0, 0, 250)
+    images[:, 4:-4, 4:-4] = (0, 255, 0)
+    images[:, :, 10:14] = (0, 255, 0)  # a part that sticks out
     palette = np.array([(255, 255, 255), (0, 0, 255), (255, 0, 0)])
-    assert colour_differences(border_colours(pictures, 4), palette).argmin(axis=1).tolist() == [2, 1]
+    assert colour_differences(border_colours(images, 4), palette).argmin(axis=1).tolist() == [2, 1]
 
 
 def test_lab_has_its_published_values():

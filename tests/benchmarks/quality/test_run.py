@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.quality import run as picture_quality
 from benchmarks.quality.features import Extractor, FeatureCache
-from benchmarks.quality.picture_cache import PictureCache, Progress, Setting, batches, duration
+from benchmarks.quality.image_cache import ImageCache, Progress, Setting, batches, duration
 from benchmarks.quality.sections import ROW_TITLES
 from ldm_runtime import load
 from ldm_runtime.errors import InputError
@@ -30,8 +30,8 @@ def package(tmp_path_factory):
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A recipe of 24 pictures: four colours, three shapes, two styles."""
-    folder = tmp_path / "pictures"
+    """A recipe of 24 images: four colours, three shapes, two styles."""
+    folder = tmp_path / "images"
     write_pictures(folder, SIDE)
     rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
     styled = [{**row, "caption": f"{row['caption']}, {style}"} for style in STYLES for row in rows]
@@ -39,10 +39,10 @@ def recipe(tmp_path):
     return smoke_recipe(tmp_path, ("data-cache/smoke", str(folder)), ("held_out = 0.2", "held_out = 0.3"))
 
 
-def blocks(pictures):
+def blocks(images):
     """The mean colours of 4x4 blocks."""
-    count, side = len(pictures), pictures.shape[1] // 4
-    return pictures.reshape(count, 4, side, 4, side, 3).mean(axis=(2, 4)).reshape(count, -1).astype(np.float32)
+    count, side = len(images), images.shape[1] // 4
+    return images.reshape(count, 4, side, 4, side, 3).mean(axis=(2, 4)).reshape(count, -1).astype(np.float32)
 
 
 def mean_colours():
@@ -62,7 +62,7 @@ def test_every_section_is_measured_and_nothing_is_drawn_twice(package, recipe, t
     for name in facts["sections"]["grids"]["files"]:
         with Image.open(out / name) as sheet:
             assert min(sheet.size) > SIDE
-    assert said.count("Concept accuracy") == 1 and "Unpicked pictures" in said
+    assert said.count("Concept accuracy") == 1 and "Unpicked images" in said
 
     monkeypatch.setattr(Pipeline, "sample", None)  # drawing anything would fail
     chosen = ["accuracy", "frechet", "diversity", "backgrounds", "samplers"]
@@ -86,7 +86,7 @@ def test_the_figures_of_a_package_that_draws_noise_are_those_of_the_floor_and_th
 
 def test_a_package_of_another_size_is_refused_before_anything_is_written(recipe, tmp_path):
     wrong = tiny_package.make(tmp_path / "wrong")
-    with pytest.raises(InputError, match="draws 64x48 pictures, but those of .* are 32x32"):
+    with pytest.raises(InputError, match="draws 64x48 images, but those of .* are 32x32"):
         picture_quality.measure(wrong, recipe, tmp_path / "out", mean_colours)
     assert not (tmp_path / "out").exists()
     result = CliRunner().invoke(
@@ -95,9 +95,9 @@ def test_a_package_of_another_size_is_refused_before_anything_is_written(recipe,
     assert result.exit_code == 1 and "give the package that was trained by this recipe" in result.output
 
 
-def test_a_recipe_without_held_out_pictures_is_refused(package, recipe, tmp_path):
+def test_a_recipe_without_held_out_images_is_refused(package, recipe, tmp_path):
     recipe.write_text(recipe.read_text().replace("held_out = 0.3", "held_out = 0.0"))
-    with pytest.raises(InputError, match="holds out no pictures"):
+    with pytest.raises(InputError, match="holds out no images"):
         picture_quality.measure(package, recipe, tmp_path / "out", mean_colours)
 
 
@@ -113,8 +113,8 @@ def test_the_examples_of_the_help_parse():
 def test_a_setting_goes_on_where_it_was_interrupted(package, tmp_path):
     setting = Setting(("red", "blue", "green"), (5, 6, 9), "ddim", 2, 3.0)
     with load(package) as pipe:
-        whole = PictureCache(pipe, tmp_path / "whole").draw(setting, lambda work: None)
-        broken = PictureCache(pipe, tmp_path / "broken")
+        whole = ImageCache(pipe, tmp_path / "whole").draw(setting, lambda work: None)
+        broken = ImageCache(pipe, tmp_path / "broken")
 
         def interrupt(work):
             raise KeyboardInterrupt
@@ -124,8 +124,8 @@ def test_a_setting_goes_on_where_it_was_interrupted(package, tmp_path):
         assert broken.remaining(setting) == 1  # the first two went as one batch: their seeds count up
         drawn = broken.draw(setting, lambda work: None)
         alone = pipe("green", seed=9, sampler="ddim", steps=2, guidance=3.0)[0]
-    np.testing.assert_array_equal(drawn.pictures, whole.pictures)
-    np.testing.assert_array_equal(drawn.pictures[2], np.asarray(alone))
+    np.testing.assert_array_equal(drawn.images, whole.images)
+    np.testing.assert_array_equal(drawn.images[2], np.asarray(alone))
     assert len(drawn.seconds) == 3
 
 
@@ -140,21 +140,21 @@ def test_batches_are_runs_of_seeds_that_count_up():
     assert batches([], most=3) == []
 
 
-def test_features_are_computed_once_for_the_same_pictures(tmp_path):
+def test_features_are_computed_once_for_the_same_images(tmp_path):
     computed = []
 
-    def count(pictures):
-        computed.append(len(pictures))
-        return blocks(pictures)
+    def count(images):
+        computed.append(len(images))
+        return blocks(images)
 
     cache = FeatureCache(Extractor("counted", count), tmp_path)
-    pictures = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    assert cache.missing(pictures) == 3
-    first = cache.of(pictures, lambda count: None)
-    assert cache.missing(pictures) == 0
-    np.testing.assert_array_equal(cache.of(pictures, lambda count: None), first)
+    images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    assert cache.missing(images) == 3
+    first = cache.of(images, lambda count: None)
+    assert cache.missing(images) == 0
+    np.testing.assert_array_equal(cache.of(images, lambda count: None), first)
     assert computed == [3]
-    cache.of(255 - pictures, lambda count: None)
+    cache.of(255 - images, lambda count: None)
     assert computed == [3, 3]
 
 
@@ -165,7 +165,7 @@ def test_a_duration_is_said_for_people(seconds, said):
 
 def test_progress_says_the_time_left_of_the_work_alone(monkeypatch):
     clock, said = [0.0], []
-    monkeypatch.setattr("benchmarks.quality.picture_cache.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("benchmarks.quality.image_cache.time.monotonic", lambda: clock[0])
     progress = Progress("drawing", 40, said.append)
     clock[0] = 10.0
     progress.advance(10)

@@ -1,4 +1,4 @@
-"""Draws the pictures of a setting through the runtime, once: they stay in a folder as .npy, half drawn ones too."""
+"""Draws the images of a setting through the runtime, once: they stay in a folder as .npy, half drawn ones too."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from PIL import Image
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.pipeline import Pipeline
 
-BATCH = 8  # pictures at once
+BATCH = 8  # images at once
 DECODER_WORK = 2  # passes through the UNet that take about as long as the decoder; only for the time left
 SAY_EVERY_SECONDS = 5.0
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One picture for each prompt, with the seed of the same place; nothing is left to a default."""
+    """One image for each prompt, with the seed of the same place; nothing is left to a default."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -38,7 +38,7 @@ class Setting:
 
     @property
     def work(self) -> int:
-        """What one picture takes, in passes through the UNet."""
+        """The work of one image, in passes through the UNet."""
         return self.steps * (2 if self.guidance > 1 else 1) + DECODER_WORK
 
     def identity(self, package: str) -> str:
@@ -48,9 +48,9 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """`pictures` is uint8 (N, H, W, 3); `seconds` (N,) are those of a picture's batch, divided by its pictures."""
+    """`images` is uint8 (N, H, W, 3); `seconds` (N,) are those of an image's batch, divided by its images."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     seconds: np.ndarray
 
 
@@ -94,8 +94,8 @@ def batches(seeds: Sequence[int], most: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise([*starts, len(seeds)])]
 
 
-class PictureCache:
-    """Pictures by `pipe`, each setting in a .npy file of `folder` with a .json file that says how it was drawn."""
+class ImageCache:
+    """Images by `pipe`, each setting in a .npy file of `folder` with a .json file that says how it was drawn."""
 
     def __init__(self, pipe: Pipeline, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,13 +106,13 @@ class PictureCache:
         self.notices: dict[str, None] = {}  # what the runtime had to say, in order
 
     def remaining(self, setting: Setting) -> int:
-        """How many pictures of a setting are not drawn yet."""
+        """Count the images of a setting that are not drawn yet."""
         return len(setting) - len(self._log(setting)["seconds"])
 
     def draw(self, setting: Setting, advance: Advance) -> Drawn:
-        """The pictures of a setting; `advance` is told the work of those that were drawn just now."""
+        """The images of a setting; `advance` is told the work of those that were drawn just now."""
         log = self._log(setting)
-        pictures = self._open(setting, new=not log["seconds"])
+        images = self._open(setting, new=not log["seconds"])
         done = len(log["seconds"])
         for run in batches(setting.seeds[done:], self.batch):
             place = slice(done + run.start, done + run.stop)
@@ -125,29 +125,29 @@ class PictureCache:
                 guidance=setting.guidance,
             )
             *_, last = drawing
-            images = last.images()
-            seconds = (time.perf_counter() - started) / len(images)
-            pictures[place] = np.stack([np.asarray(image) for image in images])
-            pictures.flush()
-            log["seconds"] += [round(seconds, 4)] * len(images)
+            batch = last.images()
+            seconds = (time.perf_counter() - started) / len(batch)
+            images[place] = np.stack([np.asarray(one) for one in batch])
+            images.flush()
+            log["seconds"] += [round(seconds, 4)] * len(batch)
             log["notices"] = list(dict.fromkeys([*log["notices"], *map(str, drawing.notices)]))
             with atomic_file(self._path(setting).with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(log))
-            advance(len(images) * setting.work)
+            advance(len(batch) * setting.work)
         self.notices |= dict.fromkeys(log["notices"])
-        return Drawn(np.array(pictures), np.array(log["seconds"]))
+        return Drawn(np.array(images), np.array(log["seconds"]))
 
-    def reconstruct(self, pictures: np.ndarray, advance: Advance) -> np.ndarray:
-        """uint8 pictures (N, H, W, 3) through the package's encoder (its mean) and decoder."""
-        digest = hashlib.sha256(f"reconstructed {self.pipe.package.identity} {pictures.shape}".encode())
-        digest.update(np.ascontiguousarray(pictures).data)
+    def reconstruct(self, images: np.ndarray, advance: Advance) -> np.ndarray:
+        """uint8 images (N, H, W, 3) through the package's encoder (its mean) and decoder."""
+        digest = hashlib.sha256(f"reconstructed {self.pipe.package.identity} {images.shape}".encode())
+        digest.update(np.ascontiguousarray(images).data)
         path = self.folder / f"{digest.hexdigest()[:24]}.npy"
         if path.is_file():
             return np.asarray(np.load(path))
         space = self.pipe.contract.latent
-        made = np.empty_like(pictures)
-        for index, picture in enumerate(pictures):
-            mean = self.pipe.encode(Image.fromarray(picture))[:, : space.channels]
+        made = np.empty_like(images)
+        for index, image in enumerate(images):
+            mean = self.pipe.encode(Image.fromarray(image))[:, : space.channels]
             made[index] = np.asarray(self.pipe.decode((mean - space.shift) * space.scale)[0])
             advance(1)
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
@@ -158,7 +158,7 @@ class PictureCache:
         return self.folder / f"{setting.identity(self.pipe.package.identity)}.npy"
 
     def _log(self, setting: Setting) -> dict[str, Any]:
-        """How a setting is drawn, and the seconds of every picture that is there already; as many as there are."""
+        """Read the log of a setting: how it is drawn, and the seconds of every image that is drawn already."""
         path = self._path(setting)
         if path.is_file() and path.with_suffix(".json").is_file():
             log: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
