@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ldm_runtime.errors import InputError
+from ldm_runtime.image import to_levels
 from ldm_runtime.sampling.plan import Plan
 
 Points = Sequence[tuple[float, float]]
@@ -141,7 +142,7 @@ def image_grid(images: np.ndarray, columns: int, captions: Sequence[str] | None 
     rows = math.ceil(count / columns)
     grid = Image.new("RGB", (columns * cell_width, rows * cell_height), "#444444")
     pen = ImageDraw.Draw(grid)
-    levels = np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8).transpose(0, 2, 3, 1)
+    levels = to_levels(images)
     for index in range(count):
         x, y = (index % columns) * cell_width + 2, (index // columns) * cell_height + 2
         tile = Image.fromarray(levels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)

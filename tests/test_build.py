@@ -24,7 +24,7 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from tests.runtime.tiny_package import COMPONENTS
-from tests.train.conftest import RECIPES, write_pictures
+from tests.train.conftest import RECIPES, write_images
 
 
 def call(*arguments: str) -> str:
@@ -36,7 +36,7 @@ def call(*arguments: str) -> str:
 @pytest.mark.slow
 def test_from_a_recipe_to_a_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_pictures(Path("data-cache") / "smoke")
+    write_images(Path("data-cache") / "smoke")
     trained = call("train", str(RECIPES / "smoke.toml"))
     assert "runs/smoke/checkpoint" in trained
     built = call("build", "runs/smoke/checkpoint", "--out", "package")

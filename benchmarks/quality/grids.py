@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks.quality.image_cache import Drawn, Setting
 from benchmarks.quality.sections import MANY_STEPS, STEPS, accuracy_captions, accuracy_settings
 from benchmarks.quality.study import Facts, Section, Study
-from ldm_export.train.image_folder import caption_with_ground
+from ldm_export.train.image_folder import caption_on
 from ldm_runtime.image import save_png
 from ldm_runtime.interpolate import interpolate
 from ldm_runtime.pipeline import Pipeline
@@ -40,9 +40,7 @@ def grid_settings(study: Study) -> dict[str, Setting]:
     few = range(len(PROMPTS[:8]))
     settings |= {f"{steps} steps": study.setting(PROMPTS[:8], few, steps=steps) for steps in SHOWN_STEPS}
     for background in study.backgrounds:
-        settings[f"on {background.name}"] = study.setting(
-            [caption_with_ground(one, background) for one in PROMPTS[:8]], few
-        )
+        settings[f"on {background.name}"] = study.setting([caption_on(one, background) for one in PROMPTS[:8]], few)
     return settings
 
 

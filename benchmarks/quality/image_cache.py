@@ -148,7 +148,7 @@ class ImageCache:
         made = np.empty_like(images)
         for index, image in enumerate(images):
             mean = self.pipe.encode(Image.fromarray(image))[:, : space.channels]
-            made[index] = np.asarray(self.pipe.decode((mean - space.shift) * space.scale)[0])
+            made[index] = np.asarray(self.pipe.decode(space.scaled(mean))[0])
             advance(1)
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, made)

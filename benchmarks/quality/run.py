@@ -91,7 +91,7 @@ def measure(
             images=ImageCache(pipe, out / "images"),
             features=FeatureCache(extractor, out / "features"),
             real=real,
-            backgrounds=data.grounds,
+            backgrounds=data.all_backgrounds,
             share=QUICK if quick else 1,
             folder=out,
             say=say,

@@ -13,7 +13,7 @@ from benchmarks.quality.measures import (
     unit,
 )
 from benchmarks.quality.study import Facts, Section, Study, percent, share_of, table
-from ldm_export.train.image_folder import caption_with_ground
+from ldm_export.train.image_folder import caption_on
 
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared
 CLOSE = 0.01  # cosine distance below which two real images are hard to tell apart
@@ -222,7 +222,7 @@ def background_settings(study: Study) -> dict[str, Setting]:
     captions = study.real.captions[background_captions(study)]
     seeds = range(50_000, 50_000 + len(captions))  # the same for every colour
     return {
-        background.name: study.setting([caption_with_ground(str(caption), background) for caption in captions], seeds)
+        background.name: study.setting([caption_on(str(caption), background) for caption in captions], seeds)
         for background in study.backgrounds
     }
 

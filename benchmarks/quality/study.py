@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.quality.features import FeatureCache
 from benchmarks.quality.image_cache import Drawn, ImageCache, Progress, Say, Setting
 from benchmarks.quality.measures import concept_ranks, unit, wilson_interval
-from ldm_export.recipes.train import DataRecipe, Ground
-from ldm_export.train.image_folder import compose, load_pictures
+from ldm_export.recipes.train import Background, DataRecipe
+from ldm_export.train.image_folder import compose, load_images
 from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
 
@@ -37,7 +37,7 @@ class RealImages:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def composed(self, chosen: np.ndarray, background: Ground) -> np.ndarray:
+    def composed(self, chosen: np.ndarray, background: Background) -> np.ndarray:
         """The chosen images on a background: uint8 (n, size, size, 3)."""
         parts = [chosen[start : start + COMPOSED_AT_ONCE] for start in range(0, len(chosen), COMPOSED_AT_ONCE)]
         return np.concatenate([compose(self.rgba[part], np.array(background.colour)) for part in parts])
@@ -45,14 +45,14 @@ class RealImages:
 
 def load_real_images(data: DataRecipe) -> RealImages:
     """The images of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
-    trained, held_out = load_pictures(data)
+    trained, held_out = load_images(data)[0]
     captions = (*trained.captions, *held_out.captions)
     split = [caption.rpartition(", ") for caption in captions]
     for caption, (name, _, _) in zip(captions, split, strict=True):
         if name == "":
             raise InputError(f'the caption {caption!r} has no style: expected "name, style" in {data.folder}')
     return RealImages(
-        rgba=np.concatenate([trained.rgba, held_out.rgba]),
+        rgba=trained.pixels[np.concatenate([trained.places, held_out.places])],
         captions=np.array(captions),
         names=np.array([name for name, _, _ in split]),
         styles=np.array([style for _, _, style in split]),
@@ -68,7 +68,7 @@ class Study:
     images: ImageCache
     features: FeatureCache
     real: RealImages
-    backgrounds: tuple[Ground, ...]
+    backgrounds: tuple[Background, ...]
     share: float
     folder: Path
     say: Say

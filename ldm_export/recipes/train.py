@@ -10,6 +10,7 @@ from ldm_export.configs.vae import VAEConfig
 from ldm_export.recipes.toml import COMPUTED, from_table, parse_toml, read_text, require
 from ldm_export.recipes.train_rules import TRAIN_RULES, make_schedule
 from ldm_runtime.errors import ConfigError
+from ldm_runtime.package.manifest import LatentSpec
 from ldm_runtime.sampling.schedule import NoiseSchedule
 
 Where = dict[str, tuple[str, ...]]
@@ -17,8 +18,8 @@ Colour = tuple[int, int, int]  # red, green, blue in 0…255
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a picture stands on where it is transparent; a caption says so unless the name is empty."""
+class Background:
+    """The colour under the transparent parts of an image; captions mention it unless the name is empty."""
 
     name: str
     colour: Colour
@@ -26,11 +27,11 @@ class Ground:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures to learn from. `where` keeps the rows whose value is listed, such as style = ["3d"].
+    """The images to learn from. `where` keeps the rows whose value is listed, such as style = ["3d"].
 
-    Where pictures are transparent they are composed over `background`, which captions do not mention, or over one of
-    the named `backgrounds`, which they do. Never trained on, and what the held-out losses are measured on, are the
-    captions in the file `held_out_captions`, one to a line, or else the share `held_out` of all rows.
+    Transparent images are composed over `background`, which captions do not mention, or over one of the named
+    `backgrounds`, which they do. The captions in the file `held_out_captions`, one to a line, or else the share
+    `held_out` of all rows, are never trained on: the held-out losses are measured on them.
     """
 
     folder: Path
@@ -42,9 +43,10 @@ class DataRecipe:
     held_out_captions: Path | None = None
 
     @property
-    def grounds(self) -> tuple[Ground, ...]:
-        """All that a picture may stand on; the first is the plain one, without a name."""
-        return (Ground("", self.background), *(Ground(name, colour) for name, colour in self.backgrounds.items()))
+    def all_backgrounds(self) -> tuple[Background, ...]:
+        """Return the plain background, which has no name, and the named ones."""
+        named = (Background(name, colour) for name, colour in self.backgrounds.items())
+        return (Background("", self.background), *named)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class TokenizerRecipe:
 
 @dataclass(frozen=True)
 class VAERecipe:
-    """Widths from the finest level to the coarsest; every level but the last halves the picture."""
+    """Widths from the finest level to the coarsest; every level but the last halves the image."""
 
     widths: tuple[int, ...]
     layers_per_block: int
@@ -65,7 +67,7 @@ class VAERecipe:
 
 @dataclass(frozen=True)
 class UNetRecipe:
-    """Widths from the finest level to the coarsest, and which of the levels look at the text."""
+    """Widths from the finest level to the coarsest, and the levels that attend to the text."""
 
     widths: tuple[int, ...]
     attention: tuple[bool, ...]
@@ -94,7 +96,7 @@ class OptimiserRecipe:
 
 @dataclass(frozen=True)
 class TextEncoderRecipe:
-    """Stage 2: the text encoder by itself, foretelling the latents of its captions' pictures."""
+    """Stage 2: the text encoder by itself, predicting the latents of its captions' images."""
 
     width: int
     layers: int
@@ -106,10 +108,10 @@ class TextEncoderRecipe:
 class AutoencoderRecipe:
     """Stage 1. The loss is the weighted sum of L1, squared error, perceptual distance and KL divergence.
 
-    `crop` trains on random crops of that size; 0 trains on whole pictures. `perceptual_every` computes the
+    `crop` trains on random crops of that size; 0 trains on whole images. `perceptual_every` computes the
     perceptual term on every n-th step only (times n), since it costs more than the rest. `shuffle_colours` is the
-    probability that a picture's red, green and blue trade places, so that rare colours are learnt too. `where` replaces
-    the data's, to learn from more pictures than the UNet does. `kl` rises to its value linearly over the first
+    probability that an image's red, green and blue trade places, so that rare colours are learnt too. `where` replaces
+    the data's, to learn from more images than the UNet does. `kl` rises to its value linearly over the first
     `kl_warmup_steps`: high from the start, it would silence latent channels for good (Bowman et al. 2016, arXiv
     1511.06349).
     """
@@ -140,11 +142,11 @@ class DecoderRecipe:
 
 @dataclass(frozen=True)
 class CaptionsRecipe:
-    """How stages 2 and 3 word the captions.
+    """The wording of the captions in stages 2 and 3.
 
     With probability `tag_probability` a caption is extended with up to three of its row's tags; with
-    `short_probability` it is cut after its first comma; with `dropout` it is emptied, for guidance without a
-    classifier. `plain_probability` is the share of pictures on the plain background, where there are named ones; a
+    `short_probability` it is cut after its first comma; with `dropout` it is emptied, for classifier-free
+    guidance. `plain_probability` is the share of images on the plain background, where there are named ones; a
     quarter of their captions calls it `plain_name`, if given.
     """
 
@@ -190,7 +192,7 @@ class ScheduleRecipe:
 
 @dataclass(frozen=True)
 class SamplesRecipe:
-    """The pictures drawn while training, every `every` steps; sampler, steps and guidance become the defaults."""
+    """The images sampled while training, every `every` steps; sampler, steps and guidance become the defaults."""
 
     prompts: tuple[str, ...]
     every: int
@@ -202,9 +204,10 @@ class SamplesRecipe:
 
 @dataclass(frozen=True)
 class TrainRecipe:
-    """`mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory.
+    """A whole recipe.
 
-    `save_precision` ("fp32", "fp16") is what the checkpoint's weights are rounded to.
+    `mixed_precision` computes in bfloat16 where the device has it; `gradient_checkpointing` saves memory. The
+    checkpoint's weights are rounded to `save_precision` ("fp32", "fp16").
     """
 
     name: str
@@ -246,6 +249,10 @@ class TrainRecipe:
             scaling_factor=scaling_factor,
             force_upcast=False,
         )
+
+    def latent_spec(self, scale: float) -> LatentSpec:
+        vae = self.vae_config(scale)
+        return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
 
     def unet_config(self) -> UNetConfig:
         down = tuple("CrossAttnDownBlock2D" if reads else "DownBlock2D" for reads in self.unet.attention)

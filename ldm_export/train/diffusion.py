@@ -1,7 +1,7 @@
 """Stage 3: the UNet, on the latents of a trained autoencoder and the context of a trained text encoder.
 
-After Rombach et al. 2022 (arXiv 2112.10752). Dropped captions make guidance without a classifier possible (Ho and
-Salimans 2022, arXiv 2207.12598).
+After Rombach et al. 2022 (arXiv 2112.10752). Dropped captions make classifier-free guidance possible (Ho and Salimans
+2022, arXiv 2207.12598).
 """
 
 from pathlib import Path
@@ -23,11 +23,11 @@ from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
 
 STAGE = 3
-MEASURED = 256  # (picture, timestep) pairs behind the held-out loss
+MEASURED = 256  # (image, timestep) pairs behind the held-out loss
 
 
 class DiffusionStage:
-    """Trains a UNet on what `text_encoder` (eval mode), which stays as it is, makes of the captions."""
+    """The training of a UNet on the context of a trained text encoder (eval mode), which stays as it is."""
 
     name = "diffusion"
 
@@ -43,41 +43,41 @@ class DiffusionStage:
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
         batch = self.corpus.batch(self.recipe.diffusion.optimiser.batch_size, STAGE, step)
         generator = step_generator(self.recipe.seed, STAGE, step)
-        return self._loss_of(self.modules["unet"], self.corpus.trained, batch, generator), {}
+        return self._batch_loss(self.modules["unet"], self.corpus.trained, batch, generator), {}
 
-    def _loss_of(self, unet: nn.Module, latents: LatentSet, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The loss of a batch of these latents; every random number comes from the generator, on the CPU."""
-        clean = latents.chosen(batch.rows, batch.grounds) * self.corpus.scale
+    def _batch_loss(self, unet: nn.Module, part: LatentSet, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Compute the loss of a batch; every random number comes from the generator, on the CPU."""
+        clean = self.corpus.latents(part, batch)
         noise = torch.randn(clean.shape, generator=generator)
         timesteps = spread_timesteps(len(clean), self.schedule.num_train_timesteps, generator)
         clean, noise, timesteps = (tensor.to(self.device) for tensor in (clean, noise, timesteps))
         with precision(self.device, self.recipe.mixed_precision):
-            context = self._context(batch.texts)
+            context = self._context(batch.captions)
             noised = self.score.noised(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
             predicted = unet(noised, timesteps.float(), context)
         return self.score(predicted, clean, noise, timesteps)
 
     @torch.no_grad()
-    def _context(self, texts: list[str]) -> Tensor:
-        """(B, T, D)."""
-        context: Tensor = self.text_encoder(self.corpus.captions(texts).to(self.device))[0]
+    def _context(self, captions: list[str]) -> Tensor:
+        """Encode captions to their context (B, T, D)."""
+        context: Tensor = self.text_encoder(self.corpus.captions(captions).to(self.device))[0]
         return context
 
     @torch.no_grad()
     def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
-        """The loss on held-out pictures, always with the same noise and timesteps; and a grid of samples."""
+        """Measure the loss on held-out images, each time with the same noise and timesteps; save a grid of samples."""
         generator = step_generator(self.recipe.seed, STAGE + 1, 0)
         batch = self.corpus.measured_batch(MEASURED)
-        loss = float(self._loss_of(averages["unet"], self.corpus.measured, batch, generator))
+        loss = float(self._batch_loss(averages["unet"], self.corpus.measured, batch, generator))
         prompts = self.recipe.samples.prompts
         if prompts:
-            pictures = self.sample(averages["unet"], prompts)
-            save_samples(image_grid(pictures, columns=8, captions=prompts), folder, step)
+            images = self.sample(averages["unet"], prompts)
+            save_samples(image_grid(images, columns=8, captions=prompts), folder, step)
         return {"held_out_loss": loss}
 
     @torch.no_grad()
     def sample(self, unet: nn.Module, prompts: tuple[str, ...]) -> np.ndarray:
-        """Pictures (N, 3, H, W) of the prompts, image i with seed + i, by the runtime's own plan and noise."""
+        """Sample an image of each prompt by the runtime's own plan and noise, image i with seed + i: (N, 3, H, W)."""
         samples = self.recipe.samples
         plan = compile_plan(self.schedule, read_sampler(samples.sampler), samples.steps)
         context = self._context([*([""] * len(prompts)), *prompts])  # (2N, T, D)
@@ -91,12 +91,11 @@ class DiffusionStage:
         noise = Noise("philox", batch_seeds(samples.seed, len(prompts)), self.corpus.shape)
         for at in run_plan(plan, denoise, noise.initial(), noise.row):
             latents = at.latents
-        decoded = self.corpus.vae.decode(torch.from_numpy(latents / np.float32(self.corpus.scale)).to(self.device))
-        return decoded.float().cpu().numpy()
+        return self.corpus.decode(torch.from_numpy(latents.copy()).to(self.device))
 
 
 def spread_timesteps(count: int, train_timesteps: int, generator: torch.Generator) -> Tensor:
-    """Random timesteps int64 (count,), each uniform in [0, train_timesteps), evenly spread in a batch.
+    """Draw timesteps int64 (count,), each uniform in [0, train_timesteps), evenly spread in a batch.
 
     One offset for all of them makes the loss less noisy (Kingma et al. 2021, arXiv 2107.00630).
     """

@@ -1,9 +1,9 @@
-"""What each part of a run folder depends on, as a hash that is stored with it and compared before it is used.
+"""Identities: hashes of all that each part of a run folder depends on, stored with it and compared before use.
 
-A part's identity holds the recipe's values and the *content* of the data that its weights follow from: a changed
-picture, caption or perceptual weight is another training, a moved data folder is not. Left out is what changes no
-weight (`checkpoint_every`, `gradient_checkpointing`, the samples), and what no recipe says: the versions of torch and
-Pillow, the device and the number of threads, by which sums are rounded.
+A part's identity holds the recipe's values and the *content* of the data that its weights follow from: a changed image,
+caption or perceptual weight is another training, a moved data folder is not. Settings that change no weight
+(`checkpoint_every`, `gradient_checkpointing`, the samples) are left out, and so is what no recipe states: the versions
+of torch and Pillow, the device and the number of threads, on which the rounding of sums depends.
 """
 
 import hashlib
@@ -12,20 +12,18 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ldm_export.recipes.train import TrainRecipe
-from ldm_export.train.image_folder import Pictures
+from ldm_export.train.image_folder import Split
 
-# Raise it when a recipe's default changes, or what a step computes: what older versions trained is not the same then.
+# Raise it when a recipe's default changes, or the computation of a step: older versions trained something else then.
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class DataDigests:
-    """Of the content that a recipe's data folder has: hexadecimal SHA-256."""
+    """Hexadecimal SHA-256 of the content of a recipe's data folder."""
 
-    pictures: str  # pixels and split, of stages 2 and 3
+    images: str  # pixels and split, of stages 2 and 3
     captions: str  # with their tags
     wider: str  # pixels and split, of the autoencoder
     perceptual: str
@@ -33,7 +31,7 @@ class DataDigests:
 
 @dataclass(frozen=True)
 class Identities:
-    """One for each part of the run folder; the restart is part of the checkpoint's, see `StageRun` for its own."""
+    """The identity of each part of the run folder; a restart is part of the checkpoint's, see `identity_at`."""
 
     tokenizer: str
     autoencoder: str
@@ -44,31 +42,29 @@ class Identities:
     checkpoint: str
 
 
-def digest_data(
-    recipe: TrainRecipe, pictures: tuple[Pictures, Pictures], wider: tuple[Pictures, Pictures]
-) -> DataDigests:
-    pixels = _pixels(pictures)
+def digest_data(recipe: TrainRecipe, images: Split, wider: Split) -> DataDigests:
+    pixels = _pixels(images)
     weights = recipe.autoencoder.perceptual_weights if recipe.autoencoder.perceptual > 0 else None
     return DataDigests(
-        pictures=pixels,
-        captions=_hash([(part.captions, part.tags) for part in pictures]),
-        wider=pixels if wider is pictures else _pixels(wider),
+        images=pixels,
+        captions=_hash([(part.captions, part.tags) for part in images]),
+        wider=pixels if wider is images else _pixels(wider),
         perceptual="" if weights is None else _file_digest(weights),
     )
 
 
 def identities(recipe: TrainRecipe, digests: DataDigests | None) -> Identities:
-    """What a run folder's parts must have; without digests, what the recipe alone says of them, no file being read."""
+    """Compute the identities of a run folder's parts; without digests, those by the recipe alone, reading no file."""
     if digests is None:
         by_recipe = _hash(recipe.data, recipe.autoencoder.where)
         digests = DataDigests(by_recipe, by_recipe, by_recipe, str(recipe.autoencoder.perceptual_weights))
-    stage, grounds = recipe.autoencoder, recipe.data.grounds
-    colours = [ground.colour for ground in grounds]
-    learnt = replace(stage, where=None, perceptual_weights=None)  # what these name is in the digests
+    stage, backgrounds = recipe.autoencoder, recipe.data.all_backgrounds
+    colours = [background.colour for background in backgrounds]
+    learnt = replace(stage, where=None, perceptual_weights=None)  # the files that these name are in the digests
     how = (recipe.seed, recipe.mixed_precision)
-    tokenizer = _hash(recipe.tokenizer, digests.captions, grounds)
+    tokenizer = _hash(recipe.tokenizer, digests.captions, backgrounds)
     autoencoder = _hash(how, recipe.data.size, recipe.vae, learnt, colours, digests.wider, digests.perceptual)
-    latents = _hash(autoencoder, digests.pictures)
+    latents = _hash(autoencoder, digests.images)
     text_encoder = _hash(latents, tokenizer, recipe.text_encoder, recipe.captions)
     diffusion = _hash(text_encoder, recipe.unet, recipe.schedule, recipe.diffusion)
     decoder = _hash(latents, recipe.decoder)
@@ -76,12 +72,13 @@ def identities(recipe: TrainRecipe, digests: DataDigests | None) -> Identities:
     return Identities(tokenizer, autoencoder, latents, text_encoder, diffusion, decoder, _hash(model))
 
 
-def _pixels(pictures: tuple[Pictures, Pictures]) -> str:
-    """Of the pictures to train on and the held-out ones, in their order."""
+def _pixels(images: Split) -> str:
+    """Hash the images to train on and the held-out ones, in their order."""
     digest = hashlib.sha256()
-    for part in pictures:
-        digest.update(repr(part.rgba.shape).encode())
-        digest.update(np.ascontiguousarray(part.rgba).data)
+    for part in images:
+        digest.update(repr((len(part), *part.pixels.shape[1:])).encode())
+        for index in range(len(part)):
+            digest.update(part.rgba(index).data)
     return digest.hexdigest()
 
 
@@ -95,15 +92,15 @@ def _hash(*parts: object) -> str:
 
 
 def plain(value: Any) -> object:
-    """Numbers, texts and lists that stand for a value of a recipe, the same in later versions and on every system.
+    """Turn a recipe's value into numbers, strings and lists, the same in later versions and on every system.
 
-    Of a dataclass it has the fields that differ from their defaults, so a field that a later version adds disowns
+    A dataclass becomes the fields that differ from their defaults, so a field added by a later version disowns
     nothing that was trained without it.
     """
     if is_dataclass(value):
-        given = [(field.name, getattr(value, field.name)) for field in fields(value) if field.repr]
+        values = [(field.name, getattr(value, field.name)) for field in fields(value) if field.repr]
         defaults = {field.name: _default(field) for field in fields(value)}
-        return [(name, plain(part)) for name, part in given if part != defaults[name]]
+        return [(name, plain(part)) for name, part in values if part != defaults[name]]
     if isinstance(value, Mapping):
         return [(name, plain(part)) for name, part in value.items()]
     if isinstance(value, list | tuple):

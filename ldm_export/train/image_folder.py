@@ -1,21 +1,23 @@
-"""A captioned picture folder in memory: rows selected and split, pictures composed over colours, captions varied.
+"""A folder of captioned images in memory: rows selected and split, images composed over colours, captions varied.
 
-Everything random here is a pure function of (seed, step), so a resumed training sees what an uninterrupted one sees.
+Everything random here is a pure function of (seed, step), so a resumed training draws what an uninterrupted one draws.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ldm_export.process.isolate import available_memory
-from ldm_export.recipes.train import DataRecipe, Ground, Where
+from ldm_export.recipes.train import Background, DataRecipe, Where
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, TrainingError
 from ldm_runtime.files.links import blobs_of
@@ -26,63 +28,99 @@ MAX_ROWS_BYTES = 2**28  # a million rows
 MAX_ORIGIN_BYTES = 2**16
 MAX_TEXT = 4096  # characters
 MAX_TAGS = 256
-MAX_TOLD = 10  # pictures that one error lists
+MAX_LISTED = 10  # images that one error lists
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """`rgba` is uint8 (N, size, size, 4), alpha not premultiplied; `captions` and `tags` belong to the same N."""
+class Images:
+    """Captioned images: some rows of a decoded folder, whose pixels several sets share.
 
-    rgba: np.ndarray
+    pixels: uint8 (M, size, size, 4), alpha not premultiplied. places: int64 (N,), where in it these images are;
+    `captions` and `tags` belong to the same N.
+    """
+
+    pixels: np.ndarray
+    places: np.ndarray
     captions: tuple[str, ...]
     tags: tuple[tuple[str, ...], ...]
 
     def __len__(self) -> int:
         return len(self.captions)
 
+    def rgba(self, index: int | slice) -> np.ndarray:
+        """Return the pixels of one image, uint8 (size, size, 4), or of several, (n, size, size, 4)."""
+        return np.asarray(self.pixels[self.places[index]])
 
-def load_pictures(recipe: DataRecipe, where: Where | None = None) -> tuple[Pictures, Pictures]:
-    """The pictures to train on, and the held-out ones: a choice by each caption alone, so it survives new pictures.
+
+class Split(NamedTuple):
+    """The images to train on, and those that are held out."""
+
+    trained: Images
+    held_out: Images
+
+
+def load_images(recipe: DataRecipe, *wheres: Where) -> list[Split]:
+    """Load the rows that each selection keeps, decoding every row once; without selections, those of the recipe.
+
+    A caption alone decides whether its image is held out, so the split survives new images.
 
     Raises:
-        TrainingError: no such folder, a malformed row, pictures that are missing, damaged or of another size (they
+        TrainingError: no such folder, a malformed row, images that are missing, damaged or of another size (they
             are listed), one that lies elsewhere, a held-out caption that no row has, or no row left.
     """
-    rows = [row for row in _read_rows(recipe.folder) if _selected(row, recipe.where if where is None else where)]
-    held_out = held_out_captions(recipe, {row["caption"] for row in rows})
-    trained = [row for row in rows if row["caption"] not in held_out]
-    if not trained:
-        raise TrainingError(
-            f"{recipe.folder}/{ROWS_FILE} has no row to train on that fits {recipe.where if where is None else where}"
+    rows = _read_rows(recipe.folder)
+    splits = [_split(rows, recipe, where) for where in (wheres if wheres else (recipe.where,))]
+    used = sorted({number for split in splits for part in split for number in part})
+    pixels = _decode([rows[number] for number in used], recipe)
+    place = {number: index for index, number in enumerate(used)}
+
+    def images(part: Sequence[int]) -> Images:
+        chosen = [rows[number] for number in part]
+        return Images(
+            pixels=pixels,
+            places=np.array([place[number] for number in part], np.int64),
+            captions=tuple(row["caption"] for row in chosen),
+            tags=tuple(tuple(row.get("tags", ())) for row in chosen),
         )
-    return _load(trained, recipe), _load([row for row in rows if row["caption"] in held_out], recipe)
+
+    return [Split(images(trained), images(held_out)) for trained, held_out in splits]
+
+
+def _split(rows: Sequence[dict[str, Any]], recipe: DataRecipe, where: Where) -> tuple[list[int], list[int]]:
+    """Return the numbers of the selected rows to train on, and of those held out."""
+    selected = [number for number, row in enumerate(rows) if _selected(row, where)]
+    held_out = held_out_captions(recipe, {rows[number]["caption"] for number in selected})
+    trained = [number for number in selected if rows[number]["caption"] not in held_out]
+    if not trained:
+        raise TrainingError(f"{recipe.folder}/{ROWS_FILE} has no row to train on that fits {where}")
+    return trained, [number for number in selected if rows[number]["caption"] in held_out]
 
 
 def held_out_captions(recipe: DataRecipe, captions: set[str]) -> set[str]:
-    """Those of the captions that are not to be trained on."""
+    """Return the captions that are not to be trained on."""
     if recipe.held_out_captions is None:
         return {caption for caption in captions if _falls_into(caption, recipe.held_out)}
     listed = listed_captions(recipe.held_out_captions)
     unknown = sorted(listed - captions)
     if unknown:
         raise TrainingError(
-            f"{recipe.held_out_captions} holds out {unknown[0]!r}, which no picture in {recipe.folder} has "
-            f"({len(unknown)} such lines); fetch the pictures that the recipe was written for, or take the lines out"
+            f"{recipe.held_out_captions} holds out {unknown[0]!r}, which no image in {recipe.folder} has "
+            f"({len(unknown)} such lines); fetch the images that the recipe was written for, or take the lines out"
         )
     return listed
 
 
 def listed_captions(file: Path) -> set[str]:
-    """The lines of a file of held-out captions; empty ones do not count."""
+    """Read the lines of a file of held-out captions; empty ones do not count."""
     lines = _read_text(file, f"the held-out captions {file}", MAX_ROWS_BYTES).split("\n")
     return {line.removesuffix("\r") for line in lines} - {""}
 
 
 def data_file(folder: Path, name: str) -> Path:
-    """Where a data folder's file is, links followed. Raises TrainingError if that is outside the folder.
+    """Return the path of a data folder's file, links followed. Raises TrainingError if it is outside the folder.
 
-    A data folder comes from somebody else: a name or a link in it could lead to any file of the reader's. In a hub's
+    A data folder comes from somebody else: a name or a link in it could lead to any file of the user's. In a hub's
     cache the contents of its repository count as the folder's, by the rule of `ldm_runtime.files.links`.
     """
     try:
@@ -95,7 +133,7 @@ def data_file(folder: Path, name: str) -> Path:
 
 
 def read_origin(folder: Path) -> str:
-    """What a data folder says of its pictures' origin and licences, without its heading; "" where it says nothing."""
+    """Read the origin and licences of a data folder's images, without the heading; "" where none are recorded."""
     file = data_file(folder, "ORIGIN.md")
     if not file.exists():
         return ""
@@ -116,7 +154,7 @@ def _read_rows(folder: Path) -> list[dict[str, Any]]:
     file = data_file(folder, ROWS_FILE)
     if not file.is_file():
         raise TrainingError(
-            f"{folder} is no folder of captioned pictures: {folder / ROWS_FILE} is missing; fetch one with: "
+            f"{folder} is no folder of captioned images: {folder / ROWS_FILE} is missing; fetch one with: "
             f"ldm-export data"
         )
     rows: list[dict[str, Any]] = []
@@ -135,16 +173,16 @@ def _read_row(line: str, where: str) -> dict[str, Any]:
         raise TrainingError(f"{where}: not valid JSON: {reason}") from None
     if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in ("file", "caption")):
         raise TrainingError(
-            f"{where}: expected an object with the texts 'file' and 'caption', of at most {MAX_TEXT} characters"
+            f"{where}: expected an object with the strings 'file' and 'caption', of at most {MAX_TEXT} characters"
         )
     tags = row.get("tags", [])
     if not isinstance(tags, list) or not all(map(_is_text, tags)) or len(tags) > MAX_TAGS:
-        raise TrainingError(f"{where}: tags are {shown(tags)}; expected a list of at most {MAX_TAGS} texts")
+        raise TrainingError(f"{where}: tags are {shown(tags)}; expected a list of at most {MAX_TAGS} strings")
     return row
 
 
 def _is_text(value: object) -> bool:
-    """Unicode of a fitting length; JSON can spell half a character, which no tokenizer reads."""
+    """Tell whether a value is a short enough string; JSON can spell half a character, which no tokenizer reads."""
     return isinstance(value, str) and len(value) <= MAX_TEXT and _LONE_SURROGATE.search(value) is None
 
 
@@ -157,57 +195,60 @@ def _falls_into(caption: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _load(rows: list[dict[str, Any]], recipe: DataRecipe) -> Pictures:
+def _decode(rows: Sequence[dict[str, Any]], recipe: DataRecipe) -> np.ndarray:
+    """Read the rows' images into one array, uint8 (N, size, size, 4)."""
     needed, free = len(rows) * recipe.size**2 * 4, available_memory()
     if free is not None and needed > free:
         raise TrainingError(
-            f"the {len(rows)} pictures of {recipe.size}x{recipe.size} in {recipe.folder} need {needed / 1e9:.1f} GB of "
+            f"the {len(rows)} images of {recipe.size}x{recipe.size} in {recipe.folder} need {needed / 1e9:.1f} GB of "
             f"memory; available are {free / 1e9:.1f} GB: choose fewer by data.where, or a smaller data.size"
         )
-    rgba = np.empty((len(rows), recipe.size, recipe.size, 4), dtype=np.uint8)
+    pixels = np.empty((len(rows), recipe.size, recipe.size, 4), dtype=np.uint8)
     faults = []
     for index, row in enumerate(rows):
         try:
-            rgba[index] = _read_picture(recipe, row["file"])
+            pixels[index] = _read_image(recipe, row["file"])
         except TrainingError as error:
             faults.append(str(error))
     if faults:
-        more = f"; and {len(faults) - MAX_TOLD} more" if len(faults) > MAX_TOLD else ""
-        raise TrainingError("; ".join(faults[:MAX_TOLD]) + more)
-    return Pictures(
-        rgba=rgba,
-        captions=tuple(row["caption"] for row in rows),
-        tags=tuple(tuple(row.get("tags", ())) for row in rows),
-    )
+        more = f"; and {len(faults) - MAX_LISTED} more" if len(faults) > MAX_LISTED else ""
+        raise TrainingError("; ".join(faults[:MAX_LISTED]) + more)
+    return pixels
 
 
-def _read_picture(recipe: DataRecipe, file: str) -> np.ndarray:
-    """uint8 (size, size, 4)."""
+def _read_image(recipe: DataRecipe, file: str) -> np.ndarray:
+    """Read one image of the recipe's size, uint8 (size, size, 4)."""
     path = data_file(recipe.folder, file)
     try:
-        picture = open_image(path)
+        image = open_image(path)
     except InputError as error:
         raise TrainingError(f"{recipe.folder}/{ROWS_FILE}: {error}") from None
-    if picture.size != (recipe.size, recipe.size):
-        size = f"{picture.width}x{picture.height}"
-        raise TrainingError(f"{path} is {size}; the recipe's data.size is {recipe.size}")
-    return np.asarray(picture.convert("RGBA"))
+    if image.size != (recipe.size, recipe.size):
+        raise TrainingError(f"{path} is {image.width}x{image.height}; the recipe's data.size is {recipe.size}")
+    return np.asarray(image.convert("RGBA"))
+
+
+def compose_on_backgrounds(images: Images, backgrounds: Sequence[Background], limit: int) -> np.ndarray:
+    """Compose at most `limit` images, evenly chosen, on the backgrounds in turn: uint8 (N, size, size, 3)."""
+    rgba = images.rgba(slice(None, None, max(1, math.ceil(len(images) / limit))))
+    colours = np.array([backgrounds[index % len(backgrounds)].colour for index in range(len(rgba))])
+    return compose(rgba, colours[:, None, None])
 
 
 def compose(rgba: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """uint8 (..., 3): pictures (..., 4) over colours of a shape that broadcasts to theirs, in 0…255."""
+    """Compose images (..., 4) over colours in 0…255 that broadcast to them: uint8 (..., 3)."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     over = rgba[..., :3] * alpha + np.asarray(colours, np.float32) * (1 - alpha)
     return np.rint(over).astype(np.uint8)
 
 
 def step_random(seed: int, stage: int, step: int) -> np.random.Generator:
-    """The random numbers of one training step."""
+    """Make the generator of one training step."""
     return np.random.default_rng([seed, stage, step])
 
 
 def batch_indices(count: int, batch_size: int, step: int, seed: int, stage: int) -> np.ndarray:
-    """The `batch_size` rows of a step: an endless walk through reshuffled epochs of `count` rows."""
+    """Choose the `batch_size` rows of a step: an endless walk through reshuffled epochs of `count` rows."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     chosen = np.empty(batch_size, dtype=np.int64)
     for epoch in np.unique(positions // count):
@@ -220,7 +261,7 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int, stage: int)
 def vary_caption(
     caption: str, tags: tuple[str, ...], random: np.random.Generator, *, tag: float = 0.0, short: float = 0.0
 ) -> str:
-    """The caption, cut after its first comma at the rate `short`, and with one to three tags at the rate `tag`."""
+    """Cut a caption after its first comma at the rate `short`, and add one to three tags at the rate `tag`."""
     shortened, extended = random.random(2) < (short, tag)
     if shortened:
         caption = caption.partition(",")[0]
@@ -230,6 +271,6 @@ def vary_caption(
     return ", ".join([caption, *(tags[i] for i in random.permutation(len(tags))[:count])])
 
 
-def caption_with_ground(caption: str, ground: Ground) -> str:
-    """The caption of a picture that stands on `ground`."""
-    return f"{caption}, {ground.name} background" if ground.name else caption
+def caption_on(caption: str, background: Background) -> str:
+    """Name the background in an image's caption, if it has a name."""
+    return f"{caption}, {background.name} background" if background.name else caption

@@ -1,4 +1,4 @@
-"""What the text encoder and the UNet learn from: latents of pictures on their grounds, with captions in many words."""
+"""The data of stages 2 and 3: latents of images on their backgrounds, with captions in varied wordings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,31 +9,32 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from ldm_export.models import AutoencoderKL
-from ldm_export.recipes.train import Ground, TrainRecipe
-from ldm_export.train.image_folder import Pictures, batch_indices, caption_with_ground, step_random, vary_caption
+from ldm_export.recipes.train import Background, TrainRecipe
+from ldm_export.train.image_folder import Images, batch_indices, caption_on, step_random, vary_caption
 from ldm_export.train.tokenizer import EOS
 from ldm_runtime.errors import TrainingError
+from ldm_runtime.package.manifest import LatentSpec
 
-PLAIN_NAMED = 0.25  # of the captions of pictures on the plain background, if the recipe has a name for it
+PLAIN_NAMED = 0.25  # of the captions of images on the plain background, if the recipe has a name for it
 
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Latents of N pictures on G grounds, float32 (N, G, C, h, w), with captions and tags of the same pictures.
+    """Unscaled latents of N images on G backgrounds, float32 (N, G, C, h, w), with the images' captions and tags.
 
-    They are means of the autoencoder's posterior: its noise is what the decoder removes, and nothing to learn.
+    They are means of the autoencoder's posterior: the decoder removes its noise, so there is nothing to learn in it.
     """
 
     mean: Tensor
-    pictures: Pictures
+    images: Images
 
-    def chosen(self, rows: np.ndarray, grounds: np.ndarray) -> Tensor:
-        """Latents (B, C, h, w) of some rows, each on one of the grounds."""
-        return self.mean[torch.from_numpy(rows), torch.from_numpy(grounds)]
+    def select(self, rows: np.ndarray, backgrounds: np.ndarray) -> Tensor:
+        """Select latents (B, C, h, w) by row and background."""
+        return self.mean[torch.from_numpy(rows), torch.from_numpy(backgrounds)]
 
 
 class Captions:
-    """Turns texts to ids of a fixed length: BOS, tokens, EOS, then EOS as padding."""
+    """The tokenizer, with ids of a fixed length: BOS, tokens, EOS, then EOS as padding."""
 
     def __init__(self, folder: Path, max_length: int) -> None:
         self.max_length = max_length
@@ -52,73 +53,83 @@ class Captions:
     def vocab_size(self) -> int:
         return self.tokenizer.get_vocab_size()
 
-    def __call__(self, texts: list[str]) -> Tensor:
-        """int64 (B, max_length)."""
-        return torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(texts)], dtype=torch.int64)
+    def __call__(self, captions: list[str]) -> Tensor:
+        """Tokenize captions to ids, int64 (B, max_length)."""
+        return torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(captions)], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step learns from: rows of a LatentSet and their grounds, int64 (B,), and their captions."""
+    """The data of one step: rows of a LatentSet and their backgrounds, int64 (B,), and their captions."""
 
     rows: np.ndarray
-    grounds: np.ndarray
-    texts: list[str]
+    backgrounds: np.ndarray
+    captions: list[str]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """All that stages 2 and 3 learn from: latents with captions, and the autoencoder (eval mode) they came from.
+    """The data of stages 2 and 3: latents with captions, and the autoencoder (eval mode) that encoded them.
 
-    `scale` gives latents unit deviation. Figures are measured on the held-out set, or on the trained one without it.
+    `space` gives latents unit deviation. Figures are measured on the held-out set, or on the trained one without it.
     """
 
     recipe: TrainRecipe
     trained: LatentSet
     held_out: LatentSet
     vae: AutoencoderKL
-    scale: float
+    space: LatentSpec
     captions: Captions
 
     @property
     def measured(self) -> LatentSet:
-        return self.held_out if len(self.held_out.pictures) > 0 else self.trained
+        return self.held_out if len(self.held_out.images) > 0 else self.trained
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of a latent."""
+        """Return the shape (C, h, w) of one image's latents."""
         channels, height, width = self.trained.mean.shape[2:]
         return channels, height, width
 
+    def latents(self, part: LatentSet, batch: Batch) -> Tensor:
+        """Select the scaled latents (B, C, h, w) of a batch."""
+        return self.space.scaled(part.select(batch.rows, batch.backgrounds))
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Decode scaled latents (B, C, h, w) to images around [-1, 1], float32 (B, 3, H, W)."""
+        images: np.ndarray = self.vae.decode(self.space.unscaled(latents)).float().cpu().numpy()
+        return images
+
     def batch(self, size: int, stage: int, step: int) -> Batch:
-        """What a step trains on, a pure function of the recipe's seed, the stage and the step."""
-        rows = batch_indices(len(self.trained.pictures), size, step, self.recipe.seed, stage)
+        """Draw the data of a step, a pure function of the recipe's seed, the stage and the step."""
+        rows = batch_indices(len(self.trained.images), size, step, self.recipe.seed, stage)
         random = step_random(self.recipe.seed, stage, step)
-        grounds = self.choose_grounds(size, random)
-        texts = [self.vary_caption(row, ground, random) for row, ground in zip(rows, grounds, strict=True)]
-        return Batch(rows, grounds, texts)
+        backgrounds = self.choose_backgrounds(size, random)
+        captions = [self.vary_caption(row, each, random) for row, each in zip(rows, backgrounds, strict=True)]
+        return Batch(rows, backgrounds, captions)
 
     def measured_batch(self, size: int) -> Batch:
-        """Always the same `size` rows, on every ground in turn, with their captions as they are."""
-        pictures, kinds = self.measured.pictures, self.recipe.data.grounds
-        rows, grounds = np.arange(size) % len(pictures), np.arange(size) % len(kinds)
-        texts = [caption_with_ground(pictures.captions[row], kinds[g]) for row, g in zip(rows, grounds, strict=True)]
-        return Batch(rows, grounds, texts)
+        """Return the same `size` rows each time, on every background in turn, with their captions unvaried."""
+        images, kinds = self.measured.images, self.recipe.data.all_backgrounds
+        rows, backgrounds = np.arange(size) % len(images), np.arange(size) % len(kinds)
+        pairs = zip(rows, backgrounds, strict=True)
+        captions = [caption_on(images.captions[row], kinds[background]) for row, background in pairs]
+        return Batch(rows, backgrounds, captions)
 
-    def choose_grounds(self, count: int, random: np.random.Generator) -> np.ndarray:
-        """The plain ground at the recipe's rate, one of the named ones otherwise; int64 (count,)."""
-        named = len(self.recipe.data.grounds) - 1
+    def choose_backgrounds(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Choose the plain background at the recipe's rate, one of the named ones otherwise; int64 (count,)."""
+        named = len(self.recipe.data.all_backgrounds) - 1
         chosen = random.integers(1, named + 1, count) if named > 0 else np.zeros(count, np.int64)
         return np.where(random.random(count) < self.recipe.captions.plain_probability, 0, chosen)
 
-    def vary_caption(self, row: int, ground: int, random: np.random.Generator) -> str:
-        """One wording of a trained picture's caption; now and then none, for guidance without a classifier."""
-        wording, pictures = self.recipe.captions, self.trained.pictures
+    def vary_caption(self, row: int, background: int, random: np.random.Generator) -> str:
+        """Word a trained image's caption; now and then leave it empty, for classifier-free guidance."""
+        wording, images = self.recipe.captions, self.trained.images
         if random.random() < wording.dropout:
             return ""
         tag, short = wording.tag_probability, wording.short_probability
-        caption = vary_caption(pictures.captions[row], pictures.tags[row], random, tag=tag, short=short)
-        stands_on = self.recipe.data.grounds[ground]
-        if ground == 0 and random.random() < PLAIN_NAMED:
-            stands_on = Ground(wording.plain_name, stands_on.colour)
-        return caption_with_ground(caption, stands_on)
+        caption = vary_caption(images.captions[row], images.tags[row], random, tag=tag, short=short)
+        under = self.recipe.data.all_backgrounds[background]
+        if background == 0 and random.random() < PLAIN_NAMED:
+            under = Background(wording.plain_name, under.colour)
+        return caption_on(caption, under)

@@ -1,8 +1,8 @@
-"""The loop of one training stage: optimiser, averaged weights, schedule, checkpoints, resuming, and the log.
+"""The loop of one training stage: optimiser, averaged weights, schedule, checkpoints, resuming, and metrics.
 
-A stage is resumable because everything it does at step k depends on the weights, the optimiser and k alone: batches and
-noise are drawn from (seed, step), so a checkpoint needs no state of any random generator. On a CPU a resumed run equals
-the uninterrupted one bit for bit, given the same number of threads.
+A stage can be resumed because everything it does at step k depends on the weights, the optimiser and k alone: batches
+and noise are drawn from (seed, step), so a checkpoint needs no state of any random generator. On a CPU a resumed run
+equals the uninterrupted one bit for bit, given the same number of threads.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe
 from ldm_export.train.identity import plain
@@ -34,23 +35,23 @@ _STATE_KEYS = {"identity", "step", "modules", "averages", "optimiser", "means"}
 
 
 class Stage(Protocol):
-    """What is trained: modules, a loss for step k, and what to look at now and then."""
+    """One stage of a training: modules, a loss for step k, and an evaluation."""
 
     name: str
     modules: dict[str, nn.Module]
 
     def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The scalar to minimise at `step`, and its parts for the log."""
+        """Compute the scalar to minimise at `step`, and its parts for the log."""
         ...
 
     def evaluate(self, averages: dict[str, nn.Module], step: int, folder: Path) -> dict[str, float]:
-        """Held-out metrics of the averaged modules; writes sample pictures to `folder`."""
+        """Measure the averaged modules on held-out data, and write sample images to `folder`."""
         ...
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often to save and to look; `identity` ties a checkpoint to the recipe that made it."""
+    """The intervals of checkpoints and evaluations; `identity` ties a checkpoint to its recipe."""
 
     checkpoint_every: int
     evaluate_every: int
@@ -58,7 +59,7 @@ class Pace:
 
 
 class StageRun:
-    """One stage with its optimiser and averages, at a step."""
+    """A stage with its optimiser and averaged modules, at a step."""
 
     def __init__(
         self, stage: Stage, recipe: OptimiserRecipe, folder: Path, pace: Pace, restart: RestartRecipe | None = None
@@ -69,29 +70,30 @@ class StageRun:
         self.averages = {name: copy.deepcopy(module).eval() for name, module in stage.modules.items()}
         for module in self.averages.values():
             module.requires_grad_(False)
+        self.averaged = [p for module in self.averages.values() for p in module.parameters()]
         self.optimiser = Optimiser(stage.modules.values(), recipe)
         self.step = 0
-        self.log = MetricsLog(folder / "metrics.csv")
+        self.metrics = MetricsLog(folder / "metrics.csv")
         self.means = _Means()
 
-    def run(self, say: Progress) -> dict[str, nn.Module]:
+    def run(self, log: Progress) -> dict[str, nn.Module]:
         """Train to the last step, from the checkpoint if there is one; return the averaged modules."""
         make_folder(self.folder)
-        self._resume(say)
+        self._resume(log)
         clock = _Clock(self.step, self.steps)
         with deferred_signals() as interrupted:
             while self.step < self.steps:
                 parts = self._train_step()
-                self._look(parts, clock, say)
+                self._record(parts, clock, log)
                 reason = interrupted()
                 if reason is not None or self.step % self.pace.checkpoint_every == 0:
                     self._save()
                 if reason is not None:
-                    say(f"{self.stage.name}: saved at step {self.step}; the same command continues")
+                    log(f"{self.stage.name}: saved at step {self.step}; the same command continues")
                     raise reason
-        if not self.log.rows or self.log.rows[-1]["step"] != self.step:  # metrics.csv was removed meanwhile
-            self.log.add(self.step, self.stage.evaluate(self.averages, self.step, self.folder))
-            self.log.plot()
+        if not self.metrics.rows or self.metrics.rows[-1]["step"] != self.step:  # metrics.csv was removed meanwhile
+            self.metrics.add(self.step, self.stage.evaluate(self.averages, self.step, self.folder))
+            self.metrics.plot()
         self._save()
         return self.averages
 
@@ -112,32 +114,31 @@ class StageRun:
         return {"loss": value, **parts, "gradient_norm": norm}
 
     def _average(self) -> None:
-        """Exponential moving average, faster at the start so that the initial weights are forgotten."""
-        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
-        averages = [p for module in self.averages.values() for p in module.parameters()]
-        with torch.no_grad():
-            for average, parameter in zip(averages, self.parameters, strict=True):
-                average.lerp_(parameter, 1 - decay)
+        """Update the exponential moving average, faster at the start so that the initial weights are forgotten.
 
-    def _look(self, parts: dict[str, float], clock: "_Clock", say: Progress) -> None:
-        """Log the losses every ten steps, tell every hundred, and evaluate when it is time."""
+        torch's AveragedModel copies the first step's weights instead, which would be another training.
+        """
+        decay = min(self.recipe.ema_decay, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(self.averaged, self.parameters, self.step)
+
+    def _record(self, parts: dict[str, float], clock: "_Clock", log: Progress) -> None:
+        """Record the losses every ten steps, log them every hundred, and evaluate at the recipe's interval."""
         self.means.add(parts)
-        last = self.step == self.steps
-        looks = self.step % self.pace.evaluate_every == 0 or last
-        if self.step % 10 and not looks:
+        evaluates = self.step % self.pace.evaluate_every == 0 or self.step == self.steps
+        if self.step % 10 and not evaluates:
             return
-        means = self.means.take()
+        means = self.means.pop()
         rate = self.recipe.learning_rate * rate_factor(self.recipe, self.step - 1, self.restart)
         values = {**means, "learning_rate": rate}
-        if looks:
+        if evaluates:
             values |= self.stage.evaluate(self.averages, self.step, self.folder)
-        self.log.add(self.step, values)
-        if looks or self.step % 100 == 0:
+        self.metrics.add(self.step, values)
+        if evaluates or self.step % 100 == 0:
             numbers = " ".join(f"{k} {v:.4g}" for k, v in values.items() if k != "learning_rate")
-            say(f"{self.stage.name}: step {self.step} of {self.steps}, {numbers}, {clock.left(self.step)} left")
-            self.log.save()
-        if looks:
-            self.log.plot()
+            log(f"{self.stage.name}: step {self.step} of {self.steps}, {numbers}, {clock.left(self.step)} left")
+            self.metrics.save()
+        if evaluates:
+            self.metrics.plot()
 
     def _save(self) -> None:
         state = {
@@ -148,11 +149,11 @@ class StageRun:
             "optimiser": self.optimiser.state_dict(),
             "means": [self.means.sums, self.means.counts],
         }
-        self.log.save()  # first: of a log that is ahead of its state, the rest is cut off
+        self.metrics.save()  # first: rows beyond the saved step are cut off when the run is resumed
         with atomic_file(self.folder / STATE_FILE) as temporary:
             torch.save(state, temporary)
 
-    def _resume(self, say: Progress) -> None:
+    def _resume(self, log: Progress) -> None:
         path = self.folder / STATE_FILE
         if not path.exists():
             return
@@ -162,7 +163,7 @@ class StageRun:
                 f"{self.folder} was trained by another recipe or another version of ldm-export; remove that folder to "
                 f"train anew, or give another --runs"
             )
-        self.log.resume(state["step"])
+        self.metrics.resume(state["step"])
         try:
             for name, module in self.stage.modules.items():
                 module.load_state_dict(state["modules"][name])
@@ -172,22 +173,22 @@ class StageRun:
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise _damaged(path, error) from None
         self.step = state["step"]
-        say(f"{self.stage.name}: continuing at step {self.step} of {self.steps}")
+        log(f"{self.stage.name}: continuing at step {self.step} of {self.steps}")
 
     def _identity(self, step: int) -> str:
         return identity_at(step, self.pace.identity, self.recipe, self.restart)
 
 
 def identity_at(step: int, identity: str, recipe: OptimiserRecipe, restart: RestartRecipe | None) -> str:
-    """Of what was trained up to a step: the restart has a part only once it has begun."""
+    """Extend a stage's identity by the restart, once it has begun."""
     return identity if step <= recipe.steps else f"{identity} then {plain(restart)}"
 
 
 def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
-    """A stage's state.pt, held to its form and checksums; without `whole` only its step and identity are of use.
+    """Read a stage's state.pt and check its form and checksums; without `whole` only its step and identity are usable.
 
-    Raises TrainingError for a damaged file, one of an older version, or one that is not ours: it is read as data and
-    cannot run code.
+    Raises TrainingError for a damaged file, one of an older version, or one of another program: it is read as data
+    and cannot run code.
     """
     try:
         if whole:
@@ -197,7 +198,7 @@ def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=not whole)
         step, identity = state["step"], state["identity"]
         if type(step) is not int or step < 0 or type(identity) is not str:
-            raise ValueError("its step or identity is none")
+            raise ValueError("it holds no step or no identity")
     except Exception as error:  # torch raises several kinds for a damaged file
         raise _damaged(path, error) from None
     if lacking := sorted(_STATE_KEYS - state.keys()):
@@ -217,9 +218,9 @@ def _damaged(path: Path, error: Exception) -> TrainingError:
 
 
 def rate_factor(recipe: OptimiserRecipe, step: int, restart: RestartRecipe | None = None) -> float:
-    """The share of the peak rate at `step`, from 0: linear up over the warm-up, then half a cosine to final_rate.
+    """Return the share of the peak rate at `step`, from 0: linear over the warm-up, then half a cosine to final_rate.
 
-    After the last step comes the restart, another half of a cosine.
+    The restart is another half of a cosine after the last step.
     """
     if step < recipe.warmup_steps:
         return (step + 1) / recipe.warmup_steps
@@ -231,7 +232,7 @@ def rate_factor(recipe: OptimiserRecipe, step: int, restart: RestartRecipe | Non
 
 
 class _Clock:
-    """The time left at the pace of this process."""
+    """An estimate of the time left, at the pace of this process."""
 
     def __init__(self, step: int, steps: int) -> None:
         self.first, self.steps, self.started = step, steps, time.monotonic()
@@ -243,7 +244,7 @@ class _Clock:
 
 @dataclass
 class _Means:
-    """Means of the losses since they were last taken; a resumed run logs those of an uninterrupted one."""
+    """Means of the losses since the last row; a resumed run records those of an uninterrupted one."""
 
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -253,7 +254,7 @@ class _Means:
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def take(self) -> dict[str, float]:
+    def pop(self) -> dict[str, float]:
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
@@ -264,24 +265,24 @@ def pick_device() -> torch.device:
 
 
 def place(module: M, device: torch.device) -> M:
-    """Move a module of convolutions to the device, channels last in memory: about 15 % faster here."""
+    """Move a module of convolutions to the device, channels last in memory: about 15 % faster on a CPU."""
     return module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def precision(device: torch.device, mixed: bool) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 where the device computes in it and the recipe allows it; float32 otherwise.
+    """Enter bfloat16 where the device computes in it and the recipe allows it; float32 otherwise.
 
     CPUs with AVX-512 BF16 or AMX train about 1.6 times as fast in it.
     """
     if device.type == "cuda":
         able = torch.cuda.is_bf16_supported()
     else:
-        found = torch.cpu.get_capabilities()
-        able = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        able = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return torch.autocast(device.type, torch.bfloat16) if mixed and able else contextlib.nullcontext()
 
 
 def step_generator(seed: int, stage: int, step: int) -> torch.Generator:
-    """The random numbers of one step, drawn on the CPU so that every device trains on the same ones."""
+    """Make the generator of one step, on the CPU so that every device trains on the same numbers."""
     mixed = (seed * 1_000_003 + stage) * 1_000_000_007 + step
     return torch.Generator().manual_seed(mixed % (2**63))

@@ -1,16 +1,16 @@
-"""Trains a latent diffusion model by a recipe, from pictures to a checkpoint in diffusers' layout.
+"""Training of a latent diffusion model by a recipe, from images to a checkpoint in diffusers' layout.
 
     run folder/tokenizer      learnt from the captions
     run folder/autoencoder    stage 1: state.pt, metrics.csv, samples-….png, loss.png where matplotlib is
-    run folder/latents…       latents of all pictures, from the averaged autoencoder
+    run folder/latents…       latents of all images, from the averaged autoencoder
     run folder/text_encoder   stage 2, the same files
     run folder/diffusion      stage 3, the same files
     run folder/decoder        stage 4, if the recipe has it
-    run folder/checkpoint     the result, of averaged weights
+    run folder/checkpoint     the result, with averaged weights
     run folder/train.lock     held by the process that trains
 
 Each part is made once; a run that was interrupted or killed continues with the first part that is not complete.
-Each has an identity, of the recipe's values and of the data's content that it follows from: see `training_identity`.
+Each has an identity, a hash of the recipe's values and the data that it follows from: see `identity`.
 """
 
 import contextlib
@@ -29,10 +29,10 @@ from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
-from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_pictures, latent_scale
+from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_images, latent_scale
 from ldm_export.train.diffusion import DiffusionStage
 from ldm_export.train.identity import Identities, digest_data, identities
-from ldm_export.train.image_folder import ROWS_FILE, Pictures, caption_with_ground, load_pictures, read_origin
+from ldm_export.train.image_folder import ROWS_FILE, Images, Split, caption_on, load_images, read_origin
 from ldm_export.train.latents import Captions, Corpus, LatentSet
 from ldm_export.train.lock import only_trainer
 from ldm_export.train.log import MetricsLog
@@ -51,27 +51,27 @@ from ldm_runtime.package.manifest import Precision
 Progress = Callable[[str], None]
 
 IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
-MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and what the recipe alone says of it
+MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and the one that the recipe alone gives
 STAGES = ("autoencoder", "text_encoder", "diffusion", "decoder")
 LATENTS = ("trained", "held_out")
 
 
 @dataclass(frozen=True)
 class Work:
-    """One training: its recipe, what it learns from, where it goes, and who it tells.
+    """One training: its recipe, images, run folder and log.
 
-    wider: the pictures of the autoencoder, which may be more than those of the other stages. origin: what the data
-    folder says of its sources.
+    wider: the images of the autoencoder, which may be more than those of the other stages. origin: the data folder's
+    sources and licences.
     """
 
     recipe: TrainRecipe
     run: Path
-    pictures: tuple[Pictures, Pictures]
-    wider: tuple[Pictures, Pictures]
+    images: Split
+    wider: Split
     origin: str
     parts: Identities
     device: torch.device
-    say: Progress
+    log: Progress
 
     def pace(self, stage: str) -> Pace:
         recipe = self.recipe
@@ -79,20 +79,20 @@ class Work:
 
 
 def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) -> Path:
-    """Train by the recipe in `runs`/<its name>, continuing what is there; return the checkpoint's folder.
+    """Train by the recipe in `runs`/<its name>, continuing the run there; return the checkpoint's folder.
 
-    What can be known at the start is checked there: the recipe with its samples, all pictures and captions, memory,
-    disk, and that what the run folder holds belongs to this recipe and these data. Ctrl-C, SIGTERM and SIGHUP finish
-    the step, save, and raise KeyboardInterrupt or SystemExit; outside of a stage they end at once.
+    Before the first step it checks the recipe with its samples, all images and captions, memory, disk, and that the
+    contents of the run folder belong to this recipe and these data. Ctrl-C, SIGTERM and SIGHUP finish the step, save,
+    and raise KeyboardInterrupt or SystemExit; outside of a stage they end at once.
 
     Raises:
         ConfigError: the recipe is not usable.
-        TrainingError: its pictures or its run folder are not, another process trains there, memory or disk do not
-            suffice, or the loss became infinite.
+        TrainingError: its images or its run folder are not usable, another process trains there, memory or disk do
+            not suffice, or the loss became infinite.
         LdmError: the run folder cannot be written.
     """
     recipe = load_train_recipe(recipe_path)
-    say = progress if progress is not None else lambda text: None
+    log = progress if progress is not None else lambda text: None
     run = runs / recipe.name
     device = pick_device()
     with contextlib.ExitStack() as held:
@@ -100,23 +100,23 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
         complete = _is_complete(run)
         locked = run.is_dir() and not complete
         if locked:
-            held.enter_context(_taken(run))
+            held.enter_context(_locked(run))
         if complete and not _has_data(recipe):
             _require_same_recipe(run, recipe)
         else:
             if not complete:
                 require_memory(recipe, device)
                 refuse_unwritable(run)
-            work = _prepare(recipe, run, device, say)
+            work = _prepare(recipe, run, device, log)
             _require_same_parts(work)
         if complete:
-            say(f"{run / 'checkpoint'} is complete")
+            log(f"{run / 'checkpoint'} is complete")
             return run / "checkpoint"
-        require_room(recipe, runs, work.pictures)
+        require_room(recipe, runs, work.images)
         if not locked:
             make_folder(run)
-            held.enter_context(_taken(run))
-            _require_same_parts(work)  # another process may have begun meanwhile
+            held.enter_context(_locked(run))
+            _require_same_parts(work)  # another process may have written in the meantime
         _train(work)
     return run / "checkpoint"
 
@@ -130,35 +130,35 @@ def _has_data(recipe: TrainRecipe) -> bool:
 
 
 @contextlib.contextmanager
-def _taken(run: Path) -> Iterator[None]:
-    """The run folder for this process alone, without what a killed one left in it."""
+def _locked(run: Path) -> Iterator[None]:
+    """Lock the run folder for this process, and remove the partial files of a killed one."""
     with only_trainer(run):
         for folder in (run, *(run / stage for stage in STAGES)):
             sweep(folder, folder.name)
         yield
 
 
-def _prepare(recipe: TrainRecipe, run: Path, device: torch.device, say: Progress) -> Work:
-    """Read all that the recipe names."""
+def _prepare(recipe: TrainRecipe, run: Path, device: torch.device, log: Progress) -> Work:
+    """Read all files that the recipe names."""
     if recipe.autoencoder.perceptual > 0 and recipe.autoencoder.perceptual_weights is not None:
         PerceptualDistance(recipe.autoencoder.perceptual_weights)
-    pictures = load_pictures(recipe.data)
     where = recipe.autoencoder.where
-    wider = pictures if where is None else load_pictures(recipe.data, where)
-    parts = identities(recipe, digest_data(recipe, pictures, wider))
-    return Work(recipe, run, pictures, wider, read_origin(recipe.data.folder), parts, device, say)
+    images, *rest = load_images(recipe.data, recipe.data.where, *([] if where is None else [where]))
+    wider = rest[0] if rest else images
+    parts = identities(recipe, digest_data(recipe, images, wider))
+    return Work(recipe, run, images, wider, read_origin(recipe.data.folder), parts, device, log)
 
 
 def _train(work: Work) -> None:
     recipe = work.recipe
-    trained, held_out = work.pictures
-    work.say(f"{recipe.name}: {len(trained)} pictures to train on, {len(held_out)} held out, on {work.device}")
+    trained, held_out = work.images
+    work.log(f"{recipe.name}: {len(trained)} images to train on, {len(held_out)} held out, on {work.device}")
     if not has_matplotlib():
-        work.say("loss.png is left out: matplotlib is not installed (pip install 'ldm-export[plot]')")
+        work.log("loss.png is left out: matplotlib is not installed (pip install 'ldm-export[plot]')")
     captions = _learn_captions(work)
     vae = _train_autoencoder(work)
-    sets = [_cached_latents(work, vae, name, part) for name, part in zip(LATENTS, work.pictures, strict=True)]
-    corpus = Corpus(recipe, sets[0], sets[1], vae, latent_scale(sets[0].mean), captions)
+    sets = [_cached_latents(work, vae, name, part) for name, part in zip(LATENTS, work.images, strict=True)]
+    corpus = Corpus(recipe, sets[0], sets[1], vae, recipe.latent_spec(latent_scale(sets[0].mean)), captions)
     text_encoder = _train_text_encoder(work, corpus)
     unet = _train_unet(work, corpus, text_encoder)
     vae = _train_decoder(work, corpus)
@@ -166,9 +166,9 @@ def _train(work: Work) -> None:
 
 
 def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
-    """Hold a finished checkpoint to the recipe where the data are gone."""
-    found = _read_short(run / "checkpoint" / MARKER_FILE).split()
-    if found[1:] != [identities(recipe, None).checkpoint]:
+    """Compare a finished checkpoint with the recipe alone, where the data are gone."""
+    marks = _read_short(run / "checkpoint" / MARKER_FILE).split()
+    if marks[1:] != [identities(recipe, None).checkpoint]:
         raise TrainingError(
             f"{run}/checkpoint was trained by another recipe or another version of ldm-export, and the data in "
             f"{recipe.data.folder} are not here to compare with; give another --runs to train, which needs the data"
@@ -186,7 +186,7 @@ def _require_same_parts(work: Work) -> None:
 
 
 def _parts(work: Work) -> Iterator[tuple[Path, bool]]:
-    """What the run folder holds, and whether it is this training's."""
+    """Yield each part of the run folder, and whether it is this training's."""
     run, parts, recipe = work.run, work.parts, work.recipe
     if os.path.lexists(run / "tokenizer"):
         yield run / "tokenizer", _read_short(run / "tokenizer" / IDENTITY_FILE).split() == [parts.tokenizer]
@@ -200,8 +200,8 @@ def _parts(work: Work) -> Iterator[tuple[Path, bool]]:
     for name, (optimiser, restart) in optimisers.items():
         if os.path.lexists(run / name / STATE_FILE):
             state = read_state(run / name / STATE_FILE, whole=False)
-            wanted = identity_at(state["step"], getattr(parts, name), optimiser, restart)
-            yield run / name, state["identity"] == wanted
+            identity = identity_at(state["step"], getattr(parts, name), optimiser, restart)
+            yield run / name, state["identity"] == identity
     for name in LATENTS:
         path = run / f"latents-{name}.safetensors"
         if os.path.lexists(path):
@@ -211,7 +211,7 @@ def _parts(work: Work) -> Iterator[tuple[Path, bool]]:
 
 
 def _read_short(path: Path) -> str:
-    """The text of a file of a line or two; "" where there is none such."""
+    """Read a file of a line or two; "" where there is none."""
     try:
         with open(path, "rb") as file:
             return file.read(1024).decode("ascii", "replace") if path.is_file() else ""
@@ -227,79 +227,79 @@ def _latents_identity(path: Path) -> str | None:
 
 
 def _learn_captions(work: Work) -> Captions:
-    folder, shape, pictures = work.run / "tokenizer", work.recipe.tokenizer, work.pictures[0]
+    folder, shape, images = work.run / "tokenizer", work.recipe.tokenizer, work.images.trained
     if not folder.exists():
-        texts = [", ".join([caption, *tags]) for caption, tags in zip(pictures.captions, pictures.tags, strict=True)]
-        grounds = work.recipe.data.grounds
-        texts = [caption_with_ground(text, grounds[index % len(grounds)]) for index, text in enumerate(texts)]
+        tagged = [", ".join([caption, *tags]) for caption, tags in zip(images.captions, images.tags, strict=True)]
+        backgrounds = work.recipe.data.all_backgrounds
+        captions = [caption_on(text, backgrounds[index % len(backgrounds)]) for index, text in enumerate(tagged)]
         with atomic_folder(folder) as partial:
-            size = train_tokenizer(texts, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
+            size = train_tokenizer(captions, vocab_size=shape.vocab_size, max_length=shape.max_length, folder=partial)
             (partial / IDENTITY_FILE).write_text(work.parts.tokenizer + "\n")
-        work.say(f"tokenizer: {size} tokens")
+        work.log(f"tokenizer: {size} tokens")
     return Captions(folder, shape.max_length)
 
 
 def _train_autoencoder(work: Work) -> AutoencoderKL:
     recipe = work.recipe
-    stage = AutoencoderStage(recipe, *work.wider, work.device)
-    _say_size(work.say, **stage.modules)
+    stage = AutoencoderStage(recipe, work.wider, work.device)
+    _log_size(work.log, **stage.modules)
     run = StageRun(stage, recipe.autoencoder.optimiser, work.run / stage.name, work.pace(stage.name))
-    return cast(AutoencoderKL, run.run(work.say)["vae"])
+    return cast(AutoencoderKL, run.run(work.log)["vae"])
 
 
 def _train_text_encoder(work: Work, corpus: Corpus) -> CLIPTextModel:
     stage = TextEncoderStage(corpus, work.device)
-    _say_size(work.say, **stage.modules)
+    _log_size(work.log, **stage.modules)
     run = StageRun(stage, work.recipe.text_encoder.optimiser, work.run / stage.name, work.pace(stage.name))
-    return cast(CLIPTextModel, run.run(work.say)["text_encoder"])
+    return cast(CLIPTextModel, run.run(work.log)["text_encoder"])
 
 
 def _train_unet(work: Work, corpus: Corpus, text_encoder: CLIPTextModel) -> UNet2DConditionModel:
     recipe, stage = work.recipe.diffusion, DiffusionStage(corpus, text_encoder, work.device)
-    _say_size(work.say, **stage.modules)
+    _log_size(work.log, **stage.modules)
     run = StageRun(stage, recipe.optimiser, work.run / stage.name, work.pace(stage.name), recipe.restart)
-    return cast(UNet2DConditionModel, run.run(work.say)["unet"])
+    return cast(UNet2DConditionModel, run.run(work.log)["unet"])
 
 
 def _train_decoder(work: Work, corpus: Corpus) -> AutoencoderKL:
-    """The autoencoder with the decoder of stage 4, or as it is where the recipe has no such stage."""
+    """Train the decoder once more, where the recipe has that stage; return the autoencoder."""
     recipe = work.recipe.decoder
     if recipe is None:
         return corpus.vae
-    stage = DecoderStage(work.recipe, *work.wider, work.device, corpus.vae, corpus.scale)
+    stage = DecoderStage(work.recipe, work.wider, work.device, corpus.vae, corpus.space.scale)
     run = StageRun(stage, recipe.optimiser, work.run / stage.name, work.pace(stage.name))
-    return cast(AutoencoderKL, run.run(work.say)["vae"])
+    return cast(AutoencoderKL, run.run(work.log)["vae"])
 
 
-def _cached_latents(work: Work, vae: AutoencoderKL, name: str, pictures: Pictures) -> LatentSet:
-    """Latents of the trained or of the held-out pictures, computed once."""
+def _cached_latents(work: Work, vae: AutoencoderKL, name: str, images: Images) -> LatentSet:
+    """Encode the trained or the held-out images, once."""
     recipe, path = work.recipe, work.run / f"latents-{name}.safetensors"
-    if len(pictures) == 0:
-        return LatentSet(torch.zeros(0), pictures)
-    grounds = recipe.data.grounds
+    if len(images) == 0:
+        return LatentSet(torch.zeros(0), images)
+    backgrounds = recipe.data.all_backgrounds
     if not path.is_file():
-        work.say(f"encoding {len(pictures)} pictures on {len(grounds)} backgrounds ({name})")
-        mean = encode_pictures(vae, pictures, grounds, work.device, recipe.mixed_precision)
+        work.log(f"encoding {len(images)} images on {len(backgrounds)} backgrounds ({name})")
+        mean = encode_images(vae, images, backgrounds, work.device, recipe.mixed_precision)
         with atomic_file(path) as temporary:
             safetensors.write(temporary, {"mean": mean.numpy()}, {"identity": work.parts.latents})
     try:
         latents = torch.from_numpy(safetensors.read(path)["mean"].copy())
     except (LdmError, KeyError) as error:
         raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None
-    if latents.shape[:2] != (len(pictures), len(grounds)) or not bool(torch.isfinite(latents).all()):
-        raise TrainingError(f"{path} does not hold the latents of these pictures; remove it and train again")
-    return LatentSet(latents, pictures)
+    if latents.shape[:2] != (len(images), len(backgrounds)) or not bool(torch.isfinite(latents).all()):
+        raise TrainingError(f"{path} does not hold the latents of these images; remove it and train again")
+    return LatentSet(latents, images)
 
 
 def _save(
     work: Work, corpus: Corpus, text_encoder: CLIPTextModel, unet: UNet2DConditionModel, vae: AutoencoderKL
 ) -> None:
-    """The checkpoint: averaged weights, the autoencoder with its measured latent scale, and where it all came from."""
+    """Save the checkpoint: averaged weights, the autoencoder with its latent scale, the card and the recipe."""
     recipe, run = work.recipe, work.run
     modules: dict[str, nn.Module] = {"vae": vae, "text_encoder": text_encoder, "unet": unet}
     for module in modules.values():
         module.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    final = AutoencoderKL(recipe.vae_config(corpus.scale))
+    final = AutoencoderKL(recipe.vae_config(corpus.space.scale))
     final.load_state_dict(vae.state_dict())
     with atomic_folder(run / "checkpoint") as folder:
         save_checkpoint(
@@ -319,18 +319,18 @@ def _save(
 
 
 def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]:
-    """The last row of each stage's log."""
-    found = {}
+    """Read the last row of each stage's metrics."""
+    metrics = {}
     names = [AutoencoderStage.name, TextEncoderStage.name, DiffusionStage.name]
     for name in names if recipe.decoder is None else [*names, DecoderStage.name]:
         log = MetricsLog(run / name / "metrics.csv")
         log.resume(sys.maxsize)
-        found[name] = log.rows[-1]
-    return found
+        metrics[name] = log.rows[-1]
+    return metrics
 
 
 def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, dict[str, float]], origin: str) -> str:
-    """What the model is, how well it learnt, and what it was made of (`origin`, of the data folder)."""
+    """Write the model's README: its size, metrics, and the origin and licences of its data."""
     samples, data = recipe.samples, recipe.data
     total = sum(sizes.values())
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
@@ -345,8 +345,8 @@ def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, di
     return f"""# {recipe.name}
 
 A latent diffusion model trained from random weights with `ldm-export train` ({total / 1e6:.2f} M parameters: {parts}).
-It draws {data.size}x{data.size} pictures of what its captions name, and little else: a demonstration, not a general
-model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Settings it was looked at with:
+It draws {data.size}x{data.size} images of what its captions name, and little else: a demonstration, not a general
+model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Settings of the samples seen in training:
 {samples.sampler}, {samples.steps} steps, guidance {samples.guidance:g}.
 
 ## How well it learnt
@@ -354,20 +354,20 @@ model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Sett
 | stage | measure | at the last step |
 |---|---|---|
 {figures}
-Held-out pictures and their captions were never trained on. A diffusion loss far above the trained one means that the
+Held-out images and their captions were never trained on. A diffusion loss far above the trained one means that the
 model repeats what it has seen: expect the known captions, in the known wording, and little variation between seeds.
 
 ## Origin and licences of the data
 
-Trained on {chosen if chosen else "all pictures"} from a data folder that was made of these packages; the full recipe is
+Trained on {chosen if chosen else "all images"} from a data folder that was made of these packages; the full recipe is
 `recipe.toml`.
 
 {sources}
 
-The pictures are not part of this checkpoint. The weights are under the licence of ldm-export (Apache-2.0).
+The images are not part of this checkpoint. The weights are under the licence of ldm-export (Apache-2.0).
 """
 
 
-def _say_size(say: Progress, **modules: nn.Module) -> None:
+def _log_size(log: Progress, **modules: nn.Module) -> None:
     counts = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
-    say(", ".join(f"{name} {count / 1e6:.2f} M parameters" for name, count in counts.items()))
+    log(", ".join(f"{name} {count / 1e6:.2f} M parameters" for name, count in counts.items()))

@@ -22,7 +22,6 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.extra_inputs import extra_inputs
-from ldm_runtime.latents import LOG_VARIANCE
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
@@ -233,15 +232,13 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
 def _painting_all(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     """Return the concat channels (1, 1 + C, h, w) of a white mask and an image that is grey all over."""
     encoder = run.contract.codec.encoder
-    spec, facts = checkpoint.specs[encoder.component], _latent(checkpoint)
+    spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
     model = checkpoint.load(spec.part)
     grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
     noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
 
     def beside() -> np.ndarray:
-        mean, log_variance = np.split(_run(spec, model, grey)[encoder.output], 2, axis=1)
-        latents = mean + np.exp(0.5 * np.clip(log_variance, *LOG_VARIANCE)) * noise
-        latents = (latents - facts.shift) * facts.scale
+        latents = space.sample(_run(spec, model, grey)[encoder.output], noise)
         return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
 
     rounded = beside()
@@ -302,10 +299,10 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
     """Return the image (1, 3, H, W), and the cases of both halves of the codec."""
     encode, decode = contract.codec.encoder, contract.codec.decoder
     encoder, decoder = checkpoint.specs[encode.component], checkpoint.specs[decode.component]
-    model, facts = checkpoint.load(decoder.part), _latent(checkpoint)
+    model, space = checkpoint.load(decoder.part), _latent(checkpoint)
 
     def unscaled(array: np.ndarray) -> Arrays:
-        return {decode.input: array[-1:] / np.float32(facts.scale) + np.float32(facts.shift)}
+        return {decode.input: space.unscaled(array[-1:])}
 
     rounded = _run(decoder, model, unscaled(latents.rounded))[decode.output]
     requests = [

@@ -105,10 +105,20 @@ def check_ending(path: Path) -> None:
 
 
 def to_images(pixels: np.ndarray, infos: Sequence[Mapping[str, str]]) -> list[Image.Image]:
-    """Convert pixels, float32 (B, 3, H, W), to PIL images: clipped to [-1, 1], rounded to 8 bits."""
-    shares = np.clip(pixels * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
-    levels = np.rint(shares * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
+    """Convert pixels, float32 (B, 3, H, W), to PIL images."""
+    levels = to_levels(pixels)
     return [GeneratedImage.of(np.ascontiguousarray(one), info) for one, info in zip(levels, infos, strict=True)]
+
+
+def to_levels(pixels: np.ndarray) -> np.ndarray:
+    """Clip pixels, float32 (B, 3, H, W), to [-1, 1] and round them to uint8 (B, H, W, 3)."""
+    shares = np.clip(pixels * np.float32(0.5) + np.float32(0.5), 0.0, 1.0)
+    return np.rint(shares * np.float32(255.0)).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def from_levels(levels: np.ndarray) -> np.ndarray:
+    """Convert uint8 (B, H, W, 3) to float32 (B, 3, H, W) in [-1, 1], channels last in memory as they were."""
+    return (levels.astype(np.float32) / np.float32(127.5) - np.float32(1.0)).transpose(0, 3, 1, 2)
 
 
 def from_images(images: Image.Image | Sequence[Image.Image]) -> np.ndarray:
@@ -126,10 +136,8 @@ def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
     if len(sizes) > 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
         raise InputError(f"the images have different sizes ({found}); expected one size")
-    pixels = np.stack(
-        [np.asarray(image if image.mode == "RGB" else image.convert("RGB"), np.float32) for image in opaque]
-    )
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / np.float32(127.5) - np.float32(1.0)
+    levels = np.stack([np.asarray(image if image.mode == "RGB" else image.convert("RGB")) for image in opaque])
+    return np.ascontiguousarray(from_levels(levels))
 
 
 def listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:

@@ -5,8 +5,6 @@ import numpy as np
 from ldm_runtime.components import Components
 from ldm_runtime.package.manifest import Contract
 
-LOG_VARIANCE = (-30.0, 20.0)  # beyond it is cut, as in diffusers
-
 
 class LatentCodec:
     """The autoencoder with the latent scale. Threads share it.
@@ -21,7 +19,7 @@ class LatentCodec:
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Decode scaled latents (B, C, h, w) to pixels around [-1, 1]: float32 (B, 3, H, W)."""
-        unscaled = latents / np.float32(self._space.scale) + np.float32(self._space.shift)
+        unscaled = self._space.unscaled(latents)
         return np.concatenate([self._components.convert(self._role.decoder, one[None]) for one in unscaled])
 
     def moments(self, pixels: np.ndarray) -> np.ndarray:
@@ -30,6 +28,4 @@ class LatentCodec:
 
     def sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Encode pixels, and draw scaled latents from the moments with `noise`: float32 (B, C, h, w)."""
-        mean, log_variance = np.split(self.moments(pixels), 2, axis=1)
-        drawn = mean + np.exp(np.float32(0.5) * np.clip(log_variance, *LOG_VARIANCE)) * noise
-        return np.asarray((drawn - np.float32(self._space.shift)) * np.float32(self._space.scale), dtype=np.float32)
+        return self._space.sample(self.moments(pixels), noise).astype(np.float32, copy=False)

@@ -48,7 +48,7 @@ def no_work(monkeypatch):
         (bench, "bench_package"),
         (build, "open_checkpoint"),
         (data, "_npm_pack"),
-        (train, "load_pictures"),
+        (train, "load_images"),
     ):
         monkeypatch.setattr(module, name, lambda *rest, **more: pytest.fail("the work began"))
 

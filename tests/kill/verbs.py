@@ -54,9 +54,9 @@ def _prepare_build_again(folder: Path) -> None:
 
 def _prepare_train(folder: Path) -> None:
     """The smoke recipe, with fewer steps."""
-    from tests.train.conftest import write_pictures
+    from tests.train.conftest import write_images
 
-    write_pictures(folder / "data-cache" / "smoke")
+    write_images(folder / "data-cache" / "smoke")
     text = (RECIPES / "smoke.toml").read_text(encoding="utf-8")
     text = text.replace("steps = 12", "steps = 6").replace("checkpoint_every = 4", "checkpoint_every = 2")
     (folder / "recipe.toml").write_text(text.replace("every = 6", "every = 3"), encoding="utf-8")

@@ -14,7 +14,7 @@ import pytest
 from ldm_export.cli.main import verbs
 from ldm_export.process.isolate import run_isolated
 from tests.runtime import tiny_package
-from tests.train.conftest import smoke_recipe, write_pictures
+from tests.train.conftest import smoke_recipe, write_images
 
 ROOT = Path(__file__).parents[2]
 PLANTED = ("pickle", "struct", "json", "socket", "subprocess", "multiprocessing", "sitecustomize", "usercustomize")
@@ -125,7 +125,7 @@ def test_the_stages_of_a_build_run_nothing_from_the_current_folder(hostile):
 @pytest.mark.slow
 def test_a_training_runs_nothing_from_the_current_folder(hostile):
     """To its end, a step or two of everything: it imports, traces and compiles more than the verb's first check."""
-    write_pictures(hostile / "data-cache" / "smoke")
+    write_images(hostile / "data-cache" / "smoke")
     smoke_recipe(
         hostile, ("steps = 12", "steps = 2"), ("warmup_steps = 2", "warmup_steps = 1"), ("steps = 4", "steps = 1")
     )

@@ -1,4 +1,4 @@
-"""A tiny captioned picture folder: coloured shapes with transparent surroundings, and random perceptual weights."""
+"""A tiny folder of captioned images: coloured shapes with transparent surroundings, and random perceptual weights."""
 
 import json
 from pathlib import Path
@@ -14,18 +14,18 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), 
 SHAPES = ("square", "disc", "bar")
 
 
-def write_pictures(folder: Path, size: int = 32) -> None:
-    """Twelve RGBA pictures with captions and tags, and vgg16.safetensors with narrow random layers."""
+def write_images(folder: Path, size: int = 32) -> None:
+    """Write twelve RGBA images with captions and tags, and vgg16.safetensors with narrow random layers."""
     (folder / "images").mkdir(parents=True)
     rows = []
     for colour, rgb in COLOURS.items():
         for shape in SHAPES:
-            picture = Image.new("RGBA", (size, size), (0, 0, 0, 0))
-            pen = ImageDraw.Draw(picture)
+            image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
+            pen = ImageDraw.Draw(image)
             box = (size // 8, size // 4 if shape == "bar" else size // 8, size * 7 // 8, size * 6 // 8)
             (pen.ellipse if shape == "disc" else pen.rectangle)(box, fill=(*rgb, 255))
             file = f"images/{colour}-{shape}.png"
-            picture.save(folder / file)
+            image.save(folder / file)
             rows.append({"file": file, "caption": f"{colour} {shape}", "tags": [colour, shape, "toy"], "kind": shape})
     (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     safetensors.write(folder / "vgg16.safetensors", vgg_tensors(), {})
@@ -43,21 +43,21 @@ def vgg_tensors() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture
-def pictures_folder(tmp_path: Path) -> Path:
-    write_pictures(tmp_path / "pictures")
-    return tmp_path / "pictures"
+def image_folder(tmp_path: Path) -> Path:
+    write_images(tmp_path / "images")
+    return tmp_path / "images"
 
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder in which the smoke recipe's relative paths lead to pictures."""
-    write_pictures(tmp_path / "data-cache" / "smoke")
+    """A current folder in which the smoke recipe's relative paths lead to images."""
+    write_images(tmp_path / "data-cache" / "smoke")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def smoke_recipe(folder: Path, *changes: tuple[str, str]) -> Path:
-    """A copy of export_configs/smoke.toml with texts replaced, each of which must occur."""
+    """Copy export_configs/smoke.toml with strings replaced, each of which must occur."""
     text = (RECIPES / "smoke.toml").read_text()
     for old, new in changes:
         assert old in text, old

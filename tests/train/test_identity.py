@@ -13,7 +13,7 @@ from ldm_export.train.run import MARKER_FILE, train
 from ldm_runtime.errors import TrainingError
 from tests.train.conftest import smoke_recipe
 
-DIGESTS = DataDigests("pictures", "captions", "wider", "perceptual")
+DIGESTS = DataDigests("images", "captions", "wider", "perceptual")
 
 
 def test_a_field_that_a_later_version_adds_with_a_default_changes_no_identity():

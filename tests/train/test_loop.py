@@ -78,10 +78,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, killed_at, checkpoi
     whole.run(lambda text: None)
     with pytest.raises(RuntimeError, match="killed"):
         StageRun(LineStage(stop_at(killed_at)), OPTIMISER, tmp_path / "killed", pace).run(lambda text: None)
-    said = []
+    logged = []
     resumed = StageRun(LineStage(), OPTIMISER, tmp_path / "killed", pace)
-    resumed.run(said.append)
-    assert said[0] == f"line: continuing at step {killed_at // checkpoint_every * checkpoint_every} of 40"
+    resumed.run(logged.append)
+    assert logged[0] == f"line: continuing at step {killed_at // checkpoint_every * checkpoint_every} of 40"
     for a, b in zip(parameters(whole), parameters(resumed), strict=True):
         assert torch.equal(a, b)
     names = ("whole", "killed")
@@ -107,10 +107,10 @@ def test_a_finished_training_is_continued_by_a_restart_as_if_it_had_been_asked_f
     if killed_at is not None:
         with pytest.raises(RuntimeError, match="killed"):
             StageRun(LineStage(stop_at(killed_at)), OPTIMISER, tmp_path / "parts", PACE, RESTART).run(lambda text: None)
-    said = []
+    logged = []
     second = StageRun(LineStage(), OPTIMISER, tmp_path / "parts", PACE, RESTART)
-    second.run(said.append)
-    assert said[0] == "line: continuing at step 40 of 60"
+    second.run(logged.append)
+    assert logged[0] == "line: continuing at step 40 of 60"
     for a, b in zip(parameters(whole), parameters(second), strict=True):
         assert torch.equal(a, b)
     assert not all(torch.equal(a, b) for a, b in zip(parameters(first), parameters(second), strict=True))
@@ -239,7 +239,7 @@ def test_a_damaged_log_is_told_and_costs_no_training(tmp_path, text):
         log.unlink()
     run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
     run.run(lambda text: None)
-    assert run.log.rows[-1]["step"] == 40 and "held_out_loss" in run.log.rows[-1]
+    assert run.metrics.rows[-1]["step"] == 40 and "held_out_loss" in run.metrics.rows[-1]
 
 
 def test_a_full_disk_keeps_the_last_state_and_the_same_call_continues(tmp_path):
@@ -247,7 +247,7 @@ def test_a_full_disk_keeps_the_last_state_and_the_same_call_continues(tmp_path):
     run = StageRun(LineStage(), OPTIMISER, tmp_path, PACE)
     run.run(lambda text: None)
     before = (tmp_path / STATE_FILE).read_bytes()
-    run.log.rows.clear()  # whose curve is a larger file here
+    run.metrics.rows.clear()  # whose curve is a larger file here
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
     try:

@@ -1,4 +1,4 @@
-"""The perceptual distance: a distance, with gradients into the picture only, from weights that are checked."""
+"""The perceptual distance: a distance, with gradients into the image only, from weights that are checked."""
 
 import pytest
 import torch
@@ -11,35 +11,35 @@ from tests.train.conftest import vgg_tensors
 
 
 @pytest.fixture
-def distance(pictures_folder):
-    return PerceptualDistance(pictures_folder / "vgg16.safetensors")
+def distance(image_folder):
+    return PerceptualDistance(image_folder / "vgg16.safetensors")
 
 
 @pytest.fixture
-def pictures():
+def images():
     return torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_equal_pictures_have_no_distance_and_others_have(distance, pictures):
-    assert distance(pictures[0], pictures[0]) == 0
-    assert distance(pictures[0], pictures[1]) > 0
+def test_equal_images_have_no_distance_and_others_have(distance, images):
+    assert distance(images[0], images[0]) == 0
+    assert distance(images[0], images[1]) > 0
 
 
-def test_gradients_reach_the_picture_alone(distance, pictures):
-    got, wanted = pictures[0].requires_grad_(), pictures[1].clone().requires_grad_()
-    distance(got, wanted).backward()
-    assert got.grad.abs().sum() > 0
-    assert wanted.grad is None
+def test_gradients_reach_the_image_alone(distance, images):
+    image, target = images[0].requires_grad_(), images[1].clone().requires_grad_()
+    distance(image, target).backward()
+    assert image.grad.abs().sum() > 0
+    assert target.grad is None
     assert all(not parameter.requires_grad for parameter in distance.parameters())
 
 
-def test_the_first_features_are_those_of_vgg(distance, pictures):
+def test_the_first_features_are_those_of_vgg(distance, images):
     tensors = {name: torch.from_numpy(array) for name, array in vgg_tensors().items()}
-    x = (pictures[0][:, [2, 1, 0]] + 1) / 2 * 255 - torch.tensor(BGR_MEAN)[:, None, None]
+    x = (images[0][:, [2, 1, 0]] + 1) / 2 * 255 - torch.tensor(BGR_MEAN)[:, None, None]
     for name in ("conv1_1", "conv1_2"):
         x = F.relu(F.conv2d(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], padding=1))
     wanted = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-4)
-    torch.testing.assert_close(distance.features(pictures[0])[0], wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(distance.features(images[0])[0], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):

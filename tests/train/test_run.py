@@ -1,4 +1,4 @@
-"""Training from pictures to a checkpoint: a few steps of everything, killed and continued, opened by diffusers."""
+"""Training from images to a checkpoint: a few steps of everything, killed and continued, opened by diffusers."""
 
 import csv
 import json
@@ -18,30 +18,30 @@ from PIL import Image
 
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.recipes.train import load_train_recipe
-from ldm_export.train.autoencoder import encode_pictures, kl_divergence, latent_scale, psnr
-from ldm_export.train.image_folder import load_pictures
+from ldm_export.train.autoencoder import encode_images, kl_divergence, latent_scale, psnr
+from ldm_export.train.image_folder import load_images
 from ldm_export.train.latents import Captions
 from ldm_export.train.run import train
 from ldm_runtime.errors import ConfigError, TrainingError
 from ldm_runtime.package import safetensors
-from tests.train.conftest import RECIPES, smoke_recipe, write_pictures
+from tests.train.conftest import RECIPES, smoke_recipe, write_images
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The smoke recipe, trained without an interruption; (folder, what was said)."""
+    """The smoke recipe, trained without an interruption; (folder, log)."""
     folder = tmp_path_factory.mktemp("trained")
-    write_pictures(folder / "data-cache" / "smoke")
-    said = []
+    write_images(folder / "data-cache" / "smoke")
+    logged = []
     before = Path.cwd()
     os.chdir(folder)
     try:
-        train(RECIPES / "smoke.toml", runs=Path("runs"), progress=said.append)
+        train(RECIPES / "smoke.toml", runs=Path("runs"), progress=logged.append)
     finally:
         os.chdir(before)
-    return folder, said
+    return folder, logged
 
 
 def weights_of(run: Path) -> dict[str, np.ndarray]:
@@ -81,8 +81,12 @@ def test_latents_have_unit_deviation_under_the_stored_scale(trained):
     latents = safetensors.read(folder / "runs" / "smoke" / "latents-trained.safetensors")["mean"]
     assert (latents * scale).std(ddof=1) == pytest.approx(1, rel=1e-5) and scale != 1
     data = recipe.data.__class__(**{**recipe.data.__dict__, "folder": folder / "data-cache" / "smoke"})
-    mean = encode_pictures(
-        checkpoint.load("vae"), load_pictures(data)[0], data.grounds, torch.device("cpu"), recipe.mixed_precision
+    mean = encode_images(
+        checkpoint.load("vae"),
+        load_images(data)[0].trained,
+        data.all_backgrounds,
+        torch.device("cpu"),
+        recipe.mixed_precision,
     )
     np.testing.assert_allclose(mean.numpy(), latents, rtol=1e-4, atol=1e-5)
     assert latent_scale(mean) == pytest.approx(scale, rel=1e-5)
@@ -102,8 +106,8 @@ def test_each_stage_leaves_metrics_a_curve_and_samples(trained, stage):
     restarted = ["16"] if stage == "diffusion" else []
     assert [row["step"] for row in rows] == ["6", "10", "12", *restarted] and rows[-1]["held_out_loss"]
     for name in ("loss.png", "samples-000006.png", "samples-000012.png"):
-        with Image.open(folder / name) as picture:
-            assert picture.width > 64
+        with Image.open(folder / name) as image:
+            assert image.width > 64
     last = restarted[0] if restarted else "12"
     assert any(text.startswith(f"{stage}: step {last} of {last}") and "left" in text for text in trained[1])
 
@@ -111,9 +115,9 @@ def test_each_stage_leaves_metrics_a_curve_and_samples(trained, stage):
 def test_a_finished_run_is_kept_and_another_recipe_may_not_take_its_place(trained, monkeypatch):
     folder = trained[0]
     monkeypatch.chdir(folder)
-    said = []
-    assert train(RECIPES / "smoke.toml", runs=Path("runs"), progress=said.append).is_dir()
-    assert len(said) == 1 and said[0].endswith("is complete")
+    logged = []
+    assert train(RECIPES / "smoke.toml", runs=Path("runs"), progress=logged.append).is_dir()
+    assert len(logged) == 1 and logged[0].endswith("is complete")
     with pytest.raises(TrainingError, match="another recipe"):
         train(smoke_recipe(folder, ("dropout = 0.2", "dropout = 0.3")), runs=Path("runs"))
 
@@ -164,7 +168,7 @@ def test_every_part_that_another_recipe_made_is_named(trained, monkeypatch, chan
 
 
 def named_parts(recipe: Path) -> set[str]:
-    """The parts of the run folder that an error says to remove; none if the training is complete."""
+    """Return the parts of the run folder that an error names to be removed; none if the training is complete."""
     try:
         train(recipe, runs=Path("runs"))
     except TrainingError as error:
@@ -172,7 +176,7 @@ def named_parts(recipe: Path) -> set[str]:
     return set()
 
 
-def test_changed_pictures_captions_and_perceptual_weights_are_not_mixed_with_what_was_made(trained, workplace):
+def test_changed_images_captions_and_perceptual_weights_are_not_mixed_with_earlier_parts(trained, workplace):
     shutil.copytree(trained[0] / "runs", workplace / "runs")
     data = workplace / "data-cache" / "smoke"
     assert named_parts(smoke_recipe(workplace)) == set()
@@ -184,9 +188,9 @@ def test_changed_pictures_captions_and_perceptual_weights_are_not_mixed_with_wha
     safetensors.write(data / "vgg16.safetensors", {**weights, "conv1_1.bias": weights["conv1_1.bias"] + 1}, {})
     assert named_parts(smoke_recipe(workplace)) == ALL - {"tokenizer"}
     safetensors.write(data / "vgg16.safetensors", weights, {})
-    picture = Image.open(data / "images" / "red-square.png")
-    picture.putpixel((0, 0), (1, 2, 3, 4))
-    picture.save(data / "images" / "red-square.png")
+    image = Image.open(data / "images" / "red-square.png")
+    image.putpixel((0, 0), (1, 2, 3, 4))
+    image.save(data / "images" / "red-square.png")
     assert named_parts(smoke_recipe(workplace)) == ALL - {"tokenizer"}
 
 
@@ -277,9 +281,9 @@ def test_a_finished_training_is_saved_in_half_precision_without_training_again(t
     run = Path(shutil.copytree(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke"))
     shutil.rmtree(run / "checkpoint")
     recipe = smoke_recipe(workplace, ("seed = 0", 'seed = 0\nsave_precision = "fp16"'))
-    said: list[str] = []
-    train(recipe, runs=Path("runs"), progress=said.append)
-    assert not any("loss" in text for text in said)
+    logged: list[str] = []
+    train(recipe, runs=Path("runs"), progress=logged.append)
+    assert not any("loss" in text for text in logged)
     full, half = weights_of(trained[0] / "runs" / "smoke"), weights_of(run)
     assert full.keys() == half.keys()
     for name, value in full.items():
@@ -293,7 +297,7 @@ def test_another_seed_is_another_model(trained, workplace):
     assert len(differing(trained[0] / "runs" / "smoke", workplace / "runs" / "smoke")) > 100
 
 
-def test_missing_pictures_or_a_missing_recipe_is_one_sentence(tmp_path, monkeypatch):
+def test_missing_images_or_a_missing_recipe_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrainingError, match="ldm-export data"):
         train(RECIPES / "smoke.toml", runs=Path("runs"))

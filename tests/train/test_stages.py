@@ -1,4 +1,4 @@
-"""The two stages by themselves: what they see at a step, and what their options change."""
+"""The stages by themselves: the data of a step, and the effect of their options."""
 
 import dataclasses
 
@@ -11,13 +11,13 @@ from ldm_export.recipes.train import CaptionsRecipe, load_train_recipe
 from ldm_export.train.autoencoder import (
     AutoencoderStage,
     DecoderStage,
-    encode_pictures,
+    encode_images,
     latent_scale,
     latent_statistics,
     to_tensor,
 )
 from ldm_export.train.diffusion import DiffusionStage, spread_timesteps
-from ldm_export.train.image_folder import compose, load_pictures
+from ldm_export.train.image_folder import compose, load_images
 from ldm_export.train.latents import Captions, Corpus, LatentSet
 from ldm_export.train.loop import precision, step_generator
 from ldm_export.train.text_encoder import TextEncoderStage
@@ -34,20 +34,20 @@ def recipe(workplace):
 
 def autoencoder(recipe, **changes):
     recipe = dataclasses.replace(recipe, autoencoder=dataclasses.replace(recipe.autoencoder, **changes))
-    return AutoencoderStage(recipe, *load_pictures(recipe.data), CPU)
+    return AutoencoderStage(recipe, load_images(recipe.data)[0], CPU)
 
 
 @pytest.fixture
 def corpus(recipe, workplace):
     train_tokenizer(["red square"], vocab_size=530, max_length=16, folder=workplace / "tokenizer")
-    pictures = load_pictures(recipe.data)
+    images = load_images(recipe.data)[0]
     vae = autoencoder(recipe).modules["vae"].eval()
-    sets = [LatentSet(encode_pictures(vae, part, recipe.data.grounds, CPU, mixed=False), part) for part in pictures]
+    sets = [LatentSet(encode_images(vae, part, recipe.data.all_backgrounds, CPU, mixed=False), part) for part in images]
 
     def build(**changes):
         captions = Captions(workplace / "tokenizer", 16)
-        scale = latent_scale(sets[0].mean)
-        return Corpus(dataclasses.replace(recipe, **changes), *sets, vae, scale, captions)
+        space = recipe.latent_spec(latent_scale(sets[0].mean))
+        return Corpus(dataclasses.replace(recipe, **changes), *sets, vae, space, captions)
 
     return build
 
@@ -63,26 +63,26 @@ def diffusion(corpus):
     return build
 
 
-def test_a_batch_is_whole_pictures_mirrored_at_most(recipe):
+def test_a_batch_is_whole_images_mirrored_at_most(recipe):
     stage = autoencoder(recipe, crop=0)
-    batch = ((stage._batch(3).numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
-    colours = np.array([ground.colour for ground in recipe.data.grounds])
-    grounded = compose(stage.trained.rgba[:, None], colours[None, :, None, None])  # (N, G, H, W, 3)
-    known = {picture.tobytes() for picture in grounded.reshape(-1, 32, 32, 3)}
-    known |= {np.ascontiguousarray(picture[:, ::-1]).tobytes() for picture in grounded.reshape(-1, 32, 32, 3)}
-    assert batch.shape == (4, 32, 32, 3) and all(picture.tobytes() in known for picture in batch)
+    batch = ((stage.batch(3).numpy().transpose(0, 2, 3, 1) + 1) * 127.5).round().astype(np.uint8)
+    colours = np.array([background.colour for background in recipe.data.all_backgrounds])
+    composed = compose(stage.images.trained.rgba(slice(None))[:, None], colours[None, :, None, None])  # (N, G, H, W, 3)
+    known = {image.tobytes() for image in composed.reshape(-1, 32, 32, 3)}
+    known |= {np.ascontiguousarray(image[:, ::-1]).tobytes() for image in composed.reshape(-1, 32, 32, 3)}
+    assert batch.shape == (4, 32, 32, 3) and all(image.tobytes() in known for image in batch)
 
 
 def test_shuffled_colours_are_the_same_colours_in_another_order(recipe):
     plain, shuffled = autoencoder(recipe), autoencoder(recipe, shuffle_colours=1.0)
-    a, b = (np.concatenate([stage._batch(step).numpy() for step in range(4)]) for stage in (plain, shuffled))
+    a, b = (np.concatenate([stage.batch(step).numpy() for step in range(4)]) for stage in (plain, shuffled))
     assert a.shape == (16, 3, 16, 16) and not np.array_equal(a, b)
-    assert len({tuple(picture.max(axis=(1, 2))) for picture in b}) > len({tuple(p.max(axis=(1, 2))) for p in a})
+    assert len({tuple(image.max(axis=(1, 2))) for image in b}) > len({tuple(image.max(axis=(1, 2))) for image in a})
 
 
-def test_a_step_sees_the_same_batch_whenever_it_is_asked(recipe):
+def test_a_step_draws_the_same_batch_each_time(recipe):
     stage = autoencoder(recipe)
-    assert torch.equal(stage._batch(5), stage._batch(5)) and not torch.equal(stage._batch(5), stage._batch(6))
+    assert torch.equal(stage.batch(5), stage.batch(5)) and not torch.equal(stage.batch(5), stage.batch(6))
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(recipe):
@@ -101,12 +101,12 @@ def test_without_a_perceptual_weight_no_perceptual_file_is_needed(recipe, workpl
 
 def test_the_decoder_learns_from_noisy_latents_and_the_encoder_stays(recipe):
     before = autoencoder(recipe).modules["vae"].eval()
-    pictures = load_pictures(recipe.data)
+    images = load_images(recipe.data)[0]
     with_noise = dataclasses.replace(recipe, decoder=dataclasses.replace(recipe.decoder, noise=0.5))
     without = dataclasses.replace(recipe, decoder=dataclasses.replace(recipe.decoder, noise=0.0))
-    noisy, clean = (DecoderStage(each, *pictures, CPU, before, 1.0) for each in (with_noise, without))
+    noisy, clean = (DecoderStage(each, images, CPU, before, 1.0) for each in (with_noise, without))
     assert noisy.loss(0)[1]["l1"] != clean.loss(0)[1]["l1"] and "kl" not in clean.loss(0)[1]
-    batch = clean._batch(1)
+    batch = clean.batch(1)
     with torch.no_grad():
         expected = torch.nn.functional.l1_loss(before(batch), batch)
     assert clean.loss(1)[1]["l1"] == pytest.approx(expected.item(), rel=2e-2)  # the loss may be computed in bfloat16
@@ -138,7 +138,7 @@ def test_the_unet_learns_and_the_text_encoder_stays(diffusion):
     assert stage.modules.keys() == {"unet"} and all(p.grad is None for p in stage.text_encoder.parameters())
 
 
-def test_the_text_encoder_learns_which_pictures_its_captions_mean(corpus):
+def test_the_text_encoder_learns_the_images_of_its_captions(corpus):
     made = corpus(captions=CaptionsRecipe(dropout=0.0))
     stage = TextEncoderStage(made, CPU)
     optimiser = torch.optim.Adam([p for module in stage.modules.values() for p in module.parameters()], 3e-3)
@@ -149,28 +149,30 @@ def test_the_text_encoder_learns_which_pictures_its_captions_mean(corpus):
         loss.backward()
         losses.append(loss.item())
         optimiser.step()
-    pictures = made.trained.pictures
+    images = made.trained.images
     with torch.no_grad():
-        foretold = stage._foretell(stage.modules, list(pictures.captions), torch.rand(len(pictures)))
-    distances = torch.cdist(foretold.flatten(1), made.trained.mean[:, 0].flatten(1) * made.scale)
-    colours = [caption.split()[0] for caption in pictures.captions]
+        predicted = stage._predict_latents(stage.modules, list(images.captions), torch.rand(len(images)))
+    latents = made.space.scaled(made.trained.mean[:, 0])
+    distances = torch.cdist(predicted.flatten(1), latents.flatten(1))
+    colours = [caption.split()[0] for caption in images.captions]
     assert [colours[row] for row in distances.argmin(dim=1)] == colours
     assert losses[-1] < losses[0] / 4
 
 
-def test_the_nearest_picture_is_sought_on_the_ground_asked_for(corpus):
+def test_the_nearest_image_is_sought_on_the_same_background(corpus):
     made = corpus()
     stage = TextEncoderStage(made, CPU)
-    grounds = np.array([0, 2, 1])
-    known = torch.cat([made.held_out.mean, made.trained.mean]) * made.scale
-    rows = np.array([1, 0, len(made.held_out.pictures) + 2])
-    assert stage._nearest(known[torch.from_numpy(rows), torch.from_numpy(grounds)], grounds).tolist() == rows.tolist()
+    backgrounds = np.array([0, 2, 1])
+    known = made.space.scaled(torch.cat([made.held_out.mean, made.trained.mean]))
+    rows = np.array([1, 0, len(made.held_out.images) + 2])
+    predicted = known[torch.from_numpy(rows), torch.from_numpy(backgrounds)]
+    assert stage._nearest(predicted, backgrounds).tolist() == rows.tolist()
 
 
-def test_latents_are_chosen_by_row_and_ground():
+def test_latents_are_selected_by_row_and_background():
     mean = torch.tensor([[3.0, 30.0], [5.0, 50.0]]).view(2, 2, 1, 1, 1).expand(2, 2, 1, 2, 2)
-    chosen = LatentSet(mean, None).chosen(np.array([1, 0, 1]), np.array([1, 0, 0]))
-    assert chosen.shape == (3, 1, 2, 2) and [latent.unique().item() for latent in chosen] == [50.0, 3.0, 5.0]
+    selected = LatentSet(mean, None).select(np.array([1, 0, 1]), np.array([1, 0, 0]))
+    assert selected.shape == (3, 1, 2, 2) and [latent.unique().item() for latent in selected] == [50.0, 3.0, 5.0]
 
 
 def test_timesteps_are_uniform_and_spread_over_each_batch():
@@ -203,26 +205,25 @@ def test_random_numbers_of_stages_and_steps_differ():
     )
 
 
-def test_latents_of_every_ground_are_those_of_the_composed_pictures(recipe):
+def test_latents_of_every_background_are_those_of_the_composed_images(recipe):
     stage = autoencoder(recipe)
-    vae, grounds = stage.modules["vae"].eval(), recipe.data.grounds
-    mean = encode_pictures(vae, stage.trained, grounds, CPU, mixed=False)
-    assert mean.shape == (len(stage.trained), 3, 4, 8, 8)
-    picture = to_tensor(compose(stage.trained.rgba[2:3], np.array(grounds[1].colour)), CPU)
+    vae, images, backgrounds = stage.modules["vae"].eval(), stage.images.trained, recipe.data.all_backgrounds
+    mean = encode_images(vae, images, backgrounds, CPU, mixed=False)
+    assert mean.shape == (len(images), 3, 4, 8, 8)
+    image = to_tensor(compose(images.rgba(slice(2, 3)), np.array(backgrounds[1].colour)))
     with torch.no_grad():
-        torch.testing.assert_close(mean[2, 1], vae.encode(picture)[0].chunk(2)[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(mean[2, 1], vae.encode(image)[0].chunk(2)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_captions_name_the_ground_that_the_picture_stands_on(corpus):
+def test_captions_name_the_background_of_the_image(corpus):
     exact = CaptionsRecipe(dropout=0.0, plain_probability=0.25)
     made = corpus(captions=exact)
     random = np.random.default_rng(0)
-    grounds = made.choose_grounds(4000, random)
-    shares = np.bincount(grounds) / 4000
+    shares = np.bincount(made.choose_backgrounds(4000, random)) / 4000
     np.testing.assert_allclose(shares, [0.25, 0.375, 0.375], atol=0.03)
-    caption = made.trained.pictures.captions[1]
-    said = [made.vary_caption(1, ground, random) for ground in range(3)]
-    assert said == [caption, f"{caption}, black background", f"{caption}, pink background"]
+    caption = made.trained.images.captions[1]
+    captions = [made.vary_caption(1, background, random) for background in range(3)]
+    assert captions == [caption, f"{caption}, black background", f"{caption}, pink background"]
     named = corpus(captions=dataclasses.replace(exact, plain_name="white"))
     texts = [named.vary_caption(1, 0, random) for _ in range(1000)]
     assert set(texts) == {caption, f"{caption}, white background"}
@@ -245,8 +246,8 @@ def test_the_kl_divergence_is_that_of_torch():
     mean, logvar = (torch.randn(2, 3, 4, 4, generator=generator) for _ in range(2))
     ours = latent_statistics(mean, logvar)["kl"]
     normal = torch.distributions.Normal
-    wanted = torch.distributions.kl_divergence(normal(mean, torch.exp(0.5 * logvar)), normal(0.0, 1.0)).mean()
-    assert ours == pytest.approx(float(wanted), rel=1e-5)
+    expected = torch.distributions.kl_divergence(normal(mean, torch.exp(0.5 * logvar)), normal(0.0, 1.0)).mean()
+    assert ours == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize("able", [False, True])

@@ -7,7 +7,9 @@ parsed `Manifest` is consistent in itself (`rules.py`). Whether the files agree 
 import dataclasses
 import functools
 import json
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
 
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
@@ -17,6 +19,9 @@ from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 SCHEMA_VERSION = 3
 CANONICAL = "canonical"
+LOG_VARIANCE = (-30.0, 20.0)  # of a latent's posterior; values beyond are clipped, as in diffusers
+
+Array = TypeVar("Array")
 
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
@@ -60,12 +65,30 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class LatentSpec:
-    """The latent space: the denoiser sees z = (mean - shift) * scale, the decoder is given z / scale + shift."""
+    """The latent space: the denoiser takes z = (mean - shift) * scale, the decoder takes z / scale + shift.
+
+    Both constants are rounded to single precision, in which every runtime computes. Arrays are NumPy's or torch's.
+    """
 
     channels: int
     downsample: int  # image pixels per latent pixel, along each side
     scale: float
     shift: float
+
+    def scaled(self, latents: Array) -> Array:
+        """Convert the autoencoder's latents to the denoiser's."""
+        values: Any = latents
+        return cast(Array, (values - np.float32(self.shift)) * np.float32(self.scale))
+
+    def unscaled(self, latents: Array) -> Array:
+        """Convert the denoiser's latents to the autoencoder's."""
+        values: Any = latents
+        return cast(Array, values / np.float32(self.scale) + np.float32(self.shift))
+
+    def sample(self, moments: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Draw the denoiser's latents (B, C, h, w) from mean and log-variance (B, 2C, h, w), with `noise`."""
+        mean, log_variance = np.split(moments, 2, axis=1)
+        return self.scaled(mean + np.exp(np.float32(0.5) * np.clip(log_variance, *LOG_VARIANCE)) * noise)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import ImageSpec
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import tiny_package
-from tests.train.conftest import smoke_recipe, write_pictures
+from tests.train.conftest import smoke_recipe, write_images
 
 SIDE = 32
 STYLES = ("3d style", "flat style")
@@ -32,7 +32,7 @@ def package(tmp_path_factory):
 def recipe(tmp_path):
     """A recipe of 24 images: four colours, three shapes, two styles."""
     folder = tmp_path / "images"
-    write_pictures(folder, SIDE)
+    write_images(folder, SIDE)
     rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
     styled = [{**row, "caption": f"{row['caption']}, {style}"} for style in STYLES for row in rows]
     (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in styled))

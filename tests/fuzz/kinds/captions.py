@@ -1,4 +1,4 @@
-"""captions.jsonl of a folder of pictures to learn from."""
+"""captions.jsonl of a folder of images to train on."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from tests.fuzz.mutate import json_input
 
 def _prepare(folder: Path) -> list[dict[str, Any]]:
     import ldm_export.train.image_folder  # noqa: F401  # what importing takes is no input's
-    from tests.train.conftest import write_pictures
+    from tests.train.conftest import write_images
 
-    write_pictures(folder / "pictures", size=8)
+    write_images(folder / "pictures", size=8)
     lines = (folder / "pictures" / "captions.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -27,12 +27,12 @@ def _make(random: Random, rows: list[dict[str, Any]]) -> bytes:
 
 def _read(content: bytes, rows: list[dict[str, Any]]) -> None:
     from ldm_export.recipes.train import DataRecipe
-    from ldm_export.train.image_folder import load_pictures
+    from ldm_export.train.image_folder import load_images
 
     Path("pictures/captions.jsonl").write_bytes(content)
-    trained, held_out = load_pictures(DataRecipe(Path("pictures"), 8, where={"kind": ("square", "disc", "bar")}))
-    for pictures in (trained, held_out):
-        for caption, tags in zip(pictures.captions, pictures.tags, strict=True):
+    split = load_images(DataRecipe(Path("pictures"), 8, where={"kind": ("square", "disc", "bar")}))[0]
+    for images in split:
+        for caption, tags in zip(images.captions, images.tags, strict=True):
             ", ".join([caption, *tags]).encode()
 
 
