@@ -1,5 +1,6 @@
 """The oracle of the sampling plans: diffusers' schedulers, as shipped (float32) and run in float64."""
 
+import copy
 import functools
 import importlib
 import inspect
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import diffusers.schedulers as schedulers
 import numpy as np
@@ -143,10 +145,8 @@ def config_of(schedule: NoiseSchedule) -> dict[str, Any]:
 def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
     """diffusers' scheduler of that sampler over the schedule's own configuration, ready for `steps` steps."""
     sampler = read_sampler(text)
-    if CLASSES[sampler.name].startswith("KDPM2"):  # their construction takes 0.2 s
-        scheduler = _constructed(schedule, sampler.canonical, torch.get_default_dtype())
-    else:
-        scheduler = _construct(schedule, sampler)
+    # `set_timesteps` replaces all that a run changes.
+    scheduler = copy.copy(_constructed(schedule, sampler, torch.get_default_dtype()))
     if vars(sampler.options).get("sigmas") == "ays":
         scheduler.set_timesteps(timesteps=AYS)
     else:
@@ -155,21 +155,21 @@ def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _constructed(schedule: NoiseSchedule, canonical: str, dtype: torch.dtype) -> Any:
-    return _construct(schedule, read_sampler(canonical))
-
-
-def _construct(schedule: NoiseSchedule, sampler: Sampler) -> Any:
+def _constructed(schedule: NoiseSchedule, sampler: Sampler, dtype: torch.dtype) -> Any:
+    """Construct once for all numbers of steps: reading its configuration takes longer than a short run."""
     cls = getattr(schedulers, CLASSES[sampler.name])
-    config = configured(sampler)
+    set_timesteps = cls.set_timesteps
+    # Some tabulate all 1000 training steps at first, which takes 0.2 s; a few do, for they are replaced.
+    with mock.patch.object(cls, "set_timesteps", lambda scheduler, *_: set_timesteps(scheduler, 10)):
+        return _construct(cls, schedule, configured(sampler))
+
+
+def _construct(cls: Any, schedule: NoiseSchedule, config: dict[str, Any]) -> Any:
     if "tau_func" in config:  # a function is no part of a configuration file
         known = inspect.signature(cls.__init__).parameters
         source = {key: value for key, value in config_of(schedule).items() if key in known}
-        scheduler = cls(**{**source, **config})
-    else:
-        source = DDIMScheduler.from_config(config_of(schedule))
-        scheduler = cls.from_config(source.config, **config)
-    return scheduler
+        return cls(**{**source, **config})
+    return cls.from_config(DDIMScheduler.from_config(config_of(schedule)).config, **config)
 
 
 def open_flow(config: dict[str, Any], steps: int) -> Any:
