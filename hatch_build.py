@@ -1,4 +1,4 @@
-"""Build hooks of ldm-export: where its runtime comes from.
+"""Build hooks of ldm-export: the source of its runtime.
 
 In a clone, `runtime/` stands beside this file: ldm-export depends on it by its path, so that `pip install .` installs
 both. Elsewhere it depends on the ldm-runtime of its own version. An editable install puts the clone's runtime first on

@@ -1,4 +1,4 @@
-"""Draw a face, then draw its lower half anew: python examples/inpaint.py FOLDER"""
+"""Draw a face, then inpaint its lower half: python examples/inpaint.py FOLDER"""
 
 import sys
 from pathlib import Path

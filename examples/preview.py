@@ -1,4 +1,4 @@
-"""Save what the model predicts at every step: python examples/preview.py "red apple, 3d style" FOLDER"""
+"""Save the image that the model predicts at every step: python examples/preview.py "red apple, 3d style" FOLDER"""
 
 import sys
 from pathlib import Path

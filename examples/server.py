@@ -1,4 +1,4 @@
-"""Images over HTTP, such as /?prompt=red+apple,+3d+style&seed=1: python examples/server.py [PORT]"""
+"""Serve images over HTTP, such as /?prompt=red+apple,+3d+style&seed=1: python examples/server.py [PORT]"""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Hook of mkdocs: a page that would load anything from the network is an error."""
+"""A hook of mkdocs: a page that would load anything from the network is an error."""
 
 import re
 from typing import Any

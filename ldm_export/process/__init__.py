@@ -1,1 +1,1 @@
-"""How a process starts, streams, fails and ends: isolated stages, errors, signals."""
+"""Processes: isolated stages, standard streams, crash reports, signals."""

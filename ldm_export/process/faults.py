@@ -15,7 +15,7 @@ EXIT_CODE = 70  # EX_SOFTWARE of sysexits.h
 
 
 def explain(error: BaseException, arguments: Sequence[str]) -> str:
-    """The sentence; where no file can be written, the traceback follows it."""
+    """Make the sentence; where no file can be written, the traceback follows it."""
     what = described(error).partition("\n")[0][:300]
     sentence = f"error: an unexpected fault ({what})"
     facts = [
@@ -30,7 +30,7 @@ def explain(error: BaseException, arguments: Sequence[str]) -> str:
 
 
 def described(error: BaseException) -> str:
-    """The kind and the text of an error, even of one that fails when it is asked for its text."""
+    """Return the kind and the text of an error, even if it fails to give its text."""
     try:
         text = str(error)
     except Exception as failure:
@@ -39,7 +39,7 @@ def described(error: BaseException) -> str:
 
 
 def _keep(text: str) -> Path | None:
-    """A fresh file that only this user may read, in the cache folder, or else among the temporary files."""
+    """Write a fresh file that only this user may read, in the cache folder, or else among the temporary files."""
     for find_folder in (_own_folder, tempfile.gettempdir):
         with contextlib.suppress(OSError):
             descriptor, name = tempfile.mkstemp(".txt", "ldm-export-fault-", find_folder())  # mode 0600
@@ -58,5 +58,5 @@ def _own_folder() -> str:
 
 
 def print_traceback(error: BaseException) -> None:
-    """On stderr, as `--debug` asks for."""
+    """Print the traceback on stderr, for `--debug`."""
     echo("".join(traceback.format_exception(error)).rstrip("\n"), err=True)

@@ -1,4 +1,4 @@
-"""Runs a heavy stage in a process of its own, so that its memory is returned to the machine when it ends."""
+"""Heavy stages in processes of their own, which return their memory to the machine when they end."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from ldm_runtime.errors import LdmError
 
 
 class StageCost(NamedTuple):
-    """What one isolated stage cost, for a table."""
+    """The cost of one isolated stage, for a table."""
 
     name: str
     seconds: float
@@ -29,7 +29,7 @@ class StageCost(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an isolated stage returned, and what it cost."""
+    """The value and the cost of an isolated stage."""
 
     value: Any
     peak_bytes: int  # the largest resident set of the process
@@ -86,7 +86,7 @@ _PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from ldm_export.process.isol
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    """A Python like this one, but with -P: the current folder, and a pickle.py in it, is not where modules are."""
+    """Start a Python like this one, but with -P: a pickle.py in the current folder is not imported."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as multiprocessing does
     folders = [folder for folder in sys.path if os.path.isabs(folder)]  # "" is the current folder
     command = [sys.executable, *flags, "-P", "-c", _PROGRAM, *folders]
@@ -98,7 +98,7 @@ def _start() -> "subprocess.Popen[bytes]":
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """A process that is started meanwhile has them blocked too. Windows has no such masks."""
+    """Block interrupts, also in a process that is started meanwhile. Windows has no such masks."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -136,7 +136,7 @@ _LENGTH = struct.Struct("<Q")  # before each pickled message
 
 
 def serve() -> None:
-    """The child's side: read the work from stdin, do it, and write messages to what was stdout."""
+    """Serve in the child: read the work from stdin, do it, and write messages to the original stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and kills this process
     (length,) = _LENGTH.unpack(sys.stdin.buffer.read(_LENGTH.size))
     work = sys.stdin.buffer.read(length)
@@ -156,7 +156,7 @@ def serve() -> None:
 
 
 def _work(work: bytes, say: Callable[[str], None]) -> tuple[Any, int]:
-    """The function's value and the peak memory."""
+    """Call the function; return its value and the peak memory."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
     function, args, kwargs, with_progress = pickle.loads(work)
     if with_progress:
@@ -165,7 +165,7 @@ def _work(work: bytes, say: Callable[[str], None]) -> tuple[Any, int]:
 
 
 def peak_memory() -> int:
-    """The largest resident set of this process so far, in bytes.
+    """Return the largest resident set of this process so far, in bytes.
 
     Linux's `ru_maxrss` counts the parent's memory in a spawned child, so `VmHWM` is read there.
     """
@@ -181,7 +181,7 @@ def peak_memory() -> int:
 
 
 def _peak_memory_of_windows() -> int:
-    """`PeakWorkingSetSize` of PROCESS_MEMORY_COUNTERS."""
+    """Return `PeakWorkingSetSize` of PROCESS_MEMORY_COUNTERS."""
     import ctypes
 
     class Counters(ctypes.Structure):
@@ -197,7 +197,7 @@ def _peak_memory_of_windows() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes that new processes may take without swapping, or None where the system does not say."""
+    """Return the bytes that new processes may take without swapping, or None where the system does not tell."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
@@ -213,7 +213,7 @@ def _die_with_parent() -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error itself if it is one and survives pickling, else one of a plain type with the same text."""
+    """Return the error itself if it survives pickling, else one of a plain type with the same text."""
     with contextlib.suppress(Exception):
         copy = pickle.loads(pickle.dumps(error))
         if isinstance(copy, Exception):  # SystemExit would end the parent without a word

@@ -12,7 +12,7 @@ _MODES = {0: os.O_RDONLY, 1: os.O_WRONLY, 2: os.O_WRONLY}
 
 
 class Guarded(io.RawIOBase):
-    """The bytes of a standard stream. What it refuses is dropped and remembered in `lost`; nobody's write raises."""
+    """The bytes of a standard stream. No write raises: bytes that it refuses are dropped, the error is in `lost`."""
 
     def __init__(self, descriptor: int, *, closed: bool = False) -> None:
         self._descriptor, self._was_closed = descriptor, closed
@@ -43,7 +43,7 @@ class Guarded(io.RawIOBase):
 
 
 def guard_streams() -> tuple[Guarded, Guarded]:
-    """Put guarded streams in the place of `sys.stdout` and `sys.stderr`; call it before a file is opened.
+    """Replace `sys.stdout` and `sys.stderr` by guarded streams; call it before a file is opened.
 
     A descriptor from 0 to 2 that is closed becomes /dev/null: the next file to be opened would get its number, and
     then what a library says to stderr. A console of Windows stays: text reaches it by calls of its own, not as bytes.
@@ -69,7 +69,7 @@ def _is_windows_console(stream: Any) -> bool:
 
 
 def _fill(descriptor: int) -> bool:
-    """Whether a descriptor was closed; it is /dev/null then."""
+    """Open /dev/null for a closed descriptor; return whether it was closed."""
     try:
         os.fstat(descriptor)
     except OSError:
@@ -81,12 +81,12 @@ def _fill(descriptor: int) -> bool:
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """One line, or several, for a person: what would command a terminal is escaped."""
+    """Print one or several lines for a person: characters that command a terminal are escaped."""
     print(printable(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def echo_json(text: str) -> None:
-    """JSON as it is, but in ASCII: escapes that JSON knows stand for all that a terminal could take as a command."""
+    """Print JSON in ASCII: characters that command a terminal are escaped as JSON does."""
     escaped = (f"\\u{unit:04x}" if unit > 0x7E else chr(unit) for unit in _utf16(text))
     print("".join(escaped).rstrip("\n"), flush=True)
 

@@ -1,4 +1,4 @@
-"""A termination request unwinds, so that nothing half-written stays, but never waits for a call that does not end."""
+"""Termination requests: they unwind, so that nothing half-written stays, but never wait for an endless call."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ GRACE_SECONDS = 10.0  # for native code to come back to Python, where the reques
 
 
 def end_on_request() -> None:
-    """Have SIGTERM raise SystemExit in the main thread, which calls it; where that is not heard, end the process.
+    """Let SIGTERM raise SystemExit in the main thread, the caller; if that has no effect, end the process.
 
     Python runs a handler between two of its own instructions. A call of a library that takes long, or never returns,
     would keep it waiting: a thread sees the signal at once, and ends the process after GRACE_SECONDS without an
@@ -48,7 +48,7 @@ def end_on_request() -> None:
 
 
 def _watch(wakes: "socket.socket", woken: "socket.socket", heard: threading.Event, unwind: Any) -> None:
-    """Each byte is the number of a signal. `woken` is here so that it lives as long as this thread."""
+    """Read signals, one byte each. `woken` is a parameter so that it lives as long as this thread."""
     requests = 0
     while True:
         for number in wakes.recv(64):
