@@ -7,6 +7,7 @@ from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.errors import ConfigError, ExportError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
@@ -30,7 +31,7 @@ from ldm_export.verify.gate import prove_package
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report
 from ldm_runtime.engines.choice import AUTO, artefact_for
-from ldm_runtime.errors import ConfigError, EngineUnavailable, ExportError, InputError, VerificationError
+from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.package.open import Package, is_package, open_package

@@ -14,6 +14,7 @@ import shutil
 import struct
 import sys
 import unicodedata
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -448,55 +449,143 @@ def test_mask() -> np.ndarray:
 
 
 def package_cases() -> list[dict[str, Any]]:
-    """Changes to a copy of the package. `opens`: whether it is still one; `why`: what is wrong with it."""
+    """Changes to a copy of the package. `code`: of the error that refuses it, None: it still opens."""
     stub = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
-    huge_header = struct.pack("<Q", 2**60).hex()
     weights, graph, tokenizer = "unet/model.safetensors", "unet/model.onnx", "tokenizer/tokenizer.json"
+    entry = {"sha256": "0" * 64, "size": 1}
+    canonical = {"name": "canonical", "format": "onnx", "files": [graph, weights], "engine": "any"}
+    exact = {"precision": "fp32", "exactness": "exact", "difference": None, "requires": None}
+    plan = {"name": "p", "format": "tensorrt", "files": ["engines/p/unet.plan"], "engine": "tensorrt"}
+    requires = {
+        "flavour": "rtx", "version": "1.5.0.1", "compute_capabilities": [], "options": [], "graph": "0" * 64,
+        "weights": "0" * 64, "profiles": [], "activation_bytes": None, "weight_bytes": None,
+    }  # fmt: skip
 
-    def case(why: str, *edits: dict[str, Any], opens: bool = False) -> dict[str, Any]:
-        return {"why": why, "opens": opens, "edits": list(edits)}
+    def case(why: str, *edits: dict[str, Any], code: str | None = None) -> dict[str, Any]:
+        return {"why": why, "opens": code is None, "code": code, "edits": list(edits)}
 
-    def set_(path: list[Any], value: Any) -> dict[str, Any]:
-        return {"do": "set", "path": path, "value": value}
+    def manifest(text: str, code: str) -> dict[str, Any]:
+        return case(f"the manifest is {text[:40]}", {"do": "write", "file": "manifest.json", "text": text}, code=code)
+
+    def set_(path: list[Any], value: Any, **file: str) -> dict[str, Any]:
+        return {"do": "set", "path": path, "value": value, **file}
+
+    def rehashed(why: str, edit: dict[str, Any], code: str) -> dict[str, Any]:
+        return case(why, edit, {"do": "rehash"}, code=code)
+
+    def write(file: str, content: bytes) -> dict[str, Any]:
+        return {"do": "write", "file": file, "hex": content.hex()}
 
     return [
-        case("nothing is changed", opens=True),
-        case("a text beside the model", {"do": "write", "file": "NOTES.txt", "text": "hello"}, opens=True),
-        case("no manifest", {"do": "delete", "file": "manifest.json"}),
-        case("the manifest is no JSON", {"do": "write", "file": "manifest.json", "text": "{"}),
-        case("the manifest is a Git-LFS stub", {"do": "write", "file": "manifest.json", "text": stub}),
-        case("a key of the manifest is given twice", {"do": "write", "file": "manifest.json", "text": '{"a":1,"a":1}'}),
-        case("the manifest holds NaN", {"do": "write", "file": "manifest.json", "text": '{"schema_version":NaN}'}),
-        case("the manifest has an unknown key", set_(["surprise"], 1)),
-        case("another version of the schema", set_(["schema_version"], 7)),
-        case("the version is a text", set_(["schema_version"], "3")),
-        case("the schedule has an unknown key", set_(["contract", "schedule", "beta_middle"], 0.1)),
-        case("a beta is 0", set_(["contract", "schedule", "beta_start"], 0.0)),
-        case("an unknown prediction type", set_(["contract", "schedule", "prediction_type"], "score")),
-        case("an unknown sampler", set_(["contract", "defaults", "sampler"], "magic")),
-        case("a sampler that does not take the schedule", set_(["contract", "defaults", "sampler"], "flow_euler")),
-        case("an unknown option of a sampler", set_(["contract", "defaults", "sampler"], "euler:order=2")),
-        case("another sampler", set_(["contract", "defaults", "sampler"], "unipc:order=3"), opens=True),
-        case("no steps", set_(["contract", "defaults", "steps"], 0)),
-        case("a guidance below 0", set_(["contract", "defaults", "guidance"], -1.0)),
-        case("a latent scale of 0", set_(["contract", "latent", "scale"], 0.0)),
-        case("a picture that the UNet does not take", set_(["contract", "image", "width"], 4096)),
-        case("a file is missing", {"do": "delete", "file": graph}),
-        case("weights are truncated", {"do": "truncate", "file": weights, "bytes": 8}),
-        case("weights are too long", {"do": "append", "file": weights, "hex": "00"}),
-        case("weights are a Git-LFS stub", {"do": "write", "file": weights, "text": stub}),
-        case("a byte of the weights is another", {"do": "flip", "file": weights, "offset": -1}),
-        case("a byte of the graph is another", {"do": "flip", "file": graph, "offset": 40}),
-        case("a byte of the tokenizer is another", {"do": "flip", "file": tokenizer, "offset": 100}),
-        case("a graph that is not listed", {"do": "write", "file": "unet/extra.onnx", "text": ""}),
-        case("a path leaves the package", set_(["components", "unet", "weights"], "../model.safetensors")),
-        case("an absolute path", set_(["components", "unet", "weights"], "/etc/passwd")),
-        case("a link leaves the package", {"do": "link", "file": weights, "target": "../../model.safetensors"}),
-        case("a link to itself", {"do": "link", "file": graph, "target": "model.onnx"}),
-        case("the header promises 2^60 bytes", {"do": "write", "file": weights, "hex": huge_header}, {"do": "rehash"}),
-        case("the graph is a text", {"do": "write", "file": graph, "text": "hello"}, {"do": "rehash"}),
-        case("the tokenizer is a text", {"do": "write", "file": tokenizer, "text": "hello"}, {"do": "rehash"}),
+        case("nothing is changed"),
+        case("a text beside the model", {"do": "write", "file": "NOTES.txt", "text": "hello"}),
+        case("another sampler", set_(["contract", "defaults", "sampler"], "unipc:order=3")),
+        case("no manifest", {"do": "delete", "file": "manifest.json"}, code="package.missing"),
+        case("the manifest is not UTF-8", write("manifest.json", b"\xff"), code="json.encoding"),
+        manifest(stub, "file.lfs-stub"),
+        manifest("{", "json.syntax"),
+        manifest('{"a":1,"a":1}', "json.duplicate-key"),
+        manifest('{"schema_version":NaN}', "json.number"),
+        manifest('{"schema_version":1e999}', "json.number"),
+        manifest('{"a":"\\ud800"}', "json.surrogate"),
+        manifest("[" * 65 + "]" * 65, "json.depth"),
+        case("the manifest has an unknown key", set_(["surprise"], 1), code="json.unknown-key"),
+        case("the proof lacks a key", set_(["proof"], {"passed": True, "summary": {}}), code="json.missing-key"),
+        case("the name is a number", set_(["name"], 5), code="json.type"),
+        case("another version of the schema", set_(["schema_version"], 7), code="manifest.version"),
+        case("the version is a text", set_(["schema_version"], "3"), code="manifest.version"),
+        case("the name is empty", set_(["name"], ""), code="manifest.name"),
+        case("a listed path leaves the package", set_(["files", "../x"], entry), code="manifest.path"),
+        case("a digest is no hexadecimal", set_(["files", graph, "sha256"], "x" * 64), code="manifest.digest"),
+        *contract_cases(set_, case),
+        case("weights that are not listed", set_(["components", "unet", "weights"], "../w"), code="manifest.file"),
+        case("an absolute path", set_(["components", "unet", "weights"], "/etc/passwd"), code="manifest.file"),
+        case("no canonical graph", set_(["components", "unet", "artefacts", 0, "name"], "x"), code="manifest.artefact"),
+        case(
+            "a plan for no GPU",
+            set_(["files", plan["files"][0]], entry),
+            set_(
+                ["components", "unet", "artefacts"], [{**canonical, **exact}, {**plan, **exact, "requires": requires}]
+            ),
+            code="manifest.plan",
+        ),
+        case(
+            "a transpose is no permutation",
+            set_(["components", "unet", "keys", "conv.weight", "transpose"], [0, 0, 1, 1]),
+            code="manifest.keys",
+        ),
+        case("a file is missing", {"do": "delete", "file": graph}, code="file.missing"),
+        case("weights are truncated", {"do": "truncate", "file": weights, "bytes": 8}, code="file.size"),
+        case("weights are too long", {"do": "append", "file": weights, "hex": "00"}, code="file.size"),
+        case("weights are a Git-LFS stub", {"do": "write", "file": weights, "text": stub}, code="file.lfs-stub"),
+        case("a byte of the weights is another", {"do": "flip", "file": weights, "offset": -1}, code="file.hash"),
+        case("a byte of the graph is another", {"do": "flip", "file": graph, "offset": 40}, code="file.hash"),
+        case("a byte of the tokenizer is another", {"do": "flip", "file": tokenizer, "offset": 100}, code="file.hash"),
+        case("a graph that is not listed", {"do": "write", "file": "unet/x.onnx", "text": ""}, code="file.unlisted"),
+        case(
+            "a link leaves the package",
+            {"do": "link", "file": weights, "target": "../../model.safetensors"},
+            code="file.link",
+        ),
+        case("a link to itself", {"do": "link", "file": graph, "target": "model.onnx"}, code="file.unreadable"),
+        case("a folder in the place of a file", {"do": "link", "file": graph, "target": "."}, code="file.kind"),
+        rehashed("a header of 2^60 bytes", write(weights, struct.pack("<Q", 2**60)), "weights.header"),
+        rehashed("an unknown dtype", write(weights, weights_of("F7", b"\0")), "weights.tensor"),
+        rehashed("a byte after the last tensor", write(weights, weights_of("U8", b"\0\0")), "weights.layout"),
+        rehashed("the graph is a text", write(graph, b"hello"), "graph.format"),
+        rehashed("the graph reads another file", write(graph, graph_that_reads("../x")), "graph.external-data"),
+        case(
+            "the graph lacks an output of the contract",
+            set_(["contract", "components", "unet", "outputs", 0, "name"], "x"),
+            set_(["contract", "denoiser", "output"], "x"),
+            code="graph.signature",
+        ),
+        rehashed("the tokenizer is a text", write(tokenizer, b"hello"), "json.syntax"),
+        rehashed("no normalizer", set_(["normalizer"], None, file=tokenizer), "tokenizer.form"),
+        rehashed("an id beyond", set_(["model", "vocab", "a"], 99999, file=tokenizer), "tokenizer.vocabulary"),
+        rehashed("an unknown part", set_(["model", "merges", 0], ["?a", "b"], file=tokenizer), "tokenizer.merges"),
+        rehashed("a wrong id", set_(["added_tokens", 0, "id"], 3, file=tokenizer), "tokenizer.added-tokens"),
     ]
+
+
+def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Changes to one value of the contract."""
+    axes, unet = ["axes"], ["components", "unet"]
+    changes: list[tuple[str, list[Any], Any, str]] = [
+        ("the schedule has an unknown key", ["schedule", "beta_middle"], 0.1, "json.unknown-key"),
+        ("a beta is 0", ["schedule", "beta_start"], 0.0, "manifest.schedule"),
+        ("an unknown prediction type", ["schedule", "prediction_type"], "score", "manifest.schedule"),
+        ("an unknown sampler", ["defaults", "sampler"], "magic", "manifest.sampler"),
+        ("a sampler that does not take the schedule", ["defaults", "sampler"], "flow_euler", "manifest.sampler"),
+        ("an unknown option of a sampler", ["defaults", "sampler"], "euler:order=2", "manifest.sampler"),
+        ("no steps", ["defaults", "steps"], 0, "manifest.range"),
+        ("a guidance below 0", ["defaults", "guidance"], -1.0, "manifest.range"),
+        ("a latent scale of 0", ["latent", "scale"], 0.0, "manifest.range"),
+        ("an image that the denoiser does not take", ["image", "width"], 4096, "manifest.range"),
+        ("an image that is no multiple of 8", ["image", "width"], 68, "manifest.image"),
+        ("an axis that is not 8 times another", [*axes, "image_width", "multiple_of", "factor"], 4, "manifest.axis"),
+        ("a tensor of an unknown axis", [*unet, "inputs", 0, "dims", 2], "depth", "manifest.axis"),
+        ("latents of another type", [*unet, "inputs", 0, "dtype"], "float16", "manifest.tensor"),
+        ("an output that is not there", ["denoiser", "output"], "nothing", "manifest.role"),
+        ("a context of another width", ["components", "text_encoder", "outputs", 0, "dims", 2], 7, "manifest.text"),
+    ]
+    return [case(why, set_(["contract", *path], value), code=code) for why, path, value, code in changes]
+
+
+def weights_of(dtype: str, data: bytes) -> bytes:
+    """Return a safetensors file with one tensor of one byte before `data` ends."""
+    header = json.dumps({"x": {"dtype": dtype, "shape": [1], "data_offsets": [0, 1]}}).encode()
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def graph_that_reads(location: str) -> bytes:
+    """Return an ONNX file of nothing but a tensor whose values are in the file `location`."""
+
+    def field(number: int, content: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(content)]) + content
+
+    external = field(1, b"location") + field(2, location.encode())
+    return field(7, field(5, field(13, external)))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ from PIL import Image
 
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
+from ldm_export.errors import CheckpointError, ExportError, VerificationError
 from ldm_export.export import to_onnx
 from ldm_export.package import write
 from ldm_export.package.write import require_package
 from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference
-from ldm_runtime.errors import CheckpointError, ExportError, InputError, LdmError, VerificationError
+from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import read_manifest

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import CODES, PackageError
 from ldm_runtime.package import safetensors
 from tests.runtime.tiny_package import rehash
 
@@ -81,8 +81,17 @@ def test_packages(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
         with ldm_runtime.load(folder, check="full") as pipe:
             assert pipe("red", steps=1, seed=1)[0].size == (64, 48)
     else:
-        with pytest.raises((PackageError, ldm_runtime.EngineError)):
+        with pytest.raises(PackageError) as caught:
             ldm_runtime.load(folder, check="full").close()
+        assert caught.value.code == case["code"]
+
+
+def test_the_kit_has_a_package_for_every_code() -> None:
+    """All but those of a running system, of large files and of plans, which need a GPU."""
+    classes = ("package", "file", "json", "manifest", "weights", "graph", "plan", "tokenizer")
+    codes = {code for code in CODES if code.startswith(tuple(f"{each}." for each in classes))}
+    left_out = {"file.too-large", "file.changed", "plan.format", "plan.mismatch"}
+    assert {case["code"] for case in load("packages")} - {None} == codes - left_out
 
 
 def test_runs() -> None:

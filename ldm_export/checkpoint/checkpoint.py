@@ -16,12 +16,13 @@ from ldm_export.checkpoint.tensors import (
     listed,
     read_json,
     read_tensors,
+    refused,
     require_finite,
 )
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
+from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.open import open_package
 from ldm_runtime.package.values import check_relative_path
@@ -68,6 +69,7 @@ class Checkpoint:
         """Return the number of weights of a part, such as "unet"."""
         return sum(stored.count for stored in self.tensors[part].values())
 
+    @refused()
     def load(self, part: str, dtype: torch.dtype | None = torch.float32) -> nn.Module:
         """Return the model of a part with its weights as `dtype` (None: as stored), in eval mode.
 
@@ -88,6 +90,7 @@ class Checkpoint:
         for part, tensors in self.tensors.items():
             require_total(self.empty(part), tensors, f"the weights of {part} in {self.path}")
 
+    @refused()
     def require_finite(self) -> None:
         """Raise CheckpointError, naming the tensor, if a weight is NaN, infinite or too large for float32."""
         for part, tensors in self.tensors.items():
@@ -171,10 +174,7 @@ def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None
             raise CheckpointError(
                 f"{folder.path / name} has {size} bytes; expected at most {limit}: take it out of the folder"
             )
-        try:
-            check_relative_path(name, str(folder.path))
-        except PackageError as error:
-            raise CheckpointError(str(error)) from None
+        check_relative_path(name, str(folder.path))
 
 
 def require_total(module: nn.Module, tensors: Tensors, what: str) -> None:

@@ -7,9 +7,9 @@ from ldm_export.checkpoint.checkpoint import MAX_FILES, PAPERS, Checkpoint, asse
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
 from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, find_tensors, read_json
+from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
-from ldm_runtime.errors import CheckpointError, ConfigError
 from ldm_runtime.files.links import ModelFolder
 
 

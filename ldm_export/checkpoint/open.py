@@ -6,9 +6,9 @@ from pathlib import Path
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.folder import open_folder
 from ldm_export.checkpoint.package import open_package_checkpoint
-from ldm_export.checkpoint.tensors import checkpoint_folder
+from ldm_export.checkpoint.tensors import checkpoint_folder, refused
+from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import check_path
-from ldm_runtime.errors import CheckpointError
 from ldm_runtime.package.open import Check, is_package
 
 
@@ -29,6 +29,7 @@ def open_checkpoint(path: Path | str, variant: str | None = None, *, check: Chec
         raise CheckpointError(f"cannot read {path}: {error.strerror}; expected a model's folder") from error
 
 
+@refused()
 def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
     path = check_path("path", path)
     if not path.exists():

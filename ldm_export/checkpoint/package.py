@@ -8,10 +8,10 @@ from pathlib import Path
 from ldm_export.checkpoint.checkpoint import PAPERS, Checkpoint, assemble, read_configs, tokenizer_files
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.checkpoint.tensors import Tensors, package_tensors
+from ldm_export.errors import CheckpointError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import CheckpointError
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Check, open_package

@@ -13,9 +13,10 @@ from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, write_tensors
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
+from ldm_export.errors import CheckpointError
 from ldm_export.families.family import Family
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
-from ldm_runtime.errors import CheckpointError, LdmError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import read_sampler

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import ConfigError
+from ldm_runtime.errors import refused_as
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule
 from ldm_runtime.sampling.solvers import SOLVERS, Sampler
 from ldm_runtime.sampling.solvers.options import Choice, Kind, Options, Value, kinds_of, spell
@@ -248,7 +249,8 @@ def read_scheduler_config(config: Config) -> tuple[Schedule, Sampler]:
     settings: dict[str, Value] = {}
     for row in entry.rows:
         settings |= row.read(effective, entry.kinds)
-    schedule = entry.schedule(**{key: effective.get(key, default) for key, default in fields.items()})
+    with refused_as(ConfigError, "correct the scheduler's configuration"):
+        schedule = entry.schedule(**{key: effective.get(key, default) for key, default in fields.items()})
     return schedule, Sampler(entry.solver, SOLVERS[entry.solver].options(**settings))
 
 

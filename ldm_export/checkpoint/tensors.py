@@ -4,6 +4,7 @@ Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an i
 `weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -14,9 +15,10 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from ldm_export.errors import CheckpointError
 from ldm_export.families.keymaps import Rules, parameter_name
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import CheckpointError, PackageError
+from ldm_runtime.errors import refused_as
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
@@ -50,6 +52,10 @@ class StoredTensor:
 Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
+# Raises the FormatError of a checkpoint's file as a CheckpointError.
+refused = functools.partial(refused_as, CheckpointError, "fetch or make the checkpoint again")
+
+
 def checkpoint_folder(path: Path) -> ModelFolder:
     """The folder of a checkpoint, or a part of one, whose files are read by `ldm_runtime.files.links`."""
     return ModelFolder(path, "checkpoint", CheckpointError)
@@ -61,15 +67,12 @@ def read_json(
     """A JSON file of a checkpoint; `infinity`: it may hold Infinity, as diffusers' scheduler configs do.
 
     folder: that of the model, None for the one that the file is in. limit: of bytes.
-    Raises CheckpointError where it is missing, too large, not JSON, or a link to elsewhere.
+    Raises CheckpointError where it is missing, too large, or a link to elsewhere, FormatError where it is not JSON.
     """
     folder = checkpoint_folder(path.parent) if folder is None else folder
-    try:
-        data = folder.read(path.relative_to(folder.path).as_posix(), limit)
-        safetensors.refuse_lfs_stub(data, path)
-        return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
-    except PackageError as error:
-        raise CheckpointError(str(error)) from error
+    data = folder.read(path.relative_to(folder.path).as_posix(), limit)
+    safetensors.refuse_lfs_stub(data, path)
+    return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
 
 
 def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> Tensors:
@@ -109,10 +112,7 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
     """The values as `dtype` (None: each as it is stored); what needs no conversion stays mapped until written to."""
     values = {}
     for place in sorted({stored.place for stored in tensors.values()}):
-        try:
-            arrays = safetensors.read(place)
-        except PackageError as error:
-            raise CheckpointError(str(error)) from error
+        arrays = safetensors.read(place)
         for name, stored in tensors.items():
             if stored.place == place:
                 value = _tensor(arrays[stored.name], stored)
@@ -210,11 +210,8 @@ def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -
 
 
 def _header(root: ModelFolder, file: Path) -> list[StoredTensor]:
-    try:
-        place = root.file(file.relative_to(root.path).as_posix())
-        header = safetensors.read_header(place)
-    except PackageError as error:
-        raise CheckpointError(str(error)) from error
+    place = root.file(file.relative_to(root.path).as_posix())
+    header = safetensors.read_header(place)
     return [StoredTensor(file, place, name, info.dtype, info.shape) for name, info in header.tensors.items()]
 
 

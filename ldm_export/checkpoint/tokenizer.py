@@ -12,9 +12,9 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, read_json
+from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, read_json, refused
+from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import CheckpointError, PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.text.clip_tokenizer import (
@@ -57,6 +57,7 @@ class CompleteTokenizer:
             (out / name).write_bytes(content)
 
 
+@refused()
 def complete_tokenizer(source: Path, *, window: int, vocab_size: int) -> CompleteTokenizer:
     """Read the tokenizer folder `source` and add the files that it lacks.
 
@@ -67,13 +68,6 @@ def complete_tokenizer(source: Path, *, window: int, vocab_size: int) -> Complet
     """
     folder = checkpoint_folder(source)
     files = {name: folder.read(name, MAX_JSON_BYTES) for name in folder.names(most=MAX_FILES)}
-    try:
-        return _complete(source, files, window=window, vocab_size=vocab_size)
-    except PackageError as error:  # of the strict readers
-        raise CheckpointError(str(error)) from None
-
-
-def _complete(source: Path, files: dict[str, bytes], *, window: int, vocab_size: int) -> CompleteTokenizer:
     special, config = _settings(source)
     bpe = _read_bpe(source)
     if VOCABULARY not in files or MERGES not in files:

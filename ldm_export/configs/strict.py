@@ -11,8 +11,8 @@ import math
 import typing
 from typing import Any, ClassVar, Self
 
+from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import ConfigError
 
 # The largest sizes that a config may have, many times those of any published model. A model within them is laid out
 # without its weights in seconds, and no product of its sizes leaves 64 bits.

@@ -16,8 +16,8 @@ from ldm_export.configs.strict import (
     MAX_WINDOW,
     StrictConfig,
 )
+from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import ConfigError
 
 # Keys that transformers writes into any model's config and that the CLIP text model does not read.
 _TRANSFORMERS_INERT = frozenset(

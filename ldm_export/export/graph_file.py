@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from ldm_runtime.errors import ExportError
+from ldm_export.errors import ExportError
 from ldm_runtime.files.atomic import atomic_file
 
 

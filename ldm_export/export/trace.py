@@ -13,10 +13,10 @@ import torch
 from onnx_ir.passes.common import ShapeInferencePass
 from torch import nn
 
+from ldm_export.errors import ExportError
 from ldm_export.export.translations import TRANSLATIONS
 from ldm_export.families.graphs import PREFIX
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.errors import ExportError
 
 OPSET = 18
 IR_VERSION = 10

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import torch
 from onnxscript import opset18
 
-from ldm_runtime.errors import ExportError
+from ldm_export.errors import ExportError
 
 op: Any = opset18  # called while the exporter records: arguments and results are ir.Value
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import (
     LATENT,
@@ -25,7 +26,6 @@ from ldm_export.families.graphs import (
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_runtime.errors import ConfigError
 from ldm_runtime.package.manifest import DenoiserRole, LatentSpec, TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"

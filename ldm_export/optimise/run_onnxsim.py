@@ -3,9 +3,9 @@
 import onnx
 import onnx_ir as ir
 
+from ldm_export.errors import ExportError
 from ldm_export.optimise.matching import make_constant
 from ldm_runtime.engines.ort.session import import_onnxruntime
-from ldm_runtime.errors import ExportError
 
 
 def require_onnxsim() -> None:

@@ -22,7 +22,7 @@ from ldm_export.package.choices import PackageChoices
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
 from ldm_runtime import __version__
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import PackageError, refused_as
 from ldm_runtime.files.atomic import atomic_file, refuse_foreign
 from ldm_runtime.package import manifest
 from ldm_runtime.package.manifest import (
@@ -156,7 +156,8 @@ def write_manifest(folder: Path, made: Manifest) -> None:
 def _check(made: Manifest, where: Path | str) -> str:
     """Return the manifest's text. Raises PackageError if the runtime would refuse it."""
     text = manifest.dump(made)
-    manifest.parse(text, str(where))
+    with refused_as(PackageError, "change the checkpoint or the options"):
+        manifest.parse(text, str(where))
     return text
 
 
@@ -169,7 +170,8 @@ def require_package(folder: Path) -> None:
     except PackageError as error:
         reason = str(error).partition(";")[0]  # what to do about it is for those who want to use it
         raise PackageError(
-            f"{folder} is not replaced, for it is no complete package: {reason}; choose another output"
+            f"{folder} is not replaced, for it is no complete package: {reason}; choose another output",
+            code=error.code,
         ) from error
     refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
 

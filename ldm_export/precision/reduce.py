@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
+from ldm_export.errors import ExportError
 from ldm_export.precision.table import PRECISIONS, REDUCED
-from ldm_runtime.errors import ExportError
 from ldm_runtime.package.manifest import Precision
 
 TYPES = {name: ir.DataType[PRECISIONS[name].onnx] for name in REDUCED}

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import ConfigError, LdmError
+from ldm_runtime.errors import LdmError
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.errors import ConfigError
 from ldm_export.recipes.toml import COMPUTED, from_table, parse_toml, read_text, require
 from ldm_export.recipes.train_rules import TRAIN_RULES, make_schedule
-from ldm_runtime.errors import ConfigError
 from ldm_runtime.package.manifest import LatentSpec
 from ldm_runtime.sampling.schedule import NoiseSchedule
 

@@ -52,7 +52,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def make_schedule(schedule: Any, prediction: str) -> NoiseSchedule:
-    """The noise schedule of a recipe's table `schedule`. Raises ConfigError."""
+    """The noise schedule of a recipe's table `schedule`. Raises FormatError."""
     return NoiseSchedule(
         num_train_timesteps=schedule.train_timesteps,
         beta_start=schedule.beta_start,

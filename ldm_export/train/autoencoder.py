@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL
 from ldm_export.plots import image_grid
 from ldm_export.recipes.train import AutoencoderRecipe, Background, TrainRecipe
@@ -29,7 +30,6 @@ from ldm_export.train.image_folder import (
 from ldm_export.train.log import save_samples
 from ldm_export.train.loop import place, precision, step_generator
 from ldm_export.train.perceptual import PerceptualDistance
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.image import from_levels
 from ldm_runtime.package.manifest import LOG_VARIANCE
 

@@ -25,7 +25,8 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
-from ldm_runtime.errors import InputError, TrainingError
+from ldm_export.errors import TrainingError
+from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_folder, make_folder, refuse_unwritable, scratch_folder
 from ldm_runtime.files.hash_cache import cache_folder
 from ldm_runtime.package.safetensors import write as write_safetensors

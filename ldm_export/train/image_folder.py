@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ldm_export.errors import TrainingError
 from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import Background, DataRecipe, Where
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import InputError, TrainingError
+from ldm_runtime.errors import InputError
 from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ldm_runtime.errors import TrainingError
+from ldm_export.errors import TrainingError
 from ldm_runtime.files.journal import lock
 
 LOCK_FILE = "train.lock"  # stays when the lock ends: removing it could take another trainer's away

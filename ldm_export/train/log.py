@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ldm_export.errors import TrainingError
 from ldm_export.plots import draw_curves, has_matplotlib
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.files.atomic import atomic_file, make_folder
 
 Row = dict[str, float]

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe
 from ldm_export.train.identity import plain
 from ldm_export.train.log import MetricsLog
 from ldm_export.train.optimiser import Optimiser
 from ldm_export.train.signals import deferred_signals
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.files.atomic import atomic_file, make_folder
 
 Progress = Callable[[str], None]

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ldm_runtime.errors import LdmError, TrainingError
+from ldm_export.errors import TrainingError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
 
 BLOCKS = 2  # of VGG16's five; later ones see more context and cost more

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 
 from ldm_export.checkpoint.save import save_checkpoint
+from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
@@ -42,7 +43,7 @@ from ldm_export.train.perceptual import PerceptualDistance
 from ldm_export.train.signals import raised_signals
 from ldm_export.train.text_encoder import TextEncoderStage
 from ldm_export.train.tokenizer import train_tokenizer
-from ldm_runtime.errors import LdmError, TrainingError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.files.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.files.journal import sweep
 from ldm_runtime.package import safetensors

@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ldm_export.checkpoint.tokenizer import BOS, DEFAULTS, EOS, clip_tokenizer
+from ldm_export.errors import TrainingError
 from ldm_export.recipes.train_rules import SMALLEST_VOCABULARY
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.text.clip_tokenizer import END_OF_WORD
 
 

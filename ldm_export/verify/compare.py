@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import metrics
 from ldm_export.verify.reference_file import Case
 from ldm_export.verify.report import CaseResult, case_failure, case_result
-from ldm_runtime.errors import LdmError, OutOfProfile, VerificationError
+from ldm_runtime.errors import LdmError, OutOfProfile
 from ldm_runtime.package.manifest import Difference, Precision
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]

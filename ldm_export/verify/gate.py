@@ -64,7 +64,9 @@ def verify_package(
     choice = _chosen(engine)
     package = open_package(path, check="full")
     if FILE not in package.manifest.files:
-        raise PackageError(f"{path} carries no reference to compare with ({FILE}); build it again")
+        raise PackageError(
+            f"{path} carries no reference to compare with ({FILE}); build it again", code="proof.invalid"
+        )
     say = progress if progress is not None else lambda text: None
     say("verify: hashing the package")
     package.confirm()

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.errors import ExportError, PackageError
+from ldm_export.errors import ExportError
+from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Contract, Defaults, LatentSpec, TokenizerFacts
+from ldm_runtime.package.open import refused
 from ldm_runtime.sampling.schedule import Schedule
 
 SCHEMA_VERSION = 2
@@ -127,6 +129,7 @@ def write(path: Path, reference: Reference) -> None:
     safetensors.write(path, tensors, {_KEY: text})
 
 
+@refused()
 def read(path: Path) -> Reference:
     """Map the file and check that it is whole; arrays are read when they are touched.
 
@@ -135,19 +138,22 @@ def read(path: Path) -> Reference:
     """
     text = safetensors.read_header(path).metadata.get(_KEY)
     if text is None:
-        raise PackageError(f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again")
+        raise PackageError(
+            f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again", code="proof.invalid"
+        )
     value = strict_json.parse(text, f"the metadata of {path}")
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise PackageError(
-            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}; build the package again"
+            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}; build the package again",
+            code="proof.invalid",
         )
     header = strict_json.read(_Header, value, f"the metadata of {path}")
     tensors = dict(safetensors.read(path))
 
     def take(key: str) -> np.ndarray:
         if key not in tensors:
-            raise PackageError(f"{path} lacks the tensor {key!r}; build the package again")
+            raise PackageError(f"{path} lacks the tensor {key!r}; build the package again", code="proof.invalid")
         return tensors.pop(key)
 
     cases = []
@@ -163,7 +169,7 @@ def read(path: Path) -> Reference:
     tokens = {component: take(_tokens_key(component)) for component in header.facts.tokenizers}
     reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
     if tensors:
-        raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}")
+        raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}", code="proof.invalid")
     _check(reference, path)
     return reference
 
@@ -177,9 +183,13 @@ def require_complete(reference: Reference, contract: Contract) -> None:
     """Raise PackageError unless there are cases of every component and tokens of every text encoder."""
     missing = set(contract.components) - {case.component for case in reference.cases}
     if missing:
-        raise PackageError(f"the reference is incomplete: it has no case of {', '.join(sorted(missing))}")
+        raise PackageError(
+            f"the reference is incomplete: it has no case of {', '.join(sorted(missing))}", code="proof.invalid"
+        )
     if set(reference.tokens) != {text.component for text in contract.text}:
-        raise PackageError("the reference is incomplete: it has not the tokens of every text encoder")
+        raise PackageError(
+            "the reference is incomplete: it has not the tokens of every text encoder", code="proof.invalid"
+        )
 
 
 def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
@@ -199,7 +209,8 @@ def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple
     if not dims or len(dims[0]) != array.ndim:
         raise PackageError(
             f"the reference has {case.component}/{name} of shape {list(array.shape)}, but the contract has "
-            f"{f'the dimensions {list(dims[0])}' if dims else 'no such tensor'}; build the package again"
+            f"{f'the dimensions {list(dims[0])}' if dims else 'no such tensor'}; build the package again",
+            code="proof.invalid",
         )
     return dims[0]
 
@@ -207,18 +218,24 @@ def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple
 def _check(reference: Reference, path: Path) -> None:
     """A reference that proves nothing, or that holds NaN, is no reference."""
     if any(len(ids) != len(reference.prompts) for ids in reference.tokens.values()):
-        raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt")
+        raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt", code="proof.invalid")
     trajectory = reference.trajectory
     if not len(trajectory.latents) == len(trajectory.timesteps) > 0:
-        raise PackageError(f"{path} is incomplete: its sampling run has not latents for each of its timesteps")
+        raise PackageError(
+            f"{path} is incomplete: its sampling run has not latents for each of its timesteps", code="proof.invalid"
+        )
     arrays = {"trajectory/latents": trajectory.latents, "trajectory/picture": trajectory.picture}
     for case in reference.cases:
         if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:
-            raise PackageError(f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance")
+            raise PackageError(
+                f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance", code="proof.invalid"
+            )
         arrays |= {_output_key(case, name): array for name, array in case.outputs.items()}
     for key, array in arrays.items():
         if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():
-            raise PackageError(f"{path}: {key!r} is empty or holds NaN or infinity; build the package again")
+            raise PackageError(
+                f"{path}: {key!r} is empty or holds NaN or infinity; build the package again", code="proof.invalid"
+            )
 
 
 def _tokens_key(component: str) -> str:

@@ -13,7 +13,7 @@ from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.manifest import Difference
-from ldm_runtime.package.open import Package
+from ldm_runtime.package.open import Package, refused
 
 SCHEMA_VERSION = 3
 MAX_BYTES = 2**24  # a report has some ten thousand
@@ -190,6 +190,7 @@ def case_result(
     )
 
 
+@refused()
 def parse(text: str, where: str) -> Report:
     """Read a report.json strictly; `where` names it in messages.
 
@@ -200,13 +201,19 @@ def parse(text: str, where: str) -> Report:
     if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
         raise PackageError(
             f"{where} has schema_version {shown(value.get('schema_version'))}, this program reads {SCHEMA_VERSION}, "
-            f"which records the contract that was proven; build the package again"
+            f"which records the contract that was proven; build the package again",
+            code="proof.invalid",
         )
     report = strict_json.read(Report, value, where)
     if report.passed != (not report.failures):
-        raise PackageError(f"{where} contradicts itself: passed is {report.passed}; verify the package again")
+        raise PackageError(
+            f"{where} contradicts itself: passed is {report.passed}; verify the package again", code="proof.invalid"
+        )
     if report.contract.sha256 != digest(report.contract.facts):
-        raise PackageError(f"{where} contradicts itself: its contract has another digest; build the package again")
+        raise PackageError(
+            f"{where} contradicts itself: its contract has another digest; build the package again",
+            code="proof.invalid",
+        )
     return report
 
 
@@ -218,10 +225,9 @@ def recorded(package: Package) -> Report:
     """
     name = package.manifest.proof.report
     content = package.folder.read(name, MAX_BYTES)
-    try:
-        return parse(content.decode("utf-8"), str(package.path / name))
-    except UnicodeDecodeError as error:
-        raise PackageError(f"{package.path / name} is not UTF-8 at byte {error.start}; fetch it again") from None
+    with refused():
+        text = strict_json.decode(content, str(package.path / name))
+    return parse(text, str(package.path / name))
 
 
 def write(report: Report, page: str, folder: Path, *, force: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS, Tolerance
 from ldm_export.verify import metrics
 from ldm_export.verify.images import side_by_side, to_bytes
@@ -14,7 +15,7 @@ from ldm_export.verify.page import Picture
 from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
 from ldm_runtime.engines.choice import EngineChoice, artefact_for
-from ldm_runtime.errors import LdmError, VerificationError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package.manifest import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.pipeline import Pipeline

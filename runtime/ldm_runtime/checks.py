@@ -29,7 +29,7 @@ def check_path(name: str, value: Any) -> Path:
     folders that may not be read.
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
-        raise InputError(f"{name} is {shown(value)}; expected a path as text or a pathlib.Path")
+        raise InputError(f"{name} is {shown(value)}; expected a path as text or a pathlib.Path", code="request.path")
     path = Path(value)
     try:
         if stat.S_ISDIR(path.stat().st_mode):
@@ -37,9 +37,10 @@ def check_path(name: str, value: Any) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return path
     except OSError as error:
-        raise InputError(f"{name} is {shown(str(path))}, which cannot be looked up: {error.strerror}") from error
+        message = f"{name} is {shown(str(path))}, which cannot be looked up: {error.strerror}"
+        raise InputError(message, code="request.path") from error
     except ValueError as error:  # NUL, or text that the file system's encoding lacks
-        raise InputError(f"{name} is {shown(str(path))}, which is no path: {error}") from error
+        raise InputError(f"{name} is {shown(str(path))}, which is no path: {error}", code="request.path") from error
     return path
 
 

@@ -41,7 +41,8 @@ BUILTIN = Path(__file__).parent / "builtin"
 def builtin_package() -> Path:
     """Return the folder of the package that is installed with the runtime; raise PackageError if there is none."""
     if not (BUILTIN / MANIFEST).exists():
-        raise PackageError("this installation has no built-in model; give the folder of a package")
+        message = "this installation has no built-in model; give the folder of a package"
+        raise PackageError(message, code="package.missing")
     return BUILTIN
 
 

@@ -13,9 +13,10 @@ from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, MAX_PAPERS, Checkp
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
+from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.package.write import finish_package, write_manifest
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime.errors import CheckpointError, ConfigError, LdmError, PackageError
+from ldm_runtime.errors import LdmError, PackageError
 from tests import hub_cache
 from tests.oracles import build_tiny_sd
 from tests.verify import perturbations

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
+from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.keymaps import parameter_name
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
-from ldm_runtime.errors import CheckpointError, ConfigError, InputError, LdmError
+from ldm_runtime.errors import InputError, LdmError
 from tests.oracles import build_tiny_sd, seeded
 
 PARTS = STABLE_DIFFUSION.parts

@@ -16,10 +16,11 @@ import ldm_runtime
 from ldm_export.bench import bench_package
 from ldm_export.build import build_package
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_export.package.describe import describe
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime.errors import CheckpointError, ConfigError, PackageError
+from ldm_runtime.errors import PackageError
 from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 from tests.runtime import tiny_package

@@ -11,7 +11,7 @@ import diffusers.schedulers
 import pytest
 
 from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
-from ldm_runtime.errors import ConfigError
+from ldm_export.errors import ConfigError
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule
 from ldm_runtime.sampling.solvers import SOLVERS, Sampler, read_sampler

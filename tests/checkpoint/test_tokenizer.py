@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from ldm_export.checkpoint.tokenizer import complete_tokenizer
-from ldm_runtime.errors import CheckpointError
+from ldm_export.errors import CheckpointError
 from ldm_runtime.package.manifest import TokenizerFacts
 from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
 

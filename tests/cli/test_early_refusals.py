@@ -11,8 +11,9 @@ import pytest
 
 from ldm_export import build as builds
 from ldm_export.checkpoint.tensors import StoredTensor, require_finite
+from ldm_export.errors import CheckpointError
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime.errors import CheckpointError, LdmError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 

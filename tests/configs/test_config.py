@@ -13,7 +13,7 @@ from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES, StrictConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
-from ldm_runtime.errors import ConfigError
+from ldm_export.errors import ConfigError
 from tests import published_configs
 
 ORACLES: dict[type, Any] = {

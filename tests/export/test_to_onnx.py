@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.errors import CheckpointError, ExportError
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import IR_VERSION, OPSET, trace
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_export.models import AutoencoderKL
-from ldm_runtime.errors import CheckpointError, ExportError, LdmError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
 from tests import traces
 from tests.oracles import build_tiny_sd

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.errors import ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import Component, text_encoder, vae_decoder, vae_encoder
@@ -22,7 +23,6 @@ from ldm_export.families.spec import ComponentSpec
 from ldm_export.families.stable_diffusion import latent, native_size, unet_spec
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.models.unet import TimestepEmbedding, timestep_embedding
-from ldm_runtime.errors import ConfigError
 from ldm_runtime.package.manifest import DenoiserRole, TensorSpec
 
 SIZES = 6  # numbers about the image that the UNet reads

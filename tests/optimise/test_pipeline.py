@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.optimise.pipeline import (
     CANONICAL_PASSES,
@@ -14,7 +15,6 @@ from ldm_export.optimise.pipeline import (
     ort_cpu_passes,
     run_passes,
 )
-from ldm_runtime.errors import ExportError
 from tests.optimise.graphs import parse
 
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")

@@ -9,10 +9,10 @@ import onnx_ir as ir
 import onnxsim
 import pytest
 
+from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, count_operators, ort_cpu_passes, run_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim, run_onnxsim
-from ldm_runtime.errors import ExportError
 from tests.optimise.graphs import applied, normal, operators
 
 COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")

@@ -8,9 +8,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph
 from ldm_export.precision.reduce import TYPES, reduce_precision
-from ldm_runtime.errors import ExportError
 from tests.optimise.graphs import HEADER, normal, operators, parse, run
 
 BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ldm_export.errors import CheckpointError
 from ldm_export.process.isolate import peak_memory, run_isolated
-from ldm_runtime.errors import CheckpointError, LdmError
+from ldm_runtime.errors import LdmError
 
 
 def add(a: int, b: int) -> int:

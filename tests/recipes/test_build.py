@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ldm_export.errors import ConfigError
 from ldm_export.optimise.pipeline import OPTIONAL_PASSES
 from ldm_export.recipes.build import PASSES, BuildRecipe, load_build_recipe
-from ldm_runtime.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "export_configs").glob("*.build.toml"))
 

@@ -6,10 +6,10 @@ import os
 import pytest
 import torch
 
+from ldm_export.errors import ConfigError, TrainingError
 from ldm_export.recipes.train import load_train_recipe
 from ldm_export.recipes.train_rules import is_plain_name
 from ldm_export.train.needs import memory_needs, require_memory
-from ldm_runtime.errors import ConfigError, TrainingError
 from tests.train.conftest import RECIPES, smoke_recipe
 
 SHIPPED = sorted(RECIPES.glob("*.toml"))

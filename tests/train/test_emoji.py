@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ldm_export.errors import TrainingError
 from ldm_export.train import emoji as data
 from ldm_export.train.emoji import fetch_emoji
 from ldm_export.train.perceptual import BLOCKS, PerceptualDistance
-from ldm_runtime.errors import InputError, LdmError, TrainingError
+from ldm_runtime.errors import InputError, LdmError
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="16" height="32" fill="#f00"/></svg>'
 APPLE = {"label": "red apple", "hexcode": "1F34E", "tags": ["fruit"], "group": 4}

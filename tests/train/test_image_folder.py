@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import DataRecipe
 from ldm_export.train import image_folder as module
 from ldm_export.train.image_folder import (
@@ -17,7 +18,6 @@ from ldm_export.train.image_folder import (
     step_random,
     vary_caption,
 )
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.image import open_image
 from tests import hub_cache
 

@@ -12,11 +12,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe
 from ldm_export.train.lock import only_trainer
 from ldm_export.train.loop import STATE_FILE, Pace, StageRun, rate_factor, step_generator
 from ldm_export.train.signals import raised_signals
-from ldm_runtime.errors import LdmError, TrainingError
+from ldm_runtime.errors import LdmError
 
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
 RESTART = RestartRecipe(steps=20, rate=0.5)

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ldm_export.errors import TrainingError
 from ldm_export.train.perceptual import BGR_MEAN, PerceptualDistance
-from ldm_runtime.errors import TrainingError
 from ldm_runtime.package import safetensors
 from tests.train.conftest import vgg_tensors
 

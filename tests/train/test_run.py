@@ -17,12 +17,12 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.errors import ConfigError, TrainingError
 from ldm_export.recipes.train import load_train_recipe
 from ldm_export.train.autoencoder import encode_images, kl_divergence, latent_scale, psnr
 from ldm_export.train.image_folder import load_images
 from ldm_export.train.latents import Captions
 from ldm_export.train.run import train
-from ldm_runtime.errors import ConfigError, TrainingError
 from ldm_runtime.package import safetensors
 from tests.train.conftest import RECIPES, smoke_recipe, write_images
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS, REDUCED
 from ldm_export.verify.compare import compare, measure, worst
 from ldm_export.verify.reference_file import Case
-from ldm_runtime.errors import EngineError, OutOfProfile, VerificationError
+from ldm_runtime.errors import EngineError, OutOfProfile
 from ldm_runtime.package.manifest import Difference
 
 VALUES = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from ldm_export.errors import ExportError
 from ldm_export.precision.table import ROUNDING_FACTOR
 from ldm_export.verify import reference, reference_file
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
-from ldm_runtime.errors import ExportError, NonFiniteError, PackageError
+from ldm_runtime.errors import NonFiniteError, PackageError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import read_manifest
 from tests.runtime.noise.philox import initial_noise

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from tokenizers.normalizers import Lowercase
 
+from ldm_export.errors import ExportError
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.errors import EngineUnavailable, ExportError, PackageError
+from ldm_runtime.errors import EngineUnavailable, refused_as
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.text.clip_tokenizer import read_tokenizer
 
@@ -36,10 +37,8 @@ def write_openvino_tokenizer(tokenizer: Path, out: Path, facts: TokenizerFacts) 
         ExportError: the tokenizer is not built as CLIP's.
     """
     openvino = import_openvino()
-    try:
+    with refused_as(ExportError, "build the package again"):
         clip = read_tokenizer(tokenizer.read_bytes(), str(tokenizer))
-    except PackageError as error:
-        raise ExportError(str(error)) from error
     if clip.begin is None or clip.end is None:
         raise ExportError(f"{tokenizer} has no post_processor, which says what begins and ends a prompt")
     model = _graph(clip.to_dict(), facts)

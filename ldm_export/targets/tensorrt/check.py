@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ldm_export.errors import ExportError
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import available_memory
 from ldm_export.targets.target import Order
@@ -18,7 +19,7 @@ from ldm_export.targets.tensorrt.row import TensorRtOptions
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.library import CLASSIC, FLAVOURS, NAMES, Flavour, import_tensorrt
-from ldm_runtime.errors import EngineUnavailable, ExportError, InputError
+from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.manifest import Precision
 
 # Capability -> precisions in which TensorRT for RTX builds plans for it.

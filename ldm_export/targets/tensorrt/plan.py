@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ldm_export.errors import ExportError
 from ldm_export.targets.tensorrt.profiles import Shapes
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Library, import_tensorrt
-from ldm_runtime.errors import ExportError, LdmError
+from ldm_runtime.errors import LdmError
 from ldm_runtime.files.atomic import atomic_file, make_folder
 
 _LOG = logging.getLogger(__name__)

@@ -21,12 +21,14 @@ def check_graph(
             if spec.name not in graph or not _fits(spec, graph[spec.name]):
                 got = str(graph.get(spec.name, "nothing of that name"))
                 raise PackageError(
-                    f"{path} has as {what} {got}, but the manifest promises {spec}; build the package again"
+                    f"{path} has as {what} {got}, but the manifest promises {spec}; build the package again",
+                    code="graph.signature",
                 )
         extra = sorted(set(graph) - {spec.name for spec in specs})
         if extra and what == "input":
             raise PackageError(
-                f"{path} wants the input {extra[0]!r}, which the manifest does not name; build the package again"
+                f"{path} wants the input {extra[0]!r}, which the manifest does not name; build the package again",
+                code="graph.signature",
             )
 
 

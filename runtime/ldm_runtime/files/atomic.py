@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import LdmError, OutputError
 from ldm_runtime.files.journal import Journal, remove, sweep, sync_folder
 
 # Raises LdmError unless the folder at a path may be replaced: a check of what is in it.
@@ -55,7 +55,7 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
         return
     if not folder.is_dir():
         what = "a link to nothing" if folder.is_symlink() else "a file"
-        raise LdmError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
+        raise OutputError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
     with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass"))), prove=True):
         for name in names:
             _refuse_file(folder / name, force=force)
@@ -68,7 +68,7 @@ def refuse_unwritable(folder: Path) -> None:
         names.append(folder.name)
         folder = folder.parent
     if not folder.is_dir():
-        raise LdmError(f"cannot write to {folder}: it is no folder; choose another output")
+        raise OutputError(f"cannot write to {folder}: it is no folder; choose another output")
     for name in names or ["file"]:
         with _output(folder / name, prove=True):
             pass
@@ -105,7 +105,9 @@ def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> 
         for name in sorted([*names, *links]):
             file = Path(place, name)
             if file.is_symlink() or not is_known(file.relative_to(folder).as_posix()):
-                raise LdmError(f"{folder} is not replaced: it holds {file}, which is no part of {kind}; move it first")
+                raise OutputError(
+                    f"{folder} is not replaced: it holds {file}, which is no part of {kind}; move it first"
+                )
 
 
 @contextlib.contextmanager
@@ -179,17 +181,17 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
     tried, the last rename tells.
     """
     if path.name in ("", ".."):
-        raise LdmError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
+        raise OutputError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
     _status(path)
     parent = path.parent
     if not parent.is_dir():
         trouble = "is no folder" if os.path.lexists(parent) else "does not exist; create it first"
-        raise LdmError(f"cannot write {path}: the folder {_absolute(parent)} {trouble}")
+        raise OutputError(f"cannot write {path}: the folder {_absolute(parent)} {trouble}")
     sweep(parent, path.name)
     try:
         journal = Journal.open(path)
     except OSError as error:
-        raise LdmError(
+        raise OutputError(
             f"cannot write {path}: the folder {_absolute(parent)} takes no files ({_reason(error)}); "
             f"choose another output"
         ) from error
@@ -208,7 +210,7 @@ def _refused(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise LdmError(f"cannot write {path}: {_reason(error)}; choose another output") from error
+        raise OutputError(f"cannot write {path}: {_reason(error)}; choose another output") from error
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -226,11 +228,11 @@ def _refuse_file(path: Path, *, force: bool) -> None:
         return
     _refuse_link(path, status)
     if stat.S_ISDIR(status.st_mode):
-        raise LdmError(f"cannot write the file {path}: a folder has that name; choose another output")
+        raise OutputError(f"cannot write the file {path}: a folder has that name; choose another output")
     if not force:
-        raise LdmError(f"{path} exists already; choose another output or give --force to replace it")
+        raise OutputError(f"{path} exists already; choose another output or give --force to replace it")
     if not stat.S_ISREG(status.st_mode):
-        raise LdmError(f"cannot write the file {path}: what has that name is no regular file; choose another output")
+        raise OutputError(f"cannot write the file {path}: what has that name is no regular file; choose another output")
     _refuse_fixed(path, status)
     with _refused(path):
         if not status.st_mode & 0o222:
@@ -260,14 +262,14 @@ def _is_still(path: Path, status: os.stat_result) -> bool:
 def _refuse_this_folder(path: Path, status: os.stat_result, replace: MayReplace | None) -> None:
     _refuse_link(path, status)
     if not stat.S_ISDIR(status.st_mode):
-        raise LdmError(f"cannot write the folder {path}: a file has that name; choose another output")
+        raise OutputError(f"cannot write the folder {path}: a file has that name; choose another output")
     if replace is None:
-        raise LdmError(f"{path} exists already; choose another output or give --force to replace it")
+        raise OutputError(f"{path} exists already; choose another output or give --force to replace it")
     _refuse_fixed(path, status)
     here = Path(_absolute(Path()))
     with _refused(path):
         if any(os.path.samestat(status, os.stat(each)) for each in (here, *here.parents)):
-            raise LdmError(f"cannot replace {path}: the current folder is it or lies in it; choose another output")
+            raise OutputError(f"cannot replace {path}: the current folder is it or lies in it; choose another output")
         if os.listdir(path):
             replace(path)
             _refuse_read_only(path)
@@ -275,17 +277,17 @@ def _refuse_this_folder(path: Path, status: os.stat_result, replace: MayReplace 
 
 def _refuse_link(path: Path, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
-        raise LdmError(f"cannot write {path}: it is a link to {os.readlink(path)}; give the place itself as output")
+        raise OutputError(f"cannot write {path}: it is a link to {os.readlink(path)}; give the place itself as output")
 
 
 def _refuse_fixed(path: Path, status: os.stat_result) -> None:
     """Raise `LdmError` for what cannot be renamed: a mount point, or another user's in a folder such as /tmp."""
     if os.path.ismount(path) or os.path.realpath(path) in _mount_points():
-        raise LdmError(f"cannot replace {path}: it is a mount point; choose another output")
+        raise OutputError(f"cannot replace {path}: it is a mount point; choose another output")
     if hasattr(os, "geteuid"):
         parent = os.stat(path.parent)
         if parent.st_mode & stat.S_ISVTX and os.geteuid() not in (0, parent.st_uid, status.st_uid):
-            raise LdmError(f"cannot replace {path}: it is another user's; choose another output")
+            raise OutputError(f"cannot replace {path}: it is another user's; choose another output")
 
 
 def _mount_points() -> set[str]:
@@ -301,7 +303,7 @@ def _refuse_read_only(path: Path) -> None:
     """Raise `LdmError` where a folder could make way but not be removed."""
     for folder, _, _ in os.walk(path):
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise LdmError(f"cannot replace {path}: {folder} is read-only; choose another output")
+            raise OutputError(f"cannot replace {path}: {folder} is read-only; choose another output")
 
 
 def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
@@ -318,7 +320,7 @@ def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
     try:
         remove(old)
     except OSError as error:
-        raise LdmError(
+        raise OutputError(
             f"{path} is complete, but what it replaced could not be removed and is in {old} ({_reason(error)})"
         ) from error
 
@@ -376,7 +378,7 @@ def _bring_back(old: Path, path: Path) -> None:
             raise FileExistsError(errno.EEXIST, "another process made it meanwhile")
         os.rename(old, path)
     except OSError as error:
-        raise LdmError(f"cannot write {path}: {_reason(error)}; what it held before is in {old}") from error
+        raise OutputError(f"cannot write {path}: {_reason(error)}; what it held before is in {old}") from error
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
@@ -385,7 +387,9 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except OSError as error:
         if isinstance(error, FileExistsError) or os.path.lexists(path):
-            raise LdmError(f"{path} exists already: another process made it meanwhile; choose another output") from None
+            raise OutputError(
+                f"{path} exists already: another process made it meanwhile; choose another output"
+            ) from None
         os.rename(temporary, path)  # a file system without hard links
 
 
@@ -399,7 +403,7 @@ def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
         left = _clean(journal, temporary)
         if reason is not None:
             outcome = "nothing was left behind" if left is None else f"{left} was left behind"
-            raise LdmError(
+            raise OutputError(
                 f"cannot write {path}: {reason}; {outcome}, free space or change the output and run again"
             ) from error
         if isinstance(error, LdmError):

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ldm_runtime.errors import LdmError, PackageError
+from ldm_runtime.errors import LdmError, unreadable
 from ldm_runtime.files.atomic import atomic_file, refuse_unwritable
 from ldm_runtime.files.journal import is_on_its_way
 
@@ -56,7 +56,7 @@ class HashCache:
         return digest
 
     def measure(self, name: str) -> str:
-        """Hash `name` now and remember it. Raises PackageError if it cannot be read."""
+        """Hash `name` now and remember it. Raises FormatError if it cannot be read."""
         file = self.folder / name
         digest = hashlib.sha256()
         try:
@@ -68,7 +68,7 @@ class HashCache:
                 self.known[name] = [*before, digest.hexdigest()]
                 self.changed = True
         except OSError as error:
-            raise PackageError(f"cannot read {file}: {error.strerror}") from error
+            raise unreadable(file, error) from error
         return digest.hexdigest()
 
     def save(self) -> None:

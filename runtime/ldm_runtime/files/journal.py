@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import OutputError
 
 _LOG = logging.getLogger(__name__)
 _JOURNAL = re.compile(r"\.ldm-([0-9a-f]{32})\.journal")
@@ -212,7 +212,7 @@ def _settle_old(journal: Journal, wanted: str) -> bool:
         return True
     if journal.target != wanted:
         return False
-    raise LdmError(
+    raise OutputError(
         f"{path} was being replaced when an earlier call was killed, and was made anew since; what it held before is "
         f"in {journal.old}: move that elsewhere and remove {journal.partial()}, then run again"
     )
@@ -222,7 +222,7 @@ def _refuse_stranded(journal: Journal, host: str) -> None:
     """Raise LdmError if a folder had to make way for a writer of which nobody here can say whether it lives."""
     path = journal.folder / journal.target
     if os.path.lexists(journal.old) and not os.path.lexists(path):
-        raise LdmError(
+        raise OutputError(
             f"{path} is being replaced by a process on {shown(host)}, or was when that ended; what it held is in "
             f"{journal.old}: if no such process lives, move that back to {path} and remove {journal.partial()}"
         )

@@ -56,7 +56,8 @@ class ModelFolder:
         found = [name for name in self._system(folder, lambda: os.listdir(folder)) if not os.path.isdir(folder / name)]
         if len(found) > most:
             raise self._error(
-                f"{folder} has {len(found)} files; expected at most {most}: remove what is not the model's"
+                f"{folder} has {len(found)} files; expected at most {most}: remove what is not the model's",
+                code="file.too-large",
             )
         return sorted(found)
 
@@ -87,7 +88,8 @@ class ModelFolder:
         content = self._system(self.path / name, read)
         if len(content) > limit:
             raise self._error(
-                f"{self.path / name} has {self.size(name)} bytes; expected at most {limit}: it is no such file"
+                f"{self.path / name} has {self.size(name)} bytes; expected at most {limit}: it is no such file",
+                code="file.too-large",
             )
         self.require_unchanged(name)
         return content
@@ -99,7 +101,8 @@ class ModelFolder:
             if name in self._seen and self._seen[name] != self._system(file, functools.partial(stamp, file)):
                 raise self._error(
                     f"{file} has changed since the {self._what} was opened; let nothing write to it meanwhile, and "
-                    f"start again"
+                    f"start again",
+                    code="file.changed",
                 )
 
     def _resolve(self, name: str) -> tuple[Path, os.stat_result]:
@@ -108,11 +111,12 @@ class ModelFolder:
         real = self._system(file, lambda: file.resolve(strict=True))
         if not real.is_relative_to(self._real) and real.parent != self._blobs:
             raise self._error(
-                f"{file} is a link to {real}, outside the {self._what}; copy the file into the {self._what}"
+                f"{file} is a link to {real}, outside the {self._what}; copy the file into the {self._what}",
+                code="file.link",
             )
         status = self._system(file, lambda: os.stat(real, follow_symlinks=False))
         if not stat.S_ISREG(status.st_mode):
-            raise self._error(f"{file} is not a regular file; fetch the {self._what} again")
+            raise self._error(f"{file} is not a regular file; fetch the {self._what} again", code="file.kind")
         self._seen.setdefault(name, [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns])
         return real, status
 
@@ -121,12 +125,12 @@ class ModelFolder:
         try:
             return call()
         except FileNotFoundError:
-            raise self._error(f"{file} is missing; fetch the {self._what} again") from None
+            raise self._error(f"{file} is missing; fetch the {self._what} again", code="file.missing") from None
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links before Python 3.13
             reason = getattr(error, "strerror", None)
-            raise self._error(f"cannot read {file}: {reason if reason else error}") from error
+            raise self._error(f"cannot read {file}: {reason if reason else error}", code="file.unreadable") from error
         except ValueError as error:  # a NUL in the name
-            raise self._error(f"cannot read {file}: {error}") from None
+            raise self._error(f"cannot read {file}: {error}", code="file.unreadable") from None
 
 
 def blobs_of(real: Path) -> Path | None:

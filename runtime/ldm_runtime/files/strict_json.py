@@ -10,7 +10,7 @@ import typing
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import LdmError, PackageError
+from ldm_runtime.errors import FormatError
 
 T = TypeVar("T")
 JSON = Any  # str | int | float | bool | None | list | dict, nested
@@ -21,17 +21,16 @@ _NESTING = (dict, list)
 MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
-_AGAIN = "fetch or build the file again"
 
 
 def decode(content: bytes, where: str) -> str:
-    """The bytes of a file as text; PackageError unless they are UTF-8 without a byte order mark."""
+    """Decode the bytes of a file; FormatError unless they are UTF-8 without a byte order mark."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PackageError(f"{where} is not UTF-8 at byte {error.start}; {_AGAIN}") from None
+        raise FormatError(where, f"is not UTF-8 at byte {error.start}", "json.encoding") from None
     if text.startswith("\ufeff"):
-        raise PackageError(f"{where} begins with a byte order mark; expected plain UTF-8")
+        raise FormatError(where, "begins with a byte order mark; expected plain UTF-8", "json.encoding")
     return text
 
 
@@ -39,7 +38,7 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
     """Parse `text`; `where` names the file in messages. `infinity` lets Infinity and -Infinity pass.
 
     Raises:
-        PackageError: not JSON, a key given twice in one object, a number that is not finite or has thousands of
+        FormatError: not JSON, a key given twice in one object, a number that is not finite or has thousands of
             digits, half a character (a lone surrogate), or nested too deeply.
     """
     constant = _infinity if infinity else _refuse_constant
@@ -48,18 +47,24 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=constant, parse_float=number)
         _require_shallow(value)
         if _SURROGATE.search(text) or (_SURROGATE_ESCAPE.search(text) and _has_surrogates(value)):
-            raise ValueError("it has half of a character (a lone surrogate)")
+            raise _Refused("it has half of a character (a lone surrogate)", "json.surrogate")
         return value
     except json.JSONDecodeError as error:
-        raise PackageError(
-            f"{where} is not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); {_AGAIN}"
-        ) from None
+        place = f"line {error.lineno}, column {error.colno}"
+        raise FormatError(where, f"is not valid JSON at {place} ({error.msg})", "json.syntax") from None
     except RecursionError:
-        raise PackageError(f"{where} nests its JSON too deeply; expected at most {MAX_DEPTH} levels") from None
-    except ValueError as error:
-        # Python's own words for an integer of over 4,300 digits are about its settings.
-        reason = "an integer of thousands of digits" if "int_max_str_digits" in str(error) else error
-        raise PackageError(f"{where} is not acceptable JSON: {reason}; {_AGAIN}") from None
+        what = f"nests its JSON too deeply; expected at most {MAX_DEPTH} levels"
+        raise FormatError(where, what, "json.depth") from None
+    except _Refused as refused:
+        reason, code = refused.args
+        raise FormatError(where, f"is not acceptable JSON: {reason}", code) from None
+    except ValueError:  # Python reads integers of up to 4,300 digits
+        reason = "an integer of thousands of digits"
+        raise FormatError(where, f"is not acceptable JSON: {reason}", "json.number") from None
+
+
+class _Refused(Exception):
+    """What is wrong and the code, raised where the file's name is not known."""
 
 
 def read(kind: type[T], value: JSON, where: str) -> T:
@@ -69,7 +74,7 @@ def read(kind: type[T], value: JSON, where: str) -> T:
     `dict[str, X]`, a union, a `Literal`, `int`, `float` (an integer is one too), `str`, `bool` or `Any`.
 
     Raises:
-        PackageError: the first mismatch, with its JSON path.
+        FormatError: the first mismatch, with its JSON path.
     """
     result: T = _read(kind, value, where)
     return result
@@ -101,7 +106,7 @@ def _has_surrogates(value: JSON) -> bool:
 def _finite(text: str) -> float:
     number = float(text)
     if abs(number) == float("inf"):
-        raise ValueError(f"{shown(text)} is too large for a float64")
+        raise _Refused(f"{shown(text)} is too large for a float64", "json.number")
     return number
 
 
@@ -109,7 +114,7 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     result = dict(pairs)
     if len(result) != len(pairs):
         twice, _ = collections.Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} is given twice in one object")
+        raise _Refused(f"the key {shown(twice)} is given twice in one object", "json.duplicate-key")
     return result
 
 
@@ -118,7 +123,7 @@ def _infinity(name: str) -> JSON:
 
 
 def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not a JSON number")
+    raise _Refused(f"{name} is not a JSON number", "json.number")
 
 
 def _read(kind: Any, value: JSON, where: Where) -> Any:
@@ -148,18 +153,16 @@ def _read_dataclass(kind: Any, value: JSON, where: Where) -> Any:
     names = list(hints)
     unknown = sorted(set(value) - set(names))
     if unknown:
-        raise PackageError(
-            f"{_spelt(where)} has the unknown key {shown(unknown[0])}; known here: {', '.join(names)} "
-            f"(was it written by a newer version?)"
-        )
+        what = f"has the unknown key {shown(unknown[0])}; known here: {', '.join(names)}"
+        raise FormatError(_spelt(where), what, "json.unknown-key")
     missing = [name for name in names if name not in value]
     if missing:
-        raise PackageError(f"{_spelt(where)} lacks the key {missing[0]!r}; build the package again")
+        raise FormatError(_spelt(where), f"lacks the key {missing[0]!r}", "json.missing-key")
     values = {name: _read(hints[name], value[name], (where, ".", name)) for name in names}
     try:
         return kind(**values)
-    except LdmError as error:  # a dataclass that checks itself, without knowing where it stands
-        raise PackageError(f"{_spelt(where)}: {error}") from error
+    except FormatError as error:  # a dataclass that checks itself, without knowing where it stands
+        raise FormatError(f"{_spelt(where)}: {error.where}", error.what, error.code) from None
 
 
 @functools.cache  # a manifest has one kind of object hundreds of times
@@ -193,7 +196,7 @@ def _read_union(arguments: tuple[Any, ...], value: JSON, where: Where) -> Any:
         if type(value) is kind:
             return value
     names = " or ".join(_SCALARS[kind] for kind in kinds)
-    raise PackageError(f"{_spelt(where)} should be {names}, but is {_shown(value)}; build the package again")
+    _expect(False, names, value, where)
 
 
 _SCALARS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
@@ -205,7 +208,7 @@ def _read_scalar(kind: Any, value: JSON, where: Where) -> Any:
         try:
             number = float(value)
         except OverflowError:
-            raise PackageError(f"{_spelt(where)} is too large for a float64") from None
+            raise FormatError(_spelt(where), "is too large for a float64", "json.number") from None
         _expect(abs(number) != float("inf"), "a finite number", value, where)  # 1e999 parses as infinity
         return number
     _expect(type(value) is kind, _SCALARS[kind], value, where)
@@ -221,7 +224,7 @@ def _spelt(where: Where) -> str:
 
 def _expect(condition: bool, expected: str, value: JSON, where: Where) -> None:
     if not condition:
-        raise PackageError(f"{_spelt(where)} should be {expected}, but is {_shown(value)}; build the package again")
+        raise FormatError(_spelt(where), f"should be {expected}, but is {_shown(value)}", "json.type")
 
 
 def _shown(value: JSON) -> str:

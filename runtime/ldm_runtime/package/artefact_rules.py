@@ -1,5 +1,6 @@
 """What the artefacts of a component must satisfy: names, formats, the requirements of plans."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,14 +11,17 @@ from ldm_runtime.package.values import check_between, check_digest, check_listed
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Artefact, Component, Contract, Manifest, PlanRequirements, Range
 
+_refuse = functools.partial(fail, code="manifest.artefact")
+_refuse_plan = functools.partial(fail, code="manifest.plan")
+
 
 def check_component(name: str, component: "Component", manifest: "Manifest", where: str) -> None:
     """Check the artefacts of a component and its key map."""
     names = [artefact.name for artefact in component.artefacts]
     if len(set(names)) != len(names) or names[:1] != ["canonical"]:
-        fail(f"{where}.artefacts", f"has the names {', '.join(names)}; expected 'canonical' first and each once")
+        _refuse(f"{where}.artefacts", f"has the names {', '.join(names)}; expected 'canonical' first and each once")
     if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
-        fail(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
+        _refuse(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     check_listed(component.weights, manifest, f"{where}.weights")
     for artefact in component.artefacts:
         here = f"{where}.artefacts[{artefact.name!r}]"
@@ -27,51 +31,53 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
-            fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation")
+            fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation", "manifest.keys")
 
 
 def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:
     """Check what holds for every format, known to this runtime or not."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", artefact.name) is None:
-        fail(f"{where}.name", f"is {shown(artefact.name)}; expected up to 200 letters, digits and . _ -")
+        _refuse(f"{where}.name", f"is {shown(artefact.name)}; expected up to 200 letters, digits and . _ -")
     for key in ("format", "engine"):
         if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", getattr(artefact, key)) is None:
-            fail(f"{where}.{key}", f"is {shown(getattr(artefact, key))}; expected a short name such as 'onnx'")
+            _refuse(f"{where}.{key}", f"is {shown(getattr(artefact, key))}; expected a short name such as 'onnx'")
     if not artefact.files:
-        fail(f"{where}.files", "is empty")
+        _refuse(f"{where}.files", "is empty")
     for file in artefact.files:
         check_listed(file, manifest, f"{where}.files")
     if artefact.exactness == "lossy" and artefact.precision == "fp32":
-        fail(where, "is lossy in fp32; expected a reduced precision or exact")
+        _refuse(where, "is lossy in fp32; expected a reduced precision or exact")
     if artefact.exactness == "lossy" and artefact.difference is None:
-        fail(where, "is lossy without its measured difference")
+        _refuse(where, "is lossy without its measured difference")
 
 
 def _check_format(artefact: "Artefact", component: "Component", where: str) -> None:
     """Check what the formats that this runtime knows expect of their files."""
     files, folder = artefact.files, _folder(component.weights)
     if (artefact.format == "tensorrt") != (artefact.requires is not None):
-        fail(f"{where}.requires", "does not fit the format; expected requirements of TensorRT plans alone")
+        _refuse(f"{where}.requires", "does not fit the format; expected requirements of TensorRT plans alone")
     if artefact.format == "onnx":
         if _folder(artefact.file) != folder or files[1:] != (component.weights,):
-            fail(f"{where}.files", f"is {', '.join(files)}; expected a graph in {folder!r}, then {component.weights!r}")
+            _refuse(
+                f"{where}.files", f"is {', '.join(files)}; expected a graph in {folder!r}, then {component.weights!r}"
+            )
     elif artefact.format == "openvino":
         if not artefact.file.endswith(".xml") or files[1:] != (f"{artefact.file[:-4]}.bin",):
-            fail(f"{where}.files", f"is {', '.join(files)}; expected an .xml for OpenVINO and the .bin beside it")
+            _refuse(f"{where}.files", f"is {', '.join(files)}; expected an .xml for OpenVINO and the .bin beside it")
     elif artefact.format == "tensorrt" and (len(files) != 1 or _folder(artefact.file) != f"engines/{artefact.name}"):
-        fail(f"{where}.files", f"is {', '.join(files)}; expected one plan in engines/{artefact.name}")
+        _refuse(f"{where}.files", f"is {', '.join(files)}; expected one plan in engines/{artefact.name}")
 
 
 def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", where: str) -> None:
     if not plan.compute_capabilities:
-        fail(f"{where}.compute_capabilities", "is empty")
+        _refuse_plan(f"{where}.compute_capabilities", "is empty")
     for capability in plan.compute_capabilities:
         if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
-            fail(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
+            _refuse_plan(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
     check_digest(plan.graph, f"{where}.graph")
     check_digest(plan.weights, f"{where}.weights")
     if not plan.profiles:
-        fail(f"{where}.profiles", "is empty")
+        _refuse_plan(f"{where}.profiles", "is empty")
     for profile in plan.profiles:
         _check_profile(profile, component, contract, f"{where}.profiles")
 
@@ -80,7 +86,7 @@ def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Co
     """A range for every axis of the component's inputs, within what the contract allows."""
     axes = {dim for spec in contract.components[component].inputs for dim in spec.dims if isinstance(dim, str)}
     if not axes <= set(profile) <= set(contract.axes):
-        fail(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")
+        _refuse_plan(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")
     for name, sizes in profile.items():
         low, high = contract.range_of(name)
         check_between(sizes.min, low, high, f"{where}[{name!r}].min")

@@ -66,24 +66,26 @@ def check_contract(contract: "Contract", where: str) -> None:
 def _check_multiple(axis: "Axis", multiple: "Multiple", contract: "Contract", where: str) -> None:
     source = contract.axes.get(multiple.axis)
     if source is None or source.multiple_of is not None:
-        fail(where, f"names the axis {multiple.axis!r}; expected one of axes that is no multiple itself")
+        fail(
+            where, f"names the axis {multiple.axis!r}; expected one of axes that is no multiple itself", "manifest.axis"
+        )
     check_between(multiple.factor, 1, _MAX_DOWNSAMPLE, f"{where}.factor")
     expected = (source.min * multiple.factor, source.max * multiple.factor)
     if (axis.min, axis.max) != expected:
-        fail(where, f"has {axis.min} to {axis.max}; expected {expected[0]} to {expected[1]}")
+        fail(where, f"has {axis.min} to {axis.max}; expected {expected[0]} to {expected[1]}", "manifest.axis")
 
 
 def _check_tensors(specs: Sequence["TensorSpec"], contract: "Contract", where: str) -> None:
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
-        fail(where, "names a tensor twice")
+        fail(where, "names a tensor twice", "manifest.tensor")
     for spec in specs:
         check_name(spec.name, where)
         for dim in spec.dims:
             if isinstance(dim, int):
                 check_between(dim, 1, MAX_AXIS, f"{where} {spec.name}.dims")
             elif dim not in contract.axes:
-                fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have")
+                fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have", "manifest.axis")
 
 
 def _ports(contract: "Contract") -> Iterator[tuple[str, str, str]]:
@@ -106,26 +108,32 @@ def _ports(contract: "Contract") -> Iterator[tuple[str, str, str]]:
 def _check_roles(contract: "Contract", where: str) -> None:
     """Hold every component to one role, every input of it to one meaning, and every tensor to its role."""
     if not contract.text:
-        fail(f"{where}.text", "is empty; expected a text encoder")
+        fail(f"{where}.text", "is empty; expected a text encoder", "manifest.role")
     halves = [contract.codec.encoder.component, contract.codec.decoder.component]
     owners = [*(text.component for text in contract.text), contract.denoiser.component, *halves]
     check_same_names(contract.components, owners, f"{where}.components")
     if len(set(owners)) != len(owners) or contract.codec.name in owners[: -len(halves)]:
-        fail(where, "gives a component two roles")
+        fail(where, "gives a component two roles", "manifest.role")
     fed: dict[str, set[str]] = {name: set() for name in owners}
     batches: dict[str, int | str] = {}
     for role, component, tensor in _ports(contract):
         here = f"{where}.components[{component!r}]"
         spec = _check_port(contract.components[component], role, tensor, here)
         if spec.dims and spec.dims[0] != batches.setdefault(component, spec.dims[0]):
-            fail(f"{here} {tensor}", f"begins with {spec.dims[0]!r}; expected {batches[component]!r}, the batch")
+            fail(
+                f"{here} {tensor}",
+                f"begins with {spec.dims[0]!r}; expected {batches[component]!r}, the batch",
+                "manifest.tensor",
+            )
         if tensor in fed[component] and not role.endswith(_OUTPUTS):
-            fail(here, f"has two meanings for the input {tensor!r}")
+            fail(here, f"has two meanings for the input {tensor!r}", "manifest.role")
         fed[component] |= set() if role.endswith(_OUTPUTS) else {tensor}
     for name, inputs in fed.items():
         for spec in contract.components[name].inputs:
             if spec.name not in inputs:
-                fail(f"{where}.components[{name!r}]", f"has the input {spec.name!r}, which has no role")
+                fail(
+                    f"{where}.components[{name!r}]", f"has the input {spec.name!r}, which has no role", "manifest.role"
+                )
 
 
 def _check_port(component: "ComponentContract", role: str, tensor: str, where: str) -> "TensorSpec":
@@ -133,12 +141,16 @@ def _check_port(component: "ComponentContract", role: str, tensor: str, where: s
     is_output = role.endswith(_OUTPUTS)
     specs = {each.name: each for each in (component.outputs if is_output else component.inputs)}
     if tensor not in specs:
-        fail(where, f"has no {'output' if is_output else 'input'} {tensor!r}, which is its {role}")
+        fail(where, f"has no {'output' if is_output else 'input'} {tensor!r}, which is its {role}", "manifest.role")
     dtypes, rank = _ROLES[role]
     if specs[tensor].dtype not in dtypes:
-        fail(f"{where} {tensor}", f"has the dtype {specs[tensor].dtype!r}; expected {' or '.join(dtypes)}")
+        fail(
+            f"{where} {tensor}",
+            f"has the dtype {specs[tensor].dtype!r}; expected {' or '.join(dtypes)}",
+            "manifest.tensor",
+        )
     if len(specs[tensor].dims) != rank:
-        fail(f"{where} {tensor}", f"has {len(specs[tensor].dims)} dimensions; expected {rank}")
+        fail(f"{where} {tensor}", f"has {len(specs[tensor].dims)} dimensions; expected {rank}", "manifest.tensor")
     return specs[tensor]
 
 
@@ -147,12 +159,12 @@ def _check_latent(contract: "Contract", where: str) -> None:
     check_between(latent.channels, 1, _MAX_CHANNELS, f"{where}.latent.channels")
     check_between(latent.downsample, 1, _MAX_DOWNSAMPLE, f"{where}.latent.downsample")
     if not 1e-6 <= abs(latent.scale) <= 1e6:
-        fail(f"{where}.latent.scale", f"is {latent.scale}; expected a magnitude of 1e-6 to 1e6")
+        fail(f"{where}.latent.scale", f"is {latent.scale}; expected a magnitude of 1e-6 to 1e6", "manifest.range")
     if abs(latent.shift) > 1e6:
-        fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most")
+        fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most", "manifest.range")
     if contract.concat not in CONCATS:
         shown_ = " or ".join(str(list(each)) for each in CONCATS)
-        fail(f"{where}.concat", f"is {list(contract.concat)}; expected {shown_}")
+        fail(f"{where}.concat", f"is {list(contract.concat)}; expected {shown_}", "manifest.role")
     beside = sum({"mask": 1, "masked_latents": latent.channels}[name] for name in contract.concat)
     for component, tensor, size in (
         (denoiser.component, denoiser.sample, latent.channels + beside),
@@ -164,7 +176,11 @@ def _check_latent(contract: "Contract", where: str) -> None:
     ):
         dim = contract.tensor(component, tensor).dims[1]
         if dim != size:
-            fail(f"{where}.components[{component!r}] {tensor}", f"has {dim!r} channels; expected {size}")
+            fail(
+                f"{where}.components[{component!r}] {tensor}",
+                f"has {dim!r} channels; expected {size}",
+                "manifest.tensor",
+            )
     for half, large, small in (
         (codec.encoder, codec.encoder.input, codec.encoder.output),
         (codec.decoder, codec.decoder.output, codec.decoder.input),
@@ -173,7 +189,7 @@ def _check_latent(contract: "Contract", where: str) -> None:
         for pixels, cells in zip(image, latents, strict=True):
             if not _is_multiple(pixels, cells, contract):
                 what = f"has images of {pixels!r} for latents of {cells!r}; expected {latent.downsample} times as many"
-                fail(f"{where}.components[{half.component!r}]", what)
+                fail(f"{where}.components[{half.component!r}]", what, "manifest.tensor")
 
 
 def _is_multiple(pixels: "Dim", cells: "Dim", contract: "Contract") -> bool:
@@ -203,16 +219,28 @@ def _check_text(contract: "Contract", where: str) -> None:
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             check_between(getattr(facts, name), 0, facts.vocab_size - 1, f"{here}.tokenizer.{name}")
         if facts.max_length != contract.window:
-            fail(f"{here}.tokenizer.max_length", f"is {facts.max_length}; expected {contract.window} as of the first")
+            fail(
+                f"{here}.tokenizer.max_length",
+                f"is {facts.max_length}; expected {contract.window} as of the first",
+                "manifest.text",
+            )
     width = contract.context.dims[2]
     if not all(isinstance(each, int) for each in [*made, width]) or sum(made) != width:  # type: ignore[arg-type]
         given = " and ".join(map(repr, made))
-        fail(f"{where}.components", f"gives embeddings of width {given} to a denoiser that takes {width!r}")
+        fail(
+            f"{where}.components",
+            f"gives embeddings of width {given} to a denoiser that takes {width!r}",
+            "manifest.text",
+        )
     for name, rule in contract.denoiser.extra.items():
         expected = pooled if rule == "pooled_text" else IMAGE_SIZES
         width = contract.tensor(contract.denoiser.component, name).dims[1]
         if width != expected or expected == 0:
-            fail(f"{where}.denoiser.extra[{name!r}]", f"has {width!r} numbers; expected {expected} of {rule}")
+            fail(
+                f"{where}.denoiser.extra[{name!r}]",
+                f"has {width!r} numbers; expected {expected} of {rule}",
+                "manifest.text",
+            )
 
 
 def _check_facts(contract: "Contract", where: str) -> None:
@@ -222,13 +250,13 @@ def _check_facts(contract: "Contract", where: str) -> None:
         low, high = contract.range_of(dim)
         check_between(pixels, low * latent.downsample, high * latent.downsample, f"{where}.image.{name}")
         if pixels % latent.downsample != 0:
-            fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}")
+            fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}", "manifest.image")
     if image.width * image.height > MAX_PIXELS:
-        fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels")
+        fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels", "manifest.image")
     try:
         check_sampler(contract.schedule, contract.defaults.parsed_sampler)
     except InputError as error:
-        fail(f"{where}.defaults.sampler", f"is not usable: {error}")
+        fail(f"{where}.defaults.sampler", f"is not usable: {error}", "manifest.sampler")
     check_between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")
     if not 0 <= contract.defaults.guidance <= 1000:
-        fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000")
+        fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000", "manifest.range")

@@ -7,7 +7,7 @@ numbers: onnx.proto3 of ONNX 1.18; wire format: https://protobuf.dev/programming
 from collections.abc import Iterator
 from pathlib import Path
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError, unreadable
 
 MAX_GRAPH_BYTES = 2**28  # a graph without its weights; Stable Diffusion 1.5's UNet has 0.7 MB
 
@@ -34,26 +34,25 @@ _MESSAGES: dict[str, dict[int, str]] = {
 
 
 def check_external_data(graph: Path, weights: str) -> None:
-    """Raise PackageError unless every external tensor of an ONNX file is in the file `weights` beside it."""
+    """Raise FormatError unless every external tensor of an ONNX file is in the file `weights` beside it."""
     try:
         size = graph.stat().st_size
         content = graph.read_bytes() if size <= MAX_GRAPH_BYTES else b""
     except OSError as error:
-        raise PackageError(f"cannot read {graph}: {error.strerror}") from error
+        raise unreadable(graph, error) from error
     if size > MAX_GRAPH_BYTES:
-        raise PackageError(
-            f"{graph} has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; "
-            f"its weights belong into {weights}, build the package again"
+        what = (
+            f"has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; expected those in {weights}"
         )
+        raise FormatError(str(graph), what, "file.too-large")
     try:
         locations = set(_locations(content))
     except (_Malformed, RecursionError) as error:
-        raise PackageError(f"{graph} is no ONNX file ({error}); fetch or build the package again") from None
+        raise FormatError(str(graph), f"is no ONNX file ({error})", "graph.format") from None
     for location in sorted(locations - {weights.encode()}):
-        raise PackageError(
-            f"{graph} keeps data in {location.decode(errors='replace')!r}, expected only {weights!r} in the "
-            f"same folder; do not use this package, build it again"
-        )
+        found = location.decode(errors="replace")
+        what = f"keeps data in {found!r}, expected only {weights!r} in the same folder"
+        raise FormatError(str(graph), what, "graph.external-data")
 
 
 class _Malformed(Exception):

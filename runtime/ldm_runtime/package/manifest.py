@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.checks import shown
+from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.sampling.schedule import Schedule
@@ -381,16 +382,14 @@ def parse(text: str, where: str) -> Manifest:
     """Read a manifest; `where` names the file in messages.
 
     Raises:
-        PackageError: not JSON, another schema version, an unknown or missing key, a wrong type, or contents
+        FormatError: not JSON, another schema version, an unknown or missing key, a wrong type, or contents
             that contradict themselves; the message has the JSON path.
     """
     value = strict_json.parse(text, where)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
-        raise PackageError(
-            f"{where} has schema_version {version!r}, but this runtime reads {SCHEMA_VERSION}; build the package again "
-            f"from its checkpoint with `ldm-export build`, or install the version that wrote it"
-        )
+        what = f"has schema_version {shown(version)}, but this runtime reads {SCHEMA_VERSION}"
+        raise FormatError(where, what, "manifest.version")
     manifest = strict_json.read(Manifest, value, f"{where}: manifest")
     manifest_rules.check(manifest, f"{where}: manifest")
     return manifest

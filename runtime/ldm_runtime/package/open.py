@@ -5,6 +5,7 @@ sessions, and remembered by (path, device, inode, size, mtime) in the user's cac
 waits for them. Nothing of a package is trusted before that call returns. Links are followed by the rule of `links`.
 """
 
+import functools
 import hashlib
 import os
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ldm_runtime.checks import check_path
-from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.errors import FormatError, InputError, PackageError, refused_as, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
@@ -24,6 +25,9 @@ from ldm_runtime.package.external_data import check_external_data
 Check = Literal["cached", "full", "size"]
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**24
+
+# Raises the FormatError of a package's file as a PackageError.
+refused = functools.partial(refused_as, PackageError, "fetch or build the package again")
 
 # A file with such an ending that the manifest does not list is not loaded by us, but could be by others.
 _MODEL_ENDINGS = {
@@ -80,7 +84,8 @@ class Package:
 
     def _hash(self, check: Check) -> None:
         try:
-            _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=check == "cached")
+            with refused():
+                _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=check == "cached")
         except BaseException as error:  # handed to the thread that calls confirm
             self._failure = error
 
@@ -98,16 +103,17 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
     if check not in get_args(Check):
         raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
     path = check_path("path", path)
-    folder, content = _read_manifest(path)
-    parsed = _parsed(path, content)
-    _check_files(folder, parsed)
-    if check == "size":
-        _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
-    for component in parsed.components.values():
-        safetensors.read_header(path / component.weights)
-        for artefact in component.artefacts:
-            if artefact.format == "onnx":
-                check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
+    with refused():
+        folder, content = _read_manifest(path)
+        parsed = _parsed(path, content)
+        _check_files(folder, parsed)
+        if check == "size":
+            _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
+        for component in parsed.components.values():
+            safetensors.read_header(path / component.weights)
+            for artefact in component.artefacts:
+                if artefact.format == "onnx":
+                    check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
 
 
@@ -117,7 +123,8 @@ def read_manifest(path: str | PathLike[str]) -> manifest.Manifest:
     Raises InputError, PackageError: as `open_package` does of the manifest.
     """
     path = check_path("path", path)
-    return _parsed(path, _read_manifest(path)[1])
+    with refused():
+        return _parsed(path, _read_manifest(path)[1])
 
 
 def is_package(path: Path) -> bool:
@@ -125,7 +132,7 @@ def is_package(path: Path) -> bool:
     try:
         return os.path.lexists(path / MANIFEST) and path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+        raise PackageError(f"cannot read {path}: {error.strerror}", code="file.unreadable") from error
 
 
 def _folder(path: Path) -> ModelFolder:
@@ -136,14 +143,15 @@ def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
-        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     if not exists:
-        raise PackageError(f"there is no package at {path}: the folder does not exist")
+        raise PackageError(f"there is no package at {path}: the folder does not exist", code="package.missing")
     if not is_folder:
-        raise PackageError(f"{path} is a file; expected the folder of a package")
+        raise PackageError(f"{path} is a file; expected the folder of a package", code="package.missing")
     if not is_package(path):
         raise PackageError(
-            f"{path} is not a package: it has no {MANIFEST}; make one with `ldm-export build {path} --out …`"
+            f"{path} is not a package: it has no {MANIFEST}; make one with `ldm-export build {path} --out …`",
+            code="package.missing",
         )
     folder = _folder(path)
     content = folder.read(MANIFEST, MAX_MANIFEST_BYTES)
@@ -164,15 +172,15 @@ def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
         if size != entry.size:
             safetensors.refuse_lfs_stub(_start_of(file), file)
             damage = "truncated" if size < entry.size else "too long"
-            raise PackageError(
-                f"{file} is {damage}: it has {size} bytes, but the manifest says {entry.size}; fetch it again"
-            )
+            what = f"is {damage}: it has {size} bytes, but the manifest says {entry.size}"
+            raise FormatError(str(file), what, "file.size")
     for parent, _, names in os.walk(path):
         for name in names:
             relative = (Path(parent) / name).relative_to(path).as_posix()
             if Path(name).suffix.lower() in _MODEL_ENDINGS and relative not in parsed.files:
                 raise PackageError(
-                    f"{path} holds {relative}, which its manifest does not list; remove it or build again"
+                    f"{path} holds {relative}, which its manifest does not list; remove it or build again",
+                    code="file.unlisted",
                 )
 
 
@@ -181,7 +189,7 @@ def _start_of(file: Path) -> bytes:
         with open(file, "rb") as opened:
             return opened.read(64)
     except OSError as error:
-        raise PackageError(f"cannot read {file}: {error.strerror}") from error
+        raise unreadable(file, error) from error
 
 
 def _check_hashes(path: Path, parsed: manifest.Manifest, names: Iterable[str], *, use_cache: bool) -> None:
@@ -192,8 +200,6 @@ def _check_hashes(path: Path, parsed: manifest.Manifest, names: Iterable[str], *
         if digest is None:
             digest = cache.measure(name)
         if digest != expected:
-            raise PackageError(
-                f"{path / name} has changed: its SHA-256 is {digest[:16]}…, but the manifest says "
-                f"{expected[:16]}…; fetch or build the package again"
-            )
+            what = f"has changed: its SHA-256 is {digest[:16]}…, but the manifest says {expected[:16]}…"
+            raise FormatError(str(path / name), what, "file.hash")
     cache.save()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(manifest: "Manifest", where: str) -> None:
-    """Raise `PackageError` for the first rule that `manifest` breaks; `where` is its JSON path."""
+    """Raise FormatError for the first rule that `manifest` breaks; `where` is its JSON path."""
     check_name(manifest.name, f"{where}.name")
     for path in manifest.files:
         check_relative_path(path, f"{where}.files")

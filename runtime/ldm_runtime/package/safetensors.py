@@ -12,12 +12,12 @@ import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
 
@@ -59,7 +59,7 @@ def read_header(path: Path) -> Header:
     """Read and check names, types, shapes and places of all tensors, not the data.
 
     Raises:
-        PackageError: missing, truncated, a Git-LFS stub, or malformed in any way; the message says which.
+        FormatError: missing, truncated, a Git-LFS stub, or malformed in any way; the message says which.
     """
     path = Path(path)
     try:
@@ -69,11 +69,11 @@ def read_header(path: Path) -> Header:
             refuse_lfs_stub(start, path)
             text = _header_bytes(file, start, size, path)
     except OSError as error:
-        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+        raise unreadable(path, error) from error
     where = f"the safetensors header of {path}"
     parsed = strict_json.parse(strict_json.decode(text, where), where)
     if not isinstance(parsed, dict):
-        raise PackageError(f"the safetensors header of {path} is not a JSON object; {_AGAIN}")
+        raise FormatError(where, "is not a JSON object", "weights.header")
     metadata = _metadata(parsed.pop("__metadata__", {}), path)
     data_start = 8 + len(text)
     tensors = {name: _tensor_info(name, entry, data_start, path) for name, entry in parsed.items()}
@@ -88,13 +88,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     The arrays are private to this process: writing to one never reaches the file. BF16 comes as uint16 bits.
 
     Raises:
-        PackageError: as `read_header`.
+        FormatError: as `read_header`.
     """
     header = read_header(path)
     try:
         data = np.memmap(path, dtype=np.uint8, mode="c")
     except OSError as error:
-        raise PackageError(f"cannot map {path} into memory: {error.strerror}") from error
+        raise FormatError(str(path), f"cannot be mapped into memory: {error.strerror}", "file.unreadable") from error
     return {
         name: np.frombuffer(data, DTYPES[info.dtype], math.prod(info.shape), info.offset).reshape(info.shape)
         if info.length
@@ -140,64 +140,53 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, 
 
 
 def refuse_lfs_stub(start: bytes, path: Path) -> None:
-    """Raise `PackageError` if a file beginning with `start` is the pointer that Git LFS leaves for a file."""
+    """Raise FormatError if a file beginning with `start` is the pointer that Git LFS leaves for a file."""
     if start.startswith(_LFS_STUB):
-        raise PackageError(f"{path} is a Git-LFS stub, not the file itself; run `git lfs pull` where it came from")
-
-
-_AGAIN = "fetch or write the file again"
+        raise FormatError(str(path), "is a Git-LFS stub, not the file itself", "file.lfs-stub")
 
 
 def _header_bytes(file: Any, start: bytes, size: int, path: Path) -> bytes:
     if size < 8:
-        raise PackageError(f"{path} has {size} bytes, too few for a safetensors file; {_AGAIN}")
+        raise FormatError(str(path), f"has {size} bytes, too few for a safetensors file", "weights.header")
     (length,) = struct.unpack("<Q", start[:8])
     if length > MAX_HEADER_BYTES:
-        raise PackageError(
-            f"{path} claims a header of {length} bytes, more than the {MAX_HEADER_BYTES} allowed; "
-            f"it is not a safetensors file or is damaged"
-        )
+        what = f"is not a safetensors file: it claims a header of {length} bytes; allowed are {MAX_HEADER_BYTES}"
+        raise FormatError(str(path), what, "weights.header")
     if 8 + length > size:
-        raise PackageError(
-            f"{path} is truncated: its header should end at byte {8 + length}, but it has {size}; {_AGAIN}"
-        )
+        what = f"is truncated: its header should end at byte {8 + length}, but it has {size}"
+        raise FormatError(str(path), what, "weights.header")
     file.seek(8)
     text: bytes = file.read(length)
     if not text.startswith(b"{"):
-        raise PackageError(f"{path} is not a safetensors file: its header does not start with '{{'")
+        raise FormatError(str(path), "is not a safetensors file: its header does not start with '{'", "weights.header")
     return text
 
 
 def _metadata(value: Any, path: Path) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        raise PackageError(f"__metadata__ in {path} should map strings to strings; {_AGAIN}")
+        raise FormatError(f"__metadata__ in {path}", "should map strings to strings", "weights.header")
     return value
 
 
 def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorInfo:
-    try:
-        return _read_entry(entry, data_start)
-    except PackageError as error:
-        raise PackageError(f"tensor {shown(name)} in {path} {error}") from None
+    def refuse(what: str) -> NoReturn:
+        raise FormatError(f"tensor {shown(name)} in {path}", what, "weights.tensor")
 
-
-def _read_entry(entry: Any, data_start: int) -> TensorInfo:
-    """Of a tensor whose name its caller puts before what is wrong."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise PackageError(f"should have exactly the keys dtype, shape, data_offsets; {_AGAIN}")
+        refuse("should have exactly the keys dtype, shape, data_offsets")
     dtype, shape, places = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise PackageError(f"has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
+        refuse(f"has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
-        raise PackageError(f"has a shape that is no list of sizes: {shown(shape)}; {_AGAIN}")
+        refuse(f"has a shape that is no list of sizes: {shown(shape)}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
-        raise PackageError(f"has data_offsets that are no [begin, end]: {shown(places)}; {_AGAIN}")
+        refuse(f"has data_offsets that are no [begin, end]: {shown(places)}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
-        raise PackageError(f"has the shape {shown(shape)}, larger than any memory; {_AGAIN}")
+        refuse(f"has the shape {shown(shape)}, larger than any memory")
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        raise PackageError(f"is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}; {_AGAIN}")
+        refuse(f"is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}")
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 
@@ -209,11 +198,13 @@ def _check_places(tensors: dict[str, TensorInfo], data_start: int, size: int, pa
     end = data_start
     for name, info in tensors.items():
         if info.offset < end:
-            raise PackageError(f"tensor {shown(name)} in {path} overlaps the one before it; {_AGAIN}")
+            raise FormatError(f"tensor {shown(name)} in {path}", "overlaps the one before it", "weights.layout")
         if info.offset > end:
-            raise PackageError(f"{path} has a hole of {info.offset - end} bytes before tensor {shown(name)}; {_AGAIN}")
+            what = f"has a hole of {info.offset - end} bytes before tensor {shown(name)}"
+            raise FormatError(str(path), what, "weights.layout")
         end = info.offset + info.length
     if end > size:
-        raise PackageError(f"{path} is truncated: its tensors end at byte {end}, but it has {size}; {_AGAIN}")
+        what = f"is truncated: its tensors end at byte {end}, but it has {size}"
+        raise FormatError(str(path), what, "weights.layout")
     if end < size:
-        raise PackageError(f"{path} has {size - end} bytes after its last tensor; {_AGAIN}")
+        raise FormatError(str(path), f"has {size - end} bytes after its last tensor", "weights.layout")

@@ -1,11 +1,11 @@
-"""Checks of single values of a manifest: names, paths, digests, bounds. Each raises PackageError."""
+"""Checks of single values of a manifest: names, paths, digests, bounds. Each raises FormatError."""
 
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
@@ -17,44 +17,47 @@ _MAX_NAME = 1024
 
 
 def check_name(name: str, where: str) -> None:
-    """Raise `PackageError` unless `name` can be a package's: not empty, and safe to print and to write."""
+    """Raise FormatError unless `name` can be a package's: not empty, and safe to print and to write."""
     if not name:
-        fail(where, "should not be empty")
+        fail(where, "should not be empty", "manifest.name")
     if len(name) > _MAX_NAME or CONTROL.search(name) is not None:
-        fail(where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters")
+        fail(
+            where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters", "manifest.name"
+        )
 
 
 def check_relative_path(path: str, where: str) -> None:
-    """Raise `PackageError` unless `path` is a plain relative posix path, inside the package on any OS."""
+    """Raise FormatError unless `path` is a plain relative posix path, inside the package on any OS."""
     if not path or len(path) > 1024:
-        fail(where, f"has a path of {len(path)} characters; expected 1 to 1024")
+        fail(where, f"has a path of {len(path)} characters; expected 1 to 1024", "manifest.path")
     if any(character in '\\:*?"<>|' for character in path) or CONTROL.search(path):
-        fail(where, f"has the path {path!r} with a character that no package path may have")
+        fail(where, f"has the path {path!r} with a character that no package path may have", "manifest.path")
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.endswith((" ", ".")) or len(part) > 255 for part in parts):
-        fail(where, f"has the path {path!r}, which leaves the package or is not a plain relative path")
+        fail(where, f"has the path {path!r}, which leaves the package or is not a plain relative path", "manifest.path")
 
 
 def check_digest(text: str, where: str) -> None:
     if re.fullmatch("[0-9a-f]{64}", text) is None:
-        fail(where, "should be 64 hexadecimal digits in lower case")
+        fail(where, "should be 64 hexadecimal digits in lower case", "manifest.digest")
 
 
 def check_listed(path: str, manifest: "Manifest", where: str) -> None:
     if path not in manifest.files:
-        fail(where, f"names the file {path!r}, which files does not list")
+        fail(where, f"names the file {path!r}, which files does not list", "manifest.file")
 
 
 def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) -> None:
     if set(got) != set(expected):
-        fail(where, f"has {', '.join(sorted(got)) or 'nothing'}; expected exactly {', '.join(expected)}")
+        found = ", ".join(sorted(got)) or "nothing"
+        fail(where, f"has {found}; expected exactly {', '.join(expected)}", "manifest.role")
 
 
 def check_between(value: int, low: int, high: int, where: str) -> None:
     if not low <= value <= high:
         shown = str(value) if abs(value) < 10**18 else "an immense number"
-        fail(where, f"is {shown}; expected {low} to {high}")
+        fail(where, f"is {shown}; expected {low} to {high}", "manifest.range")
 
 
-def fail(where: str, what: str) -> NoReturn:
-    raise PackageError(f"{where} {what}; build or fetch the package again")
+def fail(where: str, what: str, code: str) -> NoReturn:
+    raise FormatError(where, what, code)

@@ -6,12 +6,12 @@ user. `ldm_export.checkpoint.scheduler` reads both from a file of diffusers.
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import ConfigError
+from ldm_runtime.errors import FormatError
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -22,7 +22,7 @@ SMALLEST_SIGNAL = 1e-30  # of alphas_cumprod before any rescaling; divisions by 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Field names are those of diffusers' scheduler configurations; construction checks each (ConfigError).
+    """Field names are those of diffusers' scheduler configurations; construction checks each (FormatError).
 
     timestep_spacing None means "each sampler's own" (ddim: leading, the others: linspace). That is what
     diffusers does with a configuration that does not name one; those of Stable Diffusion 1.x and 2.x do not.
@@ -47,19 +47,20 @@ class NoiseSchedule:
             _check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         for name in ("set_alpha_to_one", "rescale_betas_zero_snr"):
             if type(getattr(self, name)) is not bool:
-                raise ConfigError(f"schedule: {name} is {shown(getattr(self, name))}, expected true or false")
+                _refuse(name, f"is {shown(getattr(self, name))}, expected true or false")
         for name in ("beta_start", "beta_end"):
             beta = getattr(self, name)
             if isinstance(beta, bool) or not isinstance(beta, int | float) or not SMALLEST_BETA <= beta < 1.0:
-                raise ConfigError(f"schedule: {name} is {shown(beta)}, expected a number from {SMALLEST_BETA:g} to 1")
+                _refuse(name, f"is {shown(beta)}, expected a number from {SMALLEST_BETA:g} to 1")
             object.__setattr__(self, name, float(beta))
         if self.beta_start > self.beta_end:
-            raise ConfigError(f"schedule: beta_start {self.beta_start} is above beta_end {self.beta_end}")
+            _refuse("beta_start", f"{self.beta_start} is above beta_end {self.beta_end}")
         signal = float(np.prod(1.0 - self.betas()))
         if signal < SMALLEST_SIGNAL:
-            raise ConfigError(
-                f"schedule: num_train_timesteps {self.num_train_timesteps} to beta_end {self.beta_end} leave"
-                f" a signal of {signal:.3g}, expected {SMALLEST_SIGNAL:g} or more; use fewer or smaller betas"
+            _refuse(
+                "num_train_timesteps",
+                f"{self.num_train_timesteps} to beta_end {self.beta_end} leave a signal of {signal:.3g}, "
+                f"expected {SMALLEST_SIGNAL:g} or more: use fewer or smaller betas",
             )
 
     def betas(self) -> np.ndarray:
@@ -113,7 +114,7 @@ class FlowSchedule:
             if name == "shift_terminal" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                raise ConfigError(f"schedule: {name} is {shown(value)}, expected a number from {low:g} to {high:g}")
+                _refuse(name, f"is {shown(value)}, expected a number from {low:g} to {high:g}")
             object.__setattr__(self, name, float(value))
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,9 +127,13 @@ Schedule = NoiseSchedule | FlowSchedule
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"schedule: {name} {shown(value)} is not supported; expected one of {', '.join(choices)}")
+        _refuse(name, f"{shown(value)} is not supported, expected one of {', '.join(choices)}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(f"schedule: {name} is {shown(value)}, expected an integer from {low} to {high}")
+        _refuse(name, f"is {shown(value)}, expected an integer from {low} to {high}")
+
+
+def _refuse(name: str, what: str) -> NoReturn:
+    raise FormatError(f"schedule: {name}", what, "manifest.schedule")

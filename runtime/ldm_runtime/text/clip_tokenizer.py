@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from ldm_runtime.checks import given, shown
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 
 END_OF_WORD = "</w>"
@@ -36,6 +36,9 @@ NORMALIZERS = [
     {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
     {"type": "Lowercase"},
 ]
+
+_FORM, _VOCABULARY = "tokenizer.form", "tokenizer.vocabulary"
+_MERGES, _ADDED = "tokenizer.merges", "tokenizer.added-tokens"
 
 MAX_FILE_BYTES = 2**24  # CLIP's own has 3.6 MB
 MAX_TOKENS = 2**20  # CLIP has 49,408
@@ -176,10 +179,11 @@ def read_tokenizer(content: bytes, where: str) -> ClipTokenizer:
     """Read the content of a tokenizer.json; `where` names the file in messages.
 
     Raises:
-        PackageError: it is larger than `MAX_FILE_BYTES` or not of CLIP's form; one sentence says where.
+        FormatError: it is larger than `MAX_FILE_BYTES` or not of CLIP's form; one sentence says where.
     """
     if len(content) > MAX_FILE_BYTES:
-        raise PackageError(f"{where} has {len(content)} bytes; expected a tokenizer of at most {MAX_FILE_BYTES}")
+        what = f"has {len(content)} bytes; expected a tokenizer of at most {MAX_FILE_BYTES}"
+        raise FormatError(where, what, "file.too-large")
     value = strict_json.parse(strict_json.decode(content, where), where)
     _keys(value, where, allowed=_FILE_KEYS, needed=("model",))
     _one_of(value.get("version"), ("1.0", None), f"{where}: version")
@@ -204,31 +208,38 @@ def read_tokenizer(content: bytes, where: str) -> ClipTokenizer:
 
 
 def check_vocabulary(value: Any, where: str) -> dict[str, int]:
-    """`value` as a vocabulary: token -> id, 0 to n - 1, each once. PackageError if it is none."""
+    """Return `value` as a vocabulary: token -> id, 0 to n - 1, each once. FormatError if it is none."""
     if not isinstance(value, dict) or not value:
-        _fail(where, "an object of tokens and their ids", value)
+        _fail(where, "an object of tokens and their ids", value, _VOCABULARY)
     if len(value) > MAX_TOKENS:
-        raise PackageError(f"{where} has {len(value)} tokens; expected at most {MAX_TOKENS}")
+        raise FormatError(where, f"has {len(value)} tokens; expected at most {MAX_TOKENS}", _VOCABULARY)
     for token, index in value.items():
         if not 0 < len(token) <= MAX_TOKEN_LENGTH:
-            raise PackageError(f"{where} has a token of {len(token)} characters; expected 1 to {MAX_TOKEN_LENGTH}")
+            what = f"has a token of {len(token)} characters; expected 1 to {MAX_TOKEN_LENGTH}"
+            raise FormatError(where, what, _VOCABULARY)
         if type(index) is not int or not 0 <= index < len(value):
-            _fail(f"{where}[{shown(token)}]", f"an id from 0 to {len(value) - 1}, for {len(value)} tokens", index)
+            _fail(
+                f"{where}[{shown(token)}]",
+                f"an id from 0 to {len(value) - 1}, for {len(value)} tokens",
+                index,
+                _VOCABULARY,
+            )
     if len(set(value.values())) != len(value):
         seen: dict[int, str] = {}
         for token, index in value.items():
             if index in seen:
-                raise PackageError(f"{where} gives the id {index} to {shown(seen[index])} and {shown(token)}; {_AGAIN}")
+                what = f"gives the id {index} to {shown(seen[index])} and {shown(token)}"
+                raise FormatError(where, what, _VOCABULARY)
             seen[index] = token
     return value
 
 
 def check_merges(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[tuple[str, str], ...]:
-    """`value` as merges of tokens in `vocabulary`, each a pair or "left right". PackageError if it is none."""
+    """Return `value` as merges of tokens in `vocabulary`, each a pair or "left right". FormatError if it is none."""
     if not isinstance(value, list):
-        _fail(where, "a list of pairs", value)
+        _fail(where, "a list of pairs", value, _MERGES)
     if len(value) > MAX_TOKENS:
-        raise PackageError(f"{where} has {len(value)} pairs; expected at most {MAX_TOKENS}")
+        raise FormatError(where, f"has {len(value)} pairs; expected at most {MAX_TOKENS}", _MERGES)
     pairs = [item.split(" ") if isinstance(item, str) else item for item in value]
     spaced = {token for token in vocabulary if token.split() != [token]}
     merges = _sound_merges(pairs, vocabulary, spaced)
@@ -257,19 +268,19 @@ def _sound_merges(
 def _refuse_merges(
     value: list[Any], pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str], where: str
 ) -> None:
-    """Raise PackageError for the first that is wrong."""
+    """Raise FormatError for the first that is wrong."""
     seen: set[tuple[str, str]] = set()
     for index, (item, pair) in enumerate(zip(value, pairs, strict=True)):
         if not isinstance(pair, list) or [type(part) for part in pair] != [str, str]:
-            _fail(f"{where}[{index}]", "a pair of tokens", item)
+            _fail(f"{where}[{index}]", "a pair of tokens", item, _MERGES)
         left, right = pair
         for token in (left, right, left + right):
             if token not in vocabulary:
-                raise PackageError(f"{where}[{index}] needs the token {shown(token)}, which vocab lacks; {_AGAIN}")
+                raise FormatError(f"{where}[{index}]", f"needs the token {shown(token)}, which vocab lacks", _MERGES)
         if left in spaced or right in spaced:
-            _fail(f"{where}[{index}]", "tokens without white space", item)
+            _fail(f"{where}[{index}]", "tokens without white space", item, _MERGES)
         if (left, right) in seen:
-            raise PackageError(f"{where}[{index}] repeats the pair {shown(item)}; {_AGAIN}")
+            raise FormatError(f"{where}[{index}]", f"repeats the pair {shown(item)}", _MERGES)
         seen.add((left, right))
 
 
@@ -291,21 +302,20 @@ def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[
     """By id; a token that the vocabulary lacks has the next free id, as `tokenizers` gives it."""
     found = strict_json.read(tuple[AddedToken, ...], value, where)
     if len({token.content for token in found}) != len(found):
-        raise PackageError(f"{where} has a token twice; {_AGAIN}")
+        raise FormatError(where, "has a token twice", _ADDED)
     if sum(len(token.content) for token in found) > MAX_ADDED_LENGTH:
-        raise PackageError(f"{where} has more than {MAX_ADDED_LENGTH} characters; {_AGAIN}")
+        raise FormatError(where, f"has more than {MAX_ADDED_LENGTH} characters", _ADDED)
     found = tuple(sorted(found, key=lambda token: token.id))
     new = (token for token in found if token.content not in vocabulary)
     expected = {token.content: index for index, token in enumerate(new, len(vocabulary))}
     for token in found:
         if not token.content:
-            _fail(where, "tokens with a text", token.content)
+            _fail(where, "tokens with a text", token.content, _ADDED)
         wanted = vocabulary.get(token.content, expected.get(token.content))
         if token.id != wanted:
-            raise PackageError(
-                f"{where} has {shown(token.content)} as {shown(token.id)}; expected {wanted}, "
-                f"{'its id in vocab' if token.content in vocabulary else 'the next free id'}"
-            )
+            reason = "its id in vocab" if token.content in vocabulary else "the next free id"
+            what = f"has {shown(token.content)} as {shown(token.id)}; expected {wanted}, {reason}"
+            raise FormatError(where, what, _ADDED)
     return found
 
 
@@ -365,10 +375,10 @@ def _keys(value: Any, where: str, *, allowed: tuple[str, ...], needed: tuple[str
         _fail(where, "an object", value)
     for key in value:
         if key not in allowed:
-            raise PackageError(f"{where} has the key {shown(key)}, which CLIP's tokenizer does not have")
+            raise FormatError(where, f"has the key {shown(key)}, which CLIP's tokenizer does not have", _FORM)
     for key in needed:
         if key not in value:
-            raise PackageError(f"{where} lacks the key {key!r}, so it is no tokenizer; {_AGAIN}")
+            raise FormatError(where, f"lacks the key {key!r}, so it is no tokenizer", _FORM)
     return value
 
 
@@ -385,8 +395,5 @@ def _one_of(value: Any, accepted: tuple[Any, ...], where: str) -> None:
         _fail(where, " or ".join("null" if each is None else json.dumps(each) for each in accepted), value)
 
 
-_AGAIN = "fetch the file again"
-
-
-def _fail(where: str, expected: str, value: Any) -> NoReturn:
-    raise PackageError(f"{where} is {shown(value)}, so it is no tokenizer of CLIP's form; expected {expected}")
+def _fail(where: str, expected: str, value: Any, code: str = _FORM) -> NoReturn:
+    raise FormatError(where, f"is {shown(value)}, so it is no tokenizer of CLIP's form; expected {expected}", code)

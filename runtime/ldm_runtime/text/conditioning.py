@@ -136,7 +136,8 @@ class Conditioner:
         if needed > most:
             raise InputError(
                 f"{name} takes {needed} windows of {window} tokens, but the package takes at most {most};"
-                " shorten it, or use fewer BREAKs"
+                " shorten it, or use fewer BREAKs",
+                code="request.prompt",
             )
 
     def _before(self, negative: np.ndarray, embeds: np.ndarray) -> np.ndarray:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.package.manifest import TokenizerFacts
-from ldm_runtime.package.open import Package
+from ldm_runtime.package.open import Package, refused
 from ldm_runtime.text.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
 
 MOST_CHARACTERS = 100_000  # of one prompt: tokenising takes seconds there, and a window holds some hundred
@@ -34,12 +34,11 @@ class Tokenizer:
     def __init__(self, package: Package, facts: TokenizerFacts) -> None:
         self._facts = facts
         file = package.path / facts.file
-        clip = read_tokenizer(package.folder.read(facts.file, MAX_FILE_BYTES), str(file))
-        if clip.size > self._facts.vocab_size:
-            raise PackageError(
-                f"{file} has tokens up to {clip.size - 1}, but the text encoder knows {self._facts.vocab_size}; "
-                f"build the package again"
-            )
+        with refused():
+            clip = read_tokenizer(package.folder.read(facts.file, MAX_FILE_BYTES), str(file))
+            if clip.size > facts.vocab_size:
+                what = f"has tokens up to {clip.size - 1}, but the text encoder knows {facts.vocab_size}"
+                raise FormatError(str(file), what, "tokenizer.vocabulary")
         # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
         self._tokenizer: Any = clip.to_library()
         self.comma: int | None = self._tokenizer.token_to_id(COMMA)
@@ -66,11 +65,14 @@ class Tokenizer:
     def check(self, text: str, name: str) -> str:
         """`text`, or InputError if it is too long or not valid Unicode; name: what the error calls it."""
         if len(text) > MOST_CHARACTERS:
-            raise InputError(f"{name} has {len(text)} characters; expected at most {MOST_CHARACTERS}")
+            raise InputError(
+                f"{name} has {len(text)} characters; expected at most {MOST_CHARACTERS}", code="request.prompt"
+            )
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError(f"{name} is not valid Unicode text at character {error.start}; give it as UTF-8") from None
+            message = f"{name} is not valid Unicode text at character {error.start}; give it as UTF-8"
+            raise InputError(message, code="request.prompt") from None
         return text
 
     def window(self, tokens: Sequence[int]) -> np.ndarray:

@@ -79,14 +79,16 @@ def windows(prompt: str, tokenizer: Tokenizer, name: str = "the prompt") -> list
     Raises InputError for a prompt that cannot be read, is too long, or has weight 0 everywhere.
     """
     if tokenizer.room < 1:
-        raise InputError("the package's text encoder has windows without room for words; use the plain syntax")
+        raise InputError(
+            "the package's text encoder has windows without room for words; use the plain syntax", code="request.prompt"
+        )
     filled = []
     for part in parse_prompt(tokenizer.check(prompt, name), name):
         units = ((unit, piece.weight) for piece in part for unit in tokenizer.units(piece.text, name))
         filled += list(_fill(units, tokenizer.room, tokenizer.comma))
     weights = [weight for _, kept in filled for weight in kept]
     if weights and not any(weights):
-        raise InputError(f"every word of {name} has weight 0; leave at least one that counts")
+        raise InputError(f"every word of {name} has weight 0; leave at least one that counts", code="request.prompt")
     return [_window(ids, kept, tokenizer) for ids, kept in filled]
 
 
@@ -198,9 +200,13 @@ def _joined(pieces: list[tuple[str, float]]) -> list[Piece]:
 def _weight(text: str, name: str) -> float:
     value = float(text)
     if not 0.0 <= value <= MOST:
-        raise InputError(f"a weight in {name} is {_short(text)}; expected a number from 0 to {MOST:g}")
+        raise InputError(
+            f"a weight in {name} is {_short(text)}; expected a number from 0 to {MOST:g}", code="request.prompt"
+        )
     if value != 0.0 and value < LEAST_PRODUCT:
-        raise InputError(f"a weight in {name} is {_short(text)}; expected 0, or {LEAST_PRODUCT:f} at least")
+        raise InputError(
+            f"a weight in {name} is {_short(text)}; expected 0, or {LEAST_PRODUCT:f} at least", code="request.prompt"
+        )
     return value
 
 
@@ -213,7 +219,8 @@ def _check_product(piece: Piece, name: str) -> None:
     if piece.weight != 0.0 and not LEAST_PRODUCT <= piece.weight <= MOST_PRODUCT:
         beyond = f"more than {MOST_PRODUCT:g}" if piece.weight > 1.0 else f"less than {LEAST_PRODUCT:f}"
         raise InputError(
-            f"the brackets around {shown(piece.text)} in {name} multiply to a weight of {beyond}; use fewer of them"
+            f"the brackets around {shown(piece.text)} in {name} multiply to a weight of {beyond}; use fewer of them",
+            code="request.prompt",
         )
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 
 BAD = {
@@ -28,7 +28,7 @@ BAD = {
 
 @pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
 def test_bad_json_is_refused(text: str, message: str) -> None:
-    with pytest.raises(PackageError, match=f"^some.json .*{message}") as caught:
+    with pytest.raises(FormatError, match=f"^some.json .*{message}") as caught:
         strict_json.parse(text, "some.json")
     assert len(str(caught.value)) < 200
 
@@ -44,7 +44,7 @@ def test_what_is_at_the_edge_is_read(text: str) -> None:
 
 def test_infinity_passes_only_where_it_is_asked_for() -> None:
     assert strict_json.parse("[-Infinity, 1e999]", "x", infinity=True) == [-float("inf"), float("inf")]
-    with pytest.raises(PackageError, match="-Infinity is not a JSON number"):
+    with pytest.raises(FormatError, match="-Infinity is not a JSON number"):
         strict_json.parse("[-Infinity]", "x")
 
 
@@ -59,7 +59,7 @@ def test_infinity_passes_only_where_it_is_asked_for() -> None:
     ids=["UTF-16", "Latin-1", "a surrogate", "a byte order mark"],
 )
 def test_bytes_that_are_no_utf8_are_refused(content: bytes, message: str) -> None:
-    with pytest.raises(PackageError, match=message):
+    with pytest.raises(FormatError, match=message):
         strict_json.decode(content, "some.json")
 
 
@@ -71,7 +71,7 @@ def test_a_large_file_takes_a_moment() -> None:
 
 
 def test_where_a_value_stands_is_spelt_for_an_error_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PackageError, match=r"x\['a'\]\[1\] should be an integer"):
+    with pytest.raises(FormatError, match=r"x\['a'\]\[1\] should be an integer"):
         strict_json.read(dict[str, tuple[int, ...]], {"a": [1, "2"]}, "x")
     monkeypatch.setattr(strict_json, "shown", lambda value: pytest.fail(f"spelt {value}"))
     assert strict_json.read(dict[str, tuple[int, ...]], {"a": [1, 2]}, "x") == {"a": (1, 2)}

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 from ldm_runtime.package.external_data import check_external_data
 
 WEIGHTS = "model.safetensors"
@@ -63,7 +63,7 @@ HIDDEN = {
 
 @pytest.mark.parametrize("content", HIDDEN.values(), ids=HIDDEN.keys())
 def test_external_data_elsewhere_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(PackageError, match=r"keeps data in .*, expected only 'model\.safetensors'"):
+    with pytest.raises(FormatError, match=r"keeps data in .*, expected only 'model\.safetensors'"):
         check(tmp_path, content)
 
 
@@ -102,7 +102,7 @@ def test_mutated_files_are_refused_whenever_the_reference_finds_another_place(ti
             continue
         if found - {WEIGHTS}:
             foreign += 1
-            with pytest.raises(PackageError):
+            with pytest.raises(FormatError):
                 check(tmp_path, bytes(content))
     assert foreign > 50
 
@@ -125,7 +125,7 @@ def test_what_onnx_writes_elsewhere_is_refused(tmp_path: Path) -> None:
     tensor = TensorProto(name="x", data_type=1, dims=[3], data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="../x")
     graph = helper.make_graph([], "g", [], [], [tensor])
-    with pytest.raises(PackageError, match=r"keeps data in '\.\./x'"):
+    with pytest.raises(FormatError, match=r"keeps data in '\.\./x'"):
         check(tmp_path, helper.make_model(graph).SerializeToString())
 
 
@@ -141,7 +141,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
 def test_bytes_that_are_no_protobuf_are_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(PackageError, match="is no ONNX file"):
+    with pytest.raises(FormatError, match="is no ONNX file"):
         check(tmp_path, content)
 
 
@@ -152,12 +152,12 @@ def test_graphs_nested_without_end_are_refused(tmp_path: Path) -> None:
         if len(content) > 16_000:
             break
     content = content[2:]
-    with pytest.raises(PackageError):
+    with pytest.raises(FormatError):
         check(tmp_path, field(7, content))
 
 
 def test_graph_of_impossible_size_is_refused(tmp_path: Path) -> None:
     with open(tmp_path / "model.onnx", "wb") as file:
         file.truncate(2**28 + 1)  # sparse: takes no space
-    with pytest.raises(PackageError, match="more than the 268435456 of a graph without weights"):
+    with pytest.raises(FormatError, match="more than the 268435456 of a graph without weights"):
         check_external_data(tmp_path / "model.onnx", WEIGHTS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 from ldm_runtime.package import safetensors as ours
 
 TENSORS = {
@@ -110,7 +110,7 @@ MALFORMED = {
 @pytest.mark.parametrize(("content", "message"), MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t").write_bytes(content)
-    with pytest.raises(PackageError, match=message):
+    with pytest.raises(FormatError, match=message):
         ours.read(tmp_path / "t")
 
 
@@ -142,7 +142,7 @@ BAD_HEADERS = {
 
 @pytest.mark.parametrize(("header", "message"), BAD_HEADERS.values(), ids=BAD_HEADERS.keys())
 def test_bad_header_is_refused(tmp_path: Path, header: object, message: str) -> None:
-    with pytest.raises(PackageError, match=message):
+    with pytest.raises(FormatError, match=message):
         ours.read_header(raw(tmp_path / "t", header, bytes(20)))
 
 
@@ -152,7 +152,7 @@ def test_the_good_twin_of_the_bad_headers_is_read(tmp_path: Path) -> None:
 
 
 def test_missing_file_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="No such file"):
+    with pytest.raises(FormatError, match="No such file"):
         ours.read(tmp_path / "absent.safetensors")
 
 
@@ -161,7 +161,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     content = (tmp_path / "t").read_bytes()
     for length in range(0, len(content), 7):
         (tmp_path / "cut").write_bytes(content[:length])
-        with pytest.raises(PackageError):
+        with pytest.raises(FormatError):
             ours.read(tmp_path / "cut")
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_runtime.errors import ConfigError, InputError
+from ldm_export.errors import ConfigError
+from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.loop import noised
 from ldm_runtime.sampling.plan import Plan, PlanRow, compile_plan
 from ldm_runtime.sampling.schedule import (

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tokenizers
 
-from ldm_runtime.errors import PackageError
+from ldm_runtime.errors import FormatError
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.text import clip_tokenizer
 from ldm_runtime.text.clip_tokenizer import AddedToken, read_tokenizer
@@ -105,7 +105,7 @@ def test_a_template_with_the_same_ends_is_read() -> None:
     tokenizer = read(changed("post_processor", value=template))
     assert (tokenizer.begin, tokenizer.end) == ("<|startoftext|>", "re")
     ids["re"]["ids"] = [5]
-    with pytest.raises(PackageError, match="post_processor is .* expected a template"):
+    with pytest.raises(FormatError, match="post_processor is .* expected a template"):
         read(changed("post_processor", value=template))
 
 
@@ -140,7 +140,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("file", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_files_never_reach_the_library(file: dict[str, Any]) -> None:
-    with pytest.raises(PackageError, match="CLIP"):
+    with pytest.raises(FormatError, match="CLIP"):
         read(file)
 
 
@@ -195,13 +195,13 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("file", "message"), BAD, ids=range(len(BAD)))
 def test_another_form_is_refused_in_one_short_sentence(file: Any, message: str) -> None:
-    with pytest.raises(PackageError, match=message) as caught:
+    with pytest.raises(FormatError, match=message) as caught:
         read(file)
     assert len(str(caught.value)) < 420
 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PackageError, match=r"has 16777217 bytes; expected a tokenizer of at most 16777216"):
+    with pytest.raises(FormatError, match=r"has 16777217 bytes; expected a tokenizer of at most 16777216"):
         read_tokenizer(b" " * (clip_tokenizer.MAX_FILE_BYTES + 1), "tokenizer.json")
     for name, file, message in (
         ("MAX_TOKENS", FILE, "vocab has 517 tokens; expected at most 516"),
@@ -209,7 +209,7 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with monkeypatch.context() as patched:
             patched.setattr(clip_tokenizer, name, SIZE - 1)
-            with pytest.raises(PackageError, match=message):
+            with pytest.raises(FormatError, match=message):
                 read(file)
 
 
@@ -244,7 +244,7 @@ def test_every_value_replaced_by_nonsense_is_refused_or_changes_nothing_unseen()
         for fragment in FRAGMENTS:
             try:
                 tokenizer = read(changed(*path, value=fragment))
-            except PackageError:
+            except FormatError:
                 continue
             accepted += 1
             tokenizer.to_library().encode(TEXT)
@@ -256,7 +256,7 @@ Change = Callable[[str], str]
 
 @pytest.mark.parametrize("change", [lambda text: text[:-1], lambda text: "\ufeff" + text, lambda text: text + "x"])
 def test_damaged_text_is_refused(change: Change) -> None:
-    with pytest.raises(PackageError, match=re.escape("tokenizer.json")):
+    with pytest.raises(FormatError, match=re.escape("tokenizer.json")):
         read(change(json.dumps(FILE)))
-    with pytest.raises(PackageError, match="not UTF-8"):
+    with pytest.raises(FormatError, match="not UTF-8"):
         read_tokenizer(json.dumps(FILE).encode("utf-16"), "tokenizer.json")

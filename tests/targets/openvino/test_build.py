@@ -12,6 +12,7 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_export.cli.main import verbs
+from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import run_isolated
 from ldm_export.targets.openvino import build as target
@@ -22,7 +23,7 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.compare import measure
 from ldm_export.verify.gate import prove_package, verify_package
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.errors import EngineUnavailable, PackageError, VerificationError
+from ldm_runtime.errors import EngineUnavailable, PackageError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Difference
 from ldm_runtime.package.open import open_package, read_manifest

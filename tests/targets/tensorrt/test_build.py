@@ -19,6 +19,7 @@ from click.testing import CliRunner
 import ldm_runtime
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
+from ldm_export.errors import ExportError, VerificationError
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import Outcome, StageCost
 from ldm_export.recipes.build import BuildRecipe
@@ -33,7 +34,7 @@ from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.engine import load_plan
 from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan, requirements
 from ldm_runtime.engines.tensorrt.library import import_tensorrt, read_header
-from ldm_runtime.errors import EngineUnavailable, ExportError, InputError, LdmError, PackageError, VerificationError
+from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package.manifest import Artefact, Range
 from ldm_runtime.package.open import open_package, read_manifest

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from ldm_export.errors import ExportError
 from ldm_export.targets.tensorrt import plan as tensorrt_plan
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Flavour, Library
-from ldm_runtime.errors import ExportError, LdmError
+from ldm_runtime.errors import LdmError
 
 SHAPES = {"x": ((1, 4), (2, 4), (4, 4))}
 

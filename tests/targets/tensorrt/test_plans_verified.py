@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ldm_export import bench, build
+from ldm_export.errors import VerificationError
 from ldm_export.package.describe import describe, render
 from ldm_export.package.write import with_artefacts, write_manifest
 from ldm_export.process.isolate import Outcome
@@ -17,7 +18,7 @@ from ldm_export.verify.gate import verify_package
 from ldm_runtime.engines.engine import Engine, Settings
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan, requirements
-from ldm_runtime.errors import EngineUnavailable, VerificationError
+from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.manifest import Artefact, Difference, PlanRequirements
 from ldm_runtime.package.open import Package, open_package, read_manifest
 from tests.runtime.tiny_package import COMPONENTS

@@ -202,7 +202,9 @@ def _session_options(onnxruntime: Any, threads: int | None, reorder: bool) -> An
 
 def _spec(argument: Any, path: Path) -> TensorSpec:
     if argument.type not in _DTYPES:
-        raise PackageError(f"{path} has {argument.name!r} of type {argument.type}, which no component uses")
+        raise PackageError(
+            f"{path} has {argument.name!r} of type {argument.type}, which no component uses", code="graph.signature"
+        )
     dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in argument.shape)
     return TensorSpec(argument.name, _DTYPES[argument.type], dims)
 

@@ -24,7 +24,8 @@ def check_bindings(
     if engine.num_optimization_profiles != len(profiles):
         raise PackageError(
             f"{path} has {engine.num_optimization_profiles} profiles, but the manifest says {len(profiles)}; build the "
-            f"package again"
+            f"package again",
+            code="plan.mismatch",
         )
     for index, profile in enumerate(profiles):
         for spec in promised.inputs:
@@ -36,7 +37,8 @@ def check_bindings(
             if found != expected:
                 raise PackageError(
                     f"{path} takes {spec.name} of {_shown(found)} in its profile {index}, but the manifest says "
-                    f"{_shown(expected)}; build the package again"
+                    f"{_shown(expected)}; build the package again",
+                    code="plan.mismatch",
                 )
 
 
@@ -47,7 +49,10 @@ def read_bindings(path: Path, engine: Any) -> tuple[tuple[TensorSpec, ...], tupl
         name = engine.get_tensor_name(index)
         dtype = engine.get_tensor_dtype(name).name
         if dtype not in _DTYPES:
-            raise PackageError(f"{path} has {name!r} of type {dtype}, which no component uses; build the package again")
+            raise PackageError(
+                f"{path} has {name!r} of type {dtype}, which no component uses; build the package again",
+                code="graph.signature",
+            )
         dims = tuple(_OPEN if size < 0 else int(size) for size in engine.get_tensor_shape(name))
         found[engine.get_tensor_mode(name).name].append(TensorSpec(name, _DTYPES[dtype], dims))
     return tuple(found["INPUT"]), tuple(found["OUTPUT"])

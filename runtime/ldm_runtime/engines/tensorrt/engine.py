@@ -194,7 +194,8 @@ class TensorRtEngine:
         if self._engine.name != expected:
             raise PackageError(
                 f"{self._path} calls itself {self._engine.name[:40]!r}, the manifest {expected[:40]!r}: it is another "
-                f"package's plan; build the package again"
+                f"package's plan; build the package again",
+                code="plan.mismatch",
             )
         promised = package.manifest.contract.components[self._component]
         check_bindings(self._path, self._engine, promised, self._plan.profiles)
@@ -329,7 +330,7 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
                 notices = _check_validity(path, library, runtime, content[:HEADER_BYTES])
             engine = runtime.deserialize_cuda_engine(content)
     except (OSError, ValueError) as error:  # an empty file has no bytes to map
-        raise PackageError(f"cannot read {path}: {error}") from error
+        raise PackageError(f"cannot read {path}: {error}", code="file.unreadable") from error
     if engine is None:
         raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.said().why}")
     return engine, notices
@@ -344,7 +345,10 @@ def _check_validity(path: Path, library: Library, runtime: Any, header: bytes) -
     validity, bits = runtime.get_engine_validity(header)
     diagnostics = [name for name, member in trt.EngineInvalidityDiagnostics.__members__.items() if int(member) & bits]
     if _DAMAGED in diagnostics:
-        raise PackageError(f"{path} is damaged: TensorRT {library.version} does not know it as a plan; fetch it again")
+        raise PackageError(
+            f"{path} is damaged: TensorRT {library.version} does not know it as a plan; fetch it again",
+            code="plan.format",
+        )
     if validity == trt.EngineValidity.INVALID:
         reasons = "; ".join([", ".join(diagnostics), *library.said().errors]).strip("; ")
         raise EngineUnavailable(f"TensorRT {library.version} does not run {path} here: {reasons or 'it says no more'}")

@@ -73,12 +73,14 @@ def check_header(package: Package, artefact: Artefact) -> None:
     if header.version != plan.version:
         raise PackageError(
             f"{path} is a plan of TensorRT for RTX {header.version}, but the manifest says {plan.version}; "
-            f"build the package again"
+            f"build the package again",
+            code="plan.mismatch",
         )
     if not set(plan.compute_capabilities) <= set(header.capabilities):
         raise PackageError(
             f"{path} is a plan for GPUs of compute capability {', '.join(header.capabilities) or 'none'}, but the "
-            f"manifest says {', '.join(plan.compute_capabilities)}; build the package again"
+            f"manifest says {', '.join(plan.compute_capabilities)}; build the package again",
+            code="plan.mismatch",
         )
 
 

@@ -133,13 +133,16 @@ def read_header(path: Path) -> PlanHeader:
             head = file.read(HEADER_BYTES)
         size = path.stat().st_size
     except OSError as error:
-        raise PackageError(f"cannot read {path}: {error.strerror}") from error
+        raise PackageError(f"cannot read {path}: {error.strerror}", code="file.unreadable") from error
     if len(head) < HEADER_BYTES or head[:4] != _MAGIC:
-        raise PackageError(f"{path} is no plan of TensorRT for RTX; build the package again")
+        raise PackageError(f"{path} is no plan of TensorRT for RTX; build the package again", code="plan.format")
     (total,) = struct.unpack_from("<Q", head, 16)
     if total != size:
         damage = "truncated" if size < total else "too long"
-        raise PackageError(f"{path} is {damage}: it has {size} bytes, but says {total} itself; fetch or build it again")
+        raise PackageError(
+            f"{path} is {damage}: it has {size} bytes, but says {total} itself; fetch or build it again",
+            code="plan.format",
+        )
     (bits,) = struct.unpack_from("<I", head, 32)
     capabilities = tuple(name for index, name in enumerate(_CAPABILITY_BITS) if bits >> index & 1)
     version = ".".join(str(part) for part in head[24:28])
