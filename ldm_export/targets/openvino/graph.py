@@ -23,7 +23,7 @@ def convert_and_measure(
     """
     denoiser = contract.denoiser
     convert(graph, denoiser.timestep if component == denoiser.component else None, out, precision)
-    cases = [case for case in reference_file.read(reference).cases if case.component == component]
+    cases = reference_file.read(reference).cases_of(component)
     return measure(OpenVinoEngine(out, contract, component).run, cases, precision, target="openvino")
 
 

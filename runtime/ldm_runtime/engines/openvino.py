@@ -83,12 +83,12 @@ class OpenVinoEngine:
 
         Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
         """
-        compiled = self._compiled
+        idle, compiled = self._idle, self._compiled  # in this order: what `close` lets go of gets no request back
         if compiled is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
         try:
-            request = self._idle.pop()
+            request = idle.pop()
         except IndexError:
             request = compiled.create_infer_request()
         try:
@@ -96,13 +96,13 @@ class OpenVinoEngine:
         except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
         results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
-        self._idle.append(request)
+        idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results
 
     def close(self) -> None:
         self._compiled = None
-        self._idle.clear()
+        self._idle = []
 
 
 def import_openvino() -> Any:

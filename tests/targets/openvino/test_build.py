@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 
 
 def measured(package: Path, component: str):
-    cases = [case for case in reference_file.read(package / reference_file.FILE).cases if case.component == component]
+    cases = reference_file.read(package / reference_file.FILE).cases_of(component)
     graph = package / f"openvino/{component}/openvino_model.xml"
     contract = open_package(package, check="size").manifest.contract
     return measure(OpenVinoEngine(graph, contract, component).run, cases, precision_of(package), target="openvino")
