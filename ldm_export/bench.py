@@ -202,16 +202,15 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
     """The fields of an EngineRun but its memory, which the caller sees from outside."""
     package = open_package(path, check="size")  # the caller has hashed it, and sees to it that nothing changes
     contract = package.manifest.contract
-    cases: dict[str, list[reference_file.Case]] = {}
-    if reference_file.FILE in package.manifest.files:
-        for case in reference_file.read(package.file(reference_file.FILE)).cases:
-            cases.setdefault(case.component, []).append(case)
+    has_reference = reference_file.FILE in package.manifest.files
+    reference = reference_file.read(package.file(reference_file.FILE)) if has_reference else None
     graphs = {}
     for component in contract.components:
         started = time.perf_counter()
         opened = open_engine(choice, package, component)
         loaded = time.perf_counter() - started
-        error = worst(compare(opened.engine.run, cases.get(component, []), artefact=opened.name))
+        cases = [] if reference is None else reference.cases_of(component)
+        error = worst(compare(opened.engine.run, cases, artefact=opened.name))
         seconds = _latencies(opened.engine, feeds(contract, component, size))
         opened.engine.close()
         graphs[component] = GraphRun(

@@ -7,7 +7,7 @@ from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.errors import ConfigError, ExportError, VerificationError
+from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
 from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
@@ -22,7 +22,7 @@ from ldm_export.package.write import (
     with_proof,
     write_manifest,
 )
-from ldm_export.process.isolate import StageCost, available_memory, run_isolated
+from ldm_export.process.isolate import StageCost, require_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.recipes.train_rules import MOST_STEPS_TRIED
 from ldm_export.targets import TARGETS
@@ -103,7 +103,7 @@ def build_package(
         say(f"{name} of the source is not exported: the package does without it")
     contract = contract_of(checkpoint, recipe)
     require_sampling(contract, str(source))
-    require_memory(checkpoint, max_memory)
+    require_stages_to_fit(checkpoint, max_memory)
     work = _check_targets(checkpoint, contract, recipe, out.absolute().parent, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
@@ -154,17 +154,11 @@ def require_sampling(contract: Contract, where: str) -> None:
             raise ConfigError(f"{where} cannot be sampled by {contract.defaults.sampler!r}: {error}") from None
 
 
-def require_memory(checkpoint: Checkpoint, max_memory: int | None) -> None:
-    """Raise ExportError if a stage would need more than `max_memory` bytes (None: what the machine has)."""
-    limit = available_memory() if max_memory is None else max_memory
+def require_stages_to_fit(checkpoint: Checkpoint, max_memory: int | None) -> None:
+    """Raise ExportError if the largest stage would need more than `max_memory` bytes (None: what the machine has)."""
     needs = memory_needs(checkpoint)
     stage = max(needs, key=lambda name: needs[name])
-    if limit is not None and needs[stage] > limit:
-        whose = "the machine has available" if max_memory is None else "--max-memory allows"
-        raise ExportError(
-            f"building {checkpoint.path} needs about {needs[stage] / 1e9:.1f} GB for {stage}, but {whose} "
-            f"{limit / 1e9:.1f} GB; free memory, raise the limit, or use a larger machine"
-        )
+    require_memory(f"building {checkpoint.path}: {stage}", needs[stage], max_memory)
 
 
 def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
@@ -186,7 +180,7 @@ def _export(
     report: BuildReport,
     say: Progress,
 ) -> dict[str, ExportReport]:
-    """Every component: canonical graph, then its variant for ONNX Runtime on CPUs, sharing the weights."""
+    """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights."""
     exports = {}
     for name, spec in checkpoint.specs.items():
         outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)

@@ -1,9 +1,10 @@
 """Curves and bars by matplotlib, which is an extra, and grids of images."""
 
+import contextlib
 import importlib.util
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,22 +102,14 @@ def _count_along(axes: Any, label: str) -> None:
     axes.grid(color="#dddddd")
 
 
-class _figure:
-    """A figure of a size in inches, by matplotlib's own defaults: files of the user and the folder set nothing."""
+@contextlib.contextmanager
+def _figure(width: float, height: float) -> Iterator[Any]:
+    """Make a figure of a size in inches, by matplotlib's defaults: files of the user and the folder set nothing."""
+    import matplotlib.style
+    from matplotlib.figure import Figure
 
-    def __init__(self, width: float, height: float) -> None:
-        import matplotlib.style
-        from matplotlib.figure import Figure
-
-        self._style = matplotlib.style.context(["default", _STYLE])
-        self._make = lambda: Figure((width, height), dpi=DOTS_PER_INCH, layout="constrained")
-
-    def __enter__(self) -> Any:
-        self._style.__enter__()
-        return self._make()
-
-    def __exit__(self, *error: Any) -> None:
-        self._style.__exit__(*error)
+    with matplotlib.style.context(["default", _STYLE]):
+        yield Figure((width, height), dpi=DOTS_PER_INCH, layout="constrained")
 
 
 def _image(figure: Any) -> Image.Image:

@@ -261,6 +261,6 @@ def test_memory_is_estimated_for_every_stage_and_refused_with_the_figure(tiny_bu
     assert {name.split()[0] for name in needs} == {"exporting", "computing", "running"}
     assert all(need > 100e6 for need in needs.values())
     most = max(needs.values())
-    builds.require_memory(checkpoint, most)
+    builds.require_stages_to_fit(checkpoint, most)
     with pytest.raises(ExportError, match=f"{most / 1e9:.1f} GB"):
-        builds.require_memory(checkpoint, most - 1)
+        builds.require_stages_to_fit(checkpoint, most - 1)

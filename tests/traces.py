@@ -31,7 +31,8 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        about = (spec.name, spec.inputs, spec.outputs, spec.axes, spec.multiples, checkpoint.configs[spec.part])
+        config = checkpoint.configs[spec.part]
+        about = (spec.name, spec.wrapper, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))
@@ -49,7 +50,7 @@ def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
         if function is not builds.export_component:
             return isolated(function, *args, **kwargs)
-        with remembered(folder, open_checkpoint(args[0])):
+        with remembered(folder, open_checkpoint(args[0], kwargs["variant"])):
             return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
     monkeypatch.setattr(builds, "run_isolated", run)

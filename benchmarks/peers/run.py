@@ -41,7 +41,7 @@ TABLES, PLOT = "peers.md", "peers.png"
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--package", type=click.Path(path_type=Path), help="What `ldm-export build` made of CHECKPOINT.")
 @click.option(
-    "--openvino", type=click.Path(path_type=Path), help="Folder for OpenVINO GenAI (default: PACKAGE/openvino)."
+    "--openvino", type=click.Path(path_type=Path), help="Folder for OpenVINO GenAI (default: PACKAGE/openvino-genai)."
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of results, models and logs.")
 @click.option("--environments", type=click.Path(path_type=Path), help="Folder of them (default: OUT/environments).")
@@ -148,7 +148,7 @@ def compare(
         package=package.absolute(),
         checkpoint=_checkpoint(package, checkpoint, out, opened.identity),
         exported=out / "models" / f"optimum-{opened.identity[:16]}",
-        openvino=(package / "openvino" if openvino is None else openvino).absolute(),
+        openvino=(package / "openvino-genai" if openvino is None else openvino).absolute(),
     )
     find = _this_python if here else environments_in((environments or out / "environments").absolute(), results, say)
     run_rounds(Runner(out, results, models, find, say), list(peers or PEERS), rounds)

@@ -24,6 +24,7 @@ from ldm_export.targets import TARGETS
     help="What to build beside the ONNX graphs, which every package has (repeatable).",
 )
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="Precision of the target (default: fp32).")
+@click.option("--genai", is_flag=True, help="OpenVINO: also a folder openvino-genai, which OpenVINO GenAI opens.")
 @click.option("--compute-capability", metavar="8.6,8.9", help="TensorRT: GPUs (default: all that share one plan).")
 @click.option("--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: which (default: auto).")
 @click.option(
@@ -44,6 +45,7 @@ def build(
     out: Path,
     targets: tuple[str, ...],
     precision: str | None,
+    genai: bool,
     compute_capability: str | None,
     flavour: str | None,
     profiles: tuple[str, ...],
@@ -77,6 +79,7 @@ def build(
     asked |= {"profiles": profiles} if profiles else {}
     asked |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
     asked |= {name: True for name, wanted in (("refit", refit), ("weight_stripped", weight_stripped)) if wanted}
+    changes |= {"openvino": replace(recipe.openvino, genai=True)} if genai else {}
     recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **asked))
     report = build_package(
         source,

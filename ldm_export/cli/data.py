@@ -7,6 +7,8 @@ import click
 from ldm_export.cli.options import PATH
 from ldm_export.process.streams import echo
 
+STYLES = ("3d", "gradient", "flat", "noto")  # those of `train.emoji`, which the command line does not import
+
 
 @click.command()
 @click.option("--out", required=True, type=PATH, help="Folder for pictures and captions.")
@@ -15,7 +17,7 @@ from ldm_export.process.streams import echo
     "--style",
     "styles",
     multiple=True,
-    type=click.Choice(["3d", "gradient", "flat", "noto"]),
+    type=click.Choice(STYLES),
     help="Styles to fetch (repeatable; default: all four).",
 )
 def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
@@ -27,6 +29,5 @@ def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
     """
     from ldm_export.train.emoji import fetch_emoji
 
-    chosen = styles if len(styles) > 0 else ("3d", "gradient", "flat", "noto")
-    count = fetch_emoji(out, size=size, styles=chosen, progress=lambda text: echo(text, err=True))
+    count = fetch_emoji(out, size=size, styles=styles or STYLES, progress=lambda text: echo(text, err=True))
     echo(f"{out}: {count} captioned pictures")

@@ -9,14 +9,12 @@ products m in place of six (Lavin and Gray 2016, arXiv:1509.09308, section 4.1; 
 where each product is a 1x3 convolution. Only the order of sums changes.
 """
 
-import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from ldm_export.optimise.matching import (
-    dims,
     insert_before,
     is_padded_3x3,
     make_constant,
@@ -33,13 +31,14 @@ MIN_CHANNELS = 256
 _PICTURE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, -1]], np.float32)
 
-_SIZE = re.compile(r"\(?(?:(\d+)\*)?(\w+?)(?://(\d+))?\)?")
+# Sizes at which a dimension is evaluated. Its parity repeats after twice what it is divided by, which is far less.
+_SIZES_TRIED = 64
 
 
 def winograd_for(multiples: Mapping[str, int]) -> Callable[[ir.Model], tuple[ir.Model, int]]:
-    """The pass for graphs whose axes of these names are whole multiples of these numbers.
+    """Make the pass for graphs whose axes of these names are multiples of these numbers.
 
-    Only pictures of even height come in pairs of rows, so that must be known: of `2*height`, or of
+    Only images of even height come in pairs of rows, so that must be known: of `2*height`, or of
     `(image_height//4)` where `image_height` is a multiple of 8. At other heights the graph would fail to run.
     """
 
@@ -48,8 +47,8 @@ def winograd_for(multiples: Mapping[str, int]) -> Callable[[ir.Model], tuple[ir.
         count = 0
         for node in model.graph:
             if node.op_type == "Conv" and node.domain == "" and is_padded_3x3(node):
-                sizes = dims(node.inputs[0])
-                if min(weight_channels(node)) >= MIN_CHANNELS and sizes is not None and is_even(sizes[2], multiples):
+                shape = node.inputs[0].shape if node.inputs[0] is not None else None
+                if min(weight_channels(node)) >= MIN_CHANNELS and shape is not None and is_even(shape[2], multiples):
                     _apply(node)
                     count += 1
         return model, count
@@ -57,14 +56,19 @@ def winograd_for(multiples: Mapping[str, int]) -> Callable[[ir.Model], tuple[ir.
     return apply_winograd
 
 
-def is_even(size: int | str, multiples: Mapping[str, int]) -> bool:
-    """Whether a size, as the tracer notes it, is even whatever its name stands for."""
-    parts = _SIZE.fullmatch(str(size))
-    if parts is None:
+def is_even(size: int | ir.SymbolicDim, multiples: Mapping[str, int]) -> bool:
+    """Tell whether a size is even whatever the axis in it stands for. An unknown size, or one of two axes, is not.
+
+    Raises ValueError for a size that is no formula: a tracer that writes one may not switch the pass off unnoticed.
+    """
+    if isinstance(size, int):
+        return size % 2 == 0
+    axes = size.free_symbols()
+    if len(axes) != 1:
         return False
-    times, name, over = (parts[1] or 1), parts[2], int(parts[3] or 1)
-    known = int(times) * (int(name) if name.isdigit() else multiples.get(name, 1))
-    return over > 0 and known % (2 * over) == 0
+    (axis,) = axes
+    sizes = (size.evaluate({axis: n * multiples.get(axis, 1)}) for n in range(1, _SIZES_TRIED + 1))
+    return all(isinstance(value, int) and value % 2 == 0 for value in sizes)
 
 
 def _apply(conv: ir.Node) -> None:

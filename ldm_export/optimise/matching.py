@@ -1,4 +1,11 @@
-"""What passes need to recognise and replace parts of a graph; types are onnx_ir's."""
+"""What passes need to recognise and replace parts of a graph; types are onnx_ir's.
+
+Fusions are matched by hand, not by the rules of onnxscript.rewriter. The activations were tried as such rules
+(onnxscript 0.7, the built-in model): they fuse the same in 57 lines in place of 88, but every order of commutative
+operands is a rule of its own, so that four become 30, the UNet of 1,198 nodes takes 0.33 s in place of 0.005 s, and new
+nodes lose the name of their module, so that the graph is another one. Attention depends on the sizes noted at Reshapes
+and on a causal mask, which are conditions in Python either way.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ldm_export.errors import ExportError
 from ldm_export.process.faults import described
 from ldm_runtime.errors import LdmError
 
@@ -203,6 +204,17 @@ def available_memory() -> int | None:
         return None
     lines = meminfo.read_text().splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def require_memory(work: str, needed: int, max_memory: int | None) -> None:
+    """Raise ExportError if `work` needs more than `max_memory` bytes (None: what the machine has available)."""
+    limit = available_memory() if max_memory is None else max_memory
+    if limit is not None and needed > limit:
+        whose = "the machine has available" if max_memory is None else "--max-memory allows"
+        raise ExportError(
+            f"{work} needs about {needed / 1e9:.1f} GB, but {whose} {limit / 1e9:.1f} GB; free memory, "
+            f"raise the limit, or use a larger machine"
+        )
 
 
 def _die_with_parent() -> None:

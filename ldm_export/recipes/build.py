@@ -7,6 +7,7 @@ from typing import Any
 from ldm_export.package.choices import PackageChoices
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, read_toml, require
 from ldm_export.targets import TARGETS
+from ldm_export.targets.openvino.row import OpenVinoOptions
 from ldm_export.targets.tensorrt.row import TensorRtOptions
 from ldm_runtime.package.manifest import Precision
 from ldm_runtime.sampling.solvers import read_sampler
@@ -28,6 +29,7 @@ class BuildRecipe(PackageChoices):
 
     targets: tuple[str, ...] = ("onnx",)
     precision: Precision = "fp32"
+    openvino: OpenVinoOptions = OpenVinoOptions()
     tensorrt: TensorRtOptions = TensorRtOptions()
 
     def options_of(self, target: str) -> Any:

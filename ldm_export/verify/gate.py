@@ -179,7 +179,7 @@ def _graph(
     artefact: Artefact | None,
 ) -> Iterator[CaseResult]:
     """Compare every case of one artefact; one that cannot be opened is one failed case."""
-    cases = [case for case in reference.cases if case.component == component]
+    cases = reference.cases_of(component)
     try:
         found = open_engine(choice, package, component, artefact)
     except LdmError as error:

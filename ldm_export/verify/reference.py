@@ -25,7 +25,7 @@ from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
-from ldm_runtime.sampling.loop import guide, run_plan
+from ldm_runtime.sampling.loop import guide, is_guided, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
@@ -274,7 +274,7 @@ def _sample(
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     role = run.contract.denoiser
-    both = run.guidance > 1  # as the runtime: without guidance only the prompt is evaluated
+    both = is_guided(run.guidance)
     context, pooled = (values if both else values[1:] for values in texts)
     extra = extra_inputs(run.contract, *run.size, pooled)
 

@@ -81,6 +81,10 @@ class Reference:
     cases: tuple[Case, ...]
     trajectory: Trajectory
 
+    def cases_of(self, component: str) -> list[Case]:
+        """List the cases of one component."""
+        return [case for case in self.cases if case.component == component]
+
 
 @dataclass(frozen=True)
 class _CaseHeader:

@@ -26,6 +26,7 @@ from ldm_runtime.request_values import (
     first_step,
     float_copy,
 )
+from ldm_runtime.sampling.loop import is_guided
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.weighting import SYNTAXES
@@ -111,8 +112,8 @@ class Request:
 
     @property
     def is_guided(self) -> bool:
-        """True if the negative prompt is evaluated: at guidance 1 it would cancel out."""
-        return self.guidance > 1.0
+        """True if the negative prompt is evaluated."""
+        return is_guided(self.guidance)
 
     def is_guided_at(self, row: int) -> bool:
         """Return whether the negative prompt is evaluated at this row of the plan."""
@@ -167,7 +168,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     guidance = check_guidance(_given_or(options.get("guidance"), contract.defaults.guidance))
     prompts, negatives, embeds = _texts(contract, prompt, options)
     batch = len(negatives)
-    _check_batch(contract, batch, guidance > 1.0)
+    _check_batch(contract, batch, is_guided(guidance))
     start = read_start_images(options, batch)
     if contract.inpaints and (start is None or start.mask is None):
         raise InputError("this model inpaints; give an image and a mask (all white for all of it)")

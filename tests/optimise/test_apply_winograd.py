@@ -1,6 +1,7 @@
 """Wide 3x3 convolutions of pictures that come in pairs of rows are computed by Winograd's sums; all others stay."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from ldm_export.optimise.apply_winograd import MIN_CHANNELS, is_even, winograd_for
@@ -79,10 +80,23 @@ def test_a_kernel_that_is_no_weight_stays():
 
 
 @pytest.mark.parametrize(
-    "size", [2, 64, "2*height", "8*height", "image_height", "(image_height//2)", "(image_height//4)"]
+    "size",
+    [
+        2,
+        64,
+        "2*height",
+        "height*2",
+        "height + height",
+        "8*height",
+        "image_height",
+        "(image_height//2)",
+        "floor(image_height/4)",
+        "(image_height//4)",
+        "(((image_height - 1)//2)) + 1",
+    ],
 )
 def test_sizes_that_are_even_whatever_their_names_stand_for(size):
-    assert is_even(size, {"image_height": 8})
+    assert is_even(ir.SymbolicDim(size) if isinstance(size, str) else size, {"image_height": 8})
 
 
 @pytest.mark.parametrize(
@@ -96,11 +110,18 @@ def test_sizes_that_are_even_whatever_their_names_stand_for(size):
         "(image_height//3)",
         "(image_width//2)",
         "image_height + 1",
-        "(((image_height - 1)//2)) + 1",
+        "(((image_height - 1)//4)) + 1 + image_height//8",
         "2*height + 1",
+        "height + width",
         "(2*height//0)",
-        "",
+        None,
     ],
 )
 def test_sizes_that_are_not_known_to_be_even(size):
-    assert not is_even(size, {"image_height": 8})
+    assert not is_even(size if isinstance(size, int) else ir.SymbolicDim(size), {"image_height": 8})
+
+
+@pytest.mark.parametrize("size", ["twice height", "2 height", ""])
+def test_a_size_that_cannot_be_read_is_no_reason_to_leave_a_convolution_in_silence(size):
+    with pytest.raises(ValueError, match="Unexpected"):
+        is_even(ir.SymbolicDim(size), {"image_height": 8})

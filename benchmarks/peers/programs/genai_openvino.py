@@ -42,9 +42,7 @@ class Given(openvino_genai.Generator):
 def image(request: Request) -> Answer:
     folder = Path(request.model)
     if not (folder / "model_index.json").is_file():
-        raise NotMeasured(
-            f"the package has no folder {folder.name} for OpenVINO GenAI; build it with the target openvino"
-        )
+        raise NotMeasured(f"the package has no folder {folder.name}; build it with --target openvino --genai")
     latents = read_inputs(request)["latents"]
     begun = time.perf_counter()
     pipe = openvino_genai.Text2ImagePipeline(

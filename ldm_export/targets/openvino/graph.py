@@ -21,21 +21,15 @@ def convert_and_measure(
 
     It takes a process of its own: in a second conversion OpenVINO would go on numbering, and the file would differ.
     """
-    denoiser = contract.denoiser
-    convert(graph, denoiser.timestep if component == denoiser.component else None, out, precision)
-    cases = [case for case in reference_file.read(reference).cases if case.component == component]
+    convert(graph, out, precision)
+    cases = reference_file.read(reference).cases_of(component)
     return measure(OpenVinoEngine(out, contract, component).run, cases, precision, target="openvino")
 
 
-def convert(graph: Path, timestep: str | None, out: Path, precision: Precision) -> None:
-    """Write the ONNX file `graph` in OpenVINO's format: `out` and the weights beside it.
-
-    timestep: the denoiser's input of that role; None for other graphs.
-    """
+def convert(graph: Path, out: Path, precision: Precision) -> None:
+    """Write the ONNX file `graph` in OpenVINO's format: `out` and the weights beside it."""
     openvino = import_openvino()
     model = read_graph(graph)
-    if timestep is not None:
-        model = _with_integer_timestep(model, timestep)
     if precision != "fp32":
         _store_weights(model, precision)
     openvino.save_model(model, str(out), compress_to_fp16=False)
@@ -61,20 +55,3 @@ def _store_weights(model: Any, precision: Precision) -> None:
         wide = opset.convert(narrow, "f32")
         for target in node.output(0).get_target_inputs():
             target.replace_source_output(wide.output(0))
-
-
-def _with_integer_timestep(model: Any, timestep: str) -> Any:
-    """Return the graph with a timestep int64 (1,) in place of float32 (): what `OpenVinoEngine` undoes."""
-    import openvino
-    from openvino import opset12 as opset
-
-    old = model.input(timestep).get_node()
-    new = opset.parameter([1], openvino.Type.i64, name=timestep)
-    new.output(0).tensor.set_names({timestep})
-    value = opset.squeeze(opset.convert(new, "f32"), opset.constant([0]))
-    for target in old.output(0).get_target_inputs():
-        target.replace_source_output(value.output(0))
-    parameters = [
-        new if node.get_friendly_name() == old.get_friendly_name() else node for node in model.get_parameters()
-    ]
-    return openvino.Model(model.get_results(), parameters, model.get_friendly_name())

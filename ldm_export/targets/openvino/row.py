@@ -1,5 +1,6 @@
 """OpenVINO's row in the table of targets, apart from the work: the command line reads it at its start."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,23 +8,31 @@ from ldm_export.precision.table import PRECISIONS
 from ldm_export.targets.target import Made, Order, Progress, Target
 
 if TYPE_CHECKING:
-    from ldm_runtime.package.manifest import Manifest, Precision
+    from ldm_runtime.package.manifest import Manifest
 
 
-def _check(order: Order) -> "Precision":
+@dataclass(frozen=True)
+class OpenVinoOptions:
+    """The options of the target OpenVINO.
+
+    genai: also write the folder that OpenVINO GenAI opens.
+    """
+
+    genai: bool = False
+
+
+def _check(order: Order) -> Order:
     from ldm_export.targets.openvino.build import check_openvino
 
-    check_openvino()
-    return order.precision
+    return check_openvino(order)
 
 
-def _build(precision: "Precision", folder: Path, manifest: "Manifest", progress: Progress) -> Made:
+def _build(order: Order, folder: Path, manifest: "Manifest", progress: Progress) -> Made:
     from ldm_export.targets.openvino.build import build_openvino
 
-    return build_openvino(precision, folder, manifest, progress)
+    return build_openvino(order, folder, manifest, progress)
 
 
 # Its constants are made with numpy.
-OPENVINO = Target(
-    tuple(name for name, each in PRECISIONS.items() if each.numpy is not None), None, "openvino", _check, _build
-)
+_PRECISIONS = tuple(name for name, each in PRECISIONS.items() if each.numpy is not None)
+OPENVINO = Target(_PRECISIONS, OpenVinoOptions, "openvino", _check, _build)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.process.isolate import available_memory
+from ldm_export.process.isolate import require_memory
 from ldm_export.targets.target import Order
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, read_profile
 from ldm_export.targets.tensorrt.row import TensorRtOptions
@@ -158,13 +158,7 @@ def set_name(
 def _require_room(order: Order, groups: int) -> None:
     largest = max(order.parameters, key=lambda name: order.parameters[name])
     needed = int(4 * order.parameters[largest] * MEMORY_FACTOR) + MEMORY_FIXED
-    limit = available_memory() if order.max_memory is None else order.max_memory
-    if limit is not None and needed > limit:
-        whose = "the machine has available" if order.max_memory is None else "--max-memory allows"
-        raise ExportError(
-            f"building the plan of {largest} needs about {needed / 1e9:.1f} GB, but {whose} {limit / 1e9:.1f} GB; free "
-            f"memory, raise the limit, or use a larger machine"
-        )
+    require_memory(f"building the plan of {largest}", needed, order.max_memory)
     weights = PRECISIONS[order.precision].bytes * sum(order.parameters.values())
     space = groups * (weights + PLAN_FIXED * len(order.contract.components))
     free = shutil.disk_usage(order.where).free

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import Contract, Dim, Range
 from ldm_runtime.package.values import MAX_PIXELS
+from ldm_runtime.sampling.loop import is_guided
 
 DEFAULT_BATCH = Range(1, 1, 4)
 DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own pictures
@@ -142,7 +143,7 @@ def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Ra
 def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
     """Of the text encoder and the VAE, which get texts and pictures one by one, and of the UNet with guidance."""
     most = contract.range_of(contract.sample.dims[0])[1]
-    factor = 2 if contract.defaults.guidance > 1 else 1
+    factor = 2 if is_guided(contract.defaults.guidance) else 1
     batch = asked
     if batch is None:
         batch = Range(1, 1, max(1, min(DEFAULT_BATCH.max, most // 2)))

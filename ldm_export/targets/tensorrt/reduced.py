@@ -42,7 +42,7 @@ def measure_reduced(canonical: Path, reference: Path, component: str, precision:
         PackageError: there is no reference.
         ExportError: the graph cannot be reduced.
     """
-    cases = [each for each in reference_file.read(reference).cases if each.component == component]
+    cases = reference_file.read(reference).cases_of(component)
     with reduced_graph(canonical, precision, emulate=True) as path:
         session = exact_session(path)
         names = [output.name for output in session.get_outputs()]

@@ -5,7 +5,7 @@ What it does not name, and "auto", is left to the package and the machine.
 """
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,9 +129,9 @@ def open_engine(
     if name != AUTO:
         return _opened(name, choice, package, component, artefact)
     passed_over: list[str] = []
-    for name, kind in _automatic(choice).items():
-        found = readable_by(kind, package, component)
-        if not found or (artefact is not None and artefact not in found) or not _considered(kind):
+    for name, considers in _automatic(choice).items():
+        found = readable_by(ENGINES[name], package, component)
+        if not found or (artefact is not None and artefact not in found) or not considers():
             continue
         try:
             opened = _opened(name, choice, package, component, artefact)
@@ -171,18 +171,18 @@ def readable_by(kind: EngineKind, package: Package, component: str) -> list[Arte
 def artefacts_for(choice: EngineChoice, package: Package, component: str) -> list[Artefact]:
     """List the artefacts of a component, in the manifest's order, that the engines of `choice` read."""
     name = choice.names(package.manifest.contract)[component]
-    kinds = _automatic(choice).values() if name == AUTO else (ENGINES[name],)
-    found = [each for kind in kinds for each in readable_by(kind, package, component)]
+    names = _automatic(choice) if name == AUTO else (name,)
+    found = [each for name in names for each in readable_by(ENGINES[name], package, component)]
     return [each for each in package.manifest.components[component].artefacts if each in found]
 
 
-def _automatic(choice: EngineChoice) -> dict[str, EngineKind]:
-    """Return the engines that "auto" may take."""
-    return {name: kind for name, kind in ENGINES.items() if kind.automatic is not None and name not in choice.without}
-
-
-def _considered(kind: EngineKind) -> bool:
-    return kind.automatic is not None and kind.automatic()
+def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
+    """Return the engines that "auto" may take, each with its test whether it is considered on this machine."""
+    return {
+        name: kind.automatic
+        for name, kind in ENGINES.items()
+        if kind.automatic is not None and name not in choice.without
+    }
 
 
 def _opened(

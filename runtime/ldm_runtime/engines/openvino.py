@@ -28,10 +28,11 @@ _DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 
 
 class OpenVinoEngine:
-    """One graph, compiled: an ONNX file, or OpenVINO's own format (`.xml`, with its weights in the `.bin` beside it).
+    """One compiled graph: an ONNX file, or OpenVINO's own format (`.xml`).
 
     Weights are mapped from their file and repacked once.
 
+    weights: the `.bin` of a `.xml`; None: the one beside it.
     options: OpenVINO's own properties, by its names, and `device`.
     cache: a folder where the compiled form of a `.xml` is kept, without its weights. It has to be one of this graph
     and these weights alone: OpenVINO does not notice that they have changed.
@@ -48,6 +49,7 @@ class OpenVinoEngine:
         contract: Contract,
         component: str,
         *,
+        weights: Path | None = None,
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         cache: Path | None = None,
@@ -63,17 +65,18 @@ class OpenVinoEngine:
         if threads is not None and device == "CPU":
             given["INFERENCE_NUM_THREADS"] = str(threads)
         if cache is not None and path.suffix == ".xml":
-            given |= {"CACHE_DIR": str(cache), "CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(_weights(path))}
+            given |= {
+                "CACHE_DIR": str(cache),
+                "CACHE_MODE": "OPTIMIZE_SIZE",
+                "WEIGHTS_PATH": str(weights or _beside(path)),
+            }
         self._path, self._axes = path, contract.axes
         promised = contract.components[component]
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
         self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
-            model = read_graph(path)
-            if component == contract.denoiser.component:
-                model = _with_float_timestep(model, contract.denoiser.timestep)
-            self._compiled: Any = core.compile_model(model, device, given)
+            self._compiled: Any = core.compile_model(read_graph(path, weights), device, given)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
         check_graph(path, promised, _specs(self._compiled.inputs), _specs(self._compiled.outputs))
@@ -83,12 +86,12 @@ class OpenVinoEngine:
 
         Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
         """
-        compiled = self._compiled
+        idle, compiled = self._idle, self._compiled  # in this order: what `close` lets go of gets no request back
         if compiled is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
         try:
-            request = self._idle.pop()
+            request = idle.pop()
         except IndexError:
             request = compiled.create_infer_request()
         try:
@@ -96,13 +99,13 @@ class OpenVinoEngine:
         except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
         results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
-        self._idle.append(request)
+        idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results
 
     def close(self) -> None:
         self._compiled = None
-        self._idle.clear()
+        self._idle = []
 
 
 def import_openvino() -> Any:
@@ -149,6 +152,7 @@ def _open(package: Package, component: str, artefact: Artefact, settings: Settin
         package.file(artefact.file),
         package.manifest.contract,
         component,
+        weights=package.file(artefact.files[1]) if artefact.format == "openvino" else None,
         options=settings.options,
         threads=settings.threads,
         cache=_cache(package, artefact) if artefact.format == "openvino" else None,
@@ -170,13 +174,15 @@ OPENVINO = EngineKind(
 )
 
 
-def read_graph(path: Path) -> Any:
-    """The graph of an ONNX file, or of a `.xml` with its weights; they are mapped. RuntimeError: not readable.
+def read_graph(path: Path, weights: Path | None = None) -> Any:
+    """Read an ONNX file, or a `.xml` with its `weights` (None: the `.bin` beside it), which are mapped.
 
-    Raises EngineUnavailable for ONNX in a hub's cache that is on another disk than the user's cache folder.
+    Raises:
+        RuntimeError: OpenVINO cannot read it.
+        EngineUnavailable: ONNX in a hub's cache that is on another disk than the user's cache folder.
     """
     if path.suffix == ".xml":
-        return shared_core().read_model(str(path), str(_weights(path)))
+        return shared_core().read_model(str(path), str(weights or _beside(path)))
     with _without_links(path) as plain:
         return shared_core().read_model(str(plain))
 
@@ -207,29 +213,8 @@ def _without_links(graph: Path) -> Iterator[Path]:
         yield folder / graph.name
 
 
-def _weights(path: Path) -> Path:
+def _beside(path: Path) -> Path:
     return path.with_suffix(".bin")
-
-
-def _with_float_timestep(model: Any, timestep: str) -> Any:
-    """Undo what OpenVINO GenAI wants of a UNet: a timestep that is an integer in a row of one.
-
-    Its `.xml` begins with Parameter (int64 [1]) -> Convert -> Squeeze; samplers here have timesteps between whole ones.
-    """
-    import openvino
-
-    found = [node for node in model.get_parameters() if timestep in node.output(0).get_names()]
-    if len(found) != 1 or found[0].get_element_type() != openvino.Type.i64:
-        return model
-    (whole,) = found
-    scalar = openvino.opset12.parameter([], openvino.Type.f32, name=timestep)
-    scalar.output(0).tensor.set_names({timestep})
-    for convert in list(whole.output(0).get_target_inputs()):
-        for squeeze in list(convert.get_node().output(0).get_target_inputs()):
-            for target in list(squeeze.get_node().output(0).get_target_inputs()):
-                target.replace_source_output(scalar.output(0))
-    kept = [node for node in model.get_parameters() if node.get_friendly_name() != whole.get_friendly_name()]
-    return openvino.Model(model.get_results(), [*kept, scalar], model.get_friendly_name())
 
 
 def _specs(ports: list[Any]) -> list[TensorSpec]:

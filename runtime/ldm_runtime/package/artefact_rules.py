@@ -62,8 +62,8 @@ def _check_format(artefact: "Artefact", component: "Component", where: str) -> N
                 f"{where}.files", f"is {', '.join(files)}; expected a graph in {folder!r}, then {component.weights!r}"
             )
     elif artefact.format == "openvino":
-        if not artefact.file.endswith(".xml") or files[1:] != (f"{artefact.file[:-4]}.bin",):
-            _refuse(f"{where}.files", f"is {', '.join(files)}; expected an .xml for OpenVINO and the .bin beside it")
+        if [name[-4:] for name in files] != [".xml", ".bin"]:
+            _refuse(f"{where}.files", f"is {', '.join(files)}; expected a graph in .xml, then its weights in .bin")
     elif artefact.format == "tensorrt" and (len(files) != 1 or _folder(artefact.file) != f"engines/{artefact.name}"):
         _refuse(f"{where}.files", f"is {', '.join(files)}; expected one plan in engines/{artefact.name}")
 

@@ -231,7 +231,7 @@ def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, t
     contract = open_package(package).manifest.contract
     write_inputs(tmp_path / "inputs.npz", contract, (48, 32))
     made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, "2026-01-01")
-    models = Models(package, tiny_build("sd15").source, package, package / "openvino")
+    models = Models(package, tiny_build("sd15").source, package, package / "openvino-genai")
     programs = Runner(tmp_path, made, models, lambda peer: Path(sys.executable), lambda text: None)
     for peer in ("ours", "diffusers", "optimum"):
         programs.prepare(peer)

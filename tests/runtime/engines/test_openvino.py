@@ -142,6 +142,21 @@ def test_a_closed_engine_says_so(tiny: Path, contract: Contract) -> None:
         engine.run(feeds())
 
 
+def test_a_run_that_ends_after_the_engine_was_closed_hands_nothing_back(tiny: Path, contract: Contract) -> None:
+    engine = OpenVinoEngine(tiny / "unet/model.onnx", contract, "unet")
+    engine.run(feeds())
+    (request,) = engine._idle
+
+    class Closing:
+        def infer(self, *arguments: object, **options: object) -> object:
+            engine.close()
+            return request.infer(*arguments, **options)
+
+    engine._idle[:] = [Closing()]
+    assert engine.run(feeds())["out_sample"].size
+    assert engine._idle == []
+
+
 def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     assert "pip install 'ldm-runtime[openvino]'" in str(ENGINES["openvino"].missing())

@@ -267,10 +267,16 @@ def test_wrong_plans_are_refused(good: str, path: tuple[Any, ...], value: Any, m
 
 
 @pytest.mark.parametrize(
-    "files", [["openvino/unet.xml"], ["openvino/unet.onnx", "openvino/unet.bin"], ["openvino/unet.xml", "unet/w.bin"]]
+    "files",
+    [
+        ["openvino/unet.xml"],
+        ["openvino/unet.onnx", "openvino/unet.bin"],
+        ["openvino/unet.bin", "openvino/unet.xml"],
+        ["openvino/unet.xml", "openvino/unet.bin", "genai/unet.bin"],
+    ],
 )
-def test_a_graph_of_openvino_has_its_weights_beside_it(good: str, files: list[str]) -> None:
-    with pytest.raises(FormatError, match="expected an .xml for OpenVINO and the .bin beside it"):
+def test_a_graph_of_openvino_is_an_xml_and_its_weights(good: str, files: list[str]) -> None:
+    with pytest.raises(FormatError, match=r"expected a graph in \.xml, then its weights in \.bin"):
         manifest.parse(with_artefact(good, {**OPENVINO, "files": files}), "m")
 
 

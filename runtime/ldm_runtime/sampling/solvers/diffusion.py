@@ -10,7 +10,7 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.sampling.solvers.levels import integer_timesteps
 from ldm_runtime.sampling.solvers.options import ClipOptions, Options, Range, ThresholdOptions
 from ldm_runtime.sampling.solvers.problem import Problem
-from ldm_runtime.sampling.solvers.rows import Level, Rows
+from ldm_runtime.sampling.solvers.rows import Rows, level_of_bar
 
 SIGMA_DATA = 0.5  # of consistency models, arXiv:2303.01469
 
@@ -44,7 +44,7 @@ def solve_ddpm(problem: Problem, options: DdpmOptions) -> tuple[float, Rows]:
         bar = bars[int(timesteps[i])]
         last = i + 1 == problem.steps
         bar_next = 1.0 if last else bars[int(timesteps[i + 1])]
-        now, after = _level(timesteps[i], bar), _level(math.nan, bar_next)
+        now, after = level_of_bar(timesteps[i], bar), level_of_bar(math.nan, bar_next)
         read = rows.read(now)
         step_alpha = bar / bar_next
         step_beta = 1.0 - step_alpha
@@ -66,7 +66,7 @@ def solve_ddim(problem: Problem, options: DdimOptions) -> tuple[float, Rows]:
     rows = problem.rows()
     for t in integer_timesteps(schedule, problem.spacing, steps)[problem.start :]:
         bar, bar_next = bars[int(t)], problem.bar_before(int(t) - stride)
-        now, after = _level(t, bar), _level(math.nan, bar_next)
+        now, after = level_of_bar(t, bar), level_of_bar(math.nan, bar_next)
         read = rows.read(now)
         variance = (1.0 - bar_next) / (1.0 - bar) * (1.0 - bar / bar_next)
         deviation = options.eta * math.sqrt(max(variance, 0.0))
@@ -83,8 +83,8 @@ def solve_lcm(problem: Problem, options: LcmOptions) -> tuple[float, Rows]:
     rows = problem.rows()
     for i in range(problem.start, problem.steps):
         last = i + 1 == problem.steps
-        now = _level(timesteps[i], bars[int(timesteps[i])])
-        after = _level(math.nan, 1.0 if last else bars[int(timesteps[i + 1])])
+        now = level_of_bar(timesteps[i], bars[int(timesteps[i])])
+        after = level_of_bar(math.nan, 1.0 if last else bars[int(timesteps[i + 1])])
         read = rows.read(now)
         scaled = timesteps[i] * options.timestep_scaling
         spread = scaled**2 + SIGMA_DATA**2
@@ -102,8 +102,8 @@ def solve_tcd(problem: Problem, options: TcdOptions) -> tuple[float, Rows]:
     for i in range(problem.start, problem.steps):
         last = i + 1 == problem.steps
         t_next = 0.0 if last else timesteps[i + 1]
-        now, after = _level(timesteps[i], bars[int(timesteps[i])]), _level(math.nan, bars[int(t_next)])
-        middle = _level(math.nan, bars[math.floor((1.0 - eta) * t_next)])  # the model's jump ends here
+        now, after = level_of_bar(timesteps[i], bars[int(timesteps[i])]), level_of_bar(math.nan, bars[int(t_next)])
+        middle = level_of_bar(math.nan, bars[math.floor((1.0 - eta) * t_next)])  # the model's jump ends here
         read = rows.read(now)
         x = middle.alpha * read.x0 + middle.sigma * read.eps
         if eta > 0.0 and not last:
@@ -126,7 +126,3 @@ def distilled_timesteps(sampler: str, problem: Problem, original: int) -> list[f
     stride = count // original
     descending = [float(k * stride - 1) for k in range(original, 0, -1)]
     return [descending[i * original // problem.steps] for i in range(problem.steps)]
-
-
-def _level(timestep: float, bar: float) -> Level:
-    return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))

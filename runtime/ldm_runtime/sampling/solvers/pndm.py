@@ -1,6 +1,5 @@
 """Pseudo numerical methods (arXiv:2202.09778), checked against diffusers' PNDMScheduler."""
 
-import math
 from itertools import pairwise
 
 from ldm_runtime.errors import InputError
@@ -8,7 +7,7 @@ from ldm_runtime.sampling.solvers.forms import Form, weighted_sum
 from ldm_runtime.sampling.solvers.levels import integer_timesteps
 from ldm_runtime.sampling.solvers.options import Options
 from ldm_runtime.sampling.solvers.problem import Problem
-from ldm_runtime.sampling.solvers.rows import Level, Rows, noise_prediction
+from ldm_runtime.sampling.solvers.rows import Level, Rows, level_of_bar, noise_prediction
 
 ADAMS_BASHFORTH = (
     (1.0,),
@@ -90,5 +89,4 @@ def _transfer(problem: Problem, x: Form, output: Form, t: float, end: float) -> 
 
 def _level(problem: Problem, timestep: float) -> Level:
     """Return a trained level. Before the first timestep comes full signal, or the first timestep's once more."""
-    bar = problem.bar_before(int(timestep))
-    return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))
+    return level_of_bar(timestep, problem.bar_before(int(timestep)))

@@ -35,6 +35,11 @@ def level_of_ratio(timestep: float, ratio: float) -> Level:
     return Level(timestep, alpha, ratio * alpha)
 
 
+def level_of_bar(timestep: float, bar: float) -> Level:
+    """The variance-preserving level with alphas_cumprod = bar."""
+    return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))
+
+
 @dataclass(frozen=True)
 class PlanRow:
     """One model evaluation; alpha, sigma: the noise level at `timestep`; _next: after the row."""
@@ -93,7 +98,7 @@ class Rows:
             )
         x, output = Form({("x", 0): 1.0}), Form({("output", 0): 1.0})
         history = tuple(Form({("history", slot): 1.0}) for slot in range(self.history))
-        a, b = data_prediction(self.prediction_type, level, scale)
+        a, b = data_weights(self.prediction_type, level, scale)
         x0 = Form({("clipped", 0): 1.0}) if self.hooked else a * x + b * output
         eps = noise_prediction(self.prediction_type, level, scale * x, output)
         return Reading(level, scale, x, history, output, x0, eps, (a, b), self.hooked)
@@ -149,7 +154,7 @@ def noise_prediction(prediction_type: str, level: Level, latent: Form, output: F
     return (latent - level.alpha * output) / level.sigma
 
 
-def data_prediction(prediction_type: str, level: Level, scale: float) -> tuple[float, float]:
+def data_weights(prediction_type: str, level: Level, scale: float) -> tuple[float, float]:
     """Return (a, b) of x0 = a * x + b * model output, where scale * x is alpha * x0 + sigma * eps."""
     alpha, sigma = level.alpha, level.sigma
     if prediction_type == "epsilon":

@@ -1,0 +1,138 @@
+"""The folder that OpenVINO GenAI opens, beside the graphs that this runtime runs; both use one copy of the weights.
+
+https://github.com/openvinotoolkit/openvino.genai: `Text2ImagePipeline` opens fixed names of folders and files, a UNet
+whose timestep is int64 of shape (1,), a tokenizer that is a graph, and a scheduler that it knows. It expects the
+weights beside each graph; this runtime reads them from where the manifest says, so they lie in GenAI's folder.
+"""
+
+import filecmp
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ldm_export.checkpoint.scheduler import write_scheduler_config
+from ldm_export.errors import ExportError
+from ldm_export.process.isolate import StageCost, run_isolated
+from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
+from ldm_export.targets.target import Progress
+from ldm_runtime.engines.openvino import import_openvino, read_graph
+from ldm_runtime.errors import InputError
+from ldm_runtime.package.manifest import Artefact, Contract, Manifest
+from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers import read_sampler
+
+FOLDER = "openvino-genai"
+GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"  # of every component, in a folder of its name
+SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
+BETA_SCHEDULES = ("linear", "scaled_linear")
+INDEX = {
+    "_class_name": "StableDiffusionPipeline",
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
+
+
+def check_genai(contract: Contract) -> None:
+    """Raise InputError unless GenAI can run such a model, EngineUnavailable unless its tokenizers are installed."""
+    import_tokenizers()
+    for holds, lacking in (
+        (len(contract.text) == 1, f"has {len(contract.text)} text encoders"),
+        (not contract.denoiser.extra, f"has a UNet with the inputs {', '.join(contract.denoiser.extra)}"),
+        (not contract.concat, "is for inpainting"),
+        (_knows(contract), "has a noise schedule that GenAI does not know"),
+    ):
+        if not holds:
+            raise InputError(f"--genai: this model {lacking}; OpenVINO GenAI cannot draw from it, so leave --genai out")
+
+
+def _knows(contract: Contract) -> bool:
+    schedule = contract.schedule
+    return isinstance(schedule, NoiseSchedule) and schedule.beta_schedule in BETA_SCHEDULES
+
+
+def write_genai_folder(
+    folder: Path, manifest: Manifest, graphs: dict[str, Artefact], progress: Progress
+) -> tuple[dict[str, Artefact], list[StageCost]]:
+    """Write GenAI's folder into the package `folder`, whose component -> graph in OpenVINO's format are `graphs`.
+
+    Returns the graphs with the weights' new place, and the cost.
+
+    Raises:
+        ExportError: the tokenizer is not CLIP's, or OpenVINO stores other weights with GenAI's UNet.
+    """
+    out, stages, shared = folder / FOLDER, [], {}
+    denoiser = manifest.contract.denoiser
+    for name, graph in graphs.items():
+        progress(f"openvino: {name} for GenAI")
+        (out / name).mkdir(parents=True)
+        shutil.copyfile(folder / name / "config.json", out / name / "config.json")
+        own, weights = (folder / file for file in graph.files)
+        if name == denoiser.component:
+            outcome = run_isolated(write_integer_timestep, own, denoiser.timestep, out / name / GRAPH)
+            stages.append(outcome.stage(f"openvino {name} for GenAI"))
+        else:
+            shutil.copyfile(own, out / name / GRAPH)
+            weights.replace(out / name / WEIGHTS)
+        shared[name] = replace(graph, files=(graph.file, f"{FOLDER}/{name}/{WEIGHTS}"))
+    _write_tokenizer(folder, manifest, out, progress)
+    _write_scheduler(manifest.contract, out, progress)
+    return shared, stages
+
+
+def write_integer_timestep(own: Path, timestep: str, out: Path) -> None:
+    """Write the graph `own` to `out` with a timestep int64 (1,) in place of float32 (), and move its weights there.
+
+    It takes a process of its own, as a conversion does.
+    """
+    openvino = import_openvino()
+    from openvino import opset15 as opset
+
+    model = read_graph(own)
+    old = model.input(timestep).get_node()
+    new = opset.parameter([1], openvino.Type.i64, name=timestep)
+    new.output(0).tensor.set_names({timestep})
+    value = opset.squeeze(opset.convert(new, "f32"))  # no axes: they would be one more constant in the weights
+    for target in old.output(0).get_target_inputs():
+        target.replace_source_output(value.output(0))
+    parameters = [
+        new if node.get_friendly_name() == old.get_friendly_name() else node for node in model.get_parameters()
+    ]
+    changed = openvino.Model(model.get_results(), parameters, model.get_friendly_name())
+    openvino.save_model(changed, str(out), compress_to_fp16=False)
+    weights = own.with_suffix(".bin")
+    if not filecmp.cmp(weights, out.with_suffix(".bin"), shallow=False):
+        raise ExportError(
+            f"OpenVINO {openvino.__version__} stores other weights with the UNet for GenAI, so that they cannot be "
+            f"shared; build without --genai"
+        )
+    weights.unlink()
+
+
+def _write_tokenizer(folder: Path, manifest: Manifest, out: Path, progress: Progress) -> None:
+    progress("openvino: tokenizer for GenAI")
+    (out / "tokenizer").mkdir()
+    facts = manifest.contract.text[0].tokenizer
+    write_openvino_tokenizer(folder / facts.file, out / "tokenizer", facts)
+
+
+def _write_scheduler(contract: Contract, out: Path, progress: Progress) -> None:
+    config, notice = scheduler_config(contract)
+    if notice is not None:
+        progress(f"openvino: {notice}")
+    index = {**INDEX, "scheduler": ["diffusers", config["_class_name"]]}
+    (out / "scheduler").mkdir()
+    for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", config)):
+        (out / path).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def scheduler_config(contract: Contract) -> tuple[dict[str, Any], str | None]:
+    """Return the scheduler's config for GenAI: the package's default sampler, or DDIM and a notice why."""
+    sampler, notice = contract.defaults.parsed_sampler, None
+    if sampler not in map(read_sampler, SAMPLERS):
+        sampler = read_sampler(SAMPLERS[0])
+        notice = f"OpenVINO GenAI does not have {contract.defaults.sampler}; the folder {FOLDER} says {SAMPLERS[0]}"
+    return write_scheduler_config(contract.schedule, sampler), notice
