@@ -24,7 +24,7 @@ from ldm_export.package.write import (
 )
 from ldm_export.process.isolate import StageCost, available_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
-from ldm_export.recipes.train_rules import MOST_STEPS_TRIED
+from ldm_export.recipes.train_rules import MAX_SAMPLE_STEPS
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
 from ldm_export.verify.gate import prove_package
@@ -147,7 +147,7 @@ def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:
 
 def require_sampling(contract: Contract, where: str) -> None:
     """Raise ConfigError if the default sampler cannot walk the schedule, in the steps of `run` or of the reference."""
-    for steps in {min(contract.defaults.steps, MOST_STEPS_TRIED), LARGE_STEPS, STEPS}:
+    for steps in {min(contract.defaults.steps, MAX_SAMPLE_STEPS), LARGE_STEPS, STEPS}:
         try:
             compile_plan(contract.schedule, contract.defaults.parsed_sampler, steps)
         except InputError as error:
