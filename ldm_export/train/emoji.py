@@ -26,6 +26,7 @@ import resvg_py
 from PIL import Image
 
 from ldm_export.errors import TrainingError
+from ldm_export.tables import markdown_table
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_folder, make_folder, refuse_unwritable, scratch_folder
 from ldm_runtime.files.hash_cache import cache_folder
@@ -365,8 +366,9 @@ def read_vgg_blocks(wheel: bytes) -> dict[str, np.ndarray]:
 
 
 def _origin(styles: Sequence[str]) -> str:
-    """What this folder was made of, with licences; the trained model's card repeats it."""
-    rows = [("names, tags and groups", NAMES), ("perceptual loss (vgg16.safetensors)", VGG)]
-    rows = [(f"pictures, {style} style", STYLES[style]) for style in styles] + rows
-    table = "".join(f"| {what} | `{s.package}` | {s.licence} | {s.origin} |\n" for what, s in rows)
-    return f"# Origin and licences\n\n| what | package | licence | upstream |\n|---|---|---|---|\n{table}"
+    """Write the folder's sources with their licences; the trained model's card repeats them."""
+    sources = [(f"images, {style} style", STYLES[style]) for style in styles]
+    sources += [("names, tags and groups", NAMES), ("perceptual loss (vgg16.safetensors)", VGG)]
+    rows = [[content, f"`{each.package}`", each.licence, each.origin] for content, each in sources]
+    table = markdown_table(["content", "package", "licence", "upstream"], rows)
+    return f"# Origin and licences\n\n{table}\n"

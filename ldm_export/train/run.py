@@ -30,6 +30,7 @@ from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
+from ldm_export.tables import markdown_table
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_images, latent_scale
 from ldm_export.train.diffusion import DiffusionStage
 from ldm_export.train.identity import Identities, digest_data, identities
@@ -337,12 +338,12 @@ def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, di
     parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
     sources = origin if origin else "Not recorded."
     chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
-    figures = "".join(
-        f"| {stage} | {name} | {value:.4g} |\n"
+    figures = [
+        [stage, name, f"{value:.4g}"]
         for stage, row in metrics.items()
         for name, value in row.items()
         if name not in ("gradient_norm", "learning_rate")
-    )
+    ]
     return f"""# {recipe.name}
 
 A latent diffusion model trained from random weights with `ldm-export train` ({total / 1e6:.2f} M parameters: {parts}).
@@ -352,9 +353,8 @@ model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Sett
 
 ## How well it learnt
 
-| stage | measure | at the last step |
-|---|---|---|
-{figures}
+{markdown_table(["stage", "measure", "at the last step"], figures)}
+
 Held-out images and their captions were never trained on. A diffusion loss far above the trained one means that the
 model repeats what it has seen: expect the known captions, in the known wording, and little variation between seeds.
 
