@@ -22,6 +22,7 @@ import onnxsim
 
 from ldm_export.export.graph_file import read_graph
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, run_passes
+from ldm_export.tables import markdown_table
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
 
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     package = builtin_package()
-    print("| graph | form | nodes | Constants | megabytes | CPU ms | to ours |\n|---|---|---|---|---|---|---|")
+    rows = []
     for component in open_package(package, check="size").manifest.components:
         forms = forms_of(package / component / "model.onnx")
         seconds = measure(
@@ -85,11 +86,10 @@ def main() -> None:
         for name, form in forms.items():
             constants = sum(node.op_type == "Constant" for node in form.graph.node)
             ratios = [own / ours for own, ours in zip(seconds[name], seconds["ours"], strict=True)]
-            print(
-                f"| {component} | {name} | {len(form.graph.node) - constants} | {constants} | "
-                f"{form.ByteSize() / 1e6:.2f} | {1e3 * statistics.median(seconds[name]):.2f} | "
-                f"{statistics.median(ratios):.3f} |"
-            )
+            counts = [str(len(form.graph.node) - constants), str(constants), f"{form.ByteSize() / 1e6:.2f}"]
+            times = [f"{1e3 * statistics.median(seconds[name]):.2f}", f"{statistics.median(ratios):.3f}"]
+            rows.append([component, name, *counts, *times])
+    print(markdown_table(["graph", "form", "nodes", "Constants", "megabytes", "CPU ms", "to ours"], rows, "<<>>>>>"))
 
 
 if __name__ == "__main__":

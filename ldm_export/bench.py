@@ -17,6 +17,7 @@ import numpy as np
 
 from ldm_export.plots import draw_bars
 from ldm_export.process.isolate import run_isolated
+from ldm_export.tables import text_table
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import compare, worst
 from ldm_runtime.checks import check_integer
@@ -112,16 +113,17 @@ class BenchReport:
                 "",
                 f"{result.engine}: {result.file_bytes / 1e6:.0f} MB of files, {peak / 1e6:.0f} MB at the peak, "
                 + ("no reference" if error is None else f"{error:.1e} from the reference"),
-                f"  {'':14} {'load, s':>24} {'run, ms':>28}",
             ]
+            rows = []
             for name in result.rounds[0].graphs:
                 loads = [each.graphs[name].load_seconds for each in result.rounds]
                 runs = [1000 * seconds for each in result.rounds for seconds in each.graphs[name].seconds]
-                lines.append(f"  {name:14} {_spread(loads, 2):>24} {_spread(runs, 1):>28}")
+                rows.append([name, _spread(loads, 2), _spread(runs, 1)])
             steps = [1000 * seconds for each in result.rounds for seconds in each.step_seconds]
             pictures = [each.picture_seconds for each in result.rounds]
-            lines.append(f"  {'step':14} {'':24} {_spread(steps, 1):>28}")
-            lines.append(f"  {'picture':14} {'':24} {_spread([1000 * each for each in pictures], 0):>28}")
+            rows.append(["step", "", _spread(steps, 1)])
+            rows.append(["picture", "", _spread([1000 * each for each in pictures], 0)])
+            lines += [f"  {line}" for line in text_table(["", "load, s", "run, ms"], rows, "<>>")]
             lines.append(f"  {60 / statistics.median(pictures):.2f} pictures a minute")
             lines += [f"  note: {notice}" for notice in result.rounds[0].notices]
         return "\n".join(lines)

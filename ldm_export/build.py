@@ -24,7 +24,8 @@ from ldm_export.package.write import (
 )
 from ldm_export.process.isolate import StageCost, require_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
-from ldm_export.recipes.train_rules import MOST_STEPS_TRIED
+from ldm_export.recipes.train_rules import MAX_SAMPLE_STEPS
+from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
 from ldm_export.verify.gate import prove_package
@@ -56,12 +57,13 @@ class BuildReport:
 
     def table(self) -> str:
         """For a terminal: passes, then stages, then the proof."""
-        lines = [f"{'graph':34} {'pass':20} {'changes':>8} {'operators before':>17} {'after':>7}"]
+        rows = []
         for graph, each in self.passes:
             before, after = sum(each.operators_before.values()), sum(each.operators_after.values())
-            lines.append(f"{graph:34} {each.name:20} {each.modified:8} {before:17} {after:7}")
-        lines += ["", f"{'stage':34} {'seconds':>8} {'peak memory':>12}"]
-        lines += [f"{name:34} {seconds:8.1f} {peak / 1e9:9.2f} GB" for name, seconds, peak in self.stages]
+            rows.append([graph, each.name, str(each.modified), str(before), str(after)])
+        lines = text_table(["graph", "pass", "changes", "operators before", "after"], rows, "<<>>>")
+        costs = [[name, f"{seconds:.1f}", f"{peak / 1e9:.2f} GB"] for name, seconds, peak in self.stages]
+        lines += ["", *text_table(["stage", "seconds", "peak memory"], costs, "<>>")]
         for proof in self.proofs:
             lines += ["", proof.table()]
         return "\n".join(lines)
@@ -147,7 +149,7 @@ def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:
 
 def require_sampling(contract: Contract, where: str) -> None:
     """Raise ConfigError if the default sampler cannot walk the schedule, in the steps of `run` or of the reference."""
-    for steps in {min(contract.defaults.steps, MOST_STEPS_TRIED), LARGE_STEPS, STEPS}:
+    for steps in {min(contract.defaults.steps, MAX_SAMPLE_STEPS), LARGE_STEPS, STEPS}:
         try:
             compile_plan(contract.schedule, contract.defaults.parsed_sampler, steps)
         except InputError as error:

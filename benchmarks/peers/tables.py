@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.peers.environments import PEERS, REFERENCE, RIVAL
 from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_IMAGE
 from benchmarks.peers.rounds import Results
+from ldm_export.tables import markdown_table
 
 NONE = "–"
 Answer = Mapping[str, Any]
@@ -160,8 +161,7 @@ def _versions(results: Results, peers: Sequence[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown_table(head, rows, "<" + ">" * (len(head) - 1))
 
 
 def _spread(values: Sequence[float], scale: float = 1.0) -> str:

@@ -12,7 +12,8 @@ from benchmarks.quality.measures import (
     frechet_distance,
     unit,
 )
-from benchmarks.quality.study import Facts, Section, Study, percent, share_of, table
+from benchmarks.quality.study import Facts, Section, Study, percent, share_of
+from ldm_export.tables import markdown_table
 from ldm_export.train.image_folder import caption_on
 
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_karras", "unipc")  # that are compared
@@ -102,7 +103,7 @@ def render_accuracy(facts: Facts) -> str:
             "An image is right if its nearest real image of the same style (cosine, on the plain background, trained"
             " and held-out ones together) has the caption's concept; top-5: if one of the five nearest has. In"
             " brackets: the binomial 95 % interval.",
-            table(["captions", "row", "images", "top-1", "top-5"], rows),
+            markdown_table(["captions", "row", "images", "top-1", "top-5"], rows),
             "The model's top-1 by style:\n\n" + "\n".join(styles),
             f"Real images to choose from: {gallery}. Pairs of them closer than {facts['close']} in cosine distance,"
             f" which nothing can tell apart safely: {pairs}.",
@@ -148,7 +149,7 @@ def render_frechet(facts: Facts) -> str:
     ]
     return "\n\n".join(
         [
-            table(
+            markdown_table(
                 [f"Fréchet feature distance ({facts['extractor']})", f"{facts['count']} against {facts['count']}"], rows
             ),
             "This is not FID: the features are another network's. It falls with the number of images, so compare only"
@@ -206,7 +207,7 @@ def render_diversity(facts: Facts) -> str:
             f"{facts['seeds']} seeds for each prompt. Mean cosine distance of the features of images of one prompt,"
             " of different prompts of one style, and of the real images of different prompts of one style; and the"
             " standard deviation of a pixel across the seeds, in levels of 0…255.",
-            table(head, rows),
+            markdown_table(head, rows),
         ]
     )
 
@@ -269,7 +270,7 @@ def render_backgrounds(facts: Facts) -> str:
             f"{facts['captions']} captions with each background, and the same seeds. Right: the median colour of the"
             f" border of {facts['border']} pixels is nearest, in CIELAB, to the colour that was asked for. Delta E (CIE"
             " 1976) is its distance from that colour. Last column: the real images composed over that colour.",
-            table(head, rows),
+            markdown_table(head, rows),
         ]
     )
 
@@ -333,7 +334,7 @@ def render_table(facts: Facts) -> str:
             f" seed in every row. Fréchet: the Fréchet feature distance ({facts['extractor']}) from the real"
             " images of these captions. Seconds: the median for one image, drawn"
             f" {facts['batch']} at a time on a machine that had other work too: no more than a hint.",
-            table(head, rows),
+            markdown_table(head, rows),
         ]
     )
 

@@ -1,6 +1,6 @@
 """The study that all sections share: the measured package, the real images, and seeded choices of captions."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -151,12 +151,6 @@ class Section:
     settings: Callable[[Study], dict[str, Setting]]
     measure: Callable[[Study, dict[str, Drawn]], Facts]
     render: Callable[[Facts], str]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def percent(fact: Facts) -> str:

@@ -1,4 +1,4 @@
-"""Measures engines side by side."""
+"""The verb `bench`: measure engines side by side."""
 
 from pathlib import Path
 
@@ -11,10 +11,13 @@ from ldm_export.cli.show import show_report, stage_printer
 @click.command()
 @click.argument("package", required=False, type=PATH)
 @click.option(
-    "--engine", "engines", multiple=True, help="One to measure, as for `run` (repeatable; default: all here)."
+    "--engine",
+    "engines",
+    multiple=True,
+    help="Engine to measure, as for `run` (repeatable; default: all that run here).",
 )
-@click.option("--rounds", type=int, default=5, show_default=True, help="Processes per engine, which take turns.")
-@click.option("--steps", type=int, help="Sampling steps of the picture (default: the package's).")
+@click.option("--rounds", type=int, default=5, show_default=True, help="Processes per engine; the engines take turns.")
+@click.option("--steps", type=int, help="Sampling steps of the image (default: the package's).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice).")
 @click.option("--out", type=PATH, help="Folder for bench.json and bench.png (needs the extra plot).")
@@ -33,8 +36,8 @@ def bench(
 ) -> None:
     """Measure engines side by side on PACKAGE (default: the built-in one).
 
-    For each: time to load, latency of every component and of a step, peak memory of the whole process, bytes of its
-    files, error against the reference, pictures a minute. Let nothing else run meanwhile.
+    For each engine: time to load, latency of every component and of a step, peak memory of the whole process, size of
+    its files, error against the reference, images per minute. Run nothing else at the same time.
 
     \b
     Examples:

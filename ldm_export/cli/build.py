@@ -1,4 +1,4 @@
-"""Builds a verified package from a checkpoint."""
+"""The verb `build`: build a verified package from a checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,24 +21,30 @@ from ldm_export.targets import TARGETS
     "targets",
     type=click.Choice(list(TARGETS)),
     multiple=True,
-    help="What to build beside the ONNX graphs, which every package has (repeatable).",
+    help="Target to build besides the ONNX graphs, which every package has (repeatable).",
 )
 @click.option("--precision", type=click.Choice(list(PRECISIONS)), help="Precision of the target (default: fp32).")
 @click.option("--genai", is_flag=True, help="OpenVINO: also a folder openvino-genai, which OpenVINO GenAI opens.")
-@click.option("--compute-capability", metavar="8.6,8.9", help="TensorRT: GPUs (default: all that share one plan).")
-@click.option("--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: which (default: auto).")
+@click.option(
+    "--compute-capability",
+    metavar="8.6,8.9",
+    help="TensorRT: compute capabilities (default: all GPUs that share one plan).",
+)
+@click.option(
+    "--flavour", type=click.Choice(["auto", "rtx", "classic"]), help="TensorRT: flavour of the library (default: auto)."
+)
 @click.option(
     "--profile",
     "profiles",
     metavar="NAME=MIN:OPT:MAX",
     multiple=True,
-    help="TensorRT: sizes to cover; batch=, size=, width=, height=, windows= (repeatable).",
+    help="TensorRT: range of batch, size, width, height or windows (repeatable).",
 )
-@click.option("--refit", is_flag=True, help="TensorRT: plans whose weights can be replaced.")
-@click.option("--weight-stripped", is_flag=True, help="TensorRT: plans without weights, which the graphs hold.")
+@click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
+@click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); see export_configs/.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
-@click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more.")
+@click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
 def build(
     source: Path | None,
@@ -58,9 +64,9 @@ def build(
 ) -> None:
     """Export SOURCE (a diffusers folder or a package; default: the built-in model) to a verified package.
 
-    Every component is exported, optimised and compared with the torch model; a component that differs by more
-    than its tolerance fails the build, and no package is left. With --force a complete package is replaced, but
-    no other folder, and none that holds anything else.
+    Every component is exported, optimised and compared with the torch model. A component that differs by more than
+    its tolerance fails the build, and no package is left. --force replaces a complete package, but no other folder
+    and none that holds other files.
 
     \b
     Examples:
@@ -75,12 +81,12 @@ def build(
     recipe = load_build_recipe(config)
     changes: dict[str, Any] = {"targets": targets} if targets else {}
     changes |= {} if precision is None else {"precision": precision}
-    asked: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
-    asked |= {"profiles": profiles} if profiles else {}
-    asked |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
-    asked |= {name: True for name, wanted in (("refit", refit), ("weight_stripped", weight_stripped)) if wanted}
     changes |= {"openvino": replace(recipe.openvino, genai=True)} if genai else {}
-    recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **asked))
+    tensorrt: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
+    tensorrt |= {"profiles": profiles} if profiles else {}
+    tensorrt |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
+    tensorrt |= {name: True for name, is_set in (("refit", refit), ("weight_stripped", weight_stripped)) if is_set}
+    recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **tensorrt))
     report = build_package(
         source,
         out,

@@ -1,4 +1,4 @@
-"""Fetches the training images of the shipped recipes."""
+"""The verb `data`: fetch the training images of the shipped recipes."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ STYLES = ("3d", "gradient", "flat", "noto")  # those of `train.emoji`, which the
 
 
 @click.command()
-@click.option("--out", required=True, type=PATH, help="Folder for pictures and captions.")
-@click.option("--size", type=int, default=128, show_default=True, help="Side of the pictures in pixels.")
+@click.option("--out", required=True, type=PATH, help="Folder for images and captions.")
+@click.option("--size", type=int, default=128, show_default=True, help="Side of the images in pixels.")
 @click.option(
     "--style",
     "styles",
@@ -21,7 +21,7 @@ STYLES = ("3d", "gradient", "flat", "noto")  # those of `train.emoji`, which the
     help="Styles to fetch (repeatable; default: all four).",
 )
 def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
-    """Fetch the emoji pictures (with npm) and render them with captions, for training.
+    """Fetch emoji images (with npm) and render them with captions, for training.
 
     \b
     Examples:
@@ -30,4 +30,4 @@ def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
     from ldm_export.train.emoji import fetch_emoji
 
     count = fetch_emoji(out, size=size, styles=styles or STYLES, progress=lambda text: echo(text, err=True))
-    echo(f"{out}: {count} captioned pictures")
+    echo(f"{out}: {count} captioned images")

@@ -1,4 +1,4 @@
-"""Lists the engines and what each one misses on this machine."""
+"""The verb `engines`: list the engines, and the missing parts of each on this machine."""
 
 import json
 
@@ -10,7 +10,7 @@ from ldm_export.process.streams import echo, echo_json
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def engines(as_json: bool) -> None:
-    """List the engines: those that this machine can run, and of the others the one thing that is missing.
+    """List the engines: those that run on this machine, and the missing part of each of the others.
 
     \b
     Examples:

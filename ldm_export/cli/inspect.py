@@ -1,4 +1,4 @@
-"""Describes a package or checkpoint."""
+"""The verb `inspect`: describe a package or checkpoint."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from ldm_export.process.streams import echo, echo_json
 @click.argument("path", required=False, type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def inspect(path: Path | None, as_json: bool) -> None:
-    """Tell what a package or checkpoint is (default: the built-in one): parts, sizes, contract, proof.
+    """Describe a package or checkpoint (default: the built-in package): parts, sizes, contract, proof.
 
     No model is loaded; the files of a package are compared with its hashes. A checkpoint needs the extra `export`.
 

@@ -1,4 +1,4 @@
-"""Draws the way from one prompt and seed to another."""
+"""The verb `interpolate`: draw the images between two prompts and seeds."""
 
 import sys
 from pathlib import Path
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
-@click.option("--prompt", required=True, help="What to start from.")
-@click.option("--to-prompt", help="What to end at (default: the same).")
+@click.option("--prompt", required=True, help="Prompt at the start.")
+@click.option("--to-prompt", help="Prompt at the end (default: the same).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed at the start.")
 @click.option("--to-seed", type=int, help="Seed at the end (default: the same).")
-@click.option("--frames", type=int, default=9, show_default=True, help="Number of pictures, both ends included.")
-@click.option("--seconds", type=float, help="Time of a picture in a .gif (default: 0.1).")
+@click.option("--frames", type=int, default=9, show_default=True, help="Number of images, both ends included.")
+@click.option("--seconds", type=float, help="Time of an image in a .gif (default: 0.1).")
 @sampling_options
 @engine_choice
 @click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
@@ -42,7 +42,7 @@ def interpolate(
     out: Path,
     force: bool,
 ) -> None:
-    """Draw the way from one prompt and seed to another with PACKAGE (default: the built-in model).
+    """Draw the images between two prompts and seeds with PACKAGE (default: the built-in model).
 
     \b
     Examples:
@@ -66,10 +66,10 @@ def interpolate(
         )
         frames_between = between(pipe, prompts, seeds, frames, **options)
         hidden = not sys.stderr.isatty()
-        with click.progressbar(frames_between, label="pictures", file=sys.stderr, hidden=hidden) as bar:
+        with click.progressbar(frames_between, label="images", file=sys.stderr, hidden=hidden) as bar:
             drawn = list(bar)
         show_notices(frames_between.notices)
     save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
     if seconds is not None and out.suffix.lower() != ".gif":
         show_notices([f"--seconds has no effect on {out}; it is for a .gif"])
-    echo(f"{out} ({frames} pictures)")
+    echo(f"{out} ({frames} images)")

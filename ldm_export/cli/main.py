@@ -1,4 +1,4 @@
-"""The command line: the verbs, and the one place where an error becomes a sentence. Nothing imports this package."""
+"""The command line: all verbs, and the one place that turns errors into sentences. Nothing imports this package."""
 
 import io
 import signal
@@ -27,9 +27,9 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class Verbs(click.Group):
-    """The one place where an error becomes an answer: a sentence on stderr, and an exit code.
+    """The group of all verbs, which turns an error into a sentence on stderr and an exit code.
 
-    1: the input's or the machine's; 2: the command line's; 70: a fault of this program; 130: Ctrl-C.
+    1: an error of the input or the machine; 2: of the command line; 70: a fault of this program; 130: Ctrl-C.
     """
 
     debug = False  # whether the traceback is shown too
@@ -81,12 +81,12 @@ class Verbs(click.Group):
             if extra is not None:
                 what = f"this verb needs {error.name}, which is not installed"
                 return f"error: {what}; install it with: pip install 'ldm-export[{extra}]'", 1
-        from ldm_export.process.faults import EXIT_CODE, explain  # what they need is not for every start
+        from ldm_export.process.faults import EXIT_CODE, explain  # its imports would slow every start
 
         return explain(error, arguments), EXIT_CODE
 
     def _debug_option(self) -> click.Option:
-        def want(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        def set_debug(context: click.Context, parameter: click.Parameter, value: bool) -> None:
             self.debug = self.debug or value
 
         return click.Option(
@@ -94,15 +94,15 @@ class Verbs(click.Group):
             is_flag=True,
             is_eager=True,
             expose_value=False,
-            callback=want,
+            callback=set_debug,
             help="Show the traceback of an error too.",
         )
 
 
 def _extra_of(module: str | None, verb: str | None) -> str | None:
-    """The extra of this project that brings a module which `verb` needs, or None if no extra brings it."""
-    brought = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py")
-    if module is None or module.partition(".")[0] not in brought:
+    """Return the extra of this project that installs a module which `verb` needs, or None if no extra does."""
+    modules = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py")
+    if module is None or module.partition(".")[0] not in modules:
         return None
     return "train" if verb in ("train", "data") else "export"
 
@@ -125,7 +125,7 @@ for verb in (build, run, interpolate, plan, verify, engines, bench, inspect, tra
 
 
 def main() -> None:
-    """Entry point: make streams and signals safe, then run the verb. A result that cannot be printed is an error."""
+    """Run the command line with safe streams and signals. A result that cannot be printed is an error."""
     out, _ = guard_streams()
     end_on_request()
     code = verbs.answer(sys.argv[1:], "ldm-export")

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and their values: paths, sizes, pairs of numbers."""
+"""Options that several verbs share, and the parsing of their values: paths, sizes, pairs of numbers."""
 
 import functools
 import math
@@ -11,11 +11,11 @@ import click
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError
 
-MOST_GIGABYTES = 1_000_000
+MAX_GIGABYTES = 1_000_000
 
 
 class _PathType(click.Path):
-    """A path that can be looked up, of something or of nothing: not too long, no loop of links, no NUL."""
+    """A path that can be looked up, existing or not: not too long, no loop of links, no NUL."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         name = "the path" if param is None else param.opts[0] if param.param_type_name == "option" else param.name
@@ -27,18 +27,18 @@ PATH = _PathType(path_type=Path)
 
 
 def read_gigabytes(value: float | None) -> int | None:
-    """Bytes; nothing for nothing."""
+    """Convert gigabytes to bytes. None stays None."""
     if value is None:
         return None
-    if not (math.isfinite(value) and 0 < value <= MOST_GIGABYTES):
+    if not (math.isfinite(value) and 0 < value <= MAX_GIGABYTES):
         raise InputError(
-            f"--max-memory got {value}, expected a positive number of gigabytes, at most {MOST_GIGABYTES:,}"
+            f"--max-memory got {value}, expected a positive number of gigabytes, at most {MAX_GIGABYTES:,}"
         )
     return int(value * 1e9)
 
 
 def read_size(text: str | None) -> tuple[int, int] | None:
-    """(width, height) in pixels; nothing for nothing."""
+    """Parse WIDTHxHEIGHT in pixels. None stays None."""
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -48,7 +48,7 @@ def read_size(text: str | None) -> tuple[int, int] | None:
 
 
 def read_pair(option: str, text: str) -> tuple[float, float]:
-    """Two numbers with a colon between."""
+    """Parse two numbers with a colon between."""
     low, _, high = text.partition(":")
     try:
         return float(low), float(high)
@@ -57,7 +57,7 @@ def read_pair(option: str, text: str) -> tuple[float, float]:
 
 
 def read_variation(text: str | None) -> tuple[int, float] | None:
-    """(seed, strength); nothing for nothing."""
+    """Parse SEED:STRENGTH. None stays None."""
     if text is None:
         return None
     seed, _, strength = text.partition(":")
@@ -68,12 +68,12 @@ def read_variation(text: str | None) -> tuple[int, float] | None:
 
 
 def read_list(text: str) -> tuple[str, ...]:
-    """ "8.6, 8.9" -> ("8.6", "8.9"), each once."""
+    """Parse a list such as "8.6, 8.9", each value once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def read_engine_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
-    """("ort:cuda.device_id=1", …) -> {"ort:cuda": {"device_id": "1"}}. Raises InputError for another form."""
+    """Parse ("ort:cuda.device_id=1", …) to {"ort:cuda": {"device_id": "1"}}. Raises InputError for other forms."""
     options: dict[str, dict[str, str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -85,13 +85,13 @@ def read_engine_options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what runs a package; they reach `ldm_runtime.load` as they are."""
+    """Add the options that choose an engine; they reach `ldm_runtime.load` unchanged."""
     options = (
         click.option(
             "--engine",
             default="auto",
             show_default=True,
-            help="A name of `ldm-export engines`, or some by part: unet=ort:cuda,vae=ort.",
+            help="An engine of `ldm-export engines`, or several by component: unet=ort:cuda,vae=ort.",
         ),
         click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice)."),
         click.option(
@@ -113,11 +113,11 @@ def _converted(read: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 
 
 _SAMPLING = {
-    "negative": click.option("--negative", help="What to steer away from."),
+    "negative": click.option("--negative", help="Negative prompt."),
     "steps": click.option("--steps", type=int, help="Sampling steps (default: the package's)."),
     "guidance": click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off."),
     "guidance_rescale": click.option(
-        "--guidance-rescale", type=float, default=0.0, help="Against overexposure by guidance, 0 to 1."
+        "--guidance-rescale", type=float, default=0.0, help="Rescale against overexposure by guidance, 0 to 1."
     ),
     "guidance_interval": click.option(
         "--guidance-interval",
@@ -125,13 +125,13 @@ _SAMPLING = {
         default="0:1",
         show_default=True,
         callback=_converted(lambda text: read_pair("--guidance-interval", text)),
-        help="Guide between these shares of the run.",
+        help="Guide only between these shares of the run.",
     ),
     "sampler": click.option(
-        "--sampler", help="A name, with options after a colon, such as dpmsolver:order=3; see `plan --list`."
+        "--sampler", help="Sampler, with options after a colon, such as dpmsolver:order=3; see `plan --list`."
     ),
     "stop_after": click.option(
-        "--stop-after", type=int, help="End after this many steps, as a PNG of a stopped run says."
+        "--stop-after", type=int, help="Stop after this many steps; the PNG of a stopped run records it."
     ),
     "size": click.option(
         "--size",
@@ -147,7 +147,10 @@ _SAMPLING = {
         help="Read (word:1.3), [word] and BREAK in prompts; allow long ones.",
     ),
     "noise": click.option(
-        "--noise", default="philox", show_default=True, help="philox, or torch or cuda for diffusers' seeds."
+        "--noise",
+        default="philox",
+        show_default=True,
+        help="Generator of the noise: philox, or torch or cuda for diffusers' seeds.",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Shows the sampling plan that a sampler compiles to."""
+"""The verb `plan`: show the sampling plan that a sampler compiles to."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from ldm_export.process.streams import echo, echo_json
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
-@click.option("--sampler", help="As for `run` (default: the package's).")
+@click.option("--sampler", help="Sampler, as for `run` (default: the package's).")
 @click.option("--steps", type=int, help="Sampling steps (default: the package's).")
-@click.option("--strength", type=float, help="Of an image to image run, 0 to 1.")
+@click.option("--strength", type=float, help="Strength of an image-to-image run, 0 to 1.")
 @click.option("--list", "listed", is_flag=True, help="List all samplers with their options instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, complete enough to run it elsewhere.")
 @click.option("--plot", type=PATH, help="Draw noise levels and timesteps to this .png (needs the extra plot).")
@@ -28,10 +28,10 @@ def plan(
     plot: Path | None,
     force: bool,
 ) -> None:
-    """Show what a sampler does with PACKAGE (default: the built-in model): every step as numbers.
+    """Show the plan of a sampler for PACKAGE (default: the built-in model): every step as numbers.
 
-    Each line is one evaluation of the UNet: its timestep, the noise level before and after it, and the matrix
-    that makes the next state of the latents, the history, the output and the noise.
+    Each line is one evaluation of the denoiser: its timestep, the noise level before and after it, and the matrix
+    that computes the next state from the latents, the history, the output and the noise.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def plan(
     from ldm_runtime.sampling.solvers import read_sampler, table
 
     if listed and as_json:
-        raise InputError("--list and --json were both given; --json prints a plan, so give one of them")
+        raise InputError("--list and --json exclude each other: --json prints one plan; use one of them")
     if listed:
         echo(table())
         return
@@ -60,10 +60,12 @@ def plan(
         output_paths(plot, prompt="", count=1, force=force)
     contract = read_manifest(builtin_package() if package is None else package).contract
     count = contract.defaults.steps if steps is None else steps
-    chosen = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
-    made = compile_plan(contract.schedule, chosen, count, first_step(count, strength))
+    parsed = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
+    compiled = compile_plan(contract.schedule, parsed, count, first_step(count, strength))
     if plot is not None:
         from ldm_runtime.image import save_png
 
-        save_png(draw_plan(made), plot, {"plan": made.identity, "sampler": made.sampler.canonical}, force=force)
-    echo_json(json.dumps(made.to_dict(), indent=2, allow_nan=False)) if as_json else echo(made.describe())
+        save_png(
+            draw_plan(compiled), plot, {"plan": compiled.identity, "sampler": compiled.sampler.canonical}, force=force
+        )
+    echo_json(json.dumps(compiled.to_dict(), indent=2, allow_nan=False)) if as_json else echo(compiled.describe())

@@ -1,4 +1,4 @@
-"""Draws images from a prompt."""
+"""The verb `run`: draw images from a prompt."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
-@click.option("--prompt", required=True, help='What to draw; "" is legal.')
+@click.option("--prompt", required=True, help='Prompt; "" is allowed.')
 @click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
-@click.option("--image", type=PATH, help="Picture to start from; what is transparent is white.")
-@click.option("--strength", type=float, help="How much of --image is drawn anew, 0 to 1 (default: 0.8, with --mask 1).")
-@click.option("--mask", type=PATH, help="White where --image is inpainted; what is transparent is kept.")
-@click.option("--variation", metavar="SEED:STRENGTH", help="Go this far to another seed's noise, such as 7:0.2.")
+@click.option("--image", type=PATH, help="Image to start from; transparent parts become white.")
+@click.option(
+    "--strength", type=float, help="Share of the steps that change --image, 0 to 1 (default: 0.8, with --mask 1)."
+)
+@click.option("--mask", type=PATH, help="Mask, white where --image is inpainted; transparent parts are kept.")
+@click.option("--variation", metavar="SEED:STRENGTH", help="Blend this share of another seed's noise, such as 7:0.2.")
 @sampling_options
 @engine_choice
 @click.option(
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     type=click.Choice(["cached", "full", "size"]),
     default="cached",
     show_default=True,
-    help="How the package's files are checked: hashes once per file, hashes now, or sizes only.",
+    help="Check of the package's files: hashes once per file, hashes now, or sizes only.",
 )
 @click.option("--out", type=PATH, help="Output .png (default: named after the prompt).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")

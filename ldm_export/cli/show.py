@@ -1,4 +1,4 @@
-"""What the verbs print: reports, notices, progress."""
+"""Output of the verbs: reports, notices, progress."""
 
 import sys
 import time
@@ -25,7 +25,7 @@ def show_report(report: "BenchReport | Report", as_json: bool) -> None:
 
 
 def stage_printer() -> Callable[[str], None]:
-    """Progress of long work on stderr: the seconds since the start, and what is being done."""
+    """Make a function that prints progress on stderr, after the seconds since the start."""
     started = time.monotonic()
     return lambda text: echo(f"[{time.monotonic() - started:7.1f} s] {text}", err=True)
 
@@ -38,14 +38,14 @@ def show_notices(notices: Iterable[object]) -> None:
 
 def show_steps(run: "Run") -> "Step":
     """Drive a run and return its last step; progress is a bar for a person, some lines for a log."""
-    started = said = time.monotonic()
+    started = logged = time.monotonic()
     hidden = not sys.stderr.isatty()
     with click.progressbar(run, length=run.total, label="sampling", file=sys.stderr, hidden=hidden) as bar:
         for last in bar:
             now = time.monotonic()
-            if now - said > LOG_EVERY_SECONDS and hidden:
+            if now - logged > LOG_EVERY_SECONDS and hidden:
                 done = last.index + 1
                 left = (now - started) / done * (run.total - done)
                 echo(f"step {done} of {run.total}, {left:.0f} s left", err=True)
-                said = now
+                logged = now
     return last

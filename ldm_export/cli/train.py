@@ -1,4 +1,4 @@
-"""Trains a model by a recipe."""
+"""The verb `train`: train a model by a recipe."""
 
 from pathlib import Path
 

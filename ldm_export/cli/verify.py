@@ -1,4 +1,4 @@
-"""Compares a package with its reference, again and offline."""
+"""The verb `verify`: compare a package with its reference again, offline."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from ldm_export.process.streams import echo
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
-@click.option("--engine", default="auto", show_default=True, help="Engine to prove.")
+@click.option("--engine", default="auto", show_default=True, help="Engine to verify.")
 @click.option("--out", type=PATH, help="Folder for report.json and report.html.")
 @click.option("--force", is_flag=True, help="Replace an existing report.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(package: Path | None, engine: str, out: Path | None, force: bool, as_json: bool) -> None:
-    """Prove again, offline and without torch, that PACKAGE (default: the built-in one) equals its reference.
+    """Verify again, offline and without torch, that PACKAGE (default: the built-in one) equals its reference.
 
     The exit code is 1 if it does not.
 

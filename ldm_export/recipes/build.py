@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from ldm_export.package.choices import PackageChoices
-from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, read_toml, require
+from ldm_export.recipes.samplers import sampler_name, try_sampler
+from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, one_of, read_toml, require
 from ldm_export.targets import TARGETS
 from ldm_export.targets.openvino.row import OpenVinoOptions
 from ldm_export.targets.tensorrt.row import TensorRtOptions
 from ldm_runtime.package.manifest import Precision
-from ldm_runtime.sampling.solvers import read_sampler
 
-PASSES = ("onnxsim",)  # of other projects, beside our own
+PASSES = ("onnxsim",)  # of other projects, besides our own
 MAX_NAME = 200  # characters
 MAX_STEPS = 100_000  # no schedule has more
 MAX_SIDE = 2**16  # pixels
@@ -20,9 +20,9 @@ MAX_SIDE = 2**16  # pixels
 
 @dataclass(frozen=True)
 class BuildRecipe(PackageChoices):
-    """What to build, and what the package says by itself.
+    """The targets of a build, and the package's own choices.
 
-    ONNX graphs are always made: they compute in single precision and store the weights as the checkpoint has them.
+    ONNX graphs are always built: they compute in single precision and store the weights as the checkpoint has them.
     `targets` come on top of them, in `precision`; a target's own options are in a table of its name. `passes` run over
     the graphs besides our own.
     """
@@ -40,29 +40,23 @@ class BuildRecipe(PackageChoices):
         require(self, BUILD_RULES)
 
 
-def _known_targets(targets: tuple[str, ...]) -> bool:
-    return set(targets) <= set(TARGETS)
-
-
 def _lacking(targets: tuple[str, ...], precision: str) -> list[str]:
-    """The targets that are not made in that precision; ONNX graphs count only where nothing comes on top of them."""
+    """List the targets that cannot be built in that precision; ONNX graphs count only if they are the one target."""
     beyond = [target for target in targets if target != "onnx"]
     return [
         target for target in beyond or ["onnx"] if target in TARGETS and precision not in TARGETS[target].precisions
     ]
 
 
-def _not_made(targets: tuple[str, ...], precision: str) -> str:
-    made = [
-        f"the target {target} is made in {', '.join(TARGETS[target].precisions)}"
-        for target in _lacking(targets, precision)
-    ]
-    return " and ".join(made)
+def _precisions(targets: tuple[str, ...], precision: str) -> str:
+    """Name the precisions of the targets that cannot be built in that one."""
+    lacking = _lacking(targets, precision)
+    return " and ".join(f"the target {name} is built in {', '.join(TARGETS[name].precisions)}" for name in lacking)
 
 
 def _options_used(target: str, options: type) -> Rule:
     sentence = f"there are options for {target}, but the targets do not name it"
-    return Rule((target, "targets"), lambda given, targets: given == options() or target in targets, sentence)
+    return Rule((target, "targets"), lambda table, targets: table == options() or target in targets, sentence)
 
 
 def _size(field: str) -> Rule:
@@ -76,12 +70,13 @@ BUILD_RULES: Rules = [
         lambda name: name is None or (1 <= len(name) <= MAX_NAME and name.isprintable()),
         f"name must be 1 to {MAX_NAME} characters that can be printed",
     ),
-    Rule(("targets",), _known_targets, f"targets must be of {', '.join(TARGETS)}"),
-    Rule(("passes",), lambda passes: set(passes) <= set(PASSES), f"passes must be of {', '.join(PASSES)}"),
+    one_of("targets", TARGETS),
+    one_of("passes", PASSES),
     Rule(("passes",), lambda passes: len(set(passes)) == len(passes), "passes must name each pass once"),
-    Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _not_made),
+    Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _precisions),
     *(_options_used(name, each.options) for name, each in TARGETS.items() if each.options is not None),
-    Trial(("sampler",), lambda sampler: None if sampler is None else read_sampler(sampler)),
+    sampler_name("sampler"),
+    Trial(("sampler",), try_sampler),
     Rule(("steps",), lambda steps: 1 <= steps <= MAX_STEPS, f"steps must be from 1 to {MAX_STEPS:,}"),
     Rule(("guidance",), lambda value: 0 <= value < float("inf"), "guidance must be a finite number from 0 up"),
     _size("width"),
@@ -90,10 +85,10 @@ BUILD_RULES: Rules = [
 
 
 def load_build_recipe(path: Path | None) -> BuildRecipe:
-    """Read a recipe, or take the defaults where there is none.
+    """Read a recipe; without one, return the defaults.
 
     Raises:
-        ConfigError: no such file, no TOML, or all that is wrong in it: unknown keys, values of the wrong type or range.
+        ConfigError: no such file, no TOML, or a list of faults: unknown keys, values of the wrong type or range.
     """
     if path is None:
         return BuildRecipe()

@@ -1,9 +1,11 @@
-"""TOML read strictly to frozen dataclasses: everything that is wrong with a file is one error that lists it.
+"""TOML read strictly to frozen dataclasses: one error lists all faults of a file, one to a line.
 
-Unknown and missing keys, wrong types and broken rules are all collected, each with its dotted key and what was got.
+Unknown and missing keys, wrong types and broken rules are collected. Each fault names the dotted key, the expected
+value and the one in the file, and the nearest known name where a key or a value may be misspelt.
 """
 
 import dataclasses
+import difflib
 import math
 import os
 import re
@@ -11,7 +13,7 @@ import stat
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +26,9 @@ T = TypeVar("T")
 
 MAX_FILE_BYTES = 2**16  # the largest recipe that we ship has 4 KB
 MAX_ITEMS = 1024  # of a list or of a table with free keys
-MAX_TEXT = 4096  # characters of a text or path
-MAX_TOLD = 20  # faults that one error lists
+MAX_TEXT = 4096  # characters of a string or path
+MAX_FAULTS = 20  # that one error lists
+MAX_NAME = 64  # characters of a name that is compared with known ones
 _LARGEST = 2**63  # TOML's integers have 64 bits; Python's parser reads longer ones
 # tomllib takes time in the square of a dotted key's parts, and keeps them all.
 _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){64}""")
@@ -36,29 +39,33 @@ _FAULTY = object()
 
 @dataclass(frozen=True)
 class Rule:
-    """What must hold of the values of some dotted keys, and the sentence that says so (or makes it of the values)."""
+    """A condition on the values of some dotted keys, and its sentence (or a function that makes it from the values)."""
 
     fields: tuple[str, ...]
     holds: Callable[..., bool]
     sentence: str | Callable[..., str]
 
     def fault(self, values: Mapping[str, Any]) -> str | None:
-        """The sentence and what was got, if the rule is broken; a value that could not be read breaks no rule."""
+        """Return the sentence and the values if the rule is broken; a value that could not be read breaks no rule."""
         if not values.keys() >= set(self.fields):
             return None
-        found = [values[field] for field in self.fields]
-        if self.holds(*found):
+        own = [values[field] for field in self.fields]
+        if self.holds(*own):
             return None
-        sentence = self.sentence if isinstance(self.sentence, str) else self.sentence(*found)
-        return f"{sentence}; got {', '.join(map(_got, self.fields, found))}"
+        sentence = self.sentence if isinstance(self.sentence, str) else self.sentence(*own)
+        return f"{sentence}; got {', '.join(map(_assigned, self.fields, own))}"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What must succeed with the values of some dotted keys: `attempt` raises LdmError, whose text is the fault."""
+    """A call that must succeed with the values of some dotted keys: the text of its LdmError is the fault.
+
+    key: what the text is about, where it does not say so itself.
+    """
 
     fields: tuple[str, ...]
     attempt: Callable[..., object]
+    key: str = ""
 
     def fault(self, values: Mapping[str, Any]) -> str | None:
         if not values.keys() >= set(self.fields):
@@ -66,15 +73,43 @@ class Trial:
         try:
             self.attempt(*(values[field] for field in self.fields))
         except LdmError as error:
-            return f"{' and '.join(self.fields)}: {error}"
+            return f"{self.key}: {error}" if self.key else str(error)
         return None
 
 
 Rules = Sequence[Rule | Trial]
 
 
+def one_of(field: str, known: Iterable[str]) -> Rule:
+    """Make the rule that a value, or each value of a list, is one of the known names; None is no value."""
+    names = tuple(known)
+
+    def unknown(value: str | tuple[str, ...] | None) -> list[str]:
+        values = (value,) if isinstance(value, str) else value if value is not None else ()
+        return [each for each in values if each not in names]
+
+    def sentence(value: str | tuple[str, ...] | None) -> str:
+        return f"{field} must {'' if isinstance(value, str) else 'each '}be one of {', '.join(names)}"
+
+    return Rule(
+        (field,), lambda value: not unknown(value), lambda value: sentence(value) + hint(unknown(value)[0], names)
+    )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like a misspelt one, or None if none is like it."""
+    matches = difflib.get_close_matches(name, list(known), n=1) if len(name) <= MAX_NAME else []
+    return matches[0] if matches else None
+
+
+def hint(name: object, known: Iterable[str], prefix: str = "") -> str:
+    """Suggest the nearest known name, in brackets; "" if there is none."""
+    match = nearest(name, known) if isinstance(name, str) else None
+    return "" if match is None else f" (did you mean {prefix + match!r}?)"
+
+
 def read_text(path: Path) -> str:
-    """The text of a recipe. Raises ConfigError for what is no regular file, too large, or no UTF-8."""
+    """Read a recipe's text. Raises ConfigError for anything but a small regular file of UTF-8."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb") as file:
@@ -82,7 +117,7 @@ def read_text(path: Path) -> str:
                 raise ConfigError(f"cannot read the recipe {path}: it is no regular file")
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
-            raise ConfigError(f"the recipe {path} has more than {MAX_FILE_BYTES} bytes; it is no recipe of ours")
+            raise ConfigError(f"the recipe {path} has more than {MAX_FILE_BYTES} bytes; it is not a recipe")
         return content.decode("utf-8-sig").replace("\r\n", "\n")  # some editors under Windows write a mark first
     except UnicodeDecodeError as error:
         raise ConfigError(f"the recipe {path} is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
@@ -92,7 +127,7 @@ def read_text(path: Path) -> str:
 
 
 def parse_toml(text: str, path: Path) -> dict[str, Any]:
-    """The text of the file `path` as a table. Raises ConfigError when it is no TOML, or none that can be a recipe."""
+    """Parse the text of the file `path`. Raises ConfigError if it is not TOML, or cannot be a recipe."""
     if _LONG_KEY.search(text) is not None:
         raise ConfigError(f"the recipe {path} has a key of more than 64 parts; expected a few")
     try:
@@ -104,23 +139,23 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file as a table. Raises ConfigError."""
+    """Read a file as a table. Raises ConfigError."""
     return parse_toml(read_text(path), path)
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str, rules: Rules = (), **computed: Any) -> T:
-    """A dataclass from a TOML table: every key is a field of the right type, every field without default is given.
+    """Make a dataclass of a TOML table: every key is a field of the right type, no field without default is missing.
 
-    where: the file, for the error. rules: what must hold beyond the types. computed: fields that no file gives.
+    where: the file, for the error. rules: conditions beyond the types. computed: fields that no file may set.
 
     Raises:
-        ConfigError: lists all that is wrong.
+        ConfigError: lists all faults.
     """
     reader = _Reader()
     fields = reader.fields(cls, table, "")
     faults = reader.faults + _broken(rules, reader.values)
     if faults:
-        raise ConfigError(_listed(where, faults))
+        raise ConfigError(list_faults(where, faults))
     try:
         return cls(**fields, **computed)
     except ConfigError as error:  # a rule of the dataclass itself, which does not know its file
@@ -128,30 +163,32 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str, rules: Rules 
 
 
 def require(instance: Any, rules: Rules) -> None:
-    """Raise ConfigError, which lists all broken rules of a dataclass that was made without a file."""
+    """Raise ConfigError that lists all broken rules of a dataclass that was made without a file."""
     values: dict[str, Any] = {}
     _flatten(instance, "", values)
     faults = _broken(rules, values)
     if faults:
-        raise ConfigError(_listed("", faults))
+        raise ConfigError(list_faults("", faults))
 
 
 class _Reader:
-    """Values by dotted key, those of whole tables too, and what was wrong on the way."""
+    """The values of a file by dotted key, whole tables included, and the faults met while reading it."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.faults: list[str] = []
 
     def fields(self, cls: type, table: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-        """The fields that could be read; `prefix` is "" or ends in a dot."""
+        """Read the fields of a dataclass as far as possible; `prefix` is "" or ends in a dot."""
         known = {item.name: item for item in dataclasses.fields(cls) if not item.metadata.get("computed")}
-        names = ", ".join(known)
-        for name in table:
-            if name not in known:
-                self.faults.append(f"unknown key {shown(prefix + name)}, known are {names}")
+        unknown = [name for name in table if name not in known]
+        unset = [name for name in known if name not in table]
+        for name in unknown:
+            expected = f"; expected {', '.join(known)}" if name is unknown[0] else ""  # once for a table
+            self.faults.append(f"unknown key {shown(prefix + name)}{hint(name, unset, prefix)}{expected}")
+        suggested = {nearest(name, unset) for name in unknown}
         kinds = typing.get_type_hints(cls)
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, item in known.items():
             if name in table:
                 value = self.value(kinds[name], table[name], prefix + name)
@@ -160,16 +197,17 @@ class _Reader:
             elif item.default_factory is not dataclasses.MISSING:
                 value = item.default_factory()
             else:
-                self.faults.append(f"missing key {prefix + name!r}")
+                if name not in suggested:
+                    self.faults.append(f"missing key {prefix + name!r}; expected {_expected(kinds[name])}")
                 continue
             if value is not _FAULTY:
-                found[name] = self.values[prefix + name] = value
+                fields[name] = self.values[prefix + name] = value
                 if name not in table:
                     _flatten(value, f"{prefix}{name}.", self.values)
-        return found
+        return fields
 
     def value(self, kind: Any, value: Any, where: str) -> Any:
-        """`value` as that kind, or _FAULTY after a fault was noted."""
+        """Read `value` as a type; return _FAULTY after noting a fault."""
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if origin is types.UnionType:  # only "… | None" occurs, and TOML has no null
             return self.value(arguments[0], value, where)
@@ -184,12 +222,10 @@ class _Reader:
             return self._list(arguments, value, where)
         if origin is typing.Literal:
             fits = isinstance(value, str) and value in arguments
-            return value if fits else self._fault(f"{where} must be one of {', '.join(arguments)}; got {_shown(value)}")
+            expected = f"{_expected(kind)}{hint(value, arguments)}"
+            return value if fits else self._fault(f"{where} must be {expected}; got {_shown(value)}")
         read = _scalar(kind, value)
-        if read is _FAULTY:
-            named = "table" if dataclasses.is_dataclass(kind) else _NAMES[kind if origin is None else origin]
-            return self._fault(f"{where} must be {named}; got {_shown(value)}")
-        return read
+        return self._fault(f"{where} must be {_expected(kind)}; got {_shown(value)}") if read is _FAULTY else read
 
     def _table(self, kind: type, table: dict[str, Any], where: str) -> Any:
         before = len(self.faults)
@@ -211,11 +247,21 @@ _NAMES: dict[Any, str] = {
     dict: "a table",
     tuple: "a list",
     Path: f"a path of 1 to {MAX_TEXT} characters without NUL",
-    str: f"a text of at most {MAX_TEXT} characters",
+    str: f"a string of at most {MAX_TEXT} characters",
     float: "a number",
-    int: "a whole number of at most 64 bits",
+    int: "an integer of at most 64 bits",
     bool: "true or false",
 }
+
+
+def _expected(kind: Any) -> str:
+    """Describe a type for an error's sentence."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return _expected(arguments[0])
+    if origin is typing.Literal:
+        return f"one of {', '.join(arguments)}"
+    return "a table" if dataclasses.is_dataclass(kind) else _NAMES[kind if origin is None else origin]
 
 
 def _scalar(kind: Any, value: Any) -> Any:
@@ -231,7 +277,7 @@ def _scalar(kind: Any, value: Any) -> Any:
 
 
 def _flatten(value: Any, prefix: str, values: dict[str, Any]) -> None:
-    """Note the fields of a dataclass by dotted key, and theirs."""
+    """Add the fields of a dataclass to `values` by dotted key, and their own fields."""
     if dataclasses.is_dataclass(value):
         for item in dataclasses.fields(value):
             values[prefix + item.name] = inner = getattr(value, item.name)
@@ -242,17 +288,17 @@ def _broken(rules: Rules, values: Mapping[str, Any]) -> list[str]:
     return [fault for rule in rules if (fault := rule.fault(values)) is not None]
 
 
-def _listed(where: str, faults: list[str]) -> str:
-    """One error of them all; the first MAX_TOLD in full."""
-    faults = list(dict.fromkeys(faults))
+def list_faults(where: str, faults: Iterable[str]) -> str:
+    """Write the text of one error about all faults, one to a line, MAX_FAULTS at most."""
+    faults = [fault.replace("\n", "\\n") for fault in dict.fromkeys(faults)]  # keys of a file may have line ends
     if len(faults) == 1:
         return f"{where}: {faults[0]}" if where else faults[0]
-    told = [f"({number}) {fault}" for number, fault in enumerate(faults[:MAX_TOLD], start=1)]
-    more = [f"and {len(faults) - MAX_TOLD} more"] if len(faults) > MAX_TOLD else []
-    return f"{where}{' ' if where else ''}has {len(faults)} faults: {' '.join([*told, *more])}"
+    more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
+    head = f"{where if where else 'the recipe'} has {len(faults)} faults:"
+    return "\n  ".join([head, *faults[:MAX_FAULTS], *more])
 
 
-def _got(field: str, value: Any) -> str:
+def _assigned(field: str, value: Any) -> str:
     return f"{field} = {_shown(value)}"
 
 

@@ -8,7 +8,7 @@ from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
 from ldm_export.errors import ConfigError
-from ldm_export.recipes.toml import COMPUTED, from_table, parse_toml, read_text, require
+from ldm_export.recipes.toml import COMPUTED, from_table, list_faults, parse_toml, read_text, require
 from ldm_export.recipes.train_rules import TRAIN_RULES, make_schedule
 from ldm_runtime.package.manifest import LatentSpec
 from ldm_runtime.sampling.schedule import NoiseSchedule
@@ -271,7 +271,7 @@ class TrainRecipe:
         )
 
     def text_encoder_config(self, vocab_size: int) -> TextEncoderConfig:
-        """`vocab_size` is the learnt one; its last two ids are BOS and EOS, which is also the padding."""
+        """Make the config for a learnt vocabulary; its last two ids are BOS and EOS, which is also the padding."""
         return TextEncoderConfig(
             vocab_size=vocab_size,
             hidden_size=self.text_encoder.width,
@@ -289,13 +289,21 @@ def load_train_recipe(path: Path) -> TrainRecipe:
     """Read a training recipe.
 
     Raises:
-        ConfigError: no such file, no TOML, or all that is wrong in it: unknown and missing keys, values of the wrong
-            type, out of range or at odds with each other, samples that could not be drawn.
+        ConfigError: no such file, no TOML, or a list of faults: unknown and missing keys, values of the wrong type,
+            out of range or in contradiction, samples that cannot be drawn.
     """
     text = read_text(path)
     table = parse_toml(text, path)
     recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, text=text)
     recipe = replace(recipe, identity=hashlib.sha256(repr(_sorted(table)).encode()).hexdigest())
+    if faults := _config_faults(recipe):
+        raise ConfigError(list_faults(str(path), faults))
+    return recipe
+
+
+def _config_faults(recipe: TrainRecipe) -> list[str]:
+    """List the faults of the models' configs that the recipe's own rules let pass."""
+    faults = []
     for config in (
         recipe.vae_config,
         recipe.unet_config,
@@ -304,12 +312,12 @@ def load_train_recipe(path: Path) -> TrainRecipe:
         try:
             config()
         except ConfigError as error:
-            raise ConfigError(f"{path}: {error}") from None
-    return recipe
+            faults.append(str(error))
+    return faults
 
 
 def _sorted(value: object) -> object:
-    """The same value with tables in a fixed order, so that moving a line does not change a recipe's identity."""
+    """Put tables into a fixed order, so that moving a line does not change a recipe's identity."""
     if isinstance(value, dict):
         return [(key, _sorted(value[key])) for key in sorted(value)]
     return [_sorted(item) for item in value] if isinstance(value, list) else value

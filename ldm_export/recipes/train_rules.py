@@ -1,8 +1,7 @@
-"""What must hold of a training recipe beyond its types, each rule a value; and the largest sizes, with reasons.
+"""The rules of a training recipe beyond its types, and the largest sizes, with reasons.
 
-The bounds are no taste: what is beyond them is a slip of a digit, or would fail hours later. Those of the models are
-their configs', or lower where training has a reason. Whether a model within them fits into the machine's memory is
-asked by `training_needs`.
+A value beyond its bound is a slip of a digit, or would fail hours later. The bounds of the models are their configs',
+or lower where training has a reason. `train/needs.py` checks that a model within them fits into the machine's memory.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,23 +15,24 @@ from ldm_export.configs.strict import (
     MAX_WIDTH,
     MAX_WINDOW,
 )
-from ldm_export.recipes.toml import Rule, Rules, Trial
+from ldm_export.recipes.samplers import sampler_name, try_sampler
+from ldm_export.recipes.toml import Rule, Rules, Trial, one_of
 from ldm_runtime.errors import LdmError
 from ldm_runtime.sampling.plan import compile_plan
-from ldm_runtime.sampling.schedule import NoiseSchedule
-from ldm_runtime.sampling.solvers import read_sampler
+from ldm_runtime.sampling.schedule import BETA_SCHEDULES, TIMESTEP_SPACINGS, NoiseSchedule
 
+PREDICTIONS = ("epsilon", "v_prediction")
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 MAX_STEPS = 10**8  # a step takes a millisecond at least: a day
 MAX_BATCH = 2**16  # indices of a batch are drawn one by one
-MOST_STEPS_TRIED = 1000  # of a plan that is compiled only to see that it can be; one of more takes seconds
+MAX_SAMPLE_STEPS = 1000  # a plan is compiled only to see that it can be; a longer one takes seconds
 MAX_LEARNT_VOCABULARY = 2**17  # CLIP has 49,408 tokens; learning takes time in the number of merges
-MAX_PICTURE = 2**12  # pixels; all pictures of a training are kept in memory
-MAX_LATENT_CHANNELS = 2**8  # the latents of all pictures are kept in memory; SD has 4, SD 3 has 16
+MAX_SIDE = 2**12  # pixels; all images of a training are kept in memory
+MAX_LATENT_CHANNELS = 2**8  # the latents of all images are kept in memory; SD has 4, SD 3 has 16
 MAX_WEIGHT = 1e6  # of a term of the loss; float32 keeps seven digits of their sum
 MAX_RATE = 100.0  # rates beyond 1 only ever diverge
-MAX_GROUNDS = 256  # latents are kept for each picture on each of them
-MAX_PROMPTS = 256  # drawn as one batch
+MAX_BACKGROUNDS = 256  # latents are kept for each image on each of them
+MAX_PROMPTS = 256  # sampled as one batch
 
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{name}{digit}" for name in ("COM", "LPT") for digit in "0123456789¹²³"
@@ -40,7 +40,7 @@ _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a folder can have that name on every system, and no shell or program reads more into it."""
+    """Tell whether a folder can have that name on every system, and no shell or program reads more into it."""
     return (
         1 <= len(name.encode()) <= 100
         and name.isprintable()
@@ -52,7 +52,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def make_schedule(schedule: Any, prediction: str) -> NoiseSchedule:
-    """The noise schedule of a recipe's table `schedule`. Raises FormatError."""
+    """Make the noise schedule of a recipe's table `schedule`. Raises FormatError."""
     return NoiseSchedule(
         num_train_timesteps=schedule.train_timesteps,
         beta_start=schedule.beta_start,
@@ -66,15 +66,22 @@ def make_schedule(schedule: Any, prediction: str) -> NoiseSchedule:
     )
 
 
+def _try_schedule(schedule: Any, prediction: str) -> NoiseSchedule | None:
+    """Make the schedule, unless a rule of its own refuses one of its choices."""
+    if schedule.beta_schedule not in BETA_SCHEDULES or schedule.timestep_spacing not in TIMESTEP_SPACINGS:
+        return None
+    return make_schedule(schedule, prediction) if prediction in PREDICTIONS else None
+
+
 def _try_samples(schedule: Any, prediction: str, samples: Any) -> None:
-    """Compile the plan by which the pictures will be drawn, hours later."""
-    if not 1 <= samples.steps <= MOST_STEPS_TRIED:
-        return  # told by the rule of its own
+    """Compile the plan of the samples, unless other rules refuse its steps or its schedule."""
+    sampler = try_sampler(samples.sampler)
     try:
-        made = make_schedule(schedule, prediction)
+        noise_schedule = _try_schedule(schedule, prediction)
     except LdmError:
-        return  # told by the schedule's own trial
-    compile_plan(made, read_sampler(samples.sampler), samples.steps)
+        return  # the schedule's own trial reports it
+    if sampler is not None and noise_schedule is not None and 1 <= samples.steps <= MAX_SAMPLE_STEPS:
+        compile_plan(noise_schedule, sampler, samples.steps)
 
 
 def _between(field: str, low: float, high: float) -> Rule:
@@ -95,26 +102,23 @@ def _levels(field: str) -> Rule:
     return Rule((field,), lambda widths: 1 <= len(widths) <= MAX_LEVELS, sentence)
 
 
-def _one_of(field: str, known: tuple[str, ...]) -> Rule:
-    return Rule((field,), lambda value: value in known, f"{field} must be {' or '.join(known)}")
-
-
 def _divides(divisor: str, number: str) -> Rule:
-    """That `divisor` divides `number`, or each of them; one of each, or as many."""
+    """Make the rule that `divisor` divides `number`; of two lists, that each value divides its counterpart."""
 
-    def holds(small: Any, large: Any) -> bool:
-        larges = large if isinstance(large, tuple) else (large,)
-        smalls = small if isinstance(small, tuple) else (small,) * len(larges)
-        # as many as there are of both: another rule says that they must be equally many
-        return all(part > 0 and whole % part == 0 for part, whole in zip(smalls, larges, strict=False))
+    def holds(divisors: Any, numbers: Any) -> bool:
+        numbers = numbers if isinstance(numbers, tuple) else (numbers,)
+        divisors = divisors if isinstance(divisors, tuple) else (divisors,) * len(numbers)
+        if len(divisors) != len(numbers):
+            return True  # `_same_length` reports it
+        return all(part > 0 and whole % part == 0 for part, whole in zip(divisors, numbers, strict=True))
 
     return Rule((divisor, number), holds, f"{divisor} must divide {number}")
 
 
 def _shape_rules() -> Rules:
-    """Sizes of the pictures and of the models."""
+    """Return the rules of the sizes of images and models."""
     return [
-        _between("data.size", 1, MAX_PICTURE),
+        _between("data.size", 1, MAX_SIDE),
         _levels("vae.widths"),
         _levels("unet.widths"),
         _each("vae.widths", 1, MAX_WIDTH),
@@ -154,7 +158,7 @@ def _same_length(field: str) -> Rule:
 
 
 def _fits_factor(field: str, holds: Callable[[int, int], bool], sentence: str) -> Rule:
-    """A rule about `field` and the pixels of a picture to one of the latent's."""
+    """Make a rule of `field` and the number of image pixels to a latent pixel, along each side."""
 
     def factor(widths: tuple[int, ...]) -> int:
         return int(2 ** (min(len(widths), MAX_LEVELS) - 1)) if widths else 1
@@ -178,7 +182,11 @@ def _data_rules() -> Rules:
         Rule(("data.background",), lambda c: all(0 <= x <= 255 for x in c), "data.background must be numbers in 0…255"),
         Rule(("data.backgrounds",), are_colours, "data.backgrounds must be numbers in 0…255"),
         Rule(("data.backgrounds",), lambda named: "" not in named, "data.backgrounds must have names"),
-        Rule(("data.backgrounds",), lambda x: len(x) < MAX_GROUNDS, f"data.backgrounds must be below {MAX_GROUNDS}"),
+        Rule(
+            ("data.backgrounds",),
+            lambda x: len(x) < MAX_BACKGROUNDS,
+            f"data.backgrounds must be below {MAX_BACKGROUNDS}",
+        ),
         Rule(("data.held_out",), lambda share: 0 <= share < 1, "data.held_out must be from 0 to below 1"),
         Rule(held_out, one_choice, "data.held_out and data.held_out_captions exclude each other"),
         *(
@@ -199,7 +207,7 @@ def _loss_rules() -> Rules:
         _between("autoencoder.kl_warmup_steps", 0, MAX_STEPS),
         _between("autoencoder.shuffle_colours", 0, 1),
         *(_between(f"autoencoder.{name}", 0, MAX_WEIGHT) for name in ("l1", "mse", "kl", "perceptual")),
-        _one_of("diffusion.prediction", ("epsilon", "v_prediction")),
+        one_of("diffusion.prediction", PREDICTIONS),
         _between("diffusion.min_snr_gamma", 0, MAX_WEIGHT),
         Rule(
             ("schedule.zero_terminal_snr", "diffusion.prediction"),
@@ -239,8 +247,8 @@ def _samples_rules() -> Rules:
     schedule = ("schedule", "diffusion.prediction")
     return [
         _between("samples.every", 1, MAX_STEPS),
-        _between("samples.steps", 1, MOST_STEPS_TRIED),
-        _between("samples.guidance", 0, 1000),  # beyond it every value of a picture is clipped
+        _between("samples.steps", 1, MAX_SAMPLE_STEPS),
+        _between("samples.guidance", 0, 1000),  # beyond it every value of an image is clipped
         _between("samples.seed", 0, 2**63 - 1),
         Rule(
             ("samples.prompts",),
@@ -248,8 +256,11 @@ def _samples_rules() -> Rules:
             f"samples.prompts must be at most {MAX_PROMPTS}",
         ),
         _between("schedule.train_timesteps", 2, 100_000),
-        Trial(schedule, make_schedule),
-        Trial((*schedule, "samples"), _try_samples),
+        one_of("schedule.beta_schedule", BETA_SCHEDULES),
+        one_of("schedule.timestep_spacing", TIMESTEP_SPACINGS),
+        sampler_name("samples.sampler"),
+        Trial(schedule, _try_schedule),
+        Trial((*schedule, "samples"), _try_samples, "samples"),
     ]
 
 
@@ -262,7 +273,7 @@ TRAIN_RULES: Rules = [
     ),
     _between("seed", 0, 2**63 - 1),
     _between("checkpoint_every", 1, MAX_STEPS),
-    _one_of("save_precision", ("fp32", "fp16")),
+    one_of("save_precision", ("fp32", "fp16")),
     *_shape_rules(),
     *_data_rules(),
     *_loss_rules(),

@@ -1,4 +1,4 @@
-"""One trainer to a run folder: a lock of the operating system, which ends with the process that holds it."""
+"""The lock of a run folder: a lock of the operating system, which ends with the process that holds it."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from ldm_export.errors import TrainingError
 from ldm_runtime.files.journal import lock
 
-LOCK_FILE = "train.lock"  # stays when the lock ends: removing it could take another trainer's away
+LOCK_FILE = "train.lock"  # stays when the lock ends: removing it could remove another trainer's lock
 
 
 @contextlib.contextmanager
@@ -16,8 +16,8 @@ def only_trainer(run: Path) -> Iterator[None]:
     """Hold the lock of a run folder, which must exist.
 
     Raises:
-        TrainingError: another process holds it; nothing was touched. Or the file system knows no locks, as some
-            network file systems do: two trainers could not be told from each other there.
+        TrainingError: another process holds it; nothing was changed. Or the file system has no locks, as some
+            network file systems: two trainers would not notice each other there.
     """
     file = run / LOCK_FILE
     try:
@@ -28,7 +28,7 @@ def only_trainer(run: Path) -> Iterator[None]:
         held = lock(descriptor)
         if held is None:
             raise TrainingError(
-                f"the file system of {run} knows no locks, so a second training could spoil this one; give --runs on a "
+                f"the file system of {run} has no locks, so a second training could spoil this one; give --runs on a "
                 f"local disk"
             )
         if not held:

@@ -1,4 +1,4 @@
-"""What a training leaves for people to read: metrics.csv, a loss curve and sample images."""
+"""The readable results of a training: metrics.csv, a loss curve and sample images."""
 
 import csv
 import io
@@ -16,25 +16,25 @@ MAX_LOG_BYTES = 2**28  # ten million rows
 
 
 class MetricsLog:
-    """A table of numbers by step, rewritten whole, so that it never disagrees with a resumed step."""
+    """A table of numbers by step, rewritten as a whole, so that it always agrees with a resumed step."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
 
     def resume(self, step: int) -> None:
-        """Read back the rows up to `step`; what an interrupted run wrote after its last checkpoint is dropped.
+        """Read the rows up to `step`; later rows, of an interrupted run after its last checkpoint, are dropped.
 
-        Raises TrainingError for a file that is no such table.
+        Raises TrainingError for a file that is not such a table.
         """
         try:
             if not self.path.exists():
                 return
             if not self.path.is_file() or self.path.stat().st_size > MAX_LOG_BYTES:
-                raise ValueError("it is no regular file of a fitting size")
+                raise ValueError("it is not a regular file, or too large")
             with open(self.path, newline="", encoding="utf-8") as file:
-                found = [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
-            self.rows = [row for row in found if row["step"] <= step]
+                rows = [{key: _number(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+            self.rows = [row for row in rows if row["step"] <= step]
         except (OSError, ValueError, TypeError, AttributeError, KeyError, csv.Error) as error:
             raise TrainingError(
                 f"{self.path} is damaged ({type(error).__name__}: {error}); remove it: only its figures are lost, no "
@@ -67,7 +67,7 @@ class MetricsLog:
 
 
 def save_samples(grid: Image.Image, folder: Path, step: int) -> None:
-    """Write the images that were drawn at a step."""
+    """Write the sample images of a step."""
     make_folder(folder)
     with atomic_file(folder / f"samples-{step:06d}.png") as temporary:
         grid.save(temporary)

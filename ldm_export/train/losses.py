@@ -11,7 +11,7 @@ from ldm_runtime.sampling.schedule import NoiseSchedule
 
 
 class DiffusionLoss:
-    """Noises clean latents and scores a model's prediction, on the device of `alphas`.
+    """The loss of a model's prediction on noised latents, on one device.
 
     Args:
         schedule: gives alphas_cumprod and the prediction type, "epsilon" or "v_prediction".
@@ -26,17 +26,17 @@ class DiffusionLoss:
         self.weights = loss_weights(bars, self.prediction, min_snr_gamma).float().to(device)  # (T,)
 
     def noised(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t (B, C, h, w) from clean latents and noise of that shape; timesteps int64 (B,)."""
+        """Noise clean latents to x_t (B, C, h, w); timesteps int64 (B,)."""
         return self._at(self.alphas, timesteps) * clean + self._at(self.sigmas, timesteps) * noise
 
     def target(self, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the model should predict: eps, or v = alpha eps - sigma x_0."""
+        """Compute the target of the prediction: eps, or v = alpha eps - sigma x_0."""
         if self.prediction == "epsilon":
             return noise
         return self._at(self.alphas, timesteps) * noise - self._at(self.sigmas, timesteps) * clean
 
     def __call__(self, predicted: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The weighted mean squared error, a scalar."""
+        """Compute the weighted mean squared error, a scalar."""
         errors = (predicted.float() - self.target(clean, noise, timesteps)).square().mean(dim=(1, 2, 3))  # (B,)
         return (self.weights[timesteps] * errors).mean()
 
@@ -46,7 +46,7 @@ class DiffusionLoss:
 
 
 def loss_weights(alphas_cumprod: Tensor, prediction: str, min_snr_gamma: float) -> Tensor:
-    """Weight of the squared error per timestep (T,): min(snr, gamma) in units of x_0, expressed for the prediction."""
+    """Compute the weight of each timestep's error (T,): min(snr, gamma) for x_0, converted to the prediction."""
     if min_snr_gamma == 0:
         return torch.ones_like(alphas_cumprod)
     snr = alphas_cumprod / (1 - alphas_cumprod)

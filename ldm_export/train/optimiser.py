@@ -1,4 +1,4 @@
-"""The optimiser of a training stage: AdamW, and Muon for the weight matrices where the recipe asks for it.
+"""The optimiser of a training stage: AdamW, and Muon for the weight matrices where the recipe sets its rate.
 
 AdamW after Loshchilov and Hutter 2019 (arXiv 1711.05101). Muon (Jordan et al. 2024, torch.optim.Muon) moves a matrix
 along its orthogonalised momentum, so that directions of small gradients are learnt as fast as those of large ones. An
@@ -17,7 +17,7 @@ MATRICES = (nn.Conv2d, nn.Linear)  # layers whose weight Muon takes; embeddings,
 
 
 class Optimiser:
-    """Trains all parameters of some modules, which must not be moved or reallocated afterwards."""
+    """The optimiser of all parameters of some modules, which must not be moved or reallocated afterwards."""
 
     def __init__(self, modules: Iterable[nn.Module], recipe: OptimiserRecipe) -> None:
         self.recipe = recipe
@@ -25,8 +25,8 @@ class Optimiser:
         weights = [layer.weight for module in modules for layer in module.modules() if isinstance(layer, MATRICES)]
         self.weights = weights if recipe.muon_rate > 0 else []
         self.matrices = [nn.Parameter(as_matrix(weight.detach(), weight)) for weight in self.weights]
-        taken = {id(weight) for weight in self.weights}
-        rest = [p for module in modules for p in module.parameters() if id(p) not in taken]
+        matrices = {id(weight) for weight in self.weights}
+        rest = [p for module in modules for p in module.parameters() if id(p) not in matrices]
         decay = recipe.weight_decay
         self.adamw = torch.optim.AdamW(
             rest, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=decay, foreach=True
@@ -39,7 +39,7 @@ class Optimiser:
             weight.grad = None
 
     def step(self, factor: float) -> None:
-        """One step on the parameters' gradients, at `factor` x the recipe's peak rates."""
+        """Update the parameters by their gradients, at `factor` x the recipe's peak rates."""
         for group in self.adamw.param_groups:
             group["lr"] = factor * self.recipe.learning_rate
         self.adamw.step()
@@ -61,9 +61,9 @@ class Optimiser:
 
 
 def as_matrix(values: Tensor, weight: Tensor) -> Tensor:
-    """`values` of a weight's shape (out, ...) as a matrix (out, rest), columns in the order of the weight's memory.
+    """Reshape `values` of a weight's shape (out, ...) to (out, rest), columns in the order of the weight's memory.
 
-    Of the weight itself it is a view. A convolution that is channels last becomes (out, height x width x in).
+    The weight itself becomes a view. A convolution that is channels last becomes (out, height x width x in).
     """
     channels_last = weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)
     return (values.permute(0, 2, 3, 1) if channels_last else values).flatten(1)

@@ -21,7 +21,7 @@ _NAME = re.compile(r"conv(\d+)_(\d+)\.(weight|bias)")
 
 
 class PerceptualDistance(nn.Module):
-    """Mean over taps of the mean squared difference of normalised features; 0 for equal pictures.
+    """Mean over taps of the mean squared difference of normalised features; 0 for equal images.
 
     Args:
         weights: safetensors file with `conv{block}_{i}.weight` (out, in, 3, 3) and `.bias`.
@@ -41,21 +41,21 @@ class PerceptualDistance(nn.Module):
         self.register_buffer("mean", torch.tensor(BGR_MEAN)[None, :, None, None])
         self.requires_grad_(False)
 
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """Unit-length features (B, C, H, W) after each block; pictures (B, 3, H, W) in [-1, 1], RGB."""
-        x = (pictures.flip(1) + 1) * 127.5 - self.mean
-        found = []
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Compute unit-length features (B, C, H, W) after each block of RGB images (B, 3, H, W) in [-1, 1]."""
+        x = (images.flip(1) + 1) * 127.5 - self.mean
+        features = []
         for index, block in enumerate(self.blocks):
             x = block(x if index == 0 else F.max_pool2d(x, 2))
-            found.append(x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt())
-        return found
+            features.append(x * (x.square().sum(dim=1, keepdim=True) + 1e-8).rsqrt())
+        return features
 
-    def forward(self, pictures: Tensor, targets: Tensor) -> Tensor:
-        """A scalar; gradients flow into `pictures` only."""
+    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Compute the distance, a scalar; gradients flow into `images` only."""
         with torch.no_grad():
-            wanted = self.features(targets)
-        pairs = zip(self.features(pictures), wanted, strict=True)
-        distances = [(got - want).square().sum(dim=1).mean() for got, want in pairs]
+            target_features = self.features(targets)
+        pairs = zip(self.features(images), target_features, strict=True)
+        distances = [(image - target).square().sum(dim=1).mean() for image, target in pairs]
         return torch.stack(distances).mean()
 
 
@@ -69,28 +69,28 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _convolutions(tensors: dict[str, Tensor], block: int, channels: int, path: Path) -> tuple[list[nn.Module], int]:
-    """The block's convolutions in order, each followed by its ReLU, and how many channels they give.
+    """Make the block's convolutions in order, each followed by its ReLU; return them and their output channels.
 
-    channels: those that come in. Raises TrainingError for what is missing, of another shape, or not finite.
+    channels: of the input. Raises TrainingError for weights that are missing, of another shape, or not finite.
     """
     matches = [match for match in map(_NAME.fullmatch, tensors) if match is not None]
     numbers = sorted({int(match[2]) for match in matches if int(match[1]) == block})
     if not numbers:
-        raise TrainingError(f"{path} holds no convolution conv{block}_1; fetch it anew with: ldm-export data")
+        raise TrainingError(f"{path} holds no convolution conv{block}_1; fetch it again with: ldm-export data")
     layers: list[nn.Module] = []
     for number in numbers:
         name = f"conv{block}_{number}"
-        found = [tensors.get(f"{name}.{kind}") for kind in ("weight", "bias")]
-        out = len(found[1]) if found[1] is not None and found[1].ndim == 1 else 0
-        for kind, tensor, shape in zip(("weight", "bias"), found, ((out, channels, 3, 3), (out,)), strict=True):
+        pair = [tensors.get(f"{name}.{kind}") for kind in ("weight", "bias")]
+        out = len(pair[1]) if pair[1] is not None and pair[1].ndim == 1 else 0
+        for kind, tensor, shape in zip(("weight", "bias"), pair, ((out, channels, 3, 3), (out,)), strict=True):
             if tensor is None or tensor.shape != shape or out == 0 or not bool(torch.isfinite(tensor).all()):
-                what = "missing" if tensor is None else f"{list(tensor.shape)}, or not finite"
+                state = "missing" if tensor is None else f"{list(tensor.shape)}, or not finite"
                 raise TrainingError(
-                    f"{path}: {name}.{kind} is {what}; expected finite values {list(shape)}; fetch it anew with: "
+                    f"{path}: {name}.{kind} is {state}; expected finite values {list(shape)}; fetch it again with: "
                     f"ldm-export data"
                 )
         layer = nn.Conv2d(channels, out, 3, padding=1)
-        layer.load_state_dict(dict(zip(("weight", "bias"), found, strict=True)))
+        layer.load_state_dict(dict(zip(("weight", "bias"), pair, strict=True)))
         layers += [layer, nn.ReLU()]
         channels = out
     return layers, channels

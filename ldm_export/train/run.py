@@ -14,7 +14,6 @@ Each has an identity, a hash of the recipe's values and the data that it follows
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,17 +28,26 @@ from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe, load_train_recipe
+from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_images, latent_scale
+from ldm_export.train.card import model_card
 from ldm_export.train.diffusion import DiffusionStage
 from ldm_export.train.identity import Identities, digest_data, identities
 from ldm_export.train.image_folder import ROWS_FILE, Images, Split, caption_on, load_images, read_origin
 from ldm_export.train.latents import Captions, Corpus, LatentSet
 from ldm_export.train.lock import only_trainer
 from ldm_export.train.log import MetricsLog
-from ldm_export.train.loop import STATE_FILE, Pace, StageRun, identity_at, pick_device, read_state
+from ldm_export.train.loop import Pace, StageRun, pick_device
 from ldm_export.train.needs import require_memory, require_room
 from ldm_export.train.perceptual import PerceptualDistance
+from ldm_export.train.run_folder import (
+    IDENTITY_FILE,
+    LATENTS,
+    MARKER_FILE,
+    is_complete,
+    require_same_parts,
+    require_same_recipe,
+)
 from ldm_export.train.signals import raised_signals
 from ldm_export.train.text_encoder import TextEncoderStage
 from ldm_export.train.tokenizer import train_tokenizer
@@ -51,10 +59,7 @@ from ldm_runtime.package.manifest import Precision
 
 Progress = Callable[[str], None]
 
-IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
-MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and the one that the recipe alone gives
 STAGES = ("autoencoder", "text_encoder", "diffusion", "decoder")
-LATENTS = ("trained", "held_out")
 
 
 @dataclass(frozen=True)
@@ -98,18 +103,18 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
     device = pick_device()
     with contextlib.ExitStack() as held:
         held.enter_context(raised_signals())
-        complete = _is_complete(run)
+        complete = is_complete(run)
         locked = run.is_dir() and not complete
         if locked:
             held.enter_context(_locked(run))
         if complete and not _has_data(recipe):
-            _require_same_recipe(run, recipe)
+            require_same_recipe(run, recipe)
         else:
             if not complete:
                 require_memory(recipe, device)
                 refuse_unwritable(run)
             work = _prepare(recipe, run, device, log)
-            _require_same_parts(work)
+            require_same_parts(run, recipe, work.parts)
         if complete:
             log(f"{run / 'checkpoint'} is complete")
             return run / "checkpoint"
@@ -117,13 +122,9 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
         if not locked:
             make_folder(run)
             held.enter_context(_locked(run))
-            _require_same_parts(work)  # another process may have written in the meantime
+            require_same_parts(run, recipe, work.parts)  # another process may have written in the meantime
         _train(work)
     return run / "checkpoint"
-
-
-def _is_complete(run: Path) -> bool:
-    return os.path.exists(run / "checkpoint")
 
 
 def _has_data(recipe: TrainRecipe) -> bool:
@@ -164,67 +165,6 @@ def _train(work: Work) -> None:
     unet = _train_unet(work, corpus, text_encoder)
     vae = _train_decoder(work, corpus)
     _save(work, corpus, text_encoder, unet, vae)
-
-
-def _require_same_recipe(run: Path, recipe: TrainRecipe) -> None:
-    """Compare a finished checkpoint with the recipe alone, where the data are gone."""
-    marks = _read_short(run / "checkpoint" / MARKER_FILE).split()
-    if marks[1:] != [identities(recipe, None).checkpoint]:
-        raise TrainingError(
-            f"{run}/checkpoint was trained by another recipe or another version of ldm-export, and the data in "
-            f"{recipe.data.folder} are not here to compare with; give another --runs to train, which needs the data"
-        )
-
-
-def _require_same_parts(work: Work) -> None:
-    """Raise TrainingError that names every part of the run folder which another recipe, version or other data made."""
-    others = [str(path) for path, is_ours in _parts(work) if not is_ours]
-    if others:
-        raise TrainingError(
-            f"another recipe, other data or another version of ldm-export made {', '.join(others)}; remove "
-            f"{'it' if len(others) == 1 else 'them'} to train anew, or give another --runs"
-        )
-
-
-def _parts(work: Work) -> Iterator[tuple[Path, bool]]:
-    """Yield each part of the run folder, and whether it is this training's."""
-    run, parts, recipe = work.run, work.parts, work.recipe
-    if os.path.lexists(run / "tokenizer"):
-        yield run / "tokenizer", _read_short(run / "tokenizer" / IDENTITY_FILE).split() == [parts.tokenizer]
-    optimisers: dict[str, tuple[OptimiserRecipe, RestartRecipe | None]] = {
-        "autoencoder": (recipe.autoencoder.optimiser, None),
-        "text_encoder": (recipe.text_encoder.optimiser, None),
-        "diffusion": (recipe.diffusion.optimiser, recipe.diffusion.restart),
-    }
-    if recipe.decoder is not None:
-        optimisers["decoder"] = (recipe.decoder.optimiser, None)
-    for name, (optimiser, restart) in optimisers.items():
-        if os.path.lexists(run / name / STATE_FILE):
-            state = read_state(run / name / STATE_FILE, whole=False)
-            identity = identity_at(state["step"], getattr(parts, name), optimiser, restart)
-            yield run / name, state["identity"] == identity
-    for name in LATENTS:
-        path = run / f"latents-{name}.safetensors"
-        if os.path.lexists(path):
-            yield path, _latents_identity(path) == parts.latents
-    if _is_complete(run):
-        yield run / "checkpoint", _read_short(run / "checkpoint" / MARKER_FILE).split()[:1] == [parts.checkpoint]
-
-
-def _read_short(path: Path) -> str:
-    """Read a file of a line or two; "" where there is none."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(1024).decode("ascii", "replace") if path.is_file() else ""
-    except OSError:
-        return ""
-
-
-def _latents_identity(path: Path) -> str | None:
-    try:
-        return safetensors.read_header(path).metadata.get("identity")
-    except LdmError as error:
-        raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None
 
 
 def _learn_captions(work: Work) -> Captions:
@@ -328,45 +268,6 @@ def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]
         log.resume(sys.maxsize)
         metrics[name] = log.rows[-1]
     return metrics
-
-
-def model_card(recipe: TrainRecipe, sizes: dict[str, int], metrics: dict[str, dict[str, float]], origin: str) -> str:
-    """Write the model's README: its size, metrics, and the origin and licences of its data."""
-    samples, data = recipe.samples, recipe.data
-    total = sum(sizes.values())
-    parts = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in sizes.items())
-    sources = origin if origin else "Not recorded."
-    chosen = "; ".join(f"{key}: {', '.join(values)}" for key, values in data.where.items())
-    figures = "".join(
-        f"| {stage} | {name} | {value:.4g} |\n"
-        for stage, row in metrics.items()
-        for name, value in row.items()
-        if name not in ("gradient_norm", "learning_rate")
-    )
-    return f"""# {recipe.name}
-
-A latent diffusion model trained from random weights with `ldm-export train` ({total / 1e6:.2f} M parameters: {parts}).
-It draws {data.size}x{data.size} images of what its captions name, and little else: a demonstration, not a general
-model. Prompts look like "{samples.prompts[0] if samples.prompts else ""}". Settings of the samples seen in training:
-{samples.sampler}, {samples.steps} steps, guidance {samples.guidance:g}.
-
-## How well it learnt
-
-| stage | measure | at the last step |
-|---|---|---|
-{figures}
-Held-out images and their captions were never trained on. A diffusion loss far above the trained one means that the
-model repeats what it has seen: expect the known captions, in the known wording, and little variation between seeds.
-
-## Origin and licences of the data
-
-Trained on {chosen if chosen else "all images"} from a data folder that was made of these packages; the full recipe is
-`recipe.toml`.
-
-{sources}
-
-The images are not part of this checkpoint. The weights are under the licence of ldm-export (Apache-2.0).
-"""
 
 
 def _log_size(log: Progress, **modules: nn.Module) -> None:

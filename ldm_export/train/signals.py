@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to end: within the steps of a training they wait for a save, elsewhere they end it cleanly."""
+"""Ctrl-C and requests to end: during the steps of a training they wait for a save, otherwise they end it cleanly."""
 
 import contextlib
 import signal
@@ -10,13 +10,13 @@ _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")  # the last where a terminal was close
 
 
 def ending(number: int) -> BaseException:
-    """The exception that a signal stands for: exit codes 130, 143 and 129 as of any program that it ends."""
+    """Return the exception for a signal, with the usual exit codes: 130, 143 and 129."""
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 @contextlib.contextmanager
 def raised_signals() -> Iterator[None]:
-    """Turn each signal to end into an exception at once, so that what is being written is cleaned up."""
+    """Turn each signal to end into an exception at once, so that partial files are cleaned up."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise ending(number)
@@ -29,17 +29,17 @@ def raised_signals() -> Iterator[None]:
 def deferred_signals() -> Iterator[Callable[[], BaseException | None]]:
     """Turn the first signal to end into an exception to raise after the step; a second one is raised at once.
 
-    Yields a function that gives that exception, or None. Outside the main thread signals stay as they are.
+    Yields a function that returns that exception, or None. Outside the main thread signals stay as they are.
     """
-    wanted: list[BaseException] = []
+    pending: list[BaseException] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if wanted:
-            raise wanted[0]
-        wanted.append(ending(number))
+    def defer(number: int, frame: FrameType | None) -> None:
+        if pending:
+            raise pending[0]
+        pending.append(ending(number))
 
-    with _handled(note):
-        yield lambda: wanted[0] if wanted else None
+    with _handled(defer):
+        yield lambda: pending[0] if pending else None
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
         yield
         return
     known = {name: getattr(signal, name) for name in _ENDING if hasattr(signal, name)}
-    # One who starts a program by nohup wants it to outlive the terminal.
+    # A program started by nohup should outlive the terminal.
     numbers = [each for name, each in known.items() if name != "SIGHUP" or signal.getsignal(each) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

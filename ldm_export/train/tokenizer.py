@@ -1,4 +1,4 @@
-"""Learns a byte-level BPE tokenizer from captions and writes it in every form in which CLIP's tokenizer is read.
+"""Training of a byte-level BPE tokenizer on captions, written in every form in which CLIP's tokenizer is read.
 
 Byte-pair encoding after Sennrich et al. 2016; normaliser, word pattern, byte alphabet and `</w>` are CLIP's, checked
 against transformers' CLIPTokenizer and CLIPTokenizerFast. The result is a pure function of the captions: ties between
@@ -24,7 +24,7 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int
     The learning stops early when no pair occurs twice.
 
     Raises:
-        TrainingError: `vocab_size` has no room for the bytes and the special tokens.
+        TrainingError: `vocab_size` is too small for the bytes and the special tokens.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise TrainingError(f"vocab_size is {vocab_size}; a byte-level vocabulary starts at {SMALLEST_VOCABULARY}")
@@ -43,9 +43,9 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int
 
 
 def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]:
-    """The `limit` most useful merges, in order: each time the pair seen most often, then the first by its text.
+    """Learn at most `limit` merges in order: each time the most frequent pair, of several the first by its text.
 
-    A merge that would make an existing token (by another route) is skipped, so that the vocabulary stays unique.
+    A merge that would produce an existing token (by another route) is skipped, so that the vocabulary stays unique.
     """
     words = [([*word[:-1], word[-1] + END_OF_WORD], count) for word, count in sorted(counts.items())]
     pairs: Counter[tuple[str, str]] = Counter()
@@ -53,20 +53,20 @@ def learn_merges(counts: Mapping[str, int], limit: int) -> list[tuple[str, str]]
         for pair in pairwise(symbols):
             pairs[pair] += count
     merges: list[tuple[str, str]] = []
-    made: set[str] = set()
+    tokens: set[str] = set()
     while len(merges) < limit:
-        usable = [(-count, pair) for pair, count in pairs.items() if count > 1 and "".join(pair) not in made]
+        usable = [(-count, pair) for pair, count in pairs.items() if count > 1 and "".join(pair) not in tokens]
         if not usable:
             break
         best = min(usable)[1]
         merges.append(best)
-        made.add("".join(best))
+        tokens.add("".join(best))
         _apply(best, words, pairs)
     return merges
 
 
 def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Counter[tuple[str, str]]) -> None:
-    """Merge `pair` in every word and bring the pair counts up to date."""
+    """Merge `pair` in every word and update the pair counts."""
     for symbols, count in words:
         if pair[0] not in symbols or pair not in pairwise(symbols):
             continue
@@ -82,13 +82,14 @@ def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Cou
 
 
 def _byte_alphabet() -> list[str]:
-    """GPT-2's visible character for each of the 256 bytes, in byte order of the printable ones first, as in CLIP."""
+    """Return GPT-2's visible character of each of the 256 bytes, the printable bytes first, as in CLIP."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
 
 
 def _write(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], max_length: int) -> None:
+    """Write the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = clip_tokenizer(vocabulary, merges, DEFAULTS)
     tokenizer.save(str(folder / "tokenizer.json"))

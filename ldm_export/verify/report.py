@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from ldm_export.tables import text_table
 from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.reference_file import SamplingRun
 from ldm_runtime.checks import shown
@@ -130,13 +131,14 @@ class Report:
 
     def table(self) -> str:
         """The report for a terminal: one line per component and graph, the drift, the verdict."""
-        lines = [f"{'component':<14}{'graph':<12}{'cases':>6}{'relative RMS, tolerance':>26}  verdict"]
+        rows = []
         for (component, artefact), cases in self.by_graph().items():
             worst = closest(cases)
             shown = "not measurable" if worst is None else f"{worst.relative_rms:.2e} of {worst.tolerance:.2e}"
             failed = sum(not case.passed for case in cases)
             verdict = "passed" if failed == 0 else f"{failed} failed"
-            lines.append(f"{component:<14}{artefact:<12}{len(cases):>6}{shown:>26}  {verdict}")
+            rows.append([component, artefact, str(len(cases)), shown, verdict])
+        lines = text_table(["component", "graph", "cases", "relative RMS, tolerance", "verdict"], rows, "<<>><")
         if self.trajectory is not None:
             lines.append(_trajectory_line(self.trajectory))
         lines.append(f"{self.package} on {self.engine}: {'passed' if self.passed else 'FAILED'}")

@@ -1,4 +1,4 @@
-"""Argument checks."""
+"""Argument checks that several modules share."""
 
 import operator
 import os

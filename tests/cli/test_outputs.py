@@ -47,7 +47,7 @@ def no_work(monkeypatch):
         (verify, "_verify"),
         (bench, "bench_package"),
         (build, "open_checkpoint"),
-        (data, "_npm_pack"),
+        (data, "npm_pack"),
         (train, "load_images"),
     ):
         monkeypatch.setattr(module, name, lambda *rest, **more: pytest.fail("the work began"))

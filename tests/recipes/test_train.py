@@ -24,14 +24,14 @@ def test_every_shipped_training_recipe_loads(path):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('name = "smoke"', 'name = "smoke"\ncolour = 3', "unknown key 'colour'"),
         ("[vae]", "[vae]\ndepth = 3", "unknown key 'vae.depth'"),
         ('name = "smoke"', 'name = "smoke"\nidentity = "x"', "unknown key 'identity'"),
         ("max_length = 16", "", "missing key 'tokenizer.max_length'"),
-        ("seed = 0", "seed = 0.5", "seed must be a whole number"),
-        ("seed = 0", "seed = true", "seed must be a whole number"),
+        ("seed = 0", "seed = 0.5", "seed must be an integer"),
+        ("seed = 0", "seed = true", "seed must be an integer"),
         ("seed = 0", "seed = -1", "seed must be from 0"),
         ("l1 = 1.0", "l1 = nan", "l1 must be a number"),
         ("l1 = 1.0", 'l1 = "much"', "l1 must be a number"),
@@ -46,7 +46,7 @@ def test_every_shipped_training_recipe_loads(path):
         (
             "[diffusion.optimiser]",
             '[diffusion]\nprediction = "sample"\n[diffusion.optimiser]',
-            "epsilon or v_prediction",
+            "one of epsilon, v_prediction",
         ),
         (
             "[text_encoder.optimiser]",
@@ -60,7 +60,7 @@ def test_every_shipped_training_recipe_loads(path):
         ('name = "smoke"', 'name = "../smoke"', "plain folder name"),
         ('perceptual_weights = "data-cache/smoke/vgg16.safetensors"', "", "needs autoencoder.perceptual_weights"),
         ("size = 32", "size = 32\nbackground = [255, 255]", "must have 3 values"),
-        ("seed = 0", 'seed = 0\nsave_precision = "fp8"', "fp32 or fp16"),
+        ("seed = 0", 'seed = 0\nsave_precision = "fp8"', "save_precision must be one of fp32, fp16"),
         ("[vae]", "[vae", "not valid TOML"),
         (
             "steps = 4",
@@ -82,10 +82,10 @@ def test_every_shipped_training_recipe_loads(path):
         ),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_its_place(tmp_path, old, new, said):
+def test_a_wrong_recipe_is_refused_with_its_place(tmp_path, old, new, message):
     with pytest.raises(ConfigError, match=".") as caught:
         load_train_recipe(smoke_recipe(tmp_path, (old, new)))
-    assert said in str(caught.value) and str(caught.value).count(str(tmp_path)) == 1
+    assert message in str(caught.value) and str(caught.value).count(str(tmp_path)) == 1
 
 
 def test_the_unchanged_recipe_is_accepted(tmp_path):
@@ -113,7 +113,7 @@ def test_recipes_cannot_be_changed_after_reading(tmp_path):
         recipe.seed = 3
 
 
-def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
+def test_all_faults_are_one_error_of_a_line_each_with_key_and_value(tmp_path):
     changes = [
         ("seed = 0", "seed = -1\ncolour = 3"),
         ("max_length = 16", ""),
@@ -121,10 +121,47 @@ def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
         ("dropout = 0.2", "dropout = 1.5"),
         ("held_out = 0.2", 'held_out = 0.2\nheld_out_captions = "a.txt"'),
     ]
-    with pytest.raises(ConfigError, match="has 6 faults") as caught:
+    with pytest.raises(ConfigError, match="has 6 faults:\n") as caught:
         load_train_recipe(smoke_recipe(tmp_path, *changes))
-    for said in ("seed = -1", "'colour'", "'tokenizer.max_length'", "'much'", "captions.dropout = 1.5", "'a.txt'"):
-        assert said in str(caught.value)
+    faults = str(caught.value).splitlines()[1:]
+    parts = ("'colour'", "'tokenizer.max_length'", "'much'", "seed = -1", "captions.dropout = 1.5", "'a.txt'")
+    assert len(faults) == len(parts)
+    for part in parts:
+        assert sum(part in fault for fault in faults) == 1
+
+
+def test_at_most_twenty_faults_are_listed(tmp_path):
+    keys = "".join(f"key{number} = 1\n" for number in range(25))
+    with pytest.raises(ConfigError, match="has 25 faults:\n") as caught:
+        load_train_recipe(smoke_recipe(tmp_path, ("seed = 0", f"seed = 0\n{keys}")))
+    assert len(str(caught.value).splitlines()) == 22 and str(caught.value).endswith("\n  and 5 more")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "suggestion"),
+    [
+        (
+            "norm_groups = 4",
+            "norm_group = 4",
+            "unknown key 'vae.norm_group' (did you mean 'vae.norm_groups'?); expected",
+        ),
+        ("checkpoint_every = 4", "checkpoints_every = 4", "(did you mean 'checkpoint_every'?)"),
+        ("[schedule]", '[schedule]\nbeta_schedule = "scaled_liner"', "(did you mean 'scaled_linear'?)"),
+        ("[schedule]", '[schedule]\ntimestep_spacing = "trailling"', "(did you mean 'trailing'?)"),
+        ("steps = 2\nprompts", 'steps = 2\nsampler = "eulre"\nprompts', "(did you mean 'euler'?)"),
+        ("seed = 0", 'seed = 0\nsave_precision = "fp61"', "(did you mean 'fp16'?)"),
+    ],
+)
+def test_a_misspelt_key_or_value_is_one_fault_with_the_nearest_known_name(tmp_path, old, new, suggestion):
+    with pytest.raises(ConfigError) as caught:
+        load_train_recipe(smoke_recipe(tmp_path, (old, new)))
+    assert suggestion in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_lists_of_different_lengths_are_reported_once(tmp_path):
+    with pytest.raises(ConfigError, match=r"unet\.heads must have one value per width") as caught:
+        load_train_recipe(smoke_recipe(tmp_path, ("heads = [2, 2]", "heads = [3, 2, 2]")))
+    assert "divide" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +185,7 @@ def test_all_that_is_wrong_is_one_error_with_each_key_and_value(tmp_path):
         ("batch_size = 4", "batch_size = 1_000_000_000", "optimiser.batch_size"),
         ("learning_rate = 2e-3", "learning_rate = 1e300", "autoencoder.optimiser.learning_rate"),
         ("kl = 1e-4", "kl = 1e300", "autoencoder.kl"),
-        ("seed = 0", f"seed = 0x{'f' * 5000}", "seed must be a whole number of at most 64 bits"),
+        ("seed = 0", f"seed = 0x{'f' * 5000}", "seed must be an integer of at most 64 bits"),
         ("steps = 2\n", "steps = 0\n", "samples.steps must be from 1 to 1,000; got samples.steps = 0"),
         ("steps = 2\n", "steps = 1001\n", "samples.steps must be from 1 to 1,000"),
         ("steps = 2\n", "steps = 100_000_000\n", "samples.steps must be from 1 to 1,000"),
@@ -252,7 +289,7 @@ def test_a_name_that_every_system_can_have_is_accepted(name):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"a = " + b"[" * 20000, "nests its values too deeply"),
         (b"#" * 2**17, "more than 65536 bytes"),
@@ -263,9 +300,9 @@ def test_a_name_that_every_system_can_have_is_accepted(name):
         (b"a = nan\nb = inf", "unknown key 'a'"),
     ],
 )
-def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, said):
+def test_a_file_that_is_no_recipe_is_one_sentence(tmp_path, content, message):
     (tmp_path / "a.toml").write_bytes(content)
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         load_train_recipe(tmp_path / "a.toml")
     assert "a.toml" in str(caught.value) and len(str(caught.value)) < 6000
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ldm_export.errors import TrainingError
 from ldm_export.train import emoji as data
+from ldm_export.train import packages
 from ldm_export.train.emoji import fetch_emoji
 from ldm_export.train.perceptual import BLOCKS, PerceptualDistance
 from ldm_runtime.errors import InputError, LdmError
@@ -40,10 +41,10 @@ def kept_name(package: str, ending: str) -> str:
 
 
 def webp(size: int = 64) -> bytes:
-    picture = Image.new("RGBA", (size, size), (0, 0, 0, 0))
-    picture.paste((0, 255, 0, 255), (0, 0, size // 2, size))
+    image = Image.new("RGBA", (size, size), (0, 0, 0, 0))
+    image.paste((0, 255, 0, 255), (0, 0, size // 2, size))
     payload = io.BytesIO()
-    picture.save(payload, "WEBP", lossless=True)
+    image.save(payload, "WEBP", lossless=True)
     return payload.getvalue()
 
 
@@ -66,16 +67,16 @@ def wheel() -> bytes:
 
 @pytest.fixture(autouse=True)
 def downloads(tmp_path, monkeypatch) -> Path:
-    """The folder that downloads are kept in, a new one for each test."""
+    """Return the folder of downloads, a new one for each test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return data._download_folder()
+    return packages.download_folder()
 
 
 @pytest.fixture
 def cache(downloads):
     folder = downloads
-    pictures = {"assets/1f34e.webp": webp(), "assets/2764-fe0f.webp": webp(), "assets/1f3f3-fe0f.webp": webp()}
-    write_archive(folder / kept_name(data.STYLES["3d"].package, ".tgz"), pictures)
+    images = {"assets/1f34e.webp": webp(), "assets/2764-fe0f.webp": webp(), "assets/1f3f3-fe0f.webp": webp()}
+    write_archive(folder / kept_name(data.STYLES["3d"].package, ".tgz"), images)
     svgs = {"assets/1f34esvg": SVG.encode(), "assets/2764.svg": SVG.encode(), "assets/bad_name.svg": b"?"}
     write_archive(folder / kept_name(data.STYLES["gradient"].package, ".tgz"), svgs)
     icons = {"width": 32, "height": 32, "icons": {"red-apple": {"body": '<rect width="16" height="32" fill="#00f"/>'}}}
@@ -94,7 +95,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (folder / "captions.jsonl").read_text().splitlines()]
 
 
-def test_pictures_are_rendered_and_captioned_in_every_style(tmp_path, cache):
+def test_images_are_rendered_and_captioned_in_every_style(tmp_path, cache):
     out = tmp_path / "out"
     assert fetch_emoji(out, 16, ("3d", "gradient", "noto")) == 5
     rows = rows_of(out)
@@ -107,10 +108,10 @@ def test_pictures_are_rendered_and_captioned_in_every_style(tmp_path, cache):
     ]
     assert rows[1]["hexcode"] == "2764" and rows[1]["tags"] == ["love"] and rows[1]["group"] == "smileys-emotion"
     for row, colour in zip(rows, ["lime"] * 2 + ["red"] * 2 + ["blue"], strict=True):
-        with Image.open(out / row["file"]) as picture:
-            assert picture.mode == "RGBA" and picture.size == (16, 16)
-            assert picture.getpixel((2, 8)) == Image.new("RGBA", (1, 1), colour).getpixel((0, 0))
-            assert picture.getpixel((13, 8))[3] == 0  # alpha is kept
+        with Image.open(out / row["file"]) as image:
+            assert image.mode == "RGBA" and image.size == (16, 16)
+            assert image.getpixel((2, 8)) == Image.new("RGBA", (1, 1), colour).getpixel((0, 0))
+            assert image.getpixel((13, 8))[3] == 0  # alpha is kept
 
 
 def test_the_folder_tells_its_origin_and_holds_perceptual_weights(tmp_path, cache):
@@ -139,16 +140,16 @@ def test_a_finished_folder_is_kept_and_another_is_not_touched(tmp_path, cache):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"styles": ("oil",)}, "unknown style 'oil'"),
         ({"styles": ()}, "at least one"),
         ({"styles": ("3d", "3d")}, "once"),
-        ({"size": 4}, "from 8 to 256"),
+        ({"size": 4}, "expected 8 to 256"),
     ],
 )
-def test_a_wrong_request_is_refused_before_anything_happens(tmp_path, changes, said):
-    with pytest.raises(InputError, match=said):
+def test_a_wrong_request_is_refused_before_anything_happens(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
         fetch_emoji(tmp_path / "out", **{"size": 16, "styles": ("3d",), **changes})
     assert not (tmp_path / "cache").exists() and not (tmp_path / "out").exists()
 
@@ -170,7 +171,7 @@ def test_a_failing_download_tells_the_last_message_and_leaves_nothing(tmp_path, 
 
 
 def put_npm(folder, monkeypatch, script: str) -> None:
-    """Stand `script` in for npm."""
+    """Put `script` in place of npm."""
     (folder / "npm").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/bin:/usr/bin")
@@ -178,7 +179,7 @@ def put_npm(folder, monkeypatch, script: str) -> None:
 
 def test_a_download_that_hangs_is_ended_and_told(tmp_path, downloads, monkeypatch):
     put_npm(tmp_path, monkeypatch, "exec sleep 60")
-    monkeypatch.setattr(data, "MAX_SECONDS", 0.2)
+    monkeypatch.setattr(packages, "MAX_SECONDS", 0.2)
     with pytest.raises(TrainingError, match=r"npm did not download .*3d.* within 0\.2 seconds"):
         fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert list(downloads.iterdir()) == []
@@ -191,7 +192,10 @@ def test_npm_runs_no_scripts_of_a_package(tmp_path, monkeypatch):
 
 
 def test_a_fault_of_ours_is_not_called_a_damaged_archive(cache):
-    with pytest.raises(AttributeError, match="ours"), data._opened(cache / kept_name(data.NAMES.package, ".tgz")):
+    with (
+        pytest.raises(AttributeError, match="ours"),
+        packages.open_archive(cache / kept_name(data.NAMES.package, ".tgz")),
+    ):
         raise AttributeError("ours")
 
 
@@ -204,7 +208,7 @@ def test_damaged_perceptual_weights_are_one_sentence(tmp_path, cache, content):
 
 
 @pytest.mark.parametrize("icons", ["[]", '{"icons": {"a": {}}}', '{"icons": []}', '{"icons": {"a": 5}}', "{"])
-def test_pictures_that_are_none_are_one_sentence(tmp_path, cache, icons):
+def test_images_that_are_none_are_one_sentence(tmp_path, cache, icons):
     members = {"chars.json": b'{"1f34e": "a"}', "icons.json": icons.encode()}
     write_archive(cache / kept_name(data.STYLES["noto"].package, ".tgz"), members)
     with pytest.raises(TrainingError, match="is damaged .*remove it and run again"):
@@ -227,7 +231,7 @@ def test_a_download_is_made_once(tmp_path, cache, monkeypatch):
 
 
 def test_a_damaged_package_leaves_no_folder(tmp_path, cache):
-    write_archive(cache / kept_name(data.STYLES["3d"].package, ".tgz"), {"assets/1f34e.webp": b"not a picture"})
+    write_archive(cache / kept_name(data.STYLES["3d"].package, ".tgz"), {"assets/1f34e.webp": b"not an image"})
     with pytest.raises(LdmError, match="1f34e"):
         fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
@@ -255,9 +259,9 @@ def test_a_truncated_package_says_what_to_remove(tmp_path, cache):
         "<svg",
     ],
 )
-def test_a_picture_that_reads_other_files_or_is_damaged_is_refused(tmp_path, cache, svg):
+def test_an_image_that_reads_other_files_or_is_damaged_is_refused(tmp_path, cache, svg):
     write_archive(cache / kept_name(data.STYLES["gradient"].package, ".tgz"), {"assets/1f34e.svg": svg.encode()})
-    with pytest.raises(TrainingError, match=r"1f34e\.svg that cannot be drawn"):
+    with pytest.raises(TrainingError, match=r"1f34e\.svg that cannot be rendered"):
         fetch_emoji(tmp_path / "out", 16, ("gradient",))
     assert not (tmp_path / "out").exists()
 
@@ -269,7 +273,7 @@ def test_an_archive_writes_nothing_by_its_own_names_and_reads_no_links(tmp_path,
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/hostname"
             tar.addfile(info, io.BytesIO())
-    with pytest.raises(TrainingError, match="remove the file|cannot be drawn"):
+    with pytest.raises(TrainingError, match="remove the file|cannot be rendered"):
         fetch_emoji(tmp_path / "out", 16, ("3d",))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["cache"]
 
@@ -282,6 +286,6 @@ def test_names_that_are_none_are_one_sentence(tmp_path, cache, text):
 
 
 def test_an_archive_that_unpacks_without_end_is_refused(tmp_path, cache, monkeypatch):
-    monkeypatch.setattr(data, "MAX_UNPACKED", 100)
+    monkeypatch.setattr(packages, "MAX_UNPACKED", 100)
     with pytest.raises(TrainingError, match="unpacks to more than 100 bytes"):
         fetch_emoji(tmp_path / "out", 16, ("3d",))

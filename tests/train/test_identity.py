@@ -10,7 +10,8 @@ import pytest
 from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, load_train_recipe
 from ldm_export.train.identity import DataDigests, identities, plain
-from ldm_export.train.run import MARKER_FILE, train
+from ldm_export.train.run import train
+from ldm_export.train.run_folder import MARKER_FILE
 from tests.train.conftest import smoke_recipe
 
 DIGESTS = DataDigests("images", "captions", "wider", "perceptual")

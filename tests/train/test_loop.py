@@ -284,7 +284,7 @@ with only_trainer(Path({str(tmp_path)!r})):
 
 def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("ldm_export.train.lock.lock", lambda descriptor: None)
-    with pytest.raises(TrainingError, match="knows no locks"), only_trainer(tmp_path):
+    with pytest.raises(TrainingError, match="has no locks"), only_trainer(tmp_path):
         pass
 
 
