@@ -142,7 +142,7 @@ def require_apart(source: Path, out: Path) -> None:
 
 def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:
     """Raise InputError if one of the files that the checkpoint is read from is a link into `out`."""
-    for file in (checkpoint.path / name for name in checkpoint.folder.asked):
+    for file in (checkpoint.path / name for name in checkpoint.folder.used):
         if lies_in(file, out):
             raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
 

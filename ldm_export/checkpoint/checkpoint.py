@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object
 from ldm_export.checkpoint.tensors import (
-    MAX_CONFIG_BYTES,
-    MAX_JSON_BYTES,
     Tensors,
     listed,
-    read_json,
     read_tensors,
     refused,
     require_finite,
@@ -30,10 +28,10 @@ from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
-# What the names of papers begin with, in lower case; what is passed on of them at most.
-PAPERS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
-MAX_PAPERS, MAX_PAPER_BYTES = 64, 2**22
-MAX_FILES = 4096  # of a folder; more is not looked at
+# Beginnings of documents' names, in lower case; the most that is passed on.
+DOCUMENTS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
+MAX_DOCUMENTS, MAX_DOCUMENT_BYTES = 64, 2**22
+MAX_FILES = 4096  # in a folder
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,19 @@ class Checkpoint:
     sampler: Sampler  # the solver that scheduler_config.json names, with its options
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
     tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
-    papers: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
+    documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
 
     @property
     def specs(self) -> dict[str, ComponentSpec]:
-        """What the graphs cut from this checkpoint take and give, by component."""
+        """Return the inputs and outputs of the graphs cut from this checkpoint, by component."""
         return self.family.specs(self.configs)
 
     @property
     def weight_files(self) -> dict[str, tuple[Path, ...]]:
-        """The files that hold each part's weights."""
+        """Return the files that hold each part's weights."""
         return {
             part: tuple(sorted({stored.file for stored in tensors.values()})) for part, tensors in self.tensors.items()
         }
@@ -116,20 +114,20 @@ def assemble(
     scheduler_config: dict[str, Any],
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
-    papers: list[str],
+    documents: list[str],
     hashes: dict[str, str],
 ) -> Checkpoint:
-    """Make a Checkpoint of what was read, and look at what is passed on with it: tokenizers and papers."""
+    """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
         tokenizer = folder.path / name
         if not any(os.path.lexists(tokenizer / file) for file in TOKENIZER_FILES):
             raise CheckpointError(f"{tokenizer} has no tokenizer; expected {' or '.join(TOKENIZER_FILES)}")
         _require_passable(folder, tokenizer_files(folder, name), MAX_JSON_BYTES)
-    if len(papers) > MAX_PAPERS:
+    if len(documents) > MAX_DOCUMENTS:
         raise CheckpointError(
-            f"{folder.path} has {len(papers)} papers such as {papers[0]}; expected at most {MAX_PAPERS}"
+            f"{folder.path} has {len(documents)} documents such as {documents[0]}; expected at most {MAX_DOCUMENTS}"
         )
-    _require_passable(folder, papers, MAX_PAPER_BYTES)
+    _require_passable(folder, documents, MAX_DOCUMENT_BYTES)
     return Checkpoint(
         path=folder.path,
         folder=folder,
@@ -139,7 +137,7 @@ def assemble(
         sampler=sampling[1],
         scheduler_config=scheduler_config,
         tokenizers={name: folder.path / name for name in family.tokenizers},
-        papers=tuple(folder.path / name for name in papers),
+        documents=tuple(folder.path / name for name in documents),
         dropped=dropped,
         tensors=tensors,
         hashes=hashes,
@@ -155,7 +153,7 @@ def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) 
     """Read the configs of all parts, each from its folder; ConfigError unless they belong together."""
     files = {part: root.path / folder / "config.json" for part, folder in folders.items()}
     read = {
-        name: family.parts[name].as_run(read_json(file, folder=root, limit=MAX_CONFIG_BYTES))
+        name: family.parts[name].as_run(read_object(file, folder=root, limit=MAX_CONFIG_BYTES))
         for name, file in files.items()
     }
     configs = {name: family.parts[name].config.from_dict(read[name], str(file)) for name, file in files.items()}

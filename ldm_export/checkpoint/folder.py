@@ -1,12 +1,10 @@
 """The folder of a diffusers pipeline as a checkpoint; checked against diffusers 0.39."""
 
-from pathlib import Path
-from typing import Any
-
-from ldm_export.checkpoint.checkpoint import MAX_FILES, PAPERS, Checkpoint, assemble, read_configs
+from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
+from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
-from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, find_tensors, read_json
+from ldm_export.checkpoint.tensors import find_tensors
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
@@ -18,21 +16,21 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     family, pipeline_class, dropped = _read_model_index(folder)
     configs = read_configs(folder, family, {part: part for part in family.parts})
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
-    scheduler_config = _object(folder, scheduler_file, infinity=True)
+    scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
     scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
     tensors = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
     try:
         sampling = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}") from None
-    papers = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(PAPERS)]
-    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, papers, {})
+    documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
+    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {})
 
 
 def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:
     """Return the family, the pipeline's class, and the entries that are not used here."""
     file = folder.path / "model_index.json"
-    index = _object(folder, file)
+    index = read_object(file, folder=folder, limit=MAX_CONFIG_BYTES)
     name = index.get("_class_name")
     family = next((each for each in FAMILIES.values() if name in each.pipelines), None)
     if family is None:
@@ -44,10 +42,3 @@ def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]
     if not needed <= entries:
         raise CheckpointError(f"{file} has no {', '.join(sorted(needed - entries))}; the model is not complete")
     return family, str(name), tuple(sorted(entries - needed))
-
-
-def _object(folder: ModelFolder, file: Path, *, infinity: bool = False) -> dict[str, Any]:
-    data = read_json(file, infinity=infinity, folder=folder, limit=MAX_CONFIG_BYTES)
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
-    return data

@@ -1,12 +1,13 @@
-"""Opens a checkpoint on disk, light: the folder of a diffusers pipeline, or a package of this project."""
+"""Opening a checkpoint on disk, light: the folder of a diffusers pipeline, or a package of this project."""
 
 import os
 from pathlib import Path
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.folder import open_folder
+from ldm_export.checkpoint.json_files import checkpoint_folder
 from ldm_export.checkpoint.package import open_package_checkpoint
-from ldm_export.checkpoint.tensors import checkpoint_folder, refused
+from ldm_export.checkpoint.tensors import refused
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import check_path
 from ldm_runtime.package.open import Check, is_package

@@ -5,7 +5,7 @@ Only files are read that the manifest lists, so that their hashes prove them.
 
 from pathlib import Path
 
-from ldm_export.checkpoint.checkpoint import PAPERS, Checkpoint, assemble, read_configs, tokenizer_files
+from ldm_export.checkpoint.checkpoint import DOCUMENTS, Checkpoint, assemble, read_configs, tokenizer_files
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.checkpoint.tensors import Tensors, package_tensors
 from ldm_export.errors import CheckpointError
@@ -33,10 +33,10 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
             tensors[name] |= package_tensors(folder, path / stored.weights, stored.keys)
     schedule, sampler = facts.contract.schedule, facts.contract.defaults.parsed_sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
-    papers = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(PAPERS)]
+    documents = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(DOCUMENTS)]
     hashes = {name: entry.sha256 for name, entry in facts.files.items()}
     sampling = (schedule, sampler)
-    return assemble(folder, family, configs, sampling, scheduler_config, facts.dropped, tensors, papers, hashes)
+    return assemble(folder, family, configs, sampling, scheduler_config, facts.dropped, tensors, documents, hashes)
 
 
 def _family(facts: Manifest, path: Path) -> Family:

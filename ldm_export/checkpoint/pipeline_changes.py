@@ -1,11 +1,11 @@
-"""What the constructors of diffusers' pipelines change in a scheduler's config, whatever the file says."""
+"""Changes that the constructors of diffusers' pipelines make to a scheduler's config, whatever the file says."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ldm_export.checkpoint.scheduler import knows_steps_offset
 
-# Options that are set where the scheduler has them -> the classes that have them without a word of the file.
+# Options that are set where the scheduler has them -> the classes that have them without the file's saying so.
 _KNOWN_BY = {"clip_sample": ("DDIMScheduler", "DDPMScheduler"), "skip_prk_steps": ("PNDMScheduler",)}
 
 
@@ -17,7 +17,7 @@ def scheduler_as_run(config: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         is_known = isinstance(name, str) and (
             knows_steps_offset(name) if option == "steps_offset" else name in _KNOWN_BY[option]
         )
-        # A flag is turned over; what is no flag is left for the reader to refuse.
+        # A bool is inverted; what is no bool is left for the reader to refuse.
         was = changed.get(option, not value if type(value) is bool else None)
         if (option in changed or is_known) and (type(value) is not bool or was is (not value)):
             changed[option] = value

@@ -1,6 +1,5 @@
 """Models as the folder of a diffusers pipeline, which `open_checkpoint` and diffusers open."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, write_json
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.scheduler import write_scheduler_config
-from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, write_tensors
+from ldm_export.checkpoint.tensors import write_tensors
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.errors import CheckpointError
 from ldm_export.families.family import Family
@@ -21,7 +21,7 @@ from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import read_sampler
 
-# What `save_checkpoint` and the trainer write besides the folders of parts and tokenizers.
+# Files that `save_checkpoint` and the trainer write besides the folders of parts and tokenizers.
 _FILES = re.compile(r"model_index\.json|README\.md|recipe\.(toml|sha256)|scheduler/scheduler_config\.json")
 _TOKENIZER_FILES = re.compile(r"(vocab|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|merges\.txt")
 
@@ -61,16 +61,16 @@ def save_checkpoint(
     with atomic_folder(Path(path), replace=replace) as folder:
         for name, model in models.items():
             (folder / name).mkdir()
-            _write_json(folder / name / "config.json", configs[name].to_dict())
+            write_json(folder / name / "config.json", configs[name].to_dict())
             try:
                 write_tensors(folder / name / f"{family.parts[name].stem}.safetensors", model, dtype)
             except CheckpointError as error:
                 raise CheckpointError(f"cannot save the {name}: {error}") from None
         (folder / "scheduler").mkdir()
-        _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+        write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         for name in family.tokenizers:
             _copy_tokenizer(tokenizer_folder, folder / name)
-        _write_json(folder / "model_index.json", index)
+        write_json(folder / "model_index.json", index)
 
 
 def _copy_tokenizer(source: Path, out: Path) -> None:
@@ -99,7 +99,3 @@ def _is_saved(name: str, family: Family) -> bool:
     if folder in family.tokenizers:
         return _TOKENIZER_FILES.fullmatch(file) is not None
     return _FILES.fullmatch(name) is not None
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,9 +18,9 @@ from ldm_runtime.sampling.solvers.options import Choice, Kind, Options, Value, k
 
 Config = Mapping[str, Any]  # a file
 Names = tuple[tuple[Any, Value], ...]  # (in the file, as the option)
-Kinds = Mapping[str, Kind]  # of a solver's options
+Kinds = Mapping[str, Kind]  # a solver's options
 
-# What a field of a schedule is when the file is silent, unless its class says otherwise: the constructors' defaults.
+# Defaults of a schedule's fields, those of the constructors, unless a class has its own.
 _FIELDS: dict[type[Schedule], dict[str, Any]] = {
     NoiseSchedule: {
         "num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
@@ -103,7 +103,7 @@ class _Parameter:
     zero: str
     parameter: str
     option: str
-    default: float  # of the constructor
+    default: float  # the constructor's
 
     def read(self, config: Config, kinds: Kinds) -> dict[str, Value]:
         if not _is_on(config, self.key):

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors on disk: in which file, in which shape, and how they are read without a copy.
+"""A checkpoint's tensors on disk: their files and shapes, and reading them without a copy.
 
 Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an index (huggingface_hub's
 `weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
@@ -15,11 +15,11 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
+from ldm_export.checkpoint.json_files import read_object
 from ldm_export.errors import CheckpointError
 from ldm_export.families.keymaps import Rules, parameter_name
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import refused_as
-from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
@@ -28,8 +28,6 @@ FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _PIECE = 2**19  # values at once: they stay in the processor's cache
 MAX_LISTED = 8  # keys in one error
-MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
-MAX_JSON_BYTES = 2**24  # of an index or a tokenizer; CLIP's has 4 million
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class StoredTensor:
     file: Path
     place: Path  # where the file is read, all links followed
     name: str  # in the file
-    dtype: str  # as safetensors names it
+    dtype: str  # safetensors' name
     shape: tuple[int, ...]
-    transpose: tuple[int, ...] | None = None  # what the parameter went through before it was stored
+    transpose: tuple[int, ...] | None = None  # the permutation before it was stored
 
     @property
     def count(self) -> int:
-        """Number of values."""
+        """Return the number of values."""
         return math.prod(self.shape)
 
 
@@ -54,25 +52,6 @@ Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 # Raises the FormatError of a checkpoint's file as a CheckpointError.
 refused = functools.partial(refused_as, CheckpointError, "fetch or make the checkpoint again")
-
-
-def checkpoint_folder(path: Path) -> ModelFolder:
-    """The folder of a checkpoint, or a part of one, whose files are read by `ldm_runtime.files.links`."""
-    return ModelFolder(path, "checkpoint", CheckpointError)
-
-
-def read_json(
-    path: Path, *, infinity: bool = False, folder: ModelFolder | None = None, limit: int = MAX_JSON_BYTES
-) -> object:
-    """A JSON file of a checkpoint; `infinity`: it may hold Infinity, as diffusers' scheduler configs do.
-
-    folder: that of the model, None for the one that the file is in. limit: of bytes.
-    Raises CheckpointError where it is missing, too large, or a link to elsewhere, FormatError where it is not JSON.
-    """
-    folder = checkpoint_folder(path.parent) if folder is None else folder
-    data = folder.read(path.relative_to(folder.path).as_posix(), limit)
-    safetensors.refuse_lfs_stub(data, path)
-    return strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
 
 
 def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> Tensors:
@@ -95,7 +74,7 @@ def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant:
 
 
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
-    """The parameters of one component of the ldm package `root`, by the manifest's key map."""
+    """Find the parameters of one component of the ldm package `root`, by the manifest's key map."""
     stored = {info.name: info for info in _header(root, weights)}
     tensors = {}
     for key, entry in keys.items():
@@ -109,7 +88,7 @@ def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntr
 
 
 def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """The values as `dtype` (None: each as it is stored); what needs no conversion stays mapped until written to."""
+    """Read the values as `dtype` (None: as stored); what needs no conversion stays mapped until written to."""
     values = {}
     for place in sorted({stored.place for stored in tensors.values()}):
         arrays = safetensors.read(place)
@@ -140,7 +119,7 @@ def require_finite(tensors: Tensors, part: str) -> None:
 
 
 def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
-    """Of the next `count` values of a file; judged by the bits of their exponents, which are all set in NaN and inf."""
+    """Return the first of the next `count` values that is NaN, infinite or too large, judged by its exponent's bits."""
     exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}[dtype]
     stored = safetensors.DTYPES[dtype]
     for start in range(0, count, _PIECE):
@@ -159,7 +138,7 @@ def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
 
 
 def write_tensors(path: Path, module: torch.nn.Module, dtype: torch.dtype | None = None) -> None:
-    """Writes a module's parameters under their names, as diffusers and transformers read them.
+    """Write a module's parameters under their names, as diffusers and transformers read them.
 
     They are rounded to `dtype`; None leaves them as they are.
     Raises CheckpointError where a finite weight would become infinite.
@@ -172,7 +151,7 @@ def write_tensors(path: Path, module: torch.nn.Module, dtype: torch.dtype | None
 
 
 def to_array(value: torch.Tensor) -> np.ndarray:
-    """The same memory for numpy, which has no BF16: its bits go as uint16."""
+    """Return the same memory for numpy, which has no BF16: its bits go as uint16."""
     return (value.view(torch.uint16) if value.dtype == torch.bfloat16 else value).numpy()
 
 
@@ -216,9 +195,8 @@ def _header(root: ModelFolder, file: Path) -> list[StoredTensor]:
 
 
 def _sharded(root: ModelFolder, index: Path) -> list[StoredTensor]:
-    """The tensors of all shards; what they hold must be exactly what the index says."""
-    data = read_json(index, folder=root)
-    shards = data.get("weight_map") if isinstance(data, dict) else None
+    """Return the tensors of all shards, which must be exactly those of the index."""
+    shards = read_object(index, folder=root).get("weight_map")
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
     for name in sorted(set(shards.values())):
@@ -257,7 +235,7 @@ def _renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
 
 
 def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
-    """One sentence that says what lies there instead of `expected`."""
+    """Say in one sentence what the folder has instead of `expected`."""
     if not folder.is_dir():
         return f"{folder} does not exist; expected a part's folder with {expected.name}"
     names = sorted(path.name for path in folder.iterdir())
@@ -275,7 +253,7 @@ def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
 
 
 def listed(label: str, items: Iterable[str]) -> str:
-    """`"3 missing (a, b, c); "`, cut after MAX_LISTED items; the empty string where there are none."""
+    """List items as `"3 missing (a, b, c); "`, cut after MAX_LISTED; the empty string if there are none."""
     items = list(items)
     shown = items[:MAX_LISTED] + ([f"and {len(items) - MAX_LISTED} more"] if len(items) > MAX_LISTED else [])
     return f"{len(items)} {label} ({', '.join(shown)}); " if items else ""

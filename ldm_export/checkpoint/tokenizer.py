@@ -1,7 +1,7 @@
-"""CLIP's tokenizer in every form in which it is read; checked against transformers 4.57.
+"""CLIP's tokenizer in every form that programs read; checked against transformers 4.57.
 
-`tokenizers` reads tokenizer.json, transformers' slow class vocab.json and merges.txt, and which tokens begin,
-end and pad a prompt stands in tokenizer_config.json or special_tokens_map.json. A package has them all.
+`tokenizers` reads tokenizer.json, transformers' slow class vocab.json and merges.txt, and the tokens that begin,
+end and pad a prompt are in tokenizer_config.json or special_tokens_map.json. A package has them all.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ldm_export.checkpoint.tensors import MAX_JSON_BYTES, checkpoint_folder, read_json, refused
+from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, read_object
+from ldm_export.checkpoint.tensors import refused
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
 from ldm_runtime.files import strict_json
@@ -31,13 +32,13 @@ TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 MAX_FILES = 64
 CONFIG, SPECIAL, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 
-# What transformers' CLIPTokenizer takes where the files say nothing.
+# Defaults of transformers' CLIPTokenizer.
 DEFAULTS = {"bos_token": BOS, "eos_token": EOS, "unk_token": EOS, "pad_token": EOS}
 
 
 @dataclass(frozen=True)
 class _Bpe:
-    """The model itself: token -> id, and the pairs that are merged, in order."""
+    """A BPE model: token -> id, and the pairs that are merged, in order."""
 
     vocabulary: dict[str, int]
     merges: tuple[tuple[str, str], ...]
@@ -45,7 +46,7 @@ class _Bpe:
 
 @dataclass(frozen=True)
 class CompleteTokenizer:
-    """A tokenizer folder with every file that someone reads, and the facts for the manifest (`file`: in it)."""
+    """A tokenizer folder with every file that programs read, and the facts for the manifest (`file`: in it)."""
 
     files: dict[str, bytes]
     facts: TokenizerFacts
@@ -84,7 +85,7 @@ def complete_tokenizer(source: Path, *, window: int, vocab_size: int) -> Complet
 
 
 def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
-    """CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
+    """Make CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
     begin, end = special["bos_token"], special["eos_token"]
     added = tuple(
         AddedToken(vocabulary[token], token, False, False, False, normalized=token == begin, special=True)
@@ -97,7 +98,7 @@ def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]]
 
 
 def _settings(source: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Special tokens by role, and tokenizer_config.json.
+    """Read the special tokens by role, and tokenizer_config.json.
 
     As in transformers, special_tokens_map.json wins over a config from before `added_tokens_decoder`: SD 2's
     padding is "!" by the one and the end token by the other.
@@ -113,7 +114,7 @@ def _settings(source: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def _text(token: object) -> str:
-    """A special token, written as text or as an object with its text as `content`."""
+    """Return the text of a special token, written as a string or as an object with its `content`."""
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str) or not text:
         raise CheckpointError(f"the tokenizer has the special token {shown(token)}; expected a text")
@@ -121,16 +122,11 @@ def _text(token: object) -> str:
 
 
 def _object(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    data = read_json(file)
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{file} is no JSON object but {type(data).__name__}; fetch the file again")
-    return data
+    return read_object(file) if file.exists() else {}
 
 
 def _read_bpe(source: Path) -> _Bpe:
-    """From vocab.json and merges.txt, or else from tokenizer.json."""
+    """Read vocab.json and merges.txt, or else tokenizer.json."""
     if not (source / VOCABULARY).exists() or not (source / MERGES).exists():
         tokenizer = _read_file(source)
         return _Bpe(dict(tokenizer.vocabulary), tokenizer.merges)
@@ -145,7 +141,7 @@ def _read_file(source: Path) -> ClipTokenizer:
 
 
 def _window(config: dict[str, Any], window: int) -> int:
-    """The tokens of a window: the text encoder's, or fewer where the tokenizer says so."""
+    """Return the tokens of a window: the text encoder's, or fewer where the tokenizer says so."""
     length = config.get("model_max_length", window)
     if isinstance(length, bool) or not isinstance(length, int | float) or not length >= 2:
         raise CheckpointError(f"the tokenizer's model_max_length is {shown(length)}; expected 2 tokens at least")
@@ -180,7 +176,7 @@ def _facts(source: Path, content: bytes, special: dict[str, str], max_length: in
 
 
 def _ids_of(special: dict[str, str], id_of: Callable[[str], int | None]) -> dict[str, int]:
-    """Role -> id, or a CheckpointError for all that have none."""
+    """Map each role to its token's id. Raises CheckpointError for all that have none."""
     ids = {role: id_of(token) for role, token in special.items()}
     missing = [f"{role} {shown(special[role])}" for role, index in ids.items() if index is None]
     if missing:

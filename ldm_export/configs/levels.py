@@ -1,4 +1,4 @@
-"""What the configs of UNet and autoencoder share: one value or one block per resolution."""
+"""Rules that the configs of UNet and autoencoder share: one value or one block per resolution."""
 
 from typing import Any
 

@@ -56,14 +56,14 @@ class VAEConfig(StrictConfig):
         super().__post_init__()
         require_levels(self, ("DownEncoderBlock2D",), ("UpDecoderBlock2D",))
         for name in ("in_channels", "out_channels"):
-            self.require(getattr(self, name) == 3, name, "3 (RGB pictures)")
+            self.require(getattr(self, name) == 3, name, "3 (RGB images)")
 
     @property
     def downsample(self) -> int:
-        """Image pixels per latent pixel, in each direction."""
+        """Return the image pixels per latent pixel, in each direction."""
         return 2 ** (len(self.block_out_channels) - 1)
 
     @property
     def shift(self) -> float:
-        """The shift factor as a number: 0 where the config gives none."""
+        """Return the shift factor as a number: 0 where the config has none."""
         return 0.0 if self.shift_factor is None else self.shift_factor

@@ -5,7 +5,6 @@ initialisers point into (ONNX external data, offsets into the safetensors file).
 that the checkpoint has in half precision are stored so, and a Cast widens each, which is exact.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx_ir as ir
 import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.tensors import StoredTensor, to_array
 from ldm_export.export.graph_file import write_graph
@@ -183,7 +183,7 @@ def _widen(weight: ir.Value, dtype: ir.DataType) -> ir.Node:
 def _write_config(path: Path, checkpoint: Checkpoint, part: str) -> None:
     """Write a part's config as diffusers and transformers do, with the absent options that optimum-onnx looks for."""
     values = {**checkpoint.configs[part].to_dict(), **checkpoint.family.parts[part].optimum_options}
-    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(path, values)
 
 
 def _say(progress: Callable[[str], None] | None, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What a family of models is: its parts, the components cut from them, its pipelines.
+"""A family of models: its parts, the components cut from them, its pipelines.
 
 A *part* is a model of the checkpoint, with a folder of its own in a diffusers pipeline. A *component* is a graph of the
 package. Most parts are one component; an autoencoder is two.
@@ -34,7 +34,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class Roles:
-    """What each component is for, as the contract of a package says it."""
+    """The role of each component, as in the contract of a package."""
 
     text: tuple[TextPart, ...]
     denoiser: DenoiserRole
@@ -96,7 +96,7 @@ class Family:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders that a diffusers pipeline of this family is read from."""
+        """Return the folders that a diffusers pipeline of this family is read from."""
         return (*self.parts, "scheduler", *self.tokenizers)
 
     def specs(self, configs: Configs) -> dict[str, ComponentSpec]:

@@ -13,12 +13,12 @@ from ldm_export.configs.vae import VAEConfig
 from ldm_export.families.spec import ComponentSpec, Sizes, TracedAxis
 from ldm_runtime.package.manifest import Multiple, TensorSpec
 
-PREFIX = "model."  # of every parameter's name in a wrapped component
+PREFIX = "model."  # begins every parameter's name in a wrapped component
 
 # The largest axes that a package promises. Latent sizes are in latent pixels.
 MAX_BATCH = 64
 MAX_LATENT_SIZE = 256
-MAX_TEXT_WINDOWS = 4  # of the text encoder's tokens, joined to one context for the denoiser
+MAX_TEXT_WINDOWS = 4  # joined to one context for the denoiser
 
 # Traced sizes are odd, larger than any probe and no multiple of one another: none is special in the trace.
 BATCH = TracedAxis(1, MAX_BATCH, traced=3)
@@ -42,19 +42,19 @@ class Component(nn.Module):
 
 class TextEncoder(Component):
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) -> last_hidden_state (B, T, D), pooler_output (B, D)."""
+        """Encode (B, T) -> last_hidden_state (B, T, D), pooler_output (B, D)."""
         return self.model(input_ids)
 
 
 class VAEEncoder(Component):
     def forward(self, sample: Tensor) -> Tensor:
-        """(B, 3, H, W) -> mean and log-variance (B, 2C, h, w); nothing is drawn inside the graph."""
+        """Encode (B, 3, H, W) -> mean and log-variance (B, 2C, h, w); nothing is drawn inside the graph."""
         return self.model.encode(sample)
 
 
 class VAEDecoder(Component):
     def forward(self, latent_sample: Tensor) -> Tensor:
-        """Unscaled latents (B, C, h, w) -> (B, 3, H, W)."""
+        """Decode unscaled latents (B, C, h, w) -> (B, 3, H, W)."""
         return self.model.decode(latent_sample)
 
 

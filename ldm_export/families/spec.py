@@ -1,4 +1,4 @@
-"""What a component's graph takes and gives, said once: names, dtypes, axes, samples.
+"""The inputs and outputs of a component's graph, in one place: names, dtypes, axes, samples.
 
 Exporter, verifier and manifest all read it.
 """
@@ -43,7 +43,7 @@ class ComponentSpec:
     probes: tuple[Sizes, ...]  # sizes of all `axes`, none of them traced: what verification runs
     vocabulary: tuple[int, int] | None = None  # size, end-of-text id
     uniform: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    scale: float = 1.0  # of random values: latents have the spread that the decoder was trained on
+    scale: float = 1.0  # random values'; latents have the spread that the decoder was trained on
     traced: Sizes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class ComponentSpec:
 
     @property
     def factors(self) -> dict[str, int]:
-        """Axes that are always whole multiples of a number, by name."""
+        """Return the factors of axes that are always integer multiples of a number, by name."""
         return {name: multiple.factor for name, multiple in self.multiples.items()}
 
     def size_range(self, axis: str) -> tuple[int, int]:
@@ -83,7 +83,7 @@ class ComponentSpec:
         """Draw random inputs at these sizes: same spec, sizes and seed, same values.
 
         Every row of tokens holds an end-of-text token somewhere; timesteps are fractional, as some
-        samplers make them; latents and pictures are normally distributed.
+        samplers make them; latents and images are normally distributed.
         """
         random = np.random.default_rng(seed)
         return {tensor.name: self._draw(tensor, sizes, random) for tensor in self.inputs}

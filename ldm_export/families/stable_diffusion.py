@@ -29,12 +29,12 @@ from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.package.manifest import DenoiserRole, LatentSpec, TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
-NATIVE_SIZE = 64  # of the latents of Stable Diffusion 1.x, whose first configs said 32
+NATIVE_SIZE = 64  # latents of Stable Diffusion 1.x, whose first configs said 32
 
 
 class UNet(Component):
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        """(B, C, h, w), (), (B, T, D) -> (B, C, h, w)."""
+        """Predict: (B, C, h, w), (), (B, T, D) -> (B, C, h, w)."""
         return self.model(sample, timestep, encoder_hidden_states)
 
 
@@ -79,7 +79,7 @@ def check(configs: Configs) -> None:
 
 
 def inpaints(configs: Configs) -> bool:
-    """Return whether the UNet reads a mask and the masked image's latents beside its own."""
+    """Return whether the UNet reads a mask and the masked image's latents as concat channels."""
     return bool(configs["unet"].in_channels != configs["vae"].latent_channels)
 
 
@@ -125,7 +125,7 @@ def unet_as_run(config: object) -> object:
 
 
 def _is_before_0_9(version: str) -> bool:
-    """Judge a version such as "0.8.1" or "0.6.0.dev0"; what is no version is not before 0.9."""
+    """Return whether a version such as "0.8.1" or "0.6.0.dev0" is before 0.9; what is no version is not."""
     numbers = re.match(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?![\d!])", version)
     return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < (0, 9)
 

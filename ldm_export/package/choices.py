@@ -1,12 +1,13 @@
-"""What a package says that its checkpoint does not determine."""
+"""Choices of a package that its checkpoint does not determine."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PackageChoices:
-    """None leaves a choice to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
+    """Name, sampler and sizes of a package.
 
+    None leaves one to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
     sampler, steps, guidance, width and height are the defaults of `run` with the package.
     """
 

@@ -1,6 +1,6 @@
-"""What a package or a checkpoint is, from its manifest and headers; no model is loaded, no torch for a package.
+"""Facts about a package or a checkpoint, from its manifest and headers; no model is loaded, no torch for a package.
 
-Of a package every file is hashed first (once: hashes are remembered), as what is told here is believed.
+Every file of a package is hashed first (once: hashes are remembered), because readers believe these facts.
 """
 
 import math
@@ -23,7 +23,7 @@ Facts = dict[str, Any]
 
 
 def describe(path: Path | None) -> Facts:
-    """The facts of a package folder, a diffusers folder, or (None) the built-in package, ready for JSON.
+    """Describe a package folder, a diffusers folder, or (None) the built-in package, as values for JSON.
 
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
@@ -68,7 +68,7 @@ def _package(folder: Path) -> Facts:
 
 
 def _proof(opened: packages.Package) -> Facts:
-    """What the manifest says of the proof, believed only where the report is there and is about this contract."""
+    """Describe the manifest's proof, believed only where the report is there and is about this contract."""
     proof = opened.manifest.proof
     problem = _unproven(opened) if proof.passed else "the package has not passed verification"
     verdict: Facts = {"passed": True} if problem is None else {"passed": False, "problem": problem}
@@ -76,7 +76,7 @@ def _proof(opened: packages.Package) -> Facts:
 
 
 def _unproven(opened: packages.Package) -> str | None:
-    """Why the proof is not one of this contract, None if it is."""
+    """Return why the proof is not one of this contract, None if it is."""
     try:
         proven = reports.recorded(opened).contract
     except PackageError as error:
@@ -126,7 +126,7 @@ def _requirements(plan: PlanRequirements) -> Facts:
 
 
 def _by_dtype(counts: Iterable[tuple[str, int]]) -> dict[str, int]:
-    """Type as safetensors names it -> how many weights are stored so."""
+    """Count the weights of each type, by safetensors' name."""
     found: Counter[str] = Counter()
     for dtype, count in counts:
         found[dtype] += count
@@ -156,12 +156,12 @@ def _checkpoint(folder: Path) -> Facts:
             for name in checkpoint.family.parts
         },
         "dropped": list(checkpoint.dropped),
-        "papers": [file.name for file in checkpoint.papers],
+        "documents": [file.name for file in checkpoint.documents],
     }
 
 
 def render(facts: Facts) -> str:
-    """The facts as indented text for a terminal."""
+    """Render the facts as indented text for a terminal."""
     return "\n".join(_lines(facts, 0))
 
 

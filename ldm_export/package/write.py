@@ -1,4 +1,4 @@
-"""Makes a package of exported components: the ecosystem's files around them, the manifest, later the proof.
+"""Packages made of exported components: the ecosystem's files around them, the manifest, later the proof.
 
 The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 opens with
 `ORTStableDiffusionPipeline.from_pretrained`.
@@ -6,14 +6,13 @@ The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 ope
 
 import hashlib
 import importlib.metadata
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, Checkpoint
+from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, Checkpoint
+from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.tokenizer import CompleteTokenizer, complete_tokenizer
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
 from ldm_export.export.trace import IR_VERSION, OPSET
@@ -68,17 +67,17 @@ def finish_package(
     for name, tokenizer in tokenizers.items():
         tokenizer.write(folder / name)
     _write_pipeline_files(folder, checkpoint)
-    for file in checkpoint.papers:
-        (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_PAPER_BYTES))
+    for file in checkpoint.documents:
+        (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_DOCUMENT_BYTES))
     made = with_files(folder, made)
     _check(made, folder / MANIFEST)
     return made
 
 
 def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
-    """Return what the package of a checkpoint will promise, before anything of it is made.
+    """Return the contract that the package of a checkpoint will have, before anything of it is made.
 
-    What would be refused later is refused here: a manifest of stand-ins for its files is checked.
+    A manifest with stand-ins for its files is checked, so that what would be refused later is refused here.
 
     Raises as `finish_package`.
     """
@@ -89,7 +88,7 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
     names = [file for component in components.values() for file in component.canonical.files]
     names += [f"{folder}/{name}" for folder, tokenizer in tokenizers.items() for name in tokenizer.files]
-    names += [file.name for file in checkpoint.papers]
+    names += [file.name for file in checkpoint.documents]
     made = replace(made, files={name: FileEntry("0" * 64, 0) for name in names})
     _check(made, f"the package of {checkpoint.path}")
     return made.contract
@@ -190,7 +189,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     """Write scheduler_config.json and model_index.json as optimum-onnx does."""
     family, scheduler = checkpoint.family, checkpoint.scheduler_config
     (folder / "scheduler").mkdir()
-    _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
+    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
     index = {
         "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
@@ -199,7 +198,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
         **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
         **{name: [runtime, part.optimum] for name, part in family.parts.items()},
     }
-    _write_json(folder / "model_index.json", index)
+    write_json(folder / "model_index.json", index)
 
 
 def _component(folder: Path, report: ExportReport) -> Component:
@@ -248,7 +247,7 @@ def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
 
 
 def _image_size(checkpoint: Checkpoint, recipe: PackageChoices) -> ImageSpec:
-    """Return the recipe's size, or that of the images which the model was trained on."""
+    """Return the recipe's size, or that of the images that the model was trained on."""
     width, height = checkpoint.family.native_size(checkpoint.configs)
     return ImageSpec(
         width=recipe.width if recipe.width is not None else width,
@@ -274,7 +273,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
 
 
 def _source_name(checkpoint: Checkpoint) -> str:
-    """That of its folder; control characters and bytes that are not UTF-8 are left out."""
+    """Name the source after its folder, without control characters and bytes that are not UTF-8."""
     return CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
@@ -290,7 +289,3 @@ def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

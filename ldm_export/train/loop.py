@@ -25,7 +25,7 @@ from ldm_export.train.identity import plain
 from ldm_export.train.log import MetricsLog
 from ldm_export.train.optimiser import Optimiser
 from ldm_export.train.signals import deferred_signals
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import first_line, shown
 from ldm_runtime.files.atomic import atomic_file, make_folder
 
 Progress = Callable[[str], None]
@@ -210,8 +210,7 @@ def read_state(path: Path, *, whole: bool = True) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> TrainingError:
-    lines = str(error).splitlines()
-    reason = shown(lines[0]) if lines else type(error).__name__
+    reason = shown(first_line(error))
     return TrainingError(
         f"{path} is damaged or no state of a training ({reason}); put back a copy, or remove it to train the stage anew"
     )

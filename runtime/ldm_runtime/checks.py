@@ -53,6 +53,11 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def given(value: T | None) -> T:
     """Return a value that an earlier check has shown not to be None."""
     assert value is not None

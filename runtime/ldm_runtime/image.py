@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from ldm_runtime.checks import check_integer, shown
+from ldm_runtime.checks import check_integer, first_line, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file, refuse_existing, refuse_existing_in
-from ldm_runtime.image_modes import first_line, laid_on, settled
+from ldm_runtime.image_modes import laid_on, settled
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer
 MAX_FILE_BYTES = 2**30  # twice MAX_PIXELS of four 16-bit numbers; some decoders read the whole file first

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from ldm_runtime.checks import first_line
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.values import MAX_PIXELS
 
@@ -53,11 +54,6 @@ def laid_on(image: Image.Image, colour: str) -> Image.Image:
     if image.mode != "RGBA":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or its class if it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def size_of(image: Any) -> tuple[int, int]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from ldm_export.build import build_package
-from ldm_export.checkpoint.checkpoint import MAX_PAPER_BYTES, MAX_PAPERS, Checkpoint
+from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, MAX_DOCUMENTS, Checkpoint
+from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
-from ldm_export.checkpoint.tensors import MAX_CONFIG_BYTES, MAX_JSON_BYTES
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.package.write import finish_package, write_manifest
 from ldm_export.recipes.build import BuildRecipe
@@ -64,13 +64,13 @@ def packaged_texts(checkpoint: Checkpoint, tiny_build: Callable, folder: Path) -
 
 def test_a_checkpoint_in_a_hubs_cache_is_the_one_of_its_files(snapshot: Path, tiny: Path) -> None:
     got, wanted = open_checkpoint(snapshot), open_checkpoint(tiny)
-    assert got.configs == wanted.configs and got.papers == (snapshot / "README.md",)
+    assert got.configs == wanted.configs and got.documents == (snapshot / "README.md",)
     for component in ("text_encoder", "unet", "vae"):
         state, expected = got.load(component).state_dict(), wanted.load(component).state_dict()
         assert all(state[name].equal(value) for name, value in expected.items())
 
 
-def test_its_package_has_its_tokenizer_and_papers(snapshot: Path, tiny_build: Callable, tmp_path: Path) -> None:
+def test_its_package_has_its_tokenizer_and_documents(snapshot: Path, tiny_build: Callable, tmp_path: Path) -> None:
     texts = packaged_texts(open_checkpoint(snapshot), tiny_build, tmp_path / "package")
     assert texts["README.md"] == "A model card."
     assert json.loads(texts["vocab.json"]) == json.loads((snapshot / "tokenizer/vocab.json").read_text())
@@ -92,7 +92,7 @@ def test_a_download_into_a_folder_of_its_own_opens(copy: Path) -> None:
     notes = copy / ".cache" / "huggingface" / "download"
     notes.mkdir(parents=True)
     (notes / "README.md.metadata").write_text("0123\nabcd\n1700000000.0\n")
-    assert open_checkpoint(copy).papers == (copy / "README.md",)
+    assert open_checkpoint(copy).documents == (copy / "README.md",)
 
 
 # --- links to elsewhere -------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_a_saved_checkpoint_takes_no_tokenizer_file_from_elsewhere(tiny: Path, t
     assert not (tmp_path / "saved").exists()
 
 
-def test_a_paper_that_becomes_a_link_after_opening_is_not_read(
+def test_a_document_that_becomes_a_link_after_opening_is_not_read(
     copy: Path, tiny_build: Callable, tmp_path: Path
 ) -> None:
     checkpoint = open_checkpoint(copy)
@@ -176,7 +176,7 @@ def test_a_paper_that_becomes_a_link_after_opening_is_not_read(
 @pytest.mark.parametrize(
     ("name", "limit"),
     [
-        ("README.md", MAX_PAPER_BYTES),
+        ("README.md", MAX_DOCUMENT_BYTES),
         ("model_index.json", MAX_CONFIG_BYTES),
         ("vae/config.json", MAX_CONFIG_BYTES),
         ("scheduler/scheduler_config.json", MAX_CONFIG_BYTES),
@@ -191,17 +191,17 @@ def test_an_immense_file_is_refused_by_its_size(copy: Path, name: str, limit: in
         open_checkpoint(copy)
 
 
-def test_thousands_of_papers_are_refused(copy: Path) -> None:
-    for index in range(MAX_PAPERS):
+def test_thousands_of_documents_are_refused(copy: Path) -> None:
+    for index in range(MAX_DOCUMENTS):
         (copy / f"LICENSE.{index}").touch()
-    with pytest.raises(CheckpointError, match=f"has {MAX_PAPERS + 1} papers such as LICENSE.0; expected at most"):
+    with pytest.raises(CheckpointError, match=f"has {MAX_DOCUMENTS + 1} documents such as LICENSE.0; expected at most"):
         open_checkpoint(copy)
     (copy / "LICENSE.0").unlink()
-    assert len(open_checkpoint(copy).papers) == MAX_PAPERS
+    assert len(open_checkpoint(copy).documents) == MAX_DOCUMENTS
 
 
 @pytest.mark.parametrize("name", [b"README\x1b[2J", b"LICENSE\xff", b"readme:stream"])
-def test_a_paper_that_no_package_can_hold_is_refused_before_the_work(copy: Path, name: bytes) -> None:
+def test_a_document_that_no_package_can_hold_is_refused_before_the_work(copy: Path, name: bytes) -> None:
     Path(os.fsdecode(os.fsencode(copy) + b"/" + name)).touch()
     with pytest.raises(CheckpointError, match="with a character that no package path may have"):
         open_checkpoint(copy)
@@ -238,7 +238,7 @@ def test_build_refuses_a_package_that_was_damaged(proven: Callable[[str], Path],
     assert not (tmp_path / "built").exists()
 
 
-def test_build_refuses_a_paper_that_is_a_link(copy: Path, tmp_path: Path) -> None:
+def test_build_refuses_a_document_that_is_a_link(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("SECRET")
     (copy / "README.md").unlink()
     (copy / "README.md").symlink_to(tmp_path / "secret")

@@ -216,8 +216,8 @@ def test_unused_components_are_reported(copy: Path, tiny: Path) -> None:
 def test_licences_are_found(copy: Path, tiny: Path) -> None:
     for name in ("LICENSE.md", "README.md", "notes.txt"):
         (copy / name).write_text("text")
-    assert open_checkpoint(copy).papers == (copy / "LICENSE.md", copy / "README.md")
-    assert open_checkpoint(tiny).papers == ()
+    assert open_checkpoint(copy).documents == (copy / "LICENSE.md", copy / "README.md")
+    assert open_checkpoint(tiny).documents == ()
 
 
 # --- what does not load -------------------------------------------------------------------------

@@ -170,14 +170,14 @@ def test_a_file_that_the_manifest_does_not_list_is_not_read(copy: Path, name: st
         open_checkpoint(copy)
 
 
-def test_papers_of_a_package_are_those_that_it_lists(copy: Path) -> None:
+def test_documents_of_a_package_are_those_that_it_lists(copy: Path) -> None:
     (copy / "README.md").write_text("not the author's")
     (copy / "LICENSE").write_text("the author's")
     manifest = json.loads((copy / "manifest.json").read_text())
     manifest["files"]["LICENSE"] = {"sha256": "0" * 64, "size": 0}
     (copy / "manifest.json").write_text(json.dumps(manifest))
     tiny_package.rehash(copy)
-    assert open_checkpoint(copy).papers == (copy / "LICENSE",)
+    assert open_checkpoint(copy).documents == (copy / "LICENSE",)
 
 
 def test_a_file_that_changes_after_the_package_was_opened_is_noticed(copy: Path) -> None:

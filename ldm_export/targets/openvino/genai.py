@@ -6,12 +6,12 @@ weights beside each graph; this runtime reads them from where the manifest says,
 """
 
 import filecmp
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.errors import ExportError
 from ldm_export.process.isolate import StageCost, run_isolated
@@ -126,7 +126,7 @@ def _write_scheduler(contract: Contract, out: Path, progress: Progress) -> None:
     index = {**INDEX, "scheduler": ["diffusers", config["_class_name"]]}
     (out / "scheduler").mkdir()
     for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", config)):
-        (out / path).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(out / path, content)
 
 
 def scheduler_config(contract: Contract) -> tuple[dict[str, Any], str | None]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ldm_runtime.errors import LdmError, OutputError
 from ldm_runtime.files.journal import Journal, remove, sweep, sync_folder
 
-# Raises LdmError unless the folder at a path may be replaced: a check of what is in it.
+# Raises OutputError unless the folder at a path may be replaced: a check of what is in it.
 MayReplace = Callable[[Path], None]
 
 _PROBE_BYTES = 2**20
@@ -32,8 +32,8 @@ _WRITE_TROUBLES = {
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise `LdmError` unless the file `path` can be written: nothing in its way without `force`, a folder that
-    takes files, a name that fits there. What a killed process left beside it is swept.
+    """Raise OutputError unless the file `path` can be written: nothing is in its way without `force`, the folder
+    takes files, the name fits there. Sweep what a killed process left beside it.
     """
     path = Path(path)
     with _output(path, prove=True):
@@ -41,14 +41,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
 
 
 def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
-    """As `refuse_existing`, for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
+    """Do as `refuse_existing` for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
     path = Path(path)
     with _output(path, prove=True):
         _refuse_folder(path, replace)
 
 
 def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> None:
-    """As `refuse_existing`, for one file or more of a folder that may be new."""
+    """Do as `refuse_existing` for one file or more of a folder that may be new."""
     folder = Path(folder)
     if not os.path.lexists(folder):
         refuse_existing_folder(folder, replace=None)
@@ -62,7 +62,7 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raise `LdmError` unless files can be written in `folder`, which may be missing together with its parents."""
+    """Raise OutputError unless files can be written in `folder`, which may be missing together with its parents."""
     names = []
     while not os.path.lexists(folder := Path(_absolute(folder))):
         names.append(folder.name)
@@ -75,13 +75,13 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents where they are missing. Raises LdmError."""
+    """Make a folder and its parents where they are missing. Raises OutputError."""
     with _refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def lies_in(path: Path, folder: Path) -> bool:
-    """Whether `path` is `folder` or lies in it, links followed; neither needs to exist."""
+    """Return whether `path` is `folder` or lies in it, links followed; neither needs to exist."""
     try:
         place, real = (Path(os.path.realpath(each)) for each in (path, folder))
     except (OSError, ValueError):  # a name that cannot be
@@ -96,7 +96,7 @@ def lies_in(path: Path, folder: Path) -> bool:
 
 
 def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> None:
-    """Raise `LdmError` if `folder` holds more than a folder of its `kind` does; the first file is named.
+    """Raise OutputError if `folder` holds more than a folder of its `kind` does; the first file is named.
 
     is_known: whether a file of that name, with `/` and below `folder`, is one that such a folder has.
     """
@@ -117,7 +117,7 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     A file that is replaced hands on its permissions.
 
     Raises:
-        LdmError: `path` exists and `force` is false, is a link, a folder or read-only, or the file system refuses
+        OutputError: `path` exists and `force` is false, is a link, a folder or read-only, or the file system refuses
             (missing folder, full disk). What was there before is still there.
     """
     path = Path(path)
@@ -148,7 +148,7 @@ def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[
     Of several writers the one that comes last wins.
 
     Raises:
-        LdmError: `path` exists and may not be replaced, or the file system refuses (missing folder, full disk).
+        OutputError: `path` exists and may not be replaced, or the file system refuses (missing folder, full disk).
     """
     path = Path(path)
     with _output(path) as journal:
@@ -175,10 +175,10 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
-    """A journal for an output in a folder that takes files. Raises LdmError if it cannot be written.
+    """Open a journal for an output in a folder that takes files. Raises OutputError if it cannot be written.
 
-    prove: also try whether the folder takes a file of that name, which costs as much as an output; where that is not
-    tried, the last rename tells.
+    prove: also try whether the folder takes a file of that name, which costs as much as an output; otherwise the
+    last rename tells.
     """
     if path.name in ("", ".."):
         raise OutputError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
@@ -206,7 +206,7 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
 
 @contextlib.contextmanager
 def _refused(path: Path) -> Iterator[None]:
-    """What the system says against an output before the work, as one sentence."""
+    """Make one sentence of what the system says against an output before the work."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -214,7 +214,7 @@ def _refused(path: Path) -> Iterator[None]:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """What has that name, links not followed, or None. Raises LdmError for a name that cannot be."""
+    """Return the status of what has that name, links not followed, or None. Raises OutputError for a bad name."""
     with _refused(path):
         try:
             return os.lstat(path)
@@ -241,7 +241,7 @@ def _refuse_file(path: Path, *, force: bool) -> None:
 
 
 def _refuse_folder(path: Path, replace: MayReplace | None) -> None:
-    """Raise `LdmError` unless `path` is free or may be replaced; a folder exchanged meanwhile is looked at anew."""
+    """Raise OutputError unless `path` is free or may be replaced; look anew at a folder exchanged meanwhile."""
     for rest in reversed(range(_MOST_EXCHANGES)):
         status = _status(path)
         if status is None:
@@ -281,7 +281,7 @@ def _refuse_link(path: Path, status: os.stat_result) -> None:
 
 
 def _refuse_fixed(path: Path, status: os.stat_result) -> None:
-    """Raise `LdmError` for what cannot be renamed: a mount point, or another user's in a folder such as /tmp."""
+    """Raise OutputError for what cannot be renamed: a mount point, or another user's in a folder such as /tmp."""
     if os.path.ismount(path) or os.path.realpath(path) in _mount_points():
         raise OutputError(f"cannot replace {path}: it is a mount point; choose another output")
     if hasattr(os, "geteuid"):
@@ -291,7 +291,7 @@ def _refuse_fixed(path: Path, status: os.stat_result) -> None:
 
 
 def _mount_points() -> set[str]:
-    """All of them, where the system tells: `os.path.ismount` misses those within one file system."""
+    """Return all mount points, where the system tells: `os.path.ismount` misses those within one file system."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -300,7 +300,7 @@ def _mount_points() -> set[str]:
 
 
 def _refuse_read_only(path: Path) -> None:
-    """Raise `LdmError` where a folder could make way but not be removed."""
+    """Raise OutputError where a folder could make way but not be removed."""
     for folder, _, _ in os.walk(path):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise OutputError(f"cannot replace {path}: {folder} is read-only; choose another output")
@@ -361,7 +361,7 @@ def _make_way(journal: Journal, path: Path, replace: MayReplace, before: list[tu
 
 
 def _listing(folder: Path) -> list[tuple[object, ...]]:
-    """Everything below a folder, each with what tells it from another in its place; empty where there is no folder."""
+    """List everything below a folder, with what tells each from another in its place; nothing if there is no folder."""
     found: list[tuple[object, ...]] = []
     for place, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -414,7 +414,7 @@ def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
 
 
 def _rename_in(error: LdmError, place: Path, path: Path) -> None:
-    """Let an error about an output on its way speak of the output, whose name the caller knows."""
+    """Put the name of the output, which the caller knows, for the name it has on its way into an error."""
     error.args = tuple(each.replace(place.name, path.name) if isinstance(each, str) else each for each in error.args)
 
 
@@ -436,7 +436,7 @@ def _clean(journal: Journal, temporary: Path) -> Path | None:
 
 
 def _trouble(error: Exception, path: Path, temporary: Path) -> str | None:
-    """What the file system refused to the output, or None if `error` is about something else."""
+    """Return what the file system refused to the output, or None if `error` is about something else."""
     if isinstance(error, LdmError | MemoryError):
         return None
     if isinstance(error, OSError):
@@ -455,7 +455,7 @@ def _is_of(name: str, path: Path, temporary: Path) -> bool:
 
 
 def _full(temporary: Path) -> str | None:
-    """Why no more bytes can be written, if that is so: many libraries have an error of their own for a full disk."""
+    """Return why no more bytes can be written, if so: many libraries have an error of their own for a full disk."""
     place = temporary / "ldm-full" if temporary.is_dir() else temporary
     try:
         with open(place, "ab") as file:

@@ -31,7 +31,7 @@ class HashCache:
 
     @classmethod
     def of(cls, folder: Path) -> "HashCache":
-        """The remembered hashes of `folder`; a cache that cannot be read counts as empty."""
+        """Read the remembered hashes of `folder`; a cache that cannot be read counts as empty."""
         folder = folder.resolve()
         key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
         cache = cache_folder()
@@ -48,7 +48,7 @@ class HashCache:
         return cls(folder, place, known if isinstance(known, dict) else {})
 
     def get(self, name: str) -> str | None:
-        """The digest of `name` if it was measured and the file has not changed since."""
+        """Return the digest of `name` if it was measured and the file has not changed since."""
         entry = self.known.get(name)
         if not isinstance(entry, list) or entry[:-1] != stamp(self.folder / name) or type(entry[-1]) is not str:
             return None
@@ -84,7 +84,7 @@ class HashCache:
 
 
 def cache_folder() -> Path | None:
-    """Where this project keeps caches for the user, by the custom of the operating system.
+    """Return the folder of the user's caches, by the custom of the operating system.
 
     None for a user without a home: then nothing is kept. A relative place does not count.
     """
@@ -101,7 +101,7 @@ def cache_folder() -> Path | None:
 
 
 def make_cache_folder(*names: str) -> Path | None:
-    """The folder of these names in the cache, made and tried; None where nothing can be kept in it."""
+    """Make and try the folder of these names in the cache; return None where nothing can be kept in it."""
     cache = cache_folder()
     if cache is None:
         return None
@@ -116,6 +116,6 @@ def make_cache_folder(*names: str) -> Path | None:
 
 
 def stamp(file: Path) -> list[int]:
-    """What tells a file from another one in its place: device, inode, bytes, modification time in ns."""
+    """Return what tells a file from another in its place: device, inode, bytes, modification time in ns."""
     status = file.stat()
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]

@@ -119,7 +119,7 @@ def sweep(folder: Path, target: str) -> None:
     What belongs to a living process, another user or another host stays, as does every file without a journal.
 
     Raises:
-        LdmError: the folder `target` had to make way and cannot come back, since its name was taken meanwhile.
+        OutputError: the folder `target` had to make way and cannot come back, since its name was taken meanwhile.
     """
     try:
         names = os.listdir(folder)
@@ -137,7 +137,7 @@ def sweep(folder: Path, target: str) -> None:
 
 
 def is_on_its_way(path: Path) -> bool:
-    """Whether a folder has the name of an output that is not in its place: it will never have that name again."""
+    """Return whether a folder has the name of an output on its way: it will never have that name again."""
     return _ON_ITS_WAY.fullmatch(path.name) is not None
 
 
@@ -202,7 +202,7 @@ def _remove_from_orphans(path: Path) -> None:
 
 
 def _settle_old(journal: Journal, wanted: str) -> bool:
-    """Whether an old folder is settled: removed, if it was replaced (nothing partial is left); else in its place."""
+    """Return whether an old folder is settled: removed if it was replaced (nothing partial left), else in its place."""
     if not os.path.lexists(journal.partial()):
         remove(journal.old)
         return True
@@ -219,7 +219,7 @@ def _settle_old(journal: Journal, wanted: str) -> bool:
 
 
 def _refuse_stranded(journal: Journal, host: str) -> None:
-    """Raise LdmError if a folder had to make way for a writer of which nobody here can say whether it lives."""
+    """Raise OutputError if a folder had to make way for a writer of which nobody here can say whether it lives."""
     path = journal.folder / journal.target
     if os.path.lexists(journal.old) and not os.path.lexists(path):
         raise OutputError(
@@ -234,7 +234,7 @@ def _is_mine(descriptor: int) -> bool:
 
 
 def _is_at(descriptor: int, file: Path) -> bool:
-    """Whether the opened file still has that name."""
+    """Return whether the opened file still has that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(file))
     except FileNotFoundError:
@@ -242,7 +242,7 @@ def _is_at(descriptor: int, file: Path) -> bool:
 
 
 def _read(descriptor: int) -> tuple[str, str] | None:
-    """Target and host in a journal; target "" if its writer was killed before it wrote; None: it is no journal."""
+    """Read target and host from a journal: target "" if its writer was killed before it wrote, None if it is none."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     content = os.read(descriptor, _MAX_BYTES)
     if content == b"":

@@ -1,4 +1,4 @@
-"""Which files of a model's folder are read, and when a link in it is followed: the one rule, for every reader.
+"""The one rule for every reader of a model's folder: which files are read, and when a link is followed.
 
 A model's folder comes from somebody else, and a link in it could lead to any file of the reader's. So a name counts
 only if the place that all its links lead to is
@@ -31,10 +31,10 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 
 class ModelFolder:
-    """The folder of a model, which remembers the files that were asked for as they were then.
+    """The folder of a model, which remembers the state of each file when it was first used.
 
     path: the folder, which may itself be reached by links: the user named it. what: "package" or "checkpoint", for
-    messages. error: what is raised.
+    messages. error: the class of errors.
     """
 
     def __init__(self, path: Path, what: str, error: type[LdmError]) -> None:
@@ -46,12 +46,12 @@ class ModelFolder:
         self._seen: dict[str, list[int]] = {}
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The names of the files that were asked for so far."""
+    def used(self) -> tuple[str, ...]:
+        """Return the names of the files that were used so far."""
         return tuple(self._seen)
 
     def names(self, below: str = ".", *, most: int) -> list[str]:
-        """The names of the files, of whatever kind, directly in its folder `below`. Raises if there are over `most`."""
+        """List the files, of whatever kind, directly in its folder `below`. Raises if there are more than `most`."""
         folder = self.path / below
         found = [name for name in self._system(folder, lambda: os.listdir(folder)) if not os.path.isdir(folder / name)]
         if len(found) > most:
@@ -62,23 +62,23 @@ class ModelFolder:
         return sorted(found)
 
     def file(self, name: str) -> Path:
-        """Where the content of `name` (relative, posix) is, with no link at its end. Raises by the rule above."""
+        """Return the path of the content of `name` (relative, posix), no link at its end. Raises by the rule above."""
         real, _ = self._resolve(name)
         return self.path / name if real == self._real / name else real
 
     def size(self, name: str) -> int:
-        """Bytes of the file. Raises as `file`."""
+        """Return the size in bytes. Raises as `file`."""
         return self._resolve(name)[1].st_size
 
     def is_in_blobs(self, name: str) -> bool:
-        """Whether the file is kept outside of the folder, in the cache's `blobs`. Raises as `file`."""
-        if self._blobs is None:  # as for every folder that is no snapshot
+        """Return whether the file is kept outside of the folder, in the cache's `blobs`. Raises as `file`."""
+        if self._blobs is None:  # every folder that is not a snapshot
             return False
         real, _ = self._resolve(name)
         return real.parent == self._blobs and not real.is_relative_to(self._real)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole content, of `limit` bytes at most. Raises as `file`, or if there is more."""
+        """Read the whole content, `limit` bytes at most. Raises as `file`, or if there is more."""
         place = self.file(name)
 
         def read() -> bytes:
@@ -95,7 +95,7 @@ class ModelFolder:
         return content
 
     def require_unchanged(self, *names: str) -> None:
-        """Raise if a file (none named: any) is not the one that it was when it was first asked for."""
+        """Raise if a file (none named: any) is not the one that it was when it was first used."""
         for name in names or tuple(self._seen):
             file = self.path / name
             if name in self._seen and self._seen[name] != self._system(file, functools.partial(stamp, file)):
@@ -106,7 +106,7 @@ class ModelFolder:
                 )
 
     def _resolve(self, name: str) -> tuple[Path, os.stat_result]:
-        """(the real place, what is there)."""
+        """Return (the real place, its status)."""
         file = self.path / name
         real = self._system(file, lambda: file.resolve(strict=True))
         if not real.is_relative_to(self._real) and real.parent != self._blobs:
@@ -121,7 +121,7 @@ class ModelFolder:
         return real, status
 
     def _system(self, file: Path, call: Callable[[], T]) -> T:
-        """What `call` returns, its troubles with `file` as this folder's error."""
+        """Return what `call` returns, or raise what the system says against `file` as this folder's error."""
         try:
             return call()
         except FileNotFoundError:
@@ -134,7 +134,7 @@ class ModelFolder:
 
 
 def blobs_of(real: Path) -> Path | None:
-    """Where a hub's cache keeps the contents of the repository of which `real` is a snapshot or a part of one.
+    """Return where a hub's cache keeps the contents of the repository of which `real` is (part of) a snapshot.
 
     The place is spelt, not resolved: a `blobs` that is a link itself leads out of the repository.
     """

@@ -1,4 +1,4 @@
-"""JSON read strictly (RFC 8259): no key twice, no NaN, no half characters, dataclasses with exactly their fields."""
+"""Strict JSON (RFC 8259): no key twice, no NaN, no half characters; values as dataclasses with exactly their fields."""
 
 import collections
 import dataclasses
@@ -64,14 +64,15 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
 
 
 class _Refused(Exception):
-    """What is wrong and the code, raised where the file's name is not known."""
+    """A reason and its code, raised where the file's name is not known."""
 
 
 def read(kind: type[T], value: JSON, where: str) -> T:
     """Make a `kind` of parsed JSON, checking every type on the way; `where` is the JSON path so far.
 
     `kind` is a dataclass (its fields are exactly the object's keys), `tuple[X, ...]`, a fixed tuple,
-    `dict[str, X]`, a union, a `Literal`, `int`, `float` (an integer is one too), `str`, `bool` or `Any`.
+    `dict[str, X]`, a `Literal`, `int`, `float` (an integer is one too), `str`, `bool` or `Any`; or a union of
+    dataclasses, or of scalars and one tuple, and perhaps None.
 
     Raises:
         FormatError: the first mismatch, with its JSON path.
@@ -172,7 +173,7 @@ def _fields(kind: Any) -> dict[str, Any]:
 
 
 def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: Where) -> tuple[Any, ...]:
-    _expect(isinstance(value, list), "a list", value, where)
+    _expect(isinstance(value, list | tuple), "a list", value, where)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(_read(arguments[0], item, (where, "[", index)) for index, item in enumerate(value))
     _expect(len(value) == len(arguments), f"a list of {len(arguments)} items", value, where)
@@ -191,11 +192,13 @@ def _read_union(arguments: tuple[Any, ...], value: JSON, where: Where) -> Any:
         # told apart by their keys: the one that shares most with the object names what is wrong with it
         keys = set(value) if isinstance(value, dict) else set()
         return _read_dataclass(max(kinds, key=lambda kind: len(keys & set(_fields(kind)))), value, where)
-    # int | str: scalars only, told apart by their JSON type
+    # int | str, int | tuple[int, ...]: told apart by their JSON type
     for kind in kinds:
+        if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+            return _read_tuple(typing.get_args(kind), value, where)
         if type(value) is kind:
             return value
-    names = " or ".join(_SCALARS[kind] for kind in kinds)
+    names = " or ".join(_SCALARS.get(kind, "a list") for kind in kinds)
     _expect(False, names, value, where)
 
 

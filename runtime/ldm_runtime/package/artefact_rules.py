@@ -1,4 +1,4 @@
-"""What the artefacts of a component must satisfy: names, formats, the requirements of plans."""
+"""Rules of a component's artefacts: names, formats, the requirements of plans."""
 
 import functools
 import re
@@ -83,7 +83,7 @@ def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", 
 
 
 def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Contract", where: str) -> None:
-    """A range for every axis of the component's inputs, within what the contract allows."""
+    """Require a range for every axis of the component's inputs, within what the contract allows."""
     axes = {dim for spec in contract.components[component].inputs for dim in spec.dims if isinstance(dim, str)}
     if not axes <= set(profile) <= set(contract.axes):
         _refuse_plan(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")

@@ -1,4 +1,4 @@
-"""What a contract must satisfy: every tensor has a role, and sizes, latents and prompts agree."""
+"""Rules of a contract: every tensor has a role, and sizes, latents and prompts agree."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ldm_runtime.sampling.plan import check_sampler
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Axis, ComponentContract, Contract, Dim, Multiple, TensorSpec
 
-# What a tensor of each role is: its types and its number of dimensions.
+# Role of a tensor -> its types and its number of dimensions.
 _INTEGERS = ("int64", "int32")
 _FLOATS = ("float32",)
 _ROLES: dict[str, tuple[tuple[str, ...], int]] = {
@@ -137,7 +137,7 @@ def _check_roles(contract: "Contract", where: str) -> None:
 
 
 def _check_port(component: "ComponentContract", role: str, tensor: str, where: str) -> "TensorSpec":
-    """Return the tensor of a role, which is there, of its types and of its rank."""
+    """Return the tensor of a role, checked for its type and rank."""
     is_output = role.endswith(_OUTPUTS)
     specs = {each.name: each for each in (component.outputs if is_output else component.inputs)}
     if tensor not in specs:
@@ -165,9 +165,9 @@ def _check_latent(contract: "Contract", where: str) -> None:
     if contract.concat not in CONCATS:
         shown_ = " or ".join(str(list(each)) for each in CONCATS)
         fail(f"{where}.concat", f"is {list(contract.concat)}; expected {shown_}", "manifest.role")
-    beside = sum({"mask": 1, "masked_latents": latent.channels}[name] for name in contract.concat)
+    concat = sum({"mask": 1, "masked_latents": latent.channels}[name] for name in contract.concat)
     for component, tensor, size in (
-        (denoiser.component, denoiser.sample, latent.channels + beside),
+        (denoiser.component, denoiser.sample, latent.channels + concat),
         (denoiser.component, denoiser.output, latent.channels),
         (codec.encoder.component, codec.encoder.input, 3),
         (codec.encoder.component, codec.encoder.output, 2 * latent.channels),
@@ -203,7 +203,7 @@ def _is_multiple(pixels: "Dim", cells: "Dim", contract: "Contract") -> bool:
 
 
 def _check_text(contract: "Contract", where: str) -> None:
-    """The text encoders' outputs, joined, are the context; their windows are equally long."""
+    """Require that the text encoders' outputs, joined, are the context, and that their windows are equally long."""
     pooled = 0
     made: list[int | str] = []
     for index, text in enumerate(contract.text):

@@ -1,4 +1,4 @@
-"""Where an ONNX file keeps its external data, read off its protobuf encoding without the onnx package.
+"""The places of an ONNX file's external data, read from its protobuf encoding without the onnx package.
 
 An engine opens whatever file an `external_data` entry names, so the entries are looked at first. Field
 numbers: onnx.proto3 of ONNX 1.18; wire format: https://protobuf.dev/programming-guides/encoding.
@@ -56,11 +56,11 @@ def check_external_data(graph: Path, weights: str) -> None:
 
 
 class _Malformed(Exception):
-    """The bytes are not protobuf."""
+    """Bytes that are not protobuf."""
 
 
 def _locations(content: bytes) -> Iterator[bytes]:
-    """The value of every external_data entry whose key is "location"."""
+    """Yield the value of every external_data entry whose key is "location"."""
     yield from _walk(content, 0, len(content), "ModelProto")
 
 
@@ -79,7 +79,7 @@ def _walk(content: bytes, start: int, end: int, message: str) -> Iterator[bytes]
 
 
 def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, first byte, end) of every length-delimited field; other wire types are skipped."""
+    """Yield (field number, first byte, end) of every length-delimited field; skip other wire types."""
     place = start
     while place < end:
         tag, place = _varint(content, place, end)
@@ -102,7 +102,7 @@ def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, in
 
 
 def _varint(content: bytes, place: int, end: int) -> tuple[int, int]:
-    """(value, place after it)."""
+    """Read a number: (value, place after it)."""
     value = shift = 0
     while place < end and shift < 70:
         byte = content[place]

@@ -20,7 +20,7 @@ from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 SCHEMA_VERSION = 3
 CANONICAL = "canonical"
-LOG_VARIANCE = (-30.0, 20.0)  # of a latent's posterior; values beyond are clipped, as in diffusers
+LOG_VARIANCE = (-30.0, 20.0)  # a latent's posterior; values beyond are clipped, as in diffusers
 
 Array = TypeVar("Array")
 
@@ -94,7 +94,7 @@ class LatentSpec:
 
 @dataclasses.dataclass(frozen=True)
 class ImageSpec:
-    """The image size when none is asked for, in pixels."""
+    """The default image size, in pixels."""
 
     width: int
     height: int
@@ -102,7 +102,7 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """What `run` takes where nothing is given."""
+    """Values that `run` takes where none are given."""
 
     sampler: str
     steps: int
@@ -110,7 +110,7 @@ class Defaults:
 
     @functools.cached_property
     def parsed_sampler(self) -> Sampler:
-        """`sampler`, parsed once."""
+        """Return `sampler`, parsed once."""
         return read_sampler(self.sampler)
 
 
@@ -143,7 +143,7 @@ class TextRole:
 
 @dataclasses.dataclass(frozen=True)
 class DenoiserRole:
-    """The component that is evaluated at each row of a sampling plan, and what its inputs are.
+    """The component that is evaluated at each row of a sampling plan, and the meaning of its inputs.
 
     extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
     encoders, joined. "image_sizes": height and width, top and left of the crop (0), and height and width again.
@@ -177,7 +177,7 @@ class CodecRole:
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """All that a runtime has to know; it guesses nothing.
+    """Everything a runtime has to know; it guesses nothing.
 
     concat: what follows the latents along the channels of the denoiser's sample, in this order.
     """
@@ -203,22 +203,22 @@ class Contract:
 
     @property
     def sample(self) -> TensorSpec:
-        """The denoiser's latents (B, C, h, w), with the concat channels."""
+        """Return the denoiser's latents (B, C, h, w), with the concat channels."""
         return self.tensor(self.denoiser.component, self.denoiser.sample)
 
     @property
     def context(self) -> TensorSpec:
-        """The denoiser's encoder hidden states (B, T, D)."""
+        """Return the denoiser's encoder hidden states (B, T, D)."""
         return self.tensor(self.denoiser.component, self.denoiser.context)
 
     @property
     def window(self) -> int:
-        """Tokens of one window of text, the same for all text encoders."""
+        """Return the tokens of one window of text, the same for all text encoders."""
         return self.text[0].tokenizer.max_length
 
     @property
     def inpaints(self) -> bool:
-        """Whether the denoiser reads a mask and the latents of the masked image."""
+        """Return whether the denoiser reads a mask and the latents of the masked image."""
         return "mask" in self.concat
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
@@ -253,7 +253,7 @@ class Contract:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """What an artefact or an output differs from the reference by: the worst sample's figures."""
+    """The difference of an artefact or an output from the reference: the worst sample's figures."""
 
     relative_rms: float
     max_abs: float
@@ -270,14 +270,14 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class PlanRequirements:
-    """What a TensorRT plan needs to run.
+    """The requirements of a TensorRT plan.
 
     graph, weights: SHA-256 of the canonical files that it was built from. profiles: the axes that it was built for,
     one mapping for each optimisation profile.
     """
 
     flavour: Literal["rtx", "classic"]
-    version: str  # of TensorRT
+    version: str  # TensorRT's
     compute_capabilities: tuple[str, ...]  # such as "8.9"; every one that the plan runs on
     options: tuple[Literal["refit", "weight_stripped"], ...]
     graph: str
@@ -307,13 +307,13 @@ class Artefact:
 
     @property
     def file(self) -> str:
-        """The file that an engine opens."""
+        """Return the file that an engine opens."""
         return self.files[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class KeyEntry:
-    """Where a tensor of the checkpoint went: initialiser = checkpoint.transpose(transpose)."""
+    """The place of a tensor of the checkpoint: initialiser = checkpoint.transpose(transpose)."""
 
     initialiser: str
     transpose: tuple[int, ...] | None
@@ -330,7 +330,7 @@ class Component:
 
     @property
     def canonical(self) -> Artefact:
-        """The ONNX graph that all other artefacts are made from."""
+        """Return the ONNX graph that all other artefacts are made from."""
         return next(artefact for artefact in self.artefacts if artefact.name == CANONICAL)
 
 
@@ -348,7 +348,7 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    family: str  # of models, as the exporter names it; a runtime needs the contract alone
+    family: str  # of models, by the exporter's name; a runtime needs the contract alone
     source: Source
     tools: dict[str, str]
     opset: int
@@ -366,7 +366,7 @@ class Proof:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """`files` lists every file of the package but manifest.json and the reports that `verify` rewrites."""
+    """A manifest. `files` lists all files but manifest.json and the reports that `verify` rewrites."""
 
     schema_version: int
     name: str
@@ -396,7 +396,7 @@ def parse(text: str, where: str) -> Manifest:
 
 
 def dump(manifest: Manifest) -> str:
-    """The manifest as text that `parse` reads back to an equal value; the same value gives the same text."""
+    """Write the manifest as text that `parse` reads back to an equal value; the same value gives the same text."""
     value = dataclasses.asdict(manifest)
     value["files"] = dict(sorted(value["files"].items()))
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -65,7 +65,7 @@ class Package:
             self._hashing.start()
 
     def file(self, relative: str) -> Path:
-        """Where a file that the manifest lists is. Raises PackageError if it has changed since the package was opened.
+        """Return the path of a listed file. Raises PackageError if it has changed since the package was opened.
 
         It keeps its name and its neighbours, also where it is a link: graphs find their weights beside them.
         """
@@ -118,9 +118,9 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
 
 
 def read_manifest(path: str | PathLike[str]) -> manifest.Manifest:
-    """Read the manifest of the package in folder `path`; no other file is looked at.
+    """Read the manifest of the package in folder `path`; no other file is read.
 
-    Raises InputError, PackageError: as `open_package` does of the manifest.
+    Raises InputError, PackageError: as `open_package` does for the manifest.
     """
     path = check_path("path", path)
     with refused():
@@ -128,7 +128,7 @@ def read_manifest(path: str | PathLike[str]) -> manifest.Manifest:
 
 
 def is_package(path: Path) -> bool:
-    """Whether `path` is a folder with a manifest, readable or not. Raises PackageError if that cannot be told."""
+    """Return whether `path` is a folder with a manifest, readable or not. Raises PackageError if it cannot tell."""
     try:
         return os.path.lexists(path / MANIFEST) and path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be entered

@@ -1,4 +1,4 @@
-"""What a manifest must satisfy beyond its types: safe paths, sane sizes, parts that agree."""
+"""Rules of a manifest beyond its types: safe paths, sane sizes, parts that agree."""
 
 from typing import TYPE_CHECKING
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
 MAX_AXIS = 2**20
-MAX_PIXELS = 2**26  # of one image; 8192 x 8192
+MAX_PIXELS = 2**26  # one image; 8192 x 8192
 _MAX_NAME = 1024
 
 

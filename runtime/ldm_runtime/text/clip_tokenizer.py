@@ -49,7 +49,7 @@ _FILE_KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
     "model",
 )  # fmt: skip
-# Of a BPE model, the values that may stand; a key may be left out where None is one of them.
+# The allowed values of a BPE model; a key may be left out where None is one of them.
 _MODEL: dict[str, tuple[Any, ...]] = {
     "type": ("BPE", None),
     "dropout": (None, 0.0),
@@ -81,7 +81,7 @@ _ROBERTA: dict[str, tuple[Any, ...]] = {
 
 @dataclass(frozen=True)
 class AddedToken:
-    """A text that is one token wherever it stands. Fields and their names are those of `tokenizers`."""
+    """A string that is one token wherever it stands. The fields are those of `tokenizers`."""
 
     id: int
     content: str
@@ -94,7 +94,7 @@ class AddedToken:
 
 @dataclass(frozen=True)
 class ClipTokenizer:
-    """What a tokenizer.json says beyond the form that all of them share."""
+    """The content of a tokenizer.json beyond the form that all of them share."""
 
     vocabulary: Mapping[str, int]  # token -> id, 0 to n - 1
     merges: tuple[tuple[str, str], ...]  # the first is made first
@@ -106,17 +106,17 @@ class ClipTokenizer:
 
     @property
     def size(self) -> int:
-        """One more than the largest id."""
+        """Return one more than the largest id."""
         return max(len(self.vocabulary), *(token.id + 1 for token in self.added), 0)
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token, None if there is none."""
+        """Return the id of a token, None if there is none."""
         if token in self.vocabulary:
             return self.vocabulary[token]
         return next((added.id for added in self.added if added.content == token), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of a tokenizer.json, as `tokenizers` 0.22 writes it."""
+        """Return the content of a tokenizer.json as `tokenizers` 0.22 writes it."""
         pattern = SPECIAL_WORDS if self.splits_special else WORDS
         split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Removed", "invert": True}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -144,7 +144,7 @@ class ClipTokenizer:
         }
 
     def to_library(self) -> Any:
-        """The same as a `tokenizers.Tokenizer`, made of its parts: in half the time of `from_str`."""
+        """Make a `tokenizers.Tokenizer` of its parts, in half the time of `from_str`."""
         import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
         from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
@@ -251,7 +251,7 @@ def check_merges(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple
 def _sound_merges(
     pairs: list[Any], vocabulary: Mapping[str, int], spaced: set[str]
 ) -> tuple[tuple[str, str], ...] | None:
-    """All pairs, None if one is wrong; without a loop in Python, for CLIP has 48,894 of them."""
+    """Return all pairs, None if one is wrong; without a loop in Python, for CLIP has 48,894 of them."""
     if not pairs:
         return ()
     if set(map(type, pairs)) != {list} or set(map(len, pairs)) != {2}:
@@ -285,7 +285,7 @@ def _refuse_merges(
 
 
 def _library_token(token: AddedToken) -> Any:
-    """The library sees to it that it has its id: that of vocab, or the next free one."""
+    """Make the library's token; the library gives it its id, that of vocab or the next free one."""
     import tokenizers
 
     return tokenizers.AddedToken(
@@ -299,7 +299,7 @@ def _library_token(token: AddedToken) -> Any:
 
 
 def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:
-    """By id; a token that the vocabulary lacks has the next free id, as `tokenizers` gives it."""
+    """Read the added tokens, by id; one that the vocabulary lacks has the next free id, as in `tokenizers`."""
     found = strict_json.read(tuple[AddedToken, ...], value, where)
     if len({token.content for token in found}) != len(found):
         raise FormatError(where, "has a token twice", _ADDED)
@@ -325,7 +325,7 @@ def _check_normalizer(value: Any, where: str) -> None:
 
 
 def _read_pre_tokenizer(value: Any, where: str) -> bool:
-    """Whether the begin and end tokens are words."""
+    """Return whether the begin and end tokens are words."""
     steps = _keys(value, where, allowed=("type", "pretokenizers"), needed=("pretokenizers",))["pretokenizers"]
     if value.get("type") != "Sequence" or not isinstance(steps, list) or len(steps) != 2:
         _fail(where, "a Sequence of Split and ByteLevel, as transformers writes it from version 4.17 on", value)
@@ -335,7 +335,7 @@ def _read_pre_tokenizer(value: Any, where: str) -> bool:
 
 
 def _read_ends(value: Any, known: Mapping[str, int], where: str) -> tuple[str | None, str | None]:
-    """The begin and end tokens of a post-processor, None where there is none."""
+    """Return the begin and end tokens of a post-processor, None where there is none."""
     if value is None:
         return None, None
     if not isinstance(value, dict):
@@ -354,7 +354,7 @@ def _read_ends(value: Any, known: Mapping[str, int], where: str) -> tuple[str | 
 
 
 def _template_ends(value: dict[str, Any], known: Mapping[str, int], where: str) -> tuple[str, str]:
-    """The begin and end tokens of a template "begin, text, end"."""
+    """Return the begin and end tokens of a template "begin, text, end"."""
     tokens = value.get("special_tokens")
     names = [name for name in tokens if name in known] if isinstance(tokens, dict) and len(tokens) <= 2 else []
     for begin in names:
@@ -383,7 +383,7 @@ def _keys(value: Any, where: str, *, allowed: tuple[str, ...], needed: tuple[str
 
 
 def _table(value: Any, table: Mapping[str, tuple[Any, ...]], where: str) -> dict[str, Any]:
-    """An object that has the keys of `table`, each with one of its values."""
+    """Require an object with the keys of `table`, each with one of its values."""
     found = _keys(value, where, allowed=tuple(table))
     for key, accepted in table.items():
         _one_of(found.get(key), accepted, f"{where}.{key}")

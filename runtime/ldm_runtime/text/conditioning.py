@@ -1,4 +1,4 @@
-"""From prompts to what the denoiser reads of them: tokens, windows, text encoders, weights, the negative prompt."""
+"""From prompts to the denoiser's context: tokens, windows, text encoders, weights, the negative prompt."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TextEncoder:
     """A text encoder of a package: its role in the contract, its tokenizer and its engine."""
 
     role: TextRole
-    dtype: str  # of token ids
+    dtype: str  # token ids'
     tokenizer: Tokenizer
     engine: TextEngine
 
@@ -79,7 +79,7 @@ class Conditioner:
             encoded = [[_weighed(encoder, *window) for window in each] for each in windows_]
             embeddings = [np.stack([state for state, _ in each]) for each in encoded]
             states.append(_padded(embeddings, most, encoder))  # (B, W, T, D)
-            pooled.append(np.stack([each[0][1] for each in encoded]))  # of the first window
+            pooled.append(np.stack([each[0][1] for each in encoded]))  # the first window's
         joined = np.concatenate(states, axis=-1)
         context = joined.reshape(len(texts), -1, joined.shape[-1])
         notices = [Notice("text", sentence) for sentence in dict.fromkeys(said)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 MOST_QUOTED = 60  # characters of a prompt in a sentence
 
-# What other programs read in a prompt, and why it is words here. Each pattern takes time linear in the text.
+# The syntax of other programs in a prompt, and why it is words here. Each pattern takes time linear in the text.
 _NUMBER = r"\s*(?:\d+(?:\.\d*)?|\.\d+)\s*"
 _EVERYWHERE = (
     (r"<(?:lora|lyco|hypernet):[^<>]*>", "prompts load no networks"),
@@ -35,7 +35,7 @@ _FOREIGN = {
 
 
 def quoted(text: str) -> str:
-    """A text for a sentence, cut at the end of a word if it is long."""
+    """Quote a text in a sentence, cut at the end of a word if it is long."""
     if len(text) <= MOST_QUOTED:
         return repr(text)
     start = text[:MOST_QUOTED]
@@ -45,7 +45,7 @@ def quoted(text: str) -> str:
 
 
 def text_names(what: str, texts: str | Sequence[str] | None) -> dict[str, str]:
-    """What sentences call each text of an argument: "the prompt", or "prompt 3" of several."""
+    """Name each text of an argument for sentences: "the prompt", or "prompt 3" of several."""
     if texts is None:
         return {}
     listed = (texts,) if isinstance(texts, str) else tuple(texts)
@@ -55,12 +55,12 @@ def text_names(what: str, texts: str | Sequence[str] | None) -> dict[str, str]:
 
 
 def first_names(texts: Sequence[str], names: Sequence[str]) -> dict[str, str]:
-    """Text -> name; of equal texts the first one's."""
+    """Map each text to its name; equal texts have the first one's."""
     return dict(reversed(list(zip(texts, names, strict=True))))
 
 
 def left_out(name: str, dropped: str, limit: int) -> str:
-    """That a text has more than `limit` tokens, how much was dropped and where that begins."""
+    """Make the notice that a text has more than `limit` tokens, how much was dropped and where that begins."""
     words = len(dropped.split())
     many = f"{words} word{'s' * (words != 1)} ({len(dropped)} character{'s' * (len(dropped) != 1)})"
     verb = "was" if words == 1 else "were"
@@ -68,7 +68,7 @@ def left_out(name: str, dropped: str, limit: int) -> str:
 
 
 def read_as_words(name: str, text: str, syntax: str) -> list[str]:
-    """What looks like the language of other programs, one sentence for each kind."""
+    """Make a notice for each kind of syntax of other programs that is in a text."""
     found: dict[str, str] = {}
     for pattern, reason in _FOREIGN[syntax]:
         match = pattern.search(text)

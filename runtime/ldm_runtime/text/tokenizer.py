@@ -12,14 +12,15 @@ from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.package.open import Package, refused
 from ldm_runtime.text.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
 
-MOST_CHARACTERS = 100_000  # of one prompt: tokenising takes seconds there, and a window holds some hundred
+MOST_CHARACTERS = 100_000  # one prompt: tokenising takes seconds there, and a window holds some hundred
 COMMA = ",</w>"
 MOST_OF_A_WORD = 40  # characters
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """ids: int64 (B, max_length). dropped: of each prompt the words that did not fit (the first may in part), or ""."""
+    """Tokens of prompts. ids: int64 (B, max_length). dropped: each prompt's words that did not fit (the first may in
+    part), or ""."""
 
     ids: np.ndarray
     dropped: tuple[str, ...]
@@ -46,24 +47,23 @@ class Tokenizer:
 
     @property
     def room(self) -> int:
-        """Tokens of text in a window."""
+        """Return how many tokens of text a window holds."""
         return self._facts.max_length - 2
 
     def tokens(self, text: str) -> list[int]:
-        """The tokens of a text, however many, without begin and end. InputError as for `check`."""
+        """Return all tokens of a text, without begin and end. Raises as `check`."""
         return [token for unit in self.units(text) for token in unit]
 
     def units(self, text: str, name: str = "the prompt") -> Iterator[tuple[int, ...]]:
-        """The same, with the tokens of one textual inversion together: mostly one at a time.
+        """Yield the tokens of a text, those of one textual inversion together: mostly one at a time.
 
-        Of a checkpoint's tokens <x>, <x>_1, <x>_2, which diffusers makes for an embedding of three vectors, <x> stands
-        for all three.
+        <x> stands for all of <x>, <x>_1, <x>_2, which diffusers makes for an embedding of three vectors.
         """
         for token in self._tokenizer.encode(self.check(text, name), add_special_tokens=False).ids:
             yield (token, *self._vectors.get(token, ()))
 
     def check(self, text: str, name: str) -> str:
-        """`text`, or InputError if it is too long or not valid Unicode; name: what the error calls it."""
+        """Return `text`. Raises InputError, which calls it `name`, if it is too long or not valid Unicode."""
         if len(text) > MOST_CHARACTERS:
             raise InputError(
                 f"{name} has {len(text)} characters; expected at most {MOST_CHARACTERS}", code="request.prompt"
@@ -76,16 +76,16 @@ class Tokenizer:
         return text
 
     def window(self, tokens: Sequence[int]) -> np.ndarray:
-        """Begin, at most `room` tokens, end, then padding: int64 (max_length,)."""
+        """Return begin, at most `room` tokens, end, then padding: int64 (max_length,)."""
         facts = self._facts
         ids = np.full(facts.max_length, facts.pad_token_id, dtype=np.int64)
         ids[: len(tokens) + 2] = [facts.bos_token_id, *tokens, facts.eos_token_id]
         return ids
 
     def encode(self, prompts: Sequence[str], names: Sequence[str] | None = None) -> Encoded:
-        """Token ids of each prompt: begin, at most max_length - 2 tokens, end, then padding.
+        """Encode each prompt: begin, at most max_length - 2 tokens, end, then padding.
 
-        names: what errors call them. Raises InputError for a prompt that is too long or not valid Unicode text.
+        names: of the prompts in errors. Raises InputError for a prompt that is too long or not valid Unicode text.
         """
         rows, dropped = [], []
         for prompt, name in zip(prompts, names or ["the prompt"] * len(prompts), strict=True):
@@ -104,7 +104,7 @@ class Tokenizer:
 
 
 def _vectors(added: dict[str, int]) -> dict[int, tuple[int, ...]]:
-    """First token of each textual inversion of several vectors -> the others, which diffusers names <x>_1, <x>_2."""
+    """Map the first token of each textual inversion of several vectors to the others, diffusers' <x>_1, <x>_2."""
     found = {}
     for name, token in added.items():
         following = itertools.takewhile(added.__contains__, (f"{name}_{index}" for index in itertools.count(1)))
@@ -115,7 +115,7 @@ def _vectors(added: dict[str, int]) -> dict[int, tuple[int, ...]]:
 
 
 def _start_of_word(text: str, place: int) -> int:
-    """`place`, or where the word begins that it is inside of, if that is near."""
+    """Return `place`, or the begin of the word around it, if that is near."""
     start = place
     while place - start < MOST_OF_A_WORD and start > 0 and text[start - 1].isalnum() and text[start].isalnum():
         start -= 1

@@ -33,8 +33,8 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.text.tokenizer import Tokenizer
 
 ROUND, SQUARE = 1.1, 1 / 1.1
-MOST = 10.0  # of one weight
-LEAST_PRODUCT, MOST_PRODUCT = 1e-6, 100.0  # of the weights of nested brackets, unless it is 0
+MOST = 10.0  # one weight
+LEAST_PRODUCT, MOST_PRODUCT = 1e-6, 100.0  # the weights of nested brackets, unless it is 0
 COMMA_BACKTRACK = 20  # tokens that may move to the next window, as in AUTOMATIC1111's web UI
 SYNTAXES = ("plain", "weighted")
 
@@ -59,14 +59,14 @@ class _Opening:
 
 @dataclass(frozen=True)
 class Window:
-    """ids, int64 (max_length,), and the weight of each, float64 (max_length,)."""
+    """One window: ids, int64 (max_length,), and the weight of each, float64 (max_length,)."""
 
     ids: np.ndarray
     weights: np.ndarray
 
 
 def parse_prompt(prompt: str, name: str = "the prompt") -> list[list[Piece]]:
-    """The parts of a prompt between BREAKs, each a list of pieces.
+    """Split a prompt at its BREAKs into parts, each a list of pieces.
 
     name: what an error calls the prompt. Raises InputError for a weight, or a product of them, that is out of range.
     """
@@ -74,7 +74,7 @@ def parse_prompt(prompt: str, name: str = "the prompt") -> list[list[Piece]]:
 
 
 def windows(prompt: str, tokenizer: Tokenizer, name: str = "the prompt") -> list[Window]:
-    """All windows of a prompt, at least one.
+    """Return all windows of a prompt, at least one.
 
     Raises InputError for a prompt that cannot be read, is too long, or has weight 0 everywhere.
     """
@@ -95,7 +95,7 @@ def windows(prompt: str, tokenizer: Tokenizer, name: str = "the prompt") -> list
 def _fill(
     units: Iterator[tuple[Sequence[int], float]], room: int, comma: int | None
 ) -> Iterator[tuple[list[int], list[float]]]:
-    """Windows of at most `room` tokens and their weights, at least one.
+    """Fill windows of at most `room` tokens and their weights, at least one.
 
     units: tokens that stay together, mostly one, with their weight.
     """
@@ -124,7 +124,7 @@ def _window(ids: list[int], weights: list[float], tokenizer: Tokenizer) -> Windo
 
 
 def weigh(embedding: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A window's embedding, float32 (T, D), times the weights of its tokens (T,); itself if all are 1."""
+    """Multiply a window's embedding, float32 (T, D), by the weights of its tokens (T,); return it if all are 1."""
     if (weights == 1.0).all():
         return embedding
     weighted = embedding * weights.astype(np.float32)[:, None]
@@ -136,12 +136,12 @@ def weigh(embedding: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def pad_windows(embeddings: Sequence[np.ndarray], most: int, empty: np.ndarray) -> list[np.ndarray]:
-    """Embeddings (W_b, T, D), each followed by windows of the empty prompt, (T, D), up to `most` windows."""
+    """Append windows of the empty prompt, (T, D), to each of the embeddings (W_b, T, D), up to `most` windows."""
     return [np.concatenate([one, *[empty[None]] * (most - len(one))]) for one in embeddings]
 
 
 def _split(prompt: str) -> list[str]:
-    """At the word BREAK; an escaped character cannot be part of it."""
+    """Split at the word BREAK; an escaped character cannot be part of it."""
     parts, start = [], 0
     for match in _TOKENS.finditer(prompt):
         if match.group() == "BREAK":
@@ -151,7 +151,7 @@ def _split(prompt: str) -> list[str]:
 
 
 def _parse_part(text: str, name: str) -> list[Piece]:
-    """Texts and brackets in order, each opening one with its factor once that is known; then the factors multiply."""
+    """Read texts and brackets in order, each opening one with its factor once that is known; then multiply factors."""
     marks: list[str | _Opening | None] = []  # a text, an opening bracket, or None for a closing one
     opened: list[_Opening] = []
 
@@ -176,7 +176,7 @@ def _parse_part(text: str, name: str) -> list[Piece]:
             marks.append(token[1:] if token.startswith("\\") else token)
     marks.append(text[place:])
     pieces: list[tuple[str, float]] = []
-    weights = [1.0]  # of the text now, and outside of each open bracket
+    weights = [1.0]  # the current text's, and those outside of each open bracket
     for mark in marks:
         if isinstance(mark, _Opening):
             weights.append(_product(weights[-1], mark.factor))
@@ -191,7 +191,7 @@ def _parse_part(text: str, name: str) -> list[Piece]:
 
 
 def _joined(pieces: list[tuple[str, float]]) -> list[Piece]:
-    """Neighbours of one weight as one piece; empty ones go."""
+    """Join neighbours of one weight to one piece; drop empty ones."""
     filled = [(text, weight) for text, weight in pieces if text != ""]
     groups = itertools.groupby(filled, key=lambda piece: piece[1])
     return [Piece("".join(text for text, _ in group), weight) for weight, group in groups]
@@ -211,7 +211,7 @@ def _weight(text: str, name: str) -> float:
 
 
 def _product(outside: float, factor: float) -> float:
-    """0 only if one of them is: what overflows or underflows is to be refused."""
+    """Multiply factors; the product is 0 only if one of them is: what overflows or underflows is to be refused."""
     return 0.0 if outside == 0.0 or factor == 0.0 else max(outside * factor, sys.float_info.min)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ldm_runtime.checks import first_line
 from ldm_runtime.engines.ort.providers import Provider
 from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
@@ -67,7 +68,7 @@ class OrtEngine:
                 str(path), session_options, providers=providers, enable_fallback=0
             )
         except Exception as error:  # onnxruntime's classes derive from Exception, one per status code
-            raise EngineError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime cannot load {path}: {first_line(error)}") from error
         self.notices: tuple[str, ...] = ()
         if provider is not None:
             assigned = self._session.get_provider_graph_assignment_info()
@@ -85,7 +86,7 @@ class OrtEngine:
             with self._turn:
                 values = session.run(None, dict(feeds))
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed in {self._path}: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed in {self._path}: {first_line(error)}") from error
         return {spec.name: value for spec, value in zip(self.outputs, values, strict=True)}
 
     def close(self) -> None:
@@ -207,7 +208,3 @@ def _spec(argument: Any, path: Path) -> TensorSpec:
         )
     dims = tuple(dim if isinstance(dim, int) else str(dim) for dim in argument.shape)
     return TensorSpec(argument.name, _DTYPES[argument.type], dims)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
