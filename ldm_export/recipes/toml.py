@@ -6,7 +6,6 @@ value and the one in the file, and the nearest known name where a key or a value
 
 import dataclasses
 import difflib
-import math
 import os
 import re
 import stat
@@ -20,7 +19,8 @@ from typing import Any, TypeVar
 
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import FormatError, LdmError
+from ldm_runtime.files import strict_json
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ _LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+
 
 COMPUTED = {"computed": True}  # metadata of a field that no file may give
 _FAULTY = object()
+_CODE = "config.invalid"
 
 
 @dataclass(frozen=True)
@@ -213,45 +214,23 @@ class _Reader:
             return self.value(arguments[0], value, where)
         if dataclasses.is_dataclass(kind) and isinstance(value, dict):
             return self._table(typing.cast(type, kind), value, where)
-        if isinstance(value, dict | list) and len(value) > MAX_ITEMS:
-            return self._fault(f"{where} must have at most {MAX_ITEMS} values; got {len(value)}")
-        if origin is dict and isinstance(value, dict):
-            read = {key: self.value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-            return _FAULTY if any(item is _FAULTY for item in read.values()) else read
-        if origin is tuple and isinstance(value, list):
-            return self._list(arguments, value, where)
-        if origin is typing.Literal:
-            fits = isinstance(value, str) and value in arguments
-            expected = f"{_expected(kind)}{hint(value, arguments)}"
-            return value if fits else self._fault(f"{where} must be {expected}; got {_shown(value)}")
-        read = _scalar(kind, value)
-        return self._fault(f"{where} must be {_expected(kind)}; got {_shown(value)}") if read is _FAULTY else read
+        if (dataclasses.is_dataclass(kind) or origin is dict) and not isinstance(value, dict):
+            return self._fault(f"{where} must be a table; got {_shown(value)}")
+        try:
+            _require_limits(value, where)
+            read = strict_json.read(str if kind is Path else kind, value, where)
+            return _path(str(read), where) if kind is Path else read
+        except FormatError as error:
+            return self._fault(f"{error}{hint(value, arguments) if origin is typing.Literal else ''}")
 
     def _table(self, kind: type, table: dict[str, Any], where: str) -> Any:
         before = len(self.faults)
         fields = self.fields(kind, table, f"{where}.")
         return kind(**fields) if len(self.faults) == before else _FAULTY
 
-    def _list(self, arguments: tuple[Any, ...], value: list[Any], where: str) -> Any:
-        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
-            return self._fault(f"{where} must have {len(arguments)} values; got {len(value)}")
-        read = tuple(self.value(arguments[0], item, where) for item in value)
-        return _FAULTY if any(item is _FAULTY for item in read) else read
-
     def _fault(self, sentence: str) -> Any:
         self.faults.append(sentence)
         return _FAULTY
-
-
-_NAMES: dict[Any, str] = {
-    dict: "a table",
-    tuple: "a list",
-    Path: f"a path of 1 to {MAX_TEXT} characters without NUL",
-    str: f"a string of at most {MAX_TEXT} characters",
-    float: "a number",
-    int: "an integer of at most 64 bits",
-    bool: "true or false",
-}
 
 
 def _expected(kind: Any) -> str:
@@ -259,21 +238,28 @@ def _expected(kind: Any) -> str:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return _expected(arguments[0])
-    if origin is typing.Literal:
-        return f"one of {', '.join(arguments)}"
-    return "a table" if dataclasses.is_dataclass(kind) else _NAMES[kind if origin is None else origin]
+    if dataclasses.is_dataclass(kind) or origin is dict:
+        return "a table"
+    return "a path" if kind is Path else strict_json.described(kind)
 
 
-def _scalar(kind: Any, value: Any) -> Any:
-    if isinstance(value, str) and len(value) <= MAX_TEXT:
-        if kind is Path and value != "" and "\0" not in value:
-            return Path(value)
-        return value if kind is str else _FAULTY
-    if isinstance(value, bool):
-        return value if kind is bool else _FAULTY
-    if isinstance(value, int) and -_LARGEST <= value < _LARGEST:
-        return value if kind is int else float(value) if kind is float else _FAULTY
-    return value if kind is float and isinstance(value, float) and math.isfinite(value) else _FAULTY
+def _require_limits(value: Any, where: str) -> None:
+    """Raise FormatError for a list, table or string that is too long, and for an integer of more than 64 bits."""
+    if isinstance(value, dict | list):
+        if len(value) > MAX_ITEMS:
+            raise FormatError(where, f"must have at most {MAX_ITEMS} values; got {len(value)}", _CODE)
+        for item in value.values() if isinstance(value, dict) else value:
+            _require_limits(item, where)
+    elif isinstance(value, str) and len(value) > MAX_TEXT:
+        raise FormatError(where, f"must be a string of at most {MAX_TEXT} characters; got {len(value)}", _CODE)
+    elif isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise FormatError(where, f"must be an integer of at most 64 bits; got {shown(value)}", _CODE)
+
+
+def _path(text: str, where: str) -> Path:
+    if text == "" or "\0" in text:
+        raise FormatError(where, f"must be a path of 1 to {MAX_TEXT} characters without NUL; got {shown(text)}", _CODE)
+    return Path(text)
 
 
 def _flatten(value: Any, prefix: str, values: dict[str, Any]) -> None:

@@ -58,7 +58,7 @@ def test_every_pass_that_a_recipe_can_name_is_there():
         ('sampler = "unipc:order=99"', "sampler 'unipc': order is '99', expected an integer from 1 to 4"),
         ("guidence = 3.0", r"unknown key 'guidence' \(did you mean 'guidance'\?\); expected name, sampler, steps"),
         ('targets = ["onnx", "openvion"]', r"one of .* \(did you mean 'openvino'\?\); got .*openvion"),
-        ('precision = "fp23"', r"precision must be one of fp32, fp16, bf16 \(did you mean 'fp32'\?\); got 'fp23'"),
+        ('precision = "fp23"', r"precision must be one of fp32, fp16, bf16; got \"fp23\" \(did you mean 'fp32'\?\)"),
         ('sampler = "dpmp_2m"', r"\(did you mean 'dpmpp_2m'\?\); got sampler = 'dpmp_2m'"),
     ],
 )

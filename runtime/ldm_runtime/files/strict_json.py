@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import json
+import math
 import re
 import types
 import typing
@@ -68,17 +69,26 @@ class _Refused(Exception):
 
 
 def read(kind: type[T], value: JSON, where: str) -> T:
-    """Make a `kind` of parsed JSON, checking every type on the way; `where` is the JSON path so far.
+    """Make a `kind` of parsed JSON or TOML, checking every type on the way; `where` is the path so far.
 
     `kind` is a dataclass (its fields are exactly the object's keys), `tuple[X, ...]`, a fixed tuple,
     `dict[str, X]`, a `Literal`, `int`, `float` (an integer is one too), `str`, `bool` or `Any`; or a union of
     dataclasses, or of scalars and one tuple, and perhaps None.
 
     Raises:
-        FormatError: the first mismatch, with its JSON path.
+        FormatError: the first mismatch, with its path.
     """
     result: T = _read(kind, value, where)
     return result
+
+
+def described(kind: Any) -> str:
+    """Name what `read` expects for a kind, for an error's sentence."""
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(typing.get_args(kind))}"
+    if kind in _SCALARS:
+        return _SCALARS[kind]
+    return "a list" if typing.get_origin(kind) is tuple else "an object"
 
 
 def _require_shallow(value: JSON) -> None:
@@ -141,7 +151,7 @@ def _read(kind: Any, value: JSON, where: Where) -> Any:
         return _read_union(arguments, value, where)
     if origin is typing.Literal:
         if value not in arguments:
-            _expect(False, "one of " + ", ".join(map(repr, arguments)), value, where)
+            _expect(False, described(kind), value, where)
         return value
     if kind is Any:
         return value
@@ -198,8 +208,7 @@ def _read_union(arguments: tuple[Any, ...], value: JSON, where: Where) -> Any:
             return _read_tuple(typing.get_args(kind), value, where)
         if type(value) is kind:
             return value
-    names = " or ".join(_SCALARS.get(kind, "a list") for kind in kinds)
-    _expect(False, names, value, where)
+    _expect(False, " or ".join(map(described, kinds)), value, where)
 
 
 _SCALARS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
@@ -207,14 +216,14 @@ _SCALARS: dict[Any, str] = {int: "an integer", float: "a number", str: "a string
 
 def _read_scalar(kind: Any, value: JSON, where: Where) -> Any:
     if kind is float:
-        _expect(type(value) in (int, float), _SCALARS[float], value, where)
+        _expect(type(value) in (int, float), described(float), value, where)
         try:
             number = float(value)
         except OverflowError:
             raise FormatError(_spelt(where), "is too large for a float64", "json.number") from None
-        _expect(abs(number) != float("inf"), "a finite number", value, where)  # 1e999 parses as infinity
+        _expect(math.isfinite(number), "a finite number", value, where)  # 1e999 parses as infinity
         return number
-    _expect(type(value) is kind, _SCALARS[kind], value, where)
+    _expect(type(value) is kind, described(kind), value, where)
     return value
 
 
@@ -227,9 +236,9 @@ def _spelt(where: Where) -> str:
 
 def _expect(condition: bool, expected: str, value: JSON, where: Where) -> None:
     if not condition:
-        raise FormatError(_spelt(where), f"should be {expected}, but is {_shown(value)}", "json.type")
+        raise FormatError(_spelt(where), f"must be {expected}; got {_shown(value)}", "json.type")
 
 
 def _shown(value: JSON) -> str:
-    text = json.dumps(value)
+    text = json.dumps(value, default=str)  # TOML has dates too
     return text if len(text) <= 60 else text[:57] + "..."

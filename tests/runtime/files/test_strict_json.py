@@ -71,7 +71,7 @@ def test_a_large_file_takes_a_moment() -> None:
 
 
 def test_where_a_value_stands_is_spelt_for_an_error_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FormatError, match=r"x\['a'\]\[1\] should be an integer"):
+    with pytest.raises(FormatError, match=r"x\['a'\]\[1\] must be an integer"):
         strict_json.read(dict[str, tuple[int, ...]], {"a": [1, "2"]}, "x")
     monkeypatch.setattr(strict_json, "shown", lambda value: pytest.fail(f"spelt {value}"))
     assert strict_json.read(dict[str, tuple[int, ...]], {"a": [1, 2]}, "x") == {"a": (1, 2)}

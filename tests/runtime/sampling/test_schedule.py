@@ -85,8 +85,8 @@ def test_a_manifest_entry_with_a_wrong_value_is_refused() -> None:
     ("changes", "message"),
     [
         ({"shift": 0.0}, "shift is 0.0, expected a number"),
-        ({"shift": "3"}, "shift should be a number"),
-        ({"shift": True}, "shift should be a number"),
+        ({"shift": "3"}, "shift must be a number"),
+        ({"shift": True}, "shift must be a number"),
         ({"shift_terminal": 1.0}, "shift_terminal is 1.0"),
         ({"num_train_timesteps": 1}, "num_train_timesteps is 1"),
         ({"beta_start": 0.1}, "unknown key 'beta_start'"),

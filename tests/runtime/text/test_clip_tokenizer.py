@@ -181,7 +181,7 @@ BAD: list[tuple[Any, str]] = [
     (with_added(""), "added_tokens is ''"),
     (with_added("<cat>", first=2**64), "has '<cat>' as 18446744073709551616"),
     (with_added("\ud800"), "half of a character"),
-    (changed("added_tokens", 0, "special", value=1), "special should be true or false"),
+    (changed("added_tokens", 0, "special", value=1), "special must be true or false"),
     (changed("normalizer", value=None), "normalizer is None, .* expected CLIP's"),
     (changed("pre_tokenizer", "pretokenizers", 0, "invert", value=False), "invert is False"),
     (changed("pre_tokenizer", "pretokenizers", 0, "invert", value=1), "invert is 1"),
