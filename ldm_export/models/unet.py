@@ -19,7 +19,7 @@ from ldm_export.models.layers import Downsample2D, ResnetBlock2D, Transformer2DM
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, *, flip_sin_to_cos: bool, freq_shift: int) -> Tensor:
-    """timesteps (B,), fractional ones too -> (B, channels) float32: sines and cosines (Ho et al. 2020).
+    """Embed timesteps (B,), fractional ones too, as sines and cosines: (B, channels) float32 (Ho et al. 2020).
 
     Frequencies fall from 1 to about 1/10000. `flip_sin_to_cos` puts the cosines first.
     """
@@ -87,7 +87,7 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """-> the feature map for the next block, and all skips made here, oldest first."""
+        """Return the feature map for the next block, and all skips of this one, oldest first."""
         skips = []
         for resnet, attention in zip(self.resnets, _or_none(self.attentions, len(self.resnets)), strict=True):
             x = resnet(x, time)
@@ -148,7 +148,7 @@ class UpBlock(nn.Module):
 
 
 def _or_none(modules: nn.ModuleList, count: int) -> Iterator[nn.Module | None]:
-    """The modules, or as many Nones where the block has no attention."""
+    """Return the modules, or as many Nones where the block has no attention."""
     return iter(modules) if len(modules) else iter([None] * count)
 
 

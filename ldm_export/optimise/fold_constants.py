@@ -12,7 +12,7 @@ _RANDOM = ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", 
 
 
 def fold_constants(model: ir.Model) -> tuple[ir.Model, int]:
-    """Replaces nodes whose inputs are all Constant nodes by their value, from ONNX's reference evaluator.
+    """Replace nodes whose inputs are all Constant nodes by their value, from ONNX's reference evaluator.
 
     Weights are no constants here: they stay in their file under their names. float32 is computed in float64
     and rounded once per node, so that the result is the same on every machine.
@@ -52,7 +52,7 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def _cast_like(node: ir.Node) -> np.ndarray | None:
-    """Of the second input, only the type counts."""
+    """Fold a CastLike, which reads only the type of its second input."""
     array, like = constant(node.inputs[0]), node.inputs[1]
     if array is None or like is None or like.dtype is None:
         return None

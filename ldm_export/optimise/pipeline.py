@@ -39,7 +39,7 @@ MAX_ROUNDS = 10
 
 
 def ort_cpu_passes(multiples: Mapping[str, int]) -> tuple[Pass, ...]:
-    """Canonical ONNX to the operators that ONNX Runtime has for CPUs; the result is for it alone.
+    """Return the passes from canonical ONNX to the operators that ONNX Runtime has for CPUs, for it alone.
 
     LayerNormalization is one operator already; SkipLayerNormalization, which adds the residual too, is left out on
     purpose: at the shapes of SD 1.5 its CPU kernel took 3 to 5 times as long as Add and LayerNormalization (ONNX
@@ -57,7 +57,7 @@ def ort_cpu_passes(multiples: Mapping[str, int]) -> tuple[Pass, ...]:
 
 @dataclass(frozen=True)
 class PassReport:
-    """What one pass did in all its rounds together."""
+    """The changes of one pass in all its rounds together."""
 
     name: str
     modified: int
@@ -81,7 +81,7 @@ def optimise(path: Path, out: Path, passes: Sequence[Pass]) -> list[PassReport]:
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass]) -> list[PassReport]:
-    """As `optimise`, on a graph in memory, which is changed in place."""
+    """Run `passes` as `optimise` does, on a graph in memory, which is changed in place."""
     first: dict[str, dict[str, int]] = {}
     last: dict[str, dict[str, int]] = {}
     modified: Counter[str] = Counter()
@@ -100,6 +100,6 @@ def run_passes(model: ir.Model, passes: Sequence[Pass]) -> list[PassReport]:
 
 
 def count_operators(model: ir.Model) -> dict[str, int]:
-    """Operator -> number of nodes, most frequent first; those of other domains with the domain's name."""
+    """Count the nodes of each operator, most frequent first; those of other domains with the domain's name."""
     counts = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph)
     return dict(counts.most_common())

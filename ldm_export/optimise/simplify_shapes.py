@@ -1,4 +1,4 @@
-"""Takes the arithmetic on sizes out of the graph where the shapes noted in it say what it comes to."""
+"""Takes the arithmetic on sizes out of the graph where the shapes noted in it hold the result."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,7 +7,7 @@ from ldm_export.optimise.matching import constant, dims, make_constant, redirect
 
 
 def simplify_shapes(model: ir.Model) -> tuple[ir.Model, int]:
-    """Constant targets for Reshape (0 keeps an axis, -1 is the rest); Shape of known sizes or inputs.
+    """Make targets of Reshape constant (0 keeps an axis, -1 is the rest); replace Shape of known sizes or inputs.
 
     What is noted must be true for all sizes: equal names mean equal sizes, as the tracer guarantees.
     """
@@ -67,7 +67,7 @@ def _read_from_input(node: ir.Node, axes: dict[str, tuple[ir.Value, int]]) -> bo
 
 
 def _input_axes(graph: ir.Graph) -> dict[str, tuple[ir.Value, int]]:
-    """Name of an axis -> the first input that has it, and where."""
+    """Return name of an axis -> the first input that has it, and where."""
     axes: dict[str, tuple[ir.Value, int]] = {}
     for value in graph.inputs:
         for index, size in enumerate(dims(value) or ()):

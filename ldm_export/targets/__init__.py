@@ -1,4 +1,4 @@
-"""What `build` can make. Adding a target takes its folder, which holds its row, and a line here."""
+"""The targets of `build`. Adding one takes its folder, which holds its row, and a line here."""
 
 from ldm_export.targets.openvino.row import OPENVINO
 from ldm_export.targets.target import Made, Target

@@ -1,4 +1,4 @@
-"""What a package says, compared without running a graph: its contract and its tokens."""
+"""A package's facts, compared without running a graph: its contract and its tokens."""
 
 import json
 from collections.abc import Iterator

@@ -122,7 +122,7 @@ def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _graph(canonical: Path, precision: Precision) -> Iterator[Path]:
-    """Give the graph that the plan is built from: the canonical one, or its reduced form as long as that is needed."""
+    """Yield the graph that the plan is built from: the canonical one, or its reduced form, which is then removed."""
     if precision == "fp32":
         yield canonical
         return

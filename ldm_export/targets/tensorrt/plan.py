@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """One plan to be built.
+    """The inputs of one plan.
 
     name: what the plan calls itself inside, so that it is known wherever its file goes.
     capabilities: those that it must fit; none leaves it portable over all that TensorRT for RTX knows but 7.5, and
@@ -44,7 +44,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """What TensorRT says of a plan that it built: bytes on the GPU, None where it does not say."""
+    """TensorRT's figures of a plan that it built: bytes on the GPU, None where it reports none."""
 
     version: str
     activation_bytes: int | None
@@ -52,7 +52,7 @@ class BuiltPlan:
 
 
 def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> BuiltPlan:
-    """Graph -> network -> plan; the file appears whole or not at all.
+    """Parse the graph and build the plan; the file appears whole or not at all.
 
     TensorRT takes three to four times the weights' memory and hears no Ctrl-C: call it through `run_isolated`.
 
@@ -98,13 +98,13 @@ def _who(library: Library) -> str:
 
 
 def _strongly_typed(trt: Any) -> int:
-    """The flag where TensorRT has one that counts: newer ones, and that for RTX, have no other networks."""
+    """Return the flag where TensorRT has one that counts: newer ones, and that for RTX, have no other networks."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _flags(trt: Any, options: Sequence[str]) -> list[Any]:
-    """REFIT: for other weights later on. REFIT_IDENTICAL: for the same ones only, so that stripping costs no speed."""
+    """Return REFIT for other weights later on, REFIT_IDENTICAL for the same ones: then stripping costs no speed."""
     flags = []
     if "refit" in options:
         flags.append(trt.BuilderFlag.REFIT)
@@ -132,7 +132,7 @@ def _parse(library: Library, network: Any, graph: Path) -> None:
 
 
 def _clean(text: str) -> str:
-    """One line, without what TensorRT adds to every error on a machine without a driver."""
+    """Make one line, without the text that TensorRT adds to every error on a machine without a driver."""
     return re.sub(
         r"\[checkMacros\S*catchCudaError\S*\] .*?\(cudaError \d+: [^)]*\)\)", "", " ".join(text.split())
     ).strip()
@@ -162,7 +162,7 @@ def _add_profile(library: Library, builder: Any, network: Any, config: Any, shap
 
 
 def _read_timings(config: Any, place: Path | None) -> Any:
-    """What TensorRT measured in earlier builds; what it cannot use is measured again."""
+    """Read TensorRT's timings of earlier builds; it measures again where it cannot use them."""
     try:
         known = place.read_bytes() if place is not None and place.is_file() else b""
     except OSError as error:
@@ -176,7 +176,7 @@ def _read_timings(config: Any, place: Path | None) -> Any:
 
 
 def _write_timings(timings: Any, place: Path) -> None:
-    """Keep them; where that is not possible the next build measures again."""
+    """Keep the timings; where that is not possible the next build measures again."""
     try:
         make_folder(place.parent)
         with atomic_file(place) as temporary:
@@ -191,7 +191,7 @@ def _bytes(notes: str, what: str) -> int | None:
 
 
 def _monitor(trt: Any, say: Progress) -> Any:
-    """Says each phase. For most of a build TensorRT is silent, so no share of it is known."""
+    """Make a monitor that logs each phase. TensorRT is silent for most of a build, so no share is known."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -205,6 +205,6 @@ def _monitor(trt: Any, say: Progress) -> Any:
             return True  # go on
 
         def phase_finish(self, name: str) -> None:
-            """A phase's end is seen by the start of the next."""
+            """Do nothing: the start of the next phase shows the end of this one."""
 
     return Monitor()

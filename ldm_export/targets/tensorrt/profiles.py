@@ -1,7 +1,7 @@
-"""Which sizes a plan is built for: from what a user asks to a range of every axis of every component.
+"""The sizes that a plan is built for: from a user's profile to a range of every axis of every component.
 
-A user speaks of pictures at once, their sides in pixels, and windows of text. Guidance doubles the batch of the UNet,
-and the sides of latents are those of pictures divided: all of it is derived here, so that no two axes disagree.
+A profile names images at once, their sides in pixels, and windows of text. Guidance doubles the batch of the UNet,
+and the sides of latents are those of images divided: all of it is derived here, so that no two axes disagree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ldm_runtime.package.values import MAX_PIXELS
 from ldm_runtime.sampling.loop import is_guided
 
 DEFAULT_BATCH = Range(1, 1, 4)
-DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own pictures
+DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own images
 CORNERS = ("min", "opt", "max")
 
 AxisRanges = dict[str, Range]  # axis -> sizes
@@ -23,16 +23,16 @@ Shapes = tuple[Shape, Shape, Shape]  # smallest, preferred, largest
 
 @dataclass(frozen=True)
 class Profile:
-    """What a plan shall cover: smallest, preferred and largest. None is derived from the package."""
+    """The sizes that a plan covers: smallest, preferred and largest. None is derived from the package."""
 
-    batch: Range | None = None  # pictures at once
+    batch: Range | None = None  # images at once
     width: Range | None = None  # pixels
     height: Range | None = None
     windows: Range | None = None  # of text, joined to one context
 
 
 def read_profile(texts: Sequence[str]) -> Profile:
-    """("batch=1:2:4", "size=512") -> Profile. One number is all three; size is both sides.
+    """Read ("batch=1:2:4", "size=512"). One number is all three; size is both sides.
 
     Raises InputError for an unknown name, one given twice, or what is no rising row of numbers.
     """
@@ -68,7 +68,7 @@ def axis_ranges(contract: Contract, profile: Profile) -> dict[str, AxisRanges]:
     height = _side("height", contract.image.height, profile.height, contract)
     if width.max * height.max > MAX_PIXELS:
         shown = f"{width.max}x{height.max}"
-        raise InputError(f"the profile has pictures of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
+        raise InputError(f"the profile has images of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
     single, guided = _batches(contract, profile.batch)
     windows = _windows(contract, profile.windows)
     ranges: dict[str, AxisRanges] = {}
@@ -106,7 +106,7 @@ def _allow_few_tokens(contract: Contract, windows: Range, ranges: Mapping[str, A
 
 
 def input_shapes(contract: Contract, component: str, ranges: AxisRanges) -> dict[str, Shapes]:
-    """Input -> its smallest, preferred and largest shape; of an input of rank 0 they are empty."""
+    """Return input -> its smallest, preferred and largest shape; of an input of rank 0 they are empty."""
     corners = [{axis: int(getattr(size, corner)) for axis, size in ranges.items()} for corner in CORNERS]
     shapes = {}
     for spec in contract.components[component].inputs:
@@ -120,7 +120,7 @@ def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
 
 
 def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Range:
-    """In pixels, whole multiples of a latent's."""
+    """Return the range of a side in pixels, in multiples of a latent's."""
     step = contract.latent.downsample
     dim = contract.sample.dims[2 if name == "height" else 3]
     low, high = (limit * step for limit in contract.range_of(dim))
@@ -141,7 +141,7 @@ def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Ra
 
 
 def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
-    """Of the text encoder and the VAE, which get texts and pictures one by one, and of the UNet with guidance."""
+    """Return the batches of text encoder and VAE, which take prompts and images one by one, and of the UNet."""
     most = contract.range_of(contract.sample.dims[0])[1]
     factor = 2 if is_guided(contract.defaults.guidance) else 1
     batch = asked
@@ -149,7 +149,7 @@ def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
         batch = Range(1, 1, max(1, min(DEFAULT_BATCH.max, most // 2)))
     if factor * batch.max > most:
         raise InputError(
-            f"the profile has {batch.max} pictures at once"
+            f"the profile has {batch.max} images at once"
             + (f", with guidance a batch of {2 * batch.max}" if factor == 2 else "")
             + f"; the package takes {most} at most"
         )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """What TensorRT plans shall be built.
+    """The options of the target TensorRT.
 
     compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
     profiles: texts that `profiles.read_profile` reads.

@@ -1,4 +1,4 @@
-"""What a loaded plan takes and gives, against the contract and the manifest: names, types, sizes, profiles.
+"""Checks of a loaded plan against the contract and the manifest: names, types, sizes, profiles.
 
 Types are those of `ICudaEngine`: https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/infer/Core/Engine.html
 """
@@ -18,7 +18,7 @@ _OPEN = "?"  # a size that a plan leaves to the run; it keeps no names of axes
 def check_bindings(
     path: Path, engine: Any, promised: ComponentContract, profiles: Sequence[Mapping[str, Range]]
 ) -> None:
-    """Raise PackageError unless the plan `path`, loaded as `engine`, is what contract and manifest say of it."""
+    """Raise PackageError unless the plan `path`, loaded as `engine`, keeps the contract and the manifest."""
     inputs, outputs = read_bindings(path, engine)
     check_graph(path, promised, inputs, outputs)
     if engine.num_optimization_profiles != len(profiles):
@@ -43,7 +43,7 @@ def check_bindings(
 
 
 def read_bindings(path: Path, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a loaded plan. Raises PackageError for a type that no component uses."""
+    """Read the inputs and outputs of a loaded plan. Raises PackageError for a type that no component uses."""
     found: dict[str, list[TensorSpec]] = {"INPUT": [], "OUTPUT": []}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)

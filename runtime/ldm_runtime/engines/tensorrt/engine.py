@@ -36,7 +36,7 @@ _DAMAGED = "MALFORMED_ENGINE"
 
 
 def missing_tensorrt() -> str | None:
-    """The one thing that is missing to run plans on this machine, as a sentence, or None."""
+    """Return the one thing that is missing to run plans on this machine, as a sentence, or None."""
     try:
         import_tensorrt()
         import_cuda()
@@ -52,7 +52,7 @@ def fitting_plan(package: Package, component: str) -> Artefact:
 
 
 def _machine() -> Machine:
-    """Raises EngineUnavailable if this machine cannot run any plan."""
+    """Describe this machine. Raises EngineUnavailable if it cannot run any plan."""
     missing = missing_tensorrt()
     if missing is not None:
         raise EngineUnavailable(f"tensorrt does not run here: {missing}")
@@ -139,7 +139,7 @@ class TensorRtEngine:
             raise
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs for `feeds`, by name.
+        """Return all outputs for `feeds`, by name.
 
         Raises OutOfProfile for sizes that the plan was not built for, EngineError for feeds that the contract does not
         cover, if TensorRT or CUDA fails, and after `close`.
@@ -171,7 +171,7 @@ class TensorRtEngine:
         return results
 
     def close(self) -> None:
-        """Give back what is there, what was made last first. No callback is kept before: it would keep the engine."""
+        """Free everything, the last allocation first. No callback is kept before: it would keep the engine."""
         with self._turn, contextlib.ExitStack() as stack:
             stack.callback(self._destroy_stream)
             stack.callback(self._free)
@@ -183,7 +183,7 @@ class TensorRtEngine:
             self.close()
 
     def _load(self, package: Package, artefact: Artefact, capture: bool) -> None:
-        """Everything that `close` gives back."""
+        """Load everything that `close` frees."""
         device, library = self._device, self._library
         self._require_memory()
         self._stream = device.create_stream()
@@ -220,7 +220,7 @@ class TensorRtEngine:
             )
 
     def _refit(self, package: Package) -> None:
-        """Put the weights of the package's own graph into a plan that was built without."""
+        """Put the weights of the package's own graph into a plan that was built without weights."""
         trt, graph = self._library.module, package.file(package.manifest.components[self._component].canonical.file)
         refitter = trt.Refitter(self._engine, self._library.log)
         parser = trt.OnnxParserRefitter(refitter, self._library.log)
@@ -241,7 +241,7 @@ class TensorRtEngine:
         return self._engine.create_execution_context(config)
 
     def _prepare(self, profile: int, feeds: Mapping[str, np.ndarray]) -> None:
-        """Set the context to these shapes. What was captured at others is of no use any more."""
+        """Set the context to these shapes. A graph that was captured at others is dropped."""
         self._drop_graph()
         self._prepared, self._warm = None, False
         context = self._context
@@ -259,7 +259,7 @@ class TensorRtEngine:
             self._hold(spec.name, int(np.prod(shape)) * np.dtype(spec.dtype).itemsize)
 
     def _hold(self, name: str, size: int) -> None:
-        """A buffer for a tensor of `size` bytes: the one that is there, or a larger one in its place."""
+        """Return a buffer for a tensor of `size` bytes: the present one, or a larger one in its place."""
         address = self._buffers.get(name)
         if address is None or self._sizes[address] < size:
             if address is not None:
@@ -278,7 +278,7 @@ class TensorRtEngine:
             self._need(self._context.execute_async_v3(self._stream), "run")
 
     def _captured(self) -> Any:
-        """The run as a CUDA graph: one launch instead of one for each kernel."""
+        """Capture the run as a CUDA graph: one launch instead of one for each kernel."""
         self._device.begin_capture(self._stream)
         try:
             self._need(self._context.execute_async_v3(self._stream), "capture a run")
@@ -299,7 +299,7 @@ class TensorRtEngine:
             self._device.destroy(graph)
 
     def _drop(self) -> None:
-        """Keep the compiled kernels; then what was made last goes first, as TensorRT wants it."""
+        """Keep the compiled kernels, then free the last allocation first, as TensorRT requires."""
         if self._jit is not None and self._context is not None:
             self._jit.save()
         self._context = None
@@ -319,7 +319,7 @@ class TensorRtEngine:
 
 
 def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[str, ...]]:
-    """The plan as TensorRT's engine object, and notices.
+    """Load the plan as TensorRT's engine object, with notices.
 
     Raises PackageError for a damaged plan, EngineUnavailable for one that does not fit, both with TensorRT's words.
     """
@@ -337,7 +337,7 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
 
 
 def _check_validity(path: Path, library: Library, runtime: Any, header: bytes) -> tuple[str, ...]:
-    """What TensorRT for RTX says of a plan before it is loaded, as notices.
+    """Return TensorRT for RTX's remarks on a plan before it is loaded, as notices.
 
     Raises PackageError for a damaged plan, EngineUnavailable for one that does not fit.
     """

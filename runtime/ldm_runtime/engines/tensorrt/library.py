@@ -31,14 +31,14 @@ _KEPT_LINES = 1000  # of what TensorRT says while nobody asks
 
 @dataclass(frozen=True)
 class Said:
-    """What TensorRT said, oldest first, each message in one line."""
+    """TensorRT's messages, oldest first, each in one line."""
 
     errors: tuple[str, ...]
     notes: tuple[str, ...]  # warnings and information
 
     @property
     def why(self) -> str:
-        """Its errors as half a sentence."""
+        """The errors as half a sentence."""
         return "; ".join(self.errors) if self.errors else "it says no more"
 
 
@@ -52,7 +52,7 @@ class Library:
     log: Any
 
     def said(self) -> Said:
-        """What it said since the last call."""
+        """Return and forget the messages since the last call."""
         said = Said(tuple(self.log.errors), tuple(self.log.notes))
         self.log.errors.clear()
         self.log.notes.clear()
@@ -60,7 +60,7 @@ class Library:
 
 
 def import_tensorrt(flavour: str = AUTO) -> Library:
-    """The installed TensorRT; "auto" prefers that for RTX. Raises EngineUnavailable if it is not installed."""
+    """Import the installed TensorRT; "auto" prefers that for RTX. Raises EngineUnavailable if it is not installed."""
     reasons = []
     for name in (RTX, CLASSIC) if flavour == AUTO else (flavour,):
         try:
@@ -75,7 +75,7 @@ def import_tensorrt(flavour: str = AUTO) -> Library:
 
 
 def installed() -> list[Library]:
-    """Every flavour that can be imported here."""
+    """Return every flavour that can be imported here."""
     found = []
     for flavour in (RTX, CLASSIC):
         with contextlib.suppress(EngineUnavailable):
@@ -98,7 +98,7 @@ def _imported(flavour: str) -> Library:
 
 def _logger(module: Any) -> Any:
     class Log(module.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps what TensorRT says; it must not raise, TensorRT would swallow it."""
+        """A log of TensorRT's messages. It must not raise: TensorRT would swallow it."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
@@ -119,7 +119,7 @@ def _logger(module: Any) -> Any:
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What the first bytes of a plan by TensorRT for RTX say."""
+    """The first bytes of a plan by TensorRT for RTX."""
 
     version: str
     capabilities: tuple[str, ...]
@@ -127,7 +127,7 @@ class PlanHeader:
 
 
 def read_header(path: Path) -> PlanHeader:
-    """Raises PackageError if the file is no such plan, or not all of one."""
+    """Read a plan's header. Raises PackageError if the file is no such plan, or not all of one."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEADER_BYTES)
