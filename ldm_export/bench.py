@@ -162,14 +162,14 @@ def bench_package(
         choices = {name: choose(name, threads=threads) for name in _that_run_here(package)}
     for choice in choices.values():
         require(choice)
-    made: dict[str, list[EngineRun]] = {name: [] for name in choices}
+    measured: dict[str, list[EngineRun]] = {name: [] for name in choices}
     for index in range(rounds):
         for name, choice in choices.items():
             say(f"bench: round {index + 1} of {rounds}, {name}")
             outcome = run_isolated(_measure, path, choice, steps, (width, height))
-            made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
+            measured[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
     package.confirm()  # the processes opened the files anew
-    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
+    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in measured.items())
     texts = tuple(text.component for text in contract.text)
     decoder = contract.codec.decoder.component
     return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, texts, decoder, results)
@@ -254,16 +254,16 @@ def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str
     sizes = contract.sizes(component, batch=batch, width=size[0], height=size[1])
     ends = {text.component: text.tokenizer.eos_token_id for text in contract.text}
     random = np.random.default_rng(0)
-    made = {}
+    arrays = {}
     for spec in contract.components[component].inputs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims)
         if component in ends:
-            made[spec.name] = np.full(shape, ends[component], spec.dtype)
+            arrays[spec.name] = np.full(shape, ends[component], spec.dtype)
         elif component == denoiser.component and spec.name == denoiser.timestep:
-            made[spec.name] = np.full(shape, 500.0, spec.dtype)
+            arrays[spec.name] = np.full(shape, 500.0, spec.dtype)
         else:
-            made[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-    return made
+            arrays[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+    return arrays
 
 
 def _inpainted_image(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:

@@ -117,9 +117,9 @@ def build_package(
         manifest = _prove(checkpoint, variant, folder, manifest, report, say)
         checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
         for name, each in work.items():
-            made = TARGETS[name].build(each, folder, manifest, say)
-            report.stages += made.stages
-            manifest = with_artefacts(folder, manifest, made.artefacts)
+            result = TARGETS[name].build(each, folder, manifest, say)
+            report.stages += result.stages
+            manifest = with_artefacts(folder, manifest, result.artefacts)
             _prove_target(TARGETS[name].engine, folder, manifest, report, say)
         write_manifest(folder, manifest)
         open_package(folder, check="size")  # as its users will

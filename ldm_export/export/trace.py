@@ -118,11 +118,11 @@ def _complete_types(model: ir.Model) -> None:
     """Add types and shapes to values inside a translated operator, which the exporter leaves bare."""
     values = [value for node in model.graph for value in node.outputs]
     known = {dim for value in [*model.graph.inputs, *values] for dim in value.shape or () if not _fixed(dim)}
-    given = {id(value): value.shape for value in values}
+    noted = {id(value): value.shape for value in values}
     ShapeInferencePass(strict_mode=False)(model)
     for value in values:
-        if given[id(value)] is not None:
-            value.shape = given[id(value)]
+        if noted[id(value)] is not None:
+            value.shape = noted[id(value)]
         elif not all(_fixed(dim) or dim in known for dim in value.shape or ()):
             value.shape = None  # a size that inference made up a name for
 

@@ -181,9 +181,9 @@ class UNet2DConditionModel(nn.Module):
         self.skips_per_up_block = [build.layers + 1 for build in reversed(levels)]
         channels = widths[-1]
         for build, kind in zip(reversed(levels), config.up_block_types, strict=True):
-            taken = [skip_channels.pop() for _ in range(build.layers + 1)]
+            block_skips = [skip_channels.pop() for _ in range(build.layers + 1)]
             attention, upsample = kind == "CrossAttnUpBlock2D", build is not levels[0]
-            self.up_blocks.append(UpBlock(build, channels, taken, attention=attention, upsample=upsample))
+            self.up_blocks.append(UpBlock(build, channels, block_skips, attention=attention, upsample=upsample))
             channels = build.channels
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
@@ -199,14 +199,14 @@ class UNet2DConditionModel(nn.Module):
         x = self.conv_in(sample)
         skips = [x]
         for block in self.down_blocks:
-            x, made = self._run(block, x, time, context)
-            skips += made
+            x, new_skips = self._run(block, x, time, context)
+            skips += new_skips
         if self.mid_block is not None:
             x = self._run(self.mid_block, x, time, context)
         for block, count in zip(self.up_blocks, self.skips_per_up_block, strict=True):
-            taken = [skips.pop() for _ in range(count)]
+            block_skips = [skips.pop() for _ in range(count)]
             size = skips[-1].shape[2:] if skips else None
-            x = self._run(block, x, taken, time, context, size)
+            x = self._run(block, x, block_skips, time, context, size)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
     def _embed_time(self, timestep: Tensor, sample: Tensor) -> Tensor:

@@ -31,13 +31,13 @@ def fold_constants(model: ir.Model) -> tuple[ir.Model, int]:
 def _value_of(node: ir.Node, opsets: dict[str, int]) -> np.ndarray | None:
     if node.domain != "" or len(node.outputs) != 1 or node.op_type in _RANDOM or _has_graph(node):
         return None
-    given = [value for value in node.inputs if value is not None]
+    inputs = [value for value in node.inputs if value is not None]
     if node.op_type == "CastLike":
         return _cast_like(node)
-    arrays = [array for value in given if (array := constant(value)) is not None]
-    if not arrays or len(arrays) < len(given):
+    arrays = [array for value in inputs if (array := constant(value)) is not None]
+    if not arrays or len(arrays) < len(inputs):
         return None
-    feeds = {str(value.name): _widened(array) for value, array in zip(given, arrays, strict=True)}
+    feeds = {str(value.name): _widened(array) for value, array in zip(inputs, arrays, strict=True)}
     evaluator = ReferenceEvaluator(ir.serde.serialize_node(node), opsets=opsets)
     (result,) = evaluator.run(None, feeds)
     result = np.asarray(result)

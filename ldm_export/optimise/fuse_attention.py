@@ -89,8 +89,8 @@ def _match_scores(value: ir.Value | None) -> _Scores | None:
 
 
 def _split_input(value: ir.Value | None, perm: tuple[int, ...], heads: int) -> ir.Value | None:
-    source, found = _split_input_and_heads(value, perm)
-    return source if found == heads else None
+    source, count = _split_input_and_heads(value, perm)
+    return source if count == heads else None
 
 
 def _split_input_and_heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value | None, int]:

@@ -32,7 +32,7 @@ CANONICAL_PASSES: tuple[Pass, ...] = (
     remove_unused,
 )
 
-# What a build recipe may ask for by name, after the canonical passes and with them.
+# Passes that a build recipe may name; they run after the canonical passes and with them.
 OPTIONAL_PASSES: dict[str, Pass] = {"onnxsim": run_onnxsim}
 
 MAX_ROUNDS = 10
@@ -86,15 +86,15 @@ def run_passes(model: ir.Model, passes: Sequence[Pass]) -> list[PassReport]:
     last: dict[str, dict[str, int]] = {}
     modified: Counter[str] = Counter()
     for _ in range(MAX_ROUNDS):
-        found = 0
+        changes = 0
         for each in passes:
             name = each.__name__
             first.setdefault(name, count_operators(model))
             model, count = each(model)
             last[name] = count_operators(model)
             modified[name] += count
-            found += count
-        if found == 0:
+            changes += count
+        if changes == 0:
             return [PassReport(name, modified[name], first[name], last[name]) for name in first]
     raise AssertionError(f"the passes were not done after {MAX_ROUNDS} rounds")
 

@@ -45,17 +45,17 @@ def _read_from_input(node: ir.Node, axes: dict[str, tuple[ir.Value, int]]) -> bo
         return False
     rank = len(sizes)
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", rank)
-    asked = sizes[slice(start, end)]
+    selected = sizes[slice(start, end)]
     graph = node.graph
     assert graph is not None
-    if all(isinstance(size, int) for size in asked):
-        if not redirect(node.outputs[0], make_constant(np.array(asked, np.int64), node)):
+    if all(isinstance(size, int) for size in selected):
+        if not redirect(node.outputs[0], make_constant(np.array(selected, np.int64), node)):
             return False
         graph.remove(node, safe=True)
         return True
-    if len(asked) != 1 or not isinstance(asked[0], str) or asked[0] not in axes:
+    if len(selected) != 1 or not isinstance(selected[0], str) or selected[0] not in axes:
         return False
-    source, axis = axes[asked[0]]
+    source, axis = axes[selected[0]]
     if x is source and (start, end) == (axis, axis + 1):
         return False
     node.replace_input_with(0, source)

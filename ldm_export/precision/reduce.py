@@ -23,7 +23,7 @@ _FLOAT32 = {"InstanceNormalization", "LayerNormalization", "GroupNormalization",
 _FLOAT32 |= {"Softmax", "LogSoftmax", "Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "CumSum"}
 _FLOAT32 |= {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceL1", "ReduceProd", "ReduceLogSumExp"}
 _FLOAT32 |= {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "ArgMax", "ArgMin", "TopK", "IsNaN", "IsInf"}
-# What moves numbers about: they keep the type that they have.
+# Operators that move numbers about: these keep the type that they have.
 _MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Expand", "Identity", "Flatten", "Tile"}
 _MOVES |= {"GatherND", "DepthToSpace", "SpaceToDepth"}
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
@@ -158,14 +158,16 @@ class _Reduction:
 
 def _exact_nodes(graph: ir.Graph) -> set[ir.Node]:
     """Find nodes whose results become an angle or an integer, such as a timestep or a size: their digits count."""
-    found: set[ir.Node] = set()
+    exact: set[ir.Node] = set()
     waiting = [node for node in graph if node.op_type in ("Sin", "Cos") or _makes_integers(node)]
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += [made for value in node.inputs if value is not None and (made := value.producer()) is not None]
-    return found
+        if node not in exact:
+            exact.add(node)
+            waiting += [
+                source for value in node.inputs if value is not None and (source := value.producer()) is not None
+            ]
+    return exact
 
 
 def _makes_integers(node: ir.Node) -> bool:
@@ -187,8 +189,8 @@ def _widens(node: ir.Node) -> bool:
 
 
 def _is_parameter(value: ir.Value) -> bool:
-    made = value.producer()
-    return made is None or made.op_type == "Constant" or _widens(made)
+    source = value.producer()
+    return source is None or source.op_type == "Constant" or _widens(source)
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:

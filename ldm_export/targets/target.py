@@ -30,7 +30,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Made:
+class Built:
     """The result of a target. artefacts: by component, with files in the package's folder. stages: their cost."""
 
     artefacts: "Mapping[str, Sequence[Artefact]]" = field(default_factory=dict)
@@ -51,4 +51,4 @@ class Target:
     options: type | None
     engine: str | None
     check: Callable[[Order], Any]
-    build: "Callable[[Any, Path, Manifest, Progress], Made]"
+    build: "Callable[[Any, Path, Manifest, Progress], Built]"

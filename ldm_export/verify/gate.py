@@ -148,8 +148,8 @@ def _results(
         for artefact in _compared(package, choice, name, say):
             yield from _graph(package, reference, choice, opened, name, artefact)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
-    result, made = compare_run(package, choice, reference.trajectory)
-    images += made
+    result, figures = compare_run(package, choice, reference.trajectory)
+    images += figures
     yield result
 
 
@@ -180,23 +180,23 @@ def _graph(
     """Compare every case of one artefact; one that cannot be opened is one failed case."""
     cases = reference.cases_of(component)
     try:
-        found = open_engine(choice, package, component, artefact)
+        tested = open_engine(choice, package, component, artefact)
     except LdmError as error:
         name = choice.names(package.manifest.contract)[component] if artefact is None else artefact.name
         yield _uncompared(cases, name, str(error))
         return
-    opened.append(found)
-    lossy, name = lossy_tolerance(found.artefact), found.artefact.name
+    opened.append(tested)
+    lossy, name = lossy_tolerance(tested.artefact), tested.artefact.name
     try:
         tolerance = None if lossy is None else lossy.relative_rms
         is_covered = False
-        for result in compare(found.engine.run, cases, artefact=name, tolerance=tolerance):
+        for result in compare(tested.engine.run, cases, artefact=name, tolerance=tolerance):
             is_covered = True
             yield result
         if not is_covered:
             yield _uncompared(cases, name, "its profile covers no case of the reference")
     finally:
-        found.engine.close()
+        tested.engine.close()
 
 
 def _uncompared(cases: Sequence[Case], artefact: str, problem: str) -> CaseResult:

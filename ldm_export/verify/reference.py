@@ -164,16 +164,16 @@ def write_reference(
     for text in contract.text:
         say(f"reference: {text.component} in torch")
         run_tokens = tokens[text.component][[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
-        encoded, found = _text_stage(checkpoint, text, run_tokens)
+        encoded, part_cases = _text_stage(checkpoint, text, run_tokens)
         texts.append(encoded)
-        cases += found
+        cases += part_cases
     concat = _concat_channels(checkpoint, run) if contract.inpaints else None
     say(f"reference: {contract.denoiser.component} in torch, {run.plan.steps} steps")
-    latents, found = _denoiser_stage(checkpoint, run, _Texts.joined(texts), concat)
-    cases += found
+    latents, part_cases = _denoiser_stage(checkpoint, run, _Texts.joined(texts), concat)
+    cases += part_cases
     say(f"reference: {contract.codec.name} in torch")
-    image, found = _codec_stage(checkpoint, contract, latents)
-    cases += found
+    image, part_cases = _codec_stage(checkpoint, contract, latents)
+    cases += part_cases
 
     trajectory = Trajectory(
         prompt=PROMPT,
@@ -391,10 +391,10 @@ def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:
     with torch.inference_mode():
         outputs = spec.wrap(model)(*arguments)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    found = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
-    for name, array in found.items():
+    results = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+    for name, array in results.items():
         if not np.isfinite(array).all():
             raise NonFiniteError(
                 f"the torch model's {spec.name} gives NaN or infinity in {name} itself; check the checkpoint"
             )
-    return found
+    return results

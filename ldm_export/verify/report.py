@@ -90,18 +90,18 @@ class Report:
     @property
     def failures(self) -> list[str]:
         """List one sentence per failure, in the order of the checks."""
-        found = [
+        sentences = [
             f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
             for fact in self.facts
             if not fact.passed
         ]
-        found += [case_failure(case) for case in self.cases if not case.passed]
+        sentences += [case_failure(case) for case in self.cases if not case.passed]
         if self.trajectory is None:
-            if not found:
-                found.append("the sampling run was not reached")
+            if not sentences:
+                sentences.append("the sampling run was not reached")
         elif not self.trajectory.passed:
-            found.append(_trajectory_failure(self.trajectory))
-        return found
+            sentences.append(_trajectory_failure(self.trajectory))
+        return sentences
 
     @property
     def first_failure(self) -> str:
@@ -111,20 +111,20 @@ class Report:
 
     def summary(self) -> dict[str, dict[str, float] | float]:
         """Return per component the case closest to its tolerance, over all graphs; the sampling run's figures."""
-        found: dict[str, dict[str, float] | float] = {}
+        figures: dict[str, dict[str, float] | float] = {}
         for name in dict.fromkeys(case.component for case in self.cases):
             worst = closest([case for case in self.cases if case.component == name])
             if worst is not None and worst.relative_rms is not None:
-                found[name] = {"relative_rms": worst.relative_rms, "tolerance": worst.tolerance}
+                figures[name] = {"relative_rms": worst.relative_rms, "tolerance": worst.tolerance}
         if self.trajectory is not None:
             measured = [step.psnr for step in self.trajectory.drift if step.psnr is not None]
             if measured:
-                found["trajectory_psnr"] = min(measured)
+                figures["trajectory_psnr"] = min(measured)
             if self.trajectory.image_psnr is not None:
-                found["image_psnr"] = self.trajectory.image_psnr
+                figures["image_psnr"] = self.trajectory.image_psnr
             if self.trajectory.image_ssim is not None:
-                found["image_ssim"] = self.trajectory.image_ssim
-        return found
+                figures["image_ssim"] = self.trajectory.image_ssim
+        return figures
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
@@ -146,10 +146,10 @@ class Report:
 
     def by_graph(self) -> dict[tuple[str, str], list[CaseResult]]:
         """Group the cases by (component, artefact), in order."""
-        found: dict[tuple[str, str], list[CaseResult]] = {}
+        groups: dict[tuple[str, str], list[CaseResult]] = {}
         for case in self.cases:
-            found.setdefault((case.component, case.artefact), []).append(case)
-        return found
+            groups.setdefault((case.component, case.artefact), []).append(case)
+        return groups
 
 
 def closest(cases: list[CaseResult]) -> CaseResult | None:

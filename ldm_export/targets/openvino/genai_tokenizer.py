@@ -24,7 +24,7 @@ from ldm_runtime.text.clip_tokenizer import read_tokenizer
 
 FILE = "openvino_tokenizer.xml"
 
-# What CLIP's regular expression takes for punctuation. PCRE2 counts U+180E as white space, `tokenizers` does not.
+# Punctuation in CLIP's regular expression. PCRE2 counts U+180E as white space, `tokenizers` does not.
 _PUNCTUATION = r"[^\s\p{L}\p{N}]"
 _MONGOLIAN = r"\x{180e}"
 

@@ -78,10 +78,10 @@ def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> Bui
         _add_profile(library, builder, network, config, shapes)
     timings = _read_timings(config, request.timing_cache) if library.flavour == CLASSIC else None
     plan = builder.build_serialized_network(network, config)
-    said = library.said()
+    messages = library.take_messages()
     if plan is None:
-        raise ExportError(f"{_who(library)} cannot build {request.graph}: {said.why}")
-    for note in said.notes:  # TensorRT only warns of largest sizes that contradict one another
+        raise ExportError(f"{_who(library)} cannot build {request.graph}: {messages.why}")
+    for note in messages.notes:  # TensorRT only warns of largest sizes that contradict one another
         if "not self-consistent" in note:
             raise ExportError(f"the profile contradicts the graph {request.graph}: {note}")
     del monitor, network  # before the plan is written: they hold the weights a second time
@@ -89,7 +89,7 @@ def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> Bui
         file.write(memoryview(plan))
     if timings is not None and request.timing_cache is not None:
         _write_timings(timings, request.timing_cache)
-    notes = " ".join(said.notes)
+    notes = " ".join(messages.notes)
     return BuiltPlan(library.version, _bytes(notes, "Activation Memory"), _bytes(notes, "Weights Memory"))
 
 
@@ -116,7 +116,7 @@ def _flags(trt: Any, options: Sequence[str]) -> list[Any]:
 def _parse(library: Library, network: Any, graph: Path) -> None:
     parser = library.module.OnnxParser(network, library.log)
     parsed = parser.parse_from_file(str(graph))
-    said = library.said()
+    messages = library.take_messages()
     if parsed and network.num_outputs > 0:
         return
     problems = [parser.get_error(index) for index in range(parser.num_errors)]
@@ -126,7 +126,7 @@ def _parse(library: Library, network: Any, graph: Path) -> None:
         for each, description in zip(problems, descriptions, strict=True)
     ]
     # The log repeats them with a listing of the node, but it alone says why weights cannot be read.
-    others = [_clean(error) for error in said.errors if not error.startswith("ModelImporter")]
+    others = [_clean(error) for error in messages.errors if not error.startswith("ModelImporter")]
     texts += [error for error in others if not any(error in description for description in descriptions)]
     raise ExportError(f"{_who(library)} cannot read {graph}: {'; '.join(texts) or 'it holds no network'}")
 
@@ -144,7 +144,7 @@ def _set_capabilities(library: Library, config: Any, capabilities: Sequence[str]
     for index, capability in enumerate(capabilities):
         member = getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}", None)
         if member is None or not config.set_compute_capability(member, index):
-            why = library.said().why
+            why = library.take_messages().why
             raise ExportError(f"{_who(library)} does not build for compute capability {capability}: {why}")
 
 
@@ -158,7 +158,7 @@ def _add_profile(library: Library, builder: Any, network: Any, config: Any, shap
     for name, (low, preferred, high) in shapes.items():
         profile.set_shape(name, low, preferred, high)
     if not profile or config.add_optimization_profile(profile) < 0:
-        raise ExportError(f"{_who(library)} refuses the profile {dict(shapes)}: {library.said().why}")
+        raise ExportError(f"{_who(library)} refuses the profile {dict(shapes)}: {library.take_messages().why}")
 
 
 def _read_timings(config: Any, place: Path | None) -> Any:
@@ -186,8 +186,8 @@ def _write_timings(timings: Any, place: Path) -> None:
 
 
 def _bytes(notes: str, what: str) -> int | None:
-    found = re.search(rf"Total {what}: (\d+) bytes", notes)
-    return None if found is None else int(found[1])
+    match = re.search(rf"Total {what}: (\d+) bytes", notes)
+    return None if match is None else int(match[1])
 
 
 def _monitor(trt: Any, say: Progress) -> Any:

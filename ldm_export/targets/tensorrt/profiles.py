@@ -36,17 +36,17 @@ def read_profile(texts: Sequence[str]) -> Profile:
 
     Raises InputError for an unknown name, one given twice, or what is no rising row of numbers.
     """
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         names = {"size": ("width", "height")}.get(name, (name,))
         if not equals or not set(names) <= {"batch", "width", "height", "windows"}:
             raise InputError(f"--profile got {text!r}; expected batch=, size=, width=, height= or windows=")
         for each in names:
-            if each in found:
+            if each in ranges:
                 raise InputError(f"--profile gives {each} twice")
-            found[each] = _range(text, value)
-    return Profile(**found)
+            ranges[each] = _range(text, value)
+    return Profile(**ranges)
 
 
 def _range(text: str, value: str) -> Range:
@@ -119,32 +119,32 @@ def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
     return dim if isinstance(dim, int) else sizes[dim]
 
 
-def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Range:
+def _side(name: str, native: int, chosen: Range | None, contract: Contract) -> Range:
     """Return the range of a side in pixels, in multiples of a latent's."""
     step = contract.latent.downsample
     dim = contract.sample.dims[2 if name == "height" else 3]
     low, high = (limit * step for limit in contract.range_of(dim))
-    if asked is None:
+    if chosen is None:
         most = min(int(native * DEFAULT_GROWTH) // step * step, high)
         return Range(low, native, max(most, native))
-    for pixels in (asked.min, asked.opt, asked.max):
+    for pixels in (chosen.min, chosen.opt, chosen.max):
         if pixels % step != 0 or not low <= pixels <= high:
             raise InputError(
                 f"the profile has a {name} of {pixels}; the package takes multiples of {step} from {low} to {high}"
             )
-    if not asked.min <= native <= asked.max:
+    if not chosen.min <= native <= chosen.max:
         raise InputError(
-            f"the profile has a {name} of {asked.min} to {asked.max}, which leaves out {native}, what the package "
+            f"the profile has a {name} of {chosen.min} to {chosen.max}, which leaves out {native}, what the package "
             f"draws when no size is given; widen it"
         )
-    return asked
+    return chosen
 
 
-def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
+def _batches(contract: Contract, chosen: Range | None) -> tuple[Range, Range]:
     """Return the batches of text encoder and VAE, which take prompts and images one by one, and of the UNet."""
     most = contract.range_of(contract.sample.dims[0])[1]
     factor = 2 if is_guided(contract.defaults.guidance) else 1
-    batch = asked
+    batch = chosen
     if batch is None:
         batch = Range(1, 1, max(1, min(DEFAULT_BATCH.max, most // 2)))
     if factor * batch.max > most:
@@ -157,10 +157,10 @@ def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
     return Range(1, 1, batch.max), guided
 
 
-def _windows(contract: Contract, asked: Range | None) -> Range:
+def _windows(contract: Contract, chosen: Range | None) -> Range:
     """Return the windows of text that the context joins."""
     high = contract.range_of(contract.context.dims[1])[1] // contract.window
-    windows = Range(1, 1, max(1, high)) if asked is None else asked
+    windows = Range(1, 1, max(1, high)) if chosen is None else chosen
     if windows.max > max(1, high):
         raise InputError(f"the profile has {windows.max} windows of text; the package joins {high} at most")
     return windows

@@ -130,8 +130,8 @@ def open_engine(
         return _opened(name, choice, package, component, artefact)
     passed_over: list[str] = []
     for name, considers in _automatic(choice).items():
-        found = readable_by(ENGINES[name], package, component)
-        if not found or (artefact is not None and artefact not in found) or not considers():
+        readable = readable_by(ENGINES[name], package, component)
+        if not readable or (artefact is not None and artefact not in readable) or not considers():
             continue
         try:
             opened = _opened(name, choice, package, component, artefact)
@@ -156,10 +156,10 @@ def artefact_for(name: str, package: Package, component: str) -> Artefact:
     kind = ENGINES[name]
     if kind.pick is not None:
         return kind.pick(package, component)
-    found = readable_by(kind, package, component)
-    if not found:
+    readable = readable_by(kind, package, component)
+    if not readable:
         raise EngineUnavailable(f"{package.path} has nothing of {component} that {name} reads")
-    return found[0]
+    return readable[0]
 
 
 def readable_by(kind: EngineKind, package: Package, component: str) -> list[Artefact]:
@@ -172,8 +172,8 @@ def artefacts_for(choice: EngineChoice, package: Package, component: str) -> lis
     """List the artefacts of a component, in the manifest's order, that the engines of `choice` read."""
     name = choice.names(package.manifest.contract)[component]
     names = _automatic(choice) if name == AUTO else (name,)
-    found = [each for name in names for each in readable_by(ENGINES[name], package, component)]
-    return [each for each in package.manifest.components[component].artefacts if each in found]
+    readable = [each for name in names for each in readable_by(ENGINES[name], package, component)]
+    return [each for each in package.manifest.components[component].artefacts if each in readable]
 
 
 def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
@@ -188,9 +188,9 @@ def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
 def _opened(
     name: str, choice: EngineChoice, package: Package, component: str, artefact: Artefact | None
 ) -> OpenedEngine:
-    made = artefact_for(name, package, component) if artefact is None else artefact
-    engine = ENGINES[name].open(package, component, made, choice.settings(name))
-    return OpenedEngine(name, engine, made, engine.notices)
+    chosen = artefact_for(name, package, component) if artefact is None else artefact
+    engine = ENGINES[name].open(package, component, chosen, choice.settings(name))
+    return OpenedEngine(name, engine, chosen, engine.notices)
 
 
 def _by_part(text: str) -> dict[str, str]:

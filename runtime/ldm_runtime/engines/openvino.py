@@ -56,16 +56,16 @@ class OpenVinoEngine:
     ) -> None:
         import_openvino()
         core = shared_core()
-        given = {**_DEFAULTS, **({} if options is None else options)}
-        device = given.pop(DEVICE, "CPU")
+        properties = {**_DEFAULTS, **({} if options is None else options)}
+        device = properties.pop(DEVICE, "CPU")
         if device not in core.available_devices:
             raise EngineUnavailable(
                 f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
             )
         if threads is not None and device == "CPU":
-            given["INFERENCE_NUM_THREADS"] = str(threads)
+            properties["INFERENCE_NUM_THREADS"] = str(threads)
         if cache is not None and path.suffix == ".xml":
-            given |= {
+            properties |= {
                 "CACHE_DIR": str(cache),
                 "CACHE_MODE": "OPTIMIZE_SIZE",
                 "WEIGHTS_PATH": str(weights or _beside(path)),
@@ -76,7 +76,7 @@ class OpenVinoEngine:
         self.notices: tuple[str, ...] = ()
         self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
-            self._compiled: Any = core.compile_model(read_graph(path, weights), device, given)
+            self._compiled: Any = core.compile_model(read_graph(path, weights), device, properties)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
         check_graph(path, promised, _specs(self._compiled.inputs), _specs(self._compiled.outputs))
@@ -95,10 +95,10 @@ class OpenVinoEngine:
         except IndexError:
             request = compiled.create_infer_request()
         try:
-            made = request.infer(dict(feeds), share_inputs=True)
+            outputs = request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
-        results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
+        results = {spec.name: np.asarray(outputs[spec.name]) for spec in self.outputs}
         idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results

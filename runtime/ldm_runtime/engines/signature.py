@@ -15,8 +15,8 @@ def check_graph(
     path: Path, promised: ComponentContract, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> None:
     """Raise PackageError unless the inputs and outputs of the file `path` are those that the contract promises."""
-    for what, specs, found in (("input", promised.inputs, inputs), ("output", promised.outputs, outputs)):
-        graph = {spec.name: spec for spec in found}
+    for what, specs, actual in (("input", promised.inputs, inputs), ("output", promised.outputs, outputs)):
+        graph = {spec.name: spec for spec in actual}
         for spec in specs:
             if spec.name not in graph or not _fits(spec, graph[spec.name]):
                 got = str(graph.get(spec.name, "nothing of that name"))
@@ -79,10 +79,10 @@ def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, resul
             )
 
 
-def _fits(promised: TensorSpec, found: TensorSpec) -> bool:
+def _fits(promised: TensorSpec, actual: TensorSpec) -> bool:
     """Tell whether a size fits: a graph may leave one open that the contract fixes, never the other way round."""
     return (
-        promised.dtype == found.dtype
-        and len(promised.dims) == len(found.dims)
-        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, found.dims, strict=True))
+        promised.dtype == actual.dtype
+        and len(promised.dims) == len(actual.dims)
+        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, actual.dims, strict=True))
     )

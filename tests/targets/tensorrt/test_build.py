@@ -530,7 +530,7 @@ def test_a_good_request_builds(copy: Path) -> None:
 
 
 def loaded(path: Path) -> Any:
-    RTX.said()
+    RTX.take_messages()
     return load_plan(path, RTX, RTX.module.Runtime(RTX.log))
 
 

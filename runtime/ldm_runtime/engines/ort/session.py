@@ -158,12 +158,12 @@ def _telemetry_refused() -> Iterator[None]:
 
 @functools.cache  # one search of the installation for all components
 def _installed() -> list[str]:
-    found = []
+    names = []
     for name in _DISTRIBUTIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(name)
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _prepare(onnxruntime: Any, session_options: Any, provider: Provider, options: Mapping[str, str]) -> list[Any]:
@@ -193,7 +193,7 @@ def _session_options(onnxruntime: Any, threads: int | None, reorder: bool) -> An
     if not reorder:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.disable_prepacking", "1")
-        # What it would fold are casts of the weights. The graphs hold no other constant arithmetic.
+        # It would fold casts of the weights. The graphs hold no other constant arithmetic.
         options.add_session_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")
     if threads is not None:
         options.intra_op_num_threads = threads

@@ -156,8 +156,8 @@ class TensorRtEngine:
         if key != self._prepared:
             self._prepare(profile, {spec.name: feeds[spec.name] for spec in self.inputs})
             self._prepared = key
-        given = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]  # alive until the stream is done
-        for spec, array in zip(self.inputs, given, strict=True):
+        arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]  # alive until the stream is done
+        for spec, array in zip(self.inputs, arrays, strict=True):
             self._device.copy_in(self._buffers[spec.name], array, self._stream)
         self._execute()
         results = {spec.name: np.empty(self._output_shapes[spec.name], spec.dtype) for spec in self.outputs}
@@ -203,7 +203,7 @@ class TensorRtEngine:
             self._refit(package)
         self._context = self._new_context(package, artefact, capture)
         if self._context is None:
-            raise EngineError(f"TensorRT {library.version} cannot run {self._path}: {library.said().why}")
+            raise EngineError(f"TensorRT {library.version} cannot run {self._path}: {library.take_messages().why}")
         if artefact.exactness == "lossy" and artefact.difference is not None:
             self.notices += (
                 f"{self._component} computes in {artefact.precision}: its results differ by "
@@ -226,7 +226,7 @@ class TensorRtEngine:
         parser = trt.OnnxParserRefitter(refitter, self._library.log)
         if not parser.refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
             raise EngineError(
-                f"TensorRT cannot put the weights of {graph} into {self._path}: {self._library.said().why}"
+                f"TensorRT cannot put the weights of {graph} into {self._path}: {self._library.take_messages().why}"
             )
 
     def _new_context(self, package: Package, artefact: Artefact, capture: bool) -> Any:
@@ -290,7 +290,7 @@ class TensorRtEngine:
     def _need(self, done: bool, what: str) -> None:
         if not done:
             raise EngineError(
-                f"TensorRT {self._library.version} cannot {what} with {self._path}: {self._library.said().why}"
+                f"TensorRT {self._library.version} cannot {what} with {self._path}: {self._library.take_messages().why}"
             )
 
     def _drop_graph(self) -> None:
@@ -332,7 +332,7 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
     except (OSError, ValueError) as error:  # an empty file has no bytes to map
         raise PackageError(f"cannot read {path}: {error}", code="file.unreadable") from error
     if engine is None:
-        raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.said().why}")
+        raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.take_messages().why}")
     return engine, notices
 
 
@@ -350,7 +350,7 @@ def _check_validity(path: Path, library: Library, runtime: Any, header: bytes) -
             code="plan.format",
         )
     if validity == trt.EngineValidity.INVALID:
-        reasons = "; ".join([", ".join(diagnostics), *library.said().errors]).strip("; ")
+        reasons = "; ".join([", ".join(diagnostics), *library.take_messages().errors]).strip("; ")
         raise EngineUnavailable(f"TensorRT {library.version} does not run {path} here: {reasons or 'it says no more'}")
     if validity == trt.EngineValidity.SUBOPTIMAL:
         return (f"TensorRT says that {path.name} runs here slower than a plan that is built for this GPU",)

@@ -21,16 +21,16 @@ AUTO = "auto"
 FLAVOURS = (AUTO, RTX, CLASSIC)
 NAMES = {AUTO: "TensorRT", RTX: "TensorRT for RTX", CLASSIC: "classic TensorRT"}
 
-# Of a plan by TensorRT for RTX, as its files show: magic, total bytes, version, capabilities as bits, one bit more for
-# those to come.
+# The header of a plan by TensorRT for RTX, as its files show: magic, total bytes, version, capabilities as bits, one
+# more bit for those to come.
 HEADER_BYTES = 64
 _MAGIC = b"vtrt"
 _CAPABILITY_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-_KEPT_LINES = 1000  # of what TensorRT says while nobody asks
+_KEPT_LINES = 1000  # of TensorRT's messages that nobody has taken
 
 
 @dataclass(frozen=True)
-class Said:
+class Messages:
     """TensorRT's messages, oldest first, each in one line."""
 
     errors: tuple[str, ...]
@@ -51,12 +51,12 @@ class Library:
     version: str
     log: Any
 
-    def said(self) -> Said:
+    def take_messages(self) -> Messages:
         """Return and forget the messages since the last call."""
-        said = Said(tuple(self.log.errors), tuple(self.log.notes))
+        messages = Messages(tuple(self.log.errors), tuple(self.log.notes))
         self.log.errors.clear()
         self.log.notes.clear()
-        return said
+        return messages
 
 
 def import_tensorrt(flavour: str = AUTO) -> Library:
@@ -76,11 +76,11 @@ def import_tensorrt(flavour: str = AUTO) -> Library:
 
 def installed() -> list[Library]:
     """Return every flavour that can be imported here."""
-    found = []
+    libraries = []
     for flavour in (RTX, CLASSIC):
         with contextlib.suppress(EngineUnavailable):
-            found.append(import_tensorrt(flavour))
-    return found
+            libraries.append(import_tensorrt(flavour))
+    return libraries
 
 
 _importing = threading.Lock()  # a cache alone would let two threads make a logger each
