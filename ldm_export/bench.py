@@ -53,11 +53,11 @@ class GraphRun:
 
 @dataclass(frozen=True)
 class EngineRun:
-    """One engine in one process: all graphs, one after the other, then a whole picture."""
+    """One engine in one process: all graphs, one after the other, then a whole image."""
 
     graphs: dict[str, GraphRun]
     step_seconds: tuple[float, ...]  # of each sampling step; some samplers evaluate the UNet several times in one
-    picture_seconds: float  # from the prompt to pixels, with everything loaded
+    image_seconds: float  # from the prompt to pixels, with everything loaded
     notices: tuple[str, ...]
     peak_bytes: int
 
@@ -73,7 +73,7 @@ class EngineResult:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What was measured, where and on what."""
+    """All figures, with the machine and the package."""
 
     package: str
     machine: str
@@ -85,7 +85,7 @@ class BenchReport:
     results: tuple[EngineResult, ...]
 
     def bars(self) -> dict[str, dict[str, float]]:
-        """Engine -> seconds of a picture by what they go to: medians."""
+        """Return engine -> median seconds of an image, by part."""
         drawn = {}
         for result in self.results:
             graphs = result.rounds[0].graphs
@@ -104,7 +104,7 @@ class BenchReport:
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
 
     def table(self) -> str:
-        """For a terminal: medians, with the smallest and largest in brackets."""
+        """Render for a terminal: medians, with the smallest and largest in brackets."""
         lines = [f"{self.package}, {self.size[0]}x{self.size[1]}, {self.steps} steps, {self.machine}"]
         for result in self.results:
             peak = max(each.peak_bytes for each in result.rounds)
@@ -120,11 +120,11 @@ class BenchReport:
                 runs = [1000 * seconds for each in result.rounds for seconds in each.graphs[name].seconds]
                 rows.append([name, _spread(loads, 2), _spread(runs, 1)])
             steps = [1000 * seconds for each in result.rounds for seconds in each.step_seconds]
-            pictures = [each.picture_seconds for each in result.rounds]
+            images = [each.image_seconds for each in result.rounds]
             rows.append(["step", "", _spread(steps, 1)])
-            rows.append(["picture", "", _spread([1000 * each for each in pictures], 0)])
+            rows.append(["image", "", _spread([1000 * each for each in images], 0)])
             lines += [f"  {line}" for line in text_table(["", "load, s", "run, ms"], rows, "<>>")]
-            lines.append(f"  {60 / statistics.median(pictures):.2f} pictures a minute")
+            lines.append(f"  {60 / statistics.median(images):.2f} images a minute")
             lines += [f"  note: {notice}" for notice in result.rounds[0].notices]
         return "\n".join(lines)
 
@@ -141,7 +141,7 @@ def bench_package(
 ) -> BenchReport:
     """Measure `engines` (none: all that run here) on the package in `path`; nothing is written.
 
-    steps, size: of the picture, None takes the package's; at its size the graphs are measured too, with a batch of
+    steps, size: of the image, None takes the package's; at its size the graphs are measured too, with a batch of
     two in the UNet, as guidance has it.
 
     Raises:
@@ -162,21 +162,21 @@ def bench_package(
         choices = {name: choose(name, threads=threads) for name in _that_run_here(package)}
     for choice in choices.values():
         require(choice)
-    made: dict[str, list[EngineRun]] = {name: [] for name in choices}
+    measured: dict[str, list[EngineRun]] = {name: [] for name in choices}
     for index in range(rounds):
         for name, choice in choices.items():
             say(f"bench: round {index + 1} of {rounds}, {name}")
             outcome = run_isolated(_measure, path, choice, steps, (width, height))
-            made[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
+            measured[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
     package.confirm()  # the processes opened the files anew
-    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in made.items())
+    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in measured.items())
     texts = tuple(text.component for text in contract.text)
     decoder = contract.codec.decoder.component
     return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, texts, decoder, results)
 
 
 def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
-    """bench.json and bench.png into the folder `out`."""
+    """Write bench.json and bench.png into the folder `out`."""
     make_folder(out)
     table, plot = (out / name for name in FILES)
     with atomic_file(table, force=force) as temporary:
@@ -185,7 +185,7 @@ def write_results(report: BenchReport, out: Path, *, force: bool) -> None:
 
 
 def worst_error(result: EngineResult) -> float | None:
-    """The largest relative RMS of any graph against the reference."""
+    """Return the largest relative RMS of any graph against the reference."""
     errors = [graph.relative_rms for each in result.rounds for graph in each.graphs.values()]
     known = [error for error in errors if error is not None]
     return max(known) if known else None
@@ -201,7 +201,7 @@ def _that_run_here(package: Package) -> list[str]:
 
 
 def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-    """The fields of an EngineRun but its memory, which the caller sees from outside."""
+    """Measure the fields of an EngineRun but its memory, which the caller sees from outside."""
     package = open_package(path, check="size")  # the caller has hashed it, and sees to it that nothing changes
     contract = package.manifest.contract
     has_reference = reference_file.FILE in package.manifest.files
@@ -219,7 +219,7 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
             opened.name, opened.artefact.files, loaded, seconds, None if error is None else error.relative_rms
         )
     with Pipeline(package, choice) as pipe:
-        request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_painting(contract, size)}
+        request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_inpainted_image(contract, size)}
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
             pass
         started = time.perf_counter()
@@ -230,14 +230,14 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
             latents = step.latents
             ends.append(time.perf_counter())
         pipe.decode_array(latents)
-        picture = time.perf_counter() - started
+        elapsed = time.perf_counter() - started
         notices = tuple(map(str, run.notices))
     step_seconds = tuple(float(each) for each in np.diff(ends))
-    return {"graphs": graphs, "step_seconds": step_seconds, "picture_seconds": picture, "notices": notices}
+    return {"graphs": graphs, "step_seconds": step_seconds, "image_seconds": elapsed, "notices": notices}
 
 
 def _latencies(engine: Engine, inputs: dict[str, np.ndarray]) -> tuple[float, ...]:
-    """Seconds of each evaluation; the first, which may still allocate and compile, does not count."""
+    """Measure seconds of each evaluation; the first, which may still allocate and compile, does not count."""
     engine.run(inputs)
     seconds: list[float] = []
     while len(seconds) < 2 or sum(seconds) < SECONDS_PER_GRAPH:
@@ -254,20 +254,20 @@ def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str
     sizes = contract.sizes(component, batch=batch, width=size[0], height=size[1])
     ends = {text.component: text.tokenizer.eos_token_id for text in contract.text}
     random = np.random.default_rng(0)
-    made = {}
+    arrays = {}
     for spec in contract.components[component].inputs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.dims)
         if component in ends:
-            made[spec.name] = np.full(shape, ends[component], spec.dtype)
+            arrays[spec.name] = np.full(shape, ends[component], spec.dtype)
         elif component == denoiser.component and spec.name == denoiser.timestep:
-            made[spec.name] = np.full(shape, 500.0, spec.dtype)
+            arrays[spec.name] = np.full(shape, 500.0, spec.dtype)
         else:
-            made[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-    return made
+            arrays[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+    return arrays
 
 
-def _painting(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
-    """What an inpainting model wants besides: all of a black picture painted anew."""
+def _inpainted_image(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
+    """Return what an inpainting model reads besides: a black image with all of it masked."""
     if not contract.inpaints:
         return {}
     from PIL import Image
@@ -282,7 +282,7 @@ def _file_bytes(package: Package, run: EngineRun) -> int:
 
 
 def machine() -> str:
-    """The processor, the system and Python, for a reader."""
+    """Name the processor, the system and Python, for a reader."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

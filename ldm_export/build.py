@@ -49,14 +49,14 @@ Progress = Callable[[str], None]
 
 @dataclass
 class BuildReport:
-    """What each stage took, what the passes did, and the verdict."""
+    """The cost of each stage, the changes of each pass, and the verdict."""
 
     stages: list[StageCost] = field(default_factory=list)
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
     proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime, then of every other engine that runs here
 
     def table(self) -> str:
-        """For a terminal: passes, then stages, then the proof."""
+        """Render for a terminal: passes, then stages, then the proof."""
         rows = []
         for graph, each in self.passes:
             before, after = sum(each.operators_before.values()), sum(each.operators_after.values())
@@ -117,9 +117,9 @@ def build_package(
         manifest = _prove(checkpoint, variant, folder, manifest, report, say)
         checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
         for name, each in work.items():
-            made = TARGETS[name].build(each, folder, manifest, say)
-            report.stages += made.stages
-            manifest = with_artefacts(folder, manifest, made.artefacts)
+            result = TARGETS[name].build(each, folder, manifest, say)
+            report.stages += result.stages
+            manifest = with_artefacts(folder, manifest, result.artefacts)
             _prove_target(TARGETS[name].engine, folder, manifest, report, say)
         write_manifest(folder, manifest)
         open_package(folder, check="size")  # as its users will
@@ -129,7 +129,7 @@ def build_package(
 def require_apart(source: Path, out: Path) -> None:
     """Raise InputError if the source is `out` or lies in it, or if `out` lies among the source's own files.
 
-    Beside the parts of a diffusers folder another may lie; a package is no package with another model's files in it.
+    A diffusers folder may hold the output beside its parts; a package may not hold another model's files.
     """
     if lies_in(source, out):
         how = "is" if lies_in(out, source) else "lies in"
@@ -164,7 +164,7 @@ def require_stages_to_fit(checkpoint: Checkpoint, max_memory: int | None) -> Non
 
 
 def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
-    """Stage -> the bytes its process will need at its peak, from the weights' headers alone."""
+    """Estimate the peak bytes of each stage's process, from the weights' headers alone."""
     needs = {}
     for name, spec in checkpoint.specs.items():
         weights = 4 * checkpoint.parameter_count(spec.part)
@@ -242,7 +242,7 @@ def _prove_with(engine: str, folder: Path, manifest: Manifest, report: BuildRepo
 
 
 def _prove_target(engine: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> None:
-    """Prove what a target made too, where this machine can run it."""
+    """Prove a target's artefacts too, where this machine can run them."""
     if engine is None:
         return
     package = Package(folder, manifest, "", "size")

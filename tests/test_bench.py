@@ -32,7 +32,7 @@ def test_every_engine_is_measured_in_every_round(report):
         for each in result.rounds:
             assert tuple(each.graphs) == COMPONENTS
             assert len(each.step_seconds) == 2 and min(each.step_seconds) > 0
-            assert each.picture_seconds > sum(each.step_seconds)
+            assert each.image_seconds > sum(each.step_seconds)
             assert 20e6 < each.peak_bytes < 2e9
             for graph in each.graphs.values():
                 assert graph.engine == "ort"
@@ -56,7 +56,7 @@ def test_the_files_are_those_that_the_engine_reads(proven, report):
 @pytest.mark.slow
 def test_the_report_is_a_table_and_json(report):
     table = report.table()
-    for text in ("ort: ", "auto: ", "unet", "vae_decoder", "pictures a minute", "32x32, 2 steps"):
+    for text in ("ort: ", "auto: ", "unet", "vae_decoder", "images a minute", "32x32, 2 steps"):
         assert text in table
     facts = json.loads(report.to_json())
     assert facts["threads"] == 1 and len(facts["results"][0]["rounds"]) == 2
@@ -103,7 +103,7 @@ def test_the_verb_writes_its_results_and_keeps_existing_ones(proven, tmp_path: P
     out = tmp_path / "bench"
     result = CliRunner().invoke(verbs, [*arguments, "--out", str(out)])
     assert result.exit_code == 0, result.output
-    assert "pictures a minute" in result.stdout and "round 1 of 1, ort" in result.stderr
+    assert "images a minute" in result.stdout and "round 1 of 1, ort" in result.stderr
     assert json.loads((out / "bench.json").read_text())["steps"] == 1
     with Image.open(out / "bench.png") as plot:
         assert plot.size[0] == 720 and plot.info["package"]

@@ -11,7 +11,7 @@ from ldm_runtime.files.atomic import atomic_file
 
 
 def read_graph(path: Path) -> ir.Model:
-    """The graph; weights stay in their data file.
+    """Read the graph; weights stay in their data file.
 
     Raises:
         ExportError: the file is missing or not ONNX.

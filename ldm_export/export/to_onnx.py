@@ -31,7 +31,7 @@ EXPORTER_BYTES = 900 * 2**20  # torch, its exporter and a traced graph, measured
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written for one component; paths are relative to the package."""
+    """The files of one component; paths are relative to the package."""
 
     component: str
     graph: str

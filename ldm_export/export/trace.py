@@ -23,7 +23,7 @@ IR_VERSION = 10
 
 
 def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-    """The graph of a component; `model` has its parameters on the meta device.
+    """Trace the graph of a component; `model` has its parameters on the meta device.
 
     Every axis of the spec is dynamic. Initialisers have the parameters' own names and shapes, but no data;
     all values carry their shapes; nodes are named after the module that they come from.
@@ -62,7 +62,7 @@ def trace(spec: ComponentSpec, model: nn.Module) -> ir.Model:
 
 
 def _root(error: BaseException) -> str:
-    """What went wrong first, in one line."""
+    """Return the first cause of an error, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())[:400]
@@ -81,7 +81,7 @@ def _dynamic_shapes(spec: ComponentSpec) -> dict[str, dict[int, Any]]:
 
 
 def _name_after_modules(model: ir.Model) -> None:
-    """Parameters get the checkpoint's names; nodes the innermost module's and their operator's."""
+    """Name parameters as the checkpoint does, and nodes after the innermost module and their operator."""
     for value in list(model.graph.initializers.values()):
         assert value.name is not None and value.const_value is not None
         value.name = value.name.removeprefix(PREFIX)
@@ -101,7 +101,7 @@ def _name_after_modules(model: ir.Model) -> None:
 
 
 def _drop_traces(model: ir.Model) -> None:
-    """Removes what the exporter notes about this machine: stack traces with paths."""
+    """Remove what the exporter notes about this machine: stack traces with paths."""
     model.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.producer_name, model.producer_version, model.doc_string = "ldm-export", None, None
@@ -115,14 +115,14 @@ def _drop_traces(model: ir.Model) -> None:
 
 
 def _complete_types(model: ir.Model) -> None:
-    """Adds types and shapes to values inside a translated operator, which the exporter leaves bare."""
+    """Add types and shapes to values inside a translated operator, which the exporter leaves bare."""
     values = [value for node in model.graph for value in node.outputs]
     known = {dim for value in [*model.graph.inputs, *values] for dim in value.shape or () if not _fixed(dim)}
-    given = {id(value): value.shape for value in values}
+    noted = {id(value): value.shape for value in values}
     ShapeInferencePass(strict_mode=False)(model)
     for value in values:
-        if given[id(value)] is not None:
-            value.shape = given[id(value)]
+        if noted[id(value)] is not None:
+            value.shape = noted[id(value)]
         elif not all(_fixed(dim) or dim in known for dim in value.shape or ()):
             value.shape = None  # a size that inference made up a name for
 
@@ -132,7 +132,7 @@ def _fixed(dim: int | ir.SymbolicDim) -> bool:
 
 
 def _declare_signature(model: ir.Model, spec: ComponentSpec) -> None:
-    """Gives inputs and outputs the spec's axis names, after checking that the trace agrees."""
+    """Give inputs and outputs the spec's axis names, after checking that the trace agrees."""
     values = [*model.graph.inputs, *model.graph.outputs]
     for value, tensor in zip(values, [*spec.inputs, *spec.outputs], strict=True):
         assert value.shape is not None

@@ -1,4 +1,4 @@
-"""How the models' operators are written in standard ONNX, opset 18: one plain form each.
+"""Translations of the models' operators to standard ONNX, opset 18: one plain form each.
 
 They take the place of torch's own translations because they stay small with dynamic sizes and are the forms
 that ONNX Runtime, TensorRT and OpenVINO recognise. Checked against torch in tests/export.
@@ -18,7 +18,7 @@ op: Any = opset18  # called while the exporter records: arguments and results ar
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """y = x·Wᵀ + b; the transpose of a parameter is later taken into the stored weight (`to_onnx`)."""
+    """Translate y = x·Wᵀ + b; the transpose of a parameter is later taken into the stored weight (`to_onnx`)."""
     product = op.MatMul(x, op.Transpose(weight, perm=[1, 0]))
     return product if bias is None else op.Add(product, bias)
 
@@ -31,7 +31,7 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Any:
-    """InstanceNormalization over groups, then scale and shift: ONNX had no equal before opset 21."""
+    """Translate to InstanceNormalization over groups, then scale and shift: ONNX had no equal before opset 21."""
     if weight is None or bias is None:
         raise ExportError("a GroupNorm without weight and bias cannot be exported; none of the models here has one")
     ones = op.Constant(value=ir.tensor([1.0] * groups, dtype=ir.DataType.FLOAT))
@@ -52,7 +52,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """softmax(q·kᵀ·scale [+ causal mask])·v for q (B, heads, N, d), k and v (B, heads, T, d)."""
+    """Translate softmax(q·kᵀ·scale [+ causal mask])·v for q (B, heads, N, d), k and v (B, heads, T, d)."""
     if attn_mask is not None or dropout_p != 0.0 or enable_gqa:
         raise ExportError("attention with a mask tensor, dropout or grouped heads cannot be exported")
     if scale is None:
@@ -65,7 +65,7 @@ def scaled_dot_product_attention(
 
 
 def _causal_mask(query: Any, key: Any) -> Any:
-    """(N, T) of 0 where a token may look and -inf where it would see the future."""
+    """Make the mask (N, T): 0 where a token may look, -inf where it would see the future."""
     zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
     rows = op.Range(zero, op.Squeeze(op.Shape(query, start=2, end=3)), one)
     columns = op.Range(zero, op.Squeeze(op.Shape(key, start=2, end=3)), one)
@@ -78,7 +78,7 @@ def _causal_mask(query: Any, key: Any) -> Any:
 
 
 def gelu(x: Any, approximate: str = "none") -> Any:
-    """x·(1 + erf(x/√2))/2; the tanh form is another function and is refused."""
+    """Translate x·(1 + erf(x/√2))/2; the tanh form is another function and is refused."""
     if approximate != "none":
         raise ExportError(f"GELU with approximate={approximate!r} cannot be exported; only the exact one can")
     bell = op.Add(op.Erf(op.Div(x, _number(math.sqrt(2.0)))), _number(1.0))
@@ -86,7 +86,7 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 
 
 def split(x: Any, size: int, dim: int = 0) -> Any:
-    """Equal parts of a fixed axis (what `chunk` becomes)."""
+    """Translate equal parts of a fixed axis (`chunk`)."""
     extent = _size(x, dim)
     if extent % size != 0:
         raise ExportError(f"an axis of {extent} does not split into equal parts of {size}")

@@ -30,7 +30,7 @@ class CLIPTextEmbeddings(nn.Module):
 
 
 def _scale_residual(linear: nn.Linear, config: TextEncoderConfig) -> None:
-    """The sum of two residuals per layer keeps the scale of one."""
+    """Scale the weights so that the sum of two residuals per layer keeps the scale of one."""
     nn.init.normal_(linear.weight, std=(2 * config.num_hidden_layers * config.hidden_size) ** -0.5)
 
 
@@ -122,7 +122,7 @@ class CLIPTextTransformer(nn.Module):
         return last_hidden_state, last_hidden_state[rows, self._end_positions(input_ids)]
 
     def _end_positions(self, input_ids: Tensor) -> Tensor:
-        """(B, T) -> (B,): where each prompt ends."""
+        """Find where each prompt ends: (B, T) -> (B,)."""
         ids = input_ids.to(torch.int32)  # argmax over int64 is not in every ONNX runtime
         if self.eos_token_id == LEGACY_EOS_TOKEN_ID:
             return ids.argmax(dim=-1)  # end-of-text has the highest id of CLIP's vocabulary

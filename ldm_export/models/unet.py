@@ -19,7 +19,7 @@ from ldm_export.models.layers import Downsample2D, ResnetBlock2D, Transformer2DM
 
 
 def timestep_embedding(timesteps: Tensor, channels: int, *, flip_sin_to_cos: bool, freq_shift: int) -> Tensor:
-    """timesteps (B,), fractional ones too -> (B, channels) float32: sines and cosines (Ho et al. 2020).
+    """Embed timesteps (B,), fractional ones too, as sines and cosines: (B, channels) float32 (Ho et al. 2020).
 
     Frequencies fall from 1 to about 1/10000. `flip_sin_to_cos` puts the cosines first.
     """
@@ -87,7 +87,7 @@ class DownBlock(nn.Module):
         self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """-> the feature map for the next block, and all skips made here, oldest first."""
+        """Return the feature map for the next block, and all skips of this one, oldest first."""
         skips = []
         for resnet, attention in zip(self.resnets, _or_none(self.attentions, len(self.resnets)), strict=True):
             x = resnet(x, time)
@@ -148,7 +148,7 @@ class UpBlock(nn.Module):
 
 
 def _or_none(modules: nn.ModuleList, count: int) -> Iterator[nn.Module | None]:
-    """The modules, or as many Nones where the block has no attention."""
+    """Return the modules, or as many Nones where the block has no attention."""
     return iter(modules) if len(modules) else iter([None] * count)
 
 
@@ -181,9 +181,9 @@ class UNet2DConditionModel(nn.Module):
         self.skips_per_up_block = [build.layers + 1 for build in reversed(levels)]
         channels = widths[-1]
         for build, kind in zip(reversed(levels), config.up_block_types, strict=True):
-            taken = [skip_channels.pop() for _ in range(build.layers + 1)]
+            block_skips = [skip_channels.pop() for _ in range(build.layers + 1)]
             attention, upsample = kind == "CrossAttnUpBlock2D", build is not levels[0]
-            self.up_blocks.append(UpBlock(build, channels, taken, attention=attention, upsample=upsample))
+            self.up_blocks.append(UpBlock(build, channels, block_skips, attention=attention, upsample=upsample))
             channels = build.channels
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
@@ -199,14 +199,14 @@ class UNet2DConditionModel(nn.Module):
         x = self.conv_in(sample)
         skips = [x]
         for block in self.down_blocks:
-            x, made = self._run(block, x, time, context)
-            skips += made
+            x, new_skips = self._run(block, x, time, context)
+            skips += new_skips
         if self.mid_block is not None:
             x = self._run(self.mid_block, x, time, context)
         for block, count in zip(self.up_blocks, self.skips_per_up_block, strict=True):
-            taken = [skips.pop() for _ in range(count)]
+            block_skips = [skips.pop() for _ in range(count)]
             size = skips[-1].shape[2:] if skips else None
-            x = self._run(block, x, taken, time, context, size)
+            x = self._run(block, x, block_skips, time, context, size)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
     def _embed_time(self, timestep: Tensor, sample: Tensor) -> Tensor:

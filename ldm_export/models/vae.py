@@ -1,6 +1,6 @@
 """The KL autoencoder of latent diffusion (arXiv 2112.10752); checked against diffusers 0.39.
 
-Pictures are (B, 3, H, W) in [-1, 1]; latents are (B, C, h, w) with h = H / downsample, and not scaled: what
+Images are (B, 3, H, W) in [-1, 1]; latents are (B, C, h, w) with h = H / downsample, and not scaled: what
 the diffusion model sees is (latent - shift) * scale, which belongs to the sampler's contract, not to this
 module.
 """
@@ -66,7 +66,7 @@ class UNetMidBlock2D(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Picture to mean and log-variance, before `quant_conv`."""
+    """From an image to mean and log-variance, before `quant_conv`."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents, after `post_quant_conv`, to a picture; one residual block more per level than the encoder."""
+    """Latents, after `post_quant_conv`, to an image; one residual block more per level than the encoder."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
 
 
 def _run(block: nn.Module, x: Tensor, *, recompute: bool) -> Tensor:
-    """Gradient checkpointing (Chen et al. 2016): activations are computed again in the backward pass."""
+    """Run with gradient checkpointing (Chen et al. 2016): the backward pass computes activations again."""
     if recompute and torch.is_grad_enabled():
         return checkpoint(block, x, use_reentrant=False)
     return block(x)
@@ -145,7 +145,7 @@ class AutoencoderKL(nn.Module):
         self.post_quant_conv = nn.Conv2d(channels, channels, 1) if config.use_post_quant_conv else None
 
     def encode(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) in [-1, 1] -> moments (B, 2C, h, w): each latent's mean, then log-variance.
+        """Encode images (B, 3, H, W) in [-1, 1] to moments (B, 2C, h, w): each latent's mean, then log-variance.
 
         The log-variance is not clamped; diffusers clamps it to [-30, 20] where it draws a sample.
         """
@@ -153,12 +153,12 @@ class AutoencoderKL(nn.Module):
         return moments if self.quant_conv is None else self.quant_conv(moments)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """latents (B, C, h, w), unscaled -> images (B, 3, H, W), about [-1, 1] and not clamped."""
+        """Decode latents (B, C, h, w), unscaled, to images (B, 3, H, W), about [-1, 1] and not clamped."""
         if self.post_quant_conv is not None:
             latents = self.post_quant_conv(latents)
         return self.decoder(latents)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images -> their reconstruction from the mean of the latents; both (B, 3, H, W)."""
+        """Reconstruct images from the mean of the latents; both (B, 3, H, W)."""
         mean, _ = self.encode(images).chunk(2, dim=1)
         return self.decode(mean)

@@ -1,6 +1,6 @@
 """Computes wide 3x3 convolutions with two thirds of their products: Winograd's F(2, 3) along columns.
 
-Two neighbouring rows of the result need four rows d of the picture. Sums of these and of the kernel's rows g give four
+Two neighbouring rows of the result need four rows d of the image. Sums of these and of the kernel's rows g give four
 products m in place of six (Lavin and Gray 2016, arXiv:1509.09308, section 4.1; along one axis only):
 
     m0 = (d0 - d2) g0    m1 = (d1 + d2) (g0 + g1 + g2) / 2    m2 = (d2 - d1) (g0 - g1 + g2) / 2    m3 = (d1 - d3) g2
@@ -23,12 +23,12 @@ from ldm_export.optimise.matching import (
     weight_channels,
 )
 
-# With fewer the sums cost what the products save. One convolution of a 512x512 picture's work, two cores, ONNX Runtime
+# With fewer the sums cost what the products save. One convolution of a 512x512 image's work, two cores, ONNX Runtime
 # 1.32: 128 channels take 0.97 of the time, 256 0.94, 512 0.83.
 MIN_CHANNELS = 256
 
-# Rows of the picture that a product's sum takes; weights of the kernel's rows in it. m3 has its sign changed.
-_PICTURE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
+# Rows of the image that a product sums; weights of the kernel's rows in it. m3 has its sign changed.
+_IMAGE = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, -1]], np.float32)
 
 # Sizes at which a dimension is evaluated. Its parity repeats after twice what it is divided by, which is far less.
@@ -43,7 +43,7 @@ def winograd_for(multiples: Mapping[str, int]) -> Callable[[ir.Model], tuple[ir.
     """
 
     def apply_winograd(model: ir.Model) -> tuple[ir.Model, int]:
-        """Conv 3x3 -> four Conv 1x3 of sums of rows, Add, Concat, Reshape."""
+        """Replace Conv 3x3 by four Conv 1x3 of sums of rows, Add, Concat and Reshape."""
         count = 0
         for node in model.graph:
             if node.op_type == "Conv" and node.domain == "" and is_padded_3x3(node):
@@ -72,8 +72,8 @@ def is_even(size: int | ir.SymbolicDim, multiples: Mapping[str, int]) -> bool:
 
 
 def _apply(conv: ir.Node) -> None:
-    """Kernels are summed in the graph, which engines fold at loading: the data file stays the canonical graph's."""
-    picture, weight = conv.inputs[:2]
+    """Replace one convolution. Kernels are summed in the graph, which engines fold at loading; the data file stays."""
+    image, weight = conv.inputs[:2]
     bias = conv.inputs[2] if len(conv.inputs) > 2 else None
     out_channels, in_channels = weight_channels(conv)
 
@@ -82,11 +82,11 @@ def _apply(conv: ir.Node) -> None:
         return value
 
     def product(index: int, added: ir.Value | None) -> ir.Value:
-        """m of this index, (B, out, H/2, W)."""
-        rows = make_constant(_PICTURE[index].reshape(1, 1, 4, 1), conv)
+        """Add the product m of this index, (B, out, H/2, W)."""
+        rows = make_constant(_IMAGE[index].reshape(1, 1, 4, 1), conv)
         rows = put("Expand", [rows, make_sizes(conv, in_channels, 1, 4, 1)], f"rows_{index}")
         every_second = {"group": in_channels, "strides": [2, 1], "pads": [1, 0, 1, 0]}
-        summed = put("Conv", [picture, rows], f"picture_{index}", kernel_shape=[4, 1], **every_second)
+        summed = put("Conv", [image, rows], f"picture_{index}", kernel_shape=[4, 1], **every_second)
         kernel = put("MatMul", [flat, make_constant(_row_sums(_KERNEL[index]), conv)], f"sums_{index}")
         kernel = put("Reshape", [kernel, make_sizes(conv, out_channels, in_channels, 1, 3)], f"kernel_{index}")
         return put("Conv", [summed, kernel, added], f"product_{index}", kernel_shape=[1, 3], pads=[0, 1, 0, 1])
@@ -96,11 +96,11 @@ def _apply(conv: ir.Node) -> None:
     upper = put("Add", [product(0, bias), put("Add", [second, third], "both")], "upper")
     lower = put("Add", [product(3, bias), put("Sub", [second, third], "difference")], "lower")
     pairs = put("Concat", [upper, lower], "pairs", axis=3)  # (B, out, H/2, 2 W): in memory, row after row
-    sides = put("Shape", [picture], "sides", start=2)
+    sides = put("Shape", [image], "sides", start=2)
     shape = put("Concat", [make_sizes(conv, 0, out_channels), sides], "shape", axis=0)
     replace(conv, "Reshape", [pairs, shape], {})
 
 
 def _row_sums(factors: np.ndarray) -> np.ndarray:
-    """(9, 3): the nine weights of a kernel -> the three of its rows summed with these factors."""
+    """Make the matrix (9, 3) that sums the rows of a kernel's nine weights with these factors."""
     return np.kron(factors.reshape(3, 1), np.eye(3, dtype=np.float32))

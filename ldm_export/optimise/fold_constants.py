@@ -12,7 +12,7 @@ _RANDOM = ("RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", 
 
 
 def fold_constants(model: ir.Model) -> tuple[ir.Model, int]:
-    """Replaces nodes whose inputs are all Constant nodes by their value, from ONNX's reference evaluator.
+    """Replace nodes whose inputs are all Constant nodes by their value, from ONNX's reference evaluator.
 
     Weights are no constants here: they stay in their file under their names. float32 is computed in float64
     and rounded once per node, so that the result is the same on every machine.
@@ -31,13 +31,13 @@ def fold_constants(model: ir.Model) -> tuple[ir.Model, int]:
 def _value_of(node: ir.Node, opsets: dict[str, int]) -> np.ndarray | None:
     if node.domain != "" or len(node.outputs) != 1 or node.op_type in _RANDOM or _has_graph(node):
         return None
-    given = [value for value in node.inputs if value is not None]
+    inputs = [value for value in node.inputs if value is not None]
     if node.op_type == "CastLike":
         return _cast_like(node)
-    arrays = [array for value in given if (array := constant(value)) is not None]
-    if not arrays or len(arrays) < len(given):
+    arrays = [array for value in inputs if (array := constant(value)) is not None]
+    if not arrays or len(arrays) < len(inputs):
         return None
-    feeds = {str(value.name): _widened(array) for value, array in zip(given, arrays, strict=True)}
+    feeds = {str(value.name): _widened(array) for value, array in zip(inputs, arrays, strict=True)}
     evaluator = ReferenceEvaluator(ir.serde.serialize_node(node), opsets=opsets)
     (result,) = evaluator.run(None, feeds)
     result = np.asarray(result)
@@ -52,7 +52,7 @@ def _widened(array: np.ndarray) -> np.ndarray:
 
 
 def _cast_like(node: ir.Node) -> np.ndarray | None:
-    """Of the second input, only the type counts."""
+    """Fold a CastLike, which reads only the type of its second input."""
     array, like = constant(node.inputs[0]), node.inputs[1]
     if array is None or like is None or like.dtype is None:
         return None

@@ -19,7 +19,7 @@ _CLOSE = 1e-6  # relative; the numbers are float32
 
 
 def fuse_activations(model: ir.Model) -> tuple[ir.Model, int]:
-    """x·(1 + erf(x/√2))/2 -> Gelu or BiasGelu; x·sigmoid(a·x) -> QuickGelu with alpha a (1 is SiLU)."""
+    """Fuse x·(1 + erf(x/√2))/2 to Gelu or BiasGelu, and x·sigmoid(a·x) to QuickGelu with alpha a (1 is SiLU)."""
     count = 0
     for node in model.graph:
         if node.op_type == "Mul" and node.domain == "":
@@ -30,7 +30,7 @@ def fuse_activations(model: ir.Model) -> tuple[ir.Model, int]:
 
 
 def _fuse_gelu(last: ir.Node) -> bool:
-    """Mul(Mul(x, Add(Erf(Div(x, √2)), 1)), ½)."""
+    """Fuse Mul(Mul(x, Add(Erf(Div(x, √2)), 1)), ½)."""
     for product, half in operands(last):
         inner = producer(product, "Mul")
         if inner is None or scalar(half) != 0.5 or not used_once(product):
@@ -56,7 +56,7 @@ def _is_one_plus_erf(value: ir.Value, x: ir.Value) -> bool:
 
 
 def _replace_gelu(last: ir.Node, x: ir.Value) -> None:
-    """With the bias that was added to x, where only GELU itself (in two places) reads their sum."""
+    """Put Gelu in the place of `last`, or BiasGelu where only GELU itself (in two places) reads x = summand + bias."""
     add = producer(x, "Add")
     if add is not None and len(x.uses()) == 2 and not x.is_graph_output():
         for summand, bias in operands(add):
@@ -79,7 +79,7 @@ def _fuse_sigmoid(last: ir.Node) -> bool:
 
 
 def _factor_of(value: ir.Value | None, x: ir.Value) -> float | None:
-    """a where value = a·x."""
+    """Return a where value = a·x."""
     if value is x:
         return 1.0
     scaled = producer(value, "Mul")

@@ -35,7 +35,7 @@ class _Scores:
 
 
 def fuse_attention(model: ir.Model) -> tuple[ir.Model, int]:
-    """softmax(split(q)·scale·split(k)ᵀ [+ causal mask])·split(v), merged -> MultiHeadAttention(q, k, v)."""
+    """Fuse softmax(split(q)·scale·split(k)ᵀ [+ causal mask])·split(v), merged, to MultiHeadAttention(q, k, v)."""
     count = 0
     for node in model.graph:
         if node.op_type == "Softmax" and node.domain == "":
@@ -67,7 +67,7 @@ def _fuse(model: ir.Model, softmax: ir.Node) -> bool:
 
 
 def _match_scores(value: ir.Value | None) -> _Scores | None:
-    """split(q)·scale·split(k)ᵀ, perhaps plus the causal mask."""
+    """Match split(q)·scale·split(k)ᵀ, perhaps plus the causal mask."""
     added = producer(value, "Add")
     causal = False
     if added is not None:
@@ -89,12 +89,12 @@ def _match_scores(value: ir.Value | None) -> _Scores | None:
 
 
 def _split_input(value: ir.Value | None, perm: tuple[int, ...], heads: int) -> ir.Value | None:
-    source, found = _split_input_and_heads(value, perm)
-    return source if found == heads else None
+    source, count = _split_input_and_heads(value, perm)
+    return source if count == heads else None
 
 
 def _split_input_and_heads(value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value | None, int]:
-    """x and the number of heads, where value = Transpose(Reshape(x (B, tokens, heads·d)), perm)."""
+    """Return x and the number of heads, where value = Transpose(Reshape(x (B, tokens, heads·d)), perm)."""
     transpose = producer(value, "Transpose")
     if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != perm:
         return None, 0
@@ -112,7 +112,7 @@ def _split_input_and_heads(value: ir.Value | None, perm: tuple[int, ...]) -> tup
 
 
 def _match_merge(value: ir.Value) -> ir.Node | None:
-    """The Reshape that ends Reshape(Transpose(value), (B, tokens, heads·d))."""
+    """Return the Reshape that ends Reshape(Transpose(value), (B, tokens, heads·d))."""
     transpose = _only_consumer(value, "Transpose")
     if transpose is None or tuple(transpose.attributes.get_ints("perm", ())) != _SPLIT:
         return None
@@ -123,7 +123,7 @@ def _match_merge(value: ir.Value) -> ir.Node | None:
 
 
 def _keeps_batch_and_tokens(reshape: ir.Node) -> bool:
-    """Whether the first two sizes stay as they are, by the target's zeros or by the shapes that are noted."""
+    """Tell whether the first two sizes stay as they are, by the target's zeros or by the shapes that are noted."""
     target = constant(reshape.inputs[1])
     if target is not None and target[:2].tolist() == [0, 0]:
         return True
@@ -139,7 +139,7 @@ def _only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
 
 
 def _is_causal_mask(value: ir.Value) -> bool:
-    """Where(columns > rows, -inf, 0) over Range(0, tokens, 1) in both directions."""
+    """Match Where(columns > rows, -inf, 0) over Range(0, tokens, 1) in both directions."""
     where = producer(value, "Where")
     if where is None or scalar(where.inputs[1]) != -np.inf or scalar(where.inputs[2]) != 0.0:
         return False

@@ -1,4 +1,4 @@
-"""What passes need to recognise and replace parts of a graph; types are onnx_ir's.
+"""Functions by which passes recognise and replace parts of a graph; types are onnx_ir's.
 
 Fusions are matched by hand, not by the rules of onnxscript.rewriter. The activations were tried as such rules
 (onnxscript 0.7, the built-in model): they fuse the same in 57 lines in place of 88, but every order of commutative
@@ -17,13 +17,13 @@ MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 
 
 def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node that makes `value`, if it is ONNX's operator of this type."""
+    """Return the node that makes `value`, if it is ONNX's operator of this type."""
     node = None if value is None else value.producer()
     return node if node is not None and (node.op_type, node.domain) == (op_type, "") else None
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The array of a Constant node; None for anything else, weights included: they are never looked into."""
+    """Return the array of a Constant node; None for anything else, weights included: they are never looked into."""
     node = producer(value, "Constant")
     if node is None:
         return None
@@ -40,20 +40,20 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def scalar(value: ir.Value | None) -> float | None:
-    """The number in a Constant of one element."""
+    """Return the number in a Constant of one element."""
     array = constant(value)
     return float(array.reshape(())) if array is not None and array.size == 1 else None
 
 
 def is_weight(value: ir.Value) -> bool:
-    """Whether `value` is a parameter, as it is stored or widened by a Cast."""
+    """Tell whether `value` is a parameter, as it is stored or widened by a Cast."""
     cast = producer(value, "Cast")
     source = value if cast is None else cast.inputs[0]
     return source is not None and source.is_initializer()
 
 
 def is_padded_3x3(conv: ir.Node) -> bool:
-    """Whether a Conv has a 3x3 weight, stride 1, one group, and one pixel of zeros around the picture."""
+    """Tell whether a Conv has a 3x3 weight, stride 1, one group, and one pixel of zeros around the image."""
     get = conv.attributes.get_ints
     weight = conv.inputs[1]
     sizes = dims(weight)
@@ -72,25 +72,25 @@ def is_padded_3x3(conv: ir.Node) -> bool:
 
 
 def weight_channels(conv: ir.Node) -> tuple[int, int]:
-    """(out, in) channels of a Conv whose weight's sizes are known."""
+    """Return (out, in) channels of a Conv whose weight's sizes are known."""
     out_channels, in_channels, *_ = (int(size) for size in dims(conv.inputs[1]) or ())
     return out_channels, in_channels
 
 
 def operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
-    """The two inputs of a commutative node in both orders."""
+    """Return the two inputs of a commutative node in both orders."""
     first, second = node.inputs
     assert first is not None and second is not None
     return [(first, second), (second, first)]
 
 
 def used_once(value: ir.Value) -> bool:
-    """Whether one input of one node is all that needs `value`."""
+    """Tell whether one input of one node is all that reads `value`."""
     return len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def dims(value: ir.Value | None) -> tuple[int | str, ...] | None:
-    """The sizes of all axes, numbers or names, or None if one is unknown."""
+    """Return the sizes of all axes, integers or names; None if one is unknown."""
     if value is None or value.shape is None:
         return None
     sizes = [dim if isinstance(dim, int) else dim.value for dim in value.shape]
@@ -99,18 +99,18 @@ def dims(value: ir.Value | None) -> tuple[int | str, ...] | None:
 
 
 def same_shape(first: ir.Value, second: ir.Value) -> bool:
-    """Whether two values are known to have equal sizes, without broadcasting."""
+    """Tell whether two values are known to have equal sizes, without broadcasting."""
     return dims(first) is not None and dims(first) == dims(second)
 
 
 def last_axis(node: ir.Node, value: ir.Value | None) -> bool:
-    """Whether the `axis` of a node, the last one by default, is the last one of `value`."""
+    """Tell whether the `axis` of a node, the last one by default, is the last one of `value`."""
     axis = node.attributes.get_int("axis", -1)
     return axis == -1 or (value is not None and value.shape is not None and axis == len(value.shape) - 1)
 
 
 def make_constant(array: np.ndarray, before: ir.Node) -> ir.Value:
-    """A new Constant node ahead of `before`."""
+    """Insert a Constant node ahead of `before`."""
     node = ir.node("Constant", [], {"value": ir.tensor(array)}, name=f"{before.name}/constant")
     assert before.graph is not None
     before.graph.insert_before(before, node)
@@ -120,7 +120,7 @@ def make_constant(array: np.ndarray, before: ir.Node) -> ir.Value:
 
 
 def make_sizes(before: ir.Node, *sizes: int) -> ir.Value:
-    """A new Constant node of whole numbers ahead of `before`."""
+    """Insert a Constant node of integers ahead of `before`."""
     return make_constant(np.array(sizes, np.int64), before)
 
 
@@ -132,7 +132,7 @@ def insert_before(
     attributes: Mapping[str, Any],
     outputs: int = 1,
 ) -> Sequence[ir.Value]:
-    """The outputs of a new node ahead of `last`, which is about to be replaced; `part` goes behind its name."""
+    """Insert a node ahead of `last`, which is about to be replaced, and return its outputs; `part` ends its name."""
     node = ir.node(op_type, inputs, attributes, num_outputs=outputs, name=f"{last.name}/{part}")
     assert last.graph is not None
     last.graph.insert_before(last, node)

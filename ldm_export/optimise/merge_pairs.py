@@ -26,7 +26,7 @@ def _merge(node: ir.Node) -> bool:
 
 
 def _merge_transposes(node: ir.Node) -> bool:
-    """Transpose(Transpose(x, p), q) = Transpose(x, p[q])."""
+    """Merge Transpose(Transpose(x, p), q) = Transpose(x, p[q])."""
     inner = producer(node.inputs[0], "Transpose")
     if inner is None:
         return False
@@ -39,7 +39,7 @@ def _merge_transposes(node: ir.Node) -> bool:
 
 
 def _merge_unsqueezes(node: ir.Node) -> bool:
-    """Unsqueeze(Unsqueeze(x, a), b): the axes b, and those of a where they are once b's are there."""
+    """Merge Unsqueeze(Unsqueeze(x, a), b): the axes b, and those of a where they are once b's are there."""
     inner = producer(node.inputs[0], "Unsqueeze")
     if inner is None:
         return False
@@ -55,7 +55,7 @@ def _merge_unsqueezes(node: ir.Node) -> bool:
 
 
 def _merge_concats(node: ir.Node) -> bool:
-    """Concat(a, Concat(b, c)) = Concat(a, b, c) along one axis, where nobody else reads the inner one."""
+    """Merge Concat(a, Concat(b, c)) = Concat(a, b, c) along one axis, where nobody else reads the inner one."""
     axis = node.attributes.get_int("axis")
     parts: list[ir.Value | None] = []
     for value in node.inputs:
@@ -71,7 +71,7 @@ def _merge_concats(node: ir.Node) -> bool:
 
 
 def _merge_pad(conv: ir.Node) -> bool:
-    """Conv(Pad(x)) = Conv(x) with larger pads, where zeros are put around the image and nowhere else."""
+    """Merge Conv(Pad(x)) = Conv(x) with larger pads, where zeros are put around the image and nowhere else."""
     pad = producer(conv.inputs[0], "Pad")
     if pad is None or not used_once(pad.outputs[0]) or not _puts_zeros(pad):
         return False
@@ -89,7 +89,7 @@ def _merge_pad(conv: ir.Node) -> bool:
 
 
 def _puts_zeros(pad: ir.Node) -> bool:
-    """Whether a Pad is one of zeros over all axes."""
+    """Tell whether a Pad is one of zeros over all axes."""
     number = pad.inputs[2] if len(pad.inputs) > 2 else None
     axes = pad.inputs[3] if len(pad.inputs) > 3 else None
     zeros = number is None or scalar(number) == 0.0

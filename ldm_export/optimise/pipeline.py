@@ -32,14 +32,14 @@ CANONICAL_PASSES: tuple[Pass, ...] = (
     remove_unused,
 )
 
-# What a build recipe may ask for by name, after the canonical passes and with them.
+# Passes that a build recipe may name; they run after the canonical passes and with them.
 OPTIONAL_PASSES: dict[str, Pass] = {"onnxsim": run_onnxsim}
 
 MAX_ROUNDS = 10
 
 
 def ort_cpu_passes(multiples: Mapping[str, int]) -> tuple[Pass, ...]:
-    """Canonical ONNX to the operators that ONNX Runtime has for CPUs; the result is for it alone.
+    """Return the passes from canonical ONNX to the operators that ONNX Runtime has for CPUs, for it alone.
 
     LayerNormalization is one operator already; SkipLayerNormalization, which adds the residual too, is left out on
     purpose: at the shapes of SD 1.5 its CPU kernel took 3 to 5 times as long as Add and LayerNormalization (ONNX
@@ -57,7 +57,7 @@ def ort_cpu_passes(multiples: Mapping[str, int]) -> tuple[Pass, ...]:
 
 @dataclass(frozen=True)
 class PassReport:
-    """What one pass did in all its rounds together."""
+    """The changes of one pass in all its rounds together."""
 
     name: str
     modified: int
@@ -81,25 +81,25 @@ def optimise(path: Path, out: Path, passes: Sequence[Pass]) -> list[PassReport]:
 
 
 def run_passes(model: ir.Model, passes: Sequence[Pass]) -> list[PassReport]:
-    """As `optimise`, on a graph in memory, which is changed in place."""
+    """Run `passes` as `optimise` does, on a graph in memory, which is changed in place."""
     first: dict[str, dict[str, int]] = {}
     last: dict[str, dict[str, int]] = {}
     modified: Counter[str] = Counter()
     for _ in range(MAX_ROUNDS):
-        found = 0
+        changes = 0
         for each in passes:
             name = each.__name__
             first.setdefault(name, count_operators(model))
             model, count = each(model)
             last[name] = count_operators(model)
             modified[name] += count
-            found += count
-        if found == 0:
+            changes += count
+        if changes == 0:
             return [PassReport(name, modified[name], first[name], last[name]) for name in first]
     raise AssertionError(f"the passes were not done after {MAX_ROUNDS} rounds")
 
 
 def count_operators(model: ir.Model) -> dict[str, int]:
-    """Operator -> number of nodes, most frequent first; those of other domains with the domain's name."""
+    """Count the nodes of each operator, most frequent first; those of other domains with the domain's name."""
     counts = Counter(f"{node.domain}.{node.op_type}".removeprefix(".") for node in model.graph)
     return dict(counts.most_common())

@@ -9,7 +9,7 @@ _RESHAPES = ("Reshape", "Squeeze", "Unsqueeze")
 
 
 def remove_no_ops(model: ir.Model) -> tuple[ir.Model, int]:
-    """Identity, Cast to the same type, ·1, /1, +0, -0, Concat of one, and reshapes that change nothing."""
+    """Remove Identity, Cast to the same type, ·1, /1, +0, -0, Concat of one, and reshapes that change nothing."""
     count = 0
     for node in model.graph:
         source = _unchanged(node)
@@ -20,7 +20,7 @@ def remove_no_ops(model: ir.Model) -> tuple[ir.Model, int]:
 
 
 def _unchanged(node: ir.Node) -> ir.Value | None:
-    """The earlier value that equals the node's output, or None."""
+    """Return the earlier value that equals the node's output, or None."""
     if node.domain != "" or not node.inputs:
         return None
     x, out = node.inputs[0], node.outputs[0]
@@ -53,7 +53,7 @@ def _pads_nothing(node: ir.Node) -> bool:
 
 
 def _neutral(node: ir.Node) -> ir.Value | None:
-    """x for x·1, 1·x, x/1, x+0, 0+x, x-0, where the number does not change x's shape."""
+    """Return x for x·1, 1·x, x/1, x+0, 0+x, x-0, where the number does not change x's shape."""
     neutral = 1.0 if node.op_type in ("Mul", "Div") else 0.0
     first, second = node.inputs
     pairs = [(first, second)] + ([(second, first)] if node.op_type in ("Mul", "Add") else [])
@@ -65,7 +65,7 @@ def _neutral(node: ir.Node) -> ir.Value | None:
 
 
 def _same_before_reshapes(x: ir.Value, out: ir.Value) -> ir.Value | None:
-    """Reshapes keep the order of elements: before any number of them, an equal shape is an equal value."""
+    """Look before any number of reshapes: they keep the order of elements, so an equal shape is an equal value."""
     value: ir.Value | None = x
     while value is not None:
         if dims(value) is not None and dims(value) == dims(out):

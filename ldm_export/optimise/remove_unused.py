@@ -5,7 +5,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 
 def remove_unused(model: ir.Model) -> tuple[ir.Model, int]:
-    """Dead code elimination by onnx_ir; inputs and outputs of the graph stay."""
+    """Eliminate dead code by onnx_ir; inputs and outputs of the graph stay."""
     before = len(model.graph) + len(model.graph.initializers)
     RemoveUnusedNodesPass()(model)
     return model, before - len(model.graph) - len(model.graph.initializers)

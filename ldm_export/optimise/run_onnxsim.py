@@ -55,7 +55,7 @@ def _count(graph: ir.Graph) -> int:
 
 
 def _keep_constants_as_nodes(graph: ir.Graph) -> None:
-    """onnxsim makes initialisers of Constant nodes; here an initialiser is a weight of the data file."""
+    """Make Constant nodes of onnxsim's initialisers: here an initialiser is a weight of the data file."""
     for name, value in list(graph.initializers.items()):
         assert value.const_value is not None
         del graph.initializers[name]

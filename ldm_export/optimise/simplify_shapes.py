@@ -1,4 +1,4 @@
-"""Takes the arithmetic on sizes out of the graph where the shapes noted in it say what it comes to."""
+"""Takes the arithmetic on sizes out of the graph where the shapes noted in it hold the result."""
 
 import numpy as np
 import onnx_ir as ir
@@ -7,7 +7,7 @@ from ldm_export.optimise.matching import constant, dims, make_constant, redirect
 
 
 def simplify_shapes(model: ir.Model) -> tuple[ir.Model, int]:
-    """Constant targets for Reshape (0 keeps an axis, -1 is the rest); Shape of known sizes or inputs.
+    """Make targets of Reshape constant (0 keeps an axis, -1 is the rest); replace Shape of known sizes or inputs.
 
     What is noted must be true for all sizes: equal names mean equal sizes, as the tracer guarantees.
     """
@@ -45,17 +45,17 @@ def _read_from_input(node: ir.Node, axes: dict[str, tuple[ir.Value, int]]) -> bo
         return False
     rank = len(sizes)
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", rank)
-    asked = sizes[slice(start, end)]
+    selected = sizes[slice(start, end)]
     graph = node.graph
     assert graph is not None
-    if all(isinstance(size, int) for size in asked):
-        if not redirect(node.outputs[0], make_constant(np.array(asked, np.int64), node)):
+    if all(isinstance(size, int) for size in selected):
+        if not redirect(node.outputs[0], make_constant(np.array(selected, np.int64), node)):
             return False
         graph.remove(node, safe=True)
         return True
-    if len(asked) != 1 or not isinstance(asked[0], str) or asked[0] not in axes:
+    if len(selected) != 1 or not isinstance(selected[0], str) or selected[0] not in axes:
         return False
-    source, axis = axes[asked[0]]
+    source, axis = axes[selected[0]]
     if x is source and (start, end) == (axis, axis + 1):
         return False
     node.replace_input_with(0, source)
@@ -67,7 +67,7 @@ def _read_from_input(node: ir.Node, axes: dict[str, tuple[ir.Value, int]]) -> bo
 
 
 def _input_axes(graph: ir.Graph) -> dict[str, tuple[ir.Value, int]]:
-    """Name of an axis -> the first input that has it, and where."""
+    """Return name of an axis -> the first input that has it, and where."""
     axes: dict[str, tuple[ir.Value, int]] = {}
     for value in graph.inputs:
         for index, size in enumerate(dims(value) or ()):

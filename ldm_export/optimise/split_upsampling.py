@@ -1,6 +1,6 @@
-"""Splits a convolution of a picture doubled in size into four smaller ones of the picture itself.
+"""Splits a convolution of an image doubled in size into four smaller ones of the image itself.
 
-The nine weights of a 3x3 kernel over nearest-neighbour 2x hit four places of the small picture. Which weights share a
+The nine weights of a 3x3 kernel over nearest-neighbour 2x hit four places of the small image. Which weights share a
 place depends on the parity of row and column: four kernels of 2x2, whose results interleave (sub-pixel convolution, Shi
 et al. 2016, arXiv:1609.05158). 16 products in place of 36 for each four pixels; only the order of sums changes.
 """
@@ -23,12 +23,12 @@ from ldm_export.optimise.matching import (
     weight_channels,
 )
 
-# Along one side: parity of the output -> for both places of the small picture the weights of the kernel that hit it.
+# Along one side: parity of the output -> for both places of the small image the weights of the kernel that hit it.
 _TAPS = (((0,), (1, 2)), ((0, 1), (2,)))
 
 
 def split_upsampling(model: ir.Model) -> tuple[ir.Model, int]:
-    """Conv 3x3 of Resize nearest 2x -> four Conv 2x2 with sums of its weights, Concat, DepthToSpace."""
+    """Replace Conv 3x3 of Resize nearest 2x by four Conv 2x2 with sums of its weights, Concat, DepthToSpace."""
     count = 0
     for node in model.graph:
         if node.op_type == "Conv" and node.domain == "" and is_padded_3x3(node):
@@ -40,7 +40,7 @@ def split_upsampling(model: ir.Model) -> tuple[ir.Model, int]:
 
 
 def _doubles(resize: ir.Node) -> bool:
-    """Nearest neighbour, both sides twice as long, pixel i from i // 2."""
+    """Match nearest neighbour, both sides twice as long, pixel i from i // 2."""
     scales = constant(resize.inputs[2]) if len(resize.inputs) > 2 else None
     text = resize.attributes.get_string
     return (
@@ -53,7 +53,7 @@ def _doubles(resize: ir.Node) -> bool:
 
 
 def _sums() -> np.ndarray:
-    """(9, 16) of 0 and 1: kernel -> four kernels, by parity of row and column, each 2x2."""
+    """Make the matrix (9, 16) of 0 and 1 from a kernel to four, by parity of row and column, each 2x2."""
     matrix = np.zeros((3, 3, 2, 2, 2, 2), np.float32)  # kernel row, column; parity of row, column; place: row, column
     for parity_y, rows in enumerate(_TAPS):
         for parity_x, columns in enumerate(_TAPS):
@@ -64,7 +64,7 @@ def _sums() -> np.ndarray:
 
 
 def _split(conv: ir.Node, small: ir.Value | None) -> None:
-    """Weights are summed in the graph, which engines fold at loading: the data file stays the canonical graph's."""
+    """Replace one convolution. Weights are summed in the graph, which engines fold at loading; the data file stays."""
     weight, bias = conv.inputs[1], conv.inputs[2] if len(conv.inputs) > 2 else None
     out_channels, in_channels = weight_channels(conv)
 
@@ -75,11 +75,11 @@ def _split(conv: ir.Node, small: ir.Value | None) -> None:
     flat = put("Reshape", [weight, make_sizes(conv, out_channels, in_channels, 9)], "flat", {})
     summed = put("MatMul", [flat, make_constant(_sums(), conv)], "summed", {})
     split = {"axis": 2, "num_outputs": 4}
-    pictures: list[ir.Value | None] = []
+    images: list[ir.Value | None] = []
     for index, kernel in enumerate(insert_before(conv, "Split", [summed], "kernels", split, outputs=4)):
         y, x = divmod(index, 2)
         square = put("Reshape", [kernel, make_sizes(conv, out_channels, in_channels, 2, 2)], f"kernel_{y}{x}", {})
         attributes = {"kernel_shape": [2, 2], "pads": [1 - y, 1 - x, y, x]}
-        pictures.append(put("Conv", [small, square, bias], f"conv_{y}{x}", attributes))
-    joined = put("Concat", pictures, "joined", {"axis": 1})
+        images.append(put("Conv", [small, square, bias], f"conv_{y}{x}", attributes))
+    joined = put("Concat", images, "joined", {"axis": 1})
     replace(conv, "DepthToSpace", [joined], {"blocksize": 2, "mode": "DCR"})

@@ -23,7 +23,7 @@ _FLOAT32 = {"InstanceNormalization", "LayerNormalization", "GroupNormalization",
 _FLOAT32 |= {"Softmax", "LogSoftmax", "Sin", "Cos", "Exp", "Log", "Pow", "Sqrt", "Reciprocal", "CumSum"}
 _FLOAT32 |= {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceL1", "ReduceProd", "ReduceLogSumExp"}
 _FLOAT32 |= {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "ArgMax", "ArgMin", "TopK", "IsNaN", "IsInf"}
-# What moves numbers about: they keep the type that they have.
+# Operators that move numbers about: these keep the type that they have.
 _MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Expand", "Identity", "Flatten", "Tile"}
 _MOVES |= {"GatherND", "DepthToSpace", "SpaceToDepth"}
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
@@ -32,7 +32,7 @@ _INTEGERS = {ir.DataType.INT64, ir.DataType.INT32}
 
 
 def reduce_precision(model: ir.Model, precision: Precision, *, emulate: bool = False) -> ir.Model:
-    """`model`, changed in place, computing in `precision`.
+    """Let `model`, which is changed in place, compute in `precision`.
 
     emulate: let all kernels compute in float32 and round what the reduced graph would hold to `precision` and back, so
     that an engine without kernels for it shows its rounding, and an overflow as infinity. The sums inside of a matrix
@@ -96,7 +96,7 @@ class _Reduction:
                 self.rounded[value] = self._round(value, node)
 
     def _stays_float32(self, node: ir.Node, floats: list[ir.Value]) -> bool:
-        """Also the arithmetic between two such operators, as the epsilon of a norm that is written out."""
+        """Tell whether a node keeps float32: such an operator, or arithmetic between two, as a norm's own epsilon."""
         if node.op_type in _FLOAT32 or node in self.exact or node.op_type == "Cast":
             return True
         readers = [reader for output in node.outputs for reader, _ in output.uses()]
@@ -116,7 +116,7 @@ class _Reduction:
                     value.dtype = self.type
 
     def _narrowed(self, value: ir.Value, before: ir.Node) -> ir.Value:
-        """`value` as a reduced node reads it."""
+        """Return `value` as a reduced node reads it."""
         if value in self.reduced:
             return self.rounded.get(value, value)
         stored = value.producer()
@@ -128,7 +128,7 @@ class _Reduction:
         return self._as(narrow, _FLOAT, before) if self.emulate else narrow
 
     def _widened(self, value: ir.Value, before: ir.Node) -> ir.Value:
-        """`value` as a float32 node reads it."""
+        """Return `value` as a float32 node reads it."""
         if value not in self.reduced:
             return value
         return self.rounded.get(value, value) if self.emulate else self._as(value, _FLOAT, before)
@@ -147,7 +147,7 @@ class _Reduction:
         return wide.outputs[0]
 
     def _restore(self, index: int, output: ir.Value) -> None:
-        """An output of the graph keeps its name and is float32."""
+        """Keep the name of an output of the graph, and make it float32."""
         source = self.rounded.get(output, output)
         name = output.name
         output.name = f"{name}/computed"
@@ -157,15 +157,17 @@ class _Reduction:
 
 
 def _exact_nodes(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes whose results become an angle or a whole number, such as a timestep or a size: their digits count."""
-    found: set[ir.Node] = set()
+    """Find nodes whose results become an angle or an integer, such as a timestep or a size: their digits count."""
+    exact: set[ir.Node] = set()
     waiting = [node for node in graph if node.op_type in ("Sin", "Cos") or _makes_integers(node)]
     while waiting:
         node = waiting.pop()
-        if node not in found:
-            found.add(node)
-            waiting += [made for value in node.inputs if value is not None and (made := value.producer()) is not None]
-    return found
+        if node not in exact:
+            exact.add(node)
+            waiting += [
+                source for value in node.inputs if value is not None and (source := value.producer()) is not None
+            ]
+    return exact
 
 
 def _makes_integers(node: ir.Node) -> bool:
@@ -181,14 +183,14 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _widens(node: ir.Node) -> bool:
-    """Whether `node` casts a weight that is stored in half precision."""
+    """Tell whether `node` casts a weight that is stored in half precision."""
     weight = node.inputs[0] if node.op_type == "Cast" else None
     return weight is not None and weight.is_initializer() and weight.dtype in _HALVES
 
 
 def _is_parameter(value: ir.Value) -> bool:
-    made = value.producer()
-    return made is None or made.op_type == "Constant" or _widens(made)
+    source = value.producer()
+    return source is None or source.op_type == "Constant" or _widens(source)
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:

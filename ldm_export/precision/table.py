@@ -30,7 +30,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class PrecisionInfo:
-    """What the exporter, the targets and the gate know of one precision.
+    """One precision, as the exporter, the targets and the gate know it.
 
     tolerance: of fp32 the loosest one; each case's own is a multiple of torch's rounding there.
     rtx: compute capabilities for which TensorRT for RTX 1.7 builds plans in it (its support matrix, and what its

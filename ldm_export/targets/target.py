@@ -1,4 +1,4 @@
-"""What a target is: something that `build` makes of a package's canonical graphs, for one engine."""
+"""A target: artefacts that `build` makes of a package's canonical graphs, for one engine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Order:
-    """What a target is asked to make, and of what.
+    """The request to a target: its contract, precision and options.
 
     contract: of the package to come. parameters: part of the checkpoint -> number of weights. options: the target's
     own. where: a folder on the disk that the package goes to. max_memory: bytes that one stage's process may need;
@@ -30,8 +30,8 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a target made: component -> its artefacts, whose files lie in the package's folder. stages: their cost."""
+class Built:
+    """The result of a target. artefacts: by component, with files in the package's folder. stages: their cost."""
 
     artefacts: "Mapping[str, Sequence[Artefact]]" = field(default_factory=dict)
     stages: "Sequence[StageCost]" = ()
@@ -51,4 +51,4 @@ class Target:
     options: type | None
     engine: str | None
     check: Callable[[Order], Any]
-    build: "Callable[[Any, Path, Manifest, Progress], Made]"
+    build: "Callable[[Any, Path, Manifest, Progress], Built]"

@@ -36,13 +36,13 @@ def worst(results: Iterable[CaseResult]) -> Difference | None:
 
     Raises VerificationError for an output that could not be compared.
     """
-    found: Difference | None = None
+    largest: Difference | None = None
     for result in results:
         if result.relative_rms is None or result.max_abs is None:
             raise VerificationError(case_failure(result))
-        seen = Difference(0.0, 0.0) if found is None else found
-        found = Difference(max(seen.relative_rms, result.relative_rms), max(seen.max_abs, result.max_abs))
-    return found
+        seen = Difference(0.0, 0.0) if largest is None else largest
+        largest = Difference(max(seen.relative_rms, result.relative_rms), max(seen.max_abs, result.max_abs))
+    return largest
 
 
 def measure(run: Run, cases: Sequence[Case], precision: Precision, *, target: str) -> Difference | None:

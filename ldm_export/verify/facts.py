@@ -1,4 +1,4 @@
-"""What a package says, compared without running a graph: its contract and its tokens."""
+"""A package's facts, compared without running a graph: its contract and its tokens."""
 
 import json
 from collections.abc import Iterator
@@ -35,10 +35,10 @@ def _computed_with(package: Package, reference: Reference) -> Iterator[FactResul
         for index, text in enumerate(contract.text)
     ]
     for group, expected, stated in pairs:
-        found = asdict(stated)
+        values = asdict(stated)
         for name, value in asdict(expected).items():
-            passed = bool(found[name] == value)
-            yield FactResult(f"contract.{group}.{name}", json.dumps(value), json.dumps(found[name]), passed)
+            passed = bool(values[name] == value)
+            yield FactResult(f"contract.{group}.{name}", json.dumps(value), json.dumps(values[name]), passed)
 
 
 def _proven_sizes(package: Package, reference: Reference) -> Iterator[FactResult]:
@@ -47,26 +47,28 @@ def _proven_sizes(package: Package, reference: Reference) -> Iterator[FactResult
     sizes = compared_sizes(reference, contract) if passed else {}
     for name, axis in contract.axes.items():
         expected = sorted(sizes.get(name, ()))
-        found = list(axis.proven)
-        yield FactResult(f"contract.axes.{name}.proven", json.dumps(expected), json.dumps(found), found == expected)
+        recorded = list(axis.proven)
+        yield FactResult(
+            f"contract.axes.{name}.proven", json.dumps(expected), json.dumps(recorded), recorded == expected
+        )
 
 
 def _contract(package: Package, proven: ProvenContract) -> Iterator[FactResult]:
     """Compare the whole contract with the one that was proven: every value that differs, then the digest."""
-    found = proven_contract(package.manifest.contract)
+    current = proven_contract(package.manifest.contract)
     for name, before, now in changes(proven, package.manifest.contract):
         yield FactResult(name, before, now, False)
-    yield FactResult("contract's SHA-256", proven.sha256, found.sha256, found.sha256 == proven.sha256)
+    yield FactResult("contract's SHA-256", proven.sha256, current.sha256, current.sha256 == proven.sha256)
 
 
 def _tokens(package: Package, reference: Reference) -> Iterator[FactResult]:
     """Compare each tokenizer's ids of prompts on which tokenizers go wrong."""
     for text in package.manifest.contract.text:
         encoded = Tokenizer(package, text.tokenizer).encode(reference.prompts).ids
-        for prompt, found, expected in zip(reference.prompts, encoded, reference.tokens[text.component], strict=True):
+        for prompt, ids, expected in zip(reference.prompts, encoded, reference.tokens[text.component], strict=True):
             shown = prompt if len(prompt) <= 40 else prompt[:39] + "…"
-            passed = bool(np.array_equal(found, expected))
-            yield FactResult(f"tokens of {shown!r}", _ids(expected), _ids(found), passed)
+            passed = bool(np.array_equal(ids, expected))
+            yield FactResult(f"tokens of {shown!r}", _ids(expected), _ids(ids), passed)
 
 
 def _ids(row: np.ndarray) -> str:

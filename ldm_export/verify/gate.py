@@ -12,7 +12,7 @@ from ldm_export.verify import reference_file
 from ldm_export.verify import report as reports
 from ldm_export.verify.compare import compare
 from ldm_export.verify.facts import compare_facts
-from ldm_export.verify.page import Picture
+from ldm_export.verify.page import Figure
 from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, Report, TrajectoryResult, case_result
@@ -46,8 +46,7 @@ def verify_package(
     stop_at_first_failure: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Compare every graph of the package, its facts and a sampling run with the reference, its contract with the
-    one that the build proved.
+    """Compare every graph, the facts and a sampling run with the reference, and the contract with the proven one.
 
     The package is only read. With `out`, report.json and report.html are written into that folder.
 
@@ -70,10 +69,10 @@ def verify_package(
     say = progress if progress is not None else lambda text: None
     say("verify: hashing the package")
     package.confirm()
-    report, pictures = _verify(package, choice, reports.recorded(package).contract, stop_at_first_failure, say)
+    report, images = _verify(package, choice, reports.recorded(package).contract, stop_at_first_failure, say)
     if out is not None:
         make_folder(out)
-        reports.write(report, report_page.render(report, pictures), out, force=force)
+        reports.write(report, report_page.render(report, images), out, force=force)
     return report
 
 
@@ -86,10 +85,10 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
     say = progress if progress is not None else lambda text: None
     package = Package(path, manifest, "", "size")
     proven = None if engine == AUTO else reports.recorded(package).contract
-    report, pictures = _verify(package, _chosen(engine), proven, False, say)
+    report, images = _verify(package, _chosen(engine), proven, False, say)
     folder = path / "verify" if engine == AUTO else path / "verify" / engine
     folder.mkdir(exist_ok=True)
-    reports.write(report, report_page.render(report, pictures), folder, force=True)
+    reports.write(report, report_page.render(report, images), folder, force=True)
     return report
 
 
@@ -105,14 +104,14 @@ def _chosen(engine: str) -> EngineChoice:
 
 def _verify(
     package: Package, choice: EngineChoice, proven: ProvenContract | None, stop_at_first_failure: bool, say: Progress
-) -> tuple[Report, list[Picture]]:
+) -> tuple[Report, list[Figure]]:
     """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
     reference_file.require_complete(reference, package.manifest.contract)
     results: list[Result] = []
-    pictures: list[Picture] = []
+    images: list[Figure] = []
     opened: list[OpenedEngine] = []  # in the order in which they ran
-    for result in _results(package, reference, proven, choice, opened, pictures, say):
+    for result in _results(package, reference, proven, choice, opened, images, say):
         results.append(result)
         if stop_at_first_failure and not result.passed:
             break
@@ -131,7 +130,7 @@ def _verify(
         artefacts={name: package.manifest.files[name].sha256 for name in sorted(files)},
         contract=proven_contract(package.manifest.contract),
     )
-    return report, pictures
+    return report, images
 
 
 def _results(
@@ -140,17 +139,17 @@ def _results(
     proven: ProvenContract | None,
     choice: EngineChoice,
     opened: list[OpenedEngine],
-    pictures: list[Picture],
+    images: list[Figure],
     say: Progress,
 ) -> Iterator[Result]:
-    """Everything that is compared, cheap things first."""
+    """Yield every comparison, cheap ones first."""
     yield from compare_facts(package, reference, proven)
     for name in package.manifest.components:
         for artefact in _compared(package, choice, name, say):
             yield from _graph(package, reference, choice, opened, name, artefact)
     say(f"verify: sampling run of {reference.trajectory.steps} steps")
-    result, made = compare_run(package, choice, reference.trajectory)
-    pictures += made
+    result, figures = compare_run(package, choice, reference.trajectory)
+    images += figures
     yield result
 
 
@@ -181,23 +180,23 @@ def _graph(
     """Compare every case of one artefact; one that cannot be opened is one failed case."""
     cases = reference.cases_of(component)
     try:
-        found = open_engine(choice, package, component, artefact)
+        tested = open_engine(choice, package, component, artefact)
     except LdmError as error:
         name = choice.names(package.manifest.contract)[component] if artefact is None else artefact.name
         yield _uncompared(cases, name, str(error))
         return
-    opened.append(found)
-    lossy, name = lossy_tolerance(found.artefact), found.artefact.name
+    opened.append(tested)
+    lossy, name = lossy_tolerance(tested.artefact), tested.artefact.name
     try:
         tolerance = None if lossy is None else lossy.relative_rms
         is_covered = False
-        for result in compare(found.engine.run, cases, artefact=name, tolerance=tolerance):
+        for result in compare(tested.engine.run, cases, artefact=name, tolerance=tolerance):
             is_covered = True
             yield result
         if not is_covered:
             yield _uncompared(cases, name, "its profile covers no case of the reference")
     finally:
-        found.engine.close()
+        tested.engine.close()
 
 
 def _uncompared(cases: Sequence[Case], artefact: str, problem: str) -> CaseResult:

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ldm_export.verify.page import Picture
+from ldm_export.verify.page import Figure
 from ldm_runtime.image import to_images
 
 
@@ -14,14 +14,14 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.asarray(to_images(image[None], [{}])[0])
 
 
-def side_by_side(expected: np.ndarray, found: np.ndarray) -> list[Picture]:
+def side_by_side(expected: np.ndarray, measured: np.ndarray) -> list[Figure]:
     """Make the three images of two arrays of bytes (H, W, 3); the difference is scaled up to full range."""
-    difference = np.abs(expected.astype(np.int16) - found)
+    difference = np.abs(expected.astype(np.int16) - measured)
     gain = max(1, 255 // max(1, int(difference.max())))
     return [
-        Picture("torch", _png(expected)),
-        Picture("this engine", _png(found)),
-        Picture(f"difference x {gain}", _png((difference * gain).astype(np.uint8))),
+        Figure("torch", _png(expected)),
+        Figure("this engine", _png(measured)),
+        Figure(f"difference x {gain}", _png((difference * gain).astype(np.uint8))),
     ]
 
 

@@ -1,4 +1,4 @@
-"""How far an array is from a reference, in float64: max abs, relative RMS, PSNR, SSIM (Wang et al. 2004)."""
+"""Measures of an array against a reference, in float64: max abs, relative RMS, PSNR, SSIM (Wang et al. 2004)."""
 
 import math
 
@@ -36,13 +36,13 @@ def lowest_psnr(value: np.ndarray, reference: np.ndarray) -> float:
 
 
 def max_abs(value: np.ndarray, reference: np.ndarray) -> float:
-    """Largest absolute difference; NaN if either array holds one."""
+    """Return the largest absolute difference; NaN if either array holds one."""
     _expect_same_shape(value, reference)
     return float(np.max(np.abs(_float64(value) - _float64(reference))))
 
 
 def relative_rms(value: np.ndarray, reference: np.ndarray) -> float:
-    """RMS of the difference over RMS of the reference; infinite where only the reference is zero."""
+    """Return the RMS of the difference over RMS of the reference; infinite where only the reference is zero."""
     _expect_same_shape(value, reference)
     error = math.sqrt(np.mean((_float64(value) - _float64(reference)) ** 2))
     scale = math.sqrt(np.mean(_float64(reference) ** 2))
@@ -52,7 +52,7 @@ def relative_rms(value: np.ndarray, reference: np.ndarray) -> float:
 
 
 def psnr(value: np.ndarray, reference: np.ndarray, peak: float | None = None) -> float:
-    """Peak signal-to-noise ratio in dB; infinite where the arrays are equal.
+    """Return the peak signal-to-noise ratio in dB; infinite where the arrays are equal.
 
     Args:
         peak: the signal's range (255 for bytes); None takes max − min of the reference.
@@ -68,10 +68,10 @@ def psnr(value: np.ndarray, reference: np.ndarray, peak: float | None = None) ->
 
 
 def ssim(value: np.ndarray, reference: np.ndarray, peak: float) -> float:
-    """Mean structural similarity of two pictures (channels, height, width), over windows wholly inside them.
+    """Return the mean structural similarity of two images (channels, height, width), over windows wholly inside them.
 
     Wang, Bovik, Sheikh, Simoncelli: Image quality assessment, 2004, equation 13, with its Gaussian window of
-    11 pixels; pictures smaller than that use the largest odd window that fits. Equals scikit-image's
+    11 pixels; images smaller than that use the largest odd window that fits. Equals scikit-image's
     `structural_similarity(gaussian_weights=True, use_sample_covariance=False)`, averaged over channels.
     """
     _expect_same_shape(value, reference)
@@ -96,12 +96,12 @@ def _gaussian_window(limit: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _filter(picture: np.ndarray, window: np.ndarray) -> np.ndarray:
-    """Weighted mean over each window that lies inside: (C, H, W) -> (C, H-n+1, W-n+1)."""
+def _filter(image: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Take the weighted mean over each window that lies inside: (C, H, W) -> (C, H-n+1, W-n+1)."""
     for axis in (1, 2):
-        views = np.lib.stride_tricks.sliding_window_view(picture, len(window), axis=axis)
-        picture = views @ window
-    return picture
+        views = np.lib.stride_tricks.sliding_window_view(image, len(window), axis=axis)
+        image = views @ window
+    return image
 
 
 def _samples(value: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

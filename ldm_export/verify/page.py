@@ -16,14 +16,14 @@ TEMPLATE = "page.html.j2"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A PNG file's bytes and what the page says under it."""
+class Figure:
+    """A PNG or SVG file and its caption."""
 
     caption: str
-    png: bytes
+    content: bytes
 
 
-def render(report: Report, pictures: Sequence[Picture]) -> str:
+def render(report: Report, images: Sequence[Figure]) -> str:
     """Render the whole page. It loads nothing from anywhere, and everything that came from a file is escaped.
 
     Without matplotlib the drift is a table alone.
@@ -45,7 +45,7 @@ def render(report: Report, pictures: Sequence[Picture]) -> str:
         graphs=graphs,
         plots=plots,
         has_plots=has_matplotlib(),
-        pictures=pictures,
+        images=images,
     )
 
 
@@ -54,8 +54,8 @@ def _graph(component: str, artefact: str, cases: list[CaseResult]) -> dict[str, 
     return {"component": component, "artefact": artefact, "cases": cases, "worst": closest(cases), "passed": passed}
 
 
-def _plots(trajectory: TrajectoryResult) -> list[Picture]:
-    """SVG files of the drift; what has no value to show is left out."""
+def _plots(trajectory: TrajectoryResult) -> list[Figure]:
+    """Draw the drift as SVG files; curves without a value are left out."""
     drift = trajectory.drift
     psnr = [step.psnr for step in drift]
     # Zero has no place on a logarithmic axis.
@@ -66,7 +66,7 @@ def _plots(trajectory: TrajectoryResult) -> list[Picture]:
         ("Latents: relative RMS per step", rms, None),
     ):
         if any(value is not None for value in values):
-            plots.append(Picture(title, draw_drift(title, values, floor, log=floor is None)))
+            plots.append(Figure(title, draw_drift(title, values, floor, log=floor is None)))
     return plots
 
 

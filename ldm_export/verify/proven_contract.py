@@ -15,14 +15,14 @@ from ldm_runtime.package.manifest import Contract
 
 @dataclasses.dataclass(frozen=True)
 class ProvenContract:
-    """sha256: of `facts` as JSON with sorted keys, without spaces, in ASCII."""
+    """A contract and its digest. sha256: of `facts` as JSON with sorted keys, without spaces, in ASCII."""
 
     sha256: str
     facts: dict[str, Any]
 
 
 def proven_contract(contract: Contract) -> ProvenContract:
-    """What a proof of a package with this contract records."""
+    """Make the record of this contract that a proof holds."""
     facts = json.loads(json.dumps(dataclasses.asdict(contract), allow_nan=False))  # tuples become lists
     for axis in facts["axes"].values():
         del axis["proven"]
@@ -30,13 +30,13 @@ def proven_contract(contract: Contract) -> ProvenContract:
 
 
 def digest(facts: dict[str, Any]) -> str:
-    """SHA-256 of the canonical JSON, in hexadecimal."""
+    """Compute the SHA-256 of the canonical JSON, in hexadecimal."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def changes(proven: ProvenContract, contract: Contract) -> Iterator[tuple[str, str, str]]:
-    """(name, JSON when it was proven, JSON now) of every value that differs; "absent" where there is none."""
+    """List (name, JSON when it was proven, JSON now) of every value that differs; "absent" where there is none."""
     yield from _changes("contract", proven.facts, proven_contract(contract).facts)
 
 

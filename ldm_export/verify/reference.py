@@ -48,7 +48,7 @@ PROMPT = "red apple, 3d style"
 NEGATIVE = ""
 
 # Texts on which tokenizers go wrong: nothing, capitals and accents, composed and decomposed, digits, line
-# ends, pictures, a special token spelt out, and more than the window holds.
+# ends, pictographs, a special token spelt out, and more than the window holds.
 PROMPTS = (
     PROMPT,
     NEGATIVE,
@@ -88,21 +88,21 @@ class _Pair:
     exact: np.ndarray
 
     def floor(self, smallest: float) -> float:
-        """The PSNR in dB that an engine must reach; the worst of the samples along axis 0 decides."""
+        """Return the PSNR in dB that an engine must reach; the worst of the samples along axis 0 decides."""
         psnr = min(metrics.lowest_psnr(self.rounded, self.exact), HIGHEST_PSNR)
         return max(smallest, psnr - FLOOR_MARGIN)
 
 
 @dataclass(frozen=True)
 class _Texts:
-    """What the denoiser reads of the empty and the real prompt: context (2, T, D), pooled outputs (2, P)."""
+    """The denoiser's inputs of the empty and the real prompt: context (2, T, D), pooled outputs (2, P)."""
 
     context: _Pair
     pooled: _Pair | None
 
     @classmethod
     def joined(cls, texts: "list[_Texts]") -> "_Texts":
-        """Join what several text encoders make."""
+        """Join the outputs of several text encoders."""
         pooled = [each.pooled for each in texts if each.pooled is not None]
         return cls(_joined([each.context for each in texts]), _joined(pooled) if pooled else None)
 
@@ -121,7 +121,7 @@ def _joined(pairs: list[_Pair]) -> _Pair:
 
 @dataclass(frozen=True)
 class _SamplingRun:
-    """What the sampling run is made of, besides the model and the prompts."""
+    """The settings of the sampling run, besides the model and the prompts."""
 
     contract: Contract
     plan: Plan
@@ -130,7 +130,7 @@ class _SamplingRun:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
+        """Return (width, height) in pixels."""
         factor = self.contract.latent.downsample
         return self.shape[2] * factor, self.shape[1] * factor
 
@@ -164,16 +164,16 @@ def write_reference(
     for text in contract.text:
         say(f"reference: {text.component} in torch")
         run_tokens = tokens[text.component][[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
-        encoded, found = _text_stage(checkpoint, text, run_tokens)
+        encoded, part_cases = _text_stage(checkpoint, text, run_tokens)
         texts.append(encoded)
-        cases += found
-    beside = _painting_all(checkpoint, run) if contract.inpaints else None
+        cases += part_cases
+    concat = _concat_channels(checkpoint, run) if contract.inpaints else None
     say(f"reference: {contract.denoiser.component} in torch, {run.plan.steps} steps")
-    latents, found = _denoiser_stage(checkpoint, run, _Texts.joined(texts), beside)
-    cases += found
+    latents, part_cases = _denoiser_stage(checkpoint, run, _Texts.joined(texts), concat)
+    cases += part_cases
     say(f"reference: {contract.codec.name} in torch")
-    picture, found = _codec_stage(checkpoint, contract, latents)
-    cases += found
+    image, part_cases = _codec_stage(checkpoint, contract, latents)
+    cases += part_cases
 
     trajectory = Trajectory(
         prompt=PROMPT,
@@ -182,12 +182,12 @@ def write_reference(
         sampler=run.plan.sampler.canonical,
         steps=run.plan.steps,
         guidance=run.guidance,
-        size=(picture.exact.shape[3], picture.exact.shape[2]),
+        size=(image.exact.shape[3], image.exact.shape[2]),
         timesteps=tuple(row.timestep for row in run.plan.rows),
         latents_floor=latents.floor(EXACT.latents_floor),
-        picture_floor=picture.floor(EXACT.image_floor),
+        image_floor=image.floor(EXACT.image_floor),
         latents=latents.exact,
-        picture=picture.exact[0],
+        image=image.exact[0],
     )
     tokenizers = {text.component: text.tokenizer for text in contract.text}
     facts = Facts(_latent(checkpoint), checkpoint.schedule, contract.defaults, tokenizers)
@@ -200,7 +200,7 @@ def _latent(checkpoint: Checkpoint) -> LatentSpec:
 
 
 def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> tuple[_Texts, list[Case]]:
-    """Return what a text encoder makes of the empty and the real prompt, and its cases."""
+    """Return a text encoder's outputs for the empty and the real prompt, and its cases."""
     spec = checkpoint.specs[text.component]
     model = checkpoint.load(spec.part)
     inputs = {text.input: tokens}
@@ -215,7 +215,7 @@ def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> t
 
 
 def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
-    """The package's own defaults and size, within what a run may cost."""
+    """Take the package's own defaults and size, within the cost that a run may have."""
     part = checkpoint.specs[contract.denoiser.component].part
     is_large = checkpoint.parameter_count(part) > LARGE_DENOISER
     steps, side = (LARGE_STEPS, LARGE_LARGEST_SIDE) if is_large else (STEPS, LARGEST_SIDE)
@@ -229,7 +229,7 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
     return _SamplingRun(contract, plan, contract.defaults.guidance, shape)
 
 
-def _painting_all(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
+def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     """Return the concat channels (1, 1 + C, h, w) of a white mask and an image that is grey all over."""
     encoder = run.contract.codec.encoder
     spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
@@ -237,30 +237,30 @@ def _painting_all(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
     noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
 
-    def beside() -> np.ndarray:
+    def concat() -> np.ndarray:
         latents = space.sample(_run(spec, model, grey)[encoder.output], noise)
         return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
 
-    rounded = beside()
+    rounded = concat()
     model.double()
-    return _Pair(rounded, beside())
+    return _Pair(rounded, concat())
 
 
 def _denoiser_stage(
-    checkpoint: Checkpoint, run: _SamplingRun, texts: _Texts, beside: _Pair | None
+    checkpoint: Checkpoint, run: _SamplingRun, texts: _Texts, concat: _Pair | None
 ) -> tuple[_Pair, list[Case]]:
     """Return the latents (steps, C, h, w) after every step, and the denoiser's cases."""
     role = run.contract.denoiser
     spec = checkpoint.specs[role.component]
     model = checkpoint.load(spec.part)
     captured: list[Arrays] = []
-    rounded = _sample(spec, model, run, texts.of(False), None if beside is None else beside.rounded, captured)
+    rounded = _sample(spec, model, run, texts.of(False), None if concat is None else concat.rounded, captured)
     timesteps = (0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37)
     requests = _seeded(spec, {role.timestep: timesteps}, role.context)
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
         requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
     cases = _evaluate(model, requests)
-    exact = _sample(spec, model, run, texts.of(True), None if beside is None else beside.exact, [])
+    exact = _sample(spec, model, run, texts.of(True), None if concat is None else concat.exact, [])
     return _Pair(rounded, exact), cases
 
 
@@ -269,7 +269,7 @@ def _sample(
     model: nn.Module,
     run: _SamplingRun,
     texts: tuple[np.ndarray, np.ndarray],
-    beside: np.ndarray | None,
+    concat: np.ndarray | None,
     captured: list[Arrays],
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
@@ -279,7 +279,7 @@ def _sample(
     extra = extra_inputs(run.contract, *run.size, pooled)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
-        sample = x if beside is None else np.concatenate([x, beside], axis=1)
+        sample = x if concat is None else np.concatenate([x, concat], axis=1)
         inputs = {
             role.sample: np.concatenate([sample, sample]) if both else sample,  # (2, C, h, w)
             role.timestep: np.array(timestep, np.float32),
@@ -307,7 +307,7 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
     rounded = _run(decoder, model, unscaled(latents.rounded))[decode.output]
     requests = [
         *_seeded(encoder),
-        _Request(encoder, "captured picture", {encode.input: _dithered(np.clip(rounded, -1, 1))}),
+        _Request(encoder, "captured image", {encode.input: _dithered(np.clip(rounded, -1, 1))}),
         *_seeded(decoder),
         _Request(decoder, "captured latents", unscaled(latents.rounded)),
     ]
@@ -316,14 +316,14 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
     return _Pair(rounded, exact.astype(np.float32)), cases
 
 
-def _dithered(picture: np.ndarray) -> np.ndarray:
-    """With noise of one level of brightness, as every photograph has.
+def _dithered(image: np.ndarray) -> np.ndarray:
+    """Add noise of one level of brightness, as every photograph has.
 
     On a plain background every pixel is the same and is rounded the same way: an engine, which sums in another order
     than torch, was seen to be up to 20 times as far from float64 as torch is; with the noise up to 2 times.
     """
-    noise = np.random.default_rng(SEED).standard_normal(picture.shape, np.float32)
-    return np.asarray(picture + np.float32(2 / 255) * noise, np.float32)
+    noise = np.random.default_rng(SEED).standard_normal(image.shape, np.float32)
+    return np.asarray(image + np.float32(2 / 255) * noise, np.float32)
 
 
 def _seeded(
@@ -378,23 +378,23 @@ def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
 
 
 def _tolerance(approximate: Arrays, exact: Arrays) -> float:
-    """Of the relative RMS of an engine's outputs, from torch's own in float32."""
+    """Derive the tolerance of an engine's relative RMS from torch's own in float32."""
     rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
     return max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding)
 
 
 def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:
-    """One evaluation as the component's graph sees it, in the model's precision; every output is finite."""
+    """Evaluate once as the component's graph does, in the model's precision; every output is finite."""
     dtype = next(model.parameters()).dtype
     arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
     arguments = [value.to(dtype) if value.is_floating_point() else value for value in arguments]
     with torch.inference_mode():
         outputs = spec.wrap(model)(*arguments)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    found = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
-    for name, array in found.items():
+    results = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
+    for name, array in results.items():
         if not np.isfinite(array).all():
             raise NonFiniteError(
                 f"the torch model's {spec.name} gives NaN or infinity in {name} itself; check the checkpoint"
             )
-    return found
+    return results

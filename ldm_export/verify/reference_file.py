@@ -1,8 +1,8 @@
-"""verify/reference.safetensors: what torch computed for given inputs, so that verifying needs no torch.
+"""verify/reference.safetensors: inputs and torch's outputs for them, so that verifying needs no torch.
 
 Tensors: `{component}/{case}/input/{name}` and `{component}/{case}/output/{name}` (the graph's own names,
 dtypes and shapes), `{component}/tokens` (prompts, max_length) int64 of each text encoder, `trajectory/latents`
-(steps, C, h, w) after every step and `trajectory/picture` (3, H, W), around [-1, 1], both float32. The metadata key
+(steps, C, h, w) after every step and `trajectory/image` (3, H, W), around [-1, 1], both float32. The metadata key
 `reference` holds everything else as JSON.
 """
 
@@ -22,7 +22,7 @@ from ldm_runtime.package.manifest import Contract, Defaults, LatentSpec, Tokeniz
 from ldm_runtime.package.open import refused
 from ldm_runtime.sampling.schedule import Schedule
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE = "verify/reference.safetensors"  # relative to the package
 MAX_BYTES = 20_000_000
 _KEY = "reference"
@@ -30,7 +30,7 @@ _KEY = "reference"
 
 @dataclass(frozen=True)
 class Facts:
-    """What torch computed with: the manifest's contract must say the same."""
+    """The facts that torch computed with; the manifest's contract must say the same."""
 
     latent: LatentSpec
     schedule: Schedule
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class SamplingRun:
-    """What one sampling run of one image is made of, and how close another must come to it."""
+    """The settings of one sampling run of one image, and how close another must come to it."""
 
     prompt: str
     negative: str
@@ -62,15 +62,15 @@ class SamplingRun:
     size: tuple[int, int]  # width, height in pixels
     timesteps: tuple[float, ...]
     latents_floor: float  # dB: PSNR that the latents must have after every step
-    picture_floor: float  # dB: PSNR of the image, before rounding to bytes
+    image_floor: float  # dB: PSNR of the image, before rounding to bytes
 
 
 @dataclass(frozen=True)
 class Trajectory(SamplingRun):
-    """A sampling run with the package's own defaults, and what torch computed in it."""
+    """A sampling run with the package's own defaults, and torch's results of it."""
 
     latents: np.ndarray  # float32 (steps, C, h, w), after each step
-    picture: np.ndarray  # float32 (3, H, W), around [-1, 1]
+    image: np.ndarray  # float32 (3, H, W), around [-1, 1]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def write(path: Path, reference: Reference) -> None:
         tensors |= {_input_key(case, name): array for name, array in case.inputs.items()}
         tensors |= {_output_key(case, name): array for name, array in case.outputs.items()}
     tensors["trajectory/latents"] = reference.trajectory.latents
-    tensors["trajectory/picture"] = reference.trajectory.picture
+    tensors["trajectory/image"] = reference.trajectory.image
     size = sum(array.nbytes for array in tensors.values())
     if size > MAX_BYTES:
         raise ExportError(f"the reference would have {size} bytes, more than the {MAX_BYTES} that a package may carry")
@@ -168,7 +168,7 @@ def read(path: Path) -> Reference:
     trajectory = Trajectory(
         **settings(header.trajectory),
         latents=take("trajectory/latents"),
-        picture=take("trajectory/picture"),
+        image=take("trajectory/image"),
     )
     tokens = {component: take(_tokens_key(component)) for component in header.facts.tokenizers}
     reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
@@ -197,7 +197,7 @@ def require_complete(reference: Reference, contract: Contract) -> None:
 
 
 def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
-    """Axis -> its sizes in the cases. Raises PackageError if a case is of a tensor that the contract does not have."""
+    """Return axis -> its sizes in the cases. Raises PackageError for a tensor that the contract does not have."""
     sizes: dict[str, set[int]] = {}
     for case in reference.cases:
         for name, array in {**case.inputs, **case.outputs}.items():
@@ -220,7 +220,7 @@ def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple
 
 
 def _check(reference: Reference, path: Path) -> None:
-    """A reference that proves nothing, or that holds NaN, is no reference."""
+    """Refuse a reference that proves nothing or holds NaN."""
     if any(len(ids) != len(reference.prompts) for ids in reference.tokens.values()):
         raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt", code="proof.invalid")
     trajectory = reference.trajectory
@@ -228,7 +228,7 @@ def _check(reference: Reference, path: Path) -> None:
         raise PackageError(
             f"{path} is incomplete: its sampling run has not latents for each of its timesteps", code="proof.invalid"
         )
-    arrays = {"trajectory/latents": trajectory.latents, "trajectory/picture": trajectory.picture}
+    arrays = {"trajectory/latents": trajectory.latents, "trajectory/image": trajectory.image}
     for case in reference.cases:
         if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:
             raise PackageError(

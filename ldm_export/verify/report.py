@@ -1,4 +1,4 @@
-"""What the parity gate found: a strict, machine-readable record, and the same as a table for a terminal."""
+"""The parity gate's findings: a strict, machine-readable record, and the same as a table for a terminal."""
 
 import dataclasses
 import json
@@ -16,14 +16,14 @@ from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.manifest import Difference
 from ldm_runtime.package.open import Package, refused
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MAX_BYTES = 2**24  # a report has some ten thousand
 MAX_SHOWN = 200  # characters of a fact in a sentence
 
 
 @dataclass(frozen=True)
 class FactResult:
-    """One thing that the package says beside what it said when it was proven."""
+    """One contract field or token list, compared with the proven one or the reference's."""
 
     name: str  # JSON path in the manifest, or whose tokens these are
     expected: str  # JSON
@@ -89,48 +89,48 @@ class Report:
 
     @property
     def failures(self) -> list[str]:
-        """One sentence per thing that failed, in the order it was checked."""
-        found = [
+        """List one sentence per failure, in the order of the checks."""
+        sentences = [
             f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
             for fact in self.facts
             if not fact.passed
         ]
-        found += [case_failure(case) for case in self.cases if not case.passed]
+        sentences += [case_failure(case) for case in self.cases if not case.passed]
         if self.trajectory is None:
-            if not found:
-                found.append("the sampling run was not reached")
+            if not sentences:
+                sentences.append("the sampling run was not reached")
         elif not self.trajectory.passed:
-            found.append(_trajectory_failure(self.trajectory))
-        return found
+            sentences.append(_trajectory_failure(self.trajectory))
+        return sentences
 
     @property
     def first_failure(self) -> str:
-        """Of a report that did not pass: the first sentence, and how many more there are."""
+        """Return the first sentence of a report that did not pass, and how many more there are."""
         first, *others = self.failures
         return f"{first} (and {len(others)} more)" if others else first
 
     def summary(self) -> dict[str, dict[str, float] | float]:
-        """Per component the case closest to its tolerance, over all graphs; the sampling run's figures."""
-        found: dict[str, dict[str, float] | float] = {}
+        """Return per component the case closest to its tolerance, over all graphs; the sampling run's figures."""
+        figures: dict[str, dict[str, float] | float] = {}
         for name in dict.fromkeys(case.component for case in self.cases):
             worst = closest([case for case in self.cases if case.component == name])
             if worst is not None and worst.relative_rms is not None:
-                found[name] = {"relative_rms": worst.relative_rms, "tolerance": worst.tolerance}
+                figures[name] = {"relative_rms": worst.relative_rms, "tolerance": worst.tolerance}
         if self.trajectory is not None:
             measured = [step.psnr for step in self.trajectory.drift if step.psnr is not None]
             if measured:
-                found["trajectory_psnr"] = min(measured)
+                figures["trajectory_psnr"] = min(measured)
             if self.trajectory.image_psnr is not None:
-                found["image_psnr"] = self.trajectory.image_psnr
+                figures["image_psnr"] = self.trajectory.image_psnr
             if self.trajectory.image_ssim is not None:
-                found["image_ssim"] = self.trajectory.image_ssim
-        return found
+                figures["image_ssim"] = self.trajectory.image_ssim
+        return figures
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
     def table(self) -> str:
-        """The report for a terminal: one line per component and graph, the drift, the verdict."""
+        """Render for a terminal: one line per component and graph, the drift, the verdict."""
         rows = []
         for (component, artefact), cases in self.by_graph().items():
             worst = closest(cases)
@@ -145,21 +145,21 @@ class Report:
         return "\n".join(lines)
 
     def by_graph(self) -> dict[tuple[str, str], list[CaseResult]]:
-        """The cases of every (component, artefact), in order."""
-        found: dict[tuple[str, str], list[CaseResult]] = {}
+        """Group the cases by (component, artefact), in order."""
+        groups: dict[tuple[str, str], list[CaseResult]] = {}
         for case in self.cases:
-            found.setdefault((case.component, case.artefact), []).append(case)
-        return found
+            groups.setdefault((case.component, case.artefact), []).append(case)
+        return groups
 
 
 def closest(cases: list[CaseResult]) -> CaseResult | None:
-    """The measured case that is closest to its tolerance, or farthest beyond; None if none was measurable."""
+    """Return the measured case that is closest to its tolerance, or farthest beyond; None if none was measurable."""
     measured = [case for case in cases if case.relative_rms is not None]
     return max(measured, key=lambda case: _ratio(case), default=None)
 
 
 def finite_or_none(figure: float) -> float | None:
-    """The figure as the record holds it: None for an infinite PSNR (nothing differs) and for NaN."""
+    """Return the figure as the record holds it: None for an infinite PSNR (nothing differs) and for NaN."""
     return figure if math.isfinite(figure) else None
 
 
@@ -220,7 +220,7 @@ def parse(text: str, where: str) -> Report:
 
 
 def recorded(package: Package) -> Report:
-    """The report of the build, which the package carries.
+    """Read the report of the build, which the package carries.
 
     Raises:
         PackageError: it is missing, as `parse`, or a link to elsewhere.
@@ -263,17 +263,17 @@ def _trajectory_failure(trajectory: TrajectoryResult) -> str:
                 f"{step.psnr:.1f} dB, less than {trajectory.latents_floor:.0f} dB"
             )
     shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
-    return f"sampling run: the picture's PSNR is {shown}, less than {trajectory.picture_floor:.0f} dB"
+    return f"sampling run: the image's PSNR is {shown}, less than {trajectory.image_floor:.0f} dB"
 
 
 def _trajectory_line(trajectory: TrajectoryResult) -> str:
     measured = [step.psnr for step in trajectory.drift if step.psnr is not None]
     latents = f"{min(measured):.1f} dB" if measured else "equal or not measurable"
-    picture = "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
+    image = "equal or not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
     verdict = "passed" if trajectory.passed else "failed"
     return (
         f"sampling run  {trajectory.sampler}, {trajectory.steps} steps: latents PSNR {latents} "
-        f"(floor {trajectory.latents_floor:.0f}), picture PSNR {picture}  {verdict}"
+        f"(floor {trajectory.latents_floor:.0f}), image PSNR {image}  {verdict}"
     )
 
 

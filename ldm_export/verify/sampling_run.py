@@ -11,7 +11,7 @@ from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS, Tolerance
 from ldm_export.verify import metrics
 from ldm_export.verify.images import side_by_side, to_bytes
-from ldm_export.verify.page import Picture
+from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
 from ldm_runtime.engines.choice import EngineChoice, artefact_for
@@ -26,7 +26,7 @@ def lossy_tolerance(artefact: Artefact) -> Tolerance | None:
     return PRECISIONS[artefact.precision].tolerance if artefact.exactness == "lossy" else None
 
 
-def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) -> tuple[TrajectoryResult, list[Picture]]:
+def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) -> tuple[TrajectoryResult, list[Figure]]:
     """Sample as a user does, with the package's own defaults, from the same seed."""
     drift: list[StepResult] = []
     image: np.ndarray | None = None
@@ -52,12 +52,12 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
             expected = _with_floors(package, pipe.info["engines"], expected)  # an encoder is opened only when it runs
     except LdmError as error:
         problem = str(error)
-    shape = (1, *expected.picture.shape)  # (1, 3, H, W)
+    shape = (1, *expected.image.shape)  # (1, 3, H, W)
     if problem is None and (image is None or image.shape != shape):
-        problem = f"the picture is {None if image is None else image.shape}, expected {shape}"
+        problem = f"the image is {None if image is None else image.shape}, expected {shape}"
     if problem is not None or image is None:
         return _judge(expected, drift, None, problem), []
-    return _judge(expected, drift, image[0], None), side_by_side(to_bytes(expected.picture), to_bytes(image[0]))
+    return _judge(expected, drift, image[0], None), side_by_side(to_bytes(expected.image), to_bytes(image[0]))
 
 
 def _with_floors(package: Package, engines: Mapping[str, str], expected: Trajectory) -> Trajectory:
@@ -70,7 +70,7 @@ def _with_floors(package: Package, engines: Mapping[str, str], expected: Traject
     return replace(
         expected,
         latents_floor=min(expected.latents_floor, latents),
-        picture_floor=min(expected.picture_floor, image),
+        image_floor=min(expected.image_floor, image),
     )
 
 
@@ -82,8 +82,8 @@ def _step(index: int, latents: np.ndarray, expected: Trajectory, timestep: float
         )
     if not np.isfinite(latents).all():
         raise VerificationError(f"the latents hold NaN or infinity after step {index + 1}")
-    wanted = expected.latents[index : index + 1]
-    relative_rms, psnr = metrics.difference(latents, wanted).relative_rms, metrics.lowest_psnr(latents, wanted)
+    reference = expected.latents[index : index + 1]
+    relative_rms, psnr = metrics.difference(latents, reference).relative_rms, metrics.lowest_psnr(latents, reference)
     return StepResult(index, timestep, finite_or_none(relative_rms), finite_or_none(psnr))
 
 
@@ -95,11 +95,11 @@ def _judge(
     passed = problem is None and len(drift) == len(expected.latents)
     passed = passed and all(step.psnr is None or step.psnr >= expected.latents_floor for step in drift)
     if image is not None:
-        decibels = metrics.psnr(image, expected.picture)
-        passed = passed and decibels >= expected.picture_floor
-        found, wanted = to_bytes(image), to_bytes(expected.picture)
-        ssim = metrics.ssim(found.transpose(2, 0, 1), wanted.transpose(2, 0, 1), 255)
-        levels = int(metrics.max_abs(found, wanted))
+        decibels = metrics.psnr(image, expected.image)
+        passed = passed and decibels >= expected.image_floor
+        measured, reference = to_bytes(image), to_bytes(expected.image)
+        ssim = metrics.ssim(measured.transpose(2, 0, 1), reference.transpose(2, 0, 1), 255)
+        levels = int(metrics.max_abs(measured, reference))
     return TrajectoryResult(
         **settings(expected),
         drift=tuple(drift),

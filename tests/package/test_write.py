@@ -219,9 +219,9 @@ def write_reference(package: Path) -> None:
         size=(2, 2),
         timesteps=(1.0,),
         latents_floor=60.0,
-        picture_floor=60.0,
+        image_floor=60.0,
         latents=np.zeros((1, 4, 1, 1), np.float32),
-        picture=np.zeros((3, 2, 2), np.float32),
+        image=np.zeros((3, 2, 2), np.float32),
     )
     tokenizers = {text.component: text.tokenizer for text in contract.text}
     facts = Facts(contract.latent, contract.schedule, contract.defaults, tokenizers)

@@ -99,7 +99,7 @@ def test_ssim_equals_scikit_image():
     assert metrics.ssim(value, reference, 1.0) == pytest.approx(0.7123387918608491, abs=1e-9)
 
 
-def test_ssim_of_a_picture_smaller_than_the_window_is_defined():
+def test_ssim_of_an_image_smaller_than_the_window_is_defined():
     small = np.random.default_rng(0).uniform(size=(3, 8, 8))
     assert metrics.ssim(small, small, 1.0) == pytest.approx(1)
     assert metrics.ssim(1 - small, small, 1.0) < 0.5

@@ -35,7 +35,7 @@ def test_the_sampling_run_equals_diffusers(tiny_build, known):
     pipe.set_progress_bar_config(disable=True)
     assert run.sampler == "pndm:skip_prk_steps=true"  # what its scheduler_config.json names
     found = []
-    picture = pipe(
+    image = pipe(
         run.prompt,
         negative_prompt=run.negative,
         num_inference_steps=run.steps,
@@ -49,8 +49,8 @@ def test_the_sampling_run_equals_diffusers(tiny_build, known):
     assert len(found) == run.steps + 1
     for theirs, ours in zip(found, run.latents, strict=True):
         assert psnr(theirs[0].numpy(), ours) > 90
-    ours = np.clip(run.picture / 2 + 0.5, 0, 1)
-    assert psnr(picture[0].numpy(), ours) > 90
+    ours = np.clip(run.image / 2 + 0.5, 0, 1)
+    assert psnr(image[0].numpy(), ours) > 90
 
 
 def test_every_probe_size_is_a_case_and_no_case_has_a_traced_size(tiny_build, known):
@@ -84,7 +84,7 @@ def test_tolerances_are_within_the_table_and_near_float32(known):
         assert 0 < case.tolerance <= reference.EXACT.relative_rms <= 1e-5
     assert np.median([case.tolerance for case in known.cases]) < 4e-6
     assert known.trajectory.latents_floor >= 60
-    assert known.trajectory.picture_floor >= 60
+    assert known.trajectory.image_floor >= 60
 
 
 def test_prompts_test_the_window_and_the_empty_text(known):
@@ -156,7 +156,7 @@ def _exact(spec, model, inputs):
 
 
 def test_a_reference_over_20_megabytes_is_not_written(known, tmp_path):
-    large = dataclasses.replace(known.trajectory, picture=np.zeros((3, 1024, 2048), np.float32))
+    large = dataclasses.replace(known.trajectory, image=np.zeros((3, 1024, 2048), np.float32))
     with pytest.raises(ExportError, match="20000000"):
         reference_file.write(tmp_path / "large.safetensors", changed(known, trajectory=large))
     assert not (tmp_path / "large.safetensors").exists()

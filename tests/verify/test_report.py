@@ -55,7 +55,7 @@ def made_trajectory(psnr=(100.0, 90.0, 80.0), passed=True, problem=None, prompt=
         image_psnr=70.0,
         image_ssim=0.9999,
         image_max_levels=1,
-        picture_floor=50.0,
+        image_floor=50.0,
         problem=problem,
         passed=passed,
     )
@@ -119,12 +119,12 @@ def test_a_sampling_run_that_was_not_reached_is_a_failure():
     assert made_report(trajectory=None).failures == ["the sampling run was not reached"]
 
 
-def test_failures_name_the_fact_the_step_and_the_picture():
+def test_failures_name_the_fact_the_step_and_the_image():
     fact = FactResult("contract.latent.scale", "0.18215", "0.2", False)
     report = made_report(facts=(fact,), trajectory=made_trajectory((90.0, 50.0, 40.0), passed=False))
     assert "contract.latent.scale: the package has 0.2" in report.failures[0]
     assert "after step 2 the latents" in report.failures[1]
-    assert "picture" in made_report(trajectory=made_trajectory(passed=False)).failures[0]
+    assert "image" in made_report(trajectory=made_trajectory(passed=False)).failures[0]
 
 
 def test_the_summary_holds_the_worst_figures():
@@ -164,7 +164,7 @@ class Tags(HTMLParser):
 
 def test_the_page_is_well_formed_and_loads_nothing():
     tags = Tags()
-    tags.feed(report_page.render(made_report(), [report_page.Picture("torch", b"\x89PNG")]))
+    tags.feed(report_page.render(made_report(), [report_page.Figure("torch", b"\x89PNG")]))
     assert tags.open == []
     assert {"img", "table", "details"} <= tags.seen
     assert "script" not in tags.seen
@@ -182,7 +182,7 @@ def test_everything_that_came_from_a_file_is_escaped():
         trajectory=made_trajectory(passed=False, problem=HOSTILE, prompt=HOSTILE),
         artefacts={HOSTILE: HOSTILE},
     )
-    page = report_page.render(report, [report_page.Picture(HOSTILE, b"")])
+    page = report_page.render(report, [report_page.Figure(HOSTILE, b"")])
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.seen

@@ -9,7 +9,7 @@ from typing import Literal
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.openvino.genai import check_genai, write_genai_folder
 from ldm_export.targets.openvino.graph import convert_and_measure
-from ldm_export.targets.target import Made, Order, Progress
+from ldm_export.targets.target import Built, Order, Progress
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.package.manifest import Artefact, Difference, Manifest
@@ -32,7 +32,7 @@ def check_openvino(order: Order) -> Order:
     return order
 
 
-def build_openvino(order: Order, folder: Path, manifest: Manifest, progress: Progress) -> Made:
+def build_openvino(order: Order, folder: Path, manifest: Manifest, progress: Progress) -> Built:
     """Make the folder `openvino` with every component's graph, each measured against torch.
 
     The precision is that of the stored weights; what they are computed with is up to who runs them.
@@ -46,7 +46,7 @@ def build_openvino(order: Order, folder: Path, manifest: Manifest, progress: Pro
     if order.options.genai:
         graphs, costs = write_genai_folder(folder, manifest, graphs, progress)
         stages += costs
-    return Made({name: [graph] for name, graph in graphs.items()}, stages)
+    return Built({name: [graph] for name, graph in graphs.items()}, stages)
 
 
 def _convert(

@@ -24,7 +24,7 @@ from ldm_runtime.text.clip_tokenizer import read_tokenizer
 
 FILE = "openvino_tokenizer.xml"
 
-# What CLIP's regular expression takes for punctuation. PCRE2 counts U+180E as white space, `tokenizers` does not.
+# Punctuation in CLIP's regular expression. PCRE2 counts U+180E as white space, `tokenizers` does not.
 _PUNCTUATION = r"[^\s\p{L}\p{N}]"
 _MONGOLIAN = r"\x{180e}"
 
@@ -46,7 +46,7 @@ def write_openvino_tokenizer(tokenizer: Path, out: Path, facts: TokenizerFacts) 
 
 
 def import_tokenizers() -> Any:
-    """The module `openvino_tokenizers`. Raises EngineUnavailable if it is not installed."""
+    """Import `openvino_tokenizers`. Raises EngineUnavailable if it is not installed."""
     import_openvino()
     try:
         import openvino_tokenizers
@@ -59,7 +59,7 @@ def import_tokenizers() -> Any:
 
 
 def _graph(spec: dict[str, Any], facts: TokenizerFacts) -> Any:
-    """texts (B,) -> input_ids, token_type_ids, attention_mask: int64 (B, window)."""
+    """Build the graph from prompts (B,) to input_ids, token_type_ids and attention_mask, int64 (B, window)."""
     library = import_tokenizers()
     from openvino import Type
     from openvino_tokenizers import tokenizer_pipeline as steps
@@ -96,7 +96,7 @@ def _graph(spec: dict[str, Any], facts: TokenizerFacts) -> Any:
 
 
 def _split_step(steps: Any, spec: dict[str, Any], literals: list[str]) -> Any:
-    """Into words. `literals`: special tokens that are matched in the normalised text too, before any word."""
+    """Split into words. `literals`: special tokens that are matched in the normalised text too, before any word."""
     split = spec["pre_tokenizer"]["pretokenizers"][0]
     pattern = split["pattern"]["Regex"]
     if _PUNCTUATION + "+" not in pattern:
@@ -109,7 +109,7 @@ def _split_step(steps: Any, spec: dict[str, Any], literals: list[str]) -> Any:
 
 
 def _truncation_step(steps: Any) -> type:
-    """Truncates always: GenAI switches a truncation off whose length it finds as a constant."""
+    """Truncate always: GenAI switches a truncation off whose length it finds as a constant."""
     from openvino import Type
     from openvino import opset12 as opset
     from openvino.utils.types import make_constant_node
@@ -130,7 +130,7 @@ def _truncation_step(steps: Any) -> type:
 
 
 def _characters_step(steps: Any) -> type:
-    """Replaces characters by a table in sentencepiece's form. Not CharsmapStep: a pipeline merges two of those."""
+    """Replace characters by a table in sentencepiece's form. Not CharsmapStep: a pipeline merges two of those."""
     from openvino import Type
     from openvino.utils.types import make_constant_node
     from openvino_tokenizers import _get_factory
@@ -151,14 +151,14 @@ def _characters_step(steps: Any) -> type:
 
 @functools.cache
 def _lower_case_table() -> bytes:
-    """What the `tokenizers` package makes of each character: of its own version of Unicode, not Python's."""
+    """Map characters to lower case as the `tokenizers` package does: by its own version of Unicode, not Python's."""
     lower = Lowercase()
     characters = [chr(point) for point in range(1, 0x20000) if not 0xD800 <= point < 0xE000]
     return character_map({each: low for each in characters if (low := lower.normalize_str(each)) != each})
 
 
 def character_map(replacements: dict[str, str]) -> bytes:
-    """sentencepiece's precompiled map: bytes of the trie (uint32), the trie, then replacements that end with NUL."""
+    """Write sentencepiece's precompiled map: bytes of the trie (uint32), the trie, replacements that end with NUL."""
     texts, offsets = b"\0", {}  # offset 0 would mean that there is none
     for source, target in replacements.items():
         offsets[source.encode()] = len(texts)
@@ -168,7 +168,7 @@ def character_map(replacements: dict[str, str]) -> bytes:
 
 
 def double_array(values: dict[bytes, int]) -> bytes:
-    """A trie in the units of darts-clone (https://github.com/s-yata/darts-clone), little-endian uint32.
+    """Write a trie in the units of darts-clone (https://github.com/s-yata/darts-clone), little-endian uint32.
 
     A unit has its label in bits 0 to 7, bit 8 where a value follows, and the offset to its children in bits 10 to 30,
     of which bit 9 says that it is to be taken 256 times; a value's own unit has bit 31.

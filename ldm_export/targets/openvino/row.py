@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.targets.target import Made, Order, Progress, Target
+from ldm_export.targets.target import Built, Order, Progress, Target
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
@@ -27,7 +27,7 @@ def _check(order: Order) -> Order:
     return check_openvino(order)
 
 
-def _build(order: Order, folder: Path, manifest: "Manifest", progress: Progress) -> Made:
+def _build(order: Order, folder: Path, manifest: "Manifest", progress: Progress) -> Built:
     from ldm_export.targets.openvino.build import build_openvino
 
     return build_openvino(order, folder, manifest, progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from ldm_export.process.isolate import StageCost, run_isolated
-from ldm_export.targets.target import Made, Progress
+from ldm_export.targets.target import Built, Progress
 from ldm_export.targets.tensorrt.check import Work
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import input_shapes
@@ -22,7 +22,7 @@ from ldm_runtime.package.manifest import Artefact, Difference, Manifest, PlanReq
 FOLDER = "engines"
 
 
-def build_tensorrt(work: Work, folder: Path, manifest: Manifest, progress: Progress) -> Made:
+def build_tensorrt(work: Work, folder: Path, manifest: Manifest, progress: Progress) -> Built:
     """Build plans of every component into `engines/<flavour, version, GPUs, precision>/<component>.plan`.
 
     In a reduced precision the graphs are compared with the package's reference before, rounded as a GPU would.
@@ -43,7 +43,7 @@ def build_tensorrt(work: Work, folder: Path, manifest: Manifest, progress: Progr
                 plan = partial / f"{component}.plan"
                 built = _build_plan(work, name, component, folder, manifest, plan, stages, progress)
                 artefacts[component].append(_describe(work, name, component, manifest, plan, built, differences))
-    return Made(artefacts, stages)
+    return Built(artefacts, stages)
 
 
 def _measure(
@@ -122,7 +122,7 @@ def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _graph(canonical: Path, precision: Precision) -> Iterator[Path]:
-    """Give the graph that the plan is built from: the canonical one, or its reduced form as long as that is needed."""
+    """Yield the graph that the plan is built from: the canonical one, or its reduced form, which is then removed."""
     if precision == "fp32":
         yield canonical
         return

@@ -54,7 +54,7 @@ class Work:
 
 
 def check_tensorrt(order: Order) -> Work:
-    """Resolve what is asked for.
+    """Resolve an order to the list of its work.
 
     Raises:
         InputError: an unknown flavour, capability, precision or profile, two that do not go together, or a profile
@@ -62,23 +62,23 @@ def check_tensorrt(order: Order) -> Work:
         EngineUnavailable: that flavour is not installed, or needs a GPU that is not here.
         ExportError: the largest plan would not fit into memory, or all of them not onto the disk.
     """
-    asked: TensorRtOptions = order.options
-    if asked.flavour not in FLAVOURS:
-        raise InputError(f"--flavour got {asked.flavour!r}; expected {', '.join(FLAVOURS)}")
+    chosen: TensorRtOptions = order.options
+    if chosen.flavour not in FLAVOURS:
+        raise InputError(f"--flavour got {chosen.flavour!r}; expected {', '.join(FLAVOURS)}")
     if order.precision not in PRECISIONS:
         raise InputError(f"--precision got {order.precision!r}; expected {', '.join(PRECISIONS)}")
-    profile = read_profile(asked.profiles)
-    if asked.flavour != CLASSIC:
-        _check_rtx_table(asked, order.precision)
-    if asked.weight_stripped and order.precision != "fp32":
+    profile = read_profile(chosen.profiles)
+    if chosen.flavour != CLASSIC:
+        _check_rtx_table(chosen, order.precision)
+    if chosen.weight_stripped and order.precision != "fp32":
         raise InputError(
             f"--weight-stripped takes the weights from the package's graphs, which compute in fp32; got "
             f"--precision {order.precision}"
         )
-    if asked.flavour == CLASSIC and missing_gpu() is not None:
+    if chosen.flavour == CLASSIC and missing_gpu() is not None:
         raise EngineUnavailable(_needs_gpu())
-    library = import_tensorrt(asked.flavour)
-    options = _options(asked)
+    library = import_tensorrt(chosen.flavour)
+    options = _options(chosen)
     if options and missing_gpu() is not None:
         raise EngineUnavailable(
             f"{NAMES[library.flavour]} builds plans for refitting or without weights on a machine with a GPU only, and "
@@ -86,23 +86,23 @@ def check_tensorrt(order: Order) -> Work:
             f"the GPU"
         )
     if library.flavour == CLASSIC:
-        _check_classic(asked, order.precision)
+        _check_classic(chosen, order.precision)
     ranges = axis_ranges(order.contract, profile)
     groups = {
         set_name(library.flavour, library.version, group, order.precision, options): group
-        for group in group_capabilities(library.flavour, asked.compute_capabilities)
+        for group in group_capabilities(library.flavour, chosen.compute_capabilities)
     }
     _require_room(order, len(groups))
     return Work(library.flavour, library.version, order.precision, options, groups, ranges)
 
 
-def _options(asked: TensorRtOptions) -> tuple[Option, ...]:
-    switches: dict[Option, bool] = {"refit": asked.refit, "weight_stripped": asked.weight_stripped}
-    return tuple(name for name, wanted in switches.items() if wanted)
+def _options(chosen: TensorRtOptions) -> tuple[Option, ...]:
+    switches: dict[Option, bool] = {"refit": chosen.refit, "weight_stripped": chosen.weight_stripped}
+    return tuple(name for name, is_set in switches.items() if is_set)
 
 
-def _check_rtx_table(asked: TensorRtOptions, precision: Precision) -> None:
-    for capability in asked.compute_capabilities:
+def _check_rtx_table(chosen: TensorRtOptions, precision: Precision) -> None:
+    for capability in chosen.compute_capabilities:
         if capability not in CAPABILITIES:
             known = re.fullmatch(r"\d+\.\d", capability) is not None
             raise InputError(
@@ -123,11 +123,11 @@ def _needs_gpu() -> str:
     )
 
 
-def _check_classic(asked: TensorRtOptions, precision: Precision) -> None:
+def _check_classic(chosen: TensorRtOptions, precision: Precision) -> None:
     """Refuse what this machine's GPU cannot do. Classic may have been chosen because it alone is installed."""
     if missing_gpu() is not None:
         raise EngineUnavailable(_needs_gpu())
-    if asked.compute_capabilities:
+    if chosen.compute_capabilities:
         raise InputError("classic TensorRT builds for the GPU of this machine; leave --compute-capability out")
     here = compute_capability()
     able = [name for name, each in PRECISIONS.items() if each.classic <= tuple(int(part) for part in here.split("."))]

@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """One plan to be built.
+    """The inputs of one plan.
 
     name: what the plan calls itself inside, so that it is known wherever its file goes.
     capabilities: those that it must fit; none leaves it portable over all that TensorRT for RTX knows but 7.5, and
@@ -44,7 +44,7 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class BuiltPlan:
-    """What TensorRT says of a plan that it built: bytes on the GPU, None where it does not say."""
+    """TensorRT's figures of a plan that it built: bytes on the GPU, None where it reports none."""
 
     version: str
     activation_bytes: int | None
@@ -52,7 +52,7 @@ class BuiltPlan:
 
 
 def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> BuiltPlan:
-    """Graph -> network -> plan; the file appears whole or not at all.
+    """Parse the graph and build the plan; the file appears whole or not at all.
 
     TensorRT takes three to four times the weights' memory and hears no Ctrl-C: call it through `run_isolated`.
 
@@ -78,10 +78,10 @@ def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> Bui
         _add_profile(library, builder, network, config, shapes)
     timings = _read_timings(config, request.timing_cache) if library.flavour == CLASSIC else None
     plan = builder.build_serialized_network(network, config)
-    said = library.said()
+    messages = library.take_messages()
     if plan is None:
-        raise ExportError(f"{_who(library)} cannot build {request.graph}: {said.why}")
-    for note in said.notes:  # TensorRT only warns of largest sizes that contradict one another
+        raise ExportError(f"{_who(library)} cannot build {request.graph}: {messages.why}")
+    for note in messages.notes:  # TensorRT only warns of largest sizes that contradict one another
         if "not self-consistent" in note:
             raise ExportError(f"the profile contradicts the graph {request.graph}: {note}")
     del monitor, network  # before the plan is written: they hold the weights a second time
@@ -89,7 +89,7 @@ def build_plan(request: PlanRequest, *, progress: Progress | None = None) -> Bui
         file.write(memoryview(plan))
     if timings is not None and request.timing_cache is not None:
         _write_timings(timings, request.timing_cache)
-    notes = " ".join(said.notes)
+    notes = " ".join(messages.notes)
     return BuiltPlan(library.version, _bytes(notes, "Activation Memory"), _bytes(notes, "Weights Memory"))
 
 
@@ -98,13 +98,13 @@ def _who(library: Library) -> str:
 
 
 def _strongly_typed(trt: Any) -> int:
-    """The flag where TensorRT has one that counts: newer ones, and that for RTX, have no other networks."""
+    """Return the flag where TensorRT has one that counts: newer ones, and that for RTX, have no other networks."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
 
 def _flags(trt: Any, options: Sequence[str]) -> list[Any]:
-    """REFIT: for other weights later on. REFIT_IDENTICAL: for the same ones only, so that stripping costs no speed."""
+    """Return REFIT for other weights later on, REFIT_IDENTICAL for the same ones: then stripping costs no speed."""
     flags = []
     if "refit" in options:
         flags.append(trt.BuilderFlag.REFIT)
@@ -116,7 +116,7 @@ def _flags(trt: Any, options: Sequence[str]) -> list[Any]:
 def _parse(library: Library, network: Any, graph: Path) -> None:
     parser = library.module.OnnxParser(network, library.log)
     parsed = parser.parse_from_file(str(graph))
-    said = library.said()
+    messages = library.take_messages()
     if parsed and network.num_outputs > 0:
         return
     problems = [parser.get_error(index) for index in range(parser.num_errors)]
@@ -126,13 +126,13 @@ def _parse(library: Library, network: Any, graph: Path) -> None:
         for each, description in zip(problems, descriptions, strict=True)
     ]
     # The log repeats them with a listing of the node, but it alone says why weights cannot be read.
-    others = [_clean(error) for error in said.errors if not error.startswith("ModelImporter")]
+    others = [_clean(error) for error in messages.errors if not error.startswith("ModelImporter")]
     texts += [error for error in others if not any(error in description for description in descriptions)]
     raise ExportError(f"{_who(library)} cannot read {graph}: {'; '.join(texts) or 'it holds no network'}")
 
 
 def _clean(text: str) -> str:
-    """One line, without what TensorRT adds to every error on a machine without a driver."""
+    """Make one line, without the text that TensorRT adds to every error on a machine without a driver."""
     return re.sub(
         r"\[checkMacros\S*catchCudaError\S*\] .*?\(cudaError \d+: [^)]*\)\)", "", " ".join(text.split())
     ).strip()
@@ -144,7 +144,7 @@ def _set_capabilities(library: Library, config: Any, capabilities: Sequence[str]
     for index, capability in enumerate(capabilities):
         member = getattr(trt.ComputeCapability, f"SM{capability.replace('.', '')}", None)
         if member is None or not config.set_compute_capability(member, index):
-            why = library.said().why
+            why = library.take_messages().why
             raise ExportError(f"{_who(library)} does not build for compute capability {capability}: {why}")
 
 
@@ -158,11 +158,11 @@ def _add_profile(library: Library, builder: Any, network: Any, config: Any, shap
     for name, (low, preferred, high) in shapes.items():
         profile.set_shape(name, low, preferred, high)
     if not profile or config.add_optimization_profile(profile) < 0:
-        raise ExportError(f"{_who(library)} refuses the profile {dict(shapes)}: {library.said().why}")
+        raise ExportError(f"{_who(library)} refuses the profile {dict(shapes)}: {library.take_messages().why}")
 
 
 def _read_timings(config: Any, place: Path | None) -> Any:
-    """What TensorRT measured in earlier builds; what it cannot use is measured again."""
+    """Read TensorRT's timings of earlier builds; it measures again where it cannot use them."""
     try:
         known = place.read_bytes() if place is not None and place.is_file() else b""
     except OSError as error:
@@ -176,7 +176,7 @@ def _read_timings(config: Any, place: Path | None) -> Any:
 
 
 def _write_timings(timings: Any, place: Path) -> None:
-    """Keep them; where that is not possible the next build measures again."""
+    """Keep the timings; where that is not possible the next build measures again."""
     try:
         make_folder(place.parent)
         with atomic_file(place) as temporary:
@@ -186,12 +186,12 @@ def _write_timings(timings: Any, place: Path) -> None:
 
 
 def _bytes(notes: str, what: str) -> int | None:
-    found = re.search(rf"Total {what}: (\d+) bytes", notes)
-    return None if found is None else int(found[1])
+    match = re.search(rf"Total {what}: (\d+) bytes", notes)
+    return None if match is None else int(match[1])
 
 
 def _monitor(trt: Any, say: Progress) -> Any:
-    """Says each phase. For most of a build TensorRT is silent, so no share of it is known."""
+    """Make a monitor that logs each phase. TensorRT is silent for most of a build, so no share is known."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
@@ -205,6 +205,6 @@ def _monitor(trt: Any, say: Progress) -> Any:
             return True  # go on
 
         def phase_finish(self, name: str) -> None:
-            """A phase's end is seen by the start of the next."""
+            """Do nothing: the start of the next phase shows the end of this one."""
 
     return Monitor()

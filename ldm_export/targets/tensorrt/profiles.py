@@ -1,7 +1,7 @@
-"""Which sizes a plan is built for: from what a user asks to a range of every axis of every component.
+"""The sizes that a plan is built for: from a user's profile to a range of every axis of every component.
 
-A user speaks of pictures at once, their sides in pixels, and windows of text. Guidance doubles the batch of the UNet,
-and the sides of latents are those of pictures divided: all of it is derived here, so that no two axes disagree.
+A profile names images at once, their sides in pixels, and windows of text. Guidance doubles the batch of the UNet,
+and the sides of latents are those of images divided: all of it is derived here, so that no two axes disagree.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ldm_runtime.package.values import MAX_PIXELS
 from ldm_runtime.sampling.loop import is_guided
 
 DEFAULT_BATCH = Range(1, 1, 4)
-DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own pictures
+DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own images
 CORNERS = ("min", "opt", "max")
 
 AxisRanges = dict[str, Range]  # axis -> sizes
@@ -23,30 +23,30 @@ Shapes = tuple[Shape, Shape, Shape]  # smallest, preferred, largest
 
 @dataclass(frozen=True)
 class Profile:
-    """What a plan shall cover: smallest, preferred and largest. None is derived from the package."""
+    """The sizes that a plan covers: smallest, preferred and largest. None is derived from the package."""
 
-    batch: Range | None = None  # pictures at once
+    batch: Range | None = None  # images at once
     width: Range | None = None  # pixels
     height: Range | None = None
     windows: Range | None = None  # of text, joined to one context
 
 
 def read_profile(texts: Sequence[str]) -> Profile:
-    """("batch=1:2:4", "size=512") -> Profile. One number is all three; size is both sides.
+    """Read ("batch=1:2:4", "size=512"). One number is all three; size is both sides.
 
     Raises InputError for an unknown name, one given twice, or what is no rising row of numbers.
     """
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         names = {"size": ("width", "height")}.get(name, (name,))
         if not equals or not set(names) <= {"batch", "width", "height", "windows"}:
             raise InputError(f"--profile got {text!r}; expected batch=, size=, width=, height= or windows=")
         for each in names:
-            if each in found:
+            if each in ranges:
                 raise InputError(f"--profile gives {each} twice")
-            found[each] = _range(text, value)
-    return Profile(**found)
+            ranges[each] = _range(text, value)
+    return Profile(**ranges)
 
 
 def _range(text: str, value: str) -> Range:
@@ -68,7 +68,7 @@ def axis_ranges(contract: Contract, profile: Profile) -> dict[str, AxisRanges]:
     height = _side("height", contract.image.height, profile.height, contract)
     if width.max * height.max > MAX_PIXELS:
         shown = f"{width.max}x{height.max}"
-        raise InputError(f"the profile has pictures of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
+        raise InputError(f"the profile has images of {shown} pixels; the runtime makes {MAX_PIXELS} at most")
     single, guided = _batches(contract, profile.batch)
     windows = _windows(contract, profile.windows)
     ranges: dict[str, AxisRanges] = {}
@@ -106,7 +106,7 @@ def _allow_few_tokens(contract: Contract, windows: Range, ranges: Mapping[str, A
 
 
 def input_shapes(contract: Contract, component: str, ranges: AxisRanges) -> dict[str, Shapes]:
-    """Input -> its smallest, preferred and largest shape; of an input of rank 0 they are empty."""
+    """Return input -> its smallest, preferred and largest shape; of an input of rank 0 they are empty."""
     corners = [{axis: int(getattr(size, corner)) for axis, size in ranges.items()} for corner in CORNERS]
     shapes = {}
     for spec in contract.components[component].inputs:
@@ -119,37 +119,37 @@ def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
     return dim if isinstance(dim, int) else sizes[dim]
 
 
-def _side(name: str, native: int, asked: Range | None, contract: Contract) -> Range:
-    """In pixels, whole multiples of a latent's."""
+def _side(name: str, native: int, chosen: Range | None, contract: Contract) -> Range:
+    """Return the range of a side in pixels, in multiples of a latent's."""
     step = contract.latent.downsample
     dim = contract.sample.dims[2 if name == "height" else 3]
     low, high = (limit * step for limit in contract.range_of(dim))
-    if asked is None:
+    if chosen is None:
         most = min(int(native * DEFAULT_GROWTH) // step * step, high)
         return Range(low, native, max(most, native))
-    for pixels in (asked.min, asked.opt, asked.max):
+    for pixels in (chosen.min, chosen.opt, chosen.max):
         if pixels % step != 0 or not low <= pixels <= high:
             raise InputError(
                 f"the profile has a {name} of {pixels}; the package takes multiples of {step} from {low} to {high}"
             )
-    if not asked.min <= native <= asked.max:
+    if not chosen.min <= native <= chosen.max:
         raise InputError(
-            f"the profile has a {name} of {asked.min} to {asked.max}, which leaves out {native}, what the package "
+            f"the profile has a {name} of {chosen.min} to {chosen.max}, which leaves out {native}, what the package "
             f"draws when no size is given; widen it"
         )
-    return asked
+    return chosen
 
 
-def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
-    """Of the text encoder and the VAE, which get texts and pictures one by one, and of the UNet with guidance."""
+def _batches(contract: Contract, chosen: Range | None) -> tuple[Range, Range]:
+    """Return the batches of text encoder and VAE, which take prompts and images one by one, and of the UNet."""
     most = contract.range_of(contract.sample.dims[0])[1]
     factor = 2 if is_guided(contract.defaults.guidance) else 1
-    batch = asked
+    batch = chosen
     if batch is None:
         batch = Range(1, 1, max(1, min(DEFAULT_BATCH.max, most // 2)))
     if factor * batch.max > most:
         raise InputError(
-            f"the profile has {batch.max} pictures at once"
+            f"the profile has {batch.max} images at once"
             + (f", with guidance a batch of {2 * batch.max}" if factor == 2 else "")
             + f"; the package takes {most} at most"
         )
@@ -157,10 +157,10 @@ def _batches(contract: Contract, asked: Range | None) -> tuple[Range, Range]:
     return Range(1, 1, batch.max), guided
 
 
-def _windows(contract: Contract, asked: Range | None) -> Range:
+def _windows(contract: Contract, chosen: Range | None) -> Range:
     """Return the windows of text that the context joins."""
     high = contract.range_of(contract.context.dims[1])[1] // contract.window
-    windows = Range(1, 1, max(1, high)) if asked is None else asked
+    windows = Range(1, 1, max(1, high)) if chosen is None else chosen
     if windows.max > max(1, high):
         raise InputError(f"the profile has {windows.max} windows of text; the package joins {high} at most")
     return windows

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm_export.precision.table import PRECISIONS
-from ldm_export.targets.target import Made, Order, Progress, Target
+from ldm_export.targets.target import Built, Order, Progress, Target
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """What TensorRT plans shall be built.
+    """The options of the target TensorRT.
 
     compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
     profiles: texts that `profiles.read_profile` reads.
@@ -32,7 +32,7 @@ def _check(order: Order) -> Any:
     return check_tensorrt(order)
 
 
-def _build(work: Any, folder: Path, manifest: "Manifest", progress: Progress) -> Made:
+def _build(work: Any, folder: Path, manifest: "Manifest", progress: Progress) -> Built:
     from ldm_export.targets.tensorrt.build import build_tensorrt
 
     return build_tensorrt(work, folder, manifest, progress)

@@ -1,4 +1,4 @@
-"""Which engine runs which component: what a user asks for, what the package has, what this machine can do.
+"""The choice of an engine for each component, by the user, the package and this machine.
 
 A text chooses: one name for all components, such as "ort:cuda", or names of parts, such as "unet=tensorrt,vae=ort".
 What it does not name, and "auto", is left to the package and the machine.
@@ -22,9 +22,9 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which engine shall run each component, "auto" included, and how. Made by `choose`.
+    """The engine of each component, "auto" included, and its settings. Made by `choose`.
 
-    text: what was asked for. parts: a component, or the codec's name for both of its halves -> engine; of the others
+    text: the user's own. parts: a component, or the codec's name for both of its halves -> engine; of the others
     it is `otherwise`.
     """
 
@@ -37,7 +37,7 @@ class EngineChoice:
 
     @property
     def engines(self) -> set[str]:
-        """All engines that may be meant, whatever the package."""
+        """The names that the choice may lead to, whatever the package."""
         return {*self.parts.values(), self.otherwise}
 
     def names(self, contract: Contract) -> dict[str, str]:
@@ -65,13 +65,13 @@ class EngineChoice:
         return names
 
     def settings(self, name: str) -> Settings:
-        """Return what the engine `name` is opened with."""
+        """Return the settings that the engine `name` is opened with."""
         return Settings(self.threads, self.options.get(name, {}))
 
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """An engine, its name, what it runs, and what is to be said about the choice, as sentences."""
+    """An engine, its name, its artefact, and notices about the choice, as sentences."""
 
     name: str
     engine: Engine
@@ -86,7 +86,7 @@ def choose(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     without: Collection[str] = (),
 ) -> EngineChoice:
-    """Read which engines are asked for.
+    """Read a choice of engines.
 
     text: "auto", a name, or PART=NAME separated by commas; a part is a component of the package, or the name of both
     halves of its codec, such as "vae". options: of an engine, by its name; values are passed on as text. without:
@@ -130,8 +130,8 @@ def open_engine(
         return _opened(name, choice, package, component, artefact)
     passed_over: list[str] = []
     for name, considers in _automatic(choice).items():
-        found = readable_by(ENGINES[name], package, component)
-        if not found or (artefact is not None and artefact not in found) or not considers():
+        readable = readable_by(ENGINES[name], package, component)
+        if not readable or (artefact is not None and artefact not in readable) or not considers():
             continue
         try:
             opened = _opened(name, choice, package, component, artefact)
@@ -156,10 +156,10 @@ def artefact_for(name: str, package: Package, component: str) -> Artefact:
     kind = ENGINES[name]
     if kind.pick is not None:
         return kind.pick(package, component)
-    found = readable_by(kind, package, component)
-    if not found:
+    readable = readable_by(kind, package, component)
+    if not readable:
         raise EngineUnavailable(f"{package.path} has nothing of {component} that {name} reads")
-    return found[0]
+    return readable[0]
 
 
 def readable_by(kind: EngineKind, package: Package, component: str) -> list[Artefact]:
@@ -172,12 +172,12 @@ def artefacts_for(choice: EngineChoice, package: Package, component: str) -> lis
     """List the artefacts of a component, in the manifest's order, that the engines of `choice` read."""
     name = choice.names(package.manifest.contract)[component]
     names = _automatic(choice) if name == AUTO else (name,)
-    found = [each for name in names for each in readable_by(ENGINES[name], package, component)]
-    return [each for each in package.manifest.components[component].artefacts if each in found]
+    readable = [each for name in names for each in readable_by(ENGINES[name], package, component)]
+    return [each for each in package.manifest.components[component].artefacts if each in readable]
 
 
 def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
-    """Return the engines that "auto" may take, each with its test whether it is considered on this machine."""
+    """Return the engines that "auto" may take, each with its test of this machine."""
     return {
         name: kind.automatic
         for name, kind in ENGINES.items()
@@ -188,9 +188,9 @@ def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
 def _opened(
     name: str, choice: EngineChoice, package: Package, component: str, artefact: Artefact | None
 ) -> OpenedEngine:
-    made = artefact_for(name, package, component) if artefact is None else artefact
-    engine = ENGINES[name].open(package, component, made, choice.settings(name))
-    return OpenedEngine(name, engine, made, engine.notices)
+    chosen = artefact_for(name, package, component) if artefact is None else artefact
+    engine = ENGINES[name].open(package, component, chosen, choice.settings(name))
+    return OpenedEngine(name, engine, chosen, engine.notices)
 
 
 def _by_part(text: str) -> dict[str, str]:
@@ -207,7 +207,7 @@ def _by_part(text: str) -> dict[str, str]:
 
 
 def _texts(options: Any) -> dict[str, dict[str, str]]:
-    """Engine -> its options as text. Raises InputError for another form and for unknown engines."""
+    """Read engine -> its options as text. Raises InputError for another form and for unknown engines."""
     if not isinstance(options, Mapping):
         raise InputError(f"engine_options is {shown(options)}; expected engine -> options: {_OPTIONS_EXAMPLE}")
     texts = {}
@@ -222,7 +222,7 @@ def _texts(options: Any) -> dict[str, dict[str, str]]:
 
 
 def _is_option(key: Any, value: Any) -> bool:
-    """Whether an engine can be given it: a name and a value without NUL, at which C would cut."""
+    """Tell whether an engine can read it: a name and a value without NUL, at which C would cut."""
     return isinstance(key, str) and isinstance(value, str | int | float | Path) and "\0" not in f"{key}{value}"
 
 

@@ -1,4 +1,4 @@
-"""What an engine is, and the row that each kind of engine has in the table."""
+"""The protocol of an engine, and the row that each kind of engine has in the table."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ldm_runtime.package.open import Package
 class Engine(Protocol):
     """One loaded graph, which threads may run at the same time.
 
-    `notices`: what its user should know about how it runs here, as sentences.
+    `notices`: sentences for its user about how it runs here.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -31,7 +31,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """threads: of one operator on the CPU, None: the engine's choice. options: the engine's own, by its names."""
+    """Settings of an engine. threads: of one operator on the CPU, None: its choice. options: its own, by its names."""
 
     threads: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class EngineKind:
-    """One engine that can be asked for.
+    """One row of the table of engines.
 
     reads: (format, engine) of the artefacts that it runs, the best first.
     open: loads an artefact of a component.

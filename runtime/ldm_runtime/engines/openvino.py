@@ -56,16 +56,16 @@ class OpenVinoEngine:
     ) -> None:
         import_openvino()
         core = shared_core()
-        given = {**_DEFAULTS, **({} if options is None else options)}
-        device = given.pop(DEVICE, "CPU")
+        properties = {**_DEFAULTS, **({} if options is None else options)}
+        device = properties.pop(DEVICE, "CPU")
         if device not in core.available_devices:
             raise EngineUnavailable(
                 f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
             )
         if threads is not None and device == "CPU":
-            given["INFERENCE_NUM_THREADS"] = str(threads)
+            properties["INFERENCE_NUM_THREADS"] = str(threads)
         if cache is not None and path.suffix == ".xml":
-            given |= {
+            properties |= {
                 "CACHE_DIR": str(cache),
                 "CACHE_MODE": "OPTIMIZE_SIZE",
                 "WEIGHTS_PATH": str(weights or _beside(path)),
@@ -76,13 +76,13 @@ class OpenVinoEngine:
         self.notices: tuple[str, ...] = ()
         self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
-            self._compiled: Any = core.compile_model(read_graph(path, weights), device, given)
+            self._compiled: Any = core.compile_model(read_graph(path, weights), device, properties)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
         check_graph(path, promised, _specs(self._compiled.inputs), _specs(self._compiled.outputs))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs for `feeds`, by name. Raises EngineError if they do not keep the contract, or OpenVINO fails.
+        """Return all outputs for `feeds`, by name. Raises EngineError if they break the contract, or OpenVINO fails.
 
         Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
         """
@@ -95,10 +95,10 @@ class OpenVinoEngine:
         except IndexError:
             request = compiled.create_infer_request()
         try:
-            made = request.infer(dict(feeds), share_inputs=True)
+            outputs = request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
-        results = {spec.name: np.asarray(made[spec.name]) for spec in self.outputs}
+        results = {spec.name: np.asarray(outputs[spec.name]) for spec in self.outputs}
         idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results
@@ -109,7 +109,7 @@ class OpenVinoEngine:
 
 
 def import_openvino() -> Any:
-    """The module `openvino`, without its telemetry. Raises EngineUnavailable if it is not installed."""
+    """Import `openvino` without its telemetry. Raises EngineUnavailable if it is not installed."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
@@ -124,7 +124,7 @@ _making_core = threading.Lock()  # a cache alone would let two threads make one 
 
 
 def shared_core() -> Any:
-    """OpenVINO's `Core`, one for the process.
+    """Return OpenVINO's `Core`, one for the process.
 
     Its CPU plugin gives the thread a stack for signal handlers. Of two plugins that end in the order in which they
     began, the second restores the first one's stack, which is gone: the next Ctrl-C would crash the process.
@@ -139,7 +139,7 @@ def _core() -> Any:
 
 
 def missing_openvino() -> str | None:
-    """Why OpenVINO cannot be used here, as a sentence, or None."""
+    """Return why OpenVINO cannot be used here, as a sentence, or None."""
     try:
         import_openvino()
     except EngineUnavailable as error:
@@ -189,7 +189,7 @@ def read_graph(path: Path, weights: Path | None = None) -> Any:
 
 @contextlib.contextmanager
 def _without_links(graph: Path) -> Iterator[Path]:
-    """The graph with its weights as plain files beside it, which OpenVINO insists on: hard links where they are links.
+    """Yield the graph with plain files as weights, on which OpenVINO insists: hard links in place of symbolic ones.
 
     They are needed only until the weights are mapped.
     """
@@ -226,6 +226,6 @@ def _specs(ports: list[Any]) -> list[TensorSpec]:
 
 
 def _last_line(error: Exception) -> str:
-    """OpenVINO begins with where in its source; what is wrong comes last."""
+    """Return the last line of OpenVINO's message, the cause; the first lines are places in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What a graph takes and gives, against the contract: when it is opened, before every run, and after it."""
+"""Checks of inputs and outputs against the contract: when a graph is opened, before every run, and after it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ Sizes = dict[str, int]  # axis -> size
 def check_graph(
     path: Path, promised: ComponentContract, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> None:
-    """Raise PackageError unless the inputs and outputs that were found in the file `path` are those promised."""
-    for what, specs, found in (("input", promised.inputs, inputs), ("output", promised.outputs, outputs)):
-        graph = {spec.name: spec for spec in found}
+    """Raise PackageError unless the inputs and outputs of the file `path` are those that the contract promises."""
+    for what, specs, actual in (("input", promised.inputs, inputs), ("output", promised.outputs, outputs)):
+        graph = {spec.name: spec for spec in actual}
         for spec in specs:
             if spec.name not in graph or not _fits(spec, graph[spec.name]):
                 got = str(graph.get(spec.name, "nothing of that name"))
@@ -35,14 +35,14 @@ def check_graph(
 def check_feeds(
     path: Path, inputs: Sequence[TensorSpec], axes: Mapping[str, Axis], feeds: Mapping[str, np.ndarray]
 ) -> Sizes:
-    """The size of every axis in `feeds`, for an engine that does not look itself.
+    """Return the size of every axis in `feeds`, for an engine that does not check itself.
 
     Raises EngineError for an input that is missing or not known, of another type or rank, with a fixed dimension of
     another size, or with an axis outside of its range or of two sizes.
     """
     if set(feeds) != {spec.name for spec in inputs}:
-        wanted = ", ".join(spec.name for spec in inputs)
-        raise EngineError(f"{path} was given {', '.join(sorted(feeds)) or 'nothing'}; it takes {wanted}")
+        names = ", ".join(spec.name for spec in inputs)
+        raise EngineError(f"{path} was given {', '.join(sorted(feeds)) or 'nothing'}; it takes {names}")
     sizes: Sizes = {}
     for spec in inputs:
         array = feeds[spec.name]
@@ -66,7 +66,7 @@ def check_feeds(
 
 
 def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, results: Mapping[str, np.ndarray]) -> None:
-    """Raise EngineError if an output has another type or shape than the axes that were fed make it have."""
+    """Raise EngineError if an output has another type or shape than follows from the axes of the inputs."""
     for spec in outputs:
         array = results[spec.name]
         right = array.dtype == spec.dtype and array.ndim == len(spec.dims)
@@ -79,10 +79,10 @@ def check_results(path: Path, outputs: Sequence[TensorSpec], sizes: Sizes, resul
             )
 
 
-def _fits(promised: TensorSpec, found: TensorSpec) -> bool:
-    """A graph may leave a size open that is promised fixed, never the other way round."""
+def _fits(promised: TensorSpec, actual: TensorSpec) -> bool:
+    """Tell whether a size fits: a graph may leave one open that the contract fixes, never the other way round."""
     return (
-        promised.dtype == found.dtype
-        and len(promised.dims) == len(found.dims)
-        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, found.dims, strict=True))
+        promised.dtype == actual.dtype
+        and len(promised.dims) == len(actual.dims)
+        and all(isinstance(have, str) or have == want for want, have in zip(promised.dims, actual.dims, strict=True))
     )

@@ -1,4 +1,4 @@
-"""The engines that can be asked for. Adding one takes its file, which holds its row, and a line here."""
+"""The table of engines. Adding one takes its file, which holds its row, and a line here."""
 
 from ldm_runtime.engines.engine import EngineKind
 from ldm_runtime.engines.openvino import OPENVINO

@@ -530,7 +530,7 @@ def test_a_good_request_builds(copy: Path) -> None:
 
 
 def loaded(path: Path) -> Any:
-    RTX.said()
+    RTX.take_messages()
     return load_plan(path, RTX, RTX.module.Runtime(RTX.log))
 
 
@@ -614,7 +614,7 @@ def test_the_verb_builds_plans_beside_the_graphs(tiny_build: Callable[[str], Any
         (("--compute-capability", "9.0"), "got '9.0'; TensorRT for RTX builds for 7.5, 8.0"),
         (("--compute-capability", "7.5"), "do not compute in fp32 with TensorRT for RTX; choose --precision fp16"),
         (("--profile", "size=501"), "takes multiples of"),
-        (("--profile", "batch=1:1:99"), "has 99 pictures at once, with guidance a batch of 198; the package takes"),
+        (("--profile", "batch=1:1:99"), "has 99 images at once, with guidance a batch of 198; the package takes"),
         (("--profile", "windows=1:1:99"), "has 99 windows of text; the package joins"),
     ],
 )

@@ -92,7 +92,7 @@ def test_defaults_stay_within_a_narrow_contract() -> None:
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (("batch=9",), "has 9 pictures at once, with guidance a batch of 18; the package takes 16 at most"),
+        (("batch=9",), "has 9 images at once, with guidance a batch of 18; the package takes 16 at most"),
         (("width=60",), "has a width of 60; the package takes multiples of 8 from 16 to 256"),
         (("width=8:64:64",), "has a width of 8; the package takes multiples of 8 from 16"),
         (("height=16:48:264",), "has a height of 264; .* to 256"),
@@ -140,7 +140,7 @@ def test_a_size_beyond_one_component_s_own_axis_is_refused() -> None:
 
 def test_pictures_beyond_what_the_runtime_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ldm_export.targets.tensorrt.profiles.MAX_PIXELS", 96 * 72 - 1)
-    with pytest.raises(InputError, match="pictures of 96x72 pixels; the runtime makes 6911 at most"):
+    with pytest.raises(InputError, match="images of 96x72 pixels; the runtime makes 6911 at most"):
         axis_ranges(CONTRACT, Profile())
 
 

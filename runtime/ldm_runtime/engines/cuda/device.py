@@ -13,7 +13,7 @@ from ldm_runtime.errors import EngineError, EngineUnavailable
 
 
 def import_cuda() -> Any:
-    """The module `cuda.bindings.runtime`. Raises EngineUnavailable if it is not installed."""
+    """Import `cuda.bindings.runtime`. Raises EngineUnavailable if it is not installed."""
     try:
         from cuda.bindings import runtime
     except ImportError as error:
@@ -25,7 +25,7 @@ def import_cuda() -> Any:
 
 
 def compute_capability(runtime: Any = None) -> str:
-    """Of the first GPU, such as "8.9". Raises EngineError if CUDA cannot say."""
+    """Return that of the first GPU, such as "8.9". Raises EngineError if CUDA does not know it."""
     cuda = import_cuda() if runtime is None else runtime
     attributes = cuda.cudaDeviceAttr
     major = checked(cuda, cuda.cudaDeviceGetAttribute(attributes.cudaDevAttrComputeCapabilityMajor, 0))
@@ -34,7 +34,7 @@ def compute_capability(runtime: Any = None) -> str:
 
 
 def checked(cuda: Any, result: tuple[Any, ...]) -> Any:
-    """What a call returned after its error, which raises EngineError with CUDA's name and text."""
+    """Return a call's results after its error code. An error raises EngineError with CUDA's name and text."""
     error, *values = result
     if error != cuda.cudaError_t.cudaSuccess:
         name, text = (_text(ask(error)[1]) for ask in (cuda.cudaGetErrorName, cuda.cudaGetErrorString))
@@ -57,7 +57,7 @@ class CudaDevice:
     allocated: dict[int, int] = field(default_factory=dict)
 
     def allocate(self, size: int) -> int:
-        """`size` bytes of the GPU's memory; its address."""
+        """Allocate `size` bytes of the GPU's memory and return the address."""
         address = int(self._call("cudaMalloc", size))
         self.allocated[address] = size
         return address
@@ -67,7 +67,7 @@ class CudaDevice:
         self._call("cudaFree", address)
 
     def free_memory(self) -> int:
-        """Bytes that may still be allocated."""
+        """Return the bytes that may still be allocated."""
         error, *values = self.cuda.cudaMemGetInfo()
         checked(self.cuda, (error,))
         return int(values[0])
@@ -79,16 +79,16 @@ class CudaDevice:
         self._call("cudaStreamDestroy", stream)
 
     def synchronise(self, stream: int) -> None:
-        """Wait for all that was given to the stream; failures of kernels come out here."""
+        """Wait for all work of the stream; failures of kernels show here."""
         self._call("cudaStreamSynchronize", stream)
 
     def copy_in(self, address: int, array: np.ndarray, stream: int) -> None:
-        """A contiguous array to the GPU; it may be changed once the stream has been waited for."""
+        """Copy a contiguous array to the GPU; it may be changed after `synchronise`."""
         kind = self.cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, stream)
 
     def copy_out(self, array: np.ndarray, address: int, stream: int) -> None:
-        """From the GPU into a contiguous array; it holds the values once the stream has been waited for."""
+        """Copy from the GPU into a contiguous array, which holds the values after `synchronise`."""
         kind = self.cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, stream)
 
@@ -97,17 +97,17 @@ class CudaDevice:
         self._call("cudaStreamBeginCapture", stream, mode)
 
     def end_capture(self, stream: int) -> Any:
-        """The captured graph."""
+        """End the capture and return its graph."""
         return self._call("cudaStreamEndCapture", stream)
 
     def abandon_capture(self, stream: int) -> None:
-        """End a capture that failed; what CUDA says of it is not asked, the failure itself is being raised."""
+        """End a capture that failed. CUDA's own error is dropped: the failure itself is being raised."""
         _, graph = self.cuda.cudaStreamEndCapture(stream)
         if graph:
             self.cuda.cudaGraphDestroy(graph)
 
     def instantiate(self, graph: Any) -> Any:
-        """A graph in the form that `launch` takes; `graph` itself is destroyed."""
+        """Make the graph that `launch` runs; `graph` itself is destroyed."""
         try:
             return self._call("cudaGraphInstantiate", graph, 0)
         finally:

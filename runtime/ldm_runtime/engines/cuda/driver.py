@@ -1,4 +1,4 @@
-"""Whether this machine has an NVIDIA GPU with a driver, asked of the driver itself (CUDA driver API)."""
+"""A test for an NVIDIA GPU with a driver, by the driver itself (CUDA driver API)."""
 
 import ctypes
 import functools
@@ -9,7 +9,7 @@ _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 @functools.cache
 def missing_gpu() -> str | None:
-    """What is missing to use an NVIDIA GPU here, as half a sentence, or None if there is one."""
+    """Return what is missing to use an NVIDIA GPU here, as half a sentence, or None if there is one."""
     try:
         driver = ctypes.CDLL(_LIBRARY)
     except OSError:

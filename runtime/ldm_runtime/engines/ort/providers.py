@@ -36,7 +36,7 @@ class Provider:
     takes_turns: bool = False
 
     def missing(self, onnxruntime: Any) -> str | None:
-        """The one thing that is missing to run it with this ONNX Runtime, as a sentence, or None."""
+        """Return the one thing that is missing to run it with this ONNX Runtime, as a sentence, or None."""
         if sys.platform not in self.systems:
             return f"it exists for {', '.join(_SYSTEMS[system] for system in self.systems)} only"
         if not self.is_built_in(onnxruntime) and not self._is_registered(onnxruntime):
@@ -47,7 +47,7 @@ class Provider:
         return None if device is None else f"it needs {device}"
 
     def is_built_in(self, onnxruntime: Any) -> bool:
-        """Whether the installed ONNX Runtime was compiled with it; if not, it is a plugin."""
+        """Tell whether the installed ONNX Runtime was compiled with it; if not, it is a plugin."""
         return self.name in onnxruntime.get_available_providers()
 
     def add_to(self, session_options: Any, onnxruntime: Any, options: Mapping[str, str]) -> None:
@@ -62,17 +62,17 @@ class Provider:
             raise EngineUnavailable(missing)
         devices = self._devices(onnxruntime)
         kinds = [device.device.type.name for device in devices]
-        wanted = options.get(DEVICE, kinds[0])
-        if wanted not in kinds:
-            raise InputError(f"the option {DEVICE} is {wanted!r}; {self.name} has here {', '.join(sorted(set(kinds)))}")
+        kind = options.get(DEVICE, kinds[0])
+        if kind not in kinds:
+            raise InputError(f"the option {DEVICE} is {kind!r}; {self.name} has here {', '.join(sorted(set(kinds)))}")
         passed_on = {name: value for name, value in options.items() if name != DEVICE}
-        session_options.add_provider_for_devices([devices[kinds.index(wanted)]], {**self.defaults, **passed_on})
+        session_options.add_provider_for_devices([devices[kinds.index(kind)]], {**self.defaults, **passed_on})
 
     def _devices(self, onnxruntime: Any) -> list[Any]:
         return [device for device in onnxruntime.get_ep_devices() if device.ep_name == self.name]
 
     def _is_registered(self, onnxruntime: Any) -> bool:
-        """Registers the plugin with ONNX Runtime, once per process; False where it is not installed."""
+        """Register the plugin with ONNX Runtime, once per process; False where it is not installed."""
         if self.import_plugin is None:
             return False
         with _registering:

@@ -78,7 +78,7 @@ class OrtEngine:
         self.outputs = tuple(_spec(argument, path) for argument in self._session.get_outputs())
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs for `feeds`, by name. Raises EngineError if ONNX Runtime fails or after `close`."""
+        """Return all outputs for `feeds`, by name. Raises EngineError if ONNX Runtime fails or after `close`."""
         session = self._session
         if session is None:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
@@ -98,7 +98,7 @@ class OrtEngine:
 
 
 def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:
-    """What a provider leaves to the CPU, as sentences; `operators`: (provider that runs it, operator) of every node.
+    """Tell what a provider leaves to the CPU, as sentences; `operators`: (its provider, operator) of every node.
 
     Raises EngineUnavailable if it leaves everything.
     """
@@ -115,7 +115,7 @@ _importing = threading.Lock()  # the environment is the process's: one thread at
 
 
 def import_onnxruntime() -> Any:
-    """The module `onnxruntime`, without its telemetry. Raises EngineError if it is not installed, or twice.
+    """Import `onnxruntime` without its telemetry. Raises EngineError if it is not installed, or twice.
 
     Where the caller has imported it before, its telemetry is as the caller has it.
     """
@@ -142,7 +142,7 @@ def import_onnxruntime() -> Any:
 
 @contextlib.contextmanager
 def _telemetry_refused() -> Iterator[None]:
-    """ONNX Runtime reads this variable once, while it is imported; the caller's environment is left as it was.
+    """Set the variable that ONNX Runtime reads once, while it is imported; the caller's environment stays as it was.
 
     Without it, it writes an identity of the machine into the user's cache folder and sends reports.
     """
@@ -159,16 +159,16 @@ def _telemetry_refused() -> Iterator[None]:
 
 @functools.cache  # one search of the installation for all components
 def _installed() -> list[str]:
-    found = []
+    names = []
     for name in _DISTRIBUTIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(name)
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def _prepare(onnxruntime: Any, session_options: Any, provider: Provider, options: Mapping[str, str]) -> list[Any]:
-    """The list of providers for a session with `provider` first; a plugin goes into the options instead."""
+    """Return the list of providers for a session with `provider` first; a plugin goes into the options instead."""
     missing = provider.missing(onnxruntime)
     if missing is not None:
         raise EngineUnavailable(missing)
@@ -194,7 +194,7 @@ def _session_options(onnxruntime: Any, threads: int | None, reorder: bool) -> An
     if not reorder:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.disable_prepacking", "1")
-        # What it would fold are casts of the weights. The graphs hold no other constant arithmetic.
+        # It would fold casts of the weights. The graphs hold no other constant arithmetic.
         options.add_session_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")
     if threads is not None:
         options.intra_op_num_threads = threads

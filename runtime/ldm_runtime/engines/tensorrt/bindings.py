@@ -1,4 +1,4 @@
-"""What a loaded plan takes and gives, against the contract and the manifest: names, types, sizes, profiles.
+"""Checks of a loaded plan against the contract and the manifest: names, types, sizes, profiles.
 
 Types are those of `ICudaEngine`: https://docs.nvidia.com/deeplearning/tensorrt/latest/_static/python-api/infer/Core/Engine.html
 """
@@ -18,7 +18,7 @@ _OPEN = "?"  # a size that a plan leaves to the run; it keeps no names of axes
 def check_bindings(
     path: Path, engine: Any, promised: ComponentContract, profiles: Sequence[Mapping[str, Range]]
 ) -> None:
-    """Raise PackageError unless the plan `path`, loaded as `engine`, is what contract and manifest say of it."""
+    """Raise PackageError unless the plan `path`, loaded as `engine`, keeps the contract and the manifest."""
     inputs, outputs = read_bindings(path, engine)
     check_graph(path, promised, inputs, outputs)
     if engine.num_optimization_profiles != len(profiles):
@@ -33,18 +33,18 @@ def check_bindings(
                 tuple(dim if isinstance(dim, int) else getattr(profile[dim], corner) for dim in spec.dims)
                 for corner in ("min", "opt", "max")
             ]
-            found = [tuple(shape) for shape in engine.get_tensor_profile_shape(spec.name, index)]
-            if found != expected:
+            shapes = [tuple(shape) for shape in engine.get_tensor_profile_shape(spec.name, index)]
+            if shapes != expected:
                 raise PackageError(
-                    f"{path} takes {spec.name} of {_shown(found)} in its profile {index}, but the manifest says "
+                    f"{path} takes {spec.name} of {_shown(shapes)} in its profile {index}, but the manifest says "
                     f"{_shown(expected)}; build the package again",
                     code="plan.mismatch",
                 )
 
 
 def read_bindings(path: Path, engine: Any) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a loaded plan. Raises PackageError for a type that no component uses."""
-    found: dict[str, list[TensorSpec]] = {"INPUT": [], "OUTPUT": []}
+    """Read the inputs and outputs of a loaded plan. Raises PackageError for a type that no component uses."""
+    ports: dict[str, list[TensorSpec]] = {"INPUT": [], "OUTPUT": []}
     for index in range(engine.num_io_tensors):
         name = engine.get_tensor_name(index)
         dtype = engine.get_tensor_dtype(name).name
@@ -54,8 +54,8 @@ def read_bindings(path: Path, engine: Any) -> tuple[tuple[TensorSpec, ...], tupl
                 code="graph.signature",
             )
         dims = tuple(_OPEN if size < 0 else int(size) for size in engine.get_tensor_shape(name))
-        found[engine.get_tensor_mode(name).name].append(TensorSpec(name, _DTYPES[dtype], dims))
-    return tuple(found["INPUT"]), tuple(found["OUTPUT"])
+        ports[engine.get_tensor_mode(name).name].append(TensorSpec(name, _DTYPES[dtype], dims))
+    return tuple(ports["INPUT"]), tuple(ports["OUTPUT"])
 
 
 def _shown(shapes: Sequence[tuple[int, ...]]) -> str:

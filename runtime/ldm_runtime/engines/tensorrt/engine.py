@@ -36,7 +36,7 @@ _DAMAGED = "MALFORMED_ENGINE"
 
 
 def missing_tensorrt() -> str | None:
-    """The one thing that is missing to run plans on this machine, as a sentence, or None."""
+    """Return the one thing that is missing to run plans on this machine, as a sentence, or None."""
     try:
         import_tensorrt()
         import_cuda()
@@ -52,7 +52,7 @@ def fitting_plan(package: Package, component: str) -> Artefact:
 
 
 def _machine() -> Machine:
-    """Raises EngineUnavailable if this machine cannot run any plan."""
+    """Describe this machine. Raises EngineUnavailable if it cannot run any plan."""
     missing = missing_tensorrt()
     if missing is not None:
         raise EngineUnavailable(f"tensorrt does not run here: {missing}")
@@ -139,7 +139,7 @@ class TensorRtEngine:
             raise
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """All outputs for `feeds`, by name.
+        """Return all outputs for `feeds`, by name.
 
         Raises OutOfProfile for sizes that the plan was not built for, EngineError for feeds that the contract does not
         cover, if TensorRT or CUDA fails, and after `close`.
@@ -156,8 +156,8 @@ class TensorRtEngine:
         if key != self._prepared:
             self._prepare(profile, {spec.name: feeds[spec.name] for spec in self.inputs})
             self._prepared = key
-        given = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]  # alive until the stream is done
-        for spec, array in zip(self.inputs, given, strict=True):
+        arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]  # alive until the stream is done
+        for spec, array in zip(self.inputs, arrays, strict=True):
             self._device.copy_in(self._buffers[spec.name], array, self._stream)
         self._execute()
         results = {spec.name: np.empty(self._output_shapes[spec.name], spec.dtype) for spec in self.outputs}
@@ -171,7 +171,7 @@ class TensorRtEngine:
         return results
 
     def close(self) -> None:
-        """Give back what is there, what was made last first. No callback is kept before: it would keep the engine."""
+        """Free everything, the last allocation first. No callback is kept before: it would keep the engine."""
         with self._turn, contextlib.ExitStack() as stack:
             stack.callback(self._destroy_stream)
             stack.callback(self._free)
@@ -183,7 +183,7 @@ class TensorRtEngine:
             self.close()
 
     def _load(self, package: Package, artefact: Artefact, capture: bool) -> None:
-        """Everything that `close` gives back."""
+        """Load everything that `close` frees."""
         device, library = self._device, self._library
         self._require_memory()
         self._stream = device.create_stream()
@@ -203,7 +203,7 @@ class TensorRtEngine:
             self._refit(package)
         self._context = self._new_context(package, artefact, capture)
         if self._context is None:
-            raise EngineError(f"TensorRT {library.version} cannot run {self._path}: {library.said().why}")
+            raise EngineError(f"TensorRT {library.version} cannot run {self._path}: {library.take_messages().why}")
         if artefact.exactness == "lossy" and artefact.difference is not None:
             self.notices += (
                 f"{self._component} computes in {artefact.precision}: its results differ by "
@@ -220,13 +220,13 @@ class TensorRtEngine:
             )
 
     def _refit(self, package: Package) -> None:
-        """Put the weights of the package's own graph into a plan that was built without."""
+        """Put the weights of the package's own graph into a plan that was built without weights."""
         trt, graph = self._library.module, package.file(package.manifest.components[self._component].canonical.file)
         refitter = trt.Refitter(self._engine, self._library.log)
         parser = trt.OnnxParserRefitter(refitter, self._library.log)
         if not parser.refit_from_file(str(graph)) or not refitter.refit_cuda_engine():
             raise EngineError(
-                f"TensorRT cannot put the weights of {graph} into {self._path}: {self._library.said().why}"
+                f"TensorRT cannot put the weights of {graph} into {self._path}: {self._library.take_messages().why}"
             )
 
     def _new_context(self, package: Package, artefact: Artefact, capture: bool) -> Any:
@@ -241,7 +241,7 @@ class TensorRtEngine:
         return self._engine.create_execution_context(config)
 
     def _prepare(self, profile: int, feeds: Mapping[str, np.ndarray]) -> None:
-        """Set the context to these shapes. What was captured at others is of no use any more."""
+        """Set the context to these shapes. A graph that was captured at others is dropped."""
         self._drop_graph()
         self._prepared, self._warm = None, False
         context = self._context
@@ -259,7 +259,7 @@ class TensorRtEngine:
             self._hold(spec.name, int(np.prod(shape)) * np.dtype(spec.dtype).itemsize)
 
     def _hold(self, name: str, size: int) -> None:
-        """A buffer for a tensor of `size` bytes: the one that is there, or a larger one in its place."""
+        """Return a buffer for a tensor of `size` bytes: the present one, or a larger one in its place."""
         address = self._buffers.get(name)
         if address is None or self._sizes[address] < size:
             if address is not None:
@@ -278,7 +278,7 @@ class TensorRtEngine:
             self._need(self._context.execute_async_v3(self._stream), "run")
 
     def _captured(self) -> Any:
-        """The run as a CUDA graph: one launch instead of one for each kernel."""
+        """Capture the run as a CUDA graph: one launch instead of one for each kernel."""
         self._device.begin_capture(self._stream)
         try:
             self._need(self._context.execute_async_v3(self._stream), "capture a run")
@@ -290,7 +290,7 @@ class TensorRtEngine:
     def _need(self, done: bool, what: str) -> None:
         if not done:
             raise EngineError(
-                f"TensorRT {self._library.version} cannot {what} with {self._path}: {self._library.said().why}"
+                f"TensorRT {self._library.version} cannot {what} with {self._path}: {self._library.take_messages().why}"
             )
 
     def _drop_graph(self) -> None:
@@ -299,7 +299,7 @@ class TensorRtEngine:
             self._device.destroy(graph)
 
     def _drop(self) -> None:
-        """Keep the compiled kernels; then what was made last goes first, as TensorRT wants it."""
+        """Keep the compiled kernels, then free the last allocation first, as TensorRT requires."""
         if self._jit is not None and self._context is not None:
             self._jit.save()
         self._context = None
@@ -319,7 +319,7 @@ class TensorRtEngine:
 
 
 def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[str, ...]]:
-    """The plan as TensorRT's engine object, and notices.
+    """Load the plan as TensorRT's engine object, with notices.
 
     Raises PackageError for a damaged plan, EngineUnavailable for one that does not fit, both with TensorRT's words.
     """
@@ -332,12 +332,12 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
     except (OSError, ValueError) as error:  # an empty file has no bytes to map
         raise PackageError(f"cannot read {path}: {error}", code="file.unreadable") from error
     if engine is None:
-        raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.said().why}")
+        raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.take_messages().why}")
     return engine, notices
 
 
 def _check_validity(path: Path, library: Library, runtime: Any, header: bytes) -> tuple[str, ...]:
-    """What TensorRT for RTX says of a plan before it is loaded, as notices.
+    """Return TensorRT for RTX's remarks on a plan before it is loaded, as notices.
 
     Raises PackageError for a damaged plan, EngineUnavailable for one that does not fit.
     """
@@ -350,7 +350,7 @@ def _check_validity(path: Path, library: Library, runtime: Any, header: bytes) -
             code="plan.format",
         )
     if validity == trt.EngineValidity.INVALID:
-        reasons = "; ".join([", ".join(diagnostics), *library.said().errors]).strip("; ")
+        reasons = "; ".join([", ".join(diagnostics), *library.take_messages().errors]).strip("; ")
         raise EngineUnavailable(f"TensorRT {library.version} does not run {path} here: {reasons or 'it says no more'}")
     if validity == trt.EngineValidity.SUBOPTIMAL:
         return (f"TensorRT says that {path.name} runs here slower than a plan that is built for this GPU",)

@@ -1,4 +1,4 @@
-"""Which plan of a package fits: its TensorRT, the GPU, the package's own graphs, and then the sizes of a run."""
+"""The plan of a package that fits: its TensorRT, the GPU, the package's own graphs, and then the sizes of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from ldm_runtime.package.open import Package
 
 @dataclass(frozen=True)
 class Machine:
-    """versions: of the flavours of TensorRT that can be imported here. capability: the GPU's, such as "8.9"."""
+    """This machine. versions: of each flavour of TensorRT that is installed. capability: the GPU's, such as "8.9"."""
 
     versions: Mapping[str, str]
     capability: str
@@ -55,13 +55,13 @@ def misfit(package: Package, component: str, artefact: Artefact, machine: Machin
 
 
 def requirements(artefact: Artefact) -> PlanRequirements:
-    """Return what a plan requires; every TensorRT plan of a manifest says so."""
+    """Return the requirements of a plan; every TensorRT plan of a manifest has them."""
     assert artefact.requires is not None
     return artefact.requires
 
 
 def check_header(package: Package, artefact: Artefact) -> None:
-    """Raise PackageError unless the file says of itself what the manifest says of it.
+    """Raise PackageError unless the file's header agrees with the manifest.
 
     Classic TensorRT's plans say nothing that could be read without it.
     """
@@ -85,12 +85,12 @@ def check_header(package: Package, artefact: Artefact) -> None:
 
 
 def plan_name(component: str, graph: str, weights: str) -> str:
-    """What a plan calls itself inside: its component, and the SHA-256 of the files that it was built from."""
+    """Return a plan's name inside its file: its component, and the SHA-256 of the files that it was built from."""
     return f"{component} {graph} {weights}"
 
 
 def choose_profile(component: str, profiles: Sequence[Mapping[str, Range]], sizes: Sizes, current: int) -> int:
-    """The index of a profile that covers `sizes`: the current one if it does, or else the one that is nearest.
+    """Return the index of a profile that covers `sizes`: the current one if it does, or else the nearest one.
 
     Nearest: the smallest sum of the axes' distances to the preferred size, each relative to that.
     Raises OutOfProfile, which says what the plan was built for and how to widen it, if none covers them.
@@ -100,13 +100,13 @@ def choose_profile(component: str, profiles: Sequence[Mapping[str, Range]], size
         return current
     if covering:
         return min(covering, key=lambda index: _distance(profiles[index], sizes))
-    wanted = []
+    unmet = []
     for axis, size in sizes.items():
         ranges = [profile[axis] for profile in profiles if axis in profile]
         if not any(each.min <= size <= each.max for each in ranges):
             built = " or ".join(f"{each.min} to {each.max}" for each in ranges)
-            wanted.append(f"{axis} {size} where it was built for {built}")
-    what = ", ".join(wanted) or "sizes that no profile has together: " + ", ".join(f"{a} {s}" for a, s in sizes.items())
+            unmet.append(f"{axis} {size} where it was built for {built}")
+    what = ", ".join(unmet) or "sizes that no profile has together: " + ", ".join(f"{a} {s}" for a, s in sizes.items())
     raise OutOfProfile(
         f"the TensorRT plan of {component} does not cover this run: it needs {what}; build it with a wider --profile"
     )

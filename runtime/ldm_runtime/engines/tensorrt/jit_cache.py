@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class JitCache:
-    """`cache` is TensorRT's object, which has to live as long as the engine that uses it."""
+    """Compiled kernels. `cache` is TensorRT's object, which has to live as long as the engine that uses it."""
 
     place: Path | None  # None: nothing is kept
     cache: Any
@@ -28,7 +28,7 @@ class JitCache:
 
     @classmethod
     def of(cls, digest: str, cache: Any) -> "JitCache":
-        """`cache`, filled with what was kept for the plan with this SHA-256."""
+        """Fill `cache` with the kernels that were kept for the plan with this SHA-256."""
         folder = cache_folder()
         kept = cls(None if folder is None else folder / "tensorrt" / digest, cache)
         if kept.place is None:
@@ -44,7 +44,7 @@ class JitCache:
         return kept
 
     def save(self) -> None:
-        """Keep what was compiled since; where that is not possible the next load compiles again."""
+        """Keep the kernels compiled since; where that is not possible the next load compiles again."""
         if self.place is None:
             return
         content = bytes(memoryview(self.cache.serialize()))

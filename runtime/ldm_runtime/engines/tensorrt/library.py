@@ -21,24 +21,24 @@ AUTO = "auto"
 FLAVOURS = (AUTO, RTX, CLASSIC)
 NAMES = {AUTO: "TensorRT", RTX: "TensorRT for RTX", CLASSIC: "classic TensorRT"}
 
-# Of a plan by TensorRT for RTX, as its files show: magic, total bytes, version, capabilities as bits, one bit more for
-# those to come.
+# The header of a plan by TensorRT for RTX, as its files show: magic, total bytes, version, capabilities as bits, one
+# more bit for those to come.
 HEADER_BYTES = 64
 _MAGIC = b"vtrt"
 _CAPABILITY_BITS = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
-_KEPT_LINES = 1000  # of what TensorRT says while nobody asks
+_KEPT_LINES = 1000  # of TensorRT's messages that nobody has taken
 
 
 @dataclass(frozen=True)
-class Said:
-    """What TensorRT said, oldest first, each message in one line."""
+class Messages:
+    """TensorRT's messages, oldest first, each in one line."""
 
     errors: tuple[str, ...]
     notes: tuple[str, ...]  # warnings and information
 
     @property
     def why(self) -> str:
-        """Its errors as half a sentence."""
+        """The errors as half a sentence."""
         return "; ".join(self.errors) if self.errors else "it says no more"
 
 
@@ -51,16 +51,16 @@ class Library:
     version: str
     log: Any
 
-    def said(self) -> Said:
-        """What it said since the last call."""
-        said = Said(tuple(self.log.errors), tuple(self.log.notes))
+    def take_messages(self) -> Messages:
+        """Return and forget the messages since the last call."""
+        messages = Messages(tuple(self.log.errors), tuple(self.log.notes))
         self.log.errors.clear()
         self.log.notes.clear()
-        return said
+        return messages
 
 
 def import_tensorrt(flavour: str = AUTO) -> Library:
-    """The installed TensorRT; "auto" prefers that for RTX. Raises EngineUnavailable if it is not installed."""
+    """Import the installed TensorRT; "auto" prefers that for RTX. Raises EngineUnavailable if it is not installed."""
     reasons = []
     for name in (RTX, CLASSIC) if flavour == AUTO else (flavour,):
         try:
@@ -75,12 +75,12 @@ def import_tensorrt(flavour: str = AUTO) -> Library:
 
 
 def installed() -> list[Library]:
-    """Every flavour that can be imported here."""
-    found = []
+    """Return every flavour that can be imported here."""
+    libraries = []
     for flavour in (RTX, CLASSIC):
         with contextlib.suppress(EngineUnavailable):
-            found.append(import_tensorrt(flavour))
-    return found
+            libraries.append(import_tensorrt(flavour))
+    return libraries
 
 
 _importing = threading.Lock()  # a cache alone would let two threads make a logger each
@@ -98,7 +98,7 @@ def _imported(flavour: str) -> Library:
 
 def _logger(module: Any) -> Any:
     class Log(module.ILogger):  # type: ignore[misc, name-defined]
-        """Keeps what TensorRT says; it must not raise, TensorRT would swallow it."""
+        """A log of TensorRT's messages. It must not raise: TensorRT would swallow it."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
@@ -119,7 +119,7 @@ def _logger(module: Any) -> Any:
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What the first bytes of a plan by TensorRT for RTX say."""
+    """The first bytes of a plan by TensorRT for RTX."""
 
     version: str
     capabilities: tuple[str, ...]
@@ -127,7 +127,7 @@ class PlanHeader:
 
 
 def read_header(path: Path) -> PlanHeader:
-    """Raises PackageError if the file is no such plan, or not all of one."""
+    """Read a plan's header. Raises PackageError if the file is no such plan, or not all of one."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEADER_BYTES)

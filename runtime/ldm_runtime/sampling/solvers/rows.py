@@ -36,7 +36,7 @@ def level_of_ratio(timestep: float, ratio: float) -> Level:
 
 
 def level_of_bar(timestep: float, bar: float) -> Level:
-    """The variance-preserving level with alphas_cumprod = bar."""
+    """Return the variance-preserving level with alphas_cumprod = bar."""
     return Level(timestep, math.sqrt(bar), math.sqrt(1.0 - bar))
 
 
