@@ -1,4 +1,4 @@
-"""Recipes: one TOML file a person reads top to bottom, turned to frozen dataclasses; unknown keys are refused."""
+"""The training recipe: one TOML file, read strictly into frozen dataclasses."""
 
 import hashlib
 from dataclasses import dataclass, field, replace

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from ldm_runtime.errors import InputError, LdmError
-from ldm_runtime.image import GeneratedImage, from_images, output_paths, save_png, to_images
+from ldm_runtime.image import GeneratedImage, from_images, from_levels, output_paths, save_png, to_images, to_levels
 
 INFO = {"prompt": "red apple, 3d style", "seed": "1"}
 
@@ -35,6 +35,13 @@ def test_channels_rows_and_columns_keep_their_places() -> None:
     back = from_images(images)
     assert back.shape == (2, 3, 4, 6) and back.dtype == np.float32
     np.testing.assert_allclose(back, values, atol=1 / 255 + 1e-6)
+
+
+def test_every_level_survives_the_way_to_values_and_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    values = from_levels(levels)
+    assert values.shape == (1, 3, 16, 16) and values.min() == -1 and values.max() == 1
+    assert np.array_equal(to_levels(values), levels)
 
 
 def test_other_modes_become_rgb() -> None:

@@ -12,7 +12,7 @@ from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, load_train_
 from ldm_export.train.identity import DataDigests, identities, plain
 from ldm_export.train.run import train
 from ldm_export.train.run_folder import MARKER_FILE
-from tests.train.conftest import smoke_recipe
+from tests.train.conftest import RECIPES, smoke_recipe
 
 DIGESTS = DataDigests("images", "captions", "wider", "perceptual")
 
@@ -28,6 +28,13 @@ def test_a_value_that_is_given_as_its_default_is_the_same_training(tmp_path):
     plainly = load_train_recipe(smoke_recipe(tmp_path))
     spelt = load_train_recipe(smoke_recipe(tmp_path, ("[schedule]", "[schedule]\nbeta_end = 0.012")))
     assert identities(plainly, DIGESTS) == identities(spelt, DIGESTS)
+
+
+def test_the_shipped_recipe_keeps_its_identity():
+    """Run folders hold it: where it changes without a change of meaning, finished trainings are lost."""
+    recipe = load_train_recipe(RECIPES / "emoji-128.toml")
+    assert identities(recipe, None).checkpoint.startswith("31aeb4a90c97b5bd")
+    assert identities(dataclasses.replace(recipe, seed=1), None).checkpoint[:16] != "31aeb4a90c97b5bd"
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(OptimiserRecipe)])

@@ -208,7 +208,7 @@ def test_a_hostile_row_is_one_sentence(image_folder, line, message):
 
 def test_all_images_that_are_missing_or_damaged_are_named(image_folder):
     (image_folder / "images" / "red-disc.png").unlink()
-    (image_folder / "images" / "blue-bar.png").write_bytes(b"no picture")
+    (image_folder / "images" / "blue-bar.png").write_bytes(b"no image")
     with pytest.raises(TrainingError, match=r"red-disc\.png.*blue-bar\.png"):
         load_images(recipe(image_folder, held_out=0.0))[0]
 

@@ -25,8 +25,8 @@ def test_noised_latents_and_targets_equal_diffusers(batch, prediction):
     oracle = DDPMScheduler(1000, 0.00085, 0.012, "scaled_linear", prediction_type=prediction)
     loss = DiffusionLoss(schedule(prediction), 5.0, torch.device("cpu"))
     torch.testing.assert_close(loss.noised(clean, noise, timesteps), oracle.add_noise(clean, noise, timesteps))
-    wanted = noise if prediction == "epsilon" else oracle.get_velocity(clean, noise, timesteps)
-    torch.testing.assert_close(loss.target(clean, noise, timesteps), wanted)
+    expected = noise if prediction == "epsilon" else oracle.get_velocity(clean, noise, timesteps)
+    torch.testing.assert_close(loss.target(clean, noise, timesteps), expected)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -38,8 +38,8 @@ def test_the_first_features_are_those_of_vgg(distance, images):
     x = (images[0][:, [2, 1, 0]] + 1) / 2 * 255 - torch.tensor(BGR_MEAN)[:, None, None]
     for name in ("conv1_1", "conv1_2"):
         x = F.relu(F.conv2d(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], padding=1))
-    wanted = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-4)
-    torch.testing.assert_close(distance.features(images[0])[0], wanted, rtol=1e-4, atol=1e-5)
+    expected = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=1e-4)
+    torch.testing.assert_close(distance.features(images[0])[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):
