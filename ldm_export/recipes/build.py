@@ -8,8 +8,8 @@ from ldm_export.package.choices import PackageChoices
 from ldm_export.recipes.samplers import sampler_name, try_sampler
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, one_of, read_toml, require
 from ldm_export.targets import TARGETS
-from ldm_export.targets.openvino.row import OpenVinoOptions
-from ldm_export.targets.tensorrt.row import TensorRtOptions
+from ldm_export.targets.openvino.options import OpenVinoOptions
+from ldm_export.targets.tensorrt.options import TensorRtOptions
 from ldm_runtime.package.manifest import Precision
 
 PASSES = ("onnxsim",)  # of other projects, besides our own

@@ -1,24 +1,14 @@
 """OpenVINO's row in the table of targets, apart from the work: the command line reads it at its start."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ldm_export.precision.table import PRECISIONS
+from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.target import Built, Order, Progress, Target
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
-
-
-@dataclass(frozen=True)
-class OpenVinoOptions:
-    """The options of the target OpenVINO.
-
-    genai: also write the folder that OpenVINO GenAI opens.
-    """
-
-    genai: bool = False
 
 
 def _check(order: Order) -> Order:

@@ -14,8 +14,8 @@ from ldm_export.errors import ExportError
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.isolate import require_memory
 from ldm_export.targets.target import Order
+from ldm_export.targets.tensorrt.options import TensorRtOptions
 from ldm_export.targets.tensorrt.profiles import AxisRanges, axis_ranges, read_profile
-from ldm_export.targets.tensorrt.row import TensorRtOptions
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.library import CLASSIC, FLAVOURS, NAMES, Flavour, import_tensorrt

@@ -1,29 +1,14 @@
 """TensorRT's row in the table of targets, apart from the work: the command line reads it at its start."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.targets.target import Built, Order, Progress, Target
+from ldm_export.targets.tensorrt.options import TensorRtOptions
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
-
-
-@dataclass(frozen=True)
-class TensorRtOptions:
-    """The options of the target TensorRT.
-
-    compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
-    profiles: texts that `profiles.read_profile` reads.
-    """
-
-    flavour: str = "auto"
-    compute_capabilities: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = ()
-    refit: bool = False
-    weight_stripped: bool = False
 
 
 def _check(order: Order) -> Any:
