@@ -244,7 +244,7 @@ def test_an_output_that_the_source_reads_through_a_link_is_refused(tiny_build, t
 
 def test_a_folder_that_is_no_model_is_refused_without_a_walk_through_it(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "walk", lambda *rest: pytest.fail("a walk"))
-    with pytest.raises(CheckpointError, match="is no model's folder"):
+    with pytest.raises(CheckpointError, match="is not a model's folder"):
         build_forced(tmp_path, tmp_path / "out")
 
 

@@ -26,14 +26,14 @@ def read_object(
     """Read a JSON file that holds an object; `infinity`: it may have Infinity, as diffusers' scheduler configs do.
 
     folder: the model's, None for the one that the file is in. limit: bytes.
-    Raises CheckpointError where it is missing, too large, or a link to elsewhere, FormatError where it is no object.
+    Raises CheckpointError where it is missing, too large or a link to elsewhere, FormatError if it is not an object.
     """
     folder = checkpoint_folder(path.parent) if folder is None else folder
     data = folder.read(path.relative_to(folder.path).as_posix(), limit)
     safetensors.refuse_lfs_stub(data, path)
     value = strict_json.parse(strict_json.decode(data, str(path)), str(path), infinity=infinity)
     if not isinstance(value, dict):
-        raise FormatError(str(path), f"is no JSON object but {type(value).__name__}", "json.type")
+        raise FormatError(str(path), f"is not a JSON object but {type(value).__name__}", "json.type")
     return value
 
 

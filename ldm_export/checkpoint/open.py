@@ -45,4 +45,4 @@ def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
         return open_package_checkpoint(path, check)
     if os.path.lexists(path / "model_index.json"):
         return open_folder(checkpoint_folder(path), variant)
-    raise CheckpointError(f"{path} is no model's folder: it has neither model_index.json nor manifest.json")
+    raise CheckpointError(f"{path} is not a model's folder: it has neither model_index.json nor manifest.json")

@@ -45,7 +45,7 @@ def save_checkpoint(
     not belong together, CheckpointError where the tokenizer is missing or a finite weight would become infinite.
     """
     if not tokenizer_folder.is_dir():
-        raise CheckpointError(f"{tokenizer_folder} is no folder; expected that of the tokenizer")
+        raise CheckpointError(f"{tokenizer_folder} is not a folder; expected that of the tokenizer")
     assert models.keys() == family.parts.keys()
     configs: dict[str, Any] = {name: model.config for name, model in models.items()}
     family.check(configs)
@@ -87,7 +87,7 @@ def _require_saved(folder: Path, family: Family) -> None:
     except LdmError as error:
         reason = str(error).partition(";")[0]
         raise CheckpointError(
-            f"{folder} is not replaced, for it is no complete checkpoint: {reason}; choose another output"
+            f"{folder} is not replaced, for it is not a complete checkpoint: {reason}; choose another output"
         ) from error
     refuse_foreign(folder, lambda name: _is_saved(name, family), "the checkpoint")
 

@@ -75,7 +75,7 @@ class StrictConfig:
         the first option that is unknown or has a value that is not supported.
         """
         if not isinstance(data, dict):
-            raise ConfigError(f"{where} is no JSON object but {type(data).__name__}")
+            raise ConfigError(f"{where} is not a JSON object but {type(data).__name__}")
         cls._require_kind(data, where)
         fields = {field.name for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {}

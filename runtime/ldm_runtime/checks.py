@@ -40,7 +40,7 @@ def check_path(name: str, value: Any) -> Path:
         message = f"{name} is {shown(str(path))}, which cannot be looked up: {error.strerror}"
         raise InputError(message, code="request.path") from error
     except ValueError as error:  # NUL, or text that the file system's encoding lacks
-        raise InputError(f"{name} is {shown(str(path))}, which is no path: {error}", code="request.path") from error
+        raise InputError(f"{name} is {shown(str(path))}, which is not a path: {error}", code="request.path") from error
     return path
 
 

@@ -51,7 +51,7 @@ CODES: dict[str, str] = {
     "manifest.sampler": "the default sampler is unknown, or does not take the schedule",
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
-    "manifest.keys": "a parameter's transpose is no permutation",
+    "manifest.keys": "a parameter's transpose is not a permutation",
     "weights.header": "a file has no safetensors header",
     "weights.tensor": "a tensor of a safetensors file has a wrong type, shape or place",
     "weights.layout": "tensors of a safetensors file overlap, leave holes, or do not fill the file",
@@ -62,11 +62,11 @@ CODES: dict[str, str] = {
     "plan.mismatch": "a TensorRT plan says of itself something else than the manifest does",
     "tokenizer.form": "a tokenizer.json is not of CLIP's form",
     "tokenizer.vocabulary": "a vocabulary has a wrong token or id, or more than the text encoder knows",
-    "tokenizer.merges": "a merge is no pair, has an unknown token, or is there twice",
+    "tokenizer.merges": "a merge is not a pair, has an unknown token, or is there twice",
     "tokenizer.added-tokens": "an added token is there twice or has a wrong id",
     # request: an argument of the call will not do; change it
     "request.invalid": "an argument is not usable",
-    "request.path": "an argument is no path, or one that cannot be looked up",
+    "request.path": "an argument is not a path, or one that cannot be looked up",
     "request.prompt": "a prompt is too long, is not valid text, or has no weight left",
     # engine: this machine does not run it
     "engine.failed": "an engine failed",

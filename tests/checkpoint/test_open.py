@@ -329,7 +329,7 @@ def test_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, change: A
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("model_index.json", "no model's folder"),
+        ("model_index.json", "not a model's folder"),
         ("unet/config.json", r"unet/config\.json is missing"),
         ("scheduler/scheduler_config.json", r"scheduler_config\.json is missing"),
         (VAE, "vae has no weights; expected diffusion_pytorch_model.safetensors"),
@@ -352,7 +352,7 @@ def test_broken_json_is_refused(copy: Path, text: str) -> None:
     (copy / "model_index.json").write_text(text, encoding="utf-8")
     with pytest.raises(
         CheckpointError,
-        match=r"model_index\.json (is (not valid|not acceptable|no) JSON|begins with a byte order mark)",
+        match=r"model_index\.json (is (not valid|not acceptable|not a) JSON|begins with a byte order mark)",
     ):
         open_checkpoint(copy)
 
@@ -392,7 +392,7 @@ def test_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
     with pytest.raises(CheckpointError, match="is a file; expected the folder"):
         open_checkpoint(tmp_path / "model.ckpt")
-    with pytest.raises(CheckpointError, match="is no model's folder"):
+    with pytest.raises(CheckpointError, match="is not a model's folder"):
         open_checkpoint(tmp_path)
 
 
@@ -513,12 +513,12 @@ def test_only_a_checkpoint_and_nothing_else_is_replaced(tiny: Path, tmp_path: Pa
     save_again(tiny, out, force=True)
     assert not (out / "README.md").exists()
     (out / "unet" / "precious").touch()
-    with pytest.raises(LdmError, match="is not replaced: it holds .*unet/precious, which is no part"):
+    with pytest.raises(LdmError, match="is not replaced: it holds .*unet/precious, which is not part"):
         save_again(tiny, out, force=True)
     assert (out / "unet" / "precious").exists()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "README.md").write_text("my thesis")
-    with pytest.raises(CheckpointError, match="docs is not replaced, for it is no complete checkpoint"):
+    with pytest.raises(CheckpointError, match="docs is not replaced, for it is not a complete checkpoint"):
         save_again(tiny, tmp_path / "docs", force=True)
     assert (tmp_path / "docs" / "README.md").read_text() == "my thesis"
 

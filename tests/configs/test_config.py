@@ -247,7 +247,9 @@ def test_the_deepest_unet_that_passes_is_laid_out_in_seconds() -> None:
 @pytest.mark.parametrize("cls", ORACLES)
 @pytest.mark.parametrize("data", [None, [], "text", {}, {"_class_name": "AutoencoderTiny"}, {"model_type": "bert"}])
 def test_another_models_config_is_refused(cls: Any, data: object) -> None:
-    with pytest.raises(ConfigError, match=r"^unet/config\.json (is no JSON object|has _class_name|is for model_type)"):
+    with pytest.raises(
+        ConfigError, match=r"^unet/config\.json (is not a JSON object|has _class_name|is for model_type)"
+    ):
         cls.from_dict(data, "unet/config.json")
 
 

@@ -68,7 +68,7 @@ def refuse_unwritable(folder: Path) -> None:
         names.append(folder.name)
         folder = folder.parent
     if not folder.is_dir():
-        raise OutputError(f"cannot write to {folder}: it is no folder; choose another output")
+        raise OutputError(f"cannot write to {folder}: it is not a folder; choose another output")
     for name in names or ["file"]:
         with _output(folder / name, prove=True):
             pass
@@ -106,7 +106,7 @@ def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> 
             file = Path(place, name)
             if file.is_symlink() or not is_known(file.relative_to(folder).as_posix()):
                 raise OutputError(
-                    f"{folder} is not replaced: it holds {file}, which is no part of {kind}; move it first"
+                    f"{folder} is not replaced: it holds {file}, which is not part of {kind}; move it first"
                 )
 
 
@@ -185,7 +185,7 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
     _status(path)
     parent = path.parent
     if not parent.is_dir():
-        trouble = "is no folder" if os.path.lexists(parent) else "does not exist; create it first"
+        trouble = "is not a folder" if os.path.lexists(parent) else "does not exist; create it first"
         raise OutputError(f"cannot write {path}: the folder {_absolute(parent)} {trouble}")
     sweep(parent, path.name)
     try:
@@ -232,7 +232,9 @@ def _refuse_file(path: Path, *, force: bool) -> None:
     if not force:
         raise OutputError(f"{path} exists already; choose another output or give --force to replace it")
     if not stat.S_ISREG(status.st_mode):
-        raise OutputError(f"cannot write the file {path}: what has that name is no regular file; choose another output")
+        raise OutputError(
+            f"cannot write the file {path}: what has that name is not a regular file; choose another output"
+        )
     _refuse_fixed(path, status)
     with _refused(path):
         if not status.st_mode & 0o222:

@@ -88,7 +88,7 @@ class ModelFolder:
         content = self._system(self.path / name, read)
         if len(content) > limit:
             raise self._error(
-                f"{self.path / name} has {self.size(name)} bytes; expected at most {limit}: it is no such file",
+                f"{self.path / name} has {self.size(name)} bytes; expected at most {limit}: it is not such a file",
                 code="file.too-large",
             )
         self.require_unchanged(name)

@@ -31,7 +31,7 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
-            fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, no permutation", "manifest.keys")
+            fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, not a permutation", "manifest.keys")
 
 
 def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:

@@ -67,7 +67,9 @@ def _check_multiple(axis: "Axis", multiple: "Multiple", contract: "Contract", wh
     source = contract.axes.get(multiple.axis)
     if source is None or source.multiple_of is not None:
         fail(
-            where, f"names the axis {multiple.axis!r}; expected one of axes that is no multiple itself", "manifest.axis"
+            where,
+            f"names the axis {multiple.axis!r}; expected one of axes that is not a multiple itself",
+            "manifest.axis",
         )
     check_between(multiple.factor, 1, _MAX_DOWNSAMPLE, f"{where}.factor")
     expected = (source.min * multiple.factor, source.max * multiple.factor)

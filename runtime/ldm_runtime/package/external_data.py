@@ -48,7 +48,7 @@ def check_external_data(graph: Path, weights: str) -> None:
     try:
         locations = set(_locations(content))
     except (_Malformed, RecursionError) as error:
-        raise FormatError(str(graph), f"is no ONNX file ({error})", "graph.format") from None
+        raise FormatError(str(graph), f"is not an ONNX file ({error})", "graph.format") from None
     for location in sorted(locations - {weights.encode()}):
         found = location.decode(errors="replace")
         what = f"keeps data in {found!r}, expected only {weights!r} in the same folder"

@@ -178,9 +178,9 @@ def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorIn
     if not isinstance(dtype, str) or dtype not in DTYPES:
         refuse(f"has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
-        refuse(f"has a shape that is no list of sizes: {shown(shape)}")
+        refuse(f"has a shape that is not a list of sizes: {shown(shape)}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
-        refuse(f"has data_offsets that are no [begin, end]: {shown(places)}")
+        refuse(f"has data_offsets that are not [begin, end]: {shown(places)}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
         refuse(f"has the shape {shown(shape)}, larger than any memory")
     length = places[1] - places[0]

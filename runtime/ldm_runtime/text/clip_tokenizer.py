@@ -378,7 +378,7 @@ def _keys(value: Any, where: str, *, allowed: tuple[str, ...], needed: tuple[str
             raise FormatError(where, f"has the key {shown(key)}, which CLIP's tokenizer does not have", _FORM)
     for key in needed:
         if key not in value:
-            raise FormatError(where, f"lacks the key {key!r}, so it is no tokenizer", _FORM)
+            raise FormatError(where, f"lacks the key {key!r}, so it is not a tokenizer", _FORM)
     return value
 
 
@@ -396,4 +396,4 @@ def _one_of(value: Any, accepted: tuple[Any, ...], where: str) -> None:
 
 
 def _fail(where: str, expected: str, value: Any, code: str = _FORM) -> NoReturn:
-    raise FormatError(where, f"is {shown(value)}, so it is no tokenizer of CLIP's form; expected {expected}", code)
+    raise FormatError(where, f"is {shown(value)}, so it is not a tokenizer of CLIP's form; expected {expected}", code)

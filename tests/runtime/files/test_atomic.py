@@ -158,7 +158,7 @@ def test_what_came_into_the_folder_during_the_work_is_kept(tmp_path):
     """Asked again after the work: someone may have put a file there."""
     known = lambda folder: atomic.refuse_foreign(folder, {"file"}.__contains__, "the thing")  # noqa: E731
     folder_of(tmp_path / "a", "old")
-    wrong = pytest.raises(LdmError, match=r"holds .*thesis\.txt, which is no part of the thing")
+    wrong = pytest.raises(LdmError, match=r"holds .*thesis\.txt, which is not part of the thing")
     with wrong, atomic_folder(tmp_path / "a", replace=known):
         (tmp_path / "a" / "thesis.txt").write_text("precious")
     assert (tmp_path / "a" / "thesis.txt").read_text() == "precious"
@@ -178,7 +178,9 @@ def test_what_came_into_the_folder_at_the_last_moment_is_kept(tmp_path, monkeypa
 
     rename = os.rename
     folder_of(tmp_path / "a", "old")
-    wrong = pytest.raises(LdmError, match=r"a is not replaced: it holds .*a/thesis\.txt, which is no part of the thing")
+    wrong = pytest.raises(
+        LdmError, match=r"a is not replaced: it holds .*a/thesis\.txt, which is not part of the thing"
+    )
     with wrong as caught, atomic_folder(tmp_path / "a", replace=known) as partial:
         (partial / "file").write_text("new")
         monkeypatch.setattr(os, "rename", put_one)
@@ -242,7 +244,7 @@ def test_the_current_folder_and_those_that_hold_it_are_not_replaced(tmp_path, mo
 def test_what_is_no_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(LdmError, match="no regular file"):
+    with pytest.raises(LdmError, match="not a regular file"):
         refuse_existing(tmp_path / "pipe", force=True)
     with pytest.raises(LdmError, match="a folder has that name"):
         refuse_existing(tmp_path / "folder", force=True)
@@ -303,7 +305,7 @@ def test_every_legal_length_of_a_name_works(tmp_path, length):
         ("a\0b", "null"),
         ("a\ud800b", "characters that the system cannot write"),
         ("no/a", "does not exist; create it first"),
-        ("file/a", "is no folder"),
+        ("file/a", "is not a folder"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_before_the_work(tmp_path, name, why):

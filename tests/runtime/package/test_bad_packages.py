@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "weights are a pipe": (lambda p: pipe_instead(p, "unet/model.safetensors"), "is not a regular file"),
     "weights changed": (lambda p: flip(p, "unet/model.safetensors"), "has changed: its SHA-256"),
-    "graph changed": (lambda p: flip(p, "unet/model.onnx"), "has changed: its SHA-256|is no ONNX file"),
+    "graph changed": (lambda p: flip(p, "unet/model.onnx"), "has changed: its SHA-256|is not an ONNX file"),
     "tokenizer changed": (lambda p: flip(p, "tokenizer/tokenizer.json"), "has changed: its SHA-256"),
     "weights link outside": (
         lambda p: move_out_and_link(p, "unet/model.safetensors"),
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "graph is text": (
         lambda p: ((p / "unet/model.onnx").write_text("hello, no graph"), rehash(p)),
-        "is no ONNX file",
+        "is not an ONNX file",
     ),
     "graph is empty": (lambda p: ((p / "unet/model.onnx").write_bytes(b""), rehash(p)), "cannot load"),
     "output renamed": (lambda p: other_graph(p, rename_output), "has as output nothing of that name, but"),
@@ -199,7 +199,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "offset past the end": (lambda p: other_graph(p, offset_past_the_end), "ONNX Runtime cannot load"),
     "tokenizer is no tokenizer": (
         lambda p: ((p / "tokenizer/tokenizer.json").write_text("{}"), rehash(p)),
-        r"tokenizer\.json lacks the key 'model', so it is no tokenizer",
+        r"tokenizer\.json lacks the key 'model', so it is not a tokenizer",
     ),
 }
 

@@ -141,7 +141,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("content", MALFORMED.values(), ids=MALFORMED.keys())
 def test_bytes_that_are_no_protobuf_are_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(FormatError, match="is no ONNX file"):
+    with pytest.raises(FormatError, match="is not an ONNX file"):
         check(tmp_path, content)
 
 

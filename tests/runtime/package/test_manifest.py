@@ -141,7 +141,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "tokenizer elsewhere": ((*TEXT, "tokenizer", "file"), "../x.json", "leaves the package"),
     "tokenizer unlisted": ((*TEXT, "tokenizer", "file"), "tokenizer/x.json", "which files does not list"),
     "multiple of nothing": ((*AXIS, "multiple_of", "axis"), "depth", "names the axis 'depth'; expected one of axes"),
-    "multiple of a multiple": ((*AXIS, "multiple_of", "axis"), "image_width", "that is no multiple itself"),
+    "multiple of a multiple": ((*AXIS, "multiple_of", "axis"), "image_width", "that is not a multiple itself"),
     "multiple with another range": ((*AXIS, "max"), 255, "has 16 to 255; expected 16 to 256"),
     "image no multiple": ((*AXIS, "multiple_of"), None, "has images of 'image_height' for latents of 'height'"),
     "image of another factor": (("contract", "latent", "downsample"), 4, "expected 4 times as many"),
@@ -156,7 +156,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "lossy in fp32": ((*CANONICAL, "exactness"), "lossy", "is lossy in fp32; expected a reduced precision or exact"),
     "hash short": (("files", "unet/model.onnx", "sha256"), "ab", "64 hexadecimal digits"),
     "size negative": (("files", "unet/model.onnx", "size"), -1, "size is -1"),
-    "transpose": (("components", "unet", "keys", "conv.bias", "transpose"), [1, 1], "no permutation"),
+    "transpose": (("components", "unet", "keys", "conv.bias", "transpose"), [1, 1], "not a permutation"),
     "slice": (("components", "unet", "keys", "conv.bias", "slice"), None, "has the unknown key 'slice'"),
 }
 

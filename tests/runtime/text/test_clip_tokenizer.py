@@ -148,8 +148,8 @@ def test_hostile_files_never_reach_the_library(file: dict[str, Any]) -> None:
 
 BAD: list[tuple[Any, str]] = [
     ("", "tokenizer.json is not valid JSON at line 1"),
-    ("{}", "lacks the key 'model', so it is no tokenizer"),
-    ("[1]", r"tokenizer.json is \[1\], so it is no tokenizer of CLIP's form; expected an object"),
+    ("{}", "lacks the key 'model', so it is not a tokenizer"),
+    ("[1]", r"tokenizer.json is \[1\], so it is not a tokenizer of CLIP's form; expected an object"),
     ("[" * 100_000, "nests its JSON too deeply"),
     ({**FILE, "flavour": 1}, "has the key 'flavour', which CLIP's tokenizer does not have"),
     (changed("version", value="2.0"), "version is '2.0'"),

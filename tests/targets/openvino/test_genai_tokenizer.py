@@ -82,7 +82,7 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
     spec["pre_tokenizer"] = {"type": "Whitespace"}
     other = tmp_path / "tokenizer.json"
     other.write_text(json.dumps(spec))
-    with pytest.raises(ExportError, match="pre_tokenizer lacks the key 'pretokenizers', so it is no tokenizer"):
+    with pytest.raises(ExportError, match="pre_tokenizer lacks the key 'pretokenizers', so it is not a tokenizer"):
         write_openvino_tokenizer(other, tmp_path, TokenizerFacts("tokenizer.json", WINDOW, 1, 2, 2, 10))
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
