@@ -17,6 +17,7 @@ from ldm_runtime.errors import (
     InputError,
     LdmError,
     NonFiniteError,
+    OutputError,
     PackageError,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "InputError",
     "LdmError",
     "NonFiniteError",
+    "OutputError",
     "PackageError",
     "load",
 ]

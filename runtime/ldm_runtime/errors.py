@@ -7,7 +7,10 @@ refusals apart by it, and its class alone says what kind of failure it is. `CODE
 import contextlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing the runtime stays light
+    from pathlib import Path
 
 # All control characters but tab and line feed, what turns the direction of writing or ends a line, lone surrogates.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -146,7 +149,7 @@ class FormatError(LdmError):
         return f"{self.where} {self.what}"
 
 
-def unreadable(path: Path, error: OSError) -> FormatError:
+def unreadable(path: "Path", error: OSError) -> FormatError:
     """Return the FormatError for a file that the operating system does not let be read."""
     code = "file.missing" if isinstance(error, FileNotFoundError) else "file.unreadable"
     return FormatError(f"cannot read {path}:", str(error.strerror), code)
