@@ -1,26 +1,21 @@
-"""Computes a package's reference with torch: seeded and captured inputs, exact outputs, one sampling run.
+"""Computes a package's reference with torch: cases of every component, and one sampling run.
 
-Outputs are those of the model in float64, so that what a comparison shows is the engine's error alone. The
-model is run in float32 as well: how far that is from float64 is the rounding that no such engine can avoid,
-and each case's tolerance is a small multiple of it (never more than that of fp32 in the table of precisions).
+Seeded inputs are drawn; captured ones are those of the sampling run. `evaluate` makes both into cases.
 """
 
-import gc
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.families.spec import ComponentSpec
-from ldm_export.precision.table import PRECISIONS, ROUNDING_FACTOR, SMALLEST_TOLERANCE
 from ldm_export.verify import metrics, reference_file
+from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, run_model, seeded
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
-from ldm_runtime.errors import NonFiniteError
 from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
@@ -29,15 +24,10 @@ from ldm_runtime.sampling.loop import guide, is_guided, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
-Arrays = dict[str, np.ndarray]
-
-EXACT = PRECISIONS["fp32"].tolerance
 # A sampling run of an engine may be ten times as far from float64 as torch's own: chaos amplifies both alike.
 FLOOR_MARGIN = 20.0  # dB
 HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
-QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
-CALMEST = 1 / 64  # amplitude of random text embeddings, at the least
 # The sampling run: its steps, and its largest side in latent pixels. A step of a large denoiser takes seconds whatever
 # the size, because all weights pass through the processor, in float64 twice as many bytes.
 STEPS, LARGEST_SIDE = 20, 16
@@ -58,26 +48,6 @@ PROMPTS = (
     "it's <|endoftext|> not the end",
     "a very long description of a very small thing, " * 40,
 )
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A case before its outputs are known.
-
-    context: the input of random text embeddings, of which `amplitude` is the factor; None: nothing may be changed.
-    """
-
-    spec: ComponentSpec
-    name: str
-    inputs: Arrays
-    context: str | None = None
-    amplitude: float = 1.0
-
-    def calmed(self) -> "_Request":
-        """Return the same with embeddings of half the amplitude."""
-        assert self.context is not None
-        inputs = {**self.inputs, self.context: self.inputs[self.context] * np.float32(0.5)}
-        return replace(self, inputs=inputs, amplitude=self.amplitude / 2)
 
 
 @dataclass(frozen=True)
@@ -204,9 +174,9 @@ def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> t
     spec = checkpoint.specs[text.component]
     model = checkpoint.load(spec.part)
     inputs = {text.input: tokens}
-    rounded = _run(spec, model, inputs)
-    cases = _evaluate(model, [*_seeded(spec), _Request(spec, "captured prompts", inputs)])
-    exact = _run(spec, model, inputs)
+    rounded = run_model(spec, model, inputs)
+    cases = evaluate(model, [*seeded(spec), Request(spec, "captured prompts", inputs)])
+    exact = run_model(spec, model, inputs)
 
     def pair(output: str) -> _Pair:
         return _Pair(rounded[output], exact[output].astype(np.float32))
@@ -238,7 +208,7 @@ def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
 
     def concat() -> np.ndarray:
-        latents = space.sample(_run(spec, model, grey)[encoder.output], noise)
+        latents = space.sample(run_model(spec, model, grey)[encoder.output], noise)
         return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
 
     rounded = concat()
@@ -256,10 +226,10 @@ def _denoiser_stage(
     captured: list[Arrays] = []
     rounded = _sample(spec, model, run, texts.of(False), None if concat is None else concat.rounded, captured)
     timesteps = (0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37)
-    requests = _seeded(spec, {role.timestep: timesteps}, role.context)
+    requests = seeded(spec, {role.timestep: timesteps}, role.context)
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
-        requests.append(_Request(spec, f"captured at step {index + 1}", captured[index]))
-    cases = _evaluate(model, requests)
+        requests.append(Request(spec, f"captured at step {index + 1}", captured[index]))
+    cases = evaluate(model, requests)
     exact = _sample(spec, model, run, texts.of(True), None if concat is None else concat.exact, [])
     return _Pair(rounded, exact), cases
 
@@ -287,7 +257,7 @@ def _sample(
             **extra,
         }
         captured.append(inputs)
-        output = _run(spec, model, inputs)[role.output].astype(np.float32)
+        output = run_model(spec, model, inputs)[role.output].astype(np.float32)
         return guide(output[:1], output[1:], run.guidance) if both else output
 
     noise = Noise("philox", [SEED], run.shape)
@@ -304,15 +274,15 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
     def unscaled(array: np.ndarray) -> Arrays:
         return {decode.input: space.unscaled(array[-1:])}
 
-    rounded = _run(decoder, model, unscaled(latents.rounded))[decode.output]
+    rounded = run_model(decoder, model, unscaled(latents.rounded))[decode.output]
     requests = [
-        *_seeded(encoder),
-        _Request(encoder, "captured image", {encode.input: _dithered(np.clip(rounded, -1, 1))}),
-        *_seeded(decoder),
-        _Request(decoder, "captured latents", unscaled(latents.rounded)),
+        *seeded(encoder),
+        Request(encoder, "captured image", {encode.input: _dithered(np.clip(rounded, -1, 1))}),
+        *seeded(decoder),
+        Request(decoder, "captured latents", unscaled(latents.rounded)),
     ]
-    cases = _evaluate(model, requests)
-    exact = _run(decoder, model, unscaled(latents.exact))[decode.output]
+    cases = evaluate(model, requests)
+    exact = run_model(decoder, model, unscaled(latents.exact))[decode.output]
     return _Pair(rounded, exact.astype(np.float32)), cases
 
 
@@ -324,77 +294,3 @@ def _dithered(image: np.ndarray) -> np.ndarray:
     """
     noise = np.random.default_rng(SEED).standard_normal(image.shape, np.float32)
     return np.asarray(image + np.float32(2 / 255) * noise, np.float32)
-
-
-def _seeded(
-    spec: ComponentSpec, values: Mapping[str, tuple[float, ...]] | None = None, context: str | None = None
-) -> list[_Request]:
-    """Draw inputs at every probe size, and quiet ones: where a signal is small a norm's epsilon shows.
-
-    values: inputs that are not drawn -> their number at each probe size. context: the input that may be calmed.
-    """
-    requests = []
-    for index, sizes in enumerate(spec.probes):
-        inputs = spec.sample(sizes, seed=index)
-        for name, numbers in (values or {}).items():
-            inputs[name] = np.full_like(inputs[name], numbers[index])
-        requests.append(_Request(spec, f"seeded {_shown(sizes)}", inputs, context))
-        name = next(iter(inputs))  # the signal; a context stays as it is
-        if inputs[name].dtype.kind == "f":
-            quiet = {**inputs, name: inputs[name] * np.float32(QUIET[index])}
-            requests.append(_Request(spec, f"seeded x {QUIET[index]}, {_shown(sizes)}", quiet, context))
-    return requests
-
-
-def _shown(sizes: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {size}" for name, size in sizes.items())
-
-
-def _evaluate(model: nn.Module, requests: list[_Request]) -> list[Case]:
-    """Run all requests in float32 and in float64; `model` is in float64 afterwards.
-
-    Random embeddings can drive the attention of a trained model, which no text does, to where float32 itself is less
-    exact than the tolerance: torch's no more than an engine's. They are made smaller there, until it is exact enough.
-    """
-    rounded = [_run(request.spec, model, request.inputs) for request in requests]
-    model.double()
-    gc.collect()
-    cases = []
-    for request, approximate in zip(requests, rounded, strict=True):
-        most = EXACT.relative_rms
-        exact = _run(request.spec, model, request.inputs)
-        tolerance = _tolerance(approximate, exact)
-        while tolerance > most and request.context is not None and request.amplitude > CALMEST:
-            request = request.calmed()
-            exact = _run(request.spec, model, request.inputs)
-            approximate = _run(request.spec, model.float(), request.inputs)  # the weights are what they were
-            model.double()
-            tolerance = _tolerance(approximate, exact)
-        outputs = {name: array.astype(np.float32) for name, array in exact.items()}
-        calm = f", embeddings x {request.amplitude:g}" if request.amplitude != 1.0 else ""
-        name = request.name + calm
-        cases.append(Case(request.spec.name, name, min(most, tolerance), dict(request.inputs), outputs))
-    return cases
-
-
-def _tolerance(approximate: Arrays, exact: Arrays) -> float:
-    """Derive the tolerance of an engine's relative RMS from torch's own in float32."""
-    rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
-    return max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding)
-
-
-def _run(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:
-    """Evaluate once as the component's graph does, in the model's precision; every output is finite."""
-    dtype = next(model.parameters()).dtype
-    arguments = [torch.from_numpy(np.ascontiguousarray(inputs[tensor.name])) for tensor in spec.inputs]
-    arguments = [value.to(dtype) if value.is_floating_point() else value for value in arguments]
-    with torch.inference_mode():
-        outputs = spec.wrap(model)(*arguments)
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    results = {tensor.name: value.numpy() for tensor, value in zip(spec.outputs, outputs, strict=True)}
-    for name, array in results.items():
-        if not np.isfinite(array).all():
-            raise NonFiniteError(
-                f"the torch model's {spec.name} gives NaN or infinity in {name} itself; check the checkpoint"
-            )
-    return results

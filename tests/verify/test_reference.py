@@ -9,7 +9,7 @@ import torch
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import ROUNDING_FACTOR
-from ldm_export.verify import reference, reference_file
+from ldm_export.verify import evaluate, reference_file
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime.errors import NonFiniteError, PackageError
@@ -81,7 +81,7 @@ def test_inputs_are_captured_from_the_sampling_run(known):
 
 def test_tolerances_are_within_the_table_and_near_float32(known):
     for case in known.cases:
-        assert 0 < case.tolerance <= reference.EXACT.relative_rms <= 1e-5
+        assert 0 < case.tolerance <= evaluate.EXACT.relative_rms <= 1e-5
     assert np.median([case.tolerance for case in known.cases]) < 4e-6
     assert known.trajectory.latents_floor >= 60
     assert known.trajectory.image_floor >= 60
@@ -115,7 +115,7 @@ def test_a_model_that_gives_nan_itself_is_refused(tiny_build):
     model = tiny_build("sd15").checkpoint.load("vae")
     model.decoder.conv_in.bias = torch.nn.Parameter(torch.full_like(model.decoder.conv_in.bias, torch.nan))
     with pytest.raises(NonFiniteError, match="vae_decoder gives NaN"):
-        reference._run(spec, model, spec.sample(spec.probes[0], seed=0))
+        evaluate.run_model(spec, model, spec.sample(spec.probes[0], seed=0))
 
 
 def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
@@ -127,11 +127,11 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
             if name.endswith("attn2.to_q.weight"):
                 weight *= 3000.0
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    requests = reference._seeded(spec, {"timestep": (0.0, 999.0, 500.37)}, "encoder_hidden_states")
-    first = [reference._run(spec, model, request.inputs) for request in requests]
-    cases = reference._evaluate(model, requests)
+    requests = evaluate.seeded(spec, {"timestep": (0.0, 999.0, 500.37)}, "encoder_hidden_states")
+    first = [evaluate.run_model(spec, model, request.inputs) for request in requests]
+    cases = evaluate.evaluate(model, requests)
     assert all(torch.equal(tensor.float(), before[name]) for name, tensor in model.state_dict().items())
-    most = reference.EXACT.relative_rms
+    most = evaluate.EXACT.relative_rms
     calmed = []
     model.float()
     for request, case, output in zip(requests, cases, first, strict=True):
@@ -139,18 +139,18 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
         if "embeddings x " in case.name:
             factor = float(case.name.rpartition(" x ")[2])
             calmed.append(factor)
-            assert reference._tolerance(output, _exact(spec, model, request.inputs)) > most
+            assert evaluate.tolerance_of(output, _exact(spec, model, request.inputs)) > most
         expected = request.inputs[request.context] * np.float32(factor)
         np.testing.assert_array_equal(case.inputs[request.context], expected)
-        rounded = reference._run(spec, model, case.inputs)
+        rounded = evaluate.run_model(spec, model, case.inputs)
         # Embeddings are made no smaller than CALMEST: on CPUs with AVX-512 torch has half of its room left there.
-        room = ROUNDING_FACTOR / (2 if factor == reference.CALMEST else 1)
+        room = ROUNDING_FACTOR / (2 if factor == evaluate.CALMEST else 1)
         assert room * difference(rounded["out_sample"], case.outputs["out_sample"]).relative_rms <= most
     assert calmed and max(calmed) <= 0.5
 
 
 def _exact(spec, model, inputs):
-    exact = reference._run(spec, model.double(), inputs)
+    exact = evaluate.run_model(spec, model.double(), inputs)
     model.float()
     return exact
 
