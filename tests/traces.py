@@ -31,7 +31,8 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        about = (spec.name, spec.inputs, spec.outputs, spec.axes, spec.multiples, checkpoint.configs[spec.part])
+        forward = spec.wrapper.__qualname__
+        about = (forward, spec.inputs, spec.outputs, spec.axes, spec.multiples, checkpoint.configs[spec.part])
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))
