@@ -31,8 +31,8 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        config = checkpoint.configs[spec.part]
-        about = (spec.name, spec.wrapper, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
+        forward, config = spec.wrapper.__qualname__, checkpoint.configs[spec.part]
+        about = (spec.name, forward, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))

@@ -1,6 +1,6 @@
 """A family is one file: a model with two text encoders and extra inputs is built, proven and drawn with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.noise.torch_cpu import TorchGenerator
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import Pipeline
+from tests import traces
 from tests.families.two_encoders import TWO_ENCODERS, in_child
+from tests.once import make_once, shared_folder
 from tests.oracles import TINY_UNET, TINY_VAE, build_tiny_tokenizer, randomise, tiny_text_encoder, tiny_vocabulary
 
 P, WIDTHS = 20, (24, 32)
@@ -65,7 +67,7 @@ def diffusers_pipeline(folder: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def known() -> Any:
+def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, TWO_ENCODERS.name, TWO_ENCODERS)
 
@@ -73,22 +75,31 @@ def known() -> Any:
             return run_isolated(in_child, function, *args, **kwargs)
 
         patch.setattr(build, "run_isolated", isolated)
+        traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", patch)
         yield
 
 
 @pytest.fixture(scope="module")
-def source(known: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("two-encoders") / "source"
-    diffusers_pipeline(folder).save_pretrained(folder)
-    return folder
+def built(known: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `source` and of the `package` built from it; read only."""
+
+    def make(folder: Path) -> Path:
+        diffusers_pipeline(folder / "source").save_pretrained(folder / "source")
+        report = build_package(folder / "source", folder / "package", recipe=BuildRecipe(name="two"))
+        assert report.proofs[0].passed
+        return folder
+
+    return make_once(tmp_path_factory, "two-encoders", make)
 
 
-@pytest.fixture(scope="module")
-def package(source: Path) -> Path:
-    out = source.parent / "package"
-    report = build_package(source, out, recipe=BuildRecipe(name="two"))
-    assert report.proofs[0].passed
-    return out
+@pytest.fixture
+def source(built: Path) -> Path:
+    return built / "source"
+
+
+@pytest.fixture
+def package(built: Path) -> Path:
+    return built / "package"
 
 
 @pytest.mark.slow
