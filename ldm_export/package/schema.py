@@ -25,7 +25,7 @@ _SCALARS: dict[Any, Schema] = {
 
 
 def manifest_schema() -> Schema:
-    """Describe what `ldm_runtime.package.manifest.parse` reads."""
+    """Describe what `ldm_runtime.package.manifest_json.parse` reads."""
     definitions: dict[str, Schema] = {}
     reference = _schema(Manifest, definitions)
     definitions["Manifest"]["properties"]["schema_version"] = {"const": SCHEMA_VERSION}

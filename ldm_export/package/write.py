@@ -23,7 +23,7 @@ from ldm_export.verify.report import Report
 from ldm_runtime import __version__
 from ldm_runtime.errors import PackageError, refused_as
 from ldm_runtime.files.atomic import atomic_file, refuse_foreign
-from ldm_runtime.package import manifest
+from ldm_runtime.package import manifest, manifest_json
 from ldm_runtime.package.manifest import (
     CANONICAL,
     Artefact,
@@ -154,9 +154,9 @@ def write_manifest(folder: Path, made: Manifest) -> None:
 
 def _check(made: Manifest, where: Path | str) -> str:
     """Return the manifest's text. Raises PackageError if the runtime would refuse it."""
-    text = manifest.dump(made)
+    text = manifest_json.dump(made)
     with refused_as(PackageError, "change the checkpoint or the options"):
-        manifest.parse(text, str(where))
+        manifest_json.parse(text, str(where))
     return text
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from ldm_runtime.package import manifest, safetensors
+from ldm_runtime.package import manifest, manifest_json, safetensors
 from ldm_runtime.package.manifest import Axis, ComponentContract, Multiple, TensorSpec
 from ldm_runtime.package.open import Package
 from ldm_runtime.sampling.schedule import NoiseSchedule
@@ -76,7 +76,7 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
         dropped=(),
         proof=manifest.Proof(True, "verify/report.json", {"trajectory_psnr": 99.0}),
     )
-    (folder / "manifest.json").write_text(manifest.dump(made), encoding="utf-8")
+    (folder / "manifest.json").write_text(manifest_json.dump(made), encoding="utf-8")
 
 
 def canonical(name: str) -> manifest.Artefact:
@@ -115,14 +115,14 @@ def edit_manifest(folder: Path, *path: Any, value: Any = None, remove: bool = Fa
 def add_openvino(folder: Path, component: str, graph: str) -> None:
     """List a graph in OpenVINO's format, with the weights beside it, as the component's own for OpenVINO."""
     text = (folder / "manifest.json").read_text()
-    known = manifest.parse(text, "manifest.json")
+    known = manifest_json.parse(text, "manifest.json")
     parts = known.components[component]
     kept = tuple(artefact for artefact in parts.artefacts if artefact.engine != "openvino")
     made = manifest.Artefact("openvino", "openvino", (graph, f"{graph[:-4]}.bin"), "openvino", "fp32", "exact", None)
     components = {**known.components, component: dataclasses.replace(parts, artefacts=(*kept, made))}
     files = {**known.files, **{name: entry_of(folder / name) for name in made.files}}
     changed = dataclasses.replace(known, components=components, files=files)
-    (folder / "manifest.json").write_text(manifest.dump(changed), encoding="utf-8")
+    (folder / "manifest.json").write_text(manifest_json.dump(changed), encoding="utf-8")
 
 
 def write_graph(folder: Path, component: str, nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray]) -> None:

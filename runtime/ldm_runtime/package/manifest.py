@@ -1,20 +1,14 @@
 """manifest.json: the contract, artefacts, identity, provenance and proof of a package, as frozen dataclasses.
 
-The manifest is written by a machine and not trusted: `parse` refuses whatever it does not know, and a
-parsed `Manifest` is consistent in itself (`rules.py`). Whether the files agree is up to `open.py`.
+`manifest_json.py` reads and writes them as text. Whether the files agree is up to `open.py`.
 """
 
 import dataclasses
 import functools
-import json
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from ldm_runtime.checks import shown
-from ldm_runtime.errors import FormatError
-from ldm_runtime.files import strict_json
-from ldm_runtime.package import rules as manifest_rules
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
@@ -376,27 +370,3 @@ class Manifest:
     provenance: Provenance
     dropped: tuple[str, ...]
     proof: Proof
-
-
-def parse(text: str, where: str) -> Manifest:
-    """Read a manifest; `where` names the file in messages.
-
-    Raises:
-        FormatError: not JSON, another schema version, an unknown or missing key, a wrong type, or contents
-            that contradict themselves; the message has the JSON path.
-    """
-    value = strict_json.parse(text, where)
-    version = value.get("schema_version") if isinstance(value, dict) else None
-    if type(version) is not int or version != SCHEMA_VERSION:
-        what = f"has schema_version {shown(version)}, but this runtime reads {SCHEMA_VERSION}"
-        raise FormatError(where, what, "manifest.version")
-    manifest = strict_json.read(Manifest, value, f"{where}: manifest")
-    manifest_rules.check(manifest, f"{where}: manifest")
-    return manifest
-
-
-def dump(manifest: Manifest) -> str:
-    """Write the manifest as text that `parse` reads back to an equal value; the same value gives the same text."""
-    value = dataclasses.asdict(manifest)
-    value["files"] = dict(sorted(value["files"].items()))
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

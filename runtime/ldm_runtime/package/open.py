@@ -19,7 +19,7 @@ from ldm_runtime.errors import FormatError, InputError, PackageError, refused_as
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
-from ldm_runtime.package import manifest, safetensors
+from ldm_runtime.package import manifest, manifest_json, safetensors
 from ldm_runtime.package.external_data import check_external_data
 
 Check = Literal["cached", "full", "size"]
@@ -161,7 +161,7 @@ def _read_manifest(path: Path) -> tuple[ModelFolder, bytes]:
 
 def _parsed(path: Path, content: bytes) -> manifest.Manifest:
     where = str(path / MANIFEST)
-    return manifest.parse(strict_json.decode(content, where), where)
+    return manifest_json.parse(strict_json.decode(content, where), where)
 
 
 def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ldm_runtime.errors import FormatError
-from ldm_runtime.package import manifest
+from ldm_runtime.package import manifest, manifest_json
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +34,13 @@ REMOVED = object()
 
 
 def test_dump_and_parse_are_inverse(good: str) -> None:
-    parsed = manifest.parse(good, "manifest.json")
-    assert manifest.dump(parsed) == good
-    assert manifest.parse(manifest.dump(parsed), "again") == parsed
+    parsed = manifest_json.parse(good, "manifest.json")
+    assert manifest_json.dump(parsed) == good
+    assert manifest_json.parse(manifest_json.dump(parsed), "again") == parsed
 
 
 def test_values_have_their_types(good: str) -> None:
-    parsed = manifest.parse(good, "manifest.json")
+    parsed = manifest_json.parse(good, "manifest.json")
     assert parsed.contract.axes["batch"].proven == (1, 2, 3)
     assert parsed.contract.tensor("unet", "sample").dims == ("batch", 4, "height", "width")
     assert parsed.contract.range_of("height") == (2, 32) and parsed.contract.range_of(7) == (7, 7)
@@ -52,7 +52,7 @@ def test_values_have_their_types(good: str) -> None:
 
 def test_an_integer_is_a_number(good: str) -> None:
     text = edited(good, ("contract", "defaults", "guidance"), 7)
-    assert manifest.parse(text, "m").contract.defaults.guidance == 7.0
+    assert manifest_json.parse(text, "m").contract.defaults.guidance == 7.0
 
 
 UNET = ("contract", "components", "unet")
@@ -164,7 +164,7 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 @pytest.mark.parametrize(("path", "value", "message"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_manifest_is_refused(good: str, path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        manifest.parse(edited(good, path, value), "manifest.json")
+        manifest_json.parse(edited(good, path, value), "manifest.json")
 
 
 RANGE = {"min": 1, "opt": 2, "max": 4}
@@ -214,17 +214,17 @@ def with_artefact(good: str, made: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("made", [PLAN, OPENVINO], ids=["plan", "openvino"])
 def test_artefacts_of_other_formats_are_read(good: str, made: dict[str, Any]) -> None:
-    parsed = manifest.parse(with_artefact(good, made), "manifest.json")
+    parsed = manifest_json.parse(with_artefact(good, made), "manifest.json")
     artefact = parsed.components["unet"].artefacts[1]
     assert (artefact.name, artefact.format, artefact.files) == (made["name"], made["format"], tuple(made["files"]))
     if artefact.requires is not None:
         assert artefact.requires.profiles[0]["batch"] == manifest.Range(1, 2, 4)
-    assert manifest.parse(manifest.dump(parsed), "again") == parsed
+    assert manifest_json.parse(manifest_json.dump(parsed), "again") == parsed
 
 
 def test_an_artefact_for_an_engine_that_this_runtime_does_not_know_is_left_alone(good: str) -> None:
     made = {**OPENVINO, "name": "abacus", "format": "beads", "engine": "abacus", "files": ["unet/a.beads"]}
-    parsed = manifest.parse(with_artefact(good, made), "manifest.json")
+    parsed = manifest_json.parse(with_artefact(good, made), "manifest.json")
     assert parsed.components["unet"].canonical.name == "canonical"
 
 
@@ -263,7 +263,7 @@ WRONG_PLANS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 @pytest.mark.parametrize(("path", "value", "message"), WRONG_PLANS.values(), ids=WRONG_PLANS.keys())
 def test_wrong_plans_are_refused(good: str, path: tuple[Any, ...], value: Any, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        manifest.parse(edited(with_artefact(good, PLAN), path, value), "manifest.json")
+        manifest_json.parse(edited(with_artefact(good, PLAN), path, value), "manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_wrong_plans_are_refused(good: str, path: tuple[Any, ...], value: Any, m
 )
 def test_a_graph_of_openvino_is_an_xml_and_its_weights(good: str, files: list[str]) -> None:
     with pytest.raises(FormatError, match=r"expected a graph in \.xml, then its weights in \.bin"):
-        manifest.parse(with_artefact(good, {**OPENVINO, "files": files}), "m")
+        manifest_json.parse(with_artefact(good, {**OPENVINO, "files": files}), "m")
 
 
 ESCAPES = [
@@ -307,13 +307,13 @@ def test_path_that_leaves_the_package_is_refused(good: str, escape: str) -> None
     for place in (("files", escape), ("proof", "report")):
         value: Any = {"sha256": HASH, "size": 1} if place[0] == "files" else escape
         with pytest.raises(FormatError, match="path"):
-            manifest.parse(edited(good, place, value), "manifest.json")
+            manifest_json.parse(edited(good, place, value), "manifest.json")
 
 
 @pytest.mark.parametrize("path", ["README.md", "verify/report.json", "a/b-c_d.e/f", ".hidden", "Lizenz für alle.md"])
 def test_plain_relative_path_is_accepted(good: str, path: str) -> None:
     text = edited(good, ("files", path), {"sha256": HASH, "size": 1})
-    assert path in manifest.parse(text, "manifest.json").files
+    assert path in manifest_json.parse(text, "manifest.json").files
 
 
 @pytest.mark.parametrize(
@@ -331,10 +331,10 @@ def test_plain_relative_path_is_accepted(good: str, path: str) -> None:
 )
 def test_text_that_is_no_manifest_is_refused(text: str, message: str) -> None:
     with pytest.raises(FormatError, match=message):
-        manifest.parse(text, "manifest.json")
+        manifest_json.parse(text, "manifest.json")
 
 
 def test_number_beyond_float64_is_refused(good: str) -> None:
     text = edited(good, ("contract", "latent", "scale"), 123456789).replace("123456789", "1e999")
     with pytest.raises(FormatError, match="1e999' is too large for a float64"):
-        manifest.parse(text, "manifest.json")
+        manifest_json.parse(text, "manifest.json")
