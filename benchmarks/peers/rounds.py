@@ -137,6 +137,8 @@ def write_checkpoint(package: Path, checkpoint: Path) -> None:
 class Runner:
     """Runs programs for `results` in `out`; find_python: peer -> the interpreter that has it, or PeerFailed."""
 
+    component_seconds = 2.0
+
     def __init__(self, out: Path, results: Results, models: Models, find_python: FindPython, say: Say) -> None:
         self.out, self.results, self.models, self.say = out, results, models, say
         self._find_python = find_python
@@ -219,6 +221,7 @@ class Runner:
             steps=settings.steps,
             guidance=settings.guidance,
             prompt=PROMPT,
+            component_seconds=self.component_seconds,
             seed=0,
             inputs=str(self.out / "inputs.npz"),
             outputs=str(outputs),
