@@ -29,13 +29,19 @@ def require_right(killed):
     assert sum(one.struck for one in killed) >= len(killed) - 1, [one.stage for one in killed if not one.struck]
 
 
-def test_a_run_that_is_killed_anywhere_draws_the_same_picture_again(tmp_path):
-    verb = VERBS["run"]
-    calibration = calibrate(tmp_path / "workplace", verb)
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The workplace of `run`, and what a run there does that nobody stops."""
+    workplace = tmp_path_factory.mktemp("run") / "workplace"
+    return workplace, calibrate(workplace, VERBS["run"])
+
+
+def test_a_run_that_is_killed_anywhere_draws_the_same_picture_again(drawn):
+    workplace, calibration = drawn
     shares = {"start": 0.1, "sampling": 0.5, "decoding": 0.8}
     moments = [Moment(stage, 0, share * calibration.seconds) for stage, share in shares.items()]
     moments.append(Moment("writing", 0, 0.0, writing=True))
-    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, signal.SIGKILL))
+    require_right(kill_and_repeat(workplace, VERBS["run"], calibration, moments, signal.SIGKILL))
 
 
 def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_path):
@@ -71,11 +77,10 @@ def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whol
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_end_leaves_nothing_half_written(tmp_path, number):
-    verb = VERBS["run"]
-    calibration = calibrate(tmp_path / "workplace", verb)
+def test_a_run_that_is_asked_to_end_leaves_nothing_half_written(drawn, number):
+    workplace, calibration = drawn
     moments = [Moment("sampling", 0, 0.5 * calibration.seconds), Moment("writing", 0, 0.0, writing=True)]
-    require_right(kill_and_repeat(tmp_path / "workplace", verb, calibration, moments, number))
+    require_right(kill_and_repeat(workplace, VERBS["run"], calibration, moments, number))
 
 
 def test_the_comparison_sees_what_is_lost_left_missing_and_changed(tmp_path):
