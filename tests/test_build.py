@@ -24,6 +24,7 @@ from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
+from tests import traces
 from tests.runtime.tiny_package import COMPONENTS
 from tests.train.conftest import RECIPES, write_images
 
@@ -35,6 +36,7 @@ def call(*arguments: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("remembered_traces")
 def test_from_a_recipe_to_a_picture(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_images(Path("data-cache") / "smoke")
@@ -101,6 +103,7 @@ def test_a_build_opens_its_source_once_a_process_hashes_a_file_once_and_writes_o
     tiny_build, tmp_path, monkeypatch
 ):
     """Every stage has a process of its own; here they are one, so that they can be watched."""
+    built = tiny_build("sd15")
     opened, hashed, written = [], [], []
 
     def watch(modules, name, log):
@@ -120,9 +123,9 @@ def test_a_build_opens_its_source_once_a_process_hashes_a_file_once_and_writes_o
     watch([builds, to_onnx, reference], "open_checkpoint", opened)
     watch([write], "_sha256", hashed)
     watch([builds], "write_manifest", written)
-    source = tiny_build("sd15").source
-    builds.build_package(source, tmp_path / "out", recipe=BuildRecipe())
-    assert opened == [source] * (1 + len(COMPONENTS) + 1)  # the build, the exports, the reference
+    with traces.remembered(built.traces, built.checkpoint):
+        builds.build_package(built.source, tmp_path / "out", recipe=BuildRecipe())
+    assert opened == [built.source] * (1 + len(COMPONENTS) + 1)  # the build, the exports, the reference
     assert len(written) == 1
     assert len(hashed) == len(set(hashed))
     listed = set(read_manifest(tmp_path / "out").files)

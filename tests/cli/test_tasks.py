@@ -1,5 +1,6 @@
 """Whole tasks against diffusers' pipelines: the same integer seed, the same picture, within rounding to bytes."""
 
+import functools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -37,15 +38,22 @@ def pipe(built: Any) -> Any:
         yield opened
 
 
+@functools.cache
+def opened(source: Path, kind: str) -> tuple[Any, Any]:
+    """diffusers' pipeline, and its own scheduler's configuration: every image gets a scheduler of its own."""
+    pipe = getattr(diffusers, kind).from_pretrained(source, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, pipe.scheduler.config
+
+
 def theirs(source: Path, kind: str, sampler: str, **arguments: Any) -> np.ndarray:
     """float (H, W, 3) in 0 … 255, of one image that a pipeline of diffusers draws with a generator seeded SEED."""
     chosen = read_sampler(sampler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pipe = getattr(diffusers, kind).from_pretrained(source, torch_dtype=torch.float32)
+        pipe, config = opened(source, kind)
         scheduler = getattr(diffusers, oracle.CLASSES[chosen.name])
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **oracle.configured(chosen))
-        pipe.set_progress_bar_config(disable=True)
+        pipe.scheduler = scheduler.from_config(config, **oracle.configured(chosen))
         if isinstance(chosen.options, DdimOptions):
             arguments["eta"] = chosen.options.eta
         made = pipe(
