@@ -65,7 +65,9 @@ def file_error(file: dict[str, Any], steps: int) -> float:
     schedule, sampler = read_scheduler_config(file)
 
     def make() -> Any:
-        scheduler = getattr(diffusers.schedulers, file["_class_name"]).from_config(file)
+        cls = getattr(diffusers.schedulers, file["_class_name"])
+        with oracle.few_steps_at_first(cls):
+            scheduler = cls.from_config(file)
         scheduler.set_timesteps(steps)
         return scheduler
 
@@ -142,11 +144,12 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
 def test_a_file_does_what_diffusers_does_with_it(class_name: str, spacing: str | None, tmp_path: Path) -> None:
     """What diffusers itself writes, with every key of the class in it."""
     cls = getattr(diffusers.schedulers, class_name)
-    known = set(saved_config(cls(), tmp_path / "probe"))
+    known = inspect.signature(cls).parameters
     for number, settings in enumerate(SETTINGS.get(class_name, [{}])):
         wanted = {**OFTEN, **({} if spacing is None else {"timestep_spacing": spacing}), **settings}
         options = {key: value for key, value in wanted.items() if key in known}
-        written = saved_config(cls(**options), tmp_path / str(number))
+        with oracle.few_steps_at_first(cls):
+            written = saved_config(cls(**options), tmp_path / str(number))
         silent = {"_class_name": class_name, **options}
         for file in (written, silent):
             assert file_error(file, 6) < 1e-8, file

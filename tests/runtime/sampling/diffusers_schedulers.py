@@ -158,10 +158,19 @@ def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
 def _constructed(schedule: NoiseSchedule, sampler: Sampler, dtype: torch.dtype) -> Any:
     """Construct once for all numbers of steps: reading its configuration takes longer than a short run."""
     cls = getattr(schedulers, CLASSES[sampler.name])
-    set_timesteps = cls.set_timesteps
-    # Some tabulate all 1000 training steps at first, which takes 0.2 s; a few do, for they are replaced.
-    with mock.patch.object(cls, "set_timesteps", lambda scheduler, *_: set_timesteps(scheduler, 10)):
+    with few_steps_at_first(cls):
         return _construct(cls, schedule, configured(sampler))
+
+
+@contextmanager
+def few_steps_at_first(cls: Any) -> Iterator[None]:
+    """Let schedulers that tabulate all 1000 training steps when they are made, in 0.2 s, tabulate ten.
+
+    `set_timesteps` replaces them by those of the run.
+    """
+    set_timesteps = cls.set_timesteps
+    with mock.patch.object(cls, "set_timesteps", lambda scheduler, *_: set_timesteps(scheduler, 10)):
+        yield
 
 
 def _construct(cls: Any, schedule: NoiseSchedule, config: dict[str, Any]) -> Any:
