@@ -1,5 +1,6 @@
 """Marks tests `quick` or `slow`; hears Ctrl-C; the tiny built package that many tests share."""
 
+import gc
 import os
 import signal
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from tests.once import make_once, shared_folder
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
 
-BUILDS = {"tiny_build", "proven"}  # fixtures that trace a whole pipeline
+BUILDS = {"tiny_build", "proven", "trained"}  # fixtures that trace or train a whole pipeline
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker; set before anything imports NumPy or torch
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -24,6 +25,11 @@ def pytest_configure() -> None:
     """A shell has what it starts in the background ignore Ctrl-C, and that is inherited: tests send it to processes."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: garbage collections, which some tests ask for, pass over it."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -46,6 +46,7 @@ def test_it_is_small_and_tells_its_origin_and_licences():
     assert (package / "recipe.toml").read_text() == RECIPE.read_text()
 
 
+@pytest.mark.slow
 def test_the_readmes_python_example_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ldm_runtime.load()("red apple, 3d style", seed=1)[0].save("apple.png")
@@ -83,6 +84,7 @@ def test_the_prompt_the_style_and_the_seed_matter(pipe):
     assert np.abs(apple - draw("blue book, 3d style")).mean() > 20
 
 
+@pytest.mark.slow
 def test_a_picture_from_the_start_of_the_process_stays_under_400_megabytes():
     script = (
         "import ldm_runtime\n"

@@ -41,6 +41,7 @@ def test_an_example_is_short_and_is_run_here(name):
     assert any(re.search(rf'\b{name}[" ]', path.read_text(encoding="utf-8")) for path in run_by)
 
 
+@pytest.mark.slow
 def test_previews_come_nearer_to_the_image(tmp_path):
     run(sys.executable, EXAMPLES / "preview.py", "red apple, 3d style", tmp_path)
     image = opened(tmp_path / "image.png")
@@ -48,12 +49,14 @@ def test_previews_come_nearer_to_the_image(tmp_path):
     assert later < first / 2
 
 
+@pytest.mark.slow
 def test_an_image_follows_the_prompt(tmp_path):
     run(sys.executable, EXAMPLES / "image_to_image.py", tmp_path)
     red, green = (opened(tmp_path / name).getpixel((64, 64)) for name in ("before.png", "after-0.png"))
     assert red[0] > red[1] and green[1] > green[0]
 
 
+@pytest.mark.slow
 def test_only_the_masked_half_is_drawn_anew(tmp_path):
     run(sys.executable, EXAMPLES / "inpaint.py", tmp_path)
     before, after = opened(tmp_path / "before.png"), opened(tmp_path / "after.png")
@@ -61,6 +64,7 @@ def test_only_the_masked_half_is_drawn_anew(tmp_path):
     assert distance(before.crop(upper), after.crop(upper)) < distance(before.crop(lower), after.crop(lower)) / 2
 
 
+@pytest.mark.slow
 def test_the_server_draws_and_refuses(tmp_path):
     command = [sys.executable, "-u", str(EXAMPLES / "server.py"), "0"]
     with subprocess.Popen(

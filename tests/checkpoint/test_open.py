@@ -86,6 +86,7 @@ def assert_same_weights(got: Checkpoint, wanted: Path, dtype: torch.dtype = torc
 # --- what opens ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", "sd21"])
 def test_pipeline_of_diffusers_loads_whole(kind: str, tmp_path: Path) -> None:
     folder = build_tiny_sd(tmp_path, kind, seed=5)
@@ -442,6 +443,7 @@ def save_again(tiny: Path, path: Path, **options: Any) -> Checkpoint:
     return open_checkpoint(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", "sd21"])
 def test_diffusers_opens_what_we_save_and_makes_the_same_picture(kind: str, tmp_path: Path) -> None:
     folder = build_tiny_sd(tmp_path / "theirs", kind)
@@ -504,6 +506,7 @@ def test_weight_that_would_become_infinite_is_named_and_nothing_saved(tiny: Path
     assert load_file(tmp_path / "model" / UNET)["conv_in.bias"][1] == -65_504
 
 
+@pytest.mark.slow
 def test_only_a_checkpoint_and_nothing_else_is_replaced(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     save_again(tiny, out)

@@ -13,7 +13,7 @@ from tests.fuzz.worker import find_kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the worker bounds its memory by means of Linux alone")
 
-FEW, MANY = 20, 100
+FEW, MANY = 5, 100
 # What an input of a kind costs more than others: fewer are read. Opening a checkpoint makes its models, without memory.
 SHARE = {
     "cli": 0.15,
@@ -39,7 +39,7 @@ PLANTED = {
 
 
 def counts(most: int) -> list[tuple[str, int, int, int]]:
-    return [(name, 0, 0, int(most * SHARE.get(name, 1.0))) for name in KINDS]
+    return [(name, 0, 0, max(int(most * SHARE.get(name, 1.0)), 1)) for name in KINDS]
 
 
 def require_no_failure(results: list[Result], tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -86,6 +86,7 @@ def test_output_is_diffusers_in_sd21() -> None:
     assert difference(oracle, ours, *inputs(ours)) <= TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd15", "four levels, two blocks each"])
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 13), (2, 3), (7, 9), (8, 11), (17, 16)])
 def test_odd_sizes_work(name: str, height: int, width: int) -> None:

@@ -35,12 +35,14 @@ def assert_one_sentence(done: "subprocess.CompletedProcess[str]", text: str) -> 
     assert done.stderr.splitlines() == [f"error: the work is done, but its result could not be printed: {text}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2>&- <&-"])
 def test_a_result_is_told_where_stderr_takes_nothing(redirection):
     done = shell(redirection, *PLAN)
     assert done.returncode == 0 and "dpmpp_2m_karras" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "text"),
     [(">/dev/full", "No space left on device"), (">&-", "it is closed"), (">&- <&-", "it is closed")],
@@ -59,6 +61,7 @@ def test_a_reader_of_the_first_line_alone_gets_it():
     assert shell("| head -n 1", *PLAN).stdout.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", ">/dev/full", ">&- 2>&- <&-"])
 def test_the_picture_is_made_whatever_the_streams_are(redirection, tmp_path):
     out, package = tmp_path / "a.png", tiny_package.make(tmp_path / "package")

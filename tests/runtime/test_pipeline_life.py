@@ -230,6 +230,7 @@ print(os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["exit", "drop", "load"])
 def test_a_forked_process_ends_whatever_it_does_with_the_pipeline(tiny: Path, end: str) -> None:
     """Where engines would be freed, they would wait for threads that only the parent has."""

@@ -321,6 +321,7 @@ JOBS: list[tuple[str, SampleOptions]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ort", "openvino"])
 def test_eight_threads_draw_on_one_pipeline_what_each_draws_alone(tiny: Path, engine: str) -> None:
     with ldm_runtime.load(tiny, engine=engine, threads=1) as pipe:

@@ -71,6 +71,7 @@ def test_training_learns_and_leaves_a_log(tmp_path):
         assert len(set(curve.convert("RGB").tobytes())) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [10, 17, 39])
 @pytest.mark.parametrize("checkpoint_every", [10, 7])  # 7: between two rows of the log
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, killed_at, checkpoint_every):
@@ -98,6 +99,7 @@ def test_another_step_count_is_another_result(tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(parameters(whole), parameters(other), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [None, 45])
 def test_a_finished_training_is_continued_by_a_restart_as_if_it_had_been_asked_for_at_once(tmp_path, killed_at):
     whole = StageRun(LineStage(), OPTIMISER, tmp_path / "whole", PACE, RESTART)
@@ -154,6 +156,7 @@ def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path)
     assert torch.load(tmp_path / STATE_FILE, weights_only=True)["step"] == 10
 
 
+@pytest.mark.slow
 def test_the_state_of_another_recipe_or_a_damaged_one_is_refused(tmp_path):
     StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)
     with pytest.raises(TrainingError, match="another recipe"):
@@ -229,6 +232,7 @@ def test_a_state_that_would_run_code_is_read_as_data(tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "step,loss\nx,y\n", "loss\n1\n", "step\n\0\n", "step,loss\n10,0.5,7\n"])
 def test_a_damaged_log_is_told_and_costs_no_training(tmp_path, text):
     StageRun(LineStage(), OPTIMISER, tmp_path, PACE).run(lambda text: None)

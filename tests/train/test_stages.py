@@ -138,6 +138,7 @@ def test_the_unet_learns_and_the_text_encoder_stays(diffusion):
     assert stage.modules.keys() == {"unet"} and all(p.grad is None for p in stage.text_encoder.parameters())
 
 
+@pytest.mark.slow
 def test_the_text_encoder_learns_the_images_of_its_captions(corpus):
     made = corpus(captions=CaptionsRecipe(dropout=0.0))
     stage = TextEncoderStage(made, CPU)

@@ -209,6 +209,7 @@ def test_events_are_refused_but_where_the_caller_has_imported_onnxruntime(
     assert import_onnxruntime().refused == ([] if imported_before else [1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_weights_that_are_not_reordered_stay_in_the_file(tmp_path: Path, dtype: type) -> None:
     """64 MB of weights in float32: mapped, they take no private memory; reordered, they do."""
@@ -288,6 +289,7 @@ def files_after(program: str, folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "ort"])
 def test_onnxruntime_writes_and_reports_nothing(engine: str, tiny: Path, tmp_path: Path) -> None:
     program = f"import ldm_runtime; ldm_runtime.load({str(tiny)!r}, engine={engine!r})('x', steps=1, seed=1)"

@@ -449,6 +449,7 @@ def test_the_predicted_picture_is_in_every_row(sampler: str) -> None:
         assert row.data_x * x + row.data_output * (row.alpha * eps - row.sigma * x0) == pytest.approx(x0, abs=1e-9)
 
 
+@SLOW
 @pytest.mark.parametrize("spacing", ("leading", "linspace", "trailing"))
 @pytest.mark.parametrize("sampler", ("ddim", "euler", "dpmpp_2m"))
 def test_timesteps_are_those_of_diffusers_for_any_number_of_steps(sampler: str, spacing: str) -> None:
@@ -567,6 +568,7 @@ def test_noise_that_rises_is_refused() -> None:
             compiled(linear, sampler, 500)
 
 
+@SLOW
 def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
     draw = np.random.default_rng(20)
     texts = [*DIFFUSION, *variants()]

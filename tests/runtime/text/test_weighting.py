@@ -344,6 +344,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("syntax", ("plain", "weighted"))
 def test_hostile_text_is_a_result_or_one_sentence(pipe: Pipeline, name: str, syntax: str) -> None:
