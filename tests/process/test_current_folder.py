@@ -94,7 +94,7 @@ def test_every_verb_is_tried():
     assert {*QUICK, *SLOW, "build"} == set(verbs.commands)
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", QUICK)
 def test_a_verb_runs_nothing_from_the_current_folder(verb, hostile, package):
     arguments, code = QUICK[verb]
@@ -145,7 +145,7 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ["", "."])
 def test_a_stage_is_safe_where_the_caller_s_path_has_the_current_folder(entry, hostile, monkeypatch):
     monkeypatch.chdir(hostile)
