@@ -140,7 +140,10 @@ def edit_in_place(file: Path) -> None:
 
 
 NO_PACKAGE = {
-    "a thesis": (lambda out: [(out / name).unlink() for name in ("manifest.json", "LICENSE")], "no complete package"),
+    "a thesis": (
+        lambda out: [(out / name).unlink() for name in ("manifest.json", "LICENSE")],
+        "not a complete package",
+    ),
     "a file beside": (lambda out: (out / "thesis.txt").write_text("precious"), r"holds .*out/thesis\.txt"),
     "a file in a part": (lambda out: (out / "unet" / "thesis.txt").write_text("precious"), "holds .*unet/thesis"),
     "weights beside": (lambda out: (out / "mine.safetensors").write_text("precious"), "holds mine.safetensors"),

@@ -34,7 +34,7 @@ WRITERS = {
 BAD = {
     "too long": ("{}" + "a" * 300, "which cannot be looked up: File name too long"),
     "too long by one": ("{}" + "ä" * 126 + "aaaa", "which cannot be looked up: File name too long"),
-    "in a file": ("{}file/a", "no folder"),
+    "in a file": ("{}file/a", "not a folder"),
 }
 
 
