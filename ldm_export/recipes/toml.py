@@ -184,10 +184,12 @@ class _Reader:
         known = {item.name: item for item in dataclasses.fields(cls) if not item.metadata.get("computed")}
         unknown = [name for name in table if name not in known]
         unset = [name for name in known if name not in table]
+        compared = unknown[:MAX_FAULTS]  # which takes its time
         for name in unknown:
             expected = f"; expected {', '.join(known)}" if name is unknown[0] else ""  # once for a table
-            self.faults.append(f"unknown key {shown(prefix + name)}{hint(name, unset, prefix)}{expected}")
-        suggested = {nearest(name, unset) for name in unknown}
+            suggestion = hint(name, unset, prefix) if name in compared else ""
+            self.faults.append(f"unknown key {shown(prefix + name)}{suggestion}{expected}")
+        suggested = {nearest(name, unset) for name in compared}
         kinds = typing.get_type_hints(cls)
         fields: dict[str, Any] = {}
         for name, item in known.items():

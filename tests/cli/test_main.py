@@ -180,8 +180,8 @@ BAD_RUNS = {
     "unknown noise": (("--noise", "white"), "white.*philox"),
     "noise that the sampler cannot use": (("--sampler", "dpmpp_sde", "--noise", "torch"), "philox"),
     "image that is not there": (("--image", "no.png"), r"no\.png does not exist"),
-    "image that is a folder": (("--image", "."), "is no regular file; expected a picture in PNG"),
-    "image that never ends": (("--image", "/dev/zero"), "/dev/zero is no regular file"),
+    "image that is a folder": (("--image", "."), "is not a regular file; expected an image in PNG"),
+    "image that never ends": (("--image", "/dev/zero"), "/dev/zero is not a regular file"),
     "mask without image": (("--mask", "no.png"), "no.png does not exist"),
     "strength without image": (("--strength", "0.5"), "without an image"),
     "interval of one": (("--guidance-interval", "0.5"), "0.5.*0.2:0.8"),
@@ -387,7 +387,7 @@ def test_build_keeps_an_existing_package_without_force(tiny_build, tmp_path):
 
 def test_build_refuses_before_it_starts_what_would_not_fit(tiny_build, tmp_path):
     result = call("build", tiny_build("sd15").source, "--out", tmp_path / "out", "--max-memory", "0.1")
-    refused(result, r"needs about \d+\.\d GB .*--max-memory allows 0\.1 GB")
+    refused(result, r"needs about \d+\.\d GB, but --max-memory allows 0\.1 GB")
     assert snapshot(tmp_path) == {}
     refused(call("build", tiny_build("sd15").source, "--out", tmp_path / "out", "--max-memory", "nan"), "nan")
 

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_export.errors import ConfigError
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.sampling.loop import noised
 from ldm_runtime.sampling.plan import Plan, PlanRow, compile_plan
 from ldm_runtime.sampling.schedule import (
@@ -591,7 +590,7 @@ def test_any_schedule_gives_finite_numbers_or_one_clear_refusal() -> None:
         start = int(draw.integers(steps)) if draw.integers(2) else 0
         try:
             plan = compiled(NoiseSchedule(**fields), text, steps, start)
-        except (ConfigError, InputError):
+        except (FormatError, InputError):
             continue
         finite += 1
         assert len(plan.rows) >= steps - start and 0.0 < plan.initial_scale < np.inf
