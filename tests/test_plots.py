@@ -11,6 +11,8 @@ from PIL import Image
 from ldm_export.cli.main import verbs
 from ldm_export.plots import draw_bars, draw_curves, draw_drift, image_grid
 
+pytestmark = pytest.mark.slow  # imports matplotlib
+
 CURVES = {"loss": [(100.0 * i, 1 / i) for i in range(1, 20)], "held_out_loss": [(500.0, 0.3), (1500.0, 0.2)]}
 BARS = {"ort": {"text": 0.01, "20 steps": 1.0}, "openvino": {"text": 0.02, "20 steps": 1.5}}
 

@@ -61,6 +61,7 @@ def test_many_inputs_of_every_kind_are_read_or_refused(tmp_path_factory):
         assert result.outcomes["read"] > 0, result.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_inputs_are_the_same_on_every_machine_and_differ_from_one_another(name, tmp_path, monkeypatch):
     made = []
@@ -74,6 +75,7 @@ def test_inputs_are_the_same_on_every_machine_and_differ_from_one_another(name, 
     assert len(set(made[0])) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "what"), PLANTED.items())
 def test_a_planted_fault_is_found_and_the_other_inputs_are_read(name, what):
     result = run_inputs(name, 0, 0, 8, wall=2.0)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # waits for processes
+
 ROOT = Path(__file__).parents[2]
 # A call of native code without an end, which lets other threads run.
 NATIVE = """

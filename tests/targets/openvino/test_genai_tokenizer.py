@@ -15,6 +15,8 @@ from ldm_runtime.engines.openvino import shared_core
 from ldm_runtime.package.manifest import TokenizerFacts
 from tests.make_golden import GOLDEN, HARD
 
+pytestmark = pytest.mark.slow  # opens OpenVINO
+
 SOURCE = GOLDEN / "tokenizer" / "tokenizer.json"
 WINDOW = 32
 
@@ -65,7 +67,6 @@ def test_hard_texts_have_the_ids_of_clip(request_, reference):
     assert wrong(request_, reference, ordered) == []
 
 
-@pytest.mark.slow
 def test_random_texts_have_the_ids_of_clip(request_, reference):
     cases = [text for text, _ in json.loads((GOLDEN / "tokenizer.json").read_text())["cases"][len(HARD) :]]
     ordered = [text for text in cases if in_nfc_order(text)]
