@@ -42,9 +42,9 @@ def show_steps(run: "Run") -> "Step":
     hidden = not sys.stderr.isatty()
     with click.progressbar(run, length=run.total, label="sampling", file=sys.stderr, hidden=hidden) as bar:
         for last in bar:
-            now = time.monotonic()
-            if now - logged > LOG_EVERY_SECONDS and hidden:
-                done = last.index + 1
+            now, done = time.monotonic(), last.index + 1
+            ends_log = done == run.total and logged > started
+            if hidden and (now - logged > LOG_EVERY_SECONDS or ends_log):
                 left = (now - started) / done * (run.total - done)
                 echo(f"step {done} of {run.total}, {left:.0f} s left", err=True)
                 logged = now
