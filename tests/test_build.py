@@ -1,6 +1,5 @@
 """The whole chain: from a recipe over training and build to a picture, and a build that the gate stops."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -22,6 +21,7 @@ from ldm_export.verify import reference
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from tests import traces
@@ -55,15 +55,22 @@ def test_from_a_recipe_to_a_picture(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("remembered_traces")
 def test_a_checkpoint_in_half_precision_is_built_proven_run_and_built_again(tiny_build, tmp_path, monkeypatch):
-    """The second time from the package: it is a checkpoint too."""
+    """The second time from the package, which is a checkpoint too and has defaults of its own."""
     monkeypatch.chdir(tmp_path)
-    assert ": passed" in call("build", str(tiny_build("sd15-fp16").source), "--out", "package")
+    Path("first.toml").write_text('name = "first"\nsampler = "heun"\nsteps = 7\nguidance = 2.5\nwidth = 48\n')
+    assert ": passed" in call(
+        "build", str(tiny_build("sd15-fp16").source), "--out", "package", "--config", "first.toml"
+    )
     assert ": passed" in call("verify", "package")
     call("run", "package", "--prompt", "red apple", "--steps", "2", "--out", "apple.png")
     Path("again.toml").write_text('passes = ["onnxsim"]\n')
     again = call("build", "package", "--out", "again", "--config", "again.toml")
     assert ": passed" in again and again.count("run_onnxsim") == again.count("optimise ") == len(COMPONENTS)
-    assert json.loads(Path("again/manifest.json").read_text())["provenance"]["tools"]["onnxsim"]
+    first, second = read_manifest(Path("package")), read_manifest(Path("again"))
+    assert second.provenance.tools["onnxsim"] and first.contract.defaults == Defaults("heun", 7, 2.5)
+    # the source's own choices stay, what it draws too
+    assert (second.name, second.contract.image) == (first.name, first.contract.image) == ("first", ImageSpec(48, 32))
+    assert second.contract.defaults == first.contract.defaults
     assert_same_weights(Path("package"), Path("again"))
     for component in COMPONENTS:
         header = safetensors.read_header(Path("package") / component / "model.safetensors")

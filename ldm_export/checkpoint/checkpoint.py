@@ -22,8 +22,9 @@ from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
 from ldm_runtime.files.links import ModelFolder
+from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import open_package
-from ldm_runtime.package.values import check_relative_path
+from ldm_runtime.package.values import CONTROL, check_relative_path
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
 
@@ -32,6 +33,16 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 DOCUMENTS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
 MAX_DOCUMENTS, MAX_DOCUMENT_BYTES = 64, 2**22
 MAX_FILES = 4096  # in a folder
+DEFAULT_STEPS, DEFAULT_GUIDANCE = 20, 7.5  # of a checkpoint, which has none
+
+
+@dataclass(frozen=True)
+class PackageDefaults:
+    """The name, image size and defaults of `run` of a package whose recipe leaves them to the checkpoint."""
+
+    name: str
+    image: ImageSpec
+    run: Defaults
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Checkpoint:
     documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
+    defaults: PackageDefaults
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
 
     @property
@@ -116,6 +128,7 @@ def assemble(
     tensors: dict[str, Tensors],
     documents: list[str],
     hashes: dict[str, str],
+    defaults: PackageDefaults | None = None,
 ) -> Checkpoint:
     """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
@@ -140,7 +153,21 @@ def assemble(
         documents=tuple(folder.path / name for name in documents),
         dropped=dropped,
         tensors=tensors,
+        defaults=_defaults_of(folder.path, family, configs, sampling[1]) if defaults is None else defaults,
         hashes=hashes,
+    )
+
+
+def folder_name(path: Path) -> str:
+    """Return the name of a folder, without control characters and bytes that are not UTF-8."""
+    return CONTROL.sub("", path.resolve().name) or "model"
+
+
+def _defaults_of(path: Path, family: Family, configs: Configs, sampler: Sampler) -> PackageDefaults:
+    return PackageDefaults(
+        name=folder_name(path),
+        image=ImageSpec(*family.native_size(configs)),
+        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE),
     )
 
 

@@ -5,7 +5,14 @@ Only files are read that the manifest lists, so that their hashes prove them.
 
 from pathlib import Path
 
-from ldm_export.checkpoint.checkpoint import DOCUMENTS, Checkpoint, assemble, read_configs, tokenizer_files
+from ldm_export.checkpoint.checkpoint import (
+    DOCUMENTS,
+    Checkpoint,
+    PackageDefaults,
+    assemble,
+    read_configs,
+    tokenizer_files,
+)
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.checkpoint.tensors import Tensors, package_tensors
 from ldm_export.errors import CheckpointError
@@ -35,8 +42,18 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
     scheduler_config = write_scheduler_config(schedule, sampler)
     documents = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(DOCUMENTS)]
     hashes = {name: entry.sha256 for name, entry in facts.files.items()}
-    sampling = (schedule, sampler)
-    return assemble(folder, family, configs, sampling, scheduler_config, facts.dropped, tensors, documents, hashes)
+    return assemble(
+        folder,
+        family,
+        configs,
+        (schedule, sampler),
+        scheduler_config,
+        facts.dropped,
+        tensors,
+        documents,
+        hashes,
+        PackageDefaults(facts.name, facts.contract.image, facts.contract.defaults),
+    )
 
 
 def _family(facts: Manifest, path: Path) -> Family:

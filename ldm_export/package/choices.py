@@ -7,14 +7,15 @@ from dataclasses import dataclass
 class PackageChoices:
     """Name, sampler and sizes of a package.
 
-    None leaves one to the checkpoint: its folder's name, the solver of its scheduler, its models' native size.
+    None leaves one to the source: a package has its own; of a checkpoint it is its folder's name, the solver of its
+    scheduler, its models' native size, DEFAULT_STEPS and DEFAULT_GUIDANCE of `checkpoint.checkpoint`.
     sampler, steps, guidance, width and height are the defaults of `run` with the package.
     """
 
     name: str | None = None
     sampler: str | None = None
-    steps: int = 20
-    guidance: float = 7.5
+    steps: int | None = None
+    guidance: float | None = None
     width: int | None = None  # pixels
     height: int | None = None
     passes: tuple[str, ...] = ()  # of other projects, which run over the graphs besides our own

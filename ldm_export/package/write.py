@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
-from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, Checkpoint
+from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, Checkpoint, folder_name
 from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.tokenizer import CompleteTokenizer, complete_tokenizer
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
@@ -40,7 +41,8 @@ from ldm_runtime.package.manifest import (
     TextRole,
 )
 from ldm_runtime.package.open import MANIFEST, open_package
-from ldm_runtime.package.values import CONTROL
+
+T = TypeVar("T")
 
 ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
@@ -83,7 +85,7 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     """
     tokenizers = _tokenizers(checkpoint)
     components = {name: _stand_in(name) for name in checkpoint.specs}
-    source = Source(_source_name(checkpoint), {})
+    source = Source(folder_name(checkpoint.path), {})
     provenance = Provenance(checkpoint.family.name, source, {}, OPSET, IR_VERSION, asdict(recipe), "")
     made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
     names = [file for component in components.values() for file in component.canonical.files]
@@ -104,7 +106,7 @@ def _manifest(
     """Describe a package none of whose files are listed yet."""
     return Manifest(
         schema_version=manifest.SCHEMA_VERSION,
-        name=recipe.name if recipe.name is not None else _source_name(checkpoint),
+        name=_chosen(recipe.name, checkpoint.defaults.name),
         contract=_contract(checkpoint, checkpoint.specs, recipe, tokenizers),
         components=components,
         files={},
@@ -219,7 +221,7 @@ def _contract(
     recipe: PackageChoices,
     tokenizers: Mapping[str, CompleteTokenizer],
 ) -> Contract:
-    roles = checkpoint.family.roles(checkpoint.configs)
+    roles, defaults = checkpoint.family.roles(checkpoint.configs), checkpoint.defaults
     facts = {name: replace(each.facts, file=f"{name}/{each.facts.file}") for name, each in tokenizers.items()}
     return Contract(
         components={name: spec.contract for name, spec in table.items()},
@@ -231,9 +233,13 @@ def _contract(
         concat=roles.concat,
         codec=roles.codec,
         latent=checkpoint.family.latent(checkpoint.configs),
-        image=_image_size(checkpoint, recipe),
+        image=ImageSpec(_chosen(recipe.width, defaults.image.width), _chosen(recipe.height, defaults.image.height)),
         schedule=checkpoint.schedule,
-        defaults=Defaults(recipe.sampler or checkpoint.sampler.canonical, recipe.steps, recipe.guidance),
+        defaults=Defaults(
+            _chosen(recipe.sampler, defaults.run.sampler),
+            _chosen(recipe.steps, defaults.run.steps),
+            _chosen(recipe.guidance, defaults.run.guidance),
+        ),
     )
 
 
@@ -246,13 +252,8 @@ def _axes(table: Mapping[str, ComponentSpec]) -> dict[str, Axis]:
     return axes
 
 
-def _image_size(checkpoint: Checkpoint, recipe: PackageChoices) -> ImageSpec:
-    """Return the recipe's size, or that of the images that the model was trained on."""
-    width, height = checkpoint.family.native_size(checkpoint.configs)
-    return ImageSpec(
-        width=recipe.width if recipe.width is not None else width,
-        height=recipe.height if recipe.height is not None else height,
-    )
+def _chosen(choice: T | None, default: T) -> T:
+    return default if choice is None else choice
 
 
 def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping[str, ExportReport]) -> Provenance:
@@ -263,18 +264,13 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         family=checkpoint.family.name,
-        source=Source(_source_name(checkpoint), hashes),
+        source=Source(folder_name(checkpoint.path), hashes),
         tools={tool: importlib.metadata.version(tool) for tool in (*TOOLS, *recipe.passes)},
         opset=opset,
         ir_version=max(report.ir_version for report in exports.values()),
         recipe=asdict(recipe),
         created_with=f"ldm-export {__version__}",
     )
-
-
-def _source_name(checkpoint: Checkpoint) -> str:
-    """Name the source after its folder, without control characters and bytes that are not UTF-8."""
-    return CONTROL.sub("", checkpoint.path.resolve().name) or "model"
 
 
 def _package_files(folder: Path) -> list[str]:

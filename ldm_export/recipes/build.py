@@ -77,8 +77,12 @@ BUILD_RULES: Rules = [
     *(_options_used(name, each.options) for name, each in TARGETS.items() if each.options is not None),
     sampler_name("sampler"),
     Trial(("sampler",), try_sampler),
-    Rule(("steps",), lambda steps: 1 <= steps <= MAX_STEPS, f"steps must be from 1 to {MAX_STEPS:,}"),
-    Rule(("guidance",), lambda value: 0 <= value < float("inf"), "guidance must be a finite number from 0 up"),
+    Rule(("steps",), lambda steps: steps is None or 1 <= steps <= MAX_STEPS, f"steps must be from 1 to {MAX_STEPS:,}"),
+    Rule(
+        ("guidance",),
+        lambda value: value is None or 0 <= value < float("inf"),
+        "guidance must be a finite number from 0 up",
+    ),
     _size("width"),
     _size("height"),
 ]
