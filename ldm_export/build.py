@@ -28,7 +28,7 @@ from ldm_export.recipes.train_rules import MAX_SAMPLE_STEPS
 from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
-from ldm_export.verify.gate import prove_package
+from ldm_export.verify.gate import prove_package, proving_engines
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report
 from ldm_runtime.engines.choice import AUTO, artefact_for
@@ -85,7 +85,8 @@ def build_package(
 
     Raises:
         CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
-        EngineUnavailable: a target needs what is not installed, or a GPU that is not here.
+        EngineUnavailable: no engine is installed to prove the package with, or a target needs what is not installed,
+            or a GPU that is not here.
         InputError: a target's options contradict one another or the model, or `out` and the source overlap.
         ExportError: a stage would not fit into memory, a component cannot be exported, or a pass is not installed.
         VerificationError: what was built differs from the torch model by more than the tolerance.
@@ -96,6 +97,7 @@ def build_package(
     replace = require_package if force else None
     require_apart(source, out)
     refuse_existing_folder(out, replace=replace)
+    proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
     checkpoint = open_checkpoint(source, variant, check="size")

@@ -52,7 +52,7 @@ def verify_package(
 
     Raises:
         PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.
-        EngineUnavailable: an engine that was asked for by name does not run on this machine.
+        EngineUnavailable: an engine that was asked for by name does not run on this machine, or none does.
         InputError: `out` lies in the package, whose identity a report must not change.
         LdmError: a report exists in `out` and `force` is false, or `out` cannot be written.
     """
@@ -60,7 +60,7 @@ def verify_package(
         if lies_in(out, path):
             raise InputError(f"the report folder {out} lies in the package itself; choose one outside of {path}")
         refuse_existing_in(out, ("report.json", "report.html"), force=force)
-    choice = _chosen(engine)
+    choice = proving_engines(engine)
     package = open_package(path, check="full")
     if FILE not in package.manifest.files:
         raise PackageError(
@@ -85,15 +85,15 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
     say = progress if progress is not None else lambda text: None
     package = Package(path, manifest, "", "size")
     proven = None if engine == AUTO else reports.recorded(package).contract
-    report, images = _verify(package, _chosen(engine), proven, False, say)
+    report, images = _verify(package, proving_engines(engine), proven, False, say)
     folder = path / "verify" if engine == AUTO else path / "verify" / engine
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, images), folder, force=True)
     return report
 
 
-def _chosen(engine: str) -> EngineChoice:
-    """Read which engines to prove.
+def proving_engines(engine: str = AUTO) -> EngineChoice:
+    """Read which engines to prove. Raises EngineUnavailable where one does not run on this machine.
 
     "auto" is about what runs everywhere: what is made for one machine would be compared on some and not on others.
     """

@@ -545,6 +545,17 @@ def test_a_missing_extra_is_named(command, extra, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [("verify",), ("build", "--out", "y")])
+def test_a_proof_without_an_engine_is_refused_at_once(command, tmp_path):
+    words = [str(tmp_path / word) if word == "y" else word for word in command]
+    body = f"sys.modules['onnxruntime'] = None\nsys.argv[1:] = {words!r}\nfrom ldm_export.cli.main import main\nmain()"
+    done = run_behind_wall(body, blocked=[], paths=[ROOT, ROOT / "runtime"])
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: no engine runs here: ONNX Runtime cannot be imported") and "[cpu]" in last
+    assert "exporting" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 def test_the_command_line_starts_without_numpy():
     """Help and completion stay quick: what a verb needs is imported when it runs."""
     heavy = ["numpy", "PIL", "onnx", "torch"]

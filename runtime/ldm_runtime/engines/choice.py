@@ -144,11 +144,18 @@ def open_engine(
 
 
 def require(choice: EngineChoice) -> None:
-    """Raise EngineUnavailable if an engine that `choice` names cannot run on this machine, whatever the package."""
-    for name in sorted(choice.engines):
-        missing = None if name == AUTO else ENGINES[name].missing()
+    """Raise EngineUnavailable if an engine of `choice` cannot run on this machine, whatever the package.
+
+    Of those that "auto" may take, one is enough.
+    """
+    for name in sorted(choice.engines - {AUTO}):
+        missing = ENGINES[name].missing()
         if missing is not None:
             raise EngineUnavailable(f"{name} does not run here: {missing}")
+    if choice.engines == {AUTO}:  # with parts that are named, the package decides whether any is left to it
+        reasons = {name: ENGINES[name].missing() for name in _automatic(choice)}
+        if None not in reasons.values():
+            raise EngineUnavailable(f"no engine runs here: {'; '.join(dict.fromkeys(filter(None, reasons.values())))}")
 
 
 def artefact_for(name: str, package: Package, component: str) -> Artefact:
