@@ -12,8 +12,8 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
 from ldm_runtime.notice import Notice
-from ldm_runtime.request import SampleOptions, choose_size
-from ldm_runtime.request_values import check_name
+from ldm_runtime.request import SampleOptions, check_texts, choose_size
+from ldm_runtime.request_values import check_name, check_pair
 from ldm_runtime.run import Run
 from ldm_runtime.sampling.loop import slerp
 
@@ -46,12 +46,9 @@ class Interpolation:
             share = index / (ends.frames - 1)
             *_, last = ends.run(share)
             image = last.images()[0]
-            first, second = ends.seeds
-            image.info |= {
-                "prompt": " to ".join(ends.prompts),
-                "between": f"{share:.9g}",
-                "seed": f"{first} to {second}",
-            }
+            del image.info["conditioning"]  # the embeddings are those of the prompts
+            for name, fact in ends.metadata(share).items():
+                image.info[name] = fact
             yield image
 
 
@@ -76,6 +73,18 @@ class _Ends:
         }
         return self.pipe.sample(**options)
 
+    def metadata(self, share: float) -> dict[str, str]:
+        """Describe the ends of a frame, whose own run knows only the noise and the embeddings between them."""
+        syntax = self.options.get("syntax", "plain")
+        first, second = self.seeds
+        return {
+            "prompt": " to ".join(self.prompts),
+            "between": f"{share:.9g}",
+            "seed": f"{first} to {second}",
+            "noise": self.options.get("noise", "philox"),
+            **({} if syntax == "plain" else {"syntax": syntax}),
+        }
+
 
 def interpolate(
     pipe: "Pipeline", prompts: tuple[str, str], seeds: tuple[int, int], frames: int, **options: Unpack[SampleOptions]
@@ -89,7 +98,9 @@ def interpolate(
         if name in options:
             raise InputError(f"interpolate takes no {name}: it follows from the two prompts and seeds")
     count = check_integer("frames", frames, 2, MOST_FRAMES)
-    first, second = (check_integer("seed", seed, 0, 2**64 - 1) for seed in seeds)
+    prompts = check_pair("prompts", prompts, "two texts, to start from and to end at")
+    check_texts("prompts", prompts)
+    first, second = (check_integer("seed", seed, 0, 2**64 - 1) for seed in check_pair("seeds", seeds, "two integers"))
     contract = pipe.contract
     width, height = choose_size(contract, options.get("size"))
     step = contract.latent.downsample

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from ldm_runtime.checks import shown
 from ldm_runtime.components import Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
@@ -103,7 +104,8 @@ class Pipeline:
             _LOG.warning("%s", notice)
         last = None
         for last in run:
-            if callback is not None and callback(last) is False:
+            goes_on = None if callback is None else callback(last)
+            if isinstance(goes_on, bool | np.bool_) and not goes_on:
                 run.cancel()
         assert last is not None  # a run has at least one step
         return last.images()
@@ -156,13 +158,15 @@ class Pipeline:
         least one.
         """
         self._components.require()
+        _check_notices(notices)
         texts = check_texts("prompts", prompts)
         if not texts:
             raise InputError("prompts is an empty list; expected a text or a list of at least one")
         check_choice("syntax", syntax, SYNTAXES)
-        if names is not None and len(check_texts("names", names)) != len(texts):
-            raise InputError(f"names has {len(names)} texts for {len(texts)} prompts; give one for each")
-        called = text_names("prompt", texts) if names is None else first_names(texts, names)
+        own = None if names is None else check_texts("names", names)
+        if own is not None and len(own) != len(texts):
+            raise InputError(f"names has {len(own)} texts for {len(texts)} prompts; give one for each")
+        called = text_names("prompt", texts) if own is None else first_names(texts, own)
         embedded = self._conditioner.embed(texts, called, syntax)
         if notices is not None:
             notices += embedded.notices
@@ -179,6 +183,7 @@ class Pipeline:
         from ldm_runtime.image_modes import settled, size_of
 
         self._components.require()
+        _check_notices(notices)
         several = listed(image)
         check_together("the images", len(several), sum(math.prod(size_of(one)) for one in several))
         images = [settled(one) for one in several]
@@ -254,3 +259,8 @@ class Pipeline:
     @property
     def _model(self) -> dict[str, str]:
         return {"model": self.package.manifest.name, "package": self.package.identity}
+
+
+def _check_notices(notices: Any) -> None:
+    if notices is not None and not isinstance(notices, list):
+        raise InputError(f"notices is {shown(notices)}; expected a list that notices are appended to")

@@ -18,6 +18,7 @@ from ldm_runtime.request_values import (
     check_guidance,
     check_interval,
     check_name,
+    check_pair,
     check_seeds,
     check_shape,
     check_share,
@@ -206,9 +207,8 @@ def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
     """Return (width, height) in pixels, the package's for None; InputError for what it cannot draw."""
     if size is None:
         return contract.image.width, contract.image.height
-    if not isinstance(size, Sequence) or isinstance(size, str) or len(size) != 2:
-        raise InputError(f"size is {shown(size)}; expected (width, height) in pixels")
-    width, height = check_integer("width", size[0], 1, 2**31), check_integer("height", size[1], 1, 2**31)
+    sides = check_pair("size", size, "(width, height) in pixels")
+    width, height = check_integer("width", sides[0], 1, 2**31), check_integer("height", sides[1], 1, 2**31)
     check_image_size(contract, width, height, "size")
     return width, height
 

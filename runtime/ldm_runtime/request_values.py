@@ -62,9 +62,9 @@ def first_step(steps: Any, strength: float | None) -> int:
     check_share("strength", strength)
     try:
         steps = operator.index(steps)
-    except TypeError:
+        taken = min(int(steps * strength), steps)
+    except (TypeError, OverflowError):
         return 0  # refused with the plan
-    taken = min(int(steps * strength), steps)
     if steps > 0 and taken < 1:
         raise InputError(
             f"strength {strength:g} of {steps} steps leaves none; use a strength of at least {1 / steps:g}"
@@ -73,16 +73,29 @@ def first_step(steps: Any, strength: float | None) -> int:
 
 
 def check_share(name: str, value: Any) -> float:
-    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    number = _real(value)
     if not 0.0 <= number <= 1.0:
         raise InputError(f"{name} is {shown(value)}; expected a number from 0 to 1")
     return number
 
 
+def _real(value: Any) -> float:
+    """Return a real number as a float, infinite if it is too large; NaN for anything else."""
+    try:
+        return float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.inf
+
+
+def check_pair(name: str, value: Any, what: str) -> tuple[Any, Any]:
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes) or len(value) != 2:
+        raise InputError(f"{name} is {shown(value)}; expected {what}")
+    return value[0], value[1]
+
+
 def check_interval(value: Any) -> tuple[float, float]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"guidance_interval is {shown(value)}; expected two numbers from 0 to 1, such as (0.2, 0.8)")
-    low, high = (check_share("an end of guidance_interval", end) for end in value)
+    ends = check_pair("guidance_interval", value, "two numbers from 0 to 1, such as (0.2, 0.8)")
+    low, high = (check_share("an end of guidance_interval", end) for end in ends)
     if not low < high:
         raise InputError(f"guidance_interval is {shown(value)}; expected its start below its end")
     return low, high
@@ -102,18 +115,14 @@ def check_seeds(seed: Any, batch: int) -> tuple[int, ...]:
 def check_variation(value: Any) -> tuple[int, float] | None:
     if value is None:
         return None
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise InputError(f"variation is {shown(value)}; expected (seed, strength), such as (7, 0.2)")
-    return check_integer("the seed of variation", value[0], 0, 2**64 - 1), check_share(
-        "the strength of variation", value[1]
+    seed, strength = check_pair("variation", value, "(seed, strength), such as (7, 0.2)")
+    return check_integer("the seed of variation", seed, 0, 2**64 - 1), check_share(
+        "the strength of variation", strength
     )
 
 
 def check_guidance(value: Any) -> float:
-    try:
-        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
+    number = _real(value)
     if not 0.0 <= number < math.inf:
         raise InputError(f"guidance is {shown(value)}; expected a finite number of 0 or more (1 or less: no guidance)")
     return number

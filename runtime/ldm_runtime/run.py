@@ -41,8 +41,12 @@ class Step(PlanStep):
         return self._images(self.codec.decode(self.predicted()))
 
     def metadata(self, image: int = 0) -> dict[str, str]:
-        """Describe image `image` of this step as text. The same options draw it again."""
-        return {**self.request.metadata(image, steps_done=self.index + self.ends_step), **self.model}
+        """Describe image `image` of this step as text. The same options draw it again, unless it is within a step."""
+        facts = self.request.metadata(image, steps_done=self.index + 1)
+        if not self.ends_step:
+            facts.pop("stopped after", None)
+            facts["within step"] = f"{self.index + 1}, after evaluation {self.evaluations}"
+        return {**facts, **self.model}
 
     def _images(self, pixels: np.ndarray) -> "list[Image.Image]":
         from ldm_runtime.image import to_images

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_runtime.checks import check_path
-from ldm_runtime.errors import InputError, printable
+from ldm_runtime.errors import Cancelled, InputError, printable
 from ldm_runtime.image import output_paths
+from ldm_runtime.interpolate import interpolate
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 
 NAN, INF = float("nan"), float("inf")
+PHOTO = Image.new("RGB", (64, 48))
 
 
 def latents(*shape: int, value: float = 0.5) -> np.ndarray:
@@ -151,6 +154,53 @@ def test_bad_argument_is_refused_before_the_first_step(pipe: Pipeline, arguments
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=message):
         pipe(prompt, **rest)
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, -(10**400), Fraction(10**400), 10**6000], ids=["positive", "negative", "ratio", "unprintable"]
+)
+@pytest.mark.parametrize("name", ["steps", "strength", "guidance", "guidance_rescale", "seed", "count", "stop_after"])
+def test_an_immense_number_is_refused(pipe: Pipeline, name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"^{name} is .*; expected"):
+        pipe.sample("red", **{"image": PHOTO, name: value})
+    for pair in ({"guidance_interval": (0, value)}, {"variation": (1, value)}, {"size": (64, value)}):
+        with pytest.raises(InputError, match="expected"):
+            pipe.sample("red", **pair)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "seeds", "message"),
+    [
+        (None, (1, 2), "prompts is None; expected two texts"),
+        ("ab", (1, 2), "prompts is 'ab'; expected two texts"),
+        (["a"], (1, 2), "prompts is .*; expected two texts"),
+        (("a", 3), (1, 2), "prompts is .*; expected a text or a list of texts"),
+        (("a", "b"), None, "seeds is None; expected two integers"),
+        (("a", "b"), [1, 2, 3], "seeds is .*; expected two integers"),
+    ],
+)
+def test_ends_of_an_interpolation_are_two(pipe: Pipeline, prompts: Any, seeds: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        interpolate(pipe, prompts, seeds, 2)
+
+
+def test_notices_go_into_a_list_alone(pipe: Pipeline) -> None:
+    with pytest.raises(InputError, match="notices is 3; expected a list"):
+        pipe.embed("red", notices=3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"notices is \(\); expected a list"):
+        pipe.encode(PHOTO, notices=())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("check", [[], np.array([1, 2]), 10**6000, "none"], ids=["list", "array", "number", "name"])
+def test_an_unknown_check_is_refused(tiny: Path, check: Any) -> None:
+    with pytest.raises(InputError, match="check is .*; expected one of cached, full, size"):
+        ldm_runtime.load(tiny, check=check)
+
+
+@pytest.mark.parametrize("stop", [False, np.False_])
+def test_a_callback_ends_the_run_with_any_false(pipe: Pipeline, stop: Any) -> None:
+    with pytest.raises(Cancelled):
+        pipe("red", steps=2, callback=lambda step: stop)
 
 
 def test_unknown_argument_is_python_s_own_error(pipe: Pipeline) -> None:

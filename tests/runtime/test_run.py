@@ -128,6 +128,16 @@ def test_a_stopped_run_is_drawn_again_from_what_its_image_says(pipe: Pipeline, s
     assert again.tobytes() == image.tobytes() and again.info == image.info
 
 
+def test_an_image_within_a_step_claims_no_options_that_draw_it(pipe: Pipeline) -> None:
+    evaluations = list(pipe.sample("red", seed=3, steps=3, sampler="heun").evaluations())
+    assert [each.ends_step for each in evaluations] == [False, True, False, True, True]
+    for each in evaluations:
+        (info,) = (image.info for image in each.images())
+        assert ("within step" in info) is not each.ends_step
+        assert ("stopped after" in info) is (each.ends_step and each.index < 2)
+    assert evaluations[2].metadata()["within step"] == "2, after evaluation 3"
+
+
 def test_a_cancelled_step_in_between_leaves_the_image_of_the_step_before(watched: Pipeline, unet: Watched) -> None:
     run = watched.sample("red", seed=3, steps=5, sampler="heun")
     image = next(run).images()[0]

@@ -162,6 +162,13 @@ def test_interpolation_has_both_ends_and_goes_evenly(pipe: Pipeline, tmp_path: P
         assert animation.n_frames == 8 and animation.info["duration"] == 200  # type: ignore[attr-defined]
 
 
+def test_frames_tell_the_noise_and_the_syntax_of_their_ends(pipe: Pipeline) -> None:
+    plain, *_ = interpolate(pipe, ("red", "blue"), (1, 2), 2, steps=1, noise="torch")
+    weighted, *_ = interpolate(pipe, ("red", "(blue:1.2)"), (1, 2), 2, steps=1, syntax="weighted")
+    assert plain.info["noise"] == "torch" and "syntax" not in plain.info and "conditioning" not in plain.info
+    assert weighted.info["noise"] == "philox" and weighted.info["syntax"] == "weighted"
+
+
 def test_interpolation_says_each_thing_once_and_of_which_end(pipe: Pipeline) -> None:
     long = "red " * 12
     frames = interpolate(

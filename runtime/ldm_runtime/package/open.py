@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal, get_args
 
-from ldm_runtime.checks import check_path
+from ldm_runtime.checks import check_path, shown
 from ldm_runtime.errors import FormatError, InputError, PackageError, refused_as, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import HashCache
@@ -100,8 +100,8 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         InputError: `check` is none of these.
         PackageError: no package, or one that is damaged, incomplete or unsafe; the message says which file.
     """
-    if check not in get_args(Check):
-        raise InputError(f"check is {check!r}; expected one of {', '.join(get_args(Check))}")
+    if not isinstance(check, str) or check not in get_args(Check):
+        raise InputError(f"check is {shown(check)}; expected one of {', '.join(get_args(Check))}")
     path = check_path("path", path)
     with refused():
         folder, content = _read_manifest(path)
