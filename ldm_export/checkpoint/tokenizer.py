@@ -165,6 +165,9 @@ def _facts(source: Path, content: bytes, special: dict[str, str], max_length: in
             f"the tokenizer has tokens up to {tokenizer.size - 1}, but the text encoder's vocab_size is {vocab_size}: "
             f"they do not belong together"
         )
+    others = tokenizer.other_ends(ids["bos_token"], ids["eos_token"])
+    if others is not None:
+        raise CheckpointError(f"{source / TOKENIZER} {others} as its special tokens; save the tokenizer again")
     return TokenizerFacts(
         file=TOKENIZER,
         max_length=max_length,

@@ -54,7 +54,7 @@ CODES: dict[str, str] = {
     "manifest.sampler": "the default sampler is unknown, or does not take the schedule",
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
-    "manifest.keys": "a parameter's transpose is not a permutation",
+    "manifest.keys": "a parameter has an unknown type, or a transpose that is not a permutation",
     "weights.header": "a file has no safetensors header",
     "weights.tensor": "a tensor of a safetensors file has a wrong type, shape or place",
     "weights.layout": "tensors of a safetensors file overlap, leave holes, or do not fill the file",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ldm_runtime.checks import shown
-from ldm_runtime.package.values import check_between, check_digest, check_listed, fail
+from ldm_runtime.package.safetensors import DTYPES
+from ldm_runtime.package.values import MAX_BYTES, check_between, check_digest, check_listed, check_name, fail
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Artefact, Component, Contract, Manifest, PlanRequirements, Range
@@ -32,6 +33,10 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
             fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, not a permutation", "manifest.keys")
+        check_name(entry.initialiser, f"{where}.keys[{key!r}].initialiser")
+        if entry.dtype not in DTYPES:
+            what = f"is {shown(entry.dtype)}; expected one of {', '.join(DTYPES)}"
+            fail(f"{where}.keys[{key!r}].dtype", what, "manifest.keys")
 
 
 def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:
@@ -74,6 +79,14 @@ def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", 
     for capability in plan.compute_capabilities:
         if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
             _refuse_plan(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
+    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}", plan.version) is None:
+        _refuse_plan(f"{where}.version", f"is {shown(plan.version)}; expected such as '10.13.3.9'")
+    for what, values in (("compute_capabilities", plan.compute_capabilities), ("options", plan.options)):
+        if len(set(values)) != len(values):
+            _refuse_plan(f"{where}.{what}", f"is {', '.join(values)}; expected each once")
+    for what, size in (("activation_bytes", plan.activation_bytes), ("weight_bytes", plan.weight_bytes)):
+        if size is not None:
+            check_between(size, 0, MAX_BYTES, f"{where}.{what}")
     check_digest(plan.graph, f"{where}.graph")
     check_digest(plan.weights, f"{where}.weights")
     if not plan.profiles:

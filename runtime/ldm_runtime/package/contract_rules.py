@@ -88,6 +88,9 @@ def _check_tensors(specs: Sequence["TensorSpec"], contract: "Contract", where: s
                 check_between(dim, 1, MAX_AXIS, f"{where} {spec.name}.dims")
             elif dim not in contract.axes:
                 fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have", "manifest.axis")
+        named = [dim for dim in spec.dims if isinstance(dim, str)]
+        if len(set(named)) != len(named):
+            fail(f"{where} {spec.name}.dims", f"names an axis twice: {', '.join(named)}", "manifest.axis")
 
 
 def _ports(contract: "Contract") -> Iterator[tuple[str, str, str]]:
@@ -111,6 +114,7 @@ def _check_roles(contract: "Contract", where: str) -> None:
     """Hold every component to one role, every input of it to one meaning, and every tensor to its role."""
     if not contract.text:
         fail(f"{where}.text", "is empty; expected a text encoder", "manifest.role")
+    check_name(contract.codec.name, f"{where}.codec.name")
     halves = [contract.codec.encoder.component, contract.codec.decoder.component]
     owners = [*(text.component for text in contract.text), contract.denoiser.component, *halves]
     check_same_names(contract.components, owners, f"{where}.components")
@@ -183,6 +187,16 @@ def _check_latent(contract: "Contract", where: str) -> None:
                 f"has {dim!r} channels; expected {size}",
                 "manifest.tensor",
             )
+    grid = contract.sample.dims[2:]
+    for component, tensor in (
+        (denoiser.component, denoiser.output),
+        (codec.encoder.component, codec.encoder.output),
+        (codec.decoder.component, codec.decoder.input),
+    ):
+        dims = contract.tensor(component, tensor).dims[2:]
+        if dims != grid:
+            what = f"has latents of {_shown_dims(dims)}; expected {_shown_dims(grid)} as {denoiser.sample}"
+            fail(f"{where}.components[{component!r}] {tensor}", what, "manifest.tensor")
     for half, large, small in (
         (codec.encoder, codec.encoder.input, codec.encoder.output),
         (codec.decoder, codec.decoder.output, codec.decoder.input),
@@ -192,6 +206,10 @@ def _check_latent(contract: "Contract", where: str) -> None:
             if not _is_multiple(pixels, cells, contract):
                 what = f"has images of {pixels!r} for latents of {cells!r}; expected {latent.downsample} times as many"
                 fail(f"{where}.components[{half.component!r}]", what, "manifest.tensor")
+
+
+def _shown_dims(dims: Sequence["Dim"]) -> str:
+    return " x ".join(map(str, dims))
 
 
 def _is_multiple(pixels: "Dim", cells: "Dim", contract: "Contract") -> bool:
@@ -210,7 +228,12 @@ def _check_text(contract: "Contract", where: str) -> None:
     made: list[int | str] = []
     for index, text in enumerate(contract.text):
         here = f"{where}.text[{index}]"
-        made.append(contract.tensor(text.component, text.output).dims[2])
+        tokens, width = contract.tensor(text.component, text.output).dims[1:]
+        taken = contract.tensor(text.component, text.input).dims[1]
+        if tokens != taken:
+            what = f"has outputs of {tokens!r} tokens for inputs of {taken!r}"
+            fail(f"{where}.components[{text.component!r}]", what, "manifest.tensor")
+        made.append(width)
         width = 0 if text.pooled is None else contract.tensor(text.component, text.pooled).dims[1]
         pooled += width if isinstance(width, int) else MAX_AXIS
         facts = text.tokenizer
@@ -226,7 +249,12 @@ def _check_text(contract: "Contract", where: str) -> None:
                 f"is {facts.max_length}; expected {contract.window} as of the first",
                 "manifest.text",
             )
-    width = contract.context.dims[2]
+    _, tokens, width = contract.context.dims
+    low, high = contract.range_of(tokens)
+    check_between(contract.window, low, high, f"{where}.text[0].tokenizer.max_length")
+    if tokens in contract.sample.dims:
+        what = f"counts tokens by {tokens!r}, as {contract.denoiser.sample} counts latents"
+        fail(f"{where}.components[{contract.denoiser.component!r}] {contract.denoiser.context}", what, "manifest.axis")
     if not all(isinstance(each, int) for each in [*made, width]) or sum(made) != width:  # type: ignore[arg-type]
         given = " and ".join(map(repr, made))
         fail(

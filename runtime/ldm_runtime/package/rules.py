@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from ldm_runtime.package.artefact_rules import check_component
 from ldm_runtime.package.contract_rules import check_contract
 from ldm_runtime.package.values import (
+    MAX_BYTES,
     check_between,
     check_digest,
     check_listed,
@@ -24,7 +25,7 @@ def check(manifest: "Manifest", where: str) -> None:
         check_relative_path(path, f"{where}.files")
     for path, entry in manifest.files.items():
         check_digest(entry.sha256, f"{where}.files[{path!r}].sha256")
-        check_between(entry.size, 0, 2**50, f"{where}.files[{path!r}].size")
+        check_between(entry.size, 0, MAX_BYTES, f"{where}.files[{path!r}].size")
     check_relative_path(manifest.proof.report, f"{where}.proof.report")
     check_contract(manifest.contract, f"{where}.contract")
     check_same_names(manifest.components, manifest.contract.components, f"{where}.components")

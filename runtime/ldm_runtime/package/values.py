@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
 MAX_AXIS = 2**20
 MAX_PIXELS = 2**26  # one image; 8192 x 8192
+MAX_BYTES = 2**50  # of a file or of memory
 _MAX_NAME = 1024
 
 

@@ -115,6 +115,13 @@ class ClipTokenizer:
             return self.vocabulary[token]
         return next((added.id for added in self.added if added.content == token), None)
 
+    def other_ends(self, begin: int, end: int) -> str | None:
+        """Describe the ends of a text if they are other tokens than these ids; None for none, or the same ones."""
+        for what, token, expected in (("begin", self.begin, begin), ("end", self.end, end)):
+            if token is not None and self.id_of(token) != expected:
+                return f"has the {what} token {token!r}, which is {self.id_of(token)}, not {expected}"
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a tokenizer.json as `tokenizers` 0.22 writes it."""
         pattern = SPECIAL_WORDS if self.splits_special else WORDS

@@ -27,9 +27,10 @@ class Encoded:
 
 
 class Tokenizer:
-    """A tokenizer of a package; begin, end and padding tokens come from the contract, not from its file.
+    """A tokenizer of a package; begin, end and padding tokens are those of the contract.
 
-    Raises PackageError if tokenizer.json is not of CLIP's form or knows tokens that the text encoder does not have.
+    Raises PackageError if tokenizer.json is not of CLIP's form, knows tokens that the text encoder does not have, or
+    has other begin and end tokens.
     """
 
     def __init__(self, package: Package, facts: TokenizerFacts) -> None:
@@ -40,6 +41,9 @@ class Tokenizer:
             if clip.size > facts.vocab_size:
                 what = f"has tokens up to {clip.size - 1}, but the text encoder knows {facts.vocab_size}"
                 raise FormatError(str(file), what, "tokenizer.vocabulary")
+            others = clip.other_ends(facts.bos_token_id, facts.eos_token_id)
+            if others is not None:
+                raise FormatError(str(file), f"{others} as in the manifest", "manifest.text")
         # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
         self._tokenizer: Any = clip.to_library()
         self.comma: int | None = self._tokenizer.token_to_id(COMMA)

@@ -56,6 +56,9 @@ def test_an_integer_is_a_number(good: str) -> None:
 
 
 UNET = ("contract", "components", "unet")
+KEY = ("components", "unet", "keys", "conv.bias")
+DECODER = ("contract", "components", "vae_decoder")
+ENCODER = ("contract", "components", "text_encoder")
 TEXT = ("contract", "text", 0)
 DENOISER = ("contract", "denoiser")
 CODEC = ("contract", "codec")
@@ -137,7 +140,17 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "concat unknown": (("contract", "concat"), ["depth"], "must be one of mask, masked_latents"),
     "concat without the latents": (("contract", "concat"), ["mask"], r"concat is \['mask'\]; expected \[\] or"),
     "concat not in the sample": (("contract", "concat"), ["mask", "masked_latents"], "has 4 channels; expected 9"),
-    "another batch": ((*UNET, "inputs", 2, "dims", 0), "tokens", "begins with 'tokens'; expected 'batch', the batch"),
+    "an axis twice": ((*UNET, "inputs", 0, "dims", 2), "batch", "names an axis twice: batch, batch, width"),
+    "an output of another height": ((*UNET, "outputs", 0, "dims", 2), 4, "has latents of 4 x width; expected height x"),
+    "latents of the decoder": ((*DECODER, "inputs", 0, "dims", 3), 4, "has latents of height x 4; expected height x"),
+    "context of one token": ((*UNET, "inputs", 2, "dims", 1), 1, r"max_length is \d+; expected 1 to 1"),
+    "context of rows": ((*UNET, "inputs", 2, "dims", 1), "height", "counts tokens by 'height', as sample counts lat"),
+    "outputs of one token": ((*ENCODER, "outputs", 0, "dims", 1), 1, "has outputs of 1 tokens for inputs of 'tokens'"),
+    "codec without a name": (("contract", "codec", "name"), "", "codec.name should not be empty"),
+    "codec that commands": (("contract", "codec", "name"), "\x1b[31m", "codec.name is .*no control characters"),
+    "type of a parameter": ((*KEY, "dtype"), "\x1b[31m", "dtype is .*; expected one of F64"),
+    "place of a parameter": ((*KEY, "initialiser"), "", "initialiser should not be empty"),
+    "another batch": ((*UNET, "inputs", 2, "dims", 0), "width", "begins with 'width'; expected 'batch', the batch"),
     "tokenizer elsewhere": ((*TEXT, "tokenizer", "file"), "../x.json", "leaves the package"),
     "tokenizer unlisted": ((*TEXT, "tokenizer", "file"), "tokenizer/x.json", "which files does not list"),
     "multiple of nothing": ((*AXIS, "multiple_of", "axis"), "depth", "names the axis 'depth'; expected one of axes"),
@@ -251,6 +264,12 @@ WRONG_PLANS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "lossy unmeasured": ((*ADDED, "difference"), None, "is lossy without its measured difference"),
     "lossy in fp32": ((*ADDED, "precision"), "fp32", "is lossy in fp32"),
     "unknown precision": ((*ADDED, "precision"), "fp8", "precision must be one of fp32"),
+    "version of another form": ((*ADDED, "requires", "version"), "../x", "version is '../x'; expected such as"),
+    "no version": ((*ADDED, "requires", "version"), "", "version is ''; expected such as"),
+    "immense memory": ((*ADDED, "requires", "activation_bytes"), 10**30, "activation_bytes is an immense number"),
+    "negative memory": ((*ADDED, "requires", "weight_bytes"), -1, "weight_bytes is -1; expected 0 to"),
+    "capability twice": ((*ADDED, "requires", "compute_capabilities"), ["8.6", "8.6"], "is 8.6, 8.6; expected each"),
+    "option twice": ((*ADDED, "requires", "options"), ["refit", "refit"], "is refit, refit; expected each once"),
     "no profile": ((*ADDED, "requires", "profiles"), [], "profiles is empty"),
     "axis missing": ((*PROFILE, "width"), REMOVED, "has the axes batch, height, tokens; expected"),
     "axis unknown": ((*PROFILE, "depth"), RANGE, "has the axes batch, depth, height"),

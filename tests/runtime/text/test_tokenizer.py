@@ -95,6 +95,14 @@ def test_text_that_is_not_unicode_is_refused(tokenizer: Tokenizer) -> None:
         tokenizer.encode(["red\udcff"])
 
 
+@pytest.mark.parametrize(("name", "what"), [("bos_token_id", "begin"), ("eos_token_id", "end")])
+def test_ends_of_a_text_are_those_of_the_tokenizer(package_copy: Path, name: str, what: str) -> None:
+    tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", name, value=1)
+    with pytest.raises(PackageError, match=f"has the {what} token .*, not 1 as in the manifest") as refused:
+        tokenizer_of(open_package(package_copy))
+    assert refused.value.code == "manifest.text"
+
+
 def test_vocabulary_beyond_the_text_encoder_is_refused(package_copy: Path) -> None:
     tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", "vocab_size", value=516)
     with pytest.raises(PackageError, match="has tokens up to 516, but the text encoder knows 516"):
