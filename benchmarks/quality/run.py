@@ -1,6 +1,6 @@
 """Measures how well a text-to-image package draws the images of its training recipe; results for its model card.
 
-Needs the extra `evaluate`:  pip install -e '.[evaluate]'
+Needs the extra `evaluate`:  pip install '.[evaluate]'
 """
 
 import json
