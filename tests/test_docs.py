@@ -1,6 +1,10 @@
 """The documentation holds together: links and anchors resolve, and every file of it is in the site."""
 
+import os
 import re
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,3 +74,25 @@ def test_a_file_that_moved_is_found():
 def test_every_page_is_in_the_site():
     listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+@pytest.mark.slow
+def test_the_api_page_has_each_name_once_with_its_types(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "runtime")))
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    page = (tmp_path / "reference" / "runtime.html").read_text(encoding="utf-8")
+    names = Counter(re.findall(r'<h\d id="(ldm_runtime[\w.]*)"', page))
+    assert {name for name, times in names.items() if times > 1} == set()
+    public = (
+        "load",
+        "pipeline.Pipeline.__call__",
+        "run.Step.index",
+        "run.Step.latents",
+        "run.Run.cancel",
+        "errors.LdmError",
+    )
+    assert {f"ldm_runtime.{name}" for name in public} <= set(names)
+    assert not any(part.startswith("_") for name in names for part in name.split(".") if part != "__call__")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "threads: int | None = None" in text
