@@ -71,6 +71,20 @@ def test_a_file_that_moved_is_found():
     assert exists("cli/run.py") and not exists("moved.py")
 
 
+def rooms(package: Path) -> set[str]:
+    """Return the modules and folders of a package, but those that are its door."""
+    entries = [path for path in package.iterdir() if path.is_dir() or path.suffix == ".py"]
+    return {path.name + "/" * path.is_dir() for path in entries if not path.name.startswith("__")}
+
+
+@pytest.mark.parametrize("package", [ROOT / "ldm_export", ROOT / "runtime" / "ldm_runtime"], ids=lambda path: path.name)
+def test_every_room_is_in_the_tree(package):
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    tables = page.split(f"| folder of `{package.relative_to(ROOT).as_posix()}/` |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([\w.]+/?)`", "\n".join(row.split(" | ")[0] for row in tables.splitlines())))
+    assert named == rooms(package)
+
+
 def test_every_page_is_in_the_site():
     listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
