@@ -269,7 +269,21 @@ def test_a_plan_as_json_is_the_compiled_plan():
     assert (plan["sampler"], plan["steps"], plan["start"], len(plan["rows"])) == ("unipc:order=3", 5, 2, 3)
     clipped = json.loads(call("plan", "--sampler", "ddim:clip=1", "--steps", 2, "--json").stdout)
     assert clipped["hook"] == {"kind": "clip", "limit": 1.0, "ratio": 0.0}
-    refused(call("plan", "--list", "--json"), "--list and --json exclude each other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--json"], "--json"),
+        (["--steps", 0], "--steps"),
+        (["--sampler", "ddim"], "--sampler"),
+        (["--strength", 0], "--strength"),
+        (["--plot", "plan.png", "--force"], "--plot, --force"),
+        (["./package"], "PACKAGE"),
+    ],
+)
+def test_a_list_of_samplers_takes_no_other_argument(arguments, named):
+    refused(call("plan", "--list", *arguments), f"--list and {named} exclude each other")
 
 
 def test_engines_lists_what_runs_here_and_what_is_missing_for_the_rest():
