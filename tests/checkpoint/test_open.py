@@ -445,7 +445,7 @@ def save_again(tiny: Path, path: Path, **options: Any) -> Checkpoint:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", "sd21"])
-def test_diffusers_opens_what_we_save_and_makes_the_same_picture(kind: str, tmp_path: Path) -> None:
+def test_diffusers_opens_what_we_save_and_makes_the_same_image(kind: str, tmp_path: Path) -> None:
     folder = build_tiny_sd(tmp_path / "theirs", kind)
     save_again(folder, tmp_path / "ours")
     pictures = []
