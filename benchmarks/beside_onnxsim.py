@@ -9,19 +9,25 @@ time, which other programs disturb little; a ratio is the median of the ratios t
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime
-import onnxsim
 
-from ldm_export.export.graph_file import read_graph
-from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, run_passes
+try:
+    import onnx
+    import onnx_ir as ir
+    import onnxruntime
+    import onnxsim
+
+    from ldm_export.export.graph_file import read_graph
+    from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, run_passes
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; install it with: pip install '.[cpu,export,onnxsim]'")
+
 from ldm_export.tables import markdown_table
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package

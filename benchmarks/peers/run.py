@@ -101,6 +101,10 @@ def main(
         )
     except LdmError as error:
         raise click.ClickException(str(error)) from None
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; install it with: pip install '.[cpu,export]'"
+        ) from None
     click.echo(tables.read_text(encoding="utf-8"))
 
 

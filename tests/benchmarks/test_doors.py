@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from benchmarks.peers import run as peers
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -24,3 +27,23 @@ def test_a_door_opens_from_another_folder(tmp_path, name):
     )
     assert done.returncode == 0, done.stderr
     assert f"python benchmarks/{name}" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["onnx", "onnxsim"])
+def test_what_is_not_installed_is_one_sentence(tmp_path, module):
+    (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('no', name={module!r})", encoding="utf-8")
+    command = [sys.executable, "-P", BENCHMARKS / "beside_onnxsim.py", "--help"]
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {module} is not installed; install it with: pip install '.[cpu,export,onnxsim]'\n"
+
+
+def test_peers_without_torch_is_one_sentence(tmp_path, monkeypatch):
+    def compare(*arguments, **options):
+        raise ModuleNotFoundError("no", name="torch")
+
+    monkeypatch.setattr(peers, "compare", compare)
+    result = CliRunner().invoke(peers.main, ["--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output == "Error: torch is not installed; install it with: pip install '.[cpu,export]'\n"
