@@ -14,7 +14,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 def runtime_beside(root: str) -> Path | None:
-    """The project of the runtime in the clone at `root`, or None if this is no clone."""
+    """Return the runtime's project in the clone at `root`, or None if this is not a clone."""
     folder = Path(root, "runtime")
     return folder if (folder / "pyproject.toml").is_file() else None
 

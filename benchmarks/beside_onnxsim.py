@@ -9,19 +9,25 @@ time, which other programs disturb little; a ratio is the median of the ratios t
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx_ir as ir
-import onnxruntime
-import onnxsim
 
-from ldm_export.export.graph_file import read_graph
-from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, run_passes
+try:
+    import onnx
+    import onnx_ir as ir
+    import onnxruntime
+    import onnxsim
+
+    from ldm_export.export.graph_file import read_graph
+    from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, run_passes
+except ModuleNotFoundError as error:
+    sys.exit(f"error: {error.name} is not installed; install it with: pip install '.[cpu,export,onnxsim]'")
+
 from ldm_export.tables import markdown_table
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
@@ -31,7 +37,7 @@ TOKENS = 32  # one window of the built-in text encoder
 
 
 def forms_of(path: Path) -> dict[str, onnx.ModelProto]:
-    """Name of a form -> the graph, weights included."""
+    """Return the forms of a graph by name, weights included."""
     forms = {}
     for name, passes in (("ours", CANONICAL_PASSES), ("pass", (*CANONICAL_PASSES, *OPTIONAL_PASSES.values()))):
         model = read_graph(path)
@@ -49,7 +55,7 @@ def open_session(model: onnx.ModelProto, threads: int) -> Any:
 
 
 def make_feeds(session: Any) -> dict[str, np.ndarray]:
-    """Seeded inputs; an axis of tokens has TOKENS."""
+    """Make seeded inputs; an axis of tokens has TOKENS."""
     rng = np.random.default_rng(0)
     feeds = {}
     for each in session.get_inputs():
@@ -60,7 +66,7 @@ def make_feeds(session: Any) -> dict[str, np.ndarray]:
 
 
 def measure(sessions: Mapping[str, Any], rounds: int) -> dict[str, list[float]]:
-    """Form -> seconds of the processor in each round."""
+    """Measure the processor's seconds in each round, by form."""
     feeds = make_feeds(sessions["ours"])
     seconds: dict[str, list[float]] = {name: [] for name in sessions}
     for index in range(rounds + 2):

@@ -58,7 +58,10 @@ def main(package: Path | None, size: str | None, steps: int, runs: int, samplers
 
 
 class TimedEngine:
-    """An engine with a clock around its calls. seconds: spent in them."""
+    """An engine with a clock around its calls.
+
+    seconds: spent in them.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.inputs, self.outputs, self.notices = engine.inputs, engine.outputs, engine.notices

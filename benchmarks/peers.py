@@ -1,6 +1,12 @@
-"""Runs `benchmarks/peers`: `python benchmarks/peers.py --help`."""
+"""Runs `benchmarks/peers` on the code of this clone: `python benchmarks/peers.py --help`."""
 
-from benchmarks.peers.run import main
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]  # an installation holds no benchmarks
+
+from benchmarks.peers.run import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

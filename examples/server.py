@@ -24,10 +24,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         query = parse_qs(urlsplit(self.path).query)
         try:
-            prompt, seed = query["prompt"][0], int(query.get("seed", ["0"])[0])
-            status, kind, body = 200, "image/png", draw(prompt, seed)
+            status, kind, body = 200, "image/png", draw(query["prompt"][0], int(query.get("seed", ["0"])[0]))
         except (KeyError, ValueError, ldm_runtime.InputError) as error:  # an InputError is one clear sentence
-            status, kind, body = 400, "text/plain; charset=utf-8", f"{error}\n".encode()
+            said = "there is no prompt; expected /?prompt=red+apple" if isinstance(error, KeyError) else error
+            status, kind, body = 400, "text/plain; charset=utf-8", f"{said}\n".encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.end_headers()

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Train a tiny model in seconds, build a package from it and draw: bash examples/train_build_run.sh FOLDER
+# Train a tiny model, build a package from it and draw: bash examples/train_build_run.sh FOLDER. About two minutes on two
+# cores; it needs the extras: pip install '.[cpu,export,train]'
 # It learns nothing worth seeing; export_configs/emoji-128.toml is the recipe of the built-in model.
 set -euo pipefail
 clone=$(cd "$(dirname "$0")/.." && pwd)

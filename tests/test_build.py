@@ -37,7 +37,7 @@ def call(*arguments: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("remembered_traces")
-def test_from_a_recipe_to_a_picture(tmp_path, monkeypatch):
+def test_from_a_recipe_to_an_image(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_images(Path("data-cache") / "smoke")
     trained = call("train", str(RECIPES / "smoke.toml"))

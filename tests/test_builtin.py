@@ -85,7 +85,7 @@ def test_the_prompt_the_style_and_the_seed_matter(pipe):
 
 
 @pytest.mark.slow
-def test_a_picture_from_the_start_of_the_process_stays_under_400_megabytes():
+def test_an_image_from_the_start_of_the_process_stays_under_400_megabytes():
     script = (
         "import ldm_runtime\n"
         "ldm_runtime.load()('red apple, 3d style', steps=20)\n"

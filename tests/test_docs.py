@@ -1,6 +1,10 @@
 """The documentation holds together: links and anchors resolve, and every file of it is in the site."""
 
+import os
 import re
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -67,6 +71,42 @@ def test_a_file_that_moved_is_found():
     assert exists("cli/run.py") and not exists("moved.py")
 
 
+def rooms(package: Path) -> set[str]:
+    """Return the modules and folders of a package, but those that are its door."""
+    entries = [path for path in package.iterdir() if path.is_dir() or path.suffix == ".py"]
+    return {path.name + "/" * path.is_dir() for path in entries if not path.name.startswith("__")}
+
+
+@pytest.mark.parametrize("package", [ROOT / "ldm_export", ROOT / "runtime" / "ldm_runtime"], ids=lambda path: path.name)
+def test_every_room_is_in_the_tree(package):
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    tables = page.split(f"| folder of `{package.relative_to(ROOT).as_posix()}/` |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`([\w.]+/?)`", "\n".join(row.split(" | ")[0] for row in tables.splitlines())))
+    assert named == rooms(package)
+
+
 def test_every_page_is_in_the_site():
     listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
     assert listed == {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+
+
+@pytest.mark.slow
+def test_the_api_page_has_each_name_once_with_its_types(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    path = os.pathsep.join((str(ROOT), str(ROOT / "runtime")))
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=True, timeout=120)
+    page = (tmp_path / "reference" / "runtime.html").read_text(encoding="utf-8")
+    names = Counter(re.findall(r'<h\d id="(ldm_runtime[\w.]*)"', page))
+    assert {name for name, times in names.items() if times > 1} == set()
+    public = (
+        "load",
+        "pipeline.Pipeline.__call__",
+        "run.Step.index",
+        "run.Step.latents",
+        "run.Run.cancel",
+        "errors.LdmError",
+    )
+    assert {f"ldm_runtime.{name}" for name in public} <= set(names)
+    assert not any(part.startswith("_") for name in names for part in name.split(".") if part != "__call__")
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "threads: int | None = None" in text

@@ -76,8 +76,10 @@ def test_the_server_draws_and_refuses(tmp_path):
             with urllib.request.urlopen(f"{address}&seed=1", timeout=120) as answer:
                 (tmp_path / "apple.png").write_bytes(answer.read())
             assert opened(tmp_path / "apple.png").size == (128, 128)
-            for bad in ("&seed=x", "&seed=-1"):
-                with pytest.raises(urllib.error.HTTPError, match="400"):
-                    urllib.request.urlopen(address + bad, timeout=120)
+            no_prompt = address.partition("?")[0]
+            for bad, said in ((f"{address}&seed=x", "int"), (f"{address}&seed=-1", "seed"), (no_prompt, "no prompt")):
+                with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+                    urllib.request.urlopen(bad, timeout=120)
+                assert said in refused.value.read().decode()
         finally:
             server.terminate()

@@ -19,12 +19,14 @@ RUNTIME = ("numpy", "tokenizers", "pillow", "click")
 
 
 class PeerFailed(Exception):
-    """Why a peer could not be installed or run, in one sentence."""
+    """The reason why a peer could not be installed or run, in one sentence."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One contender. model: what it opens; "exported" is what its program's task `convert` makes of the checkpoint.
+    """One contender.
+
+    model: what it opens; "exported" is what its program's task `convert` makes of the checkpoint.
 
     tasks: what its interface lets us measure. engine: of this project's runtime. same_noise: whether an image can
     start from given latents, so that it can be compared.
@@ -73,7 +75,7 @@ RIVAL = "optimum"  # what the ratios are against
 
 
 def environment_python(name: str, folder: Path) -> Path:
-    """The interpreter of the peer's environment in `folder`, which is made first where it is missing or outdated.
+    """Return the interpreter of the peer's environment in `folder`; a missing or outdated one is made first.
 
     Raises PeerFailed where pip cannot install the peer; its output is in `NAME.log` beside the environment.
     """
@@ -95,7 +97,7 @@ def environment_python(name: str, folder: Path) -> Path:
 
 
 def run_logged(command: list[str], log: Path, what: str, env: dict[str, str] | None = None) -> None:
-    """Run a command with all that it says in `log`. Raises PeerFailed with `what`, how it ended and its last line."""
+    """Run a command with its output in `log`. Raises PeerFailed with `what`, how it ended and its last line."""
     with log.open("wb") as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env)
     if code.returncode == 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from benchmarks.peers.environments import (
 from benchmarks.peers.programs.protocol import Request
 from ldm_export.bench import PROMPT, feeds
 from ldm_export.verify import metrics
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.manifest import Contract
@@ -31,6 +33,7 @@ from ldm_runtime.package.manifest import Contract
 RAW = "peers.json"
 # Between float32 implementations of one model; a wrong weight or constant makes a hundred times more.
 LARGEST_ERROR = 1e-3
+_KEY = re.compile(rf"({'|'.join(map(re.escape, PEERS))}) ({'|'.join(ALL_TASKS)}) [0-9]+")  # of an answer
 
 Say = Callable[[str], None]
 FindPython = Callable[[str], Path]
@@ -38,7 +41,10 @@ FindPython = Callable[[str], Path]
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that all figures of a results file share. size: width, height in pixels."""
+    """The settings that all figures of a results file share.
+
+    size: width, height in pixels.
+    """
 
     model: str
     package: str  # identity
@@ -60,7 +66,10 @@ class Models:
 
 @dataclass
 class Results:
-    """All raw figures. left_out: peer -> why. errors: peer -> what -> difference from the reference."""
+    """All raw figures.
+
+    left_out: peer -> why. errors: peer -> what -> difference from the reference.
+    """
 
     settings: Settings
     machine: str
@@ -71,13 +80,13 @@ class Results:
     errors: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def of(self, peer: str, task: str) -> dict[int, dict[str, Any]]:
-        """Round -> answer."""
+        """Return the answers of a peer's task, by round."""
         names = ((name.split(" "), answer) for name, answer in self.answers.items())
         return {int(parts[2]): answer for parts, answer in names if parts[:2] == [peer, task]}
 
 
 def open_results(out: Path, settings: Settings, machine: str, *, force: bool) -> Results:
-    """The results in `out` to go on from, or new ones. Those that were left out before get another chance.
+    """Return the results in `out` to go on from, or new ones. Those that were left out before get another chance.
 
     Raises InputError where the file is of other settings or another machine, unless `force` drops it.
     """
@@ -93,6 +102,12 @@ def open_results(out: Path, settings: Settings, machine: str, *, force: bool) ->
         raise InputError(
             f"{file} is not a results file of this benchmark; choose another --out or give --force"
         ) from None
+    unknown = [key for key in found.answers if not _KEY.fullmatch(key)]
+    if unknown:
+        raise InputError(
+            f"{file} has figures of {shown(unknown[0])}, expected PEER TASK ROUND with the tasks "
+            f"{', '.join(ALL_TASKS)}; another version measured them: choose another --out or give --force"
+        )
     ours, theirs = {**asdict(settings), "machine": machine}, {**asdict(found.settings), "machine": found.machine}
     differing = [f"{key} {theirs[key]} there, {ours[key]} now" for key in ours if ours[key] != theirs[key]]
     if differing:
@@ -120,7 +135,7 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
 
 
 def write_checkpoint(package: Path, checkpoint: Path) -> None:
-    """The package's weights as a folder that diffusers opens, in float32."""
+    """Write the package's weights as a folder that diffusers opens, in float32."""
     from ldm_export.checkpoint.open import open_checkpoint
     from ldm_export.checkpoint.save import save_checkpoint
 
@@ -135,7 +150,10 @@ def write_checkpoint(package: Path, checkpoint: Path) -> None:
 
 
 class Runner:
-    """Runs programs for `results` in `out`; find_python: peer -> the interpreter that has it, or PeerFailed."""
+    """A runner of programs for `results` in `out`.
+
+    find_python: peer -> the interpreter that has it, or PeerFailed.
+    """
 
     component_seconds = 2.0
 
@@ -147,7 +165,7 @@ class Runner:
             (out / name).mkdir(exist_ok=True)
 
     def prepare(self, peer: str) -> None:
-        """Its environment, and its model where it exports its own."""
+        """Make the peer's environment, and its model where it exports its own."""
         try:
             self._pythons[peer] = self._find_python(peer)
             exported = self.models.exported
@@ -160,7 +178,7 @@ class Runner:
             self._leave_out(peer, str(error))
 
     def measure(self, peer: str, task: str, index: int) -> None:
-        """One task of one peer in one round, unless it is in the results already or the peer is left out."""
+        """Run one task of one peer in one round, unless it is in the results already or the peer is left out."""
         results, key = self.results, f"{peer} {task} {index}"
         if peer in results.left_out or key in results.answers:
             return
@@ -198,7 +216,7 @@ class Runner:
             temporary.write_text(json.dumps(asdict(self.results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def _outputs(self, peer: str, task: str) -> Path:
-        """Load the outputs of the peer's last run of the task."""
+        """Return the file of the outputs of the peer's last run of the task."""
         return self.out / "outputs" / f"{peer}.{task}.{'npz' if task == 'components' else 'npy'}"
 
     def _leave_out(self, peer: str, reason: str) -> None:
@@ -206,7 +224,7 @@ class Runner:
         self.say(f"{peer} is left out: {reason}")
 
     def _ask(self, peer: str, task: str, model: Path, outputs: Path) -> dict[str, Any]:
-        """The answer of the peer's program to one request."""
+        """Return the answer of the peer's program to one request."""
         program, engine, settings = PEERS[peer].program, PEERS[peer].engine, self.results.settings
         answer = self.out / "outputs" / "answer.json"
         answer.unlink(missing_ok=True)
@@ -239,7 +257,7 @@ class Runner:
 
 
 def run_rounds(runner: Runner, peers: list[str], rounds: int) -> None:
-    """Every task of every peer in every round; the order turns round each time, so that nobody always comes first."""
+    """Run every task of every peer in every round, in the opposite order each time: nobody always comes first."""
     for peer in peers:
         runner.prepare(peer)
     for index in range(rounds):
@@ -255,7 +273,7 @@ def run_rounds(runner: Runner, peers: list[str], rounds: int) -> None:
 
 
 def environments_in(folder: Path, results: Results, say: Say) -> FindPython:
-    """Interpreters of environments that are made in `folder` when they are first asked for; their sizes are noted."""
+    """Return a function that makes a peer's environment in `folder` when first asked for it, and notes its size."""
 
     def find(peer: str) -> Path:
         say(f"environment of {peer}")

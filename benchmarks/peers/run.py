@@ -45,13 +45,13 @@ TABLES, PLOT = "peers.md", "peers.png"
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of results, models and logs.")
 @click.option("--environments", type=click.Path(path_type=Path), help="Folder of them (default: OUT/environments).")
-@click.option("--here", is_flag=True, help="Run all in this environment, for trying out; sizes are not told then.")
+@click.option("--here", is_flag=True, help="Run all in this environment, for trying out; sizes are not measured then.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Only this one (repeatable).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--steps", type=int, help="Steps of an image, at least 2 (default: the package's).")
 @click.option("--rounds", default=5, show_default=True, help="Rounds in which the peers take turns.")
 @click.option("--threads", default=2, show_default=True, help="Of each peer.")
-@click.option("--force", is_flag=True, help="Measure anew what is in OUT already.")
+@click.option("--force", is_flag=True, help="Measure again what is in OUT already.")
 def main(
     checkpoint: Path | None,
     package: Path | None,
@@ -101,6 +101,10 @@ def main(
         )
     except LdmError as error:
         raise click.ClickException(str(error)) from None
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; install it with: pip install '.[cpu,export]'"
+        ) from None
     click.echo(tables.read_text(encoding="utf-8"))
 
 
@@ -136,7 +140,9 @@ def compare(
     width, height = (contract.image.width, contract.image.height) if size is None else size
     check_image_size(contract, width, height, "the size")
     if contract.inpaints:
-        raise InputError(f"{package} paints anew; the peers are compared on models that draw from a text alone")
+        raise InputError(
+            f"{package} is an inpainting model; the peers are compared on models that draw from a prompt alone"
+        )
     opened.confirm()
     name = opened.manifest.name
     settings = Settings(name, opened.identity, (width, height), steps, contract.defaults.guidance, threads)
@@ -161,7 +167,7 @@ def compare(
 
 
 def _checkpoint(package: Path, checkpoint: Path | None, out: Path, identity: str) -> Path:
-    """The one that was given, or the package's, written once."""
+    """Return the checkpoint that was given, or the package's, written once."""
     if checkpoint is not None:
         if not (checkpoint / "model_index.json").is_file():
             raise InputError(f"{checkpoint} is not a diffusers folder: it has no model_index.json")

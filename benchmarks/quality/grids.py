@@ -82,7 +82,7 @@ def shares() -> list[float]:
 
 
 def interpolation(pipe: Pipeline) -> np.ndarray:
-    """uint8 (FRAMES, H, W, 3) between two prompts: noise along the arc, embeddings along the line."""
+    """Draw uint8 (FRAMES, H, W, 3) between two prompts: noise along the arc, embeddings along the line."""
     return np.stack([np.asarray(frame) for frame in interpolate(pipe, BETWEEN, (0, 1), FRAMES)])
 
 
@@ -91,7 +91,7 @@ def render_grids(facts: Facts) -> str:
 
 
 def write(study: Study, name: str, rows: np.ndarray, row_titles: Sequence[str], column_titles: Sequence[str]) -> None:
-    """uint8 (R, C, H, W, 3) as a sheet with a title over each column and each row."""
+    """Write uint8 (R, C, H, W, 3) as a sheet with a title over each column and each row."""
     count, across, height, width, _ = rows.shape
     sheet = Image.new("RGB", (across * (width + GAP) + GAP, count * (height + LINE + GAP) + LINE), "white")
     for column, title in enumerate(column_titles):
@@ -105,7 +105,7 @@ def write(study: Study, name: str, rows: np.ndarray, row_titles: Sequence[str], 
 
 
 def write_pairs(study: Study, name: str, pairs: np.ndarray, titles: Sequence[str]) -> None:
-    """uint8 (N, 2, H, W, 3) as a sheet of pairs, each with its title."""
+    """Write uint8 (N, 2, H, W, 3) as a sheet of pairs, each with its title."""
     count, _, height, width, _ = pairs.shape
     cell = 2 * width + 3 * GAP, height + LINE + GAP
     sheet = Image.new("RGB", (min(count, ACROSS) * cell[0], -(-count // ACROSS) * cell[1]), "white")
@@ -118,7 +118,7 @@ def write_pairs(study: Study, name: str, pairs: np.ndarray, titles: Sequence[str
 
 
 def label(sheet: Image.Image, place: tuple[int, int], text: str, width: int) -> None:
-    """Text that ends with … where it would be wider than `width`."""
+    """Write text that ends with … where it would be wider than `width`."""
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     shown = text
     while pen.textlength(shown, font=font) > width and len(shown) > 1:

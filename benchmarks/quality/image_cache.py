@@ -38,7 +38,7 @@ class Setting:
 
     @property
     def work(self) -> int:
-        """The work of one image, in passes through the UNet."""
+        """Return the work of one image, in passes through the UNet."""
         return self.steps * (2 if self.guidance > 1 else 1) + DECODER_WORK
 
     def identity(self, package: str) -> str:
@@ -48,14 +48,17 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """`images` is uint8 (N, H, W, 3); `seconds` (N,) are those of an image's batch, divided by its images."""
+    """Images with the time that they took.
+
+    images: uint8 (N, H, W, 3). seconds: (N,), those of an image's batch, divided by its images.
+    """
 
     images: np.ndarray
     seconds: np.ndarray
 
 
 class Progress:
-    """Says how far work of `total` units is and how long the rest will take, every few seconds."""
+    """A log of how far work of `total` units is and how long the rest will take, every few seconds."""
 
     def __init__(self, what: str, total: int, say: Say) -> None:
         self._what, self._total, self._say = what, total, say
@@ -63,7 +66,7 @@ class Progress:
         self._last = self._said = time.monotonic()
 
     def resume(self) -> None:
-        """Work goes on now: the time since the last advance was spent on something else."""
+        """Resume the clock: the time since the last advance was spent on something else."""
         self._last = time.monotonic()
 
     def advance(self, units: int) -> None:
@@ -78,7 +81,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """A time for people: 42 s, 12 min, 3 h 05 min."""
+    """Format a time for people: 42 s, 12 min, 3 h 05 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -86,7 +89,7 @@ def duration(seconds: float) -> str:
 
 
 def batches(seeds: Sequence[int], most: int) -> list[slice]:
-    """Runs of at most `most` places whose seeds count up by one, as the images of a batch do."""
+    """Yield runs of at most `most` places whose seeds count up by one, as the images of a batch do."""
     starts: list[int] = []
     for place, seed in enumerate(seeds):
         if not starts or seed != seeds[place - 1] + 1 or place - starts[-1] == most:
@@ -110,7 +113,10 @@ class ImageCache:
         return len(setting) - len(self._log(setting)["seconds"])
 
     def draw(self, setting: Setting, advance: Advance) -> Drawn:
-        """The images of a setting; `advance` is told the work of those that were drawn just now."""
+        """Return the images of a setting.
+
+        advance: is called with the work of those that were drawn just now.
+        """
         log = self._log(setting)
         images = self._open(setting, new=not log["seconds"])
         done = len(log["seconds"])
@@ -138,7 +144,7 @@ class ImageCache:
         return Drawn(np.array(images), np.array(log["seconds"]))
 
     def reconstruct(self, images: np.ndarray, advance: Advance) -> np.ndarray:
-        """uint8 images (N, H, W, 3) through the package's encoder (its mean) and decoder."""
+        """Reconstruct uint8 images (N, H, W, 3) by the package's encoder (its mean) and decoder."""
         digest = hashlib.sha256(f"reconstructed {self.pipe.package.identity} {images.shape}".encode())
         digest.update(np.ascontiguousarray(images).data)
         path = self.folder / f"{digest.hexdigest()[:24]}.npy"

@@ -15,7 +15,7 @@ _XYZ_OF_LINEAR_RGB = np.array(
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    """Rows (N, D) scaled to length 1, so that a product of two is their cosine; a row of zeros stays."""
+    """Scale rows (N, D) to length 1, so that a product of two is their cosine; a row of zeros stays."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(lengths > 0, lengths, 1)
 
@@ -33,12 +33,12 @@ def concept_ranks(queries: np.ndarray, gallery: np.ndarray, right: np.ndarray) -
 
 
 def close_pairs(rows: np.ndarray, distance: float) -> int:
-    """Pairs of unit rows (N, D) whose cosine distance is below `distance`."""
+    """Count the pairs of unit rows (N, D) whose cosine distance is below `distance`."""
     return int(np.triu(1 - rows @ rows.T < distance, k=1).sum())
 
 
 def wilson_interval(hits: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of `hits` out of `count`."""
+    """Compute the 95 % interval of a share of `hits` out of `count`."""
     share, z2 = hits / count, Z_95**2
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
@@ -46,7 +46,7 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of the Gaussians fitted to the rows of (N, D) and (M, D).
+    """Compute |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of Gaussians fitted to the rows of (N, D) and (M, D).
 
     The trace of the root is the nuclear norm of X Y^T / sqrt((N - 1) (M - 1)), with X and Y the centred rows: their
     triangular factors are enough for it, and neither a matrix root nor a full-rank covariance is needed.
@@ -66,7 +66,7 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def distances_within(groups: np.ndarray) -> np.ndarray:
-    """Mean cosine distance between the members of each group: unit rows (G, K, D) to (G,)."""
+    """Return the mean cosine distance between the members of each group: unit rows (G, K, D) to (G,)."""
     members = groups.shape[1]
     cosine = groups @ groups.transpose(0, 2, 1)  # (G, K, K)
     upper = np.triu_indices(members, k=1)
@@ -74,7 +74,7 @@ def distances_within(groups: np.ndarray) -> np.ndarray:
 
 
 def distance_between(groups: np.ndarray, kinds: np.ndarray) -> float | None:
-    """Mean cosine distance between members of different groups of one kind: unit rows (G, K, D), kinds (G,).
+    """Return the mean cosine distance between members of different groups of one kind: unit rows (G, K, D), kinds (G,).
 
     None if no two groups share a kind.
     """
@@ -85,14 +85,14 @@ def distance_between(groups: np.ndarray, kinds: np.ndarray) -> float | None:
 
 
 def border_colours(images: np.ndarray, width: int) -> np.ndarray:
-    """Median colour of each image's border of `width` pixels: uint8 (N, H, W, 3) to float64 (N, 3)."""
+    """Return the median colour of each image's border of `width` pixels: uint8 (N, H, W, 3) to float64 (N, 3)."""
     ring = np.ones(images.shape[1:3], dtype=bool)
     ring[width:-width, width:-width] = False
     return np.median(images[:, ring], axis=1)
 
 
 def lab_of_rgb(rgb: np.ndarray) -> np.ndarray:
-    """sRGB colours in 0…255 (…, 3) to CIELAB."""
+    """Convert sRGB colours in 0…255 (…, 3) to CIELAB."""
     encoded = np.asarray(rgb, np.float64) / 255
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     xyz = linear @ (_XYZ_OF_LINEAR_RGB / _XYZ_OF_LINEAR_RGB.sum(axis=1, keepdims=True)).T
@@ -102,5 +102,5 @@ def lab_of_rgb(rgb: np.ndarray) -> np.ndarray:
 
 
 def colour_differences(colours: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Delta E (CIE 1976) of sRGB colours (N, 3) from each colour of a palette (P, 3): (N, P)."""
+    """Compute Delta E (CIE 1976) of sRGB colours (N, 3) from each colour of a palette (P, 3): (N, P)."""
     return np.linalg.norm(lab_of_rgb(colours)[:, None] - lab_of_rgb(palette), axis=2)

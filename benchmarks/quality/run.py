@@ -1,6 +1,6 @@
 """Measures how well a text-to-image package draws the images of its training recipe; results for its model card.
 
-Needs the extra `evaluate`:  pip install -e '.[evaluate]'
+Needs the extra `evaluate`:  pip install '.[evaluate]'
 """
 
 import json
@@ -117,7 +117,7 @@ def run_sections(study: Study, recipe: TrainRecipe, chosen: Sequence[str]) -> Pa
 
 
 def write_results(study: Study, recipe: TrainRecipe, facts: dict[str, Facts]) -> None:
-    """results.json with every figure, and results.md for people."""
+    """Write results.json with every figure, and results.md for people."""
     info = study.pipe.info
     head = {
         "package": info["name"],

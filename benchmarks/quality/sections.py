@@ -26,7 +26,7 @@ GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 
 
 def numbered(study: Study, chosen: np.ndarray, first_seed: int) -> Setting:
-    """One image for each caption, with the package's defaults and a seed that counts up."""
+    """Ask for one image of each caption, with the package's defaults and a seed that counts up."""
     return study.setting(study.real.captions[chosen], range(first_seed, first_seed + len(chosen)))
 
 
@@ -68,7 +68,7 @@ def measure_accuracy(study: Study, drawn: dict[str, Drawn]) -> Facts:
 
 
 def other_concepts(study: Study, chosen: np.ndarray) -> np.ndarray:
-    """For each chosen image the name of another concept that has its style."""
+    """Return for each chosen image the name of another concept that has its style."""
     random = np.random.default_rng(2)
     names = []
     for index in chosen:
@@ -115,7 +115,7 @@ def render_accuracy(facts: Facts) -> str:
 
 
 def frechet_captions(study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """The captions to draw, and as many others."""
+    """Return the captions to draw, and as many others."""
     half = min(study.scaled(1000), study.real.trained // 2)
     both = study.trained(2000, seed=3)[: 2 * half]
     return both[:half], both[half:]
@@ -283,7 +283,7 @@ def table_captions(study: Study) -> dict[str, np.ndarray]:
 
 
 def table_settings(study: Study) -> dict[str, Setting]:
-    """All samplers at all steps with the default guidance; all guidances, and many steps, with the default sampler."""
+    """List all samplers at all steps with the default guidance; all guidances and many steps with the default one."""
     defaults = study.pipe.contract.defaults
     captions = study.real.captions[np.concatenate(list(table_captions(study).values()))]
     cells = [(sampler, steps, defaults.guidance) for sampler in SAMPLERS for steps in STEPS]

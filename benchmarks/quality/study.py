@@ -38,13 +38,13 @@ class RealImages:
         return len(self.captions)
 
     def composed(self, chosen: np.ndarray, background: Background) -> np.ndarray:
-        """The chosen images on a background: uint8 (n, size, size, 3)."""
+        """Compose the chosen images on a background: uint8 (n, size, size, 3)."""
         parts = [chosen[start : start + COMPOSED_AT_ONCE] for start in range(0, len(chosen), COMPOSED_AT_ONCE)]
         return np.concatenate([compose(self.rgba[part], np.array(background.colour)) for part in parts])
 
 
 def load_real_images(data: DataRecipe) -> RealImages:
-    """The images of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
+    """Load the images of a recipe. Raises InputError for a caption that is not of the form "name, style"."""
     trained, held_out = load_images(data)[0]
     captions = (*trained.captions, *held_out.captions)
     split = [caption.rpartition(", ") for caption in captions]
@@ -62,7 +62,10 @@ def load_real_images(data: DataRecipe) -> RealImages:
 
 @dataclass(frozen=True)
 class Study:
-    """`share` scales every count: 1, or less for trying out. `backgrounds`: the plain one first."""
+    """The package, the real images and the caches that all sections measure with.
+
+    share: scales every count: 1, or less for trying out. backgrounds: the plain one first.
+    """
 
     pipe: Pipeline
     images: ImageCache
@@ -77,7 +80,7 @@ class Study:
         return max(2, round(count * self.share))
 
     def trained(self, count: int, seed: int) -> np.ndarray:
-        """`count` images that were trained on, equally many of each style while there are enough: their indices."""
+        """Choose `count` images that were trained on, equally many of each style while they last: their indices."""
         return self._choose(np.arange(self.real.trained), count, seed)
 
     def held_out(self, count: int, seed: int) -> np.ndarray:
@@ -85,24 +88,24 @@ class Study:
         return self._choose(np.arange(self.real.trained, len(self.real)), count, seed)
 
     def setting(self, prompts: Iterable[str], seeds: Iterable[int], **changes: Any) -> Setting:
-        """With the package's defaults, but for the changes."""
+        """Return a setting of the package's defaults, but for the changes."""
         defaults = self.pipe.contract.defaults
         facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance, **changes}
         return Setting(tuple(map(str, prompts)), tuple(seeds), **facts)
 
     def features_of(self, images: np.ndarray, what: str) -> np.ndarray:
-        """Raw features of uint8 images (N, H, W, 3): (N, D)."""
+        """Return raw features of uint8 images (N, H, W, 3): (N, D)."""
         progress = Progress(f"features of {what}", self.features.missing(images), self.say)
         return self.features.of(images, progress.advance)
 
     def reconstructed(self, chosen: np.ndarray) -> np.ndarray:
-        """Real images on the plain background through the package's autoencoder: uint8 (n, size, size, 3)."""
+        """Reconstruct real images on the plain background by the package's autoencoder: uint8 (n, size, size, 3)."""
         progress = Progress("reconstructions", len(chosen), self.say)
         return self.images.reconstruct(self.real.composed(chosen, self.backgrounds[0]), progress.advance)
 
     @cached_property
     def real_features(self) -> np.ndarray:
-        """Raw features of all real images on the plain background: (N, D)."""
+        """Return raw features of all real images on the plain background: (N, D)."""
         return self.features_of(self.real.composed(np.arange(len(self.real)), self.backgrounds[0]), "the real images")
 
     def ranks(self, features: np.ndarray, styles: np.ndarray, names: np.ndarray) -> np.ndarray:
@@ -128,7 +131,7 @@ class Study:
         }
 
     def _choose(self, among: np.ndarray, count: int, seed: int) -> np.ndarray:
-        """A random order in which the styles take turns, cut after `count`."""
+        """Choose a random order in which the styles take turns, cut after `count`."""
         random = np.random.default_rng(seed)
         styles = self.real.styles[among]
         turn = np.empty(len(among), dtype=np.int64)
@@ -138,14 +141,17 @@ class Study:
 
 
 def share_of(hits: np.ndarray) -> Facts:
-    """The share of true values, with its 95 % interval."""
+    """Return the share of true values, with its 95 % interval."""
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return {"share": float(hits.mean()), "low": low, "high": high}
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the results. `settings` says what to draw, `measure` looks at it, `render` writes Markdown of that."""
+    """A part of the results.
+
+    settings: says what to draw. measure: looks at it. render: writes Markdown of that.
+    """
 
     title: str
     settings: Callable[[Study], dict[str, Setting]]
@@ -154,5 +160,5 @@ class Section:
 
 
 def percent(fact: Facts) -> str:
-    """A share with its interval, for a table."""
+    """Format a share with its interval, for a table."""
     return f"{fact['share']:.1%} ({fact['low']:.1%} – {fact['high']:.1%})"

@@ -37,7 +37,8 @@ def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
     if not path.is_dir():
         raise CheckpointError(
-            f"{path} is a file; expected the folder of a diffusers pipeline (convert single-file checkpoints first)"
+            f"{path} is a file; expected the folder of a diffusers pipeline: convert a single-file checkpoint with "
+            f"diffusers' StableDiffusionPipeline.from_single_file and save_pretrained, and give that folder"
         )
     if is_package(path):
         if variant is not None:

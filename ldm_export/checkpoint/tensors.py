@@ -247,7 +247,7 @@ def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
     if pickles:
         return (
             f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code when loaded; "
-            f"convert the checkpoint to safetensors first"
+            f"convert the checkpoint to safetensors with diffusers' from_pretrained and save_pretrained, and give that"
         )
     return f"{folder} has no weights; expected {expected.name}"
 

@@ -42,7 +42,7 @@ from ldm_export.targets import TARGETS
 )
 @click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
-@click.option("--config", type=PATH, help="Build recipe (TOML); see export_configs/.")
+@click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")

@@ -137,7 +137,7 @@ _SAMPLING = {
         "--size",
         metavar="WxH",
         callback=_converted(read_size),
-        help="Size in pixels, such as 512x512 (default: the package's, or --image's).",
+        help="Size in pixels, such as 512x512 (default: the package's).",
     ),
     "syntax": click.option(
         "--weighted",

@@ -1,6 +1,7 @@
 """The verb `plan`: show the sampling plan that a sampler compiles to."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -40,7 +41,6 @@ def plan(
       ldm-export plan --sampler dpmpp_2m --steps 20 --json
       ldm-export plan --list
     """
-    from ldm_runtime.errors import InputError
     from ldm_runtime.image import output_paths
     from ldm_runtime.package.open import read_manifest
     from ldm_runtime.pipeline import builtin_package
@@ -48,9 +48,18 @@ def plan(
     from ldm_runtime.sampling.plan import compile_plan
     from ldm_runtime.sampling.solvers import read_sampler, table
 
-    if listed and as_json:
-        raise InputError("--list and --json exclude each other: --json prints one plan; use one of them")
     if listed:
+        _require_alone(
+            {
+                "PACKAGE": package,
+                "--sampler": sampler,
+                "--steps": steps,
+                "--strength": strength,
+                "--json": as_json or None,
+                "--plot": plot,
+                "--force": force or None,
+            }
+        )
         echo(table())
         return
     if plot is not None:
@@ -69,3 +78,14 @@ def plan(
             draw_plan(compiled), plot, {"plan": compiled.identity, "sampler": compiled.sampler.canonical}, force=force
         )
     echo_json(json.dumps(compiled.to_dict(), indent=2, allow_nan=False)) if as_json else echo(compiled.describe())
+
+
+def _require_alone(others: Mapping[str, object]) -> None:
+    """Raise InputError if --list came with another argument: it has no effect on the list. None is not given."""
+    from ldm_runtime.errors import InputError
+
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise InputError(
+            f"--list and {', '.join(given)} exclude each other: --list prints samplers, not a plan; use one of them"
+        )

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 @click.option("--prompt", required=True, help='Prompt; "" is allowed.')
 @click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
 @click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
-@click.option("--image", type=PATH, help="Image to start from; transparent parts become white.")
+@click.option(
+    "--image",
+    type=PATH,
+    help="Image to start from, whose size is the default of --size; transparent parts become white.",
+)
 @click.option(
     "--strength", type=float, help="Share of the steps that change --image, 0 to 1 (default: 0.8, with --mask 1)."
 )

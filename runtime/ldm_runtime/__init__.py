@@ -52,7 +52,8 @@ def load(
     engine: "auto", the name of one, such as "ort:cuda", or names by part, such as "unet=tensorrt,vae=ort"; the names
     are in `ldm_runtime.engines.table.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.
     engine_options: what an engine is given by its own names, such as {"ort:cuda": {"device_id": 1}}.
-    check: how the files are checked, see `package.open.open_package`.
+    check: "cached" hashes each file once and remembers it, "full" hashes it again, "size" compares sizes and headers
+    and hashes only what is kept in a hub's cache.
 
     Raises:
         PackageError: no package there, or a damaged, incomplete or unsafe one.

@@ -83,7 +83,7 @@ def run(package: Path, *more: object) -> Result:
     return call("run", package, "--prompt", "a cat", "--steps", 1, "--size", "32x32", *more)
 
 
-def test_run_writes_a_picture_that_knows_where_it_comes_from(package, tmp_path):
+def test_run_writes_an_image_that_knows_where_it_comes_from(package, tmp_path):
     result = run(package, "--seed", 0, "--out", tmp_path / "cat.png")
     assert result.exit_code == 0, result.output
     with Image.open(tmp_path / "cat.png") as image:
@@ -105,7 +105,7 @@ def test_a_stopped_run_counts_steps_and_is_drawn_again(package, tmp_path):
     assert "expected an integer from 1 to 5" in run(package, *options, "--stop-after", 6).stderr
 
 
-def test_run_says_a_seed_that_draws_the_same_picture_again(package, tmp_path):
+def test_run_says_a_seed_that_draws_the_same_image_again(package, tmp_path):
     first = run(package, "--out", tmp_path / "a.png")
     seed = re.search(r"seed (\d+)", first.stdout)[1]
     run(package, "--seed", seed, "--out", tmp_path / "b.png")
@@ -122,7 +122,7 @@ def test_a_batch_writes_one_file_per_seed(package, tmp_path):
     assert seeds == ["5", "6"]
 
 
-def test_an_existing_picture_is_kept_without_force(package, tmp_path):
+def test_an_existing_image_is_kept_without_force(package, tmp_path):
     out = tmp_path / "cat.png"
     out.write_bytes(b"precious")
     refused(run(package, "--out", out), "exists already")
@@ -201,7 +201,7 @@ def test_run_refuses(case, package, tmp_path, monkeypatch):
     assert snapshot(tmp_path) == {}
 
 
-def test_a_picture_is_drawn_from_a_picture_in_part_and_anew(package, tmp_path):
+def test_an_image_is_drawn_from_an_image_in_part_and_anew(package, tmp_path):
     photo, mask, out = tmp_path / "photo.png", tmp_path / "mask.png", tmp_path / "out.png"
     Image.new("RGB", (35, 33), "green").save(photo)
     Image.new("L", (32, 32), 255).save(mask)
@@ -269,7 +269,21 @@ def test_a_plan_as_json_is_the_compiled_plan():
     assert (plan["sampler"], plan["steps"], plan["start"], len(plan["rows"])) == ("unipc:order=3", 5, 2, 3)
     clipped = json.loads(call("plan", "--sampler", "ddim:clip=1", "--steps", 2, "--json").stdout)
     assert clipped["hook"] == {"kind": "clip", "limit": 1.0, "ratio": 0.0}
-    refused(call("plan", "--list", "--json"), "--list and --json exclude each other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--json"], "--json"),
+        (["--steps", 0], "--steps"),
+        (["--sampler", "ddim"], "--sampler"),
+        (["--strength", 0], "--strength"),
+        (["--plot", "plan.png", "--force"], "--plot, --force"),
+        (["./package"], "PACKAGE"),
+    ],
+)
+def test_a_list_of_samplers_takes_no_other_argument(arguments, named):
+    refused(call("plan", "--list", *arguments), f"--list and {named} exclude each other")
 
 
 def test_engines_lists_what_runs_here_and_what_is_missing_for_the_rest():

@@ -89,14 +89,14 @@ def test_a_folder_that_is_missing_is_not_made(verb, tmp_path):
 
 @pytest.mark.parametrize("verb", ["run", "interpolate", "plan"])
 @pytest.mark.parametrize("force", [(), ("--force",)])
-def test_a_picture_never_goes_through_a_link(verb, force, tmp_path):
+def test_an_image_never_goes_through_a_link(verb, force, tmp_path):
     (tmp_path / f"a{WRITERS[verb][1]}").symlink_to("precious")
     refused(write(verb, f"{tmp_path}/a", *force), "is a link to precious; give the place itself")
     assert len(os.listdir(tmp_path)) == 1
 
 
 @pytest.mark.parametrize("verb", ["run", "interpolate", "plan"])
-def test_a_read_only_picture_is_kept(verb, tmp_path):
+def test_a_read_only_image_is_kept(verb, tmp_path):
     picture = tmp_path / f"a{WRITERS[verb][1]}"
     picture.touch(0o444)
     refused(write(verb, f"{tmp_path}/a", "--force"), "read-only")

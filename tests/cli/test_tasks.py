@@ -100,7 +100,7 @@ def slow(*samplers: str) -> list[Any]:
     "sampler",
     ["euler_ancestral", *slow("dpmpp_2m", "ddim", "plms", "unipc", "heun", "ddim:eta=1", "dpmpp_2m_sde", "lcm")],
 )
-def test_a_seed_of_diffusers_gives_its_picture(built: Any, pipe: Any, sampler: str) -> None:
+def test_a_seed_of_diffusers_gives_its_image(built: Any, pipe: Any, sampler: str) -> None:
     expected = theirs(built.source, "StableDiffusionPipeline", sampler, width=SIZE[0], height=SIZE[1])
     assert_same_picture(ours(pipe, sampler), expected)
     assert np.abs(ours(pipe, sampler, noise="philox") - expected).mean() > 5.0
@@ -147,7 +147,7 @@ def test_inpainting_is_that_of_diffusers(built: Any, pipe: Any, sampler: str, st
 @pytest.mark.slow
 @pytest.mark.parametrize("strength", (0.5, 1.0))
 @pytest.mark.parametrize("sampler", ["plms", "euler_ancestral"])
-def test_a_unet_that_reads_the_mask_paints_as_in_diffusers(tiny_build: Any, sampler: str, strength: float) -> None:
+def test_a_unet_that_reads_the_mask_inpaints_as_in_diffusers(tiny_build: Any, sampler: str, strength: float) -> None:
     built = tiny_build("inpaint")
     arguments = {"image": photo(), "mask_image": mask(), "strength": strength, "width": SIZE[0], "height": SIZE[1]}
     expected = theirs(built.source, "StableDiffusionInpaintPipeline", sampler, **arguments)
@@ -163,7 +163,7 @@ def test_a_unet_that_reads_the_mask_paints_as_in_diffusers(tiny_build: Any, samp
 
 
 @pytest.mark.slow
-def test_optimum_paints_with_such_a_package_too(tiny_build: Any) -> None:
+def test_optimum_inpaints_with_such_a_package_too(tiny_build: Any) -> None:
     from optimum.onnxruntime import ORTStableDiffusionInpaintPipeline
 
     built = tiny_build("inpaint")

@@ -60,7 +60,7 @@ def test_probes_cover_a_single_row_and_batches_and_a_single_token(table):
     assert any(probe["tokens"] == TEXT.max_position_embeddings for probe in table["text_encoder"].probes)
 
 
-def test_picture_axes_follow_the_latent_ones(table):
+def test_image_axes_follow_the_latent_ones(table):
     spec = table["vae_decoder"]
     sizes = {"batch": 2, "height": 5, "width": 12}
     assert spec.shape(spec.inputs[0], sizes) == (2, 4, 5, 12)

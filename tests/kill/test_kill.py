@@ -36,7 +36,7 @@ def drawn(tmp_path_factory):
     return workplace, calibrate(workplace, VERBS["run"])
 
 
-def test_a_run_that_is_killed_anywhere_draws_the_same_picture_again(drawn):
+def test_a_run_that_is_killed_anywhere_draws_the_same_image_again(drawn):
     workplace, calibration = drawn
     shares = {"start": 0.1, "sampling": 0.5, "decoding": 0.8}
     moments = [Moment(stage, 0, share * calibration.seconds) for stage, share in shares.items()]

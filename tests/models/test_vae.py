@@ -78,7 +78,7 @@ def test_both_ways_are_diffusers_in_sd21() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(33, 32), (35, 41)])
-def test_pictures_of_odd_size_encode_as_in_diffusers(height: int, width: int) -> None:
+def test_images_of_odd_size_encode_as_in_diffusers(height: int, width: int) -> None:
     oracle, ours = build("sd21")
     assert encoder_difference(oracle, ours, seeded(1, 3, height, width)) <= TOLERANCE
 

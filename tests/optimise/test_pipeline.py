@@ -53,7 +53,7 @@ def test_all_attention_and_all_activations_are_fused_for_the_cpu(tiny_build, com
 
 @pytest.mark.slow
 @pytest.mark.parametrize("component", COMPONENTS)
-def test_wide_convolutions_of_pictures_larger_than_the_latent_are_winograds(tiny_build, component):
+def test_wide_convolutions_of_images_larger_than_the_latent_are_winograds(tiny_build, component):
     built = tiny_build("wide")
     canonical = counts(built.package / component / "model.onnx")
     fused = counts(built.package / component / "model.ort_cpu.onnx")

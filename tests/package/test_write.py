@@ -39,7 +39,7 @@ def copy(tiny_build, tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["sd15", "sd15-fp16", pytest.param("sd21", marks=pytest.mark.slow)])
-def test_optimum_diffusers_and_the_runtime_draw_the_same_picture(tiny_build, kind):
+def test_optimum_diffusers_and_the_runtime_draw_the_same_image(tiny_build, kind):
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from optimum.onnxruntime import ORTStableDiffusionPipeline
 

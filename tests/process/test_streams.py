@@ -63,7 +63,7 @@ def test_a_reader_of_the_first_line_alone_gets_it():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2>&-", ">/dev/full", ">&- 2>&- <&-"])
-def test_the_picture_is_made_whatever_the_streams_are(redirection, tmp_path):
+def test_the_image_is_made_whatever_the_streams_are(redirection, tmp_path):
     out, package = tmp_path / "a.png", tiny_package.make(tmp_path / "package")
     run = ("run", str(package), "--prompt", "x", "--steps", "1", "--size", "32x32")
     done = shell(redirection, *run, "--out", str(out))

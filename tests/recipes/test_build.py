@@ -1,5 +1,10 @@
 """Build recipes are read strictly: an unknown key, a wrong type or an impossible value is one clear error."""
 
+import dataclasses
+import json
+import re
+import types
+import typing
 from pathlib import Path
 
 import pytest
@@ -90,3 +95,43 @@ def test_a_value_unlike_any_known_one_gets_no_suggestion(tmp_path):
     with pytest.raises(ConfigError, match="3 faults") as caught:
         load_build_recipe(tmp_path / "a.toml")
     assert "did you mean" not in str(caught.value)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "build.md"
+KINDS = {str: "string", int: "integer", float: "float", bool: "bool", tuple[str, ...]: "list of strings"}
+
+
+def keys_of(cls: type, prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Return type and default of every key of a recipe, as the documentation writes them."""
+    keys, kinds = {}, typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind, name = kinds[field.name], prefix + field.name
+        if dataclasses.is_dataclass(kind):
+            keys |= keys_of(kind, f"{name}.")
+            continue
+        if typing.get_origin(kind) is types.UnionType:
+            kind = typing.get_args(kind)[0]
+        written = "choice" if typing.get_origin(kind) is typing.Literal else KINDS[kind]
+        keys[name] = (written, "the source's" if field.default is None else f"`{json.dumps(field.default)}`")
+    return keys
+
+
+def keys_in(page: str) -> dict[str, tuple[str, str]]:
+    """Return type and default of every key of the page's table."""
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\w ]+) \| ([^|]+) \| [^|]+ \|$", page, flags=re.MULTILINE)
+    return {key: (kind, default) for key, kind, default in rows}
+
+
+def test_the_documentation_lists_every_key_with_its_type_and_default():
+    page = PAGE.read_text(encoding="utf-8")
+    assert keys_in(page) == keys_of(BuildRecipe)
+    assert keys_in(page.replace("| `precision` | choice |", "| `precision` | string |")) != keys_of(BuildRecipe)
+    assert set(keys_of(BuildRecipe)) - set(keys_in(page.replace("| `tensorrt.refit`", "| `refit`"))) == {
+        "tensorrt.refit"
+    }
+
+
+def test_the_recipe_of_the_documentation_is_readable(tmp_path):
+    (recipe,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+    assert load_build_recipe(tmp_path / "recipe.toml").openvino.genai

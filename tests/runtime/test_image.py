@@ -101,7 +101,7 @@ def test_a_name_that_is_no_text_is_written_or_refused_in_a_sentence(picture: Ima
             assert Image.open(file).info == INFO
 
 
-def test_a_picture_replaces_a_file_whole_or_not_at_all(picture: Image.Image, tmp_path: Path) -> None:
+def test_an_image_replaces_a_file_whole_or_not_at_all(picture: Image.Image, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"old")
     with pytest.raises(AttributeError):
         picture.save(Place(tmp_path / "a.png"), pnginfo=3)

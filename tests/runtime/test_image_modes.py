@@ -71,7 +71,7 @@ def both(content: bytes, folder: Path) -> Image.Image:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_grey_of_16_bits_is_the_same_picture_as_in_8(tmp_path: Path, order: str) -> None:
+def test_grey_of_16_bits_is_the_same_image_as_in_8(tmp_path: Path, order: str) -> None:
     deep = Image.fromarray(RAMP.astype(order + "u2"))
     shallow = from_images(Image.fromarray((RAMP / 257).round().astype(np.uint8)))
     np.testing.assert_array_equal(from_images(deep), shallow)
@@ -162,7 +162,7 @@ def test_grey_is_the_same_in_every_mode(mode: str) -> None:
     assert laid_on(settled(start.convert(mode)), "black").convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_jpeg_of_inks_is_the_same_picture(tmp_path: Path) -> None:
+def test_a_jpeg_of_inks_is_the_same_image(tmp_path: Path) -> None:
     """Adobe's, which Pillow writes too, are stored inverted."""
     Image.new("CMYK", (16, 16), (0, 200, 150, 40)).save(tmp_path / "a.jpg", quality=100)
     expected = Image.new("CMYK", (1, 1), (0, 200, 150, 40)).convert("RGB").getpixel((0, 0))
@@ -171,7 +171,7 @@ def test_a_jpeg_of_inks_is_the_same_picture(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_says_from_a_file_and_from_python(tmp_path: Path, orientation: int) -> None:
+def test_an_image_is_turned_as_its_exif_says_from_a_file_and_from_python(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = np.zeros((16, 32, 3), np.uint8)
@@ -185,7 +185,7 @@ def test_a_picture_is_turned_as_its_exif_says_from_a_file_and_from_python(tmp_pa
     assert settled(picture).tobytes() == picture.tobytes()  # not turned twice
 
 
-def test_the_size_to_draw_at_is_that_of_the_turned_picture(pipe: Pipeline, tmp_path: Path) -> None:
+def test_the_size_to_draw_at_is_that_of_the_turned_image(pipe: Pipeline, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
@@ -332,14 +332,14 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
             open_image(tmp_path / name)
 
 
-def test_a_file_larger_than_any_picture_is_not_read(tmp_path: Path) -> None:
+def test_a_file_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.webp").write_bytes(b"RIFF\xff\xff\xff\x7fWEBPVP8 ")
     os.truncate(tmp_path / "a.webp", 2**34)
     with pytest.raises(InputError, match="has 17179869184 bytes; expected at most"):
         open_image(tmp_path / "a.webp")
 
 
-def test_an_immense_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+def test_an_immense_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     for side, message in ((9_000, "9000x9000 pixels, more"), (20_000, "is not an image that can be read: .*limit")):
         with pytest.raises(InputError, match=message):
             read(png(0, 8, bytes(4), size=(side, side)), tmp_path)
@@ -403,7 +403,7 @@ SAVED: dict[str, Callable[[Image.Image, io.BytesIO], None]] = {
 
 
 @pytest.mark.parametrize("name", [name for name in SAVED if name != "avif" or features.check("avif")])
-def test_a_damaged_file_is_a_picture_or_one_sentence(tmp_path: Path, name: str) -> None:
+def test_a_damaged_file_is_an_image_or_one_sentence(tmp_path: Path, name: str) -> None:
     buffer, draw, met = io.BytesIO(), random.Random(name), set()
     SAVED[name](Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 16, 4), np.uint8)), buffer)
     for _ in range(100):
@@ -419,7 +419,7 @@ def test_a_damaged_file_is_a_picture_or_one_sentence(tmp_path: Path, name: str) 
     assert "refused" in met and met <= {"L", "RGB", "RGBA", "refused"}
 
 
-def test_a_picture_to_start_from_is_settled_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_to_start_from_is_settled_once(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     turned: list[Image.Image] = []
 
     def turn(image: Image.Image) -> Image.Image:

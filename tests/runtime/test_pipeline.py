@@ -68,7 +68,7 @@ def test_decoder_is_given_unscaled_latents(pipe: Pipeline) -> None:
     np.testing.assert_allclose(got, np.concatenate(expected), rtol=1e-6, atol=1e-7)
 
 
-def test_same_seed_same_picture_other_seed_another(pipe: Pipeline) -> None:
+def test_same_seed_same_image_other_seed_another(pipe: Pipeline) -> None:
     one, again, other = (pipe("red", seed=seed)[0] for seed in (1, 1, 2))
     assert one.tobytes() == again.tobytes() != other.tobytes()
 
@@ -362,7 +362,7 @@ POISONS = {
 
 
 @pytest.mark.parametrize(("damage", "message"), POISONS.values(), ids=POISONS.keys())
-def test_non_finite_values_make_no_picture(package_copy: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_non_finite_values_make_no_image(package_copy: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(package_copy)
     prompt = "!!"  # its first token is 0, whose embedding is poisoned
     with ldm_runtime.load(package_copy) as pipe, pytest.raises(NonFiniteError, match=message):

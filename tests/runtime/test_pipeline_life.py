@@ -267,7 +267,7 @@ def test_embeddings_are_read_when_the_run_is_asked_for(pipe: Pipeline) -> None:
         np.testing.assert_array_equal(last.latents, expected)
 
 
-def test_pictures_are_read_when_the_run_is_asked_for(pipe: Pipeline) -> None:
+def test_images_are_read_when_the_run_is_asked_for(pipe: Pipeline) -> None:
     mask = Image.new("L", (64, 48))
     mask.paste(255, (0, 0, 32, 48))
     expected = final(pipe, image=PHOTO, mask=mask)

@@ -52,7 +52,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image, np.float32).transpose(2, 0, 1)[None] / np.float32(127.5) - np.float32(1)
 
 
-def test_the_picture_has_the_images_size_less_what_does_not_fit(pipe: Pipeline) -> None:
+def test_the_result_has_the_images_size_less_what_does_not_fit(pipe: Pipeline) -> None:
     assert pipe("red", image=photo(67, 55), steps=2)[0].size == (64, 48)
     assert pipe("red", image=photo(67, 55), steps=2, size=(32, 16))[0].size == (32, 16)
 
@@ -117,7 +117,7 @@ def test_a_seed_for_each_image(pipe: Pipeline) -> None:
     assert [image.info["seed"] for image in images] == ["7", "3"]
 
 
-def test_torch_noise_is_another_picture_and_told(pipe: Pipeline) -> None:
+def test_torch_noise_is_another_image_and_told(pipe: Pipeline) -> None:
     image = pipe("red", seed=1, noise="torch", steps=2)[0]
     assert image.info["noise"] == "torch"
     assert image.tobytes() != pipe("red", seed=1, steps=2)[0].tobytes()
@@ -126,7 +126,7 @@ def test_torch_noise_is_another_picture_and_told(pipe: Pipeline) -> None:
 # --- previews and cancelling ---
 
 
-def test_a_preview_is_what_the_model_foretells(pipe: Pipeline) -> None:
+def test_a_preview_is_what_the_model_predicts(pipe: Pipeline) -> None:
     steps = list(pipe.sample("red", seed=1, steps=4, sampler="ddim"))
     for step in steps:
         assert step.preview()[0].size == (64, 48)
@@ -202,7 +202,7 @@ def test_interpolation_says_which_end_is_unusable(pipe: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("prompts", "negative"), [(("red", "red BREAK red"), "blue"), (("red", "blue"), "red BREAK blue")]
 )
-def test_interpolation_and_one_picture_have_the_same_windows(
+def test_interpolation_and_one_image_have_the_same_windows(
     pipe: Pipeline, prompts: tuple[str, str], negative: str
 ) -> None:
     *_, last = interpolate(pipe, prompts, (1, 2), 2, steps=2, negative=negative, syntax="weighted")

@@ -18,7 +18,7 @@ from benchmarks.peers.programs.protocol import (
 
 
 def prepared(pipe: Any) -> Any:
-    """The pipeline with the sampler that all peers can follow, and quiet."""
+    """Give the pipeline the sampler that all peers can follow, and make it quiet."""
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, clip_sample=False)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -22,7 +22,7 @@ from benchmarks.peers.programs.protocol import (
 
 
 class Given(openvino_genai.Generator):
-    """Hands out the latents that all peers start from, instead of random numbers."""
+    """A generator that hands out the latents that all peers start from."""
 
     def __init__(self, latents: np.ndarray) -> None:
         openvino_genai.Generator.__init__(self)
@@ -36,7 +36,7 @@ class Given(openvino_genai.Generator):
         return openvino.Tensor(self._latents)
 
     def seed(self, value: int) -> None:
-        """The latents are given whatever the seed."""
+        """Do nothing: the latents are given whatever the seed."""
 
 
 def image(request: Request) -> Answer:

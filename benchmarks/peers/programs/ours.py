@@ -71,14 +71,14 @@ def image(request: Request) -> Answer:
 
 
 def _outputs(contract: Contract) -> dict[str, str]:
-    """Return component -> the output that its role names."""
+    """Return the output that each component's role names."""
     denoiser, halves = contract.denoiser, (contract.codec.encoder, contract.codec.decoder)
     outputs = {text.component: text.output for text in contract.text}
     return outputs | {denoiser.component: denoiser.output} | {half.component: half.output for half in halves}
 
 
 def _package(request: Request) -> Package:
-    """Raises NotMeasured where the engine is not there or the package was not built for it."""
+    """Open the package. Raises NotMeasured where the engine is not there or the package was not built for it."""
     if request.engine not in ENGINES:
         raise NotMeasured(f"this version of the runtime has no engine {request.engine}")
     missing = ENGINES[request.engine].missing()

@@ -23,7 +23,7 @@ Evaluate = Callable[[], np.ndarray]
 
 
 class NotMeasured(Exception):
-    """Why a peer cannot do the task at all, in one sentence."""
+    """The reason why a peer cannot do the task at all, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(tasks: Mapping[str, Task], distributions: Sequence[str]) -> None:
 
 
 def measure_components(request: Request, evaluate: Mapping[str, Evaluate]) -> Answer:
-    """Seconds of each component, {"seconds": {name: [...]}}; the outputs of the first evaluation are left in a file.
+    """Measure each component, {"seconds": {name: [...]}}; the outputs of the first evaluation are left in a file.
 
     The first evaluation, which may still allocate and compile, does not count.
     """
@@ -89,7 +89,7 @@ def measure_components(request: Request, evaluate: Mapping[str, Evaluate]) -> An
 
 
 def measure_image(request: Request, load_seconds: float, draw: Callable[[list[float]], np.ndarray]) -> Answer:
-    """A first image and, where that was short, a second.
+    """Measure a first image and, where that was short, a second.
 
     draw: makes the image, uint8 (H, W, 3), and puts time.perf_counter() into the list after each step.
     """
@@ -113,18 +113,18 @@ def measure_image(request: Request, load_seconds: float, draw: Callable[[list[fl
 
 
 def read_inputs(request: Request) -> dict[str, np.ndarray]:
-    """See `Request.inputs`."""
+    """Read the arrays of `Request.inputs`."""
     with np.load(request.inputs) as stored:
         return {name: stored[name] for name in stored.files}
 
 
 def folder_bytes(folder: str | Path) -> int:
-    """Bytes of all files of a folder, links followed."""
+    """Add up the bytes of all files of a folder, links followed."""
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
 
 
 def peak_memory() -> int:
-    """The largest resident set of this process so far, in bytes; files that are mapped into memory count.
+    """Return the largest resident set of this process so far, in bytes; files that are mapped into memory count.
 
     `ru_maxrss` also counts what the parent had before this program was loaded, so Linux is asked for `VmHWM`.
     """

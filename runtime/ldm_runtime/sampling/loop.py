@@ -25,18 +25,25 @@ class PlanStep:
     evaluations, the last one `ends_step`.
     """
 
-    index: int  # of the sampling step, from 0
-    total: int  # sampling steps
-    evaluations: int  # of the model so far
+    index: int
+    """Number of the sampling step, from 0."""
+    total: int
+    """Sampling steps of the run."""
+    evaluations: int
+    """Evaluations of the model so far."""
     ends_step: bool
-    timestep: float  # at which the model was evaluated
-    latents: np.ndarray  # float32 (B, C, H, W), after this row
+    """Whether this is the last evaluation of its sampling step."""
+    timestep: float
+    """Timestep at which the model was evaluated."""
+    latents: np.ndarray
+    """float32 (B, C, H, W), after this row."""
     row: PlanRow
     before: np.ndarray  # float32 (B, C, H, W), before this row
-    output: np.ndarray  # of the model, guided
+    output: np.ndarray
+    """Output of the model, guided: float32 (B, C, H, W)."""
 
     def predicted(self) -> np.ndarray:
-        """The clean latents x0 that the model predicts at this row: float32 (B, C, H, W)."""
+        """Return the clean latents x0 that the model predicts at this row: float32 (B, C, H, W)."""
         return data_prediction(self.row, self.before, self.output)
 
 

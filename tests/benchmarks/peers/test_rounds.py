@@ -143,6 +143,17 @@ def test_results_of_other_settings_are_not_mixed(tmp_path, settings, machine, sa
         open_results(tmp_path, settings, machine, force=False)
 
 
+@pytest.mark.parametrize("key", ["ours picture 0", "theirs image 0", "ours image", "ours image x"])
+def test_figures_of_another_version_are_refused(tmp_path, key):
+    made = results(ours=[1.0])
+    made.answers[key] = made.answers["ours image 0"]
+    made_up, _ = runner(tmp_path, made)
+    made_up.save()
+    with pytest.raises(InputError, match=f"has figures of '{key}'.*open, components, image.*--force"):
+        open_results(tmp_path, SETTINGS, MACHINE, force=False)
+    assert open_results(tmp_path, SETTINGS, MACHINE, force=True).answers == {}
+
+
 @pytest.mark.parametrize("text", ["[]", "{", '{"settings": {"size": [1, 2]}}'])
 def test_another_file_in_the_results_place_is_refused(tmp_path, text):
     (tmp_path / "peers.json").write_text(text)

@@ -50,7 +50,7 @@ def test_outputs_of_an_earlier_run_stay(engine: OpenVinoEngine) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_a_whole_package_draws_the_same_picture(tiny: Path) -> None:
+def test_a_whole_package_draws_the_same_image(tiny: Path) -> None:
     pictures = []
     for name in ("ort", "openvino"):
         with ldm_runtime.load(tiny, engine=name, threads=1) as pipe:

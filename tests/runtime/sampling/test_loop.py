@@ -258,7 +258,7 @@ def test_thresholding_is_of_each_image_alone() -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_predicted_picture_is_the_clean_one_of_a_model_that_knows_it(sampler: str) -> None:
+def test_the_predicted_image_is_the_clean_one_of_a_model_that_knows_it(sampler: str) -> None:
     picture = np.random.default_rng(1).standard_normal((1, *SHAPE)).astype(np.float32)
     plan = compiled(SD15, sampler, 6)
     rows = iter(plan.rows)
@@ -271,7 +271,7 @@ def test_the_predicted_picture_is_the_clean_one_of_a_model_that_knows_it(sampler
         np.testing.assert_allclose(step.predicted(), picture, atol=2e-3)
 
 
-def test_a_run_from_a_picture_starts_from_it_noised() -> None:
+def test_a_run_from_an_image_starts_from_it_noised() -> None:
     plan = compiled(SD15, "euler", 10, 6)
     picture = np.random.default_rng(1).standard_normal((1, *SHAPE)).astype(np.float32)
     noise = initial_noise(0, 1, SHAPE)

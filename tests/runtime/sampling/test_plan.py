@@ -215,7 +215,7 @@ def test_a_plan_that_starts_late_is_that_of_diffusers(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", DIFFUSION)
-def test_a_picture_is_noised_as_diffusers_does(sampler: str) -> None:
+def test_an_image_is_noised_as_diffusers_does(sampler: str) -> None:
     start = 0 if read_sampler(sampler).canonical == "pndm" else 3
     plan = compiled(SD15, sampler, 8, start)
     picture, noise = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -439,7 +439,7 @@ def test_levels_are_normalised_and_fall(sampler: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", DIFFUSION)
-def test_the_predicted_picture_is_in_every_row(sampler: str) -> None:
+def test_the_predicted_image_is_in_every_row(sampler: str) -> None:
     """data_x and data_output give x0 of a latent whose noise the model knows exactly."""
     schedule = dataclasses.replace(SD15, prediction_type="v_prediction")
     for row in compiled(schedule, sampler, 6).rows:

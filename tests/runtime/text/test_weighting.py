@@ -384,7 +384,7 @@ def test_embed_calls_prompts_by_the_names_that_are_given(pipe: Pipeline) -> None
         pipe.embed(["red", "blue"], names=["the title"])
 
 
-def test_the_syntax_changes_a_picture_and_is_told(pipe: Pipeline) -> None:
+def test_the_syntax_changes_an_image_and_is_told(pipe: Pipeline) -> None:
     plain = pipe("(red:1.8) apple", seed=1, steps=2)[0]
     weighted = pipe("(red:1.8) apple", seed=1, steps=2, syntax="weighted")[0]
     assert np.abs(np.asarray(plain, float) - np.asarray(weighted, float)).max() > 0

@@ -138,7 +138,7 @@ def test_a_size_beyond_one_component_s_own_axis_is_refused() -> None:
     assert axis_ranges(narrow, read_profile(("batch=2",)))["text_encoder"]["rows"] == Range(1, 1, 2)
 
 
-def test_pictures_beyond_what_the_runtime_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_beyond_what_the_runtime_makes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ldm_export.targets.tensorrt.profiles.MAX_PIXELS", 96 * 72 - 1)
     with pytest.raises(InputError, match="images of 96x72 pixels; the runtime makes 6911 at most"):
         axis_ranges(CONTRACT, Profile())
