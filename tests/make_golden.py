@@ -553,8 +553,8 @@ def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict
     axes, unet = ["axes"], ["components", "unet"]
     changes: list[tuple[str, list[Any], Any, str]] = [
         ("the schedule has an unknown key", ["schedule", "beta_middle"], 0.1, "json.unknown-key"),
-        ("a beta is 0", ["schedule", "beta_start"], 0.0, "manifest.schedule"),
-        ("an unknown prediction type", ["schedule", "prediction_type"], "score", "manifest.schedule"),
+        ("a beta is 0", ["schedule", "beta_start"], 0.0, "schedule.invalid"),
+        ("an unknown prediction type", ["schedule", "prediction_type"], "score", "schedule.invalid"),
         ("an unknown sampler", ["defaults", "sampler"], "magic", "manifest.sampler"),
         ("a sampler that does not take the schedule", ["defaults", "sampler"], "flow_euler", "manifest.sampler"),
         ("an unknown option of a sampler", ["defaults", "sampler"], "euler:order=2", "manifest.sampler"),

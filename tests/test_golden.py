@@ -88,7 +88,7 @@ def test_packages(case: dict[str, Any], tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_kit_has_a_package_for_every_code() -> None:
     """All but those of a running system, of large files and of plans, which need a GPU."""
-    classes = ("package", "file", "json", "manifest", "weights", "graph", "plan", "tokenizer")
+    classes = ("package", "file", "json", "manifest", "schedule", "weights", "graph", "plan", "tokenizer")
     codes = {code for code in CODES if code.startswith(tuple(f"{each}." for each in classes))}
     left_out = {"file.too-large", "file.changed", "plan.format", "plan.mismatch"}
     assert {case["code"] for case in load("packages")} - {None} == codes - left_out

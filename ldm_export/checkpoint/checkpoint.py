@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object
+from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.tensors import (
     Tensors,
     listed,
     read_tensors,
-    refused,
     require_finite,
 )
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
+from ldm_runtime.errors import refused_as
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import open_package
@@ -199,7 +199,8 @@ def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None
             raise CheckpointError(
                 f"{folder.path / name} has {size} bytes; expected at most {limit}: take it out of the folder"
             )
-        check_relative_path(name, str(folder.path))
+        with refused_as(CheckpointError, "rename that file, or take it out of the folder"):
+            check_relative_path(name, str(folder.path))
 
 
 def require_total(module: nn.Module, tensors: Tensors, what: str) -> None:

@@ -22,7 +22,7 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     try:
         sampling = read_scheduler_config(scheduler_config)
     except ConfigError as error:
-        raise ConfigError(f"{scheduler_file}: {error}") from None
+        raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {})
 

@@ -1,18 +1,23 @@
 """The JSON files of a model's folder: read strictly, written the same way everywhere."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ldm_export.errors import CheckpointError
-from ldm_runtime.errors import FormatError
+from ldm_runtime.errors import FormatError, refused_as
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 
 MAX_CONFIG_BYTES = 2**20  # published ones have a few thousand
 MAX_JSON_BYTES = 2**24  # an index or a tokenizer; CLIP's has 4 million
+
+
+# Raises the FormatError of a checkpoint's file as a CheckpointError.
+refused = functools.partial(refused_as, CheckpointError, "fetch or make the checkpoint again")
 
 
 def checkpoint_folder(path: Path) -> ModelFolder:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.folder import open_folder
-from ldm_export.checkpoint.json_files import checkpoint_folder
+from ldm_export.checkpoint.json_files import checkpoint_folder, refused
 from ldm_export.checkpoint.package import open_package_checkpoint
-from ldm_export.checkpoint.tensors import refused
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import check_path
 from ldm_runtime.package.open import Check, is_package

@@ -11,7 +11,7 @@ from typing import Any
 
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import refused_as
+from ldm_runtime.errors import FormatError
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule
 from ldm_runtime.sampling.solvers import SOLVERS, Sampler
 from ldm_runtime.sampling.solvers.options import Choice, Kind, Options, Value, kinds_of, spell
@@ -249,8 +249,10 @@ def read_scheduler_config(config: Config) -> tuple[Schedule, Sampler]:
     settings: dict[str, Value] = {}
     for row in entry.rows:
         settings |= row.read(effective, entry.kinds)
-    with refused_as(ConfigError, "correct the scheduler's configuration"):
+    try:
         schedule = entry.schedule(**{key: effective.get(key, default) for key, default in fields.items()})
+    except FormatError as fault:
+        raise ConfigError(f"scheduler: {class_name}: {fault}", code=fault.code) from None
     return schedule, Sampler(entry.solver, SOLVERS[entry.solver].options(**settings))
 
 

@@ -4,7 +4,6 @@ Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an i
 `weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
 """
 
-import functools
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,6 @@ from ldm_export.checkpoint.json_files import read_object
 from ldm_export.errors import CheckpointError
 from ldm_export.families.keymaps import Rules, parameter_name
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import refused_as
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
@@ -48,10 +46,6 @@ class StoredTensor:
 
 
 Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
-
-
-# Raises the FormatError of a checkpoint's file as a CheckpointError.
-refused = functools.partial(refused_as, CheckpointError, "fetch or make the checkpoint again")
 
 
 def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> Tensors:

@@ -12,8 +12,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, read_object
-from ldm_export.checkpoint.tensors import refused
+from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, read_object, refused
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
 from ldm_runtime.files import strict_json

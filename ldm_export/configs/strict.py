@@ -61,7 +61,7 @@ class StrictConfig:
             try:
                 object.__setattr__(self, field.name, strict_json.read(field.type, value, field.name))  # type: ignore[arg-type]
             except FormatError as error:
-                self._refuse(field.name, error.what)
+                raise ConfigError(f"{self.CLASS_NAME}: {error}") from None
         for name, (low, high) in self.BOUNDS.items():
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else () if value is None else (value,)

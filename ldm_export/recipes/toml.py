@@ -115,13 +115,13 @@ def read_text(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ConfigError(f"cannot read the recipe {path}: it is no regular file")
+                raise ConfigError(f"cannot read the recipe {path}: it is not a regular file")
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise ConfigError(f"the recipe {path} has more than {MAX_FILE_BYTES} bytes; it is not a recipe")
         return content.decode("utf-8-sig").replace("\r\n", "\n")  # some editors under Windows write a mark first
     except UnicodeDecodeError as error:
-        raise ConfigError(f"the recipe {path} is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+        raise ConfigError(f"the recipe {path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         reason = getattr(error, "strerror", None)
         raise ConfigError(f"cannot read the recipe {path}: {reason if reason is not None else error}") from None

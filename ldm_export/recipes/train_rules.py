@@ -259,7 +259,7 @@ def _samples_rules() -> Rules:
         one_of("schedule.beta_schedule", BETA_SCHEDULES),
         one_of("schedule.timestep_spacing", TIMESTEP_SPACINGS),
         sampler_name("samples.sampler"),
-        Trial(schedule, _try_schedule),
+        Trial(schedule, _try_schedule, "schedule"),
         Trial((*schedule, "samples"), _try_samples, "samples"),
     ]
 

@@ -145,7 +145,7 @@ def _read_names(archive: Path) -> dict[str, dict[str, Any]]:
     with open_archive(archive) as tar:
         entries = read_json(tar, "package/en/data.json")
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):
-        raise damaged(archive, "data.json is no list of emoji")
+        raise damaged(archive, "data.json is not a list of emoji")
     names = {}
     for entry in entries:
         if "group" in entry and GROUPS[entry["group"]] in CHOSEN_GROUPS:
@@ -205,7 +205,7 @@ def _noto_images(archive: Path) -> Iterator[tuple[str, str, bytes]]:
         chars, icons = read_json(tar, "package/chars.json"), read_json(tar, "package/icons.json")
     table = icons.get("icons") if isinstance(icons, dict) else None
     if not isinstance(chars, dict) or not isinstance(table, dict) or not all(map(_is_icon, table.values())):
-        raise damaged(archive, "chars.json and icons.json are no tables of images")
+        raise damaged(archive, "chars.json and icons.json are not tables of images")
     for code in sorted(chars):
         icon = table.get(chars[code]) if isinstance(chars[code], str) else None
         if icon is not None:

@@ -145,9 +145,9 @@ def _read_text(file: Path, what: str, limit: int) -> str:
     try:
         status = os.stat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
-            raise TrainingError(f"cannot read {what}: it is no regular file of at most {limit} bytes")
+            raise TrainingError(f"cannot read {what}: it is not a regular file of at most {limit} bytes")
         return file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a NUL in the name
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
         raise TrainingError(f"cannot read {what}: {error}") from None
 
 
@@ -155,7 +155,7 @@ def _read_rows(folder: Path) -> list[dict[str, Any]]:
     file = data_file(folder, ROWS_FILE)
     if not file.is_file():
         raise TrainingError(
-            f"{folder} is no folder of captioned images: {folder / ROWS_FILE} is missing; fetch one with: "
+            f"{folder} is not a folder of captioned images: {folder / ROWS_FILE} is missing; fetch one with: "
             f"ldm-export data"
         )
     rows: list[dict[str, Any]] = []

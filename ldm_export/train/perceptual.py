@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ldm_export.errors import TrainingError
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import refused_as
 from ldm_runtime.package import safetensors
 
 BLOCKS = 2  # of VGG16's five; later ones see more context and cost more
@@ -62,10 +62,8 @@ class PerceptualDistance(nn.Module):
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise TrainingError(f"the perceptual weights {path} are missing; fetch them with: ldm-export data")
-    try:
+    with refused_as(TrainingError, "fetch these perceptual weights again with: ldm-export data"):
         return {name: torch.from_numpy(array.copy()) for name, array in safetensors.read(path).items()}
-    except LdmError as error:
-        raise TrainingError(f"cannot read the perceptual weights: {error}") from None
 
 
 def _convolutions(tensors: dict[str, Tensor], block: int, channels: int, path: Path) -> tuple[list[nn.Module], int]:

@@ -51,7 +51,7 @@ from ldm_export.train.run_folder import (
 from ldm_export.train.signals import raised_signals
 from ldm_export.train.text_encoder import TextEncoderStage
 from ldm_export.train.tokenizer import train_tokenizer
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import refused_as
 from ldm_runtime.files.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.files.journal import sweep
 from ldm_runtime.package import safetensors
@@ -223,10 +223,9 @@ def _cached_latents(work: Work, vae: AutoencoderKL, name: str, images: Images) -
         mean = encode_images(vae, images, backgrounds, work.device, recipe.mixed_precision)
         with atomic_file(path) as temporary:
             safetensors.write(temporary, {"mean": mean.numpy()}, {"identity": work.parts.latents})
-    try:
-        latents = torch.from_numpy(safetensors.read(path)["mean"].copy())
-    except (LdmError, KeyError) as error:
-        raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None
+    with refused_as(TrainingError, "remove it and train again"):
+        tensors = safetensors.read(path)
+    latents = torch.from_numpy(tensors["mean"].copy()) if "mean" in tensors else torch.zeros(0, 0)
     if latents.shape[:2] != (len(images), len(backgrounds)) or not bool(torch.isfinite(latents).all()):
         raise TrainingError(f"{path} does not hold the latents of these images; remove it and train again")
     return LatentSet(latents, images)

@@ -9,7 +9,7 @@ from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe
 from ldm_export.train.identity import Identities
 from ldm_export.train.identity import identities as identities_of
 from ldm_export.train.loop import STATE_FILE, identity_at, read_state
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import refused_as
 from ldm_runtime.package import safetensors
 
 IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
@@ -75,7 +75,5 @@ def _read_short(path: Path) -> str:
 
 
 def _latents_identity(path: Path) -> str | None:
-    try:
+    with refused_as(TrainingError, "remove it and train again"):
         return safetensors.read_header(path).metadata.get("identity")
-    except LdmError as error:
-        raise TrainingError(f"{path} is damaged ({error}); remove it and train again") from None

@@ -143,7 +143,8 @@ def read(path: Path) -> Reference:
     text = safetensors.read_header(path).metadata.get(_KEY)
     if text is None:
         raise PackageError(
-            f"{path} has no {_KEY!r} in its metadata: it is no reference; build the package again", code="proof.invalid"
+            f"{path} has no {_KEY!r} in its metadata: it is not a reference; build the package again",
+            code="proof.invalid",
         )
     value = strict_json.parse(text, f"the metadata of {path}")
     version = value.get("schema_version") if isinstance(value, dict) else None

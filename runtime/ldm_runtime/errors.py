@@ -1,12 +1,13 @@
 """The errors a user can meet, each one sentence with a stable code: what was got, what was expected, where, what to do.
 
 A code is `class.name`. The sentence may change, the code does not: programs and the runtime's other languages tell
-refusals apart by it, and its class alone says what kind of failure it is. `CODES` has them all.
+refusals apart by it, and its class alone says what kind of failure it is. `CODES` has those of the runtime,
+`ldm_export.errors.CODES` those of making packages.
 """
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # importing the runtime stays light
@@ -18,7 +19,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-
 MAX_MESSAGE = 4000  # characters
 
 CODES: dict[str, str] = {
-    # package, file, json, manifest, weights, graph, plan, tokenizer: the package will not do; fetch or build it again
+    # package, file, json, manifest, schedule, weights, graph, plan, tokenizer: a package, a checkpoint or one of their
+    # files will not do; fetch or build it again
     "package.missing": "the path has no package: no folder, or no manifest.json in it",
     "file.missing": "a file that is needed is not there",
     "file.unreadable": "the operating system does not let a file be read",
@@ -50,11 +52,11 @@ CODES: dict[str, str] = {
     "manifest.role": "components, inputs and roles do not match one to one",
     "manifest.text": "text encoders, tokenizers and context do not agree",
     "manifest.image": "the default image size does not fit the latents",
-    "manifest.schedule": "the noise schedule is not usable",
     "manifest.sampler": "the default sampler is unknown, or does not take the schedule",
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
     "manifest.keys": "a parameter has an unknown type, or a transpose that is not a permutation",
+    "schedule.invalid": "a noise schedule is not usable",
     "weights.header": "a file has no safetensors header",
     "weights.tensor": "a tensor of a safetensors file has a wrong type, shape or place",
     "weights.layout": "tensors of a safetensors file overlap, leave holes, or do not fill the file",
@@ -83,12 +85,12 @@ CODES: dict[str, str] = {
     "other.failure": "a failure that no other code describes",
 }
 
-# What to do about a code; where there is nothing special, the border at which the file is refused says it.
+CHECK_ACCESS = "check its permissions, its links and the disk"  # what to do about file.unreadable
+
+# What to do about a code, where no border can say it better.
 _ADVICE = {
+    "file.unreadable": CHECK_ACCESS,
     "file.lfs-stub": "run `git lfs pull` where it came from",
-    "json.unknown-key": "build it again, or install the version that wrote it",
-    "manifest.version": "build the package again from its checkpoint with `ldm-export build`, or install the version "
-    "that wrote it",
     "graph.external-data": "do not use this package, build it again",
 }
 
@@ -156,12 +158,16 @@ def unreadable(path: "Path", error: OSError) -> FormatError:
 
 
 @contextlib.contextmanager
-def refused_as(error: type[LdmError], advice: str) -> Iterator[None]:
-    """Raise a FormatError from inside as `error`, with the same code and with what to do about it."""
+def refused_as(error: type[LdmError], advice: str, special: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Raise a FormatError from inside as `error`, with the same code and with what to do about it.
+
+    special: code -> advice, for those of which this border knows more.
+    """
     try:
         yield
     except FormatError as fault:
-        raise error(f"{fault}; {_ADVICE.get(fault.code, advice)}", code=fault.code) from fault
+        known = _ADVICE if special is None else {**_ADVICE, **special}
+        raise error(f"{fault}; {known.get(fault.code, advice)}", code=fault.code) from fault
 
 
 class InputError(LdmError):

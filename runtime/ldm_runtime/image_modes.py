@@ -29,7 +29,7 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
 
     what: its name in an error. A file that PIL has opened is decoded here.
 
-    Raises InputError for what is no PIL image, an image without pixels or with more than MAX_PIXELS, a
+    Raises InputError for what is not a PIL image, an image without pixels or with more than MAX_PIXELS, a
         mode without colours, and a damaged file.
     """
     width, height = size_of(image)

@@ -26,7 +26,7 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndar
     try:
         array = np.asarray(value)
     except Exception as error:  # a ragged list, or whatever an object's own __array__ raises
-        raise InputError(f"{name} is no array: {error}") from None
+        raise InputError(f"{name} is not an array: {error}") from None
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32")
     fits = len(array.shape) == len(shape) and all(

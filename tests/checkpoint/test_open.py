@@ -219,6 +219,9 @@ def test_licences_are_found(copy: Path, tiny: Path) -> None:
         (copy / name).write_text("text")
     assert open_checkpoint(copy).documents == (copy / "LICENSE.md", copy / "README.md")
     assert open_checkpoint(tiny).documents == ()
+    (copy / "license:1").write_text("no name on every system")
+    with pytest.raises(CheckpointError, match="'license:1'.*; rename that file, or take it out of the folder$"):
+        open_checkpoint(copy)
 
 
 # --- what does not load -------------------------------------------------------------------------

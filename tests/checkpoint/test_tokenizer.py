@@ -136,6 +136,15 @@ def test_what_is_no_clip_tokenizer_is_refused(source, tmp_path, change, message)
         completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
 
 
+def test_an_unknown_key_is_said_as_of_a_checkpoint_not_of_a_package(source, tmp_path):
+    added = [{"id": SIZE, "content": "<my-cat>", "special": True, "surprise": 1}]
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    (source / "tokenizer.json").write_text(json.dumps({**tokenizer, "added_tokens": added}))
+    with pytest.raises(CheckpointError, match="'surprise'.*; fetch or make the checkpoint again$") as caught:
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
+    assert caught.value.code == "json.unknown-key"
+
+
 def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
     (source / "tokenizer.json").unlink()
     (source / "added_tokens.json").write_text(json.dumps({"<my-cat>": SIZE}))

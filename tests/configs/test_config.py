@@ -183,7 +183,8 @@ def test_senseless_value_is_refused_by_name(cls: Any, change: dict[str, Any]) ->
     names = {culprit.get(name, name) for name in change} | (
         {"down_block_types"} if "block_out_channels" in change else set()
     )
-    with pytest.raises(ConfigError, match=" has (" + "|".join(sorted(names)) + ") = "):
+    named = "|".join(sorted(names))
+    with pytest.raises(ConfigError, match=rf" has ({named}) = |: ({named})(\[\d+\])* must be .*; got "):
         cls.from_dict({**SMALL[cls], **change}, "here")
 
 
@@ -221,10 +222,18 @@ ABSURD: list[tuple[Any, str, Any]] = [
 
 @pytest.mark.parametrize(("cls", "name", "value"), ABSURD, ids=range(len(ABSURD)))
 def test_absurd_value_is_refused_at_once_in_a_short_sentence(cls: Any, name: str, value: object) -> None:
-    message = f" has {name} = .* which is not supported: it (must be|is too large)"
+    message = rf" has {name} = .* which is not supported: it must be|: {name}(\[\d+\])* (must be .*; got|is too large)"
     with pytest.raises(ConfigError, match=message) as caught:
         cls.from_dict({**SMALL[cls], name: value})
     assert len(str(caught.value)) < 300
+
+
+def test_a_value_of_another_type_is_said_once_with_its_place_in_the_list() -> None:
+    levels = [32, "64", 64, 64]
+    with pytest.raises(ConfigError) as caught:
+        UNetConfig.from_dict({**SMALL[UNetConfig], "block_out_channels": levels}, "unet/config.json")
+    expected = 'unet/config.json: UNet2DConditionModel: block_out_channels[1] must be an integer; got "64"'
+    assert str(caught.value) == expected
 
 
 @pytest.mark.slow

@@ -294,7 +294,7 @@ def test_a_name_that_every_system_can_have_is_accepted(name):
         (b"a = " + b"[" * 20000, "nests its values too deeply"),
         (b"#" * 2**17, "more than 65536 bytes"),
         (b"seed = " + b"1" * 5000, "not valid TOML"),
-        (b"\xff\xfe\x00", "no UTF-8 text"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
         (b".".join([b"a"] * 20000) + b" = 1", "more than 64 parts"),
         (b"a = 1\na = 2", "not valid TOML"),
         (b"a = nan\nb = inf", "unknown key 'a'"),

@@ -60,8 +60,20 @@ def test_a_fact_becomes_the_error_of_its_border_with_its_code():
     assert caught.value.code == "weights.layout"
     with pytest.raises(PackageError, match="^a/x is a stub; run `git lfs pull` where it came from$"):
         refuse(FormatError("a/x", "is a stub", "file.lfs-stub"))
+    with pytest.raises(PackageError, match="^a/x cannot be read; check its permissions, its links and the disk$"):
+        refuse(FormatError("a/x", "cannot be read", "file.unreadable"))
     with pytest.raises(InputError, match="^other$"):
         refuse(InputError("other"))
+
+
+def test_a_border_that_knows_more_of_a_code_says_so():
+    special = {"json.syntax": "write it again"}
+    for code, advice in (("json.syntax", "write it again"), ("json.depth", "fetch it again")):
+        with (
+            pytest.raises(PackageError, match=f"^a/x is cut off; {advice}$"),
+            refused_as(PackageError, "fetch it again", special),
+        ):
+            raise FormatError("a/x", "is cut off", code)
 
 
 ALL_CODES = {**errors.CODES, **ldm_export.errors.CODES}

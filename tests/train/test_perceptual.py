@@ -47,6 +47,14 @@ def test_missing_weights_say_how_to_get_them(tmp_path):
         PerceptualDistance(tmp_path / "none.safetensors")
 
 
+def test_weights_that_are_cut_off_keep_their_code_and_say_how_to_get_them(tmp_path):
+    file = tmp_path / "cut.safetensors"
+    file.write_bytes(b"\x08\0\0\0\0\0\0\0{")
+    with pytest.raises(TrainingError, match=r"cut\.safetensors .*again with: ldm-export data") as caught:
+        PerceptualDistance(file)
+    assert caught.value.code == "weights.header"
+
+
 def test_weights_without_a_block_are_refused(tmp_path):
     tensors = {name: array for name, array in vgg_tensors().items() if name.startswith("conv1")}
     safetensors.write(tmp_path / "one.safetensors", tensors, {})

@@ -241,5 +241,5 @@ def test_a_reference_that_does_not_fit_its_header_is_refused(proven, tmp_path, c
 
 
 def test_a_file_of_weights_is_no_reference(proven):
-    with pytest.raises(PackageError, match="it is no reference"):
+    with pytest.raises(PackageError, match="it is not a reference"):
         reference_file.read(proven("sd15") / "unet" / "model.safetensors")

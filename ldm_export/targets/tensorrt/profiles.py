@@ -34,7 +34,7 @@ class Profile:
 def read_profile(texts: Sequence[str]) -> Profile:
     """Read ("batch=1:2:4", "size=512"). One number is all three; size is both sides.
 
-    Raises InputError for an unknown name, one given twice, or what is no rising row of numbers.
+    Raises InputError for an unknown name, one given twice, or what is not a rising row of numbers.
     """
     ranges: dict[str, Range] = {}
     for text in texts:

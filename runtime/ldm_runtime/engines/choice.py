@@ -92,7 +92,7 @@ def choose(
     halves of its codec, such as "vae". options: of an engine, by its name; values are passed on as text. without:
     engines that "auto" shall not take.
 
-    Raises InputError for unknown engines, a part given twice, options that nothing would read or that are no mapping
+    Raises InputError for unknown engines, a part given twice, options that nothing would read or that are not a mapping
     of mappings, or `threads` below 1 or beyond `most_threads`.
     """
     if threads is not None:
@@ -236,7 +236,9 @@ def _is_option(key: Any, value: Any) -> bool:
 def _check_read(name: str, text: str, chosen: set[str]) -> None:
     """Raise InputError unless one of the engines that are `chosen` by `text` reads the options of `name`."""
     if name == AUTO:
-        raise InputError(f"there are options for {AUTO}, which is no engine; give them to one of {', '.join(ENGINES)}")
+        raise InputError(
+            f"there are options for {AUTO}, which is not an engine; give them to one of {', '.join(ENGINES)}"
+        )
     if not ENGINES[name].takes_options:
         raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
     if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):

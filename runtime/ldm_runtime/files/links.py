@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import CHECK_ACCESS, LdmError
 from ldm_runtime.files.hash_cache import stamp
 
 T = TypeVar("T")
@@ -128,7 +128,8 @@ class ModelFolder:
             raise self._error(f"{file} is missing; fetch the {self._what} again", code="file.missing") from None
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links before Python 3.13
             reason = getattr(error, "strerror", None)
-            raise self._error(f"cannot read {file}: {reason if reason else error}", code="file.unreadable") from error
+            what = f"cannot read {file}: {reason if reason else error}; {CHECK_ACCESS}"
+            raise self._error(what, code="file.unreadable") from error
         except ValueError as error:  # a NUL in the name
             raise self._error(f"cannot read {file}: {error}", code="file.unreadable") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ldm_runtime.checks import check_path, shown
-from ldm_runtime.errors import FormatError, InputError, PackageError, refused_as, unreadable
+from ldm_runtime.errors import CHECK_ACCESS, FormatError, InputError, PackageError, refused_as, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
@@ -27,7 +27,16 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**24
 
 # Raises the FormatError of a package's file as a PackageError.
-refused = functools.partial(refused_as, PackageError, "fetch or build the package again")
+refused = functools.partial(
+    refused_as,
+    PackageError,
+    "fetch or build the package again",
+    {
+        "json.unknown-key": "build it again, or install the version that wrote it",
+        "manifest.version": "build the package again from its checkpoint with `ldm-export build`, or install the "
+        "version that wrote it",
+    },
+)
 
 # A file with such an ending that the manifest does not list is not loaded by us, but could be by others.
 _MODEL_ENDINGS = {
@@ -132,7 +141,7 @@ def is_package(path: Path) -> bool:
     try:
         return os.path.lexists(path / MANIFEST) and path.is_dir()
     except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise PackageError(f"cannot read {path}: {error.strerror}", code="file.unreadable") from error
+        raise PackageError(f"cannot read {path}: {error.strerror}; {CHECK_ACCESS}", code="file.unreadable") from error
 
 
 def _folder(path: Path) -> ModelFolder:

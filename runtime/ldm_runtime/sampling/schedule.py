@@ -136,4 +136,4 @@ def _check_integer(name: str, value: Any, low: int, high: int) -> None:
 
 
 def _refuse(name: str, what: str) -> NoReturn:
-    raise FormatError(f"schedule: {name}", what, "manifest.schedule")
+    raise FormatError(name, what, "schedule.invalid")

@@ -131,7 +131,7 @@ def test_a_machine_may_have_four_threads_for_each_cpu_and_sixteen_on_the_smalles
         ({"ort:cuda": {"device_id": b"1"}}, "expected texts, numbers and booleans by name"),
         ({"ort:cuda": {"device_id": "1\0"}}, "expected texts, numbers and booleans by name"),
         ({3: {}}, "engine is 3; expected one of"),
-        ({"auto": {"device_id": 1}}, "options for auto, which is no engine"),
+        ({"auto": {"device_id": 1}}, "options for auto, which is not an engine"),
     ],
 )
 def test_engine_options_of_another_form_are_refused(options: Any, message: str) -> None:

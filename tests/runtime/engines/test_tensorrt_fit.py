@@ -125,12 +125,12 @@ def test_a_header_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no plan of TensorRT for RTX"),
-        (b"vtrt" + bytes(20), "is no plan of TensorRT for RTX"),
-        (b"ftrt" + bytes(96), "is no plan of TensorRT for RTX"),
+        (b"", "is not a plan of TensorRT for RTX"),
+        (b"vtrt" + bytes(20), "is not a plan of TensorRT for RTX"),
+        (b"ftrt" + bytes(96), "is not a plan of TensorRT for RTX"),
         (
             b"version https://git-lfs.github.com/spec/v1 and what else a stub of that file says",
-            "is no plan of TensorRT",
+            "is not a plan of TensorRT",
         ),
     ],
 )

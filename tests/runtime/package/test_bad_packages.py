@@ -121,7 +121,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "has 16777217 bytes; expected at most",
     ),
     "manifest links outside": (lambda p: move_out_and_link(p, "manifest.json"), "is a link to .* outside"),
-    "unknown key": (lambda p: edit_manifest(p, "surprise", value=1), "unknown key 'surprise'"),
+    "unknown key": (
+        lambda p: edit_manifest(p, "surprise", value=1),
+        "unknown key 'surprise'.*; build it again, or install the version",
+    ),
     "unknown schema": (lambda p: edit_manifest(p, "schema_version", value=7), "schema_version 7"),
     "file missing": (lambda p: (p / "unet/model.onnx").unlink(), r"unet/model\.onnx is missing"),
     "folder missing": (lambda p: shutil.rmtree(p / "unet"), r"unet/model\.\w+ is missing"),

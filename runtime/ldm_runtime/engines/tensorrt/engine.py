@@ -27,7 +27,7 @@ from ldm_runtime.engines.tensorrt.fit import (
 )
 from ldm_runtime.engines.tensorrt.jit_cache import JitCache
 from ldm_runtime.engines.tensorrt.library import HEADER_BYTES, RTX, Library, import_tensorrt, installed
-from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
+from ldm_runtime.errors import CHECK_ACCESS, EngineError, EngineUnavailable, InputError, PackageError
 from ldm_runtime.package.manifest import Artefact
 from ldm_runtime.package.open import Package
 
@@ -330,7 +330,7 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
                 notices = _check_validity(path, library, runtime, content[:HEADER_BYTES])
             engine = runtime.deserialize_cuda_engine(content)
     except (OSError, ValueError) as error:  # an empty file has no bytes to map
-        raise PackageError(f"cannot read {path}: {error}", code="file.unreadable") from error
+        raise PackageError(f"cannot read {path}: {error}; {CHECK_ACCESS}", code="file.unreadable") from error
     if engine is None:
         raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.take_messages().why}")
     return engine, notices
