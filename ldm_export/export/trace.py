@@ -148,7 +148,7 @@ def _declare_signature(model: ir.Model, spec: ComponentSpec) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what the exporter says about other people's packages and deprecated calls of its own."""
+    """Silence what the exporter says about other people's packages and deprecated calls of its own."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -44,7 +44,7 @@ class TimestepEmbedding(nn.Module):
 
 
 class LevelBuilder:
-    """Makes the layers of one resolution from the config; level 0 is the finest."""
+    """A maker of the layers of one resolution from the config; level 0 is the finest."""
 
     def __init__(self, config: UNetConfig, level: int) -> None:
         levels = len(config.block_out_channels)
@@ -136,7 +136,7 @@ class UpBlock(nn.Module):
     def forward(
         self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, size: tuple[int, int] | None
     ) -> Tensor:
-        """skips: this block's, in the order of use; size (height, width): that of the next block's."""
+        """Run the block. skips: this block's, in the order of use; size (height, width): that of the next block's."""
         attentions = _or_none(self.attentions, len(self.resnets))
         for resnet, attention, skip in zip(self.resnets, attentions, skips, strict=True):
             x = resnet(torch.cat([x, skip], dim=1), time)
@@ -153,7 +153,7 @@ def _or_none(modules: nn.ModuleList, count: int) -> Iterator[nn.Module | None]:
 
 
 class UNet2DConditionModel(nn.Module):
-    """Predicts the noise (or the velocity) of a latent at a timestep, given a text.
+    """The network that predicts the noise (or the velocity) of a latent at a timestep, given a text.
 
     Set `gradient_checkpointing` to compute activations again in the backward pass instead of keeping them.
     """
@@ -190,7 +190,7 @@ class UNet2DConditionModel(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        """sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) -> (B, C, H, W).
+        """Compute sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) -> (B, C, H, W).
 
         Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
         """
