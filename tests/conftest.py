@@ -1,9 +1,9 @@
-"""Marks tests `quick` or `slow`; hears Ctrl-C; the tiny built package that many tests share."""
+"""The marks `quick` and `slow`, Ctrl-C in tests, and the tiny built package that many tests share."""
 
 import gc
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,13 +22,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core per worker; set before anythin
 
 
 def pytest_configure() -> None:
-    """A shell has what it starts in the background ignore Ctrl-C, and that is inherited: tests send it to processes."""
+    """Hear Ctrl-C, which tests send to processes: what a shell starts in the background inherits not to."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: garbage collections, which some tests ask for, pass over it."""
+    """Let garbage collections, which some tests ask for, pass over what was imported."""
+    gc.collect()  # what is garbage now would stay for good
     gc.freeze()
 
 
@@ -40,9 +41,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("quick")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def facts_get_advice() -> Iterator[None]:
+    """Let no FormatError reach the border of the command line: a fact about a file, without what to do about it."""
+    from ldm_export.cli.main import Verbs
+    from ldm_runtime.errors import FormatError
+
+    explain = Verbs._explain
+
+    def explain_checked(self: Verbs, error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
+        assert type(error) is not FormatError, f"no border gave advice: {error}"
+        return explain(self, error, arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Verbs, "_explain", explain_checked)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], TinyBuild]":
-    """kind -> the tiny pipeline of that kind, exported and packaged once per run; read only."""
+    """Return kind -> the tiny pipeline of that kind, exported and packaged once per run; read only."""
 
     def build(kind: str) -> "TinyBuild":
         from tests import tiny_build as builder  # torch, diffusers: only for the tests that ask
@@ -54,7 +72,7 @@ def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], Tin
 
 @pytest.fixture(scope="session")
 def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """kind -> the same package with its reference and proof, as `build` leaves it; read only."""
+    """Return kind -> the same package with its reference and proof, as `build` leaves it; read only."""
 
     def prove(kind: str) -> Path:
         from tests import tiny_build as builder
@@ -67,7 +85,7 @@ def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def remembered_traces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the test builds is exported in this process, and traced once per run: see `tests.traces`."""
+    """Export in this process what the test builds, and trace it once per run: see `tests.traces`."""
     from tests import traces
 
     traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", monkeypatch)

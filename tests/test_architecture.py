@@ -57,6 +57,15 @@ def test_no_file_reads_environment_switches():
         assert "os.environ" not in file.read_text() or file == EXPORT / "train" / "emoji.py", file
 
 
+def test_the_fixtures_that_make_a_test_slow_are_there_once():
+    """They go by their names: one that is called otherwise would make its tests quick, another of its name slow."""
+    text = "\n".join(file.read_text() for file in files_of(ROOT / "tests"))
+    found = re.findall(r"^@pytest\.fixture.*\ndef (\w+)\(", text, flags=re.MULTILINE)
+    from tests.conftest import BUILDS
+
+    assert {name: found.count(name) for name in BUILDS} == dict.fromkeys(BUILDS, 1)
+
+
 @pytest.mark.parametrize("name", ["TemporaryDirectory", "mkdtemp"])
 def test_temporary_folders_are_those_that_a_later_call_sweeps(name):
     """`atomic.scratch_folder` and its like: one of Python's own would stay for good after a kill."""

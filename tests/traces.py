@@ -26,13 +26,12 @@ NO_DATA = "none"  # the weights' file of a kept graph: a trace has no data
 def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     """Let `export_component` trace what is not yet in `folder`, and load the rest from there.
 
-    A trace depends on the spec and the model's config alone: it sees no weight, nor a weight's precision.
+    A trace depends on the spec, the model's class and its config alone: it sees no weight, nor a weight's precision.
     """
     trace = to_onnx.trace
 
     def trace_once(spec: ComponentSpec, model: nn.Module) -> ir.Model:
-        forward, config = spec.wrapper.__qualname__, checkpoint.configs[spec.part]
-        about = (spec.name, forward, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
+        about = about_trace(spec, type(model), checkpoint.configs[spec.part])
         file = folder / f"{hashlib.sha256(repr(about).encode()).hexdigest()}.onnx"
         if file.exists():
             return _without_data(ir.load(file))
@@ -41,6 +40,12 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
     folder.mkdir(exist_ok=True)
     with mock.patch.object(to_onnx, "trace", trace_once):
         yield
+
+
+def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> tuple[object, ...]:
+    """All that a trace depends on, in a form whose text tells one trace from another."""
+    code = [(each.__module__, each.__qualname__) for each in (spec.wrapper, model)]
+    return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
 
 
 def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

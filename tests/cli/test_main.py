@@ -16,6 +16,7 @@ from PIL import Image
 
 from ldm_export.cli.main import verbs
 from ldm_export.cli.options import PATH
+from ldm_runtime.errors import FormatError
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
@@ -69,6 +70,15 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
         if text in line:
             return
     raise AssertionError(f"the process ended without saying {text!r}")
+
+
+def test_a_plain_fact_without_advice_would_be_noticed(monkeypatch, tmp_path):
+    def read(path):
+        raise FormatError(str(path), "is cut off", "weights.layout")
+
+    monkeypatch.setattr("ldm_export.package.describe.describe", read)
+    result = call("inspect", tmp_path)
+    assert isinstance(result.exception, AssertionError) and "no border gave advice" in str(result.exception)
 
 
 # --- run ---

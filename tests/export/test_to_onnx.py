@@ -18,9 +18,10 @@ from ldm_export.errors import CheckpointError, ExportError
 from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import IR_VERSION, OPSET, trace
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
-from ldm_export.models import AutoencoderKL
+from ldm_export.models import AutoencoderKL, UNet2DConditionModel
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
+from ldm_runtime.pipeline import builtin_package
 from tests import traces
 from tests.oracles import build_tiny_sd
 
@@ -36,6 +37,15 @@ def graph_of(folder, component, file="model.onnx"):
 
 def relative_rms(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.linalg.norm(got.astype(np.float64) - wanted) / np.linalg.norm(wanted.astype(np.float64)))
+
+
+def test_a_trace_is_remembered_for_the_code_that_was_traced_alone():
+    spec = open_checkpoint(builtin_package(), check="size").specs["unet"]
+    namesake = type("UNet2DConditionModel", (UNet2DConditionModel,), {"__module__": "elsewhere"})
+    wrapper = type(spec.wrapper.__qualname__, (spec.wrapper,), {"__module__": "elsewhere"})
+    wrapper.__qualname__ = spec.wrapper.__qualname__
+    traced = [(spec, UNet2DConditionModel), (spec, namesake), (dataclasses.replace(spec, wrapper=wrapper), namesake)]
+    assert len({repr(traces.about_trace(*each, config=None)) for each in traced}) == 3
 
 
 @pytest.mark.parametrize("kind", [*KINDS, pytest.param("wide", marks=pytest.mark.slow)])

@@ -22,6 +22,7 @@ class Kind:
     is the worker's own and its current folder too.
     make(random, prepared): an input, a pure function of the random generator and the seeds.
     read(content, prepared): gives it to the reader. To return, or to raise an LdmError, is right; all else is not.
+    inner: the reader is one of those that raise FormatError, which the borders of the API turn into errors with advice.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Kind:
     make: Callable[[random.Random, Any], bytes]
     read: Callable[[bytes, Any], object]
     memory: int = MEMORY
+    inner: bool = False
 
 
 def generator(kind: str, seed: int, index: int) -> random.Random:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import FormatError, InputError
 from tests.fuzz.kind import Kind
 
 BAD = 5  # the input that is read wrongly: of those before and after it half are read and half are refused
@@ -43,6 +43,10 @@ def _long_message() -> object:
 
 def _unprintable() -> object:
     raise _past_its_class("\x1b[2J")
+
+
+def _plain_fact() -> object:
+    raise FormatError("a/x", "is cut off", "weights.layout")
 
 
 def _past_its_class(text: str) -> InputError:
@@ -82,5 +86,6 @@ KINDS = {
         _kind("planted-silent-exit", _end),
         _kind("planted-long-message", _long_message),
         _kind("planted-unprintable", _unprintable),
+        _kind("planted-plain-fact", _plain_fact),
     )
 }

@@ -35,6 +35,7 @@ PLANTED = {
     "planted-silent-exit": "process ended with exit code 0",
     "planted-long-message": "InputError is longer than 4000 characters",
     "planted-unprintable": "InputError is not printable",
+    "planted-plain-fact": "FormatError reached a border of the API",
 }
 
 

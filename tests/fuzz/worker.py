@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import FormatError, LdmError
 from tests.fuzz.kind import Kind, generator
 
 LONGEST_MESSAGE = 4000  # characters; an error is one sentence, which may list some names
@@ -82,7 +82,8 @@ def _outcome(kind: Kind, state: Any, content: bytes) -> dict[str, str]:
         kind.read(content, state)
     except LdmError as error:
         text = str(error)
-        if wrong := _wrong_with(text):
+        wrong = "reached a border of the API" if _passed_a_border(error, kind) else _wrong_with(text)
+        if wrong is not None:
             return {"failure": f"{type(error).__name__} {wrong}", "detail": ascii(text[:2000]), "place": _place(error)}
         return {"refused": type(error).__name__}
     except MemoryError as error:
@@ -90,6 +91,11 @@ def _outcome(kind: Kind, state: Any, content: bytes) -> dict[str, str]:
     except BaseException as error:
         return {"failure": type(error).__name__, "detail": _shown(error), "place": _place(error)}
     return {"read": kind.name}
+
+
+def _passed_a_border(error: LdmError, kind: Kind) -> bool:
+    """Whether it is a plain fact about a file, without advice, where a user would get it."""
+    return type(error) is FormatError and not kind.inner
 
 
 def _wrong_with(text: str) -> str | None:

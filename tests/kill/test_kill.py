@@ -96,6 +96,8 @@ def test_the_comparison_sees_what_is_lost_left_missing_and_changed(tmp_path):
     shutil.rmtree(folder / "package" / "unet")
     assert lost(folder, foreign) == [f"lost: {name}"]
     found = differences(before, tree(folder), verb)
+    make_workplace(folder, verb)  # before every series of kills: nothing of the one before is left
+    assert tree(folder) == before
     for wrong in (
         "left behind: .ldm-left.partial",
         "missing: package/unet/model.onnx",

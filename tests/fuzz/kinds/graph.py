@@ -21,4 +21,4 @@ def _read(content: bytes, seeds: list[bytes]) -> None:
     check_external_data(Path("model.onnx"), "model.safetensors")
 
 
-KINDS = [Kind("graph", _prepare, _make, _read)]
+KINDS = [Kind("graph", _prepare, _make, _read, inner=True)]

@@ -41,4 +41,4 @@ def _read(content: bytes, seeds: list[bytes]) -> None:
         tensor.tobytes()
 
 
-KINDS = [Kind("safetensors", _prepare, _make, _read)]
+KINDS = [Kind("safetensors", _prepare, _make, _read, inner=True)]

@@ -4,6 +4,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ldm_export.checkpoint.json_files import refused
 from ldm_export.checkpoint.scheduler import read_scheduler_config, write_scheduler_config
 from ldm_runtime.files import strict_json
 from ldm_runtime.sampling.plan import compile_plan
@@ -41,7 +42,8 @@ def _read(content: bytes, seeds: list[dict[str, Any]]) -> None:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return  # the checkpoint's reader refuses it: see the kind `checkpoint`
-    config = strict_json.parse(text, "scheduler_config.json", infinity=True)
+    with refused():
+        config = strict_json.parse(text, "scheduler_config.json", infinity=True)
     if isinstance(config, dict):
         schedule, sampler = read_scheduler_config(config)
         compile_plan(schedule, sampler, 4)
