@@ -24,7 +24,7 @@ from ldm_export.package.write import (
 )
 from ldm_export.process.isolate import StageCost, require_memory, run_isolated
 from ldm_export.recipes.build import BuildRecipe
-from ldm_export.recipes.train_rules import MAX_SAMPLE_STEPS
+from ldm_export.recipes.samplers import MAX_SAMPLE_STEPS
 from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order

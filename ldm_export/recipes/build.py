@@ -1,6 +1,6 @@
 """Options of `build` that a checkpoint does not determine. Strict TOML."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,20 @@ def _precisions(targets: tuple[str, ...], precision: str) -> str:
 
 
 def _options_used(target: str, options: type) -> Rule:
-    sentence = f"there are options for {target}, but the targets do not name it"
+    """Make the rule that options of a target come with the target."""
+
+    def sentence(table: Any, targets: tuple[str, ...]) -> str:
+        default = options()
+        given = [each for each in fields(options) if getattr(table, each.name) != getattr(default, each.name)]
+        names = " and ".join(f"{each.metadata['flag']} ({target}.{each.name})" for each in given)
+        need = "needs" if len(given) == 1 else "need"
+        return f"{names} {need} the target {target}: add --target {target}, or {target!r} to the recipe's targets"
+
     return Rule((target, "targets"), lambda table, targets: table == options() or target in targets, sentence)
+
+
+def _once(field: str, each: str) -> Rule:
+    return Rule((field,), lambda names: len(set(names)) == len(names), f"{field} must name each {each} once")
 
 
 def _size(field: str) -> Rule:
@@ -71,8 +83,10 @@ BUILD_RULES: Rules = [
         f"name must be 1 to {MAX_NAME} characters that can be printed",
     ),
     one_of("targets", TARGETS),
+    Rule(("targets",), lambda targets: len(targets) > 0, "targets must name at least one target"),
+    _once("targets", "target"),
     one_of("passes", PASSES),
-    Rule(("passes",), lambda passes: len(set(passes)) == len(passes), "passes must name each pass once"),
+    _once("passes", "pass"),
     Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _precisions),
     *(_options_used(name, each.options) for name, each in TARGETS.items() if each.options is not None),
     sampler_name("sampler"),

@@ -3,6 +3,8 @@
 from ldm_export.recipes.toml import Rule, hint
 from ldm_runtime.sampling.solvers import SAMPLERS, Sampler, read_sampler
 
+MAX_SAMPLE_STEPS = 1000  # a plan is compiled only to see that it can be; a longer one takes seconds
+
 
 def sampler_name(field: str) -> Rule:
     """Make the rule that a sampler, if one is set, has a known name; its options are for `try_sampler`."""

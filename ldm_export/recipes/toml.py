@@ -47,14 +47,15 @@ class Rule:
     sentence: str | Callable[..., str]
 
     def fault(self, values: Mapping[str, Any]) -> str | None:
-        """Return the sentence and the values if the rule is broken; a value that could not be read breaks no rule."""
+        """Return the sentence and the plain values if the rule is broken; one that could not be read breaks none."""
         if not values.keys() >= set(self.fields):
             return None
         own = [values[field] for field in self.fields]
         if self.holds(*own):
             return None
         sentence = self.sentence if isinstance(self.sentence, str) else self.sentence(*own)
-        return f"{sentence}; got {', '.join(map(_assigned, self.fields, own))}"
+        given = [_assigned(field, value) for field, value in zip(self.fields, own, strict=True) if _is_plain(value)]
+        return f"{sentence}; got {', '.join(given)}" if given else sentence
 
 
 @dataclass(frozen=True)
@@ -144,32 +145,39 @@ def read_toml(path: Path) -> dict[str, Any]:
     return parse_toml(read_text(path), path)
 
 
-def from_table(cls: type[T], table: Mapping[str, Any], where: str, rules: Rules = (), **computed: Any) -> T:
+class RulesBroken(ConfigError):
+    """The broken rules of a dataclass, which does not know its file: its text, then each of them."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def from_table(cls: type[T], table: Mapping[str, Any], where: str, rules: Rules, **computed: Callable[[], object]) -> T:
     """Make a dataclass of a TOML table: every key is a field of the right type, no field without default is missing.
 
-    where: the file, for the error. rules: conditions beyond the types. computed: fields that no file may set.
+    where: the file, for the error. rules: those that the dataclass itself requires when it is made; where that is not
+    possible, they are tried on what can be read. computed: how fields are made that no file may set, once all is read.
 
     Raises:
         ConfigError: lists all faults.
     """
     reader = _Reader()
     fields = reader.fields(cls, table, "")
-    faults = reader.faults + _broken(rules, reader.values)
-    if faults:
-        raise ConfigError(list_faults(where, faults))
+    if reader.faults:
+        raise ConfigError(list_faults(where, reader.faults + _broken(rules, reader.values)))
     try:
-        return cls(**fields, **computed)
-    except ConfigError as error:  # a rule of the dataclass itself, which does not know its file
-        raise ConfigError(f"{where}: {error}") from None
+        return cls(**fields, **{name: make() for name, make in computed.items()})
+    except RulesBroken as error:
+        raise ConfigError(list_faults(where, error.args[1:])) from None
 
 
 def require(instance: Any, rules: Rules) -> None:
-    """Raise ConfigError that lists all broken rules of a dataclass that was made without a file."""
+    """Raise RulesBroken unless a dataclass, from a file or without one, keeps all rules."""
     values: dict[str, Any] = {}
     _flatten(instance, "", values)
     faults = _broken(rules, values)
     if faults:
-        raise ConfigError(list_faults("", faults))
+        raise RulesBroken(list_faults("", faults), *faults)
 
 
 class _Reader:
@@ -290,9 +298,12 @@ def _assigned(field: str, value: Any) -> str:
     return f"{field} = {_shown(value)}"
 
 
+def _is_plain(value: Any) -> bool:
+    """Return whether a value fits into a sentence; the keys of a table have sentences of their own."""
+    return not isinstance(value, dict) and not dataclasses.is_dataclass(value)
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, Path):
         return shown(str(value))
-    if isinstance(value, dict):
-        return "a table"
     return shown(list(value) if isinstance(value, tuple) else value)

@@ -1,7 +1,7 @@
 """The training recipe: one TOML file, read strictly into frozen dataclasses."""
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ldm_export.configs.text_encoder import TextEncoderConfig
@@ -294,8 +294,9 @@ def load_train_recipe(path: Path) -> TrainRecipe:
     """
     text = read_text(path)
     table = parse_toml(text, path)
-    recipe = from_table(TrainRecipe, table, str(path), TRAIN_RULES, text=text)
-    recipe = replace(recipe, identity=hashlib.sha256(repr(_sorted(table)).encode()).hexdigest())
+    recipe = from_table(
+        TrainRecipe, table, str(path), TRAIN_RULES, text=lambda: text, identity=lambda: _identity(table)
+    )
     if faults := _config_faults(recipe):
         raise ConfigError(list_faults(str(path), faults))
     return recipe
@@ -314,6 +315,11 @@ def _config_faults(recipe: TrainRecipe) -> list[str]:
         except ConfigError as error:
             faults.append(str(error))
     return faults
+
+
+def _identity(table: dict[str, object]) -> str:
+    """Hash what the recipe says."""
+    return hashlib.sha256(repr(_sorted(table)).encode()).hexdigest()
 
 
 def _sorted(value: object) -> object:

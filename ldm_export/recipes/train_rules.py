@@ -15,7 +15,7 @@ from ldm_export.configs.strict import (
     MAX_WIDTH,
     MAX_WINDOW,
 )
-from ldm_export.recipes.samplers import sampler_name, try_sampler
+from ldm_export.recipes.samplers import MAX_SAMPLE_STEPS, sampler_name, try_sampler
 from ldm_export.recipes.toml import Rule, Rules, Trial, one_of
 from ldm_runtime.errors import LdmError
 from ldm_runtime.sampling.plan import compile_plan
@@ -25,7 +25,6 @@ PREDICTIONS = ("epsilon", "v_prediction")
 SMALLEST_VOCABULARY = 2 * 256 + 2  # every byte inside and at the end of a word, BOS, EOS
 MAX_STEPS = 10**8  # a step takes a millisecond at least: a day
 MAX_BATCH = 2**16  # indices of a batch are drawn one by one
-MAX_SAMPLE_STEPS = 1000  # a plan is compiled only to see that it can be; a longer one takes seconds
 MAX_LEARNT_VOCABULARY = 2**17  # CLIP has 49,408 tokens; learning takes time in the number of merges
 MAX_SIDE = 2**12  # pixels; all images of a training are kept in memory
 MAX_LATENT_CHANNELS = 2**8  # the latents of all images are kept in memory; SD has 4, SD 3 has 16

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ldm_export.cli.build import build
 from ldm_export.errors import ConfigError
 from ldm_export.optimise.pipeline import OPTIONAL_PASSES
+from ldm_export.recipes import build as recipes
 from ldm_export.recipes.build import PASSES, BuildRecipe, load_build_recipe
+from ldm_export.recipes.toml import Rule
+from ldm_export.targets import TARGETS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "export_configs").glob("*.build.toml"))
 
@@ -57,7 +61,12 @@ def test_every_pass_that_a_recipe_can_name_is_there():
         ('precision = "int2"', "precision must be .*fp32"),
         ('precision = "fp16"', "the target onnx is built in fp32; got .*precision = 'fp16'"),
         ('targets = ["tensorrt", "openvino"]\nprecision = "bf16"', "the target openvino is built in fp32, fp16"),
-        ("[tensorrt]\nrefit = true", "there are options for tensorrt, but the targets do not name it; got .*onnx"),
+        (
+            "[tensorrt]\nrefit = true",
+            r"--refit \(tensorrt.refit\) needs the target tensorrt: add --target tensorrt.*; got targets = .'onnx'.$",
+        ),
+        ("targets = []", "targets must name at least one target; got targets"),
+        ('targets = ["openvino", "openvino"]', "targets must name each target once; got targets"),
         ('[tensorrt]\nprecision = "fp16"', "unknown key 'tensorrt.precision'"),
         ("steps = ", "TOML"),
         ('sampler = "unipc:order=99"', "sampler 'unipc': order is '99', expected an integer from 1 to 4"),
@@ -72,6 +81,22 @@ def test_a_bad_recipe_is_one_error_that_names_the_file(text, pattern, tmp_path):
     with pytest.raises(ConfigError, match=pattern) as caught:
         load_build_recipe(tmp_path / "a.toml")
     assert "a.toml" in str(caught.value)
+
+
+def test_an_option_of_a_target_names_the_flag_that_sets_it():
+    flags = {flag for each in build.params for flag in each.opts}
+    for target in TARGETS.values():
+        own = [] if target.options is None else dataclasses.fields(target.options)
+        assert {each.metadata["flag"] for each in own} <= flags
+
+
+def test_the_rules_of_a_recipe_are_tried_once_when_it_is_read(tmp_path, monkeypatch):
+    tried = []
+    counting = Rule(("steps",), lambda steps: tried.append(steps) is None, "never broken")
+    monkeypatch.setattr(recipes, "BUILD_RULES", [*recipes.BUILD_RULES, counting])
+    (tmp_path / "a.toml").write_text("steps = 5\n")
+    load_build_recipe(tmp_path / "a.toml")
+    assert tried == [5]
 
 
 def test_all_faults_are_listed_one_to_a_line(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ldm_export.errors import ConfigError, TrainingError
+from ldm_export.recipes import train_rules
 from ldm_export.recipes.train import load_train_recipe
 from ldm_export.recipes.train_rules import is_plain_name
 from ldm_export.train.needs import memory_needs, require_memory
@@ -90,6 +91,20 @@ def test_a_wrong_recipe_is_refused_with_its_place(tmp_path, old, new, message):
 
 def test_the_unchanged_recipe_is_accepted(tmp_path):
     assert load_train_recipe(smoke_recipe(tmp_path)).name == "smoke"
+
+
+def test_the_plan_of_the_samples_is_compiled_once(tmp_path, monkeypatch):
+    steps = []
+    compile_plan = train_rules.compile_plan
+    monkeypatch.setattr(train_rules, "compile_plan", lambda *of: steps.append(of[-1]) or compile_plan(*of))
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    assert steps == [recipe.samples.steps] and recipe.identity != ""
+
+
+def test_a_recipe_that_no_file_gave_keeps_the_rules_too(tmp_path):
+    recipe = load_train_recipe(smoke_recipe(tmp_path))
+    with pytest.raises(ConfigError, match=r"^checkpoint_every must be from 1 .*; got checkpoint_every = 0$"):
+        dataclasses.replace(recipe, checkpoint_every=0)
 
 
 def test_a_missing_recipe_is_one_sentence(tmp_path):

@@ -8,14 +8,13 @@ from typing import Literal
 
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.openvino.genai import check_genai, write_genai_folder
-from ldm_export.targets.openvino.graph import convert_and_measure
+from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS, convert_and_measure
 from ldm_export.targets.target import Built, Order, Progress
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.package.manifest import Artefact, Difference, Manifest
 
 FOLDER = "openvino"
-GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"
 NAME = "openvino"  # of the artefact
 
 

@@ -16,6 +16,7 @@ from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.errors import ExportError
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
+from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS
 from ldm_export.targets.target import Progress
 from ldm_runtime.engines.openvino import import_openvino, read_graph
 from ldm_runtime.errors import InputError
@@ -24,7 +25,6 @@ from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
 
 FOLDER = "openvino-genai"
-GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"  # of every component, in a folder of its name
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 BETA_SCHEDULES = ("linear", "scaled_linear")
 INDEX = {
@@ -74,6 +74,7 @@ def write_genai_folder(
         if name == denoiser.component:
             outcome = run_isolated(write_integer_timestep, own, denoiser.timestep, out / name / GRAPH)
             stages.append(outcome.stage(f"openvino {name} for GenAI"))
+            share_weights(weights, out / name / WEIGHTS)
         else:
             shutil.copyfile(own, out / name / GRAPH)
             weights.replace(out / name / WEIGHTS)
@@ -84,9 +85,9 @@ def write_genai_folder(
 
 
 def write_integer_timestep(own: Path, timestep: str, out: Path) -> None:
-    """Write the graph `own` to `out` with a timestep int64 (1,) in place of float32 (), and move its weights there.
+    """Write the graph `own` to `out`, its weights beside it, with a timestep int64 (1,) in place of float32 ().
 
-    It takes a process of its own, as a conversion does.
+    It takes a process of its own, as a conversion does, and because OpenVINO maps the weights of `own` until it ends.
     """
     openvino = import_openvino()
     from openvino import opset15 as opset
@@ -103,13 +104,16 @@ def write_integer_timestep(own: Path, timestep: str, out: Path) -> None:
     ]
     changed = openvino.Model(model.get_results(), parameters, model.get_friendly_name())
     openvino.save_model(changed, str(out), compress_to_fp16=False)
-    weights = own.with_suffix(".bin")
-    if not filecmp.cmp(weights, out.with_suffix(".bin"), shallow=False):
+
+
+def share_weights(own: Path, theirs: Path) -> None:
+    """Remove the weights `own` for those of GenAI's graph, which must be the same to the byte. Raises ExportError."""
+    if not filecmp.cmp(own, theirs, shallow=False):
         raise ExportError(
-            f"OpenVINO {openvino.__version__} stores other weights with the UNet for GenAI, so that they cannot be "
-            f"shared; build without --genai"
+            f"OpenVINO {import_openvino().__version__} stores other weights with the UNet for GenAI, so that they "
+            f"cannot be shared; build without --genai"
         )
-    weights.unlink()
+    own.unlink()
 
 
 def _write_tokenizer(folder: Path, manifest: Manifest, out: Path, progress: Progress) -> None:

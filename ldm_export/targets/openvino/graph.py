@@ -11,6 +11,8 @@ from ldm_export.verify.compare import measure
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.package.manifest import Contract, Difference, Precision
 
+GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"  # of every component, in a folder of its name
+
 
 def convert_and_measure(
     graph: Path, out: Path, precision: Precision, contract: Contract, component: str, reference: Path

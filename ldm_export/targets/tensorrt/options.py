@@ -1,18 +1,18 @@
 """Options of the target TensorRT, as a build recipe sets them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """The options of the target TensorRT.
+    """The options of the target TensorRT; `flag`: what sets it on the command line.
 
     compute_capabilities: such as "8.9"; none gives plans for all GPUs from 8.0 up that TensorRT for RTX knows.
     profiles: texts that `profiles.read_profile` reads.
     """
 
-    flavour: str = "auto"
-    compute_capabilities: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = ()
-    refit: bool = False
-    weight_stripped: bool = False
+    flavour: str = field(default="auto", metadata={"flag": "--flavour"})
+    compute_capabilities: tuple[str, ...] = field(default=(), metadata={"flag": "--compute-capability"})
+    profiles: tuple[str, ...] = field(default=(), metadata={"flag": "--profile"})
+    refit: bool = field(default=False, metadata={"flag": "--refit"})
+    weight_stripped: bool = field(default=False, metadata={"flag": "--weight-stripped"})

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 import ldm_runtime
 from ldm_export.cli.main import verbs
 from ldm_export.errors import ExportError
-from ldm_export.process.isolate import run_isolated
-from ldm_export.targets.openvino import genai
-from ldm_export.targets.openvino.genai import check_genai, scheduler_config, write_integer_timestep
+from ldm_export.process.isolate import Outcome, run_isolated
+from ldm_export.targets import TARGETS
+from ldm_export.targets.openvino import build as openvino_build
+from ldm_export.targets.openvino.genai import check_genai, scheduler_config, share_weights, write_integer_timestep
 from ldm_export.targets.openvino.graph import convert
 from ldm_export.verify.gate import prove_package
 from ldm_runtime.engines.openvino import import_openvino, read_graph
@@ -24,7 +25,7 @@ from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import open_package, read_manifest
 from ldm_runtime.sampling.schedule import FlowSchedule
 from tests.runtime.tiny_package import COMPONENTS
-from tests.targets.building import add
+from tests.targets.building import add, order
 
 PROMPT = "red apple, 3d style " * 40  # more than a window: what is cut off is a part of the test
 
@@ -79,11 +80,36 @@ def test_genais_unet_alone_has_a_timestep_of_its_own_kind(built):
         assert ours.read_bytes() == theirs.read_bytes()
 
 
-def test_weights_that_openvino_stores_otherwise_are_not_shared(proven, tmp_path, monkeypatch):
+def test_the_process_that_maps_the_weights_leaves_them_where_they_are(proven, tmp_path):
+    """Windows removes no file that is mapped."""
     convert(proven("sd15") / "unet/model.onnx", tmp_path / "unet.xml", "fp32")
-    monkeypatch.setattr(genai.filecmp, "cmp", lambda *files, shallow: False)
+    write_integer_timestep(tmp_path / "unet.xml", "timestep", tmp_path / "genai.xml")
+    own, theirs = tmp_path / "unet.bin", tmp_path / "genai.bin"
+    assert own.read_bytes() == theirs.read_bytes()
+    share_weights(own, theirs)
+    assert theirs.exists() and not own.exists()
+
+
+def test_weights_that_openvino_stores_otherwise_are_not_shared(tmp_path):
+    own, theirs = tmp_path / "own.bin", tmp_path / "theirs.bin"
+    own.write_bytes(b"12345678")
+    theirs.write_bytes(b"12345679")
     with pytest.raises(ExportError, match=r"OpenVINO 20.* stores other weights .*build without --genai"):
-        write_integer_timestep(tmp_path / "unet.xml", "timestep", tmp_path / "genai.xml")
+        share_weights(own, theirs)
+    assert own.exists()
+
+
+def test_openvinos_own_format_needs_no_tokenizers(proven, tmp_path, monkeypatch):
+    """One of its graphs is made and measured in this process, where OpenVINO Tokenizers is not installed."""
+    monkeypatch.setitem(sys.modules, "openvino_tokenizers", None)
+    monkeypatch.setattr(openvino_build, "run_isolated", lambda call, *args: Outcome(call(*args), 0, 0.0))
+    package, name = tmp_path / "package", "vae_decoder"
+    shutil.copytree(proven("sd15"), package)
+    manifest = read_manifest(package)
+    one = replace(manifest, components={name: manifest.components[name]})
+    target = TARGETS["openvino"]
+    made = target.build(target.check(order(package, "openvino")), package, one, lambda text: None)
+    assert [artefact.exactness for artefact in made.artefacts[name]] == ["exact"]
 
 
 @pytest.fixture(scope="module")
@@ -182,4 +208,7 @@ def test_what_is_not_installed_is_said_before_the_work(contract, tiny_build, tmp
 def test_the_option_without_its_target_is_refused(tiny_build, tmp_path):
     build = ["build", str(tiny_build("sd15").source), "--genai", "--out", str(tmp_path / "p")]
     result = CliRunner().invoke(verbs, build)
-    assert result.exit_code == 1 and "there are options for openvino, but the targets do not name it" in result.stderr
+    assert (
+        result.exit_code == 1
+        and "--genai (openvino.genai) needs the target openvino: add --target openvino" in result.stderr
+    )
