@@ -45,6 +45,8 @@ from ldm_export.train.run_folder import (
     LATENTS,
     MARKER_FILE,
     is_complete,
+    record_hashes,
+    require_intact,
     require_same_parts,
     require_same_recipe,
 )
@@ -93,8 +95,8 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
 
     Raises:
         ConfigError: the recipe is not usable.
-        TrainingError: its images or its run folder are not usable, another process trains there, memory or disk do
-            not suffice, or the loss became infinite.
+        TrainingError: its images or its run folder are not usable, a finished checkpoint there is damaged, another
+            process trains there, memory or disk do not suffice, or the loss became infinite.
         LdmError: the run folder cannot be written.
     """
     recipe = load_train_recipe(recipe_path)
@@ -116,6 +118,7 @@ def train(recipe_path: Path, *, runs: Path, progress: Progress | None = None) ->
             work = _prepare(recipe, run, device, log)
             require_same_parts(run, recipe, work.parts)
         if complete:
+            require_intact(run / "checkpoint")
             log(f"{run / 'checkpoint'} is complete")
             return run / "checkpoint"
         require_room(recipe, runs, work.images)
@@ -256,6 +259,7 @@ def _save(
         (folder / "README.md").write_text(card, encoding="utf-8")
         (folder / "recipe.toml").write_text(recipe.text, encoding="utf-8")
         (folder / MARKER_FILE).write_text(f"{work.parts.checkpoint}\n{identities(recipe, None).checkpoint}\n")
+        record_hashes(folder)
 
 
 def _last_metrics(recipe: TrainRecipe, run: Path) -> dict[str, dict[str, float]]:

@@ -1,24 +1,75 @@
 """The parts of a run folder, and whether they belong to a training."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, refused
+from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe
 from ldm_export.train.identity import Identities
 from ldm_export.train.identity import identities as identities_of
 from ldm_export.train.loop import STATE_FILE, identity_at, read_state
-from ldm_runtime.errors import refused_as
+from ldm_runtime.errors import FormatError, LdmError, refused_as, unreadable
+from ldm_runtime.files import strict_json
+from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.values import check_digest, check_relative_path
 
 IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
 MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and the one that the recipe alone gives
+HASHES_FILE = "SHA256SUMS"  # of the checkpoint: the hash of each other file
 LATENTS = ("trained", "held_out")
 
 
 def is_complete(run: Path) -> bool:
     return os.path.exists(run / "checkpoint")
+
+
+def record_hashes(checkpoint: Path) -> None:
+    """Write down the SHA-256 of each file of a checkpoint, as `sha256sum --check` reads them."""
+    names = sorted(file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if file.is_file())
+    lines = "".join(f"{_sha256(checkpoint / name)}  {name}\n" for name in names)
+    (checkpoint / HASHES_FILE).write_text(lines, encoding="utf-8", newline="\n")
+
+
+def require_intact(checkpoint: Path) -> None:
+    """Raise TrainingError unless a finished checkpoint's hashes are right, it opens, and its weights fit its configs.
+
+    The weights are opened but not loaded. A checkpoint of an earlier version has no hashes.
+    """
+    try:
+        if os.path.lexists(checkpoint / HASHES_FILE):
+            _require_hashes(checkpoint_folder(checkpoint))
+        open_checkpoint(checkpoint).check()
+    except LdmError as error:
+        raise TrainingError(
+            f"the finished {checkpoint} is damaged: {str(error).partition(';')[0]}; bring the file back from a copy, "
+            f"or move this folder away and train again, which needs the data but repeats no stage that is finished",
+            code=error.code,
+        ) from error
+
+
+@refused()
+def _require_hashes(folder: ModelFolder) -> None:
+    record = folder.path / HASHES_FILE
+    lines = strict_json.decode(folder.read(HASHES_FILE, MAX_JSON_BYTES), str(record)).splitlines()
+    for number, line in enumerate(lines, start=1):
+        digest, _, name = line.partition("  ")
+        check_digest(digest, f"{record}, line {number}")
+        check_relative_path(name, f"{record}, line {number}")
+        if _sha256(folder.file(name)) != digest:
+            raise FormatError(str(folder.path / name), f"has another SHA-256 than {HASHES_FILE} says", "file.hash")
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def require_same_recipe(run: Path, recipe: TrainRecipe) -> None:

@@ -1,19 +1,23 @@
 """What the parts of a run folder are held to: the values that a recipe gives, in this version and in later ones."""
 
 import dataclasses
+import os
 import shutil
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 
 import pytest
 
+from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.errors import TrainingError
+from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, load_train_recipe
 from ldm_export.train.identity import DataDigests, identities, plain
 from ldm_export.train.run import train
-from ldm_export.train.run_folder import MARKER_FILE
+from ldm_export.train.run_folder import HASHES_FILE, MARKER_FILE, record_hashes
 from tests.train.conftest import RECIPES, smoke_recipe
 
+TOKENIZER = Path(__file__).parents[1] / "golden" / "package" / "tokenizer"
 DIGESTS = DataDigests("images", "captions", "wider", "perceptual")
 
 
@@ -73,8 +77,17 @@ def finished(workplace: Path) -> tuple[Path, Path]:
     recipe = smoke_recipe(workplace, held_out)
     (workplace / "data-cache" / "smoke" / "list.txt").write_text("red square\n")
     checkpoint = workplace / "runs" / "smoke" / "checkpoint"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / MARKER_FILE).write_text(f"content\n{identities(load_train_recipe(recipe), None).checkpoint}\n")
+    checkpoint.parent.mkdir(parents=True)
+    read = load_train_recipe(recipe)
+    models = {
+        "text_encoder": CLIPTextModel(read.text_encoder_config(read.tokenizer.vocab_size)),
+        "unet": UNet2DConditionModel(read.unet_config()),
+        "vae": AutoencoderKL(read.vae_config()),
+    }
+    save_checkpoint(checkpoint, models, schedule=read.noise_schedule(), tokenizer_folder=TOKENIZER)
+    shutil.copyfile(recipe, checkpoint / "recipe.toml")
+    (checkpoint / MARKER_FILE).write_text(f"content\n{identities(read, None).checkpoint}\n")
+    record_hashes(checkpoint)
     shutil.rmtree(workplace / "data-cache")
     return recipe, checkpoint
 
@@ -82,6 +95,68 @@ def finished(workplace: Path) -> tuple[Path, Path]:
 def test_a_finished_training_is_recognised_without_its_data_and_its_list_of_held_out_captions(workplace):
     recipe, checkpoint = finished(workplace)
     assert train(recipe, runs=Path("runs")).resolve() == checkpoint
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
+DAMAGES = {
+    "weights removed": (UNET, Path.unlink, f"{UNET} is missing"),
+    "weights changed": (UNET, flip, f"{UNET} has another SHA-256"),
+    "config of junk": ("vae/config.json", lambda file: file.write_text("junk"), "vae/config.json has another SHA-256"),
+    "vocabulary removed": ("tokenizer/tokenizer.json", Path.unlink, "tokenizer/tokenizer.json is missing"),
+    "recipe changed": ("recipe.toml", lambda file: file.write_text("junk"), "recipe.toml has another SHA-256"),
+    "hashes of junk": (HASHES_FILE, lambda file: file.write_text("junk"), "SHA256SUMS, line 1 should be 64 hexa"),
+    "hashes of others' files": (
+        HASHES_FILE,
+        lambda file: file.write_text(f"{'0' * 64}  ../recipe.toml\n"),
+        "SHA256SUMS, line 1 has the path '../recipe.toml'",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_not_called_complete(workplace, damage):
+    recipe, checkpoint = finished(workplace)
+    name, change, message = DAMAGES[damage]
+    change(checkpoint / name)
+    with pytest.raises(TrainingError, match=f"is damaged: .*{message}.*; bring the file back .*or move") as caught:
+        train(recipe, runs=Path("runs"))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+WITHOUT_HASHES = {
+    "weights removed": (UNET, Path.unlink, r"unet has no weights \(expected diffusion_pytorch_model.safetensors\)"),
+    "weights emptied": (UNET, lambda file: file.write_bytes(b""), f"{UNET} has 0 bytes"),
+    "weights cut off": (UNET, lambda file: os.truncate(file, file.stat().st_size - 4), UNET),
+    "weights of another model": (UNET, lambda file: shutil.copyfile(file.parents[1] / VAE, file), "unet .*do not fit"),
+    "config of junk": ("vae/config.json", lambda file: file.write_text("junk"), "vae/config.json is not valid JSON"),
+    "scheduler changed": (
+        "scheduler/scheduler_config.json",
+        lambda file: file.write_text("{}"),
+        "scheduler_config.json",
+    ),
+}
+
+
+def test_a_checkpoint_of_an_earlier_version_is_complete_without_hashes(workplace):
+    recipe, checkpoint = finished(workplace)
+    (checkpoint / HASHES_FILE).unlink()
+    assert train(recipe, runs=Path("runs")).resolve() == checkpoint
+
+
+@pytest.mark.parametrize("damage", WITHOUT_HASHES)
+def test_a_checkpoint_without_hashes_is_judged_by_its_headers(workplace, damage):
+    recipe, checkpoint = finished(workplace)
+    (checkpoint / HASHES_FILE).unlink()
+    name, change, message = WITHOUT_HASHES[damage]
+    change(checkpoint / name)
+    with pytest.raises(TrainingError, match=f"is damaged: .*{message}.*; bring the file back"):
+        train(recipe, runs=Path("runs"))
 
 
 def test_another_recipe_without_its_data_is_told_so_and_nobody_is_told_to_remove_a_training(workplace):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -100,6 +101,10 @@ def test_the_checkpoint_tells_where_it_comes_from(trained):
     card = (path / "README.md").read_text()
     assert "M parameters" in card and "Origin and licences" in card and "red square" in card
     assert (path / "recipe.toml").read_text() == (RECIPES / "smoke.toml").read_text()
+    listed = dict(reversed(line.split("  ")) for line in (path / "SHA256SUMS").read_text().splitlines())
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    del files["SHA256SUMS"]
+    assert listed == {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "text_encoder", "diffusion", "decoder"])
