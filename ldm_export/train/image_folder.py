@@ -4,10 +4,8 @@ Everything random here is a pure function of (seed, step), so a resumed training
 """
 
 import hashlib
-import json
 import math
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +18,8 @@ from ldm_export.errors import TrainingError
 from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import Background, DataRecipe, Where
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, refused_as
+from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
 
@@ -30,7 +29,6 @@ MAX_ORIGIN_BYTES = 2**16
 MAX_TEXT = 4096  # characters
 MAX_TAGS = 256
 MAX_LISTED = 10  # images that one error lists
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -167,11 +165,8 @@ def _read_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _read_row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:  # ValueError: also an integer of too many digits
-        reason = "nested too deeply" if isinstance(error, RecursionError) else error
-        raise TrainingError(f"{where}: not valid JSON: {reason}") from None
+    with refused_as(TrainingError, "correct that line, or fetch the images again with: ldm-export data"):
+        row = strict_json.parse(line, where)
     if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in ("file", "caption")):
         raise TrainingError(
             f"{where}: expected an object with the strings 'file' and 'caption', of at most {MAX_TEXT} characters"
@@ -183,8 +178,7 @@ def _read_row(line: str, where: str) -> dict[str, Any]:
 
 
 def _is_text(value: object) -> bool:
-    """Tell whether a value is a short enough string; JSON can spell half a character, which no tokenizer reads."""
-    return isinstance(value, str) and len(value) <= MAX_TEXT and _LONE_SURROGATE.search(value) is None
+    return isinstance(value, str) and len(value) <= MAX_TEXT
 
 
 def _selected(row: dict[str, Any], where: Where) -> bool:

@@ -99,7 +99,7 @@ def test_where_keeps_the_listed_values(image_folder):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", "line 13: not valid JSON"), ('{"file": "x.png"}', "'file' and 'caption'"), ("[]", "expected an object")],
+    [("{", "line 13 is not valid JSON"), ('{"file": "x.png"}', "'file' and 'caption'"), ("[]", "expected an object")],
 )
 def test_a_malformed_row_is_refused_with_its_line(image_folder, line, message):
     with open(image_folder / "captions.jsonl", "a") as file:
@@ -191,11 +191,16 @@ def test_an_image_may_have_several_captions(image_folder):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[" * 100_000, "nested too deeply"),
-        ('{"file": "x.png", "caption": "\\ud800"}', "'file' and 'caption'"),
+        ("[" * 100_000, "line 13 nests its JSON too deeply"),
+        ('{"file": "x.png", "caption": "\\ud800"}', "line 13 .* half of a character"),
+        (
+            '{"file": "x.png", "caption": "a", "caption": "b"}',
+            "the key 'caption' is given twice in one object; correct",
+        ),
+        ('{"file": "x.png", "caption": "a", "n": NaN}', "NaN is not a JSON number"),
         ('{"file": "x.png", "caption": "a", "tags": 5}', "tags are 5"),
         ('{"file": "x.png", "caption": "a", "tags": [1]}', "expected a list"),
-        ('{"file": "x.png", "caption": "a", "n": ' + "1" * 5000 + "}", "not valid JSON"),
+        ('{"file": "x.png", "caption": "a", "n": ' + "1" * 5000 + "}", "an integer of thousands of digits"),
         ('{"file": "a\\u0000b", "caption": "a"}', "cannot be"),
     ],
 )
