@@ -68,7 +68,7 @@ def load_images(recipe: DataRecipe, *wheres: Where) -> list[Split]:
         TrainingError: no such folder, a malformed row, images that are missing, damaged or of another size (they
             are listed), one that lies elsewhere, a held-out caption that no row has, or no row left.
     """
-    rows = _read_rows(recipe.folder)
+    rows = read_rows(recipe.folder)
     splits = [_split(rows, recipe, where) for where in (wheres if wheres else (recipe.where,))]
     used = sorted({number for split in splits for part in split for number in part})
     pixels = _decode([rows[number] for number in used], recipe)
@@ -149,7 +149,8 @@ def _read_text(file: Path, what: str, limit: int) -> str:
         raise TrainingError(f"cannot read {what}: {error}") from None
 
 
-def _read_rows(folder: Path) -> list[dict[str, Any]]:
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Read the rows of a data folder. Raises TrainingError for the first that is malformed."""
     file = data_file(folder, ROWS_FILE)
     if not file.is_file():
         raise TrainingError(

@@ -207,6 +207,25 @@ def test_damaged_perceptual_weights_are_one_sentence(tmp_path, cache, content):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda out: next(out.rglob("*.png")).unlink(), r"lacks 1 images such as .*\.png"),
+        (lambda out: (out / "captions.jsonl").write_text(""), "captions.jsonl has 0 rows, expected 2"),
+        (lambda out: (out / "captions.jsonl").unlink(), "captions.jsonl is missing"),
+        (lambda out: (out / "captions.jsonl").write_text("junk"), "line 1 is not valid JSON"),
+        (lambda out: (out / data.VGG_FILE).write_bytes(b""), "vgg16.safetensors has 0 bytes"),
+        (lambda out: (out / data.VGG_FILE).unlink(), "vgg16.safetensors: No such file"),
+    ],
+)
+def test_a_finished_folder_that_lost_files_is_not_called_finished(tmp_path, cache, damage, message):
+    out = tmp_path / "out"
+    fetch_emoji(out, 16, ("3d",))
+    damage(out)
+    with pytest.raises(TrainingError, match=message):
+        fetch_emoji(out, 16, ("3d",))
+
+
 @pytest.mark.parametrize("icons", ["[]", '{"icons": {"a": {}}}', '{"icons": []}', '{"icons": {"a": 5}}', "{"])
 def test_images_that_are_none_are_one_sentence(tmp_path, cache, icons):
     members = {"chars.json": b'{"1f34e": "a"}', "icons.json": icons.encode()}
