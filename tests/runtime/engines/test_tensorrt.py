@@ -286,7 +286,7 @@ def empty(machine: Machine) -> None:
         (no_context, EngineError, "cannot run .*unet.plan: out of memory for activations"),
         (not_loadable, EngineUnavailable, "cannot load .*unet.plan: Serialization assertion failed"),
         (no_memory, EngineUnavailable, "needs 0.01 GB of the GPU's memory, but 0.00 GB are free; close other"),
-        (empty, PackageError, "cannot read .*unet.plan: cannot mmap an empty file"),
+        (empty, PackageError, "unet.plan is empty; fetch or build the package again"),
     ],
 )
 def test_a_plan_that_cannot_be_used_is_refused_and_nothing_leaks(

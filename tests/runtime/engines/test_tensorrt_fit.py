@@ -147,7 +147,7 @@ def test_a_plan_of_another_size_than_it_says_is_refused(tmp_path: Path, size: in
 
 
 def test_a_missing_plan_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"cannot read .*a.plan: No such file"):
+    with pytest.raises(PackageError, match=r"cannot read .*a.plan: No such file or directory; fetch or build"):
         read_header(tmp_path / "a.plan")
 
 

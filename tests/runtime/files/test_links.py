@@ -163,7 +163,10 @@ def socket_instead(file: Path) -> None:
         (socket_instead, "is not a regular file"),
         (lambda file: file.mkdir(), "is not a regular file"),
         (lambda file: file.symlink_to("/dev/zero"), "is a link to /dev/zero, outside"),
-        (lambda file: file.symlink_to(file.name), "cannot read .*file"),
+        (
+            lambda file: file.symlink_to(file.name),
+            "cannot read .*file.*; check its permissions, its links and the disk",
+        ),
         (lambda file: file.symlink_to("absent"), "file is missing"),
         (lambda file: file.symlink_to("/etc/passwd"), "is a link to /etc/passwd, outside"),
         (lambda file: file.symlink_to("../outside"), "is a link to .*outside, outside"),

@@ -265,7 +265,7 @@ def test_folder_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["manifest.json", "unet/model.onnx", "unet/model.safetensors"])
 def test_unreadable_file_is_one_sentence(tiny: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_reading(tiny / name, monkeypatch)
-    with pytest.raises(PackageError, match=f"cannot read .*{name}: Permission denied"):
+    with pytest.raises(PackageError, match=f"cannot read .*{name}: Permission denied; check its permissions"):
         ldm_runtime.load(tiny)
 
 

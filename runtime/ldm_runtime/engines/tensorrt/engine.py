@@ -329,8 +329,10 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
             if library.flavour == RTX:
                 notices = _check_validity(path, library, runtime, content[:HEADER_BYTES])
             engine = runtime.deserialize_cuda_engine(content)
-    except (OSError, ValueError) as error:  # an empty file has no bytes to map
+    except OSError as error:
         raise PackageError(f"cannot read {path}: {error}; {CHECK_ACCESS}", code="file.unreadable") from error
+    except ValueError as error:  # no bytes to map
+        raise PackageError(f"{path} is empty; fetch or build the package again", code="plan.format") from error
     if engine is None:
         raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.take_messages().why}")
     return engine, notices

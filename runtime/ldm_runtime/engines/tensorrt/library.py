@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ldm_runtime.errors import CHECK_ACCESS, EngineUnavailable, PackageError
+from ldm_runtime.errors import EngineUnavailable, PackageError, unreadable
+from ldm_runtime.package.open import refused
 
 Flavour = Literal["rtx", "classic"]
 RTX: Flavour = "rtx"
@@ -128,12 +129,13 @@ class PlanHeader:
 
 def read_header(path: Path) -> PlanHeader:
     """Read a plan's header. Raises PackageError if the file is not such a plan, or not all of one."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(HEADER_BYTES)
-        size = path.stat().st_size
-    except OSError as error:
-        raise PackageError(f"cannot read {path}: {error.strerror}; {CHECK_ACCESS}", code="file.unreadable") from error
+    with refused():
+        try:
+            with open(path, "rb") as file:
+                head = file.read(HEADER_BYTES)
+            size = path.stat().st_size
+        except OSError as error:
+            raise unreadable(path, error) from error
     if len(head) < HEADER_BYTES or head[:4] != _MAGIC:
         raise PackageError(f"{path} is not a plan of TensorRT for RTX; build the package again", code="plan.format")
     (total,) = struct.unpack_from("<Q", head, 16)
