@@ -97,6 +97,17 @@ def test_a_finished_training_is_recognised_without_its_data_and_its_list_of_held
     assert train(recipe, runs=Path("runs")).resolve() == checkpoint
 
 
+def test_latents_that_are_cut_off_keep_their_code_and_are_to_be_removed(workplace):
+    latents = workplace / "runs" / "smoke" / "latents-trained.safetensors"
+    latents.parent.mkdir(parents=True)
+    latents.write_bytes(b"")
+    with pytest.raises(
+        TrainingError, match=r"latents-trained\.safetensors has 0 bytes.*; remove it and train"
+    ) as caught:
+        train(smoke_recipe(workplace), runs=Path("runs"))
+    assert caught.value.code == "weights.header"
+
+
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
