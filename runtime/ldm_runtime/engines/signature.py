@@ -61,7 +61,10 @@ def check_feeds(
                 sizes[dim] = size
             if not low <= size <= high:
                 expected = str(low) if low == high else f"{low} to {high}"
-                raise EngineError(f"{path} was given {spec.name} of shape {array.shape}; {dim} should be {expected}")
+                axis = "" if isinstance(dim, int) else f" for {dim}"
+                raise EngineError(
+                    f"{path} was given {spec.name} of shape {array.shape}: {size} where it takes {expected}{axis}"
+                )
     return sizes
 
 

@@ -66,9 +66,12 @@ def test_a_whole_package_draws_the_same_image(tiny: Path) -> None:
         ({"extra": np.zeros(1, np.float32)}, "was given encoder_hidden_states, extra, sample, timestep; it takes"),
         ({"timestep": np.zeros(1, np.float32)}, r"timestep as float32 of shape \(1,\); it takes float32 of shape \(\)"),
         ({"timestep": np.array(1.0)}, "timestep as float64"),
-        ({"sample": np.zeros((2, 3, 4, 6), np.float32)}, r"sample of shape \(2, 3, 4, 6\); 4 should be 4"),
-        ({"sample": np.zeros((1, 4, 4, 6), np.float32)}, r"encoder_hidden_states of shape .*; batch should be 1"),
-        ({"sample": np.zeros((2, 4, 4, 1), np.float32)}, "width should be 2 to 32"),
+        ({"sample": np.zeros((2, 3, 4, 6), np.float32)}, r"sample of shape \(2, 3, 4, 6\): 3 where it takes 4$"),
+        (
+            {"sample": np.zeros((1, 4, 4, 6), np.float32)},
+            r"encoder_hidden_states of shape .*: 2 where it takes 1 for batch",
+        ),
+        ({"sample": np.zeros((2, 4, 4, 1), np.float32)}, "1 where it takes 2 to 32 for width"),
     ],
 )
 def test_wrong_feeds_are_refused_with_one_thread_too(engine: OpenVinoEngine, changes, message: str) -> None:
