@@ -33,7 +33,7 @@ MATPLOTLIB_LOCK = ".matplotlib-lock"
 class Moment:
     """When the signal is sent: so long after the n-th line of progress with these words; 0 is the start.
 
-    `writing`: see `WRITING`.
+    `writing`: see `WRITING`. `output`: once the run has written this file.
     """
 
     stage: str
@@ -41,6 +41,7 @@ class Moment:
     delay: float
     words: str = ""
     writing: bool = False
+    output: str = ""
 
 
 @dataclass
@@ -84,7 +85,7 @@ class Run:
     """One process of a verb, its progress read line by line."""
 
     def __init__(self, folder: Path, verb: Verb) -> None:
-        self.folder, self.began = folder, time.monotonic()
+        self.folder, self.began, self.wall_clock = folder, time.monotonic(), time.time()
         self.lines: list[tuple[float, str]] = []
         for name in ("tmp", "cache"):
             (folder / name).mkdir(exist_ok=True)
@@ -116,11 +117,10 @@ class Run:
     def wait_for(self, moment: Moment) -> bool:
         """Wait until it has come; False if the process ended before."""
         until = time.monotonic() + MOST_SECONDS
-        if moment.writing:
-            while not _partials(self.folder):
-                if self.process.poll() is not None or time.monotonic() >= until:
-                    return False
-                time.sleep(0.0005)
+        while (moment.writing and not _partials(self.folder)) or not self._has_written(moment.output):
+            if self.process.poll() is not None or time.monotonic() >= until:
+                return False
+            time.sleep(0.0005)
         while (
             sum(moment.words in text for _, text in self.lines[:]) < moment.line
             and self.process.poll() is None
@@ -130,6 +130,11 @@ class Run:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(moment.delay)
         return self.process.poll() is None
+
+    def _has_written(self, name: str) -> bool:
+        """Whether the file stands there, if one is named, and is not one of an earlier run."""
+        file = self.folder / name
+        return not name or (file.is_file() and file.stat().st_mtime > self.wall_clock)
 
     def signal(self, number: int) -> None:
         """To the whole group for SIGKILL and SIGINT, as the system and a terminal do; SIGTERM to the process alone."""

@@ -374,7 +374,7 @@ def _measure_shapes(file: Path) -> dict[int, list[int]]:
 # --- manifest ---------------------------------------------------------------------------------------------------
 
 # (place in contract, value or a function of the old one, whether a sampling run or the tokens of a prompt show it).
-# None: another change with the same kind of consequence stands for it in a run.
+# None: another change with the same kind of consequence stands for it in a run, or the package is refused before it.
 FACTS: tuple[tuple[tuple[str | int, ...], Any, bool | None], ...] = (
     (("defaults", "sampler"), lambda old: "dpmpp_2m" if old == "ddim" else "ddim", None),
     (("defaults", "sampler"), "euler", None),
@@ -403,8 +403,8 @@ FACTS: tuple[tuple[tuple[str | int, ...], Any, bool | None], ...] = (
     (("schedule", "rescale_betas_zero_snr"), True, None),
     (("text", 0, "tokenizer", "max_length"), lambda old: old - 1, True),
     (("text", 0, "tokenizer", "bos_token_id"), lambda old: old - 1, None),
-    (("text", 0, "tokenizer", "eos_token_id"), lambda old: old - 2, True),
-    (("text", 0, "tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, None),
+    (("text", 0, "tokenizer", "eos_token_id"), lambda old: old - 2, None),
+    (("text", 0, "tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, True),
     (("text", 0, "tokenizer", "vocab_size"), lambda old: old + 1, False),  # an upper bound only
 )
 
