@@ -201,7 +201,11 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
                 journal.prove_name()
         yield journal
     finally:
-        journal.close()
+        try:
+            _end(journal)
+        except BaseException:  # a request to end (SIGTERM, Ctrl-C), in its middle
+            _end(journal)
+            raise
 
 
 @contextlib.contextmanager
@@ -397,7 +401,7 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
-    """Remove `temporary` at the end; turn what the file system refused to one sentence that names `path`."""
+    """Turn what the file system refused to one sentence that names `path`, and says whether `temporary` is left."""
     try:
         yield
     except Exception as error:
@@ -411,13 +415,18 @@ def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
         if isinstance(error, LdmError):
             _rename_in(error, temporary, path)
         raise
-    finally:
-        _clean(journal, temporary)
 
 
 def _rename_in(error: LdmError, place: Path, path: Path) -> None:
     """Put the name of the output, which the caller knows, for the name it has on its way into an error."""
     error.args = tuple(each.replace(place.name, path.name) if isinstance(each, str) else each for each in error.args)
+
+
+def _end(journal: Journal) -> None:
+    """Remove what the output still has on its way, and close its journal."""
+    for temporary in {journal.partial(), journal.partial(Path(journal.target).suffix)}:
+        _clean(journal, temporary)
+    journal.close()
 
 
 def _clean(journal: Journal, temporary: Path) -> Path | None:

@@ -13,6 +13,7 @@ journals: by their lock, their owner and their host, never by the number of a pr
 """
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -45,7 +46,7 @@ class Journal:
     folder: Path
     token: str
     target: str  # the name that the output will have in `folder`
-    descriptor: int
+    lock_file: io.FileIO
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
@@ -53,17 +54,17 @@ class Journal:
         while True:
             token = secrets.token_hex(16)
             file = path.parent / f".ldm-{token}.journal"
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
             try:
-                locked = lock(descriptor)
-                if locked is not False and _is_at(descriptor, file):  # else a sweep came in between
+                lock_file = io.FileIO(file, "x+", opener=_open_private)
+                locked = lock(lock_file.fileno())
+                if locked is not False and _is_at(lock_file.fileno(), file):  # else a sweep came in between
                     content = {"format": _FORMAT, "host": platform.node(), "target": path.name}
-                    os.write(descriptor, json.dumps(content).encode())
-                    return cls(path.parent, token, path.name, descriptor)
-                os.close(descriptor)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+                    os.write(lock_file.fileno(), json.dumps(content).encode())
+                    return cls(path.parent, token, path.name, lock_file)
+                lock_file.close()
+            except BaseException:  # a request to end too, at any moment
+                with contextlib.suppress(UnboundLocalError):
+                    lock_file.close()
                 file.unlink(missing_ok=True)
                 raise
 
@@ -92,22 +93,23 @@ class Journal:
 
     def sync(self) -> None:
         """Make sure that the journal outlives a power failure."""
-        os.fsync(self.descriptor)
+        os.fsync(self.lock_file.fileno())
         sync_folder(self.folder)
 
     def close(self) -> None:
-        """End the output. The journal stays, for a later sweep, as long as there is something that it tells of."""
+        """End the output, also when this is the second call because a request to end came in the middle of the first.
+
+        The journal stays, for a later sweep, as long as there is something that it tells of.
+        """
         file = self._name("journal")
         others = (self._name(ending) for ending in ("old", "discarded", "probe"))
         names = (self.partial(), self.partial(Path(self.target).suffix), *others)
-        if any(os.path.lexists(name) for name in names):
-            os.close(self.descriptor)
-        elif sys.platform == "win32":  # where an open file cannot be removed
-            os.close(self.descriptor)
+        tells = any(os.path.lexists(name) for name in names)
+        if sys.platform == "win32":  # where an open file cannot be removed
+            self.lock_file.close()
+        if not tells:
             file.unlink(missing_ok=True)
-        else:
-            file.unlink(missing_ok=True)
-            os.close(self.descriptor)
+        self.lock_file.close()
 
     def _name(self, ending: str) -> Path:
         return self.folder / f".ldm-{self.token}.{ending}"
@@ -164,16 +166,15 @@ def sync_folder(folder: Path) -> None:
 
 def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
     file = folder / f".ldm-{token}.journal"
-    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(file, flags)
-    try:
+    with io.FileIO(file, "r+", opener=_open_plain) as lock_file:
+        descriptor = lock_file.fileno()
         if not _is_mine(descriptor) or (locked := lock(descriptor)) is False or not _is_at(descriptor, file):
             return
         found = _read(descriptor)
         if found is None:
             return
         target, host = found
-        journal = Journal(folder, token, target, descriptor)
+        journal = Journal(folder, token, target, lock_file)
         if not locked or host != platform.node():
             if target == wanted:
                 _refuse_stranded(journal, host)
@@ -185,8 +186,6 @@ def _sweep_one(folder: Path, token: str, names: list[str], wanted: str) -> None:
                 _remove_from_orphans(folder / name)
         if sys.platform != "win32":
             file.unlink()
-    finally:
-        os.close(descriptor)
     if sys.platform == "win32":
         file.unlink()
 
@@ -226,6 +225,15 @@ def _refuse_stranded(journal: Journal, host: str) -> None:
             f"{path} is being replaced by a process on {shown(host)}, or was when that ended; what it held is in "
             f"{journal.old}: if no such process lives, move that back to {path} and remove {journal.partial()}"
         )
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Open no link, and wait for no pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_mine(descriptor: int) -> bool:

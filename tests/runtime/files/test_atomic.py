@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import errno
+import gc
 import json
 import os
 import pickle
@@ -727,3 +728,62 @@ def test_an_error_about_an_output_crosses_a_process(tmp_path):
     with pytest.raises(LdmError) as caught:
         refuse_existing(tmp_path / "no" / "a", force=False)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+# --- requests to end ------------------------------------------------------------------------------------------------
+
+
+class EndRequestedError(BaseException):
+    """As a handler of SIGTERM or SIGINT raises it: where Python enters a function, whichever it is."""
+
+
+@contextlib.contextmanager
+def request_at(number: int) -> Iterator[list[str]]:
+    """Raise at the `number`-th call of any Python function; yield a list whose length is the number of calls."""
+    calls: list[str] = []
+
+    def trace(frame, event, argument):
+        if event == "call":
+            calls.append(frame.f_lineno)
+            if len(calls) == number:
+                raise EndRequestedError
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield calls
+    finally:
+        sys.settrace(before)
+
+
+def write_output(kind: str, path: Path) -> None:
+    if kind == "file":
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(b"whole")
+    elif kind == "folder":
+        with atomic_folder(path, replace=anything) as partial:
+            (partial / "part").write_bytes(b"whole")
+    else:
+        with scratch_folder(path.parent) as folder:
+            (folder / "part").write_bytes(b"whole")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "scratch"])
+def test_a_request_to_end_at_any_moment_leaves_nothing_on_its_way(tmp_path: Path, kind: str) -> None:
+    number = 0
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            with request_at(number) as calls:
+                write_output(kind, folder / "output")
+        except EndRequestedError:
+            pass
+        gc.collect()  # as the end of the process does: `with` may keep a generator in a cycle of its exception
+        left = {file.name for file in folder.iterdir()}
+        assert left <= {"output"}, (number, calls[-3:], left)
+        if len(calls) < number:
+            break
+    assert number > 40
+    assert left == (set() if kind == "scratch" else {"output"})
