@@ -97,7 +97,7 @@ class Run:
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ldm_export", *verb.words],
+            [sys.executable, "-P", "-m", verb.module, *verb.words],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -3,6 +3,7 @@
 import getpass
 import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.kill.killing import (
     tree,
 )
 from tests.kill.verbs import VERBS
+from tests.once import shared_folder
 
 pytestmark = pytest.mark.slow
 
@@ -59,19 +61,23 @@ def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_p
     assert sum(one.struck for one in killed) >= len(words) - 1  # the last stage may be over too soon
 
 
-def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whole(tmp_path):
+def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whole(
+    tmp_path, tmp_path_factory, monkeypatch
+):
     """Without an unkilled build beside it, which would take too long here: `python -m tests.kill` compares them."""
     verb, folder = VERBS["build-force"], tmp_path / "workplace"
+    warm = replace(verb, module="tests.kill.warm")
+    monkeypatch.setenv("TRACES", str(shared_folder(tmp_path_factory) / "traces"))
     foreign = make_workplace(folder, verb)
     before = tree(folder)
-    for words in ("tracing", "optimising"):  # each costs all that comes before it
-        run = Run(folder, verb)
+    for words, each in (("tracing", verb), ("optimising", warm), ("verify:", warm)):
+        run = Run(folder, each)
         assert run.wait_for(Moment(words, 1, 0.05, words)), run.said()
         run.signal(signal.SIGKILL)
         run.end()
         assert lost(folder, foreign) == []
         assert subtree(tree(folder), "package") == subtree(before, "package")
-    assert Run(folder, verb).end() == 0
+    assert Run(folder, warm).end() == 0
     assert lost(folder, foreign) == []
     package = open_package(folder / "package", check="full")
     package.confirm()

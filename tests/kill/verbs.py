@@ -28,7 +28,8 @@ class Verb:
 
     prepare(folder): makes what the command needs. words: of the command line, from the current folder `folder`.
     outputs: the places whose neighbours must stay. stages: name -> a text in the progress lines that belong to it; no
-    stages: thirds of its time. volatile: ends of names of files whose bytes may differ from run to run.
+    stages: thirds of its time. volatile: ends of names of files whose bytes may differ from run to run. module: what
+    `python -m` starts.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Verb:
     outputs: tuple[str, ...]
     stages: tuple[tuple[str, str], ...] = ()
     volatile: tuple[str, ...] = ()
+    module: str = "ldm_export"
     replaces: str | None = None  # a package that stands there before and is old or new at every moment
 
 
