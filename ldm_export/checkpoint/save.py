@@ -17,7 +17,8 @@ from ldm_export.errors import CheckpointError
 from ldm_export.families.family import Family
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_runtime.errors import LdmError
-from ldm_runtime.files.atomic import atomic_folder, refuse_foreign
+from ldm_runtime.files.atomic import atomic_folder
+from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import read_sampler
 

@@ -23,7 +23,8 @@ from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
 from ldm_runtime import __version__
 from ldm_runtime.errors import PackageError, refused_as
-from ldm_runtime.files.atomic import atomic_file, refuse_foreign
+from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.package import manifest, manifest_json
 from ldm_runtime.package.manifest import (
     CANONICAL,

@@ -1,34 +1,21 @@
 """Outputs that appear whole or not at all: written under a temporary sibling name, synced, then renamed.
 
 What can be known before the work is refused before it (`refuse_existing` and its relatives try it, since permissions
-alone do not tell). An output never goes through a link, and an existing folder is replaced only if its kind allows it.
-`journal.py` says how what a killed process left is known and swept.
+alone do not tell). `replacing.py` says what may be replaced, `journal.py` how what a killed process left is known and
+swept, `trouble.py` what a full disk and its like are called.
 """
 
 import contextlib
 import errno
 import os
-import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ldm_runtime.errors import LdmError, OutputError
 from ldm_runtime.files.journal import Journal, remove, sweep, sync_folder
-
-# Raises OutputError unless the folder at a path may be replaced: a check of what is in it.
-MayReplace = Callable[[Path], None]
-
-_PROBE_BYTES = 2**20
-_MOST_EXCHANGES = 100  # every further round means that another writer has just finished
-_WRITE_TROUBLES = {
-    errno.ENOSPC,
-    errno.EFBIG,
-    errno.EIO,
-    errno.EROFS,
-    getattr(errno, "EDQUOT", errno.ENOSPC),
-    getattr(errno, "ESTALE", errno.EIO),
-}
+from ldm_runtime.files.replacing import MOST_EXCHANGES, MayReplace, refuse_file, refuse_folder, status_of
+from ldm_runtime.files.trouble import absolute, reason, refused, write_trouble
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -37,14 +24,14 @@ def refuse_existing(path: Path, *, force: bool) -> None:
     """
     path = Path(path)
     with _output(path, prove=True):
-        _refuse_file(path, force=force)
+        refuse_file(path, force=force)
 
 
 def refuse_existing_folder(path: Path, *, replace: MayReplace | None) -> None:
     """Do as `refuse_existing` for a folder: an existing one must be empty or satisfy `replace` (None: is refused)."""
     path = Path(path)
     with _output(path, prove=True):
-        _refuse_folder(path, replace)
+        refuse_folder(path, replace)
 
 
 def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> None:
@@ -58,13 +45,13 @@ def refuse_existing_in(folder: Path, names: Sequence[str], *, force: bool) -> No
         raise OutputError(f"{folder} is {what}; expected a folder for {' and '.join(names)}")
     with _output(folder / max(names, key=lambda name: len(name.encode(errors="surrogatepass"))), prove=True):
         for name in names:
-            _refuse_file(folder / name, force=force)
+            refuse_file(folder / name, force=force)
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise OutputError unless files can be written in `folder`, which may be missing together with its parents."""
     names = []
-    while not os.path.lexists(folder := Path(_absolute(folder))):
+    while not os.path.lexists(folder := Path(absolute(folder))):
         names.append(folder.name)
         folder = folder.parent
     if not folder.is_dir():
@@ -76,7 +63,7 @@ def refuse_unwritable(folder: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and its parents where they are missing. Raises OutputError."""
-    with _refused(folder):
+    with refused(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -95,21 +82,6 @@ def lies_in(path: Path, folder: Path) -> bool:
     return False
 
 
-def refuse_foreign(folder: Path, is_known: Callable[[str], bool], kind: str) -> None:
-    """Raise OutputError if `folder` holds more than a folder of its `kind` does; the first file is named.
-
-    is_known: whether a file of that name, with `/` and below `folder`, is one that such a folder has.
-    """
-    for place, folders, names in os.walk(folder):
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        for name in sorted([*names, *links]):
-            file = Path(place, name)
-            if file.is_symlink() or not is_known(file.relative_to(folder).as_posix()):
-                raise OutputError(
-                    f"{folder} is not replaced: it holds {file}, which is not part of {kind}; move it first"
-                )
-
-
 @contextlib.contextmanager
 def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     """Yield a temporary sibling of `path`; on success it takes that name, on any failure it is removed.
@@ -122,7 +94,7 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     with _output(path) as journal:
-        _refuse_file(path, force=force)
+        refuse_file(path, force=force)
         temporary = journal.partial(path.suffix)
         with _work(path, journal, temporary):
             with open(temporary, "xb"):
@@ -130,7 +102,7 @@ def atomic_file(path: Path, *, force: bool = True) -> Iterator[Path]:
             yield temporary
             _sync(temporary)
             if force:
-                if (replaced := _status(path)) is not None:
+                if (replaced := status_of(path)) is not None:
                     os.chmod(temporary, stat.S_IMODE(replaced.st_mode))
                 os.replace(temporary, path)
             else:
@@ -152,7 +124,7 @@ def atomic_folder(path: Path, *, replace: MayReplace | None = None) -> Iterator[
     """
     path = Path(path)
     with _output(path) as journal:
-        _refuse_folder(path, replace)
+        refuse_folder(path, replace)
         partial = journal.partial()
         with _work(path, journal, partial):
             partial.mkdir()
@@ -182,22 +154,22 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
     """
     if path.name in ("", ".."):
         raise OutputError(f"cannot write {path}: it has no name of its own; give the name of a new file or folder")
-    _status(path)
+    status_of(path)
     parent = path.parent
     if not parent.is_dir():
         trouble = "is not a folder" if os.path.lexists(parent) else "does not exist; create it first"
-        raise OutputError(f"cannot write {path}: the folder {_absolute(parent)} {trouble}")
+        raise OutputError(f"cannot write {path}: the folder {absolute(parent)} {trouble}")
     sweep(parent, path.name)
     try:
         journal = Journal.open(path)
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: the folder {_absolute(parent)} takes no files ({_reason(error)}); "
+            f"cannot write {path}: the folder {absolute(parent)} takes no files ({reason(error)}); "
             f"choose another output"
         ) from error
     try:
         if prove:
-            with _refused(path):
+            with refused(path):
                 journal.prove_name()
         yield journal
     finally:
@@ -206,110 +178,6 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
         except BaseException:  # a request to end (SIGTERM, Ctrl-C), in its middle
             _end(journal)
             raise
-
-
-@contextlib.contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """Make one sentence of what the system says against an output before the work."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}; choose another output") from error
-
-
-def _status(path: Path) -> os.stat_result | None:
-    """Return the status of what has that name, links not followed, or None. Raises OutputError for a bad name."""
-    with _refused(path):
-        try:
-            return os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-
-def _refuse_file(path: Path, *, force: bool) -> None:
-    status = _status(path)
-    if status is None:
-        return
-    _refuse_link(path, status)
-    if stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"cannot write the file {path}: a folder has that name; choose another output")
-    if not force:
-        raise OutputError(f"{path} exists already; choose another output or give --force to replace it")
-    if not stat.S_ISREG(status.st_mode):
-        raise OutputError(
-            f"cannot write the file {path}: what has that name is not a regular file; choose another output"
-        )
-    _refuse_fixed(path, status)
-    with _refused(path):
-        if not status.st_mode & 0o222:
-            raise PermissionError(errno.EACCES, "it is read-only")
-        os.close(os.open(path, os.O_WRONLY))
-
-
-def _refuse_folder(path: Path, replace: MayReplace | None) -> None:
-    """Raise OutputError unless `path` is free or may be replaced; look anew at a folder exchanged meanwhile."""
-    for rest in reversed(range(_MOST_EXCHANGES)):
-        status = _status(path)
-        if status is None:
-            return
-        try:
-            _refuse_this_folder(path, status, replace)
-            return
-        except LdmError:
-            if rest == 0 or _is_still(path, status):
-                raise
-
-
-def _is_still(path: Path, status: os.stat_result) -> bool:
-    now = _status(path)
-    return now is not None and os.path.samestat(status, now) and status.st_ctime_ns == now.st_ctime_ns
-
-
-def _refuse_this_folder(path: Path, status: os.stat_result, replace: MayReplace | None) -> None:
-    _refuse_link(path, status)
-    if not stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"cannot write the folder {path}: a file has that name; choose another output")
-    if replace is None:
-        raise OutputError(f"{path} exists already; choose another output or give --force to replace it")
-    _refuse_fixed(path, status)
-    here = Path(_absolute(Path()))
-    with _refused(path):
-        if any(os.path.samestat(status, os.stat(each)) for each in (here, *here.parents)):
-            raise OutputError(f"cannot replace {path}: the current folder is it or lies in it; choose another output")
-        if os.listdir(path):
-            replace(path)
-            _refuse_read_only(path)
-
-
-def _refuse_link(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISLNK(status.st_mode):
-        raise OutputError(f"cannot write {path}: it is a link to {os.readlink(path)}; give the place itself as output")
-
-
-def _refuse_fixed(path: Path, status: os.stat_result) -> None:
-    """Raise OutputError for what cannot be renamed: a mount point, or another user's in a folder such as /tmp."""
-    if os.path.ismount(path) or os.path.realpath(path) in _mount_points():
-        raise OutputError(f"cannot replace {path}: it is a mount point; choose another output")
-    if hasattr(os, "geteuid"):
-        parent = os.stat(path.parent)
-        if parent.st_mode & stat.S_ISVTX and os.geteuid() not in (0, parent.st_uid, status.st_uid):
-            raise OutputError(f"cannot replace {path}: it is another user's; choose another output")
-
-
-def _mount_points() -> set[str]:
-    """Return all mount points, where the system tells: `os.path.ismount` misses those within one file system."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return set()
-    return {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), line.split(" ")[4]) for line in lines}
-
-
-def _refuse_read_only(path: Path) -> None:
-    """Raise OutputError where a folder could make way but not be removed."""
-    for folder, _, _ in os.walk(path):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot replace {path}: {folder} is read-only; choose another output")
 
 
 def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
@@ -327,15 +195,15 @@ def _exchange(journal: Journal, path: Path, replace: MayReplace | None) -> None:
         remove(old)
     except OSError as error:
         raise OutputError(
-            f"{path} is complete, but what it replaced could not be removed and is in {old} ({_reason(error)})"
+            f"{path} is complete, but what it replaced could not be removed and is in {old} ({reason(error)})"
         ) from error
 
 
 def _take_name(journal: Journal, path: Path, replace: MayReplace | None) -> None:
     """Rename the partial folder to `path`. If another writer's comes in between, that one makes way as well."""
-    for _ in range(_MOST_EXCHANGES):
+    for _ in range(MOST_EXCHANGES):
         before = _listing(path)
-        _refuse_folder(path, replace)
+        refuse_folder(path, replace)
         try:
             if replace is not None:
                 _make_way(journal, path, replace, before)
@@ -384,7 +252,7 @@ def _bring_back(old: Path, path: Path) -> None:
             raise FileExistsError(errno.EEXIST, "another process made it meanwhile")
         os.rename(old, path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}; what it held before is in {old}") from error
+        raise OutputError(f"cannot write {path}: {reason(error)}; what it held before is in {old}") from error
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
@@ -405,7 +273,7 @@ def _work(path: Path, journal: Journal, temporary: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = _trouble(error, path, temporary)
+        reason = write_trouble(error, path, temporary)
         left = _clean(journal, temporary)
         if reason is not None:
             outcome = "nothing was left behind" if left is None else f"{left} was left behind"
@@ -424,7 +292,7 @@ def _rename_in(error: LdmError, place: Path, path: Path) -> None:
 
 def _end(journal: Journal) -> None:
     """Remove what the output still has on its way, and close its journal."""
-    for temporary in {journal.partial(), journal.partial(Path(journal.target).suffix)}:
+    for temporary in journal.partials:
         _clean(journal, temporary)
     journal.close()
 
@@ -446,55 +314,8 @@ def _clean(journal: Journal, temporary: Path) -> Path | None:
     return None
 
 
-def _trouble(error: Exception, path: Path, temporary: Path) -> str | None:
-    """Return what the file system refused to the output, or None if `error` is about something else."""
-    if isinstance(error, LdmError | MemoryError):
-        return None
-    if isinstance(error, OSError):
-        names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
-        if names:
-            ours = any(_is_of(name, path, temporary) for name in names)
-            return _reason(error) if ours else None
-        if error.errno in _WRITE_TROUBLES:
-            return _reason(error)
-    return _full(temporary)
-
-
-def _is_of(name: str, path: Path, temporary: Path) -> bool:
-    place, ours = Path(_absolute(Path(name))), Path(_absolute(temporary))
-    return place == Path(_absolute(path)) or place == ours or ours in place.parents
-
-
-def _full(temporary: Path) -> str | None:
-    """Return why no more bytes can be written, if so: many libraries have an error of their own for a full disk."""
-    place = temporary / "ldm-full" if temporary.is_dir() else temporary
-    try:
-        with open(place, "ab") as file:
-            file.write(bytes(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        return _reason(error) if error.errno in _WRITE_TROUBLES else None
-    return None
-
-
 def _sync(file: Path) -> None:
     if file.is_symlink():
         return
     with open(file, "r+b") as handle:
         os.fsync(handle.fileno())
-
-
-def _absolute(path: Path) -> str:
-    try:
-        return os.path.abspath(path)
-    except FileNotFoundError:  # the current folder was removed
-        return str(path)
-
-
-def _reason(error: OSError | ValueError) -> str:
-    if isinstance(error, UnicodeEncodeError):
-        return "its name holds characters that the system cannot write"
-    if isinstance(error, OSError) and error.strerror is not None:
-        return error.strerror
-    return str(error)

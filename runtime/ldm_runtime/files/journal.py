@@ -54,6 +54,7 @@ class Journal:
         while True:
             token = secrets.token_hex(16)
             file = path.parent / f".ldm-{token}.journal"
+            lock_file = None
             try:
                 lock_file = io.FileIO(file, "x+", opener=_open_private)
                 locked = lock(lock_file.fileno())
@@ -62,14 +63,21 @@ class Journal:
                     os.write(lock_file.fileno(), json.dumps(content).encode())
                     return cls(path.parent, token, path.name, lock_file)
                 lock_file.close()
+            except FileExistsError:
+                continue  # another output has this token
             except BaseException:  # a request to end too, at any moment
-                with contextlib.suppress(UnboundLocalError):
+                if lock_file is not None:
                     lock_file.close()
                 file.unlink(missing_ok=True)
                 raise
 
     def partial(self, suffix: str = "") -> Path:
         return self._name("partial" + (suffix if _SUFFIX.fullmatch(suffix) else ""))
+
+    @property
+    def partials(self) -> set[Path]:
+        """What the output may be on its way: a file keeps its suffix, a folder has none."""
+        return {self.partial(), self.partial(Path(self.target).suffix)}
 
     @property
     def old(self) -> Path:
@@ -103,8 +111,7 @@ class Journal:
         """
         file = self._name("journal")
         others = (self._name(ending) for ending in ("old", "discarded", "probe"))
-        names = (self.partial(), self.partial(Path(self.target).suffix), *others)
-        tells = any(os.path.lexists(name) for name in names)
+        tells = any(os.path.lexists(name) for name in (*self.partials, *others))
         if sys.platform == "win32":  # where an open file cannot be removed
             self.lock_file.close()
         if not tells:
