@@ -1,96 +1,19 @@
-"""The TensorRT engine on a GPU of numpy: what it computes, chooses, captures and says, and that nothing leaks."""
+"""The TensorRT engine on a GPU of numpy: what it computes, captures and says, and that nothing leaks."""
 
 import dataclasses
 import gc
-import hashlib
 import weakref
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from ldm_runtime.engines.choice import choose, open_engine, readable_by
-from ldm_runtime.engines.cuda.device import CudaDevice
-from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.engines.tensorrt.engine import TensorRtEngine, missing_tensorrt, open_tensorrt
 from ldm_runtime.engines.tensorrt.fit import plan_name
-from ldm_runtime.engines.tensorrt.jit_cache import JitCache
-from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, Flavour
-from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, OutOfProfile, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, OutOfProfile, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
-from ldm_runtime.package.manifest import Artefact, Difference, FileEntry, PlanRequirements, Range
-from ldm_runtime.package.open import Package, open_package
-from tests.runtime.engines.tensorrt_fakes import EngineValidity, FakeCuda, FakeEngine, FakeTensorRt, feeds_of
-
-NAME = "rtx-1.7.1.116-sm89-fp32"
-NOTHING = {"memory": 0, "streams": 0, "graphs": 0}
-SMALL = {"batch": Range(1, 2, 4), "height": Range(2, 4, 8), "width": Range(2, 4, 8), "tokens": Range(1, 12, 48)}
-LARGE = {"batch": Range(1, 2, 4), "height": Range(8, 16, 16), "width": Range(8, 16, 16), "tokens": Range(1, 12, 48)}
-SIZES = {"batch": 2, "height": 4, "width": 6, "tokens": 12}
-
-
-def compute(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    text = feeds["encoder_hidden_states"].mean(axis=(1, 2))[:, None, None, None]
-    return {"out_sample": 2 * feeds["sample"] + feeds["timestep"] + text}
-
-
-class Machine:
-    """A package with a plan of its UNet, a GPU and a TensorRT that run it; tests change what they like, then `load`."""
-
-    def __init__(self, folder: Path, flavour: Flavour = RTX) -> None:
-        self.package = open_package(folder, check="size")
-        parts = self.package.manifest.components["unet"]
-        digests = [self.package.manifest.files[file].sha256 for file in (parts.canonical.file, parts.weights)]
-        content = b"a plan that only the fakes read" * 4
-        file = f"engines/{NAME}/unet.plan"
-        (folder / file).parent.mkdir(parents=True)
-        (folder / file).write_bytes(content)
-        self.path = folder / file
-        self.plan = PlanRequirements(flavour, "1.7.1.116", ("8.9",), (), *digests, (SMALL, LARGE), 5_000_000, 1_000_000)
-        self.artefact = Artefact(NAME, "tensorrt", (file,), "tensorrt", "fp32", "exact", None, self.plan)
-        entry = FileEntry(hashlib.sha256(content).hexdigest(), len(content))
-        self.digest = entry.sha256
-        manifest = self.package.manifest
-        components = {
-            **manifest.components,
-            "unet": dataclasses.replace(parts, artefacts=(*parts.artefacts, self.artefact)),
-        }
-        changed = dataclasses.replace(manifest, components=components, files={**manifest.files, file: entry})
-        self.package = Package(folder, changed, self.package.identity, "size")
-        self.contract = manifest.contract.components["unet"]
-        self.cuda = FakeCuda()
-        self.engine = FakeEngine(plan_name("unet", *digests), self.contract, self.plan, self.cuda, compute)
-        self.trt = FakeTensorRt(self.engine)
-        self.device = CudaDevice(self.cuda)
-
-    def load(self, *, capture: bool = False) -> TensorRtEngine:
-        artefact = dataclasses.replace(self.artefact, requires=self.plan)
-        library = self.trt.library(self.plan.flavour)
-        return TensorRtEngine(self.package, "unet", artefact, library, self.device, capture=capture)
-
-    def feeds(self, seed: int = 0, **sizes: int) -> dict[str, np.ndarray]:
-        return feeds_of(self.contract, {**SIZES, **sizes}, seed)
-
-    def equal(self, engine: TensorRtEngine, feeds: dict[str, np.ndarray]) -> None:
-        np.testing.assert_array_equal(engine.run(feeds)["out_sample"], compute(feeds)["out_sample"])
-
-
-@pytest.fixture(params=[RTX, CLASSIC])
-def machine(request: pytest.FixtureRequest, package_copy: Path) -> Machine:
-    return Machine(package_copy, request.param)
-
-
-@pytest.fixture
-def rtx(package_copy: Path) -> Machine:
-    return Machine(package_copy, RTX)
-
-
-@pytest.fixture
-def classic(package_copy: Path) -> Machine:
-    return Machine(package_copy, CLASSIC)
-
+from ldm_runtime.package.manifest import Difference, Range
+from tests.runtime.engines.tensorrt_fakes import EngineValidity
+from tests.runtime.engines.tensorrt_machine import LARGE, NOTHING, SMALL, Machine
 
 # --- running ------------------------------------------------------------------------------------------------------
 
@@ -428,121 +351,3 @@ def test_a_plan_that_runs_slower_here_is_said(rtx: Machine) -> None:
     rtx.trt.validity = (EngineValidity.SUBOPTIMAL, 0)
     (notice,) = rtx.load().notices
     assert "slower than a plan that is built for this GPU" in notice
-
-
-# --- the choice ----------------------------------------------------------------------------------------------------
-
-
-def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, machine: Machine, capability: str = "8.9") -> None:
-    """Let the whole way from a choice to a run meet the fakes."""
-    library = machine.trt.library(machine.plan.flavour)
-    module = "ldm_runtime.engines.tensorrt.engine"
-    monkeypatch.setattr(f"{module}.missing_tensorrt", lambda: None)
-    monkeypatch.setattr(f"{module}.installed", lambda: [library])
-    monkeypatch.setattr(f"{module}.import_tensorrt", lambda flavour: library)
-    monkeypatch.setattr(f"{module}.import_cuda", lambda: machine.cuda)
-    monkeypatch.setattr(f"{module}.compute_capability", lambda: capability)
-    monkeypatch.setattr(f"{module}.check_header", lambda package, found: None)  # of a real plan only
-    kind = dataclasses.replace(ENGINES["tensorrt"], automatic=lambda: True)
-    monkeypatch.setitem(ENGINES, "tensorrt", kind)
-
-
-def test_auto_takes_the_plan_first(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch, machine)
-    opened = open_engine(choose("auto"), machine.package, "unet")
-    assert opened.name == "tensorrt" and opened.notices == ()
-    assert isinstance(opened.engine, TensorRtEngine)
-    machine.equal(opened.engine, machine.feeds())
-
-
-def test_auto_says_why_a_plan_does_not_fit_and_takes_the_next(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_on_a_gpu(monkeypatch, machine, "12.0")
-    opened = open_engine(choose("auto"), machine.package, "unet")
-    assert opened.name == "ort"
-    (notice,) = opened.notices
-    assert notice.startswith("tensorrt does not run unet here: no TensorRT plan of unet in")
-    assert "is for GPUs of compute capability 8.9, here is 12.0" in notice and notice.endswith("; ort does instead")
-
-
-def test_auto_is_silent_about_components_without_a_plan(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch, machine)
-    opened = open_engine(choose("auto"), machine.package, "vae_decoder")
-    assert opened.name == "ort" and opened.notices == ()
-    kind = ENGINES["tensorrt"]
-    assert readable_by(kind, machine.package, "unet") and not readable_by(kind, machine.package, "vae_decoder")
-
-
-def test_by_name_a_plan_that_does_not_fit_is_an_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch, machine, "12.0")
-    with pytest.raises(EngineUnavailable, match="build one with `ldm-export build .* --target tensorrt`"):
-        open_engine(choose("tensorrt"), machine.package, "unet")
-
-
-def test_a_given_plan_that_does_not_fit_is_an_error(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch, machine, "12.0")
-    with pytest.raises(EngineUnavailable, match=r"the TensorRT plan engines/.*/unet.plan is for GPUs .* here is 12.0"):
-        open_engine(choose("tensorrt"), machine.package, "unet", machine.artefact)
-
-
-def test_a_changed_plan_is_refused_before_it_is_loaded(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_on_a_gpu(monkeypatch, machine)
-    machine.path.write_bytes(machine.path.read_bytes()[:-1] + b"!")
-    package = Package(machine.package.path, machine.package.manifest, "", "full")
-    with pytest.raises(PackageError, match="unet.plan has changed: its SHA-256 is"):
-        open_engine(choose("tensorrt"), package, "unet")
-    assert machine.cuda.leaks() == NOTHING and machine.engine.contexts == []
-
-
-def test_the_graph_of_the_step_is_captured_unless_it_is_switched_off(
-    rtx: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    as_on_a_gpu(monkeypatch, rtx)
-    for options, strategy in (({}, "whole"), ({"cuda_graph": "off"}, "off"), ({"cuda_graph": "on"}, "whole")):
-        rtx.engine.config.cuda_graph_strategy = "off"
-        open_tensorrt(rtx.package, "unet", rtx.artefact, options)
-        assert rtx.engine.config.cuda_graph_strategy == strategy
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"device": "1"}, "tensorrt has no option 'device'; it has cuda_graph"),
-        ({"cuda_graph": "1"}, "the option cuda_graph of tensorrt is '1'; expected on or off"),
-    ],
-)
-def test_options_that_are_none_are_refused(rtx: Machine, options: dict[str, str], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        open_tensorrt(rtx.package, "unet", rtx.artefact, options)
-
-
-def test_what_is_missing_here_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "ldm_runtime.engines.tensorrt.engine"
-    monkeypatch.setattr(f"{module}.import_tensorrt", lambda: None)
-    monkeypatch.setattr(f"{module}.import_cuda", lambda: None)
-    monkeypatch.setattr(f"{module}.missing_gpu", lambda: "an NVIDIA GPU (the driver finds none)")
-    assert missing_tensorrt() == "it needs an NVIDIA GPU (the driver finds none)"
-    monkeypatch.setattr(f"{module}.missing_gpu", lambda: None)
-    assert missing_tensorrt() is None
-
-    def no_bindings() -> Any:
-        raise EngineUnavailable("the CUDA bindings cannot be imported")
-
-    monkeypatch.setattr(f"{module}.import_cuda", no_bindings)
-    assert missing_tensorrt() == "the CUDA bindings cannot be imported"
-
-
-def test_engines_of_graphs_do_not_run_plans() -> None:
-    assert {name for name, kind in ENGINES.items() if kind.pick is not None} == {"tensorrt"}
-    readers = {name for name, kind in ENGINES.items() if "tensorrt" in {format for format, _ in kind.reads}}
-    assert readers == {"tensorrt"} and len(ENGINES["tensorrt"].reads) == 1
-    assert next(iter(ENGINES)) == "tensorrt"
-
-
-def test_jit_caches_are_named_by_their_plan(rtx: Machine) -> None:
-    class Cache:
-        def deserialize(self, content: bytes) -> bool:
-            return True
-
-    assert JitCache.of("ab" * 32, Cache()).place == cache_folder() / "tensorrt" / ("ab" * 32)

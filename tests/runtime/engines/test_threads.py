@@ -18,8 +18,8 @@ from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX
 from ldm_runtime.errors import EngineError
 from ldm_runtime.package.open import open_package
+from tests.runtime.engines.tensorrt_machine import NOTHING, Machine, compute
 from tests.runtime.engines.test_ort import feeds
-from tests.runtime.engines.test_tensorrt import NOTHING, Machine, compute
 
 THREADS = 8
 
