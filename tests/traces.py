@@ -43,7 +43,7 @@ def remembered(folder: Path, checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> tuple[object, ...]:
-    """All that a trace depends on, in a form whose text tells one trace from another."""
+    """Return all that a trace depends on, in a form whose text tells one trace from another."""
     code = [(each.__module__, each.__qualname__) for each in (spec.wrapper, model)]
     return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
 

@@ -231,7 +231,7 @@ def _renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
 def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
     """Say in one sentence what the folder has instead of `expected`."""
     if not folder.is_dir():
-        return f"{folder} does not exist (expected a part's folder with {expected.name})"
+        return f"{folder} does not exist; expected a part's folder with {expected.name}"
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name.endswith(".safetensors") or ".safetensors.index" in name]
     if others:
@@ -243,7 +243,7 @@ def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
             f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code when loaded; "
             f"convert the checkpoint to safetensors with diffusers' from_pretrained and save_pretrained, and give that"
         )
-    return f"{folder} has no weights (expected {expected.name})"
+    return f"{folder} has no weights; expected {expected.name}"
 
 
 def listed(label: str, items: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ class ResnetBlock2D(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """Compute x (B, C, H, W), time (B, time_channels) -> (B, out_channels, H, W)."""
+        """Map x (B, C, H, W), time (B, time_channels) to (B, out_channels, H, W)."""
         hidden = self.conv1(F.silu(self.norm1(x)))
         if self.time_emb_proj is not None:
             assert time is not None
@@ -97,7 +97,7 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Compute x (B, N, C), context (B, T, D) or None for x itself -> (B, N, C)."""
+        """Map x (B, N, C), context (B, T, D) or None for x itself to (B, N, C)."""
         context = x if context is None else context
         query = self._split_heads(self.to_q(x))
         key = self._split_heads(self.to_k(context))
@@ -120,7 +120,7 @@ class SpatialAttention(Attention):
         self.group_norm = nn.GroupNorm(groups, channels, eps)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Compute x (B, C, H, W) -> (B, C, H, W)."""
+        """Map x (B, C, H, W) to (B, C, H, W)."""
         tokens = self.group_norm(x.flatten(2)).transpose(1, 2)  # (B, N, C)
         attended = super().forward(tokens)
         return attended.transpose(1, 2).reshape(x.shape) + x
@@ -165,7 +165,7 @@ class BasicTransformerBlock(nn.Module):
         self.ff = FeedForward(channels)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Compute x (B, N, C), context (B, T, D) -> (B, N, C)."""
+        """Map x (B, N, C), context (B, T, D) to (B, N, C)."""
         x = self.attn1(self.norm1(x)) + x
         x = self.attn2(self.norm2(x), context) + x
         return self.ff(self.norm3(x)) + x
@@ -200,7 +200,7 @@ class Transformer2DModel(nn.Module):
         self.proj_out = nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Compute x (B, C, H, W), context (B, T, D) -> (B, C, H, W)."""
+        """Map x (B, C, H, W), context (B, T, D) to (B, C, H, W)."""
         height, width = x.shape[2:]
         hidden = self.norm(x)
         if not self.linear_projection:

@@ -25,7 +25,7 @@ class CLIPTextEmbeddings(nn.Module):
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Compute input_ids (B, T) -> (B, T, D)."""
+        """Map input_ids (B, T) to (B, T, D)."""
         return self.token_embedding(input_ids) + self.position_embedding.weight[: input_ids.shape[1]]
 
 
@@ -50,7 +50,7 @@ class CLIPAttention(nn.Module):
         _scale_residual(self.out_proj, config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute x (B, T, D) -> (B, T, D)."""
+        """Map x (B, T, D) to (B, T, D)."""
         query = self._split_heads(self.q_proj(x))
         key = self._split_heads(self.k_proj(x))
         value = self._split_heads(self.v_proj(x))
@@ -138,5 +138,5 @@ class CLIPTextModel(nn.Module):
         self.text_model = CLIPTextTransformer(config)
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute input_ids (B, T) -> last_hidden_state (B, T, D), pooler_output (B, D); T up to the window."""
+        """Map input_ids (B, T) to last_hidden_state (B, T, D), pooler_output (B, D); T up to the window."""
         return self.text_model(input_ids)

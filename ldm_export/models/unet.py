@@ -190,7 +190,7 @@ class UNet2DConditionModel(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        """Compute sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) -> (B, C, H, W).
+        """Map sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) to (B, C, H, W).
 
         Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
         """

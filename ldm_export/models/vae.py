@@ -88,7 +88,7 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute x (B, 3, H, W) -> (B, 2C, h, w)."""
+        """Map x (B, 3, H, W) to (B, 2C, h, w)."""
         x = self.conv_in(x)
         for block in (*self.down_blocks, self.mid_block):
             x = _run(block, x, recompute=self.gradient_checkpointing)
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute x (B, C, h, w) -> (B, 3, H, W)."""
+        """Map x (B, C, h, w) to (B, 3, H, W)."""
         x = self.conv_in(x)
         for block in (self.mid_block, *self.up_blocks):
             x = _run(block, x, recompute=self.gradient_checkpointing)

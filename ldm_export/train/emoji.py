@@ -144,7 +144,7 @@ def _count_existing(out: Path, request: dict[str, Any]) -> int:
     count = facts.pop("pictures", None) if isinstance(facts, dict) else None
     if count is None or facts != request:
         raise InputError(f"{out} exists and holds something else; choose another folder or remove it")
-    rows = read_rows(out)
+    rows = read_rows(out, _FETCH_AGAIN)
     missing = [row["file"] for row in rows if not data_file(out, row["file"]).is_file()]
     if missing:
         raise TrainingError(f"{out} lacks {len(missing)} images such as {shown(missing[0])}; {_FETCH_AGAIN}")

@@ -149,24 +149,21 @@ def _read_text(file: Path, what: str, limit: int) -> str:
         raise TrainingError(f"cannot read {what}: {error}") from None
 
 
-def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Read the rows of a data folder. Raises TrainingError for the first that is malformed."""
+def read_rows(folder: Path, advice: str = "fetch the images with: ldm-export data") -> list[dict[str, Any]]:
+    """Read the rows of a data folder. Raises TrainingError for the first that is malformed, with `advice`."""
     file = data_file(folder, ROWS_FILE)
     if not file.is_file():
-        raise TrainingError(
-            f"{folder} is not a folder of captioned images: {folder / ROWS_FILE} is missing; fetch one with: "
-            f"ldm-export data"
-        )
+        raise TrainingError(f"{folder} is not a folder of captioned images: {folder / ROWS_FILE} is missing; {advice}")
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(_read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES).split("\n"), start=1):
         if line.strip() == "":
             continue
-        rows.append(_read_row(line, f"{folder / ROWS_FILE}, line {number}"))
+        rows.append(_read_row(line, f"{folder / ROWS_FILE}, line {number}", advice))
     return rows
 
 
-def _read_row(line: str, where: str) -> dict[str, Any]:
-    with refused_as(TrainingError, "correct that line, or fetch the images again with: ldm-export data"):
+def _read_row(line: str, where: str, advice: str) -> dict[str, Any]:
+    with refused_as(TrainingError, f"correct that line, or {advice}"):
         row = strict_json.parse(line, where)
     if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in ("file", "caption")):
         raise TrainingError(

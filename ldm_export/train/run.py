@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -227,11 +228,10 @@ def _cached_latents(work: Work, vae: AutoencoderKL, name: str, images: Images) -
         with atomic_file(path) as temporary:
             safetensors.write(temporary, {"mean": mean.numpy()}, {"identity": work.parts.latents})
     with refused_as(TrainingError, "remove it and train again"):
-        tensors = safetensors.read(path)
-    latents = torch.from_numpy(tensors["mean"].copy()) if "mean" in tensors else torch.zeros(0, 0)
-    if latents.shape[:2] != (len(images), len(backgrounds)) or not bool(torch.isfinite(latents).all()):
+        kept = safetensors.read(path).get("mean")
+    if kept is None or kept.shape[:2] != (len(images), len(backgrounds)) or not np.isfinite(kept).all():
         raise TrainingError(f"{path} does not hold the latents of these images; remove it and train again")
-    return LatentSet(latents, images)
+    return LatentSet(torch.from_numpy(kept.copy()), images)
 
 
 def _save(

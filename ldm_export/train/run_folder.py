@@ -1,6 +1,5 @@
 """The parts of a run folder, and whether they belong to a training."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +11,10 @@ from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe
 from ldm_export.train.identity import Identities
 from ldm_export.train.identity import identities as identities_of
 from ldm_export.train.loop import STATE_FILE, identity_at, read_state
-from ldm_runtime.errors import FormatError, LdmError, refused_as, unreadable
+from ldm_runtime.checks import shown
+from ldm_runtime.errors import FormatError, LdmError, refused_as
 from ldm_runtime.files import strict_json
+from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.values import check_digest, check_relative_path
@@ -30,8 +31,8 @@ def is_complete(run: Path) -> bool:
 
 def record_hashes(checkpoint: Path) -> None:
     """Write down the SHA-256 of each file of a checkpoint, as `sha256sum --check` reads them."""
-    names = sorted(file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if file.is_file())
-    lines = "".join(f"{_sha256(checkpoint / name)}  {name}\n" for name in names)
+    hashes = HashCache(checkpoint, None, {})
+    lines = "".join(f"{hashes.measure(name)}  {name}\n" for name in _hashed_files(checkpoint))
     (checkpoint / HASHES_FILE).write_text(lines, encoding="utf-8", newline="\n")
 
 
@@ -45,9 +46,12 @@ def require_intact(checkpoint: Path) -> None:
             _require_hashes(checkpoint_folder(checkpoint))
         open_checkpoint(checkpoint).check()
     except LdmError as error:
+        if error.code == "file.unreadable":  # nobody knows whether it is damaged
+            raise
+        fault = error.__cause__ if isinstance(error.__cause__, FormatError) else error
         raise TrainingError(
-            f"the finished {checkpoint} is damaged: {str(error).partition(';')[0]}; bring the file back from a copy, "
-            f"or move this folder away and train again, which needs the data but repeats no stage that is finished",
+            f"the finished {checkpoint} is damaged ({fault}); bring the file back from a copy, or move this folder "
+            f"away and train again, which needs the data but repeats no stage that is finished",
             code=error.code,
         ) from error
 
@@ -55,21 +59,26 @@ def require_intact(checkpoint: Path) -> None:
 @refused()
 def _require_hashes(folder: ModelFolder) -> None:
     record = folder.path / HASHES_FILE
-    lines = strict_json.decode(folder.read(HASHES_FILE, MAX_JSON_BYTES), str(record)).splitlines()
+    names = {name: False for name in _hashed_files(folder.path)}  # name -> whether a line has named it
+    lines = strict_json.decode(folder.read(HASHES_FILE, MAX_JSON_BYTES), str(record)).removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         digest, _, name = line.partition("  ")
         check_digest(digest, f"{record}, line {number}")
         check_relative_path(name, f"{record}, line {number}")
-        if _sha256(folder.file(name)) != digest:
+        folder.file(name)  # is there, and no link leads elsewhere
+        if names.get(name, True):
+            raise FormatError(f"{record}, line {number}", f"should name another file, got {shown(name)}", "file.hash")
+        if HashCache(folder.path, None, {}).measure(name) != digest:
             raise FormatError(str(folder.path / name), f"has another SHA-256 than {HASHES_FILE} says", "file.hash")
+        names[name] = True
+    for name, is_named in names.items():
+        if not is_named:
+            raise FormatError(str(record), f"should have the hash of {name}", "file.hash")
 
 
-def _sha256(file: Path) -> str:
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise unreadable(file, error) from error
+def _hashed_files(checkpoint: Path) -> list[str]:
+    names = (file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if file.is_file())
+    return sorted(name for name in names if name != HASHES_FILE)
 
 
 def require_same_recipe(run: Path, recipe: TrainRecipe) -> None:

@@ -336,7 +336,7 @@ def test_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path, change: A
         ("model_index.json", "not a model's folder"),
         ("unet/config.json", r"unet/config\.json is missing"),
         ("scheduler/scheduler_config.json", r"scheduler_config\.json is missing"),
-        (VAE, r"vae has no weights \(expected diffusion_pytorch_model.safetensors\)"),
+        (VAE, r"vae has no weights; expected diffusion_pytorch_model.safetensors"),
     ],
 )
 def test_missing_file_is_named(copy: Path, name: str, message: str) -> None:

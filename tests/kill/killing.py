@@ -132,12 +132,12 @@ class Run:
         return self.process.poll() is None
 
     def _has_written(self, name: str) -> bool:
-        """Whether the file stands there, if one is named, and is not one of an earlier run."""
+        """Return whether the file stands there, if one is named, and is not one of an earlier run."""
         file = self.folder / name
         return not name or (file.is_file() and file.stat().st_mtime > self.wall_clock)
 
     def signal(self, number: int) -> None:
-        """To the whole group for SIGKILL and SIGINT, as the system and a terminal do; SIGTERM to the process alone."""
+        """Send it to the whole group for SIGKILL and SIGINT, as a terminal does; SIGTERM to the process alone."""
         with contextlib.suppress(ProcessLookupError):
             if number == signal.SIGTERM:
                 self.process.send_signal(number)

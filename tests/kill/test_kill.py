@@ -64,7 +64,10 @@ def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_p
 def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whole(
     tmp_path, tmp_path_factory, monkeypatch
 ):
-    """Without an unkilled build beside it, which would take too long here: `python -m tests.kill` compares them."""
+    """Without an unkilled build beside it, with remembered traces after the first kill: the rest takes too long here.
+
+    `python -m tests.kill` kills the command as it is shipped in every stage, and compares.
+    """
     verb, folder = VERBS["build-force"], tmp_path / "workplace"
     warm = replace(verb, module="tests.kill.warm")
     monkeypatch.setenv("TRACES", str(shared_folder(tmp_path_factory) / "traces"))

@@ -114,6 +114,16 @@ def flip(file: Path) -> None:
     file.write_bytes(content)
 
 
+def lose_line(file):
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.endswith("  model_index.json\n")))
+
+
+def double_line(file):
+    first, *rest = file.read_text().splitlines(keepends=True)
+    file.write_text("".join((first, first, *rest)))
+
+
 UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors"
 DAMAGES = {
     "weights removed": (UNET, Path.unlink, f"{UNET} is missing"),
@@ -121,6 +131,10 @@ DAMAGES = {
     "config of junk": ("vae/config.json", lambda file: file.write_text("junk"), "vae/config.json has another SHA-256"),
     "vocabulary removed": ("tokenizer/tokenizer.json", Path.unlink, "tokenizer/tokenizer.json is missing"),
     "recipe changed": ("recipe.toml", lambda file: file.write_text("junk"), "recipe.toml has another SHA-256"),
+    "hashes emptied": (HASHES_FILE, lambda file: file.write_text(""), "SHA256SUMS, line 1 should be 64 hexa"),
+    "a hash lost": (HASHES_FILE, lose_line, "SHA256SUMS should have the hash of model_index.json"),
+    "a hash twice": (HASHES_FILE, double_line, "SHA256SUMS, line 2 should name another file"),
+    "a file added": ("unet/more.bin", lambda file: file.write_text("more"), "should have the hash of unet/more.bin"),
     "hashes of junk": (HASHES_FILE, lambda file: file.write_text("junk"), "SHA256SUMS, line 1 should be 64 hexa"),
     "hashes of others' files": (
         HASHES_FILE,
@@ -135,13 +149,13 @@ def test_a_damaged_checkpoint_is_not_called_complete(workplace, damage):
     recipe, checkpoint = finished(workplace)
     name, change, message = DAMAGES[damage]
     change(checkpoint / name)
-    with pytest.raises(TrainingError, match=f"is damaged: .*{message}.*; bring the file back .*or move") as caught:
+    with pytest.raises(TrainingError, match=rf"is damaged \(.*{message}.*\); bring the file back .*or move") as caught:
         train(recipe, runs=Path("runs"))
     assert len(str(caught.value).splitlines()) == 1
 
 
 WITHOUT_HASHES = {
-    "weights removed": (UNET, Path.unlink, r"unet has no weights \(expected diffusion_pytorch_model.safetensors\)"),
+    "weights removed": (UNET, Path.unlink, r"unet has no weights; expected diffusion_pytorch_model.safetensors"),
     "weights emptied": (UNET, lambda file: file.write_bytes(b""), f"{UNET} has 0 bytes"),
     "weights cut off": (UNET, lambda file: os.truncate(file, file.stat().st_size - 4), UNET),
     "weights of another model": (UNET, lambda file: shutil.copyfile(file.parents[1] / VAE, file), "unet .*do not fit"),
@@ -166,7 +180,7 @@ def test_a_checkpoint_without_hashes_is_judged_by_its_headers(workplace, damage)
     (checkpoint / HASHES_FILE).unlink()
     name, change, message = WITHOUT_HASHES[damage]
     change(checkpoint / name)
-    with pytest.raises(TrainingError, match=f"is damaged: .*{message}.*; bring the file back"):
+    with pytest.raises(TrainingError, match=rf"is damaged \(.*{message}.*\); bring the file back"):
         train(recipe, runs=Path("runs"))
 
 

@@ -175,7 +175,7 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
     finally:
         try:
             _end(journal)
-        except BaseException:  # a request to end (SIGTERM, Ctrl-C), in its middle
+        except BaseException:  # a request to end (SIGTERM, Ctrl-C) in its middle, or the file system, once more
             _end(journal)
             raise
 
@@ -292,7 +292,7 @@ def _rename_in(error: LdmError, place: Path, path: Path) -> None:
 
 def _end(journal: Journal) -> None:
     """Remove what the output still has on its way, and close its journal."""
-    for temporary in journal.partials:
+    for temporary in (*journal.partials, *journal.asides):
         _clean(journal, temporary)
     journal.close()
 

@@ -63,12 +63,13 @@ class Journal:
                     os.write(lock_file.fileno(), json.dumps(content).encode())
                     return cls(path.parent, token, path.name, lock_file)
                 lock_file.close()
-            except FileExistsError:
-                continue  # another output has this token
-            except BaseException:  # a request to end too, at any moment
+            except BaseException as error:  # a request to end too, at any moment
                 if lock_file is not None:
                     lock_file.close()
-                file.unlink(missing_ok=True)
+                elif isinstance(error, OSError):
+                    raise  # nothing was made; a file of that name is another writer's
+                with contextlib.suppress(OSError):
+                    file.unlink()
                 raise
 
     def partial(self, suffix: str = "") -> Path:
@@ -78,6 +79,11 @@ class Journal:
     def partials(self) -> set[Path]:
         """What the output may be on its way: a file keeps its suffix, a folder has none."""
         return {self.partial(), self.partial(Path(self.target).suffix)}
+
+    @property
+    def asides(self) -> tuple[Path, ...]:
+        """What an output may have beside it for a moment."""
+        return (self._name("discarded"), self._name("probe"))
 
     @property
     def old(self) -> Path:
@@ -90,14 +96,14 @@ class Journal:
         remove(self._name("discarded"))
 
     def prove_name(self) -> None:
-        """Make a file with the target's name, in a folder of its own, and remove it. Raises OSError, ValueError."""
+        """Make a file with the target's name, in a folder of its own, which stays until the output ends.
+
+        Raises OSError, ValueError.
+        """
         probe = self._name("probe")
         probe.mkdir()
-        try:
-            with open(probe / self.target, "xb"):
-                pass
-        finally:
-            shutil.rmtree(probe, ignore_errors=True)
+        with open(probe / self.target, "xb"):
+            pass
 
     def sync(self) -> None:
         """Make sure that the journal outlives a power failure."""
@@ -109,14 +115,13 @@ class Journal:
 
         The journal stays, for a later sweep, as long as there is something that it tells of.
         """
-        file = self._name("journal")
-        others = (self._name(ending) for ending in ("old", "discarded", "probe"))
-        tells = any(os.path.lexists(name) for name in (*self.partials, *others))
         if sys.platform == "win32":  # where an open file cannot be removed
             self.lock_file.close()
-        if not tells:
-            file.unlink(missing_ok=True)
-        self.lock_file.close()
+        try:
+            if not any(os.path.lexists(name) for name in (*self.partials, *self.asides, self.old)):
+                self._name("journal").unlink(missing_ok=True)
+        finally:
+            self.lock_file.close()
 
     def _name(self, ending: str) -> Path:
         return self.folder / f".ldm-{self.token}.{ending}"
@@ -152,10 +157,19 @@ def is_on_its_way(path: Path) -> bool:
 
 def remove(path: Path) -> None:
     """Remove a file, a link or a whole folder, or nothing if there is none. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    handled = sys.exception()
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        cause = error.__context__
+        while cause is not None and cause is not handled:
+            if isinstance(cause, SystemExit | KeyboardInterrupt):
+                raise cause from None  # rmtree closes a descriptor twice where a request comes in between
+            cause = cause.__context__
+        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -271,8 +285,16 @@ def _read(descriptor: int) -> tuple[str, str] | None:
     target, host = value.get("target"), value.get("host")
     if not isinstance(target, str) or not isinstance(host, str):
         return None
-    is_name = target not in ("", ".", "..") and not set(target) & {"/", "\0", os.sep}
-    return (target, host) if is_name else None
+    return (target, host) if _is_name(target) else None
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a file of this system can be called so."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return text not in ("", ".", "..") and not set(text) & {"/", "\0", os.sep}
 
 
 def lock(descriptor: int) -> bool | None:

@@ -1,6 +1,7 @@
 """A process that ends in the middle of an output, however it ends, loses nothing and leaves nothing."""
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -98,11 +99,12 @@ def test_files_of_others_are_never_swept(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == sorted([*before, name])
 
 
-@pytest.mark.parametrize("change", ["host", "format", "target", "deep"])
+@pytest.mark.parametrize("change", ["host", "format", "target", "half a character", "deep"])
 def test_the_journal_of_another_host_or_format_stays(tmp_path, change):
     token = "c" * 32
     content = {"format": journal._FORMAT, "host": platform.node(), "target": "a"}
-    text = json.dumps(content | {change: "../a"}) if change != "deep" else "[" * 9000
+    wrong = {"target": "\ud800"} if change == "half a character" else {change: "../a"}
+    text = json.dumps(content | wrong) if change != "deep" else "[" * 9000
     (tmp_path / f".ldm-{token}.journal").write_text(text)
     folder_of(tmp_path / f".ldm-{token}.partial", "precious")
     refuse_existing(tmp_path / "b", force=False)
@@ -171,24 +173,32 @@ def test_an_old_folder_whose_name_was_taken_is_named_and_kept(tmp_path):
 
 
 class EndRequestedError(BaseException):
-    """As a handler of SIGTERM or SIGINT raises it: where Python enters a function, whichever it is."""
+    """As a handler of SIGTERM or SIGINT raises it: where Python enters a function or has called one."""
+
+
+# Functions with system calls that something must be done about; elsewhere lines are moments that no signal has.
+LINE_BY_LINE = {"prove_name", "discard_old", "_exchange", "_take_name", "_make_way"}
 
 
 @contextlib.contextmanager
 def request_at(number: int) -> Iterator[list[str]]:
-    """Raise at the `number`-th call of any Python function; yield a list whose length is the number of calls."""
-    calls: list[str] = []
+    """Raise at the `number`-th moment: a call of any Python function, or a line of those `LINE_BY_LINE`.
+
+    Yields where the moments were.
+    """
+    moments: list[str] = []
 
     def trace(frame, event, argument):
-        if event == "call":
-            calls.append(frame.f_lineno)
-            if len(calls) == number:
+        if event in ("call", "line"):
+            moments.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+            if len(moments) == number:
                 raise EndRequestedError
+        return trace if frame.f_code.co_name in LINE_BY_LINE else None
 
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        yield calls
+        yield moments
     finally:
         sys.settrace(before)
 
@@ -197,7 +207,9 @@ def write_output(kind: str, path: Path) -> None:
     if kind == "file":
         with atomic_file(path) as temporary:
             temporary.write_bytes(b"whole")
-    elif kind == "folder":
+    elif kind == "check":
+        refuse_existing_folder(path, replace=anything)
+    elif kind in ("folder", "replaced"):
         with atomic_folder(path, replace=anything) as partial:
             (partial / "part").write_bytes(b"whole")
     else:
@@ -205,15 +217,17 @@ def write_output(kind: str, path: Path) -> None:
             (folder / "part").write_bytes(b"whole")
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "scratch"])
+@pytest.mark.parametrize("kind", ["file", "folder", "replaced", "scratch", "check"])
 def test_a_request_to_end_at_any_moment_leaves_nothing_on_its_way(tmp_path: Path, kind: str) -> None:
     number = 0
     while True:
         number += 1
         folder = tmp_path / str(number)
         folder.mkdir()
+        if kind == "replaced":
+            folder_of(folder / "output", "old")
         try:
-            with request_at(number) as calls:
+            with request_at(number) as moments:
                 write_output(kind, folder / "output")
         except EndRequestedError:
             pass
@@ -221,8 +235,32 @@ def test_a_request_to_end_at_any_moment_leaves_nothing_on_its_way(tmp_path: Path
         if left - {"output"}:
             gc.collect()  # as the end of the process does: `with` may keep a generator in a cycle of its exception
             left = {file.name for file in folder.iterdir()}
-        assert left <= {"output"}, (number, calls[-3:], left)
-        if len(calls) < number:
+        assert left <= {"output"}, (number, moments[-3:], left)
+        if kind == "replaced":
+            assert os.listdir(folder / "output") in (["file"], ["part"]), (number, moments[-3:])
+        if len(moments) < number:
             break
     assert number > 40
-    assert left == (set() if kind == "scratch" else {"output"})
+    assert left == (set() if kind in ("scratch", "check") else {"output"})
+
+
+def test_a_request_to_end_that_a_library_hides_behind_an_error_is_heard(tmp_path: Path, monkeypatch) -> None:
+    """`shutil.rmtree` closes a descriptor twice if a request comes between the first time and its note of it."""
+
+    def rmtree(path, *rest, **options):
+        try:
+            raise SystemExit(143)
+        finally:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)
+        with pytest.raises(SystemExit), scratch_folder(tmp_path):
+            pass
+        patch.setattr(shutil, "rmtree", lambda *rest: fail(errno.EBUSY))
+        with pytest.raises(KeyboardInterrupt), scratch_folder(tmp_path):  # an error of its own hides no other request
+            raise KeyboardInterrupt
+
+
+def fail(number: int) -> None:
+    raise OSError(number, os.strerror(number))

@@ -27,9 +27,9 @@ from ldm_runtime.engines.tensorrt.fit import (
 )
 from ldm_runtime.engines.tensorrt.jit_cache import JitCache
 from ldm_runtime.engines.tensorrt.library import HEADER_BYTES, RTX, Library, import_tensorrt, installed
-from ldm_runtime.errors import CHECK_ACCESS, EngineError, EngineUnavailable, InputError, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, FormatError, InputError, PackageError, unreadable
 from ldm_runtime.package.manifest import Artefact
-from ldm_runtime.package.open import Package
+from ldm_runtime.package.open import Package, refused
 
 CUDA_GRAPH = "cuda_graph"  # our one option: "on" or "off"; without it a graph is captured of the UNet alone
 _DAMAGED = "MALFORMED_ENGINE"
@@ -323,16 +323,19 @@ def load_plan(path: Path, library: Library, runtime: Any) -> tuple[Any, tuple[st
 
     Raises PackageError for a damaged plan, EngineUnavailable for one that does not fit, both with TensorRT's words.
     """
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            notices: tuple[str, ...] = ()
-            if library.flavour == RTX:
-                notices = _check_validity(path, library, runtime, content[:HEADER_BYTES])
-            engine = runtime.deserialize_cuda_engine(content)
-    except OSError as error:
-        raise PackageError(f"cannot read {path}: {error}; {CHECK_ACCESS}", code="file.unreadable") from error
-    except ValueError as error:  # no bytes to map
-        raise PackageError(f"{path} is empty; fetch or build the package again", code="plan.format") from error
+    with refused():
+        try:
+            with open(path, "rb") as file:
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except ValueError as error:  # no bytes to map
+            raise FormatError(str(path), "is empty", "plan.format") from error
+    with content:
+        notices: tuple[str, ...] = ()
+        if library.flavour == RTX:
+            notices = _check_validity(path, library, runtime, content[:HEADER_BYTES])
+        engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise EngineUnavailable(f"TensorRT {library.version} cannot load {path}: {library.take_messages().why}")
     return engine, notices
