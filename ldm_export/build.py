@@ -29,10 +29,11 @@ from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
 from ldm_export.verify.gate import prove_package, proving_engines
+from ldm_export.verify.proven_contract import changes
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
-from ldm_export.verify.report import Report
+from ldm_export.verify.report import Report, recorded
 from ldm_runtime.engines.choice import AUTO, artefact_for
-from ldm_runtime.errors import EngineUnavailable, InputError
+from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
 from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
 from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.package.open import Package, is_package, open_package
@@ -111,6 +112,8 @@ def build_package(
     work = _check_targets(checkpoint, contract, recipe, out.absolute().parent, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
+    if is_package(source):
+        require_proven(open_package(source, check="size"))
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
@@ -140,6 +143,20 @@ def require_apart(source: Path, out: Path) -> None:
     for folder in [source] if is_package(source) else [source / name for name in sorted(parts)]:
         if lies_in(out, folder):
             raise InputError(f"the source's folder {folder} holds the output {out}; choose another output")
+
+
+def require_proven(package: Package) -> None:
+    """Raise PackageError unless a source's contract is the one that was proven when it was built.
+
+    The new package's contract comes from the source's configs and tokenizers: what was changed in the manifest by hand
+    would be lost without a word.
+    """
+    for name, before, now in changes(recorded(package).contract, package.manifest.contract):
+        raise PackageError(
+            f"the manifest of {package.path} has {name} {now}, but {before} was proven; fetch or build that package "
+            f"again, and choose defaults in a recipe (--config)",
+            code="proof.invalid",
+        )
 
 
 def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:

@@ -1,6 +1,7 @@
 """The whole chain: from a recipe over training and build to a picture, and a build that the gate stops."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,14 +19,14 @@ from ldm_export.package.write import require_package
 from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify import reference
-from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from tests import traces
-from tests.runtime.tiny_package import COMPONENTS
+from tests.runtime.tiny_package import COMPONENTS, edit_manifest
 from tests.train.conftest import RECIPES, write_images
 
 
@@ -137,6 +138,29 @@ def test_a_build_opens_its_source_once_a_process_hashes_a_file_once_and_writes_o
     assert len(hashed) == len(set(hashed))
     listed = set(read_manifest(tmp_path / "out").files)
     assert {file.relative_to(written[0]).as_posix() for file in hashed if file.is_relative_to(written[0])} == listed
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("latent", "scale"), 0.7),
+        (("text", 0, "tokenizer", "max_length"), 3),
+        (("text", 0, "tokenizer", "bos_token_id"), 5),
+        (("defaults", "steps"), 7),
+    ],
+)
+def test_a_package_whose_contract_was_changed_by_hand_is_no_source(tmp_path, monkeypatch, place, value):
+    """Its configs and tokenizer would give the old values back, without a word."""
+    monkeypatch.setattr(builds, "_export", lambda *rest: pytest.fail("the work began"))
+    shutil.copytree(builtin_package(), tmp_path / "source")
+    edit_manifest(tmp_path / "source", "contract", *place, value=value)
+    spelt = "contract" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    with pytest.raises(
+        PackageError, match=rf"has {re.escape(spelt)} {value}, but .* was proven; .*build that"
+    ) as caught:
+        builds.build_package(tmp_path / "source", tmp_path / "out", recipe=BuildRecipe())
+    assert caught.value.code == "proof.invalid"
+    assert os.listdir(tmp_path) == ["source"]
 
 
 # --- what a build may replace, and what it is made of -----------------------------------------------------------------
