@@ -217,6 +217,7 @@ def write_output(kind: str, path: Path) -> None:
             (folder / "part").write_bytes(b"whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder", "replaced", "scratch", "check"])
 def test_a_request_to_end_at_any_moment_leaves_nothing_on_its_way(tmp_path: Path, kind: str) -> None:
     number = 0
