@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=float, help="Time of an image in a .gif (default: 0.1).")
 @sampling_options
 @engine_choice
-@click.option("--out", required=True, type=PATH, help="A .png strip or a .gif animation.")
+@click.option("--out", required=True, type=PATH, help="A .png strip, or a .gif animation, there and back.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def interpolate(
     package: Path | None,
@@ -47,7 +47,7 @@ def interpolate(
     \b
     Examples:
       ldm-export interpolate --prompt "cat face, 3d style" --to-prompt "dog face, 3d style" --out way.gif
-      ldm-export interpolate --prompt "red apple, 3d style" --seed 1 --to-seed 2 --frames 5 --out way.png
+      ldm-export interpolate --prompt "red apple, 3d style" --to-prompt "red heart, 3d style" --frames 5 --out way.png
     """
     import ldm_runtime
     from ldm_runtime.files.atomic import refuse_existing

@@ -172,7 +172,7 @@ def require_package(folder: Path) -> None:
     except PackageError as error:
         reason = str(error).partition(";")[0]  # what to do about it is for those who want to use it
         raise PackageError(
-            f"{folder} is not replaced, for it is not a complete package: {reason}; choose another output",
+            f"{folder} is not replaced: it is not a complete package ({reason}); choose another output",
             code=error.code,
         ) from error
     refuse_foreign(folder, lambda name: name in known or UNLISTED.fullmatch(name) is not None, "the package")
