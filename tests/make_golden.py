@@ -559,7 +559,9 @@ def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict
         ("a sampler that does not take the schedule", ["defaults", "sampler"], "flow_euler", "manifest.sampler"),
         ("an unknown option of a sampler", ["defaults", "sampler"], "euler:order=2", "manifest.sampler"),
         ("no steps", ["defaults", "steps"], 0, "manifest.range"),
+        ("default steps that reach beyond the training", ["schedule", "steps_offset"], 999, "manifest.sampler"),
         ("a guidance below 0", ["defaults", "guidance"], -1.0, "manifest.range"),
+        ("a batch of one for a guided default", ["axes", "batch", "max"], 1, "manifest.range"),
         ("a latent scale of 0", ["latent", "scale"], 0.0, "manifest.range"),
         ("an image that the denoiser does not take", ["image", "width"], 4096, "manifest.range"),
         ("an image that is no multiple of 8", ["image", "width"], 68, "manifest.image"),
@@ -567,6 +569,7 @@ def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict
         ("a tensor of an unknown axis", [*unet, "inputs", 0, "dims", 2], "depth", "manifest.axis"),
         ("latents of another type", [*unet, "inputs", 0, "dtype"], "float16", "manifest.tensor"),
         ("an output that is not there", ["denoiser", "output"], "nothing", "manifest.role"),
+        ("tokens that the graph lacks", ["text", 0, "tokenizer", "vocab_size"], 2**20, "tokenizer.vocabulary"),
         ("a context of another width", ["components", "text_encoder", "outputs", 0, "dims", 2], 7, "manifest.text"),
     ]
     return [case(why, set_(["contract", *path], value), code=code) for why, path, value, code in changes]

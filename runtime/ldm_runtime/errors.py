@@ -52,7 +52,7 @@ CODES: dict[str, str] = {
     "manifest.role": "components, inputs and roles do not match one to one",
     "manifest.text": "text encoders, tokenizers and context do not agree",
     "manifest.image": "the default image size does not fit the latents",
-    "manifest.sampler": "the default sampler is unknown, or does not take the schedule",
+    "manifest.sampler": "the default sampler is unknown, or does not take the schedule or the default steps",
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
     "manifest.keys": "a parameter has an unknown type, or a transpose that is not a permutation",

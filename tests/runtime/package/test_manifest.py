@@ -95,6 +95,26 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     ),
     "steps zero": (("contract", "defaults", "steps"), 0, "steps is 0"),
     "steps too many": (("contract", "defaults", "steps"), 1001, "steps is 1001; expected 1 to 1000"),
+    "steps beyond the training": (
+        ("contract", "schedule", "steps_offset"),
+        999,
+        "sampler is not usable: 4 steps with timestep_spacing 'leading' and steps_offset 999 reach timestep 1799",
+    ),
+    "sampler of fewer steps": (
+        ("contract", "defaults"),
+        {"sampler": "lcm", "steps": 51, "guidance": 1.0},
+        "sampler is not usable: 51 steps of 'lcm' are not usable with original_steps 50",
+    ),
+    "steps too close": (
+        ("contract", "defaults"),
+        {"sampler": "dpmpp_2m", "steps": 1000, "guidance": 1.0},
+        "sampler is not usable: 1000 steps",
+    ),
+    "options that do not go together": (
+        ("contract", "defaults", "sampler"),
+        "dpmsolver:algorithm=dpmsolver",
+        "sampler is not usable: .* cannot end at zero noise",
+    ),
     "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),
     "window too long": ((*TEXT, "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
     "token out of range": ((*TEXT, "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
@@ -213,3 +233,18 @@ def test_number_beyond_float64_is_refused(good: str) -> None:
     text = edited(good, ("contract", "latent", "scale"), 123456789).replace("123456789", "1e999")
     with pytest.raises(FormatError, match="1e999' is too large for a float64"):
         manifest_json.parse(text, "manifest.json")
+
+
+def test_defaults_that_need_another_batch_are_refused(good: str) -> None:
+    one = edited(good, ("contract", "axes", "batch"), {"min": 1, "max": 1, "proven": [], "multiple_of": None})
+    with pytest.raises(
+        FormatError, match="guidance is 3.0, so an image needs a batch of 2; expected 1 to 1"
+    ) as refused:
+        manifest_json.parse(one, "manifest.json")
+    assert refused.value.code == "manifest.range"
+    assert (
+        manifest_json.parse(edited(one, ("contract", "defaults", "guidance"), 1.0), "m").contract.axes["batch"].max == 1
+    )
+    two = edited(good, ("contract", "axes", "batch"), {"min": 2, "max": 2, "proven": [], "multiple_of": None})
+    with pytest.raises(FormatError, match=r"the batch of .*'text_encoder'\] input_ids is 1; expected 2 to 2"):
+        manifest_json.parse(two, "manifest.json")

@@ -8,6 +8,7 @@ steps as training had ends above the last one (refused); trailing makes one row 
 61, 103, … of 1000 steps (left out).
 """
 
+import bisect
 import math
 from itertools import pairwise
 
@@ -81,10 +82,9 @@ def ratio_at(ratios: list[float], timestep: float) -> float:
 
 def timestep_of(ratio: float, ratios: list[float]) -> float:
     """Return the timestep of a noise level, a fraction, interpolated in ln(sigma / alpha)."""
-    low = len(ratios) - 1
-    while low > 0 and ratios[low] > ratio:
-        low -= 1
-    low = min(low, len(ratios) - 2)
+    last = len(ratios) - 1  # the only one that may be below the one before it
+    low = last if ratios[last] <= ratio else max(bisect.bisect_right(ratios, ratio, hi=last) - 1, 0)
+    low = min(low, last - 1)
     log_low, log_high = math.log(ratios[low]), math.log(ratios[low + 1])
     weight = (log_low - math.log(max(ratio, 1e-10))) / (log_low - log_high)
     weight = min(max(weight, 0.0), 1.0)
