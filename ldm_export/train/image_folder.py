@@ -23,7 +23,7 @@ from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
 
-ROWS_FILE = "captions.jsonl"
+ROWS_FILE, ORIGIN_FILE = "captions.jsonl", "ORIGIN.md"
 MAX_ROWS_BYTES = 2**28  # a million rows
 MAX_ORIGIN_BYTES = 2**16
 MAX_TEXT = 4096  # characters
@@ -133,7 +133,7 @@ def data_file(folder: Path, name: str) -> Path:
 
 def read_origin(folder: Path) -> str:
     """Read the origin and licences of a data folder's images, without the heading; "" where none are recorded."""
-    file = data_file(folder, "ORIGIN.md")
+    file = data_file(folder, ORIGIN_FILE)
     if not file.exists():
         return ""
     return _read_text(file, str(file), MAX_ORIGIN_BYTES).partition("\n")[2].strip()
