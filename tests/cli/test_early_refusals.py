@@ -56,17 +56,37 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
     "epsilon at zero signal": (
         lambda folder: edit(folder / "scheduler/scheduler_config.json", **ZERO_SNR),
         BuildRecipe(),
-        "cannot be sampled by 'ddim': .* zero signal with epsilon prediction",
+        r"defaults\.sampler is not usable: .* zero signal with epsilon prediction .*, or set sampler or steps in a",
     ),
-    "an odd size": (lambda folder: None, BuildRecipe(width=33), r"image\.width is 33, not a multiple of 2"),
-    "an immense size": (lambda folder: None, BuildRecipe(height=60_000), r"image\.height is 60000; expected"),
-    "too many steps": (lambda folder: None, BuildRecipe(steps=10**4), r"steps is 10000; expected 1 to 1000"),
-    "immense guidance": (lambda folder: None, BuildRecipe(guidance=1e30), r"guidance is 1e\+30; expected 0 to 1000"),
-    "a sampler for another model": (lambda folder: None, BuildRecipe(sampler="flow_euler"), "flow_euler"),
+    "an odd size": (
+        lambda folder: None,
+        BuildRecipe(width=33),
+        r"image\.width is 33, not a multiple of 2; change width in the recipe$",
+    ),
+    "an immense size": (
+        lambda folder: None,
+        BuildRecipe(height=60_000),
+        r"image\.height is 60000; expected .*; change height in the recipe$",
+    ),
+    "too many steps": (
+        lambda folder: None,
+        BuildRecipe(steps=10**4),
+        r"steps is 10000; expected 1 to 1000; change steps in the recipe$",
+    ),
+    "immense guidance": (
+        lambda folder: None,
+        BuildRecipe(guidance=1e30),
+        r"guidance is 1e\+30; expected 0 to 1000; change guidance in the recipe$",
+    ),
+    "a sampler for another model": (
+        lambda folder: None,
+        BuildRecipe(sampler="flow_euler"),
+        "flow_euler.*; change sampler in the recipe$",
+    ),
     "a sample_size of 300": (
         lambda folder: edit(folder / "unet/config.json", sample_size=300),
         BuildRecipe(),
-        r"image\.width is 600; expected 2 to 512",
+        r"image\.width is 600; expected 2 to 512; change the checkpoint, or set width in a recipe$",
     ),
     "layers beyond bounds": (
         lambda folder: edit(folder / "unet/config.json", layers_per_block=10**9),
