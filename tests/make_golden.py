@@ -494,6 +494,8 @@ def package_cases() -> list[dict[str, Any]]:
         case("the name is a number", set_(["name"], 5), code="json.type"),
         case("another version of the schema", set_(["schema_version"], 7), code="manifest.version"),
         case("the version is a text", set_(["schema_version"], "3"), code="manifest.version"),
+        case("the name turns the direction of writing", set_(["name"], "a\u202eb"), code="manifest.name"),
+        case("the name hides a character", set_(["name"], "a\u200bb"), code="manifest.name"),
         case("the name is empty", set_(["name"], ""), code="manifest.name"),
         case("a listed path leaves the package", set_(["files", "../x"], entry), code="manifest.path"),
         case("a digest is no hexadecimal", set_(["files", graph, "sha256"], "x" * 64), code="manifest.digest"),

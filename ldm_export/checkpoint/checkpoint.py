@@ -159,7 +159,7 @@ def assemble(
 
 
 def folder_name(path: Path) -> str:
-    """Return the name of a folder, without control characters and bytes that are not UTF-8."""
+    """Return the name of a folder, without control and hidden characters and bytes that are not UTF-8."""
     return CONTROL.sub("", path.resolve().name) or "model"
 
 

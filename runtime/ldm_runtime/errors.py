@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # importing the runtime stays light
     from pathlib import Path
 
-# All control characters but tab and line feed, what turns the direction of writing or ends a line, lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# All control characters but tab and line feed; what turns the direction of writing, ends a line or is not seen, but for
+# the joiners, which emoji and scripts need; lone surrogates.
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 MAX_MESSAGE = 4000  # characters
 
@@ -42,7 +46,7 @@ CODES: dict[str, str] = {
     "json.missing-key": "an object lacks a key",
     "json.type": "a value has another type, or is none of the choices",
     "manifest.version": "the manifest has another schema version",
-    "manifest.name": "a name is empty, too long, or has control characters",
+    "manifest.name": "a name is empty, too long, or has control or hidden characters",
     "manifest.path": "a path is not plain, or leaves the package",
     "manifest.digest": "a SHA-256 is not 64 hexadecimal digits",
     "manifest.range": "a number is outside its range",
@@ -96,8 +100,8 @@ _ADVICE = {
 
 
 def printable(text: str) -> str:
-    """Escape what would command a terminal, or has no bytes in UTF-8, as in \\x1b and \\udcff."""
-    return _UNPRINTABLE.sub(_escape, text)
+    """Escape what would command a terminal or hide in it, or has no bytes in UTF-8, as in \\x1b and \\udcff."""
+    return UNPRINTABLE.sub(_escape, text)
 
 
 def _cut(text: str) -> str:
@@ -110,7 +114,7 @@ def _cut(text: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class LdmError(Exception):

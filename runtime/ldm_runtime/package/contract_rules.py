@@ -49,6 +49,7 @@ _MAX_STEPS = 1000  # by default
 def check_contract(contract: "Contract", where: str) -> None:
     """Check that sizes are sane, and that components, roles, latents and prompts agree."""
     for name, axis in contract.axes.items():
+        check_name(name, f"{where}.axes")
         check_between(axis.min, 1, MAX_AXIS, f"{where}.axes[{name!r}].min")
         check_between(axis.max, axis.min, MAX_AXIS, f"{where}.axes[{name!r}].max")
         for size in axis.proven:
@@ -120,7 +121,7 @@ def _check_roles(contract: "Contract", where: str) -> None:
     halves = [contract.codec.encoder.component, contract.codec.decoder.component]
     owners = [*(text.component for text in contract.text), contract.denoiser.component, *halves]
     check_same_names(contract.components, owners, f"{where}.components")
-    if len(set(owners)) != len(owners) or contract.codec.name in owners[: -len(halves)]:
+    if len(set(owners)) != len(owners) or contract.codec.name in owners:
         fail(where, "gives a component two roles", "manifest.role")
     fed: dict[str, set[str]] = {name: set() for name in owners}
     batches: dict[str, int | str] = {}
