@@ -95,7 +95,6 @@ CHECK_ACCESS = "check its permissions, its links and the disk"  # what to do abo
 _ADVICE = {
     "file.unreadable": CHECK_ACCESS,
     "file.lfs-stub": "run `git lfs pull` where it came from",
-    "graph.external-data": "do not use this package, build it again",
 }
 
 

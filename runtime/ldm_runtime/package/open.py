@@ -33,6 +33,7 @@ refused = functools.partial(
     PackageError,
     "fetch or build the package again",
     {
+        "graph.external-data": "do not use this package, build it again",
         "json.unknown-key": "build it again, or install the version that wrote it",
         "manifest.version": "build the package again from its checkpoint with `ldm-export build`, or install the "
         "version that wrote it",
