@@ -4,7 +4,6 @@ The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 ope
 `ORTStableDiffusionPipeline.from_pretrained`.
 """
 
-import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +23,7 @@ from ldm_export.verify.report import Report
 from ldm_runtime import __version__
 from ldm_runtime.errors import FormatError, PackageError, refused_as
 from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.files.hash_cache import sha256_of
 from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.package import manifest, manifest_json
 from ldm_runtime.package.manifest import (
@@ -284,7 +284,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     names = [file.relative_to(checkpoint.path).as_posix() for file in files]
     known = checkpoint.hashes
-    hashes = {name: known[name] if name in known else _sha256(checkpoint.folder.file(name)) for name in names}
+    hashes = {name: known[name] if name in known else sha256_of(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         family=checkpoint.family.name,
@@ -303,9 +303,4 @@ def _package_files(folder: Path) -> list[str]:
 
 
 def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
-    return {name: FileEntry(_sha256(folder / name), (folder / name).stat().st_size) for name in names}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: FileEntry(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}
