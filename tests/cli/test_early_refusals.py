@@ -69,9 +69,9 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
         r"image\.height is 60000; expected .*; change height in the recipe$",
     ),
     "too many steps": (
-        lambda folder: None,
-        BuildRecipe(steps=10**4),
-        r"steps is 10000; expected 1 to 1000; change steps in the recipe$",
+        lambda folder: edit(folder / "scheduler/scheduler_config.json", num_train_timesteps=500),
+        BuildRecipe(steps=501),
+        r"steps is 501; expected 1 to 500; change steps in the recipe$",
     ),
     "immense guidance": (
         lambda folder: None,
