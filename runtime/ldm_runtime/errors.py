@@ -74,9 +74,16 @@ CODES: dict[str, str] = {
     "tokenizer.merges": "a merge is not a pair, has an unknown token, or is there twice",
     "tokenizer.added-tokens": "an added token is there twice or has a wrong id",
     # request: an argument of the call will not do; change it
-    "request.invalid": "an argument is not usable",
+    "request.invalid": "an argument is not usable, by none of the reasons below",
     "request.path": "an argument is not a path, or one that cannot be looked up",
     "request.prompt": "a prompt is too long, is not valid text, or has no weight left",
+    "request.size": "an image size is one that the package does not take, or more pixels than one call may have",
+    "request.batch": "more images at once than the package takes",
+    "request.image": "an image or a mask is not usable, or does not go with the others",
+    "request.array": "latents or embeddings have another shape, type or content than expected",
+    "request.sampler": "a sampler or its option is unknown, or does not take the model's schedule or the steps",
+    "request.noise": "a noise is unknown, or not the same everywhere for that sampler or size",
+    "request.engine": "a choice or an option of engines is unknown, or has no effect",
     # engine: this machine does not run it
     "engine.failed": "an engine failed",
     "engine.unavailable": "this machine or installation cannot run an engine, or what the package has for it",

@@ -207,8 +207,8 @@ def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
     """Return (width, height) in pixels, the package's for None; InputError for what it cannot draw."""
     if size is None:
         return contract.image.width, contract.image.height
-    sides = check_pair("size", size, "(width, height) in pixels")
-    width, height = check_integer("width", sides[0], 1, 2**31), check_integer("height", sides[1], 1, 2**31)
+    sides = zip(("width", "height"), check_pair("size", size, "(width, height) in pixels"), strict=True)
+    width, height = (check_integer(*side, 1, 2**31, "request.size") for side in sides)
     check_image_size(contract, width, height, "size")
     return width, height
 
@@ -221,17 +221,19 @@ def check_image_size(contract: Contract, width: int, height: int, what: str) -> 
         low, high = (limit * step for limit in contract.range_of(dim))
         if not low <= pixels <= high or pixels % step != 0:
             raise InputError(
-                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, from {low} to {high}"
+                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, from {low} to {high}",
+                code="request.size",
             )
     if width * height > MAX_PIXELS:
-        raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels")
+        raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels", code="request.size")
 
 
 def check_together(what: str, count: int, pixels: int) -> None:
     """Raise InputError for images that have more than MAX_PIXELS_TOGETHER pixels in one call."""
     if pixels > MAX_PIXELS_TOGETHER:
         raise InputError(
-            f"{what} are {count} with {pixels} pixels together; expected at most {MAX_PIXELS_TOGETHER} in one call"
+            f"{what} are {count} with {pixels} pixels together; expected at most {MAX_PIXELS_TOGETHER} in one call",
+            code="request.size",
         )
 
 
@@ -260,7 +262,7 @@ def _texts(
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...], np.ndarray | None]:
     """Return prompts, negatives and prompt_embeds of a request; of prompts and embeds one is None."""
     most = contract.range_of(contract.sample.dims[0])[1]
-    repeats = check_integer("count", options.get("count", 1), 1, most)
+    repeats = check_integer("count", options.get("count", 1), 1, most, "request.batch")
     embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
     prompts = _prompts(prompt, repeats) if embeds is None else None
     batch = len(prompts) if prompts is not None else len(given(embeds))
@@ -303,10 +305,13 @@ def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, m
     low, high = contract.range_of(tokens)
     if len(array) < 1 or not low <= array.shape[1] <= high:
         raise InputError(
-            f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens"
+            f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens",
+            code="request.array",
         )
     if len(array) > most:
-        raise InputError(f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}")
+        raise InputError(
+            f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}", code="request.array"
+        )
     return np.repeat(float_copy("prompt_embeds", array), repeats, axis=0)
 
 
@@ -317,7 +322,8 @@ def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
         most = high // 2 if guided else high
         raise InputError(
             f"{batch} images at once need a batch of {needed}{' with guidance' if guided else ''}, but the "
-            f"package takes {low} to {high}; ask for at most {most}"
+            f"package takes {low} to {high}; ask for at most {most}",
+            code="request.batch",
         )
 
 

@@ -90,13 +90,15 @@ def check_sampler(schedule: Schedule, sampler: Sampler) -> None:
         able = ", ".join(name for name, other in SOLVERS.items() if schedule.prediction_type in other.predictions)
         raise InputError(
             f"sampler {sampler.name!r} does not take models with {schedule.prediction_type!r} prediction, only with"
-            f" {' or '.join(solver.predictions)}; use one of {able}"
+            f" {' or '.join(solver.predictions)}; use one of {able}",
+            code="request.sampler",
         )
     if isinstance(schedule, NoiseSchedule) and schedule.rescale_betas_zero_snr and not solver.zero_snr:
         able = ", ".join(name for name, other in SOLVERS.items() if other.zero_snr)
         raise InputError(
             f"sampler {sampler.name!r} does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use"
-            f" one of {able}"
+            f" one of {able}",
+            code="request.sampler",
         )
 
 
@@ -161,7 +163,8 @@ def _solve(kind: type[Problem], schedule: Schedule, sampler: Sampler, steps: int
     except (ZeroDivisionError, OverflowError):
         raise InputError(
             f"sampler {sampler.canonical!r} cannot be computed for {steps} steps of this schedule: noise levels"
-            " meet, or the last one is 0 where it divides; use fewer steps or other options of it"
+            " meet, or the last one is 0 where it divides; use fewer steps or other options of it",
+            code="request.sampler",
         ) from None
 
 

@@ -146,7 +146,8 @@ class Conditioner:
         if embeds.shape[1] % window != 0:
             raise InputError(
                 f"prompt_embeds has {embeds.shape[1]} tokens; with guidance, expected a multiple of {window},"
-                " the window of the negative prompt"
+                " the window of the negative prompt",
+                code="request.array",
             )
         width = embeds.shape[-1]
         embeddings = [one.reshape(-1, window, width) for one in (*negative, *embeds)]

@@ -137,7 +137,8 @@ def check_trained(schedule: NoiseSchedule, spacing: str, steps: int, timestep: f
     if not 0 <= timestep <= last:
         raise InputError(
             f"{steps} steps with timestep_spacing {spacing!r} and steps_offset {schedule.steps_offset}"
-            f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
+            f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps",
+            code="request.sampler",
         )
 
 
@@ -147,5 +148,6 @@ def check_falling(timesteps: list[float], ratios: list[float]) -> None:
         if not following < ratio:
             raise InputError(
                 f"{len(timesteps)} steps are too many for this sampler and schedule: the noise does not fall"
-                f" after step {i + 1} (timestep {timesteps[i]:g}); use fewer steps or another timestep_spacing"
+                f" after step {i + 1} (timestep {timesteps[i]:g}); use fewer steps or another timestep_spacing",
+                code="request.sampler",
             )
