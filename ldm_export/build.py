@@ -8,7 +8,7 @@ from typing import Any
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError, VerificationError
-from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
+from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
@@ -201,19 +201,20 @@ def _export(
     report: BuildReport,
     say: Progress,
 ) -> dict[str, ExportReport]:
-    """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights."""
-    exports = {}
+    """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights.
+
+    One process exports all, one after the other: to import torch and its exporter takes seconds.
+    """
+    outcome = run_isolated(export_components, checkpoint.path, folder, variant=variant, progress=say)
+    report.stages.append(outcome.stage("export"))
     for name, spec in checkpoint.specs.items():
-        outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
-        report.stages.append(outcome.stage(f"export {name}"))
-        exports[name] = outcome.value
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
         say(f"{name}: optimising {canonical.name}")
         reports = [(canonical, _optimise_canonical(canonical, recipe, report))]
         say(f"{name}: optimising {fused.name}")
         reports += [(fused, optimise(canonical, fused, ort_cpu_passes(spec.factors)))]
         report.passes += [(f"{name}/{out.name}", each) for out, passes in reports for each in passes]
-    return exports
+    return {each.component: each for each in outcome.value}
 
 
 def _optimise_canonical(graph: Path, recipe: BuildRecipe, report: BuildReport) -> list[PassReport]:

@@ -68,7 +68,7 @@ def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def remembered_traces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export in this process what the test builds, and trace it once per run: see `tests.traces`."""
+    """Export and prove in this process what the test builds, and trace it once per run: see `tests.traces`."""
     from tests import traces
 
     traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", monkeypatch)

@@ -57,7 +57,7 @@ def make(folder: Path, kind: str) -> TinyBuild:
     checkpoint = open_checkpoint(source)
     for name, spec in checkpoint.specs.items():
         with traces.remembered(folder.parent / "traces", checkpoint):
-            exports[name] = export_component(source, name, package)
+            exports[name] = export_component(checkpoint, name, package)
         canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
         (raw / name).mkdir(parents=True)
         for file in ("model.onnx", "model.safetensors"):

@@ -1,6 +1,6 @@
 """A family is one file: a model with two text encoders and extra inputs is built, proven and drawn with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +9,16 @@ import pytest
 import torch
 
 import ldm_runtime
-from ldm_export import build
 from ldm_export.build import build_package
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.families import FAMILIES
-from ldm_export.process.isolate import run_isolated
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise.torch_cpu import TorchGenerator
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import Pipeline
 from tests import traces
-from tests.families.two_encoders import TWO_ENCODERS, in_child
+from tests.families.two_encoders import TWO_ENCODERS
 from tests.once import make_once, shared_folder
 from tests.oracles import TINY_UNET, TINY_VAE, build_tiny_tokenizer, randomise, tiny_text_encoder, tiny_vocabulary
 
@@ -70,11 +68,6 @@ def diffusers_pipeline(folder: Path) -> Any:
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(FAMILIES, TWO_ENCODERS.name, TWO_ENCODERS)
-
-        def isolated(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            return run_isolated(in_child, function, *args, **kwargs)
-
-        patch.setattr(build, "run_isolated", isolated)
         traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", patch)
         yield
 

@@ -4,7 +4,6 @@ Checked against diffusers' `StableDiffusionXLPipeline`. It proves that a family 
 stand in `ldm_export/families` with a row in its table.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,7 +14,6 @@ from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
 from ldm_export.errors import ConfigError
-from ldm_export.families import FAMILIES
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import Component, text_encoder, vae_decoder, vae_encoder
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
@@ -225,9 +223,3 @@ TWO_ENCODERS = Family(
     latent=latent,
     native_size=native_size,
 )
-
-
-def in_child(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a stage of a build where the family is known; what a row in the table does."""
-    FAMILIES[TWO_ENCODERS.name] = TWO_ENCODERS
-    return function(*args, **kwargs)
