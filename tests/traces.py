@@ -14,7 +14,6 @@ from torch import nn
 
 from ldm_export import build as builds
 from ldm_export.checkpoint.checkpoint import Checkpoint
-from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export import to_onnx
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.process.isolate import Outcome
@@ -55,7 +54,7 @@ def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
         if function is not builds.export_component:
             return isolated(function, *args, **kwargs)
-        with remembered(folder, open_checkpoint(args[0], kwargs["variant"])):
+        with remembered(folder, args[0]):
             return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
 
     monkeypatch.setattr(builds, "run_isolated", run)

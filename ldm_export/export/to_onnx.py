@@ -14,7 +14,6 @@ import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
-from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.tensors import StoredTensor, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
@@ -42,26 +41,24 @@ class ExportReport:
 
 
 def export_component(
-    source: Path,
+    checkpoint: Checkpoint,
     component: str,
     out: Path,
     *,
-    variant: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> ExportReport:
-    """Write `out/<component>/` with model.onnx, model.safetensors and config.json from a checkpoint's folder.
+    """Write `out/<component>/` with model.onnx, model.safetensors and config.json from an opened checkpoint.
 
-    `out` is a folder that is there. Where `source` is a package, the caller has checked its hashes.
+    `out` is a folder that is there. Where the checkpoint is a package, the caller has checked its hashes.
 
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
     (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32), every
     initialiser a parameter, constants Constant nodes.
 
     Raises:
-        CheckpointError, ConfigError: as `open_checkpoint` and `Checkpoint.load`.
+        CheckpointError, PackageError: as `Checkpoint.load`.
         ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
     """
-    checkpoint = open_checkpoint(source, variant, check="size")
     spec = checkpoint.specs[component]
     parameters = checkpoint.load(spec.part, dtype=None).state_dict()  # first: weights that do not fit fail at once
     _say(progress, f"{component}: tracing the graph")
