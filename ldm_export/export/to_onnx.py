@@ -14,7 +14,8 @@ import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
-from ldm_export.checkpoint.tensors import StoredTensor, to_array
+from ldm_export.checkpoint.stored import StoredTensor
+from ldm_export.checkpoint.tensors import to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
