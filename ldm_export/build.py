@@ -106,6 +106,8 @@ def build_package(
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
+    for note in checkpoint.notes:
+        say(note)
     contract = contract_of(checkpoint, recipe)
     require_sampling(contract, str(source))
     require_stages_to_fit(checkpoint, max_memory)
@@ -117,10 +119,10 @@ def build_package(
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
-        exports = _export(checkpoint, variant, recipe, folder, report, say)
+        exports = _export(checkpoint, recipe, folder, report, say)
         manifest = finish_package(folder, checkpoint, exports, recipe=recipe)
-        manifest = _prove(checkpoint, variant, folder, manifest, report, say)
-        checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
+        manifest = _prove(checkpoint, folder, manifest, report, say)
+        checkpoint.folder.require_unchanged()  # no stage hashed anything
         for name, each in work.items():
             result = TARGETS[name].build(each, folder, manifest, say)
             report.stages += result.stages
@@ -194,18 +196,13 @@ def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def _export(
-    checkpoint: Checkpoint,
-    variant: str | None,
-    recipe: BuildRecipe,
-    folder: Path,
-    report: BuildReport,
-    say: Progress,
+    checkpoint: Checkpoint, recipe: BuildRecipe, folder: Path, report: BuildReport, say: Progress
 ) -> dict[str, ExportReport]:
     """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights.
 
     One process exports all, one after the other: to import torch and its exporter takes seconds.
     """
-    outcome = run_isolated(export_components, checkpoint.path, folder, variant=variant, progress=say)
+    outcome = run_isolated(export_components, checkpoint, folder, progress=say)
     report.stages.append(outcome.stage("export"))
     for name, spec in checkpoint.specs.items():
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
@@ -240,10 +237,8 @@ def _check_targets(
     }
 
 
-def _prove(
-    checkpoint: Checkpoint, variant: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress
-) -> Manifest:
-    outcome = run_isolated(write_reference, checkpoint.path, folder, manifest, variant=variant, progress=say)
+def _prove(checkpoint: Checkpoint, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> Manifest:
+    outcome = run_isolated(write_reference, checkpoint, folder, manifest, progress=say)
     report.stages.append(outcome.stage("reference"))
     manifest = with_files(folder, manifest)
     return with_proof(folder, manifest, _prove_with(AUTO, folder, manifest, report, say))

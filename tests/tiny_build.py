@@ -74,7 +74,7 @@ def prove(built: TinyBuild, package: Path) -> Path:
     manifest = read_manifest(package)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models this small wait for one another's threads longer than they compute
-    write_reference(built.source, package, manifest)
+    write_reference(built.checkpoint, package, manifest)
     torch.set_num_threads(threads)
     manifest = with_files(package, manifest)
     write_manifest(package, with_proof(package, manifest, prove_package(package, manifest)))

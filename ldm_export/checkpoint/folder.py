@@ -1,6 +1,6 @@
 """The folder of a diffusers pipeline as a checkpoint; checked against diffusers 0.39."""
 
-from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
+from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, notes_on, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
@@ -8,6 +8,7 @@ from ldm_export.checkpoint.tensors import find_tensors
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
+from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 
 
@@ -18,13 +19,21 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
     scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
-    tensors = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
+    found = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
+    if variant is not None and not any(is_variant for _, is_variant in found.values()):
+        raise CheckpointError(
+            f"{folder.path} has no weights of the variant {shown(variant)}, in none of {', '.join(found)}; leave the "
+            f"variant out, or name one that it has"
+        )
+    tensors = {name: tensors for name, (tensors, _) in found.items()}
     try:
         sampling = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
-    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {})
+    return assemble(
+        folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes_on(tensors)
+    )
 
 
 def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:

@@ -14,8 +14,8 @@ import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
-from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.checkpoint.tensors import StoredTensor, to_array
+from ldm_export.checkpoint.stored import StoredTensor
+from ldm_export.checkpoint.tensors import to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
@@ -42,15 +42,13 @@ class ExportReport:
 
 
 def export_components(
-    source: Path, out: Path, *, variant: str | None = None, progress: Callable[[str], None] | None = None
+    checkpoint: Checkpoint, out: Path, *, progress: Callable[[str], None] | None = None
 ) -> list[ExportReport]:
-    """Export all components of a checkpoint's folder or of a package, whose hashes the caller has checked.
+    """Export all components, one after the other; where the checkpoint is a package, its hashes have been checked.
 
     Raises:
-        CheckpointError, ConfigError: as `open_checkpoint`.
-        CheckpointError, ExportError: as `export_component`.
+        CheckpointError, PackageError, ExportError: as `export_component`.
     """
-    checkpoint = open_checkpoint(source, variant, check="size")
     return [export_component(checkpoint, component, out, progress=progress) for component in checkpoint.specs]
 
 
@@ -64,7 +62,7 @@ def export_component(
     initialiser a parameter, constants Constant nodes.
 
     Raises:
-        CheckpointError: as `Checkpoint.load`.
+        CheckpointError, PackageError: as `Checkpoint.load`.
         ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
     """
     spec = checkpoint.specs[component]

@@ -15,7 +15,7 @@ from torch import nn
 
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import CheckpointError, ExportError
-from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component, export_components
+from ldm_export.export.to_onnx import ONNX_TYPES, estimate_memory, export_component
 from ldm_export.export.trace import IR_VERSION, OPSET, trace
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_export.models import AutoencoderKL, UNet2DConditionModel
@@ -290,10 +290,14 @@ def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
     assert estimate_memory(open_checkpoint(tmp_path / "model"), "unet") == small + 3 * weight_bytes + largest
 
 
-def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
-        export_components(tmp_path / "nothing", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_source_that_has_changed_is_refused_before_anything_is_written(tiny_build, tmp_path):
+    source = Path(shutil.copytree(tiny_build("sd15").source, tmp_path / "model"))
+    checkpoint, out = open_checkpoint(source), tmp_path / "out"
+    out.mkdir()
+    (source / "text_encoder" / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="has changed since the checkpoint was opened"):
+        export_component(checkpoint, "text_encoder", out)
+    assert list(out.iterdir()) == []
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
@@ -302,7 +306,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
     config = json.loads((source / "text_encoder" / "config.json").read_text())
     (source / "text_encoder" / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
     with pytest.raises(LdmError, match="fc1"):
-        export_components(source, tmp_path)
+        export_component(open_checkpoint(source), "text_encoder", tmp_path)
 
 
 @pytest.mark.slow

@@ -162,6 +162,10 @@ def check(configs: Configs) -> None:
         )
 
 
+def pipeline_of(configs: Configs) -> str:
+    return PIPELINE_CLASS
+
+
 def roles(configs: Configs) -> Roles:
     return Roles(
         text=(
@@ -217,7 +221,7 @@ TWO_ENCODERS = Family(
     pipelines={PIPELINE_CLASS: {}},
     index={"feature_extractor": [None, None], "image_encoder": [None, None], "force_zeros_for_empty_prompt": False},
     check=check,
-    pipeline_of=lambda configs: PIPELINE_CLASS,
+    pipeline_of=pipeline_of,
     components=components,
     roles=roles,
     latent=latent,
