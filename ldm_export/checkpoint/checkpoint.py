@@ -129,6 +129,7 @@ def assemble(
     documents: list[str],
     hashes: dict[str, str],
     defaults: PackageDefaults | None = None,
+    zero_negative: bool = False,
 ) -> Checkpoint:
     """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
@@ -153,7 +154,9 @@ def assemble(
         documents=tuple(folder.path / name for name in documents),
         dropped=dropped,
         tensors=tensors,
-        defaults=_defaults_of(folder.path, family, configs, sampling[1]) if defaults is None else defaults,
+        defaults=_defaults_of(folder.path, family, configs, sampling[1], zero_negative)
+        if defaults is None
+        else defaults,
         hashes=hashes,
     )
 
@@ -163,11 +166,13 @@ def folder_name(path: Path) -> str:
     return CONTROL.sub("", path.resolve().name) or "model"
 
 
-def _defaults_of(path: Path, family: Family, configs: Configs, sampler: Sampler) -> PackageDefaults:
+def _defaults_of(
+    path: Path, family: Family, configs: Configs, sampler: Sampler, zero_negative: bool
+) -> PackageDefaults:
     return PackageDefaults(
         name=folder_name(path),
         image=ImageSpec(*family.native_size(configs)),
-        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE),
+        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE, zero_negative),
     )
 
 

@@ -194,8 +194,10 @@ class UNet2DConditionModel(nn.Module):
 
         Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
         """
-        time = self._embed_time(timestep, sample)  # (B, 4 * width)
-        context = encoder_hidden_states
+        return self._denoise(sample, self._embed_time(timestep, sample), encoder_hidden_states)
+
+    def _denoise(self, sample: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        """Run all blocks. time: embedded, (B, 4 * width)."""
         x = self.conv_in(sample)
         skips = [x]
         for block in self.down_blocks:

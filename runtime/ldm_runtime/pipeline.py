@@ -126,11 +126,13 @@ class Pipeline:
         negative = options.get("negative")
         conditioning = self._conditioner.context(
             request.prompts,
-            request.negatives if request.is_guided else (),
+            request.negatives if request.is_guided and not request.zero_negative else (),
             request.prompt_embeds,
             names={**text_names("negative prompt", negative), **text_names("prompt", prompt)},
             syntax=request.syntax,
         )
+        if request.is_guided and request.zero_negative:
+            conditioning = conditioning.after_zeros()
         if request.pixels is not None:
             self._components.open(self.contract.codec.encoder.component)
         notices = [

@@ -42,7 +42,7 @@ class SampleOptions(TypedDict, total=False):
     """The options of a run, declared once. One that is missing, or None where that is allowed, has its default."""
 
     negative: str | Sequence[str] | None
-    """Negative prompt: one text for all prompts, or one for each."""
+    """Negative prompt: one text for all prompts, or one for each. None: the empty one, or what the package says."""
     steps: int | None
     """Sampling steps. None: the package's."""
     guidance: float | None
@@ -88,6 +88,7 @@ class Request:
 
     prompts: tuple[str, ...] | None
     negatives: tuple[str, ...]
+    zero_negative: bool  # zeros take the place of what the text encoders make of the negative prompts
     prompt_embeds: np.ndarray | None
     syntax: str  # of the prompts: "plain" or "weighted"
     plan: Plan
@@ -139,6 +140,8 @@ class Request:
         }
         if self.prompts is None:
             facts["conditioning"] = "given embeddings"
+        if self.is_guided and self.zero_negative:
+            facts["negative conditioning"] = "zeros"
         if self.syntax != "plain":
             facts["syntax"] = self.syntax
         if self.guidance_rescale:
@@ -182,6 +185,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     return Request(
         prompts=prompts,
         negatives=negatives,
+        zero_negative=contract.defaults.zero_negative and options.get("negative") is None,
         prompt_embeds=embeds,
         syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
         plan=plan,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from ldm_runtime.files.strict_json import OPTIONAL
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
@@ -96,11 +97,16 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """Values that `run` takes where none are given."""
+    """Values that `run` takes where none are given.
+
+    zero_negative: whether, without a negative prompt, guidance takes zeros in place of all that the text encoders make
+    of the empty one.
+    """
 
     sampler: str
     steps: int
     guidance: float
+    zero_negative: bool = dataclasses.field(default=False, metadata=OPTIONAL)
 
     @functools.cached_property
     def parsed_sampler(self) -> Sampler:

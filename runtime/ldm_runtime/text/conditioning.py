@@ -45,6 +45,11 @@ class Conditioning:
     pooled: np.ndarray
     notices: list[Notice]
 
+    def after_zeros(self) -> "Conditioning":
+        """Put as many zeros first: what some models take in place of a negative prompt."""
+        context, pooled = (np.concatenate([np.zeros_like(each), each]) for each in (self.context, self.pooled))
+        return Conditioning(context, pooled, self.notices)
+
 
 # Token ids (T,) of one window, and the weights of its tokens (T,) where the syntax has any.
 _Window = tuple[np.ndarray, np.ndarray | None]
