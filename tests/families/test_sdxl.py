@@ -13,15 +13,12 @@ import ldm_runtime
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError
 from ldm_export.families.sdxl import SDXL
-from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.pipeline import Pipeline
+from tests.families.sdxl_oracle import LONG, SIZE, compare, last, levels, opened
 
 if TYPE_CHECKING:
     from tests.tiny_build import TinyBuild
-
-LONG = "a red apple in the style of a blue dog, " * 20  # more than a window
-SIZE = (40, 32)  # width, height
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning"),
@@ -47,33 +44,7 @@ def pipe(package: Path) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="module")
 def theirs(source: Path) -> Any:
-    import diffusers
-
-    pipe = diffusers.StableDiffusionXLPipeline.from_pretrained(source, add_watermarker=False)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def levels(theirs: Any, prompt: str, negative: str | None, **options: Any) -> np.ndarray:
-    """What diffusers draws, float (H, W, 3) in 0 … 255."""
-    width, height = options.pop("size", SIZE)
-    made = theirs(
-        prompt,
-        negative_prompt=negative,
-        width=width,
-        height=height,
-        num_inference_steps=4,
-        output_type="np",
-        **options,
-    )
-    return np.asarray(255.0 * made.images[0], np.float64)
-
-
-def compare(found: Any, expected: np.ndarray) -> None:
-    difference = np.abs(np.asarray(found, np.float64) - expected)
-    assert difference.max() <= 2
-    assert np.abs(np.asarray(found, np.float64) - expected.round()).mean() <= 0.1
-    assert expected.std() > 10
+    return opened(source)
 
 
 def test_its_roles_are_in_the_contract(package: Path, source: Path, pipe: Pipeline) -> None:
@@ -130,19 +101,12 @@ def test_extra_inputs_matter(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(last(pipe), expected)
 
 
-def last(pipe: Pipeline, **options: Any) -> np.ndarray:
-    *_, step = pipe.sample("red apple", **{"steps": 2, "seed": 1, "size": SIZE, **options})
-    return step.latents
-
-
 def test_a_batch_equals_its_singles_and_embeds_join_both_encoders(pipe: Pipeline) -> None:
     assert pipe.embed(["red", "blue"]).shape == (2, 77, 24 + 32)
     assert pipe.embed("red BREAK blue", syntax="weighted").shape == (1, 154, 24 + 32)
     *_, both = pipe.sample(["red", "blue cat"], steps=2, seed=3)
     *_, second = pipe.sample("blue cat", steps=2, seed=4)
     np.testing.assert_allclose(both.latents[1], second.latents[0], atol=2e-5)
-    with pytest.raises(InputError, match="reads a pooled embedding too, which prompt_embeds does not hold"):
-        pipe.sample(prompt_embeds=pipe.embed("red"))
 
 
 def change(folder: Path, **values: Any) -> None:

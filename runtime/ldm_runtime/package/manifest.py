@@ -146,7 +146,8 @@ class DenoiserRole:
     """The component that is evaluated at each row of a sampling plan, and the meaning of its inputs.
 
     extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
-    encoders, joined. "image_sizes": height and width, top and left of the crop (0), and height and width again.
+    encoders, joined. "image_sizes": height and width of the original, top and left of the crop from it, height and
+    width of the image; a run may say others than the image's own.
     """
 
     component: str
@@ -220,6 +221,20 @@ class Contract:
     def inpaints(self) -> bool:
         """Return whether the denoiser reads a mask and the latents of the masked image."""
         return "mask" in self.concat
+
+    @property
+    def pooled_width(self) -> int:
+        """Return the numbers of pooled text that the denoiser reads, 0 if it reads none."""
+        role = self.denoiser
+        widths = [
+            self.tensor(role.component, name).dims[1] for name, rule in role.extra.items() if rule == "pooled_text"
+        ]
+        return sum(width for width in widths if isinstance(width, int))
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Return whether the denoiser reads sizes of the image."""
+        return "image_sizes" in self.denoiser.extra.values()
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """Return the smallest and largest size of a dimension."""
