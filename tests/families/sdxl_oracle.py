@@ -22,12 +22,13 @@ def opened(source: Path, kind: str = "StableDiffusionXLPipeline") -> Any:
 def levels(theirs: Any, prompt: str, negative: str | None, **options: Any) -> np.ndarray:
     """What diffusers draws, float (H, W, 3) in 0 … 255."""
     width, height = options.pop("size", SIZE)
+    steps = options.pop("steps", 4)
     made = theirs(
         prompt,
         negative_prompt=negative,
         width=width,
         height=height,
-        num_inference_steps=4,
+        num_inference_steps=steps,
         output_type="np",
         **options,
     )

@@ -17,6 +17,7 @@ from tests.oracles import build_tiny_sd
 from tests.torch_pipeline import torch_pipeline
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
@@ -135,3 +136,36 @@ def test_interpolation_ends_at_its_prompts(pipe: Pipeline) -> None:
     for image, prompt, seed in ((first, "red apple", 3), (final, "blue cat", 4)):
         alone = pipe(prompt, seed=seed, steps=2, size=SIZE)[0]
         assert np.abs(np.asarray(image, int) - np.asarray(alone, int)).max() <= 1
+
+
+def test_long_prompts_join_the_windows_of_both_encoders(pipe: Pipeline) -> None:
+    joined, pooled = pipe.embed_pooled("red apple BREAK blue cat", syntax="weighted")
+    alone = [pipe.embed_pooled(text) for text in ("red apple", "blue cat")]
+    np.testing.assert_array_equal(joined, np.concatenate([context for context, _ in alone], axis=1))
+    np.testing.assert_array_equal(pooled, alone[0][1])  # the first window's
+    heavy, _ = pipe.embed_pooled("red (apple:1.5)", syntax="weighted")
+    for first, last_column in ((0, 24), (24, 56)):  # each encoder's part has the weight
+        assert np.abs(heavy - alone[0][0])[..., first:last_column].max() > 1e-3
+
+
+def test_a_batch_is_drawn_as_diffusers_draws_it(pipe: Pipeline, theirs: Any) -> None:
+    prompts, negatives = ["a red apple", "a blue cat"], ["blue", "dog"]
+    made = theirs(
+        prompts,
+        negative_prompt=negatives,
+        num_images_per_prompt=2,
+        width=SIZE[0],
+        height=SIZE[1],
+        num_inference_steps=4,
+        generator=[torch.Generator().manual_seed(seed) for seed in range(4)],
+        output_type="np",
+    ).images
+    found = pipe(prompts, negative=negatives, count=2, steps=4, guidance=5.0, size=SIZE, seed=0, noise="torch")
+    for one, other in zip(found, made, strict=True):
+        compare(one, np.asarray(255.0 * other, np.float64))
+
+
+def test_a_preview_is_near_the_image_it_becomes(pipe: Pipeline) -> None:
+    *_, before, final = pipe.sample("a red apple", steps=6, size=SIZE, seed=1)
+    image = np.asarray(final.images()[0], np.float64)
+    assert np.abs(np.asarray(before.preview()[0], np.float64) - image).mean() < image.std()
