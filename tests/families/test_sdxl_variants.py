@@ -1,4 +1,4 @@
-"""What published models of SDXL's kind differ in: schedules, inpainting UNets. Torch in place of engines."""
+"""What published models of SDXL's kind differ in: schedules, cut and inpainting UNets. Torch in place of engines."""
 
 import json
 import shutil
@@ -12,6 +12,7 @@ from PIL import Image
 
 from ldm_export.checkpoint.open import open_checkpoint
 from tests.families.sdxl_oracle import LONG, SIZE, compare, levels, opened
+from tests.models.test_sdxl import VARIATIONS
 from tests.oracles import build_tiny_sd
 from tests.torch_pipeline import torch_pipeline
 
@@ -128,6 +129,18 @@ def test_a_schedule_is_run_as_the_pipeline_runs_it(source: Path, tmp_path: Path,
             expected = levels(theirs, prompt, negative, steps=steps, guidance_scale=guidance, **noise)
             found = pipe(prompt, negative=negative, steps=steps, guidance=guidance, size=SIZE, seed=7, noise="torch")
             compare(found[0], expected)
+
+
+@pytest.mark.parametrize("name", ["SSD-1B", "KOALA-700M", "KOALA-1B"])
+def test_a_unet_that_was_cut_is_diffusers(tmp_path: Path, name: str) -> None:
+    folder = build_tiny_sd(tmp_path / "source", "sdxl", unet=VARIATIONS[name])
+    theirs = opened(folder)
+    (tmp_path / "work").mkdir()
+    with torch_pipeline(folder, tmp_path / "work") as pipe:
+        for prompt, negative in (("a red apple", None), (LONG, "blue")):
+            expected = levels(theirs, prompt, negative, generator=torch.Generator().manual_seed(7))
+            found = pipe(prompt, negative=negative, steps=4, guidance=5.0, size=SIZE, seed=7, noise="torch")[0]
+            compare(found, expected)
 
 
 @pytest.mark.parametrize(("strength", "negative"), [(1.0, None), (0.7, "blue")])

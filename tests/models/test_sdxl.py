@@ -18,6 +18,15 @@ TOLERANCE = 1e-6
 VARIATIONS: dict[str, dict[str, Any]] = {
     "sdxl": {},
     "two layers, deep transformers": {"layers_per_block": 2, "transformer_layers_per_block": (1, 2, 5)},
+    # Cut as SSD-1B and Vega: what is left of each transformer, and no attention in the middle.
+    "SSD-1B": {
+        "layers_per_block": 2,
+        "mid_block_type": "UNetMidBlock2D",
+        "transformer_layers_per_block": [0, [2, 2], [1, 1]],
+        "reverse_transformer_layers_per_block": [[1, 1, 3], [2, 1, 1], 1],
+    },
+    "KOALA-700M": {"mid_block_type": None, "transformer_layers_per_block": (0, 2, 2)},
+    "KOALA-1B": {"mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": (0, 2, 2)},
     "sines first, shifted": {"flip_sin_to_cos": False, "freq_shift": 1},
     "nine channels": {"in_channels": 9},
     "other widths of what is added": {
