@@ -129,6 +129,7 @@ def assemble(
     hashes: dict[str, str],
     defaults: PackageDefaults | None = None,
     notes: tuple[str, ...] = (),
+    zero_negative: bool = False,
 ) -> Checkpoint:
     """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
@@ -154,7 +155,9 @@ def assemble(
         dropped=dropped,
         notes=notes,
         tensors=tensors,
-        defaults=_defaults_of(folder.path, family, configs, sampling[1]) if defaults is None else defaults,
+        defaults=_defaults_of(folder.path, family, configs, sampling[1], zero_negative)
+        if defaults is None
+        else defaults,
         hashes=hashes,
     )
 
@@ -174,11 +177,13 @@ def folder_name(path: Path) -> str:
     return CONTROL.sub("", path.resolve().name) or "model"
 
 
-def _defaults_of(path: Path, family: Family, configs: Configs, sampler: Sampler) -> PackageDefaults:
+def _defaults_of(
+    path: Path, family: Family, configs: Configs, sampler: Sampler, zero_negative: bool
+) -> PackageDefaults:
     return PackageDefaults(
         name=folder_name(path),
         image=ImageSpec(*family.native_size(configs)),
-        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE),
+        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE, zero_negative),
     )
 
 

@@ -14,7 +14,7 @@ from ldm_runtime.files.links import ModelFolder
 
 def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     """Open a diffusers folder. Raises as `open_checkpoint`."""
-    family, pipeline_class, dropped = _read_model_index(folder)
+    family, pipeline_class, dropped, zero_negative = _read_model_index(folder)
     configs = read_configs(folder, family, {part: part for part in family.parts})
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
@@ -32,12 +32,22 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     return assemble(
-        folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes_on(tensors)
+        folder,
+        family,
+        configs,
+        sampling,
+        scheduler_config,
+        dropped,
+        tensors,
+        documents,
+        {},
+        notes=notes_on(tensors),
+        zero_negative=zero_negative,
     )
 
 
-def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:
-    """Return the family, the pipeline's class, and the entries that are not used here."""
+def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...], bool]:
+    """Return the family, the pipeline's class, the entries that are not used here, and the value of `zeros_key`."""
     file = folder.path / "model_index.json"
     index = read_object(file, folder=folder, limit=MAX_CONFIG_BYTES)
     name = index.get("_class_name")
@@ -50,4 +60,7 @@ def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]
     needed = set(family.folders)
     if not needed <= entries:
         raise CheckpointError(f"{file} has no {', '.join(sorted(needed - entries))}; the model is not complete")
-    return family, str(name), tuple(sorted(entries - needed))
+    zeros = False if family.zeros_key is None else index.get(family.zeros_key, True)
+    if not isinstance(zeros, bool):
+        raise ConfigError(f"{file} has {family.zeros_key} = {shown(zeros)}; expected true or false")
+    return family, str(name), tuple(sorted(entries - needed)), zeros

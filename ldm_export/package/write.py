@@ -220,6 +220,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     index = {
         "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
         **family.index,
+        **({} if family.zeros_key is None else {family.zeros_key: checkpoint.defaults.run.zero_negative}),
         "scheduler": ["diffusers", scheduler["_class_name"]],
         **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
         **{name: [runtime, part.optimum] for name, part in family.parts.items()},
@@ -263,6 +264,7 @@ def _contract(
             _chosen(recipe.sampler, defaults.run.sampler),
             _chosen(recipe.steps, defaults.run.steps),
             _chosen(recipe.guidance, defaults.run.guidance),
+            defaults.run.zero_negative,
         ),
     )
 

@@ -394,8 +394,8 @@ def test_broken_json_is_refused(copy: Path, text: str) -> None:
 
 
 def test_other_pipelines_are_refused_by_name(copy: Path) -> None:
-    edit_json(copy / "model_index.json", lambda index: index.update(_class_name="StableDiffusionXLPipeline"))
-    with pytest.raises(ConfigError, match="'StableDiffusionXLPipeline'; supported are 'StableDiffusionPipeline'"):
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name="FluxPipeline"))
+    with pytest.raises(ConfigError, match="'FluxPipeline'; supported are 'StableDiffusionPipeline'"):
         open_checkpoint(copy)
 
 
