@@ -27,8 +27,8 @@ class UNetConfig(StrictConfig):
     `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers
     keeps the wrong name for compatibility. `transformer_layers_per_block` counts the blocks of each transformer on the
     way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first.
-    `sample_size` is the latent size the model was trained at (height,
-    width).
+    `sample_size` is the latent size the model was trained at (height, width). `time_cond_proj_dim` is the width of the
+    embedded guidance scale, which latent consistency models read.
     """
 
     sample_size: int | tuple[int, int] | None = None
@@ -49,6 +49,7 @@ class UNetConfig(StrictConfig):
     upcast_attention: bool = False
     flip_sin_to_cos: bool = True
     freq_shift: int = 0
+    time_cond_proj_dim: int | None = None
 
     CLASS_NAME: ClassVar[str] = "UNet2DConditionModel"
     ONLY: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -74,7 +75,6 @@ class UNetConfig(StrictConfig):
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
-        "time_cond_proj_dim": (None,),
         "time_embedding_act_fn": (None,),
         "time_embedding_dim": (None,),
         "time_embedding_type": ("positional",),
@@ -97,6 +97,7 @@ class UNetConfig(StrictConfig):
         "norm_num_groups": (1, MAX_WIDTH),
         "norm_eps": EPSILON,
         "freq_shift": (0, MAX_WIDTH),
+        "time_cond_proj_dim": (4, MAX_WIDTH),  # frequencies over half the width, less 1
     }
 
     def __post_init__(self) -> None:
@@ -116,6 +117,8 @@ class UNetConfig(StrictConfig):
         heads = per_level(self.attention_head_dim, len(widths))
         divides = all(width % count == 0 for width, count in zip(widths, heads, strict=True))
         self.require(divides, "attention_head_dim", f"numbers of heads that divide {list(widths)}")
+        is_even = self.time_cond_proj_dim is None or self.time_cond_proj_dim % 2 == 0
+        self.require(is_even, "time_cond_proj_dim", "an even number")
         half = widths[0] // 2
         self.require(widths[0] % 2 == 0, "block_out_channels", "an even first width")
         self.require(self.freq_shift < half, "freq_shift", f"less than {half}, half of the first width")

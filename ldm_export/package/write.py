@@ -218,7 +218,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
     index = {
-        "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
+        "_class_name": f"ORT{family.class_of(checkpoint.configs, checkpoint.sampler)}",
         **family.index,
         **({} if family.zeros_key is None else {family.zeros_key: checkpoint.defaults.run.zero_negative}),
         "scheduler": ["diffusers", scheduler["_class_name"]],

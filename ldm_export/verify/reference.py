@@ -20,7 +20,7 @@ from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
 from ldm_runtime.request_sizes import ImageSizes
-from ldm_runtime.sampling.loop import guide, is_guided, run_plan
+from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
@@ -242,9 +242,9 @@ def _sample(
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     role = run.contract.denoiser
-    both = is_guided(run.guidance)
+    both = run.contract.evaluates_negative(run.guidance)
     context, pooled = (values if both else values[1:] for values in texts)
-    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled)
+    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled, run.guidance)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         sample = x if concat is None else np.concatenate([x, concat], axis=1)

@@ -177,6 +177,8 @@ def test_transformers_reads_what_we_write() -> None:
         (UNetConfig, {"norm_eps": float("nan")}),
         (UNetConfig, {"norm_num_groups": None}),
         (UNetConfig, {"freq_shift": 16}),
+        (UNetConfig, {"time_cond_proj_dim": 2}),
+        (UNetConfig, {"time_cond_proj_dim": 7}),
         (UNetConfig, {"use_linear_projection": 1}),
         (UNetConfig, {"sample_size": [64, 64, 64]}),
         (VAEConfig, {"in_channels": 4}),

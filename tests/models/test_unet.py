@@ -59,6 +59,7 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "another number of groups": {"norm_num_groups": 16},
     "other channels in and out": {"in_channels": 9, "out_channels": 8},
     "upcast attention": {"upcast_attention": True},
+    "embedded guidance": {"time_cond_proj_dim": 10},
 }
 
 
@@ -77,8 +78,11 @@ def inputs(model: UNet2DConditionModel, *, batch: int = 2, height: int = 16, wid
 
 
 @torch.no_grad()
-def difference(oracle: nn.Module, ours: nn.Module, sample: Tensor, timestep: Tensor, text: Tensor) -> float:
-    return relative_rms(ours(sample, timestep, text), oracle(sample, timestep, text).sample)
+def difference(oracle: nn.Module, ours: UNet2DConditionModel, sample: Tensor, timestep: Tensor, text: Tensor) -> float:
+    width = ours.config.time_cond_proj_dim
+    guidance = None if width is None else seeded(len(sample), width, seed=3)
+    theirs = oracle(sample, timestep, text, timestep_cond=guidance).sample
+    return relative_rms(ours(sample, timestep, text, guidance), theirs)
 
 
 @pytest.mark.parametrize("name", VARIATIONS)

@@ -22,7 +22,7 @@ Array = TypeVar("Array")
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
 Precision = Literal["fp32", "fp16", "bf16"]
-ExtraRule = Literal["pooled_text", "image_sizes"]
+ExtraRule = Literal["pooled_text", "image_sizes", "guidance_embedding"]
 ConcatChannels = Literal["mask", "masked_latents"]
 
 
@@ -148,6 +148,8 @@ class DenoiserRole:
     extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
     encoders, joined. "image_sizes": height and width of the original, top and left of the crop from it, height and
     width of the image; a run may say others than the image's own.
+    "guidance_embedding": sines, then cosines, of (guidance - 1) * 1000 at frequencies from 1 to 1/10000, evenly spaced
+    in the logarithm; such a denoiser is evaluated for the prompt alone.
     """
 
     component: str
@@ -235,6 +237,15 @@ class Contract:
     def reads_sizes(self) -> bool:
         """Return whether the denoiser reads sizes of the image."""
         return "image_sizes" in self.denoiser.extra.values()
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Return whether the denoiser reads the guidance scale as an input."""
+        return "guidance_embedding" in self.denoiser.extra.values()
+
+    def evaluates_negative(self, guidance: float) -> bool:
+        """Return whether the denoiser is evaluated for the negative prompt too: at guidance 1 that would cancel out."""
+        return guidance > 1.0 and not self.embeds_guidance
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """Return the smallest and largest size of a dimension."""
