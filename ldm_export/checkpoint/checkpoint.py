@@ -114,7 +114,7 @@ class Checkpoint:
     def empty(self, part: str) -> nn.Module:
         """Return the model of a part without memory for its weights."""
         with torch.device("meta"):
-            return self.family.parts[part].model(self.configs[part])
+            return self.family.parts[part].make(self.configs[part])
 
 
 def assemble(
@@ -199,7 +199,7 @@ def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) 
         name: family.parts[name].as_run(read_object(file, folder=root, limit=MAX_CONFIG_BYTES))
         for name, file in files.items()
     }
-    configs = {name: family.parts[name].config.from_dict(read[name], str(file)) for name, file in files.items()}
+    configs = {name: family.parts[name].read_config(read[name], str(file)) for name, file in files.items()}
     try:
         family.check(configs)
     except ConfigError as error:

@@ -11,9 +11,11 @@ from typing import Any
 from torch import nn
 
 from ldm_export.configs.strict import StrictConfig
+from ldm_export.errors import ConfigError
 from ldm_export.families.keymaps import Rules
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.package.manifest import CodecHalf, CodecRole, ConcatChannels, DenoiserRole, LatentSpec
+from ldm_runtime.checks import shown
+from ldm_runtime.package.manifest import CodecRole, ConcatChannels, DenoiserRole, LatentSpec
 from ldm_runtime.sampling.solvers import Sampler
 from ldm_runtime.sampling.solvers.options import Value, changed_options
 
@@ -40,12 +42,8 @@ class Roles:
 
     text: tuple[TextPart, ...]
     denoiser: DenoiserRole
+    codec: CodecRole
     concat: tuple[ConcatChannels, ...] = ()
-    codec: CodecRole = CodecRole(
-        name="vae",
-        encoder=CodecHalf("vae_encoder", "sample", "latent_parameters"),
-        decoder=CodecHalf("vae_decoder", "latent_sample", "sample"),
-    )
 
 
 def as_it_stands(config: object) -> object:
@@ -59,7 +57,8 @@ class Part:
 
     components: the graphs cut from it. library: what model_index.json says that it comes from. stem: name of the
     weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx.
-    as_run: config.json -> the same as the pipeline's constructor changes it.
+    as_run: config.json -> the same as the pipeline's constructor changes it. others: config -> model of other classes
+    that the part may be of.
     """
 
     config: type[StrictConfig]
@@ -70,6 +69,21 @@ class Part:
     stem: str
     rules: Rules = ()
     as_run: Callable[[object], object] = as_it_stands
+    others: Mapping[type[StrictConfig], Callable[[Any], nn.Module]] = field(default_factory=dict)
+
+    def read_config(self, data: object, where: str) -> StrictConfig:
+        """Read a parsed config.json as that of the class that it names. Raises ConfigError; `where` names the file."""
+        kinds = (self.config, *self.others)
+        name = data.get("_class_name") if isinstance(data, dict) else None
+        kind = next((each for each in kinds if name == each.CLASS_NAME), None)
+        if kind is None and self.others and isinstance(data, dict):
+            names = " or ".join(repr(each.CLASS_NAME) for each in kinds)
+            raise ConfigError(f"{where} has _class_name {shown(name)}; supported is {names}")
+        return (kind or self.config).from_dict(data, where)
+
+    def make(self, config: StrictConfig) -> nn.Module:
+        """Make the model of a config, with weights that are not yet those of a checkpoint."""
+        return {self.config: self.model, **self.others}[type(config)](config)
 
 
 @dataclass(frozen=True)

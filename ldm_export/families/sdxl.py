@@ -12,9 +12,10 @@ from torch import Tensor
 from ldm_export.configs.sdxl import SIZES, ProjectingTextEncoderConfig, SDXLUNetConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
-from ldm_export.families.graphs import Component, text_encoder, vae_decoder, vae_encoder
+from ldm_export.families.graphs import Component, codec_role, text_encoder, vae_decoder, vae_encoder
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.families.stable_diffusion import (
@@ -25,7 +26,7 @@ from ldm_export.families.stable_diffusion import (
     native_size,
     unet_spec,
 )
-from ldm_export.models import AutoencoderKL, CLIPTextModel
+from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel
 from ldm_export.models.sdxl import CLIPTextModelWithProjection, SDXLUNet
 from ldm_runtime.package.manifest import DenoiserRole, TensorSpec
 
@@ -156,6 +157,7 @@ def roles(configs: Configs) -> Roles:
             extra={"text_embeds": "pooled_text", "time_ids": "image_sizes", **guidance_input(configs["unet"])},
             output="out_sample",
         ),
+        codec=codec_role(configs["vae"]),
         concat=("mask", "masked_latents") if inpaints(configs) else (),
     )
 
@@ -197,6 +199,7 @@ SDXL = Family(
             optimum="ORTVae",
             stem="diffusion_pytorch_model",
             rules=AUTOENCODER,
+            others={TinyVAEConfig: AutoencoderTiny},
         ),
     },
     tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},

@@ -13,20 +13,23 @@ from torch import Tensor
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import (
     LATENT,
     LATENT_PROBES,
     MAX_TEXT_WINDOWS,
+    AnyVAEConfig,
     Component,
+    codec_role,
     text_encoder,
     vae_decoder,
     vae_encoder,
 )
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
 from ldm_export.families.spec import ComponentSpec, TracedAxis
-from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
+from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec, TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
@@ -80,7 +83,7 @@ def check(configs: Configs) -> None:
         )
 
 
-def check_channels(unet: UNetConfig, vae: VAEConfig) -> None:
+def check_channels(unet: UNetConfig, vae: AnyVAEConfig) -> None:
     """Raise ConfigError unless the UNet works on the autoencoder's latents."""
     latent = vae.latent_channels
     if unet.in_channels not in (latent, 2 * latent + 1) or unet.out_channels != latent:
@@ -115,6 +118,7 @@ def roles(configs: Configs) -> Roles:
     return Roles(
         text=(TextPart("text_encoder", "tokenizer"),),
         denoiser=DenoiserRole("unet", "sample", "timestep", "encoder_hidden_states", extra, "out_sample"),
+        codec=codec_role(configs["vae"]),
         concat=("mask", "masked_latents") if inpaints(configs) else (),
     )
 
@@ -178,6 +182,7 @@ STABLE_DIFFUSION = Family(
             optimum="ORTVae",
             stem="diffusion_pytorch_model",
             rules=AUTOENCODER,
+            others={TinyVAEConfig: AutoencoderTiny},
         ),
     },
     tokenizers={"tokenizer": "text_encoder"},

@@ -203,7 +203,8 @@ def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
     model = checkpoint.load(spec.part)
     grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
-    noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    stream = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    noise = stream if run.contract.encodes_moments else None
 
     def concat() -> np.ndarray:
         latents = space.sample(run_model(spec, model, grey)[encoder.output], noise)

@@ -178,7 +178,6 @@ def _check_latent(contract: "Contract", where: str) -> None:
         (denoiser.component, denoiser.sample, latent.channels + concat),
         (denoiser.component, denoiser.output, latent.channels),
         (codec.encoder.component, codec.encoder.input, 3),
-        (codec.encoder.component, codec.encoder.output, 2 * latent.channels),
         (codec.decoder.component, codec.decoder.input, latent.channels),
         (codec.decoder.component, codec.decoder.output, 3),
     ):
@@ -189,6 +188,13 @@ def _check_latent(contract: "Contract", where: str) -> None:
                 f"has {dim!r} channels; expected {size}",
                 "manifest.tensor",
             )
+    encoded = contract.tensor(codec.encoder.component, codec.encoder.output).dims[1]
+    if encoded not in (latent.channels, 2 * latent.channels):
+        fail(
+            f"{where}.components[{codec.encoder.component!r}] {codec.encoder.output}",
+            f"has {encoded!r} channels; expected {2 * latent.channels}, or {latent.channels} for latents",
+            "manifest.tensor",
+        )
     grid = contract.sample.dims[2:]
     for component, tensor in (
         (denoiser.component, denoiser.output),

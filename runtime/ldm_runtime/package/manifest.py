@@ -81,8 +81,13 @@ class LatentSpec:
         values: Any = latents
         return cast(Array, values / np.float32(self.scale) + np.float32(self.shift))
 
-    def sample(self, moments: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Draw the denoiser's latents (B, C, h, w) from mean and log-variance (B, 2C, h, w), with `noise`."""
+    def sample(self, moments: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """Draw the denoiser's latents (B, C, h, w) from mean and log-variance (B, 2C, h, w), with `noise`.
+
+        None: `moments` are latents already, (B, C, h, w).
+        """
+        if noise is None:
+            return self.scaled(moments)
         mean, log_variance = np.split(moments, 2, axis=1)
         return self.scaled(mean + np.exp(np.float32(0.5) * np.clip(log_variance, *LOG_VARIANCE)) * noise)
 
@@ -171,7 +176,11 @@ class CodecHalf:
 
 @dataclasses.dataclass(frozen=True)
 class CodecRole:
-    """The autoencoder. Its encoder gives mean and log-variance; `name` is what both halves are called together."""
+    """The autoencoder; `name` is what both halves are called together.
+
+    Its encoder gives mean and log-variance, of which latents are drawn, in twice as many channels as latents have; or
+    the latents themselves.
+    """
 
     name: str
     encoder: CodecHalf
@@ -237,6 +246,12 @@ class Contract:
     def reads_sizes(self) -> bool:
         """Return whether the denoiser reads sizes of the image."""
         return "image_sizes" in self.denoiser.extra.values()
+
+    @property
+    def encodes_moments(self) -> bool:
+        """Return whether the codec's encoder gives mean and log-variance; else it gives latents."""
+        encoder = self.codec.encoder
+        return self.tensor(encoder.component, encoder.output).dims[1] == 2 * self.latent.channels
 
     @property
     def embeds_guidance(self) -> bool:
