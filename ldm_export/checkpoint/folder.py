@@ -2,7 +2,7 @@
 
 from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, notes_on, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
-from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
+from ldm_export.checkpoint.pipeline_changes import sampler_as_called, scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
 from ldm_export.checkpoint.tensors import find_tensors
 from ldm_export.errors import CheckpointError, ConfigError
@@ -27,10 +27,11 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
         )
     tensors = {name: tensors for name, (tensors, _) in found.items()}
     try:
-        sampling = read_scheduler_config(scheduler_config)
+        schedule, sampler = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
+    sampling = schedule, sampler_as_called(sampler, family.calls.get(pipeline_class, {}))
     return assemble(
         folder,
         family,

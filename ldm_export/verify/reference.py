@@ -20,7 +20,7 @@ from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
 from ldm_runtime.request_sizes import ImageSizes
-from ldm_runtime.sampling.loop import guide, is_guided, run_plan
+from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
@@ -203,7 +203,8 @@ def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
     model = checkpoint.load(spec.part)
     grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
-    noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    stream = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    noise = stream if run.contract.encodes_moments else None
 
     def concat() -> np.ndarray:
         latents = space.sample(run_model(spec, model, grey)[encoder.output], noise)
@@ -242,9 +243,9 @@ def _sample(
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     role = run.contract.denoiser
-    both = is_guided(run.guidance)
+    both = run.contract.evaluates_negative(run.guidance)
     context, pooled = (values if both else values[1:] for values in texts)
-    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled)
+    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled, run.guidance)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         sample = x if concat is None else np.concatenate([x, concat], axis=1)

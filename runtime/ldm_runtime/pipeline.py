@@ -191,6 +191,7 @@ class Pipeline:
     ) -> np.ndarray:
         """Return mean and log-variance of the latents of PIL images of one size: float32 (B, 2C, h, w), unscaled.
 
+        An autoencoder that draws nothing gives the latents themselves, (B, C, h, w).
         notices: a list that notices are appended to. Raises InputError for a size that the package cannot handle.
         """
         from ldm_runtime.image import listed, pixels_of
