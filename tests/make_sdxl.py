@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, ModelMixin, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -87,8 +87,8 @@ def main() -> None:
 def write_model(folder: Path, model: nn.Module, stem: str, random: np.random.Generator) -> None:
     """Write a model's config, and random weights of its shapes in shards with an index."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = json.loads(model.config.to_json_string())
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    described = model if isinstance(model, ModelMixin) else model.config  # diffusers' own, transformers' own
+    (folder / "config.json").write_text(described.to_json_string())
     shards = list(_shards(model))
     index: dict[str, Any] = {"metadata": {}, "weight_map": {}}
     for number, shapes in enumerate(shards, start=1):

@@ -7,6 +7,7 @@ block, a text encoder's embeddings. So a model needs the memory of its largest b
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,7 +27,7 @@ class _Weight:
         """Read it as the model's `load` does, float32 at the most, then in the precision that the model now has."""
         value = read_tensor(self.stored)
         value = value.float() if value.dtype == torch.float64 else value
-        self._put(value.to(getattr(self.owner, self.name).dtype))
+        self._put(_converted(value, getattr(self.owner, self.name).dtype))
 
     def drop(self) -> None:
         self._put(torch.empty_like(getattr(self.owner, self.name), device="meta"))
@@ -53,6 +54,14 @@ def stream(model: nn.Module, tensors: Tensors) -> nn.Module:
 def largest_block(model: nn.Module) -> int:
     """Return the number of weights of the block with most of them."""
     return max(sum(block.get_parameter(name).numel() for name in names) for _, block, names in _blocks(model))
+
+
+def _converted(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return the values as `dtype`, in memory of numpy's: it asks the system for huge pages, which are there sooner."""
+    if value.dtype == dtype:
+        return value
+    memory = np.empty(value.shape, np.float64 if dtype == torch.float64 else np.float32)
+    return torch.from_numpy(memory).copy_(value)
 
 
 def _surround(block: nn.Module, weights: list[_Weight]) -> None:
