@@ -29,22 +29,22 @@ from ldm_export.recipes.samplers import MAX_SAMPLE_STEPS
 from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
+from ldm_export.verify import reference
 from ldm_export.verify.gate import prove_package, proving_engines
 from ldm_export.verify.proven_contract import changes
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report, recorded
 from ldm_runtime.engines.choice import AUTO, artefact_for
+from ldm_runtime.engines.ort.rows import weight_memory
 from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
 from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
+from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.package.open import Package, is_package, open_package
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 
-# Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
-REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
-ENGINE_FACTOR = 3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder smaller models'
-FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
+FIXED_BYTES = 1200 << 20  # of a stage: torch or the engine itself, and activations at the sizes that are compared
 
 Progress = Callable[[str], None]
 
@@ -200,13 +200,16 @@ def require_stages_to_fit(checkpoint: Checkpoint, max_memory: int | None) -> Non
 
 def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
     """Estimate the peak bytes of each stage's process, from the weights' headers alone."""
-    needs = {}
-    for name, spec in checkpoint.specs.items():
-        weights = 4 * checkpoint.parameter_count(spec.part)
-        needs[f"exporting {name}"] = estimate_memory(checkpoint, name)
-        needs[f"computing the reference of {name}"] = int(weights * REFERENCE_FACTOR) + FIXED_BYTES
-        needs[f"running {name}"] = int(weights * ENGINE_FACTOR) + FIXED_BYTES
-    return needs
+    specs = checkpoint.specs
+    needs = {f"exporting {name}": estimate_memory(checkpoint, name) for name in specs}
+    for part in checkpoint.tensors:
+        needs[f"computing the reference of {part}"] = reference.estimate_memory(checkpoint, part) + FIXED_BYTES
+    running = 0
+    for spec in specs.values():
+        tensors = checkpoint.tensors[spec.part].values()
+        memory = weight_memory((each.count, each.count * safetensors.DTYPES[each.dtype].itemsize) for each in tensors)
+        running += memory.own + memory.mapped
+    return {**needs, "running all components": running + FIXED_BYTES}
 
 
 def _export(

@@ -12,6 +12,7 @@ from torch import nn
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
+from ldm_export.checkpoint.streaming import stream
 from ldm_export.checkpoint.tensors import read_tensors, require_finite
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.errors import CheckpointError, ConfigError
@@ -103,6 +104,16 @@ class Checkpoint:
         module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
         self.require_unchanged()
         return module.eval()
+
+    @refused()
+    def stream(self, part: str) -> nn.Module:
+        """Return the model of a part in float32 that reads its weights as it runs, a block at a time.
+
+        Raises what `load` does.
+        """
+        module = self.empty(part)
+        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
+        return stream(module, self.tensors[part])
 
     def check(self) -> None:
         """Raise what `load` of each part would raise, from the headers alone."""

@@ -66,6 +66,21 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
     return values
 
 
+def read_tensor(stored: StoredTensor) -> torch.Tensor:
+    """Read one parameter as it is stored, not mapped: its file takes no memory.
+
+    Raises CheckpointError where the file is no longer what it was when its header was read.
+    """
+    length = stored.count * safetensors.DTYPES[stored.dtype].itemsize
+    try:
+        data = np.fromfile(stored.place, np.uint8, length, offset=stored.offset)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {stored.file}: {error.strerror}; fetch the file again") from error
+    if len(data) < length:
+        raise CheckpointError(f"{stored.file} has become shorter while it was read; leave it alone during a build")
+    return _tensor(data, replace(stored, offset=0))
+
+
 def require_finite(tensors: Tensors, part: str) -> None:
     """Raise CheckpointError for the first parameter with a value that is NaN, infinite or too large for float32.
 
