@@ -26,7 +26,8 @@ class UNetConfig(StrictConfig):
 
     `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers
     keeps the wrong name for compatibility. `transformer_layers_per_block` counts the blocks of each transformer on the
-    way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first.
+    way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first. Where
+    `only_cross_attention` is true both attentions of a transformer block read the text.
     `sample_size` is the latent size the model was trained at (height, width). `time_cond_proj_dim` is the width of the
     embedded guidance scale, which latent consistency models read.
     """
@@ -41,6 +42,7 @@ class UNetConfig(StrictConfig):
     layers_per_block: PerLevel = 2
     transformer_layers_per_block: PerBlock = 1
     reverse_transformer_layers_per_block: PerBlock | None = None
+    only_cross_attention: bool | tuple[bool, ...] = False
     attention_head_dim: PerLevel = 8
     cross_attention_dim: int = 1280
     norm_num_groups: int = 32
@@ -71,7 +73,6 @@ class UNetConfig(StrictConfig):
         "mid_block_scale_factor": (1,),
         "num_attention_heads": (None,),
         "num_class_embeds": (None,),
-        "only_cross_attention": (False,),
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
@@ -109,6 +110,8 @@ class UNetConfig(StrictConfig):
         for name in ("layers_per_block", "attention_head_dim"):
             values = per_level(getattr(self, name), len(widths))
             self.require(len(values) == len(widths), name, f"one number, or one per level ({len(widths)})")
+        fits = len(self.cross_attention_only) == len(widths)
+        self.require(fits, "only_cross_attention", f"true or false, or one per level ({len(widths)})")
         self._require_depths()
         depths = [depth for level in (*self.down_depths, *self.up_depths) for depth in level]
         blocks = len(depths) + sum(depths)
@@ -138,6 +141,12 @@ class UNetConfig(StrictConfig):
             is_plain = all(isinstance(level, int) for level in levels)
             if name == down and getattr(self, up) is None:
                 self.require(is_plain, name, f"without lists in it, or {up} must say what the way up has")
+
+    @property
+    def cross_attention_only(self) -> tuple[bool, ...]:
+        """Return whether the transformers of each level read the text alone, finest first. The middle never does."""
+        value = self.only_cross_attention
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
     @property
     def down_depths(self) -> tuple[tuple[int, ...], ...]:

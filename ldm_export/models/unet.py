@@ -57,6 +57,7 @@ class LevelBuilder:
         self.time_channels = 4 * config.block_out_channels[0]
         self.down_depths = config.down_depths[level]  # blocks of the transformers, one for each residual block
         self.up_depths = config.up_depths[levels - 1 - level]
+        self.cross_attention_only = config.cross_attention_only[level]
         self.heads = per_level(config.attention_head_dim, levels)[level]
 
     @property
@@ -73,7 +74,12 @@ class LevelBuilder:
             eps=self.config.norm_eps,
         )
 
-    def transformer(self, depth: int) -> Transformer2DModel:
+    def transformers(self, depths: tuple[int, ...]) -> nn.ModuleList:
+        """Make the transformers of one way, each as deep as said."""
+        only = self.cross_attention_only
+        return nn.ModuleList(self.transformer(depth, cross_attention_only=only) for depth in depths)
+
+    def transformer(self, depth: int, *, cross_attention_only: bool) -> Transformer2DModel:
         return Transformer2DModel(
             self.channels,
             layers=depth,
@@ -82,6 +88,7 @@ class LevelBuilder:
             groups=self.config.norm_num_groups,
             linear_projection=self.config.use_linear_projection,
             upcast=self.config.upcast_attention,
+            cross_attention_only=cross_attention_only,
         )
 
 
@@ -92,7 +99,7 @@ class DownBlock(nn.Module):
         super().__init__()
         widths = [in_channels] + [build.channels] * (build.layers - 1)
         self.resnets = nn.ModuleList(build.resnet(width) for width in widths)
-        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.down_depths if attention)
+        self.attentions = build.transformers(build.down_depths if attention else ())
         self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -117,7 +124,8 @@ class MidBlock(nn.Module):
 
     def __init__(self, build: LevelBuilder, *, attention: bool) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([build.transformer(build.down_depths[0])] if attention else [])
+        depths = build.down_depths[:1] if attention else ()
+        self.attentions = nn.ModuleList(build.transformer(depth, cross_attention_only=False) for depth in depths)
         self.resnets = nn.ModuleList(build.resnet(build.channels) for _ in range(2 if attention else 1))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
@@ -144,7 +152,7 @@ class UpBlock(nn.Module):
         self.resnets = nn.ModuleList(
             build.resnet(width + skip) for width, skip in zip(widths, skip_channels, strict=True)
         )
-        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.up_depths if attention)
+        self.attentions = build.transformers(build.up_depths if attention else ())
         self.upsamplers = nn.ModuleList([Upsample2D(build.channels)] if upsample else [])
 
     def forward(

@@ -60,6 +60,13 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "other channels in and out": {"in_channels": 9, "out_channels": 8},
     "upcast attention": {"upcast_attention": True},
     "embedded guidance": {"time_cond_proj_dim": 10},
+    "cross-attention only": {"only_cross_attention": True},
+    "cross-attention only at one level": {
+        "only_cross_attention": (True, False),
+        "mid_block_type": None,
+        "down_block_types": (ATTENTION, ATTENTION),
+        "up_block_types": (UP_ATTENTION, UP_ATTENTION),
+    },
 }
 
 
