@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Checkpoint:
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
+    replaced: Mapping[str, ModelFolder] = field(default_factory=dict)  # part that is from elsewhere -> its folder
 
     @property
     def specs(self) -> dict[str, ComponentSpec]:
@@ -72,6 +73,15 @@ class Checkpoint:
         return {
             part: tuple(sorted({stored.file for stored in tensors.values()})) for part, tensors in self.tensors.items()
         }
+
+    def folder_of(self, part: str) -> ModelFolder:
+        """Return the folder that a part's weights are read from."""
+        return self.replaced.get(part, self.folder)
+
+    def require_unchanged(self) -> None:
+        """Raise CheckpointError or PackageError if a file is not the one that was opened."""
+        for folder in (self.folder, *self.replaced.values()):
+            folder.require_unchanged()
 
     def parameter_count(self, part: str) -> int:
         """Return the number of weights of a part, such as "unet"."""
@@ -88,16 +98,16 @@ class Checkpoint:
             CheckpointError, PackageError: a file is not the one that was opened.
         """
         module = self.empty(part)
-        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
-        self.folder.require_unchanged()  # before places in the files are believed
+        require_total(module, self.tensors[part], f"the weights of {part} in {self.folder_of(part).path}")
+        self.require_unchanged()  # before places in the files are believed
         module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
-        self.folder.require_unchanged()
+        self.require_unchanged()
         return module.eval()
 
     def check(self) -> None:
         """Raise what `load` of each part would raise, from the headers alone."""
         for part, tensors in self.tensors.items():
-            require_total(self.empty(part), tensors, f"the weights of {part} in {self.path}")
+            require_total(self.empty(part), tensors, f"the weights of {part} in {self.folder_of(part).path}")
 
     @refused()
     def require_finite(self) -> None:

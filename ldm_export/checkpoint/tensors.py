@@ -35,6 +35,11 @@ def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant:
     return renamed(stored, rules, root.path / part), is_variant
 
 
+def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> Tensors:
+    """Find all parameters in one file of `root`. Raises CheckpointError as `find_tensors`."""
+    return renamed(stored_in(root, file), rules, file)
+
+
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
     """Find the parameters of one component of the ldm package `root`, by the manifest's key map."""
     stored = {info.name: info for info in stored_in(root, weights)}
