@@ -58,7 +58,7 @@ class UNet(Component):
         timestep_cond: Tensor | None = None,
     ) -> Tensor:
         """Predict: (B, C, h, w), (), (B, T, D), (B, P), (B, 6), perhaps (B, time_cond_proj_dim) -> (B, C, h, w)."""
-        return self.model(sample, timestep, encoder_hidden_states, timestep_cond, text_embeds, time_ids)
+        return self.model(sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond=timestep_cond)
 
 
 def penultimate(config: TextEncoderConfig) -> str:

@@ -42,7 +42,7 @@ class UNet(Component):
         self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
     ) -> Tensor:
         """Predict: (B, C, h, w), (), (B, T, D) and perhaps (B, time_cond_proj_dim) -> (B, C, h, w)."""
-        return self.model(sample, timestep, encoder_hidden_states, timestep_cond)
+        return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond)
 
 
 def unet_spec(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:

@@ -33,9 +33,10 @@ class SDXLUNet(UNet2DConditionModel):
         sample: Tensor,
         timestep: Tensor,
         encoder_hidden_states: Tensor,
-        timestep_cond: Tensor | None = None,
         text_embeds: Tensor | None = None,
         time_ids: Tensor | None = None,
+        *,
+        timestep_cond: Tensor | None = None,
     ) -> Tensor:
         """Predict as UNet2DConditionModel, from text_embeds (B, P) and time_ids (B, 6) too."""
         assert text_embeds is not None and time_ids is not None

@@ -213,7 +213,7 @@ class UNet2DConditionModel(nn.Module):
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *, timestep_cond: Tensor | None = None
     ) -> Tensor:
         """Map sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) to (B, C, H, W).
 

@@ -187,7 +187,6 @@ def test_transformers_reads_what_we_write() -> None:
         (UNetConfig, {"transformer_layers_per_block": -1}),
         (UNetConfig, {"transformer_layers_per_block": [[1, 1], 1, 1, 1]}),
         (UNetConfig, {"reverse_transformer_layers_per_block": [1, 1, 1, [1, 1]]}),
-        (UNetConfig, {"reverse_transformer_layers_per_block": 1}),
         (UNetConfig, {"only_cross_attention": [True, False]}),
         (UNetConfig, {"only_cross_attention": None}),
         (UNetConfig, {"time_cond_proj_dim": 7}),

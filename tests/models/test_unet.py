@@ -89,7 +89,7 @@ def difference(oracle: nn.Module, ours: UNet2DConditionModel, sample: Tensor, ti
     width = ours.config.time_cond_proj_dim
     guidance = None if width is None else seeded(len(sample), width, seed=3)
     theirs = oracle(sample, timestep, text, timestep_cond=guidance).sample
-    return relative_rms(ours(sample, timestep, text, guidance), theirs)
+    return relative_rms(ours(sample, timestep, text, timestep_cond=guidance), theirs)
 
 
 @pytest.mark.parametrize("name", VARIATIONS)
