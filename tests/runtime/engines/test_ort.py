@@ -327,6 +327,6 @@ def test_mapped_weights_that_do_not_fit_are_said(tiny: Path, monkeypatch) -> Non
 
 def test_memory_of_weights_is_their_own_where_they_are_reordered_and_mapped_where_there_are_many(monkeypatch) -> None:
     stored = [(1000, 4000), (500, 1000)]  # one in float32, one in half precision
-    assert rows.weight_memory(stored) == rows.WeightMemory(own=1500 * 4 * 2, mapped=0)
+    assert rows.weight_memory(stored) == rows.WeightMemory(own=1500 * 10, mapped=0)
     monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 1499)
     assert rows.weight_memory(stored) == rows.WeightMemory(own=500 * 4 * 4, mapped=5000)

@@ -15,7 +15,7 @@ from ldm_runtime.package.open import Package, refused
 
 # Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.
 _LARGE_WEIGHTS = 2**28
-_REORDERED = 2  # bytes of a session for each byte of smaller weights in float32: the kernels' own copies
+_REORDERED = 2.5  # bytes of a session for each byte of smaller weights in float32: the kernels' own copies
 _WIDENED = 4  # weights of the largest size that a run holds in float32 at once, where they are stored in half precision
 
 
@@ -32,7 +32,7 @@ def weight_memory(stored: Iterable[tuple[int, int]]) -> WeightMemory:
     stored = list(stored)
     count = sum(values for values, _ in stored)
     if count <= _LARGE_WEIGHTS:
-        return WeightMemory(own=4 * _REORDERED * count, mapped=0)
+        return WeightMemory(own=int(4 * _REORDERED * count), mapped=0)
     widest = max((values for values, size in stored if size < 4 * values), default=0)
     return WeightMemory(own=4 * _WIDENED * widest, mapped=sum(size for _, size in stored))
 
