@@ -205,8 +205,7 @@ def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
     for part in checkpoint.tensors:
         needs[f"computing the reference of {part}"] = reference.estimate_memory(checkpoint, part) + FIXED_BYTES
     running = 0
-    for spec in specs.values():
-        tensors = checkpoint.tensors[spec.part].values()
+    for tensors in (each.values() for each in checkpoint.tensors.values()):
         memory = weight_memory((each.count, each.count * safetensors.DTYPES[each.dtype].itemsize) for each in tensors)
         running += memory.own + memory.mapped
     return {**needs, "running all components": running + FIXED_BYTES}

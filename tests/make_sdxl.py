@@ -47,6 +47,8 @@ TEXT_2 = dict(
     pad_token_id=1,
 )
 SHARD = 2**30  # bytes
+STEMS = {"text_encoder": "model", "text_encoder_2": "model"}
+STEMS |= {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
 def main() -> None:
@@ -56,18 +58,26 @@ def main() -> None:
     arguments = parser.parse_args()
     write_tokenizer(arguments.out / "tokenizer", arguments.vocabulary)
     write_tokenizer(arguments.out / "tokenizer_2", arguments.vocabulary, pad_token="!")
+    for name, model in empty_models().items():
+        write_model(arguments.out / name, model, STEMS[name], np.random.default_rng(len(name)))
+    write_pipeline(arguments.out)
+
+
+def empty_models() -> dict[str, nn.Module]:
+    """Return diffusers' models without memory for their weights."""
     with torch.device("meta"):
-        models = {
+        return {
             "text_encoder": CLIPTextModel(CLIPTextConfig(**TEXT)),
             "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_2)),
             "unet": UNet2DConditionModel(**UNET),
             "vae": AutoencoderKL(**{**VAE, "sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True}),
         }
-    for name, model in models.items():
-        stem = "model" if name.startswith("text") else "diffusion_pytorch_model"
-        write_model(arguments.out / name, model, stem, np.random.default_rng(len(name)))
+
+
+def write_pipeline(folder: Path) -> None:
+    """Write the schedule and model_index.json."""
     schedule = {**SCHEDULE, "timestep_spacing": "leading"}
-    EulerDiscreteScheduler.from_config(schedule).save_pretrained(arguments.out / "scheduler")
+    EulerDiscreteScheduler.from_config(schedule).save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionXLPipeline",
         "feature_extractor": [None, None],
@@ -81,14 +91,12 @@ def main() -> None:
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-    (arguments.out / "model_index.json").write_text(json.dumps(index, indent=2))
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
 def write_model(folder: Path, model: nn.Module, stem: str, random: np.random.Generator) -> None:
     """Write a model's config, and random weights of its shapes in shards with an index."""
-    folder.mkdir(parents=True, exist_ok=True)
-    described = model if isinstance(model, ModelMixin) else model.config  # diffusers' own, transformers' own
-    (folder / "config.json").write_text(described.to_json_string())
+    write_config(folder, model)
     shards = list(_shards(model))
     index: dict[str, Any] = {"metadata": {}, "weight_map": {}}
     for number, shapes in enumerate(shards, start=1):
@@ -96,6 +104,12 @@ def write_model(folder: Path, model: nn.Module, stem: str, random: np.random.Gen
         safetensors.write(folder / file, {name: _draw(name, shape, random) for name, shape in shapes.items()})
         index["weight_map"] |= dict.fromkeys(shapes, file)
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index))
+
+
+def write_config(folder: Path, model: nn.Module) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    described = model if isinstance(model, ModelMixin) else model.config  # diffusers' own, transformers' own
+    (folder / "config.json").write_text(described.to_json_string())
 
 
 def _shards(model: nn.Module) -> Iterator[dict[str, tuple[int, ...]]]:

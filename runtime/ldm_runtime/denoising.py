@@ -42,14 +42,17 @@ def denoise(
         if request.noise != "philox":
             encoding_noise(MASKED_STREAM)  # diffusers encodes the masked image here too
         blend = _keeping(request, given(image), initial)
-    yield from run_plan(
-        request.plan,
-        _denoiser(request, conditioning, contract, shape, concat, components),
-        initial,
-        noise.row,
-        image=None if starts_from_noise else image,
-        blend=blend,
-    )
+    try:
+        yield from run_plan(
+            request.plan,
+            _denoiser(request, conditioning, contract, shape, concat, components),
+            initial,
+            noise.row,
+            image=None if starts_from_noise else image,
+            blend=blend,
+        )
+    finally:
+        components.rest(contract.denoiser.component)  # the decoder needs the memory
 
 
 def _denoiser(

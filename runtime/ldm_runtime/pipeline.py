@@ -137,6 +137,8 @@ class Pipeline:
         )
         if request.is_guided and request.zero_negative:
             conditioning = conditioning.after_zeros()
+        for text in self.contract.text:
+            self._components.rest(text.component)  # the denoiser needs the memory
         if request.pixels is not None:
             self._components.open(self.contract.codec.encoder.component)
         notices = [
