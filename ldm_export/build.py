@@ -106,6 +106,8 @@ def build_package(
     checkpoint.check()
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
+    for note in checkpoint.notes:
+        say(note)
     contract = contract_of(checkpoint, recipe)
     require_sampling(contract, str(source))
     require_stages_to_fit(checkpoint, max_memory)

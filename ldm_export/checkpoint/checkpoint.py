@@ -59,6 +59,7 @@ class Checkpoint:
     tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
     documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
+    notes: tuple[str, ...]  # what else was left out, and why that changes no image: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
@@ -129,6 +130,7 @@ def assemble(
     documents: list[str],
     hashes: dict[str, str],
     defaults: PackageDefaults | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Checkpoint:
     """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
@@ -152,6 +154,7 @@ def assemble(
         tokenizers={name: folder.path / name for name in family.tokenizers},
         documents=tuple(folder.path / name for name in documents),
         dropped=dropped,
+        notes=notes,
         tensors=tensors,
         defaults=_defaults_of(folder.path, family, configs, sampling[1]) if defaults is None else defaults,
         hashes=hashes,
@@ -176,8 +179,13 @@ def tokenizer_files(folder: ModelFolder, tokenizer: str) -> list[str]:
     return [f"{tokenizer}/{name}" for name in folder.names(tokenizer, most=MAX_TOKENIZER_FILES)]
 
 
-def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) -> Configs:
-    """Read the configs of all parts, each from its folder; ConfigError unless they belong together."""
+def read_configs(
+    root: ModelFolder, family: Family, folders: Mapping[str, str]
+) -> tuple[Configs, dict[Path, tuple[str, ...]]]:
+    """Read the configs of all parts, each from its folder; also list the keys of each file that its class ignores.
+
+    Raises ConfigError unless the configs are supported and belong together.
+    """
     files = {part: root.path / folder / "config.json" for part, folder in folders.items()}
     read = {
         name: family.parts[name].as_run(read_object(file, folder=root, limit=MAX_CONFIG_BYTES))
@@ -188,7 +196,7 @@ def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) 
         family.check(configs)
     except ConfigError as error:
         raise ConfigError(f"{root.path}: {error}") from None
-    return configs
+    return configs, {file: family.parts[name].config.unknown(read[name]) for name, file in files.items()}
 
 
 def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None:

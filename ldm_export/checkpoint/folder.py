@@ -3,8 +3,9 @@
 from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
-from ldm_export.checkpoint.scheduler import read_scheduler_config
+from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
 from ldm_export.checkpoint.tensors import find_tensors
+from ldm_export.configs.inert import short
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family
@@ -14,7 +15,7 @@ from ldm_runtime.files.links import ModelFolder
 def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     """Open a diffusers folder. Raises as `open_checkpoint`."""
     family, pipeline_class, dropped = _read_model_index(folder)
-    configs = read_configs(folder, family, {part: part for part in family.parts})
+    configs, ignored = read_configs(folder, family, {part: part for part in family.parts})
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
     scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
@@ -24,7 +25,13 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
-    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {})
+    ignored[scheduler_file] = ignored_options(scheduler_config)
+    notes = tuple(
+        f"{file.relative_to(folder.path)} has {', '.join(map(short, keys))}, which diffusers ignores too"
+        for file, keys in ignored.items()
+        if keys
+    )
+    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes)
 
 
 def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:

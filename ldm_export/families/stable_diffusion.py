@@ -5,10 +5,9 @@ constructors change in the configs that they are given, whatever the files say. 
 and of a scheduler's `_internal_dict`, reach nothing that is exported.
 """
 
-import re
-
 from torch import Tensor
 
+from ldm_export.configs.inert import read_version
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
@@ -118,16 +117,10 @@ def unet_as_run(config: object) -> object:
     """Return the UNet's config.json as both pipelines run it: a `sample_size` below 64 from before 0.9 means 64."""
     if not isinstance(config, dict):
         return config
-    size, version = config.get("sample_size"), config.get("_diffusers_version")
-    if type(size) is int and 0 < size < NATIVE_SIZE and isinstance(version, str) and _is_before_0_9(version):
+    size, version = config.get("sample_size"), read_version(config.get("_diffusers_version"))
+    if type(size) is int and 0 < size < NATIVE_SIZE and version is not None and version < (0, 9):
         return {**config, "sample_size": NATIVE_SIZE}
     return config
-
-
-def _is_before_0_9(version: str) -> bool:
-    """Return whether a version such as "0.8.1" or "0.6.0.dev0" is before 0.9; what is no version is not."""
-    numbers = re.match(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?![\d!])", version)
-    return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < (0, 9)
 
 
 STABLE_DIFFUSION = Family(

@@ -156,6 +156,7 @@ def _checkpoint(folder: Path) -> Facts:
             for name in checkpoint.family.parts
         },
         "dropped": list(checkpoint.dropped),
+        "notes": list(checkpoint.notes),
         "documents": [file.name for file in checkpoint.documents],
     }
 

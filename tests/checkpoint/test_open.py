@@ -214,6 +214,18 @@ def test_unused_components_are_reported(copy: Path, tiny: Path) -> None:
     assert open_checkpoint(tiny).dropped == ()
 
 
+def test_options_that_diffusers_ignores_are_said_and_change_nothing(copy: Path, tiny: Path) -> None:
+    edit_json(copy / "unet" / "config.json", lambda config: config.update(decay=0.9999, power=0.75, dropout=0.1))
+    edit_json(copy / "scheduler" / "scheduler_config.json", lambda config: config.update(tensor_format="pt"))
+    opened, plain = open_checkpoint(copy), open_checkpoint(tiny)
+    assert opened.notes == (
+        "unet/config.json has decay, power, which diffusers ignores too",
+        "scheduler/scheduler_config.json has tensor_format, which diffusers ignores too",
+    )
+    assert plain.notes == ()
+    assert (opened.configs, opened.schedule, opened.sampler) == (plain.configs, plain.schedule, plain.sampler)
+
+
 def test_licences_are_found(copy: Path, tiny: Path) -> None:
     for name in ("LICENSE.md", "README.md", "notes.txt"):
         (copy / name).write_text("text")
