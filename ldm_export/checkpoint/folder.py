@@ -1,10 +1,13 @@
 """The folder of a diffusers pipeline as a checkpoint; checked against diffusers 0.39."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
-from ldm_export.checkpoint.tensors import find_tensors
+from ldm_export.checkpoint.tensors import find_tensors, listed
 from ldm_export.configs.inert import short
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
@@ -19,19 +22,33 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
     scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
-    tensors = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
+    found = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
     try:
         sampling = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     ignored[scheduler_file] = ignored_options(scheduler_config)
-    notes = tuple(
+    notes = _notes(folder, ignored, {name: dropped for name, (_, dropped) in found.items()})
+    tensors = {name: tensors for name, (tensors, _) in found.items()}
+    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes)
+
+
+def _notes(
+    folder: ModelFolder, ignored: Mapping[Path, tuple[str, ...]], left_out: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Say what of the folder is not used: `ignored` keys of configs, tensors `left_out` of parts."""
+    keys = [
         f"{file.relative_to(folder.path)} has {', '.join(map(short, keys))}, which diffusers ignores too"
         for file, keys in ignored.items()
         if keys
-    )
-    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes)
+    ]
+    tensors = [
+        f"{listed(f'tensors of {part} are not of its model', map(short, names))}diffusers leaves them out too"
+        for part, names in left_out.items()
+        if names
+    ]
+    return (*keys, *tensors)
 
 
 def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:

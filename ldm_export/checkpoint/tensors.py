@@ -22,7 +22,18 @@ from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
 
-FLOATS = ("F64", "F32", "F16", "BF16")
+# Eight-bit floats, which nothing computes with: they are read as F16, which has all of their values.
+EIGHT_BITS = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+FLOATS = ("F64", "F32", "F16", "BF16", *EIGHT_BITS)
+# The bits of a number that are all set where it is NaN or infinite, and nowhere else.
+_NOT_FINITE = {
+    "F16": 0x7C00,
+    "BF16": 0x7F80,
+    "F32": 0x7F800000,
+    "F64": 0x7FF0000000000000,
+    "F8_E4M3": 0x7F,
+    "F8_E5M2": 0x7C,
+}
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _PIECE = 2**19  # values at once: they stay in the processor's cache
 MAX_LISTED = 8  # keys in one error
@@ -48,8 +59,12 @@ class StoredTensor:
 Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
-def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> Tensors:
+def find_tensors(
+    root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None
+) -> tuple[Tensors, tuple[str, ...]]:
     """Find all parameters in a part's folder of the diffusers checkpoint `root`; `rules` rename other layouts' keys.
+
+    Also returns the names of the tensors that the rules drop.
 
     Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
     files, shards that do not hold what the index says, two keys for one parameter, links to elsewhere.
@@ -64,7 +79,9 @@ def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant:
         stored = _sharded(root, index)
     else:
         raise CheckpointError(_why_no_weights(folder, single, variant))
-    return _renamed(stored, rules, folder)
+    return _renamed(stored, rules, folder), tuple(
+        tensor.name for tensor in stored if parameter_name(rules, tensor.name) is None
+    )
 
 
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
@@ -82,7 +99,10 @@ def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntr
 
 
 def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """Read the values as `dtype` (None: as stored); what needs no conversion stays mapped until written to."""
+    """Read the values as `dtype` (None: as stored, but eight bits as F16).
+
+    What needs no conversion stays mapped until it is written to.
+    """
     values = {}
     for place in sorted({stored.place for stored in tensors.values()}):
         arrays = safetensors.read(place)
@@ -114,7 +134,7 @@ def require_finite(tensors: Tensors, part: str) -> None:
 
 def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
     """Return the first of the next `count` values that is NaN, infinite or too large, judged by its exponent's bits."""
-    exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}[dtype]
+    exponent = _NOT_FINITE[dtype]
     stored = safetensors.DTYPES[dtype]
     for start in range(0, count, _PIECE):
         values = np.fromfile(file, stored, min(_PIECE, count - start))
@@ -126,8 +146,7 @@ def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
                 continue
             bad = bits == exponent
         if bad.any():
-            value = values[bad.argmax()]
-            return float((value.astype("<u4") << 16).view("<f4") if dtype == "BF16" else value)
+            return float(_floats(torch.from_numpy(values[[bad.argmax()]]), dtype).item())
     return None
 
 
@@ -162,12 +181,17 @@ def _rounded(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
 
 
 def _tensor(array: np.ndarray, stored: StoredTensor) -> torch.Tensor:
-    value = torch.from_numpy(np.require(array, requirements="A"))
-    if stored.dtype == "BF16":
-        value = value.view(torch.bfloat16)  # its bits come as uint16
+    value = _floats(torch.from_numpy(np.require(array, requirements="A")), stored.dtype)
     if stored.transpose is not None:
         value = value.permute(*np.argsort(stored.transpose)).contiguous()
     return value
+
+
+def _floats(value: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Return numbers whose type numpy lacks, of which `value` has the bits; others as they are."""
+    if dtype == "BF16":
+        return value.view(torch.bfloat16)
+    return value.view(EIGHT_BITS[dtype]).to(torch.float16) if dtype in EIGHT_BITS else value
 
 
 def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -> StoredTensor:

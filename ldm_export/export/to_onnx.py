@@ -15,7 +15,7 @@ import torch
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.checkpoint.tensors import StoredTensor, to_array
+from ldm_export.checkpoint.tensors import EIGHT_BITS, StoredTensor, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
@@ -54,8 +54,8 @@ def export_component(
     `out` is a folder that is there. Where `source` is a package, the caller has checked its hashes.
 
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
-    (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32), every
-    initialiser a parameter, constants Constant nodes.
+    (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32, eight bits F16),
+    every initialiser a parameter, constants Constant nodes.
 
     Raises:
         CheckpointError, ConfigError: as `open_checkpoint` and `Checkpoint.load`.
@@ -91,10 +91,11 @@ def estimate_memory(checkpoint: Checkpoint, component: str) -> int:
 
     torch, the exporter and the graph take a fixed part. Of the weights one at a time is copied, but pages of
     the mapped checkpoint stay until the system wants them back, so all count; twice those that are copied as they
-    are read: F64, and what a package holds transposed.
+    are read: F64, and what a package holds transposed. Eight-bit floats are copied at twice their size.
     """
     tensors = checkpoint.tensors[checkpoint.specs[component].part].values()
     copied = sum(_bytes(tensor) for tensor in tensors if tensor.dtype == "F64" or tensor.transpose is not None)
+    copied += sum(2 * _bytes(tensor) for tensor in tensors if tensor.dtype in EIGHT_BITS)
     return EXPORTER_BYTES + sum(map(_bytes, tensors)) + copied + max(map(_bytes, tensors))
 
 

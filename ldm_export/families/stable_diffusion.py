@@ -22,7 +22,8 @@ from ldm_export.families.graphs import (
     vae_decoder,
     vae_encoder,
 )
-from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL_WITHOUT_PROJECTION
+from ldm_export.families.keymaps import UNET as UNET_KEYS
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.package.manifest import DenoiserRole, LatentSpec, TensorSpec
@@ -133,7 +134,7 @@ STABLE_DIFFUSION = Family(
             library="transformers",
             optimum="ORTTextEncoder",
             stem="model",
-            rules=CLIP_TEXT_MODEL,
+            rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
         ),
         "unet": Part(
             config=UNetConfig,
@@ -142,6 +143,7 @@ STABLE_DIFFUSION = Family(
             library="diffusers",
             optimum="ORTUnet",
             stem="diffusion_pytorch_model",
+            rules=UNET_KEYS,
             optimum_options={"time_cond_proj_dim": None},
             as_run=unet_as_run,
         ),

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
+from ldm_export.checkpoint.tensors import EIGHT_BITS
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.keymaps import parameter_name
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
@@ -173,6 +174,68 @@ def test_position_ids_are_dropped(copy: Path, tiny: Path, prefix: str) -> None:
     assert_same_weights(open_checkpoint(copy), tiny)
 
 
+# Of a whole CLIP, of a text encoder with projection, of a trainer.
+FOREIGN = {
+    "text_encoder": ["logit_scale", "text_projection.weight", "vision_model.post_layernorm.weight",
+                     "visual_projection.weight"],
+    "unet": ["unet_ema_decay"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", FOREIGN)
+def test_tensors_of_another_model_are_left_out_and_said_as_diffusers_leaves_them_out(
+    part: str, copy: Path, tiny: Path
+) -> None:
+    edit_tensors(copy / FILES[part], lambda tensors: tensors.update({name: torch.ones(3) for name in FOREIGN[part]}))
+    opened = open_checkpoint(copy)
+    opened.check()
+    assert_same_weights(opened, tiny)
+    count, names = len(FOREIGN[part]), ", ".join(FOREIGN[part])
+    said = f"{count} tensors of {part} are not of its model ({names}); diffusers leaves them out too"
+    assert opened.notes == (said,)
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(copy)
+    for name, value in getattr(theirs, part).state_dict().items():
+        assert torch.equal(value, opened.load(part).state_dict()[name]), name
+
+
+def test_a_missing_tensor_is_no_less_missing_for_one_too_many(copy: Path) -> None:
+    rename_keys(copy / UNET, r"^conv_in\.bias$", "conv_in_bias")
+    with pytest.raises(CheckpointError, match=r"1 missing \(conv_in\.bias\)"):
+        open_checkpoint(copy).check()
+
+
+def test_layers_that_the_config_lacks_are_not_left_out(copy: Path) -> None:
+    edit_tensors(copy / UNET, lambda tensors: tensors.update({"add_embedding.linear_1.bias": torch.ones(3)}))
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(add_embedding\.linear_1\.bias\)"):
+        open_checkpoint(copy).check()
+
+
+@pytest.mark.parametrize(("name", "dtype"), EIGHT_BITS.items())
+def test_every_number_of_eight_bits_is_read_exactly(name: str, dtype: torch.dtype, copy: Path) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(dtype)
+    finite = every[every.to(torch.float64).isfinite()]
+    edit_tensors(copy / UNET, lambda tensors: tensors.update(
+        {key: finite[torch.arange(value.numel()) % len(finite)].view(value.shape) for key, value in tensors.items()}
+    ))  # fmt: skip
+    opened = open_checkpoint(copy)
+    opened.check()
+    opened.require_finite()
+    assert {stored.dtype for stored in opened.tensors["unet"].values()} == {name}
+    theirs = load_file(copy / UNET)
+    for key, value in opened.load("unet", dtype=torch.float32).state_dict().items():
+        assert torch.equal(value.double(), theirs[key].double())
+    assert {value.dtype for value in opened.load("unet", dtype=None).state_dict().values()} == {torch.float16}
+
+
+@pytest.mark.parametrize("dtype", EIGHT_BITS.values())
+def test_eight_bits_that_are_no_number_are_refused(dtype: torch.dtype, copy: Path) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(dtype)
+    for bad in every[~every.to(torch.float64).isfinite()]:
+        edit_tensors(copy / UNET, lambda tensors, bad=bad: tensors.update({"conv_in.bias": bad.repeat(16)}))
+        with pytest.raises(CheckpointError, match=r"holds -?(nan|inf) in \"?'?conv_in\.bias"):
+            open_checkpoint(copy).require_finite()
+
+
 def test_two_keys_for_one_parameter_are_refused(copy: Path) -> None:
     edit_tensors(copy / TEXT, lambda tensors: tensors.update({"final_layer_norm.bias": torch.zeros(24)}))
     with pytest.raises(CheckpointError, match=r"two tensors for 'text_model\.final_layer_norm\.bias'"):
@@ -194,7 +257,7 @@ def test_legacy_attention_names_of_the_vae_load(copy: Path, tiny: Path) -> None:
         ("unet", "mid_block.attentions.0.query.weight"),
         ("unet", "encoder.layers.0.weight"),
         ("text_encoder", "text_model.embeddings.position_ids.extra"),
-        ("text_encoder", "vision_model.encoder.layers.0.weight"),
+        ("text_encoder", "text_model.vision_model.weight"),
     ],
 )
 def test_key_that_no_rule_matches_keeps_its_name(component: str, key: str) -> None:
