@@ -6,22 +6,33 @@ from pathlib import Path
 from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
+from ldm_export.checkpoint.pipeline_class import read_pipeline_class
 from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
 from ldm_export.checkpoint.tensors import find_tensors, listed
 from ldm_export.configs.inert import short
-from ldm_export.errors import CheckpointError, ConfigError
-from ldm_export.families import FAMILIES
-from ldm_export.families.family import Family
+from ldm_export.errors import ConfigError
+from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 
 
 def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     """Open a diffusers folder. Raises as `open_checkpoint`."""
-    family, pipeline_class, dropped = _read_model_index(folder)
+    index_file = folder.path / "model_index.json"
+    index = read_object(index_file, folder=folder, limit=MAX_CONFIG_BYTES)
+    pipeline = read_pipeline_class(index, index_file)
+    family = pipeline.family
     configs, ignored = read_configs(folder, family, {part: part for part in family.parts})
     scheduler_file = folder.path / "scheduler" / "scheduler_config.json"
     scheduler_config = read_object(scheduler_file, infinity=True, folder=folder, limit=MAX_CONFIG_BYTES)
-    scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[pipeline_class])
+    said = [] if pipeline.said is None else [pipeline.said]
+    named, own = index["scheduler"][-1], scheduler_config.get("_class_name")
+    if isinstance(named, str) and named != own:
+        said.append(
+            f"the scheduler is the {short(named)} that model_index.json names, as in diffusers, not {shown(own)}"
+        )
+        scheduler_config["_class_name"] = named
+    run_as = family.pipeline_of(configs) if pipeline.name is None else pipeline.name
+    scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[run_as])
     found = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
     try:
         sampling = read_scheduler_config(scheduler_config)
@@ -29,9 +40,11 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     ignored[scheduler_file] = ignored_options(scheduler_config)
-    notes = _notes(folder, ignored, {name: dropped for name, (_, dropped) in found.items()})
+    notes = (*said, *_notes(folder, ignored, {name: left_out for name, (_, left_out) in found.items()}))
     tensors = {name: tensors for name, (tensors, _) in found.items()}
-    return assemble(folder, family, configs, sampling, scheduler_config, dropped, tensors, documents, {}, notes=notes)
+    return assemble(
+        folder, family, configs, sampling, scheduler_config, pipeline.dropped, tensors, documents, {}, notes=notes
+    )
 
 
 def _notes(
@@ -49,20 +62,3 @@ def _notes(
         if names
     ]
     return (*keys, *tensors)
-
-
-def _read_model_index(folder: ModelFolder) -> tuple[Family, str, tuple[str, ...]]:
-    """Return the family, the pipeline's class, and the entries that are not used here."""
-    file = folder.path / "model_index.json"
-    index = read_object(file, folder=folder, limit=MAX_CONFIG_BYTES)
-    name = index.get("_class_name")
-    family = next((each for each in FAMILIES.values() if name in each.pipelines), None)
-    if family is None:
-        known = [repr(pipeline) for each in FAMILIES.values() for pipeline in each.pipelines]
-        raise ConfigError(f"{file} is for a {name!r}; supported are {', '.join(known[:-1])} and {known[-1]}")
-    # A model is a pair [library, class], both null where the pipeline does without it.
-    entries = {name for name, value in index.items() if isinstance(value, list) and any(value)}
-    needed = set(family.folders)
-    if not needed <= entries:
-        raise CheckpointError(f"{file} has no {', '.join(sorted(needed - entries))}; the model is not complete")
-    return family, str(name), tuple(sorted(entries - needed))

@@ -436,10 +436,75 @@ def test_broken_json_is_refused(copy: Path, text: str) -> None:
         open_checkpoint(copy)
 
 
-def test_other_pipelines_are_refused_by_name(copy: Path) -> None:
-    edit_json(copy / "model_index.json", lambda index: index.update(_class_name="StableDiffusionXLPipeline"))
-    with pytest.raises(ConfigError, match="'StableDiffusionXLPipeline'; supported are 'StableDiffusionPipeline'"):
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", None, 5, ["one"], ["a", "b", "c"]])
+def test_other_pipelines_are_refused_by_name(copy: Path, name: object) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name))
+    if isinstance(name, str):  # the others are no class at all, whatever the components
+        edit_json(copy / "model_index.json", lambda index: index.update(unet=[None, None]))
+    said = f"'{name}'" if isinstance(name, str) else "None"
+    with pytest.raises(ConfigError, match=f"is for a {said}; supported are 'StableDiffusionPipeline'"):
         open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("StableDiffusionImg2ImgPipeline", {}),
+        ("StableDiffusionPipelineSafe", {"safety_checker": ["stable_diffusion", "SafeStableDiffusionSafetyChecker"]}),
+        ("StableDiffusionControlNetPipeline", {"controlnet": ["diffusers", "ControlNetModel"]}),
+        (["pipeline_custom", "StableDiffusionPipeline"], {}),
+        (["my_code", "MyPipeline"], {"feature_extractor": ["transformers", "CLIPFeatureExtractor"]}),
+    ],
+)
+def test_a_pipeline_of_the_same_components_opens_as_the_familys_own(
+    copy: Path, tiny: Path, name: Any, beside: dict[str, Any]
+) -> None:
+    plain = open_checkpoint(tiny)
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name, **beside))
+    opened = open_checkpoint(copy)
+    assert (opened.family, opened.schedule, opened.sampler) == (plain.family, plain.schedule, plain.sampler)
+    assert opened.dropped == tuple(sorted(beside))
+    known = name in STABLE_DIFFUSION.pipelines if isinstance(name, str) else name[1] in STABLE_DIFFUSION.pipelines
+    assert len(opened.notes) == (0 if known else 1)
+    if not known:
+        assert "has the components of stable-diffusion and is built as its text-to-image pipeline" in opened.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "message"),
+    [
+        (
+            "StableUnCLIPPipeline",
+            {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]},
+            "'image_encoder'",
+        ),
+        ("AnimateDiffPipeline", {"motion_adapter": ["diffusers", "MotionAdapter"]}, "'motion_adapter'"),
+        ("StableDiffusionDepth2ImgPipeline", {"depth_estimator": ["t", "DPTForDepthEstimation"]}, "DPTForDepth"),
+    ],
+)
+def test_a_component_that_takes_part_in_every_image_is_refused(
+    copy: Path, name: str, beside: dict[str, Any], message: str
+) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name, **beside))
+    with pytest.raises(ConfigError, match=f"is for a '{name}' with .*{message}.*, which is not supported"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionPipeline", "ORTStableDiffusionPipeline", "OnnxStableDiffusionPipeline"]
+)
+def test_a_folder_of_graphs_is_said_to_be_one(copy: Path, name: str) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name))
+    (copy / "vae").rename(copy / "vae_decoder")
+    (copy / "vae_decoder" / "model.onnx").write_bytes(b"graph")
+    (copy / "unet" / "model.onnx").write_bytes(b"graph")
+    with pytest.raises(CheckpointError, match=r"has graphs such as unet/model\.onnx, not the weights of a checkpoint"):
+        open_checkpoint(copy)
+
+
+def test_graphs_beside_the_weights_are_no_matter(copy: Path) -> None:
+    (copy / "unet" / "model.onnx").write_bytes(b"graph")
+    open_checkpoint(copy).check()
 
 
 def test_incomplete_pipeline_is_refused(copy: Path) -> None:
@@ -645,6 +710,15 @@ def test_a_scheduler_as_diffusers_saves_it_opens_as_its_pipeline_runs_it(name: s
     for key in ("steps_offset", "clip_sample"):
         assert ours.scheduler_config.get(key) == theirs.get(key)
     assert ours.schedule.steps_offset == theirs.get("steps_offset", 0)
+
+
+def test_the_scheduler_is_the_class_that_the_index_names(copy: Path) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(scheduler=["diffusers", "DDIMScheduler"]))
+    assert type(diffusers.StableDiffusionPipeline.from_pretrained(copy).scheduler) is diffusers.DDIMScheduler
+    opened = open_checkpoint(copy)
+    assert opened.sampler.name == "ddim"
+    said = "the scheduler is the DDIMScheduler that model_index.json names, as in diffusers, not 'PNDMScheduler'"
+    assert opened.notes == (said,)
 
 
 def test_nan_in_a_scheduler_is_refused(copy: Path) -> None:
