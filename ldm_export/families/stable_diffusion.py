@@ -101,8 +101,9 @@ def roles(configs: Configs) -> Roles:
 
 
 def latent(configs: Configs) -> LatentSpec:
+    """Return the latents of the pipelines, which read a VAE's scaling_factor, but not its shift_factor."""
     vae = configs["vae"]
-    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, shift=0.0)
 
 
 def native_size(configs: Configs) -> tuple[int, int]:

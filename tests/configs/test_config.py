@@ -348,8 +348,3 @@ def test_downsample_follows_from_levels(levels: int, downsample: int) -> None:
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
     assert config.downsample == downsample
-
-
-def test_absent_shift_is_zero() -> None:
-    assert VAEConfig().shift == 0.0
-    assert VAEConfig(shift_factor=0.1159).shift == 0.1159
