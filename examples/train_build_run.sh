@@ -12,4 +12,5 @@ grep -v perceptual "$clone/export_configs/smoke.toml" > smoke.toml # the recipe,
 ldm-export train smoke.toml                                      # a checkpoint in the diffusers layout
 ldm-export build runs/smoke/checkpoint --out package --force     # ONNX, proved to equal the model in torch
 ldm-export inspect package
+ldm-export verify package --out proof --force                    # report.html shows the numbers
 ldm-export run package --prompt "red disc" --seed 1 --out red-disc.png --force

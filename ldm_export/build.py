@@ -8,7 +8,7 @@ from typing import Any
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError, VerificationError
-from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_component
+from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
@@ -119,10 +119,10 @@ def build_package(
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:
-        exports = _export(checkpoint, variant, recipe, folder, report, say)
+        exports = _export(checkpoint, recipe, folder, report, say)
         manifest = finish_package(folder, checkpoint, exports, recipe=recipe)
-        manifest = _prove(checkpoint, variant, folder, manifest, report, say)
-        checkpoint.folder.require_unchanged()  # every stage opened the source anew, and hashed nothing
+        manifest = _prove(checkpoint, folder, manifest, report, say)
+        checkpoint.folder.require_unchanged()  # no stage hashed anything
         for name, each in work.items():
             result = TARGETS[name].build(each, folder, manifest, say)
             report.stages += result.stages
@@ -196,26 +196,22 @@ def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
 
 
 def _export(
-    checkpoint: Checkpoint,
-    variant: str | None,
-    recipe: BuildRecipe,
-    folder: Path,
-    report: BuildReport,
-    say: Progress,
+    checkpoint: Checkpoint, recipe: BuildRecipe, folder: Path, report: BuildReport, say: Progress
 ) -> dict[str, ExportReport]:
-    """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights."""
-    exports = {}
+    """Export every component: the canonical graph, then the artefact for ONNX Runtime's CPU, on the same weights.
+
+    One process exports all, one after the other: to import torch and its exporter takes seconds.
+    """
+    outcome = run_isolated(export_components, checkpoint, folder, progress=say)
+    report.stages.append(outcome.stage("export"))
     for name, spec in checkpoint.specs.items():
-        outcome = run_isolated(export_component, checkpoint.path, name, folder, variant=variant, progress=say)
-        report.stages.append(outcome.stage(f"export {name}"))
-        exports[name] = outcome.value
         canonical, fused = folder / name / GRAPH_FILE, folder / name / ORT_CPU_FILE
         say(f"{name}: optimising {canonical.name}")
         reports = [(canonical, _optimise_canonical(canonical, recipe, report))]
         say(f"{name}: optimising {fused.name}")
         reports += [(fused, optimise(canonical, fused, ort_cpu_passes(spec.factors)))]
         report.passes += [(f"{name}/{out.name}", each) for out, passes in reports for each in passes]
-    return exports
+    return {each.component: each for each in outcome.value}
 
 
 def _optimise_canonical(graph: Path, recipe: BuildRecipe, report: BuildReport) -> list[PassReport]:
@@ -241,10 +237,8 @@ def _check_targets(
     }
 
 
-def _prove(
-    checkpoint: Checkpoint, variant: str | None, folder: Path, manifest: Manifest, report: BuildReport, say: Progress
-) -> Manifest:
-    outcome = run_isolated(write_reference, checkpoint.path, folder, manifest, variant=variant, progress=say)
+def _prove(checkpoint: Checkpoint, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> Manifest:
+    outcome = run_isolated(write_reference, checkpoint, folder, manifest, progress=say)
     report.stages.append(outcome.stage("reference"))
     manifest = with_files(folder, manifest)
     return with_proof(folder, manifest, _prove_with(AUTO, folder, manifest, report, say))

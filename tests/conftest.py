@@ -3,7 +3,7 @@
 import gc
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,23 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("quick")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def facts_get_advice() -> Iterator[None]:
-    """Let no FormatError reach the border of the command line: a fact about a file, without what to do about it."""
-    from ldm_export.cli.main import Verbs
-    from ldm_runtime.errors import FormatError
-
-    explain = Verbs._explain
-
-    def explain_checked(self: Verbs, error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
-        assert type(error) is not FormatError, f"no border gave advice: {error}"
-        return explain(self, error, arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Verbs, "_explain", explain_checked)
-        yield
-
-
 @pytest.fixture(scope="session")
 def tiny_build(tmp_path_factory: pytest.TempPathFactory) -> "Callable[[str], TinyBuild]":
     """Return kind -> the tiny pipeline of that kind, exported and packaged once per run; read only."""
@@ -85,7 +68,7 @@ def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def remembered_traces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Export in this process what the test builds, and trace it once per run: see `tests.traces`."""
+    """Export and prove in this process what the test builds, and trace it once per run: see `tests.traces`."""
     from tests import traces
 
     traces.remember_in_builds(shared_folder(tmp_path_factory) / "traces", monkeypatch)

@@ -494,6 +494,8 @@ def package_cases() -> list[dict[str, Any]]:
         case("the name is a number", set_(["name"], 5), code="json.type"),
         case("another version of the schema", set_(["schema_version"], 7), code="manifest.version"),
         case("the version is a text", set_(["schema_version"], "3"), code="manifest.version"),
+        case("the name turns the direction of writing", set_(["name"], "a\u202eb"), code="manifest.name"),
+        case("the name hides a character", set_(["name"], "a\u200bb"), code="manifest.name"),
         case("the name is empty", set_(["name"], ""), code="manifest.name"),
         case("a listed path leaves the package", set_(["files", "../x"], entry), code="manifest.path"),
         case("a digest is no hexadecimal", set_(["files", graph, "sha256"], "x" * 64), code="manifest.digest"),
@@ -559,7 +561,9 @@ def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict
         ("a sampler that does not take the schedule", ["defaults", "sampler"], "flow_euler", "manifest.sampler"),
         ("an unknown option of a sampler", ["defaults", "sampler"], "euler:order=2", "manifest.sampler"),
         ("no steps", ["defaults", "steps"], 0, "manifest.range"),
+        ("default steps that reach beyond the training", ["schedule", "steps_offset"], 999, "manifest.sampler"),
         ("a guidance below 0", ["defaults", "guidance"], -1.0, "manifest.range"),
+        ("a batch of one for a guided default", ["axes", "batch", "max"], 1, "manifest.range"),
         ("a latent scale of 0", ["latent", "scale"], 0.0, "manifest.range"),
         ("an image that the denoiser does not take", ["image", "width"], 4096, "manifest.range"),
         ("an image that is no multiple of 8", ["image", "width"], 68, "manifest.image"),
@@ -567,6 +571,7 @@ def contract_cases(set_: Callable[..., dict[str, Any]], case: Callable[..., dict
         ("a tensor of an unknown axis", [*unet, "inputs", 0, "dims", 2], "depth", "manifest.axis"),
         ("latents of another type", [*unet, "inputs", 0, "dtype"], "float16", "manifest.tensor"),
         ("an output that is not there", ["denoiser", "output"], "nothing", "manifest.role"),
+        ("tokens that the graph lacks", ["text", 0, "tokenizer", "vocab_size"], 2**20, "tokenizer.vocabulary"),
         ("a context of another width", ["components", "text_encoder", "outputs", 0, "dims", 2], 7, "manifest.text"),
     ]
     return [case(why, set_(["contract", *path], value), code=code) for why, path, value, code in changes]

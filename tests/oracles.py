@@ -25,13 +25,29 @@ TINY_UNET: dict[str, dict[str, Any]] = {
         "sample_size": 8,
         "block_out_channels": (16, 32),
         "layers_per_block": 2,
-        "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
         "cross_attention_dim": 32,
         "attention_head_dim": (2, 4),
         "norm_num_groups": 8,
         "use_linear_projection": True,
         "upcast_attention": True,
+    },
+    # As SDXL's: no attention at the finest level, transformers of several blocks, the pooled text and six sizes.
+    "sdxl": {
+        "sample_size": 12,
+        "block_out_channels": (16, 32, 32),
+        "layers_per_block": 1,
+        "transformer_layers_per_block": (1, 1, 2),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "cross_attention_dim": 24 + 32,
+        "attention_head_dim": (2, 4, 8),
+        "norm_num_groups": 8,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 20 + 6 * 8,
     },
 }
 
@@ -111,6 +127,30 @@ TINY_UNET["inpaint"] = {**TINY_UNET["sd15"], "in_channels": 9}
 # As wide as the published ones where pictures are larger (autoencoder) or smaller (UNet) than the latent.
 TINY_UNET["wide"] = {**TINY_UNET["sd15"], "block_out_channels": (16, 256)}
 TINY_VAE["wide"] = {**TINY_VAE["sd21"], "block_out_channels": (16, 256, 256)}
+TINY_VAE["sdxl"] = {**TINY_VAE["sd21"], "sample_size": 48, "scaling_factor": 0.13025}
+TINY_TEXT["sdxl"] = TINY_TEXT["sd15"]
+# SDXL's second text encoder, which projects its pooled output.
+TINY_TEXT["sdxl_2"] = {**TINY_TEXT["sd21"], "projection_dim": 20}
+SCHEDULER["sdxl"] = {
+    "_class_name": "EulerDiscreteScheduler",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+for _table in (TINY_UNET, TINY_VAE, TINY_TEXT, SCHEDULER):
+    _table["sdxl_inpaint"] = _table["sdxl"]
+TINY_UNET["sdxl_inpaint"] = {**TINY_UNET["sdxl"], "in_channels": 9}
 
 
 def randomise(module: nn.Module, seed: int) -> nn.Module:
@@ -148,18 +188,22 @@ def tiny_vae(kind: str = "sd15", seed: int = 0, **changes: Any) -> nn.Module:
 
 
 def tiny_text_encoder(kind: str = "sd15", seed: int = 0, **changes: Any) -> nn.Module:
-    """A transformers CLIPTextModel with random weights, its vocabulary that of `tiny_vocabulary`."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+    """A transformers CLIPTextModel with random weights, its vocabulary that of `tiny_vocabulary`.
+
+    The second one of SDXL, "sdxl_2", is a CLIPTextModelWithProjection.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     vocabulary, _ = tiny_vocabulary()
     config = {"vocab_size": len(vocabulary), **TINY_TEXT[kind]}
-    if kind == "sd21":
+    if kind in ("sd21", "sdxl_2"):
         config |= {
             "bos_token_id": vocabulary["<|startoftext|>"],
             "eos_token_id": vocabulary["<|endoftext|>"],
             "pad_token_id": 0,
         }
-    return randomise(CLIPTextModel(CLIPTextConfig(**{**config, **changes})), seed)
+    model = CLIPTextModelWithProjection if kind == "sdxl_2" else CLIPTextModel
+    return randomise(model(CLIPTextConfig(**{**config, **changes})), seed)
 
 
 def saved_config(module: Any) -> dict[str, Any]:
@@ -242,8 +286,8 @@ def build_tiny_sd(
 ) -> Path:
     """Saves a pipeline of `kind` with diffusers; returns `folder`.
 
-    kind: "sd15", "sd21", "inpaint" with nine channels, or "wide" with an autoencoder as wide as the published ones.
-    The last four change single options of the component's config.
+    kind: "sd15", "sd21", "sdxl", "inpaint" and "sdxl_inpaint" with nine channels, or "wide" with an autoencoder as
+    wide as the published ones. The last four change single options of the component's config.
     """
     import diffusers
     from transformers import CLIPTokenizer
@@ -252,19 +296,23 @@ def build_tiny_sd(
     pad_token = "!" if kind == "sd21" else "<|endoftext|>"
     build_tiny_tokenizer(folder / "tokenizer", pad_token=pad_token)
     settings = {**SCHEDULER[kind], **changes[3]}
-    inpaints = kind == "inpaint"
-    pipeline_class = diffusers.StableDiffusionInpaintPipeline if inpaints else diffusers.StableDiffusionPipeline
-    pipeline = pipeline_class(
-        unet=tiny_unet(kind, seed, **changes[0]).to(dtype),
-        vae=tiny_vae(kind, seed + 1, **changes[1]).to(dtype),
-        text_encoder=tiny_text_encoder(kind, seed + 2, **changes[2]).to(dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler=getattr(diffusers, settings["_class_name"]).from_config(settings),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
+    parts = {
+        "unet": tiny_unet(kind, seed, **changes[0]).to(dtype),
+        "vae": tiny_vae(kind, seed + 1, **changes[1]).to(dtype),
+        "text_encoder": tiny_text_encoder(kind, seed + 2, **changes[2]).to(dtype),
+        "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+        "scheduler": getattr(diffusers, settings["_class_name"]).from_config(settings),
+    }
+    is_xl = kind.startswith("sdxl")
+    if is_xl:
+        build_tiny_tokenizer(folder / "tokenizer_2", pad_token="!")
+        parts["text_encoder_2"] = tiny_text_encoder("sdxl_2", seed + 3).to(dtype)
+        parts["tokenizer_2"] = CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
+        parts["add_watermarker"] = False
+    else:
+        parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    name = f"StableDiffusion{'XL' if is_xl else ''}{'Inpaint' if kind.endswith('inpaint') else ''}Pipeline"
+    getattr(diffusers, name)(**parts).save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
     return folder
 
 

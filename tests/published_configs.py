@@ -1,4 +1,4 @@
-"""The config.json files of published Stable Diffusion 1.5 and 2.1 checkpoints, key for key."""
+"""The config.json files of published Stable Diffusion 1.5, 2.1 and SDXL checkpoints, key for key."""
 
 from typing import Any
 
@@ -52,6 +52,70 @@ UNET: dict[str, dict[str, Any]] = {
     },
 }
 
+UNET["sdxl"] = {
+    "_class_name": "UNet2DConditionModel",
+    "_diffusers_version": "0.19.0.dev0",
+    "act_fn": "silu",
+    "addition_embed_type": "text_time",
+    "addition_embed_type_num_heads": 64,
+    "addition_time_embed_dim": 256,
+    "attention_head_dim": [5, 10, 20],
+    "block_out_channels": [320, 640, 1280],
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "class_embeddings_concat": False,
+    "conv_in_kernel": 3,
+    "conv_out_kernel": 3,
+    "cross_attention_dim": 2048,
+    "cross_attention_norm": None,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "downsample_padding": 1,
+    "dual_cross_attention": False,
+    "encoder_hid_dim": None,
+    "encoder_hid_dim_type": None,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "in_channels": 4,
+    "layers_per_block": 2,
+    "mid_block_only_cross_attention": None,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "norm_eps": 1e-05,
+    "norm_num_groups": 32,
+    "num_attention_heads": None,
+    "num_class_embeds": None,
+    "only_cross_attention": False,
+    "out_channels": 4,
+    "projection_class_embeddings_input_dim": 2816,
+    "resnet_out_scale_factor": 1.0,
+    "resnet_skip_time_act": False,
+    "resnet_time_scale_shift": "default",
+    "sample_size": 128,
+    "time_cond_proj_dim": None,
+    "time_embedding_act_fn": None,
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "timestep_post_act": None,
+    "transformer_layers_per_block": [1, 2, 10],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "upcast_attention": None,
+    "use_linear_projection": True,
+}
+# Saved by EMAModel, whose state stands beside the options.
+UNET["sdxl_inpaint"] = UNET["sdxl"] | {
+    "_diffusers_version": "0.21.0.dev0",
+    "attention_type": "default",
+    "decay": 0.9999,
+    "dropout": 0.0,
+    "in_channels": 9,
+    "inv_gamma": 1.0,
+    "min_decay": 0.0,
+    "optimization_step": 37000,
+    "power": 0.6666666666666666,
+    "update_after_step": 0,
+    "use_ema_warmup": False,
+}
+
 VAE: dict[str, dict[str, Any]] = {
     "sd15": {
         "_class_name": "AutoencoderKL",
@@ -69,6 +133,13 @@ VAE: dict[str, dict[str, Any]] = {
     },
 }
 VAE["sd21"] = VAE["sd15"] | {"_diffusers_version": "0.10.0.dev0", "sample_size": 768}
+VAE["sdxl"] = VAE["sd15"] | {
+    "_diffusers_version": "0.20.0.dev0",
+    "_name_or_path": "../sdxl-vae/",
+    "force_upcast": True,
+    "sample_size": 1024,
+    "scaling_factor": 0.13025,
+}
 
 TEXT_ENCODER: dict[str, dict[str, Any]] = {
     "sd15": {
@@ -118,4 +189,28 @@ TEXT_ENCODER: dict[str, dict[str, Any]] = {
         "transformers_version": "4.25.0.dev0",
         "vocab_size": 49408,
     },
+}
+TEXT_ENCODER["sdxl"] = TEXT_ENCODER["sd15"] | {"torch_dtype": "float16", "transformers_version": "4.32.0.dev0"}
+# OpenCLIP ViT-bigG/14 and its projection.
+TEXT_ENCODER["sdxl_2"] = {
+    "architectures": ["CLIPTextModelWithProjection"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 0,
+    "dropout": 0.0,
+    "eos_token_id": 2,
+    "hidden_act": "gelu",
+    "hidden_size": 1280,
+    "initializer_factor": 1.0,
+    "initializer_range": 0.02,
+    "intermediate_size": 5120,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 77,
+    "model_type": "clip_text_model",
+    "num_attention_heads": 20,
+    "num_hidden_layers": 32,
+    "pad_token_id": 1,
+    "projection_dim": 1280,
+    "torch_dtype": "float16",
+    "transformers_version": "4.32.0.dev0",
+    "vocab_size": 49408,
 }

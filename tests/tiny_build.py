@@ -57,7 +57,7 @@ def make(folder: Path, kind: str) -> TinyBuild:
     checkpoint = open_checkpoint(source)
     for name, spec in checkpoint.specs.items():
         with traces.remembered(folder.parent / "traces", checkpoint):
-            exports[name] = export_component(source, name, package)
+            exports[name] = export_component(checkpoint, name, package)
         canonical, fused = package / name / "model.onnx", package / name / ORT_CPU_FILE
         (raw / name).mkdir(parents=True)
         for file in ("model.onnx", "model.safetensors"):
@@ -74,7 +74,7 @@ def prove(built: TinyBuild, package: Path) -> Path:
     manifest = read_manifest(package)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # models this small wait for one another's threads longer than they compute
-    write_reference(built.source, package, manifest)
+    write_reference(built.checkpoint, package, manifest)
     torch.set_num_threads(threads)
     manifest = with_files(package, manifest)
     write_manifest(package, with_proof(package, manifest, prove_package(package, manifest)))

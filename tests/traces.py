@@ -14,7 +14,6 @@ from torch import nn
 
 from ldm_export import build as builds
 from ldm_export.checkpoint.checkpoint import Checkpoint
-from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.export import to_onnx
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.process.isolate import Outcome
@@ -48,15 +47,20 @@ def about_trace(spec: ComponentSpec, model: type[nn.Module], config: object) -> 
     return (spec.name, code, spec.inputs, spec.outputs, spec.axes, spec.multiples, config)
 
 
-def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let builds export in this process, with remembered traces; all their other stages keep processes of their own."""
+PROOF = (builds.write_reference, builds.prove_package)  # the stages that prove what was exported
+
+
+def remember_in_builds(folder: Path, monkeypatch: pytest.MonkeyPatch, here: tuple[Any, ...] = PROOF) -> None:
+    """Let builds export in this process, with remembered traces; of the other stages those of `here` run here too."""
     isolated = builds.run_isolated
 
     def run(function: Any, *args: Any, **kwargs: Any) -> Outcome:
-        if function is not builds.export_component:
-            return isolated(function, *args, **kwargs)
-        with remembered(folder, open_checkpoint(args[0], kwargs["variant"])):
+        if function is builds.export_components:
+            with remembered(folder, args[0]):
+                return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
+        if function in here:
             return Outcome(function(*args, **kwargs), peak_bytes=0, seconds=0.0)
+        return isolated(function, *args, **kwargs)
 
     monkeypatch.setattr(builds, "run_isolated", run)
 

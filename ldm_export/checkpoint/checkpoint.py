@@ -10,12 +10,9 @@ import torch
 from torch import nn
 
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
-from ldm_export.checkpoint.tensors import (
-    Tensors,
-    listed,
-    read_tensors,
-    require_finite,
-)
+from ldm_export.checkpoint.pickles import PICKLES
+from ldm_export.checkpoint.stored import Tensors, listed
+from ldm_export.checkpoint.tensors import read_tensors, require_finite
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
@@ -59,7 +56,7 @@ class Checkpoint:
     tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
     documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
-    notes: tuple[str, ...]  # what else was left out, and why that changes no image: sentences
+    notes: tuple[str, ...]  # what else the reader should know about it: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
@@ -92,6 +89,7 @@ class Checkpoint:
         """
         module = self.empty(part)
         require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
+        self.folder.require_unchanged()  # before places in the files are believed
         module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
         self.folder.require_unchanged()
         return module.eval()
@@ -131,6 +129,7 @@ def assemble(
     hashes: dict[str, str],
     defaults: PackageDefaults | None = None,
     notes: tuple[str, ...] = (),
+    zero_negative: bool = False,
 ) -> Checkpoint:
     """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
     for name in family.tokenizers:
@@ -156,21 +155,35 @@ def assemble(
         dropped=dropped,
         notes=notes,
         tensors=tensors,
-        defaults=_defaults_of(folder.path, family, configs, sampling[1]) if defaults is None else defaults,
+        defaults=_defaults_of(folder.path, family, configs, sampling[1], zero_negative)
+        if defaults is None
+        else defaults,
         hashes=hashes,
     )
 
 
+def notes_on(tensors: Mapping[str, Tensors]) -> tuple[str, ...]:
+    """Return a sentence about the pickles among the files of a checkpoint, if there are any."""
+    files = {stored.file for part in tensors.values() for stored in part.values()}
+    pickles = sorted(str(file) for file in files if file.suffix in PICKLES)
+    if not pickles:
+        return ()
+    what = "a pickle, which is" if len(pickles) == 1 else "pickles, which are"
+    return (f"{', '.join(pickles)}: {what} read as tensors alone; no code in it runs",)
+
+
 def folder_name(path: Path) -> str:
-    """Return the name of a folder, without control characters and bytes that are not UTF-8."""
+    """Return the name of a folder, without control and hidden characters and bytes that are not UTF-8."""
     return CONTROL.sub("", path.resolve().name) or "model"
 
 
-def _defaults_of(path: Path, family: Family, configs: Configs, sampler: Sampler) -> PackageDefaults:
+def _defaults_of(
+    path: Path, family: Family, configs: Configs, sampler: Sampler, zero_negative: bool
+) -> PackageDefaults:
     return PackageDefaults(
         name=folder_name(path),
         image=ImageSpec(*family.native_size(configs)),
-        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE),
+        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE, zero_negative),
     )
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, read_configs
+from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, notes_on, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.pipeline_class import read_pipeline_class
 from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
-from ldm_export.checkpoint.tensors import find_tensors, listed
+from ldm_export.checkpoint.stored import listed
+from ldm_export.checkpoint.tensors import find_tensors
 from ldm_export.configs.inert import short
-from ldm_export.errors import ConfigError
+from ldm_export.errors import CheckpointError, ConfigError
+from ldm_export.families.family import Family
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 
@@ -34,17 +37,40 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
     run_as = family.pipeline_of(configs) if pipeline.name is None else pipeline.name
     scheduler_config = scheduler_as_run(scheduler_config, family.pipelines[run_as])
     found = {name: find_tensors(folder, name, part.stem, part.rules, variant) for name, part in family.parts.items()}
+    if variant is not None and not any(is_variant for _, is_variant, _ in found.values()):
+        raise CheckpointError(
+            f"{folder.path} has no weights of the variant {shown(variant)}, in none of {', '.join(found)}; leave the "
+            f"variant out, or name one that it has"
+        )
     try:
         sampling = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     ignored[scheduler_file] = ignored_options(scheduler_config)
-    notes = (*said, *_notes(folder, ignored, {name: left_out for name, (_, left_out) in found.items()}))
-    tensors = {name: tensors for name, (tensors, _) in found.items()}
+    left_out = {name: names for name, (_, _, names) in found.items()}
+    tensors = {name: tensors for name, (tensors, _, _) in found.items()}
     return assemble(
-        folder, family, configs, sampling, scheduler_config, pipeline.dropped, tensors, documents, {}, notes=notes
+        folder,
+        family,
+        configs,
+        sampling,
+        scheduler_config,
+        pipeline.dropped,
+        tensors,
+        documents,
+        {},
+        notes=(*said, *_notes(folder, ignored, left_out), *notes_on(tensors)),
+        zero_negative=_zero_negative(family, index, index_file),
     )
+
+
+def _zero_negative(family: Family, index: Mapping[str, Any], file: Path) -> bool:
+    """Return the value of the family's `zeros_key` in model_index.json."""
+    zeros = False if family.zeros_key is None else index.get(family.zeros_key, True)
+    if not isinstance(zeros, bool):
+        raise ConfigError(f"{file} has {family.zeros_key} = {shown(zeros)}; expected true or false")
+    return zeros
 
 
 def _notes(

@@ -14,7 +14,8 @@ from ldm_export.checkpoint.checkpoint import (
     tokenizer_files,
 )
 from ldm_export.checkpoint.scheduler import write_scheduler_config
-from ldm_export.checkpoint.tensors import Tensors, package_tensors
+from ldm_export.checkpoint.stored import Tensors
+from ldm_export.checkpoint.tensors import package_tensors
 from ldm_export.errors import CheckpointError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family

@@ -1,22 +1,21 @@
-"""A checkpoint's tensors on disk: their files and shapes, and reading them without a copy.
+"""A checkpoint's parameters: found by their names in its files, and read without a copy.
 
-Layouts: diffusers' `{stem}[.variant].safetensors`, the same in shards with an index (huggingface_hub's
-`weight_map`), and the `model.safetensors` of an ldm package, through its manifest's key map.
+They lie in the files of a diffusers folder (`weight_files`), or in the `model.safetensors` of an ldm package, through
+its manifest's key map.
 """
 
-import math
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from ldm_export.checkpoint.json_files import read_object
+from ldm_export.checkpoint.stored import StoredTensor, Tensors
+from ldm_export.checkpoint.weight_files import stored_in, weights_of
 from ldm_export.errors import CheckpointError
-from ldm_export.families.keymaps import Rules, parameter_name
+from ldm_export.families.keymaps import Rules, as_matrix, parameter_name
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
@@ -34,59 +33,26 @@ _NOT_FINITE = {
     "F8_E4M3": 0x7F,
     "F8_E5M2": 0x7C,
 }
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 _PIECE = 2**19  # values at once: they stay in the processor's cache
-MAX_LISTED = 8  # keys in one error
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """One parameter in a file; `shape` is the parameter's, after undoing `transpose`."""
-
-    file: Path
-    place: Path  # where the file is read, all links followed
-    name: str  # in the file
-    dtype: str  # safetensors' name
-    shape: tuple[int, ...]
-    transpose: tuple[int, ...] | None = None  # the permutation before it was stored
-
-    @property
-    def count(self) -> int:
-        """Return the number of values."""
-        return math.prod(self.shape)
-
-
-Tensors = dict[str, StoredTensor]  # our parameter name -> where it lies
 
 
 def find_tensors(
     root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None
-) -> tuple[Tensors, tuple[str, ...]]:
+) -> tuple[Tensors, bool, tuple[str, ...]]:
     """Find all parameters in a part's folder of the diffusers checkpoint `root`; `rules` rename other layouts' keys.
 
-    Also returns the names of the tensors that the rules drop.
-
-    Raises CheckpointError: no weights, another variant only, pickles only, LFS stubs, truncated or malformed
-    files, shards that do not hold what the index says, two keys for one parameter, links to elsewhere.
+    Also return whether they are those of the variant, which not every part needs to have, and the names of the tensors
+    that the rules leave out.
+    Raises CheckpointError: as `weights_of`, or two keys for one parameter.
     """
-    folder = root.path / part
-    middle = "" if variant is None else f".{variant}"
-    single = folder / f"{stem}{middle}.safetensors"
-    index = folder / f"{stem}.safetensors.index{middle}.json"
-    if os.path.lexists(single):
-        stored = _header(root, single)
-    elif os.path.lexists(index):
-        stored = _sharded(root, index)
-    else:
-        raise CheckpointError(_why_no_weights(folder, single, variant))
-    return _renamed(stored, rules, folder), tuple(
-        tensor.name for tensor in stored if parameter_name(rules, tensor.name) is None
-    )
+    stored, is_variant = weights_of(root, part, stem, variant)
+    left_out = tuple(tensor.name for tensor in stored if parameter_name(rules, tensor.name) is None)
+    return renamed(stored, rules, root.path / part), is_variant, left_out
 
 
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
     """Find the parameters of one component of the ldm package `root`, by the manifest's key map."""
-    stored = {info.name: info for info in _header(root, weights)}
+    stored = {info.name: info for info in stored_in(root, weights)}
     tensors = {}
     for key, entry in keys.items():
         if entry.initialiser not in stored:
@@ -105,10 +71,10 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
     """
     values = {}
     for place in sorted({stored.place for stored in tensors.values()}):
-        arrays = safetensors.read(place)
+        data = np.memmap(place, np.uint8, mode="c")  # writing to an array never reaches the file
         for name, stored in tensors.items():
             if stored.place == place:
-                value = _tensor(arrays[stored.name], stored)
+                value = _tensor(data, stored)
                 values[name] = value if dtype is None else value.to(dtype)
     return values
 
@@ -119,12 +85,10 @@ def require_finite(tensors: Tensors, part: str) -> None:
     The files are read in pieces, at the speed of the disk and in a few megabytes of memory.
     """
     for place in sorted({stored.place for stored in tensors.values()}):
-        infos = safetensors.read_header(place).tensors
-        inside = [(infos[stored.name].offset, name) for name, stored in tensors.items() if stored.place == place]
+        inside = [stored for stored in tensors.values() if stored.place == place]
         with open(place, "rb") as file:
-            for offset, name in sorted(inside):
-                stored = tensors[name]
-                file.seek(offset)
+            for stored in sorted(inside, key=lambda each: each.offset):
+                file.seek(stored.offset)
                 if (value := _first_not_finite(file, stored.dtype, stored.count)) is not None:
                     raise CheckpointError(
                         f"{stored.file} holds {value:g} in {shown(stored.name)}, a weight of the {part}; expected "
@@ -180,8 +144,12 @@ def _rounded(name: str, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
     return rounded
 
 
-def _tensor(array: np.ndarray, stored: StoredTensor) -> torch.Tensor:
-    value = _floats(torch.from_numpy(np.require(array, requirements="A")), stored.dtype)
+def _tensor(data: np.ndarray, stored: StoredTensor) -> torch.Tensor:
+    if stored.count == 0:
+        array = np.empty(stored.stored_shape, safetensors.DTYPES[stored.dtype])
+    else:
+        array = np.frombuffer(data, safetensors.DTYPES[stored.dtype], stored.count, stored.offset)
+    value = _floats(torch.from_numpy(np.require(array, requirements="A").reshape(stored.stored_shape)), stored.dtype)
     if stored.transpose is not None:
         value = value.permute(*np.argsort(stored.transpose)).contiguous()
     return value
@@ -206,34 +174,8 @@ def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -
     return replace(stored, shape=shape, transpose=transpose)
 
 
-def _header(root: ModelFolder, file: Path) -> list[StoredTensor]:
-    place = root.file(file.relative_to(root.path).as_posix())
-    header = safetensors.read_header(place)
-    return [StoredTensor(file, place, name, info.dtype, info.shape) for name, info in header.tensors.items()]
-
-
-def _sharded(root: ModelFolder, index: Path) -> list[StoredTensor]:
-    """Return the tensors of all shards, which must be exactly those of the index."""
-    shards = read_object(index, folder=root).get("weight_map")
-    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
-        raise CheckpointError(f"{index} has no weight_map from tensor names to files; fetch the file again")
-    for name in sorted(set(shards.values())):
-        if Path(name).name != name or not name.endswith(".safetensors") or not name.isprintable():
-            raise CheckpointError(f"{index} names the shard {name!r}; expected a .safetensors file beside it")
-    stored = [tensor for name in sorted(set(shards.values())) for tensor in _header(root, index.parent / name)]
-    found = {(tensor.name, tensor.file.name) for tensor in stored}
-    if found != set(shards.items()):
-        lost, extra = set(shards.items()) - found, found - set(shards.items())
-        raise CheckpointError(
-            f"the shards of {index} do not hold what it says: "
-            f"{listed('missing', [f'{key} in {file}' for key, file in sorted(lost)])}"
-            f"{listed('not in the index', [f'{key} in {file}' for key, file in sorted(extra)])}"
-            f"fetch the folder again"
-        )
-    return stored
-
-
-def _renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
+def renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
+    """Name what lies in `folder` as the parameters that it is. Raises CheckpointError for two of one name."""
     tensors: Tensors = {}
     for tensor in stored:
         name = parameter_name(rules, tensor.name)
@@ -248,30 +190,5 @@ def _renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
                 f"{tensor.file} has {tensor.name!r} as {tensor.dtype}, which is not supported: "
                 f"weights must be {', '.join(FLOATS)}"
             )
-        tensors[name] = tensor
+        tensors[name] = replace(tensor, shape=as_matrix(rules, name, tensor.shape))
     return tensors
-
-
-def _why_no_weights(folder: Path, expected: Path, variant: str | None) -> str:
-    """Say in one sentence what the folder has instead of `expected`."""
-    if not folder.is_dir():
-        return f"{folder} does not exist; expected a part's folder with {expected.name}"
-    names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if name.endswith(".safetensors") or ".safetensors.index" in name]
-    if others:
-        wanted = "without a variant" if variant is None else f"of the variant {variant!r}"
-        return f"{folder} has no weights {wanted} (expected {expected.name}); it has {', '.join(others)}"
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles:
-        return (
-            f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code when loaded; "
-            f"convert the checkpoint to safetensors with diffusers' from_pretrained and save_pretrained, and give that"
-        )
-    return f"{folder} has no weights; expected {expected.name}"
-
-
-def listed(label: str, items: Iterable[str]) -> str:
-    """List items as `"3 missing (a, b, c); "`, cut after MAX_LISTED; the empty string if there are none."""
-    items = list(items)
-    shown = items[:MAX_LISTED] + ([f"and {len(items) - MAX_LISTED} more"] if len(items) > MAX_LISTED else [])
-    return f"{len(items)} {label} ({', '.join(shown)}); " if items else ""

@@ -18,15 +18,8 @@ from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.manifest import TokenizerFacts
-from ldm_runtime.text.clip_tokenizer import (
-    AddedToken,
-    ClipTokenizer,
-    check_merges,
-    check_vocabulary,
-    read_tokenizer,
-)
-
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+from ldm_runtime.text.clip_form import check_merges, check_vocabulary, read_tokenizer
+from ldm_runtime.text.clip_tokenizer import BOS, EOS, AddedToken, ClipTokenizer
 
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 MAX_FILES = 64
@@ -144,7 +137,7 @@ def _facts(
             f"the tokenizer has tokens up to {tokenizer.size - 1}{named}, but the text encoder's vocab_size is "
             f"{vocab_size}: they do not belong together"
         )
-    others = tokenizer.other_ends(ids["bos_token"], ids["eos_token"])
+    others = tokenizer.other_tokens(ids["bos_token"], ids["eos_token"], ids["pad_token"])
     if others is not None:
         raise CheckpointError(f"{source / TOKENIZER} {others} as its special tokens; save the tokenizer again")
     return TokenizerFacts(

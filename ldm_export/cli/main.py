@@ -21,7 +21,7 @@ from ldm_export.cli.verify import verify
 from ldm_export.process.streams import echo, guard_streams
 from ldm_export.process.termination import end_on_request
 from ldm_runtime import __version__
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import FormatError, LdmError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -72,7 +72,7 @@ class Verbs(click.Group):
     def _explain(self, error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
         if isinstance(error, KeyboardInterrupt | click.Abort):
             return "interrupted", 128 + signal.SIGINT
-        if isinstance(error, LdmError):
+        if isinstance(error, LdmError) and type(error) is not FormatError:  # a fact that no border gave advice on
             return f"error: {error}", 1
         if isinstance(error, MemoryError):
             return "error: the machine ran out of memory; ask for less at once or use a larger one", 1

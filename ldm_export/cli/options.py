@@ -37,13 +37,21 @@ def read_gigabytes(value: float | None) -> int | None:
     return int(value * 1e9)
 
 
-def read_size(text: str | None) -> tuple[int, int] | None:
+def read_size(text: str | None, option: str = "--size") -> tuple[int, int] | None:
     """Parse WIDTHxHEIGHT in pixels. None stays None."""
     if text is None:
         return None
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
-        raise InputError(f"--size got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
+        raise InputError(f"{option} got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
+    return int(sides[0]), int(sides[1])
+
+
+def read_corner(text: str) -> tuple[int, int]:
+    """Parse TOP:LEFT in pixels."""
+    sides = text.split(":")
+    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
+        raise InputError(f"--crop-top-left got {text!r}, expected TOP:LEFT in pixels, such as 0:128")
     return int(sides[0]), int(sides[1])
 
 
@@ -138,6 +146,24 @@ _SAMPLING = {
         metavar="WxH",
         callback=_converted(read_size),
         help="Size in pixels, such as 512x512 (default: the package's).",
+    ),
+    "original_size": click.option(
+        "--original-size",
+        metavar="WxH",
+        callback=_converted(lambda text: read_size(text, "--original-size")),
+        help="Size of the original that SDXL is told (default: that of the image).",
+    ),
+    "crop_top_left": click.option(
+        "--crop-top-left",
+        metavar="TOP:LEFT",
+        callback=_converted(read_corner),
+        help="Corner of the crop from the original that SDXL is told (default: 0:0).",
+    ),
+    "target_size": click.option(
+        "--target-size",
+        metavar="WxH",
+        callback=_converted(lambda text: read_size(text, "--target-size")),
+        help="Size of the image that SDXL is told (default: its own).",
     ),
     "syntax": click.option(
         "--weighted",

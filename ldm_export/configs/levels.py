@@ -3,11 +3,22 @@
 from typing import Any
 
 PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per resolution, finest first
+PerBlock = (
+    int | tuple[int | tuple[int, ...], ...]
+)  # the same, where a resolution may have a value for each of its blocks
 
 
 def per_level(value: PerLevel, levels: int) -> tuple[int, ...]:
     """Return one value per resolution, finest first."""
     return (value,) * levels if isinstance(value, int) else value
+
+
+def per_block(value: PerBlock, blocks: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return one value per block of each resolution, which has so many `blocks`; lists are as long as they are."""
+    levels = (value,) * len(blocks) if isinstance(value, int) else value
+    return tuple(
+        (level,) * count if isinstance(level, int) else level for level, count in zip(levels, blocks, strict=True)
+    )
 
 
 def require_levels(config: Any, down: tuple[str, ...], up: tuple[str, ...]) -> None:

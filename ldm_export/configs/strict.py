@@ -8,6 +8,7 @@ the class: `inert` says when it is refused, and `unknown` lists it, so that it i
 
 import dataclasses
 import typing
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 from ldm_export.configs.inert import require_inert
@@ -64,8 +65,7 @@ class StrictConfig:
             except FormatError as error:
                 raise ConfigError(f"{self.CLASS_NAME}: {error}") from None
         for name, (low, high) in self.BOUNDS.items():
-            value = getattr(self, name)
-            numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+            numbers = _numbers(getattr(self, name))
             self.require(all(low <= number <= high for number in numbers), name, f"from {low:.10g} to {high:.10g}")
 
     @classmethod
@@ -111,8 +111,7 @@ class StrictConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return a config.json that the library which defined it opens."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**self._kind(), **lists}
+        return {**self._kind(), **{name: _lists(value) for name, value in values.items()}}
 
     def require(self, holds: bool, name: str, wanted: str) -> None:
         """Raise ConfigError about the field `name` unless `holds`."""
@@ -134,6 +133,20 @@ class StrictConfig:
         if data.get("_class_name") != cls.CLASS_NAME:
             found = data.get("_class_name")
             raise ConfigError(f"{where} has _class_name {shown(found)}; supported is {cls.CLASS_NAME!r}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """Yield the numbers of a field: its own, those of its list, or none for None."""
+    if isinstance(value, tuple):
+        for each in value:
+            yield from _numbers(each)
+    elif value is not None:
+        yield value
+
+
+def _lists(value: Any) -> Any:
+    """Return the value of a field as JSON has it."""
+    return [_lists(each) for each in value] if isinstance(value, tuple) else value
 
 
 def _same(value: object, accepted: object) -> bool:

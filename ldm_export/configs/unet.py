@@ -7,7 +7,7 @@ tables here.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ldm_export.configs.levels import PerLevel, per_level, require_levels
+from ldm_export.configs.levels import PerBlock, PerLevel, per_block, per_level, require_levels
 from ldm_export.configs.strict import (
     EPSILON,
     MAX_BLOCKS,
@@ -25,7 +25,9 @@ class UNetConfig(StrictConfig):
     """The text-conditioned UNet of Stable Diffusion 1.x and 2.x; field names and defaults are diffusers'.
 
     `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers
-    keeps the wrong name for compatibility. `sample_size` is the latent size the model was trained at (height,
+    keeps the wrong name for compatibility. `transformer_layers_per_block` counts the blocks of each transformer on the
+    way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first.
+    `sample_size` is the latent size the model was trained at (height,
     width).
     """
 
@@ -37,7 +39,8 @@ class UNetConfig(StrictConfig):
     up_block_types: tuple[str, ...] = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: PerLevel = 2
-    transformer_layers_per_block: PerLevel = 1
+    transformer_layers_per_block: PerBlock = 1
+    reverse_transformer_layers_per_block: PerBlock | None = None
     attention_head_dim: PerLevel = 8
     cross_attention_dim: int = 1280
     norm_num_groups: int = 32
@@ -70,7 +73,6 @@ class UNetConfig(StrictConfig):
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
-        "reverse_transformer_layers_per_block": (None,),
         "time_cond_proj_dim": (None,),
         "time_embedding_act_fn": (None,),
         "time_embedding_dim": (None,),
@@ -92,7 +94,8 @@ class UNetConfig(StrictConfig):
         "out_channels": (1, MAX_CHANNELS),
         "block_out_channels": (1, MAX_WIDTH),
         "layers_per_block": (1, MAX_LAYERS_PER_BLOCK),
-        "transformer_layers_per_block": (1, MAX_LAYERS),
+        "transformer_layers_per_block": (0, MAX_LAYERS),
+        "reverse_transformer_layers_per_block": (0, MAX_LAYERS),
         "attention_head_dim": (1, MAX_WIDTH),
         "cross_attention_dim": (1, MAX_WIDTH),
         "norm_num_groups": (1, MAX_WIDTH),
@@ -103,15 +106,15 @@ class UNetConfig(StrictConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_levels(self, ("CrossAttnDownBlock2D", "DownBlock2D"), ("CrossAttnUpBlock2D", "UpBlock2D"))
-        middle = self.mid_block_type in ("UNetMidBlock2DCrossAttn", None)
-        self.require(middle, "mid_block_type", "'UNetMidBlock2DCrossAttn' or null")
+        middle = self.mid_block_type in ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None)
+        self.require(middle, "mid_block_type", "'UNetMidBlock2DCrossAttn', 'UNetMidBlock2D' or null")
         widths = self.block_out_channels
-        for name in ("layers_per_block", "transformer_layers_per_block", "attention_head_dim"):
+        for name in ("layers_per_block", "attention_head_dim"):
             values = per_level(getattr(self, name), len(widths))
             self.require(len(values) == len(widths), name, f"one number, or one per level ({len(widths)})")
-        layers = per_level(self.layers_per_block, len(widths))
-        depths = per_level(self.transformer_layers_per_block, len(widths))
-        blocks = sum((2 * layer + 1) * (1 + depth) for layer, depth in zip(layers, depths, strict=True))
+        self._require_depths()
+        depths = [depth for level in (*self.down_depths, *self.up_depths) for depth in level]
+        blocks = len(depths) + sum(depths)
         few = f"such that the UNet has {MAX_BLOCKS} blocks at most, not {blocks}"
         self.require(blocks <= MAX_BLOCKS, "transformer_layers_per_block", few)
         heads = per_level(self.attention_head_dim, len(widths))
@@ -120,3 +123,36 @@ class UNetConfig(StrictConfig):
         half = widths[0] // 2
         self.require(widths[0] % 2 == 0, "block_out_channels", "an even first width")
         self.require(self.freq_shift < half, "freq_shift", f"less than {half}, half of the first width")
+
+    def _require_depths(self) -> None:
+        """Require a number, or a list with an entry for each level, which is a number or one for each block."""
+        layers = per_level(self.layers_per_block, len(self.block_out_channels))
+        down, up = "transformer_layers_per_block", "reverse_transformer_layers_per_block"
+        for name, blocks in ((down, layers), (up, tuple(count + 1 for count in reversed(layers)))):
+            value = getattr(self, name)
+            levels = value if isinstance(value, tuple) else ()
+            fits = not levels or len(levels) == len(blocks)
+            self.require(fits, name, f"one number, or one per level ({len(blocks)})")
+            for level, count in zip(levels, blocks, strict=bool(levels)):
+                fits = isinstance(level, int) or len(level) == count
+                self.require(fits, name, f"lists of a number for each block of their level, {list(blocks)}")
+            is_plain = all(isinstance(level, int) for level in levels)
+            if name == down and getattr(self, up) is None:
+                self.require(is_plain, name, f"without lists in it, or {up} must say what the way up has")
+
+    @property
+    def down_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Return the blocks of each transformer on the way down, level by level, finest first."""
+        return per_block(
+            self.transformer_layers_per_block, per_level(self.layers_per_block, len(self.block_out_channels))
+        )
+
+    @property
+    def up_depths(self) -> tuple[tuple[int, ...], ...]:
+        """Return the blocks of each transformer on the way up, level by level, coarsest first."""
+        layers = per_level(self.layers_per_block, len(self.block_out_channels))
+        value = self.reverse_transformer_layers_per_block
+        if value is None:
+            same = self.transformer_layers_per_block
+            value = same if isinstance(same, int) else same[::-1]
+        return per_block(value, tuple(count + 1 for count in reversed(layers)))

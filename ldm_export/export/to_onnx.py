@@ -14,8 +14,8 @@ import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
-from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.checkpoint.tensors import EIGHT_BITS, StoredTensor, to_array
+from ldm_export.checkpoint.stored import StoredTensor
+from ldm_export.checkpoint.tensors import EIGHT_BITS, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
@@ -41,27 +41,30 @@ class ExportReport:
     ir_version: int
 
 
-def export_component(
-    source: Path,
-    component: str,
-    out: Path,
-    *,
-    variant: str | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> ExportReport:
-    """Write `out/<component>/` with model.onnx, model.safetensors and config.json from a checkpoint's folder.
+def export_components(
+    checkpoint: Checkpoint, out: Path, *, progress: Callable[[str], None] | None = None
+) -> list[ExportReport]:
+    """Export all components, one after the other; where the checkpoint is a package, its hashes have been checked.
 
-    `out` is a folder that is there. Where `source` is a package, the caller has checked its hashes.
+    Raises:
+        CheckpointError, PackageError, ExportError: as `export_component`.
+    """
+    return [export_component(checkpoint, component, out, progress=progress) for component in checkpoint.specs]
+
+
+def export_component(
+    checkpoint: Checkpoint, component: str, out: Path, *, progress: Callable[[str], None] | None = None
+) -> ExportReport:
+    """Write `out/<component>/` with model.onnx, model.safetensors and config.json; `out` is a folder that is there.
 
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
     (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32, eight bits F16),
     every initialiser a parameter, constants Constant nodes.
 
     Raises:
-        CheckpointError, ConfigError: as `open_checkpoint` and `Checkpoint.load`.
+        CheckpointError, PackageError: as `Checkpoint.load`.
         ExportError: the component cannot be expressed, or the written graph does not pass the ONNX checker.
     """
-    checkpoint = open_checkpoint(source, variant, check="size")
     spec = checkpoint.specs[component]
     parameters = checkpoint.load(spec.part, dtype=None).state_dict()  # first: weights that do not fit fail at once
     _say(progress, f"{component}: tracing the graph")

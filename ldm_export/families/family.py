@@ -79,7 +79,8 @@ class Family:
     parts: by their folder. tokenizers: folder -> the part that reads its tokens. pipelines: class in model_index.json
     -> the scheduler's options that its constructor sets. index: what else model_index.json says. check raises
     ConfigError unless the configs belong together. native_size: (width, height) in pixels of the images that the
-    model was trained on.
+    model was trained on. zeros_key: the key of model_index.json that says whether, without a negative prompt, zeros
+    take the place of its embeddings (true where it is absent); None: never.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Family:
     roles: Callable[[Configs], Roles]
     latent: Callable[[Configs], LatentSpec]
     native_size: Callable[[Configs], tuple[int, int]]
+    zeros_key: str | None = None
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -18,6 +18,9 @@ AUTOENCODER: Rules = (
     (_ATTENTION + r"\.value\.(weight|bias)", r"\1.to_v.\2"),
     (_ATTENTION + r"\.proj_attn\.(weight|bias)", r"\1.to_out.0.\2"),
 )
+# Their projections were convolutions with kernels of one pixel, as in the first latent diffusion models.
+_MATRIX = re.compile(_ATTENTION + r"\.to_(?:q|k|v|out\.0)\.weight")
+
 CLIP_TEXT_MODEL: Rules = (
     # 0, 1, 2, …: a buffer that transformers before 4.31 saved.
     (r"(?:text_model\.)?embeddings\.position_ids", None),
@@ -41,3 +44,9 @@ def parameter_name(rules: Rules, key: str) -> str | None:
         if match is not None:
             return None if replacement is None else match.expand(replacement)
     return key
+
+
+def as_matrix(rules: Rules, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a parameter, without the kernel where a convolution of one pixel is a matrix here."""
+    is_kernel = rules is AUTOENCODER and shape[2:] == (1, 1) and _MATRIX.fullmatch(name) is not None
+    return shape[:2] if is_kernel else shape

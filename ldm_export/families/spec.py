@@ -30,7 +30,8 @@ class TracedAxis:
 class ComponentSpec:
     """One graph of the package. `part` is the checkpoint's model that it is cut from.
 
-    uniform: inputs that are drawn evenly from a range, where others are normally distributed.
+    uniform: inputs that are drawn evenly from a range, where others are normally distributed. unread: outputs that
+    only other programs read; verification leaves them out.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ComponentSpec:
     probes: tuple[Sizes, ...]  # sizes of all `axes`, none of them traced: what verification runs
     vocabulary: tuple[int, int] | None = None  # size, end-of-text id
     uniform: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
     scale: float = 1.0  # random values'; latents have the spread that the decoder was trained on
     traced: Sizes = field(init=False)
 

@@ -64,17 +64,23 @@ def unet_spec(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
 
 def check(configs: Configs) -> None:
     """Raise ConfigError unless text encoder, UNet and autoencoder fit one another."""
-    text, unet, latent = configs["text_encoder"], configs["unet"], configs["vae"].latent_channels
+    text, unet = configs["text_encoder"], configs["unet"]
+    check_channels(unet, configs["vae"])
+    if unet.cross_attention_dim != text.hidden_size:
+        raise ConfigError(
+            f"the UNet's cross_attention_dim is {unet.cross_attention_dim}, but the text encoder's "
+            f"hidden_size is {text.hidden_size}: they do not belong together"
+        )
+
+
+def check_channels(unet: UNetConfig, vae: VAEConfig) -> None:
+    """Raise ConfigError unless the UNet works on the autoencoder's latents."""
+    latent = vae.latent_channels
     if unet.in_channels not in (latent, 2 * latent + 1) or unet.out_channels != latent:
         raise ConfigError(
             f"the UNet takes {unet.in_channels} channels and gives {unet.out_channels}, but the VAE's "
             f"latents have {latent}; expected a UNet that gives {latent} and takes {latent}, or for inpainting"
             f" {2 * latent + 1}"
-        )
-    if unet.cross_attention_dim != text.hidden_size:
-        raise ConfigError(
-            f"the UNet's cross_attention_dim is {unet.cross_attention_dim}, but the text encoder's "
-            f"hidden_size is {text.hidden_size}: they do not belong together"
         )
 
 

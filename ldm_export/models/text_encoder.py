@@ -100,10 +100,12 @@ class CLIPEncoder(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(CLIPEncoderLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the hidden states (B, T, D): `x`, then the output of each layer."""
+        states = [x]
         for layer in self.layers:
-            x = layer(x)
-        return x
+            states.append(layer(states[-1]))
+        return states
 
 
 class CLIPTextTransformer(nn.Module):
@@ -117,9 +119,14 @@ class CLIPTextTransformer(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        last_hidden_state = self.final_layer_norm(self.encoder(self.embeddings(input_ids)))
+        return self.encode(input_ids)[:2]
+
+    def encode(self, input_ids: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return what `forward` does, and the hidden states before the first and after each layer, without the norm."""
+        states = self.encoder(self.embeddings(input_ids))
+        last_hidden_state = self.final_layer_norm(states[-1])
         rows = torch.arange(input_ids.shape[0], device=input_ids.device)
-        return last_hidden_state, last_hidden_state[rows, self._end_positions(input_ids)]
+        return last_hidden_state, last_hidden_state[rows, self._end_positions(input_ids)], states
 
     def _end_positions(self, input_ids: Tensor) -> Tensor:
         """Find where each prompt ends: (B, T) -> (B,)."""

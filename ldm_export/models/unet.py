@@ -51,9 +51,14 @@ class LevelBuilder:
         self.config = config
         self.channels = config.block_out_channels[level]
         self.time_channels = 4 * config.block_out_channels[0]
-        self.layers = per_level(config.layers_per_block, levels)[level]
+        self.down_depths = config.down_depths[level]  # blocks of the transformers, one for each residual block
+        self.up_depths = config.up_depths[levels - 1 - level]
         self.heads = per_level(config.attention_head_dim, levels)[level]
-        self.transformer_layers = per_level(config.transformer_layers_per_block, levels)[level]
+
+    @property
+    def layers(self) -> int:
+        """Return the number of residual blocks on the way down."""
+        return len(self.down_depths)
 
     def resnet(self, in_channels: int) -> ResnetBlock2D:
         return ResnetBlock2D(
@@ -64,10 +69,10 @@ class LevelBuilder:
             eps=self.config.norm_eps,
         )
 
-    def transformer(self) -> Transformer2DModel:
+    def transformer(self, depth: int) -> Transformer2DModel:
         return Transformer2DModel(
             self.channels,
-            layers=self.transformer_layers,
+            layers=depth,
             heads=self.heads,
             context_channels=self.config.cross_attention_dim,
             groups=self.config.norm_num_groups,
@@ -83,7 +88,7 @@ class DownBlock(nn.Module):
         super().__init__()
         widths = [in_channels] + [build.channels] * (build.layers - 1)
         self.resnets = nn.ModuleList(build.resnet(width) for width in widths)
-        self.attentions = nn.ModuleList(build.transformer() for _ in widths if attention)
+        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.down_depths if attention)
         self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -101,16 +106,21 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """`UNetMidBlock2DCrossAttn`: residual block, transformer, residual block at the coarsest resolution."""
+    """The coarsest resolution between the two ways.
 
-    def __init__(self, build: LevelBuilder) -> None:
+    `UNetMidBlock2DCrossAttn` is a residual block, a transformer and a residual block; `UNetMidBlock2D` the first alone.
+    """
+
+    def __init__(self, build: LevelBuilder, *, attention: bool) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([build.transformer()])
-        self.resnets = nn.ModuleList([build.resnet(build.channels), build.resnet(build.channels)])
+        self.attentions = nn.ModuleList([build.transformer(build.down_depths[0])] if attention else [])
+        self.resnets = nn.ModuleList(build.resnet(build.channels) for _ in range(2 if attention else 1))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, time), context)
-        return self.resnets[1](x, time)
+        x = self.resnets[0](x, time)
+        for attention, resnet in zip(self.attentions, self.resnets[1:], strict=True):
+            x = resnet(attention(x, context), time)
+        return x
 
 
 class UpBlock(nn.Module):
@@ -130,7 +140,7 @@ class UpBlock(nn.Module):
         self.resnets = nn.ModuleList(
             build.resnet(width + skip) for width, skip in zip(widths, skip_channels, strict=True)
         )
-        self.attentions = nn.ModuleList(build.transformer() for _ in widths if attention)
+        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.up_depths if attention)
         self.upsamplers = nn.ModuleList([Upsample2D(build.channels)] if upsample else [])
 
     def forward(
@@ -175,7 +185,8 @@ class UNet2DConditionModel(nn.Module):
             self.down_blocks.append(DownBlock(build, skip_channels[-1], attention=attention, downsample=downsample))
             skip_channels += [build.channels] * (build.layers + downsample)
 
-        self.mid_block = None if config.mid_block_type is None else MidBlock(levels[-1])
+        middle = config.mid_block_type
+        self.mid_block = None if middle is None else MidBlock(levels[-1], attention=middle == "UNetMidBlock2DCrossAttn")
 
         self.up_blocks = nn.ModuleList()
         self.skips_per_up_block = [build.layers + 1 for build in reversed(levels)]
@@ -194,8 +205,10 @@ class UNet2DConditionModel(nn.Module):
 
         Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
         """
-        time = self._embed_time(timestep, sample)  # (B, 4 * width)
-        context = encoder_hidden_states
+        return self._denoise(sample, self._embed_time(timestep, sample), encoder_hidden_states)
+
+    def _denoise(self, sample: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        """Run all blocks. time: embedded, (B, 4 * width)."""
         x = self.conv_in(sample)
         skips = [x]
         for block in self.down_blocks:

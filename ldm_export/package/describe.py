@@ -6,7 +6,6 @@ Every file of a package is hashed first (once: hashes are remembered), because r
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from ldm_export.verify import report as reports
 from ldm_export.verify.proven_contract import changes
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, PackageError
+from ldm_runtime.files import strict_json
 from ldm_runtime.package import open as packages
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Artefact, Manifest, PlanRequirements, TensorSpec
@@ -52,7 +52,7 @@ def _package(folder: Path) -> Facts:
         "image": {"width": contract.image.width, "height": contract.image.height},
         "latent": vars(contract.latent),
         "schedule": contract.schedule.to_dict(),
-        "defaults": asdict(contract.defaults),
+        "defaults": strict_json.plain(contract.defaults),
         "text": {text.component: vars(text.tokenizer) for text in contract.text},
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},

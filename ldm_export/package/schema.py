@@ -11,6 +11,7 @@ import types
 import typing
 from typing import Any, Literal
 
+from ldm_runtime.files.strict_json import is_optional
 from ldm_runtime.package.manifest import SCHEMA_VERSION, Manifest
 
 Schema = dict[str, Any]
@@ -62,12 +63,13 @@ def _schema(kind: Any, definitions: dict[str, Schema]) -> Schema:
 def _object(kind: type, definitions: dict[str, Schema]) -> Schema:
     hints = typing.get_type_hints(kind)
     fields = [field.name for field in dataclasses.fields(kind)]
+    optional = {field.name for field in dataclasses.fields(kind) if is_optional(field)}
     has_docstring = kind.__doc__ is not None and not kind.__doc__.startswith(f"{kind.__name__}(")
     return {
         **({"description": inspect.getdoc(kind)} if has_docstring else {}),
         "type": "object",
         "properties": {name: _schema(hints[name], definitions) for name in fields},
-        "required": fields,
+        "required": [name for name in fields if name not in optional],
         "additionalProperties": False,
     }
 

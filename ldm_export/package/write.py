@@ -4,7 +4,6 @@ The folder is at once a package of ours and a pipeline that optimum-onnx 0.1 ope
 `ORTStableDiffusionPipeline.from_pretrained`.
 """
 
-import hashlib
 import importlib.metadata
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,8 +21,9 @@ from ldm_export.package.choices import PackageChoices
 from ldm_export.verify import reference_file
 from ldm_export.verify.report import Report
 from ldm_runtime import __version__
-from ldm_runtime.errors import PackageError, refused_as
+from ldm_runtime.errors import FormatError, PackageError, refused_as
 from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.files.hash_cache import sha256_of
 from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.package import manifest, manifest_json
 from ldm_runtime.package.manifest import (
@@ -49,6 +49,17 @@ ORT_CPU_FILE = "model.ort_cpu.onnx"
 REPORT = "verify/report.json"
 # Written after the manifest, so not part of the package's identity.
 UNLISTED = re.compile(r"manifest\.json|verify/([a-z]+/)?report\.(json|html)")
+NO_CHOICES = PackageChoices()
+# Place in a manifest -> the keys of a recipe that choose its value.
+_CHOSEN_BY = {
+    "manifest.contract.defaults.sampler": ("sampler", "steps"),
+    "manifest.contract.defaults.steps": ("steps",),
+    "manifest.contract.defaults.guidance": ("guidance",),
+    "manifest.contract.image": ("width", "height"),
+    "manifest.contract.image.width": ("width",),
+    "manifest.contract.image.height": ("height",),
+    "manifest.name": ("name",),
+}
 TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
 
 
@@ -73,7 +84,7 @@ def finish_package(
     for file in checkpoint.documents:
         (folder / file.name).write_bytes(checkpoint.folder.read(file.name, MAX_DOCUMENT_BYTES))
     made = with_files(folder, made)
-    _check(made, folder / MANIFEST)
+    _check(made, folder / MANIFEST, recipe)
     return made
 
 
@@ -93,7 +104,7 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     names += [f"{folder}/{name}" for folder, tokenizer in tokenizers.items() for name in tokenizer.files]
     names += [file.name for file in checkpoint.documents]
     made = replace(made, files={name: FileEntry("0" * 64, 0) for name in names})
-    _check(made, f"the package of {checkpoint.path}")
+    _check(made, f"the package of {checkpoint.path}", recipe)
     return made.contract
 
 
@@ -155,12 +166,24 @@ def write_manifest(folder: Path, made: Manifest) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _check(made: Manifest, where: Path | str) -> str:
+def _check(made: Manifest, where: Path | str, recipe: PackageChoices = NO_CHOICES) -> str:
     """Return the manifest's text. Raises PackageError if the runtime would refuse it."""
     text = manifest_json.dump(made)
-    with refused_as(PackageError, "change the checkpoint or the options"):
+    try:
         manifest_json.parse(text, str(where))
+    except FormatError as fault:
+        with refused_as(PackageError, _advice(fault, recipe)):
+            raise
     return text
+
+
+def _advice(fault: FormatError, recipe: PackageChoices) -> str:
+    """Say what to change: the keys of the recipe that set the value at fault, or that could set another."""
+    keys = next((keys for place, keys in _CHOSEN_BY.items() if fault.where.endswith(place)), ())
+    given = [key for key in keys if getattr(recipe, key) is not None]
+    if given:
+        return f"change {' or '.join(given)} in the recipe"
+    return f"change the checkpoint, or set {' or '.join(keys)} in a recipe" if keys else "change the checkpoint"
 
 
 def require_package(folder: Path) -> None:
@@ -197,6 +220,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     index = {
         "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
         **family.index,
+        **({} if family.zeros_key is None else {family.zeros_key: checkpoint.defaults.run.zero_negative}),
         "scheduler": ["diffusers", scheduler["_class_name"]],
         **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
         **{name: [runtime, part.optimum] for name, part in family.parts.items()},
@@ -240,6 +264,7 @@ def _contract(
             _chosen(recipe.sampler, defaults.run.sampler),
             _chosen(recipe.steps, defaults.run.steps),
             _chosen(recipe.guidance, defaults.run.guidance),
+            defaults.run.zero_negative,
         ),
     )
 
@@ -261,7 +286,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
     files = sorted({file for files in checkpoint.weight_files.values() for file in files})
     names = [file.relative_to(checkpoint.path).as_posix() for file in files]
     known = checkpoint.hashes
-    hashes = {name: known[name] if name in known else _sha256(checkpoint.folder.file(name)) for name in names}
+    hashes = {name: known[name] if name in known else sha256_of(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         family=checkpoint.family.name,
@@ -280,9 +305,4 @@ def _package_files(folder: Path) -> list[str]:
 
 
 def _hashed(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
-    return {name: FileEntry(_sha256(folder / name), (folder / name).stat().st_size) for name in names}
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {name: FileEntry(sha256_of(folder / name), (folder / name).stat().st_size) for name in names}

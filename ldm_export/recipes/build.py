@@ -10,11 +10,12 @@ from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, one_of, read
 from ldm_export.targets import TARGETS
 from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.tensorrt.options import TensorRtOptions
+from ldm_export.targets.tensorrt.profiles import read_profile
 from ldm_runtime.package.manifest import Precision
 
 PASSES = ("onnxsim",)  # of other projects, besides our own
 MAX_NAME = 200  # characters
-MAX_STEPS = 100_000  # no schedule has more
+MAX_STEPS = 1_000  # as in a manifest
 MAX_SIDE = 2**16  # pixels
 
 
@@ -67,6 +68,14 @@ def _options_used(target: str, options: type) -> Rule:
     return Rule((target, "targets"), lambda table, targets: table == options() or target in targets, sentence)
 
 
+def _try_capabilities(chosen: TensorRtOptions, precision: Precision) -> None:
+    """Raise InputError for compute capabilities that nothing can be built for; of classic TensorRT a GPU has to say."""
+    if chosen.flavour != "classic" and chosen.compute_capabilities:
+        from ldm_export.targets.tensorrt.check import check_capabilities  # apart from the work, as its row
+
+        check_capabilities(chosen, precision)
+
+
 def _once(field: str, each: str) -> Rule:
     return Rule((field,), lambda names: len(set(names)) == len(names), f"{field} must name each {each} once")
 
@@ -89,6 +98,8 @@ BUILD_RULES: Rules = [
     _once("passes", "pass"),
     Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _precisions),
     *(_options_used(name, each.options) for name, each in TARGETS.items() if each.options is not None),
+    Trial(("tensorrt.profiles",), read_profile),
+    Trial(("tensorrt", "precision"), _try_capabilities),
     sampler_name("sampler"),
     Trial(("sampler",), try_sampler),
     Rule(("steps",), lambda steps: steps is None or 1 <= steps <= MAX_STEPS, f"steps must be from 1 to {MAX_STEPS:,}"),

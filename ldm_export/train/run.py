@@ -33,6 +33,7 @@ from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_export.train.autoencoder import AutoencoderStage, DecoderStage, encode_images, latent_scale
 from ldm_export.train.card import model_card
 from ldm_export.train.diffusion import DiffusionStage
+from ldm_export.train.hashes import record_hashes
 from ldm_export.train.identity import Identities, digest_data, identities
 from ldm_export.train.image_folder import ROWS_FILE, Images, Split, caption_on, load_images, read_origin
 from ldm_export.train.latents import Captions, Corpus, LatentSet
@@ -46,7 +47,6 @@ from ldm_export.train.run_folder import (
     LATENTS,
     MARKER_FILE,
     is_complete,
-    record_hashes,
     require_intact,
     require_same_parts,
     require_same_recipe,

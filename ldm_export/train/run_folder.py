@@ -4,36 +4,24 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, refused
+from ldm_export.checkpoint.json_files import checkpoint_folder, refused
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import TrainingError
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, TrainRecipe
+from ldm_export.train.hashes import HASHES_FILE, hashed_files, require_hashes
 from ldm_export.train.identity import Identities
 from ldm_export.train.identity import identities as identities_of
 from ldm_export.train.loop import STATE_FILE, identity_at, read_state
-from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError, LdmError, refused_as
-from ldm_runtime.files import strict_json
-from ldm_runtime.files.hash_cache import HashCache
-from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.values import check_digest, check_relative_path
 
 IDENTITY_FILE = "identity.sha256"  # of the tokenizer's folder
 MARKER_FILE = "recipe.sha256"  # of the checkpoint: its identity, and the one that the recipe alone gives
-HASHES_FILE = "SHA256SUMS"  # of the checkpoint: the hash of each other file
 LATENTS = ("trained", "held_out")
 
 
 def is_complete(run: Path) -> bool:
     return os.path.exists(run / "checkpoint")
-
-
-def record_hashes(checkpoint: Path) -> None:
-    """Write down the SHA-256 of each file of a checkpoint, as `sha256sum --check` reads them."""
-    hashes = HashCache(checkpoint, None, {})
-    lines = "".join(f"{hashes.measure(name)}  {name}\n" for name in _hashed_files(checkpoint))
-    (checkpoint / HASHES_FILE).write_text(lines, encoding="utf-8", newline="\n")
 
 
 def require_intact(checkpoint: Path) -> None:
@@ -43,7 +31,8 @@ def require_intact(checkpoint: Path) -> None:
     """
     try:
         if os.path.lexists(checkpoint / HASHES_FILE):
-            _require_hashes(checkpoint_folder(checkpoint))
+            with refused():
+                require_hashes(checkpoint_folder(checkpoint), hashed_files(checkpoint))
         open_checkpoint(checkpoint).check()
     except LdmError as error:
         if error.code == "file.unreadable":  # nobody knows whether it is damaged
@@ -54,31 +43,6 @@ def require_intact(checkpoint: Path) -> None:
             f"away and train again, which needs the data but repeats no stage that is finished",
             code=error.code,
         ) from error
-
-
-@refused()
-def _require_hashes(folder: ModelFolder) -> None:
-    record = folder.path / HASHES_FILE
-    names = {name: False for name in _hashed_files(folder.path)}  # name -> whether a line has named it
-    lines = strict_json.decode(folder.read(HASHES_FILE, MAX_JSON_BYTES), str(record)).removesuffix("\n").split("\n")
-    for number, line in enumerate(lines, start=1):
-        digest, _, name = line.partition("  ")
-        check_digest(digest, f"{record}, line {number}")
-        check_relative_path(name, f"{record}, line {number}")
-        folder.file(name)  # is there, and no link leads elsewhere
-        if names.get(name, True):
-            raise FormatError(f"{record}, line {number}", f"should name another file, got {shown(name)}", "file.hash")
-        if HashCache(folder.path, None, {}).measure(name) != digest:
-            raise FormatError(str(folder.path / name), f"has another SHA-256 than {HASHES_FILE} says", "file.hash")
-        names[name] = True
-    for name, is_named in names.items():
-        if not is_named:
-            raise FormatError(str(record), f"should have the hash of {name}", "file.hash")
-
-
-def _hashed_files(checkpoint: Path) -> list[str]:
-    names = (file.relative_to(checkpoint).as_posix() for file in checkpoint.rglob("*") if file.is_file())
-    return sorted(name for name in names if name != HASHES_FILE)
 
 
 def require_same_recipe(run: Path, recipe: TrainRecipe) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
-from ldm_export.checkpoint.tokenizer import BOS, DEFAULTS, EOS, clip_tokenizer
+from ldm_export.checkpoint.tokenizer import DEFAULTS, clip_tokenizer
 from ldm_export.errors import TrainingError
 from ldm_export.recipes.train_rules import SMALLEST_VOCABULARY
-from ldm_runtime.text.clip_tokenizer import END_OF_WORD
+from ldm_runtime.text.clip_tokenizer import BOS, END_OF_WORD, EOS
 
 
 def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int, folder: Path) -> int:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from ldm_runtime.files import strict_json
 from ldm_runtime.package.manifest import Contract
 
 
@@ -23,7 +24,7 @@ class ProvenContract:
 
 def proven_contract(contract: Contract) -> ProvenContract:
     """Make the record of this contract that a proof holds."""
-    facts = json.loads(json.dumps(dataclasses.asdict(contract), allow_nan=False))  # tuples become lists
+    facts = strict_json.plain(contract)
     for axis in facts["axes"].values():
         del axis["proven"]
     return ProvenContract(digest(facts), facts)

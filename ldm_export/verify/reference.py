@@ -11,7 +11,6 @@ import numpy as np
 from torch import nn
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
-from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, run_model, seeded
@@ -20,6 +19,7 @@ from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
+from ldm_runtime.request_sizes import ImageSizes
 from ldm_runtime.sampling.loop import guide, is_guided, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
@@ -106,24 +106,22 @@ class _SamplingRun:
 
 
 def write_reference(
-    source: Path,
+    checkpoint: Checkpoint,
     package: Path,
     manifest: Manifest,
     *,
-    variant: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Write `verify/reference.safetensors` into the folder `package`, whose tokenizer is there already.
 
-    Latent scale, schedule and weights are read from the checkpoint `source`, not from the package; defaults
-    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now. Where `source` is a
-    package, the caller has checked its hashes.
+    Latent scale, schedule and weights are read from the checkpoint, not from the package; defaults
+    and tokenizer facts, which a checkpoint does not hold, are frozen as the package has them now. Where the checkpoint
+    is a package, the caller has checked its hashes.
 
     Raises:
         NonFiniteError: the torch model itself gives NaN or infinity.
     """
     say = progress if progress is not None else lambda text: None
-    checkpoint = open_checkpoint(source, variant, check="size")
     contract = manifest.contract
     opened = Package(package, manifest, "", "size")
     tokens = {text.component: Tokenizer(opened, text.tokenizer).encode(list(PROMPTS)).ids for text in contract.text}
@@ -246,7 +244,7 @@ def _sample(
     role = run.contract.denoiser
     both = is_guided(run.guidance)
     context, pooled = (values if both else values[1:] for values in texts)
-    extra = extra_inputs(run.contract, *run.size, pooled)
+    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         sample = x if concat is None else np.concatenate([x, concat], axis=1)

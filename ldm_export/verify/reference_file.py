@@ -129,7 +129,7 @@ def write(path: Path, reference: Reference) -> None:
         ),
         trajectory=SamplingRun(**settings(reference.trajectory)),
     )
-    text = json.dumps(dataclasses.asdict(header), allow_nan=False, ensure_ascii=False)
+    text = json.dumps(strict_json.plain(header), allow_nan=False, ensure_ascii=False)
     safetensors.write(path, tensors, {_KEY: text})
 
 

@@ -11,14 +11,17 @@ from ldm_runtime.errors import InputError
 T = TypeVar("T")
 
 
-def check_integer(name: str, value: Any, low: int, high: int) -> int:
-    """Return `value` as an int from low to high, or raise InputError; numpy's integers pass, bool and float do not."""
+def check_integer(name: str, value: Any, low: int, high: int, code: str | None = None) -> int:
+    """Return `value` as an int from low to high, or raise InputError; numpy's integers pass, bool and float do not.
+
+    code: the error's, if it has a finer one.
+    """
     try:
         number = operator.index(value)
     except TypeError:
         number = None
     if number is None or isinstance(value, bool) or not low <= number <= high:
-        raise InputError(f"{name} is {shown(value)}; expected an integer from {low} to {high}")
+        raise InputError(f"{name} is {shown(value)}; expected an integer from {low} to {high}", code=code)
     return number
 
 

@@ -61,7 +61,7 @@ def _denoiser(
     concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting.
     """
     role, context = contract.denoiser, conditioning.context
-    extra = extra_inputs(contract, request.width, request.height, conditioning.pooled)
+    extra = extra_inputs(contract, request.sizes, conditioning.pooled)
     batch, channels = request.batch, shape[0]
     if concat is not None:
         shape = (channels + concat.shape[1], *shape[1:])

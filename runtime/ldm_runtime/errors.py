@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # importing the runtime stays light
     from pathlib import Path
 
-# All control characters but tab and line feed, what turns the direction of writing or ends a line, lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# All control characters but tab and line feed; what turns the direction of writing, ends a line or is not seen, but for
+# the joiners, which emoji and scripts need; lone surrogates.
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
 
 MAX_MESSAGE = 4000  # characters
 
@@ -42,7 +46,7 @@ CODES: dict[str, str] = {
     "json.missing-key": "an object lacks a key",
     "json.type": "a value has another type, or is none of the choices",
     "manifest.version": "the manifest has another schema version",
-    "manifest.name": "a name is empty, too long, or has control characters",
+    "manifest.name": "a name is empty, too long, or has control or hidden characters",
     "manifest.path": "a path is not plain, or leaves the package",
     "manifest.digest": "a SHA-256 is not 64 hexadecimal digits",
     "manifest.range": "a number is outside its range",
@@ -52,7 +56,7 @@ CODES: dict[str, str] = {
     "manifest.role": "components, inputs and roles do not match one to one",
     "manifest.text": "text encoders, tokenizers and context do not agree",
     "manifest.image": "the default image size does not fit the latents",
-    "manifest.sampler": "the default sampler is unknown, or does not take the schedule",
+    "manifest.sampler": "the default sampler is unknown, or does not take the schedule or the default steps",
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
     "manifest.keys": "a parameter has an unknown type, or a transpose that is not a permutation",
@@ -70,9 +74,16 @@ CODES: dict[str, str] = {
     "tokenizer.merges": "a merge is not a pair, has an unknown token, or is there twice",
     "tokenizer.added-tokens": "an added token is there twice or has a wrong id",
     # request: an argument of the call will not do; change it
-    "request.invalid": "an argument is not usable",
+    "request.invalid": "an argument is not usable, by none of the reasons below",
     "request.path": "an argument is not a path, or one that cannot be looked up",
     "request.prompt": "a prompt is too long, is not valid text, or has no weight left",
+    "request.size": "an image size is one that the package does not take, or more pixels than one call may have",
+    "request.batch": "more images at once than the package takes",
+    "request.image": "an image or a mask is not usable, or does not go with the others",
+    "request.array": "latents or embeddings have another shape, type or content than expected",
+    "request.sampler": "a sampler or its option is unknown, or does not take the model's schedule or the steps",
+    "request.noise": "a noise is unknown, or not the same everywhere for that sampler or size",
+    "request.engine": "a choice or an option of engines is unknown, or has no effect",
     # engine: this machine does not run it
     "engine.failed": "an engine failed",
     "engine.unavailable": "this machine or installation cannot run an engine, or what the package has for it",
@@ -91,13 +102,12 @@ CHECK_ACCESS = "check its permissions, its links and the disk"  # what to do abo
 _ADVICE = {
     "file.unreadable": CHECK_ACCESS,
     "file.lfs-stub": "run `git lfs pull` where it came from",
-    "graph.external-data": "do not use this package, build it again",
 }
 
 
 def printable(text: str) -> str:
-    """Escape what would command a terminal, or has no bytes in UTF-8, as in \\x1b and \\udcff."""
-    return _UNPRINTABLE.sub(_escape, text)
+    """Escape what would command a terminal or hide in it, or has no bytes in UTF-8, as in \\x1b and \\udcff."""
+    return UNPRINTABLE.sub(_escape, text)
 
 
 def _cut(text: str) -> str:
@@ -110,7 +120,7 @@ def _cut(text: str) -> str:
 
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 class LdmError(Exception):

@@ -3,15 +3,14 @@
 import numpy as np
 
 from ldm_runtime.package.manifest import Contract
+from ldm_runtime.request_sizes import ImageSizes
 
 
-def extra_inputs(contract: Contract, width: int, height: int, pooled: np.ndarray) -> dict[str, np.ndarray]:
-    """Make the extra inputs for images of width x height pixels: input -> float32 (rows of `pooled`, N).
+def extra_inputs(contract: Contract, sizes: ImageSizes, pooled: np.ndarray) -> dict[str, np.ndarray]:
+    """Make the extra inputs: input -> float32 (rows of `pooled`, N).
 
-    "pooled_text" is `pooled` (B, P), with guidance those of the negative prompts first (2B, P). "image_sizes" is what
-    diffusers' `_get_add_time_ids` makes where no other sizes are given: (height, width) of the original, (0, 0) for
-    its crop, (height, width) of the image.
+    "pooled_text" is `pooled` (B, P), with guidance those of the negative prompts first (2B, P). "image_sizes" is the
+    same for all rows.
     """
-    sizes = np.array([height, width, 0, 0, height, width], np.float32)
-    made = {"pooled_text": pooled, "image_sizes": np.tile(sizes, (len(pooled), 1))}
+    made = {"pooled_text": pooled, "image_sizes": np.tile(sizes.row(), (len(pooled), 1))}
     return {name: made[rule] for name, rule in contract.denoiser.extra.items()}

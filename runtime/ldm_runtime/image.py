@@ -135,7 +135,7 @@ def pixels_of(images: Sequence[Image.Image]) -> np.ndarray:
     sizes = {image.size for image in opaque}
     if len(sizes) > 1:
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes))
-        raise InputError(f"the images have different sizes ({found}); expected one size")
+        raise InputError(f"the images have different sizes ({found}); expected one size", code="request.image")
     levels = np.stack([np.asarray(image if image.mode == "RGB" else image.convert("RGB")) for image in opaque])
     return np.ascontiguousarray(from_levels(levels))
 
@@ -145,7 +145,9 @@ def listed(images: Image.Image | Sequence[Image.Image]) -> list[Image.Image]:
     if isinstance(images, Image.Image):
         return [images]
     if not isinstance(images, list | tuple) or len(images) == 0:
-        raise InputError(f"image is {shown(images)}; expected a PIL image or a list of at least one")
+        raise InputError(
+            f"image is {shown(images)}; expected a PIL image or a list of at least one", code="request.image"
+        )
     return list(images)
 
 
@@ -176,11 +178,15 @@ def open_image(path: Path) -> Image.Image:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
             return settled(image, f"the image {path}")
     except Image.UnidentifiedImageError:
-        raise InputError(f"{path} is not an image that can be read; expected {', '.join(formats)}") from None
+        raise InputError(
+            f"{path} is not an image that can be read; expected {', '.join(formats)}", code="request.image"
+        ) from None
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
-        raise InputError(f"{path} is not an image that can be read: {first_line(error)}") from None
+        raise InputError(
+            f"{path} is not an image that can be read: {first_line(error)}", code="request.image"
+        ) from None
 
 
 def _check_file(path: Path) -> None:
@@ -190,11 +196,15 @@ def _check_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or first_line(error)  # without the path, which may be long
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {why}"
-        raise InputError(f"the image {path} {reason}") from None
+        raise InputError(f"the image {path} {reason}", code="request.image") from None
     if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"the image {path} is not a regular file; expected an image in {', '.join(FORMATS)}")
+        raise InputError(
+            f"the image {path} is not a regular file; expected an image in {', '.join(FORMATS)}", code="request.image"
+        )
     if status.st_size > MAX_FILE_BYTES:
-        raise InputError(f"the image {path} has {status.st_size} bytes; expected at most {MAX_FILE_BYTES}")
+        raise InputError(
+            f"the image {path} has {status.st_size} bytes; expected at most {MAX_FILE_BYTES}", code="request.image"
+        )
 
 
 def texts(image: Image.Image) -> dict[str, str]:

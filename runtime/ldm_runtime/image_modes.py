@@ -34,11 +34,15 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
     """
     width, height = size_of(image)
     if width * height > MAX_PIXELS:
-        raise InputError(f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down")
+        raise InputError(
+            f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down", code="request.image"
+        )
     if min(width, height) < 1:
-        raise InputError(f"{what} is {width}x{height}; expected at least one pixel")
+        raise InputError(f"{what} is {width}x{height}; expected at least one pixel", code="request.image")
     if image.format == "EPS":
-        raise InputError(f"{what} is EPS, a program that Ghostscript would run; convert it to PNG first")
+        raise InputError(
+            f"{what} is EPS, a program that Ghostscript would run; convert it to PNG first", code="request.image"
+        )
     try:
         _check_tiff(image, what)
         key, file_format = _transparent_colour(image), image.format
@@ -46,7 +50,7 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
-        raise InputError(f"{what} cannot be read: {first_line(error)}") from None
+        raise InputError(f"{what} cannot be read: {first_line(error)}", code="request.image") from None
 
 
 def laid_on(image: Image.Image, colour: str) -> Image.Image:
@@ -59,7 +63,7 @@ def laid_on(image: Image.Image, colour: str) -> Image.Image:
 def size_of(image: Any) -> tuple[int, int]:
     """Return (width, height) of a PIL image; raise InputError for anything else."""
     if not isinstance(image, Image.Image):
-        raise InputError(f"got {type(image).__name__}; expected a PIL image")
+        raise InputError(f"got {type(image).__name__}; expected a PIL image", code="request.image")
     return image.size
 
 
@@ -70,12 +74,18 @@ def _check_tiff(image: Image.Image, what: str) -> None:
         return
     kinds = tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
     if any(kind != _UNSIGNED for kind in kinds):
-        raise InputError(f"{what} is a TIFF of signed or floating-point numbers; convert it to 8 or 16 bits unsigned")
+        raise InputError(
+            f"{what} is a TIFF of signed or floating-point numbers; convert it to 8 or 16 bits unsigned",
+            code="request.image",
+        )
     if image.mode in _SIXTEEN_BITS:
         bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
         if bits != 16 or tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             reason = f"{bits} bits" if bits != 16 else "white at zero"
-            raise InputError(f"{what} is a grey TIFF with {reason}; convert it to 8 or 16 bits with black at zero")
+            raise InputError(
+                f"{what} is a grey TIFF with {reason}; convert it to 8 or 16 bits with black at zero",
+                code="request.image",
+            )
 
 
 def _transparent_colour(image: Image.Image) -> Any:
@@ -100,7 +110,8 @@ def _in_eight_bits(image: Image.Image, key: Any, file_format: str | None, what: 
     if image.mode not in _WITHOUT_ALPHA + _WITH_ALPHA:
         holds = f", {_REFUSED[image.mode]}" if image.mode in _REFUSED else ""
         raise InputError(
-            f"{what} has mode {image.mode}{holds}, of which none is known as white; convert it to L or RGB"
+            f"{what} has mode {image.mode}{holds}, of which none is known as white; convert it to L or RGB",
+            code="request.image",
         )
     if image.mode in _WITH_ALPHA or key is not None:
         if key is not None:

@@ -26,7 +26,7 @@ MOST_FRAMES = 1000
 ENDINGS = (".png", ".gif")
 ENDS = ("the prompt to start from", "the prompt to end at")
 SAME = Notice("text", "prompts and seeds are the same at both ends, so all images are the same")
-OWN = ("count", "latents", "prompt_embeds", "seed")  # options that follow from the two ends
+OWN = ("count", "latents", "pooled_prompt_embeds", "prompt_embeds", "seed")  # options that follow from the two ends
 SPENT = ("noise", "seed", "syntax")  # options that have had their effect before a frame's run
 
 
@@ -60,15 +60,17 @@ class _Ends:
     frames: int
     noises: tuple[np.ndarray, np.ndarray]  # float32 (1, C, h, w)
     embeds: np.ndarray  # float32 (2, T, D)
+    pooled: np.ndarray  # float32 (2, P)
     options: SampleOptions
 
     def run(self, share: float) -> Run:
         """Start the run of the frame that is a share of the way from the first end."""
-        between = (1.0 - share) * self.embeds[:1] + share * self.embeds[1:]
+        between, pooled = ((1.0 - share) * each[:1] + share * each[1:] for each in (self.embeds, self.pooled))
         options: SampleOptions = {
             **self.options,
             "latents": slerp(*self.noises, share),
             "prompt_embeds": between.astype(self.embeds.dtype),
+            **({"pooled_prompt_embeds": pooled.astype(self.pooled.dtype)} if self.pooled.size else {}),
             "seed": self.seeds[0],
         }
         return self.pipe.sample(**options)
@@ -108,7 +110,7 @@ def interpolate(
     mode = check_name("noise", options.get("noise", "philox"))
     start, stop = (Noise(mode, [seed], shape).initial() for seed in (first, second))
     notices: list[Notice] = []
-    embeds = pipe.embed(
+    embeds, pooled = pipe.embed_pooled(
         list(prompts),
         syntax=options.get("syntax", "plain"),
         names=("the prompt", "the prompt") if prompts[0] == prompts[1] else ENDS,
@@ -116,7 +118,7 @@ def interpolate(
     )
     if prompts[0] == prompts[1] and first == second:
         notices.append(SAME)
-    ends = _Ends(pipe, prompts, (first, second), count, (start, stop), embeds, options)
+    ends = _Ends(pipe, prompts, (first, second), count, (start, stop), embeds, pooled, options)
     told = [notice for notice in ends.run(0.0).notices if notice.about not in SPENT]  # it checks the options too
     return Interpolation(tuple(dict.fromkeys([*notices, *told])), ends)
 

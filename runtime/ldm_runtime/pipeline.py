@@ -126,11 +126,14 @@ class Pipeline:
         negative = options.get("negative")
         conditioning = self._conditioner.context(
             request.prompts,
-            request.negatives if request.is_guided else (),
+            request.negatives if request.is_guided and not request.zero_negative else (),
             request.prompt_embeds,
+            request.pooled_prompt_embeds,
             names={**text_names("negative prompt", negative), **text_names("prompt", prompt)},
             syntax=request.syntax,
         )
+        if request.is_guided and request.zero_negative:
+            conditioning = conditioning.after_zeros()
         if request.pixels is not None:
             self._components.open(self.contract.codec.encoder.component)
         notices = [
@@ -157,6 +160,17 @@ class Pipeline:
         number). notices: a list that notices are appended to. Raises InputError for anything but a text or a list of at
         least one.
         """
+        return self.embed_pooled(prompts, syntax=syntax, names=names, notices=notices)[0]
+
+    def embed_pooled(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        syntax: str = "plain",
+        names: Sequence[str] | None = None,
+        notices: list[Notice] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Embed as `embed`, and return the pooled text too: float32 (B, P), P 0 where the denoiser reads none."""
         self._components.require()
         _check_notices(notices)
         texts = check_texts("prompts", prompts)
@@ -170,7 +184,7 @@ class Pipeline:
         embedded = self._conditioner.embed(texts, called, syntax)
         if notices is not None:
             notices += embedded.notices
-        return embedded.context
+        return embedded.context, embedded.pooled
 
     def encode(
         self, image: "Image.Image | Sequence[Image.Image]", *, notices: list[Notice] | None = None

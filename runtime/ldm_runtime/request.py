@@ -13,6 +13,7 @@ from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.values import MAX_PIXELS
 from ldm_runtime.request_images import StartImages, on_grid, read_start_images
+from ldm_runtime.request_sizes import ImageSizes, read_sizes
 from ldm_runtime.request_values import (
     check_choice,
     check_guidance,
@@ -42,7 +43,7 @@ class SampleOptions(TypedDict, total=False):
     """The options of a run, declared once. One that is missing, or None where that is allowed, has its default."""
 
     negative: str | Sequence[str] | None
-    """Negative prompt: one text for all prompts, or one for each."""
+    """Negative prompt: one text for all prompts, or one for each. None: the empty one, or what the package says."""
     steps: int | None
     """Sampling steps. None: the package's."""
     guidance: float | None
@@ -53,12 +54,20 @@ class SampleOptions(TypedDict, total=False):
     """Name of a sampler, with options after a colon. None: the package's."""
     size: tuple[int, int] | None
     """(width, height) in pixels. None: that of `latents` or `image`, else the package's."""
+    original_size: tuple[int, int] | None
+    """(width, height) in pixels that a model which reads sizes is told of the original. None: the image's own."""
+    crop_top_left: tuple[int, int] | None
+    """(top, left) in pixels of the crop from the original, for the same models. None: (0, 0)."""
+    target_size: tuple[int, int] | None
+    """(width, height) in pixels that the same models are told of the image. None: its own."""
     count: int
     """Images per prompt (1)."""
     latents: Any
     """Noise of unit variance, (B, C, h, w), instead of the seed's."""
     prompt_embeds: Any
     """(B, T, D) instead of a prompt."""
+    pooled_prompt_embeds: Any
+    """(B, P) beside `prompt_embeds`, for a model that reads pooled text; both come from `embed_pooled`."""
     noise: str
     """The generator: "philox", or "torch" or "cuda" for the images that diffusers draws from a seed."""
     syntax: str
@@ -88,7 +97,9 @@ class Request:
 
     prompts: tuple[str, ...] | None
     negatives: tuple[str, ...]
+    zero_negative: bool  # zeros take the place of what the text encoders make of the negative prompts
     prompt_embeds: np.ndarray | None
+    pooled_prompt_embeds: np.ndarray | None  # float32 (B, P), where a model reads pooled text beside prompt_embeds
     syntax: str  # of the prompts: "plain" or "weighted"
     plan: Plan
     stop_after: int | None  # steps, where the run ends before its plan
@@ -99,6 +110,7 @@ class Request:
     variation: tuple[int, float] | None  # seed of the other noise, and how far towards it
     width: int
     height: int
+    sizes: ImageSizes  # what a model that reads sizes is told
     latents: np.ndarray | None  # float32 (B, C, h, w), noise of unit variance
     noise: str
     pixels: np.ndarray | None  # float32 (B, 3, height, width) in [-1, 1], the image to start from
@@ -139,8 +151,11 @@ class Request:
         }
         if self.prompts is None:
             facts["conditioning"] = "given embeddings"
+        if self.is_guided and self.zero_negative:
+            facts["negative conditioning"] = "zeros"
         if self.syntax != "plain":
             facts["syntax"] = self.syntax
+        facts |= self.sizes.metadata((self.width, self.height))
         if self.guidance_rescale:
             facts["guidance rescale"] = exact(self.guidance_rescale)
         if self.guidance_interval != (0.0, 1.0):
@@ -177,12 +192,15 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     plan, noise = _plan_and_noise(contract, options, strength)
     stop = options.get("stop_after")
     latents, width, height = _latents_and_size(contract, options, start, batch)
+    pooled = _pooled_embeds(contract, options, embeds, batch)
     pixels = None if start is None else start.pixels(width, height, batch)
     inpainted = None if start is None else start.inpainted(width, height)
     return Request(
         prompts=prompts,
         negatives=negatives,
+        zero_negative=contract.defaults.zero_negative and options.get("negative") is None,
         prompt_embeds=embeds,
+        pooled_prompt_embeds=pooled,
         syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
         plan=plan,
         stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
@@ -193,6 +211,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         variation=check_variation(options.get("variation")),
         width=width,
         height=height,
+        sizes=read_sizes(contract, options, (width, height)),
         latents=latents,
         noise=noise,
         pixels=pixels,
@@ -207,8 +226,8 @@ def choose_size(contract: Contract, size: Any) -> tuple[int, int]:
     """Return (width, height) in pixels, the package's for None; InputError for what it cannot draw."""
     if size is None:
         return contract.image.width, contract.image.height
-    sides = check_pair("size", size, "(width, height) in pixels")
-    width, height = check_integer("width", sides[0], 1, 2**31), check_integer("height", sides[1], 1, 2**31)
+    sides = zip(("width", "height"), check_pair("size", size, "(width, height) in pixels"), strict=True)
+    width, height = (check_integer(*side, 1, 2**31, "request.size") for side in sides)
     check_image_size(contract, width, height, "size")
     return width, height
 
@@ -221,17 +240,19 @@ def check_image_size(contract: Contract, width: int, height: int, what: str) -> 
         low, high = (limit * step for limit in contract.range_of(dim))
         if not low <= pixels <= high or pixels % step != 0:
             raise InputError(
-                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, from {low} to {high}"
+                f"{what} is {width}x{height}; expected a {side} that is a multiple of {step}, from {low} to {high}",
+                code="request.size",
             )
     if width * height > MAX_PIXELS:
-        raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels")
+        raise InputError(f"{what} is {width}x{height}; expected at most {MAX_PIXELS} pixels", code="request.size")
 
 
 def check_together(what: str, count: int, pixels: int) -> None:
     """Raise InputError for images that have more than MAX_PIXELS_TOGETHER pixels in one call."""
     if pixels > MAX_PIXELS_TOGETHER:
         raise InputError(
-            f"{what} are {count} with {pixels} pixels together; expected at most {MAX_PIXELS_TOGETHER} in one call"
+            f"{what} are {count} with {pixels} pixels together; expected at most {MAX_PIXELS_TOGETHER} in one call",
+            code="request.size",
         )
 
 
@@ -260,7 +281,7 @@ def _texts(
 ) -> tuple[tuple[str, ...] | None, tuple[str, ...], np.ndarray | None]:
     """Return prompts, negatives and prompt_embeds of a request; of prompts and embeds one is None."""
     most = contract.range_of(contract.sample.dims[0])[1]
-    repeats = check_integer("count", options.get("count", 1), 1, most)
+    repeats = check_integer("count", options.get("count", 1), 1, most, "request.batch")
     embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
     prompts = _prompts(prompt, repeats) if embeds is None else None
     batch = len(prompts) if prompts is not None else len(given(embeds))
@@ -296,18 +317,39 @@ def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, m
         return None
     if prompt is not None:
         raise InputError("both prompt and prompt_embeds were given; give one of them")
-    if "pooled_text" in contract.denoiser.extra.values():
-        raise InputError("this model reads a pooled embedding too, which prompt_embeds does not hold; give a prompt")
     _, tokens, width = contract.context.dims
     array = check_shape("prompt_embeds", embeds, (None, None, int(width)))
     low, high = contract.range_of(tokens)
     if len(array) < 1 or not low <= array.shape[1] <= high:
         raise InputError(
-            f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens"
+            f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens",
+            code="request.array",
         )
     if len(array) > most:
-        raise InputError(f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}")
+        raise InputError(
+            f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}", code="request.array"
+        )
     return np.repeat(float_copy("prompt_embeds", array), repeats, axis=0)
+
+
+def _pooled_embeds(
+    contract: Contract, options: SampleOptions, embeds: np.ndarray | None, batch: int
+) -> np.ndarray | None:
+    """Return the pooled text beside `embeds`, one for each of `batch` images; None where there is none to read."""
+    pooled, reads = options.get("pooled_prompt_embeds"), contract.pooled_width > 0
+    if pooled is not None and (embeds is None or not reads):
+        beside = "without prompt_embeds" if reads else "but this model does not read it"
+        raise InputError(f"pooled_prompt_embeds was given, {beside}; leave it out")
+    if embeds is None or not reads:
+        return None
+    if pooled is None:
+        raise InputError(
+            "this model reads pooled text too, which prompt_embeds does not hold; give pooled_prompt_embeds, the "
+            "second result of embed_pooled"
+        )
+    repeats = options.get("count", 1)
+    array = check_shape("pooled_prompt_embeds", pooled, (batch // repeats, contract.pooled_width))
+    return np.repeat(float_copy("pooled_prompt_embeds", array), repeats, axis=0)
 
 
 def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
@@ -317,7 +359,8 @@ def _check_batch(contract: Contract, batch: int, guided: bool) -> None:
         most = high // 2 if guided else high
         raise InputError(
             f"{batch} images at once need a batch of {needed}{' with guidance' if guided else ''}, but the "
-            f"package takes {low} to {high}; ask for at most {most}"
+            f"package takes {low} to {high}; ask for at most {most}",
+            code="request.batch",
         )
 
 

@@ -63,11 +63,15 @@ def read_start_images(options: Mapping[str, Any], batch: int) -> StartImages | N
     if image is None:
         for name, value in (("mask", mask), ("strength", strength)):
             if value is not None:
-                raise InputError(f"{name} was given without an image; give the image that it is for")
+                raise InputError(
+                    f"{name} was given without an image; give the image that it is for", code="request.image"
+                )
         return None
     several = listed(image)
     if len(several) not in (1, batch):
-        raise InputError(f"image has {len(several)} images for a batch of {batch}; give one, or one for each")
+        raise InputError(
+            f"image has {len(several)} images for a batch of {batch}; give one, or one for each", code="request.image"
+        )
     if strength is None:
         strength = IMAGE_STRENGTH if mask is None else MASK_STRENGTH
     return StartImages(
@@ -81,5 +85,8 @@ def on_grid(inpainted: np.ndarray, step: int) -> np.ndarray:
     """Downsample a mask to the latent grid by its top-left pixels (nearest): float32 (1, 1, h, w)."""
     cells = inpainted[::step, ::step].astype(np.float32)
     if not cells.any():
-        raise InputError("the mask is black everywhere, so nothing would be inpainted; paint the part to inpaint white")
+        raise InputError(
+            "the mask is black everywhere, so nothing would be inpainted; paint the part to inpaint white",
+            code="request.image",
+        )
     return cells[None, None]

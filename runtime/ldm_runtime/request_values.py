@@ -22,19 +22,21 @@ def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndar
     What comes back may be a view of immense size: check that before `float_copy`.
     """
     if isinstance(value, np.ma.MaskedArray):
-        raise InputError(f"{name} is a masked array; fill what is masked first, expected plain numbers")
+        raise InputError(
+            f"{name} is a masked array; fill what is masked first, expected plain numbers", code="request.array"
+        )
     try:
         array = np.asarray(value)
     except Exception as error:  # a ragged list, or whatever an object's own __array__ raises
-        raise InputError(f"{name} is not an array: {error}") from None
+        raise InputError(f"{name} is not an array: {error}", code="request.array") from None
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32")
+        raise InputError(f"{name} has dtype {array.dtype}; expected numbers, float32", code="request.array")
     fits = len(array.shape) == len(shape) and all(
         want is None or have == want for have, want in zip(array.shape, shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
-        raise InputError(f"{name} has shape {array.shape}; expected ({wanted})")
+        raise InputError(f"{name} has shape {array.shape}; expected ({wanted})", code="request.array")
     return array
 
 
@@ -43,7 +45,7 @@ def float_copy(name: str, array: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         copy = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(copy).all():
-        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers")
+        raise InputError(f"{name} holds NaN or infinity; expected finite float32 numbers", code="request.array")
     return copy
 
 

@@ -126,15 +126,34 @@ def test_variant_in_shards_is_chosen_by_name(tiny: Path, tmp_path: Path) -> None
     assert_same_weights(checkpoint, tiny)
 
 
+def test_a_part_without_files_of_the_variant_has_its_plain_ones(copy: Path, tiny: Path) -> None:
+    """As diffusers chooses: for each part, the variant if there are files of it."""
+    half = {name: value.half() for name, value in load_file(copy / UNET).items()}
+    save_file(half, copy / "unet/diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
+    checkpoint = open_checkpoint(copy, "fp16")
+    oracle = diffusers.StableDiffusionPipeline.from_pretrained(copy, variant="fp16")
+    for part in PARTS:
+        state, wanted = checkpoint.load(part).state_dict(), getattr(oracle, part).state_dict()
+        assert all(torch.equal(state[name], wanted[name].float()) for name in state), part
+    assert {file.name for file in checkpoint.weight_files["unet"]} == {"diffusion_pytorch_model.fp16.safetensors"}
+    assert {stored.dtype for stored in checkpoint.tensors["unet"].values()} == {"F16"}
+    assert {stored.dtype for stored in open_checkpoint(copy).tensors["unet"].values()} == {"F32"}
+
+
 def test_absent_variant_is_refused_with_what_is_there(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError,
-        match=r"/text_encoder has no weights of the variant 'fp16'.*it has model\.safetensors",
+        match=r"has no weights of the variant 'fp16', in none of text_encoder, unet, vae; leave the variant out",
     ):
         open_checkpoint(tiny, "fp16")
     folder = build_tiny_sd(tmp_path, variant="fp16")
     with pytest.raises(CheckpointError, match=r"no weights without a variant.*it has \S+\.fp16\.safetensors"):
         open_checkpoint(folder)
+
+
+def test_safetensors_with_the_name_of_the_pickle_that_they_replace_load(copy: Path, tiny: Path) -> None:
+    (copy / TEXT).rename(copy / "text_encoder/pytorch_model.safetensors")
+    assert_same_weights(open_checkpoint(copy), tiny)
 
 
 def test_bfloat16_weights_load(copy: Path, tiny: Path) -> None:
@@ -249,6 +268,19 @@ def test_legacy_attention_names_of_the_vae_load(copy: Path, tiny: Path) -> None:
     assert_same_weights(open_checkpoint(copy), tiny)
 
 
+def test_attention_of_the_vae_as_convolutions_of_one_pixel_loads(copy: Path, tiny: Path) -> None:
+    def as_convolutions(tensors: dict[str, torch.Tensor]) -> None:
+        found = [name for name in tensors if re.search(r"attentions\.0\.to_.*weight", name)]
+        assert len(found) == 8
+        tensors.update({name: tensors[name][:, :, None, None] for name in found})
+
+    edit_tensors(copy / VAE, as_convolutions)
+    assert_same_weights(open_checkpoint(copy), tiny)
+    edit_tensors(copy / VAE, lambda tensors: tensors.update({"encoder.conv_out.bias": torch.zeros(8, 1, 1)}))
+    with pytest.raises(CheckpointError, match=r"encoder\.conv_out\.bias is \[8, 1, 1\], expected \[8\]"):
+        open_checkpoint(copy).check()
+
+
 @pytest.mark.parametrize(
     ("component", "key"),
     [
@@ -361,9 +393,9 @@ def test_weights_that_are_no_safetensors_are_refused(copy: Path) -> None:
         open_checkpoint(copy)
 
 
-def test_pickled_weights_are_refused_and_not_opened(copy: Path) -> None:
-    (copy / UNET).rename(copy / "unet/diffusion_pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"only pickled weights \(diffusion_pytorch_model\.bin\).*convert"):
+def test_pickles_with_a_name_of_their_own_are_not_opened(copy: Path) -> None:
+    (copy / UNET).rename(copy / "unet/model.ckpt")
+    with pytest.raises(CheckpointError, match=r"no weights with a name of diffusers' \(\S+\); it has model\.ckpt"):
         open_checkpoint(copy)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ldm_export import build as builds
-from ldm_export.checkpoint.tensors import StoredTensor, require_finite
+from ldm_export.checkpoint.stored import StoredTensor
+from ldm_export.checkpoint.tensors import require_finite
 from ldm_export.errors import CheckpointError
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import LdmError
@@ -61,22 +62,42 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
     "epsilon at zero signal": (
         put_zero_snr,
         BuildRecipe(),
-        "cannot be sampled by 'ddim': .* zero signal with epsilon prediction",
+        r"defaults\.sampler is not usable: .* zero signal with epsilon prediction .*, or set sampler or steps in a",
+    ),
+    "an odd size": (
+        lambda folder: None,
+        BuildRecipe(width=33),
+        r"image\.width is 33, not a multiple of 2; change width in the recipe$",
+    ),
+    "an immense size": (
+        lambda folder: None,
+        BuildRecipe(height=60_000),
+        r"image\.height is 60000; expected .*; change height in the recipe$",
+    ),
+    "too many steps": (
+        lambda folder: edit(folder / "scheduler/scheduler_config.json", num_train_timesteps=500),
+        BuildRecipe(steps=501),
+        r"steps is 501; expected 1 to 500; change steps in the recipe$",
+    ),
+    "immense guidance": (
+        lambda folder: None,
+        BuildRecipe(guidance=1e30),
+        r"guidance is 1e\+30; expected 0 to 1000; change guidance in the recipe$",
+    ),
+    "a sampler for another model": (
+        lambda folder: None,
+        BuildRecipe(sampler="flow_euler"),
+        "flow_euler.*; change sampler in the recipe$",
     ),
     "an added token that the text encoder lacks": (
         lambda folder: edit(folder / "tokenizer/tokenizer_config.json", pad_token="<cat>"),
         BuildRecipe(),
         "tokens up to 544 .'<cat>'., but the text encoder's vocab_size is 544",
     ),
-    "an odd size": (lambda folder: None, BuildRecipe(width=33), r"image\.width is 33, not a multiple of 2"),
-    "an immense size": (lambda folder: None, BuildRecipe(height=60_000), r"image\.height is 60000; expected"),
-    "too many steps": (lambda folder: None, BuildRecipe(steps=10**4), r"steps is 10000; expected 1 to 1000"),
-    "immense guidance": (lambda folder: None, BuildRecipe(guidance=1e30), r"guidance is 1e\+30; expected 0 to 1000"),
-    "a sampler for another model": (lambda folder: None, BuildRecipe(sampler="flow_euler"), "flow_euler"),
     "a sample_size of 300": (
         lambda folder: edit(folder / "unet/config.json", sample_size=300),
         BuildRecipe(),
-        r"image\.width is 600; expected 2 to 512",
+        r"image\.width is 600; expected 2 to 512; change the checkpoint, or set width in a recipe$",
     ),
     "layers beyond bounds": (
         lambda folder: edit(folder / "unet/config.json", layers_per_block=10**9),
@@ -125,7 +146,8 @@ def test_one_value_among_a_million_is_found_in_every_precision(tmp_path: Path, d
         array = values.astype(safetensors.DTYPES[dtype])
     path = tmp_path / "t.safetensors"
     safetensors.write(path, {"a": array[:3], "b": array})
-    stored = {name: StoredTensor(path, path, name, dtype, shape) for name, shape in (("a", (3,)), ("b", array.shape))}
+    header = safetensors.read_header(path).tensors
+    stored = {name: StoredTensor(path, path, name, dtype, info.shape, info.offset) for name, info in header.items()}
     if bad is None:
         require_finite(stored, "unet")
         return
@@ -134,6 +156,6 @@ def test_one_value_among_a_million_is_found_in_every_precision(tmp_path: Path, d
 
 
 def test_a_float64_beyond_float32_is_found(tmp_path: Path) -> None:
-    safetensors.write(tmp_path / "t", {"a": np.array([1.0, 1e300])})
+    info = safetensors.write(tmp_path / "t", {"a": np.array([1.0, 1e300])}).tensors["a"]
     with pytest.raises(CheckpointError, match=r"holds 1e\+300 in 'a'"):
-        require_finite({"a": StoredTensor(tmp_path / "t", tmp_path / "t", "a", "F64", (2,))}, "vae")
+        require_finite({"a": StoredTensor(tmp_path / "t", tmp_path / "t", "a", "F64", (2,), info.offset)}, "vae")

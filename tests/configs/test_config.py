@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from ldm_export.configs.sdxl import ProjectingTextEncoderConfig, SDXLUNetConfig
 from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES, StrictConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
@@ -22,11 +23,20 @@ ORACLES: dict[type, Any] = {
     UNetConfig: diffusers.UNet2DConditionModel,
     VAEConfig: diffusers.AutoencoderKL,
     TextEncoderConfig: transformers.CLIPTextConfig,
+    SDXLUNetConfig: diffusers.UNet2DConditionModel,
+    ProjectingTextEncoderConfig: transformers.CLIPTextConfig,
 }
 SMALL = {
     UNetConfig: UNetConfig(block_out_channels=(32, 64, 64, 64)).to_dict(),
     VAEConfig: VAEConfig().to_dict(),
     TextEncoderConfig: TextEncoderConfig().to_dict(),
+    SDXLUNetConfig: SDXLUNetConfig(
+        block_out_channels=(32, 64, 64, 64),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=16,
+        projection_class_embeddings_input_dim=128,
+    ).to_dict(),
+    ProjectingTextEncoderConfig: ProjectingTextEncoderConfig().to_dict(),
 }
 PUBLISHED = [
     (cls, kind, table[kind])
@@ -36,6 +46,10 @@ PUBLISHED = [
         (TextEncoderConfig, published_configs.TEXT_ENCODER),
     )
     for kind in ("sd15", "sd21")
+] + [
+    (VAEConfig, "sdxl", published_configs.VAE["sdxl"]),
+    (TextEncoderConfig, "sdxl", published_configs.TEXT_ENCODER["sdxl"]),
+    (ProjectingTextEncoderConfig, "sdxl_2", published_configs.TEXT_ENCODER["sdxl_2"]),
 ]
 
 
@@ -55,7 +69,7 @@ def test_every_option_of_the_oracle_is_known(cls: Any) -> None:
     assert set(options(cls)) - set(fields(cls)) - set(cls.ONLY) - cls.INERT == set()
 
 
-@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig])
 def test_no_option_is_invented(cls: Any) -> None:
     assert (set(fields(cls)) | set(cls.ONLY) | cls.INERT) - set(options(cls)) == set()
 
@@ -71,8 +85,8 @@ def test_defaults_are_the_oracles(cls: Any) -> None:
 
 @pytest.mark.parametrize("cls", ORACLES)
 def test_what_the_oracle_writes_is_read(cls: Any) -> None:
-    if cls is TextEncoderConfig:
-        written = transformers.CLIPTextConfig(architectures=["CLIPTextModel"]).to_dict()
+    if issubclass(cls, TextEncoderConfig):
+        written = transformers.CLIPTextConfig(architectures=[cls.CLASS_NAME]).to_dict()
     else:
         written = dict(ORACLES[cls].from_config(SMALL[cls]).config) | {"_class_name": cls.CLASS_NAME}
     assert cls.from_dict(written) == cls.from_dict({**SMALL[cls], **written})
@@ -176,7 +190,7 @@ def test_what_we_write_is_what_we_read(cls: Any, kind: str, data: dict[str, Any]
     assert cls.from_dict(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig])
 def test_diffusers_reads_what_we_write(cls: Any) -> None:
     config = SMALL[cls]
     opened = ORACLES[cls].from_config(config).config
@@ -209,6 +223,11 @@ def test_transformers_reads_what_we_write() -> None:
         (UNetConfig, {"attention_head_dim": None}),
         (UNetConfig, {"cross_attention_dim": [768, 768, 768, 768]}),
         (UNetConfig, {"transformer_layers_per_block": [[1], [1], [1], [1]]}),
+        (UNetConfig, {"transformer_layers_per_block": [1, [1, 1], 1, 1]}),
+        (UNetConfig, {"transformer_layers_per_block": [1, 1, 1]}),
+        (UNetConfig, {"reverse_transformer_layers_per_block": [1, [1, 1], 1, 1]}),
+        (UNetConfig, {"reverse_transformer_layers_per_block": [1, 1, 1]}),
+        (UNetConfig, {"reverse_transformer_layers_per_block": "same"}),
         (UNetConfig, {"layers_per_block": 0}),
         (UNetConfig, {"layers_per_block": True}),
         (UNetConfig, {"norm_eps": "1e-5"}),

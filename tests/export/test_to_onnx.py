@@ -197,7 +197,7 @@ def test_nodes_are_named_after_their_modules_and_no_path_of_this_machine_is_kept
 def test_exporting_twice_gives_the_same_files_and_tells_its_progress(tiny_build, tmp_path):
     built = tiny_build("sd15")
     said: list[str] = []
-    export_component(built.source, "text_encoder", tmp_path, progress=said.append)
+    export_component(built.checkpoint, "text_encoder", tmp_path, progress=said.append)
     assert len(said) >= 3 and all(text.startswith("text_encoder: ") for text in said)
     for file in ("model.onnx", "model.safetensors", "config.json"):
         expected = built.raw if file == "model.onnx" else built.package
@@ -213,7 +213,7 @@ def test_half_precision_halves_the_file(tiny_build):
 @pytest.mark.slow
 def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
     source = build_tiny_sd(tmp_path / "half", variant="fp16", dtype=torch.float16)
-    report = export_component(source, "text_encoder", tmp_path, variant="fp16")
+    report = export_component(open_checkpoint(source, "fp16"), "text_encoder", tmp_path)
     stored = safetensors.read_header(tmp_path / report.weights).tensors.values()
     assert {info.dtype for info in stored} == {entry.dtype for entry in report.keys.values()} == {"F16"}
 
@@ -229,7 +229,7 @@ def test_every_weight_keeps_its_own_precision_but_float64_and_eight_bits(tiny_bu
         name: value.to(list(kinds)[index % 6]) for index, (name, value) in enumerate(sorted(load_file(file).items()))
     }
     save_file(tensors, file, {"format": "pt"})
-    report = export_component(source, "text_encoder", tmp_path)
+    report = export_component(open_checkpoint(source), "text_encoder", tmp_path)
     stored = safetensors.read_header(tmp_path / report.weights).tensors
     for key, entry in report.keys.items():
         assert entry.dtype == kinds[tensors[key].dtype]
@@ -248,8 +248,9 @@ def test_every_weight_keeps_its_own_precision_but_float64_and_eight_bits(tiny_bu
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_package_is_exported_to_the_same_files_again(tiny_build, kind, component, tmp_path):
     built = tiny_build(kind)
-    with traces.remembered(built.traces, open_checkpoint(built.package)):
-        export_component(built.package, component, tmp_path)
+    checkpoint = open_checkpoint(built.package)
+    with traces.remembered(built.traces, checkpoint):
+        export_component(checkpoint, component, tmp_path)
     for file in ("model.onnx", "model.safetensors"):
         assert (tmp_path / component / file).read_bytes() == (built.raw / component / file).read_bytes()
 
@@ -291,10 +292,14 @@ def test_the_memory_estimate_grows_with_the_weights(tiny_build, tmp_path):
     assert estimate_memory(open_checkpoint(tmp_path / "model"), "unet") == small + 3 * weight_bytes + largest
 
 
-def test_a_missing_source_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(CheckpointError, match="does not exist"):
-        export_component(tmp_path / "nothing", "unet", tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_source_that_has_changed_is_refused_before_anything_is_written(tiny_build, tmp_path):
+    source = Path(shutil.copytree(tiny_build("sd15").source, tmp_path / "model"))
+    checkpoint, out = open_checkpoint(source), tmp_path / "out"
+    out.mkdir()
+    (source / "text_encoder" / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="has changed since the checkpoint was opened"):
+        export_component(checkpoint, "text_encoder", out)
+    assert list(out.iterdir()) == []
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
@@ -303,7 +308,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(tiny_build, tmp_path):
     config = json.loads((source / "text_encoder" / "config.json").read_text())
     (source / "text_encoder" / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
     with pytest.raises(LdmError, match="fc1"):
-        export_component(source, "text_encoder", tmp_path)
+        export_component(open_checkpoint(source), "text_encoder", tmp_path)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ldm_runtime.package.open import open_package
+from tests.fuzz.kind import GOLDEN
 from tests.kill.killing import (
     Moment,
     Run,
@@ -38,6 +39,10 @@ def require_right(killed):
     assert [one.stage for one in killed if not one.struck] == []
 
 
+def names(folder):
+    return {file.name for file in folder.iterdir()}
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """The workplace of `run`, and what a run there does that nobody stops."""
@@ -62,32 +67,41 @@ def test_a_training_that_is_killed_in_every_stage_ends_at_the_same_weights(tmp_p
 
 
 def test_a_build_that_is_killed_leaves_the_old_package_until_the_new_one_is_whole(
-    tmp_path, tmp_path_factory, monkeypatch
+    tiny_build, tmp_path, tmp_path_factory, monkeypatch
 ):
-    """Without an unkilled build beside it, with remembered traces after the first kill: the rest takes too long here.
+    """What a killed build leaves, the next one sweeps before its work.
 
+    Without an unkilled build beside it, with remembered traces after the first kill: the rest takes too long here.
     `python -m tests.kill` kills the command as it is shipped in every stage, and compares.
     """
-    verb, folder = VERBS["build-force"], tmp_path / "workplace"
+
+    def prepare(folder):
+        shutil.copytree(tiny_build("sd15").source, folder / "source")
+        shutil.copytree(GOLDEN / "package", folder / "package")
+
+    verb, folder = replace(VERBS["build-force"], prepare=prepare), tmp_path / "workplace"
     warm = replace(verb, module="tests.kill.warm")
     monkeypatch.setenv("TRACES", str(shared_folder(tmp_path_factory) / "traces"))
     foreign = make_workplace(folder, verb)
     before = tree(folder)
+    known, left = {name.partition("/")[0] for name in before} | {"tmp", "cache"}, set()
     for words, each in (("tracing", verb), ("optimising", warm), ("verify:", warm)):
         run = Run(folder, each)
         assert run.wait_for(Moment(words, 1, 0.05, words)), run.said()
+        assert not left & names(folder)
         run.signal(signal.SIGKILL)
         run.end()
         assert lost(folder, foreign) == []
         assert subtree(tree(folder), "package") == subtree(before, "package")
+        left = names(folder) - known
+        assert left
     assert Run(folder, warm).end() == 0
     assert lost(folder, foreign) == []
     package = open_package(folder / "package", check="full")
     package.confirm()
     assert package.manifest.proof.passed and package.manifest.name == "source"
-    assert {file.name for file in folder.iterdir()} == {name.partition("/")[0] for name in before} | {"tmp", "cache"}
-    left = {file.name for file in (folder / "tmp").iterdir()}
-    assert left <= {f"torchinductor_{getpass.getuser()}"}  # torch's own cache, as of an unkilled build
+    assert names(folder) == known
+    assert names(folder / "tmp") <= {f"torchinductor_{getpass.getuser()}"}  # torch's own cache, as of an unkilled build
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

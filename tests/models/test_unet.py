@@ -47,6 +47,13 @@ VARIATIONS: dict[str, dict[str, Any]] = {
         "up_block_types": (UP_PLAIN, UP_PLAIN),
     },
     "no middle": {"mid_block_type": None},
+    "a middle of one residual block": {"mid_block_type": "UNetMidBlock2D"},
+    "transformers without blocks": {"transformer_layers_per_block": (0, 1)},
+    "another way up": {
+        "layers_per_block": 2,
+        "transformer_layers_per_block": [[2, 1], 1],
+        "reverse_transformer_layers_per_block": [1, [1, 0, 3]],
+    },
     "sines first, shifted": {"flip_sin_to_cos": False, "freq_shift": 1},
     "another epsilon": {"norm_eps": 1e-2},
     "another number of groups": {"norm_num_groups": 16},

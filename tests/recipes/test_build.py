@@ -1,6 +1,7 @@
 """Build recipes are read strictly: an unknown key, a wrong type or an impossible value is one clear error."""
 
 import dataclasses
+import difflib
 import json
 import re
 import types
@@ -14,9 +15,10 @@ from ldm_export.errors import ConfigError
 from ldm_export.optimise.pipeline import OPTIONAL_PASSES
 from ldm_export.recipes import build as recipes
 from ldm_export.recipes.build import PASSES, BuildRecipe, load_build_recipe
-from ldm_export.recipes.toml import Rule
+from ldm_export.recipes.toml import MAX_FAULTS, Rule
 from ldm_export.targets import TARGETS
 
+TENSORRT = 'targets = ["tensorrt"]\n[tensorrt]\n'
 SHIPPED = sorted((Path(__file__).parents[2] / "export_configs").glob("*.build.toml"))
 
 
@@ -68,6 +70,17 @@ def test_every_pass_that_a_recipe_can_name_is_there():
         ("targets = []", "targets must name at least one target; got targets"),
         ('targets = ["openvino", "openvino"]', "targets must name each target once; got targets"),
         ('[tensorrt]\nprecision = "fp16"', "unknown key 'tensorrt.precision'"),
+        (
+            '[tensorrt]\nflavour = "rtxx"',
+            r"tensorrt.flavour must be one of auto, rtx, classic; .* \(did you mean 'rtx'\?\)",
+        ),
+        (TENSORRT + 'profiles = ["batch=0"]', r"--profile \(tensorrt.profiles\) got 'batch=0'; expected MIN"),
+        (TENSORRT + 'profiles = ["size=8", "width=8"]', r"--profile \(tensorrt.profiles\) gives width twice"),
+        (
+            TENSORRT + 'compute_capabilities = ["9.0"]',
+            r"--compute-capability \(tensorrt.compute_capabilities\) got '9.0'; TensorRT for RTX builds for",
+        ),
+        (TENSORRT + 'compute_capabilities = ["7.5"]', "7.5 do not compute in fp32 with TensorRT for RTX"),
         ("steps = ", "TOML"),
         ('sampler = "unipc:order=99"', "sampler 'unipc': order is '99', expected an integer from 1 to 4"),
         ("guidence = 3.0", r"unknown key 'guidence' \(did you mean 'guidance'\?\); expected name, sampler, steps"),
@@ -113,6 +126,27 @@ def test_all_faults_are_listed_one_to_a_line(tmp_path):
     )
     for fault, start in zip(faults, parts, strict=True):
         assert fault.startswith(start)
+
+
+def test_faults_of_a_target_s_values_are_among_the_others(tmp_path):
+    (tmp_path / "a.toml").write_text('steps = 0\ntargets = ["tensorrt"]\n[tensorrt]\nprofiles = ["x"]\nflavour = "y"\n')
+    with pytest.raises(ConfigError, match="3 faults") as caught:
+        load_build_recipe(tmp_path / "a.toml")
+    assert all(each in str(caught.value) for each in ("steps must", "tensorrt.flavour must", "(tensorrt.profiles) got"))
+
+
+def test_classic_tensorrt_may_have_any_compute_capability_until_a_gpu_says_otherwise(tmp_path):
+    (tmp_path / "a.toml").write_text(TENSORRT + 'flavour = "classic"\ncompute_capabilities = ["9.0"]\n')
+    assert load_build_recipe(tmp_path / "a.toml").tensorrt.compute_capabilities == ("9.0",)
+
+
+def test_only_the_faults_that_are_listed_get_a_suggestion(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(difflib, "get_close_matches", lambda name, known, n: compared.append(name) or [])
+    (tmp_path / "a.toml").write_text("".join(f"k{index} = 1\n" for index in range(5000)))
+    with pytest.raises(ConfigError, match="5000 faults"):
+        load_build_recipe(tmp_path / "a.toml")
+    assert len(compared) == 2 * MAX_FAULTS
 
 
 def test_a_value_unlike_any_known_one_gets_no_suggestion(tmp_path):

@@ -156,6 +156,57 @@ def test_bad_argument_is_refused_before_the_first_step(pipe: Pipeline, arguments
         pipe(prompt, **rest)
 
 
+# What a code tells apart, by the beginning of the names in BAD; of none of them are steps, guidance, seeds and texts.
+CODES = {
+    "request.size": ("size not", "size too", "size zero", "latents too", "latents empty", "latents immense"),
+    "request.batch": ("count", "prompts with count"),
+    "request.array": (
+        "latents of",
+        "latents NaN",
+        "latents text",
+        "latents ragged",
+        "embeds of",
+        "embeds too",
+        "embeds NaN",
+    ),
+    "request.sampler": ("sampler unknown", "sampler empty"),
+    "request.noise": ("noise unknown",),
+    "request.prompt": ("prompt not Unicode",),
+    "request.invalid": ("steps", "guidance ", "seed", "prompt absent", "negative", "size text", "embeds and prompt"),
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_bad_argument_has_the_code_of_its_kind(pipe: Pipeline, code: str) -> None:
+    for start in CODES[code]:
+        found = [arguments for name, (arguments, _) in BAD.items() if name.startswith(start)]
+        assert found, start
+        for arguments in found:
+            with pytest.raises(InputError) as caught:
+                pipe.sample(**{"prompt": "red", **arguments})
+            assert caught.value.code == code, (start, str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda pipe: pipe.sample("red", steps=4, sampler="dpmsolver:algorithm=dpmsolver"), "request.sampler"),
+        (lambda pipe: pipe.sample("red", steps=1000), "request.sampler"),
+        (lambda pipe: pipe.sample("red", image="photo.png"), "request.image"),
+        (lambda pipe: pipe.sample("red", mask=PHOTO), "request.image"),
+        (lambda pipe: pipe.sample("red", image=[PHOTO, PHOTO, PHOTO]), "request.image"),
+        (lambda pipe: pipe.sample("red", sampler="dpmpp_sde", noise="torch"), "request.noise"),
+        (lambda pipe: ldm_runtime.load(pipe.package.path, engine="magic"), "request.engine"),
+        (lambda pipe: ldm_runtime.load(pipe.package.path, engine_options={"ort": 3}), "request.engine"),
+        (lambda pipe: pipe.decode_array(latents(1, 3, 6, 8)), "request.array"),
+    ],
+)
+def test_other_refusals_have_the_code_of_their_kind(pipe: Pipeline, call: Any, code: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call(pipe)
+    assert caught.value.code == code, str(caught.value)
+
+
 @pytest.mark.parametrize(
     "value", [10**400, -(10**400), Fraction(10**400), 10**6000], ids=["positive", "negative", "ratio", "unprintable"]
 )

@@ -13,8 +13,8 @@ from ldm_runtime.errors import MAX_MESSAGE, FormatError, InputError, LdmError, P
 
 ROOT = Path(__file__).parents[2]
 
-HOSTILE = "a\x1b[2J\x00\r\x7f\x9b\u061c\u200f\u2028\u202e\u2066\ud800\udcff"
-ESCAPED = r"a\x1b[2J\x00\x0d\x7f\x9b\u061c\u200f\u2028\u202e\u2066\ud800\udcff"
+HOSTILE = "a\x1b[2J\x00\r\x7f\x9b\u061c\u200f\u2028\u202e\u2066\ud800\udcff\xad\u200b\ufeff\U000e0041"
+ESCAPED = r"a\x1b[2J\x00\x0d\x7f\x9b\u061c\u200f\u2028\u202e\u2066\ud800\udcff\xad\u200b\ufeff\U000e0041"
 
 
 def test_what_commands_a_terminal_is_escaped():

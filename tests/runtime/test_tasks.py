@@ -256,6 +256,15 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "interval backwards": ({"guidance_interval": (0.8, 0.2)}, "expected its start below its end"),
     "interval of one": ({"guidance_interval": (0.8,)}, "expected two numbers from 0 to 1"),
     "interval text": ({"guidance_interval": "all"}, "expected two numbers"),
+    "a size it does not read": (
+        {"original_size": (64, 64)},
+        "original_size was given, but this model does not read it",
+    ),
+    "a crop it does not read": ({"crop_top_left": (0, 0)}, "crop_top_left was given, but this model"),
+    "pooled text it does not read": (
+        {"prompt": None, "prompt_embeds": np.zeros((1, 12, 6)), "pooled_prompt_embeds": np.zeros((1, 20))},
+        "pooled_prompt_embeds was given, but this model does not read it",
+    ),
     "variation alone": ({"variation": 3}, r"variation is 3; expected \(seed, strength\)"),
     "variation seed": ({"variation": (-1, 0.5)}, "the seed of variation is -1"),
     "variation strength": ({"variation": (1, 1.5)}, "the strength of variation is 1.5"),

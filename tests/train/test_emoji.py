@@ -6,6 +6,7 @@ import re
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -216,6 +217,16 @@ def test_damaged_perceptual_weights_are_one_sentence(tmp_path, cache, content):
         (lambda out: (out / "captions.jsonl").write_text("junk"), "line 1 is not valid JSON"),
         (lambda out: (out / data.VGG_FILE).write_bytes(b""), "vgg16.safetensors has 0 bytes"),
         (lambda out: (out / data.VGG_FILE).unlink(), "vgg16.safetensors: No such file"),
+        (lambda out: next(out.rglob("*.png")).write_bytes(b""), r"png has another SHA-256 than SHA256SUMS says"),
+        (lambda out: cut(next(out.rglob("*.png"))), r"png has another SHA-256"),
+        (lambda out: repeat_the_first_row(out), "captions.jsonl has another SHA-256"),
+        (lambda out: (out / "ORIGIN.md").write_text("mine"), "ORIGIN.md has another SHA-256"),
+        (lambda out: (out / "ORIGIN.md").unlink(), "ORIGIN.md is missing"),
+        (lambda out: (out / "SHA256SUMS").write_text(""), "SHA256SUMS, line 1 should be 64 hexa"),
+        (lambda out: without_hashes(out, cut), r"png.*; remove the folder"),
+        (lambda out: without_hashes(out, lambda file: file.write_bytes(b"")), r"png.*; remove the folder"),
+        (lambda out: without_hashes(out, lambda file: Image.new("RGBA", (8, 8)).save(file)), "is 8x8, expected 16x16"),
+        (lambda out: without_hashes(out, lambda _: repeat_the_first_row(out)), r"has the image .* twice"),
     ],
 )
 def test_a_finished_folder_that_lost_files_is_not_called_finished(tmp_path, cache, damage, message):
@@ -224,6 +235,32 @@ def test_a_finished_folder_that_lost_files_is_not_called_finished(tmp_path, cach
     damage(out)
     with pytest.raises(TrainingError, match=message):
         fetch_emoji(out, 16, ("3d",))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def repeat_the_first_row(out: Path) -> None:
+    """Give every image the first one's row, with captions of its own."""
+    first, *_ = rows = rows_of(out)
+    rows = [{**first, "caption": f"{first['caption']} {index}"} for index in range(len(rows))]
+    (out / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def without_hashes(out: Path, damage: Callable[[Path], object]) -> None:
+    """Damage an image of a folder that an earlier version made."""
+    (out / "SHA256SUMS").unlink()
+    damage(next(out.rglob("*.png")))
+
+
+def test_files_of_the_user_s_own_do_not_make_a_finished_folder_another_one(tmp_path, cache):
+    out = tmp_path / "out"
+    assert fetch_emoji(out, 16, ("3d",)) == 2
+    (out / "held-out.txt").write_text("red apple, 3d style\n")
+    assert fetch_emoji(out, 16, ("3d",)) == 2
+    without_hashes(out, lambda file: None)
+    assert fetch_emoji(out, 16, ("3d",)) == 2
 
 
 @pytest.mark.parametrize("icons", ["[]", '{"icons": {"a": {}}}', '{"icons": []}', '{"icons": {"a": 5}}', "{"])

@@ -12,9 +12,10 @@ from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.recipes.train import OptimiserRecipe, RestartRecipe, load_train_recipe
+from ldm_export.train.hashes import HASHES_FILE, record_hashes
 from ldm_export.train.identity import DataDigests, identities, plain
 from ldm_export.train.run import train
-from ldm_export.train.run_folder import HASHES_FILE, MARKER_FILE, record_hashes
+from ldm_export.train.run_folder import MARKER_FILE
 from tests.train.conftest import RECIPES, smoke_recipe
 
 TOKENIZER = Path(__file__).parents[1] / "golden" / "package" / "tokenizer"

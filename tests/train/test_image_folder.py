@@ -202,6 +202,11 @@ def test_an_image_may_have_several_captions(image_folder):
         ('{"file": "x.png", "caption": "a", "tags": [1]}', "expected a list"),
         ('{"file": "x.png", "caption": "a", "n": ' + "1" * 5000 + "}", "an integer of thousands of digits"),
         ('{"file": "a\\u0000b", "caption": "a"}', "cannot be"),
+        ('{"file": "x.png", "caption": ""}', "line 13: expected .* not blank; correct that line, or fetch"),
+        ('{"file": "x.png", "caption": " \\t\\u00a0"}', "line 13: expected .* not blank"),
+        ('{"file": " ", "caption": "a"}', "line 13: expected .* not blank"),
+        ('{"file": "x.png", "caption": "a", "tags": [""]}', "line 13: tags are .* not blank"),
+        ('{"file": "images/./red-disc.png", "caption": "red disc"}', "line 13 has the image and caption of line 2; "),
     ],
 )
 def test_a_hostile_row_is_one_sentence(image_folder, line, message):
@@ -209,6 +214,30 @@ def test_a_hostile_row_is_one_sentence(image_folder, line, message):
         file.write(line + "\n")
     with pytest.raises(TrainingError, match=message):
         load_images(recipe(image_folder, held_out=0.0))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: b"\xef\xbb\xbf" + content, "line 1 begins with a byte order mark; save it without, or fetch"),
+        (lambda content: content.replace(b"blue bar", b"bl\xfce bar"), "line 9 is not UTF-8; save it as UTF-8"),
+    ],
+)
+def test_captions_in_another_encoding_are_one_sentence(image_folder, change, message):
+    file = image_folder / "captions.jsonl"
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(TrainingError, match=rf"captions\.jsonl.*{message}"):
+        load_images(recipe(image_folder))[0]
+
+
+def test_held_out_captions_may_begin_with_a_byte_order_mark(image_folder, tmp_path):
+    listed = tmp_path / "held-out.txt"
+    listed.write_bytes(b"\xef\xbb\xbfred disc\r\n")
+    data = recipe(image_folder, held_out=0.0, held_out_captions=listed)
+    assert load_images(data)[0].held_out.captions == ("red disc",)
+    listed.write_bytes(b"red disc\n\xff\n")
+    with pytest.raises(TrainingError, match=r"held-out\.txt: line 2 is not UTF-8"):
+        load_images(data)
 
 
 def test_all_images_that_are_missing_or_damaged_are_named(image_folder):

@@ -256,20 +256,6 @@ def stop_after(process: subprocess.Popen, path: Path, number: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_continues_to_the_same_weights(trained, workplace):
-    run = workplace / "runs" / "smoke"
-    stop_after(start(workplace), run / "autoencoder" / "state.pt", signal.SIGKILL)
-    stop_after(start(workplace), run / "text_encoder" / "state.pt", signal.SIGKILL)
-    stop_after(start(workplace), run / "diffusion" / "state.pt", signal.SIGKILL)
-    assert not (run / "checkpoint").exists()
-    process = start(workplace)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert "continuing at step" in errors
-    assert differing(trained[0] / "runs" / "smoke", run) == []
-
-
-@pytest.mark.slow
 def test_ctrl_c_saves_and_ends_with_an_error_code(workplace):
     run = workplace / "runs" / "smoke"
     process = start(workplace)

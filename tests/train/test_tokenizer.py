@@ -7,7 +7,8 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizer, CLIPTokenizerFast
 
 from ldm_export.errors import TrainingError
-from ldm_export.train.tokenizer import BOS, EOS, SMALLEST_VOCABULARY, learn_merges, train_tokenizer
+from ldm_export.train.tokenizer import SMALLEST_VOCABULARY, learn_merges, train_tokenizer
+from ldm_runtime.text.clip_tokenizer import BOS, EOS
 
 CAPTIONS = ["red apple, 3d style", "green apple, 3d style", "red car, flat style", "man's red hat, 3d style"]
 TEXTS = [

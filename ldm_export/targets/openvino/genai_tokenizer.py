@@ -20,7 +20,7 @@ from ldm_export.errors import ExportError
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.errors import EngineUnavailable, refused_as
 from ldm_runtime.package.manifest import TokenizerFacts
-from ldm_runtime.text.clip_tokenizer import read_tokenizer
+from ldm_runtime.text.clip_form import read_tokenizer
 
 FILE = "openvino_tokenizer.xml"
 

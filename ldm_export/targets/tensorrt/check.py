@@ -34,6 +34,7 @@ MEMORY_FACTOR = 3.6
 MEMORY_FIXED = 600 << 20
 PLAN_FIXED = 24 << 20  # of kernels in one plan: 2 to 15 MB
 
+_CAPABILITIES = "--compute-capability (tensorrt.compute_capabilities)"
 Option = Literal["refit", "weight_stripped"]
 
 
@@ -64,16 +65,16 @@ def check_tensorrt(order: Order) -> Work:
     """
     chosen: TensorRtOptions = order.options
     if chosen.flavour not in FLAVOURS:
-        raise InputError(f"--flavour got {chosen.flavour!r}; expected {', '.join(FLAVOURS)}")
+        raise InputError(f"--flavour (tensorrt.flavour) got {chosen.flavour!r}; expected {', '.join(FLAVOURS)}")
     if order.precision not in PRECISIONS:
         raise InputError(f"--precision got {order.precision!r}; expected {', '.join(PRECISIONS)}")
     profile = read_profile(chosen.profiles)
     if chosen.flavour != CLASSIC:
-        _check_rtx_table(chosen, order.precision)
+        check_capabilities(chosen, order.precision)
     if chosen.weight_stripped and order.precision != "fp32":
         raise InputError(
-            f"--weight-stripped takes the weights from the package's graphs, which compute in fp32; got "
-            f"--precision {order.precision}"
+            f"--weight-stripped (tensorrt.weight_stripped) takes the weights from the package's graphs, which "
+            f"compute in fp32; got --precision {order.precision}"
         )
     if chosen.flavour == CLASSIC and missing_gpu() is not None:
         raise EngineUnavailable(_needs_gpu())
@@ -101,12 +102,13 @@ def _options(chosen: TensorRtOptions) -> tuple[Option, ...]:
     return tuple(name for name, is_set in switches.items() if is_set)
 
 
-def _check_rtx_table(chosen: TensorRtOptions, precision: Precision) -> None:
+def check_capabilities(chosen: TensorRtOptions, precision: Precision) -> None:
+    """Raise InputError for compute capabilities that TensorRT for RTX has no plans for, in that precision."""
     for capability in chosen.compute_capabilities:
         if capability not in CAPABILITIES:
             known = re.fullmatch(r"\d+\.\d", capability) is not None
             raise InputError(
-                f"--compute-capability got {capability!r}; TensorRT for RTX builds for {', '.join(CAPABILITIES)}"
+                f"{_CAPABILITIES} got {capability!r}; TensorRT for RTX builds for {', '.join(CAPABILITIES)}"
                 + ("; other GPUs need --flavour classic, built on the GPU itself" if known else "")
             )
         if precision not in CAPABILITIES[capability]:
@@ -128,7 +130,7 @@ def _check_classic(chosen: TensorRtOptions, precision: Precision) -> None:
     if missing_gpu() is not None:
         raise EngineUnavailable(_needs_gpu())
     if chosen.compute_capabilities:
-        raise InputError("classic TensorRT builds for the GPU of this machine; leave --compute-capability out")
+        raise InputError(f"classic TensorRT builds for the GPU of this machine; leave {_CAPABILITIES} out")
     here = compute_capability()
     able = [name for name, each in PRECISIONS.items() if each.classic <= tuple(int(part) for part in here.split("."))]
     if precision not in able:

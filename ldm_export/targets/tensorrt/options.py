@@ -1,6 +1,7 @@
 """Options of the target TensorRT, as a build recipe sets them."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -11,7 +12,7 @@ class TensorRtOptions:
     profiles: texts that `profiles.read_profile` reads.
     """
 
-    flavour: str = field(default="auto", metadata={"flag": "--flavour"})
+    flavour: Literal["auto", "rtx", "classic"] = field(default="auto", metadata={"flag": "--flavour"})
     compute_capabilities: tuple[str, ...] = field(default=(), metadata={"flag": "--compute-capability"})
     profiles: tuple[str, ...] = field(default=(), metadata={"flag": "--profile"})
     refit: bool = field(default=False, metadata={"flag": "--refit"})

@@ -14,6 +14,7 @@ from ldm_runtime.sampling.loop import is_guided
 
 DEFAULT_BATCH = Range(1, 1, 4)
 DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own images
+_OPTION = "--profile (tensorrt.profiles)"
 CORNERS = ("min", "opt", "max")
 
 AxisRanges = dict[str, Range]  # axis -> sizes
@@ -41,10 +42,10 @@ def read_profile(texts: Sequence[str]) -> Profile:
         name, equals, value = text.partition("=")
         names = {"size": ("width", "height")}.get(name, (name,))
         if not equals or not set(names) <= {"batch", "width", "height", "windows"}:
-            raise InputError(f"--profile got {text!r}; expected batch=, size=, width=, height= or windows=")
+            raise InputError(f"{_OPTION} got {text!r}; expected batch=, size=, width=, height= or windows=")
         for each in names:
             if each in ranges:
-                raise InputError(f"--profile gives {each} twice")
+                raise InputError(f"{_OPTION} gives {each} twice")
             ranges[each] = _range(text, value)
     return Profile(**ranges)
 
@@ -52,10 +53,10 @@ def read_profile(texts: Sequence[str]) -> Profile:
 def _range(text: str, value: str) -> Range:
     parts = value.split(":")
     if len(parts) not in (1, 3) or not all(part.isascii() and part.isdecimal() and len(part) < 8 for part in parts):
-        raise InputError(f"--profile got {text!r}; expected a number or MIN:OPT:MAX, such as size=256:512:768")
+        raise InputError(f"{_OPTION} got {text!r}; expected a number or MIN:OPT:MAX, such as size=256:512:768")
     numbers = [int(part) for part in parts] * (3 if len(parts) == 1 else 1)
     if not 1 <= numbers[0] <= numbers[1] <= numbers[2]:
-        raise InputError(f"--profile got {text!r}; expected MIN <= OPT <= MAX, from 1 up")
+        raise InputError(f"{_OPTION} got {text!r}; expected MIN <= OPT <= MAX, from 1 up")
     return Range(*numbers)
 
 

@@ -53,11 +53,15 @@ class EngineChoice:
         for part, name in self.parts.items():
             if part not in known:
                 raise InputError(
-                    f"engine has {shown(f'{part}={name}')}; expected PART=NAME with one of the parts {', '.join(known)}"
+                    f"engine has {shown(f'{part}={name}')}; expected PART=NAME with one of the parts "
+                    f"{', '.join(known)}",
+                    code="request.engine",
                 )
             for component in known[part]:
                 if component in named:
-                    raise InputError(f"engine is {shown(self.text)}, which names {component} twice")
+                    raise InputError(
+                        f"engine is {shown(self.text)}, which names {component} twice", code="request.engine"
+                    )
                 named[component] = name
         names = {component: named.get(component, self.otherwise) for component in contract.components}
         for name in self.options:
@@ -98,7 +102,10 @@ def choose(
     if threads is not None:
         threads = check_integer("threads", threads, 1, most_threads())
     if not isinstance(text, str):
-        raise InputError(f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort")
+        raise InputError(
+            f"engine is {shown(text)}; expected a text such as auto, ort or unet=tensorrt,vae=ort",
+            code="request.engine",
+        )
     texts = {} if options is None else _texts(options)
     parts = _by_part(text) if "=" in text else {}
     choice = EngineChoice(text, parts, AUTO if parts else _known(text), threads, texts, frozenset(without))
@@ -206,9 +213,11 @@ def _by_part(text: str) -> dict[str, str]:
     for piece in text.split(","):
         part, equals, name = (each.strip() for each in piece.partition("="))
         if not equals or not part:
-            raise InputError(f"engine has {shown(piece)}; expected PART=NAME such as unet=tensorrt")
+            raise InputError(
+                f"engine has {shown(piece)}; expected PART=NAME such as unet=tensorrt", code="request.engine"
+            )
         if part in named:
-            raise InputError(f"engine is {shown(text)}, which names {shown(part)} twice")
+            raise InputError(f"engine is {shown(text)}, which names {shown(part)} twice", code="request.engine")
         named[part] = _known(name)
     return named
 
@@ -216,13 +225,16 @@ def _by_part(text: str) -> dict[str, str]:
 def _texts(options: Any) -> dict[str, dict[str, str]]:
     """Read engine -> its options as text. Raises InputError for another form and for unknown engines."""
     if not isinstance(options, Mapping):
-        raise InputError(f"engine_options is {shown(options)}; expected engine -> options: {_OPTIONS_EXAMPLE}")
+        raise InputError(
+            f"engine_options is {shown(options)}; expected engine -> options: {_OPTIONS_EXAMPLE}", code="request.engine"
+        )
     texts = {}
     for name, each in options.items():
         if not isinstance(each, Mapping) or not all(_is_option(key, value) for key, value in each.items()):
             raise InputError(
                 f"engine_options has {shown(each)} for {shown(name)}; expected texts, numbers and booleans by name: "
-                f"{_OPTIONS_EXAMPLE}"
+                f"{_OPTIONS_EXAMPLE}",
+                code="request.engine",
             )
         texts[_known(name)] = {key: str(value) for key, value in each.items()}
     return texts
@@ -237,17 +249,26 @@ def _check_read(name: str, text: str, chosen: set[str]) -> None:
     """Raise InputError unless one of the engines that are `chosen` by `text` reads the options of `name`."""
     if name == AUTO:
         raise InputError(
-            f"there are options for {AUTO}, which is not an engine; give them to one of {', '.join(ENGINES)}"
+            f"there are options for {AUTO}, which is not an engine; give them to one of {', '.join(ENGINES)}",
+            code="request.engine",
         )
     if not ENGINES[name].takes_options:
-        raise InputError(f"there are options for the engine {name}, which has none; threads are a choice of their own")
+        raise InputError(
+            f"there are options for the engine {name}, which has none; threads are a choice of their own",
+            code="request.engine",
+        )
     if name not in chosen and (AUTO not in chosen or ENGINES[name].automatic is None):
-        raise InputError(f"there are options for the engine {name}, but engine is {shown(text)}, which never runs it")
+        raise InputError(
+            f"there are options for the engine {name}, but engine is {shown(text)}, which never runs it",
+            code="request.engine",
+        )
 
 
 def _known(name: Any) -> str:
     if not isinstance(name, str) or (name != AUTO and name not in ENGINES):
-        raise InputError(f"engine is {shown(name)}; expected one of {AUTO}, {', '.join(ENGINES)}")
+        raise InputError(
+            f"engine is {shown(name)}; expected one of {AUTO}, {', '.join(ENGINES)}", code="request.engine"
+        )
     return name
 
 

@@ -167,16 +167,21 @@ def _output(path: Path, *, prove: bool = False) -> Iterator[Journal]:
             f"cannot write {path}: the folder {absolute(parent)} takes no files ({reason(error)}); "
             f"choose another output"
         ) from error
+    done = False
     try:
         if prove:
             with refused(path):
                 journal.prove_name()
         yield journal
+        done = True
     finally:
         try:
             _end(journal)
-        except BaseException:  # a request to end (SIGTERM, Ctrl-C) in its middle, or the file system, once more
-            _end(journal)
+        except OSError:
+            _end_again(journal, path, done, "can be written" if prove else "is complete")
+        except BaseException:  # a request to end (SIGTERM, Ctrl-C) in its middle
+            with contextlib.suppress(OSError):
+                _end(journal)
             raise
 
 
@@ -295,6 +300,18 @@ def _end(journal: Journal) -> None:
     for temporary in (*journal.partials, *journal.asides):
         _clean(journal, temporary)
     journal.close()
+
+
+def _end_again(journal: Journal, path: Path, done: bool, outcome: str) -> None:
+    """End an output that the file system did not let end. If it still does not, an error of the work says more."""
+    try:
+        _end(journal)
+    except OSError as error:
+        if done:
+            raise OutputError(
+                f"{path} {outcome}, but {error.filename or 'a file beside it'} cannot be removed ({reason(error)}); "
+                f"remove it"
+            ) from error
 
 
 def _clean(journal: Journal, temporary: Path) -> Path | None:

@@ -18,7 +18,6 @@ from ldm_runtime.files.atomic import atomic_file, refuse_unwritable
 from ldm_runtime.files.journal import is_on_its_way
 
 _LOG = logging.getLogger(__name__)
-_CHUNK = 2**20
 _MAX_BYTES = 2**24
 
 
@@ -58,18 +57,15 @@ class HashCache:
     def measure(self, name: str) -> str:
         """Hash `name` now and remember it. Raises FormatError if it cannot be read."""
         file = self.folder / name
-        digest = hashlib.sha256()
         try:
             before = stamp(file)
-            with open(file, "rb", buffering=0) as opened:
-                while chunk := opened.read(_CHUNK):
-                    digest.update(chunk)
+            digest = sha256_of(file)
             if stamp(file) == before:
-                self.known[name] = [*before, digest.hexdigest()]
+                self.known[name] = [*before, digest]
                 self.changed = True
         except OSError as error:
             raise unreadable(file, error) from error
-        return digest.hexdigest()
+        return digest
 
     def save(self) -> None:
         """Write what was measured; where that is not possible the next load hashes again."""
@@ -81,6 +77,12 @@ class HashCache:
                 temporary.write_text(json.dumps(self.known), encoding="utf-8")
         except (OSError, LdmError) as error:
             _LOG.debug("hashes are not remembered: %s", error)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal. Raises OSError."""
+    with open(file, "rb", buffering=0) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def cache_folder() -> Path | None:

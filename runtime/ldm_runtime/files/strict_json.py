@@ -18,6 +18,9 @@ JSON = Any  # str | int | float | bool | None | list | dict, nested
 # A JSON path: its beginning, or a path and the field (".") or key ("[") below it. Only an error makes a text of it.
 Where: TypeAlias = "str | tuple[Where, Literal['.', '['], str | int]"
 
+# Metadata of a dataclass's field: the key is left out of a file where the field has its default.
+OPTIONAL = {"optional": True}
+
 _NESTING = (dict, list)
 MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -80,6 +83,23 @@ def read(kind: type[T], value: JSON, where: str) -> T:
     """
     result: T = _read(kind, value, where)
     return result
+
+
+def plain(value: Any) -> JSON:
+    """Return dataclasses, nested in one another, as what `read` reads."""
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        given = {field.name: getattr(value, field.name) for field in fields}
+        silent = {field.name for field in fields if is_optional(field) and given[field.name] == field.default}
+        return {name: plain(each) for name, each in given.items() if name not in silent}
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def is_optional(field: "dataclasses.Field[Any]") -> bool:
+    """Return whether a field is one of `OPTIONAL`."""
+    return OPTIONAL.items() <= field.metadata.items()
 
 
 def described(kind: Any) -> str:
@@ -166,10 +186,10 @@ def _read_dataclass(kind: Any, value: JSON, where: Where) -> Any:
     if unknown:
         what = f"has the unknown key {shown(unknown[0])}; known here: {', '.join(names)}"
         raise FormatError(_spelt(where), what, "json.unknown-key")
-    missing = [name for name in names if name not in value]
+    missing = [name for name in names if name not in value and name not in _optional(kind)]
     if missing:
         raise FormatError(_spelt(where), f"lacks the key {missing[0]!r}", "json.missing-key")
-    values = {name: _read(hints[name], value[name], (where, ".", name)) for name in names}
+    values = {name: _read(hints[name], value[name], (where, ".", name)) for name in names if name in value}
     try:
         return kind(**values)
     except FormatError as error:  # a dataclass that checks itself, without knowing where it stands
@@ -180,6 +200,11 @@ def _read_dataclass(kind: Any, value: JSON, where: Where) -> Any:
 def _fields(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@functools.cache
+def _optional(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in dataclasses.fields(kind) if is_optional(field))
 
 
 def _read_tuple(arguments: tuple[Any, ...], value: JSON, where: Where) -> tuple[Any, ...]:

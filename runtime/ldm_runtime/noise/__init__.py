@@ -57,7 +57,8 @@ def check_noise(mode: str, *, correlated: bool, sampler: str) -> str:
     make = _generator(mode)
     if make is not None and correlated:
         raise InputError(
-            f"sampler {sampler!r} reads one noise in several rows, which only noise 'philox' can give; got {mode!r}"
+            f"sampler {sampler!r} reads one noise in several rows, which only noise 'philox' can give; got {mode!r}",
+            code="request.noise",
         )
     return mode
 
@@ -72,4 +73,4 @@ def _generator(mode: str) -> Callable[[int], _Generator] | None:
     name, _, count = mode.partition(":")
     if name == "cuda" and count.isascii() and count.isdecimal() and len(count) < 9 and int(count) >= THREADS_PER_BLOCK:
         return lambda seed: CudaGenerator(seed, int(count))
-    raise InputError(f"noise is {mode!r}; expected {', '.join(NOISES)}, for example cuda:270336")
+    raise InputError(f"noise is {mode!r}; expected {', '.join(NOISES)}, for example cuda:270336", code="request.noise")

@@ -41,7 +41,8 @@ class CudaGenerator:
             raise InputError(
                 f"noise 'cuda' of {count} numbers for one image depends on the GPU; give the number of its resident"
                 f" threads (multi_processor_count * max_threads_per_multi_processor of torch's device properties), as"
-                f" in noise 'cuda:270336'; up to {MAX_PORTABLE_NUMBERS} numbers are the same on every GPU"
+                f" in noise 'cuda:270336'; up to {MAX_PORTABLE_NUMBERS} numbers are the same on every GPU",
+                code="request.noise",
             )
         threads = blocks * THREADS_PER_BLOCK
         rounds = -(-count // (threads * NUMBERS_PER_THREAD))

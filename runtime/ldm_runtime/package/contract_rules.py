@@ -13,7 +13,8 @@ from ldm_runtime.package.values import (
     check_same_names,
     fail,
 )
-from ldm_runtime.sampling.plan import check_sampler
+from ldm_runtime.sampling.loop import is_guided
+from ldm_runtime.sampling.plan import check_steps
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Axis, ComponentContract, Contract, Dim, Multiple, TensorSpec
@@ -42,11 +43,13 @@ _MAX_CHANNELS = 2**12
 _MAX_DOWNSAMPLE = 2**10
 _MAX_WINDOW = 2**16
 _MAX_VOCABULARY = 2**24
+_MAX_STEPS = 1000  # by default
 
 
 def check_contract(contract: "Contract", where: str) -> None:
     """Check that sizes are sane, and that components, roles, latents and prompts agree."""
     for name, axis in contract.axes.items():
+        check_name(name, f"{where}.axes")
         check_between(axis.min, 1, MAX_AXIS, f"{where}.axes[{name!r}].min")
         check_between(axis.max, axis.min, MAX_AXIS, f"{where}.axes[{name!r}].max")
         for size in axis.proven:
@@ -118,7 +121,7 @@ def _check_roles(contract: "Contract", where: str) -> None:
     halves = [contract.codec.encoder.component, contract.codec.decoder.component]
     owners = [*(text.component for text in contract.text), contract.denoiser.component, *halves]
     check_same_names(contract.components, owners, f"{where}.components")
-    if len(set(owners)) != len(owners) or contract.codec.name in owners[: -len(halves)]:
+    if len(set(owners)) != len(owners) or contract.codec.name in owners:
         fail(where, "gives a component two roles", "manifest.role")
     fed: dict[str, set[str]] = {name: set() for name in owners}
     batches: dict[str, int | str] = {}
@@ -283,10 +286,25 @@ def _check_facts(contract: "Contract", where: str) -> None:
             fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}", "manifest.image")
     if image.width * image.height > MAX_PIXELS:
         fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels", "manifest.image")
+    defaults, schedule = contract.defaults, contract.schedule
+    check_between(defaults.steps, 1, min(schedule.num_train_timesteps, _MAX_STEPS), f"{where}.defaults.steps")
     try:
-        check_sampler(contract.schedule, contract.defaults.parsed_sampler)
+        check_steps(schedule, defaults.parsed_sampler, defaults.steps)
     except InputError as error:
         fail(f"{where}.defaults.sampler", f"is not usable: {error}", "manifest.sampler")
-    check_between(contract.defaults.steps, 1, contract.schedule.num_train_timesteps, f"{where}.defaults.steps")
-    if not 0 <= contract.defaults.guidance <= 1000:
-        fail(f"{where}.defaults.guidance", f"is {contract.defaults.guidance}; expected 0 to 1000", "manifest.range")
+    if not 0 <= defaults.guidance <= 1000:
+        fail(f"{where}.defaults.guidance", f"is {defaults.guidance}; expected 0 to 1000", "manifest.range")
+    _check_batches(contract, where)
+
+
+def _check_batches(contract: "Contract", where: str) -> None:
+    """Require that one image can be drawn by the defaults: text and images go one at a time, guidance doubles rows."""
+    for role, component, tensor in _ports(contract):
+        batch = contract.tensor(component, tensor).dims[:1]
+        if role in ("text.input", "codec.encoder.input", "codec.decoder.input"):
+            check_between(1, *contract.range_of(batch[0]), f"the batch of {where}.components[{component!r}] {tensor}")
+    low, high = contract.range_of(contract.sample.dims[0])
+    needed = 2 if is_guided(contract.defaults.guidance) else 1
+    if not low <= needed <= high:
+        what = f"is {contract.defaults.guidance}, so an image needs a batch of {needed}; expected {low} to {high}"
+        fail(f"{where}.defaults.guidance", what, "manifest.range")

@@ -1,13 +1,14 @@
 """The places of an ONNX file's external data, read from its protobuf encoding without the onnx package.
 
 An engine opens whatever file an `external_data` entry names, so the entries are looked at first. Field
-numbers: onnx.proto3 of ONNX 1.18; wire format: https://protobuf.dev/programming-guides/encoding.
+numbers: onnx.proto3 of ONNX 1.18.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from ldm_runtime.errors import FormatError, unreadable
+from ldm_runtime.package.protobuf import Malformed, fields
 
 MAX_GRAPH_BYTES = 2**28  # a graph without its weights; Stable Diffusion 1.5's UNet has 0.7 MB
 
@@ -47,16 +48,12 @@ def check_external_data(graph: Path, weights: str) -> None:
         raise FormatError(str(graph), what, "file.too-large")
     try:
         locations = set(_locations(content))
-    except (_Malformed, RecursionError) as error:
+    except (Malformed, RecursionError) as error:
         raise FormatError(str(graph), f"is not an ONNX file ({error})", "graph.format") from None
     for location in sorted(locations - {weights.encode()}):
         found = location.decode(errors="replace")
         what = f"keeps data in {found!r}, expected only {weights!r} in the same folder"
         raise FormatError(str(graph), what, "graph.external-data")
-
-
-class _Malformed(Exception):
-    """Bytes that are not protobuf."""
 
 
 def _locations(content: bytes) -> Iterator[bytes]:
@@ -67,48 +64,12 @@ def _locations(content: bytes) -> Iterator[bytes]:
 def _walk(content: bytes, start: int, end: int, message: str) -> Iterator[bytes]:
     if message == _ENTRY:
         # a field given twice: the last one counts, as in every protobuf parser
-        fields = {number: content[first:last] for number, first, last in _fields(content, start, end)}
-        if fields.get(1) == _KEY:
-            yield fields.get(2, b"")
+        entry = {number: content[first:last] for number, first, last in fields(content, start, end)}
+        if entry.get(1) == _KEY:
+            yield entry.get(2, b"")
         return
     children = _MESSAGES[message]
-    for number, first, last in _fields(content, start, end):
+    for number, first, last in fields(content, start, end):
         # most parts of a graph, and all its nodes, cannot hold an entry: its key would be among their bytes
         if number in children and content.find(_KEY, first, last) >= 0:
             yield from _walk(content, first, last, children[number])
-
-
-def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (field number, first byte, end) of every length-delimited field; skip other wire types."""
-    place = start
-    while place < end:
-        tag, place = _varint(content, place, end)
-        kind = tag & 7
-        if kind == 0:
-            _, place = _varint(content, place, end)
-        elif kind == 1:
-            place += 8
-        elif kind == 2:
-            length, place = _varint(content, place, end)
-            place += length
-        elif kind == 5:
-            place += 4
-        else:
-            raise _Malformed(f"wire type {kind} before byte {place}")
-        if place > end:
-            raise _Malformed(f"a field ends at byte {place}, its message at {end}")
-        if kind == 2:
-            yield tag >> 3, place - length, place
-
-
-def _varint(content: bytes, place: int, end: int) -> tuple[int, int]:
-    """Read a number: (value, place after it)."""
-    value = shift = 0
-    while place < end and shift < 70:
-        byte = content[place]
-        place += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, place
-        shift += 7
-    raise _Malformed(f"a number that does not end at byte {place}")

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from ldm_runtime.files.strict_json import OPTIONAL
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
@@ -96,11 +97,16 @@ class ImageSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Defaults:
-    """Values that `run` takes where none are given."""
+    """Values that `run` takes where none are given.
+
+    zero_negative: whether, without a negative prompt, guidance takes zeros in place of all that the text encoders make
+    of the empty one.
+    """
 
     sampler: str
     steps: int
     guidance: float
+    zero_negative: bool = dataclasses.field(default=False, metadata=OPTIONAL)
 
     @functools.cached_property
     def parsed_sampler(self) -> Sampler:
@@ -140,7 +146,8 @@ class DenoiserRole:
     """The component that is evaluated at each row of a sampling plan, and the meaning of its inputs.
 
     extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
-    encoders, joined. "image_sizes": height and width, top and left of the crop (0), and height and width again.
+    encoders, joined. "image_sizes": height and width of the original, top and left of the crop from it, height and
+    width of the image; a run may say others than the image's own.
     """
 
     component: str
@@ -214,6 +221,20 @@ class Contract:
     def inpaints(self) -> bool:
         """Return whether the denoiser reads a mask and the latents of the masked image."""
         return "mask" in self.concat
+
+    @property
+    def pooled_width(self) -> int:
+        """Return the numbers of pooled text that the denoiser reads, 0 if it reads none."""
+        role = self.denoiser
+        widths = [
+            self.tensor(role.component, name).dims[1] for name, rule in role.extra.items() if rule == "pooled_text"
+        ]
+        return sum(width for width in widths if isinstance(width, int))
+
+    @property
+    def reads_sizes(self) -> bool:
+        """Return whether the denoiser reads sizes of the image."""
+        return "image_sizes" in self.denoiser.extra.values()
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """Return the smallest and largest size of a dimension."""

@@ -4,7 +4,6 @@ A parsed `Manifest` is consistent in itself (`rules.py`).
 """
 
 import json
-from dataclasses import asdict
 
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError
@@ -32,6 +31,6 @@ def parse(text: str, where: str) -> Manifest:
 
 def dump(manifest: Manifest) -> str:
     """Write the manifest as text that `parse` reads back to an equal value; the same value gives the same text."""
-    value = asdict(manifest)
+    value = strict_json.plain(manifest)
     value["files"] = dict(sorted(value["files"].items()))
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

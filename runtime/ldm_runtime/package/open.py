@@ -21,6 +21,7 @@ from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import manifest, manifest_json, safetensors
 from ldm_runtime.package.external_data import check_external_data
+from ldm_runtime.package.token_table import known_tokens
 
 Check = Literal["cached", "full", "size"]
 MANIFEST = "manifest.json"
@@ -32,6 +33,7 @@ refused = functools.partial(
     PackageError,
     "fetch or build the package again",
     {
+        "graph.external-data": "do not use this package, build it again",
         "json.unknown-key": "build it again, or install the version that wrote it",
         "manifest.version": "build the package again from its checkpoint with `ldm-export build`, or install the "
         "version that wrote it",
@@ -123,6 +125,8 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
             for artefact in component.artefacts:
                 if artefact.format == "onnx":
                     check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
+        for text in parsed.contract.text:
+            _check_vocabulary(path, parsed.components[text.component].canonical.file, text)
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
 
 
@@ -191,6 +195,13 @@ def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
                     f"{path} holds {relative}, which its manifest does not list; remove it or build again",
                     code="file.unlisted",
                 )
+
+
+def _check_vocabulary(path: Path, graph: str, text: manifest.TextRole) -> None:
+    known = known_tokens(path / graph, text.input)
+    if known is not None and text.tokenizer.vocab_size > known:
+        what = f"has a tokenizer of {text.tokenizer.vocab_size} tokens for {graph}, which knows {known}"
+        raise FormatError(str(path / MANIFEST), what, "tokenizer.vocabulary")
 
 
 def _start_of(file: Path) -> bytes:

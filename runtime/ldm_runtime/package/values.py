@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import FormatError
+from ldm_runtime.errors import UNPRINTABLE, FormatError
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
 
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and halves of characters
+CONTROL = re.compile(f"[\t\n]|{UNPRINTABLE.pattern}")  # what no name has: control and hidden characters
 MAX_AXIS = 2**20
 MAX_PIXELS = 2**26  # one image; 8192 x 8192
 MAX_BYTES = 2**50  # of a file or of memory
@@ -23,7 +23,9 @@ def check_name(name: str, where: str) -> None:
         fail(where, "should not be empty", "manifest.name")
     if len(name) > _MAX_NAME or CONTROL.search(name) is not None:
         fail(
-            where, f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters", "manifest.name"
+            where,
+            f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters or hidden ones",
+            "manifest.name",
         )
 
 

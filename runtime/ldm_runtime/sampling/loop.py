@@ -182,7 +182,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _check_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
     if array.shape != shape:
-        raise InputError(f"{what} has shape {array.shape}, expected {shape}")
+        raise InputError(f"{what} has shape {array.shape}, expected {shape}", code="request.array")
 
 
 def _check_finite(array: np.ndarray, what: str) -> None:

@@ -8,6 +8,7 @@ clipped x0 too, as a column after the model output. The samplers are in `ldm_run
 checked step by step against the scheduler of that name in diffusers 0.39, as `from_config` sets it up.
 """
 
+import contextlib
 import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,9 +19,9 @@ from ldm_runtime.sampling.schedule import NoiseSchedule, Schedule
 from ldm_runtime.sampling.solvers import SOLVERS, Sampler
 from ldm_runtime.sampling.solvers.options import Hook, spell
 from ldm_runtime.sampling.solvers.problem import Problem
-from ldm_runtime.sampling.solvers.rows import PlanRow
+from ldm_runtime.sampling.solvers.rows import PlanRow, Rows
 
-__all__ = ["Hook", "Plan", "PlanRow", "check_sampler", "compile_plan"]
+__all__ = ["Hook", "Plan", "PlanRow", "check_sampler", "check_steps", "compile_plan"]
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,15 @@ def check_sampler(schedule: Schedule, sampler: Sampler) -> None:
         able = ", ".join(name for name, other in SOLVERS.items() if schedule.prediction_type in other.predictions)
         raise InputError(
             f"sampler {sampler.name!r} does not take models with {schedule.prediction_type!r} prediction, only with"
-            f" {' or '.join(solver.predictions)}; use one of {able}"
+            f" {' or '.join(solver.predictions)}; use one of {able}",
+            code="request.sampler",
         )
     if isinstance(schedule, NoiseSchedule) and schedule.rescale_betas_zero_snr and not solver.zero_snr:
         able = ", ".join(name for name, other in SOLVERS.items() if other.zero_snr)
         raise InputError(
             f"sampler {sampler.name!r} does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use"
-            f" one of {able}"
+            f" one of {able}",
+            code="request.sampler",
         )
 
 
@@ -105,31 +108,64 @@ def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 
     Raises InputError for what the sampler or the schedule cannot do.
     """
     check_sampler(schedule, sampler)
-    most = schedule.num_train_timesteps
-    number = check_integer("steps", steps, 1, most)
+    number = check_integer("steps", steps, 1, schedule.num_train_timesteps)
     begin = check_integer("start", start, 0, number - 1)
-    spacing = sampler.solver.spacing or "linspace"
-    if sampler.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
-        spacing = schedule.timestep_spacing or spacing
-    hook = sampler.options.hook
-    problem = Problem(schedule, spacing, number, begin, hooked=hook is not None)
-    try:
-        initial_scale, rows = sampler.solver.solve(problem, sampler.options)
-    except (ZeroDivisionError, OverflowError):
-        raise InputError(
-            f"sampler {sampler.canonical!r} cannot be computed for {number} steps of this schedule: noise levels"
-            " meet, or the last one is 0 where it divides; use fewer steps or other options of it"
-        ) from None
+    initial_scale, rows = _solve(Problem, schedule, sampler, number, begin)
     return Plan(
         sampler=sampler,
         steps=number,
         start=begin,
         history=rows.history,
         initial_scale=initial_scale,
-        hook=hook,
+        hook=sampler.options.hook,
         rows=tuple(rows.rows),
         identity=_identity(schedule, sampler, number, begin),
     )
+
+
+def check_steps(schedule: Schedule, sampler: Sampler, steps: int) -> None:
+    """Raise InputError for steps that no plan of a sampler has on a schedule, in a fraction of a plan's time.
+
+    Noise levels and options are checked as `compile_plan` does, but no row after the first one is made.
+    """
+    check_sampler(schedule, sampler)
+    with contextlib.suppress(_Begun):
+        _solve(_Beginning, schedule, sampler, steps, 0)
+
+
+class _Begun(Exception):
+    """The first row of a plan is made."""
+
+
+class _FirstRow(Rows):
+    """Rows that end with the first one."""
+
+    def write(self, *arguments: Any, **options: Any) -> None:
+        super().write(*arguments, **options)
+        raise _Begun
+
+
+class _Beginning(Problem):
+    """A plan to begin."""
+
+    def rows(self, history: int = 0) -> Rows:
+        return _FirstRow(self.model.prediction_type, history, hooked=self.hooked)
+
+
+def _solve(kind: type[Problem], schedule: Schedule, sampler: Sampler, steps: int, start: int) -> tuple[float, Rows]:
+    """Return the initial scale and the rows of a plan."""
+    spacing = sampler.solver.spacing or "linspace"
+    if sampler.solver.spacing is not None and isinstance(schedule, NoiseSchedule):
+        spacing = schedule.timestep_spacing or spacing
+    problem = kind(schedule, spacing, steps, start, hooked=sampler.options.hook is not None)
+    try:
+        return sampler.solver.solve(problem, sampler.options)
+    except (ZeroDivisionError, OverflowError):
+        raise InputError(
+            f"sampler {sampler.canonical!r} cannot be computed for {steps} steps of this schedule: noise levels"
+            " meet, or the last one is 0 where it divides; use fewer steps or other options of it",
+            code="request.sampler",
+        ) from None
 
 
 def _ratio(alpha: float, sigma: float) -> float:

@@ -45,6 +45,11 @@ class Conditioning:
     pooled: np.ndarray
     notices: list[Notice]
 
+    def after_zeros(self) -> "Conditioning":
+        """Put as many zeros first: what some models take in place of a negative prompt."""
+        context, pooled = (np.concatenate([np.zeros_like(each), each]) for each in (self.context, self.pooled))
+        return Conditioning(context, pooled, self.notices)
+
 
 # Token ids (T,) of one window, and the weights of its tokens (T,) where the syntax has any.
 _Window = tuple[np.ndarray, np.ndarray | None]
@@ -90,25 +95,28 @@ class Conditioner:
         prompts: Sequence[str] | None,
         negatives: Sequence[str],
         embeds: np.ndarray | None,
+        pooled_embeds: np.ndarray | None,
         *,
         names: Mapping[str, str],
         syntax: str,
     ) -> Conditioning:
         """Condition a run: (B, T, D), or with negative prompts (2B, T, D), theirs first.
 
-        prompts: None where `embeds`, float32 (B, T, D), take their place; then nothing is pooled. negatives: empty
-        without guidance.
+        prompts: None where `embeds`, float32 (B, T, D), take their place, and `pooled_embeds` (B, P), which is None
+        where nothing is pooled. negatives: empty without guidance.
         """
         texts = [*negatives, *([] if prompts is None else prompts)]
+        if prompts is None and pooled_embeds is None:
+            pooled_embeds = np.empty((len(given(embeds)), 0), np.float32)
         if not texts:
-            return Conditioning(given(embeds), np.empty((len(given(embeds)), 0), np.float32), [])
+            return Conditioning(given(embeds), given(pooled_embeds), [])
         unique = list(dict.fromkeys(texts))
         embedded = self.embed(unique, names, syntax)
         places = [unique.index(text) for text in texts]
         context, pooled = embedded.context[places], embedded.pooled[places]
         if prompts is None:
             context = self._before(context, given(embeds))
-            pooled = np.empty((len(context), 0), np.float32)
+            pooled = np.concatenate([pooled, given(pooled_embeds)])
         return Conditioning(context, pooled, embedded.notices)
 
     def _plain(
@@ -146,7 +154,8 @@ class Conditioner:
         if embeds.shape[1] % window != 0:
             raise InputError(
                 f"prompt_embeds has {embeds.shape[1]} tokens; with guidance, expected a multiple of {window},"
-                " the window of the negative prompt"
+                " the window of the negative prompt",
+                code="request.array",
             )
         width = embeds.shape[-1]
         embeddings = [one.reshape(-1, window, width) for one in (*negative, *embeds)]

@@ -10,7 +10,7 @@ import numpy as np
 from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.package.open import Package, refused
-from ldm_runtime.text.clip_tokenizer import MAX_FILE_BYTES, read_tokenizer
+from ldm_runtime.text.clip_form import MAX_FILE_BYTES, read_tokenizer
 
 MOST_CHARACTERS = 100_000  # one prompt: tokenising takes seconds there, and a window holds some hundred
 COMMA = ",</w>"
@@ -30,7 +30,7 @@ class Tokenizer:
     """A tokenizer of a package; begin, end and padding tokens are those of the contract.
 
     Raises PackageError if tokenizer.json is not of CLIP's form, knows tokens that the text encoder does not have, or
-    has other begin and end tokens.
+    has other begin and end tokens, or no such padding token.
     """
 
     def __init__(self, package: Package, facts: TokenizerFacts) -> None:
@@ -41,7 +41,7 @@ class Tokenizer:
             if clip.size > facts.vocab_size:
                 what = f"has tokens up to {clip.size - 1}, but the text encoder knows {facts.vocab_size}"
                 raise FormatError(str(file), what, "tokenizer.vocabulary")
-            others = clip.other_ends(facts.bos_token_id, facts.eos_token_id)
+            others = clip.other_tokens(facts.bos_token_id, facts.eos_token_id, facts.pad_token_id)
             if others is not None:
                 raise FormatError(str(file), f"{others} as in the manifest", "manifest.text")
         # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.

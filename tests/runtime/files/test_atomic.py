@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import LdmError, OutputError
 from ldm_runtime.files import journal
 from ldm_runtime.files.atomic import (
     atomic_file,
@@ -180,6 +180,43 @@ def test_an_exchange_without_end_is_given_up(tmp_path, monkeypatch):
     with pytest.raises(LdmError, match="again and again; nothing was left"), atomic_folder(tmp_path / "a"):
         monkeypatch.setattr(os, "rename", never)
     assert os.listdir(tmp_path) == []
+
+
+def refuse_removal(monkeypatch, times: int) -> None:
+    """Let the file system refuse so many times to remove a journal."""
+    refusals = iter(range(times))
+    unlink = Path.unlink
+
+    def refusing(self: Path, missing_ok: bool = False) -> None:
+        if self.suffix == ".journal" and next(refusals, None) is not None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(self))
+        unlink(self, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+
+
+def test_a_journal_that_cannot_be_removed_is_one_sentence_and_the_output_is_there(tmp_path, monkeypatch):
+    refuse_removal(monkeypatch, times=2)
+    sentence = r"a is complete, but \S+\.journal cannot be removed \(Operation not permitted\); remove it$"
+    with pytest.raises(OutputError, match=sentence), atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a").read_text() == "new"
+    refuse_removal(monkeypatch, times=3)  # the first is the one that is left
+    with pytest.raises(OutputError, match=r"b can be written, but \S+\.journal cannot be removed"):
+        refuse_existing(tmp_path / "b", force=False)
+
+
+def test_a_journal_that_is_removed_at_the_second_try_is_no_error(tmp_path, monkeypatch):
+    refuse_removal(monkeypatch, times=1)
+    with atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_an_error_of_the_work_says_more_than_a_journal_that_cannot_be_removed(tmp_path, monkeypatch):
+    refuse_removal(monkeypatch, times=2)
+    with pytest.raises(LdmError, match="^the work failed$"), atomic_file(tmp_path / "a"):
+        raise LdmError("the work failed")
 
 
 def test_an_error_about_an_output_crosses_a_process(tmp_path):

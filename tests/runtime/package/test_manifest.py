@@ -95,6 +95,26 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     ),
     "steps zero": (("contract", "defaults", "steps"), 0, "steps is 0"),
     "steps too many": (("contract", "defaults", "steps"), 1001, "steps is 1001; expected 1 to 1000"),
+    "steps beyond the training": (
+        ("contract", "schedule", "steps_offset"),
+        999,
+        "sampler is not usable: 4 steps with timestep_spacing 'leading' and steps_offset 999 reach timestep 1799",
+    ),
+    "sampler of fewer steps": (
+        ("contract", "defaults"),
+        {"sampler": "lcm", "steps": 51, "guidance": 1.0},
+        "sampler is not usable: 51 steps of 'lcm' are not usable with original_steps 50",
+    ),
+    "steps too close": (
+        ("contract", "defaults"),
+        {"sampler": "dpmpp_2m", "steps": 1000, "guidance": 1.0},
+        "sampler is not usable: 1000 steps",
+    ),
+    "options that do not go together": (
+        ("contract", "defaults", "sampler"),
+        "dpmsolver:algorithm=dpmsolver",
+        "sampler is not usable: .* cannot end at zero noise",
+    ),
     "guidance negative": (("contract", "defaults", "guidance"), -1.0, "guidance is -1.0"),
     "window too long": ((*TEXT, "tokenizer", "max_length"), 49, "max_length is 49; expected 2 to 48"),
     "token out of range": ((*TEXT, "tokenizer", "eos_token_id"), 517, "eos_token_id is 517"),
@@ -123,6 +143,12 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "outputs of one token": ((*ENCODER, "outputs", 0, "dims", 1), 1, "has outputs of 1 tokens for inputs of 'tokens'"),
     "codec without a name": (("contract", "codec", "name"), "", "codec.name should not be empty"),
     "codec that commands": (("contract", "codec", "name"), "\x1b[31m", "codec.name is .*no control characters"),
+    "codec called as its half": ((*CODEC, "name"), "vae_encoder", "gives a component two roles"),
+    "axis that commands": (
+        ("contract", "axes", "\x1b[31m"),
+        {"min": 1, "max": 1, "proven": [], "multiple_of": None},
+        "axes is .*no control characters",
+    ),
     "type of a parameter": ((*KEY, "dtype"), "\x1b[31m", "dtype is .*; expected one of F64"),
     "place of a parameter": ((*KEY, "initialiser"), "", "initialiser should not be empty"),
     "another batch": ((*UNET, "inputs", 2, "dims", 0), "width", "begins with 'width'; expected 'batch', the batch"),
@@ -213,3 +239,33 @@ def test_number_beyond_float64_is_refused(good: str) -> None:
     text = edited(good, ("contract", "latent", "scale"), 123456789).replace("123456789", "1e999")
     with pytest.raises(FormatError, match="1e999' is too large for a float64"):
         manifest_json.parse(text, "manifest.json")
+
+
+def test_defaults_that_need_another_batch_are_refused(good: str) -> None:
+    one = edited(good, ("contract", "axes", "batch"), {"min": 1, "max": 1, "proven": [], "multiple_of": None})
+    with pytest.raises(
+        FormatError, match="guidance is 3.0, so an image needs a batch of 2; expected 1 to 1"
+    ) as refused:
+        manifest_json.parse(one, "manifest.json")
+    assert refused.value.code == "manifest.range"
+    assert (
+        manifest_json.parse(edited(one, ("contract", "defaults", "guidance"), 1.0), "m").contract.axes["batch"].max == 1
+    )
+    two = edited(good, ("contract", "axes", "batch"), {"min": 2, "max": 2, "proven": [], "multiple_of": None})
+    with pytest.raises(FormatError, match=r"the batch of .*'text_encoder'\] input_ids is 1; expected 2 to 2"):
+        manifest_json.parse(two, "manifest.json")
+
+
+@pytest.mark.parametrize("hidden", ["\n", "\t", "\x9b", "\xad", "\u200b", "\u202e", "\u2066", "\ufeff", "\U000e0041"])
+def test_a_name_with_a_hidden_character_is_refused(good: str, hidden: str) -> None:
+    for place in (("name",), ("contract", "codec", "name"), ("components", "unet", "keys", "conv.bias", "initialiser")):
+        with pytest.raises(FormatError, match="expected 1 to 1024 characters and no control") as refused:
+            manifest_json.parse(edited(good, place, f"sd{hidden}15"), "manifest.json")
+        assert refused.value.code == "manifest.name" and hidden not in str(refused.value)
+    with pytest.raises(FormatError, match="with a character that no package path may have"):
+        manifest_json.parse(edited(good, ("files", f"a{hidden}b"), {"sha256": HASH, "size": 1}), "manifest.json")
+
+
+@pytest.mark.parametrize("name", ["emoji 👩\u200d🚀", "נקודה", "نمی\u200cخواهم", "naïve 日本語"])
+def test_a_name_in_any_script_is_taken(good: str, name: str) -> None:
+    assert manifest_json.parse(edited(good, ("name",), name), "manifest.json").name == name

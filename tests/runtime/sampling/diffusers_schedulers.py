@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from unittest import mock
 
@@ -108,6 +109,7 @@ class Float64Numpy:
         return grid if dtype is not np.float64 else grid.astype(np.float32).astype(np.float64)
 
 
+@cache
 def module_of(name: str) -> Any:
     return importlib.import_module(getattr(schedulers, CLASSES[name]).__module__)
 

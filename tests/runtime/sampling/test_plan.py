@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 
 from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.sampling.loop import noised
-from ldm_runtime.sampling.plan import Plan, PlanRow, compile_plan
+from ldm_runtime.sampling.plan import Plan, PlanRow, check_steps, compile_plan
 from ldm_runtime.sampling.schedule import (
     BETA_SCHEDULES,
     PREDICTION_TYPES,
@@ -32,6 +32,7 @@ from tests.runtime.sampling import diffusers_schedulers as oracle
 from tests.runtime.sampling.compiled import compiled
 
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
+SHORT = dataclasses.replace(SD15, num_train_timesteps=100, beta_end=0.1)
 STEPS = (1, 2, 3, 4, 10)
 SLOW = pytest.mark.slow
 # Every solver, and of what options make of one: PLMS, and sigma schedules by each way to choose levels.
@@ -673,3 +674,19 @@ def test_a_new_sampler_is_one_line_of_the_table(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(SAMPLERS, "ddim_trailing", again.summary)
     rows = compiled(SD15, "ddim_trailing", 4).rows
     assert [row.timestep for row in rows] == [999, 749, 499, 249]
+
+
+@pytest.mark.parametrize("sampler", [*SOLVERS, "euler:sigmas=beta", "unipc:predict=eps"])
+def test_steps_are_refused_with_the_sentence_of_the_plan(sampler: str) -> None:
+    for spacing, offset, steps in itertools.product(("leading", "linspace"), (1, 99), (1, 51)):
+        schedule = dataclasses.replace(SHORT, timestep_spacing=spacing, steps_offset=offset)
+        answers = [refusal(check, schedule, sampler, steps) for check in (check_steps, compile_plan)]
+        assert answers[0] == answers[1], (spacing, offset, steps)
+
+
+def refusal(check: Callable[..., object], schedule: NoiseSchedule, sampler: str, steps: int) -> str | None:
+    try:
+        check(schedule, read_sampler(sampler), steps)
+    except InputError as error:
+        return str(error)
+    return None

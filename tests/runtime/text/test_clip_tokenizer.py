@@ -13,8 +13,9 @@ import tokenizers
 
 from ldm_runtime.errors import FormatError
 from ldm_runtime.pipeline import builtin_package
-from ldm_runtime.text import clip_tokenizer
-from ldm_runtime.text.clip_tokenizer import AddedToken, read_tokenizer
+from ldm_runtime.text import clip_form
+from ldm_runtime.text.clip_form import read_tokenizer
+from ldm_runtime.text.clip_tokenizer import SPECIAL_WORDS, WORDS, AddedToken, ClipTokenizer
 from tests.runtime.tiny_package import TOKENIZER, clip_like_tokenizer
 
 FILE: dict[str, Any] = json.loads(clip_like_tokenizer().to_str())
@@ -22,7 +23,7 @@ SIZE = len(FILE["model"]["vocab"])
 TEXT = "A  red café\t3D <|startoftext|> naïve 中文 don't <my-cat>s"
 
 
-def read(file: Any) -> clip_tokenizer.ClipTokenizer:
+def read(file: Any) -> ClipTokenizer:
     text = file if isinstance(file, str) else json.dumps(file)
     return read_tokenizer(text.encode(errors="surrogatepass"), "tokenizer.json")
 
@@ -76,11 +77,11 @@ def test_an_older_file_is_read() -> None:
     assert same_function(file)
 
 
-@pytest.mark.parametrize("pattern", [clip_tokenizer.WORDS, clip_tokenizer.SPECIAL_WORDS])
+@pytest.mark.parametrize("pattern", [WORDS, SPECIAL_WORDS])
 def test_both_patterns_of_words_are_read(pattern: str) -> None:
     file = changed("pre_tokenizer", "pretokenizers", 0, "pattern", value={"Regex": pattern})
     assert same_function(file)
-    assert read(file).splits_special == (pattern == clip_tokenizer.SPECIAL_WORDS)
+    assert read(file).splits_special == (pattern == SPECIAL_WORDS)
 
 
 def test_tokens_of_textual_inversion_are_read() -> None:
@@ -202,13 +203,13 @@ def test_another_form_is_refused_in_one_short_sentence(file: Any, message: str) 
 
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FormatError, match=r"has 16777217 bytes; expected a tokenizer of at most 16777216"):
-        read_tokenizer(b" " * (clip_tokenizer.MAX_FILE_BYTES + 1), "tokenizer.json")
+        read_tokenizer(b" " * (clip_form.MAX_FILE_BYTES + 1), "tokenizer.json")
     for name, file, message in (
         ("MAX_TOKENS", FILE, "vocab has 517 tokens; expected at most 516"),
         ("MAX_ADDED_LENGTH", with_added("x" * 1000), "added_tokens has more than 516 characters"),
     ):
         with monkeypatch.context() as patched:
-            patched.setattr(clip_tokenizer, name, SIZE - 1)
+            patched.setattr(clip_form, name, SIZE - 1)
             with pytest.raises(FormatError, match=message):
                 read(file)
 

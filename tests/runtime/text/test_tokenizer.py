@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,39 @@ def test_ends_of_a_text_are_those_of_the_tokenizer(package_copy: Path, name: str
     tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", name, value=1)
     with pytest.raises(PackageError, match=f"has the {what} token .*, not 1 as in the manifest") as refused:
         tokenizer_of(open_package(package_copy))
+    assert refused.value.code == "manifest.text"
+
+
+@pytest.mark.parametrize(
+    ("changes", "ids", "message"),
+    [
+        ({}, {"bos_token_id": 5}, "has the begin token '<|startoftext|>', which is 514, not 5 as in the manifest"),
+        ({}, {"eos_token_id": 514}, "has the end token '<|endoftext|>', which is 515, not 514"),
+        ({"<|startoftext|>": "<s>"}, {"bos_token_id": 7}, "has 2 special tokens, and none is the begin token 7"),
+        ({}, {"pad_token_id": 518}, "has the tokens 0 to 516, and none is the padding token 518"),
+        ({"<|startoftext|>": "<s>", "special": True}, {"bos_token_id": 518}, "none is the begin token 518"),
+        ({}, {}, None),
+        ({"<|startoftext|>": "<s>"}, {}, None),
+        ({"<|startoftext|>": "<s>", "special": True}, {"bos_token_id": 7}, None),  # nothing says otherwise
+    ],
+)
+def test_ends_that_only_special_tokens_name_are_those_of_the_tokenizer(
+    changes: dict[str, object], ids: dict[str, int], message: str | None, package_copy: Path
+) -> None:
+    file = package_copy / TOKENIZER
+    text = json.dumps({**json.loads(file.read_text()), "post_processor": None})
+    for old, new in changes.items():
+        text = (
+            text.replace('"special": true', '"special": false') if new is True else text.replace(f'"{old}"', f'"{new}"')
+        )
+    file.write_text(text)
+    tiny_package.rehash(package_copy)
+    facts = dataclasses.replace(tiny_package.CONTRACT.text[0].tokenizer, vocab_size=519, **ids)
+    if message is None:
+        assert Tokenizer(open_package(package_copy), facts).window([]).tolist()[0] == facts.bos_token_id
+        return
+    with pytest.raises(PackageError, match=re.escape(message)) as refused:
+        Tokenizer(open_package(package_copy), facts)
     assert refused.value.code == "manifest.text"
 
 

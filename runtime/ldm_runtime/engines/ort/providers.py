@@ -64,7 +64,10 @@ class Provider:
         kinds = [device.device.type.name for device in devices]
         kind = options.get(DEVICE, kinds[0])
         if kind not in kinds:
-            raise InputError(f"the option {DEVICE} is {kind!r}; {self.name} has here {', '.join(sorted(set(kinds)))}")
+            raise InputError(
+                f"the option {DEVICE} is {kind!r}; {self.name} has here {', '.join(sorted(set(kinds)))}",
+                code="request.engine",
+            )
         passed_on = {name: value for name, value in options.items() if name != DEVICE}
         session_options.add_provider_for_devices([devices[kinds.index(kind)]], {**self.defaults, **passed_on})
 

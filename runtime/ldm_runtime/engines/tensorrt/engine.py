@@ -83,10 +83,10 @@ def open_tensorrt(package: Package, component: str, artefact: Artefact, options:
 def _captures(options: Mapping[str, str], by_default: bool) -> bool:
     unknown = sorted(set(options) - {CUDA_GRAPH})
     if unknown:
-        raise InputError(f"tensorrt has no option {unknown[0]!r}; it has {CUDA_GRAPH}")
+        raise InputError(f"tensorrt has no option {unknown[0]!r}; it has {CUDA_GRAPH}", code="request.engine")
     value = options.get(CUDA_GRAPH, "on" if by_default else "off")
     if value not in ("on", "off"):
-        raise InputError(f"the option {CUDA_GRAPH} of tensorrt is {value!r}; expected on or off")
+        raise InputError(f"the option {CUDA_GRAPH} of tensorrt is {value!r}; expected on or off", code="request.engine")
     return value == "on"
 
 

@@ -152,10 +152,14 @@ class Sampler:
 def read_sampler(text: object) -> Sampler:
     """Return the sampler that a text names; InputError names what is not known."""
     if not isinstance(text, str):
-        raise InputError(f"sampler is {shown(text)}; expected a name such as 'euler' or 'dpmsolver:order=3'")
+        raise InputError(
+            f"sampler is {shown(text)}; expected a name such as 'euler' or 'dpmsolver:order=3'", code="request.sampler"
+        )
     name, _, options = text.partition(":")
     if name not in SAMPLERS:
-        raise InputError(f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}")
+        raise InputError(
+            f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}", code="request.sampler"
+        )
     solver_name, _, preset = PRESETS.get(name, name).partition(":")
     solver = SOLVERS[solver_name]
     kinds = kinds_of(solver.options)

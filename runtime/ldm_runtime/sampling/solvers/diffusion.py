@@ -121,7 +121,8 @@ def distilled_timesteps(sampler: str, problem: Problem, original: int) -> list[f
     if original > count or problem.steps > original:
         raise InputError(
             f"{problem.steps} steps of {sampler!r} are not usable with original_steps {original} and {count} trained"
-            f" timesteps: expected steps of at most original_steps, and that at most {count}"
+            f" timesteps: expected steps of at most original_steps, and that at most {count}",
+            code="request.sampler",
         )
     stride = count // original
     descending = [float(k * stride - 1) for k in range(original, 0, -1)]

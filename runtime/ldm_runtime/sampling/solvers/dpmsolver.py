@@ -51,7 +51,10 @@ def solve_multistep(problem: Problem, options: DpmSolverOptions) -> tuple[float,
     order, final, algorithm = options.order, options.final, options.algorithm
     _check_end("dpmsolver", algorithm, final)
     if algorithm == "sde-dpmsolver" and order == 3:
-        raise InputError("sampler 'dpmsolver': sde-dpmsolver has no order 3; use order 1 or 2, or sde-dpmsolver++")
+        raise InputError(
+            "sampler 'dpmsolver': sde-dpmsolver has no order 3; use order 1 or 2, or sde-dpmsolver++",
+            code="request.sampler",
+        )
     cosine = problem.schedule.beta_schedule == "squaredcos_cap_v2"
     levels = dpm_levels(
         problem, options.sigmas, final=final, rounded=() if cosine else ("karras", "lu"), lambda_min=options.lambda_min
@@ -98,7 +101,10 @@ def solve_singlestep(problem: Problem, options: SinglestepOptions) -> tuple[floa
 
 def _check_end(sampler: str, algorithm: str, final: Final) -> None:
     if not algorithm.endswith("++") and final == "zero":
-        raise InputError(f"sampler {sampler!r}: {algorithm} cannot end at zero noise; use it with final=sigma_min")
+        raise InputError(
+            f"sampler {sampler!r}: {algorithm} cannot end at zero noise; use it with final=sigma_min",
+            code="request.sampler",
+        )
 
 
 def _orders(steps: int, order: int, lower_order_final: bool, final: Final) -> list[int]:

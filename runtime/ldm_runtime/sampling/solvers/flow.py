@@ -40,7 +40,9 @@ def flow_sigmas(problem: Problem, kind: KSigmas) -> list[float]:
     sigmas = [shifted(sigma) for sigma in linspace(1.0, shifted(1.0 / flow.num_train_timesteps), steps)]
     if flow.shift_terminal:
         if sigmas[-1] >= 1.0:
-            raise InputError("one step of a flow with shift_terminal never reaches it; use 2 steps or more")
+            raise InputError(
+                "one step of a flow with shift_terminal never reaches it; use 2 steps or more", code="request.sampler"
+            )
         scale = (1.0 - sigmas[-1]) / (1.0 - flow.shift_terminal)
         sigmas = [1.0 - (1.0 - sigma) / scale for sigma in sigmas]
     if kind != "default":

@@ -8,6 +8,7 @@ steps as training had ends above the last one (refused); trailing makes one row 
 61, 103, … of 1000 steps (left out).
 """
 
+import bisect
 import math
 from itertools import pairwise
 
@@ -81,10 +82,9 @@ def ratio_at(ratios: list[float], timestep: float) -> float:
 
 def timestep_of(ratio: float, ratios: list[float]) -> float:
     """Return the timestep of a noise level, a fraction, interpolated in ln(sigma / alpha)."""
-    low = len(ratios) - 1
-    while low > 0 and ratios[low] > ratio:
-        low -= 1
-    low = min(low, len(ratios) - 2)
+    last = len(ratios) - 1  # the only one that may be below the one before it
+    low = last if ratios[last] <= ratio else max(bisect.bisect_right(ratios, ratio, hi=last) - 1, 0)
+    low = min(low, last - 1)
     log_low, log_high = math.log(ratios[low]), math.log(ratios[low + 1])
     weight = (log_low - math.log(max(ratio, 1e-10))) / (log_low - log_high)
     weight = min(max(weight, 0.0), 1.0)
@@ -137,7 +137,8 @@ def check_trained(schedule: NoiseSchedule, spacing: str, steps: int, timestep: f
     if not 0 <= timestep <= last:
         raise InputError(
             f"{steps} steps with timestep_spacing {spacing!r} and steps_offset {schedule.steps_offset}"
-            f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps"
+            f" reach timestep {timestep:g}, but the model was trained on 0 to {last}; use fewer steps",
+            code="request.sampler",
         )
 
 
@@ -147,5 +148,6 @@ def check_falling(timesteps: list[float], ratios: list[float]) -> None:
         if not following < ratio:
             raise InputError(
                 f"{len(timesteps)} steps are too many for this sampler and schedule: the noise does not fall"
-                f" after step {i + 1} (timestep {timesteps[i]:g}); use fewer steps or another timestep_spacing"
+                f" after step {i + 1} (timestep {timesteps[i]:g}); use fewer steps or another timestep_spacing",
+                code="request.sampler",
             )

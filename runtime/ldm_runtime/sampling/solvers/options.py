@@ -53,7 +53,7 @@ class Options:
             try:
                 vars(self)[name] = kind.check(value)
             except ValueError as error:
-                raise InputError(f"{name} is {shown(value)}, expected {error}") from None
+                raise InputError(f"{name} is {shown(value)}, expected {error}", code="request.sampler") from None
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} cannot be changed; make another")
@@ -220,13 +220,15 @@ def read_options(sampler: str, text: str, kinds: Mapping[str, Kind]) -> dict[str
         name, equals, value = part.partition("=")
         if equals == "" or name not in kinds:
             known = f"expected {', '.join(f'{known}=…' for known in kinds)}" if kinds else "it has none"
-            raise InputError(f"sampler {sampler!r}: {part!r} is none of its options; {known}")
+            raise InputError(f"sampler {sampler!r}: {part!r} is none of its options; {known}", code="request.sampler")
         if name in values:
-            raise InputError(f"sampler {sampler!r}: option {name!r} is given twice")
+            raise InputError(f"sampler {sampler!r}: option {name!r} is given twice", code="request.sampler")
         try:
             values[name] = kinds[name].check(kinds[name].parse(value))
         except ValueError as error:
-            raise InputError(f"sampler {sampler!r}: {name} is {value!r}, expected {error}") from None
+            raise InputError(
+                f"sampler {sampler!r}: {name} is {value!r}, expected {error}", code="request.sampler"
+            ) from None
     return values
 
 

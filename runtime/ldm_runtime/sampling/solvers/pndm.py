@@ -34,7 +34,8 @@ def solve_pndm(problem: Problem, options: PndmOptions) -> tuple[float, Rows]:
         if steps < 4 or problem.start > 0:
             raise InputError(
                 f"sampler 'pndm': its Runge-Kutta start needs 4 steps or more, from the first one on; got {steps} from"
-                f" step {problem.start + 1}; set skip_prk_steps=true"
+                f" step {problem.start + 1}; set skip_prk_steps=true",
+                code="request.sampler",
             )
         rows = problem.rows(history=5)  # the same, and a Runge-Kutta sum
         _prk(problem, rows, timesteps[:4], stride // 2)

@@ -130,7 +130,9 @@ def dpm_levels(
     if sigmas == "default":
         used = used_timesteps(training, lambda_min)
         if used < 2:
-            raise InputError(f"lambda_min {lambda_min:g} leaves no trained noise level; use a lower one")
+            raise InputError(
+                f"lambda_min {lambda_min:g} leaves no trained noise level; use a lower one", code="request.sampler"
+            )
         timesteps = integer_timesteps(schedule, problem.spacing, steps, interior=True, last=used)
         ratios = [training[int(t)] for t in timesteps]
     else:

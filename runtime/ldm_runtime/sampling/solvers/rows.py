@@ -94,7 +94,8 @@ class Rows:
         if level.alpha == 0.0 and self.prediction_type == "epsilon":
             raise InputError(
                 "this sampler cannot start at zero signal with epsilon prediction (alpha is 0); use another sampler,"
-                " or a schedule without rescale_betas_zero_snr"
+                " or a schedule without rescale_betas_zero_snr",
+                code="request.sampler",
             )
         x, output = Form({("x", 0): 1.0}), Form({("output", 0): 1.0})
         history = tuple(Form({("history", slot): 1.0}) for slot in range(self.history))
@@ -124,7 +125,8 @@ class Rows:
             raise InputError(
                 f"this sampler cannot take the step from timestep {level.timestep:g} (alpha {level.alpha:.3g}, sigma"
                 f" {level.sigma:.3g}) to alpha {after.alpha:.3g}, sigma {after.sigma:.3g}: it would divide by zero;"
-                " use other options of it, or another sampler"
+                " use other options of it, or another sampler",
+                code="request.sampler",
             )
         self.rows.append(
             PlanRow(

@@ -27,7 +27,9 @@ class SaSolverOptions(ThresholdOptions):
 def solve_sa(problem: Problem, options: SaSolverOptions) -> tuple[float, Rows]:
     """Take stochastic Adams steps: correct the one before each row with its new output, then predict the next."""
     if problem.hooked and options.predict == "eps":
-        raise InputError("sampler 'sa_solver': predict=eps does not take a threshold; use predict=x0")
+        raise InputError(
+            "sampler 'sa_solver': predict=eps does not take a threshold; use predict=x0", code="request.sampler"
+        )
     predictor, corrector, steps = options.order, options.corrector_order, problem.steps
     lower = options.lower_order_final
     kept = max(predictor, corrector - 1)

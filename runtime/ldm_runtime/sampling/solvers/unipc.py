@@ -50,11 +50,14 @@ def _check(options: UniPcOptions) -> None:
     if options.final != "zero":
         return
     if options.predict == "eps":
-        raise InputError("sampler 'unipc': predict=eps cannot end at zero noise; use it with final=sigma_min")
+        raise InputError(
+            "sampler 'unipc': predict=eps cannot end at zero noise; use it with final=sigma_min", code="request.sampler"
+        )
     if options.order > 1 and not options.lower_order_final:
         raise InputError(
             f"sampler 'unipc': order {options.order} cannot end at zero noise; use final=sigma_min or"
-            " lower_order_final=true"
+            " lower_order_final=true",
+            code="request.sampler",
         )
 
 

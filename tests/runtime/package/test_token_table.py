@@ -1,0 +1,70 @@
+"""The tokens that a text encoder knows are read from its graph; a manifest that claims more is refused."""
+
+from pathlib import Path
+
+import pytest
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from ldm_runtime.errors import FormatError, PackageError
+from ldm_runtime.package.open import open_package
+from ldm_runtime.package.token_table import known_tokens
+from ldm_runtime.pipeline import builtin_package
+from tests.runtime import tiny_package
+
+GATHER = helper.make_node("Gather", ["table", "ids"], ["embedded"])
+CHAINS: dict[str, tuple[list[NodeProto], int | None]] = {
+    "plain": ([GATHER], 9),
+    "ids cast": (
+        [helper.make_node("Cast", ["ids"], ["wide"]), helper.make_node("Gather", ["table", "wide"], ["embedded"])], 9
+    ),
+    "table cast twice": (
+        [
+            helper.make_node("Cast", ["table"], ["a"]),
+            helper.make_node("Identity", ["a"], ["b"]),
+            helper.make_node("Gather", ["b", "ids"], ["embedded"]),
+        ],
+        9,
+    ),
+    "the smaller of two tables": ([GATHER, helper.make_node("Gather", ["other", "ids"], ["second"])], 5),
+    "another index": ([helper.make_node("Gather", ["table", "places"], ["embedded"])], None),
+    "a table that is computed": (
+        [helper.make_node("Add", ["table", "other"], ["sum"]), helper.make_node("Gather", ["sum", "ids"], ["x"])], None
+    ),
+    "no inputs": ([NodeProto(op_type="Gather", name="ids"), NodeProto(op_type="Cast", output=["ids"])], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "expected"), CHAINS.values(), ids=CHAINS.keys())
+def test_the_table_that_the_ids_index_is_found(tmp_path: Path, nodes: list[NodeProto], expected: int | None) -> None:
+    tables = [TensorProto(name=name, data_type=1, dims=[rows, 4]) for name, rows in (("table", 9), ("other", 5))]
+    graph = helper.make_graph(nodes, "text", [], [], tables)
+    (tmp_path / "model.onnx").write_bytes(ModelProto(graph=graph).SerializeToString())
+    assert known_tokens(tmp_path / "model.onnx", "ids") == expected
+
+
+def test_packed_dimensions_are_read(tmp_path: Path) -> None:
+    tensor = b"\x0a\x02\xac\x02\x42\x05table"  # dims [300], name
+    node = GATHER.SerializeToString()
+    graph = b"\x0a" + bytes([len(node)]) + node + b"\x2a" + bytes([len(tensor)]) + tensor
+    (tmp_path / "model.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
+    assert known_tokens(tmp_path / "model.onnx", "ids") == 300
+
+
+def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\x3a\x7fshort")
+    with pytest.raises(FormatError, match="is not an ONNX file"):
+        known_tokens(tmp_path / "model.onnx", "ids")
+
+
+def test_the_builtin_model_says_what_its_manifest_does() -> None:
+    assert known_tokens(builtin_package() / "text_encoder/model.onnx", "input_ids") == 2048
+
+
+def test_a_manifest_that_claims_more_tokens_than_the_graph_knows_is_refused(package_copy: Path) -> None:
+    vocabulary = tiny_package.VOCABULARY + 1
+    tiny_package.edit_manifest(package_copy, "contract", "text", 0, "tokenizer", "vocab_size", value=vocabulary)
+    with pytest.raises(
+        PackageError, match="has a tokenizer of 518 tokens for .*model.onnx, which knows 517"
+    ) as refused:
+        open_package(package_copy)
+    assert refused.value.code == "tokenizer.vocabulary"
