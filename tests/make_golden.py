@@ -206,7 +206,7 @@ OPTIONS = [
     "dpmsolver:algorithm=dpmsolver,final=sigma_min,order=3", "dpmsolver:lambda_min=-3",
     "dpmsolver_singlestep:order=3,solver_type=heun", "dpmsolver_singlestep:order=3,algorithm=sde-dpmsolver++",
     "deis:order=3", "unipc:order=3", "unipc:solver_type=bh1", "unipc:predict=eps,final=sigma_min",
-    "sa_solver:order=3,corrector_order=4", "sa_solver:predict=eps,tau=0.5", "lcm:original_steps=20", "tcd:eta=0",
+    "sa_solver:order=3,corrector_order=4", "sa_solver:predict=eps,tau=0.5", "lcm:original_steps=20", "tcd:eta=0.3",
     "flow_euler:sigmas=karras", "flow_euler:stochastic=true",
 ]  # fmt: skip
 

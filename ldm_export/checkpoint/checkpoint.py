@@ -213,8 +213,13 @@ def tokenizer_files(folder: ModelFolder, tokenizer: str) -> list[str]:
     return [f"{tokenizer}/{name}" for name in folder.names(tokenizer, most=MAX_TOKENIZER_FILES)]
 
 
-def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) -> Configs:
-    """Read the configs of all parts, each from its folder; ConfigError unless they belong together."""
+def read_configs(
+    root: ModelFolder, family: Family, folders: Mapping[str, str]
+) -> tuple[Configs, dict[Path, tuple[str, ...]]]:
+    """Read the configs of all parts, each from its folder; also list the keys of each file that its class ignores.
+
+    Raises ConfigError unless the configs are supported and belong together.
+    """
     files = {part: root.path / folder / "config.json" for part, folder in folders.items()}
     read = {
         name: family.parts[name].as_run(read_object(file, folder=root, limit=MAX_CONFIG_BYTES))
@@ -225,7 +230,7 @@ def read_configs(root: ModelFolder, family: Family, folders: Mapping[str, str]) 
         family.check(configs)
     except ConfigError as error:
         raise ConfigError(f"{root.path}: {error}") from None
-    return configs
+    return configs, {file: type(configs[name]).unknown(read[name]) for name, file in files.items()}
 
 
 def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None:

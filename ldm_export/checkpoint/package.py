@@ -33,7 +33,7 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
     family = _family(facts, path)
     folders = {name: part.components[-1] for name, part in family.parts.items()}
     _require_listed(folder, facts, family, folders)
-    configs = read_configs(folder, family, folders)
+    configs, _ = read_configs(folder, family, folders)
     tensors: dict[str, Tensors] = {name: {} for name in family.parts}
     for name, part in family.parts.items():
         for component in part.components:

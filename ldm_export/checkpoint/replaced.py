@@ -84,5 +84,5 @@ def _in_folder(name: str, part: Part, path: Path, variant: str | None) -> _Found
     folder = checkpoint_folder(path)
     raw = part.as_run(read_object(place / CONFIG, folder=folder, limit=MAX_CONFIG_BYTES))
     config = part.read_config(raw, str(place / CONFIG))
-    tensors, _ = find_tensors(folder, inner, part.stem, part.rules, variant)
+    tensors, _, _ = find_tensors(folder, inner, part.stem, part.rules, variant)
     return _Found(folder, config, tensors)

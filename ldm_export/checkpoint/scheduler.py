@@ -1,7 +1,8 @@
 """diffusers' `scheduler_config.json`: read as a schedule and a sampler, or refused, key by key; and written.
 
 What the file's class does with the file, with its defaults where the file is silent, is what the sampler does: the
-tests run both. A setting that is not implemented is refused with its name and value, never approximated.
+tests run both. A setting that is not implemented is refused with its name and value, never approximated; a key that
+the class does not take has no effect, as in diffusers (`ldm_export.configs.inert`).
 """
 
 import math
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ldm_export.configs.inert import require_inert
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError
@@ -30,22 +32,19 @@ _FIELDS: dict[type[Schedule], dict[str, Any]] = {
     FlowSchedule: {"num_train_timesteps": 1000, "shift": 1.0, "shift_terminal": None},
 }  # fmt: skip
 
-# A key that its class does not have here may only be off: None, False, or one of these.
+# A key of a class that is not implemented may only be off: None, False, or one of these.
 _OFF: dict[str, tuple[Any, ...]] = {
     "interpolation_type": ("linear",),
     "timestep_type": ("discrete",),
-    "final_sigmas_type": ("zero",),
-    "lambda_min_clipped": (-math.inf,),
     "variance_type": ("fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"),
     "disable_corrector": ([],),
 }
 
-# Settings that do nothing in a class that does not have them, and parameters of options that are off.
+# Keys that do nothing in the classes that take them, and parameters of options that are off.
 _HARMLESS = {
-    "skip_prk_steps", "solver_order", "algorithm_type", "solver_type", "lower_order_final", "euler_at_final",
-    "predict_x0", "flow_shift", "time_shift_type", "clip_sample_range", "dynamic_thresholding_ratio",
-    "sample_max_value", "original_inference_steps", "timestep_scaling", "predictor_order", "corrector_order",
-    "steps_offset", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len",
+    "algorithm_type", "solver_type", "flow_shift", "time_shift_type", "clip_sample_range",
+    "dynamic_thresholding_ratio", "sample_max_value", "timestep_scaling", "base_shift", "max_shift",
+    "base_image_seq_len", "max_image_seq_len",
 }  # fmt: skip
 
 
@@ -135,16 +134,26 @@ def _refusal(config: Config, key: str, expected: object) -> ConfigError:
 
 @dataclass(frozen=True)
 class _Class:
-    """A scheduler of diffusers: the solver, a row for each of its keys, defaults of its own that matter."""
+    """A scheduler of diffusers: the solver, a row for each of its keys, defaults of its own that matter.
+
+    off: keys that it takes and that are not implemented.
+    """
 
     solver: str
     rows: tuple[_Key | _Switch | _Parameter, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     schedule: type[Schedule] = NoiseSchedule
+    off: tuple[str, ...] = ()
 
     @property
     def kinds(self) -> Kinds:
         return kinds_of(SOLVERS[self.solver].options)
+
+    @property
+    def keys(self) -> set[str]:
+        """The keys that count here, or would where they are not implemented."""
+        parameters = {row.parameter for row in self.rows if isinstance(row, _Parameter)}
+        return {*_FIELDS[self.schedule], *(row.key for row in self.rows), *parameters, *self.off}
 
 
 def _taken_for(value: str, *others: str) -> Names:
@@ -173,6 +182,12 @@ _DPM = (
     _Key("solver_type", "solver_type", _taken_for("midpoint", "logrho", "bh1", "bh2")),
 )  # fmt: skip
 
+# Keys that are not implemented, and must be off. `_BOUNDS` are read by classes whose constructors do not take them:
+# diffusers keeps the keys of a file that a class does not know in its config, and sigmas=karras looks there.
+_BETAS = ("trained_betas",)
+_BOUNDS = (*_BETAS, "sigma_min", "sigma_max")
+_FLOW_SIGMAS = (*_BOUNDS, "use_flow_sigmas", "use_dynamic_shifting")
+
 # Other defaults of the constructors than `_FIELDS`.
 _NARROW = {"beta_start": 0.00085, "beta_end": 0.012}
 _DISTILLED = {**_NARROW, "beta_schedule": "scaled_linear"}
@@ -182,27 +197,33 @@ _CLASSES: dict[str, _Class] = {
         "ddpm",
         (_CLIP, *_THRESHOLD, _Key("variance_type", "variance", _taken_for("fixed_small", "fixed_small_log"))),
         {"clip_sample": True},
+        off=_BETAS,
     ),
-    "DDIMScheduler": _Class("ddim", (_CLIP, *_THRESHOLD), {"clip_sample": True}),
-    "PNDMScheduler": _Class("pndm", (_Key("skip_prk_steps", "skip_prk_steps"),), {"set_alpha_to_one": False}),
-    "LMSDiscreteScheduler": _Class("lms", _SPREADS),
+    "DDIMScheduler": _Class("ddim", (_CLIP, *_THRESHOLD), {"clip_sample": True}, off=_BETAS),
+    "PNDMScheduler": _Class(
+        "pndm", (_Key("skip_prk_steps", "skip_prk_steps"),), {"set_alpha_to_one": False}, off=_BETAS
+    ),
+    "LMSDiscreteScheduler": _Class("lms", _SPREADS, off=_BOUNDS),
     "EulerDiscreteScheduler": _Class(
         "euler",
         (
             *_SPREADS, _FINAL, _Key("sigma_min", "sigma_min", ((None, 0.0),)),
             _Key("sigma_max", "sigma_max", ((None, 0.0),)),
         ),
+        off=(*_BETAS, "interpolation_type", "timestep_type"),
     ),
-    "EulerAncestralDiscreteScheduler": _Class("euler_ancestral"),
-    "HeunDiscreteScheduler": _Class("heun", (*_SPREADS, _CLIP), _NARROW),
-    "KDPM2DiscreteScheduler": _Class("dpm2", _SPREADS, _NARROW),
-    "KDPM2AncestralDiscreteScheduler": _Class("dpm2_ancestral", _SPREADS, _NARROW),
-    "DPMSolverSDEScheduler": _Class("dpmpp_sde", _SPREADS, _NARROW),
+    "EulerAncestralDiscreteScheduler": _Class("euler_ancestral", off=_BETAS),
+    "HeunDiscreteScheduler": _Class("heun", (*_SPREADS, _CLIP), _NARROW, off=_BOUNDS),
+    "KDPM2DiscreteScheduler": _Class("dpm2", _SPREADS, _NARROW, off=_BOUNDS),
+    "KDPM2AncestralDiscreteScheduler": _Class("dpm2_ancestral", _SPREADS, _NARROW, off=_BOUNDS),
+    "DPMSolverSDEScheduler": _Class("dpmpp_sde", _SPREADS, _NARROW, off=(*_BOUNDS, "noise_sampler_seed")),
     "DPMSolverMultistepScheduler": _Class(
-        "dpmsolver", (*_DPM, _Switch("use_lu_lambdas", "sigmas", "lu"), _Key("euler_at_final", "euler_at_final"))
+        "dpmsolver",
+        (*_DPM, _Switch("use_lu_lambdas", "sigmas", "lu"), _Key("euler_at_final", "euler_at_final")),
+        off=(*_FLOW_SIGMAS, "variance_type"),
     ),
-    "DPMSolverSinglestepScheduler": _Class("dpmsolver_singlestep", _DPM),
-    "DEISMultistepScheduler": _Class("deis", (*_SPREADS, *_THRESHOLD, _ORDER, _LOWER)),
+    "DPMSolverSinglestepScheduler": _Class("dpmsolver_singlestep", _DPM, off=(*_FLOW_SIGMAS, "variance_type")),
+    "DEISMultistepScheduler": _Class("deis", (*_SPREADS, *_THRESHOLD, _ORDER, _LOWER), off=_FLOW_SIGMAS),
     "UniPCMultistepScheduler": _Class(
         "unipc",
         (
@@ -210,6 +231,7 @@ _CLASSES: dict[str, _Class] = {
             _Key("solver_type", "solver_type", _taken_for("bh2", "midpoint", "heun", "logrho")),
             _Key("predict_x0", "predict", ((True, "x0"), (False, "eps"))),
         ),
+        off=(*_FLOW_SIGMAS, "disable_corrector", "solver_p", "shift_terminal"),
     ),
     "SASolverScheduler": _Class(
         "sa_solver",
@@ -218,23 +240,31 @@ _CLASSES: dict[str, _Class] = {
             _Key("corrector_order", "corrector_order"),
             _Key("algorithm_type", "predict", (("data_prediction", "x0"), ("noise_prediction", "eps"))),
         ),
+        off=(*_BOUNDS, "use_flow_sigmas", "tau_func", "variance_type"),
     ),
     "LCMScheduler": _Class(
-        "lcm", (_CLIP, *_THRESHOLD, _ORIGINAL_STEPS, _Key("timestep_scaling", "timestep_scaling")), _DISTILLED
+        "lcm",
+        (_CLIP, *_THRESHOLD, _ORIGINAL_STEPS, _Key("timestep_scaling", "timestep_scaling")),
+        _DISTILLED,
+        off=_BETAS,
     ),
-    "TCDScheduler": _Class("tcd", (_ORIGINAL_STEPS,), _DISTILLED),
+    "TCDScheduler": _Class("tcd", (_ORIGINAL_STEPS,), _DISTILLED, off=(*_BETAS, "clip_sample", "thresholding")),
     "FlowMatchEulerDiscreteScheduler": _Class(
-        "flow_euler", (*_SPREADS, _Key("stochastic_sampling", "stochastic")), schedule=FlowSchedule
+        "flow_euler",
+        (*_SPREADS, _Key("stochastic_sampling", "stochastic")),
+        schedule=FlowSchedule,
+        off=("sigma_min", "sigma_max", "use_dynamic_shifting", "invert_sigmas"),
     ),
 }  # fmt: skip
 _CLASS_NAMES = {entry.solver: name for name, entry in _CLASSES.items()}
+_ALL_KEYS = _HARMLESS.union(*(entry.keys for entry in _CLASSES.values()))
 
 
 def read_scheduler_config(config: Config) -> tuple[Schedule, Sampler]:
     """Return the schedule and the sampler that the content of a `scheduler_config.json` stands for.
 
     Raises ConfigError, naming key and value, for another family of schedulers, for what changes the image and is
-    not implemented, and for keys never heard of.
+    not implemented, and for keys that no class takes but that may have been meant.
     """
     class_name = config.get("_class_name")
     if not isinstance(class_name, str) or class_name not in _CLASSES:
@@ -243,8 +273,11 @@ def read_scheduler_config(config: Config) -> tuple[Schedule, Sampler]:
     entry = _CLASSES[class_name]
     effective = {**entry.defaults, **config}
     fields = _FIELDS[entry.schedule]
-    for key in effective.keys() - fields.keys() - {row.key for row in entry.rows}:
-        _check_foreign(class_name, key, effective[key])
+    for key in effective.keys() & set(entry.off):
+        _require_off(class_name, key, effective[key])
+    require_inert(config, ignored_options(config), entry.keys | _HARMLESS, f"scheduler: {class_name}")
+    if entry.schedule is NoiseSchedule and not SOLVERS[entry.solver].zero_snr:
+        effective.pop("rescale_betas_zero_snr", None)  # the class does not take it
     _check_one_spread(entry, effective)
     settings: dict[str, Value] = {}
     for row in entry.rows:
@@ -254,6 +287,11 @@ def read_scheduler_config(config: Config) -> tuple[Schedule, Sampler]:
     except FormatError as fault:
         raise ConfigError(f"scheduler: {class_name}: {fault}", code=fault.code) from None
     return schedule, Sampler(entry.solver, SOLVERS[entry.solver].options(**settings))
+
+
+def ignored_options(config: Config) -> tuple[str, ...]:
+    """Return the keys of a `scheduler_config.json` that no scheduler takes: diffusers ignores them."""
+    return tuple(sorted(key for key in config.keys() - _ALL_KEYS if not key.startswith("_")))
 
 
 def knows_steps_offset(class_name: str) -> bool:
@@ -283,14 +321,11 @@ def _check_one_spread(entry: _Class, config: Config) -> None:
         raise ConfigError(f"scheduler: {' and '.join(chosen)} are both on; expected one of them at most")
 
 
-def _check_foreign(class_name: str, key: str, value: Any) -> None:
+def _require_off(class_name: str, key: str, value: Any) -> None:
     """Refuse, by name, a key that may change the image and is not implemented for this class."""
-    if key in _HARMLESS or key.startswith("_"):
-        return
-    allowed = (None, False, *_OFF.get(key, ()))  # a key that is off has no effect
+    allowed = (None, False, *_OFF.get(key, ()))
     if not any(_equal(value, other) for other in allowed):
         expected = " or ".join(map(repr, allowed))
-        name = key if len(key) <= 60 else key[:57] + "..."
         raise ConfigError(
-            f"scheduler: {class_name} has {name} = {shown(value)}, which is not supported; expected {expected}"
+            f"scheduler: {class_name} has {key} = {shown(value)}, which is not supported; expected {expected}"
         )

@@ -21,18 +21,33 @@ from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import KeyEntry
 
-FLOATS = ("F64", "F32", "F16", "BF16")
+# Eight-bit floats, which nothing computes with: they are read as F16, which has all of their values.
+EIGHT_BITS = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
+FLOATS = ("F64", "F32", "F16", "BF16", *EIGHT_BITS)
+# The bits of a number that are all set where it is NaN or infinite, and nowhere else.
+_NOT_FINITE = {
+    "F16": 0x7C00,
+    "BF16": 0x7F80,
+    "F32": 0x7F800000,
+    "F64": 0x7FF0000000000000,
+    "F8_E4M3": 0x7F,
+    "F8_E5M2": 0x7C,
+}
 _PIECE = 2**19  # values at once: they stay in the processor's cache
 
 
-def find_tensors(root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None) -> tuple[Tensors, bool]:
+def find_tensors(
+    root: ModelFolder, part: str, stem: str, rules: Rules, variant: str | None
+) -> tuple[Tensors, bool, tuple[str, ...]]:
     """Find all parameters in a part's folder of the diffusers checkpoint `root`; `rules` rename other layouts' keys.
 
-    Also return whether they are those of the variant, which not every part needs to have.
+    Also return whether they are those of the variant, which not every part needs to have, and the names of the tensors
+    that the rules leave out.
     Raises CheckpointError: as `weights_of`, or two keys for one parameter.
     """
     stored, is_variant = weights_of(root, part, stem, variant)
-    return renamed(stored, rules, root.path / part), is_variant
+    left_out = tuple(tensor.name for tensor in stored if parameter_name(rules, tensor.name) is None)
+    return renamed(stored, rules, root.path / part), is_variant, left_out
 
 
 def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> Tensors:
@@ -55,7 +70,10 @@ def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntr
 
 
 def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """Read the values as `dtype` (None: as stored); what needs no conversion stays mapped until written to."""
+    """Read the values as `dtype` (None: as stored, but eight bits as F16).
+
+    What needs no conversion stays mapped until it is written to.
+    """
     values = {}
     for place in sorted({stored.place for stored in tensors.values()}):
         data = np.memmap(place, np.uint8, mode="c")  # writing to an array never reaches the file
@@ -100,7 +118,7 @@ def require_finite(tensors: Tensors, part: str) -> None:
 
 def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
     """Return the first of the next `count` values that is NaN, infinite or too large, judged by its exponent's bits."""
-    exponent = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F800000, "F64": 0x7FF0000000000000}[dtype]
+    exponent = _NOT_FINITE[dtype]
     stored = safetensors.DTYPES[dtype]
     for start in range(0, count, _PIECE):
         values = np.fromfile(file, stored, min(_PIECE, count - start))
@@ -112,8 +130,7 @@ def _first_not_finite(file: BinaryIO, dtype: str, count: int) -> float | None:
                 continue
             bad = bits == exponent
         if bad.any():
-            value = values[bad.argmax()]
-            return float((value.astype("<u4") << 16).view("<f4") if dtype == "BF16" else value)
+            return float(_floats(torch.from_numpy(values[[bad.argmax()]]), dtype).item())
     return None
 
 
@@ -152,12 +169,17 @@ def _tensor(data: np.ndarray, stored: StoredTensor) -> torch.Tensor:
         array = np.empty(stored.stored_shape, safetensors.DTYPES[stored.dtype])
     else:
         array = np.frombuffer(data, safetensors.DTYPES[stored.dtype], stored.count, stored.offset)
-    value = torch.from_numpy(np.require(array, requirements="A").reshape(stored.stored_shape))
-    if stored.dtype == "BF16":
-        value = value.view(torch.bfloat16)  # its bits come as uint16
+    value = _floats(torch.from_numpy(np.require(array, requirements="A").reshape(stored.stored_shape)), stored.dtype)
     if stored.transpose is not None:
         value = value.permute(*np.argsort(stored.transpose)).contiguous()
     return value
+
+
+def _floats(value: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Return numbers whose type numpy lacks, of which `value` has the bits; others as they are."""
+    if dtype == "BF16":
+        return value.view(torch.bfloat16)
+    return value.view(EIGHT_BITS[dtype]).to(torch.float16) if dtype in EIGHT_BITS else value
 
 
 def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -> StoredTensor:

@@ -5,7 +5,7 @@ end and pad a prompt are in tokenizer_config.json or special_tokens_map.json. A 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, read_object, refused
+from ldm_export.checkpoint.special_tokens import read_special_tokens, with_special_tokens
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
 from ldm_runtime.files import strict_json
@@ -61,19 +62,28 @@ def complete_tokenizer(source: Path, *, window: int, vocab_size: int) -> Complet
     """
     folder = checkpoint_folder(source)
     files = {name: folder.read(name, MAX_JSON_BYTES) for name in folder.names(most=MAX_FILES)}
-    special, config = _settings(source)
+    config, special_map, added = (_object(source / name) for name in (CONFIG, SPECIAL, ADDED))
+    tokens = read_special_tokens(config, special_map, added, DEFAULTS)
     bpe = _read_bpe(source)
     if VOCABULARY not in files or MERGES not in files:
         lines = ["#version: 0.2", *(f"{left} {right}" for left, right in bpe.merges)]
         files = {**files, VOCABULARY: _json(bpe.vocabulary), MERGES: ("\n".join(lines) + "\n").encode()}
-    if TOKENIZER not in files:
-        _refuse_added_tokens(source, bpe)
-        _ids_of(special, bpe.vocabulary.get)
-        text = clip_tokenizer(bpe.vocabulary, bpe.merges, special).to_str(pretty=True)
-        files = {**files, TOKENIZER: text.encode()}
-    facts = _facts(source, files[TOKENIZER], special, _window(config, window), vocab_size)
-    config = {"tokenizer_class": "CLIPTokenizer", **config, **special, "model_max_length": facts.max_length}
+    tokenizer = _read_file(source) if TOKENIZER in files else _of_bpe(bpe, tokens.roles)
+    complete = with_special_tokens(tokenizer, tokens, str(source))
+    if complete is not tokenizer or TOKENIZER not in files:
+        files = {**files, TOKENIZER: _json(complete.to_dict())}
+    facts = _facts(source, complete, tokens.roles, _window(config, window), vocab_size)
+    special = {**special_map, **tokens.roles}
+    config = {"tokenizer_class": "CLIPTokenizer", **config, **tokens.roles, "model_max_length": facts.max_length}
     return CompleteTokenizer({**files, SPECIAL: _json(special), CONFIG: _json(config)}, facts)
+
+
+def _of_bpe(bpe: _Bpe, roles: Mapping[str, str]) -> ClipTokenizer:
+    """Make the tokenizer of a folder that has no tokenizer.json, before any token is added."""
+    ends = {role: roles[role] for role in ("bos_token", "eos_token", "unk_token")}
+    _ids_of(ends, bpe.vocabulary.get)
+    begin, end, unknown = ends.values()
+    return ClipTokenizer(bpe.vocabulary, bpe.merges, (), unknown, begin, end, splits_special=False)
 
 
 def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
@@ -87,30 +97,6 @@ def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]]
     clip = ClipTokenizer(vocabulary, tuple(merges), added, unknown, begin, end, splits_special=False)
     tokenizer: Tokenizer = clip.to_library()
     return tokenizer
-
-
-def _settings(source: Path) -> tuple[dict[str, str], dict[str, Any]]:
-    """Read the special tokens by role, and tokenizer_config.json.
-
-    As in transformers, special_tokens_map.json wins over a config from before `added_tokens_decoder`: SD 2's
-    padding is "!" by the one and the end token by the other.
-    """
-    config = _object(source / CONFIG)
-    special_map = _object(source / SPECIAL)
-    ranked = [config, special_map] if "added_tokens_decoder" in config else [special_map, config]
-    special = {}
-    for role, default in DEFAULTS.items():
-        found = [_text(each[role]) for each in ranked if each.get(role) is not None]
-        special[role] = found[0] if found else default
-    return special, config
-
-
-def _text(token: object) -> str:
-    """Return the text of a special token, written as a string or as an object with its `content`."""
-    text = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(text, str) or not text:
-        raise CheckpointError(f"the tokenizer has the special token {shown(token)}; expected a text")
-    return text
 
 
 def _object(file: Path) -> dict[str, Any]:
@@ -140,22 +126,16 @@ def _window(config: dict[str, Any], window: int) -> int:
     return int(min(length, window))
 
 
-def _refuse_added_tokens(source: Path, bpe: _Bpe) -> None:
-    added = sorted(set(_object(source / ADDED)) - set(bpe.vocabulary))
-    if added:
-        raise CheckpointError(
-            f"{source} adds the tokens {', '.join(added[:4])} to its vocabulary but has no {TOKENIZER}; "
-            f"save it again with transformers' CLIPTokenizerFast"
-        )
-
-
-def _facts(source: Path, content: bytes, special: dict[str, str], max_length: int, vocab_size: int) -> TokenizerFacts:
-    tokenizer = read_tokenizer(content, str(source / TOKENIZER))
-    ids = _ids_of(special, tokenizer.id_of)
+def _facts(
+    source: Path, tokenizer: ClipTokenizer, roles: Mapping[str, str], max_length: int, vocab_size: int
+) -> TokenizerFacts:
+    ids = _ids_of(roles, tokenizer.id_of)
     if tokenizer.size > vocab_size:
+        last = next((token.content for token in tokenizer.added if token.id == tokenizer.size - 1), None)
+        named = "" if last is None else f" ({shown(last)})"
         raise CheckpointError(
-            f"the tokenizer has tokens up to {tokenizer.size - 1}, but the text encoder's vocab_size is {vocab_size}: "
-            f"they do not belong together"
+            f"the tokenizer has tokens up to {tokenizer.size - 1}{named}, but the text encoder's vocab_size is "
+            f"{vocab_size}: they do not belong together"
         )
     others = tokenizer.other_tokens(ids["bos_token"], ids["eos_token"], ids["pad_token"])
     if others is not None:
@@ -170,7 +150,7 @@ def _facts(source: Path, content: bytes, special: dict[str, str], max_length: in
     )
 
 
-def _ids_of(special: dict[str, str], id_of: Callable[[str], int | None]) -> dict[str, int]:
+def _ids_of(special: Mapping[str, str], id_of: Callable[[str], int | None]) -> dict[str, int]:
     """Map each role to its token's id. Raises CheckpointError for all that have none."""
     ids = {role: id_of(token) for role, token in special.items()}
     missing = [f"{role} {shown(special[role])}" for role, index in ids.items() if index is None]

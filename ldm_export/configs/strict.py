@@ -2,8 +2,8 @@
 
 Each option of the library that wrote a config.json is one of three things here: a field of the dataclass
 (supported), an entry of the class's `ONLY` table (accepted at the listed values, refused by name at any
-other), or a name in its `INERT` set (no effect on the model's output). A key that is none of these is
-refused: nothing is ignored by accident.
+other), or a name in its `INERT` set (no effect on the model's output). A key that is none of these is no option of
+the class: `inert` says when it is refused, and `unknown` lists it, so that it is said.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
+from ldm_export.configs.inert import require_inert
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError
@@ -71,29 +72,41 @@ class StrictConfig:
     def from_dict(cls, data: object, where: str = "the config") -> Self:
         """Read a parsed config.json; `where` names the file in messages.
 
-        An option that is absent has the default of the library that wrote the file. Raises ConfigError naming
-        the first option that is unknown or has a value that is not supported.
+        An option that is absent has the default of the library that wrote the file; a switch that is null is off, as
+        in that library. Raises ConfigError naming the first option that has a value that is not supported, or that the
+        class does not have and that may have been meant.
         """
         if not isinstance(data, dict):
             raise ConfigError(f"{where} is not a JSON object but {type(data).__name__}")
         cls._require_kind(data, where)
-        fields = {field.name for field in dataclasses.fields(cls)}
+        switches = {field.name: field.type is bool for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {}
         for key, value in data.items():
-            if key in fields:
-                values[key] = value
-            elif key in cls.ONLY:
-                if not any(_same(value, accepted) for accepted in cls.ONLY[key]):
-                    wanted = " or ".join(repr(accepted) for accepted in cls.ONLY[key])
-                    raise ConfigError(
-                        f"{where} has {key} = {shown(value)}, which is not supported: it must be {wanted}"
-                    )
-            elif key not in cls.INERT and key not in NOTES:
-                raise ConfigError(f"{where} has the unknown option {_short(key)} = {shown(value)}")
+            if key in switches:
+                values[key] = False if value is None and switches[key] else value
+            elif key in cls.ONLY and not cls._accepts(key, value):
+                wanted = " or ".join(repr(accepted) for accepted in cls.ONLY[key])
+                raise ConfigError(f"{where} has {key} = {shown(value)}, which is not supported: it must be {wanted}")
+        require_inert(data, cls.unknown(data), cls._options(), where)
         try:
             return cls(**values)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
+
+    @classmethod
+    def unknown(cls, data: object) -> tuple[str, ...]:
+        """Return the keys of a parsed config.json that are no option of the class: its library ignores them."""
+        return tuple(sorted(data.keys() - cls._options() - NOTES)) if isinstance(data, dict) else ()
+
+    @classmethod
+    def _options(cls) -> set[str]:
+        return {field.name for field in dataclasses.fields(cls)} | cls.ONLY.keys() | cls.INERT
+
+    @classmethod
+    def _accepts(cls, key: str, value: object) -> bool:
+        """Return whether a key of `ONLY` may have a value; null is off, like False."""
+        off = value is None and any(accepted is False for accepted in cls.ONLY[key])
+        return off or any(_same(value, accepted) for accepted in cls.ONLY[key])
 
     def to_dict(self) -> dict[str, Any]:
         """Return a config.json that the library which defined it opens."""
@@ -120,10 +133,6 @@ class StrictConfig:
         if data.get("_class_name") != cls.CLASS_NAME:
             found = data.get("_class_name")
             raise ConfigError(f"{where} has _class_name {shown(found)}; supported is {cls.CLASS_NAME!r}")
-
-
-def _short(key: str) -> str:
-    return key if len(key) <= 60 else key[:57] + "..."
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -19,11 +19,12 @@ from ldm_export.configs.strict import (
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
 
-# Keys that transformers writes into any model's config and that the CLIP text model does not read.
+# Keys that transformers writes into any model's config and that the CLIP text model does not read, or in training only.
 _TRANSFORMERS_INERT = frozenset(
     [
         "add_cross_attention",
         "architectures",
+        "attention_dropout",
         "bad_words_ids",
         "begin_suppress_tokens",
         "chunk_size_feed_forward",
@@ -105,7 +106,6 @@ class TextEncoderConfig(StrictConfig):
     CLASS_NAME: ClassVar[str] = "CLIPTextModel"
     MODEL_TYPE: ClassVar[str] = "clip_text_model"
     ONLY: ClassVar[dict[str, tuple[Any, ...]]] = {
-        "attention_dropout": (0.0,),
         "is_decoder": (False,),
         "pruned_heads": ({},),
         "quantization_config": (None,),

@@ -65,7 +65,6 @@ class UNetConfig(StrictConfig):
         "conv_out_kernel": (3,),
         "cross_attention_norm": (None,),
         "downsample_padding": (1,),
-        "dropout": (0.0,),
         "dual_cross_attention": (False,),
         "encoder_hid_dim": (None,),
         "encoder_hid_dim_type": (None,),
@@ -81,9 +80,14 @@ class UNetConfig(StrictConfig):
         "time_embedding_type": ("positional",),
         "timestep_post_act": (None,),
     }
-    # Sizes of embeddings that the options above switch off.
+    # Sizes of embeddings that the options above switch off, and what only training does.
     INERT: ClassVar[frozenset[str]] = frozenset(
-        {"addition_embed_type_num_heads", "addition_time_embed_dim", "projection_class_embeddings_input_dim"}
+        {
+            "addition_embed_type_num_heads",
+            "addition_time_embed_dim",
+            "dropout",
+            "projection_class_embeddings_input_dim",
+        }
     )
     BOUNDS: ClassVar[dict[str, tuple[float, float]]] = {
         "sample_size": (1, MAX_SIDE),

@@ -14,9 +14,9 @@ from ldm_export.configs.strict import MAX_CHANNELS, MAX_LAYERS_PER_BLOCK, MAX_SI
 class VAEConfig(StrictConfig):
     """The KL autoencoder; field names and defaults are diffusers' AutoencoderKL's.
 
-    `scaling_factor` and `shift_factor` define the latents of the diffusion model, (z - shift) * scale; the
-    modules here take and give unscaled ones. `force_upcast` says that the published weights overflow float16;
-    it is kept for reduced-precision targets and changes nothing in float32.
+    `scaling_factor` and `shift_factor` define the latents of the diffusion model, (z - shift) * scale, as far as its
+    pipeline reads them; the modules here take and give unscaled ones. `force_upcast` says that the published weights
+    overflow float16; it is kept for reduced-precision targets and changes nothing in float32.
     """
 
     in_channels: int = 3
@@ -64,8 +64,3 @@ class VAEConfig(StrictConfig):
     def downsample(self) -> int:
         """Return the image pixels per latent pixel, in each direction."""
         return 2 ** (len(self.block_out_channels) - 1)
-
-    @property
-    def shift(self) -> float:
-        """Return the shift factor as a number: 0 where the config has none."""
-        return 0.0 if self.shift_factor is None else self.shift_factor

@@ -66,10 +66,6 @@ class TinyVAEConfig(StrictConfig):
         """Return the image pixels per latent pixel, in each direction."""
         return int(2 ** (len(self.encoder_block_out_channels) - 1))
 
-    @property
-    def shift(self) -> float:
-        return self.shift_factor
-
     def to_dict(self) -> dict[str, Any]:
         """Return a config.json that diffusers opens, with the levels where its pipelines count them."""
         return {**super().to_dict(), "block_out_channels": list(self.decoder_block_out_channels)}

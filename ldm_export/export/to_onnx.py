@@ -15,7 +15,7 @@ import torch
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.stored import StoredTensor
-from ldm_export.checkpoint.tensors import to_array
+from ldm_export.checkpoint.tensors import EIGHT_BITS, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
@@ -58,8 +58,8 @@ def export_component(
     """Write `out/<component>/` with model.onnx, model.safetensors and config.json; `out` is a folder that is there.
 
     The graph holds only standard operators of opset 18. Every parameter is an initialiser under its own name
-    (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32), every
-    initialiser a parameter, constants Constant nodes.
+    (`.T` appended where it is stored transposed) and in the checkpoint's precision (F64 becomes F32, eight bits F16),
+    every initialiser a parameter, constants Constant nodes.
 
     Raises:
         CheckpointError, PackageError: as `Checkpoint.load`.
@@ -94,10 +94,11 @@ def estimate_memory(checkpoint: Checkpoint, component: str) -> int:
 
     torch, the exporter and the graph take a fixed part. Of the weights one at a time is copied, but pages of
     the mapped checkpoint stay until the system wants them back, so all count; twice those that are copied as they
-    are read: F64, and what a package holds transposed.
+    are read: F64, and what a package holds transposed. Eight-bit floats are copied at twice their size.
     """
     tensors = checkpoint.tensors[checkpoint.specs[component].part].values()
     copied = sum(_bytes(tensor) for tensor in tensors if tensor.dtype == "F64" or tensor.transpose is not None)
+    copied += sum(2 * _bytes(tensor) for tensor in tensors if tensor.dtype in EIGHT_BITS)
     return EXPORTER_BYTES + sum(map(_bytes, tensors)) + copied + max(map(_bytes, tensors))
 
 

@@ -26,6 +26,14 @@ CLIP_TEXT_MODEL: Rules = (
     (r"(?:text_model\.)?embeddings\.position_ids", None),
     # transformers 5 saves without the prefix.
     (r"((?:embeddings|encoder|final_layer_norm)\..+)", r"text_model.\1"),
+    # The other half of a whole CLIP.
+    (r"logit_scale|visual_projection\.weight|vision_model\..+", None),
+)
+# Of a model that reads hidden states only.
+CLIP_TEXT_MODEL_WITHOUT_PROJECTION: Rules = (*CLIP_TEXT_MODEL, (r"text_projection\.weight", None))
+UNET_KEYS: Rules = (
+    # A name without a dot is of no module: a number that a trainer kept, such as `unet_ema_decay`.
+    (r"[^.]+", None),
 )
 
 

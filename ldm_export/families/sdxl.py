@@ -16,7 +16,7 @@ from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import Component, codec_role, text_encoder, vae_decoder, vae_encoder
-from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL, CLIP_TEXT_MODEL_WITHOUT_PROJECTION, UNET_KEYS
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.families.stable_diffusion import (
     check_channels,
@@ -172,7 +172,7 @@ SDXL = Family(
             library="transformers",
             optimum="ORTTextEncoder",
             stem="model",
-            rules=CLIP_TEXT_MODEL,
+            rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
         ),
         "text_encoder_2": Part(
             config=ProjectingTextEncoderConfig,
@@ -190,6 +190,7 @@ SDXL = Family(
             library="diffusers",
             optimum="ORTUnet",
             stem="diffusion_pytorch_model",
+            rules=UNET_KEYS,
         ),
         "vae": Part(
             config=VAEConfig,

@@ -6,10 +6,9 @@ files say. Their other changes, of safety checkers
 and of a scheduler's `_internal_dict`, reach nothing that is exported.
 """
 
-import re
-
 from torch import Tensor
 
+from ldm_export.configs.inert import read_version
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
@@ -27,7 +26,7 @@ from ldm_export.families.graphs import (
     vae_decoder,
     vae_encoder,
 )
-from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL_WITHOUT_PROJECTION, UNET_KEYS
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec, TensorSpec
@@ -124,8 +123,9 @@ def roles(configs: Configs) -> Roles:
 
 
 def latent(configs: Configs) -> LatentSpec:
+    """Return the latents of the pipelines, which read a VAE's scaling_factor, but not its shift_factor."""
     vae = configs["vae"]
-    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+    return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, shift=0.0)
 
 
 def native_size(configs: Configs) -> tuple[int, int]:
@@ -141,16 +141,10 @@ def unet_as_run(config: object) -> object:
     """Return the UNet's config.json as both pipelines run it: a `sample_size` below 64 from before 0.9 means 64."""
     if not isinstance(config, dict):
         return config
-    size, version = config.get("sample_size"), config.get("_diffusers_version")
-    if type(size) is int and 0 < size < NATIVE_SIZE and isinstance(version, str) and _is_before_0_9(version):
+    size, version = config.get("sample_size"), read_version(config.get("_diffusers_version"))
+    if type(size) is int and 0 < size < NATIVE_SIZE and version is not None and version < (0, 9):
         return {**config, "sample_size": NATIVE_SIZE}
     return config
-
-
-def _is_before_0_9(version: str) -> bool:
-    """Return whether a version such as "0.8.1" or "0.6.0.dev0" is before 0.9; what is no version is not."""
-    numbers = re.match(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?![\d!])", version)
-    return numbers is not None and (int(numbers[1]), int(numbers[2] or 0)) < (0, 9)
 
 
 STABLE_DIFFUSION = Family(
@@ -163,7 +157,7 @@ STABLE_DIFFUSION = Family(
             library="transformers",
             optimum="ORTTextEncoder",
             stem="model",
-            rules=CLIP_TEXT_MODEL,
+            rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
         ),
         "unet": Part(
             config=UNetConfig,
@@ -172,6 +166,7 @@ STABLE_DIFFUSION = Family(
             library="diffusers",
             optimum="ORTUnet",
             stem="diffusion_pytorch_model",
+            rules=UNET_KEYS,
             as_run=unet_as_run,
         ),
         "vae": Part(

@@ -252,7 +252,7 @@ class TrainRecipe:
 
     def latent_spec(self, scale: float) -> LatentSpec:
         vae = self.vae_config(scale)
-        return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, vae.shift)
+        return LatentSpec(vae.latent_channels, vae.downsample, vae.scaling_factor, shift=0.0)
 
     def unet_config(self) -> UNetConfig:
         down = tuple("CrossAttnDownBlock2D" if reads else "DownBlock2D" for reads in self.unet.attention)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
+from ldm_export.checkpoint.tensors import EIGHT_BITS
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.keymaps import parameter_name
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
@@ -192,6 +193,68 @@ def test_position_ids_are_dropped(copy: Path, tiny: Path, prefix: str) -> None:
     assert_same_weights(open_checkpoint(copy), tiny)
 
 
+# Of a whole CLIP, of a text encoder with projection, of a trainer.
+FOREIGN = {
+    "text_encoder": ["logit_scale", "text_projection.weight", "vision_model.post_layernorm.weight",
+                     "visual_projection.weight"],
+    "unet": ["unet_ema_decay"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", FOREIGN)
+def test_tensors_of_another_model_are_left_out_and_said_as_diffusers_leaves_them_out(
+    part: str, copy: Path, tiny: Path
+) -> None:
+    edit_tensors(copy / FILES[part], lambda tensors: tensors.update({name: torch.ones(3) for name in FOREIGN[part]}))
+    opened = open_checkpoint(copy)
+    opened.check()
+    assert_same_weights(opened, tiny)
+    count, names = len(FOREIGN[part]), ", ".join(FOREIGN[part])
+    said = f"{count} tensors of {part} are not of its model ({names}); diffusers leaves them out too"
+    assert opened.notes == (said,)
+    theirs = diffusers.StableDiffusionPipeline.from_pretrained(copy)
+    for name, value in getattr(theirs, part).state_dict().items():
+        assert torch.equal(value, opened.load(part).state_dict()[name]), name
+
+
+def test_a_missing_tensor_is_no_less_missing_for_one_too_many(copy: Path) -> None:
+    rename_keys(copy / UNET, r"^conv_in\.bias$", "conv_in_bias")
+    with pytest.raises(CheckpointError, match=r"1 missing \(conv_in\.bias\)"):
+        open_checkpoint(copy).check()
+
+
+def test_layers_that_the_config_lacks_are_not_left_out(copy: Path) -> None:
+    edit_tensors(copy / UNET, lambda tensors: tensors.update({"add_embedding.linear_1.bias": torch.ones(3)}))
+    with pytest.raises(CheckpointError, match=r"1 unexpected \(add_embedding\.linear_1\.bias\)"):
+        open_checkpoint(copy).check()
+
+
+@pytest.mark.parametrize(("name", "dtype"), EIGHT_BITS.items())
+def test_every_number_of_eight_bits_is_read_exactly(name: str, dtype: torch.dtype, copy: Path) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(dtype)
+    finite = every[every.to(torch.float64).isfinite()]
+    edit_tensors(copy / UNET, lambda tensors: tensors.update(
+        {key: finite[torch.arange(value.numel()) % len(finite)].view(value.shape) for key, value in tensors.items()}
+    ))  # fmt: skip
+    opened = open_checkpoint(copy)
+    opened.check()
+    opened.require_finite()
+    assert {stored.dtype for stored in opened.tensors["unet"].values()} == {name}
+    theirs = load_file(copy / UNET)
+    for key, value in opened.load("unet", dtype=torch.float32).state_dict().items():
+        assert torch.equal(value.double(), theirs[key].double())
+    assert {value.dtype for value in opened.load("unet", dtype=None).state_dict().values()} == {torch.float16}
+
+
+@pytest.mark.parametrize("dtype", EIGHT_BITS.values())
+def test_eight_bits_that_are_no_number_are_refused(dtype: torch.dtype, copy: Path) -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(dtype)
+    for bad in every[~every.to(torch.float64).isfinite()]:
+        edit_tensors(copy / UNET, lambda tensors, bad=bad: tensors.update({"conv_in.bias": bad.repeat(16)}))
+        with pytest.raises(CheckpointError, match=r"holds -?(nan|inf) in \"?'?conv_in\.bias"):
+            open_checkpoint(copy).require_finite()
+
+
 def test_two_keys_for_one_parameter_are_refused(copy: Path) -> None:
     edit_tensors(copy / TEXT, lambda tensors: tensors.update({"final_layer_norm.bias": torch.zeros(24)}))
     with pytest.raises(CheckpointError, match=r"two tensors for 'text_model\.final_layer_norm\.bias'"):
@@ -226,7 +289,7 @@ def test_attention_of_the_vae_as_convolutions_of_one_pixel_loads(copy: Path, tin
         ("unet", "mid_block.attentions.0.query.weight"),
         ("unet", "encoder.layers.0.weight"),
         ("text_encoder", "text_model.embeddings.position_ids.extra"),
-        ("text_encoder", "vision_model.encoder.layers.0.weight"),
+        ("text_encoder", "text_model.vision_model.weight"),
     ],
 )
 def test_key_that_no_rule_matches_keeps_its_name(component: str, key: str) -> None:
@@ -244,6 +307,18 @@ def test_unused_components_are_reported(copy: Path, tiny: Path) -> None:
     )
     assert open_checkpoint(copy).dropped == ("feature_extractor", "safety_checker")
     assert open_checkpoint(tiny).dropped == ()
+
+
+def test_options_that_diffusers_ignores_are_said_and_change_nothing(copy: Path, tiny: Path) -> None:
+    edit_json(copy / "unet" / "config.json", lambda config: config.update(decay=0.9999, power=0.75, dropout=0.1))
+    edit_json(copy / "scheduler" / "scheduler_config.json", lambda config: config.update(tensor_format="pt"))
+    opened, plain = open_checkpoint(copy), open_checkpoint(tiny)
+    assert opened.notes == (
+        "unet/config.json has decay, power, which diffusers ignores too",
+        "scheduler/scheduler_config.json has tensor_format, which diffusers ignores too",
+    )
+    assert plain.notes == ()
+    assert (opened.configs, opened.schedule, opened.sampler) == (plain.configs, plain.schedule, plain.sampler)
 
 
 def test_licences_are_found(copy: Path, tiny: Path) -> None:
@@ -393,10 +468,75 @@ def test_broken_json_is_refused(copy: Path, text: str) -> None:
         open_checkpoint(copy)
 
 
-def test_other_pipelines_are_refused_by_name(copy: Path) -> None:
-    edit_json(copy / "model_index.json", lambda index: index.update(_class_name="FluxPipeline"))
-    with pytest.raises(ConfigError, match="'FluxPipeline'; supported are 'StableDiffusionPipeline'"):
+@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", None, 5, ["one"], ["a", "b", "c"]])
+def test_other_pipelines_are_refused_by_name(copy: Path, name: object) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name))
+    if isinstance(name, str):  # the others are no class at all, whatever the components
+        edit_json(copy / "model_index.json", lambda index: index.update(unet=[None, None]))
+    said = f"'{name}'" if isinstance(name, str) else "None"
+    with pytest.raises(ConfigError, match=f"is for a {said}; supported are 'StableDiffusionPipeline'"):
         open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("StableDiffusionImg2ImgPipeline", {}),
+        ("StableDiffusionPipelineSafe", {"safety_checker": ["stable_diffusion", "SafeStableDiffusionSafetyChecker"]}),
+        ("StableDiffusionControlNetPipeline", {"controlnet": ["diffusers", "ControlNetModel"]}),
+        (["pipeline_custom", "StableDiffusionPipeline"], {}),
+        (["my_code", "MyPipeline"], {"feature_extractor": ["transformers", "CLIPFeatureExtractor"]}),
+    ],
+)
+def test_a_pipeline_of_the_same_components_opens_as_the_familys_own(
+    copy: Path, tiny: Path, name: Any, beside: dict[str, Any]
+) -> None:
+    plain = open_checkpoint(tiny)
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name, **beside))
+    opened = open_checkpoint(copy)
+    assert (opened.family, opened.schedule, opened.sampler) == (plain.family, plain.schedule, plain.sampler)
+    assert opened.dropped == tuple(sorted(beside))
+    known = name in STABLE_DIFFUSION.pipelines if isinstance(name, str) else name[1] in STABLE_DIFFUSION.pipelines
+    assert len(opened.notes) == (0 if known else 1)
+    if not known:
+        assert "has the components of stable-diffusion and is built as its text-to-image pipeline" in opened.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "message"),
+    [
+        (
+            "StableUnCLIPPipeline",
+            {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]},
+            "'image_encoder'",
+        ),
+        ("AnimateDiffPipeline", {"motion_adapter": ["diffusers", "MotionAdapter"]}, "'motion_adapter'"),
+        ("StableDiffusionDepth2ImgPipeline", {"depth_estimator": ["t", "DPTForDepthEstimation"]}, "DPTForDepth"),
+    ],
+)
+def test_a_component_that_takes_part_in_every_image_is_refused(
+    copy: Path, name: str, beside: dict[str, Any], message: str
+) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name, **beside))
+    with pytest.raises(ConfigError, match=f"is for a '{name}' with .*{message}.*, which is not supported"):
+        open_checkpoint(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["StableDiffusionPipeline", "ORTStableDiffusionPipeline", "OnnxStableDiffusionPipeline"]
+)
+def test_a_folder_of_graphs_is_said_to_be_one(copy: Path, name: str) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(_class_name=name))
+    (copy / "vae").rename(copy / "vae_decoder")
+    (copy / "vae_decoder" / "model.onnx").write_bytes(b"graph")
+    (copy / "unet" / "model.onnx").write_bytes(b"graph")
+    with pytest.raises(CheckpointError, match=r"has graphs such as unet/model\.onnx, not the weights of a checkpoint"):
+        open_checkpoint(copy)
+
+
+def test_graphs_beside_the_weights_are_no_matter(copy: Path) -> None:
+    (copy / "unet" / "model.onnx").write_bytes(b"graph")
+    open_checkpoint(copy).check()
 
 
 def test_incomplete_pipeline_is_refused(copy: Path) -> None:
@@ -602,6 +742,15 @@ def test_a_scheduler_as_diffusers_saves_it_opens_as_its_pipeline_runs_it(name: s
     for key in ("steps_offset", "clip_sample"):
         assert ours.scheduler_config.get(key) == theirs.get(key)
     assert ours.schedule.steps_offset == theirs.get("steps_offset", 0)
+
+
+def test_the_scheduler_is_the_class_that_the_index_names(copy: Path) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(scheduler=["diffusers", "DDIMScheduler"]))
+    assert type(diffusers.StableDiffusionPipeline.from_pretrained(copy).scheduler) is diffusers.DDIMScheduler
+    opened = open_checkpoint(copy)
+    assert opened.sampler.name == "ddim"
+    said = "the scheduler is the DDIMScheduler that model_index.json names, as in diffusers, not 'PNDMScheduler'"
+    assert opened.notes == (said,)
 
 
 def test_nan_in_a_scheduler_is_refused(copy: Path) -> None:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from ldm_export.checkpoint.tokenizer import complete_tokenizer
 from ldm_export.errors import CheckpointError
 from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.text.clip_tokenizer import read_tokenizer
 from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")
@@ -116,7 +117,7 @@ def test_a_vocabulary_larger_than_the_encoders_is_refused(source, tmp_path):
 def test_a_special_token_outside_the_vocabulary_is_refused(source, tmp_path):
     edit(source / "special_tokens_map.json", pad_token="<pad>")
     edit(source / "tokenizer_config.json", pad_token="<pad>")
-    with pytest.raises(CheckpointError, match="<pad>"):
+    with pytest.raises(CheckpointError, match=f"tokens up to {SIZE} .'<pad>'., but the text encoder's vocab_size"):
         completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
 
 
@@ -145,11 +146,119 @@ def test_an_unknown_key_is_said_as_of_a_checkpoint_not_of_a_package(source, tmp_
     assert caught.value.code == "json.unknown-key"
 
 
-def test_added_tokens_without_their_tokenizer_are_refused(source, tmp_path):
+BEGIN, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def as_object(content, normalized=True, **switches):
+    """A token as SD's files write it."""
+    off = {"lstrip": False, "rstrip": False, "single_word": False}
+    return {"content": content, "normalized": normalized, **off, **switches}
+
+
+def as_typed(content):
+    return {"__type": "AddedToken", **as_object(content)}
+
+
+SD_CONFIG = {"bos_token": as_typed(BEGIN), "eos_token": as_typed(END), "unk_token": as_typed(END), "pad_token": END,
+             "model_max_length": 77, "add_prefix_space": False, "errors": "replace"}  # fmt: skip
+SD_MAP = {"bos_token": as_object(BEGIN), "eos_token": as_object(END), "unk_token": as_object(END), "pad_token": END}
+PLAIN_MAP = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": "!"}
+MODERN = {
+    "bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": "!",
+    "added_tokens_decoder": {
+        "0": as_object("!", False, special=True),
+        str(SIZE): as_object("<cat>", special=False),
+        str(SIZE - 2): as_object(BEGIN, special=True),
+        str(SIZE - 1): as_object(END, special=True),
+        str(SIZE + 1): as_object("<Dog>", False, special=False, lstrip=True, rstrip=True),
+        str(SIZE + 2): as_object("<ox>", special=False, single_word=True),
+    },
+}  # fmt: skip
+ADDED = {"<cat>": SIZE, "<Dog>": SIZE + 1, "<ox>": SIZE + 2}
+# tokenizer_config.json, special_tokens_map.json, added_tokens.json; None where the folder lacks it.
+SETTINGS = {
+    "nothing": (None, None, None),
+    "sd15": (SD_CONFIG, SD_MAP, None),
+    "sd2": (SD_CONFIG, {**SD_MAP, "pad_token": "!"}, None),
+    "config-alone": ({"pad_token": "!"}, None, None),
+    "map-alone": (None, PLAIN_MAP, None),
+    "modern-config-wins": (MODERN, {**SD_MAP}, None),
+    "added": (None, PLAIN_MAP, ADDED),
+    "added-and-others": (None, {**PLAIN_MAP, "additional_special_tokens": ["<cat>", "red", as_object("3d")]}, ADDED),
+    "other-roles": ({**SD_CONFIG, "mask_token": "<mask>", "cls_token": BEGIN, "sep_token": None}, SD_MAP, None),
+}
+HARD = (
+    *TEXTS, "a photo of a cat!", "wow!!", "! !", "!red!apple !", "red ！", "<cat> and<Dog>and <DOG> <ox>,<ox>y",
+    "<|ENDOFTEXT|> <|StartOfText|>", "3d 3D red RED", "“curly” ‘quotes’ it’s", "ｆｕｌｌ－ｗｉｄｔｈ",
+    "一只red猫、カタカナ한국어",
+    "zero\u200bwidth\u200djoiner\ufeff \u00ad", "\x00\x07\x1f \ufffd", "ΟΔΟΣ 'ſ K İ ŉ", "😀🫨👩‍👩‍👧 🇩🇪", "½²Ⅷ٣",
+    "x\u2028y\u3000z\u0085w", "&amp; &lt;b&gt;", "e\u0301\u0327 ṩ s\u0323\u0307", "a" * 200, "<mask>!", "ﬁ ǅ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("with_tokenizer", [False, True], ids=["bpe", "tokenizer-json"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_special_and_added_token_is_one_as_in_transformers(source, tmp_path, name, with_tokenizer):
+    from transformers import CLIPTokenizerFast
+
+    partial = tmp_path / "partial"
+    partial.mkdir()
+    for file in ("vocab.json", "merges.txt", *(["tokenizer.json"] if with_tokenizer else [])):
+        shutil.copyfile(source / file, partial / file)
+    for file, content in zip(FILES[3:] + ("added_tokens.json",), SETTINGS[name], strict=True):
+        if content is not None:
+            (partial / file).write_text(json.dumps(content))
+    theirs = CLIPTokenizerFast.from_pretrained(partial)
+    facts = completed(partial, tmp_path / "out", window=77, vocab_size=SIZE + 8)
+    assert facts.pad_token_id == theirs.pad_token_id
+    file = tmp_path / "out" / "tokenizer.json"
+    ours = read_tokenizer(file.read_bytes(), str(file)).to_library()  # as the runtime opens it
+    for text in HARD:
+        assert ids(tmp_path / "out", text) == ours.encode(text).ids == theirs(text)["input_ids"], text
+    again = CLIPTokenizerFast.from_pretrained(tmp_path / "out")  # what other programs open
+    for text in HARD:
+        assert again(text)["input_ids"] == theirs(text)["input_ids"], text
+
+
+def test_the_padding_of_sd2_is_a_token_of_a_prompt(source, tmp_path):
+    """As published: no tokenizer.json, and "!" only in special_tokens_map.json. Both classes of transformers agree."""
+    from transformers import CLIPTokenizer
+
     (source / "tokenizer.json").unlink()
-    (source / "added_tokens.json").write_text(json.dumps({"<my-cat>": SIZE}))
-    with pytest.raises(CheckpointError, match="<my-cat>"):
-        completed(source, tmp_path / "out", window=77, vocab_size=SIZE + 1)
+    for file, content in zip(FILES[3:], SETTINGS["sd2"], strict=False):
+        (source / file).write_text(json.dumps(content))
+    completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
+    got = ids(tmp_path / "out", "a photo of a cat!")
+    assert got == CLIPTokenizer.from_pretrained(source)("a photo of a cat!")["input_ids"]
+    assert got[-2] == 0 != tiny_vocabulary()[0]["!</w>"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "added_tokens.json",
+            {"<cat>": SIZE + 5},
+            f"gives the token '<cat>' the id {SIZE + 5}; expected {SIZE}, the next",
+        ),
+        ("added_tokens.json", {"!": 7}, "gives the token '!' the id 7; expected 0, its id in the vocabulary"),
+        ("added_tokens.json", {"<cat>": True}, "gives '<cat>' the id True; expected an integer"),
+        ("added_tokens.json", {"": SIZE}, "has the special token ''; expected a text"),
+        ("special_tokens_map.json", {"additional_special_tokens": "red"}, "are 'red'; expected a list"),
+        ("special_tokens_map.json", {"additional_special_tokens": [5]}, "has the special token 5; expected a text"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["x"] * 70_000}, "are 70000; expected at most"),
+        ("special_tokens_map.json", {"pad_token": as_object("!", "yes")}, "token '!' has normalized = 'yes'"),
+        ("tokenizer_config.json", {"added_tokens_decoder": ["!"]}, "added_tokens_decoder is .*; expected an object"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"one": as_object("!")}}, "expected an object of ids"),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"1": as_object("!")}}, "gives the token '!' the id 1"),
+    ],
+)
+def test_senseless_tokens_are_refused_in_a_sentence(source, tmp_path, file, content, message):
+    (source / "tokenizer.json").unlink()
+    (source / "tokenizer_config.json").unlink()
+    (source / file).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message):
+        completed(source, tmp_path / "out", window=77, vocab_size=SIZE + 8)
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,16 @@ def put(folder: Path, value: float) -> None:
         file.write(np.float32(value).tobytes())
 
 
+def put_zero_snr(folder: Path) -> None:
+    edit(folder / "scheduler/scheduler_config.json", **ZERO_SNR)
+    edit(folder / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
+
+
 def write(name: str, text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(text)
 
 
-ZERO_SNR = {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
     "NaN": (lambda folder: put(folder, np.nan), BuildRecipe(), r"holds nan in 'mid_block\.resnets\.0\.conv1\.weight'"),
     "infinity": (lambda folder: put(folder, -np.inf), BuildRecipe(), "holds -inf in 'mid_block"),
@@ -55,7 +60,7 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
         "tokenizer.json: model.end_of_word_suffix",
     ),
     "epsilon at zero signal": (
-        lambda folder: edit(folder / "scheduler/scheduler_config.json", **ZERO_SNR),
+        put_zero_snr,
         BuildRecipe(),
         r"defaults\.sampler is not usable: .* zero signal with epsilon prediction .*, or set sampler or steps in a",
     ),
@@ -83,6 +88,11 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
         lambda folder: None,
         BuildRecipe(sampler="flow_euler"),
         "flow_euler.*; change sampler in the recipe$",
+    ),
+    "an added token that the text encoder lacks": (
+        lambda folder: edit(folder / "tokenizer/tokenizer_config.json", pad_token="<cat>"),
+        BuildRecipe(),
+        "tokens up to 544 .'<cat>'., but the text encoder's vocab_size is 544",
     ),
     "a sample_size of 300": (
         lambda folder: edit(folder / "unet/config.json", sample_size=300),

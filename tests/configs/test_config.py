@@ -2,11 +2,13 @@
 
 import dataclasses
 import inspect
+import re
 import time
 from typing import Any
 
 import diffusers
 import pytest
+import torch
 import transformers
 
 from ldm_export.configs.sdxl import ProjectingTextEncoderConfig, SDXLUNetConfig
@@ -109,12 +111,68 @@ def test_true_is_not_one() -> None:
         UNetConfig.from_dict({**SMALL[UNetConfig], "downsample_padding": True})
 
 
+# What diffusers' EMAModel writes into the config of the UNet that it saves.
+EMA = {"decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 5000, "power": 0.75,
+       "update_after_step": 0, "use_ema_warmup": False}  # fmt: skip
+
+
 @pytest.mark.parametrize("cls", ORACLES)
-def test_unknown_key_is_rejected(cls: Any) -> None:
-    with pytest.raises(ConfigError, match="unknown option resnet_flavour = 'mild'"):
-        cls.from_dict({**SMALL[cls], "resnet_flavour": "mild"})
-    with pytest.raises(ConfigError, match="unknown option _resnet_flavour"):
-        cls.from_dict({**SMALL[cls], "_resnet_flavour": "mild"})
+def test_a_key_that_the_class_does_not_take_changes_nothing_and_is_listed(cls: Any) -> None:
+    foreign = {**EMA, "resnet_flavour": "mild", "_a_note": 1}
+    assert cls.from_dict({**SMALL[cls], **foreign}) == cls.from_dict(SMALL[cls])
+    assert cls.unknown({**SMALL[cls], **foreign}) == tuple(sorted(foreign))
+    assert cls.unknown(SMALL[cls]) == ()
+
+
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
+def test_diffusers_ignores_those_keys_too(cls: Any) -> None:
+    torch.manual_seed(0)
+    plain = ORACLES[cls].from_config(SMALL[cls])
+    torch.manual_seed(0)
+    foreign = ORACLES[cls].from_config({**SMALL[cls], **EMA, "resnet_flavour": "mild"})
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, foreign.state_dict()[name]), name
+    source = "".join(inspect.getsource(each) for each in ORACLES[cls].__mro__[:-1] if "models" in each.__module__)
+    read = set(re.findall(r"self\.config\.(\w+)", source))  # a file's foreign keys are there too
+    assert read <= options(cls).keys(), read
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_a_known_key_mistyped_is_refused(cls: Any) -> None:
+    for name in {*fields(cls), *cls.ONLY} - {"act_fn"}:
+        for wrong in (name[:-1], name + "s", name[0] + name, name.replace("_", "-"), name.upper()):
+            if wrong != name and wrong not in {*fields(cls), *cls.ONLY, *cls.INERT}:
+                with pytest.raises(ConfigError, match=rf"unknown option {wrong} = 7, which looks like "):
+                    cls.from_dict({**SMALL[cls], wrong: 7})
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_a_key_of_a_newer_library_is_refused(cls: Any) -> None:
+    note = "transformers_version" if cls is TextEncoderConfig else "_diffusers_version"
+    for version in ("0.39.0", "0.39.0.dev0", "0.6.0", 7, None):
+        cls.from_dict({**SMALL[cls], note: version, "resnet_flavour": "mild"})
+    for version in ("99.0.0", "99.1.dev0"):
+        cls.from_dict({**SMALL[cls], note: version})
+        with pytest.raises(ConfigError, match=rf"resnet_flavour = 'mild', and was written by \w+ {version}; known"):
+            cls.from_dict({**SMALL[cls], note: version, "resnet_flavour": "mild"})
+
+
+@pytest.mark.parametrize("cls", ORACLES)
+def test_no_flood_of_keys(cls: Any) -> None:
+    with pytest.raises(ConfigError, match="has 65 unknown options; expected 64 at most"):
+        cls.from_dict({**SMALL[cls], **{f"x{index}" * 9: index for index in range(65)}})
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [(cls, field.name) for cls in ORACLES for field in dataclasses.fields(cls) if field.type is bool],
+)
+def test_a_switch_that_is_null_is_off(cls: Any, name: str) -> None:
+    config = cls.from_dict({**SMALL[cls], name: None})
+    assert config == cls.from_dict({**SMALL[cls], name: False})
+    theirs = [ORACLES[cls].from_config({**SMALL[cls], name: value}) for value in (None, False)]
+    assert str(theirs[0]) == str(theirs[1])
+    assert not any(vars(module).get("upcast_attention") for module in theirs[0].modules())
 
 
 @pytest.mark.parametrize("cls", ORACLES)
@@ -200,7 +258,7 @@ def test_transformers_reads_what_we_write() -> None:
         (VAEConfig, {"scaling_factor": None}),
         (VAEConfig, {"down_block_types": ["AttnDownEncoderBlock2D"]}),
         (VAEConfig, {"norm_num_groups": 48}),
-        (VAEConfig, {"force_upcast": None}),
+        (VAEConfig, {"force_upcast": "no"}),
         (TinyVAEConfig, {"in_channels": 4}),
         (TinyVAEConfig, {"encoder_block_out_channels": [64, 64, 64, 32]}),
         (TinyVAEConfig, {"decoder_block_out_channels": []}),
@@ -279,8 +337,6 @@ def test_a_value_of_another_type_is_said_once_with_its_place_in_the_list() -> No
 @pytest.mark.slow
 def test_the_deepest_unet_that_passes_is_laid_out_in_seconds() -> None:
     """Without its weights: what opening a checkpoint does before it looks at the weights' shapes."""
-    import torch
-
     from ldm_export.models import UNet2DConditionModel
 
     depth = MAX_BLOCKS // 20 - 1
@@ -332,8 +388,3 @@ def test_downsample_follows_from_levels(levels: int, downsample: int) -> None:
         up_block_types=("UpDecoderBlock2D",) * levels,
     )
     assert config.downsample == downsample
-
-
-def test_absent_shift_is_zero() -> None:
-    assert VAEConfig().shift == 0.0
-    assert VAEConfig(shift_factor=0.1159).shift == 0.1159

@@ -219,19 +219,21 @@ def test_a_variant_in_half_precision_is_exported_as_it_is(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_weight_keeps_its_own_precision_and_float64_becomes_float32(tiny_build, tmp_path):
+def test_every_weight_keeps_its_own_precision_but_float64_and_eight_bits(tiny_build, tmp_path):
     source = Path(shutil.copytree(tiny_build("sd15").source, tmp_path / "mixed"))
     file = source / "text_encoder" / "model.safetensors"
     kinds = {torch.float16: "F16", torch.float32: "F32", torch.bfloat16: "BF16", torch.float64: "F64"}
+    kinds |= {torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2"}
+    becomes = {"F64": "F32", "F8_E4M3": "F16", "F8_E5M2": "F16"}
     tensors = {
-        name: value.to(list(kinds)[index % 4]) for index, (name, value) in enumerate(sorted(load_file(file).items()))
+        name: value.to(list(kinds)[index % 6]) for index, (name, value) in enumerate(sorted(load_file(file).items()))
     }
     save_file(tensors, file, {"format": "pt"})
     report = export_component(open_checkpoint(source), "text_encoder", tmp_path)
     stored = safetensors.read_header(tmp_path / report.weights).tensors
     for key, entry in report.keys.items():
         assert entry.dtype == kinds[tensors[key].dtype]
-        assert stored[entry.initialiser].dtype == entry.dtype.replace("F64", "F32")
+        assert stored[entry.initialiser].dtype == becomes.get(entry.dtype, entry.dtype)
     spec = tiny_build("sd15").specs["text_encoder"]
     feeds = spec.sample(spec.probes[0], seed=0)
     with torch.no_grad():

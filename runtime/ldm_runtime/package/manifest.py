@@ -358,7 +358,7 @@ class KeyEntry:
 
     initialiser: str
     transpose: tuple[int, ...] | None
-    dtype: str  # in the checkpoint, as safetensors names it; the data file has the same, but F32 for F64
+    dtype: str  # in the checkpoint, as safetensors names it; the data file has it too, but F32 for F64, F16 for F8
 
 
 @dataclasses.dataclass(frozen=True)

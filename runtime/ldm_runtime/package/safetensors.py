@@ -21,7 +21,8 @@ from ldm_runtime.errors import FormatError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
 
-# BF16 has no numpy type: its bits travel as uint16, in both directions.
+# BF16 has no numpy type: its bits travel as uint16, in both directions. An eight-bit float comes as uint8, and is
+# never written.
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
     "I64": np.dtype("<i8"),
@@ -29,6 +30,8 @@ DTYPES: dict[str, np.dtype] = {
     "I32": np.dtype("<i4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
+    "F8_E4M3": np.dtype("u1"),
+    "F8_E5M2": np.dtype("u1"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
@@ -85,7 +88,8 @@ def read_header(path: Path) -> Header:
 def read(path: Path) -> dict[str, np.ndarray]:
     """Map every tensor of the file, in file order; nothing is copied until it is touched.
 
-    The arrays are private to this process: writing to one never reaches the file. BF16 comes as uint16 bits.
+    The arrays are private to this process: writing to one never reaches the file. BF16 comes as uint16 bits, an
+    eight-bit float as uint8.
 
     Raises:
         FormatError: as `read_header`.

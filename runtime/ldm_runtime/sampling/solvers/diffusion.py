@@ -49,7 +49,7 @@ class LcmOptions(ThresholdOptions, ClipOptions):
 
 
 class TcdOptions(Options):
-    eta: Annotated[float, Range(0.0, 1.0)] = 0.3
+    eta: Annotated[float, Range(0.0, 1.0)] = 0.0  # as diffusers' pipelines pass it; their scheduler alone has 0.3
     original_steps: OriginalSteps = 50
 
 
