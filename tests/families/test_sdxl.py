@@ -101,6 +101,23 @@ def test_extra_inputs_matter(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) ->
     np.testing.assert_array_equal(last(pipe), expected)
 
 
+@pytest.mark.parametrize("negative", [None, "blue"])
+def test_optimum_draws_the_same_image(package: Path, theirs: Any, negative: str | None) -> None:
+    import warnings
+
+    from optimum.onnxruntime import ORTDiffusionPipeline
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        opened_by_optimum = ORTDiffusionPipeline.from_pretrained(package)
+    assert type(opened_by_optimum).__name__ == "ORTStableDiffusionXLPipeline"
+    opened_by_optimum.set_progress_bar_config(disable=True)
+    made = [
+        levels(each, LONG, negative, generator=torch.Generator().manual_seed(7)) for each in (theirs, opened_by_optimum)
+    ]
+    assert np.abs(made[0] - made[1]).max() < 0.05
+
+
 def test_a_batch_equals_its_singles_and_embeds_join_both_encoders(pipe: Pipeline) -> None:
     assert pipe.embed(["red", "blue"]).shape == (2, 77, 24 + 32)
     assert pipe.embed("red BREAK blue", syntax="weighted").shape == (1, 154, 24 + 32)

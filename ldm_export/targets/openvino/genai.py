@@ -27,22 +27,35 @@ from ldm_runtime.sampling.solvers import read_sampler
 FOLDER = "openvino-genai"
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 BETA_SCHEDULES = ("linear", "scaled_linear")
-INDEX = {
+
+_ONE_ENCODER = {
     "_class_name": "StableDiffusionPipeline",
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
+_TWO_ENCODERS = {
+    **_ONE_ENCODER,
+    "_class_name": "StableDiffusionXLPipeline",
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "tokenizer_2": ["transformers", "CLIPTokenizer"],
+}
+# Components of the text encoders -> what the UNet's other inputs may be, and what GenAI's model_index.json says.
+PIPELINES: dict[tuple[str, ...], tuple[tuple[dict[str, str], ...], dict[str, Any]]] = {
+    ("text_encoder",): (({}, {"timestep_cond": "guidance_embedding"}), _ONE_ENCODER),
+    ("text_encoder", "text_encoder_2"): (({"text_embeds": "pooled_text", "time_ids": "image_sizes"},), _TWO_ENCODERS),
+}
 
 
 def check_genai(contract: Contract) -> None:
     """Raise InputError unless GenAI can run such a model, EngineUnavailable unless its tokenizers are installed."""
     import_tokenizers()
-    unknown = [name for name, rule in contract.denoiser.extra.items() if rule != "guidance_embedding"]
+    encoders, extra = tuple(text.component for text in contract.text), contract.denoiser.extra
+    known, _ = PIPELINES.get(encoders, ((), {}))
     for holds, lacking in (
-        (len(contract.text) == 1, f"has {len(contract.text)} text encoders"),
-        (not unknown, f"has a UNet with the inputs {', '.join(unknown)}"),
+        (encoders in PIPELINES, f"has the text encoders {', '.join(encoders)}"),
+        (extra in known, f"has a UNet with the inputs {', '.join(extra)}"),
         (not contract.concat, "is for inpainting"),
         (_knows(contract), "has a noise schedule that GenAI does not know"),
     ):
@@ -119,16 +132,20 @@ def share_weights(own: Path, theirs: Path) -> None:
 
 def _write_tokenizer(folder: Path, manifest: Manifest, out: Path, progress: Progress) -> None:
     progress("openvino: tokenizer for GenAI")
-    (out / "tokenizer").mkdir()
-    facts = manifest.contract.text[0].tokenizer
-    write_openvino_tokenizer(folder / facts.file, out / "tokenizer", facts)
+    for text in manifest.contract.text:
+        place = out / Path(text.tokenizer.file).parent
+        place.mkdir()
+        write_openvino_tokenizer(folder / text.tokenizer.file, place, text.tokenizer)
 
 
 def _write_scheduler(contract: Contract, out: Path, progress: Progress) -> None:
     config, notice = scheduler_config(contract)
     if notice is not None:
         progress(f"openvino: {notice}")
-    index = {**INDEX, "scheduler": ["diffusers", config["_class_name"]]}
+    _, index = PIPELINES[tuple(text.component for text in contract.text)]
+    index = {**index, "scheduler": ["diffusers", config["_class_name"]]}
+    if len(contract.text) > 1:
+        index["force_zeros_for_empty_prompt"] = contract.defaults.zero_negative
     (out / "scheduler").mkdir()
     for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", config)):
         write_json(out / path, content)

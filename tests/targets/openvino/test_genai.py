@@ -162,6 +162,43 @@ def test_genai_draws_the_same_image_from_the_same_noise(built, pipeline, guidanc
     assert exact.std() > 5
 
 
+@pytest.fixture(scope="module")
+def built_xl(proven, tmp_path_factory) -> Path:
+    package = tmp_path_factory.mktemp("sdxl") / "package"
+    shutil.copytree(proven("sdxl"), package)
+    add(package, "openvino", genai=True)
+    return package
+
+
+@pytest.mark.parametrize("negative", [None, "blue"])
+def test_genai_draws_sdxl(built_xl, negative):
+    """The images are square, for GenAI tells the UNet the width before the height, unlike diffusers."""
+    import_openvino()
+    import openvino
+    import openvino_genai
+
+    noise = np.random.default_rng(7).standard_normal((1, 4, 8, 8)).astype(np.float32)
+
+    class Given(openvino_genai.Generator):
+        def __init__(self):
+            super().__init__()
+
+        def randn_tensor(self, shape):
+            assert tuple(shape) == noise.shape
+            return openvino.Tensor(np.ascontiguousarray(noise))
+
+    theirs = openvino_genai.Text2ImagePipeline(str(built_xl / "openvino-genai"), "CPU", INFERENCE_PRECISION_HINT="f32")
+    options = {} if negative is None else {"negative_prompt": negative}
+    drawn = theirs.generate(
+        PROMPT, width=32, height=32, num_inference_steps=5, guidance_scale=4.0, generator=Given(), **options
+    ).data[0]
+    with ldm_runtime.load(built_xl, engine="openvino") as pipe:
+        *_, last = pipe.sample(PROMPT, negative=negative, steps=5, guidance=4.0, latents=noise)
+        exact = (last.decode()[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1) * 255
+    assert np.abs(drawn + 0.5 - exact).max() < 0.5 + 0.2
+    assert exact.std() > 5
+
+
 @pytest.mark.parametrize(
     ("sampler", "name", "missing"),
     [
@@ -185,7 +222,10 @@ def test_models_that_genai_cannot_draw_from_are_refused_before_the_work(contract
     denoiser = replace(contract.denoiser, extra={"time_ids": "image_sizes"})
     cosine = replace(contract.schedule, beta_schedule="squaredcos_cap_v2")
     for changed, message in (
-        (replace(contract, text=contract.text * 2), "has 2 text encoders; OpenVINO GenAI cannot draw from it"),
+        (
+            replace(contract, text=contract.text * 2),
+            "has the text encoders text_encoder, text_encoder; OpenVINO GenAI cannot draw from it",
+        ),
         (replace(contract, denoiser=denoiser), "has a UNet with the inputs time_ids"),
         (replace(contract, concat=("mask", "masked_latents")), "is for inpainting"),
         (replace(contract, schedule=cosine), "has a noise schedule that GenAI does not know"),
