@@ -8,6 +8,7 @@ import click
 
 from ldm_export.cli.options import PATH, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
+from ldm_export.package.choices import FEW_STEP
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
 from ldm_export.targets import TARGETS
@@ -43,6 +44,11 @@ from ldm_export.targets import TARGETS
 @click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
+@click.option(
+    "--few-step",
+    type=click.Choice(list(FEW_STEP)),
+    help="Kind of a model distilled to a few steps: it gives the default sampler, steps and guidance.",
+)
 @click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
@@ -58,6 +64,7 @@ def build(
     refit: bool,
     weight_stripped: bool,
     config: Path | None,
+    few_step: str | None,
     variant: str | None,
     max_memory: float | None,
     force: bool,
@@ -80,6 +87,7 @@ def build(
 
     recipe = load_build_recipe(config)
     changes: dict[str, Any] = {"targets": targets} if targets else {}
+    changes |= {} if few_step is None else {"few_step": few_step}
     changes |= {} if precision is None else {"precision": precision}
     changes |= {"openvino": replace(recipe.openvino, genai=True)} if genai else {}
     tensorrt: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
