@@ -65,6 +65,7 @@ class TimedEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.inputs, self.outputs, self.notices = engine.inputs, engine.outputs, engine.notices
+        self.maps_weights = engine.maps_weights
         self.seconds = 0.0
         self.calls = 0
         self._engine = engine

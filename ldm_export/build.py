@@ -1,12 +1,13 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
@@ -29,22 +30,22 @@ from ldm_export.recipes.samplers import MAX_SAMPLE_STEPS
 from ldm_export.tables import text_table
 from ldm_export.targets import TARGETS
 from ldm_export.targets.target import Order
+from ldm_export.verify import reference
 from ldm_export.verify.gate import prove_package, proving_engines
 from ldm_export.verify.proven_contract import changes
 from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
 from ldm_export.verify.report import Report, recorded
 from ldm_runtime.engines.choice import AUTO, artefact_for
+from ldm_runtime.engines.ort.rows import weight_memory
 from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
 from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_folder
+from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.package.open import Package, is_package, open_package
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 
-# Bytes that a stage holds per byte of a component's float32 weights, and besides; measured on SD 1.5's UNet.
-REFERENCE_FACTOR = 3.0  # float32 weights beside float64 ones
-ENGINE_FACTOR = 3.0  # above the 1.2 of weights that stay mapped: engines may widen, copy and reorder smaller models'
-FIXED_BYTES = 600 << 20  # torch or the engine itself, and activations at the sizes that are compared
+FIXED_BYTES = 1200 << 20  # of a stage: torch or the engine itself, and activations at the sizes that are compared
 
 Progress = Callable[[str], None]
 
@@ -77,13 +78,15 @@ def build_package(
     *,
     recipe: BuildRecipe,
     variant: str | None = None,
+    parts: Mapping[str, Path] | None = None,
     max_memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build `out` from a diffusers folder or a package (None: the built-in); nothing stays of a failed build.
 
-    max_memory: bytes that one stage's process may need; None takes what the machine has available.
+    parts: parts from elsewhere, such as {"vae": folder or file}. max_memory: bytes that one stage's process may need;
+    None takes what the machine has available.
 
     Raises:
         CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
@@ -98,13 +101,16 @@ def build_package(
     source = builtin_package() if source is None else source
     replace = require_package if force else None
     require_apart(source, out)
+    require_parts_apart(parts or {}, out)
     refuse_existing_folder(out, replace=replace)
     proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
-    checkpoint = open_checkpoint(source, variant, check="size")
+    checkpoint = with_parts(open_checkpoint(source, variant, check="size"), parts or {}, variant)
     require_unlinked(checkpoint, out)
     checkpoint.check()
+    for name, path in (parts or {}).items():
+        say(f"{name} is that of {path}")
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
     for note in checkpoint.notes:
@@ -125,7 +131,7 @@ def build_package(
         exports = _export(checkpoint, recipe, folder, report, say)
         manifest = finish_package(folder, checkpoint, exports, recipe=recipe)
         manifest = _prove(checkpoint, folder, manifest, report, say)
-        checkpoint.folder.require_unchanged()  # no stage hashed anything
+        checkpoint.require_unchanged()  # no stage hashed anything
         for name, each in work.items():
             result = TARGETS[name].build(each, folder, manifest, say)
             report.stages += result.stages
@@ -150,6 +156,13 @@ def require_apart(source: Path, out: Path) -> None:
             raise InputError(f"the source's folder {folder} holds the output {out}; choose another output")
 
 
+def require_parts_apart(parts: Mapping[str, Path], out: Path) -> None:
+    """Raise InputError if a part from elsewhere lies in `out`, or `out` in its folder."""
+    for name, path in parts.items():
+        if lies_in(path, out) or (path.is_dir() and lies_in(out, path)):
+            raise InputError(f"the {name} {path} and the output {out} lie in one another; choose another output")
+
+
 def require_proven(package: Package) -> None:
     """Raise PackageError unless a source's contract is the one that was proven when it was built.
 
@@ -166,7 +179,8 @@ def require_proven(package: Package) -> None:
 
 def require_unlinked(checkpoint: Checkpoint, out: Path) -> None:
     """Raise InputError if one of the files that the checkpoint is read from is a link into `out`."""
-    for file in (checkpoint.path / name for name in checkpoint.folder.used):
+    folders = (checkpoint.folder, *checkpoint.replaced.values())
+    for file in (folder.path / name for folder in folders for name in folder.used):
         if lies_in(file, out):
             raise InputError(f"the source's file {file} is a link into the output {out}; choose another output")
 
@@ -189,13 +203,15 @@ def require_stages_to_fit(checkpoint: Checkpoint, max_memory: int | None) -> Non
 
 def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
     """Estimate the peak bytes of each stage's process, from the weights' headers alone."""
-    needs = {}
-    for name, spec in checkpoint.specs.items():
-        weights = 4 * checkpoint.parameter_count(spec.part)
-        needs[f"exporting {name}"] = estimate_memory(checkpoint, name)
-        needs[f"computing the reference of {name}"] = int(weights * REFERENCE_FACTOR) + FIXED_BYTES
-        needs[f"running {name}"] = int(weights * ENGINE_FACTOR) + FIXED_BYTES
-    return needs
+    specs = checkpoint.specs
+    needs = {f"exporting {name}": estimate_memory(checkpoint, name) for name in specs}
+    for part in checkpoint.tensors:
+        needs[f"computing the reference of {part}"] = reference.estimate_memory(checkpoint, part) + FIXED_BYTES
+    running = 0
+    for tensors in (each.values() for each in checkpoint.tensors.values()):
+        memory = weight_memory((each.count, each.count * safetensors.DTYPES[each.dtype].itemsize) for each in tensors)
+        running += memory.own + memory.mapped
+    return {**needs, "running all components": running + FIXED_BYTES}
 
 
 def _export(

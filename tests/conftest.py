@@ -39,6 +39,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("slow")
         if item.get_closest_marker("slow") is None:
             item.add_marker("quick")
+    items[:] = slow_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def slow_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Order the tests so that the share of each pytest worker begins with its slow ones.
+
+    What a worker that has finished takes over from another is then quick, and both end together.
+    """
+    slow, quick = ([item for item in items if item.get_closest_marker(mark)] for mark in ("slow", "quick"))
+    ordered = []
+    for worker in range(workers):
+        for part in (slow, quick):
+            ordered += part[len(part) * worker // workers : len(part) * (worker + 1) // workers]
+    return ordered
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,7 @@ def randomise(module: nn.Module) -> None:
             parameter.copy_(float(name.endswith("weight")) + 0.1 * torch.randn_like(parameter))
 
 
-def write_tokenizer(folder: Path, vocabulary: Path) -> None:
+def write_tokenizer(folder: Path, vocabulary: Path, pad_token: str = "<|endoftext|>") -> None:
     """CLIP's tokenizer, laid out as OpenAI's code lays it out, from its published merges."""
     lines = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")
     merges = lines[1 : 49152 - 256 - 2 + 1]
@@ -96,7 +96,9 @@ def write_tokenizer(folder: Path, vocabulary: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
     files = {"vocab_file": folder / "vocab.json", "merges_file": folder / "merges.txt"}
-    tokenizer = CLIPTokenizer(**{key: str(file) for key, file in files.items()}, model_max_length=77)
+    tokenizer = CLIPTokenizer(
+        **{key: str(file) for key, file in files.items()}, model_max_length=77, pad_token=pad_token
+    )
     assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     tokenizer.save_pretrained(folder)
 

@@ -140,6 +140,23 @@ VAE["sdxl"] = VAE["sd15"] | {
     "sample_size": 1024,
     "scaling_factor": 0.13025,
 }
+VAE["taesd"] = {
+    "_class_name": "AutoencoderTiny",
+    "_diffusers_version": "0.20.0.dev0",
+    "act_fn": "relu",
+    "decoder_block_out_channels": [64, 64, 64, 64],
+    "encoder_block_out_channels": [64, 64, 64, 64],
+    "force_upcast": False,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "latent_magnitude": 3,
+    "latent_shift": 0.5,
+    "num_decoder_blocks": [3, 3, 3, 1],
+    "num_encoder_blocks": [1, 3, 3, 3],
+    "out_channels": 3,
+    "scaling_factor": 1.0,
+    "upsampling_scaling_factor": 2,
+}
 
 TEXT_ENCODER: dict[str, dict[str, Any]] = {
     "sd15": {

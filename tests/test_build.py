@@ -109,7 +109,7 @@ def test_a_build_opens_its_source_once_hashes_a_file_once_and_writes_one_manifes
 
     monkeypatch.setattr(builds, "run_isolated", here)
     watch([builds], "open_checkpoint", opened)
-    watch([write], "_sha256", hashed)
+    watch([write], "sha256_of", hashed)
     watch([builds], "write_manifest", written)
     with traces.remembered(built.traces, built.checkpoint):
         builds.build_package(built.source, tmp_path / "out", recipe=BuildRecipe())

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ldm_export.checkpoint.defaults import OwnDefaults, default_steps, read_defa
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
+from ldm_export.checkpoint.streaming import stream
 from ldm_export.checkpoint.tensors import read_tensors, require_finite
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
 from ldm_export.errors import CheckpointError, ConfigError
@@ -60,6 +61,7 @@ class Checkpoint:
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
     hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
+    replaced: Mapping[str, ModelFolder] = field(default_factory=dict)  # part that is from elsewhere -> its folder
 
     @property
     def specs(self) -> dict[str, ComponentSpec]:
@@ -72,6 +74,15 @@ class Checkpoint:
         return {
             part: tuple(sorted({stored.file for stored in tensors.values()})) for part, tensors in self.tensors.items()
         }
+
+    def folder_of(self, part: str) -> ModelFolder:
+        """Return the folder that a part's weights are read from."""
+        return self.replaced.get(part, self.folder)
+
+    def require_unchanged(self) -> None:
+        """Raise CheckpointError or PackageError if a file is not the one that was opened."""
+        for folder in (self.folder, *self.replaced.values()):
+            folder.require_unchanged()
 
     def parameter_count(self, part: str) -> int:
         """Return the number of weights of a part, such as "unet"."""
@@ -88,16 +99,26 @@ class Checkpoint:
             CheckpointError, PackageError: a file is not the one that was opened.
         """
         module = self.empty(part)
-        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
-        self.folder.require_unchanged()  # before places in the files are believed
+        require_total(module, self.tensors[part], f"the weights of {part} in {self.folder_of(part).path}")
+        self.require_unchanged()  # before places in the files are believed
         module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
-        self.folder.require_unchanged()
+        self.require_unchanged()
         return module.eval()
+
+    @refused()
+    def stream(self, part: str) -> nn.Module:
+        """Return the model of a part in float32 that reads its weights as it runs, a block at a time.
+
+        Raises what `load` does.
+        """
+        module = self.empty(part)
+        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
+        return stream(module, self.tensors[part])
 
     def check(self) -> None:
         """Raise what `load` of each part would raise, from the headers alone."""
         for part, tensors in self.tensors.items():
-            require_total(self.empty(part), tensors, f"the weights of {part} in {self.path}")
+            require_total(self.empty(part), tensors, f"the weights of {part} in {self.folder_of(part).path}")
 
     @refused()
     def require_finite(self) -> None:
@@ -114,7 +135,7 @@ class Checkpoint:
     def empty(self, part: str) -> nn.Module:
         """Return the model of a part without memory for its weights."""
         with torch.device("meta"):
-            return self.family.parts[part].model(self.configs[part])
+            return self.family.parts[part].make(self.configs[part])
 
 
 def assemble(
@@ -179,8 +200,9 @@ def _defaults_of(
     folder: ModelFolder, family: Family, configs: Configs, sampler: Sampler, zero_negative: bool
 ) -> PackageDefaults:
     own = read_defaults(folder)
+    reads_guidance = configs["unet"].time_cond_proj_dim is not None
     if own is None:
-        own = OwnDefaults(folder_name(folder.path), sampler.canonical, *default_steps(sampler))
+        own = OwnDefaults(folder_name(folder.path), sampler.canonical, *default_steps(sampler, reads_guidance))
     return PackageDefaults(
         name=own.name,
         image=ImageSpec(*family.native_size(configs)),
@@ -205,12 +227,12 @@ def read_configs(
         name: family.parts[name].as_run(read_object(file, folder=root, limit=MAX_CONFIG_BYTES))
         for name, file in files.items()
     }
-    configs = {name: family.parts[name].config.from_dict(read[name], str(file)) for name, file in files.items()}
+    configs = {name: family.parts[name].read_config(read[name], str(file)) for name, file in files.items()}
     try:
         family.check(configs)
     except ConfigError as error:
         raise ConfigError(f"{root.path}: {error}") from None
-    return configs, {file: family.parts[name].config.unknown(read[name]) for name, file in files.items()}
+    return configs, {file: type(configs[name]).unknown(read[name]) for name, file in files.items()}
 
 
 def _require_passable(folder: ModelFolder, names: list[str], limit: int) -> None:

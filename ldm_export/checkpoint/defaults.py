@@ -31,9 +31,12 @@ class OwnDefaults:
     guidance: float
 
 
-def default_steps(sampler: Sampler) -> tuple[int, float]:
-    """Return the steps and guidance of a checkpoint whose scheduler names this sampler, and that has no others."""
-    return DISTILLED.get(sampler.name, (STEPS, GUIDANCE))
+def default_steps(sampler: Sampler, reads_guidance: bool) -> tuple[int, float]:
+    """Return the steps and guidance of a checkpoint whose scheduler names this sampler, and that has no others.
+
+    reads_guidance: the denoiser is told the guidance scale, so it costs nothing; then LCM's pipeline has 8.5.
+    """
+    return (4, 8.5) if reads_guidance else DISTILLED.get(sampler.name, (STEPS, GUIDANCE))
 
 
 def read_defaults(folder: ModelFolder) -> OwnDefaults | None:

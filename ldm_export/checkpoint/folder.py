@@ -6,7 +6,7 @@ from typing import Any
 
 from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, notes_on, read_configs
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
-from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
+from ldm_export.checkpoint.pipeline_changes import sampler_as_called, scheduler_as_run
 from ldm_export.checkpoint.pipeline_class import read_pipeline_class
 from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
 from ldm_export.checkpoint.stored import listed
@@ -43,13 +43,14 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
             f"variant out, or name one that it has"
         )
     try:
-        sampling = read_scheduler_config(scheduler_config)
+        schedule, sampler = read_scheduler_config(scheduler_config)
     except ConfigError as error:
         raise ConfigError(f"{scheduler_file}: {error}", code=error.code) from None
     documents = [name for name in folder.names(most=MAX_FILES) if name.lower().startswith(DOCUMENTS)]
     ignored[scheduler_file] = ignored_options(scheduler_config)
     left_out = {name: names for name, (_, _, names) in found.items()}
     tensors = {name: tensors for name, (tensors, _, _) in found.items()}
+    sampling = schedule, sampler_as_called(sampler, family.calls.get(run_as, {}))
     return assemble(
         folder,
         family,

@@ -58,7 +58,7 @@ def save_checkpoint(
         **family.index,
         "scheduler": ["diffusers", scheduler["_class_name"]],
         **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
-        **{name: [part.library, part.config.CLASS_NAME] for name, part in family.parts.items()},
+        **{name: [part.library, configs[name].CLASS_NAME] for name, part in family.parts.items()},
     }
     replace = (lambda folder: _require_saved(folder, family)) if force else None
     with atomic_folder(Path(path), replace=replace) as folder:

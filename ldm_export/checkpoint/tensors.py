@@ -50,6 +50,11 @@ def find_tensors(
     return renamed(stored, rules, root.path / part), is_variant, left_out
 
 
+def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> Tensors:
+    """Find all parameters in one file of `root`. Raises CheckpointError as `find_tensors`."""
+    return renamed(stored_in(root, file), rules, file)
+
+
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
     """Find the parameters of one component of the ldm package `root`, by the manifest's key map."""
     stored = {info.name: info for info in stored_in(root, weights)}
@@ -77,6 +82,21 @@ def read_tensors(tensors: Tensors, dtype: torch.dtype | None) -> dict[str, torch
                 value = _tensor(data, stored)
                 values[name] = value if dtype is None else value.to(dtype)
     return values
+
+
+def read_tensor(stored: StoredTensor) -> torch.Tensor:
+    """Read one parameter as it is stored, not mapped: its file takes no memory.
+
+    Raises CheckpointError where the file is no longer what it was when its header was read.
+    """
+    length = stored.count * safetensors.DTYPES[stored.dtype].itemsize
+    try:
+        data = np.fromfile(stored.place, np.uint8, length, offset=stored.offset)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {stored.file}: {error.strerror}; fetch the file again") from error
+    if len(data) < length:
+        raise CheckpointError(f"{stored.file} has become shorter while it was read; leave it alone during a build")
+    return _tensor(data, replace(stored, offset=0))
 
 
 def require_finite(tensors: Tensors, part: str) -> None:

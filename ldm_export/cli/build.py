@@ -43,6 +43,12 @@ from ldm_export.targets import TARGETS
 )
 @click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
+@click.option(
+    "--vae", type=PATH, help="Autoencoder in place of SOURCE's: its folder, a pipeline's, or a .safetensors file."
+)
+@click.option("--unet", type=PATH, help="UNet in place of SOURCE's, likewise.")
+@click.option("--text-encoder", type=PATH, help="Text encoder in place of SOURCE's, likewise.")
+@click.option("--text-encoder-2", type=PATH, help="Second text encoder in place of SOURCE's, likewise.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
 @click.option(
     "--few-step",
@@ -63,6 +69,10 @@ def build(
     profiles: tuple[str, ...],
     refit: bool,
     weight_stripped: bool,
+    vae: Path | None,
+    unet: Path | None,
+    text_encoder: Path | None,
+    text_encoder_2: Path | None,
     config: Path | None,
     few_step: str | None,
     variant: str | None,
@@ -79,6 +89,7 @@ def build(
     Examples:
       ldm-export build --out ./package
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
+      ldm-export build ./stable-diffusion-v1-5 --vae ./taesd --out ./sd15-taesd
       ldm-export build --target openvino --precision fp16 --out ./package
       ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package
     """
@@ -95,11 +106,13 @@ def build(
     tensorrt |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
     tensorrt |= {name: True for name, is_set in (("refit", refit), ("weight_stripped", weight_stripped)) if is_set}
     recipe = replace(recipe, **changes, tensorrt=replace(recipe.tensorrt, **tensorrt))
+    parts = {"vae": vae, "unet": unet, "text_encoder": text_encoder, "text_encoder_2": text_encoder_2}
     report = build_package(
         source,
         out,
         recipe=recipe,
         variant=variant,
+        parts={name: path for name, path in parts.items() if path is not None},
         max_memory=read_gigabytes(max_memory),
         force=force,
         progress=stage_printer(),

@@ -44,8 +44,7 @@ def plan(
     from ldm_runtime.image import output_paths
     from ldm_runtime.package.open import read_manifest
     from ldm_runtime.pipeline import builtin_package
-    from ldm_runtime.request_values import first_step
-    from ldm_runtime.sampling.plan import compile_plan
+    from ldm_runtime.request_values import compile_run
     from ldm_runtime.sampling.solvers import read_sampler, table
 
     if listed:
@@ -70,7 +69,7 @@ def plan(
     contract = read_manifest(builtin_package() if package is None else package).contract
     count = contract.defaults.steps if steps is None else steps
     parsed = contract.defaults.parsed_sampler if sampler is None else read_sampler(sampler)
-    compiled = compile_plan(contract.schedule, parsed, count, first_step(count, strength))
+    compiled = compile_run(contract.schedule, parsed, count, strength)
     if plot is not None:
         from ldm_runtime.image import save_png
 

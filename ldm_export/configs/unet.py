@@ -26,9 +26,10 @@ class UNetConfig(StrictConfig):
 
     `attention_head_dim` is the **number of heads** per resolution, as in every published SD config: diffusers
     keeps the wrong name for compatibility. `transformer_layers_per_block` counts the blocks of each transformer on the
-    way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first.
-    `sample_size` is the latent size the model was trained at (height,
-    width).
+    way down; the way up has the same, unless `reverse_transformer_layers_per_block` says others, coarsest first. Where
+    `only_cross_attention` is true both attentions of a transformer block read the text.
+    `sample_size` is the latent size the model was trained at (height, width). `time_cond_proj_dim` is the width of the
+    embedded guidance scale, which latent consistency models read.
     """
 
     sample_size: int | tuple[int, int] | None = None
@@ -41,6 +42,7 @@ class UNetConfig(StrictConfig):
     layers_per_block: PerLevel = 2
     transformer_layers_per_block: PerBlock = 1
     reverse_transformer_layers_per_block: PerBlock | None = None
+    only_cross_attention: bool | tuple[bool, ...] = False
     attention_head_dim: PerLevel = 8
     cross_attention_dim: int = 1280
     norm_num_groups: int = 32
@@ -49,6 +51,7 @@ class UNetConfig(StrictConfig):
     upcast_attention: bool = False
     flip_sin_to_cos: bool = True
     freq_shift: int = 0
+    time_cond_proj_dim: int | None = None
 
     CLASS_NAME: ClassVar[str] = "UNet2DConditionModel"
     ONLY: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -69,11 +72,9 @@ class UNetConfig(StrictConfig):
         "mid_block_scale_factor": (1,),
         "num_attention_heads": (None,),
         "num_class_embeds": (None,),
-        "only_cross_attention": (False,),
         "resnet_out_scale_factor": (1.0,),
         "resnet_skip_time_act": (False,),
         "resnet_time_scale_shift": ("default",),
-        "time_cond_proj_dim": (None,),
         "time_embedding_act_fn": (None,),
         "time_embedding_dim": (None,),
         "time_embedding_type": ("positional",),
@@ -101,6 +102,7 @@ class UNetConfig(StrictConfig):
         "norm_num_groups": (1, MAX_WIDTH),
         "norm_eps": EPSILON,
         "freq_shift": (0, MAX_WIDTH),
+        "time_cond_proj_dim": (4, MAX_WIDTH),  # frequencies over half the width, less 1
     }
 
     def __post_init__(self) -> None:
@@ -112,6 +114,8 @@ class UNetConfig(StrictConfig):
         for name in ("layers_per_block", "attention_head_dim"):
             values = per_level(getattr(self, name), len(widths))
             self.require(len(values) == len(widths), name, f"one number, or one per level ({len(widths)})")
+        fits = len(self.cross_attention_only) == len(widths)
+        self.require(fits, "only_cross_attention", f"true or false, or one per level ({len(widths)})")
         self._require_depths()
         depths = [depth for level in (*self.down_depths, *self.up_depths) for depth in level]
         blocks = len(depths) + sum(depths)
@@ -120,6 +124,8 @@ class UNetConfig(StrictConfig):
         heads = per_level(self.attention_head_dim, len(widths))
         divides = all(width % count == 0 for width, count in zip(widths, heads, strict=True))
         self.require(divides, "attention_head_dim", f"numbers of heads that divide {list(widths)}")
+        is_even = self.time_cond_proj_dim is None or self.time_cond_proj_dim % 2 == 0
+        self.require(is_even, "time_cond_proj_dim", "an even number")
         half = widths[0] // 2
         self.require(widths[0] % 2 == 0, "block_out_channels", "an even first width")
         self.require(self.freq_shift < half, "freq_shift", f"less than {half}, half of the first width")
@@ -139,6 +145,12 @@ class UNetConfig(StrictConfig):
             is_plain = all(isinstance(level, int) for level in levels)
             if name == down and getattr(self, up) is None:
                 self.require(is_plain, name, f"without lists in it, or {up} must say what the way up has")
+
+    @property
+    def cross_attention_only(self) -> tuple[bool, ...]:
+        """Return whether the transformers of each level read the text alone, finest first. The middle never does."""
+        value = self.only_cross_attention
+        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
 
     @property
     def down_depths(self) -> tuple[tuple[int, ...], ...]:

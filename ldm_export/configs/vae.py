@@ -52,6 +52,8 @@ class VAEConfig(StrictConfig):
         "shift_factor": (-SCALE[1], SCALE[1]),
     }
 
+    encodes_moments: ClassVar[bool] = True  # the encoder gives mean and log-variance, of which latents are drawn
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_levels(self, ("DownEncoderBlock2D",), ("UpDecoderBlock2D",))

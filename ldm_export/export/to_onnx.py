@@ -185,9 +185,8 @@ def _widen(weight: ir.Value, dtype: ir.DataType) -> ir.Node:
 
 
 def _write_config(path: Path, checkpoint: Checkpoint, part: str) -> None:
-    """Write a part's config as diffusers and transformers do, with the absent options that optimum-onnx looks for."""
-    values = {**checkpoint.configs[part].to_dict(), **checkpoint.family.parts[part].optimum_options}
-    write_json(path, values)
+    """Write a part's config as diffusers and transformers do."""
+    write_json(path, checkpoint.configs[part].to_dict())
 
 
 def _say(progress: Callable[[str], None] | None, text: str) -> None:

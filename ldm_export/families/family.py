@@ -11,9 +11,13 @@ from typing import Any
 from torch import nn
 
 from ldm_export.configs.strict import StrictConfig
+from ldm_export.errors import ConfigError
 from ldm_export.families.keymaps import Rules
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.package.manifest import CodecHalf, CodecRole, ConcatChannels, DenoiserRole, LatentSpec
+from ldm_runtime.checks import shown
+from ldm_runtime.package.manifest import CodecRole, ConcatChannels, DenoiserRole, LatentSpec
+from ldm_runtime.sampling.solvers import Sampler
+from ldm_runtime.sampling.solvers.options import Value, changed_options
 
 Configs = Mapping[str, Any]  # part -> its StrictConfig
 
@@ -38,12 +42,8 @@ class Roles:
 
     text: tuple[TextPart, ...]
     denoiser: DenoiserRole
+    codec: CodecRole
     concat: tuple[ConcatChannels, ...] = ()
-    codec: CodecRole = CodecRole(
-        name="vae",
-        encoder=CodecHalf("vae_encoder", "sample", "latent_parameters"),
-        decoder=CodecHalf("vae_decoder", "latent_sample", "sample"),
-    )
 
 
 def as_it_stands(config: object) -> object:
@@ -56,9 +56,9 @@ class Part:
     """One model of a checkpoint.
 
     components: the graphs cut from it. library: what model_index.json says that it comes from. stem: name of the
-    weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx,
-    which looks for optimum_options in its config. as_run: config.json -> the same as the pipeline's constructor
-    changes it.
+    weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx.
+    as_run: config.json -> the same as the pipeline's constructor changes it. others: config -> model of other classes
+    that the part may be of.
     """
 
     config: type[StrictConfig]
@@ -68,8 +68,22 @@ class Part:
     optimum: str
     stem: str
     rules: Rules = ()
-    optimum_options: Mapping[str, Any] = field(default_factory=dict)
     as_run: Callable[[object], object] = as_it_stands
+    others: Mapping[type[StrictConfig], Callable[[Any], nn.Module]] = field(default_factory=dict)
+
+    def read_config(self, data: object, where: str) -> StrictConfig:
+        """Read a parsed config.json as that of the class that it names. Raises ConfigError; `where` names the file."""
+        kinds = (self.config, *self.others)
+        name = data.get("_class_name") if isinstance(data, dict) else None
+        kind = next((each for each in kinds if name == each.CLASS_NAME), None)
+        if kind is None and self.others and isinstance(data, dict):
+            names = " or ".join(repr(each.CLASS_NAME) for each in kinds)
+            raise ConfigError(f"{where} has _class_name {shown(name)}; supported is {names}")
+        return (kind or self.config).from_dict(data, where)
+
+    def make(self, config: StrictConfig) -> nn.Module:
+        """Make the model of a config, with weights that are not yet those of a checkpoint."""
+        return {self.config: self.model, **self.others}[type(config)](config)
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,8 @@ class Family:
     """One kind of pipeline.
 
     parts: by their folder. tokenizers: folder -> the part that reads its tokens. pipelines: class in model_index.json
-    -> the scheduler's options that its constructor sets. index: what else model_index.json says. check raises
+    -> the scheduler's options that its constructor sets. calls: such a class -> the solver's options that its calls
+    set, where the solver has them. index: what else model_index.json says. check raises
     ConfigError unless the configs belong together. native_size: (width, height) in pixels of the images that the
     model was trained on. zeros_key: the key of model_index.json that says whether, without a negative prompt, zeros
     take the place of its embeddings (true where it is absent); None: never.
@@ -95,11 +110,18 @@ class Family:
     latent: Callable[[Configs], LatentSpec]
     native_size: Callable[[Configs], tuple[int, int]]
     zeros_key: str | None = None
+    calls: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
     @property
     def folders(self) -> tuple[str, ...]:
         """Return the folders that a diffusers pipeline of this family is read from."""
         return (*self.parts, "scheduler", *self.tokenizers)
+
+    def class_of(self, configs: Configs, sampler: Sampler) -> str:
+        """Return the class of a model with this default sampler: one whose calls set its options, or else its own."""
+        changed = changed_options(sampler.options).items()
+        found = [name for name, options in self.calls.items() if options.items() <= changed]
+        return found[0] if found else self.pipeline_of(configs)
 
     def specs(self, configs: Configs) -> dict[str, ComponentSpec]:
         """Return the table of all components by name."""

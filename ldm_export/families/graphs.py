@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.families.spec import ComponentSpec, Sizes, TracedAxis
-from ldm_runtime.package.manifest import Multiple, TensorSpec
+from ldm_runtime.package.manifest import CodecHalf, CodecRole, Multiple, TensorSpec
+
+AnyVAEConfig = VAEConfig | TinyVAEConfig
 
 PREFIX = "model."  # begins every parameter's name in a wrapped component
 
@@ -48,7 +51,7 @@ class TextEncoder(Component):
 
 class VAEEncoder(Component):
     def forward(self, sample: Tensor) -> Tensor:
-        """Encode (B, 3, H, W) -> mean and log-variance (B, 2C, h, w); nothing is drawn inside the graph."""
+        """Encode (B, 3, H, W) -> mean and log-variance (B, 2C, h, w), or latents (B, C, h, w); nothing is drawn."""
         return self.model.encode(sample)
 
 
@@ -81,21 +84,38 @@ def text_encoder(config: TextEncoderConfig) -> ComponentSpec:
     )
 
 
-def vae_encoder(config: VAEConfig) -> ComponentSpec:
+def codec_role(config: AnyVAEConfig) -> CodecRole:
+    """Return the role of both halves of the autoencoder."""
+    return CodecRole(
+        name="vae",
+        encoder=CodecHalf("vae_encoder", "sample", _encoded(config).name),
+        decoder=CodecHalf("vae_decoder", "latent_sample", "sample"),
+    )
+
+
+def _encoded(config: AnyVAEConfig) -> TensorSpec:
+    """Describe what the encoder gives. By the name optimum-onnx knows whether to draw latents of it."""
+    channels = config.latent_channels
+    if config.encodes_moments:
+        return TensorSpec("latent_parameters", "float32", ("batch", 2 * channels, "height", "width"))
+    return TensorSpec("latent_sample", "float32", ("batch", channels, "height", "width"))
+
+
+def vae_encoder(config: AnyVAEConfig) -> ComponentSpec:
     """Describe the first half of the autoencoder."""
     return ComponentSpec(
         name="vae_encoder",
         part="vae",
         wrapper=VAEEncoder,
         inputs=(TensorSpec("sample", "float32", ("batch", config.in_channels, "image_height", "image_width")),),
-        outputs=(TensorSpec("latent_parameters", "float32", ("batch", 2 * config.latent_channels, "height", "width")),),
+        outputs=(_encoded(config),),
         axes=LATENT,
         multiples=_image_axes(config),
         probes=_latent_probes(),
     )
 
 
-def vae_decoder(config: VAEConfig) -> ComponentSpec:
+def vae_decoder(config: AnyVAEConfig) -> ComponentSpec:
     """Describe the second half of the autoencoder."""
     return ComponentSpec(
         name="vae_decoder",
@@ -110,7 +130,7 @@ def vae_decoder(config: VAEConfig) -> ComponentSpec:
     )
 
 
-def _image_axes(config: VAEConfig) -> dict[str, Multiple]:
+def _image_axes(config: AnyVAEConfig) -> dict[str, Multiple]:
     return {
         "image_height": Multiple("height", config.downsample),
         "image_width": Multiple("width", config.downsample),

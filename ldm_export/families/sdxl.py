@@ -12,20 +12,22 @@ from torch import Tensor
 from ldm_export.configs.sdxl import SIZES, ProjectingTextEncoderConfig, SDXLUNetConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
-from ldm_export.families.graphs import Component, text_encoder, vae_decoder, vae_encoder
-from ldm_export.families.keymaps import (
-    AUTOENCODER,
-    CLIP_TEXT_MODEL,
-    CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
-)
-from ldm_export.families.keymaps import (
-    UNET as UNET_KEYS,
-)
+from ldm_export.families.graphs import Component, codec_role, text_encoder, vae_decoder, vae_encoder
+from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL, CLIP_TEXT_MODEL_WITHOUT_PROJECTION
+from ldm_export.families.keymaps import UNET as UNET_KEYS
 from ldm_export.families.spec import ComponentSpec
-from ldm_export.families.stable_diffusion import check_channels, inpaints, latent, native_size, unet_spec
-from ldm_export.models import AutoencoderKL, CLIPTextModel
+from ldm_export.families.stable_diffusion import (
+    check_channels,
+    guidance_input,
+    inpaints,
+    latent,
+    native_size,
+    unet_spec,
+)
+from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel
 from ldm_export.models.sdxl import CLIPTextModelWithProjection, SDXLUNet
 from ldm_runtime.package.manifest import DenoiserRole, TensorSpec
 
@@ -48,10 +50,16 @@ class SecondTextEncoder(Component):
 
 class UNet(Component):
     def forward(
-        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, text_embeds: Tensor, time_ids: Tensor
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None = None,
     ) -> Tensor:
-        """Predict: (B, C, h, w), (), (B, T, D), (B, P), (B, 6) -> (B, C, h, w)."""
-        return self.model(sample, timestep, encoder_hidden_states, text_embeds, time_ids)
+        """Predict: (B, C, h, w), (), (B, T, D), (B, P), (B, 6), perhaps (B, time_cond_proj_dim) -> (B, C, h, w)."""
+        return self.model(sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond=timestep_cond)
 
 
 def penultimate(config: TextEncoderConfig) -> str:
@@ -91,7 +99,10 @@ def unet(config: SDXLUNetConfig, text: TextEncoderConfig) -> ComponentSpec:
     pooled = TensorSpec("text_embeds", "float32", ("batch", config.pooled_width))
     sizes = TensorSpec("time_ids", "float32", ("batch", SIZES))
     return replace(
-        spec, wrapper=UNet, inputs=(*spec.inputs, pooled, sizes), uniform={**spec.uniform, "time_ids": (0.0, 1024.0)}
+        spec,
+        wrapper=UNet,
+        inputs=(*spec.inputs[:3], pooled, sizes, *spec.inputs[3:]),
+        uniform={**spec.uniform, "time_ids": (0.0, 1024.0)},
     )
 
 
@@ -144,9 +155,10 @@ def roles(configs: Configs) -> Roles:
             sample="sample",
             timestep="timestep",
             context="encoder_hidden_states",
-            extra={"text_embeds": "pooled_text", "time_ids": "image_sizes"},
+            extra={"text_embeds": "pooled_text", "time_ids": "image_sizes", **guidance_input(configs["unet"])},
             output="out_sample",
         ),
+        codec=codec_role(configs["vae"]),
         concat=("mask", "masked_latents") if inpaints(configs) else (),
     )
 
@@ -180,7 +192,6 @@ SDXL = Family(
             optimum="ORTUnet",
             stem="diffusion_pytorch_model",
             rules=UNET_KEYS,
-            optimum_options={"time_cond_proj_dim": None},
         ),
         "vae": Part(
             config=VAEConfig,
@@ -190,6 +201,7 @@ SDXL = Family(
             optimum="ORTVae",
             stem="diffusion_pytorch_model",
             rules=AUTOENCODER,
+            others={TinyVAEConfig: AutoencoderTiny},
         ),
     },
     tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},

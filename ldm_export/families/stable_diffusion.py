@@ -1,7 +1,8 @@
 """Stable Diffusion 1.x and 2.x, inpainting models included: CLIP, a text-conditioned UNet, a KL autoencoder.
 
-Checked against diffusers 0.39: `StableDiffusionPipeline` and `StableDiffusionInpaintPipeline`, with what their
-constructors change in the configs that they are given, whatever the files say. Their other changes, of safety checkers
+Checked against diffusers 0.39: `StableDiffusionPipeline`, `StableDiffusionInpaintPipeline` and
+`LatentConsistencyModelPipeline`, with what their constructors change in the configs that they are given, whatever the
+files say. Their other changes, of safety checkers
 and of a scheduler's `_internal_dict`, reach nothing that is exported.
 """
 
@@ -11,13 +12,16 @@ from ldm_export.configs.inert import read_version
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import (
     LATENT,
     LATENT_PROBES,
     MAX_TEXT_WINDOWS,
+    AnyVAEConfig,
     Component,
+    codec_role,
     text_encoder,
     vae_decoder,
     vae_encoder,
@@ -25,23 +29,28 @@ from ldm_export.families.graphs import (
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL_WITHOUT_PROJECTION
 from ldm_export.families.keymaps import UNET as UNET_KEYS
 from ldm_export.families.spec import ComponentSpec, TracedAxis
-from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_runtime.package.manifest import DenoiserRole, LatentSpec, TensorSpec
+from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel, UNet2DConditionModel
+from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec, TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
+CONSISTENCY_CLASS = "LatentConsistencyModelPipeline"
 NATIVE_SIZE = 64  # latents of Stable Diffusion 1.x, whose first configs said 32
 
 
 class UNet(Component):
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        """Predict: (B, C, h, w), (), (B, T, D) -> (B, C, h, w)."""
-        return self.model(sample, timestep, encoder_hidden_states)
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor | None = None
+    ) -> Tensor:
+        """Predict: (B, C, h, w), (), (B, T, D) and perhaps (B, time_cond_proj_dim) -> (B, C, h, w)."""
+        return self.model(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond)
 
 
 def unet_spec(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
     """Describe the UNet; `text` has the window of a prompt."""
     window = text.max_position_embeddings
     contexts = TracedAxis(1, MAX_TEXT_WINDOWS * window, traced=2 * window + 1)
+    width = config.time_cond_proj_dim
+    conditions = () if width is None else (TensorSpec("timestep_cond", "float32", ("batch", width)),)
     return ComponentSpec(
         name="unet",
         part="unet",
@@ -50,6 +59,7 @@ def unet_spec(config: UNetConfig, text: TextEncoderConfig) -> ComponentSpec:
             TensorSpec("sample", "float32", ("batch", config.in_channels, "height", "width")),
             TensorSpec("timestep", "float32", ()),
             TensorSpec("encoder_hidden_states", "float32", ("batch", "context_tokens", config.cross_attention_dim)),
+            *conditions,
         ),
         outputs=(TensorSpec("out_sample", "float32", ("batch", config.out_channels, "height", "width")),),
         axes={**LATENT, "context_tokens": contexts},
@@ -73,7 +83,7 @@ def check(configs: Configs) -> None:
         )
 
 
-def check_channels(unet: UNetConfig, vae: VAEConfig) -> None:
+def check_channels(unet: UNetConfig, vae: AnyVAEConfig) -> None:
     """Raise ConfigError unless the UNet works on the autoencoder's latents."""
     latent = vae.latent_channels
     if unet.in_channels not in (latent, 2 * latent + 1) or unet.out_channels != latent:
@@ -98,10 +108,17 @@ def components(configs: Configs) -> tuple[ComponentSpec, ...]:
     return text_encoder(text), unet_spec(unet, text), vae_encoder(vae), vae_decoder(vae)
 
 
+def guidance_input(unet: UNetConfig) -> dict[str, ExtraRule]:
+    """Return the input of the embedded guidance scale, where the UNet reads it."""
+    return {} if unet.time_cond_proj_dim is None else {"timestep_cond": "guidance_embedding"}
+
+
 def roles(configs: Configs) -> Roles:
+    extra = guidance_input(configs["unet"])
     return Roles(
         text=(TextPart("text_encoder", "tokenizer"),),
-        denoiser=DenoiserRole("unet", "sample", "timestep", "encoder_hidden_states", {}, "out_sample"),
+        denoiser=DenoiserRole("unet", "sample", "timestep", "encoder_hidden_states", extra, "out_sample"),
+        codec=codec_role(configs["vae"]),
         concat=("mask", "masked_latents") if inpaints(configs) else (),
     )
 
@@ -151,7 +168,6 @@ STABLE_DIFFUSION = Family(
             optimum="ORTUnet",
             stem="diffusion_pytorch_model",
             rules=UNET_KEYS,
-            optimum_options={"time_cond_proj_dim": None},
             as_run=unet_as_run,
         ),
         "vae": Part(
@@ -162,13 +178,16 @@ STABLE_DIFFUSION = Family(
             optimum="ORTVae",
             stem="diffusion_pytorch_model",
             rules=AUTOENCODER,
+            others={TinyVAEConfig: AutoencoderTiny},
         ),
     },
     tokenizers={"tokenizer": "text_encoder"},
     pipelines={
         PIPELINE_CLASS: {"steps_offset": 1, "clip_sample": False},
         INPAINT_CLASS: {"steps_offset": 1, "skip_prk_steps": True},
+        CONSISTENCY_CLASS: {},
     },
+    calls={CONSISTENCY_CLASS: {"reach": 1.0}},
     index={
         "feature_extractor": [None, None],
         "image_encoder": [None, None],

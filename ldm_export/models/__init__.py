@@ -1,7 +1,8 @@
-"""The three models of a Stable-Diffusion-class pipeline, as torch modules with the checkpoints' names."""
+"""The models of a Stable-Diffusion-class pipeline, as torch modules with the checkpoints' names."""
 
 from ldm_export.models.text_encoder import CLIPTextModel
 from ldm_export.models.unet import UNet2DConditionModel
 from ldm_export.models.vae import AutoencoderKL
+from ldm_export.models.vae_tiny import AutoencoderTiny
 
-__all__ = ["AutoencoderKL", "CLIPTextModel", "UNet2DConditionModel"]
+__all__ = ["AutoencoderKL", "AutoencoderTiny", "CLIPTextModel", "UNet2DConditionModel"]

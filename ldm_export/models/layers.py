@@ -153,12 +153,19 @@ class FeedForward(nn.Module):
 
 
 class BasicTransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the text, feed-forward; each a residual after LayerNorm."""
+    """Self-attention, cross-attention to the text, feed-forward; each a residual after LayerNorm.
 
-    def __init__(self, channels: int, *, heads: int, context_channels: int, upcast: bool) -> None:
+    With `cross_attention_only` the first attention is one to the text too.
+    """
+
+    def __init__(
+        self, channels: int, *, heads: int, context_channels: int, upcast: bool, cross_attention_only: bool = False
+    ) -> None:
         super().__init__()
+        self.cross_attention_only = cross_attention_only
+        first = context_channels if cross_attention_only else None
         self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = Attention(channels, heads=heads, upcast=upcast)
+        self.attn1 = Attention(channels, heads=heads, context_channels=first, upcast=upcast)
         self.norm2 = nn.LayerNorm(channels)
         self.attn2 = Attention(channels, heads=heads, context_channels=context_channels, upcast=upcast)
         self.norm3 = nn.LayerNorm(channels)
@@ -166,7 +173,7 @@ class BasicTransformerBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Map x (B, N, C), context (B, T, D) to (B, N, C)."""
-        x = self.attn1(self.norm1(x)) + x
+        x = self.attn1(self.norm1(x), context if self.cross_attention_only else None) + x
         x = self.attn2(self.norm2(x), context) + x
         return self.ff(self.norm3(x)) + x
 
@@ -188,13 +195,20 @@ class Transformer2DModel(nn.Module):
         groups: int,
         linear_projection: bool,
         upcast: bool,
+        cross_attention_only: bool = False,
     ) -> None:
         super().__init__()
         self.linear_projection = linear_projection
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            BasicTransformerBlock(channels, heads=heads, context_channels=context_channels, upcast=upcast)
+            BasicTransformerBlock(
+                channels,
+                heads=heads,
+                context_channels=context_channels,
+                upcast=upcast,
+                cross_attention_only=cross_attention_only,
+            )
             for _ in range(layers)
         )
         self.proj_out = nn.Linear(channels, channels) if linear_projection else nn.Conv2d(channels, channels, 1)

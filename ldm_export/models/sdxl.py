@@ -35,10 +35,12 @@ class SDXLUNet(UNet2DConditionModel):
         encoder_hidden_states: Tensor,
         text_embeds: Tensor | None = None,
         time_ids: Tensor | None = None,
+        *,
+        timestep_cond: Tensor | None = None,
     ) -> Tensor:
         """Predict as UNet2DConditionModel, from text_embeds (B, P) and time_ids (B, 6) too."""
         assert text_embeds is not None and time_ids is not None
-        time = self._embed_time(timestep, sample) + self._embed_added(text_embeds, time_ids)
+        time = self._embed_time(timestep, sample, timestep_cond) + self._embed_added(text_embeds, time_ids)
         return self._denoise(sample, time, encoder_hidden_states)
 
     def _embed_added(self, text_embeds: Tensor, time_ids: Tensor) -> Tensor:

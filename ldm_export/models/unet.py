@@ -32,14 +32,18 @@ def timestep_embedding(timesteps: Tensor, channels: int, *, flip_sin_to_cos: boo
 
 
 class TimestepEmbedding(nn.Module):
-    """A two-layer MLP on the sinusoidal embedding."""
+    """A two-layer MLP on the sinusoidal embedding, to which a condition of `condition_channels` may be added first."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, condition_channels: int | None = None) -> None:
         super().__init__()
+        self.cond_proj = None if condition_channels is None else nn.Linear(condition_channels, channels, bias=False)
         self.linear_1 = nn.Linear(channels, out_channels)
         self.linear_2 = nn.Linear(out_channels, out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        if self.cond_proj is not None:
+            assert condition is not None
+            x = x + self.cond_proj(condition)
         return self.linear_2(F.silu(self.linear_1(x)))
 
 
@@ -53,6 +57,7 @@ class LevelBuilder:
         self.time_channels = 4 * config.block_out_channels[0]
         self.down_depths = config.down_depths[level]  # blocks of the transformers, one for each residual block
         self.up_depths = config.up_depths[levels - 1 - level]
+        self.cross_attention_only = config.cross_attention_only[level]
         self.heads = per_level(config.attention_head_dim, levels)[level]
 
     @property
@@ -69,7 +74,12 @@ class LevelBuilder:
             eps=self.config.norm_eps,
         )
 
-    def transformer(self, depth: int) -> Transformer2DModel:
+    def transformers(self, depths: tuple[int, ...]) -> nn.ModuleList:
+        """Make the transformers of one way, each as deep as said."""
+        only = self.cross_attention_only
+        return nn.ModuleList(self.transformer(depth, cross_attention_only=only) for depth in depths)
+
+    def transformer(self, depth: int, *, cross_attention_only: bool) -> Transformer2DModel:
         return Transformer2DModel(
             self.channels,
             layers=depth,
@@ -78,6 +88,7 @@ class LevelBuilder:
             groups=self.config.norm_num_groups,
             linear_projection=self.config.use_linear_projection,
             upcast=self.config.upcast_attention,
+            cross_attention_only=cross_attention_only,
         )
 
 
@@ -88,7 +99,7 @@ class DownBlock(nn.Module):
         super().__init__()
         widths = [in_channels] + [build.channels] * (build.layers - 1)
         self.resnets = nn.ModuleList(build.resnet(width) for width in widths)
-        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.down_depths if attention)
+        self.attentions = build.transformers(build.down_depths if attention else ())
         self.downsamplers = nn.ModuleList([Downsample2D(build.channels)] if downsample else [])
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -113,7 +124,8 @@ class MidBlock(nn.Module):
 
     def __init__(self, build: LevelBuilder, *, attention: bool) -> None:
         super().__init__()
-        self.attentions = nn.ModuleList([build.transformer(build.down_depths[0])] if attention else [])
+        depths = build.down_depths[:1] if attention else ()
+        self.attentions = nn.ModuleList(build.transformer(depth, cross_attention_only=False) for depth in depths)
         self.resnets = nn.ModuleList(build.resnet(build.channels) for _ in range(2 if attention else 1))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
@@ -140,7 +152,7 @@ class UpBlock(nn.Module):
         self.resnets = nn.ModuleList(
             build.resnet(width + skip) for width, skip in zip(widths, skip_channels, strict=True)
         )
-        self.attentions = nn.ModuleList(build.transformer(depth) for depth in build.up_depths if attention)
+        self.attentions = build.transformers(build.up_depths if attention else ())
         self.upsamplers = nn.ModuleList([Upsample2D(build.channels)] if upsample else [])
 
     def forward(
@@ -175,7 +187,7 @@ class UNet2DConditionModel(nn.Module):
         widths = config.block_out_channels
         levels = [LevelBuilder(config, level) for level in range(len(widths))]
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0], config.time_cond_proj_dim)
 
         self.down_blocks = nn.ModuleList()
         skip_channels = [widths[0]]  # of every skip, in the order they are made: conv_in's output is the first
@@ -200,12 +212,15 @@ class UNet2DConditionModel(nn.Module):
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
 
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
+    def forward(
+        self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, *, timestep_cond: Tensor | None = None
+    ) -> Tensor:
         """Map sample (B, C, H, W), timestep () or (B,), encoder_hidden_states (B, T, D) to (B, C, H, W).
 
-        Any H and W from 1 up: where halving rounds up, the way back goes to exactly the size of the skip.
+        timestep_cond: (B, time_cond_proj_dim), where the config has that. Any H and W from 1 up: where halving rounds
+        up, the way back goes to exactly the size of the skip.
         """
-        return self._denoise(sample, self._embed_time(timestep, sample), encoder_hidden_states)
+        return self._denoise(sample, self._embed_time(timestep, sample, timestep_cond), encoder_hidden_states)
 
     def _denoise(self, sample: Tensor, time: Tensor, context: Tensor) -> Tensor:
         """Run all blocks. time: embedded, (B, 4 * width)."""
@@ -222,7 +237,7 @@ class UNet2DConditionModel(nn.Module):
             x = self._run(block, x, block_skips, time, context, size)
         return self.conv_out(F.silu(self.conv_norm_out(x)))
 
-    def _embed_time(self, timestep: Tensor, sample: Tensor) -> Tensor:
+    def _embed_time(self, timestep: Tensor, sample: Tensor, condition: Tensor | None) -> Tensor:
         config = self.config
         timesteps = timestep.reshape(-1).expand(sample.shape[0])
         sinusoids = timestep_embedding(
@@ -231,7 +246,7 @@ class UNet2DConditionModel(nn.Module):
             flip_sin_to_cos=config.flip_sin_to_cos,
             freq_shift=config.freq_shift,
         )
-        return self.time_embedding(sinusoids.to(sample.dtype))
+        return self.time_embedding(sinusoids.to(sample.dtype), condition)
 
     def _run(self, block: nn.Module, *arguments: object):
         if self.gradient_checkpointing and torch.is_grad_enabled():

@@ -218,7 +218,7 @@ def _write_pipeline_files(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     runtime = "optimum.onnxruntime.modeling_diffusion"
     index = {
-        "_class_name": f"ORT{family.pipeline_of(checkpoint.configs)}",
+        "_class_name": f"ORT{family.class_of(checkpoint.configs, checkpoint.sampler)}",
         **family.index,
         **({} if family.zeros_key is None else {family.zeros_key: checkpoint.defaults.run.zero_negative}),
         "scheduler": ["diffusers", scheduler["_class_name"]],
@@ -283,20 +283,31 @@ def _chosen(choice: T | None, default: T) -> T:
 
 
 def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping[str, ExportReport]) -> Provenance:
-    files = sorted({file for files in checkpoint.weight_files.values() for file in files})
-    names = [file.relative_to(checkpoint.path).as_posix() for file in files]
-    known = checkpoint.hashes
-    hashes = {name: known[name] if name in known else sha256_of(checkpoint.folder.file(name)) for name in names}
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         family=checkpoint.family.name,
-        source=Source(folder_name(checkpoint.path), hashes),
+        source=Source(folder_name(checkpoint.path), _source_hashes(checkpoint)),
         tools={tool: importlib.metadata.version(tool) for tool in (*TOOLS, *recipe.passes)},
         opset=opset,
         ir_version=max(report.ir_version for report in exports.values()),
         recipe=asdict(recipe),
         created_with=f"ldm-export {__version__}",
     )
+
+
+def _source_hashes(checkpoint: Checkpoint) -> dict[str, str]:
+    """Hash the files of weights, by their names in the source; a part from elsewhere is said to be."""
+    hashes: dict[str, str] = {}
+    for part, files in checkpoint.weight_files.items():
+        folder = checkpoint.folder_of(part)
+        own = part not in checkpoint.replaced
+        for file in files:
+            name = file.relative_to(folder.path).as_posix()
+            shown_name = name if own else f"{part}: {folder_name(folder.path)}/{name}"
+            if shown_name not in hashes:
+                known = checkpoint.hashes.get(name) if own else None
+                hashes[shown_name] = sha256_of(folder.file(name)) if known is None else known
+    return dict(sorted(hashes.items()))
 
 
 def _package_files(folder: Path) -> list[str]:

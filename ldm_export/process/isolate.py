@@ -12,12 +12,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ldm_export.errors import ExportError
 from ldm_export.process.faults import described
 from ldm_runtime.errors import LdmError
+from ldm_runtime.memory import available_memory
 
 
 class StageCost(NamedTuple):
@@ -195,15 +195,6 @@ def _peak_memory_of_windows() -> int:
     if not kernel.K32GetProcessMemoryInfo(this_process, ctypes.byref(counters), counters.size):
         raise ctypes.WinError(ctypes.get_last_error())  # type: ignore[attr-defined]
     return int(counters.peak)
-
-
-def available_memory() -> int | None:
-    """Return the bytes that new processes may take without swapping, or None where the system does not tell."""
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.exists():
-        return None
-    lines = meminfo.read_text().splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def require_memory(work: str, needed: int, max_memory: int | None) -> None:

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ldm_export.errors import TrainingError
-from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import Background, DataRecipe, Where
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, refused_as
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.links import blobs_of
 from ldm_runtime.image import open_image
+from ldm_runtime.memory import available_memory
 
 ROWS_FILE, ORIGIN_FILE = "captions.jsonl", "ORIGIN.md"
 MAX_ROWS_BYTES = 2**28  # a million rows

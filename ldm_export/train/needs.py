@@ -13,9 +13,9 @@ from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
 from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
-from ldm_export.process.isolate import available_memory
 from ldm_export.recipes.train import TrainRecipe
 from ldm_export.train.image_folder import Split
+from ldm_runtime.memory import available_memory
 
 TRAINED_BYTES = 20  # a parameter: itself, its gradient, its average, and two moments of the optimiser, in float32
 KEPT_BYTES = 4  # a parameter that is used and not trained

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.streaming import largest_block
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, run_model, seeded
@@ -21,7 +22,7 @@ from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
 from ldm_runtime.package.open import Package
 from ldm_runtime.request_sizes import ImageSizes
-from ldm_runtime.sampling.loop import guide, is_guided, run_plan
+from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
@@ -29,11 +30,16 @@ from ldm_runtime.text.tokenizer import Tokenizer
 FLOOR_MARGIN = 20.0  # dB
 HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
+# Bytes for each weight of a model that is held, in float32 and float64, and of a block that is read: what is stored,
+# and float64 of it.
+HELD_BYTES, STREAMED_BYTES = 12, 16
+
 # The sampling run: its steps, and its largest side in latent pixels. A step of a large denoiser takes seconds whatever
 # the size, because all weights pass through the processor, in float64 twice as many bytes.
 STEPS, LARGEST_SIDE = 20, 16
 LARGE_DENOISER = 200_000_000  # weights
 LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
+HELD_WEIGHTS = 100_000_000  # of the largest model that is held in memory; a larger one reads them as it runs
 SEED = 20_260_101
 PROMPT = "red apple, 3d style"
 NEGATIVE = ""
@@ -164,6 +170,20 @@ def write_reference(
     reference_file.write(package / reference_file.FILE, Reference(facts, PROMPTS, tokens, tuple(cases), trajectory))
 
 
+def estimate_memory(checkpoint: Checkpoint, part: str) -> int:
+    """Estimate the bytes of weights that the reference of a part holds at once, from their headers alone."""
+    count = checkpoint.parameter_count(part)
+    if count <= HELD_WEIGHTS:
+        return HELD_BYTES * count
+    return STREAMED_BYTES * largest_block(checkpoint.empty(part))
+
+
+def _model(checkpoint: Checkpoint, part: str) -> nn.Module:
+    """Return a part's model in float32. How it gets its weights changes no result."""
+    is_held = checkpoint.parameter_count(part) <= HELD_WEIGHTS
+    return checkpoint.load(part) if is_held else checkpoint.stream(part)
+
+
 def _latent(checkpoint: Checkpoint) -> LatentSpec:
     return checkpoint.family.latent(checkpoint.configs)
 
@@ -171,7 +191,7 @@ def _latent(checkpoint: Checkpoint) -> LatentSpec:
 def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> tuple[_Texts, list[Case]]:
     """Return a text encoder's outputs for the empty and the real prompt, and its cases."""
     spec = checkpoint.specs[text.component]
-    model = checkpoint.load(spec.part)
+    model = _model(checkpoint, spec.part)
     inputs = {text.input: tokens}
     rounded = run_model(spec, model, inputs)
     cases = evaluate(model, [*seeded(spec), Request(spec, "captured prompts", inputs)])
@@ -202,9 +222,10 @@ def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
     """Return the concat channels (1, 1 + C, h, w) of the probe: its mask and its masked image, encoded."""
     encoder = run.contract.codec.encoder
     spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
-    model = checkpoint.load(spec.part)
+    model = _model(checkpoint, spec.part)
     mask, pixels = probe_channels(run.size, space.downsample)
-    noise = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    stream = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
+    noise = stream if run.contract.encodes_moments else None
 
     def concat() -> np.ndarray:
         latents = space.sample(run_model(spec, model, {encoder.input: pixels})[encoder.output], noise)
@@ -221,7 +242,7 @@ def _denoiser_stage(
     """Return the latents (steps, C, h, w) after every step, and the denoiser's cases."""
     role = run.contract.denoiser
     spec = checkpoint.specs[role.component]
-    model = checkpoint.load(spec.part)
+    model = _model(checkpoint, spec.part)
     captured: list[Arrays] = []
     rounded = _sample(spec, model, run, texts.of(False), None if concat is None else concat.rounded, captured)
     timesteps = (0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37)
@@ -243,9 +264,9 @@ def _sample(
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     role = run.contract.denoiser
-    both = is_guided(run.guidance)
+    both = run.contract.evaluates_negative(run.guidance)
     context, pooled = (values if both else values[1:] for values in texts)
-    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled)
+    extra = extra_inputs(run.contract, ImageSizes(run.size, (0, 0), run.size), pooled, run.guidance)
 
     def denoise(x: np.ndarray, timestep: float) -> np.ndarray:
         sample = x if concat is None else np.concatenate([x, concat], axis=1)
@@ -268,7 +289,7 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
     """Return the image (1, 3, H, W), and the cases of both halves of the codec."""
     encode, decode = contract.codec.encoder, contract.codec.decoder
     encoder, decoder = checkpoint.specs[encode.component], checkpoint.specs[decode.component]
-    model, space = checkpoint.load(decoder.part), _latent(checkpoint)
+    model, space = _model(checkpoint, decoder.part), _latent(checkpoint)
 
     def unscaled(array: np.ndarray) -> Arrays:
         return {decode.input: space.unscaled(array[-1:])}

@@ -30,6 +30,7 @@ class Components:
         self.engines: dict[str, Engine] = {} if given is None else dict(given)
         self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
         self.notices: list[Notice] = []
+        self._given = frozenset(self.engines)
         self._package = package
         self._choice = choice
         self._process = os.getpid()
@@ -51,11 +52,22 @@ class Components:
     def open(self, component: str) -> Engine:
         """Return the engine of a component, and open it if it is not open yet."""
         self.require()
-        if component not in self.engines:
+        engine = self.engines.get(component)
+        if engine is None:
             with self._opening:
-                if component not in self.engines:
-                    self._open(component)
-        return self.engines[component]
+                engine = self.engines.get(component)
+                if engine is None:
+                    engine = self._open(component)
+        return engine
+
+    def rest(self, component: str) -> None:
+        """Give back the memory of an engine that maps its weights, until it is opened again: that takes no time.
+
+        Others stay. A thread that is at an evaluation of it ends that first.
+        """
+        engine = self.engines.get(component)
+        if engine is not None and component not in self._given and engine.maps_weights:
+            self.engines.pop(component, None)  # not closed: who runs it still holds it
 
     def evaluate(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a component. `close` waits for it."""
@@ -112,12 +124,14 @@ class Components:
             for engine in self.engines.values():
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
-    def _open(self, component: str) -> None:
+    def _open(self, component: str) -> Engine:
         self.require()
         opened = open_engine(self._choice, self._package, component)
         self.names[component] = opened.name
-        self.notices += [Notice("engine", sentence) for sentence in opened.notices]
+        notices = [Notice("engine", sentence) for sentence in opened.notices]
+        self.notices += [notice for notice in notices if notice not in self.notices]
         self.engines[component] = opened.engine
+        return opened.engine
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._process

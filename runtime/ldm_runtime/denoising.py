@@ -25,27 +25,34 @@ def denoise(
     shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
     noise = Noise(request.noise, request.seeds, shape)
     starts_from_noise = request.strength is None or (request.mask is not None and request.strength == 1.0)
+
+    def encoding_noise(stream: int) -> np.ndarray | None:
+        return noise.stream(stream) if contract.encodes_moments else None
+
     # In the order of diffusers, whose generators give one number after the other.
     image, concat, blend = None, None, None
     if request.pixels is not None and not (starts_from_noise and contract.inpaints):
-        image = codec.sample(request.pixels, noise.stream(VAE_STREAM))
+        image = codec.sample(request.pixels, encoding_noise(VAE_STREAM))
     initial = _initial(request, noise, shape)
     if request.masked_pixels is not None:
-        masked = codec.sample(request.masked_pixels, noise.stream(MASKED_STREAM))
+        masked = codec.sample(request.masked_pixels, encoding_noise(MASKED_STREAM))
         mask = np.broadcast_to(given(request.mask), (request.batch, 1, *shape[1:]))
         concat = np.concatenate([mask, masked], axis=1)
     elif request.mask is not None:
         if request.noise != "philox":
-            noise.stream(MASKED_STREAM)  # diffusers encodes the masked image here too
+            encoding_noise(MASKED_STREAM)  # diffusers encodes the masked image here too
         blend = _keeping(request, given(image), initial)
-    yield from run_plan(
-        request.plan,
-        _denoiser(request, conditioning, contract, shape, concat, components),
-        initial,
-        noise.row,
-        image=None if starts_from_noise else image,
-        blend=blend,
-    )
+    try:
+        yield from run_plan(
+            request.plan,
+            _denoiser(request, conditioning, contract, shape, concat, components),
+            initial,
+            noise.row,
+            image=None if starts_from_noise else image,
+            blend=blend,
+        )
+    finally:
+        components.rest(contract.denoiser.component)  # the decoder needs the memory
 
 
 def _denoiser(
@@ -61,7 +68,7 @@ def _denoiser(
     concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting.
     """
     role, context = contract.denoiser, conditioning.context
-    extra = extra_inputs(contract, request.sizes, conditioning.pooled)
+    extra = extra_inputs(contract, request.sizes, conditioning.pooled, request.guidance)
     batch, channels = request.batch, shape[0]
     if concat is not None:
         shape = (channels + concat.shape[1], *shape[1:])

@@ -27,6 +27,8 @@ def _without_guidance(request: Request, negative: Any) -> Iterator[Notice]:
     if not request.is_guided:
         options["guidance_interval"] = (low, high) != (0.0, 1.0)
         reason = f"has no effect with guidance {request.guidance:g}; it needs more than 1"
+        if request.embeds_guidance:
+            reason = "has no effect: this model reads guidance as a number and evaluates the prompt alone"
     elif not any(request.is_guided_at(row) for row in range(evaluations)):
         options = {"guidance": True, **options}
         reason = f"has no effect: none of {evaluations} evaluations is in the guidance interval {low:g} to {high:g}"

@@ -23,9 +23,15 @@ class LatentCodec:
         return np.concatenate([self._components.convert(self._role.decoder, one[None]) for one in unscaled])
 
     def moments(self, pixels: np.ndarray) -> np.ndarray:
-        """Encode pixels (B, 3, H, W) to mean and log-variance of unscaled latents: float32 (B, 2C, h, w)."""
+        """Encode pixels (B, 3, H, W) to mean and log-variance of unscaled latents: float32 (B, 2C, h, w).
+
+        An encoder that gives latents gives those, (B, C, h, w).
+        """
         return np.concatenate([self._components.convert(self._role.encoder, one[None]) for one in pixels])
 
-    def sample(self, pixels: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Encode pixels, and draw scaled latents from the moments with `noise`: float32 (B, C, h, w)."""
+    def sample(self, pixels: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """Encode pixels, and draw scaled latents from the moments with `noise`: float32 (B, C, h, w).
+
+        None: the encoder gives latents.
+        """
         return self._space.sample(self.moments(pixels), noise).astype(np.float32, copy=False)

@@ -17,6 +17,7 @@ from ldm_runtime.effects import without_effect
 from ldm_runtime.engines.choice import EngineChoice, choose
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import InputError, LdmError, PackageError
+from ldm_runtime.image_memory import DecoderMemory
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
@@ -84,6 +85,7 @@ class Pipeline:
         self._components = Components(package, choice, engines)
         self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
         self._codec = LatentCodec(self._components, self.contract)
+        self._memory = DecoderMemory(package, self._components)
         for component in self.contract.components:
             if component != self.contract.codec.encoder.component:  # opened when an image is given
                 self._components.open(component)
@@ -117,12 +119,13 @@ class Pipeline:
         not at the first step.
 
         Raises:
-            InputError: an option has a value that this package does not support.
+            InputError: an option has a value that this package does not support, or an image would not fit in memory.
             TypeError: an option does not exist.
             NonFiniteError, while iterating: the model made NaN or infinity; no image is made of it.
         """
         self._components.require()
         request = check_request(self.contract, prompt, options)
+        self._memory.require(request.width, request.height)
         negative = options.get("negative")
         conditioning = self._conditioner.context(
             request.prompts,
@@ -134,6 +137,8 @@ class Pipeline:
         )
         if request.is_guided and request.zero_negative:
             conditioning = conditioning.after_zeros()
+        for text in self.contract.text:
+            self._components.rest(text.component)  # the denoiser needs the memory
         if request.pixels is not None:
             self._components.open(self.contract.codec.encoder.component)
         notices = [
@@ -191,6 +196,7 @@ class Pipeline:
     ) -> np.ndarray:
         """Return mean and log-variance of the latents of PIL images of one size: float32 (B, 2C, h, w), unscaled.
 
+        An autoencoder that draws nothing gives the latents themselves, (B, C, h, w).
         notices: a list that notices are appended to. Raises InputError for a size that the package cannot handle.
         """
         from ldm_runtime.image import listed, pixels_of

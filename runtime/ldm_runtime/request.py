@@ -24,18 +24,18 @@ from ldm_runtime.request_values import (
     check_shape,
     check_share,
     check_variation,
+    compile_run,
     exact,
-    first_step,
     float_copy,
 )
-from ldm_runtime.sampling.loop import is_guided
-from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.plan import Plan
 from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.text.weighting import SYNTAXES
 
 if TYPE_CHECKING:
     from PIL import Image
 
+MAX_EMBEDDED_GUIDANCE = 1000  # as a package's default; far above what any model was distilled with
 MAX_PIXELS_TOGETHER = 2**28  # of images that are encoded or decoded in one call: 3 GB in float32
 
 
@@ -47,7 +47,9 @@ class SampleOptions(TypedDict, total=False):
     steps: int | None
     """Sampling steps. None: the package's."""
     guidance: float | None
-    """Classifier-free guidance scale; 1 or less evaluates the prompt alone. None: the package's."""
+    """Classifier-free guidance scale; 1 or less evaluates the prompt alone. None: the package's.
+
+    A model that reads the scale as an input evaluates the prompt alone at any."""
     seed: int | Sequence[int] | None
     """Seed of the first image, and image b has seed + b; or one seed for each. None: a random seed."""
     sampler: str | None
@@ -104,6 +106,8 @@ class Request:
     plan: Plan
     stop_after: int | None  # steps, where the run ends before its plan
     guidance: float
+    is_guided: bool  # the negative prompt is evaluated too
+    embeds_guidance: bool  # the denoiser reads the guidance scale, and never the negative prompt
     guidance_rescale: float
     guidance_interval: tuple[float, float]  # shares of the run between which guidance is on
     seeds: tuple[int, ...]  # one for each image
@@ -122,11 +126,6 @@ class Request:
     @property
     def batch(self) -> int:
         return len(self.negatives)
-
-    @property
-    def is_guided(self) -> bool:
-        """True if the negative prompt is evaluated."""
-        return is_guided(self.guidance)
 
     def is_guided_at(self, row: int) -> bool:
         """Return whether the negative prompt is evaluated at this row of the plan."""
@@ -182,9 +181,14 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         if name not in SampleOptions.__optional_keys__:
             raise TypeError(f"there is no option {name!r}; the options are {', '.join(SampleOptions.__annotations__)}")
     guidance = check_guidance(_given_or(options.get("guidance"), contract.defaults.guidance))
+    if contract.embeds_guidance and guidance > MAX_EMBEDDED_GUIDANCE:
+        raise InputError(
+            f"guidance is {guidance:g}; expected at most {MAX_EMBEDDED_GUIDANCE}: this model reads it as a number"
+        )
     prompts, negatives, embeds = _texts(contract, prompt, options)
     batch = len(negatives)
-    _check_batch(contract, batch, is_guided(guidance))
+    is_guided = contract.evaluates_negative(guidance)
+    _check_batch(contract, batch, is_guided)
     start = read_start_images(options, batch)
     if contract.inpaints and (start is None or start.mask is None):
         raise InputError("this model inpaints; give an image and a mask (all white for all of it)")
@@ -205,6 +209,8 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         plan=plan,
         stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
         guidance=guidance,
+        is_guided=is_guided,
+        embeds_guidance=contract.embeds_guidance,
         guidance_rescale=check_share("guidance_rescale", options.get("guidance_rescale", 0.0)),
         guidance_interval=check_interval(options.get("guidance_interval", (0.0, 1.0))),
         seeds=check_seeds(options.get("seed"), batch),
@@ -273,7 +279,7 @@ def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float 
     noise = check_name("noise", options.get("noise", "philox"))
     check_noise(noise, correlated=sampler.solver.correlated_noise, sampler=sampler.name)
     steps = _given_or(options.get("steps"), defaults.steps)
-    return compile_plan(contract.schedule, sampler, steps, first_step(steps, strength)), noise
+    return compile_run(contract.schedule, sampler, steps, strength), noise
 
 
 def _texts(

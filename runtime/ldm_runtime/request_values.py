@@ -1,5 +1,6 @@
 """Checks of single options: arrays, shares, seeds. Each raises InputError for a value that is not usable."""
 
+import dataclasses
 import math
 import operator
 import secrets
@@ -12,6 +13,9 @@ import numpy as np
 from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise.philox import batch_seeds
+from ldm_runtime.sampling.plan import Plan, compile_plan
+from ldm_runtime.sampling.schedule import Schedule
+from ldm_runtime.sampling.solvers import Sampler
 
 
 def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
@@ -52,6 +56,14 @@ def float_copy(name: str, array: np.ndarray) -> np.ndarray:
 def exact(value: float) -> str:
     """Format a number so that it reads back as the same number: 7.5, 3."""
     return repr(value).removesuffix(".0")
+
+
+def compile_run(schedule: Schedule, sampler: Sampler, steps: Any, strength: float | None) -> Plan:
+    """Compile the plan of a run; with a strength, that of image to image. Raises InputError."""
+    options = None if strength is None else sampler.options.reaching(check_share("strength", strength))
+    if options is not None:
+        return compile_plan(schedule, dataclasses.replace(sampler, options=options), steps)
+    return compile_plan(schedule, sampler, steps, first_step(steps, strength))
 
 
 def first_step(steps: Any, strength: float | None) -> int:

@@ -43,7 +43,7 @@ def unet(sample_size: int, version: str | None) -> Any:
     return diffusers.UNet2DConditionModel.from_config(settings | ({"_diffusers_version": version} if version else {}))
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+@pytest.mark.parametrize("name", (*PIPELINES, "LatentConsistencyModelPipeline"))
 @pytest.mark.parametrize("config", SCHEDULERS, ids=range(len(SCHEDULERS)))
 def test_a_scheduler_is_read_as_the_pipeline_runs_it(name: str, config: dict[str, Any]) -> None:
     scheduler = getattr(diffusers, config["_class_name"]).from_config(config)

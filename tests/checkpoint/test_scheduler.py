@@ -407,8 +407,8 @@ def told_in_files() -> Iterator[Sampler]:
     for name, solver in SOLVERS.items():
         yield Sampler(name, solver.options())
         for option, kind in kinds_of(solver.options).items():
-            if option in ("eta", "tau"):
-                continue  # arguments of diffusers' step
+            if option in ("eta", "tau", "reach"):
+                continue  # arguments of diffusers' calls
             values: Any = (False, True)
             if isinstance(kind, Choice):
                 values = [choice for choice in kind.names if choice != "ays"]

@@ -16,12 +16,14 @@ from ldm_export.configs.strict import MAX_BLOCKS, MAX_WIDTH, NOTES, StrictConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.configs.vae import VAEConfig
+from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
 from tests import published_configs
 
 ORACLES: dict[type, Any] = {
     UNetConfig: diffusers.UNet2DConditionModel,
     VAEConfig: diffusers.AutoencoderKL,
+    TinyVAEConfig: diffusers.AutoencoderTiny,
     TextEncoderConfig: transformers.CLIPTextConfig,
     SDXLUNetConfig: diffusers.UNet2DConditionModel,
     ProjectingTextEncoderConfig: transformers.CLIPTextConfig,
@@ -29,6 +31,7 @@ ORACLES: dict[type, Any] = {
 SMALL = {
     UNetConfig: UNetConfig(block_out_channels=(32, 64, 64, 64)).to_dict(),
     VAEConfig: VAEConfig().to_dict(),
+    TinyVAEConfig: TinyVAEConfig().to_dict(),
     TextEncoderConfig: TextEncoderConfig().to_dict(),
     SDXLUNetConfig: SDXLUNetConfig(
         block_out_channels=(32, 64, 64, 64),
@@ -47,6 +50,7 @@ PUBLISHED = [
     )
     for kind in ("sd15", "sd21")
 ] + [
+    (TinyVAEConfig, "taesd", published_configs.VAE["taesd"]),
     (VAEConfig, "sdxl", published_configs.VAE["sdxl"]),
     (TextEncoderConfig, "sdxl", published_configs.TEXT_ENCODER["sdxl"]),
     (ProjectingTextEncoderConfig, "sdxl_2", published_configs.TEXT_ENCODER["sdxl_2"]),
@@ -69,9 +73,10 @@ def test_every_option_of_the_oracle_is_known(cls: Any) -> None:
     assert set(options(cls)) - set(fields(cls)) - set(cls.ONLY) - cls.INERT == set()
 
 
-@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig])
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig, TinyVAEConfig])
 def test_no_option_is_invented(cls: Any) -> None:
-    assert (set(fields(cls)) | set(cls.ONLY) | cls.INERT) - set(options(cls)) == set()
+    own = {"block_out_channels"} if cls is TinyVAEConfig else set()  # set by the constructor, saved with the rest
+    assert (set(fields(cls)) | set(cls.ONLY) | cls.INERT) - set(options(cls)) == own
 
 
 @pytest.mark.parametrize("cls", ORACLES)
@@ -190,7 +195,7 @@ def test_what_we_write_is_what_we_read(cls: Any, kind: str, data: dict[str, Any]
     assert cls.from_dict(config.to_dict()) == config
 
 
-@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig])
+@pytest.mark.parametrize("cls", [UNetConfig, VAEConfig, SDXLUNetConfig, TinyVAEConfig])
 def test_diffusers_reads_what_we_write(cls: Any) -> None:
     config = SMALL[cls]
     opened = ORACLES[cls].from_config(config).config
@@ -235,6 +240,14 @@ def test_transformers_reads_what_we_write() -> None:
         (UNetConfig, {"norm_eps": float("nan")}),
         (UNetConfig, {"norm_num_groups": None}),
         (UNetConfig, {"freq_shift": 16}),
+        (UNetConfig, {"time_cond_proj_dim": 2}),
+        (UNetConfig, {"transformer_layers_per_block": [1, 1, 1]}),
+        (UNetConfig, {"transformer_layers_per_block": -1}),
+        (UNetConfig, {"transformer_layers_per_block": [[1, 1], 1, 1, 1]}),
+        (UNetConfig, {"reverse_transformer_layers_per_block": [1, 1, 1, [1, 1]]}),
+        (UNetConfig, {"only_cross_attention": [True, False]}),
+        (UNetConfig, {"only_cross_attention": None}),
+        (UNetConfig, {"time_cond_proj_dim": 7}),
         (UNetConfig, {"use_linear_projection": 1}),
         (UNetConfig, {"sample_size": [64, 64, 64]}),
         (VAEConfig, {"in_channels": 4}),
@@ -246,6 +259,12 @@ def test_transformers_reads_what_we_write() -> None:
         (VAEConfig, {"down_block_types": ["AttnDownEncoderBlock2D"]}),
         (VAEConfig, {"norm_num_groups": 48}),
         (VAEConfig, {"force_upcast": "no"}),
+        (TinyVAEConfig, {"in_channels": 4}),
+        (TinyVAEConfig, {"encoder_block_out_channels": [64, 64, 64, 32]}),
+        (TinyVAEConfig, {"decoder_block_out_channels": []}),
+        (TinyVAEConfig, {"num_encoder_blocks": [1, 3, 3]}),
+        (TinyVAEConfig, {"num_decoder_blocks": 3}),
+        (TinyVAEConfig, {"scaling_factor": 0.0}),
         (TextEncoderConfig, {"hidden_act": "gelu_new"}),
         (TextEncoderConfig, {"num_attention_heads": 7}),
         (TextEncoderConfig, {"eos_token_id": None}),
@@ -286,6 +305,8 @@ ABSURD: list[tuple[Any, str, Any]] = [
     (UNetConfig, "in_channels", 10**12),
     (UNetConfig, "freq_shift", -1),
     (VAEConfig, "latent_channels", 10**9),
+    *((TinyVAEConfig, "num_encoder_blocks", value) for value in ([1] * 1000, [1, 3, 3, 10**9], [1, 3, 3, -1])),
+    *((TinyVAEConfig, "encoder_block_out_channels", value) for value in ([0] * 4, [2**15] * 4)),
     *((TextEncoderConfig, "vocab_size", value) for value in (10**12, 0, -1, True, 49408.0)),
     (TextEncoderConfig, "hidden_size", 10**9),
     (TextEncoderConfig, "intermediate_size", 10**12),
@@ -329,7 +350,7 @@ def test_the_deepest_unet_that_passes_is_laid_out_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("cls", ORACLES)
-@pytest.mark.parametrize("data", [None, [], "text", {}, {"_class_name": "AutoencoderTiny"}, {"model_type": "bert"}])
+@pytest.mark.parametrize("data", [None, [], "text", {}, {"_class_name": "VQModel"}, {"model_type": "bert"}])
 def test_another_models_config_is_refused(cls: Any, data: object) -> None:
     with pytest.raises(
         ConfigError, match=r"^unet/config\.json (is not a JSON object|has _class_name|is for model_type)"

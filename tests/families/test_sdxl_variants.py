@@ -5,15 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.replaced import with_parts
 from tests.families.sdxl_oracle import LONG, SIZE, compare, levels, opened
 from tests.models.test_sdxl import VARIATIONS
-from tests.oracles import build_tiny_sd
+from tests.oracles import build_tiny_sd, randomise
 from tests.torch_pipeline import torch_pipeline
 
 pytestmark = [
@@ -141,6 +143,45 @@ def test_a_unet_that_was_cut_is_diffusers(tmp_path: Path, name: str) -> None:
             expected = levels(theirs, prompt, negative, generator=torch.Generator().manual_seed(7))
             found = pipe(prompt, negative=negative, steps=4, guidance=5.0, size=SIZE, seed=7, noise="torch")[0]
             compare(found, expected)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 8.0])
+def test_an_embedded_guidance_scale_is_diffusers(tmp_path: Path, guidance: float) -> None:
+    """LCM-SDXL: a UNet with `time_cond_proj_dim` beside the parts of a base."""
+    lcm = {"_class_name": "LCMScheduler", **BETAS, "original_inference_steps": 50}
+    folder = build_tiny_sd(tmp_path / "source", "sdxl", unet={"time_cond_proj_dim": 32}, scheduler=lcm)
+    theirs = opened(folder)
+    (tmp_path / "work").mkdir()
+    with torch_pipeline(folder, tmp_path / "work") as pipe:
+        assert pipe.contract.embeds_guidance
+        for prompt in ("a red apple", LONG):
+            generator = torch.Generator().manual_seed(7)
+            expected = levels(theirs, prompt, None, guidance_scale=guidance, generator=generator)
+            found = pipe(prompt, steps=4, guidance=guidance, size=SIZE, seed=7, noise="torch")[0]
+            compare(found, expected)
+
+
+def test_a_tiny_autoencoder_is_diffusers(source: Path, tmp_path: Path) -> None:
+    """TAESDXL in place of the autoencoder, from text and from an image."""
+    blocks = {"num_encoder_blocks": (1, 2), "num_decoder_blocks": (2, 1)}
+    widths = {"encoder_block_out_channels": (16, 16), "decoder_block_out_channels": (16, 16)}
+    vae = randomise(diffusers.AutoencoderTiny(**blocks, **widths), 4)
+    vae.save_pretrained(tmp_path / "taesdxl")
+    checkpoint = with_parts(open_checkpoint(source), {"vae": tmp_path / "taesdxl"})
+    random = np.random.default_rng(2)
+    image = Image.fromarray(random.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8))
+    theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(source, vae=vae, add_watermarker=False)
+    theirs.set_progress_bar_config(disable=True)
+    changing = diffusers.StableDiffusionXLImg2ImgPipeline(**theirs.components, add_watermarker=False)
+    changing.set_progress_bar_config(disable=True)
+    (tmp_path / "work").mkdir()
+    with torch_pipeline(checkpoint, tmp_path / "work") as pipe:
+        options: dict[str, Any] = {"steps": 4, "guidance": 5.0, "seed": 7, "noise": "torch"}
+        expected = levels(theirs, LONG, None, generator=torch.Generator().manual_seed(7))
+        compare(pipe(LONG, size=SIZE, **options)[0], expected)
+        settings = {"num_inference_steps": 4, "guidance_scale": 5.0, "strength": 0.5, "output_type": "np"}
+        made = changing("a red apple", image=image, generator=torch.Generator().manual_seed(7), **settings).images[0]
+        compare(pipe("a red apple", image=image, strength=0.5, **options)[0], np.asarray(255.0 * made, np.float64))
 
 
 @pytest.mark.parametrize(("strength", "negative"), [(1.0, None), (0.7, "blue")])

@@ -59,6 +59,14 @@ VARIATIONS: dict[str, dict[str, Any]] = {
     "another number of groups": {"norm_num_groups": 16},
     "other channels in and out": {"in_channels": 9, "out_channels": 8},
     "upcast attention": {"upcast_attention": True},
+    "embedded guidance": {"time_cond_proj_dim": 10},
+    "cross-attention only": {"only_cross_attention": True},
+    "cross-attention only at one level": {
+        "only_cross_attention": (True, False),
+        "mid_block_type": None,
+        "down_block_types": (ATTENTION, ATTENTION),
+        "up_block_types": (UP_ATTENTION, UP_ATTENTION),
+    },
 }
 
 
@@ -77,8 +85,11 @@ def inputs(model: UNet2DConditionModel, *, batch: int = 2, height: int = 16, wid
 
 
 @torch.no_grad()
-def difference(oracle: nn.Module, ours: nn.Module, sample: Tensor, timestep: Tensor, text: Tensor) -> float:
-    return relative_rms(ours(sample, timestep, text), oracle(sample, timestep, text).sample)
+def difference(oracle: nn.Module, ours: UNet2DConditionModel, sample: Tensor, timestep: Tensor, text: Tensor) -> float:
+    width = ours.config.time_cond_proj_dim
+    guidance = None if width is None else seeded(len(sample), width, seed=3)
+    theirs = oracle(sample, timestep, text, timestep_cond=guidance).sample
+    return relative_rms(ours(sample, timestep, text, timestep_cond=guidance), theirs)
 
 
 @pytest.mark.parametrize("name", VARIATIONS)

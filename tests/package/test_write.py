@@ -267,8 +267,8 @@ def test_a_failed_report_proves_no_size(copy):
 
 def test_a_file_is_hashed_once(copy, monkeypatch):
     hashed: list[Path] = []
-    real = write._sha256
-    monkeypatch.setattr(write, "_sha256", lambda path: hashed.append(path) or real(path))
+    real = write.sha256_of
+    monkeypatch.setattr(write, "sha256_of", lambda path: hashed.append(path) or real(path))
     write_reference(copy)
     known = with_files(copy, read_manifest(copy))
     assert hashed == [copy / reference_file.FILE] and with_files(copy, known) == known

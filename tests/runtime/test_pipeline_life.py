@@ -328,3 +328,24 @@ def test_outputs_of_an_engine_are_no_buffer_that_is_used_again(tiny: Path, engin
     assert not any(np.shares_memory(first, other) for other in (second, *given.values()))
     np.testing.assert_array_equal(first, kept)
     assert np.abs(second - kept).max() > 1e-6
+
+
+def test_engines_that_map_their_weights_rest_when_their_part_is_done_and_draw_the_same_again(monkeypatch) -> None:
+    from ldm_runtime.engines.ort import rows
+
+    options = {"size": (64, 64), "steps": 2, "seed": 0}
+    with ldm_runtime.load() as pipe:
+        (expected,) = pipe("red apple, 3d style", **options)
+        assert set(pipe.engines) == {"text_encoder", "unet", "vae_decoder"}  # small ones stay
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 0)
+    with ldm_runtime.load() as pipe:
+        for _ in range(2):
+            run = pipe.sample("red apple, 3d style", **options)
+            assert "text_encoder" not in pipe.engines and "vae_decoder" in pipe.engines
+            first, last = next(run), next(run)
+            assert first is not last and "unet" in pipe.engines
+            assert list(run) == [] and "unet" not in pipe.engines
+            (image,) = last.images()
+            difference = np.abs(np.asarray(image, np.int16) - np.asarray(expected, np.int16))
+            assert difference.max() <= 1  # other kernels, which round otherwise
+        assert set(pipe.info["engines"]) == {"text_encoder", "unet", "vae_decoder"}

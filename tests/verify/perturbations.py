@@ -405,7 +405,7 @@ FACTS: tuple[tuple[tuple[str | int, ...], Any, bool | None], ...] = (
     (("text", 0, "tokenizer", "bos_token_id"), lambda old: old - 1, None),
     (("text", 0, "tokenizer", "eos_token_id"), lambda old: old - 2, None),
     (("text", 0, "tokenizer", "pad_token_id"), lambda old: old + 1 if old == 0 else old - 1, True),
-    (("text", 0, "tokenizer", "vocab_size"), lambda old: old + 1, False),  # an upper bound only
+    (("text", 0, "tokenizer", "vocab_size"), lambda old: old + 1, None),
 )
 
 

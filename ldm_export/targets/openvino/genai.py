@@ -39,9 +39,10 @@ INDEX = {
 def check_genai(contract: Contract) -> None:
     """Raise InputError unless GenAI can run such a model, EngineUnavailable unless its tokenizers are installed."""
     import_tokenizers()
+    unknown = [name for name, rule in contract.denoiser.extra.items() if rule != "guidance_embedding"]
     for holds, lacking in (
         (len(contract.text) == 1, f"has {len(contract.text)} text encoders"),
-        (not contract.denoiser.extra, f"has a UNet with the inputs {', '.join(contract.denoiser.extra)}"),
+        (not unknown, f"has a UNet with the inputs {', '.join(unknown)}"),
         (not contract.concat, "is for inpainting"),
         (_knows(contract), "has a noise schedule that GenAI does not know"),
     ):
@@ -136,7 +137,7 @@ def _write_scheduler(contract: Contract, out: Path, progress: Progress) -> None:
 def scheduler_config(contract: Contract) -> tuple[dict[str, Any], str | None]:
     """Return the scheduler's config for GenAI: the package's default sampler, or DDIM and a notice why."""
     sampler, notice = contract.defaults.parsed_sampler, None
-    if sampler not in map(read_sampler, SAMPLERS):
+    if sampler not in map(read_sampler, (*SAMPLERS, "lcm:reach=1")):  # reach changes only what a strength does
         sampler = read_sampler(SAMPLERS[0])
         notice = f"OpenVINO GenAI does not have {contract.defaults.sampler}; the folder {FOLDER} says {SAMPLERS[0]}"
     return write_scheduler_config(contract.schedule, sampler), notice

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import Contract, Dim, Range
 from ldm_runtime.package.values import MAX_PIXELS
-from ldm_runtime.sampling.loop import is_guided
 
 DEFAULT_BATCH = Range(1, 1, 4)
 DEFAULT_GROWTH = 1.5  # the largest side, in sides of the package's own images
@@ -144,7 +143,7 @@ def _side(name: str, native: int, chosen: Range | None, contract: Contract) -> R
 def _batches(contract: Contract, chosen: Range | None) -> tuple[Range, Range]:
     """Return the batches of text encoder and VAE, which take prompts and images one by one, and of the UNet."""
     most = contract.range_of(contract.sample.dims[0])[1]
-    factor = 2 if is_guided(contract.defaults.guidance) else 1
+    factor = 2 if contract.evaluates_negative(contract.defaults.guidance) else 1
     batch = chosen
     if batch is None:
         batch = Range(1, 1, max(1, min(DEFAULT_BATCH.max, most // 2)))
@@ -154,7 +153,8 @@ def _batches(contract: Contract, chosen: Range | None) -> tuple[Range, Range]:
             + (f", with guidance a batch of {2 * batch.max}" if factor == 2 else "")
             + f"; the package takes {most} at most"
         )
-    guided = Range(batch.min, factor * batch.opt, min(2 * batch.max, most))
+    largest = batch.max if contract.embeds_guidance else 2 * batch.max
+    guided = Range(batch.min, factor * batch.opt, min(largest, most))
     return Range(1, 1, batch.max), guided
 
 

@@ -13,12 +13,14 @@ from ldm_runtime.package.open import Package
 class Engine(Protocol):
     """One loaded graph, which threads may run at the same time.
 
-    `notices`: sentences for its user about how it runs here.
+    `notices`: sentences for its user about how it runs here. `maps_weights`: they are read where they lie in the
+    package's file, so that to open it takes little time.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     notices: tuple[str, ...]
+    maps_weights: bool
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return outputs by name for all inputs by name. Raises EngineError if the engine fails."""

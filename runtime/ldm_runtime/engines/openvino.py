@@ -74,6 +74,7 @@ class OpenVinoEngine:
         promised = contract.components[component]
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
+        self.maps_weights = False
         self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
         try:
             self._compiled: Any = core.compile_model(read_graph(path, weights), device, properties)

@@ -13,7 +13,6 @@ from ldm_runtime.package.values import (
     check_same_names,
     fail,
 )
-from ldm_runtime.sampling.loop import is_guided
 from ldm_runtime.sampling.plan import check_steps
 
 if TYPE_CHECKING:
@@ -179,7 +178,6 @@ def _check_latent(contract: "Contract", where: str) -> None:
         (denoiser.component, denoiser.sample, latent.channels + concat),
         (denoiser.component, denoiser.output, latent.channels),
         (codec.encoder.component, codec.encoder.input, 3),
-        (codec.encoder.component, codec.encoder.output, 2 * latent.channels),
         (codec.decoder.component, codec.decoder.input, latent.channels),
         (codec.decoder.component, codec.decoder.output, 3),
     ):
@@ -190,6 +188,13 @@ def _check_latent(contract: "Contract", where: str) -> None:
                 f"has {dim!r} channels; expected {size}",
                 "manifest.tensor",
             )
+    encoded = contract.tensor(codec.encoder.component, codec.encoder.output).dims[1]
+    if encoded not in (latent.channels, 2 * latent.channels):
+        fail(
+            f"{where}.components[{codec.encoder.component!r}] {codec.encoder.output}",
+            f"has {encoded!r} channels; expected {2 * latent.channels}, or {latent.channels} for latents",
+            "manifest.tensor",
+        )
     grid = contract.sample.dims[2:]
     for component, tensor in (
         (denoiser.component, denoiser.output),
@@ -266,9 +271,13 @@ def _check_text(contract: "Contract", where: str) -> None:
             "manifest.text",
         )
     for name, rule in contract.denoiser.extra.items():
-        expected = pooled if rule == "pooled_text" else IMAGE_SIZES
         width = contract.tensor(contract.denoiser.component, name).dims[1]
-        if width != expected or expected == 0:
+        if rule == "guidance_embedding":
+            fits, expected = isinstance(width, int) and width >= 4 and width % 2 == 0, "an even number of at least 4"
+        else:
+            size = pooled if rule == "pooled_text" else IMAGE_SIZES
+            fits, expected = width == size != 0, str(size)
+        if not fits:
             fail(
                 f"{where}.denoiser.extra[{name!r}]",
                 f"has {width!r} numbers; expected {expected} of {rule}",
@@ -304,7 +313,7 @@ def _check_batches(contract: "Contract", where: str) -> None:
         if role in ("text.input", "codec.encoder.input", "codec.decoder.input"):
             check_between(1, *contract.range_of(batch[0]), f"the batch of {where}.components[{component!r}] {tensor}")
     low, high = contract.range_of(contract.sample.dims[0])
-    needed = 2 if is_guided(contract.defaults.guidance) else 1
+    needed = 2 if contract.evaluates_negative(contract.defaults.guidance) else 1
     if not low <= needed <= high:
         what = f"is {contract.defaults.guidance}, so an image needs a batch of {needed}; expected {low} to {high}"
         fail(f"{where}.defaults.guidance", what, "manifest.range")

@@ -22,7 +22,7 @@ Array = TypeVar("Array")
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
 Precision = Literal["fp32", "fp16", "bf16"]
-ExtraRule = Literal["pooled_text", "image_sizes"]
+ExtraRule = Literal["pooled_text", "image_sizes", "guidance_embedding"]
 ConcatChannels = Literal["mask", "masked_latents"]
 
 
@@ -81,8 +81,13 @@ class LatentSpec:
         values: Any = latents
         return cast(Array, values / np.float32(self.scale) + np.float32(self.shift))
 
-    def sample(self, moments: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Draw the denoiser's latents (B, C, h, w) from mean and log-variance (B, 2C, h, w), with `noise`."""
+    def sample(self, moments: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+        """Draw the denoiser's latents (B, C, h, w) from mean and log-variance (B, 2C, h, w), with `noise`.
+
+        None: `moments` are latents already, (B, C, h, w).
+        """
+        if noise is None:
+            return self.scaled(moments)
         mean, log_variance = np.split(moments, 2, axis=1)
         return self.scaled(mean + np.exp(np.float32(0.5) * np.clip(log_variance, *LOG_VARIANCE)) * noise)
 
@@ -148,6 +153,8 @@ class DenoiserRole:
     extra: other inputs -> the rule that makes each, (B, N) float32. "pooled_text": the pooled outputs of the text
     encoders, joined. "image_sizes": height and width of the original, top and left of the crop from it, height and
     width of the image; a run may say others than the image's own.
+    "guidance_embedding": sines, then cosines, of (guidance - 1) * 1000 at frequencies from 1 to 1/10000, evenly spaced
+    in the logarithm; such a denoiser is evaluated for the prompt alone.
     """
 
     component: str
@@ -169,7 +176,11 @@ class CodecHalf:
 
 @dataclasses.dataclass(frozen=True)
 class CodecRole:
-    """The autoencoder. Its encoder gives mean and log-variance; `name` is what both halves are called together."""
+    """The autoencoder; `name` is what both halves are called together.
+
+    Its encoder gives mean and log-variance, of which latents are drawn, in twice as many channels as latents have; or
+    the latents themselves.
+    """
 
     name: str
     encoder: CodecHalf
@@ -235,6 +246,21 @@ class Contract:
     def reads_sizes(self) -> bool:
         """Return whether the denoiser reads sizes of the image."""
         return "image_sizes" in self.denoiser.extra.values()
+
+    @property
+    def encodes_moments(self) -> bool:
+        """Return whether the codec's encoder gives mean and log-variance; else it gives latents."""
+        encoder = self.codec.encoder
+        return self.tensor(encoder.component, encoder.output).dims[1] == 2 * self.latent.channels
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Return whether the denoiser reads the guidance scale as an input."""
+        return "guidance_embedding" in self.denoiser.extra.values()
+
+    def evaluates_negative(self, guidance: float) -> bool:
+        """Return whether the denoiser is evaluated for the negative prompt too: at guidance 1 that would cancel out."""
+        return guidance > 1.0 and not self.embeds_guidance
 
     def range_of(self, dim: Dim) -> tuple[int, int]:
         """Return the smallest and largest size of a dimension."""

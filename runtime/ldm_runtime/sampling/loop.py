@@ -110,11 +110,6 @@ def noised(row: PlanRow, image: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.add(keep * image, add * noise, dtype=np.float32)
 
 
-def is_guided(guidance: float) -> bool:
-    """Tell whether the model is evaluated without the prompt too: at guidance 1 that would cancel out."""
-    return guidance > 1.0
-
-
 def guide(uncond: np.ndarray, cond: np.ndarray, scale: float, rescale: float = 0.0) -> np.ndarray:
     """Apply classifier-free guidance (arXiv:2207.12598): uncond + scale * (cond - uncond), float32, a new array.
 

@@ -305,3 +305,28 @@ def test_the_environment_is_as_it_was_after_the_import(before: str | None, tmp_p
         f"assert os.environ.get('ORT_DISABLE_TELEMETRY') == {before!r}"
     )
     assert files_after(program, tmp_path) == []
+
+
+def test_weights_that_do_not_fit_into_memory_are_refused_with_both_figures(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "available_memory", lambda: 100)
+    with pytest.raises(
+        EngineError, match="unet needs about 0.0 GB of memory in ONNX Runtime, but 0.0 GB are available"
+    ):
+        open_engine(choose("ort"), open_package(tiny), "unet")
+
+
+def test_mapped_weights_that_do_not_fit_are_said(tiny: Path, monkeypatch) -> None:
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 0)
+    monkeypatch.setattr(rows, "available_memory", lambda: 100)
+    (notice,) = open_engine(choose("ort"), open_package(tiny), "unet").notices
+    assert "of weights, but 0.0 GB of memory are available, so that every evaluation reads them" in notice
+    for free in (2**40, None):
+        monkeypatch.setattr(rows, "available_memory", lambda free=free: free)
+        assert open_engine(choose("ort"), open_package(tiny), "unet").notices == ()
+
+
+def test_memory_of_weights_is_their_own_where_they_are_reordered_and_mapped_where_there_are_many(monkeypatch) -> None:
+    stored = [(1000, 4000), (500, 1000)]  # one in float32, one in half precision
+    assert rows.weight_memory(stored) == rows.WeightMemory(own=1500 * 10, mapped=0)
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 1499)
+    assert rows.weight_memory(stored) == rows.WeightMemory(own=500 * 4 * 4, mapped=5000)

@@ -130,7 +130,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
         {"name": "style", "dtype": "float32", "dims": ["batch", 6]},
         "has the input 'style', which has no role",
     ),
-    "rule unknown": ((*DENOISER, "extra"), {"sample": "magic"}, "must be one of pooled_text, image_sizes"),
+    "rule unknown": (
+        (*DENOISER, "extra"),
+        {"sample": "magic"},
+        "must be one of pooled_text, image_sizes, guidance_emb",
+    ),
     "rule of another rank": ((*DENOISER, "extra"), {"timestep": "image_sizes"}, "has 0 dimensions; expected 2"),
     "concat unknown": (("contract", "concat"), ["depth"], "must be one of mask, masked_latents"),
     "concat without the latents": (("contract", "concat"), ["mask"], r"concat is \['mask'\]; expected \[\] or"),

@@ -81,7 +81,7 @@ def configured(sampler: Sampler) -> dict[str, Any]:
             config |= {"thresholding": value > 0.0, "dynamic_thresholding_ratio": value or 0.995}
         elif name == "threshold_max":
             config["sample_max_value"] = value
-        elif name != "eta":
+        elif name not in ("eta", "reach"):
             config[name] = value  # the same name
     return config
 
@@ -151,6 +151,8 @@ def open_scheduler(schedule: NoiseSchedule, text: str, steps: int) -> Any:
     scheduler = copy.copy(_constructed(schedule, sampler, torch.get_default_dtype()))
     if vars(sampler.options).get("sigmas") == "ays":
         scheduler.set_timesteps(timesteps=AYS)
+    elif reach := vars(sampler.options).get("reach", 0.0):
+        scheduler.set_timesteps(steps, strength=reach)
     else:
         scheduler.set_timesteps(steps)
     return scheduler

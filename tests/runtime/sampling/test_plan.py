@@ -117,6 +117,7 @@ def variants() -> list[str]:
     texts = ["ddpm:variance=fixed_large", "ddim:eta=0.7", "ddim:eta=1", "euler:final=sigma_min"]
     texts += ["euler:sigmas=karras,sigma_min=0.1,sigma_max=10", "euler:sigmas=beta,sigma_max=9"]
     texts += ["lcm:original_steps=100", "lcm:timestep_scaling=5", "tcd:eta=0.3", "tcd:eta=1", "tcd:original_steps=25"]
+    texts += ["lcm:reach=1", "lcm:original_steps=90,reach=0.667"]
     spreads = ("karras", "exponential", "beta")
     for solver in ("lms", "euler", "heun", "dpm2", "dpm2_ancestral", "dpmpp_sde"):
         texts += [f"{solver}:sigmas={kind}" for kind in spreads]

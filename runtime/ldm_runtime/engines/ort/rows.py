@@ -2,17 +2,39 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
-from ldm_runtime.errors import EngineError
+from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.memory import available_memory
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Artefact
 from ldm_runtime.package.open import Package, refused
 
 # Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.
 _LARGE_WEIGHTS = 2**28
+_REORDERED = 2.5  # bytes of a session for each byte of smaller weights in float32: the kernels' own copies
+_WIDENED = 4  # weights of the largest size that a run holds in float32 at once, where they are stored in half precision
+
+
+@dataclass(frozen=True)
+class WeightMemory:
+    """The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again."""
+
+    own: int
+    mapped: int
+
+
+def weight_memory(stored: Iterable[tuple[int, int]]) -> WeightMemory:
+    """Estimate the memory of weights. stored: of each, the number of values and their bytes."""
+    stored = list(stored)
+    count = sum(values for values, _ in stored)
+    if count <= _LARGE_WEIGHTS:
+        return WeightMemory(own=int(4 * _REORDERED * count), mapped=0)
+    widest = max((values for values, size in stored if size < 4 * values), default=0)
+    return WeightMemory(own=4 * _WIDENED * widest, mapped=sum(size for _, size in stored))
 
 
 def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Settings) -> Engine:
@@ -21,10 +43,30 @@ def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Se
     weights = package.file(package.manifest.components[component].weights)
     with refused():
         stored = safetensors.read_header(weights).tensors.values()
-    large = sum(math.prod(info.shape) for info in stored) > _LARGE_WEIGHTS
-    engine = OrtEngine(package.file(artefact.file), threads=settings.threads, reorder=not large)
+    memory = weight_memory((math.prod(info.shape), info.length) for info in stored)
+    notices = _require_memory(component, memory)
+    engine = OrtEngine(package.file(artefact.file), threads=settings.threads, reorder=memory.mapped == 0)
+    engine.notices = notices
     engine.check_contract(package.manifest.contract, component)
     return engine
+
+
+def _require_memory(component: str, memory: WeightMemory) -> tuple[str, ...]:
+    """Raise EngineUnavailable if the weights do not fit; return what is to be said where they hardly do."""
+    free = available_memory()
+    if free is None:
+        return ()
+    if memory.own > free:
+        raise EngineUnavailable(
+            f"{component} needs about {memory.own / 1e9:.1f} GB of memory in ONNX Runtime, but {free / 1e9:.1f} GB are "
+            f"available; close other programs, or use a machine with more memory"
+        )
+    if memory.own + memory.mapped <= free:
+        return ()
+    return (
+        f"{component} has {memory.mapped / 1e9:.1f} GB of weights, but {free / 1e9:.1f} GB of memory are available, so "
+        f"that every evaluation reads them from the disk again; close other programs",
+    )
 
 
 def _open_provider(

@@ -57,6 +57,7 @@ class OrtEngine:
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
+        self.maps_weights = not reorder
         takes_turns = provider is not None and provider.takes_turns
         self._turn = threading.Lock() if takes_turns else contextlib.nullcontext()
         session_options = _session_options(onnxruntime, threads, reorder)

@@ -112,6 +112,7 @@ class TensorRtEngine:
         self.inputs = contract.components[component].inputs
         self.outputs = contract.components[component].outputs
         self.notices: tuple[str, ...] = ()
+        self.maps_weights = False
         self._turn = threading.Lock()
         self._axes = contract.axes
         self._component = component

@@ -26,8 +26,26 @@ class DdimOptions(ThresholdOptions, ClipOptions):
 
 
 class LcmOptions(ThresholdOptions, ClipOptions):
+    """The options of LCM.
+
+    reach: the share of the original timesteps, from the cleanest up, on which the steps are spread. A strength sets it,
+    as in diffusers' `LatentConsistencyModelImg2ImgPipeline`. 0: all of them, and a strength leaves out steps.
+    """
+
     original_steps: OriginalSteps = 50
+    reach: Annotated[float, Range(0.0, 1.0)] = 0.0
     timestep_scaling: Annotated[float, Range(0.0, 1e6)] = 10.0
+
+    def reaching(self, strength: float) -> "LcmOptions | None":
+        """Return the options whose reach is the strength, unless it is 0."""
+        if self.reach == 0.0:
+            return None
+        if int(self.original_steps * strength) < 1:
+            least = 1 / self.original_steps
+            raise InputError(
+                f"strength {strength:g} of {self.original_steps} original steps leaves none; use at least {least:g}"
+            )
+        return LcmOptions(**{**vars(self), "reach": strength})
 
 
 class TcdOptions(Options):
@@ -79,7 +97,7 @@ def solve_ddim(problem: Problem, options: DdimOptions) -> tuple[float, Rows]:
 def solve_lcm(problem: Problem, options: LcmOptions) -> tuple[float, Rows]:
     """Sample a latent consistency model in several steps (arXiv:2310.04378, algorithm 3)."""
     bars = problem.bars
-    timesteps = distilled_timesteps("lcm", problem, options.original_steps)
+    timesteps = distilled_timesteps("lcm", problem, options.original_steps, options.reach)
     rows = problem.rows()
     for i in range(problem.start, problem.steps):
         last = i + 1 == problem.steps
@@ -115,15 +133,20 @@ def solve_tcd(problem: Problem, options: TcdOptions) -> tuple[float, Rows]:
     return 1.0, rows
 
 
-def distilled_timesteps(sampler: str, problem: Problem, original: int) -> list[float]:
-    """Return the timesteps of a distilled model: `steps` of the `original` ones that it was distilled from."""
-    count = problem.schedule.num_train_timesteps
-    if original > count or problem.steps > original:
+def distilled_timesteps(sampler: str, problem: Problem, original: int, reach: float = 0.0) -> list[float]:
+    """Return the timesteps of a distilled model: `steps` of the `original` ones that it was distilled from.
+
+    reach: the share of them that is used; 0: all.
+    """
+    count, steps = problem.schedule.num_train_timesteps, problem.steps
+    used = int(original * reach) if reach > 0.0 else original
+    if original > count or steps > used:
+        share = f", reach {reach:g}" if reach > 0.0 else ""
         raise InputError(
-            f"{problem.steps} steps of {sampler!r} are not usable with original_steps {original} and {count} trained"
-            f" timesteps: expected steps of at most original_steps, and that at most {count}",
+            f"{steps} steps of {sampler!r} are not usable with original_steps {original}{share} and {count} trained"
+            f" timesteps: expected at most {used} steps, and original_steps of at most {count}",
             code="request.sampler",
         )
     stride = count // original
-    descending = [float(k * stride - 1) for k in range(original, 0, -1)]
-    return [descending[i * original // problem.steps] for i in range(problem.steps)]
+    descending = [float(k * stride - 1) for k in range(used, 0, -1)]
+    return [descending[int(i * (used / steps))] for i in range(steps)]  # rounded as NumPy's linspace rounds

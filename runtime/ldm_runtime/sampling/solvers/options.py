@@ -75,6 +75,13 @@ class Options:
         """The hook of the loop that these options ask for."""
         return None
 
+    def reaching(self, strength: float) -> "Options | None":
+        """Return the options with which a run of all its steps changes an image by `strength` (0 to 1).
+
+        None where a strength leaves out steps at the beginning instead.
+        """
+        return None
+
 
 class ClipOptions(Options):
     """The option of solvers that clip x0; 0 is off."""
