@@ -14,6 +14,7 @@ from ldm_export.families import FAMILIES
 from ldm_export.families.original.layout import Prediction
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
+from ldm_export.package.few_step import as_few_step
 from ldm_export.package.write import (
     ORT_CPU_FILE,
     contract_of,
@@ -118,6 +119,8 @@ def build_package(
         say(f"{name} of the source is not exported: the package does without it")
     for note in checkpoint.notes:
         say(note)
+    if recipe.few_step is not None:
+        checkpoint = as_few_step(checkpoint, recipe.few_step)
     contract = contract_of(checkpoint, recipe)
     require_sampling(contract, str(source))
     require_stages_to_fit(checkpoint, max_memory)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ldm_export.checkpoint.clip_vocabulary import ClipVocabulary
+from ldm_export.checkpoint.defaults import OwnDefaults, default_steps, read_defaults
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
@@ -35,7 +36,6 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 DOCUMENTS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
 MAX_DOCUMENTS, MAX_DOCUMENT_BYTES = 64, 2**22
 MAX_FILES = 4096  # in a folder
-DEFAULT_STEPS, DEFAULT_GUIDANCE = 20, 7.5  # of a checkpoint, which has none
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def assemble(
         dropped=dropped,
         notes=notes,
         tensors=tensors,
-        defaults=_defaults_of(path or folder.path, family, configs, sampling[1], zero_negative)
+        defaults=_defaults_of(folder, path, family, configs, sampling[1], zero_negative)
         if defaults is None
         else defaults,
         hashes=hashes,
@@ -226,12 +226,22 @@ def folder_name(path: Path) -> str:
 
 
 def _defaults_of(
-    path: Path, family: Family, configs: Configs, sampler: Sampler, zero_negative: bool
+    folder: ModelFolder,
+    file: Path | None,
+    family: Family,
+    configs: Configs,
+    sampler: Sampler,
+    zero_negative: bool,
 ) -> PackageDefaults:
+    """Return the checkpoint's own defaults, which a `file` does not have, or else those of its scheduler."""
+    own = read_defaults(folder) if file is None else None
+    reads_guidance = configs["unet"].time_cond_proj_dim is not None
+    if own is None:
+        own = OwnDefaults(folder_name(file or folder.path), sampler.canonical, *default_steps(sampler, reads_guidance))
     return PackageDefaults(
-        name=folder_name(path),
+        name=own.name,
         image=ImageSpec(*family.native_size(configs)),
-        run=Defaults(sampler.canonical, DEFAULT_STEPS, DEFAULT_GUIDANCE, zero_negative),
+        run=Defaults(own.sampler, own.steps, own.guidance, zero_negative),
     )
 
 

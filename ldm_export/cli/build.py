@@ -8,6 +8,7 @@ import click
 
 from ldm_export.cli.options import PATH, checkpoint_options, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
+from ldm_export.package.choices import FEW_STEP
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
 from ldm_export.targets import TARGETS
@@ -49,6 +50,11 @@ from ldm_export.targets import TARGETS
 @click.option("--text-encoder", type=PATH, help="Text encoder in place of SOURCE's, likewise.")
 @click.option("--text-encoder-2", type=PATH, help="Second text encoder in place of SOURCE's, likewise.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
+@click.option(
+    "--few-step",
+    type=click.Choice(list(FEW_STEP)),
+    help="Kind of a model distilled to a few steps: it gives the default sampler, steps and guidance.",
+)
 @checkpoint_options
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
@@ -68,6 +74,7 @@ def build(
     text_encoder: Path | None,
     text_encoder_2: Path | None,
     config: Path | None,
+    few_step: str | None,
     variant: str | None,
     prediction: Any,
     zero_snr: bool,
@@ -96,6 +103,7 @@ def build(
 
     recipe = load_build_recipe(config)
     changes: dict[str, Any] = {"targets": targets} if targets else {}
+    changes |= {} if few_step is None else {"few_step": few_step}
     changes |= {} if precision is None else {"precision": precision}
     changes |= {"openvino": replace(recipe.openvino, genai=True)} if genai else {}
     tensorrt: dict[str, Any] = {} if flavour is None else {"flavour": flavour}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ldm_export.package.choices import PackageChoices
+from ldm_export.package.choices import FEW_STEP, PackageChoices
 from ldm_export.recipes.samplers import sampler_name, try_sampler
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, one_of, read_toml, require
 from ldm_export.targets import TARGETS
@@ -90,6 +90,11 @@ BUILD_RULES: Rules = [
         ("name",),
         lambda name: name is None or (1 <= len(name) <= MAX_NAME and name.isprintable()),
         f"name must be 1 to {MAX_NAME} characters that can be printed",
+    ),
+    Rule(
+        ("few_step",),
+        lambda kind: kind is None or kind in FEW_STEP,
+        f"few_step must be one of {', '.join(FEW_STEP)}",
     ),
     one_of("targets", TARGETS),
     Rule(("targets",), lambda targets: len(targets) > 0, "targets must name at least one target"),

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ldm_export.checkpoint.defaults import OwnDefaults, write_defaults
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
@@ -257,6 +258,8 @@ def _save(
         (folder / "tokenizer" / IDENTITY_FILE).unlink()
         card = model_card(recipe, sizes, _last_metrics(recipe, run), work.origin)
         (folder / "README.md").write_text(card, encoding="utf-8")
+        samples = recipe.samples
+        write_defaults(folder, OwnDefaults(recipe.name, samples.sampler, samples.steps, samples.guidance))
         (folder / "recipe.toml").write_text(recipe.text, encoding="utf-8")
         (folder / MARKER_FILE).write_text(f"{work.parts.checkpoint}\n{identities(recipe, None).checkpoint}\n")
         record_hashes(folder)

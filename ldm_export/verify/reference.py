@@ -15,6 +15,7 @@ from ldm_export.checkpoint.streaming import largest_block
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, run_model, seeded
+from ldm_export.verify.inpainting_probe import probe_channels
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
@@ -218,17 +219,17 @@ def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
 
 
 def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
-    """Return the concat channels (1, 1 + C, h, w) of a white mask and an image that is grey all over."""
+    """Return the concat channels (1, 1 + C, h, w) of the probe: its mask and its masked image, encoded."""
     encoder = run.contract.codec.encoder
     spec, space = checkpoint.specs[encoder.component], _latent(checkpoint)
     model = _model(checkpoint, spec.part)
-    grey = {encoder.input: np.zeros((1, 3, *run.size[::-1]), np.float32)}
+    mask, pixels = probe_channels(run.size, space.downsample)
     stream = Noise("philox", [SEED], run.shape).stream(MASKED_STREAM)
     noise = stream if run.contract.encodes_moments else None
 
     def concat() -> np.ndarray:
-        latents = space.sample(run_model(spec, model, grey)[encoder.output], noise)
-        return np.concatenate([np.ones_like(latents[:, :1]), latents], axis=1).astype(np.float32)
+        latents = space.sample(run_model(spec, model, {encoder.input: pixels})[encoder.output], noise)
+        return np.concatenate([mask, latents], axis=1).astype(np.float32)
 
     rounded = concat()
     model.double()

@@ -11,6 +11,7 @@ from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS, Tolerance
 from ldm_export.verify import metrics
 from ldm_export.verify.images import side_by_side, to_bytes
+from ldm_export.verify.inpainting_probe import probe_image, probe_mask
 from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
@@ -34,8 +35,9 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
     try:
         with Pipeline(package, choice) as pipe:
             task: dict[str, Any] = {}
-            if pipe.contract.inpaints:  # all of it, so that it does not matter of which image
-                task = {"image": Image.new("RGB", expected.size), "mask": Image.new("L", expected.size, 255)}
+            if pipe.contract.inpaints:
+                mask = Image.fromarray(probe_mask(expected.size, pipe.contract.latent.downsample))
+                task = {"image": Image.fromarray(probe_image(expected.size)), "mask": mask.convert("L")}
             last = None
             run = pipe.sample(
                 expected.prompt,

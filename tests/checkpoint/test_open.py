@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.defaults import OwnDefaults, write_defaults
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.checkpoint.tensors import EIGHT_BITS
@@ -21,6 +22,7 @@ from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.keymaps import parameter_name
 from ldm_export.families.stable_diffusion import STABLE_DIFFUSION
 from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.package.manifest import Defaults
 from tests.oracles import build_tiny_sd, seeded
 
 PARTS = STABLE_DIFFUSION.parts
@@ -319,6 +321,36 @@ def test_options_that_diffusers_ignores_are_said_and_change_nothing(copy: Path, 
     )
     assert plain.notes == ()
     assert (opened.configs, opened.schedule, opened.sampler) == (plain.configs, plain.schedule, plain.sampler)
+
+
+TRAINED = OwnDefaults("emoji", "dpmpp_2m", 25, 3.0)
+
+
+def test_a_trained_checkpoint_keeps_its_name_sampler_steps_and_guidance(copy: Path, tiny: Path) -> None:
+    write_defaults(copy, TRAINED)
+    defaults, plain = open_checkpoint(copy).defaults, open_checkpoint(tiny).defaults
+    assert (defaults.name, defaults.image) == ("emoji", plain.image)
+    assert defaults.run == Defaults("dpmsolver", 25, 3.0)
+    assert (plain.name, plain.run) == ("sd15", Defaults("pndm:skip_prk_steps=true", 20, 7.5))
+
+
+@pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler"])
+def test_a_distilled_model_draws_in_its_few_steps(copy: Path, name: str) -> None:
+    edit_json(copy / "model_index.json", lambda index: index.update(scheduler=["diffusers", name]))
+    run = open_checkpoint(copy).defaults.run
+    assert (run.steps, run.guidance) == (4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"sampler": "magic"}, "sampler 'magic' is not known"), ({"steps": "few"}, "steps must be an integer"),
+     ({"colour": 3}, "colour")],
+)  # fmt: skip
+def test_defaults_that_make_no_sense_are_refused(copy: Path, changes: dict[str, Any], message: str) -> None:
+    write_defaults(copy, TRAINED)
+    edit_json(copy / "defaults.json", lambda content: content.update(changes))
+    with pytest.raises(ConfigError, match=rf"defaults\.json: .*{message}"):
+        open_checkpoint(copy)
 
 
 def test_licences_are_found(copy: Path, tiny: Path) -> None:

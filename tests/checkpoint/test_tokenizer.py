@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from ldm_export.checkpoint.tokenizer import complete_tokenizer
 from ldm_export.errors import CheckpointError
 from ldm_runtime.package.manifest import TokenizerFacts
-from ldm_runtime.text.clip_tokenizer import read_tokenizer
+from ldm_runtime.text.clip_form import read_tokenizer
 from tests.oracles import build_tiny_tokenizer, tiny_vocabulary
 
 FILES = ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json")

@@ -1,0 +1,36 @@
+"""The image and the mask with which a sampling run of an inpainting model is compared.
+
+An image that is grey all over would be ill-conditioned: where a norm has one channel per group, its variance is 0, and
+the rounding of a sum becomes a hundredth of the output. So one half of the image is kept, and it is noise.
+"""
+
+import numpy as np
+
+from ldm_runtime.image import from_levels
+from ldm_runtime.request_images import on_grid
+
+SEED = 7
+
+
+def probe_image(size: tuple[int, int]) -> np.ndarray:
+    """Return the image: uint8 (height, width, 3)."""
+    width, height = size
+    return np.random.default_rng(SEED).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def probe_mask(size: tuple[int, int], step: int) -> np.ndarray:
+    """Return the pixels to inpaint, about the right half and never none: bool (height, width).
+
+    step: pixels of the image per pixel of the latents, of which `size` is a multiple.
+    """
+    width, height = size
+    mask = np.zeros((height, width), bool)
+    mask[:, width // step // 2 * step :] = True
+    return mask
+
+
+def probe_channels(size: tuple[int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a run makes of both: the mask (1, 1, h, w), the masked image (1, 3, height, width) in [-1, 1]."""
+    mask = probe_mask(size, step)
+    pixels = np.where(mask, np.float32(0.0), from_levels(probe_image(size)[None]))
+    return on_grid(mask, step), np.ascontiguousarray(pixels, np.float32)
