@@ -204,10 +204,12 @@ def memory_needs(checkpoint: Checkpoint) -> dict[str, int]:
     needs = {f"exporting {name}": estimate_memory(checkpoint, name) for name in specs}
     for part in checkpoint.tensors:
         needs[f"computing the reference of {part}"] = reference.estimate_memory(checkpoint, part) + FIXED_BYTES
-    running = 0
-    for tensors in (each.values() for each in checkpoint.tensors.values()):
-        memory = weight_memory((each.count, each.count * safetensors.DTYPES[each.dtype].itemsize) for each in tensors)
-        running += memory.own + memory.mapped
+    memories = [
+        weight_memory((each.count, each.count * safetensors.DTYPES[each.dtype].itemsize) for each in tensors.values())
+        for tensors in checkpoint.tensors.values()
+    ]
+    mapped = max((each.own + each.mapped for each in memories if each.mapped), default=0)  # they rest in turn
+    running = mapped + sum(each.own for each in memories if not each.mapped)
     return {**needs, "running all components": running + FIXED_BYTES}
 
 

@@ -37,13 +37,14 @@ def sdxl(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Peaks in bytes of the processes of docs/build.md's table, by the beginning of a stage's name.
+MEASURED = {"exporting": 5.73e9, "computing the reference": 1.65e9, "running": 6.95e9}
+
+
 @pytest.mark.slow
 def test_every_stage_of_sdxls_size_is_estimated_near_what_it_took(sdxl: Path) -> None:
     needs = memory_needs(open_checkpoint(sdxl))
     assert max(needs.values()) < 14e9
-    for stage, measured in MEASURED.items():
-        assert measured < needs[stage] < 1.5 * measured, stage
-
-
-# GB, of the processes of docs/build.md's table
-MEASURED = {"exporting unet": 5.73e9}
+    for beginning, measured in MEASURED.items():
+        most = max(need for stage, need in needs.items() if stage.startswith(beginning))
+        assert measured < most < 1.5 * measured, beginning
