@@ -11,6 +11,7 @@ from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
+from ldm_export.families.original.layout import Prediction
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
 from ldm_export.package.write import (
@@ -78,6 +79,8 @@ def build_package(
     recipe: BuildRecipe,
     variant: str | None = None,
     parts: Mapping[str, Path] | None = None,
+    prediction: Prediction | None = None,
+    zero_snr: bool = False,
     max_memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -105,7 +108,8 @@ def build_package(
     proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
-    checkpoint = with_parts(open_checkpoint(source, variant, check="size"), parts or {}, variant)
+    checkpoint = open_checkpoint(source, variant, check="size", prediction=prediction, zero_snr=zero_snr)
+    checkpoint = with_parts(checkpoint, parts or {}, variant)
     require_unlinked(checkpoint, out)
     checkpoint.check()
     for name, path in (parts or {}).items():

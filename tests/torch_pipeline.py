@@ -46,7 +46,8 @@ def torch_pipeline(source: Path | Checkpoint, work: Path, **recipe: Any) -> Pipe
     for name, part in checkpoint.family.tokenizers.items():
         config = checkpoint.configs[part]
         window, size = config.max_position_embeddings, config.vocab_size
-        complete_tokenizer(checkpoint.tokenizers[name], window=window, vocab_size=size).write(work / name)
+        with checkpoint.tokenizer_folder(name) as folder:
+            complete_tokenizer(folder, window=window, vocab_size=size).write(work / name)
     provenance = Provenance(checkpoint.family.name, Source("torch", {}), {}, 18, 10, {}, "a test")
     made = Manifest(SCHEMA_VERSION, "torch", contract, {}, {}, provenance, (), Proof(True, "", {}))
     models = {part: checkpoint.load(part) for part in checkpoint.family.parts}

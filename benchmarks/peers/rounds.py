@@ -140,13 +140,14 @@ def write_checkpoint(package: Path, checkpoint: Path) -> None:
     from ldm_export.checkpoint.save import save_checkpoint
 
     source = open_checkpoint(package)
-    save_checkpoint(
-        checkpoint,
-        {name: source.load(name) for name in source.family.parts},
-        schedule=source.schedule,
-        tokenizer_folder=source.tokenizers["tokenizer"],
-        family=source.family,
-    )
+    with source.tokenizer_folder("tokenizer") as tokenizer:
+        save_checkpoint(
+            checkpoint,
+            {name: source.load(name) for name in source.family.parts},
+            schedule=source.schedule,
+            tokenizer_folder=tokenizer,
+            family=source.family,
+        )
 
 
 class Runner:

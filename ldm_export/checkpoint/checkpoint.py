@@ -1,7 +1,9 @@
 """An opened checkpoint, whatever its layout: all but the values of its weights, which are loaded part by part."""
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ldm_export.checkpoint.clip_vocabulary import ClipVocabulary
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
@@ -19,6 +22,7 @@ from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
 from ldm_runtime.errors import refused_as
+from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import open_package
@@ -47,20 +51,21 @@ class PackageDefaults:
 class Checkpoint:
     """An opened checkpoint: everything but the weights' values, which `load` reads."""
 
-    path: Path
-    folder: ModelFolder  # reads files of `path`, and knows whether one has changed since
+    path: Path  # the folder, or the one file that it is
+    folder: ModelFolder  # reads its files, and knows whether one has changed since
     family: Family
     configs: Configs
     schedule: Schedule
     sampler: Sampler  # the solver that scheduler_config.json names, with its options
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
-    tokenizers: Mapping[str, Path]  # folder in the pipeline -> where it is
+    tokenizers: Mapping[str, Path | ClipVocabulary]  # folder in the pipeline -> where it is, or what it would hold
     documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     notes: tuple[str, ...]  # what else the reader should know about it: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
-    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; a diffusers folder has none
+    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; other checkpoints have none
+    layout: str  # what kind of checkpoint it is, for people
     replaced: Mapping[str, ModelFolder] = field(default_factory=dict)  # part that is from elsewhere -> its folder
 
     @property
@@ -75,9 +80,23 @@ class Checkpoint:
             part: tuple(sorted({stored.file for stored in tensors.values()})) for part, tensors in self.tensors.items()
         }
 
+    @contextmanager
+    def tokenizer_folder(self, name: str) -> Iterator[Path]:
+        """Give a tokenizer's folder, for as long as it is read."""
+        tokenizer = self.tokenizers[name]
+        if isinstance(tokenizer, Path):
+            yield tokenizer
+            return
+        with scratch_folder(Path(tempfile.gettempdir())) as folder:
+            tokenizer.write(folder)
+            yield folder
+
     def folder_of(self, part: str) -> ModelFolder:
         """Return the folder that a part's weights are read from."""
         return self.replaced.get(part, self.folder)
+
+    def _where(self, part: str) -> Path:
+        return self.replaced[part].path if part in self.replaced else self.path
 
     def require_unchanged(self) -> None:
         """Raise CheckpointError or PackageError if a file is not the one that was opened."""
@@ -99,7 +118,7 @@ class Checkpoint:
             CheckpointError, PackageError: a file is not the one that was opened.
         """
         module = self.empty(part)
-        require_total(module, self.tensors[part], f"the weights of {part} in {self.folder_of(part).path}")
+        require_total(module, self.tensors[part], f"the weights of {part} in {self._where(part)}")
         self.require_unchanged()  # before places in the files are believed
         module.load_state_dict(read_tensors(self.tensors[part], dtype), strict=True, assign=True)
         self.require_unchanged()
@@ -112,13 +131,13 @@ class Checkpoint:
         Raises what `load` does.
         """
         module = self.empty(part)
-        require_total(module, self.tensors[part], f"the weights of {part} in {self.path}")
+        require_total(module, self.tensors[part], f"the weights of {part} in {self._where(part)}")
         return stream(module, self.tensors[part])
 
     def check(self) -> None:
         """Raise what `load` of each part would raise, from the headers alone."""
         for part, tensors in self.tensors.items():
-            require_total(self.empty(part), tensors, f"the weights of {part} in {self.folder_of(part).path}")
+            require_total(self.empty(part), tensors, f"the weights of {part} in {self._where(part)}")
 
     @refused()
     def require_finite(self) -> None:
@@ -151,9 +170,15 @@ def assemble(
     defaults: PackageDefaults | None = None,
     notes: tuple[str, ...] = (),
     zero_negative: bool = False,
+    layout: str = "diffusers",
+    path: Path | None = None,
+    tokenizers: Mapping[str, ClipVocabulary] | None = None,
 ) -> Checkpoint:
-    """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents."""
-    for name in family.tokenizers:
+    """Make a Checkpoint of what was read, and check what is passed on with it: tokenizers and documents.
+
+    path, tokenizers: where they are not the folder and its own.
+    """
+    for name in family.tokenizers if tokenizers is None else ():
         tokenizer = folder.path / name
         if not any(os.path.lexists(tokenizer / file) for file in TOKENIZER_FILES):
             raise CheckpointError(f"{tokenizer} has no tokenizer; expected {' or '.join(TOKENIZER_FILES)}")
@@ -164,22 +189,23 @@ def assemble(
         )
     _require_passable(folder, documents, MAX_DOCUMENT_BYTES)
     return Checkpoint(
-        path=folder.path,
+        path=folder.path if path is None else path,
         folder=folder,
         family=family,
         configs=configs,
         schedule=sampling[0],
         sampler=sampling[1],
         scheduler_config=scheduler_config,
-        tokenizers={name: folder.path / name for name in family.tokenizers},
+        tokenizers={name: folder.path / name for name in family.tokenizers} if tokenizers is None else tokenizers,
         documents=tuple(folder.path / name for name in documents),
         dropped=dropped,
         notes=notes,
         tensors=tensors,
-        defaults=_defaults_of(folder.path, family, configs, sampling[1], zero_negative)
+        defaults=_defaults_of(path or folder.path, family, configs, sampling[1], zero_negative)
         if defaults is None
         else defaults,
         hashes=hashes,
+        layout=layout,
     )
 
 
@@ -194,8 +220,9 @@ def notes_on(tensors: Mapping[str, Tensors]) -> tuple[str, ...]:
 
 
 def folder_name(path: Path) -> str:
-    """Return the name of a folder, without control and hidden characters and bytes that are not UTF-8."""
-    return CONTROL.sub("", path.resolve().name) or "model"
+    """Return the name of a folder, or of a file without its ending; no control and hidden characters, all UTF-8."""
+    name = path.stem if path.is_file() else path.resolve().name
+    return CONTROL.sub("", name) or "model"
 
 
 def _defaults_of(

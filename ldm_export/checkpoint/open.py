@@ -1,4 +1,4 @@
-"""Opening a checkpoint on disk, light: the folder of a diffusers pipeline, or a package of this project."""
+"""Opening a checkpoint on disk, light: a diffusers folder, a single file, or a package of this project."""
 
 import os
 from pathlib import Path
@@ -6,38 +6,54 @@ from pathlib import Path
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.folder import open_folder
 from ldm_export.checkpoint.json_files import checkpoint_folder, refused
+from ldm_export.checkpoint.other_files import refuse_other_folder
 from ldm_export.checkpoint.package import open_package_checkpoint
+from ldm_export.checkpoint.single_file import open_single_file
 from ldm_export.errors import CheckpointError
+from ldm_export.families.original.layout import Prediction
 from ldm_runtime.checks import check_path
 from ldm_runtime.package.open import Check, is_package
 
 
-def open_checkpoint(path: Path | str, variant: str | None = None, *, check: Check = "cached") -> Checkpoint:
+def open_checkpoint(
+    path: Path | str,
+    variant: str | None = None,
+    *,
+    check: Check = "cached",
+    prediction: Prediction | None = None,
+    zero_snr: bool = False,
+) -> Checkpoint:
     """Read configs, schedule and the headers of all weight files; `variant` as in diffusers, such as "fp16".
 
     check: how the files of a package are compared with its hashes, as in `open_package`; a diffusers folder has none.
+    prediction, zero_snr: what the model of a single file predicts, and that its schedule ends in pure noise, where the
+    file does not say so.
 
     Raises:
-        CheckpointError: not a model's folder, or files missing, truncated, pickled, Git-LFS stubs, links to elsewhere.
+        CheckpointError: no model, or files missing, truncated, Git-LFS stubs, links to elsewhere, pickles with code.
         PackageError: a package whose manifest is not valid, or of which a file is not what the manifest says.
         ConfigError: another kind of pipeline, or an option that is not supported: named with its value.
     """
     path = Path(path)
     try:
-        return _open(path, variant, check)
+        return _open(path, variant, check, prediction, zero_snr)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; expected a model's folder") from error
 
 
 @refused()
-def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
+def _open(path: Path, variant: str | None, check: Check, prediction: Prediction | None, zero_snr: bool) -> Checkpoint:
     path = check_path("path", path)
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline")
+        raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline, or a file")
     if not path.is_dir():
+        if variant is not None:
+            raise CheckpointError(f"{path} is a file, which has no variant {variant!r}; leave it out")
+        return open_single_file(path, prediction, zero_snr)
+    if prediction is not None or zero_snr:
         raise CheckpointError(
-            f"{path} is a file; expected the folder of a diffusers pipeline: convert a single-file checkpoint with "
-            f"diffusers' StableDiffusionPipeline.from_single_file and save_pretrained, and give that folder"
+            f"{path} is a folder, which says itself what its model predicts (scheduler/scheduler_config.json); leave "
+            f"--prediction and --zero-snr out"
         )
     if is_package(path):
         if variant is not None:
@@ -45,4 +61,4 @@ def _open(path: Path, variant: str | None, check: Check) -> Checkpoint:
         return open_package_checkpoint(path, check)
     if os.path.lexists(path / "model_index.json"):
         return open_folder(checkpoint_folder(path), variant)
-    raise CheckpointError(f"{path} is not a model's folder: it has neither model_index.json nor manifest.json")
+    refuse_other_folder(path)

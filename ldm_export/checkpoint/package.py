@@ -54,6 +54,7 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
         documents,
         hashes,
         PackageDefaults(facts.name, facts.contract.image, facts.contract.defaults),
+        layout="package",
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ldm_export.cli.options import PATH, read_gigabytes, read_list
+from ldm_export.cli.options import PATH, checkpoint_options, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
@@ -49,7 +49,7 @@ from ldm_export.targets import TARGETS
 @click.option("--text-encoder", type=PATH, help="Text encoder in place of SOURCE's, likewise.")
 @click.option("--text-encoder-2", type=PATH, help="Second text encoder in place of SOURCE's, likewise.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
-@click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.')
+@checkpoint_options
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
 def build(
@@ -69,10 +69,14 @@ def build(
     text_encoder_2: Path | None,
     config: Path | None,
     variant: str | None,
+    prediction: Any,
+    zero_snr: bool,
     max_memory: float | None,
     force: bool,
 ) -> None:
-    """Export SOURCE (a diffusers folder or a package; default: the built-in model) to a verified package.
+    """Export SOURCE to a verified package: a diffusers folder, a single-file checkpoint or a package.
+
+    Without SOURCE it is the built-in model.
 
     Every component is exported, optimised and compared with the torch model. A component that differs by more than
     its tolerance fails the build, and no package is left. --force replaces a complete package, but no other folder
@@ -83,6 +87,7 @@ def build(
       ldm-export build --out ./package
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
       ldm-export build ./stable-diffusion-v1-5 --vae ./taesd --out ./sd15-taesd
+      ldm-export build ./v2-1_768-ema-pruned.safetensors --prediction v_prediction --out ./sd21
       ldm-export build --target openvino --precision fp16 --out ./package
       ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package
     """
@@ -105,6 +110,8 @@ def build(
         recipe=recipe,
         variant=variant,
         parts={name: path for name, path in parts.items() if path is not None},
+        prediction=prediction,
+        zero_snr=zero_snr,
         max_memory=read_gigabytes(max_memory),
         force=force,
         progress=stage_printer(),

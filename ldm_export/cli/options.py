@@ -26,6 +26,23 @@ class _PathType(click.Path):
 PATH = _PathType(path_type=Path)
 
 
+def checkpoint_options(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how a checkpoint is opened."""
+    for option in (
+        click.option(
+            "--zero-snr", is_flag=True, help="Single file: its schedule ends in pure noise (zero terminal SNR)."
+        ),
+        click.option(
+            "--prediction",
+            type=click.Choice(["epsilon", "v_prediction"]),
+            help="Single file: what its model predicts, where the file does not say.",
+        ),
+        click.option("--variant", help='Weight files to read, such as "fp16" for unet/….fp16.safetensors.'),
+    ):
+        verb = option(verb)
+    return verb
+
+
 def read_gigabytes(value: float | None) -> int | None:
     """Convert gigabytes to bytes. None stays None."""
     if value is None:

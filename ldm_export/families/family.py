@@ -13,6 +13,7 @@ from torch import nn
 from ldm_export.configs.strict import StrictConfig
 from ldm_export.errors import ConfigError
 from ldm_export.families.keymaps import Rules
+from ldm_export.families.original.layout import OriginalLayout
 from ldm_export.families.spec import ComponentSpec
 from ldm_runtime.checks import shown
 from ldm_runtime.package.manifest import CodecRole, ConcatChannels, DenoiserRole, LatentSpec
@@ -95,7 +96,8 @@ class Family:
     set, where the solver has them. index: what else model_index.json says. check raises
     ConfigError unless the configs belong together. native_size: (width, height) in pixels of the images that the
     model was trained on. zeros_key: the key of model_index.json that says whether, without a negative prompt, zeros
-    take the place of its embeddings (true where it is absent); None: never.
+    take the place of its embeddings (true where it is absent); None: never. originals: its
+    kinds of single-file checkpoints.
     """
 
     name: str
@@ -111,6 +113,7 @@ class Family:
     native_size: Callable[[Configs], tuple[int, int]]
     zeros_key: str | None = None
     calls: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    originals: tuple[OriginalLayout, ...] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ldm_export.errors import ConfigError
 from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
 from ldm_export.families.graphs import Component, codec_role, text_encoder, vae_decoder, vae_encoder
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.original.kinds import SDXL as ORIGINAL
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.families.stable_diffusion import (
     check_channels,
@@ -212,4 +213,5 @@ SDXL = Family(
     roles=roles,
     latent=latent,
     native_size=native_size,
+    originals=(ORIGINAL,),
 )

@@ -28,6 +28,7 @@ from ldm_export.families.graphs import (
     vae_encoder,
 )
 from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL
+from ldm_export.families.original.kinds import SD1, SD2
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel, UNet2DConditionModel
 from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec, TensorSpec
@@ -204,4 +205,5 @@ STABLE_DIFFUSION = Family(
     roles=roles,
     latent=latent,
     native_size=native_size,
+    originals=(SD1, SD2),
 )

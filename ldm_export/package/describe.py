@@ -22,8 +22,10 @@ from ldm_runtime.pipeline import builtin_package
 Facts = dict[str, Any]
 
 
-def describe(path: Path | None) -> Facts:
-    """Describe a package folder, a diffusers folder, or (None) the built-in package, as values for JSON.
+def describe(path: Path | None, **how: Any) -> Facts:
+    """Describe a package, a checkpoint, or (None) the built-in package, as values for JSON.
+
+    how: arguments of `open_checkpoint`, for a checkpoint.
 
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
@@ -31,10 +33,9 @@ def describe(path: Path | None) -> Facts:
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         return _package(folder)
-    if not folder.is_dir():  # said without torch, which a checkpoint needs
-        what = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {what}; expected the folder of a package or of a diffusers pipeline")
-    return _checkpoint(folder)
+    if not folder.exists():  # said without torch, which a checkpoint needs
+        raise InputError(f"{folder} does not exist; expected a package, a diffusers folder or a single-file checkpoint")
+    return _checkpoint(folder, how)
 
 
 def _package(folder: Path) -> Facts:
@@ -137,20 +138,22 @@ def _tensor(spec: TensorSpec) -> str:
     return f"{spec.name} {spec.dtype} [{', '.join(str(dim) for dim in spec.dims)}]"
 
 
-def _checkpoint(folder: Path) -> Facts:
+def _checkpoint(path: Path, how: Facts) -> Facts:
     from ldm_export.checkpoint.open import open_checkpoint
 
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(path, **how)
     checkpoint.check()
     return {
         "kind": "checkpoint",
-        "path": str(folder),
+        "path": str(path),
+        "family": checkpoint.family.name,
+        "layout": checkpoint.layout,
         "schedule": checkpoint.schedule.to_dict(),
         "components": {
             name: {
                 "parameters": checkpoint.parameter_count(name),
                 "weights": _by_dtype((tensor.dtype, tensor.count) for tensor in checkpoint.tensors[name].values()),
-                "files": [str(file.relative_to(folder)) for file in checkpoint.weight_files[name]],
+                "files": [str(file.relative_to(checkpoint.folder.path)) for file in checkpoint.weight_files[name]],
                 "config": checkpoint.configs[name].to_dict(),
             }
             for name in checkpoint.family.parts

@@ -207,7 +207,8 @@ def _tokenizers(checkpoint: Checkpoint) -> dict[str, CompleteTokenizer]:
     for name, part in checkpoint.family.tokenizers.items():
         config = checkpoint.configs[part]
         window, size = config.max_position_embeddings, config.vocab_size
-        found[name] = complete_tokenizer(checkpoint.tokenizers[name], window=window, vocab_size=size)
+        with checkpoint.tokenizer_folder(name) as folder:
+            found[name] = complete_tokenizer(folder, window=window, vocab_size=size)
     return found
 
 

@@ -425,9 +425,11 @@ def test_models_that_are_not_supported_are_refused_with_their_path(tmp_path: Pat
 def test_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         open_checkpoint(tmp_path / "nowhere")
-    (tmp_path / "model.ckpt").write_bytes(b"\x80\x04")
-    with pytest.raises(CheckpointError, match="is a file; expected the folder.*from_single_file and save_pretrained"):
-        open_checkpoint(tmp_path / "model.ckpt")
+    (tmp_path / "model.h5").write_bytes(b"\x80\x04")
+    with pytest.raises(
+        CheckpointError, match=r"is a file; expected the folder of a diffusers pipeline, or \.safetensors"
+    ):
+        open_checkpoint(tmp_path / "model.h5")
     with pytest.raises(CheckpointError, match="is not a model's folder"):
         open_checkpoint(tmp_path)
 
