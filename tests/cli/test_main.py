@@ -73,7 +73,7 @@ def wait_for(process: subprocess.Popen, text: str) -> None:
 
 
 def test_a_plain_fact_without_advice_is_a_fault_of_the_program(monkeypatch, tmp_path):
-    def read(path):
+    def read(path, *options, **more):
         raise FormatError(str(path), "is cut off", "weights.layout")
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -383,10 +383,9 @@ def test_inspect_tells_what_a_checkpoint_is(tiny_build):
 
 def test_inspect_refuses_a_path_that_is_not_there_without_torch(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "file").touch()
-    for name, what in (("nosuch", "does not exist"), ("file", "is a file")):
-        result = call("inspect", str(tmp_path / name))
-        assert result.exit_code == 1 and f"{name} {what}; expected the folder" in result.stderr
+    result = call("inspect", str(tmp_path / "nosuch"))
+    assert result.exit_code == 1
+    assert "nosuch does not exist; expected a package, a diffusers folder or a single-file" in result.stderr
 
 
 def test_inspect_refuses_a_folder_that_is_neither(tmp_path):

@@ -163,7 +163,7 @@ WITHOUT_HASHES = {
     "config of junk": ("vae/config.json", lambda file: file.write_text("junk"), "vae/config.json is not valid JSON"),
     "scheduler changed": (
         "scheduler/scheduler_config.json",
-        lambda file: file.write_text("{}"),
+        lambda file: file.write_text("[]"),
         "scheduler_config.json",
     ),
 }

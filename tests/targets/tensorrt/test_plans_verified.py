@@ -55,6 +55,7 @@ class Stand:
         canonical = package.manifest.components[component].canonical
         self.engine: Engine = ENGINES["ort"].open(package, component, canonical, Settings())
         self.inputs, self.outputs, self.notices = self.engine.inputs, self.engine.outputs, ()
+        self.maps_weights = False
         self.plan, self.component, self.scale = requirements(plan), component, scale
         self.specs = package.manifest.contract.components[component].inputs
 
