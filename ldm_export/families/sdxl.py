@@ -68,10 +68,17 @@ def penultimate(config: TextEncoderConfig) -> str:
 
 
 def _with_hidden_states(spec: ComponentSpec, config: TextEncoderConfig) -> ComponentSpec:
-    """Add the hidden states before each layer; verification compares the last of them, which follows the others."""
+    """Add the hidden states before each layer.
+
+    Verification compares the last of them, which follows the others, and what is pooled, which follows the last layer.
+    """
     names = [f"hidden_states.{layer}" for layer in range(config.num_hidden_layers)]
     states = tuple(TensorSpec(name, "float32", ("batch", "tokens", config.hidden_size)) for name in names)
-    return replace(spec, outputs=(*spec.outputs, *states), unread=frozenset(names) - {penultimate(config)})
+    return replace(
+        spec,
+        outputs=(*spec.outputs, *states),
+        unread=frozenset({"last_hidden_state", *names}) - {penultimate(config)},
+    )
 
 
 def first_text_encoder(config: TextEncoderConfig) -> ComponentSpec:

@@ -345,13 +345,14 @@ def _pooled_embeds(
     pooled, reads = options.get("pooled_prompt_embeds"), contract.pooled_width > 0
     if pooled is not None and (embeds is None or not reads):
         beside = "without prompt_embeds" if reads else "but this model does not read it"
-        raise InputError(f"pooled_prompt_embeds was given, {beside}; leave it out")
+        raise InputError(f"pooled_prompt_embeds was given, {beside}; leave it out", code="request.array")
     if embeds is None or not reads:
         return None
     if pooled is None:
         raise InputError(
             "this model reads pooled text too, which prompt_embeds does not hold; give pooled_prompt_embeds, the "
-            "second result of embed_pooled"
+            "second result of embed_pooled",
+            code="request.array",
         )
     repeats = options.get("count", 1)
     array = check_shape("pooled_prompt_embeds", pooled, (batch // repeats, contract.pooled_width))

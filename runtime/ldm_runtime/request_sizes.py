@@ -46,7 +46,7 @@ def read_sizes(contract: Contract, options: Mapping[str, Any], own: tuple[int, i
     """
     for name in ("original_size", "crop_top_left", "target_size"):
         if options.get(name) is not None and not contract.reads_sizes:
-            raise InputError(f"{name} was given, but this model does not read it; leave it out")
+            raise InputError(f"{name} was given, but this model does not read it; leave it out", code="request.size")
     return ImageSizes(
         original=_pair("original_size", options, ("width", "height"), 1, own),
         crop_top_left=_pair("crop_top_left", options, ("top", "left"), 0, (0, 0)),
@@ -61,6 +61,6 @@ def _pair(
         return default
     first, second = check_pair(name, options[name], f"({', '.join(sides)}) in pixels")
     return (
-        check_integer(f"the {sides[0]} of {name}", first, low, MOST),
-        check_integer(f"the {sides[1]} of {name}", second, low, MOST),
+        check_integer(f"the {sides[0]} of {name}", first, low, MOST, "request.size"),
+        check_integer(f"the {sides[1]} of {name}", second, low, MOST, "request.size"),
     )
