@@ -235,7 +235,7 @@ def _defaults_of(
 ) -> PackageDefaults:
     """Return the checkpoint's own defaults, which a `file` does not have, or else those of its scheduler."""
     own = read_defaults(folder) if file is None else None
-    reads_guidance = configs["unet"].time_cond_proj_dim is not None
+    reads_guidance = "guidance_embedding" in family.roles(configs).denoiser.extra.values()
     if own is None:
         own = OwnDefaults(folder_name(file or folder.path), sampler.canonical, *default_steps(sampler, reads_guidance))
     return PackageDefaults(

@@ -11,15 +11,16 @@ from torch import Tensor
 
 from ldm_export.configs.sdxl import SIZES, ProjectingTextEncoderConfig, SDXLUNetConfig
 from ldm_export.configs.text_encoder import TextEncoderConfig
-from ldm_export.configs.vae import VAEConfig
-from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.errors import ConfigError
-from ldm_export.families.family import Configs, Family, Part, Roles, TextPart
+from ldm_export.families.family import Configs, Family, Roles, TextPart, as_it_stands
 from ldm_export.families.graphs import Component, codec_role, text_encoder, vae_decoder, vae_encoder
-from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL, CLIP_TEXT_MODEL_WITHOUT_PROJECTION, UNET_KEYS
+from ldm_export.families.keymaps import CLIP_TEXT_MODEL
 from ldm_export.families.original.kinds import SDXL as ORIGINAL
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.families.stable_diffusion import (
+    TEXT_ENCODER,
+    UNET,
+    VAE,
     check_channels,
     guidance_input,
     inpaints,
@@ -27,7 +28,6 @@ from ldm_export.families.stable_diffusion import (
     native_size,
     unet_spec,
 )
-from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel
 from ldm_export.models.sdxl import CLIPTextModelWithProjection, SDXLUNet
 from ldm_runtime.package.manifest import DenoiserRole, TensorSpec
 
@@ -173,43 +173,16 @@ def roles(configs: Configs) -> Roles:
 SDXL = Family(
     name="sdxl",
     parts={
-        "text_encoder": Part(
-            config=TextEncoderConfig,
-            model=CLIPTextModel,
-            components=("text_encoder",),
-            library="transformers",
-            optimum="ORTTextEncoder",
-            stem="model",
-            rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
-        ),
-        "text_encoder_2": Part(
+        "text_encoder": TEXT_ENCODER,
+        "text_encoder_2": replace(
+            TEXT_ENCODER,
             config=ProjectingTextEncoderConfig,
             model=CLIPTextModelWithProjection,
             components=("text_encoder_2",),
-            library="transformers",
-            optimum="ORTTextEncoder",
-            stem="model",
             rules=CLIP_TEXT_MODEL,
         ),
-        "unet": Part(
-            config=SDXLUNetConfig,
-            model=SDXLUNet,
-            components=("unet",),
-            library="diffusers",
-            optimum="ORTUnet",
-            stem="diffusion_pytorch_model",
-            rules=UNET_KEYS,
-        ),
-        "vae": Part(
-            config=VAEConfig,
-            model=AutoencoderKL,
-            components=("vae_encoder", "vae_decoder"),
-            library="diffusers",
-            optimum="ORTVae",
-            stem="diffusion_pytorch_model",
-            rules=AUTOENCODER,
-            others={TinyVAEConfig: AutoencoderTiny},
-        ),
+        "unet": replace(UNET, config=SDXLUNetConfig, model=SDXLUNet, as_run=as_it_stands),
+        "vae": VAE,
     },
     tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     pipelines={PIPELINE_CLASS: {}, INPAINT_CLASS: {}},

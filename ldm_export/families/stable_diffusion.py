@@ -148,39 +148,39 @@ def unet_as_run(config: object) -> object:
     return config
 
 
+TEXT_ENCODER = Part(
+    config=TextEncoderConfig,
+    model=CLIPTextModel,
+    components=("text_encoder",),
+    library="transformers",
+    optimum="ORTTextEncoder",
+    stem="model",
+    rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
+)
+UNET = Part(
+    config=UNetConfig,
+    model=UNet2DConditionModel,
+    components=("unet",),
+    library="diffusers",
+    optimum="ORTUnet",
+    stem="diffusion_pytorch_model",
+    rules=UNET_KEYS,
+    as_run=unet_as_run,
+)
+VAE = Part(
+    config=VAEConfig,
+    model=AutoencoderKL,
+    components=("vae_encoder", "vae_decoder"),
+    library="diffusers",
+    optimum="ORTVae",
+    stem="diffusion_pytorch_model",
+    rules=AUTOENCODER,
+    others={TinyVAEConfig: AutoencoderTiny},
+)
+
 STABLE_DIFFUSION = Family(
     name="stable-diffusion",
-    parts={
-        "text_encoder": Part(
-            config=TextEncoderConfig,
-            model=CLIPTextModel,
-            components=("text_encoder",),
-            library="transformers",
-            optimum="ORTTextEncoder",
-            stem="model",
-            rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
-        ),
-        "unet": Part(
-            config=UNetConfig,
-            model=UNet2DConditionModel,
-            components=("unet",),
-            library="diffusers",
-            optimum="ORTUnet",
-            stem="diffusion_pytorch_model",
-            rules=UNET_KEYS,
-            as_run=unet_as_run,
-        ),
-        "vae": Part(
-            config=VAEConfig,
-            model=AutoencoderKL,
-            components=("vae_encoder", "vae_decoder"),
-            library="diffusers",
-            optimum="ORTVae",
-            stem="diffusion_pytorch_model",
-            rules=AUTOENCODER,
-            others={TinyVAEConfig: AutoencoderTiny},
-        ),
-    },
+    parts={"text_encoder": TEXT_ENCODER, "unet": UNET, "vae": VAE},
     tokenizers={"tokenizer": "text_encoder"},
     pipelines={
         PIPELINE_CLASS: {"steps_offset": 1, "clip_sample": False},

@@ -225,7 +225,7 @@ def test_the_padding_of_sd2_is_a_token_of_a_prompt(source, tmp_path):
     from transformers import CLIPTokenizer
 
     (source / "tokenizer.json").unlink()
-    for file, content in zip(FILES[3:], SETTINGS["sd2"], strict=False):
+    for file, content in zip(FILES[3:], (SD_CONFIG, {**SD_MAP, "pad_token": "!"}), strict=True):
         (source / file).write_text(json.dumps(content))
     completed(source, tmp_path / "out", window=77, vocab_size=SIZE)
     got = ids(tmp_path / "out", "a photo of a cat!")

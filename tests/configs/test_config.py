@@ -51,6 +51,8 @@ PUBLISHED = [
     for kind in ("sd15", "sd21")
 ] + [
     (TinyVAEConfig, "taesd", published_configs.VAE["taesd"]),
+    (SDXLUNetConfig, "sdxl", published_configs.UNET["sdxl"]),
+    (SDXLUNetConfig, "sdxl_inpaint", published_configs.UNET["sdxl_inpaint"]),
     (VAEConfig, "sdxl", published_configs.VAE["sdxl"]),
     (TextEncoderConfig, "sdxl", published_configs.TEXT_ENCODER["sdxl"]),
     (ProjectingTextEncoderConfig, "sdxl_2", published_configs.TEXT_ENCODER["sdxl_2"]),
@@ -186,7 +188,8 @@ def test_published_config_is_supported(cls: Any, kind: str, data: dict[str, Any]
     config = cls.from_dict(data)
     for name in fields(cls).keys() & data.keys():
         value = getattr(config, name)
-        assert (list(value) if isinstance(value, tuple) else value) == data[name], name
+        said = False if data[name] is None and isinstance(value, bool) else data[name]  # a null switch is off
+        assert (list(value) if isinstance(value, tuple) else value) == said, name
 
 
 @pytest.mark.parametrize(("cls", "kind", "data"), PUBLISHED)

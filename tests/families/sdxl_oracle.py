@@ -7,7 +7,7 @@ import numpy as np
 
 from ldm_runtime.pipeline import Pipeline
 
-LONG = "a red apple in the style of a blue dog, " * 20  # more than a window
+LONG = "a red apple! in the style of a blue dog, " * 20  # more than a window; the second tokenizer pads with "!"
 SIZE = (40, 32)  # width, height
 
 
