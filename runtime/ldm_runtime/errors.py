@@ -77,8 +77,8 @@ CODES: dict[str, str] = {
     "request.invalid": "an argument is not usable, by none of the reasons below",
     "request.path": "an argument is not a path, or one that cannot be looked up",
     "request.prompt": "a prompt is too long, is not valid text, or has no weight left",
-    "request.size": "an image size is one that the package does not take, or more pixels than one call may have; a size "
-    "that a model is told is no size, or is not read",
+    "request.size": "an image size is one that the package does not take, or more pixels than one call may have; a "
+    "size that a model is told is no size, or is not read",
     "request.batch": "more images at once than the package takes",
     "request.image": "an image or a mask is not usable, or does not go with the others",
     "request.array": "latents or embeddings have another shape, type or content than expected",
