@@ -19,6 +19,7 @@ from ldm_export.checkpoint.stored import Tensors, listed
 from ldm_export.checkpoint.streaming import stream
 from ldm_export.checkpoint.tensors import read_tensors, require_finite
 from ldm_export.checkpoint.tokenizer import MAX_FILES as MAX_TOKENIZER_FILES
+from ldm_export.configs.inert import short
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Configs, Family
 from ldm_export.families.spec import ComponentSpec
@@ -132,6 +133,7 @@ class Checkpoint:
         """
         module = self.empty(part)
         require_total(module, self.tensors[part], f"the weights of {part} in {self._where(part)}")
+        self.require_unchanged()  # before places in the files are believed
         return stream(module, self.tensors[part])
 
     def check(self) -> None:
@@ -201,7 +203,7 @@ def assemble(
         dropped=dropped,
         notes=notes,
         tensors=tensors,
-        defaults=_defaults_of(folder, path, family, configs, sampling[1], zero_negative)
+        defaults=defaults_of(folder, path, family, configs, sampling[1], zero_negative)
         if defaults is None
         else defaults,
         hashes=hashes,
@@ -219,13 +221,30 @@ def notes_on(tensors: Mapping[str, Tensors]) -> tuple[str, ...]:
     return (f"{', '.join(pickles)}: {what} read as tensors alone; no code in it runs",)
 
 
+def unused_notes(
+    root: Path, ignored: Mapping[Path, tuple[str, ...]], left_out: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Say what of a checkpoint is not used: keys `ignored` of config files in `root`, tensors `left_out` of parts."""
+    keys = [
+        f"{file.relative_to(root)} has {', '.join(map(short, keys))}, which diffusers ignores too"
+        for file, keys in ignored.items()
+        if keys
+    ]
+    tensors = [
+        f"{listed(f'tensors of {part} are not of its model', map(short, names))}diffusers leaves them out too"
+        for part, names in left_out.items()
+        if names
+    ]
+    return (*keys, *tensors)
+
+
 def folder_name(path: Path) -> str:
     """Return the name of a folder, or of a file without its ending; no control and hidden characters, all UTF-8."""
     name = path.stem if path.is_file() else path.resolve().name
     return CONTROL.sub("", name) or "model"
 
 
-def _defaults_of(
+def defaults_of(
     folder: ModelFolder,
     file: Path | None,
     family: Family,
@@ -235,9 +254,9 @@ def _defaults_of(
 ) -> PackageDefaults:
     """Return the checkpoint's own defaults, which a `file` does not have, or else those of its scheduler."""
     own = read_defaults(folder) if file is None else None
-    reads_guidance = "guidance_embedding" in family.roles(configs).denoiser.extra.values()
     if own is None:
-        own = OwnDefaults(folder_name(file or folder.path), sampler.canonical, *default_steps(sampler, reads_guidance))
+        steps = default_steps(sampler, family.reads_guidance(configs))
+        own = OwnDefaults(folder_name(file or folder.path), sampler.canonical, *steps)
     return PackageDefaults(
         name=own.name,
         image=ImageSpec(*family.native_size(configs)),

@@ -4,12 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldm_export.checkpoint.checkpoint import DOCUMENTS, MAX_FILES, Checkpoint, assemble, notes_on, read_configs
+from ldm_export.checkpoint.checkpoint import (
+    DOCUMENTS,
+    MAX_FILES,
+    Checkpoint,
+    assemble,
+    notes_on,
+    read_configs,
+    unused_notes,
+)
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, read_object
 from ldm_export.checkpoint.pipeline_changes import sampler_as_called, scheduler_as_run
 from ldm_export.checkpoint.pipeline_class import read_pipeline_class
 from ldm_export.checkpoint.scheduler import ignored_options, read_scheduler_config
-from ldm_export.checkpoint.stored import listed
 from ldm_export.checkpoint.tensors import find_tensors
 from ldm_export.configs.inert import short
 from ldm_export.errors import CheckpointError, ConfigError
@@ -61,7 +68,7 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
         tensors,
         documents,
         {},
-        notes=(*said, *_notes(folder, ignored, left_out), *notes_on(tensors)),
+        notes=(*said, *unused_notes(folder.path, ignored, left_out), *notes_on(tensors)),
         zero_negative=_zero_negative(family, index, index_file),
     )
 
@@ -72,20 +79,3 @@ def _zero_negative(family: Family, index: Mapping[str, Any], file: Path) -> bool
     if not isinstance(zeros, bool):
         raise ConfigError(f"{file} has {family.zeros_key} = {shown(zeros)}; expected true or false")
     return zeros
-
-
-def _notes(
-    folder: ModelFolder, ignored: Mapping[Path, tuple[str, ...]], left_out: Mapping[str, tuple[str, ...]]
-) -> tuple[str, ...]:
-    """Say what of the folder is not used: `ignored` keys of configs, tensors `left_out` of parts."""
-    keys = [
-        f"{file.relative_to(folder.path)} has {', '.join(map(short, keys))}, which diffusers ignores too"
-        for file, keys in ignored.items()
-        if keys
-    ]
-    tensors = [
-        f"{listed(f'tensors of {part} are not of its model', map(short, names))}diffusers leaves them out too"
-        for part, names in left_out.items()
-        if names
-    ]
-    return (*keys, *tensors)

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ldm_export.checkpoint.checkpoint import Checkpoint, notes_on
+from ldm_export.checkpoint.checkpoint import Checkpoint, defaults_of, notes_on, unused_notes
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, checkpoint_folder, read_object, refused
 from ldm_export.checkpoint.stored import Tensors
 from ldm_export.checkpoint.tensors import file_tensors, find_tensors
+from ldm_export.checkpoint.weight_files import named_file
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families.family import Part
 from ldm_runtime.checks import check_path
 from ldm_runtime.files.links import ModelFolder
-from ldm_runtime.package.manifest import ImageSpec
 from ldm_runtime.package.open import is_package
 
 CONFIG = "config.json"
@@ -27,6 +27,7 @@ class _Found:
     folder: ModelFolder
     config: Any
     tensors: Tensors
+    notes: tuple[str, ...]  # what of it is not used
 
 
 @refused()
@@ -44,7 +45,11 @@ def with_parts(checkpoint: Checkpoint, sources: Mapping[str, Path], variant: str
         checkpoint,
         configs=configs,
         tensors={**checkpoint.tensors, **{name: each.tensors for name, each in found.items()}},
-        notes=(*checkpoint.notes, *notes_on({name: each.tensors for name, each in found.items()})),
+        notes=(
+            *checkpoint.notes,
+            *(note for each in found.values() for note in each.notes),
+            *notes_on({name: each.tensors for name, each in found.items()}),
+        ),
         replaced={**checkpoint.replaced, **{name: each.folder for name, each in found.items()}},
     )
     try:
@@ -52,10 +57,12 @@ def with_parts(checkpoint: Checkpoint, sources: Mapping[str, Path], variant: str
     except ConfigError as error:
         where = " and ".join(str(path) for path in sources.values())
         raise ConfigError(f"{where} in {checkpoint.path}: {error}") from None
-    if "unet" not in found or checkpoint.hashes:  # a package says its size
+    if checkpoint.hashes:  # a package has defaults of its own
         return changed
-    image = ImageSpec(*checkpoint.family.native_size(configs))
-    return replace(changed, defaults=replace(checkpoint.defaults, image=image))
+    file = None if checkpoint.path.is_dir() else checkpoint.path
+    zero_negative = checkpoint.defaults.run.zero_negative
+    defaults = defaults_of(checkpoint.folder, file, checkpoint.family, configs, checkpoint.sampler, zero_negative)
+    return replace(changed, defaults=defaults)
 
 
 def _find(checkpoint: Checkpoint, name: str, path: Path, variant: str | None) -> _Found:
@@ -70,8 +77,9 @@ def _find(checkpoint: Checkpoint, name: str, path: Path, variant: str | None) ->
         raise CheckpointError(f"{path} does not exist; expected the folder or the file of a {name}")
     if path.suffix not in ENDINGS:
         raise CheckpointError(f"{path} is no {' or '.join(ENDINGS)} file; expected one, or the folder of a {name}")
-    folder = checkpoint_folder(path.parent)
-    return _Found(folder, None, file_tensors(folder, path, part.rules))
+    folder, file = named_file(path)
+    tensors, left_out = file_tensors(folder, file, part.rules)
+    return _Found(folder, None, tensors, unused_notes(folder.path, {}, {name: left_out}))
 
 
 def _in_folder(name: str, part: Part, path: Path, variant: str | None) -> _Found:
@@ -84,5 +92,6 @@ def _in_folder(name: str, part: Part, path: Path, variant: str | None) -> _Found
     folder = checkpoint_folder(path)
     raw = part.as_run(read_object(place / CONFIG, folder=folder, limit=MAX_CONFIG_BYTES))
     config = part.read_config(raw, str(place / CONFIG))
-    tensors, _, _ = find_tensors(folder, inner, part.stem, part.rules, variant)
-    return _Found(folder, config, tensors)
+    tensors, _, left_out = find_tensors(folder, inner, part.stem, part.rules, variant)
+    ignored = {place / CONFIG: type(config).unknown(raw)}
+    return _Found(folder, config, tensors, unused_notes(folder.path, ignored, {name: left_out}))

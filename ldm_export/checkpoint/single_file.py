@@ -15,16 +15,16 @@ import torch
 
 from ldm_export.checkpoint.checkpoint import Checkpoint, assemble, notes_on
 from ldm_export.checkpoint.clip_vocabulary import ClipVocabulary
-from ldm_export.checkpoint.json_files import checkpoint_folder
 from ldm_export.checkpoint.other_files import refuse_other_files, refuse_other_models
 from ldm_export.checkpoint.pipeline_changes import scheduler_as_run
 from ldm_export.checkpoint.scheduler import read_scheduler_config
 from ldm_export.checkpoint.stored import StoredTensor, Tensors, listed
-from ldm_export.checkpoint.weight_files import stored_in
+from ldm_export.checkpoint.tensors import renamed
+from ldm_export.checkpoint.weight_files import named_file, stored_in
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.family import Family, Part
-from ldm_export.families.keymaps import as_matrix, parameter_name
+from ldm_export.families.keymaps import as_matrix
 from ldm_export.families.original.layout import Origin, OriginalLayout, OriginalPart, Prediction
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
@@ -91,11 +91,7 @@ def open_single_file(path: Path, prediction: Prediction | None, zero_snr: bool) 
 def read_single_file(path: Path) -> SingleFile:
     """Read names and shapes of a file's tensors. Raises CheckpointError for files of other kinds, by name."""
     refuse_other_files(path)
-    real = path.resolve()
-    # The user named the file: it may be a link. In a hub's cache its name is that of the link, not of the content.
-    folder = checkpoint_folder(path.parent)
-    if path.is_symlink() and real.parent != folder.path.resolve() and real.suffix == path.suffix:
-        folder, path = checkpoint_folder(real.parent), real
+    folder, path = named_file(path)
     tensors = stored_in(folder, path)
     metadata = safetensors.read_header(folder.file(path.name)).metadata if path.suffix == ".safetensors" else {}
     opened = SingleFile(path, folder, {tensor.name: tensor for tensor in tensors}, metadata)
@@ -143,7 +139,8 @@ def read_part(opened: SingleFile, family: Family, layout: OriginalLayout, name: 
         CheckpointError: the keys are not those of the part, all differences listed. ConfigError: a size is absurd.
     """
     original, part = layout.parts[name], family.parts[name]
-    inside = _inside(opened, original, part.rules)
+    stored = [tensor for key, tensor in opened.stored.items() if key.startswith(original.prefix)]
+    inside, _ = renamed(stored, part.rules, opened.file, original.prefix)
     where = f"the {name} in {opened.file}"
     try:
         values = original.config({key: stored.shape for key, stored in inside.items()})
@@ -171,24 +168,6 @@ def _part_tensors(
         )
     tensors = {name: _placed(inside[origin.key], origin, where) for name, origin in origins.items()}
     return {name: replace(stored, shape=as_matrix(part.rules, name, stored.shape)) for name, stored in tensors.items()}
-
-
-def _inside(opened: SingleFile, original: OriginalPart, rules: Any) -> dict[str, StoredTensor]:
-    """Return the tensors of a part by their keys without its prefix, of which old names are made new."""
-    found: dict[str, StoredTensor] = {}
-    for key, stored in opened.stored.items():
-        if not key.startswith(original.prefix):
-            continue
-        bare = key[len(original.prefix) :]
-        name = parameter_name(rules, bare)
-        if name is None:
-            continue
-        if name in found:
-            raise CheckpointError(
-                f"{opened.file} has two tensors for {name!r} of its {original.prefix!r}; expected one"
-            )
-        found[name] = stored
-    return found
 
 
 def _placed(stored: StoredTensor, origin: Origin, where: str) -> StoredTensor:

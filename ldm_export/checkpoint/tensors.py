@@ -46,12 +46,15 @@ def find_tensors(
     Raises CheckpointError: as `weights_of`, or two keys for one parameter.
     """
     stored, is_variant = weights_of(root, part, stem, variant)
-    left_out = tuple(tensor.name for tensor in stored if parameter_name(rules, tensor.name) is None)
-    return renamed(stored, rules, root.path / part), is_variant, left_out
+    tensors, left_out = renamed(stored, rules, root.path / part)
+    return tensors, is_variant, left_out
 
 
-def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> Tensors:
-    """Find all parameters in one file of `root`. Raises CheckpointError as `find_tensors`."""
+def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> tuple[Tensors, tuple[str, ...]]:
+    """Find all parameters in one file of `root`, and the names that the rules leave out.
+
+    Raises CheckpointError as `find_tensors`.
+    """
     return renamed(stored_in(root, file), rules, file)
 
 
@@ -194,12 +197,20 @@ def _before_transpose(stored: StoredTensor, transpose: tuple[int, ...] | None) -
     return replace(stored, shape=shape, transpose=transpose)
 
 
-def renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
-    """Name what lies in `folder` as the parameters that it is. Raises CheckpointError for two of one name."""
+def renamed(
+    stored: list[StoredTensor], rules: Rules, folder: Path, prefix: str = ""
+) -> tuple[Tensors, tuple[str, ...]]:
+    """Name what lies in `folder` as the parameters that it is; also return the names that the rules leave out.
+
+    prefix: begins the names in the files, which the rules are without.
+    Raises CheckpointError for two of one name, and for weights that are no floats.
+    """
     tensors: Tensors = {}
+    left_out = []
     for tensor in stored:
-        name = parameter_name(rules, tensor.name)
+        name = parameter_name(rules, tensor.name.removeprefix(prefix))
         if name is None:
+            left_out.append(tensor.name)
             continue
         if name in tensors:
             raise CheckpointError(
@@ -211,4 +222,4 @@ def renamed(stored: list[StoredTensor], rules: Rules, folder: Path) -> Tensors:
                 f"weights must be {', '.join(FLOATS)}"
             )
         tensors[name] = replace(tensor, shape=as_matrix(rules, name, tensor.shape))
-    return tensors
+    return tensors, tuple(left_out)

@@ -7,7 +7,7 @@ of older libraries, `.bin`. As in diffusers each part has the variant if there a
 import os
 from pathlib import Path
 
-from ldm_export.checkpoint.json_files import read_object
+from ldm_export.checkpoint.json_files import checkpoint_folder, read_object
 from ldm_export.checkpoint.pickles import PICKLES, list_pickle
 from ldm_export.checkpoint.stored import StoredTensor, listed
 from ldm_export.errors import CheckpointError
@@ -36,6 +36,17 @@ def weights_of(root: ModelFolder, part: str, stem: str, variant: str | None) -> 
                 if os.path.lexists(index):
                     return _sharded(root, index, f".{ending}"), wanted is not None
     raise CheckpointError(_why_no_weights(folder, folder / f"{stem}.safetensors"))
+
+
+def named_file(path: Path) -> tuple[ModelFolder, Path]:
+    """Return a file that the user named, and its folder: where it is a link, those that it leads to.
+
+    In a hub's cache the name is that of the link, not of the content, and stays.
+    """
+    real, folder = path.resolve(), checkpoint_folder(path.parent)
+    if path.is_symlink() and real.parent != folder.path.resolve() and real.suffix == path.suffix:
+        return checkpoint_folder(real.parent), real
+    return folder, path
 
 
 def stored_in(root: ModelFolder, file: Path) -> list[StoredTensor]:

@@ -126,6 +126,10 @@ class Family:
         found = [name for name, options in self.calls.items() if options.items() <= changed]
         return found[0] if found else self.pipeline_of(configs)
 
+    def reads_guidance(self, configs: Configs) -> bool:
+        """Return whether the denoiser is told the guidance scale."""
+        return "guidance_embedding" in self.roles(configs).denoiser.extra.values()
+
     def specs(self, configs: Configs) -> dict[str, ComponentSpec]:
         """Return the table of all components by name."""
         table = {spec.name: spec for spec in self.components(configs)}

@@ -11,8 +11,8 @@ class FewStep:
     steps: int
 
 
-# As in the model cards; guidance is off for all of them. The files of a checkpoint seldom say it: a Lightning UNet in a
-# base model's folder has the base model's scheduler.
+# As in the model cards; guidance is off, but for models that read the scale. The files of a checkpoint seldom say it: a
+# Lightning UNet in a base model's folder has the base model's scheduler.
 FEW_STEP = {
     "turbo": FewStep(None, 1),
     "lightning": FewStep("euler", 4),

@@ -32,6 +32,9 @@ def describe(path: Path | None, **how: Any) -> Facts:
     """
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
+        given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value]
+        if given:
+            raise InputError(f"{folder} is a package, which has no {' or '.join(given)}; leave that out")
         return _package(folder)
     if not folder.exists():  # said without torch, which a checkpoint needs
         raise InputError(f"{folder} does not exist; expected a package, a diffusers folder or a single-file checkpoint")

@@ -3,6 +3,7 @@
 import dataclasses
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.defaults import default_steps
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.errors import ConfigError
 from ldm_export.package.choices import FEW_STEP
@@ -19,7 +20,9 @@ def as_few_step(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     few = FEW_STEP[kind]
     sampler = checkpoint.defaults.run.parsed_sampler if few.sampler is None else read_sampler(few.sampler)
     schedule = dataclasses.replace(checkpoint.schedule, timestep_spacing="trailing")
-    run = dataclasses.replace(checkpoint.defaults.run, sampler=sampler.canonical, steps=few.steps, guidance=1.0)
+    reads_guidance = checkpoint.family.reads_guidance(checkpoint.configs)
+    guidance = default_steps(sampler, reads_guidance)[1] if reads_guidance else 1.0  # off
+    run = dataclasses.replace(checkpoint.defaults.run, sampler=sampler.canonical, steps=few.steps, guidance=guidance)
     return dataclasses.replace(
         checkpoint,
         schedule=schedule,

@@ -25,6 +25,7 @@ def require_hashes(folder: ModelFolder, names: Iterable[str]) -> None:
     """Raise FormatError unless the record has the hash of each of these files, and no other file."""
     record = folder.path / HASHES_FILE
     named = dict.fromkeys(names, False)  # name -> whether a line has named it
+    hashes = HashCache(folder.path, None, {})
     lines = strict_json.decode(folder.read(HASHES_FILE, MAX_BYTES), str(record)).removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         digest, _, name = line.partition("  ")
@@ -33,7 +34,7 @@ def require_hashes(folder: ModelFolder, names: Iterable[str]) -> None:
         folder.file(name)  # is there, and no link leads elsewhere
         if named.get(name, True):
             raise FormatError(f"{record}, line {number}", f"should name another file, got {shown(name)}", "file.hash")
-        if HashCache(folder.path, None, {}).measure(name) != digest:
+        if hashes.measure(name) != digest:
             raise FormatError(str(folder.path / name), f"has another SHA-256 than {HASHES_FILE} says", "file.hash")
         named[name] = True
     for name, is_named in named.items():

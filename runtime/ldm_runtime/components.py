@@ -22,14 +22,14 @@ class Components:
     """The open engines of a package, by component. Threads share them.
 
     engines: those that are open, by component; `given` ones are taken as they are. names: of the engines, by
-    component. notices: about them.
+    component.
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
     def __init__(self, package: Package, choice: EngineChoice, given: Mapping[str, Engine] | None = None) -> None:
         self.engines: dict[str, Engine] = {} if given is None else dict(given)
         self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
-        self.notices: list[Notice] = []
+        self._notices: dict[str, list[Notice]] = {}  # by component, of when it was opened last
         self._given = frozenset(self.engines)
         self._package = package
         self._choice = choice
@@ -38,6 +38,11 @@ class Components:
         self._idle = threading.Condition()  # over the two below
         self._busy: set[int] = set()  # threads that are at an evaluation
         self._is_closed = False
+
+    @property
+    def notices(self) -> list[Notice]:
+        """Return what is to be said about the engines, each sentence once."""
+        return list(dict.fromkeys(notice for notices in self._notices.values() for notice in notices))
 
     def require(self) -> None:
         """Raise EngineError after `close`, and in a process that was forked from the one that loaded the package."""
@@ -128,8 +133,7 @@ class Components:
         self.require()
         opened = open_engine(self._choice, self._package, component)
         self.names[component] = opened.name
-        notices = [Notice("engine", sentence) for sentence in opened.notices]
-        self.notices += [notice for notice in notices if notice not in self.notices]
+        self._notices[component] = [Notice("engine", sentence) for sentence in opened.notices]
         self.engines[component] = opened.engine
         return opened.engine
 

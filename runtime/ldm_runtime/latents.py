@@ -16,11 +16,14 @@ class LatentCodec:
         self._components = components
         self._role = contract.codec
         self._space = contract.latent
+        self.most_pixels = 0  # of the largest image that was decoded
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Decode scaled latents (B, C, h, w) to pixels around [-1, 1]: float32 (B, 3, H, W)."""
         unscaled = self._space.unscaled(latents)
-        return np.concatenate([self._components.convert(self._role.decoder, one[None]) for one in unscaled])
+        pixels = np.concatenate([self._components.convert(self._role.decoder, one[None]) for one in unscaled])
+        self.most_pixels = max(self.most_pixels, pixels.shape[-1] * pixels.shape[-2])
+        return pixels
 
     def moments(self, pixels: np.ndarray) -> np.ndarray:
         """Encode pixels (B, 3, H, W) to mean and log-variance of unscaled latents: float32 (B, 2C, h, w).

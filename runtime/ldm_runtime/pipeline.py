@@ -85,7 +85,7 @@ class Pipeline:
         self._components = Components(package, choice, engines)
         self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
         self._codec = LatentCodec(self._components, self.contract)
-        self._memory = DecoderMemory(package, self._components)
+        self._memory = DecoderMemory(package, self._components, self._codec)
         for component in self.contract.components:
             if component != self.contract.codec.encoder.component:  # opened when an image is given
                 self._components.open(component)

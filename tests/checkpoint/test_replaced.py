@@ -21,7 +21,7 @@ from ldm_export.errors import CheckpointError
 from ldm_export.package.write import _source_hashes
 from ldm_runtime.errors import LdmError
 from ldm_runtime.pipeline import builtin_package
-from tests.oracles import build_tiny_sd, tiny_text_encoder, tiny_unet, tiny_vae
+from tests.oracles import TINY_VAE, build_tiny_sd, tiny_text_encoder, tiny_unet, tiny_vae
 from tests.torch_pipeline import torch_pipeline
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -86,7 +86,29 @@ def test_a_distilled_unet_brings_its_own_inputs_and_size(base: Path, others: Pat
     checkpoint = with_parts(open_checkpoint(base), {"unet": others / "lcm-unet"})
     assert [tensor.name for tensor in checkpoint.specs["unet"].inputs][-1] == "timestep_cond"
     assert checkpoint.defaults.image.width == 24 != open_checkpoint(base).defaults.image.width
+    assert (checkpoint.defaults.run.steps, checkpoint.defaults.run.guidance) == (4, 8.5)  # it reads the scale
     checkpoint.check()
+
+
+def test_an_autoencoder_of_another_scale_changes_the_size_of_an_image(base: Path, tmp_path: Path) -> None:
+    own = open_checkpoint(base)
+    deeper = build_tiny_sd(tmp_path / "deeper", vae=TINY_VAE["sd21"])
+    image = with_parts(own, {"vae": deeper}).defaults.image
+    assert (image.width, image.height) == (2 * own.defaults.image.width, 2 * own.defaults.image.height)
+
+
+def test_what_of_a_part_is_not_used_is_said_and_a_named_link_is_followed(base: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(base / "unet", tmp_path / "real"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "decay": 0.9999}))
+    save_file({**load_file(other / WEIGHTS), "unet_ema_decay": torch.ones(1)}, other / WEIGHTS)
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "mine.safetensors"
+    link.symlink_to(other / WEIGHTS)
+    for source, has_config in ((other, True), (link, False)):
+        notes = with_parts(open_checkpoint(base), {"unet": source}).notes
+        assert any("decay, which diffusers ignores" in note for note in notes) == has_config
+        assert any("unet_ema_decay" in note for note in notes)
 
 
 def test_a_part_of_a_package_may_be_replaced_too(others: Path) -> None:

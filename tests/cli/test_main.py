@@ -388,6 +388,10 @@ def test_inspect_refuses_a_path_that_is_not_there_without_torch(tmp_path, monkey
     assert "nosuch does not exist; expected a package, a diffusers folder or a single-file" in result.stderr
 
 
+def test_inspect_refuses_options_of_a_checkpoint_for_a_package():
+    refused(call("inspect", "--variant", "fp16", "--zero-snr"), "is a package, which has no --variant or --zero-snr")
+
+
 def test_inspect_refuses_a_folder_that_is_neither(tmp_path):
     refused(call("inspect", tmp_path), "neither")
 

@@ -38,3 +38,9 @@ def test_the_choices_of_a_recipe_replace_those_of_the_kind(tiny: Path) -> None:
     checkpoint = as_few_step(open_checkpoint(tiny), "turbo")
     defaults = contract_of(checkpoint, PackageChoices(steps=2, guidance=1.5)).defaults
     assert (defaults.steps, defaults.guidance) == (2, 1.5)
+
+
+@pytest.mark.parametrize("kind", FEW_STEP)
+def test_a_unet_that_reads_the_guidance_scale_keeps_it(tmp_path: Path, kind: str) -> None:
+    reading = open_checkpoint(build_tiny_sd(tmp_path / "lcm", unet={"time_cond_proj_dim": 8}))
+    assert contract_of(as_few_step(reading, kind), PackageChoices()).defaults.guidance == 8.5

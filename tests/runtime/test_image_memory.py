@@ -33,6 +33,11 @@ def test_an_image_larger_than_memory_is_refused_and_a_smaller_one_is_not(free) -
             pipe.sample("red apple", size=(64, 64), steps=1)
         free["bytes"] = needed
         pipe.sample("red apple", size=(64, 64), steps=1).cancel()
+        free["bytes"] = needed - 1  # nothing was decoded yet
+        with pytest.raises(InputError, match="64x64 needs about"):
+            pipe.sample("red apple", size=(64, 64), steps=1)
+        free["bytes"] = needed
+        pipe("red apple", size=(64, 64), steps=1)
         free["bytes"] = 0  # the engine has that memory now
         pipe.sample("red apple", size=(64, 64), steps=1).cancel()
         with pytest.raises(InputError, match="72x64 needs about") as refused:

@@ -6,8 +6,9 @@ from ldm_export.families.original.layout import OriginalLayout
 from ldm_export.families.original.text_encoders import clip, open_clip
 from ldm_export.families.original.unet import unet
 from ldm_export.families.original.vae import vae
+from ldm_runtime.text.clip_tokenizer import EOS
 
-END, EXCLAMATION = "<|endoftext|>", "!"
+EXCLAMATION = "!"
 
 _BETAS: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -31,7 +32,7 @@ SD1 = OriginalLayout(
     },
     schedulers={"epsilon": _PNDM, "v_prediction": {**_DDIM, **_OF_VELOCITY}},
     sizes={"epsilon": 64, "v_prediction": 64},
-    pads={"tokenizer": END},
+    pads={"tokenizer": EOS},
     prediction="epsilon",
 )
 SD2 = OriginalLayout(
@@ -56,6 +57,6 @@ SDXL = OriginalLayout(
     },
     schedulers={"epsilon": _EULER, "v_prediction": {**_EULER, **_OF_VELOCITY}},
     sizes={"epsilon": 128, "v_prediction": 128},
-    pads={"tokenizer": END, "tokenizer_2": EXCLAMATION},
+    pads={"tokenizer": EOS, "tokenizer_2": EXCLAMATION},
     prediction="epsilon",
 )

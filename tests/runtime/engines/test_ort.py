@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 import ldm_runtime
+from ldm_runtime.components import Components
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.ort import rows
 from ldm_runtime.engines.ort import session as ort
@@ -330,3 +331,15 @@ def test_memory_of_weights_is_their_own_where_they_are_reordered_and_mapped_wher
     assert rows.weight_memory(stored) == rows.WeightMemory(own=1500 * 10, mapped=0)
     monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 1499)
     assert rows.weight_memory(stored) == rows.WeightMemory(own=500 * 4 * 4, mapped=5000)
+
+
+def test_what_is_said_of_an_engine_is_what_held_when_it_was_opened_last(tiny: Path, monkeypatch) -> None:
+    """An engine that rests is opened again, with other memory free each time."""
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 0)
+    components = Components(open_package(tiny), choose("ort"))
+    for free, said in ((100, 1), (200, 1), (2**40, 0)):
+        monkeypatch.setattr(rows, "available_memory", lambda free=free: free)
+        components.open("unet")
+        assert len(components.notices) == said
+        components.rest("unet")
+    components.close()
