@@ -18,6 +18,7 @@ def installed() -> str:
     return os.pathsep.join(path for path in sys.path if path and not (Path(path) / "benchmarks").exists())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["peers.py", "picture_quality.py", "stage_memory.py"])
 def test_a_door_opens_from_another_folder(tmp_path, name):
     # -S: no .pth file of an editable installation brings the clone

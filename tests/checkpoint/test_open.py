@@ -203,6 +203,7 @@ FOREIGN = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", FOREIGN)
 def test_tensors_of_another_model_are_left_out_and_said_as_diffusers_leaves_them_out(
     part: str, copy: Path, tiny: Path

@@ -19,7 +19,9 @@ from ldm_export.package.describe import describe
 from tests.checkpoint.original_files import models, original, published_keys
 from tests.once import make_once
 
-KINDS = [kind for kind in ("sd1", "sd2", "sdxl") if kind != "sdxl" or "sdxl" in FAMILIES]
+pytestmark = pytest.mark.slow
+
+KINDS = ("sd1", "sd2", "sdxl")
 PREDICTION: dict[str, Any] = {"sd1": None, "sd2": "v_prediction", "sdxl": None}
 PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 

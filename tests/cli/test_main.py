@@ -559,6 +559,7 @@ def test_a_missing_extra_is_named(command, extra, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [("verify",), ("build", "--out", "y")])
 def test_a_proof_without_an_engine_is_refused_at_once(command, tmp_path):
     words = [str(tmp_path / word) if word == "y" else word for word in command]

@@ -126,6 +126,7 @@ def test_a_key_that_the_class_does_not_take_changes_nothing_and_is_listed(cls: A
     assert cls.unknown(SMALL[cls]) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [UNetConfig, VAEConfig])
 def test_diffusers_ignores_those_keys_too(cls: Any) -> None:
     torch.manual_seed(0)

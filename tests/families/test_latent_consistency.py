@@ -30,7 +30,7 @@ PROMPTS = ("a red apple, 3d style", "the smile of a blue cat! " * 30)  # the sec
 CLASSES = ("LatentConsistencyModelPipeline", "StableDiffusionPipeline")
 SCHEDULER = {"_class_name": "LCMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "original_inference_steps": 50}
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
 
 @pytest.fixture(scope="module")

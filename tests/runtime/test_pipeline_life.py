@@ -330,6 +330,7 @@ def test_outputs_of_an_engine_are_no_buffer_that_is_used_again(tiny: Path, engin
     assert np.abs(second - kept).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_engines_that_map_their_weights_rest_when_their_part_is_done_and_draw_the_same_again(monkeypatch) -> None:
     from ldm_runtime.engines.ort import rows
 
