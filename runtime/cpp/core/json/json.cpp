@@ -1,0 +1,280 @@
+#include "core/json/json.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "core/codes.h"
+#include "core/text/utf8.h"
+
+namespace ldm::json {
+
+namespace {
+
+constexpr int deepest = 64;
+constexpr std::size_t most_digits = 4300;  // of an integer, as Python reads it
+
+class Parser {
+public:
+    Parser(Scope& scope, Arena& arena, std::string_view text, std::string_view where)
+        : scope_(scope), arena_(arena), text_(text), where_(where), values_(scope.memory), members_(scope.memory),
+          bytes_(scope.memory), keys_(scope.memory) {}
+
+    Status parse(Value& out) {
+        std::size_t invalid = utf8::first_invalid(text_);
+        if (invalid < text_.size()) {
+            return scope_.fail(codes::json_encoding, {where_, " is not UTF-8 at byte ", invalid});
+        }
+        if (text_.size() >= 3 && std::memcmp(text_.data(), "\xEF\xBB\xBF", 3) == 0) {
+            return scope_.fail(codes::json_encoding, {where_, " begins with a byte order mark; expected plain UTF-8"});
+        }
+        LDM_TRY(value(out, 0));
+        skip();
+        return at_ == text_.size() ? Status() : syntax("extra data");
+    }
+
+private:
+    bool has(char byte) const { return at_ < text_.size() && text_[at_] == byte; }
+    bool take(char byte) {
+        if (!has(byte)) return false;
+        ++at_;
+        return true;
+    }
+    bool take(std::string_view word) {
+        if (text_.size() - at_ < word.size() || std::memcmp(text_.data() + at_, word.data(), word.size()) != 0) return false;
+        at_ += word.size();
+        return true;
+    }
+    void skip() {
+        while (has(' ') || has('\n') || has('\r') || has('\t')) ++at_;
+    }
+
+    Status syntax(const char* what) {
+        std::size_t line = 1, column = 1;
+        for (std::size_t index = 0; index < at_ && index < text_.size(); ++index) {
+            bool ends = text_[index] == '\n';
+            line += ends;
+            column = ends ? 1 : column + 1;
+        }
+        return scope_.fail(codes::json_syntax,
+                           {where_, " is not valid JSON at line ", line, ", column ", column, " (", what, ")"});
+    }
+    Status refuse(const char* code, std::initializer_list<Piece> reason) {
+        Failure inner;
+        inner.set(code, reason);
+        return scope_.fail(code, {where_, " is not acceptable JSON: ", std::string_view(inner.text)});
+    }
+
+    Status value(Value& out, int depth) {
+        skip();
+        if (take('{')) return object(out, depth);
+        if (take('[')) return list(out, depth);
+        if (take('"')) {
+            out.kind = Kind::text;
+            return string(out.text);
+        }
+        if (take("true") || take("false")) {
+            out.kind = Kind::boolean;
+            out.boolean = text_[at_ - 2] == 'u';
+            return Status();
+        }
+        if (take("null")) return Status();
+        if (take("NaN") || take("Infinity") || take("-Infinity")) {
+            return refuse(codes::json_number, {"it has a number that is not finite"});
+        }
+        return number(out);
+    }
+
+    Status enter(int depth) {
+        if (depth < deepest) return Status();
+        return scope_.fail(codes::json_depth,
+                           {where_, " nests its JSON too deeply; expected at most ", deepest, " levels"});
+    }
+
+    Status list(Value& out, int depth) {
+        LDM_TRY(enter(depth));
+        out.kind = Kind::list;
+        std::size_t first = values_.size();
+        skip();
+        if (take(']')) return Status();
+        while (true) {
+            Value item;
+            LDM_TRY(value(item, depth + 1));
+            LDM_NEED(scope_, values_.push(item));
+            skip();
+            if (take(']')) break;
+            if (!take(',')) return syntax("expected ',' or ']'");
+        }
+        LDM_NEED(scope_, arena_.copy(values_.data() + first, values_.size() - first, out.items));
+        values_.shrink(first);
+        return Status();
+    }
+
+    Status object(Value& out, int depth) {
+        LDM_TRY(enter(depth));
+        out.kind = Kind::object;
+        std::size_t first = members_.size();
+        skip();
+        if (take('}')) return Status();
+        while (true) {
+            Member member;
+            skip();
+            if (!take('"')) return syntax("expected a key in double quotes");
+            LDM_TRY(string(member.key));
+            skip();
+            if (!take(':')) return syntax("expected ':'");
+            LDM_TRY(value(member.value, depth + 1));
+            LDM_NEED(scope_, members_.push(member));
+            skip();
+            if (take('}')) break;
+            if (!take(',')) return syntax("expected ',' or '}'");
+        }
+        LDM_NEED(scope_, arena_.copy(members_.data() + first, members_.size() - first, out.members));
+        members_.shrink(first);
+        return require_unique(out.members);
+    }
+
+    Status require_unique(View<Member> members) {
+        keys_.shrink(0);
+        for (const Member& member : members) LDM_NEED(scope_, keys_.push(member.key));
+        std::sort(keys_.begin(), keys_.end());
+        const std::string_view* twice = std::adjacent_find(keys_.begin(), keys_.end());
+        if (twice == keys_.end()) return Status();
+        return refuse(codes::json_duplicate_key, {"the key ", quoted(*twice), " is given twice in one object"});
+    }
+
+    // What follows an opening quote.
+    Status string(std::string_view& out) {
+        bytes_.shrink(0);
+        while (true) {
+            std::size_t start = at_;
+            while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\' &&
+                   static_cast<unsigned char>(text_[at_]) >= 0x20) {
+                ++at_;
+            }
+            LDM_NEED(scope_, bytes_.append(text_.data() + start, at_ - start));
+            if (at_ == text_.size()) return syntax("unterminated string");
+            if (take('"')) break;
+            if (!take('\\')) return syntax("control character in a string");
+            LDM_TRY(escape());
+        }
+        View<char> kept;
+        LDM_NEED(scope_, arena_.copy(bytes_.data(), bytes_.size(), kept));
+        out = {kept.data, kept.size};
+        return Status();
+    }
+
+    Status escape() {
+        static constexpr char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+        const char* known = at_ < text_.size() ? static_cast<const char*>(std::memchr(from, text_[at_], 8)) : nullptr;
+        if (known != nullptr) {
+            ++at_;
+            LDM_NEED(scope_, bytes_.push(to[known - from]));
+            return Status();
+        }
+        char32_t point = 0;
+        if (!take('u') || !hexadecimal(point)) return syntax("unknown escape in a string");
+        if (point >= 0xD800 && point < 0xDC00 && take("\\u")) {
+            char32_t low = 0;
+            if (!hexadecimal(low)) return syntax("unknown escape in a string");
+            if (low < 0xDC00 || low >= 0xE000) return half();
+            point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
+        }
+        if (point >= 0xD800 && point < 0xE000) return half();
+        char encoded[4];
+        LDM_NEED(scope_, bytes_.append(encoded, utf8::encode(point, encoded)));
+        return Status();
+    }
+
+    Status half() { return refuse(codes::json_surrogate, {"it has half of a character (a lone surrogate)"}); }
+
+    bool hexadecimal(char32_t& out) {
+        if (text_.size() - at_ < 4) return false;
+        unsigned found = 0;
+        const char* start = text_.data() + at_;
+        auto [end, error] = std::from_chars(start, start + 4, found, 16);
+        if (error != std::errc() || end != start + 4) return false;
+        out = found;
+        at_ += 4;
+        return true;
+    }
+
+    std::size_t digits() {
+        std::size_t start = at_;
+        while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+        return at_ - start;
+    }
+
+    Status number(Value& out) {
+        std::size_t start = at_;
+        bool negative = take('-');
+        std::size_t whole = has('0') ? 1 : digits();
+        if (whole == 0) return syntax("expected a value");
+        if (has('0') && whole == 1 && at_ == start + negative) ++at_;
+        bool integer = true;
+        if (std::size_t before = at_; take('.') && digits() == 0) {
+            at_ = before;  // "1." is the number 1 and extra data
+        } else {
+            integer = at_ == before;
+        }
+        if (std::size_t before = at_; take('e') || take('E')) {
+            if (!take('-')) take('+');
+            if (digits() == 0) {
+                at_ = before;
+            } else {
+                integer = false;
+            }
+        }
+        if (integer && whole > most_digits) {
+            return refuse(codes::json_number, {"it has an integer of thousands of digits"});
+        }
+        out.kind = integer ? Kind::integer : Kind::real;
+        const char *first = text_.data() + start, *last = text_.data() + at_;
+        auto [end, error] = std::from_chars(first, last, out.real);
+        if (error == std::errc::result_out_of_range) out.real = beyond(first, last, negative);
+        if (!integer && std::isinf(out.real)) {
+            return refuse(codes::json_number, {quoted({first, at_ - start}), " is too large for a float64"});
+        }
+        if (integer && std::from_chars(first, last, out.integer).ec != std::errc()) {
+            out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+        }
+        return Status();
+    }
+
+    // A number that from_chars calls out of range: too small is zero, as in Python.
+    static double beyond(const char* first, const char* last, bool negative) {
+        const char* exponent = std::find_if(first, last, [](char byte) { return byte == 'e' || byte == 'E'; });
+        bool small = exponent != last && exponent + 1 != last && exponent[1] == '-';
+        const char* leading = first + negative;
+        small = small || (exponent == last && *leading == '0');
+        double size = small ? 0.0 : std::numeric_limits<double>::infinity();
+        return negative ? -size : size;
+    }
+
+    Scope& scope_;
+    Arena& arena_;
+    std::string_view text_;
+    std::string_view where_;
+    std::size_t at_ = 0;
+    Array<Value> values_;    // of the lists that are open
+    Array<Member> members_;  // of the objects that are open
+    Array<char> bytes_;      // of the string that is open
+    Array<std::string_view> keys_;
+};
+
+}  // namespace
+
+const Value* Value::find(std::string_view key) const {
+    for (const Member& member : members) {
+        if (member.key == key) return &member.value;
+    }
+    return nullptr;
+}
+
+Status parse(Scope& scope, Arena& arena, std::string_view text, std::string_view where, Value& out) {
+    out = Value();
+    return Parser(scope, arena, text, where).parse(out);
+}
+
+}  // namespace ldm::json

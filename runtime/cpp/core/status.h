@@ -1,0 +1,93 @@
+// What a function that can fail returns. The code is one of the runtime's stable codes (core/codes.h); the sentence is
+// in the Failure of the Scope that it was called with.
+#ifndef LDM_CORE_STATUS_H
+#define LDM_CORE_STATUS_H
+
+#include <cstdint>
+#include <initializer_list>
+#include <string_view>
+
+#include "core/memory.h"
+
+namespace ldm {
+
+class [[nodiscard]] Status {
+public:
+    Status() = default;  // all is well
+    explicit Status(const char* code) : code_(code) {}
+
+    bool ok() const { return code_ == nullptr; }
+    const char* code() const { return code_; }  // null where all is well
+
+private:
+    const char* code_ = nullptr;
+};
+
+// A piece of a sentence: text, or a number as C prints it shortest.
+class Piece {
+public:
+    Piece(std::string_view text) : kind_(Kind::text), text_(text) {}
+    Piece(const char* text) : kind_(Kind::text), text_(text) {}
+    Piece(double number) : kind_(Kind::real), real_(number) {}
+    template <typename T, typename = std::enable_if_t<std::is_integral_v<T>>>
+    Piece(T number) : kind_(std::is_signed_v<T> ? Kind::integer : Kind::natural) {
+        if constexpr (std::is_signed_v<T>) {
+            integer_ = number;
+        } else {
+            natural_ = number;
+        }
+    }
+
+private:
+    friend struct Failure;
+    friend Piece quoted(std::string_view text);
+    enum class Kind { text, quoted, integer, natural, real };
+    Kind kind_;
+    std::string_view text_;
+    union {
+        std::int64_t integer_;
+        std::uint64_t natural_;
+        double real_ = 0.0;
+    };
+};
+
+// Text of a file or of the caller, in quotes, cut short, with what would command a terminal or hide in it escaped.
+Piece quoted(std::string_view text);
+
+// The last failure, in memory of its own: telling one needs no memory.
+struct Failure {
+    static constexpr std::size_t room = 4096;
+
+    const char* code = nullptr;
+    char text[room] = {0};  // UTF-8, ends with 0
+
+    void clear();
+    void set(const char* code, std::initializer_list<Piece> sentence);
+};
+
+// What every function of the core that can fail works with.
+struct Scope {
+    Allocator& memory;
+    Failure& failure;
+
+    // Keep a failure. The sentence says what was got, what was expected, where, and what to do.
+    Status fail(const char* code, std::initializer_list<Piece> sentence);
+    Status out_of_memory();
+};
+
+}  // namespace ldm
+
+// Return the status of an expression unless all is well.
+#define LDM_TRY(...)                                             \
+    do {                                                         \
+        ::ldm::Status ldm_status_ = (__VA_ARGS__);               \
+        if (!ldm_status_.ok()) return ldm_status_;               \
+    } while (false)
+
+// Return "no memory is left" unless a pointer is there, or growing succeeded.
+#define LDM_NEED(scope, ...)                                     \
+    do {                                                         \
+        if (!(__VA_ARGS__)) return (scope).out_of_memory();      \
+    } while (false)
+
+#endif

@@ -1,0 +1,75 @@
+// Strict JSON: what is read, and each refusal with its code.
+#include "core/json/json.h"
+
+#include "core/codes.h"
+#include "tests/check.h"
+
+using namespace ldm;
+
+static Allocator memory = system_allocator();
+
+static void refused(std::string_view text, const char* code) {
+    Failure failure;
+    Scope scope{memory, failure};
+    Arena arena(memory);
+    json::Value value;
+    Status status = json::parse(scope, arena, text, "test.json", value);
+    if (!CHECK(!status.ok() && std::string_view(status.code()) == code)) {
+        std::fprintf(stderr, "  %.*s: %s, expected %s: %s\n", static_cast<int>(text.size()), text.data(),
+                     status.ok() ? "accepted" : status.code(), code, failure.text);
+    }
+    CHECK(std::string_view(failure.text).substr(0, 9) == "test.json");
+}
+
+static void values_are_read() {
+    Failure failure;
+    Scope scope{memory, failure};
+    Arena arena(memory);
+    json::Value value;
+    std::string_view text = R"( {"a": [1, -2.5e3, true, false, null, 0, -0, 1e-400], "b\u00e9\ud83d\ude00\n": {"c": ""}, "n": 123456789012345678901} )";
+    if (!CHECK(json::parse(scope, arena, text, "test.json", value).ok())) std::fprintf(stderr, "%s\n", failure.text);
+    const json::Value* list = value.find("a");
+    if (!CHECK(list != nullptr && list->items.size == 8)) return;
+    CHECK(list->items[0].kind == json::Kind::integer && list->items[0].integer == 1);
+    CHECK(list->items[1].kind == json::Kind::real && list->items[1].real == -2500.0);
+    CHECK(list->items[2].boolean && !list->items[3].boolean && list->items[4].kind == json::Kind::null);
+    CHECK(list->items[7].real == 0.0);
+    CHECK(value.members[1].key == "b\u00e9\U0001F600\n");
+    CHECK(value.find("n")->integer == INT64_MAX && value.find("n")->real > 1e20);
+}
+
+int main() {
+    values_are_read();
+    refused("", codes::json_syntax);
+    refused("{", codes::json_syntax);
+    refused("[1,]", codes::json_syntax);
+    refused("[1] 2", codes::json_syntax);
+    refused("[01]", codes::json_syntax);
+    refused("[1.]", codes::json_syntax);
+    refused("[.5]", codes::json_syntax);
+    refused("[1e]", codes::json_syntax);
+    refused("[+1]", codes::json_syntax);
+    refused("[\"\\x41\"]", codes::json_syntax);
+    refused("[\"a\nb\"]", codes::json_syntax);
+    refused("{\"a\" 1}", codes::json_syntax);
+    refused("{a: 1}", codes::json_syntax);
+    refused("[\"\xff\"]", codes::json_encoding);
+    refused("\xEF\xBB\xBF[]", codes::json_encoding);
+    refused("{\"a\": 1, \"b\": 2, \"a\": 3}", codes::json_duplicate_key);
+    refused("[NaN]", codes::json_number);
+    refused("[-Infinity]", codes::json_number);
+    refused("[1e999]", codes::json_number);
+    refused("[\"\\ud800\"]", codes::json_surrogate);
+    refused("[\"\\udc00\\ud800\"]", codes::json_surrogate);
+    refused("[\"\\ud800\\u0041\"]", codes::json_surrogate);
+    char deep[130];
+    std::memset(deep, '[', 65);
+    std::memset(deep + 65, ']', 65);
+    refused({deep, 130}, codes::json_depth);
+    Failure failure;
+    Scope scope{memory, failure};
+    Arena arena(memory);
+    json::Value value;
+    CHECK(json::parse(scope, arena, {deep + 1, 128}, "test.json", value).ok());  // 64 levels
+    return done();
+}
