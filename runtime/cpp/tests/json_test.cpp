@@ -3,6 +3,8 @@
 
 #include "core/codes.h"
 #include "tests/check.h"
+#include "tests/failing_allocator.h"
+#include "tests/files.h"
 
 using namespace ldm;
 
@@ -71,5 +73,11 @@ int main() {
     Arena arena(memory);
     json::Value value;
     CHECK(json::parse(scope, arena, {deep + 1, 128}, "test.json", value).ok());  // 64 levels
+    check_every_allocation("a manifest", [](Scope& its) {
+        Arena its_arena(its.memory);
+        json::Value read;
+        static const std::string text = read_file(golden_path("package/manifest.json"));
+        return json::parse(its, its_arena, text, "manifest.json", read);
+    });
     return done();
 }
