@@ -1,0 +1,407 @@
+/* ldm_runtime: draws images with packages of latent diffusion models that ldm-export made.
+
+   The same package and the same seed give the same latents as the Python runtime. This header is the manual of record.
+
+   One call does it all, with ONNX Runtime, which is found when it runs and never linked:
+
+       ldm_context *context;
+       ldm_package *package;
+       ldm_engine *engine;
+       ldm_run *run;
+       ldm_run_options options;
+
+       if (ldm_context_create(NULL, &context) != LDM_OK) return 1;      (nothing to ask for the reason yet)
+       ldm_run_options_init(&options, sizeof options);
+       options.prompt = "red apple, 3d style";
+       options.seed = 1;
+       options.has_seed = 1;
+       if (ldm_package_open(context, "./package", NULL, &package) != LDM_OK ||
+           ldm_engine_open(context, package, NULL, &engine) != LDM_OK ||
+           ldm_run_create(context, package, &options, &run) != LDM_OK ||
+           ldm_engine_draw(context, engine, run) != LDM_OK ||
+           ldm_run_save_png(context, run, 0, "apple.png", 0) != LDM_OK) {
+           fprintf(stderr, "%s: %s\n", ldm_error_code(context), ldm_error_text(context));
+           return 1;
+       }
+       ldm_run_free(run);
+       ldm_engine_free(engine);
+       ldm_package_free(package);
+       ldm_context_free(context);
+
+   A host with an engine of its own asks a run what it needs next, runs that graph however it likes, and gives back what
+   came out, until the images are there. Stopping, progress and previews are the host's own loop:
+
+       ldm_task task;
+       ldm_task_init(&task, sizeof task);
+       while ((status = ldm_run_next(context, run, &task)) == LDM_OK && task.kind != LDM_TASK_DONE) {
+           if (task.kind == LDM_TASK_STEP) printf("%d of %d\n", task.step, task.steps);
+           if (task.kind == LDM_TASK_EVALUATE) {
+               (run the graph of task.component with task.inputs, fill the data of task.outputs)
+               status = ldm_run_give(context, run, outputs, task.output_count);
+           }
+       }
+
+   Threads. A context is for one thread at a time: make one for each. Packages and engines are shared by threads once
+   they are open, and each thread draws the images that it draws alone. A run is for one thread at a time, but for
+   ldm_run_cancel, which any thread may call. Nothing here starts a thread but an engine and ldm_package_open, which
+   hashes files while the engine starts.
+
+   Life. A context outlives all that was made with it only while those are being called with it: any context may be
+   given with any package, engine or run. A package must outlive its engines and runs. Every *_free takes NULL, and frees
+   nothing twice that is not given twice.
+
+   Failures. A function that returns ldm_status leaves its outputs NULL or as they were when it fails; the reason, one
+   sentence with what was got, what was expected and what to do, and its stable code are in the context until the next
+   call with it. Text is UTF-8 and ends with a NUL; sizes are in bytes. No function aborts, throws or exits, also where
+   no memory is left (an engine's own allocations are outside of this promise).
+
+   Structures that a caller fills begin with struct_size and have an init function, which sets every field to "not
+   given": a program runs with a newer library, whose structures are longer, as it did. */
+
+#ifndef LDM_RUNTIME_H
+#define LDM_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(LDM_STATIC)
+#define LDM_API
+#elif defined(_WIN32)
+#if defined(LDM_BUILDING)
+#define LDM_API __declspec(dllexport)
+#else
+#define LDM_API __declspec(dllimport)
+#endif
+#elif defined(__GNUC__)
+#define LDM_API __attribute__((visibility("default")))
+#else
+#define LDM_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Version ------------------------------------------------------------------------------------------------- */
+
+/* Grows by one when a program that was compiled with an older header must be compiled again. */
+#define LDM_ABI_VERSION 1
+
+/* The ABI version of the library that is loaded. Compare it with LDM_ABI_VERSION before any other call. */
+LDM_API int32_t ldm_abi_version(void);
+
+/* The version of the library, such as "0.1.0". Static; never freed. */
+LDM_API const char *ldm_version(void);
+
+/* ---- Status and errors ---------------------------------------------------------------------------------------- */
+
+/* What kind of failure it is. The finer code is text: ldm_error_code. */
+typedef enum ldm_status {
+    LDM_OK = 0,
+    LDM_MISUSE = 1,       /* the call itself: a NULL, a wrong order, a struct_size of no version */
+    LDM_BAD_PACKAGE = 2,  /* a package or one of its files will not do: fetch or build it again */
+    LDM_BAD_REQUEST = 3,  /* an option will not do: change it */
+    LDM_ENGINE_FAILED = 4,
+    LDM_NOT_FINITE = 5,   /* the model made NaN or infinity; no image is made of it */
+    LDM_CANCELLED = 6,
+    LDM_BAD_OUTPUT = 7,   /* a file cannot be written, or may not be replaced */
+    LDM_NO_MEMORY = 8,
+    LDM_OTHER = 9
+} ldm_status;
+
+typedef struct ldm_context ldm_context;
+typedef struct ldm_package ldm_package;
+typedef struct ldm_engine ldm_engine;
+typedef struct ldm_run ldm_run;
+
+/* The stable code of the last call's failure, such as "manifest.version", and its sentence. "" after a call that
+   succeeded, or for NULL. They belong to the context and last until the next call with it. */
+LDM_API const char *ldm_error_code(const ldm_context *context);
+LDM_API const char *ldm_error_text(const ldm_context *context);
+
+/* The name of a status, such as "LDM_BAD_PACKAGE"; "unknown status" for no status. Static; never freed. */
+LDM_API const char *ldm_status_name(ldm_status status);
+
+/* ---- Context -------------------------------------------------------------------------------------------------- */
+
+typedef enum ldm_log_level {
+    LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option without effect */
+    LDM_LOG_DETAIL = 2  /* what a developer wants to know: which engine runs what */
+} ldm_log_level;
+
+/* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
+   in a step. */
+typedef struct ldm_progress {
+    size_t struct_size;
+    int32_t step;        /* steps that are done, 0 before the first */
+    int32_t steps;       /* of the run */
+    int32_t evaluations; /* of the denoiser so far */
+    double timestep;     /* at which it was evaluated last */
+} ldm_progress;
+
+typedef struct ldm_context_options {
+    size_t struct_size;
+
+    /* Memory: both functions, or neither (malloc and free). Blocks are aligned as malloc's are; NULL means that no
+       memory is left. They are called by every thread that uses what was made with this context. */
+    void *(*allocate)(void *memory_user, size_t bytes);
+    void (*release)(void *memory_user, void *block, size_t bytes);
+    void *memory_user;
+
+    /* Called by the thread that made the call; `text` lasts until it returns. NULL: nothing is logged. */
+    void (*log)(void *user, ldm_log_level level, const char *text);
+
+    /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 ends the run, whose status is
+       then LDM_CANCELLED. It may look at the run (ldm_run_latents), and must not free it. */
+    int (*progress)(void *user, ldm_run *run, const ldm_progress *progress);
+    void *user;
+} ldm_context_options;
+
+/* Set all fields to "not given". struct_size: sizeof(ldm_context_options). A NULL is left alone. */
+LDM_API void ldm_context_options_init(ldm_context_options *options, size_t struct_size);
+
+/* Make a context. options: NULL for none. On failure *context is NULL, and the status is all there is to know:
+   LDM_MISUSE or LDM_NO_MEMORY. Free it with ldm_context_free. */
+LDM_API ldm_status ldm_context_create(const ldm_context_options *options, ldm_context **context);
+LDM_API void ldm_context_free(ldm_context *context);
+
+/* ---- Package: what was built, without an engine ----------------------------------------------------------------- */
+
+typedef enum ldm_check {
+    LDM_CHECK_CACHED = 0, /* hash each file once, and remember it in the user's cache folder */
+    LDM_CHECK_FULL = 1,   /* hash every file now */
+    LDM_CHECK_SIZE = 2    /* sizes and headers only */
+} ldm_check;
+
+typedef struct ldm_package_options {
+    size_t struct_size;
+    ldm_check check;
+} ldm_package_options;
+
+LDM_API void ldm_package_options_init(ldm_package_options *options, size_t struct_size);
+
+/* Open the package in a folder. options: NULL for the defaults. Sizes and headers are checked now, hashes by the end of
+   ldm_engine_open. On failure *package is NULL (LDM_BAD_PACKAGE, LDM_BAD_REQUEST). Free it with ldm_package_free, after
+   its engines and runs. */
+LDM_API ldm_status ldm_package_open(ldm_context *context, const char *folder, const ldm_package_options *options,
+                                    ldm_package **package);
+
+/* The text of one file. */
+typedef struct ldm_text {
+    const char *text;
+    size_t size;
+} ldm_text;
+
+/* Read a package from memory, for a host without files: manifest.json, and the tokenizer.json of each text encoder in
+   the order of the manifest. All is copied. Such a package has no engine of ours: drive its runs with ldm_run_next. */
+LDM_API ldm_status ldm_package_parse(ldm_context *context, ldm_text manifest, const ldm_text *tokenizers,
+                                     size_t tokenizer_count, ldm_package **package);
+LDM_API void ldm_package_free(ldm_package *package);
+
+/* Its name, and the SHA-256 of its manifest in hexadecimal. They last as long as the package; "" for NULL. */
+LDM_API const char *ldm_package_name(const ldm_package *package);
+LDM_API const char *ldm_package_identity(const ldm_package *package);
+
+/* What a run has where an option is not given. */
+typedef struct ldm_defaults {
+    size_t struct_size;
+    int32_t width, height; /* pixels */
+    int32_t steps;
+    double guidance;
+    const char *sampler; /* lasts as long as the package */
+    int32_t inpaints;    /* 1: the model inpaints, and a run needs an image and a mask */
+} ldm_defaults;
+
+/* Fill `defaults`, whose struct_size is set. */
+LDM_API ldm_status ldm_package_defaults(ldm_context *context, const ldm_package *package, ldm_defaults *defaults);
+
+/* ---- Runs --------------------------------------------------------------------------------------------------------- */
+
+typedef enum ldm_pixel_type { LDM_UINT8 = 1, LDM_UINT16 = 2 } ldm_pixel_type;
+
+/* An image: rows from the top, channels one after the other (grey, grey and alpha, RGB, RGB and alpha). */
+typedef struct ldm_image {
+    size_t struct_size;
+    int32_t width, height;
+    int32_t channels;          /* 1 to 4 */
+    ldm_pixel_type pixel_type; /* 16 bits in the byte order of the machine */
+    const void *pixels;
+    size_t row_bytes; /* from one row to the next; 0: rows follow one another */
+} ldm_image;
+
+LDM_API void ldm_image_init(ldm_image *image, size_t struct_size);
+
+/* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create. */
+typedef struct ldm_run_options {
+    size_t struct_size;
+
+    const char *prompt;          /* "" is legal; NULL where `prompts` or `prompt_embeds` are given */
+    const char *const *prompts;  /* several prompts, an image for each */
+    size_t prompt_count;
+    const char *negative;        /* for all prompts; NULL: the empty one, or what the package says */
+    const char *const *negatives; /* one for each of prompt_count prompts */
+    int32_t count;               /* images for each prompt; 0: one */
+    const char *syntax;          /* "plain" (NULL), or "weighted": (word:1.3), [word], BREAK and long prompts */
+
+    int32_t steps;               /* 0: the package's */
+    double guidance;             /* classifier-free guidance; 1 or less: the prompt alone. NaN: the package's */
+    double guidance_rescale;     /* 0 to 1, against overexposure by guidance */
+    double guidance_from, guidance_to; /* shares of the run between which guidance is on: 0 and 1 */
+    const char *sampler;         /* with options after a colon, "unipc:order=3"; NULL: the package's */
+
+    uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
+    int32_t has_seed;            /* 0: a random seed, which ldm_run_seed tells (no seed is random without an engine) */
+    const uint64_t *seeds;       /* one for each image, in place of `seed` */
+    size_t seed_count;
+    const char *noise;           /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
+    int32_t has_variation;       /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed */
+    uint64_t variation_seed;
+    double variation_strength;
+
+    int32_t width, height;       /* pixels; both 0: those of `latents` or `images`, else the package's */
+    int32_t original_width, original_height; /* what a model that reads sizes is told; 0: the image's own */
+    int32_t crop_top, crop_left;
+    int32_t target_width, target_height;
+
+    const ldm_image *images;     /* to start from: one for all, or one for each */
+    size_t image_count;
+    const ldm_image *mask;       /* white where the image is inpainted */
+    double strength;             /* how much the image is changed, 0 to 1. NaN: 0.8, with a mask 1 */
+    int32_t stop_after;          /* end after this many steps; 0: at the end */
+
+    const float *latents;        /* (B, C, h, w), noise of unit variance in place of the seed's; width and height say h, w */
+    const float *prompt_embeds;  /* (embeds_count, embeds_tokens, D) in place of a prompt */
+    size_t embeds_count, embeds_tokens;
+    const float *pooled_prompt_embeds; /* (embeds_count, P) beside them, for a model that reads pooled text */
+
+    const char *to_prompt;       /* interpolation: the prompt and the seed at the other end, */
+    uint64_t to_seed;
+    double share;                /* and how far towards them, 0 to 1; for one prompt and one image */
+} ldm_run_options;
+
+LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);
+
+/* Check the options and make a run; nothing is computed yet but its plan and tokens. Notices are logged. On failure *run
+   is NULL (LDM_BAD_REQUEST). Free it with ldm_run_free. */
+LDM_API ldm_status ldm_run_create(ldm_context *context, const ldm_package *package, const ldm_run_options *options,
+                                  ldm_run **run);
+LDM_API void ldm_run_free(ldm_run *run);
+
+/* End a run, from any thread: the next call with it returns LDM_CANCELLED. A run that is over stays as it is. */
+LDM_API void ldm_run_cancel(ldm_run *run);
+
+/* The number of images, 0 for NULL, and the seed of one; image: 0 to that number less one. */
+LDM_API size_t ldm_run_image_count(const ldm_run *run);
+LDM_API ldm_status ldm_run_seed(ldm_context *context, const ldm_run *run, size_t image, uint64_t *seed);
+
+/* An image that is drawn, RGB of 8 bits, or of the last preview; `pixels` belong to the run and last until it is freed
+   or goes on. LDM_MISUSE before there is one. struct_size of `out` is set by the caller. */
+LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_t image, ldm_image *out);
+
+/* The latents after the last step, float32 (B, C, h, w); they belong to the run and last until it goes on. */
+LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
+
+/* How an image was made: pairs of a name and a value. The same options draw it again. They belong to the run.
+   *count: set to the number of pairs; keys and values: set to arrays of that many. */
+LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
+                                    const char *const **values, size_t *count);
+
+/* ---- Step by step, with the host's own engine ------------------------------------------------------------------------ */
+
+typedef enum ldm_element_type { LDM_FLOAT32 = 1, LDM_INT64 = 2, LDM_INT32 = 3 } ldm_element_type;
+
+/* A tensor in C order. */
+typedef struct ldm_tensor {
+    const char *name; /* of the graph's input or output */
+    ldm_element_type element_type;
+    int32_t rank;     /* 0 to 4 */
+    int64_t shape[4];
+    const void *data;
+    size_t bytes;
+} ldm_tensor;
+
+typedef enum ldm_task_kind {
+    LDM_TASK_EVALUATE = 1, /* run a graph, then call ldm_run_give */
+    LDM_TASK_STEP = 2,     /* a sampling step is done; nothing to do but look */
+    LDM_TASK_DONE = 3      /* the images are there, or the preview that was asked for */
+} ldm_task_kind;
+
+/* What a run needs next. All pointers belong to the run and last until the next ldm_run_next or ldm_run_give. */
+typedef struct ldm_task {
+    size_t struct_size;
+    ldm_task_kind kind;
+    const char *component;    /* whose graph to run; its file is components.NAME.artefacts of manifest.json */
+    const ldm_tensor *inputs;
+    size_t input_count;
+    const ldm_tensor *outputs; /* that are needed: names and element types; a size of -1 is for the graph to say */
+    size_t output_count;
+    int32_t step, steps;      /* sampling steps that are done, and those of the run */
+    int32_t evaluations;      /* of the denoiser so far */
+    double timestep;
+} ldm_task;
+
+LDM_API void ldm_task_init(ldm_task *task, size_t struct_size);
+
+/* Say what the run needs next. Asked twice without an answer, it says the same again (a step once). LDM_CANCELLED after
+   ldm_run_cancel; after any other failure the run is over, and fails the same way again. */
+LDM_API ldm_status ldm_run_next(ldm_context *context, ldm_run *run, ldm_task *task);
+
+/* Give the outputs that the last task asked for, in any order; they are copied. LDM_MISUSE without such a task or where
+   one is missing, LDM_ENGINE_FAILED for another type or shape, LDM_NOT_FINITE for NaN or infinity. */
+LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_tensor *outputs, size_t output_count);
+
+/* Ask for a preview, between steps: the next tasks decode the image that the model predicts now, and LDM_TASK_DONE says
+   that ldm_run_image has it. After that the run goes on. LDM_MISUSE before the first step and after the last one. */
+LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
+
+/* ---- Engine: ONNX Runtime ---------------------------------------------------------------------------------------------- */
+
+typedef struct ldm_engine_options {
+    size_t struct_size;
+    const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
+                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds */
+    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider" */
+    const char *const *provider_keys; /* options that are passed to the provider as they are */
+    const char *const *provider_values;
+    size_t provider_option_count;
+    int32_t threads;      /* within an operator; 0: ONNX Runtime's choice */
+} ldm_engine_options;
+
+LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
+
+/* Open ONNX Runtime and a session for each component; an image's encoder is opened when it is first needed. Waits for
+   the package's hashes. On failure *engine is NULL (LDM_ENGINE_FAILED, LDM_BAD_PACKAGE). Free it with ldm_engine_free,
+   when no thread draws with it. */
+LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,
+                                   ldm_engine **engine);
+LDM_API void ldm_engine_free(ldm_engine *engine);
+
+/* Do what a task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. */
+LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run, const ldm_task *task);
+
+/* Take a run to its end, or on to its end. The context's progress function is called after each step. */
+LDM_API ldm_status ldm_engine_draw(ldm_context *context, ldm_engine *engine, ldm_run *run);
+
+/* ---- Images as files ----------------------------------------------------------------------------------------------------- */
+
+/* Write image `image` of a run as PNG, with how it was made as text. It appears whole or not at all. force: 0 keeps what
+   is there (LDM_BAD_OUTPUT). */
+LDM_API ldm_status ldm_run_save_png(ldm_context *context, ldm_run *run, size_t image, const char *path, int32_t force);
+
+/* Read a PNG file of 8 or 16 bits. `pixels` of *image are to be freed with ldm_image_free and the same context's memory.
+   On failure *image is empty. */
+LDM_API ldm_status ldm_image_read_png(ldm_context *context, const char *path, ldm_image *image);
+LDM_API void ldm_image_free(ldm_context *context, ldm_image *image);
+
+/* ---- Plans ---------------------------------------------------------------------------------------------------------------- */
+
+/* Describe the sampling plan of a package as JSON, as `ldm-export plan --json` does: sampler NULL and steps 0 are the
+   package's; start: steps left out at the beginning. *json lasts until the next call with the context. */
+LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
+                                 int32_t start, const char **json);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
