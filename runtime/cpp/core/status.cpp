@@ -62,8 +62,14 @@ void Failure::clear() {
 }
 
 void Failure::set(const char* its_code, std::initializer_list<Piece> sentence) {
-    Writer writer{text};
-    for (const Piece& piece : sentence) {
+    text[0] = 0;
+    add(sentence);
+    code = its_code;
+}
+
+void Failure::add(std::initializer_list<Piece> more) {
+    Writer writer{text, std::strlen(text)};
+    for (const Piece& piece : more) {
         switch (piece.kind_) {
             case Piece::Kind::text: writer.printable(piece.text_); break;
             case Piece::Kind::integer: writer.number(piece.integer_); break;
@@ -78,7 +84,6 @@ void Failure::set(const char* its_code, std::initializer_list<Piece> sentence) {
         }
     }
     text[writer.length] = 0;
-    code = its_code;
 }
 
 Status Scope::fail(const char* code, std::initializer_list<Piece> sentence) {

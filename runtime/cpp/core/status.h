@@ -63,6 +63,7 @@ struct Failure {
 
     void clear();
     void set(const char* code, std::initializer_list<Piece> sentence);
+    void add(std::initializer_list<Piece> more);  // behind the sentence so far
 };
 
 // What every function of the core that can fail works with.
