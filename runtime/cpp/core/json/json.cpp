@@ -160,8 +160,8 @@ private:
             LDM_TRY(escape());
         }
         View<char> kept;
-        LDM_NEED(scope_, arena_.copy(bytes_.data(), bytes_.size(), kept));
-        out = {kept.data, kept.size};
+        LDM_NEED(scope_, bytes_.push('\0') && arena_.copy(bytes_.data(), bytes_.size(), kept));
+        out = {kept.data, kept.size - 1};
         return Status();
     }
 

@@ -20,7 +20,7 @@ struct Value {
     bool boolean = false;
     std::int64_t integer = 0;  // the nearest one, where it does not fit
     double real = 0.0;         // of an integer too
-    std::string_view text;     // UTF-8
+    std::string_view text;     // UTF-8; keys and texts are followed by a NUL, which C needs
     View<Value> items;
     View<Member> members;      // in the order of the text
 
