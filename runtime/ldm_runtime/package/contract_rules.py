@@ -59,6 +59,11 @@ def check_contract(contract: "Contract", where: str) -> None:
         check_name(name, f"{where}.components")
         for what, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
             _check_tensors(specs, contract, f"{where}.components[{name!r}].{what}")
+        both = {spec.name for spec in component.inputs} & {spec.name for spec in component.outputs}
+        if both:
+            fail(
+                f"{where}.components[{name!r}]", f"has an input and an output named {min(both)!r}", "manifest.tensor"
+            )
     _check_roles(contract, where)
     _check_latent(contract, where)
     _check_text(contract, where)

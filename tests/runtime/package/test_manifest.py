@@ -70,6 +70,11 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "input missing": ((*UNET, "inputs", 1), REMOVED, "has no input 'timestep', which is its denoiser.timestep"),
     "input renamed": ((*UNET, "inputs", 0, "name"), "x", "has no input 'sample', which is its denoiser.sample"),
     "input twice": ((*UNET, "inputs", 0, "name"), "timestep", "names a tensor twice"),
+    "output named as an input": (
+        (*UNET, "outputs", 0, "name"),
+        "timestep",
+        "has an input and an output named 'timestep'",
+    ),
     "input of another type": ((*UNET, "inputs", 0, "dtype"), "float16", "has the dtype 'float16'"),
     "input of another rank": ((*UNET, "inputs", 1, "dims"), [1], "has 1 dimensions; expected 0"),
     "axis undefined": ((*UNET, "inputs", 0, "dims", 0), "rows", "names the axis 'rows'"),
