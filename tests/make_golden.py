@@ -36,6 +36,7 @@ from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
+from tests import golden_manifests  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -53,6 +54,10 @@ def main() -> None:
     write(out / "prompts.json", prompt_cases(out / "package"))
     write(out / "plans.json", plan_cases())
     write(out / "packages.json", package_cases())
+    golden_manifests.write_families(out / "manifests")
+    write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
+    write(out / "manifests.json", golden_manifests.manifest_cases(out))
+    write(out / "mutations.json", golden_manifests.mutation_cases(out))
     for name, make in {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases}.items():
         cases, tensors = make(out / "package")
         write(out / f"{name}.json", cases)

@@ -15,6 +15,7 @@ from PIL import Image
 import ldm_runtime
 from ldm_runtime.errors import CODES, PackageError
 from ldm_runtime.package import safetensors
+from tests import golden_manifests
 from tests.runtime.tiny_package import rehash
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -92,6 +93,18 @@ def test_the_kit_has_a_package_for_every_code() -> None:
     codes = {code for code in CODES if code.startswith(tuple(f"{each}." for each in classes))}
     left_out = {"file.too-large", "file.changed", "plan.format", "plan.mismatch"}
     assert {case["code"] for case in load("packages")} - {None} == codes - left_out
+
+
+def test_manifests() -> None:
+    """What becomes of changed manifests, headers and graphs; and what contracts of every family say."""
+    assert golden_manifests.manifest_cases(GOLDEN) == load("manifests")
+    assert golden_manifests.mutation_cases(GOLDEN) == load("mutations")
+    assert golden_manifests.family_facts(GOLDEN / "manifests") == load("families")
+
+
+def test_the_kit_has_a_changed_manifest_for_every_code() -> None:
+    refused = {code for code in CODES if code.startswith("manifest.")} - {"manifest.version"}
+    assert refused < {case["code"] for case in load("manifests")}
 
 
 def test_runs() -> None:

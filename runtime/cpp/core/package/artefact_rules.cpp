@@ -1,0 +1,271 @@
+// Rules of a component's artefacts: names, formats, the requirements of plans; and of its key map.
+#include <algorithm>
+
+#include "core/codes.h"
+#include "core/package/rules.h"
+#include "core/package/safetensors.h"
+#include "core/package/values.h"
+
+namespace ldm {
+
+namespace {
+
+bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
+bool is_small(char byte) { return byte >= 'a' && byte <= 'z'; }
+bool is_letter(char byte) { return is_small(byte) || (byte >= 'A' && byte <= 'Z'); }
+
+bool is_artefact_name(std::string_view text) {
+    auto fits = [](char byte) { return is_letter(byte) || is_digit(byte) || byte == '.' || byte == '_' || byte == '-'; };
+    return !text.empty() && text.size() <= 200 && (is_letter(text[0]) || is_digit(text[0])) &&
+           std::all_of(text.begin(), text.end(), fits);
+}
+
+// Of a format or an engine.
+bool is_short_name(std::string_view text) {
+    auto fits = [](char byte) { return is_small(byte) || is_digit(byte) || byte == '_'; };
+    return !text.empty() && text.size() <= 32 && is_small(text[0]) && std::all_of(text.begin(), text.end(), fits);
+}
+
+// Numbers of up to `digits` digits, parted by points; returns how many, 0 where the text is no such thing.
+std::size_t count_numbers(std::string_view text, std::size_t digits) {
+    std::size_t count = 0;
+    for (std::size_t start = 0; start <= text.size(); ++count) {
+        std::size_t end = std::min(text.find('.', start), text.size());
+        std::string_view number = text.substr(start, end - start);
+        if (number.empty() || number.size() > digits || !std::all_of(number.begin(), number.end(), is_digit)) return 0;
+        start = end + 1;
+    }
+    return count;
+}
+
+bool is_version(std::string_view text) {
+    std::size_t numbers = count_numbers(text, 5);
+    return numbers >= 2 && numbers <= 4;
+}
+
+bool is_capability(std::string_view text) {
+    return count_numbers(text, 3) == 2 && text.size() - text.find('.') == 2;  // one digit behind the point
+}
+
+std::string_view folder_of(std::string_view path) {
+    std::size_t end = path.rfind('/');
+    return end == std::string_view::npos ? std::string_view() : path.substr(0, end);
+}
+
+bool ends_in(std::string_view path, std::string_view ending) {
+    return path.size() >= ending.size() && path.substr(path.size() - ending.size()) == ending;
+}
+
+// Whether a plan lies in engines/NAME.
+bool is_in_engines(std::string_view path, std::string_view name) {
+    constexpr std::string_view engines = "engines/";
+    std::string_view folder = folder_of(path);
+    return folder.substr(0, engines.size()) == engines && folder.substr(engines.size()) == name;
+}
+
+// Checks artefacts of one component.
+class ArtefactRules {
+public:
+    ArtefactRules(Scope& scope, std::string_view name, const Component& component, const Manifest& manifest,
+                  const json::Where& where)
+        : scope_(scope), name_(name), component_(component), manifest_(manifest), where_(where) {}
+
+    Status check_names();
+    Status check_artefact(const Artefact& artefact, const json::Where& where);
+    Status check_format(const Artefact& artefact, const json::Where& where);
+    Status check_plan(const PlanRequirements& plan, const json::Where& where);
+    Status check_keys();
+
+private:
+    Status check_profile(const json::Map<Range>& profile, const json::Where& where);
+    Status check_bytes(const std::optional<std::int64_t>& size, const json::Where& where);
+    Status check_capabilities(const PlanRequirements& plan, const json::Where& where);
+    Status refuse_files(const Artefact& artefact, const json::Where& where, std::initializer_list<Piece> expected);
+
+    Status refuse(const json::Where& where, std::initializer_list<Piece> what) {
+        return json::fail(scope_, where, codes::manifest_artefact, what);
+    }
+    Status refuse_plan(const json::Where& where, std::initializer_list<Piece> what) {
+        return json::fail(scope_, where, codes::manifest_plan, what);
+    }
+
+    Scope& scope_;
+    std::string_view name_;
+    const Component& component_;
+    const Manifest& manifest_;
+    const json::Where& where_;
+};
+
+Status ArtefactRules::check_names() {
+    json::Where here(where_, "artefacts");
+    View<Artefact> artefacts = component_.artefacts;
+    Array<std::string_view> names(scope_.memory);
+    for (const Artefact& artefact : artefacts) LDM_NEED(scope_, names.push(artefact.name));
+    std::sort(names.begin(), names.end());
+    bool is_twice = std::adjacent_find(names.begin(), names.end()) != names.end();
+    if (is_twice || artefacts.empty() || artefacts[0].name != canonical_name) {
+        Status status = refuse(here, {"has the names "});
+        add_names(scope_.failure, names.view());
+        scope_.failure.add({"; expected 'canonical' first and each once"});
+        return status;
+    }
+    if (component_.canonical().format == "onnx" && component_.canonical().engine == "any") return Status();
+    return refuse(here, {"has a canonical graph that is not ONNX for any engine"});
+}
+
+// What holds for every format, known to this runtime or not.
+Status ArtefactRules::check_artefact(const Artefact& artefact, const json::Where& where) {
+    if (!is_artefact_name(artefact.name)) {
+        return refuse({where, "name"}, {"is ", quoted(artefact.name), "; expected up to 200 letters, digits and . _ -"});
+    }
+    if (!is_short_name(artefact.format)) {
+        return refuse({where, "format"}, {"is ", quoted(artefact.format), "; expected a short name such as 'onnx'"});
+    }
+    if (!is_short_name(artefact.engine)) {
+        return refuse({where, "engine"}, {"is ", quoted(artefact.engine), "; expected a short name such as 'onnx'"});
+    }
+    json::Where files(where, "files");
+    if (artefact.files.empty()) return refuse(files, {"is empty"});
+    for (std::string_view file : artefact.files) LDM_TRY(check_listed(scope_, file, manifest_, files));
+    if (artefact.exactness == Exactness::exact) return Status();
+    if (artefact.precision == Precision::fp32) {
+        return refuse(where, {"is lossy in fp32; expected a reduced precision or exact"});
+    }
+    return artefact.difference.has_value() ? Status() : refuse(where, {"is lossy without its measured difference"});
+}
+
+// What the formats that this runtime knows expect of their files.
+Status ArtefactRules::check_format(const Artefact& artefact, const json::Where& where) {
+    View<std::string_view> files = artefact.files;
+    if ((artefact.format == "tensorrt") != artefact.requires_.has_value()) {
+        return refuse({where, "requires"},
+                      {"does not fit the format; expected requirements of TensorRT plans alone"});
+    }
+    if (artefact.format == "onnx") {
+        std::string_view folder = folder_of(component_.weights);
+        if (folder_of(files[0]) == folder && files.size == 2 && files[1] == component_.weights) return Status();
+        return refuse_files(artefact, where, {"a graph in ", quoted(folder), ", then ", quoted(component_.weights)});
+    }
+    if (artefact.format == "openvino") {
+        if (files.size == 2 && ends_in(files[0], ".xml") && ends_in(files[1], ".bin")) return Status();
+        return refuse_files(artefact, where, {"a graph in .xml, then its weights in .bin"});
+    }
+    if (artefact.format != "tensorrt" || (files.size == 1 && is_in_engines(files[0], artefact.name))) return Status();
+    return refuse_files(artefact, where, {"one plan in engines/", artefact.name});
+}
+
+Status ArtefactRules::refuse_files(const Artefact& artefact, const json::Where& where,
+                                   std::initializer_list<Piece> expected) {
+    Status status = refuse({where, "files"}, {"is "});
+    add_names(scope_.failure, artefact.files);
+    scope_.failure.add({"; expected "});
+    scope_.failure.add(expected);
+    return status;
+}
+
+Status ArtefactRules::check_plan(const PlanRequirements& plan, const json::Where& where) {
+    LDM_TRY(check_capabilities(plan, {where, "compute_capabilities"}));
+    if (!is_version(plan.version)) {
+        return refuse_plan({where, "version"}, {"is ", quoted(plan.version), "; expected such as '10.13.3.9'"});
+    }
+    auto count = [&](PlanOption option) { return std::count(plan.options.begin(), plan.options.end(), option); };
+    if (count(PlanOption::refit) > 1 || count(PlanOption::weight_stripped) > 1) {
+        return refuse_plan({where, "options"}, {"has an option twice; expected each once"});
+    }
+    LDM_TRY(check_bytes(plan.activation_bytes, {where, "activation_bytes"}));
+    LDM_TRY(check_bytes(plan.weight_bytes, {where, "weight_bytes"}));
+    LDM_TRY(check_digest(scope_, plan.graph, {where, "graph"}));
+    LDM_TRY(check_digest(scope_, plan.weights, {where, "weights"}));
+    json::Where profiles(where, "profiles");
+    if (plan.profiles.empty()) return refuse_plan(profiles, {"is empty"});
+    for (const json::Map<Range>& profile : plan.profiles) LDM_TRY(check_profile(profile, profiles));
+    return Status();
+}
+
+Status ArtefactRules::check_capabilities(const PlanRequirements& plan, const json::Where& where) {
+    if (plan.compute_capabilities.empty()) return refuse_plan(where, {"is empty"});
+    Array<std::string_view> sorted(scope_.memory);
+    for (std::string_view capability : plan.compute_capabilities) {
+        if (!is_capability(capability)) {
+            return refuse_plan(where, {"has ", quoted(capability), "; expected such as '8.9'"});
+        }
+        LDM_NEED(scope_, sorted.push(capability));
+    }
+    std::sort(sorted.begin(), sorted.end());
+    const std::string_view* twice = std::adjacent_find(sorted.begin(), sorted.end());
+    if (twice == sorted.end()) return Status();
+    return refuse_plan(where, {"has ", quoted(*twice), " twice; expected each once"});
+}
+
+Status ArtefactRules::check_bytes(const std::optional<std::int64_t>& size, const json::Where& where) {
+    return size.has_value() ? check_between(scope_, *size, 0, max_bytes, where) : Status();
+}
+
+// A range for every axis of the component's inputs, within what the contract allows.
+Status ArtefactRules::check_profile(const json::Map<Range>& profile, const json::Where& where) {
+    const Contract& contract = manifest_.contract;
+    for (const TensorSpec& input : contract.components.find(name_)->inputs) {
+        for (const Dim& dim : input.dims) {
+            if (dim.is_named && profile.find(dim.axis) == nullptr) {
+                return refuse_plan(where, {"lacks the axis ", quoted(dim.axis), " of the component's inputs"});
+            }
+        }
+    }
+    for (const auto& [axis, sizes] : profile) {
+        if (contract.axes.find(axis) == nullptr) {
+            return refuse_plan(where, {"has the axis ", quoted(axis), ", which the contract does not have"});
+        }
+    }
+    for (const auto& [axis, sizes] : profile) {
+        json::Where here(where, json::Key{axis});
+        auto [low, high] = contract.range_of(axis);
+        LDM_TRY(check_between(scope_, sizes.min, low, high, {here, "min"}));
+        LDM_TRY(check_between(scope_, sizes.opt, sizes.min, high, {here, "opt"}));
+        LDM_TRY(check_between(scope_, sizes.max, sizes.opt, high, {here, "max"}));
+    }
+    return Status();
+}
+
+Status ArtefactRules::check_keys() {
+    json::Where keys(where_, "keys");
+    Array<bool> seen(scope_.memory);
+    for (const auto& [key, entry] : component_.keys) {
+        json::Where here(keys, json::Key{key});
+        if (entry.transpose.has_value()) {
+            seen.shrink(0);
+            LDM_NEED(scope_, seen.resize(entry.transpose->size));
+            for (std::int64_t axis : *entry.transpose) {
+                bool fits = axis >= 0 && static_cast<std::uint64_t>(axis) < seen.size();
+                if (!fits || seen[static_cast<std::size_t>(axis)]) {
+                    return json::fail(scope_, {here, "transpose"}, codes::manifest_keys, {"is not a permutation"});
+                }
+                seen[static_cast<std::size_t>(axis)] = true;
+            }
+        }
+        LDM_TRY(check_name(scope_, entry.initialiser, {here, "initialiser"}));
+        if (find_dtype(entry.dtype) == nullptr) {
+            return json::fail(scope_, {here, "dtype"}, codes::manifest_keys,
+                              {"is ", quoted(entry.dtype), "; expected one of ", dtype_names});
+        }
+    }
+    return Status();
+}
+
+}  // namespace
+
+Status check_component(Scope& scope, std::string_view name, const Component& component, const Manifest& manifest,
+                       const json::Where& where) {
+    ArtefactRules rules(scope, name, component, manifest, where);
+    LDM_TRY(rules.check_names());
+    LDM_TRY(check_listed(scope, component.weights, manifest, {where, "weights"}));
+    json::Where artefacts(where, "artefacts");
+    for (const Artefact& artefact : component.artefacts) {
+        json::Where here(artefacts, json::Key{artefact.name});
+        LDM_TRY(rules.check_artefact(artefact, here));
+        LDM_TRY(rules.check_format(artefact, here));
+        if (artefact.requires_.has_value()) LDM_TRY(rules.check_plan(*artefact.requires_, {here, "requires"}));
+    }
+    return rules.check_keys();
+}
+
+}  // namespace ldm

@@ -1,0 +1,387 @@
+// Rules of a contract: axes and tensors are sane; latents, prompts, images and defaults agree.
+#include <algorithm>
+#include <cmath>
+
+#include "core/codes.h"
+#include "core/package/ports.h"
+#include "core/package/rules.h"
+#include "core/package/values.h"
+
+namespace ldm {
+
+namespace {
+
+constexpr std::int64_t image_sizes = 6;  // numbers of the rule "image_sizes"
+constexpr std::int64_t max_channels = std::int64_t{1} << 12;
+constexpr std::int64_t max_downsample = std::int64_t{1} << 10;
+constexpr std::int64_t max_window = std::int64_t{1} << 16;
+constexpr std::int64_t max_vocabulary = std::int64_t{1} << 24;
+constexpr std::int64_t max_steps = 1000;  // by default
+
+// Checks parts of one contract.
+class Rules {
+public:
+    Rules(Scope& scope, const Contract& contract, const json::Where& where)
+        : scope_(scope), contract_(contract), where_(where), components_(where, "components") {}
+
+    Status check_axes();
+    Status check_components();
+    Status check_latent();
+    Status check_text();
+    Status check_facts();
+    Status check_batches();
+
+private:
+    struct Port {
+        std::string_view component, tensor;
+    };
+
+    Status check_multiple(const Axis& axis, const Multiple& multiple, const json::Where& where);
+    Status check_tensors(const Tensors& tensors, const json::Where& where);
+    Status check_dims(const TensorSpec& spec, const json::Where& where, Array<std::string_view>& names);
+    Status check_channels();
+    Status check_grid();
+    Status check_images(const CodecHalf& half, std::string_view image, std::string_view latents);
+    bool is_multiple(const Dim& pixels, const Dim& cells) const;
+    Status check_tokenizer(const TextRole& text, const json::Where& where);
+    Status check_context();
+    Status check_widths();
+    Status check_extra(std::int64_t pooled);
+    Status check_image();
+    Status check_defaults();
+
+    const Dim& dim(const Port& port, std::size_t index) const {
+        return contract_.tensor(port.component, port.tensor).dims[index];
+    }
+    // Keep a failure at a tensor.
+    Status refuse(const Port& port, const char* code, std::initializer_list<Piece> what) {
+        json::Where component(components_, json::Key{port.component}), tensor(component, json::Key{port.tensor});
+        return json::fail(scope_, tensor, code, what);
+    }
+
+    Scope& scope_;
+    const Contract& contract_;
+    const json::Where& where_;
+    json::Where components_;
+};
+
+bool is_product(std::int64_t product, std::int64_t value, std::int64_t factor) {
+    return product % factor == 0 && product / factor == value;
+}
+
+Status Rules::check_axes() {
+    json::Where axes(where_, "axes");
+    for (const auto& [name, axis] : contract_.axes) {
+        json::Where here(axes, json::Key{name});
+        LDM_TRY(check_name(scope_, name, axes));
+        LDM_TRY(check_between(scope_, axis.min, 1, max_axis, {here, "min"}));
+        LDM_TRY(check_between(scope_, axis.max, axis.min, max_axis, {here, "max"}));
+        for (std::int64_t size : axis.proven) {
+            LDM_TRY(check_between(scope_, size, axis.min, axis.max, {here, "proven"}));
+        }
+        if (axis.multiple_of.has_value()) LDM_TRY(check_multiple(axis, *axis.multiple_of, {here, "multiple_of"}));
+    }
+    return Status();
+}
+
+Status Rules::check_multiple(const Axis& axis, const Multiple& multiple, const json::Where& where) {
+    const Axis* source = contract_.axes.find(multiple.axis);
+    if (source == nullptr || source->multiple_of.has_value()) {
+        return json::fail(scope_, where, codes::manifest_axis,
+                          {"names the axis ", quoted(multiple.axis),
+                           "; expected one of axes that is not a multiple itself"});
+    }
+    LDM_TRY(check_between(scope_, multiple.factor, 1, max_downsample, {where, "factor"}));
+    if (is_product(axis.min, source->min, multiple.factor) && is_product(axis.max, source->max, multiple.factor)) {
+        return Status();
+    }
+    return json::fail(scope_, where, codes::manifest_axis,
+                      {"has ", axis.min, " to ", axis.max, "; expected ", multiple.factor, " times ", source->min, " to ",
+                       source->max});
+}
+
+Status Rules::check_components() {
+    for (const auto& [name, component] : contract_.components) {
+        json::Where here(components_, json::Key{name});
+        LDM_TRY(check_name(scope_, name, components_));
+        LDM_TRY(check_tensors(component.inputs, {here, "inputs"}));
+        LDM_TRY(check_tensors(component.outputs, {here, "outputs"}));
+        for (const TensorSpec& output : component.outputs) {
+            if (component.inputs.find(output.name) == nullptr) continue;
+            return json::fail(scope_, here, codes::manifest_tensor,
+                              {"has an input and an output named ", quoted(output.name)});
+        }
+    }
+    return Status();
+}
+
+Status Rules::check_tensors(const Tensors& tensors, const json::Where& where) {
+    for (std::size_t index = 1; index < tensors.sorted.size; ++index) {
+        if (tensors.all[tensors.sorted[index]].name == tensors.all[tensors.sorted[index - 1]].name) {
+            return json::fail(scope_, where, codes::manifest_tensor, {"names a tensor twice"});
+        }
+    }
+    Array<std::string_view> names(scope_.memory);
+    for (const TensorSpec& spec : tensors) {
+        json::Where here(where, json::Key{spec.name});
+        LDM_TRY(check_name(scope_, spec.name, where));
+        LDM_TRY(check_dims(spec, {here, "dims"}, names));
+    }
+    return Status();
+}
+
+Status Rules::check_dims(const TensorSpec& spec, const json::Where& where, Array<std::string_view>& names) {
+    names.shrink(0);
+    for (const Dim& dim : spec.dims) {
+        if (!dim.is_named) {
+            LDM_TRY(check_between(scope_, dim.size, 1, max_axis, where));
+        } else if (contract_.axes.find(dim.axis) == nullptr) {
+            return json::fail(scope_, where, codes::manifest_axis,
+                              {"names the axis ", quoted(dim.axis), ", which axes does not have"});
+        } else {
+            LDM_NEED(scope_, names.push(dim.axis));
+        }
+    }
+    std::sort(names.begin(), names.end());
+    const std::string_view* twice = std::adjacent_find(names.begin(), names.end());
+    if (twice == names.end()) return Status();
+    return json::fail(scope_, where, codes::manifest_axis, {"names an axis twice: ", quoted(*twice)});
+}
+
+Status Rules::check_latent() {
+    const LatentSpec& latent = contract_.latent;
+    json::Where here(where_, "latent");
+    LDM_TRY(check_between(scope_, latent.channels, 1, max_channels, {here, "channels"}));
+    LDM_TRY(check_between(scope_, latent.downsample, 1, max_downsample, {here, "downsample"}));
+    if (!(std::fabs(latent.scale) >= 1e-6 && std::fabs(latent.scale) <= 1e6)) {
+        return json::fail(scope_, {here, "scale"}, codes::manifest_range,
+                          {"is ", latent.scale, "; expected a magnitude of 1e-6 to 1e6"});
+    }
+    if (std::fabs(latent.shift) > 1e6) {
+        return json::fail(scope_, {here, "shift"}, codes::manifest_range,
+                          {"is ", latent.shift, "; expected a magnitude of 1e6 at most"});
+    }
+    constexpr ConcatChannels inpainting[] = {ConcatChannels::mask, ConcatChannels::masked_latents};
+    View<ConcatChannels> concat = contract_.concat;
+    if (!concat.empty() && !std::equal(concat.begin(), concat.end(), std::begin(inpainting), std::end(inpainting))) {
+        return json::fail(scope_, {where_, "concat"}, codes::manifest_role,
+                          {"has ", concat.size, " parts; expected none, or mask and masked_latents in this order"});
+    }
+    LDM_TRY(check_channels());
+    return check_grid();
+}
+
+Status Rules::check_channels() {
+    const LatentSpec& latent = contract_.latent;
+    const DenoiserRole& denoiser = contract_.denoiser;
+    const CodecHalf &encoder = contract_.codec.encoder, &decoder = contract_.codec.decoder;
+    std::int64_t concat = contract_.concat.empty() ? 0 : 1 + latent.channels;
+    const struct {
+        Port port;
+        std::int64_t size;
+    } expected[] = {
+        {{denoiser.component, denoiser.sample}, latent.channels + concat},
+        {{denoiser.component, denoiser.output}, latent.channels},
+        {{encoder.component, encoder.input}, 3},
+        {{decoder.component, decoder.input}, latent.channels},
+        {{decoder.component, decoder.output}, 3},
+    };
+    for (const auto& [port, size] : expected) {
+        if (dim(port, 1).is(size)) continue;
+        return refuse(port, codes::manifest_tensor, {"has ", shown(dim(port, 1)), " channels; expected ", size});
+    }
+    Port encoded{encoder.component, encoder.output};
+    const Dim& moments = dim(encoded, 1);
+    if (moments.is(latent.channels) || moments.is(2 * latent.channels)) return Status();
+    return refuse(encoded, codes::manifest_tensor,
+                  {"has ", shown(moments), " channels; expected ", 2 * latent.channels, ", or ", latent.channels,
+                   " for latents"});
+}
+
+// Latents have one grid everywhere, and images `downsample` times as many pixels along each side.
+Status Rules::check_grid() {
+    const CodecHalf &encoder = contract_.codec.encoder, &decoder = contract_.codec.decoder;
+    Port sample{contract_.denoiser.component, contract_.denoiser.sample};
+    const Port same[] = {{contract_.denoiser.component, contract_.denoiser.output},
+                         {encoder.component, encoder.output},
+                         {decoder.component, decoder.input}};
+    for (const Port& port : same) {
+        if (dim(port, 2) == dim(sample, 2) && dim(port, 3) == dim(sample, 3)) continue;
+        return refuse(port, codes::manifest_tensor,
+                      {"has latents of ", shown(dim(port, 2)), " x ", shown(dim(port, 3)), "; expected ",
+                       shown(dim(sample, 2)), " x ", shown(dim(sample, 3)), " as ", quoted(sample.tensor)});
+    }
+    LDM_TRY(check_images(encoder, encoder.input, encoder.output));
+    return check_images(decoder, decoder.output, decoder.input);
+}
+
+Status Rules::check_images(const CodecHalf& half, std::string_view image, std::string_view latents) {
+    for (std::size_t side : {std::size_t{2}, std::size_t{3}}) {
+        const Dim &pixels = dim({half.component, image}, side), &cells = dim({half.component, latents}, side);
+        if (is_multiple(pixels, cells)) continue;
+        json::Where here(components_, json::Key{half.component});
+        return json::fail(scope_, here, codes::manifest_tensor,
+                          {"has images of ", shown(pixels), " for latents of ", shown(cells), "; expected ",
+                           contract_.latent.downsample, " times as many"});
+    }
+    return Status();
+}
+
+bool Rules::is_multiple(const Dim& pixels, const Dim& cells) const {
+    std::int64_t factor = contract_.latent.downsample;
+    if (!pixels.is_named || !cells.is_named) {
+        return !pixels.is_named && !cells.is_named && is_product(pixels.size, cells.size, factor);
+    }
+    const std::optional<Multiple>& multiple = contract_.axes.find(pixels.axis)->multiple_of;
+    if (!multiple.has_value()) return factor == 1 && pixels == cells;
+    return multiple->axis == cells.axis && multiple->factor == factor;
+}
+
+Status Rules::check_text() {
+    json::Where text(where_, "text");
+    std::int64_t pooled = 0;
+    for (std::size_t index = 0; index < contract_.text.size; ++index) {
+        const TextRole& role = contract_.text[index];
+        json::Where here(text, index);
+        const Dim &tokens = dim({role.component, role.output}, 1), &taken = dim({role.component, role.input}, 1);
+        if (tokens != taken) {
+            return json::fail(scope_, {components_, json::Key{role.component}}, codes::manifest_tensor,
+                              {"has outputs of ", shown(tokens), " tokens for inputs of ", shown(taken)});
+        }
+        if (role.pooled.has_value()) {
+            const Dim& width = dim({role.component, *role.pooled}, 1);
+            pooled += width.is_named ? max_axis : width.size;
+        }
+        LDM_TRY(check_tokenizer(role, {here, "tokenizer"}));
+    }
+    LDM_TRY(check_context());
+    LDM_TRY(check_widths());
+    return check_extra(pooled);
+}
+
+Status Rules::check_tokenizer(const TextRole& text, const json::Where& where) {
+    const TokenizerFacts& facts = text.tokenizer;
+    LDM_TRY(check_relative_path(scope_, facts.file, {where, "file"}));
+    auto [low, high] = contract_.range_of(dim({text.component, text.input}, 1));
+    LDM_TRY(check_between(scope_, facts.max_length, std::max<std::int64_t>(low, 2), std::min(high, max_window),
+                          {where, "max_length"}));
+    LDM_TRY(check_between(scope_, facts.vocab_size, 1, max_vocabulary, {where, "vocab_size"}));
+    std::int64_t last = facts.vocab_size - 1;
+    LDM_TRY(check_between(scope_, facts.bos_token_id, 0, last, {where, "bos_token_id"}));
+    LDM_TRY(check_between(scope_, facts.eos_token_id, 0, last, {where, "eos_token_id"}));
+    LDM_TRY(check_between(scope_, facts.pad_token_id, 0, last, {where, "pad_token_id"}));
+    if (facts.max_length == contract_.window()) return Status();
+    return json::fail(scope_, {where, "max_length"}, codes::manifest_text,
+                      {"is ", facts.max_length, "; expected ", contract_.window(), " as of the first"});
+}
+
+Status Rules::check_context() {
+    Port context{contract_.denoiser.component, contract_.denoiser.context};
+    const Dim& tokens = dim(context, 1);
+    json::Where text(where_, "text"), first(text, std::size_t{0}), tokenizer(first, "tokenizer");
+    auto [low, high] = contract_.range_of(tokens);
+    LDM_TRY(check_between(scope_, contract_.window(), low, high, {tokenizer, "max_length"}));
+    View<Dim> sample = contract_.sample().dims;
+    if (std::find(sample.begin(), sample.end(), tokens) == sample.end()) return Status();
+    return refuse(context, codes::manifest_axis,
+                  {"counts tokens by ", shown(tokens), ", as ", quoted(contract_.denoiser.sample), " counts latents"});
+}
+
+// The text encoders' outputs, joined, are as wide as the context.
+Status Rules::check_widths() {
+    const Dim& taken = dim({contract_.denoiser.component, contract_.denoiser.context}, 2);
+    bool is_fixed = !taken.is_named;
+    std::int64_t made = 0;
+    for (const TextRole& text : contract_.text) {
+        const Dim& width = dim({text.component, text.output}, 2);
+        is_fixed = is_fixed && !width.is_named;
+        made += width.size;
+    }
+    if (is_fixed && made == taken.size) return Status();
+    return json::fail(scope_, components_, codes::manifest_text,
+                      {"gives embeddings of width ", is_fixed ? Piece(made) : Piece("unknown"),
+                       " to a denoiser that takes ", shown(taken)});
+}
+
+Status Rules::check_extra(std::int64_t pooled) {
+    json::Where denoiser(where_, "denoiser"), extra(denoiser, "extra");
+    for (const auto& [name, rule] : contract_.denoiser.extra) {
+        const Dim& width = dim({contract_.denoiser.component, name}, 1);
+        std::int64_t size = rule == ExtraRule::pooled_text ? pooled : image_sizes;
+        bool embeds = rule == ExtraRule::guidance_embedding;
+        bool fits = embeds ? !width.is_named && width.size >= 4 && width.size % 2 == 0 : size != 0 && width.is(size);
+        if (fits) continue;
+        json::Where here(extra, json::Key{name});
+        return json::fail(scope_, here, codes::manifest_text,
+                          {"has ", shown(width), " numbers; expected ",
+                           embeds ? Piece("an even number of at least 4") : Piece(size)});
+    }
+    return Status();
+}
+
+Status Rules::check_facts() {
+    LDM_TRY(check_image());
+    return check_defaults();
+}
+
+Status Rules::check_image() {
+    const ImageSpec& image = contract_.image;
+    std::int64_t factor = contract_.latent.downsample;
+    View<Dim> sample = contract_.sample().dims;
+    json::Where here(where_, "image");
+    const struct {
+        const char* name;
+        std::int64_t pixels;
+        Sizes cells;
+    } sides[] = {{"width", image.width, contract_.range_of(sample[3])},
+                 {"height", image.height, contract_.range_of(sample[2])}};
+    for (const auto& [name, pixels, cells] : sides) {
+        LDM_TRY(check_between(scope_, pixels, cells.min * factor, cells.max * factor, {here, name}));
+        if (pixels % factor == 0) continue;
+        return json::fail(scope_, {here, name}, codes::manifest_image, {"is ", pixels, ", not a multiple of ", factor});
+    }
+    if (image.width * image.height <= max_pixels) return Status();
+    return json::fail(scope_, here, codes::manifest_image,
+                      {"is ", image.width, "x", image.height, ", more than ", max_pixels, " pixels"});
+}
+
+Status Rules::check_defaults() {
+    const Defaults& defaults = contract_.defaults;
+    json::Where here(where_, "defaults");
+    LDM_TRY(check_between(scope_, defaults.steps, 1, max_steps, {here, "steps"}));
+    if (defaults.guidance >= 0.0 && defaults.guidance <= 1000.0) return Status();
+    return json::fail(scope_, {here, "guidance"}, codes::manifest_range,
+                      {"is ", defaults.guidance, "; expected 0 to 1000"});
+}
+
+// One image can be drawn by the defaults: text and images go one at a time, guidance doubles rows.
+Status Rules::check_batches() {
+    LDM_TRY(for_each_port(contract_, [&](const Role& role, std::string_view component, std::string_view tensor) {
+        if (!role.has_batch) return Status();
+        auto [low, high] = contract_.range_of(dim({component, tensor}, 0));
+        if (low <= 1 && high >= 1) return Status();
+        return refuse({component, tensor}, codes::manifest_range, {"takes a batch of ", low, " to ", high, "; expected 1"});
+    }));
+    double guidance = contract_.defaults.guidance;
+    std::int64_t needed = contract_.evaluates_negative(guidance) ? 2 : 1;
+    auto [low, high] = contract_.range_of(contract_.sample().dims[0]);
+    if (low <= needed && needed <= high) return Status();
+    json::Where defaults(where_, "defaults");
+    return json::fail(scope_, {defaults, "guidance"}, codes::manifest_range,
+                      {"is ", guidance, ", so an image needs a batch of ", needed, "; expected ", low, " to ", high});
+}
+
+}  // namespace
+
+Status check_contract(Scope& scope, const Contract& contract, const json::Where& where) {
+    Rules rules(scope, contract, where);
+    LDM_TRY(rules.check_axes());
+    LDM_TRY(rules.check_components());
+    LDM_TRY(check_roles(scope, contract, where));
+    LDM_TRY(rules.check_latent());
+    LDM_TRY(rules.check_text());
+    LDM_TRY(rules.check_facts());
+    return rules.check_batches();
+}
+
+}  // namespace ldm

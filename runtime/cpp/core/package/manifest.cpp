@@ -1,0 +1,263 @@
+// What a manifest.json is made of: the fields of each struct, in the order in which they are read.
+#include "core/package/manifest.h"
+
+#include <algorithm>
+
+#include "core/codes.h"
+#include "core/package/rules.h"
+
+namespace ldm {
+
+namespace {
+
+constexpr std::string_view precisions[] = {"fp32", "fp16", "bf16"};
+constexpr std::string_view flavours[] = {"rtx", "classic"};
+constexpr std::string_view plan_options[] = {"refit", "weight_stripped"};
+constexpr std::string_view exactnesses[] = {"exact", "lossy"};
+constexpr std::string_view extra_rules[] = {"pooled_text", "image_sizes", "guidance_embedding"};
+constexpr std::string_view concat_channels[] = {"mask", "masked_latents"};
+
+}  // namespace
+
+constexpr json::Choices choices(Precision) { return precisions; }
+constexpr json::Choices choices(Flavour) { return flavours; }
+constexpr json::Choices choices(PlanOption) { return plan_options; }
+constexpr json::Choices choices(Exactness) { return exactnesses; }
+constexpr json::Choices choices(ExtraRule) { return extra_rules; }
+constexpr json::Choices choices(ConcatChannels) { return concat_channels; }
+
+Status read(json::Reader& reader, const json::Value& value, const json::Where& where, Dim& out) {
+    out = {value.kind == json::Kind::text, value.integer, value.text};
+    if (out.is_named || value.kind == json::Kind::integer) return Status();
+    return json::refuse(reader.scope, value, where, "an integer or a string");
+}
+
+Status read(json::Reader& reader, const json::Value& value, const json::Where& where, Tensors& out) {
+    LDM_TRY(json::read(reader, value, where, out.all));
+    auto* sorted = reader.arena.make<std::uint32_t>(out.all.size);
+    LDM_NEED(reader.scope, sorted != nullptr);
+    for (std::size_t place = 0; place < out.all.size; ++place) sorted[place] = static_cast<std::uint32_t>(place);
+    View<TensorSpec> all = out.all;
+    std::sort(sorted, sorted + all.size, [=](std::uint32_t a, std::uint32_t b) { return all[a].name < all[b].name; });
+    out.sorted = {sorted, all.size};
+    return Status();
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, TensorSpec& it) {
+    visit("name", it.name);
+    visit("dtype", it.dtype);
+    visit("dims", it.dims);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, ComponentContract& it) {
+    visit("inputs", it.inputs);
+    visit("outputs", it.outputs);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Multiple& it) {
+    visit("axis", it.axis);
+    visit("factor", it.factor);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Axis& it) {
+    visit("min", it.min);
+    visit("max", it.max);
+    visit("proven", it.proven);
+    visit("multiple_of", it.multiple_of);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, TokenizerFacts& it) {
+    visit("file", it.file);
+    visit("max_length", it.max_length);
+    visit("bos_token_id", it.bos_token_id);
+    visit("eos_token_id", it.eos_token_id);
+    visit("pad_token_id", it.pad_token_id);
+    visit("vocab_size", it.vocab_size);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, TextRole& it) {
+    visit("component", it.component);
+    visit("input", it.input);
+    visit("tokenizer", it.tokenizer);
+    visit("output", it.output);
+    visit("pooled", it.pooled);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, DenoiserRole& it) {
+    visit("component", it.component);
+    visit("sample", it.sample);
+    visit("timestep", it.timestep);
+    visit("context", it.context);
+    visit("extra", it.extra);
+    visit("output", it.output);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, CodecHalf& it) {
+    visit("component", it.component);
+    visit("input", it.input);
+    visit("output", it.output);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, CodecRole& it) {
+    visit("name", it.name);
+    visit("encoder", it.encoder);
+    visit("decoder", it.decoder);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, LatentSpec& it) {
+    visit("channels", it.channels);
+    visit("downsample", it.downsample);
+    visit("scale", it.scale);
+    visit("shift", it.shift);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, ImageSpec& it) {
+    visit("width", it.width);
+    visit("height", it.height);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Defaults& it) {
+    visit("sampler", it.sampler);
+    visit("steps", it.steps);
+    visit("guidance", it.guidance);
+    visit.optional("zero_negative", it.zero_negative);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Contract& it) {
+    visit("components", it.components);
+    visit("axes", it.axes);
+    visit("text", it.text);
+    visit("denoiser", it.denoiser);
+    visit("concat", it.concat);
+    visit("codec", it.codec);
+    visit("latent", it.latent);
+    visit("image", it.image);
+    visit("schedule", it.schedule);
+    visit("defaults", it.defaults);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Difference& it) {
+    visit("relative_rms", it.relative_rms);
+    visit("max_abs", it.max_abs);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Range& it) {
+    visit("min", it.min);
+    visit("opt", it.opt);
+    visit("max", it.max);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, PlanRequirements& it) {
+    visit("flavour", it.flavour);
+    visit("version", it.version);
+    visit("compute_capabilities", it.compute_capabilities);
+    visit("options", it.options);
+    visit("graph", it.graph);
+    visit("weights", it.weights);
+    visit("profiles", it.profiles);
+    visit("activation_bytes", it.activation_bytes);
+    visit("weight_bytes", it.weight_bytes);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Artefact& it) {
+    visit("name", it.name);
+    visit("format", it.format);
+    visit("files", it.files);
+    visit("engine", it.engine);
+    visit("precision", it.precision);
+    visit("exactness", it.exactness);
+    visit("difference", it.difference);
+    visit("requires", it.requires_);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, KeyEntry& it) {
+    visit("initialiser", it.initialiser);
+    visit("transpose", it.transpose);
+    visit("dtype", it.dtype);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Component& it) {
+    visit("weights", it.weights);
+    visit("artefacts", it.artefacts);
+    visit("keys", it.keys);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, FileEntry& it) {
+    visit("sha256", it.sha256);
+    visit("size", it.size);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Source& it) {
+    visit("name", it.name);
+    visit("sha256", it.sha256);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Provenance& it) {
+    visit("family", it.family);
+    visit("source", it.source);
+    visit("tools", it.tools);
+    visit("opset", it.opset);
+    visit("ir_version", it.ir_version);
+    visit("recipe", it.recipe);
+    visit("created_with", it.created_with);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Proof& it) {
+    visit("passed", it.passed);
+    visit("report", it.report);
+    visit("summary", it.summary);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, Manifest& it) {
+    visit("schema_version", it.schema_version);
+    visit("name", it.name);
+    visit("contract", it.contract);
+    visit("components", it.components);
+    visit("files", it.files);
+    visit("provenance", it.provenance);
+    visit("dropped", it.dropped);
+    visit("proof", it.proof);
+}
+
+Status read_manifest(Scope& scope, Arena& arena, std::string_view text, Manifest& out, std::string_view where) {
+    out = Manifest();
+    auto* value = arena.make<json::Value>();  // what is kept of anything points into it
+    LDM_NEED(scope, value != nullptr);
+    LDM_TRY(json::parse(scope, arena, text, where, *value));
+    const json::Value* version = value->find("schema_version");
+    if (version == nullptr || version->kind != json::Kind::integer || version->integer != schema_version) {
+        return scope.fail(codes::manifest_version, {where, " has schema_version ",
+                                                    version == nullptr ? Piece("of none") : json::shown(*version),
+                                                    ", but this runtime reads ", schema_version});
+    }
+    json::Reader reader{scope, arena};
+    json::Where place(where, "manifest");
+    LDM_TRY(json::read(reader, *value, place, out));
+    return check_manifest(scope, out, place);
+}
+
+}  // namespace ldm

@@ -1,0 +1,35 @@
+// Checks of single values of a manifest: names, paths, digests, bounds.
+#ifndef LDM_CORE_PACKAGE_VALUES_H
+#define LDM_CORE_PACKAGE_VALUES_H
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/json/where.h"
+#include "core/package/manifest.h"
+#include "core/status.h"
+
+namespace ldm {
+
+inline constexpr std::int64_t max_axis = std::int64_t{1} << 20;
+inline constexpr std::int64_t max_pixels = std::int64_t{1} << 26;  // one image; 8192 x 8192
+inline constexpr std::int64_t max_bytes = std::int64_t{1} << 50;   // of a file or of memory
+
+// A name can be a package's: not empty, and safe to print and to write. manifest.name.
+Status check_name(Scope& scope, std::string_view name, const json::Where& where);
+// A plain relative posix path, inside the package on any OS. manifest.path.
+Status check_relative_path(Scope& scope, std::string_view path, const json::Where& where);
+// A SHA-256 in lower case. manifest.digest.
+Status check_digest(Scope& scope, std::string_view text, const json::Where& where);
+// A file that the manifest lists. manifest.file.
+Status check_listed(Scope& scope, std::string_view path, const Manifest& manifest, const json::Where& where);
+// manifest.range.
+Status check_between(Scope& scope, std::int64_t value, std::int64_t low, std::int64_t high, const json::Where& where);
+
+// A dimension, for a sentence; names, parted by commas, behind one.
+Piece shown(const Dim& dim);
+void add_names(Failure& failure, View<std::string_view> names);
+
+}  // namespace ldm
+
+#endif
