@@ -36,6 +36,7 @@ from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
+from tests.golden_images import image_cases  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -53,7 +54,8 @@ def main() -> None:
     write(out / "prompts.json", prompt_cases(out / "package"))
     write(out / "plans.json", plan_cases())
     write(out / "packages.json", package_cases())
-    for name, make in {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases}.items():
+    made = {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases, "images": image_cases}
+    for name, make in made.items():
         cases, tensors = make(out / "package")
         write(out / f"{name}.json", cases)
         safetensors.write(out / f"{name}.safetensors", tensors)
