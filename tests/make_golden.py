@@ -37,6 +37,7 @@ from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule 
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
 from tests import golden_manifests  # noqa: E402
+from tests.golden_images import image_cases  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -58,7 +59,8 @@ def main() -> None:
     write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
     write(out / "manifests.json", golden_manifests.manifest_cases(out))
     write(out / "mutations.json", golden_manifests.mutation_cases(out))
-    for name, make in {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases}.items():
+    made = {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases, "images": image_cases}
+    for name, make in made.items():
         cases, tensors = make(out / "package")
         write(out / f"{name}.json", cases)
         safetensors.write(out / f"{name}.safetensors", tensors)
