@@ -1,10 +1,9 @@
 #include "src/files/hash_cache.h"
 
-#include <charconv>
-
 #include "core/codes.h"
 #include "core/json/json.h"
 #include "src/files/atomic.h"
+#include "src/files/text.h"
 
 namespace ldm::files {
 
@@ -39,33 +38,6 @@ bool read_entry(const json::Value& value, Stamp& stamp, std::string_view& digest
     digest = items[4].text;
     return true;
 }
-
-class Text {
-public:
-    explicit Text(Array<char>& out) : out_(out) {}
-
-    void put(std::string_view text) { fits_ = fits_ && out_.append(text.data(), text.size()); }
-    template <typename T>
-    void number(T value) {
-        char digits[24];
-        put({digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits)});
-    }
-    void quoted(std::string_view text) {
-        put("\"");
-        for (char each : text) {
-            auto code = static_cast<unsigned char>(each);
-            char escape[] = {'\\', 'u', '0', '0', "0123456789abcdef"[code >> 4], "0123456789abcdef"[code & 15]};
-            bool is_plain = code >= 0x20 && each != '"' && each != '\\';
-            put(is_plain ? std::string_view(&each, 1) : std::string_view(escape, sizeof escape));
-        }
-        put("\"");
-    }
-    bool fits() const { return fits_; }
-
-private:
-    Array<char>& out_;
-    bool fits_ = true;
-};
 
 }  // namespace
 
@@ -125,8 +97,7 @@ Status HashCache::remember(Scope& scope, std::string_view name, const Stamp& sta
     return Status();
 }
 
-Status HashCache::written(Scope& scope, Array<char>& out) const {
-    Text text(out);
+void HashCache::put(Text& text) const {
     text.put("{");
     for (const Known& known : known_) {
         if (&known != known_.begin()) text.put(", ");
@@ -142,18 +113,17 @@ Status HashCache::written(Scope& scope, Array<char>& out) const {
         text.put("]");
     }
     text.put("}");
-    LDM_NEED(scope, text.fits());
-    return Status();
 }
 
 Status HashCache::save(Scope& scope) {
     if (!has_changed_ || place_.view().empty()) return Status();
-    Array<char> text(scope.memory);
-    LDM_TRY(written(scope, text));
+    Text text(scope.memory);
+    put(text);
+    LDM_NEED(scope, text.fits());
     if (!make_folders(place_.parent()).ok()) return Status();
     Failure unheard;
     Scope quiet{scope.memory, unheard};
-    Status status = write_file(quiet, place_.view(), {text.data(), text.size()}, Existing::replace);
+    Status status = write_file(quiet, place_.view(), text.view(), Existing::replace);
     has_changed_ = false;
     return status.ok() || std::string_view(status.code()) != codes::other_memory ? Status() : scope.out_of_memory();
 }

@@ -13,6 +13,8 @@
 
 namespace ldm::files {
 
+class Text;
+
 class HashCache {
 public:
     explicit HashCache(Allocator& memory) : texts_(memory), known_(memory) {}
@@ -33,7 +35,7 @@ private:
     };
 
     Status read(Scope& scope, std::string_view text);
-    Status written(Scope& scope, Array<char>& out) const;
+    void put(Text& text) const;
 
     Path place_;  // "": nothing is remembered
     Arena texts_;

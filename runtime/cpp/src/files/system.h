@@ -9,6 +9,24 @@
 
 namespace ldm::files {
 
+// A path as the system's own functions take it.
+class NativePath {
+public:
+#if defined(_WIN32)
+    explicit NativePath(const Path& path);
+    const wchar_t* get() const { return text_; }
+
+private:
+    wchar_t text_[Path::room];
+#else
+    explicit NativePath(const Path& path) : text_(path.c_str()) {}
+    const char* get() const { return text_; }
+
+private:
+    const char* text_;
+#endif
+};
+
 // What the system answered: all is well, or its number of an error.
 struct [[nodiscard]] Answer {
     std::uint32_t error = 0;
