@@ -1,0 +1,32 @@
+// Shared libraries that are opened while the program runs, and never closed: their threads may outlive every call.
+#ifndef LDM_ENGINES_DYNAMIC_LIBRARY_H
+#define LDM_ENGINES_DYNAMIC_LIBRARY_H
+
+#include "src/files/path.h"
+
+namespace ldm::engines {
+
+class DynamicLibrary {
+public:
+    // A path, or a name alone, which the system looks for. False where it cannot be loaded: `reason` says why.
+    bool open(const files::Path& path);
+    // Whether the process has it already; if so it is opened.
+    bool open_if_loaded(const files::Path& path);
+    // The address of an exported function, null where there is none.
+    void* find(const char* name) const;
+
+    const char* reason() const { return reason_; }
+
+private:
+    bool keep(void* handle);
+
+    void* handle_ = nullptr;
+    char reason_[512] = {0};
+};
+
+// The folder of the library (or program) that this code is in; false where the system does not tell.
+bool own_folder(files::Path& out);
+
+}  // namespace ldm::engines
+
+#endif

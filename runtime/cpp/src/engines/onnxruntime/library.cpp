@@ -1,0 +1,156 @@
+#include "src/engines/onnxruntime/library.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <mutex>
+
+#include "core/codes.h"
+#include "src/files/system.h"
+
+namespace ldm::ort {
+
+namespace {
+
+using files::Path;
+
+constexpr const char* variable = "LDM_ONNXRUNTIME";
+
+#if defined(_WIN32)
+constexpr std::string_view file_names[] = {"onnxruntime.dll"};
+#elif defined(__APPLE__)
+constexpr std::string_view file_names[] = {"libonnxruntime.dylib", "libonnxruntime.1.dylib"};
+#else
+constexpr std::string_view file_names[] = {"libonnxruntime.so", "libonnxruntime.so.1"};
+#endif
+
+// ONNX Runtime reads a variable once, when it is started, without which it writes an identity of the machine into the
+// user's cache folder and sends reports. The host's environment is as it was afterwards; a host that has set it to 1
+// before it started threads has an environment that nothing changes.
+class NoTelemetry {
+public:
+#if defined(_WIN32)
+    explicit NoTelemetry(bool) {}  // Windows' builds are told by DisableTelemetryEvents
+#else
+    explicit NoTelemetry(bool sets) {
+        was_set_ = files::environment(name_, before_);
+        sets_ = sets && !(was_set_ && before_.view() == "1");
+        if (sets_) ::setenv(name_, "1", 1);
+    }
+    ~NoTelemetry() {
+        if (sets_ && was_set_) ::setenv(name_, before_.c_str(), 1);
+        if (sets_ && !was_set_) ::unsetenv(name_);
+    }
+
+private:
+    static constexpr const char* name_ = "ORT_DISABLE_TELEMETRY";
+    Path before_;
+    bool was_set_ = false, sets_ = false;
+#endif
+};
+
+// The environment is the process's: one thread at a time changes it and back.
+std::mutex starting;
+
+// The API version of "1.20.0": 20.
+std::uint32_t api_version_of(std::string_view version) {
+    std::uint32_t major = 0, minor = 0;
+    const char* end = version.data() + version.size();
+    auto read = std::from_chars(version.data(), end, major);
+    if (read.ec != std::errc() || read.ptr == end || *read.ptr != '.') return 0;
+    if (std::from_chars(read.ptr + 1, end, minor).ec != std::errc()) return 0;
+    return major > 1 ? assignment_api : major == 1 ? minor : 0;
+}
+
+bool is_there(const Path& path) {
+    files::FileStatus status;
+    return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
+}
+
+}  // namespace
+
+std::string_view Outcome::first_line() const {
+    std::string_view text = api_.GetErrorMessage(status_);
+    std::size_t start = text.find_first_not_of(" \t\r\n");
+    if (start == std::string_view::npos) return "it does not say why";
+    text.remove_prefix(start);
+    return text.substr(0, text.find_first_of("\r\n"));
+}
+
+Library::~Library() {
+    if (memory_ != nullptr) api_.ReleaseMemoryInfo(memory_);
+    if (env_ != nullptr) api_.ReleaseEnv(env_);
+}
+
+Status Library::open(Scope& scope, std::string_view path) {
+    std::lock_guard<std::mutex> turn(starting);
+    LDM_TRY(find(scope, path));
+    was_loaded_ = library_.open_if_loaded(path_);
+    NoTelemetry off(!was_loaded_);
+    LDM_TRY(load(scope));
+    LDM_TRY(read_api(scope));
+    return start(scope);
+}
+
+Status Library::find(Scope& scope, std::string_view path) {
+    path_ = Path(path);
+    if (!path.empty() || (files::environment(variable, path_) && !path_.view().empty())) {
+        std::string_view origin = path.empty() ? ", which LDM_ONNXRUNTIME names" : "";
+        if (is_there(path_)) return Status();
+        return scope.fail(codes::engine_unavailable, {"there is no ONNX Runtime at ", path_.view(), origin,
+                                                      "; expected its shared library, such as ", file_names[0]});
+    }
+    Path folder;
+    if (engines::own_folder(folder)) {
+        for (std::string_view name : file_names) {
+            path_ = Path(folder, name);
+            if (is_there(path_)) return Status();
+        }
+    }
+    for (std::string_view name : file_names) {
+        path_ = Path(name);
+        engines::DynamicLibrary tried;
+        if (tried.open_if_loaded(path_)) return Status();
+        NoTelemetry off(true);
+        if (tried.open(path_)) return Status();
+    }
+    return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
+                                                  "library (", file_names[0], ", 1.20 or newer) as an option, or in the "
+                                                  "environment variable LDM_ONNXRUNTIME, or put it beside this library"});
+}
+
+Status Library::load(Scope& scope) {
+    if (was_loaded_ || library_.open(path_)) return Status();
+    return scope.fail(codes::engine_unavailable, {"ONNX Runtime cannot be loaded from ", path_.view(), ": ", library_.reason(),
+                                                  "; give the shared library of 1.20 or newer for this machine"});
+}
+
+Status Library::read_api(Scope& scope) {
+    auto get_base = reinterpret_cast<GetApiBase>(library_.find("OrtGetApiBase"));
+    if (get_base == nullptr) {
+        return scope.fail(codes::engine_unavailable, {path_.view(), " is not ONNX Runtime: it has no function OrtGetApiBase; "
+                                                      "give its shared library, such as ", file_names[0]});
+    }
+    const ApiBase* base = get_base();
+    version_ = base->GetVersionString();
+    std::uint32_t found = api_version_of(version_);
+    const void* const* table = nullptr;
+    for (std::uint32_t version : {assignment_api, devices_api, oldest_api}) {
+        if (table != nullptr || found < version) continue;
+        table = base->GetApi(version);
+        if (table != nullptr) api_.read(table, version);
+    }
+    if (table != nullptr) return Status();
+    return scope.fail(codes::engine_unavailable, {path_.view(), " is ONNX Runtime ", version_, "; expected 1.20 or newer"});
+}
+
+Status Library::start(Scope& scope) {
+    OrtStatus* said = api_.CreateEnv(fatal, "ldm_runtime", &env_);
+    if (said == nullptr && !was_loaded_) said = api_.DisableTelemetryEvents(env_);
+    if (said == nullptr) said = api_.CreateCpuMemoryInfo(device_allocator, default_memory, &memory_);
+    if (said == nullptr) said = api_.GetAllocatorWithDefaultOptions(&texts_);
+    Outcome outcome(api_, said);
+    if (outcome.ok()) return Status();
+    return scope.fail(codes::engine_failed, {"ONNX Runtime cannot start: ", outcome.first_line()});
+}
+
+}  // namespace ldm::ort

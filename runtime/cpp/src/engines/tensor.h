@@ -1,0 +1,79 @@
+// Tensors on their way into an engine and out of it.
+#ifndef LDM_ENGINES_TENSOR_H
+#define LDM_ENGINES_TENSOR_H
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "core/memory.h"
+#include "core/status.h"
+
+namespace ldm::engines {
+
+// The first three are those of ldm_element_type.
+enum class ElementType : unsigned char { none = 0, float32 = 1, int64 = 2, int32 = 3, float16 = 4, float64 = 5 };
+
+inline std::string_view name_of(ElementType type) {  // numpy's, as in manifests
+    constexpr std::string_view names[] = {"no type", "float32", "int64", "int32", "float16", "float64"};
+    return names[static_cast<std::size_t>(type)];
+}
+
+inline std::size_t bytes_of(ElementType type) {
+    constexpr std::size_t bytes[] = {0, 4, 8, 4, 2, 8};
+    return bytes[static_cast<std::size_t>(type)];
+}
+
+inline constexpr std::size_t max_rank = 8;
+
+// A tensor in C order, whose data somebody else owns.
+struct Tensor {
+    const char* name = "";
+    ElementType type = ElementType::none;
+    std::size_t rank = 0;
+    std::int64_t shape[max_rank] = {};
+    const void* data = nullptr;
+    std::size_t bytes = 0;
+};
+
+// The outputs of one evaluation, in memory of the caller's allocator. Used again, they give back what they held.
+class Results {
+public:
+    explicit Results(Allocator& memory) : memory_(&memory), tensors_(memory) {}
+    ~Results() { clear(); }
+    Results(const Results&) = delete;
+    Results& operator=(const Results&) = delete;
+
+    // Add a copy. `tensor.name` must outlive the results.
+    [[nodiscard]] bool add(const Tensor& tensor) {
+        if (!tensors_.reserve(tensors_.size() + 1)) return false;
+        void* copy = memory_->allocate(memory_->user, tensor.bytes == 0 ? 1 : tensor.bytes);
+        if (copy == nullptr) return false;
+        if (tensor.bytes > 0) std::memcpy(copy, tensor.data, tensor.bytes);
+        Tensor kept = tensor;
+        kept.data = copy;
+        return tensors_.push(kept);
+    }
+    void clear() {
+        for (Tensor& each : tensors_) {
+            memory_->release(memory_->user, const_cast<void*>(each.data), each.bytes == 0 ? 1 : each.bytes);
+        }
+        tensors_.clear();
+    }
+
+    View<Tensor> view() const { return tensors_.view(); }
+    const Tensor* find(std::string_view name) const {
+        for (const Tensor& each : tensors_) {
+            if (name == each.name) return &each;
+        }
+        return nullptr;
+    }
+
+private:
+    Allocator* memory_;
+    Array<Tensor> tensors_;
+};
+
+}  // namespace ldm::engines
+
+#endif

@@ -1,0 +1,48 @@
+// SHA-256 of the files of a folder, remembered in the user's cache folder until a file changes: the file of the Python
+// runtime, in its format, so that either finds what the other has measured.
+//
+// A file counts as unchanged while its device, inode, size and modification time (ns) are the same. Whoever can forge
+// those can change files unseen; a full check does not use this.
+#ifndef LDM_FILES_HASH_CACHE_H
+#define LDM_FILES_HASH_CACHE_H
+
+#include "core/memory.h"
+#include "core/sha256.h"
+#include "core/status.h"
+#include "src/files/system.h"
+
+namespace ldm::files {
+
+class Text;
+
+class HashCache {
+public:
+    explicit HashCache(Allocator& memory) : texts_(memory), known_(memory) {}
+
+    // Read what is remembered of a folder, whose path has no links; what cannot be read counts as nothing.
+    Status load(Scope& scope, const Path& folder);
+    // The digest of `name`, in hexadecimal, if it was measured while the file was in this state; else "".
+    std::string_view find(std::string_view name, const Stamp& stamp) const;
+    Status remember(Scope& scope, std::string_view name, const Stamp& stamp, const Digest::Hex& digest);
+    // Write what was measured; where that is not possible the next load hashes again.
+    Status save(Scope& scope);
+
+private:
+    struct Known {
+        std::string_view name;
+        Stamp stamp;
+        std::string_view digest;
+    };
+
+    Status read(Scope& scope, std::string_view text);
+    void put(Text& text) const;
+
+    Path place_;  // "": nothing is remembered
+    Arena texts_;
+    Array<Known> known_;
+    bool has_changed_ = false;
+};
+
+}  // namespace ldm::files
+
+#endif
