@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/sha256.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
@@ -61,6 +62,11 @@ static void golden_streams_are_drawn() {
                 if (begins) cuda.assign(1, CudaGenerator(seed, mode.resident_threads));
                 CHECK(cuda[0].normal(scope, values.data(), values.size()).ok());
             }
+        }
+        if (mode.kind == NoiseMode::Kind::philox) {
+            Sha256 hash;
+            hash.update({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
+            CHECK(hash.finish().hex().view() == each.find("sha256")->text);
         }
         compare(values, tensors.tensor<float>(tensor), mode.kind == NoiseMode::Kind::philox ? 0.0 : 1e-6, tensor);
         ++cases;

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
 #include "core/package/protobuf.h"
 #include "core/package/safetensors.h"
@@ -173,6 +174,30 @@ static void sizes_and_vocabularies_are_checked() {
     CHECK(!status.ok() && std::string_view(status.code()) == codes::file_too_large);
 }
 
+static void files_are_held_to_the_manifest() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    Arena arena(memory);
+    Manifest manifest;
+    const std::string text = read_file(golden_path("package/manifest.json"));
+    CHECK(read_manifest(scope, arena, text, manifest).ok());
+    for (std::string_view path : {"unet/model.onnx", "NOTES.txt", "unet/onnx", ".onnx", "a.onnx.txt", "b.onnx/x", "plan", "x."}) {
+        CHECK(check_is_listed(scope, manifest, path, "the folder").ok());
+    }
+    for (std::string_view path : {"unet/x.onnx", "x.Onnx", "a/b/c.PTH", "..bin", "unet/model.onnx.data", "a.b.ckpt"}) {
+        Status status = check_is_listed(scope, manifest, path, "the folder");
+        CHECK(!status.ok() && std::string_view(status.code()) == codes::file_unlisted);
+    }
+    const FileEntry entry{"", 40};
+    std::string_view stub = "version https://git-lfs.github.com/spec/v1\n";
+    CHECK(check_file_size(scope, entry, 40, bytes_of(stub), "m").ok());
+    CHECK(std::string_view(check_file_size(scope, entry, 41, bytes_of(stub), "m").code()) == codes::file_lfs_stub);
+    CHECK(std::string_view(check_file_size(scope, entry, 39, bytes_of("x"), "m").code()) == codes::file_size);
+    CHECK(std::string_view(failure.text) == "m is truncated: it has 39 bytes, but the manifest says 40");
+    CHECK(name_of_file("a/b/c") == "c" && folder_of_file("a/b/c") == "a/b" && name_of_file("c") == "c" && folder_of_file("c").empty());
+}
+
 // A number of ten bytes may have bits beyond 64.
 static void numbers_are_read() {
     using protobuf::take_number;
@@ -195,6 +220,7 @@ int main() {
     places_of_data_are_found();
     sizes_and_vocabularies_are_checked();
     numbers_are_read();
+    files_are_held_to_the_manifest();
     changed_bytes_have_their_results("package/unet/model.safetensors", 400, header_code);
     changed_bytes_have_their_results("package/text_encoder/model.onnx", 1000, graph_result);
     const std::string weights = read_file(golden_path("package/unet/model.safetensors"));

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 #include "core/package/rules.h"
 #include "core/package/safetensors.h"
 #include "core/package/values.h"
@@ -47,11 +48,6 @@ bool is_capability(std::string_view text) {
     return count_numbers(text, 3) == 2 && text.size() - text.find('.') == 2;  // one digit behind the point
 }
 
-std::string_view folder_of(std::string_view path) {
-    std::size_t end = path.rfind('/');
-    return end == std::string_view::npos ? std::string_view() : path.substr(0, end);
-}
-
 bool ends_in(std::string_view path, std::string_view ending) {
     return path.size() >= ending.size() && path.substr(path.size() - ending.size()) == ending;
 }
@@ -59,7 +55,7 @@ bool ends_in(std::string_view path, std::string_view ending) {
 // Whether a plan lies in engines/NAME.
 bool is_in_engines(std::string_view path, std::string_view name) {
     constexpr std::string_view engines = "engines/";
-    std::string_view folder = folder_of(path);
+    std::string_view folder = folder_of_file(path);
     return folder.substr(0, engines.size()) == engines && folder.substr(engines.size()) == name;
 }
 
@@ -142,8 +138,8 @@ Status ArtefactRules::check_format(const Artefact& artefact, const json::Where& 
                       {"does not fit the format; expected requirements of TensorRT plans alone"});
     }
     if (artefact.format == "onnx") {
-        std::string_view folder = folder_of(component_.weights);
-        if (folder_of(files[0]) == folder && files.size == 2 && files[1] == component_.weights) return Status();
+        std::string_view folder = folder_of_file(component_.weights);
+        if (folder_of_file(files[0]) == folder && files.size == 2 && files[1] == component_.weights) return Status();
         return refuse_files(artefact, where, {"a graph in ", quoted(folder), ", then ", quoted(component_.weights)});
     }
     if (artefact.format == "openvino") {
