@@ -2,8 +2,8 @@
 
     python tests/make_golden.py [OUT]
 
-tests/golden/README.md describes the files. The same input gives the same bytes (plans.json to 1e-12: cos and exp of
-two machines may differ in their last bit): the tiny model's outputs are computed here with numpy in float64, not by an
+tests/golden/README.md describes the files. The same input gives the same bytes (plans to 1e-12: cos and exp of two
+machines may differ in their last bit): the tiny model's outputs are computed here with numpy in float64, not by an
 engine.
 """
 
@@ -24,15 +24,16 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]
 
-from ldm_runtime.errors import InputError  # noqa: E402
+from ldm_runtime.errors import FormatError, InputError  # noqa: E402
+from ldm_runtime.files import strict_json  # noqa: E402
 from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
 from ldm_runtime.noise import philox as rng  # noqa: E402
 from ldm_runtime.noise.cuda import CudaGenerator  # noqa: E402
 from ldm_runtime.noise.torch_cpu import TorchGenerator  # noqa: E402
 from ldm_runtime.package import safetensors  # noqa: E402
 from ldm_runtime.package.open import open_package  # noqa: E402
-from ldm_runtime.sampling.loop import guide, noised, run_plan, slerp  # noqa: E402
-from ldm_runtime.sampling.plan import Plan, compile_plan  # noqa: E402
+from ldm_runtime.sampling.loop import guide, hooked, noised, run_plan, slerp  # noqa: E402
+from ldm_runtime.sampling.plan import Hook, Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
@@ -54,6 +55,7 @@ def main() -> None:
     write(out / "tokenizer.json", tokenizer_cases(out / "tokenizer" / "tokenizer.json"))
     write(out / "prompts.json", prompt_cases(out / "package"))
     write(out / "plans.json", plan_cases())
+    write(out / "samplers.json", sampler_cases())
     write(out / "packages.json", package_cases())
     golden_manifests.write_families(out / "manifests")
     write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
@@ -241,6 +243,111 @@ def plan_cases() -> dict[str, Any]:
 def plan_facts(plan: Plan) -> dict[str, Any]:
     """The plan as `ldm-export plan --json` prints it, less what the case says."""
     return {name: value for name, value in plan.to_dict().items() if name not in ("steps", "start")}
+
+
+LAMBDAS = ["-inf", "-3", "-3.0", "-1e1", "-.5", "-5.", "1E-3", "+7", "100", "-1e999", "101", "infinity"]
+SIGMAS = ["0.1", "0.30000000000000004", "1e-5", "12345.678", "1e6", "1e-400", "0.0001", "1e7"]
+ETAS = ["1.1", "-0.1", "nan", "inf", "1_0", " 1", "1 ", "0x1", "1e", ".", "1e999", "١", "--1", ""]
+ORDERS = ["5", "0", "+2", "2.0", "", "1234567890", "²"]
+TEXTS = [
+    *(f"dpmsolver:lambda_min={text}" for text in LAMBDAS), *(f"euler:sigma_min={text}" for text in SIGMAS),
+    *(f"ddim:eta={text}" for text in ETAS), *(f"unipc:order={text}" for text in ORDERS),
+    "euler:sigma_max=1,sigma_min=0.5,final=sigma_min", "dpmpp_2m_karras:sigmas=default", "dpmpp_2m_karras:order=3",
+    "unipc:order=3,predict=x0,lower_order_final=true", "ddpm:variance=fixed_small,clip=1", "lcm:original_steps=007",
+    "euler:", "plms:skip_prk_steps=false", "sa_solver:tau=10,corrector_order=4,predict=eps", "tcd:eta=1",
+    "", ":", "Euler", "euler ", "magic", "euler:order=2", "euler:sigmas", "euler:sigmas=", "euler:sigmas=ays",
+    "euler:,", "euler:sigmas=karras,", "euler:sigmas=karras,sigmas=karras", "euler:sigmas=karras;final=zero",
+    "euler:sigmas==karras", "unipc:lower_order_final=True", "unipc:lower_order_final=1", "unipc:final=last",
+    "deis:order=4", "dpmsolver_singlestep:sigmas=lu", "dpmsolver_singlestep:algorithm=sde-dpmsolver",
+    "lcm:original_steps=100001", "ddim:threshold_max=0.5", "euler_ancestral:sigmas=karras",
+]  # fmt: skip
+STEPS = [(1, 0), (2, 0), (7, 0), (50, 0), (50, 47), (1000, 999), (0, 0), (1001, 0), (7, 7), (7, -1)]
+
+
+def sampler_cases() -> dict[str, Any]:
+    """Texts of samplers, schedules, and plans of more steps than plans.json has, each told by a few numbers."""
+    return {
+        "texts": [{"text": text, "canonical": canonical(text)} for text in (*SOLVERS, *PRESETS, *OPTIONS, *TEXTS)],
+        "schedules": [{"schedule": value, "code": schedule_code(value)} for value in schedule_values()],
+        "plans": [
+            short_plan(schedule, text, steps, start)
+            for text in (*SOLVERS, *OPTIONS)
+            for schedule in (("flow", "flow terminal") if text.startswith("flow") else ("sd15", "zero snr"))
+            for steps, start in (STEPS if text in SOLVERS and schedule in ("sd15", "flow") else STEPS[1:4])
+        ],
+        "hooks": hook_cases(),
+    }
+
+
+def canonical(text: str) -> str | None:
+    try:
+        return read_sampler(text).canonical
+    except InputError:
+        return None
+
+
+def schedule_values() -> list[Any]:
+    """The schedules of the plans, and changes to them that are refused but for a few."""
+    noise, flow = SD15.to_dict(), FlowSchedule(1000, 3.0, None).to_dict()
+    changes: list[tuple[dict[str, Any], str, list[Any]]] = [
+        (noise, "num_train_timesteps", [2, 1, 100_000, 100_001, 10**30, True, 1000.0, "1000", None]),
+        (noise, "beta_start", [1e-8, 9e-9, 0, 1, 0.012, 0.5, True, "0.1", 10**400]),
+        (noise, "beta_end", [0.999, 1.0, 0.0008, -1, None, []]),
+        (noise, "beta_schedule", ["linear", "squaredcos_cap_v2", "cosine", "", 1, None]),
+        (noise, "prediction_type", ["sample", "flow_prediction", "score", {}]),
+        (noise, "timestep_spacing", ["leading", "default", 1]),
+        (noise, "steps_offset", [0, 999, 1000, -1, 0.5]),
+        (noise, "set_alpha_to_one", [True, 0, "true"]),
+        (noise, "rescale_betas_zero_snr", [True, None]),
+        (noise, "shift", [1.0]),
+        (flow, "num_train_timesteps", [2, 1, 100_001]),
+        (flow, "shift", [1e-3, 1000, 9e-4, 1001, True, None]),
+        (flow, "shift_terminal", [0, 0.999, 1, -0.1, "0.1", False]),
+        (flow, "beta_start", [0.1]),
+    ]
+    changed = [{**schedule, name: value} for schedule, name, values in changes for value in values]
+    lacking = [
+        {key: schedule[key] for key in schedule if key != name} for schedule in (noise, flow) for name in schedule
+    ]
+    return [*(schedule.to_dict() for schedule in schedules().values()), *changed, *lacking, {}, [], None, "flow"]
+
+
+def schedule_code(value: Any) -> str | None:
+    try:
+        strict_json.read(ScheduleHolder, {"schedule": value}, "schedule")
+    except FormatError as error:
+        return error.code
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleHolder:
+    schedule: Schedule
+
+
+def short_plan(schedule: str, text: str, steps: int, start: int) -> dict[str, Any]:
+    """A plan, or the code that refuses it. Of a row the timestep and each line of its matrix, weighed by column."""
+    facts: dict[str, Any] = {"schedule": schedule, "sampler": text, "steps": steps, "start": start}
+    try:
+        plan = compile_plan(schedules()[schedule], read_sampler(text), steps, start)
+    except InputError as error:
+        return {**facts, "code": error.code}
+
+    def weighed(line: list[float]) -> float:
+        return sum(value / (1 + column) for column, value in enumerate(line))
+
+    rows = [[row.timestep, *map(weighed, row.matrix.tolist())] for row in plan.rows]
+    return {**facts, "code": None, "identity": plan.identity, "initial_scale": plan.initial_scale, "rows": rows}
+
+
+def hook_cases() -> list[dict[str, Any]]:
+    """Two images' x0 and what the loop's hook makes of them."""
+    data = rng.philox_normal(6, 0, (2, 4, 3, 3)) * np.array([1.0, 3.0], np.float32).reshape(2, 1, 1, 1)
+    row = compile_plan(dataclasses.replace(SD15, prediction_type="sample"), read_sampler("ddim"), 1).rows[0]
+    hooks = [Hook("clip", 0.7, 0.0)]
+    hooks += [Hook("threshold", limit, ratio) for limit, ratio in ((1.5, 0.9), (1e6, 0.995), (1.0, 0.5), (4.0, 1.0))]
+    facts = {"x0": floats(data)}
+    return [{**dataclasses.asdict(hook), **facts, "clipped": floats(hooked(hook, row, data, data))} for hook in hooks]
 
 
 # --- noise, guidance ---

@@ -149,9 +149,11 @@ def test_the_script_writes_the_kit_again(tmp_path: Path) -> None:
     again = {path.relative_to(tmp_path / "golden") for path in (tmp_path / "golden").rglob("*") if path.is_file()}
     here = {path.relative_to(GOLDEN) for path in GOLDEN.rglob("*") if path.is_file()}
     assert again == here - {Path("README.md")}
-    for name in again - {Path("plans.json")}:
+    of_plans = {"plans", "samplers"}
+    for name in again - {Path(f"{name}.json") for name in of_plans}:
         assert (tmp_path / "golden" / name).read_bytes() == (GOLDEN / name).read_bytes(), name
-    assert_near(json.loads((tmp_path / "golden" / "plans.json").read_text("ascii")), load("plans"))
+    for name in of_plans:
+        assert_near(json.loads((tmp_path / "golden" / f"{name}.json").read_text("ascii")), load(name))
 
 
 def assert_near(value: Any, expected: Any) -> None:

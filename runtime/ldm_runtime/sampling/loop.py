@@ -82,7 +82,7 @@ def run_plan(
         _check_finite(output, f"the model output at {where}")
         columns = [*state, output]
         if plan.hook is not None:
-            columns.append(_hooked(plan.hook, row, state[0], output))
+            columns.append(hooked(plan.hook, row, state[0], output))
         for noise_row in row.noise_rows:
             columns.append(np.asarray(noise(noise_row), dtype=np.float32))
             _check_shape(columns[-1], x.shape, f"the noise at {where}")
@@ -158,7 +158,7 @@ def data_prediction(row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarr
     return _weighted_sum(np.array([row.data_x, row.data_output], np.float32), [x, output], np.empty_like(x))
 
 
-def _hooked(hook: Hook, row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
+def hooked(hook: Hook, row: PlanRow, x: np.ndarray, output: np.ndarray) -> np.ndarray:
     """Clip the predicted x0 by the hook: float32 (B, C, H, W)."""
     data = data_prediction(row, x, output)
     if hook.kind == "clip":

@@ -4,6 +4,7 @@ The annotation of an option is its kind: a `Literal` of names, a bool, or an int
 `Range`.
 """
 
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
 
 Value = bool | int | float | str
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -173,11 +175,8 @@ class Float:
         return f"{self.limits.low:g} to {self.limits.high:g}"
 
     def parse(self, text: str) -> float | None:
-        """Return the value that a text means, or None."""
-        try:
-            return float(text)
-        except ValueError:
-            return None
+        """Return the value that a text means, or None: a number as every language spells it, or inf."""
+        return float(text) if _NUMBER.fullmatch(text) else None
 
     def check(self, value: Any) -> float:
         """Return the value as a float; raise ValueError with what was expected."""
