@@ -33,6 +33,7 @@ struct [[nodiscard]] Answer {
 
     bool ok() const { return error == 0; }
     bool is_missing() const;
+    bool is_nowhere() const;  // missing, or below what is no folder
     bool is_taken() const;  // the name is another file's
 };
 

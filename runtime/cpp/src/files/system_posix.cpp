@@ -53,6 +53,7 @@ FileStatus converted(const struct stat& status) {
 }  // namespace
 
 bool Answer::is_missing() const { return error == ENOENT; }
+bool Answer::is_nowhere() const { return error == ENOENT || error == ENOTDIR; }
 bool Answer::is_taken() const { return error == EEXIST; }
 
 Reason::Reason(Answer answer) {

@@ -1,0 +1,171 @@
+#include "src/package/open.h"
+
+#include "core/codes.h"
+#include "core/package/onnx_file.h"
+#include "core/package/safetensors.h"
+#include "src/files/trouble.h"
+#include "src/package/unlisted.h"
+
+namespace ldm::package {
+
+namespace {
+
+using files::Answer;
+using files::FileStatus;
+using files::Links;
+using files::Path;
+
+constexpr std::string_view manifest_name = "manifest.json";
+
+View<unsigned char> bytes_of(const Array<char>& content) {
+    return {reinterpret_cast<const unsigned char*>(content.data()), content.size()};
+}
+
+// A path that the system can look up, existing or not.
+Status check_path(Scope& scope, const Path& path, bool& exists, FileStatus& status) {
+    Answer answer = look(path, Links::follow, status);
+    exists = answer.ok();
+    if (answer.ok() && status.kind == files::Kind::folder) {
+        FileStatus inside;
+        answer = look(Path(path, "."), Links::follow, inside);  // a folder that may not be entered
+    }
+    if (answer.ok() || answer.is_nowhere()) return Status();
+    return scope.fail(codes::request_path, {"path is ", quoted(path.view()), ", which cannot be looked up: ",
+                                            std::string_view(files::Reason(answer))});
+}
+
+Status find_package(Scope& scope, const Path& path) {
+    bool exists = false;
+    FileStatus status;
+    LDM_TRY(check_path(scope, path, exists, status));
+    if (!exists) {
+        return scope.fail(codes::package_missing, {"there is no package at ", path.view(), ": the folder does not exist"});
+    }
+    if (status.kind != files::Kind::folder) {
+        return scope.fail(codes::package_missing, {path.view(), " is a file; expected the folder of a package"});
+    }
+    if (look(Path(path, manifest_name), Links::keep, status).ok()) return Status();
+    return scope.fail(codes::package_missing, {path.view(), " is not a package: it has no ", manifest_name,
+                                               "; make one with `ldm-export build ", path.view(), " --out ...`"});
+}
+
+Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_view& out) {
+    View<char> kept;
+    LDM_NEED(scope, arena.copy(content.data(), content.size(), kept));
+    out = {kept.data, kept.size};
+    return Status();
+}
+
+}  // namespace
+
+Status Package::open(Scope& scope, std::string_view name, Check check) {
+    Path path(name.empty() ? "." : name);
+    LDM_TRY(find_package(scope, path));
+    LDM_TRY(folder_.open(scope, path));
+    LDM_TRY(read_manifest(scope));
+    LDM_TRY(check_sizes(scope));
+    LDM_TRY(refuse_unlisted(scope, path, manifest_));
+    View<files::Expected> expected;
+    LDM_TRY(list_expected(scope, check == Check::size, expected));
+    LDM_TRY(hashes_.prepare(scope, folder_, expected, check != Check::full));
+    if (check == Check::size) LDM_TRY(hashes_.confirm(scope));
+    for (const auto& entry : manifest_.components) LDM_TRY(check_component(scope, entry.value));
+    for (const TextRole& text : manifest_.contract.text) LDM_TRY(check_vocabulary(scope, text));
+    if (check != Check::size) hashes_.start();
+    return Status();
+}
+
+Status Package::read_manifest(Scope& scope) {
+    Array<char> content(scope.memory);
+    Path where = folder_.place_of(manifest_name);
+    std::string_view text;
+    LDM_TRY(folder_.read(scope, manifest_name, max_manifest_bytes, content));
+    LDM_TRY(files::refuse_lfs_stub(scope, where, {content.data(), content.size()}));
+    LDM_TRY(copy(scope, arena_, content, text));
+    Sha256 hash;
+    hash.update(text);
+    identity_ = hash.finish().hex();
+    return ldm::read_manifest(scope, arena_, text, manifest_, where.view());
+}
+
+Status Package::check_sizes(Scope& scope) {
+    Array<char> start(scope.memory);
+    for (const auto& [name, entry] : manifest_.files) {
+        std::uint64_t size = 0, promised = static_cast<std::uint64_t>(entry.size);
+        LDM_TRY(folder_.size(scope, name, size));
+        if (size == promised) continue;
+        Path place = folder_.place_of(name);
+        LDM_TRY(folder_.read_start(scope, name, lfs_stub_bytes, start));
+        LDM_TRY(files::refuse_lfs_stub(scope, place, {start.data(), start.size()}));
+        return scope.fail(codes::file_size, {place.view(), size < promised ? " is truncated" : " is too long", ": it has ", size,
+                                             " bytes, but the manifest says ", promised, files::fetch_or_build_again});
+    }
+    return Status();
+}
+
+Status Package::check_component(Scope& scope, const Component& component) {
+    Array<char> start(scope.memory);
+    std::uint64_t size = 0;
+    LDM_TRY(folder_.size(scope, component.weights, size));
+    LDM_TRY(folder_.read_start(scope, component.weights, lfs_stub_bytes, start));
+    std::uint64_t needed = header_bytes(bytes_of(start), size);
+    if (needed > start.size()) LDM_TRY(folder_.read_start(scope, component.weights, static_cast<std::size_t>(needed), start));
+    Arena scratch(scope.memory);
+    SafetensorsHeader header;
+    LDM_TRY(read_header(scope, scratch, bytes_of(start), size, folder_.place_of(component.weights).view(), header));
+    std::string_view weights = component.weights.substr(component.weights.rfind('/') + 1);
+    for (const Artefact& artefact : component.artefacts) {
+        if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact.file(), weights));
+    }
+    return Status();
+}
+
+Status Package::check_graph(Scope& scope, std::string_view name, std::string_view weights) {
+    Path place = folder_.place_of(name);
+    std::uint64_t size = 0;
+    LDM_TRY(folder_.size(scope, name, size));
+    LDM_TRY(check_graph_size(scope, size, weights, place.view()));
+    Array<char> graph(scope.memory);
+    LDM_TRY(folder_.read(scope, name, max_graph_bytes, graph));
+    return check_external_data(scope, bytes_of(graph), weights, place.view());
+}
+
+Status Package::check_vocabulary(Scope& scope, const TextRole& text) {
+    const Component* component = manifest_.components.find(text.component);
+    std::string_view name = component->canonical().file();
+    Array<char> graph(scope.memory);
+    LDM_TRY(folder_.read(scope, name, max_graph_bytes, graph));
+    Path where = folder_.place_of(manifest_name);
+    return ldm::check_vocabulary(scope, bytes_of(graph), text.input, text.tokenizer.vocab_size, name, where.view());
+}
+
+Status Package::list_expected(Scope& scope, bool in_blobs_only, View<files::Expected>& out) {
+    auto* expected = arena_.make<files::Expected>(manifest_.files.size());
+    LDM_NEED(scope, expected != nullptr);
+    std::size_t count = 0;
+    for (const auto& [name, entry] : manifest_.files) {
+        bool is_in_blobs = false;
+        LDM_TRY(folder_.is_in_blobs(scope, name, is_in_blobs));
+        if (is_in_blobs || !in_blobs_only) expected[count++] = {name, entry.sha256};
+    }
+    out = {expected, count};
+    return Status();
+}
+
+Status Package::read(Scope& scope, std::string_view name, std::size_t limit, Array<char>& out) {
+    LDM_TRY(folder_.require_unchanged(scope, name));
+    return folder_.read(scope, name, limit, out);
+}
+
+Status Package::confirm(Scope& scope) {
+    LDM_TRY(hashes_.confirm(scope));
+    return folder_.require_unchanged(scope);
+}
+
+Status Package::file(Scope& scope, std::string_view name, Path& out) const {
+    LDM_TRY(folder_.require_unchanged(scope, name));
+    out = folder_.place_of(name);
+    return Status();
+}
+
+}  // namespace ldm::package

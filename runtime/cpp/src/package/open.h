@@ -1,0 +1,59 @@
+// Open a package folder: manifest read, every file in place, inside the folder, of the promised content.
+//
+// Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller opens its engine, and
+// remembered by (path, device, inode, size, mtime) in the user's cache folder; `confirm` waits for them. Nothing of a
+// package is trusted before that call succeeds.
+#ifndef LDM_PACKAGE_OPEN_H
+#define LDM_PACKAGE_OPEN_H
+
+#include "core/memory.h"
+#include "core/package/manifest.h"
+#include "core/sha256.h"
+#include "core/status.h"
+#include "src/files/folder.h"
+#include "src/files/hashes.h"
+
+namespace ldm::package {
+
+// cached: hash each file once and remember it; full: hash now; size: hash only what is kept outside of the folder, in a
+// hub's cache, and that before `open` returns.
+enum class Check { cached, full, size };
+
+// An opened package. It does not move; threads may call what is const, and `confirm`.
+class Package {
+public:
+    explicit Package(Allocator& memory) : arena_(memory), folder_(memory), hashes_(memory) {}
+
+    // Once. Codes: request.path, package.*, file.*, json.*, manifest.*, schedule.*, weights.*, graph.*, tokenizer.*.
+    Status open(Scope& scope, std::string_view path, Check check);
+    // Read a listed file whole, of at most `limit` bytes. Before threads share the package. Codes: file.*.
+    Status read(Scope& scope, std::string_view name, std::size_t limit, Array<char>& out);
+    // Wait for the hashes. Codes: file.hash, file.changed, file.missing, file.unreadable.
+    Status confirm(Scope& scope);
+
+    // The path of a listed file, unless it has changed since the package was opened: file.changed. It keeps its name and
+    // its neighbours, also where it is a link: graphs find their weights beside them.
+    Status file(Scope& scope, std::string_view name, files::Path& out) const;
+
+    const files::Path& path() const { return folder_.path(); }
+    const Manifest& manifest() const { return manifest_; }
+    std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
+
+private:
+    Status read_manifest(Scope& scope);
+    Status check_sizes(Scope& scope);
+    Status check_component(Scope& scope, const Component& component);
+    Status check_graph(Scope& scope, std::string_view name, std::string_view weights);
+    Status check_vocabulary(Scope& scope, const TextRole& text);
+    Status list_expected(Scope& scope, bool in_blobs_only, View<files::Expected>& out);
+
+    Arena arena_;
+    files::Folder folder_;
+    Manifest manifest_;
+    Digest::Hex identity_{};
+    files::Hashes hashes_;
+};
+
+}  // namespace ldm::package
+
+#endif
