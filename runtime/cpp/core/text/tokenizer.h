@@ -19,6 +19,12 @@ inline constexpr std::size_t max_added_length = std::size_t(1) << 20;     // cha
 inline constexpr std::size_t max_prompt_characters = 100000;
 inline constexpr std::int32_t no_token = -1;
 
+// The tokens that stand for a textual inversion of several vectors: <x> is all of <x>, <x>_1, <x>_2.
+struct Inversion {
+    std::int32_t id;
+    View<std::int32_t> others;
+};
+
 // Does not change once it is read: threads share it. All of it is in the arena that it was read into.
 struct Tokenizer {
     std::int64_t size = 0;                            // one more than the largest id
@@ -29,6 +35,7 @@ struct Tokenizer {
     View<AddedToken> added;  // by id
     AddedTokens literal;     // looked for in the text as it is
     AddedTokens normalised;  // looked for in its normal form
+    View<Inversion> inversions;  // by id
     bool splits_special = false;  // the begin and end marks are words, also in another case
     // The begin and end tokens, and their ids: as the file says, or CLIP's names. no_token: there are none.
     std::string_view begin_text, end_text;

@@ -1,5 +1,6 @@
 // CLIP's tokenizer.json, read strictly: this one form or a refusal.
 #include <algorithm>
+#include <charconv>
 
 #include "core/codes.h"
 #include "core/json/fields.h"
@@ -89,6 +90,7 @@ private:
     bool is_template(const Value& value, const json::Member& begin, const json::Member& end);
     Status added(const Value* value);
     Status literals();
+    Status inversions();
     std::int32_t id_of(std::string_view token);
 
     Scope& scope_;
@@ -185,7 +187,8 @@ Status Form::read(std::string_view text) {
     out_.comma = id_of(",</w>");
     out_.size = static_cast<std::int64_t>(vocabulary_.size());
     for (const AddedToken& token : out_.added) out_.size = std::max(out_.size, token.id + 1);
-    return literals();
+    LDM_TRY(literals());
+    return inversions();
 }
 
 Status Form::pre_tokenizer(const Value& value) {
@@ -275,9 +278,49 @@ Status Form::literals() {
     return Status();
 }
 
+// Diffusers names the further vectors of <x> <x>_1, <x>_2.
+Status Form::inversions() {
+    std::size_t count = out_.added.size;
+    auto* found = arena_.make<Inversion>(count);
+    Array<const AddedToken*> named(scope_.memory);
+    Array<std::int32_t> others(scope_.memory);
+    Array<char> name(scope_.memory);
+    LDM_NEED(scope_, found != nullptr && named.reserve(count));
+    for (const AddedToken& token : out_.added) LDM_NEED(scope_, named.push(&token));
+    std::sort(named.begin(), named.end(), [](const AddedToken* a, const AddedToken* b) { return a->content < b->content; });
+    std::size_t several = 0;
+    for (const AddedToken& token : out_.added) {
+        others.shrink(0);
+        while (true) {
+            name.shrink(0);
+            char digits[24];
+            char* end = std::to_chars(digits, digits + sizeof digits, others.size() + 1).ptr;
+            LDM_NEED(scope_, name.append(token.content.data(), token.content.size()) && name.push('_') &&
+                                 name.append(digits, static_cast<std::size_t>(end - digits)));
+            std::string_view wanted(name.data(), name.size());
+            auto** at = std::lower_bound(named.begin(), named.end(), wanted, [](const AddedToken* each, std::string_view text) {
+                return each->content < text;
+            });
+            if (at == named.end() || (*at)->content != wanted) break;
+            LDM_NEED(scope_, others.push(static_cast<std::int32_t>((*at)->id)));
+        }
+        if (others.empty()) continue;
+        found[several].id = static_cast<std::int32_t>(token.id);
+        LDM_NEED(scope_, arena_.copy(others.data(), others.size(), found[several++].others));
+    }
+    out_.inversions = {found, several};
+    return Status();
+}
+
 Status Form::ends(const Value* value) {
     Where where(file_, "post_processor");
-    if (value == nullptr || value->kind == Kind::null) return Status();
+    if (value == nullptr || value->kind == Kind::null) {
+        out_.begin_text = "<|startoftext|>";
+        out_.end_text = "<|endoftext|>";
+        out_.begin = id_of(out_.begin_text);
+        out_.end = id_of(out_.end_text);
+        return Status();
+    }
     if (value->kind != Kind::object) return refuse(where, *value, "an object or null");
     const Value& type = value_of(*value, "type");
     bool is_a_template = type.kind == Kind::text && type.text == "TemplateProcessing";
@@ -346,6 +389,48 @@ bool Form::is_template(const Value& value, const json::Member& begin, const json
 }
 
 }  // namespace
+
+namespace {
+
+// The id of a token that the file may not name; no_token then.
+Status check_end(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::string_view what,
+                 std::string_view text, std::int32_t known, std::int64_t given) {
+    if (known != no_token) {
+        if (known == given) return Status();
+        return scope.fail(codes::manifest_text, {where, " has the ", what, " token ", quoted(text), ", which is ", known,
+                                                 ", not ", given, " as in the manifest"});
+    }
+    std::size_t special = 0;
+    for (const AddedToken& token : tokenizer.added) {
+        if (token.special && token.id == given) return Status();
+        special += token.special;
+    }
+    if (special == 0) return Status();
+    return scope.fail(codes::manifest_text, {where, " has ", special, " special tokens, and none is the ", what, " token ",
+                                             given, " as in the manifest"});
+}
+
+}  // namespace
+
+Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::int64_t begin, std::int64_t end,
+                  std::int64_t pad, std::int64_t vocab_size) {
+    if (tokenizer.size > vocab_size) {
+        return scope.fail(codes::tokenizer_vocabulary, {where, " has tokens up to ", tokenizer.size - 1,
+                                                        ", but the text encoder knows ", vocab_size});
+    }
+    LDM_TRY(check_end(scope, tokenizer, where, "begin", tokenizer.begin_text, tokenizer.begin, begin));
+    LDM_TRY(check_end(scope, tokenizer, where, "end", tokenizer.end_text, tokenizer.end, end));
+    struct Given {
+        const char* what;
+        std::int64_t id;
+    };
+    for (Given given : {Given{"begin", begin}, Given{"end", end}, Given{"padding", pad}}) {
+        if (given.id < tokenizer.size) continue;
+        return scope.fail(codes::manifest_text, {where, " has the tokens 0 to ", tokenizer.size - 1, ", and none is the ",
+                                                 given.what, " token ", given.id, " as in the manifest"});
+    }
+    return Status();
+}
 
 Status read_tokenizer(Scope& scope, Arena& arena, std::string_view json, std::string_view where, Tokenizer& out) {
     out = Tokenizer();

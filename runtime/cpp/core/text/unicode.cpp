@@ -26,6 +26,7 @@ struct Point {
     char32_t point;
     std::uint32_t origin;
     std::uint32_t order;  // among its neighbours, where marks are sorted
+    std::uint32_t place;  // the origin of what stood here before
 };
 
 const Pair* find_pair(char32_t point) {
@@ -58,9 +59,9 @@ bool may_change(char32_t point) {
 bool decompose(Array<Point>& out, char32_t point, std::uint32_t origin) {
     if (is_syllable(point)) {
         char32_t index = point - syllables, trail = index % trail_count;
-        return out.push({leads + index / (vowel_count * trail_count), origin, 0}) &&
-               out.push({vowels + index / trail_count % vowel_count, origin, 0}) &&
-               (trail == 0 || out.push({trails + trail, origin, 0}));
+        return out.push({leads + index / (vowel_count * trail_count), origin, 0, 0}) &&
+               out.push({vowels + index / trail_count % vowel_count, origin, 0, 0}) &&
+               (trail == 0 || out.push({trails + trail, origin, 0, 0}));
     }
     char32_t behind[8];  // second characters, the last one first
     std::size_t count = 0;
@@ -68,14 +69,14 @@ bool decompose(Array<Point>& out, char32_t point, std::uint32_t origin) {
         if (pair->second != 0) behind[count++] = pair->second;
         point = pair->first;
     }
-    if (!out.push({point, origin, 0})) return false;
+    if (!out.push({point, origin, 0, 0})) return false;
     while (count > 0) {
         if (!decompose(out, behind[--count], origin)) return false;  // no second one goes deeper than one level
     }
     return true;
 }
 
-// Sort each run of marks by its classes; equal ones stay in order.
+// Sort each run of marks by its classes; equal ones stay in order. Places keep their origin, as in the library.
 void order_marks(Array<Point>& points) {
     for (std::size_t start = 0; start < points.size();) {
         std::size_t end = start;
@@ -87,6 +88,8 @@ void order_marks(Array<Point>& points) {
             auto first = record(a.point).combining, second = record(b.point).combining;
             return first != second ? first < second : a.order < b.order;
         });
+        for (std::size_t index = start; index < end; ++index) points[points[index].order].place = points[index].origin;
+        for (std::size_t index = start; index < end; ++index) points[index].origin = points[index].place;
         start = end + 1;
     }
 }
@@ -140,7 +143,7 @@ Status normalise(Scope& scope, std::string_view text, Normal& out) {
     for (std::size_t at = 0; at < text.size();) {
         utf8::Character read = utf8::next(text.substr(at));
         changes = changes || may_change(read.point);
-        LDM_NEED(scope, points.push({read.point, static_cast<std::uint32_t>(at), 0}));
+        LDM_NEED(scope, points.push({read.point, static_cast<std::uint32_t>(at), 0, 0}));
         at += read.bytes;
     }
     if (changes) {
