@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from ldm_export.checkpoint.tokenizer import BOS, CONFIG, EOS, MERGES, VOCABULARY
+from ldm_runtime.text.byte_pairs import END_OF_WORD, byte_alphabet
 
 VOCABULARY_SIZE = 49408
 
@@ -32,9 +33,8 @@ class ClipVocabulary:
 
 def vocabulary(merges: list[str]) -> dict[str, int]:
     """Return the ids of all tokens: bytes, bytes that end a word, merged pairs, begin and end."""
-    # GPT-2's stand-ins: a printable byte is itself, the others follow the first 256 characters.
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    letters = [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
-    pieces = letters + [letter + "</w>" for letter in letters] + [pair.replace(" ", "") for pair in merges] + [BOS, EOS]
+    letters = byte_alphabet()
+    pieces = (
+        letters + [letter + END_OF_WORD for letter in letters] + [pair.replace(" ", "") for pair in merges] + [BOS, EOS]
+    )
     return {piece: index for index, piece in enumerate(pieces)}

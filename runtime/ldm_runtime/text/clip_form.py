@@ -36,7 +36,7 @@ _MERGES, _ADDED = "tokenizer.merges", "tokenizer.added-tokens"
 MAX_FILE_BYTES = 2**24  # CLIP's own has 3.6 MB
 MAX_TOKENS = 2**20  # CLIP has 49,408
 MAX_TOKEN_LENGTH = 1024  # characters; CLIP's longest has 23
-MAX_ADDED_LENGTH = 2**20  # characters of all added tokens together: one automaton looks for them all
+MAX_ADDED_LENGTH = 2**20  # characters of all added tokens together
 
 _FILE_KEYS = (
     "version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -184,6 +184,10 @@ def _refuse_merges(
 def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[AddedToken, ...]:
     """Read the added tokens, by id; one that the vocabulary lacks has the next free id, as in `tokenizers`."""
     found = strict_json.read(tuple[AddedToken, ...], value, where)
+    for token in found:
+        if not 0 < len(token.content) <= MAX_TOKEN_LENGTH:
+            what = f"has a token of {len(token.content)} characters; expected 1 to {MAX_TOKEN_LENGTH}"
+            raise FormatError(where, what, _ADDED)
     if len({token.content for token in found}) != len(found):
         raise FormatError(where, "has a token twice", _ADDED)
     if sum(len(token.content) for token in found) > MAX_ADDED_LENGTH:
@@ -192,8 +196,6 @@ def _read_added(value: Any, vocabulary: Mapping[str, int], where: str) -> tuple[
     new = (token for token in found if token.content not in vocabulary)
     expected = {token.content: index for index, token in enumerate(new, len(vocabulary))}
     for token in found:
-        if not token.content:
-            _fail(where, "tokens with a text", token.content, _ADDED)
         wanted = vocabulary.get(token.content, expected.get(token.content))
         if token.id != wanted:
             reason = "its id in vocab" if token.content in vocabulary else "the next free id"
