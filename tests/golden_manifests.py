@@ -29,7 +29,29 @@ BYTES = b'0123456789-+.eE"{}[]:, \\/ntfa\x00\x7f\xff'  # what a byte becomes, bu
 MUTATED = {MANIFEST: 2000, "package/unet/model.safetensors": 400, "package/text_encoder/model.onnx": 1000}
 # Manifest -> how many changes of one value of it.
 REPLACED = {"manifests/sdxl_inpaint.json": 1200, "manifests/lcm.json": 600, "manifests/tiny_autoencoder.json": 600}
-VALUES = [None, True, -1, 0, 1, 2, 3, 4, 8, 9, 77, 2**20, 2**20 + 1, 1e9, 0.5, "", "x", "batch", "float32", [], {}]
+VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    4,
+    8,
+    9,
+    77,
+    2**20,
+    2**20 + 1,
+    1e9,
+    0.5,
+    "",
+    "x",
+    "batch",
+    "float32",
+    [],
+    {},
+]
 
 
 def family_manifests() -> dict[str, manifest.Manifest]:

@@ -97,6 +97,7 @@ def test_the_kit_has_a_package_for_every_code() -> None:
     assert {case["code"] for case in load("packages")} - {None} == codes - left_out
 
 
+@pytest.mark.slow
 def test_manifests() -> None:
     """What becomes of changed manifests, headers and graphs; and what contracts of every family say."""
     assert golden_manifests.manifest_cases(GOLDEN) == load("manifests")

@@ -61,9 +61,7 @@ def check_contract(contract: "Contract", where: str) -> None:
             _check_tensors(specs, contract, f"{where}.components[{name!r}].{what}")
         both = {spec.name for spec in component.inputs} & {spec.name for spec in component.outputs}
         if both:
-            fail(
-                f"{where}.components[{name!r}]", f"has an input and an output named {min(both)!r}", "manifest.tensor"
-            )
+            fail(f"{where}.components[{name!r}]", f"has an input and an output named {min(both)!r}", "manifest.tensor")
     _check_roles(contract, where)
     _check_latent(contract, where)
     _check_text(contract, where)
