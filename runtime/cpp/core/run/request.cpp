@@ -18,8 +18,9 @@ constexpr double picture_strength = 0.8, mask_strength = 1.0;  // as in diffuser
 
 class Checks {
 public:
-    Checks(Scope& scope, Arena& arena, const Contract& contract, const RunOptions& options, Request& out)
-        : scope_(scope), arena_(arena), contract_(contract), options_(options), out_(out) {}
+    Checks(Scope& scope, Arena& arena, const Model& model, const RunOptions& options, Request& out)
+        : scope_(scope), arena_(arena), contract_(model.contract()), schedule_(model.schedule), options_(options),
+          out_(out) {}
 
     Status all() {
         LDM_TRY(guidance());
@@ -155,7 +156,7 @@ private:
         if (given.count > static_cast<std::size_t>(most)) return too_many_embeddings(most);
         out_.has_embeddings = true;
         out_.embeddings_tokens = given.tokens;
-        std::size_t each = given.tokens * contract_.context_width();
+        std::size_t each = given.tokens * static_cast<std::size_t>(contract_.context().dims[2].size);
         View<float> once;
         LDM_TRY(numbers("prompt_embeds", given.context, given.count * each, once));
         return repeated(once, given.count, each, repeats, out_.context);
@@ -208,7 +209,9 @@ private:
         LDM_TRY(copy(options_.noise, out_.noise));
         std::int64_t steps = options_.steps.value_or(contract_.defaults.steps);
         std::int64_t start = 0;
-        if (out_.strength && !sampler.reach(*out_.strength)) {
+        bool reached = false;
+        if (out_.strength) LDM_TRY(sampler.reach(scope_, *out_.strength, reached));
+        if (out_.strength && !reached) {
             auto taken = static_cast<std::int64_t>(static_cast<double>(steps) * *out_.strength);
             if (steps > 0 && taken < 1) {
                 return scope_.fail(codes::request_invalid, {"strength ", *out_.strength, " of ", steps,
@@ -216,8 +219,8 @@ private:
             }
             start = steps - (taken < steps ? taken : steps);
         }
-        LDM_TRY(sampling::compile_plan(scope_, arena_, contract_.schedule, sampler, steps, start, out_.plan));
-        std::int64_t taken = out_.plan.steps - out_.plan.start;
+        LDM_TRY(sampling::compile_plan(scope_, arena_, schedule_, sampler, steps, start, out_.plan));
+        std::int64_t taken = out_.plan.taken();
         out_.stop_after = options_.stop_after.value_or(taken);
         if (out_.stop_after >= 1 && out_.stop_after <= taken) return Status();
         return scope_.fail(codes::request_invalid,
@@ -236,9 +239,9 @@ private:
                                    low * step, " to ", high * step});
             }
         }
-        if (size.width * size.height <= max_pixels) return Status();
+        if (size.width * size.height <= images::most_pixels) return Status();
         return scope_.fail(codes::request_size,
-                           {what, " is ", size.width, "x", size.height, "; expected at most ", max_pixels, " pixels"});
+                           {what, " is ", size.width, "x", size.height, "; expected at most ", images::most_pixels, " pixels"});
     }
 
     Status size() {
@@ -264,7 +267,7 @@ private:
     }
 
     Status pooled() {
-        std::size_t width = contract_.pooled_width();
+        auto width = static_cast<std::size_t>(contract_.pooled_width());
         bool is_given = options_.embeddings && options_.embeddings->pooled != nullptr;
         if (is_given && width == 0) {
             return scope_.fail(codes::request_array, {"pooled_prompt_embeds was given, but this model does not read it; leave it out"});
@@ -372,6 +375,7 @@ private:
     Scope& scope_;
     Arena& arena_;
     const Contract& contract_;
+    const sampling::Schedule& schedule_;
     const RunOptions& options_;
     Request& out_;
 };
@@ -383,9 +387,9 @@ bool Request::is_guided_at(std::size_t row) const {
     return is_guided && guidance_from <= done && done < guidance_to;
 }
 
-Status check_request(Scope& scope, Arena& arena, const Contract& contract, const RunOptions& options, Request& out) {
+Status check_request(Scope& scope, Arena& arena, const Model& model, const RunOptions& options, Request& out) {
     out = Request();
-    return Checks(scope, arena, contract, options, out).all();
+    return Checks(scope, arena, model, options, out).all();
 }
 
 }  // namespace ldm

@@ -8,7 +8,7 @@
 
 #include "core/memory.h"
 #include "core/noise/noise.h"
-#include "core/package/manifest.h"
+#include "core/run/model.h"
 #include "core/run/options.h"
 #include "core/sampling/plan.h"
 #include "core/status.h"
@@ -75,7 +75,7 @@ struct Request {
 };
 
 // Check the options and fill in the defaults. All is copied into the arena. Codes: request.*.
-Status check_request(Scope& scope, Arena& arena, const Contract& contract, const RunOptions& options, Request& out);
+Status check_request(Scope& scope, Arena& arena, const Model& model, const RunOptions& options, Request& out);
 
 }  // namespace ldm
 
