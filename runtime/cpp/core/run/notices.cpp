@@ -9,7 +9,7 @@ namespace {
 bool draws_noise(const Request& request) {
     if (request.picture_count > 0) return true;
     return std::any_of(request.plan.rows.begin(), request.plan.rows.end(),
-                       [](const sampling::PlanRow& row) { return !row.noise_rows.empty(); });
+                       [](const sampling::PlanRow& row) { return row.noise_rows.size() > 0; });
 }
 
 // Options that need the negative prompt, and the reason why none is evaluated.

@@ -87,26 +87,37 @@ public:
 
 private:
     enum class Phase { text, picture, noise, masked_picture, denoise, decode, done };
-    static constexpr std::size_t most_inputs = 16, most_outputs = 2;
+    static constexpr std::size_t most_inputs = 16, most_outputs = 2, most_noises = 8;
 
-    Status next_of_text(Scope& scope);
-    Status next_of_pictures(Scope& scope, View<float> pixels);
+    Status ask_next(Scope& scope);
+    Status ask_encoder_of_text(Scope& scope);
+    Status ask_encoder_of_pictures(Scope& scope, View<float> pixels, Array<float>& latents);
+    Status ask_denoiser(Scope& scope);
+    Status ask_decoder(Scope& scope);
+
     Status draw_noise(Scope& scope);
+    Status draw_other(Scope& scope, View<std::uint64_t> seeds, Array<float>& out);
+    Status draw_between(Scope& scope);
+    Status vary(Scope& scope);
+    Status join_concat(Scope& scope);
+    Status make_extra_inputs(Scope& scope);
     Status begin_denoising(Scope& scope);
-    Status next_of_denoiser(Scope& scope);
-    Status next_of_decoder(Scope& scope);
+    Status begin_decoding(Scope& scope, const float* latents);
 
-    Status give_text(Scope& scope);
-    Status give_picture(Scope& scope);
-    Status give_denoiser(Scope& scope);
-    Status give_decoder(Scope& scope);
+    Status check_output(Scope& scope, const Tensor& wanted);
+    Status take_text();
+    Status take_picture();
+    Status take_denoiser(Scope& scope);
+    Status take_decoder();
+    Status failed(Status status);
 
-    // ... the task under way
     void ask(std::string_view component);
-    Status feed(Scope& scope, std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape,
-                const void* data);
+    void feed(std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape, const void* data);
     void want(std::string_view name, std::initializer_list<std::int64_t> shape);
-    const Tensor* given(std::string_view name) const;
+    static void put(Tensor& tensor, std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape,
+                    const void* data);
+    const Tensor* result(std::string_view name) const;
+    std::size_t image_bytes() const { return static_cast<std::size_t>(request_.size.width * request_.size.height * 3); }
 
     const Model& model_;
     const Contract& contract_;
@@ -121,9 +132,11 @@ private:
     bool is_asked_ = false;       // an evaluation whose outputs are not given yet
     bool ends_step_ = false;      // a step that is to be told
     bool is_preview_ = false;     // what is being decoded
+    bool is_guided_ = false;      // the evaluation of the denoiser that is under way
     const char* failed_ = nullptr;  // the code of the failure that ended it
     std::size_t place_ = 0;       // picture, or image, within the phase
     std::int64_t steps_done_ = 0;
+    std::size_t channels_ = 0, height_ = 0, width_ = 0, each_ = 0;  // of latents; each_: numbers of an image's
 
     Tensor inputs_[most_inputs], outputs_[most_outputs];
     std::size_t input_count_ = 0, output_count_ = 0;
@@ -135,6 +148,7 @@ private:
     Array<float> extra_;          // the denoiser's other inputs, one after the other
     Array<float> moments_;        // of pictures as they are encoded
     Array<float> picture_;        // (B, C, h, w): latents of the image to start from
+    Array<float> masked_;         // (B, C, h, w): latents of the masked image, for a denoiser that reads them
     Array<float> concat_;         // (B, 1 + C, h, w)
     Array<float> initial_;        // (B, C, h, w): noise of unit variance
     Array<float> decoded_;        // (B, C, h, w): latents of what is being decoded, unscaled
