@@ -1,5 +1,5 @@
-// A package as a run needs it: its manifest, schedule and tokenizers, read from text. It does not change once it is read,
-// and threads share it.
+// A package as a run needs it: its manifest, schedule and tokenizers. It does not change once it is made, and threads
+// share it.
 #ifndef LDM_CORE_RUN_MODEL_H
 #define LDM_CORE_RUN_MODEL_H
 
@@ -8,28 +8,31 @@
 #include "core/memory.h"
 #include "core/package/manifest.h"
 #include "core/sampling/schedule.h"
-#include "core/sha256.h"
 #include "core/status.h"
 #include "core/text/tokenizer.h"
 
 namespace ldm {
 
 struct Model {
-    Arena arena;
-    Manifest manifest;
+    const Manifest* manifest = nullptr;
     sampling::Schedule schedule;
     View<text::Tokenizer> tokenizers;  // of the contract's text roles, in their order
-    Digest identity;                   // SHA-256 of manifest.json
+    std::string_view identity;         // SHA-256 of manifest.json, in hexadecimal
 
-    explicit Model(Allocator& memory) : arena(memory) {}
-    const Contract& contract() const { return manifest.contract; }
+    const Contract& contract() const { return manifest->contract; }
 };
 
-// Read manifest.json. where: what failures call it.
-Status read_model(Scope& scope, std::string_view manifest, std::string_view where, Model& out);
+// The content of a file, and what failures call it.
+struct Document {
+    std::string_view content;
+    std::string_view where;
+};
 
-// Read the tokenizer.json of each text role, in their order; `wheres` are what failures call them.
-Status read_tokenizers(Scope& scope, View<std::string_view> contents, View<std::string_view> wheres, Model& out);
+// Make a model of a manifest that is read, and of the tokenizer.json of each of its text roles, in their order. What they
+// are read into is the arena, which must live as long, as must the manifest and the identity. Codes: tokenizer.*,
+// manifest.text, schedule.invalid.
+Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::string_view identity,
+                  View<Document> tokenizers, Model& out);
 
 }  // namespace ldm
 

@@ -36,7 +36,7 @@ Status Run::begin(Scope& scope, const RunOptions& options) {
         LDM_TRY(notices_.add(scope, "mask", {"the mask is transparent in parts; they count as black, so the image is "
                              "kept there"}));
     }
-    if (!model_.manifest.proof.passed) {
+    if (!model_.manifest->proof.passed) {
         LDM_TRY(notices_.add(scope, "package", {"the package has not passed verification; prove it with `ldm-export "
                              "verify`"}));
     }
@@ -319,7 +319,7 @@ Status Run::ask_decoder(Scope& scope) {
 
 Status Run::give(Scope& scope, View<Tensor> outputs) {
     if (failed_ != nullptr) return scope.fail(failed_, {"the run has failed before; start another one"});
-    if (!is_asked_) return scope.fail(codes::request_invalid, {"no evaluation is under way; ask for the next task first"});
+    if (!is_asked_) return scope.fail(codes::other_misuse, {"no evaluation is under way; ask for the next task first"});
     results_ = outputs;
     for (std::size_t index = 0; index < output_count_; ++index) LDM_TRY(check_output(scope, outputs_[index]));
     is_asked_ = false;
@@ -340,7 +340,7 @@ Status Run::give(Scope& scope, View<Tensor> outputs) {
 Status Run::check_output(Scope& scope, const Tensor& wanted) {
     const Tensor* found = result(wanted.name);
     if (found == nullptr || found->data == nullptr) {
-        return scope.fail(codes::request_invalid, {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
+        return scope.fail(codes::other_misuse, {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
     }
     bool fits = found->type == ElementType::float32 && found->rank == wanted.rank;
     for (std::size_t axis = 0; fits && axis < wanted.rank; ++axis) fits = found->shape[axis] == wanted.shape[axis];
@@ -410,7 +410,7 @@ Status Run::take_decoder() {
 Status Run::preview(Scope& scope) {
     bool is_between = phase_ == Phase::denoise && !is_asked_ && failed_ == nullptr && loop_.evaluations() > 0;
     if (!is_between) {
-        return scope.fail(codes::request_invalid, {"there is nothing to preview: ask for it after a step and before the "
+        return scope.fail(codes::other_misuse, {"there is nothing to preview: ask for it after a step and before the "
                           "next evaluation"});
     }
     Array<float> predicted(scope.memory);
