@@ -1,0 +1,54 @@
+# The shared library ldm_runtime, the tool ldm, and how they are installed and found.
+
+# LodePNG as it is published, but for what is not needed: files, other chunks, std::vector, malloc.
+add_library(ldm_lodepng STATIC third_party/lodepng/lodepng.cpp)
+target_compile_definitions(ldm_lodepng PUBLIC LODEPNG_NO_COMPILE_DISK LODEPNG_NO_COMPILE_ANCILLARY_CHUNKS
+  LODEPNG_NO_COMPILE_CPP LODEPNG_NO_COMPILE_ALLOCATORS)
+target_compile_options(ldm_lodepng PRIVATE -fno-exceptions -fno-rtti)
+
+# What knows the operating system: files, threads, engines. ONNX Runtime is opened when it is needed, never linked. Tests
+# reach its inner parts through these objects, of which the library exports nothing.
+file(GLOB_RECURSE LDM_HOST_SOURCES CONFIGURE_DEPENDS src/*.cpp)
+list(FILTER LDM_HOST_SOURCES EXCLUDE REGEX "/src/tool/")
+find_package(Threads REQUIRED)
+add_library(ldm_host OBJECT ${LDM_HOST_SOURCES})
+target_link_libraries(ldm_host PUBLIC ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
+target_include_directories(ldm_host PUBLIC include)
+target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING)
+
+add_library(ldm_runtime SHARED $<TARGET_OBJECTS:ldm_host>)
+add_library(ldm_runtime::ldm_runtime ALIAS ldm_runtime)
+target_link_libraries(ldm_runtime PRIVATE ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
+target_include_directories(ldm_runtime INTERFACE
+  $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+set_target_properties(ldm_runtime PROPERTIES LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION}
+  SOVERSION ${PROJECT_VERSION_MAJOR})
+# Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
+if(APPLE)
+  target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
+elseif(UNIX)
+  target_link_options(ldm_runtime PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
+  set_property(TARGET ldm_runtime APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
+endif()
+
+file(GLOB LDM_TOOL_SOURCES CONFIGURE_DEPENDS src/tool/*.cpp)
+if(LDM_TOOL_SOURCES)
+  add_executable(ldm ${LDM_TOOL_SOURCES})
+  target_link_libraries(ldm PRIVATE ldm_options ldm_runtime)
+  set_target_properties(ldm PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+  install(TARGETS ldm)
+endif()
+
+install(TARGETS ldm_runtime EXPORT ldm_runtime)
+install(FILES include/ldm_runtime.h include/ldm_runtime.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES third_party/lodepng/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME LICENSE.lodepng)
+
+set(LDM_CMAKE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/ldm_runtime)
+configure_package_config_file(cmake/ldm_runtime-config.cmake.in ldm_runtime-config.cmake
+  INSTALL_DESTINATION ${LDM_CMAKE_FOLDER})
+write_basic_package_version_file(ldm_runtime-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(EXPORT ldm_runtime NAMESPACE ldm_runtime:: DESTINATION ${LDM_CMAKE_FOLDER} FILE ldm_runtime-targets.cmake)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config.cmake
+  ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config-version.cmake DESTINATION ${LDM_CMAKE_FOLDER})
+configure_file(cmake/ldm_runtime.pc.in ldm_runtime.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

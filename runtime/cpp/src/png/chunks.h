@@ -1,0 +1,62 @@
+// The chunks of a PNG file, each with the right checksum, from IHDR to IEND.
+#ifndef LDM_SRC_PNG_CHUNKS_H
+#define LDM_SRC_PNG_CHUNKS_H
+
+#include <string_view>
+
+#include "core/status.h"
+#include "src/png/png.h"
+
+namespace ldm::png {
+
+struct Chunk {
+    std::string_view kind;  // four letters
+    Bytes content;
+};
+
+struct Header {
+    std::uint32_t width, height;
+    int depth, colour_type;  // bits of a sample; 0 is grey, 2 RGB, 3 a palette, 4 grey and alpha, 6 RGB and alpha
+};
+
+// Walks through a file.
+class Chunks {
+public:
+    Chunks(Scope& scope, Bytes file, std::string_view what) : scope_(scope), file_(file), what_(what) {}
+
+    // Read the signature and IHDR.
+    Status begin(Header& out);
+
+    // Read the next chunk; `done` at IEND. What follows IEND is not looked at.
+    Status next(Chunk& out, bool& done);
+
+    // Say that the file cannot be read, and why.
+    Status refuse(std::string_view reason);
+
+private:
+    Scope& scope_;
+    Bytes file_;
+    std::string_view what_;
+    std::size_t at_ = 0;
+};
+
+inline std::uint32_t big_endian(const unsigned char* bytes) {
+    return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 | bytes[3];
+}
+
+// The value of a text chunk as the file has it: Latin-1 of tEXt and zTXt, UTF-8 of iTXt.
+struct RawText {
+    std::string_view key;    // Latin-1
+    std::string_view value;  // packed, perhaps
+    bool is_packed, is_utf8;
+};
+
+// Read a text chunk. False: it is none, or malformed.
+bool read_text(const Chunk& chunk, RawText& out);
+
+// Append the value as UTF-8. Code: request.image, where it does not unpack or is larger than 1 MiB.
+Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& out);
+
+}  // namespace ldm::png
+
+#endif

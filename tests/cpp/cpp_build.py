@@ -1,0 +1,60 @@
+"""Builds runtime/cpp for tests, in a folder under build/ that is kept: what has not changed is not compiled again."""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "runtime" / "cpp"
+
+
+def built(name: str, **settings: str) -> Path:
+    """Configure and build with these settings of CMake, and return the folder; skip where there is no compiler."""
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed, so the C++ runtime is not tested here")
+    folder = ROOT / "build" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        values = [f"-D{key}={value}" for key, value in settings.items()]
+        run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", *values)
+        run("cmake", "--build", folder)
+    return folder
+
+
+def ctest(folder: Path, name: str) -> None:
+    run("ctest", "--test-dir", folder, "-R", f"^{name}$", "--output-on-failure", "--no-tests=error")
+
+
+def run(command: str, *arguments: str | Path) -> str:
+    """Run a program and return what it writes; fail with that if it ends otherwise than with 0."""
+    result = subprocess.run(
+        [program(command), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+    assert result.returncode == 0, f"{command} ended with {result.returncode}:\n{result.stdout[-20000:]}"
+    return result.stdout
+
+
+def environment() -> dict[str, str]:
+    """This process's environment, with the ONNX Runtime of the Python package."""
+    values = dict(os.environ)
+    package = find_spec("onnxruntime")
+    if "LDM_ONNXRUNTIME" not in values and package is not None and package.origin is not None:
+        found = sorted((Path(package.origin).parent / "capi").glob("libonnxruntime.so*"))
+        values |= {"LDM_ONNXRUNTIME": str(found[0])} if found else {}
+    return values
+
+
+def program(name: str) -> str:
+    """Return the path of a program, from this Python's environment first."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name) or name

@@ -1,0 +1,67 @@
+"""What the shared library shows to programs, and how they find it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ldm_runtime import __version__
+from tests.cpp.cpp_build import SOURCE, built, program, run
+
+pytestmark = pytest.mark.slow
+HEADER = (SOURCE / "include" / "ldm_runtime.h").read_text(encoding="utf-8")
+CONSUMER = Path(__file__).parent / "consumer"
+
+
+@pytest.fixture(scope="module")
+def release() -> Path:
+    return built("cpp")
+
+
+@pytest.fixture(scope="module")
+def installed(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("installed")
+    run("cmake", "--install", release, "--prefix", folder)
+    return folder
+
+
+def test_nothing_but_the_interface_is_exported(release: Path) -> None:
+    lines = run("nm", "-D", "--defined-only", release / "libldm_runtime.so").splitlines()
+    exported = {line.split()[-1].split("@")[0] for line in lines}
+    assert {"ldm_version", "ldm_abi_version"} <= exported
+    assert exported <= set(re.findall(r"\b(ldm_\w+)\(", HEADER))
+
+
+def test_the_library_has_the_runtime_s_version() -> None:
+    assert f"VERSION {__version__} " in (SOURCE / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def test_programs_find_the_installed_library_with_cmake(installed: Path, tmp_path: Path) -> None:
+    """The program is C99, and compiled with every warning an error."""
+    make = f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"
+    run("cmake", "-S", CONSUMER, "-B", tmp_path, "-G", "Ninja", make, f"-DCMAKE_PREFIX_PATH={installed}")
+    run("cmake", "--build", tmp_path)
+    assert run(str(tmp_path / "consumer")) == f"{__version__} 1\n"
+
+
+def test_programs_find_the_installed_library_with_pkg_config(installed: Path, tmp_path: Path) -> None:
+    if shutil.which("pkg-config") is None:
+        pytest.skip("pkg-config is not installed")
+    folder = next(installed.rglob("ldm_runtime.pc")).parent
+    asked = ["pkg-config", "--cflags", "--libs", "ldm_runtime"]
+    flags = subprocess.run(asked, env={"PKG_CONFIG_PATH": str(folder)}, check=True, capture_output=True, text=True)
+    library = next(installed.rglob("libldm_runtime.so")).parent
+    source, out = CONSUMER / "consumer.c", tmp_path / "consumer"
+    run("cc", source, "-o", out, *flags.stdout.split(), f"-Wl,-rpath,{library}")
+    assert run(str(out)) == f"{__version__} 1\n"
+
+
+def test_another_version_is_not_found(installed: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    lines = "cmake_minimum_required(VERSION 3.20)\nproject(x C)\nfind_package(ldm_runtime 99.0 REQUIRED)\n"
+    (project / "CMakeLists.txt").write_text(lines)
+    with pytest.raises(AssertionError, match="99.0"):
+        run("cmake", "-S", project, "-B", tmp_path / "b", f"-DCMAKE_PREFIX_PATH={installed}")
