@@ -421,9 +421,17 @@ Status Run::preview(Scope& scope) {
     return Status();
 }
 
-View<float> Run::latents() const {
-    if (phase_ < Phase::denoise) return {};
-    return {loop_.latents(), request_.batch * each_};
+bool Run::latents(const float*& out, std::int64_t shape[4]) const {
+    if (steps_done_ == 0 && (phase_ < Phase::denoise || loop_.evaluations() == 0)) return false;
+    out = loop_.latents();
+    const std::size_t sizes[4] = {request_.batch, channels_, height_, width_};
+    for (std::size_t axis = 0; axis < 4; ++axis) shape[axis] = signed_of(sizes[axis]);
+    return true;
+}
+
+Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const {
+    std::int64_t done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
+    return ldm::describe(scope, arena, model_, request_, image, done, out);
 }
 
 const std::uint8_t* Run::image(std::size_t index) const {

@@ -25,6 +25,7 @@
 #include "core/memory.h"
 #include "core/noise/noise.h"
 #include "core/run/conditioning.h"
+#include "core/run/metadata.h"
 #include "core/run/model.h"
 #include "core/run/notices.h"
 #include "core/run/options.h"
@@ -78,8 +79,10 @@ public:
 
     const Request& request() const { return request_; }
     View<Notice> notices() const { return notices_.all(); }
-    // After the last step, or in between: float32 (B, C, h, w).
-    View<float> latents() const;
+    // After the last step, or in between: float32 (B, C, h, w). False before the first one.
+    bool latents(const float*& out, std::int64_t shape[4]) const;
+    // How image `image` was made so far, in the arena.
+    Status describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const;
     // Of the last `done`: (height, width, 3); null before one.
     const std::uint8_t* image(std::size_t index) const;
     // How far it is, as in a task.
