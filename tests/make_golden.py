@@ -61,8 +61,8 @@ def main() -> None:
     write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
     write(out / "manifests.json", golden_manifests.manifest_cases(out))
     write(out / "mutations.json", golden_manifests.mutation_cases(out))
-    made = {"noise": noise_cases, "guidance": guidance_cases, "runs": run_cases, "images": image_cases}
-    for name, make in made.items():
+    made = {"noise": noise_cases, "guidance": guidance_cases, "graphs": graph_cases, "runs": run_cases}
+    for name, make in (made | {"images": image_cases}).items():
         cases, tensors = make(out / "package")
         write(out / f"{name}.json", cases)
         safetensors.write(out / f"{name}.safetensors", tensors)
@@ -484,6 +484,37 @@ def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
     return np.concatenate([step.latents for step in steps_taken])
 
 
+def graph_cases(package: Path) -> Cases:
+    """One evaluation of each graph, at two sizes."""
+    model = TinyModel(package)
+    tensors: dict[str, np.ndarray] = {}
+    cases: list[dict[str, Any]] = []
+
+    def add(component: str, inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> None:
+        prefix = f"graph/{len(cases)}"
+        case: dict[str, Any] = {"component": component}
+        for side, values in (("inputs", inputs), ("outputs", outputs)):
+            case[side] = {name: f"{prefix}/{side}/{name}" for name in values}
+            tensors.update((f"{prefix}/{side}/{name}", value) for name, value in values.items())
+        cases.append(case)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.philox_normal(len(cases), 0, shape)
+
+    for batch, height, width in ((1, 2, 3), (2, 6, 8)):
+        ids = np.arange(batch * 12, dtype=np.int64).reshape(batch, 12) * 17 % 517
+        states, pooled = model.text(ids)
+        add("text_encoder", {"input_ids": ids}, {"last_hidden_state": states, "pooler_output": pooled})
+        sample, timestep, context = normal(batch, 4, height, width), np.float32(500.25), normal(batch, 12 * batch, 6)
+        inputs = {"sample": sample, "timestep": np.array(timestep), "encoder_hidden_states": context}
+        add("unet", inputs, {"out_sample": model.unet(sample, float(timestep), context)})
+        pixels = normal(batch, 3, 8 * height, 8 * width)
+        add("vae_encoder", {"sample": pixels}, {"latent_parameters": model.moments(pixels).astype(np.float32)})
+        latents = normal(batch, 4, height, width)
+        add("vae_decoder", {"latent_sample": latents}, {"sample": model.image(latents).astype(np.float32)})
+    return cases, tensors
+
+
 class TinyModel:
     """The graphs of the tiny package, in numpy and float64."""
 
@@ -512,12 +543,16 @@ class TinyModel:
             ids += [facts.pad_token_id] * (facts.max_length - len(ids))
             weights = np.ones(facts.max_length)
             weights[1 : 1 + len(tokens)] = [weight for _, weight in tokens]
-            state = np.tanh(self.weights["text_encoder"]["embedding.weight"][ids]).astype(np.float32)
-            windows.append(weigh(state, weights))
+            windows.append(weigh(self.text(np.array([ids]))[0][0], weights))
         return np.concatenate(windows)[None]
 
     def _tokens(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def text(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Hidden states (B, T, D) and pooled ones (B, D) of (B, T)."""
+        states = np.tanh(self.weights["text_encoder"]["embedding.weight"][ids]).astype(np.float32)
+        return states, states.max(axis=1)
 
     def unet(self, x: np.ndarray, timestep: float, context: np.ndarray) -> np.ndarray:
         weights = self.weights["unet"]
@@ -533,20 +568,31 @@ class TinyModel:
 
     def encode(self, image: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) to scaled latents, sampled with `noise`: float32 (1, C, h, w)."""
-        pixels = image.transpose(2, 0, 1)[None].astype(np.float64) / 127.5 - 1.0
-        blocks = pixels.reshape(1, 3, 6, 8, 8, 8).transpose(0, 2, 4, 1, 3, 5)  # (1, h, w, 3, 8, 8)
-        weight = self.weights["vae_encoder"]["conv.weight"]
-        moments = (blocks[:, None] * weight[None, :, None, None]).sum(axis=(4, 5, 6))
+        moments = self.moments(image.transpose(2, 0, 1)[None].astype(np.float64) / 127.5 - 1.0)
         mean, log_variance = np.split(moments, 2, axis=1)
         sampled = mean + np.exp(0.5 * np.clip(log_variance, -30, 20)) * noise
         return ((sampled - self.latent.shift) * self.latent.scale).astype(np.float32)
 
+    def moments(self, pixels: np.ndarray) -> np.ndarray:
+        """(B, 3, H, W) to float64 (B, 2C, h, w)."""
+        batch, _, height, width = pixels.shape
+        blocks = pixels.astype(np.float64).reshape(batch, 3, height // 8, 8, width // 8, 8)
+        blocks = blocks.transpose(0, 2, 4, 1, 3, 5)  # (B, h, w, 3, 8, 8)
+        weight = self.weights["vae_encoder"]["conv.weight"]
+        return (blocks[:, None] * weight[None, :, None, None]).sum(axis=(4, 5, 6))
+
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """float32 (C, h, w) to float64 (1, 3, H, W)."""
-        unscaled = latents.astype(np.float64) / self.latent.scale + self.latent.shift
+        return self.image(latents[None].astype(np.float64) / self.latent.scale + self.latent.shift)
+
+    def image(self, unscaled: np.ndarray) -> np.ndarray:
+        """(B, C, h, w) to float64 (B, 3, H, W)."""
         weight = self.weights["vae_decoder"]["conv.weight"]  # (C, 3, 8, 8)
-        grown = (unscaled[:, None, :, :, None, None] * weight[:, :, None, None]).sum(axis=0)  # (3, h, w, 8, 8)
-        return np.tanh(grown.transpose(0, 1, 3, 2, 4).reshape(1, 3, latents.shape[1] * 8, latents.shape[2] * 8))
+        images = []
+        for each in unscaled.astype(np.float64):
+            grown = (each[:, None, :, :, None, None] * weight[:, :, None, None]).sum(axis=0)  # (3, h, w, 8, 8)
+            images.append(np.tanh(grown.transpose(0, 1, 3, 2, 4).reshape(3, each.shape[1] * 8, each.shape[2] * 8)))
+        return np.stack(images)
 
 
 def test_image() -> np.ndarray:

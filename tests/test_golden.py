@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
+from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.errors import CODES, PackageError
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import open_package
 from tests import golden_manifests
 from tests.runtime.tiny_package import rehash
 
@@ -105,6 +107,16 @@ def test_manifests() -> None:
 def test_the_kit_has_a_changed_manifest_for_every_code() -> None:
     refused = {code for code in CODES if code.startswith("manifest.")} - {"manifest.version"}
     assert refused < {case["code"] for case in load("manifests")}
+
+
+def test_graphs() -> None:
+    values, package = tensors("graphs"), open_package(GOLDEN / "package")
+    for case in load("graphs"):
+        engine = open_engine(choose("ort"), package, case["component"]).engine
+        outputs = engine.run({name: values[key] for name, key in case["inputs"].items()})
+        assert set(outputs) == set(case["outputs"])
+        for name, key in case["outputs"].items():
+            assert np.abs(outputs[name] - values[key]).max() <= 1e-6 * np.abs(values[key]).max()
 
 
 def test_runs() -> None:

@@ -44,19 +44,23 @@ public:
     Results(const Results&) = delete;
     Results& operator=(const Results&) = delete;
 
-    // Add a copy. `tensor.name` must outlive the results.
+    // Add a copy, its name too.
     [[nodiscard]] bool add(const Tensor& tensor) {
         if (!tensors_.reserve(tensors_.size() + 1)) return false;
-        void* copy = memory_->allocate(memory_->user, tensor.bytes == 0 ? 1 : tensor.bytes);
-        if (copy == nullptr) return false;
-        if (tensor.bytes > 0) std::memcpy(copy, tensor.data, tensor.bytes);
+        std::size_t name_bytes = std::strlen(tensor.name) + 1;
+        auto* block = static_cast<char*>(memory_->allocate(memory_->user, tensor.bytes + name_bytes));
+        if (block == nullptr) return false;
+        if (tensor.bytes > 0) std::memcpy(block, tensor.data, tensor.bytes);
+        std::memcpy(block + tensor.bytes, tensor.name, name_bytes);
         Tensor kept = tensor;
-        kept.data = copy;
+        kept.data = block;
+        kept.name = block + tensor.bytes;
         return tensors_.push(kept);
     }
     void clear() {
         for (Tensor& each : tensors_) {
-            memory_->release(memory_->user, const_cast<void*>(each.data), each.bytes == 0 ? 1 : each.bytes);
+            std::size_t bytes = each.bytes + std::strlen(each.name) + 1;
+            memory_->release(memory_->user, const_cast<void*>(each.data), bytes);
         }
         tensors_.clear();
     }

@@ -142,6 +142,7 @@ bool environment(const char* name, Path& out);
 // The folder of the user's caches by the custom of the system; false where there is none.
 bool user_cache(Path& out);
 bool is_absolute(std::string_view path);
+std::uint64_t process_number();  // another one in a forked process
 // Digits that no other writer takes.
 std::uint64_t fresh_number();
 

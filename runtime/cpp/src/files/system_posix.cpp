@@ -244,12 +244,14 @@ bool user_cache(Path& out) {
 
 bool is_absolute(std::string_view path) { return !path.empty() && path[0] == '/'; }
 
+std::uint64_t process_number() { return static_cast<std::uint64_t>(::getpid()); }
+
 std::uint64_t fresh_number() {
     static std::atomic<std::uint64_t> count{0};
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);
     std::uint64_t number = static_cast<std::uint64_t>(now.tv_sec) << 30 ^ static_cast<std::uint64_t>(now.tv_nsec);
-    return number ^ static_cast<std::uint64_t>(::getpid()) << 44 ^ count.fetch_add(1) * 0x9e3779b97f4a7c15u;
+    return number ^ process_number() << 44 ^ count.fetch_add(1) * 0x9e3779b97f4a7c15u;
 }
 
 bool Thread::start(void (*work)(void*), void* user) {

@@ -69,7 +69,7 @@ Status Package::open(Scope& scope, std::string_view name, Check check) {
     LDM_TRY(list_expected(scope, check == Check::size, expected));
     LDM_TRY(hashes_.prepare(scope, folder_, expected, check != Check::full));
     if (check == Check::size) LDM_TRY(hashes_.confirm(scope));
-    for (const auto& entry : manifest_.components) LDM_TRY(check_component(scope, entry.value));
+    LDM_TRY(check_components(scope));
     for (const TextRole& text : manifest_.contract.text) LDM_TRY(check_vocabulary(scope, text));
     if (check != Check::size) hashes_.start();
     return Status();
@@ -103,19 +103,35 @@ Status Package::check_sizes(Scope& scope) {
     return Status();
 }
 
-Status Package::check_component(Scope& scope, const Component& component) {
+Status Package::check_components(Scope& scope) {
+    weights_ = arena_.make<Weights>(manifest_.components.size());
+    LDM_NEED(scope, weights_ != nullptr);
+    Weights* next = weights_;
+    for (const auto& [name, component] : manifest_.components) {
+        LDM_TRY(check_weights(scope, component.weights, *next++));
+        std::string_view file = component.weights.substr(component.weights.rfind('/') + 1);
+        for (const Artefact& artefact : component.artefacts) {
+            if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact.file(), file));
+        }
+    }
+    return Status();
+}
+
+Status Package::check_weights(Scope& scope, std::string_view name, Weights& out) {
     Array<char> start(scope.memory);
     std::uint64_t size = 0;
-    LDM_TRY(folder_.size(scope, component.weights, size));
-    LDM_TRY(folder_.read_start(scope, component.weights, lfs_stub_bytes, start));
+    LDM_TRY(folder_.size(scope, name, size));
+    LDM_TRY(folder_.read_start(scope, name, lfs_stub_bytes, start));
     std::uint64_t needed = header_bytes(bytes_of(start), size);
-    if (needed > start.size()) LDM_TRY(folder_.read_start(scope, component.weights, static_cast<std::size_t>(needed), start));
+    if (needed > start.size()) LDM_TRY(folder_.read_start(scope, name, static_cast<std::size_t>(needed), start));
     Arena scratch(scope.memory);
     SafetensorsHeader header;
-    LDM_TRY(read_header(scope, scratch, bytes_of(start), size, folder_.place_of(component.weights).view(), header));
-    std::string_view weights = component.weights.substr(component.weights.rfind('/') + 1);
-    for (const Artefact& artefact : component.artefacts) {
-        if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact.file(), weights));
+    LDM_TRY(read_header(scope, scratch, bytes_of(start), size, folder_.place_of(name).view(), header));
+    for (const TensorInfo& tensor : header.tensors) {
+        std::uint64_t values = tensor.bytes / static_cast<std::uint64_t>(find_dtype(tensor.dtype)->bytes);
+        out.values += values;
+        out.bytes += tensor.bytes;
+        if (tensor.bytes < 4 * values && values > out.widest_narrow) out.widest_narrow = values;
     }
     return Status();
 }

@@ -19,6 +19,13 @@ namespace ldm::package {
 // hub's cache, and that before `open` returns.
 enum class Check { cached, full, size };
 
+// The weights of a component, by the header of their file.
+struct Weights {
+    std::uint64_t values = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t widest_narrow = 0;  // values of the largest tensor that takes less than float32 would
+};
+
 // An opened package. It does not move; threads may call what is const, and `confirm`.
 class Package {
 public:
@@ -37,12 +44,15 @@ public:
 
     const files::Path& path() const { return folder_.path(); }
     const Manifest& manifest() const { return manifest_; }
+    // Of a component of the manifest.
+    const Weights& weights(std::string_view component) const { return weights_[manifest_.components.place_of(component)]; }
     std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
 
 private:
     Status read_manifest(Scope& scope);
     Status check_sizes(Scope& scope);
-    Status check_component(Scope& scope, const Component& component);
+    Status check_components(Scope& scope);
+    Status check_weights(Scope& scope, std::string_view name, Weights& out);
     Status check_graph(Scope& scope, std::string_view name, std::string_view weights);
     Status check_vocabulary(Scope& scope, const TextRole& text);
     Status list_expected(Scope& scope, bool in_blobs_only, View<files::Expected>& out);
@@ -50,6 +60,7 @@ private:
     Arena arena_;
     files::Folder folder_;
     Manifest manifest_;
+    Weights* weights_ = nullptr;  // in the order of manifest_.components
     Digest::Hex identity_{};
     files::Hashes hashes_;
 };

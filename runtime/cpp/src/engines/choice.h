@@ -1,0 +1,39 @@
+// Which artefact of a component ONNX Runtime runs, and what its weights take of memory.
+#ifndef LDM_ENGINES_CHOICE_H
+#define LDM_ENGINES_CHOICE_H
+
+#include "core/package/manifest.h"
+#include "src/package/open.h"
+
+namespace ldm::engines {
+
+// On the CPU the graph that was fused for it, if there is one; else the canonical one, whose operators every provider
+// may have.
+inline const Artefact& artefact_for(const Component& component, bool on_cpu) {
+    for (const Artefact& each : component.artefacts) {
+        if (on_cpu && each.format == "onnx" && each.engine == "ort_cpu") return each;
+    }
+    for (const Artefact& each : component.artefacts) {
+        if (each.format == "onnx" && each.engine == "any") return each;
+    }
+    return component.canonical();
+}
+
+// The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again.
+struct WeightMemory {
+    std::uint64_t own = 0, mapped = 0;
+};
+
+// Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.
+inline constexpr std::uint64_t large_weights = std::uint64_t{1} << 28;
+
+inline WeightMemory weight_memory(const package::Weights& weights, std::uint64_t large = large_weights) {
+    constexpr std::uint64_t reordered = 10;  // bytes of a session for each smaller weight: the kernels' own copies
+    constexpr std::uint64_t widened = 4;  // weights of the largest size that a run holds in float32 at once, stored narrower
+    if (weights.values <= large) return {reordered * weights.values, 0};
+    return {4 * widened * weights.widest_narrow, weights.bytes};
+}
+
+}  // namespace ldm::engines
+
+#endif

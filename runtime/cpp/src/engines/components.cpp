@@ -1,0 +1,206 @@
+#include "src/engines/components.h"
+
+#include <cmath>
+#include <thread>
+
+#include "core/codes.h"
+#include "src/engines/memory_left.h"
+#include "src/engines/signature.h"
+#include "src/files/text.h"
+
+namespace ldm::engines {
+
+namespace {
+
+using Lock = std::lock_guard<std::mutex>;
+
+// Four for each CPU, 16 at least; more only wait for one another.
+std::int64_t most_threads() {
+    auto four_each = 4 * static_cast<std::int64_t>(std::thread::hardware_concurrency());
+    return four_each > 16 ? four_each : 16;
+}
+
+// Bytes in GB, with one decimal.
+double gigabytes(std::uint64_t bytes) { return std::round(static_cast<double>(bytes) / 1e8) / 10.0; }
+
+Status copy(Scope& scope, Arena& arena, const char* text, const char*& out) {
+    View<char> kept;
+    LDM_NEED(scope, arena.copy(text, std::strlen(text) + 1, kept));
+    out = kept.data;
+    return Status();
+}
+
+Status copy(Scope& scope, Arena& arena, const ort::Options& options, ort::Options& out) {
+    auto* keys = arena.make<const char*>(options.count);
+    auto* values = arena.make<const char*>(options.count);
+    LDM_NEED(scope, keys != nullptr && values != nullptr);
+    for (std::size_t index = 0; index < options.count; ++index) {
+        LDM_TRY(copy(scope, arena, options.keys[index], keys[index]));
+        LDM_TRY(copy(scope, arena, options.values[index], values[index]));
+    }
+    out = {keys, values, options.count};
+    return Status();
+}
+
+}  // namespace
+
+Components::Components(Allocator& memory, const package::Package& package)
+    : memory_(memory), package_(package), arena_(memory), notices_(memory) {}
+
+Components::~Components() {
+    if (slots_ == nullptr || process_ != files::process_number()) return;  // a forked process has none of their threads
+    for (std::size_t index = 0; index < package_.manifest().components.size(); ++index) {
+        if (slots_[index].is_open) close(slots_[index]);
+    }
+}
+
+Status Components::start(Scope& scope, const Settings& settings) {
+    if (settings.threads < 0 || settings.threads > most_threads()) {
+        return scope.fail(codes::request_invalid, {"threads is ", settings.threads, "; expected an integer from 1 to ",
+                                                   most_threads(), ", or 0 for the engine's choice"});
+    }
+    LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
+    if (settings_.provider == nullptr && settings.options.count > 0) {
+        return scope.fail(codes::request_engine, {"there are options for the engine ort, which has none; threads are a choice "
+                                                  "of their own"});
+    }
+    LDM_TRY(copy(scope, arena_, settings.options, settings_.options));
+    settings_.threads = settings.threads;
+    large_weights_ = settings.large_weights;
+    slots_ = arena_.make<Slot>(package_.manifest().components.size());
+    LDM_NEED(scope, slots_ != nullptr);
+    process_ = files::process_number();
+    return library_.open(scope, settings.library);
+}
+
+Status Components::find(Scope& scope, std::string_view component, Slot*& out) {
+    if (process_ != files::process_number()) {
+        return scope.fail(codes::engine_failed, {"the package ", package_.path().view(), " was loaded before this process was "
+                                                 "forked, and its engines' threads stayed behind; load it in each process"});
+    }
+    std::size_t place = package_.manifest().components.place_of(component);
+    if (place == json::Map<Component>::none) {
+        return scope.fail(codes::engine_failed, {package_.path().view(), " has no component ", quoted(component)});
+    }
+    out = &slots_[place];
+    return Status();
+}
+
+// Count a user of a slot that is open.
+bool Components::use(Slot& slot) {
+    Lock lock(state_);
+    if (!slot.is_open) return false;
+    ++slot.users;
+    slot.rests = false;
+    return true;
+}
+
+Status Components::acquire(Scope& scope, std::string_view component, Slot*& out) {
+    LDM_TRY(find(scope, component, out));
+    if (use(*out)) return Status();
+    Lock turn(opening_);
+    if (use(*out)) return Status();  // another thread was faster
+    Engine engine;
+    LDM_TRY(load(scope, component, engine));
+    Lock lock(state_);
+    out->engine = engine;
+    out->is_open = true;
+    out->users = 1;
+    return Status();
+}
+
+void Components::release(Slot& slot) {
+    Lock lock(state_);
+    if (--slot.users == 0 && slot.rests) close(slot);
+}
+
+void Components::close(Slot& slot) {
+    slot.engine.close(slot.engine.self);
+    slot = Slot();
+}
+
+Status Components::open(Scope& scope, std::string_view component) {
+    Slot* slot = nullptr;
+    LDM_TRY(acquire(scope, component, slot));
+    release(*slot);
+    return Status();
+}
+
+Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
+    Slot* slot = nullptr;
+    LDM_TRY(acquire(scope, component, slot));
+    Status status = slot->engine.run(slot->engine.self, scope, feeds, out);
+    release(*slot);
+    return status;
+}
+
+void Components::rest(std::string_view component) {
+    std::size_t place = package_.manifest().components.place_of(component);
+    if (place == json::Map<Component>::none || slots_ == nullptr) return;
+    Lock lock(state_);
+    Slot& slot = slots_[place];
+    if (!slot.is_open || !slot.engine.maps_weights) return;
+    slot.rests = true;
+    if (slot.users == 0) close(slot);
+}
+
+Status Components::load(Scope& scope, std::string_view component, Engine& out) {
+    const Manifest& manifest = package_.manifest();
+    const Component& parts = *manifest.components.find(component);
+    ort::SessionSettings settings = settings_;
+    files::Path weights, graph;
+    LDM_TRY(package_.file(scope, parts.weights, weights));
+    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
+    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
+    Engine engine;
+    LDM_TRY(ort::open_session(scope, memory_, library_, graph, settings, engine));
+    const ComponentContract& promised = *manifest.contract.components.find(component);
+    Status status = check_graph(scope, graph.view(), promised, engine.inputs, engine.outputs);
+    for (std::string_view sentence : engine.notices) {
+        if (status.ok()) status = keep_notice(scope, sentence);
+    }
+    if (!status.ok()) {
+        engine.close(engine.self);
+        return status;
+    }
+    out = engine;
+    return Status();
+}
+
+// Fail if the weights do not fit; say so where they hardly do. Large ones are mapped.
+Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
+    WeightMemory needed = weight_memory(package_.weights(component), large_weights_);
+    settings.reorders = needed.mapped == 0;
+    std::optional<std::uint64_t> free = available_memory();
+    if (!free) return Status();
+    if (needed.own > *free) {
+        return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own), " GB of memory in ONNX "
+                                                      "Runtime, but ", gigabytes(*free), " GB are available; close other "
+                                                      "programs, or use a machine with more memory"});
+    }
+    if (needed.own + needed.mapped <= *free) return Status();
+    Failure sentence;  // used as a sentence
+    sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free), " GB of memory are "
+                      "available, so that every evaluation reads them from the disk again; close other programs"});
+    return keep_notice(scope, sentence.text);
+}
+
+Status Components::keep_notice(Scope& scope, std::string_view sentence) {
+    Lock lock(state_);
+    for (std::string_view each : notices_) {
+        if (each == sentence) return Status();
+    }
+    View<char> kept;
+    LDM_NEED(scope, arena_.copy(sentence.data(), sentence.size(), kept));
+    LDM_NEED(scope, notices_.push({kept.data, kept.size}));
+    return Status();
+}
+
+bool Components::notice(std::size_t index, std::string_view& out) {
+    Lock lock(state_);
+    if (index >= notices_.size()) return false;
+    out = notices_[index];
+    return true;
+}
+
+}  // namespace ldm::engines

@@ -1,0 +1,83 @@
+// The engines of a package, one for each component: opened on first use, shared by the threads of one process.
+#ifndef LDM_ENGINES_COMPONENTS_H
+#define LDM_ENGINES_COMPONENTS_H
+
+#include <mutex>
+#include <string_view>
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "src/engines/choice.h"
+#include "src/engines/engine.h"
+#include "src/engines/onnxruntime/library.h"
+#include "src/engines/onnxruntime/providers.h"
+#include "src/engines/onnxruntime/session.h"
+#include "src/package/open.h"
+
+namespace ldm::engines {
+
+struct Settings {
+    std::string_view library;   // path of ONNX Runtime; "": it is found
+    std::string_view provider;  // "": the CPU's
+    ort::Options options;       // the provider's
+    std::int64_t threads = 0;   // of one operator; 0: ONNX Runtime's choice
+    std::uint64_t large_weights = engines::large_weights;  // a component with more of them maps them, on the CPU
+};
+
+// Threads may call everything but `start`.
+class Components {
+public:
+    // memory: of the engines. package must outlive them.
+    Components(Allocator& memory, const package::Package& package);
+    ~Components();  // no thread evaluates any more
+    Components(const Components&) = delete;
+    Components& operator=(const Components&) = delete;
+
+    // Open ONNX Runtime and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
+    // request.engine, engine.unavailable, engine.failed.
+    Status start(Scope& scope, const Settings& settings);
+    // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
+    Status open(Scope& scope, std::string_view component);
+    // Evaluate a component: all inputs by name, all outputs of its graph.
+    Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
+    // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others stay.
+    // A thread that is at an evaluation of it ends that first.
+    void rest(std::string_view component);
+
+    // What is to be said about the engines that were opened so far, each sentence once; `index` from 0. False at the end.
+    bool notice(std::size_t index, std::string_view& out);
+    std::string_view library_version() const { return library_.version(); }
+
+private:
+    struct Slot {
+        Engine engine;
+        std::size_t users = 0;
+        bool is_open = false;
+        bool rests = false;  // once it has no user
+    };
+
+    Status find(Scope& scope, std::string_view component, Slot*& out);
+    Status acquire(Scope& scope, std::string_view component, Slot*& out);
+    void release(Slot& slot);
+    bool use(Slot& slot);
+    void close(Slot& slot);
+    Status load(Scope& scope, std::string_view component, Engine& out);
+    Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
+    Status keep_notice(Scope& scope, std::string_view sentence);
+
+    Allocator& memory_;
+    const package::Package& package_;
+    ort::Library library_;
+    ort::SessionSettings settings_;
+    std::uint64_t large_weights_ = 0;
+    Arena arena_;
+    Slot* slots_ = nullptr;  // in the order of the manifest's components
+    Array<std::string_view> notices_;
+    std::mutex opening_;     // taken before state_
+    std::mutex state_;       // of slots_, notices_ and arena_
+    std::uint64_t process_ = 0;
+};
+
+}  // namespace ldm::engines
+
+#endif
