@@ -110,6 +110,14 @@ void ldm_package_free(ldm_package* package) {
     destroy(memory, package);
 }
 
+ldm_status ldm_package_confirm(ldm_context* context, ldm_package* package) {
+    if (context == nullptr) return LDM_MISUSE;
+    context->failure.clear();
+    Scope scope = context->scope();
+    if (package == nullptr) return api::ended(api::misused(scope, {"ldm_package_confirm needs a package"}));
+    return package->opened == nullptr ? LDM_OK : api::ended(package->opened->confirm(scope));
+}
+
 const char* ldm_package_name(const ldm_package* package) {
     return package == nullptr ? "" : package->model.manifest->name.data();
 }
