@@ -9,6 +9,7 @@
 
 #include "core/json/fields.h"
 #include "core/memory.h"
+#include "core/sampling/schedule.h"
 #include "core/status.h"
 
 namespace ldm {
@@ -157,7 +158,7 @@ struct Contract {
     CodecRole codec;
     LatentSpec latent;
     ImageSpec image;
-    const json::Value* schedule = nullptr;
+    sampling::Schedule schedule;
     Defaults defaults;
 
     const TensorSpec* find_tensor(std::string_view component, std::string_view name) const;

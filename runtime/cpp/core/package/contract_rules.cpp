@@ -6,6 +6,8 @@
 #include "core/package/ports.h"
 #include "core/package/rules.h"
 #include "core/package/values.h"
+#include "core/sampling/plan.h"
+#include "core/sampling/sampler.h"
 
 namespace ldm {
 
@@ -49,6 +51,7 @@ private:
     Status check_extra(std::int64_t pooled);
     Status check_image();
     Status check_defaults();
+    Status check_sampler();
 
     const Dim& dim(const Port& port, std::size_t index) const {
         return contract_.tensor(port.component, port.tensor).dims[index];
@@ -348,10 +351,27 @@ Status Rules::check_image() {
 Status Rules::check_defaults() {
     const Defaults& defaults = contract_.defaults;
     json::Where here(where_, "defaults");
-    LDM_TRY(check_between(scope_, defaults.steps, 1, max_steps, {here, "steps"}));
+    std::int64_t most = std::min(contract_.schedule.num_train_timesteps(), max_steps);
+    LDM_TRY(check_between(scope_, defaults.steps, 1, most, {here, "steps"}));
+    LDM_TRY(check_sampler());
     if (defaults.guidance >= 0.0 && defaults.guidance <= 1000.0) return Status();
     return json::fail(scope_, {here, "guidance"}, codes::manifest_range,
                       {"is ", defaults.guidance, "; expected 0 to 1000"});
+}
+
+// The default sampler is known, and walks the schedule in the default steps.
+Status Rules::check_sampler() {
+    const Defaults& defaults = contract_.defaults;
+    Failure failure;
+    Scope inner{scope_.memory, failure};
+    sampling::Sampler sampler;
+    Status status = sampling::read_sampler(inner, defaults.sampler, sampler);
+    if (status.ok()) status = sampling::check_steps(inner, contract_.schedule, sampler, defaults.steps);
+    if (status.ok()) return status;
+    if (std::string_view(status.code()) == codes::other_memory) return scope_.out_of_memory();
+    json::Where here(where_, "defaults");
+    return json::fail(scope_, {here, "sampler"}, codes::manifest_sampler,
+                      {"is not usable: ", std::string_view(failure.text)});
 }
 
 // One image can be drawn by the defaults: text and images go one at a time, guidance doubles rows.

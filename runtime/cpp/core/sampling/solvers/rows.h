@@ -105,14 +105,14 @@ public:
     Form noise(std::size_t rows_ago = 0) const { return Form::of(rows_ago == 0 ? noise_symbol : noise_before_symbol); }
 
     // Add the row that leaves x and the history; history slots that are not given become zeros. ends_step: false for an
-    // evaluation inside of a sampling step. request.sampler for numbers that are not finite; `is_begun` where only the
-    // first row was wanted.
+    // evaluation inside of a sampling step. request.sampler for numbers that are not finite; `begun` where only the first row
+    // was wanted.
     Status write(const Reading& reading, const Level& after, const Form& x, const Forms& history = {}, bool ends_step = true);
 
     std::size_t history() const { return history_; }
     const Array<PlanRow>& rows() const { return rows_; }
 
-    static constexpr const char* begun = "the first row is made";
+    static constexpr char begun[] = "the first row is made";  // the code of that status: one address
     double initial_scale = 1.0;  // of the noise that the plan starts from
 
 private:
