@@ -13,8 +13,6 @@ Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::str
     }
     out.manifest = &manifest;
     out.identity = identity;
-    json::Reader reader{scope, arena};
-    LDM_TRY(sampling::read(reader, *manifest.contract.schedule, json::Where("manifest.json", ": contract.schedule"), out.schedule));
     auto* read = arena.make<text::Tokenizer>(roles.size);
     LDM_NEED(scope, read != nullptr);
     for (std::size_t index = 0; index < roles.size; ++index) {

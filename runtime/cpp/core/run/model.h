@@ -1,4 +1,4 @@
-// A package as a run needs it: its manifest, schedule and tokenizers. It does not change once it is made, and threads
+// A package as a run needs it: its manifest and tokenizers. It does not change once it is made, and threads
 // share it.
 #ifndef LDM_CORE_RUN_MODEL_H
 #define LDM_CORE_RUN_MODEL_H
@@ -7,7 +7,6 @@
 
 #include "core/memory.h"
 #include "core/package/manifest.h"
-#include "core/sampling/schedule.h"
 #include "core/status.h"
 #include "core/text/tokenizer.h"
 
@@ -15,7 +14,6 @@ namespace ldm {
 
 struct Model {
     const Manifest* manifest = nullptr;
-    sampling::Schedule schedule;
     View<text::Tokenizer> tokenizers;  // of the contract's text roles, in their order
     std::string_view identity;         // SHA-256 of manifest.json, in hexadecimal
 
@@ -30,7 +28,7 @@ struct Document {
 
 // Make a model of a manifest that is read, and of the tokenizer.json of each of its text roles, in their order. What they
 // are read into is the arena, which must live as long, as must the manifest and the identity. Codes: tokenizer.*,
-// manifest.text, schedule.invalid.
+// manifest.text.
 Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::string_view identity,
                   View<Document> tokenizers, Model& out);
 

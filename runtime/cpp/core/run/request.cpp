@@ -19,8 +19,7 @@ constexpr double picture_strength = 0.8, mask_strength = 1.0;  // as in diffuser
 class Checks {
 public:
     Checks(Scope& scope, Arena& arena, const Model& model, const RunOptions& options, Request& out)
-        : scope_(scope), arena_(arena), contract_(model.contract()), schedule_(model.schedule), options_(options),
-          out_(out) {}
+        : scope_(scope), arena_(arena), contract_(model.contract()), options_(options), out_(out) {}
 
     Status all() {
         LDM_TRY(guidance());
@@ -219,7 +218,7 @@ private:
             }
             start = steps - (taken < steps ? taken : steps);
         }
-        LDM_TRY(sampling::compile_plan(scope_, arena_, schedule_, sampler, steps, start, out_.plan));
+        LDM_TRY(sampling::compile_plan(scope_, arena_, contract_.schedule, sampler, steps, start, out_.plan));
         std::int64_t taken = out_.plan.taken();
         out_.stop_after = options_.stop_after.value_or(taken);
         if (out_.stop_after >= 1 && out_.stop_after <= taken) return Status();
@@ -375,7 +374,6 @@ private:
     Scope& scope_;
     Arena& arena_;
     const Contract& contract_;
-    const sampling::Schedule& schedule_;
     const RunOptions& options_;
     Request& out_;
 };

@@ -92,7 +92,7 @@ Status compile(Scope& scope, const Model& model, const char* sampler_text, int32
     LDM_TRY(sampling::read_sampler(scope, sampler_text == nullptr ? defaults.sampler : sampler_text, sampler));
     Arena arena(scope.memory);
     sampling::Plan plan;
-    LDM_TRY(sampling::compile_plan(scope, arena, model.schedule, sampler, steps == 0 ? defaults.steps : steps, start, plan));
+    LDM_TRY(sampling::compile_plan(scope, arena, model.contract().schedule, sampler, steps == 0 ? defaults.steps : steps, start, plan));
     PlanText text(scope.memory);
     text.put(plan);
     out.shrink(0);
