@@ -1,7 +1,7 @@
 #include "core/run/conditioning.h"
 
 #include "core/codes.h"
-#include "core/text/prompt.h"
+#include "core/text/weighting.h"
 
 namespace ldm {
 
@@ -60,7 +60,7 @@ Status Conditioning::add_windows(Scope& scope, std::size_t encoder, std::size_t 
                                  Notices& notices) {
     Text& its = texts_[text];
     View<text::Window> found;
-    LDM_TRY(text::prompt_windows(scope, arena_, model_.tokenizers[encoder], its.text, its.name, syntax, found, notices));
+    LDM_TRY(text::read_windows(scope, arena_, model_.tokenizers[encoder], its.text, its.name, syntax, notices, found));
     std::size_t most = static_cast<std::size_t>(model_.contract().range_of(model_.contract().context().dims[1]).max) / window_;
     if (found.size > most) {
         return scope.fail(codes::request_prompt, {its.name, " takes ", found.size, " windows of ", window_,

@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "core/memory.h"
+#include "core/notices.h"
 #include "core/run/model.h"
-#include "core/run/notices.h"
 #include "core/run/request.h"
 #include "core/status.h"
 

@@ -13,11 +13,11 @@ Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::str
     }
     out.manifest = &manifest;
     out.identity = identity;
-    auto* read = arena.make<text::Tokenizer>(roles.size);
+    auto* read = arena.make<text::PromptTokenizer>(roles.size);
     LDM_NEED(scope, read != nullptr);
     for (std::size_t index = 0; index < roles.size; ++index) {
-        LDM_TRY(text::read_tokenizer(scope, arena, tokenizers[index].content, tokenizers[index].where,
-                                     roles[index].tokenizer, read[index]));
+        LDM_TRY(text::read_prompt_tokenizer(scope, arena, tokenizers[index].content, tokenizers[index].where,
+                                            roles[index].tokenizer, read[index]));
     }
     out.tokenizers = {read, roles.size};
     return Status();

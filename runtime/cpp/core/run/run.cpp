@@ -4,6 +4,7 @@
 
 #include "core/codes.h"
 #include "core/images/pixels.h"
+#include "core/run/effects.h"
 #include "core/run/extra_inputs.h"
 #include "core/sampling/arithmetic.h"
 

@@ -24,10 +24,10 @@
 
 #include "core/memory.h"
 #include "core/noise/noise.h"
+#include "core/notices.h"
 #include "core/run/conditioning.h"
 #include "core/run/metadata.h"
 #include "core/run/model.h"
-#include "core/run/notices.h"
 #include "core/run/options.h"
 #include "core/run/request.h"
 #include "core/sampling/loop.h"

@@ -1,4 +1,4 @@
-#include "core/run/notices.h"
+#include "core/run/effects.h"
 
 #include <algorithm>
 
@@ -66,19 +66,6 @@ bool is_wholly_inpainted(const Request& request) {
 }
 
 }  // namespace
-
-Status Notices::add(Scope& scope, std::string_view about, std::initializer_list<Piece> sentence) {
-    Failure spelt;
-    spelt.set(nullptr, sentence);
-    std::string_view text(spelt.text);
-    for (const Notice& notice : all_) {
-        if (notice.text == text) return Status();
-    }
-    View<char> kept;
-    LDM_NEED(scope, arena_.copy(text.data(), text.size() + 1, kept));
-    LDM_NEED(scope, all_.push({about, {kept.data, text.size()}}));
-    return Status();
-}
 
 Status note_without_effect(Scope& scope, const Request& request, Notices& notices) {
     LDM_TRY(note_without_guidance(scope, request, notices));

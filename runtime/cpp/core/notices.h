@@ -1,12 +1,11 @@
 // Notices: sentences that a user should know beside the result, each with its subject.
-#ifndef LDM_CORE_RUN_NOTICES_H
-#define LDM_CORE_RUN_NOTICES_H
+#ifndef LDM_CORE_NOTICES_H
+#define LDM_CORE_NOTICES_H
 
 #include <initializer_list>
 #include <string_view>
 
 #include "core/memory.h"
-#include "core/run/request.h"
 #include "core/status.h"
 
 namespace ldm {
@@ -29,9 +28,6 @@ private:
     Arena arena_;
     Array<Notice> all_;
 };
-
-// Add a notice for each option of a run that changes nothing.
-Status note_without_effect(Scope& scope, const Request& request, Notices& notices);
 
 }  // namespace ldm
 
