@@ -15,7 +15,7 @@ CONSTRAINTS = ROOT / "constraints.txt"  # pins what the tests use too; the rest 
 READY = "ready.json"  # in an environment: what was installed into it
 ALL_TASKS = ("open", "components", "image")
 TORCH = ("torch", "diffusers", "transformers", "accelerate==1.15.0", "safetensors", "numpy", "pillow")
-RUNTIME = ("numpy", "tokenizers", "pillow", "click")
+RUNTIME = ("numpy", "pillow", "click")
 
 
 class PeerFailed(Exception):

@@ -11,7 +11,8 @@ from typing import Any
 
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
-from ldm_runtime.text.clip_tokenizer import AddedToken, ClipTokenizer
+from ldm_runtime.text.added_tokens import AddedToken
+from ldm_runtime.text.clip_tokenizer import ClipTokenizer
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 OTHERS = "additional_special_tokens"

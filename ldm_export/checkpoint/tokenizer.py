@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from ldm_export.checkpoint.json_files import MAX_JSON_BYTES, checkpoint_folder, read_object, refused
 from ldm_export.checkpoint.special_tokens import read_special_tokens, with_special_tokens
 from ldm_export.errors import CheckpointError
 from ldm_runtime.checks import shown
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.text.added_tokens import AddedToken
 from ldm_runtime.text.clip_form import check_merges, check_vocabulary, read_tokenizer
-from ldm_runtime.text.clip_tokenizer import BOS, EOS, AddedToken, ClipTokenizer
+from ldm_runtime.text.clip_tokenizer import BOS, EOS, ClipTokenizer
 
 TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
 MAX_FILES = 64
@@ -86,7 +85,9 @@ def _of_bpe(bpe: _Bpe, roles: Mapping[str, str]) -> ClipTokenizer:
     return ClipTokenizer(bpe.vocabulary, bpe.merges, (), unknown, begin, end, splits_special=False)
 
 
-def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]) -> Tokenizer:
+def clip_tokenizer(
+    vocabulary: dict[str, int], merges: Iterable[tuple[str, str]], special: dict[str, str]
+) -> ClipTokenizer:
     """Make CLIP's fast tokenizer: NFC, single spaces, lower case, words, byte-level BPE with `</w>`."""
     begin, end = special["bos_token"], special["eos_token"]
     added = tuple(
@@ -94,9 +95,7 @@ def clip_tokenizer(vocabulary: dict[str, int], merges: Iterable[tuple[str, str]]
         for token in dict.fromkeys((begin, end))
     )
     unknown = special["unk_token"]
-    clip = ClipTokenizer(vocabulary, tuple(merges), added, unknown, begin, end, splits_special=False)
-    tokenizer: Tokenizer = clip.to_library()
-    return tokenizer
+    return ClipTokenizer(vocabulary, tuple(merges), added, unknown, begin, end, splits_special=False)
 
 
 def _object(file: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ _CHOSEN_BY = {
     "manifest.contract.image.height": ("height",),
     "manifest.name": ("name",),
 }
-TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy", "tokenizers")
+TOOLS = ("torch", "onnx", "onnxscript", "onnx-ir", "numpy")
 
 
 def finish_package(

@@ -1,19 +1,22 @@
 """The data of stages 2 and 3: latents of images on their backgrounds, with captions in varied wordings."""
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from ldm_export.errors import TrainingError
 from ldm_export.models import AutoencoderKL
 from ldm_export.recipes.train import Background, TrainRecipe
 from ldm_export.train.image_folder import Images, batch_indices, caption_on, step_random, vary_caption
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package.manifest import LatentSpec
-from ldm_runtime.text.clip_tokenizer import EOS
+from ldm_runtime.text.clip_encoder import ClipEncoder
+from ldm_runtime.text.clip_form import read_tokenizer
+from ldm_runtime.text.clip_tokenizer import BOS, EOS, ClipTokenizer
 
 PLAIN_NAMED = 0.25  # of the captions of images on the plain background, if the recipe has a name for it
 
@@ -40,22 +43,27 @@ class Captions:
         self.max_length = max_length
         file = folder / "tokenizer.json"
         try:
-            self.tokenizer = Tokenizer.from_file(str(file))
-            self.eos = self.tokenizer.token_to_id(EOS)
-            if self.eos is None:
-                raise ValueError(f"it has no token {EOS}")
-        except Exception as error:  # tokenizers raises plain Exception
+            clip = read_tokenizer(file.read_bytes(), file.name)
+            self.bos, self.eos = (_known(clip, token) for token in (BOS, EOS))
+        except (OSError, LdmError) as error:
             raise TrainingError(f"{file} is damaged ({error}); remove {folder} and train again") from None
-        self.tokenizer.enable_truncation(max_length)
-        self.tokenizer.enable_padding(length=max_length, pad_id=self.eos, pad_token=EOS)
-
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        self.vocab_size = clip.size
+        self._encoder = ClipEncoder(clip)
 
     def __call__(self, captions: list[str]) -> Tensor:
         """Tokenize captions to ids, int64 (B, max_length)."""
-        return torch.tensor([encoding.ids for encoding in self.tokenizer.encode_batch(captions)], dtype=torch.int64)
+        ids = torch.full((len(captions), self.max_length), self.eos, dtype=torch.int64)
+        for row, caption in zip(ids, captions, strict=True):
+            tokens = [self.bos, *islice(self._encoder.encode(caption), self.max_length - 2)]
+            row[: len(tokens)] = torch.tensor(tokens)
+        return ids
+
+
+def _known(clip: ClipTokenizer, token: str) -> int:
+    index = clip.id_of(token)
+    if index is None:
+        raise TrainingError(f"it has no token {token}")
+    return index
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from pathlib import Path
 from ldm_export.checkpoint.tokenizer import DEFAULTS, clip_tokenizer
 from ldm_export.errors import TrainingError
 from ldm_export.recipes.train_rules import SMALLEST_VOCABULARY
-from ldm_runtime.text.clip_tokenizer import BOS, END_OF_WORD, EOS
+from ldm_runtime.text.byte_pairs import END_OF_WORD, byte_alphabet, visible
+from ldm_runtime.text.characters import normalise
+from ldm_runtime.text.clip_encoder import words
+from ldm_runtime.text.clip_tokenizer import BOS, EOS
 
 
 def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int, folder: Path) -> int:
@@ -29,12 +32,10 @@ def train_tokenizer(captions: Iterable[str], *, vocab_size: int, max_length: int
     if vocab_size < SMALLEST_VOCABULARY:
         raise TrainingError(f"vocab_size is {vocab_size}; a byte-level vocabulary starts at {SMALLEST_VOCABULARY}")
     counts: Counter[str] = Counter()
-    untrained = clip_tokenizer({BOS: 0, EOS: 1}, [], DEFAULTS)
     for caption in captions:
-        text = untrained.normalizer.normalize_str(caption)
-        counts.update(word for word, _ in untrained.pre_tokenizer.pre_tokenize_str(text))
+        counts.update(visible(word) for _, word in words(normalise(caption)))
     merges = learn_merges(counts, vocab_size - SMALLEST_VOCABULARY)
-    alphabet = _byte_alphabet()
+    alphabet = byte_alphabet()
     tokens = alphabet + [byte + END_OF_WORD for byte in alphabet]
     tokens += [left + right for left, right in merges] + [BOS, EOS]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -81,18 +82,11 @@ def _apply(pair: tuple[str, str], words: list[tuple[list[str], int]], pairs: Cou
             pairs[new] += count
 
 
-def _byte_alphabet() -> list[str]:
-    """Return GPT-2's visible character of each of the 256 bytes, the printable bytes first, as in CLIP."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
-
-
 def _write(folder: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], max_length: int) -> None:
     """Write the tokenizer's files."""
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = clip_tokenizer(vocabulary, merges, DEFAULTS)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    content = clip_tokenizer(vocabulary, merges, DEFAULTS).to_dict()
+    (folder / "tokenizer.json").write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 https://github.com/openvinotoolkit/openvino_tokenizers. Its own converter needs transformers, and what it makes differs
 from CLIP's tokenizer: special tokens, the lower case of some letters, U+180E, and prompts beyond the window, which
-lose their end token. Checked against the `tokenizers` package; two things stay different: combining marks in an order
+lose their end token. Checked against `tokenizers`; two things stay different: combining marks in an order
 that NFC would change, and letters that Unicode got after its version 14.
 """
 
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers.normalizers import Lowercase
 
 from ldm_export.errors import ExportError
 from ldm_runtime.engines.openvino import import_openvino
 from ldm_runtime.errors import EngineUnavailable, refused_as
 from ldm_runtime.package.manifest import TokenizerFacts
+from ldm_runtime.text.characters import lower
 from ldm_runtime.text.clip_form import read_tokenizer
 
 FILE = "openvino_tokenizer.xml"
@@ -151,10 +151,9 @@ def _characters_step(steps: Any) -> type:
 
 @functools.cache
 def _lower_case_table() -> bytes:
-    """Map characters to lower case as the `tokenizers` package does: by its own version of Unicode, not Python's."""
-    lower = Lowercase()
+    """Map characters to lower case as the runtime does: by its own version of Unicode, not Python's."""
     characters = [chr(point) for point in range(1, 0x20000) if not 0xD800 <= point < 0xE000]
-    return character_map({each: low for each in characters if (low := lower.normalize_str(each)) != each})
+    return character_map({each: low for each in characters if (low := lower(each)) != each})
 
 
 def character_map(replacements: dict[str, str]) -> bytes:

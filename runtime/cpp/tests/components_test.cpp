@@ -146,7 +146,7 @@ static void settings_are_checked() {
 }
 
 // Threads evaluate, and let components rest that others use: each maps its weights.
-static void threads_share_a_package(std::uint64_t large_weights) {
+static void threads_share_a_package(std::uint64_t large_weights, int rounds) {
     Golden golden;
     Settings settings;
     settings.large_weights = large_weights;
@@ -158,8 +158,8 @@ static void threads_share_a_package(std::uint64_t large_weights) {
             Allocator memory = system_allocator();
             Failure failure;
             Scope scope{memory, failure};
-            for (std::size_t round = 0; round < 40; ++round) {
-                const json::Value& each = golden.cases.value.items[(index + round) % 8];
+            for (int round = 0; round < rounds; ++round) {
+                const json::Value& each = golden.cases.value.items[(index + static_cast<std::size_t>(round)) % 8];
                 bool is_equal = false;
                 if (golden.evaluate(scope, opened.components, each, is_equal).ok() && is_equal) ++equal;
                 opened.components.rest(each.find("component")->text);
@@ -169,7 +169,7 @@ static void threads_share_a_package(std::uint64_t large_weights) {
         });
     }
     for (std::thread& thread : threads) thread.join();
-    CHECK(equal == 8 * 40);
+    CHECK(equal == 8 * rounds);
 }
 
 static void resting_components_give_back_their_memory() {
@@ -272,8 +272,8 @@ int main() {
     }
     graphs_compute_what_numpy_does();
     settings_are_checked();
-    threads_share_a_package(engines::large_weights);
-    threads_share_a_package(0);
+    threads_share_a_package(engines::large_weights, 40);
+    threads_share_a_package(0, 8);
     resting_components_give_back_their_memory();
     weights_are_mapped_where_they_are_large();
     the_fused_graph_is_preferred_on_the_cpu();

@@ -43,7 +43,8 @@ inline void write_json(const ldm::json::Value& value, const JsonEdit* edit, std:
         case Kind::boolean: out += value.boolean ? "true" : "false"; return;
         case Kind::integer: out += std::to_string(value.integer); return;
         case Kind::real: {
-            std::string_view text(digits, static_cast<std::size_t>(std::to_chars(digits, digits + 40, value.real).ptr - digits));
+            std::string_view text(
+                digits, static_cast<std::size_t>(std::to_chars(digits, digits + 40, value.real).ptr - digits));
             out += text;
             if (text.find_first_of(".e") == std::string_view::npos) out += ".0";
             return;
@@ -84,7 +85,8 @@ inline bool apply_edits(const ldm::json::Value& edits, std::string& text) {
         if (what == "delete" || what == "rehash" || (file != nullptr && file->text != "manifest.json")) return false;
         if (what == "write") {
             const ldm::json::Value* hex = each.find("hex");
-            text = hex == nullptr ? std::string(each.find("text")->text) : Splice("0 0 " + std::string(hex->text) + " ").inserted;
+            text = hex == nullptr ? std::string(each.find("text")->text)
+                                  : Splice("0 0 " + std::string(hex->text) + " ").inserted;
             continue;
         }
         CHECK(what == "set");

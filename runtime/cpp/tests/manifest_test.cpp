@@ -74,7 +74,8 @@ static void edited_packages_have_their_codes() {
         std::string text = good;
         if (!apply_edits(*each.find("edits"), text)) continue;
         // What other files say is not asked here.
-        bool is_beyond = code == codes::tokenizer_vocabulary || code == codes::graph_signature || code == codes::file_lfs_stub;
+        bool is_beyond =
+            code == codes::tokenizer_vocabulary || code == codes::graph_signature || code == codes::file_lfs_stub;
         if (!is_beyond) expect(each.find("why")->text, text, code);
         ++count;
     }
@@ -139,7 +140,8 @@ static void values_have_their_types() {
     Scope scope{memory, failure};
     Arena arena(memory);
     Manifest manifest;
-    if (!CHECK(read_manifest(scope, arena, text, manifest).ok())) return void(std::fprintf(stderr, "  %s\n", failure.text));
+    if (!CHECK(read_manifest(scope, arena, text, manifest).ok()))
+        return void(std::fprintf(stderr, "  %s\n", failure.text));
     const Contract& contract = manifest.contract;
     CHECK(contract.tensor("unet", "sample").dims.size == 4 && contract.tensor("unet", "sample").dims[1].is(4));
     CHECK(contract.find_tensor("unet", "x") == nullptr && contract.find_tensor("x", "sample") == nullptr);

@@ -128,8 +128,8 @@ static void names_are_checked() {
     CHECK(check_noise(scope, "cuda:270336", false, "", mode).ok() && mode.resident_threads == 270336);
     CHECK(check_noise(scope, "cuda:00000256", false, "", mode).ok() && mode.resident_threads == 256);
     CHECK(check_noise(scope, "philox", true, "dpmpp_2m_sde", mode).ok());
-    for (std::string_view name : {"", "Philox", "cuda:", "cuda:255", "cuda:000000256", "cuda:+256", "cuda:256 ", "cuda:-256",
-                                  "torch:256", "cuda:2e5"}) {
+    for (std::string_view name : {"", "Philox", "cuda:", "cuda:255", "cuda:000000256", "cuda:+256", "cuda:256 ",
+                                  "cuda:-256", "torch:256", "cuda:2e5"}) {
         Status status = check_noise(scope, name, false, "", mode);
         CHECK(!status.ok() && std::string_view(status.code()) == codes::request_noise);
     }

@@ -54,7 +54,8 @@ static void changed_bytes_have_their_results(const char* file, std::size_t count
         Splice splice(each.text);
         std::string got = result_of(splice.applied(good));
         if (!CHECK(got == splice.result)) {
-            std::fprintf(stderr, "  %s: %.*s, got %s\n", file, static_cast<int>(each.text.size()), each.text.data(), got.c_str());
+            std::fprintf(stderr, "  %s: %.*s, got %s\n", file, static_cast<int>(each.text.size()), each.text.data(),
+                         got.c_str());
         }
     }
     CHECK(all.items.size == count);
@@ -62,13 +63,15 @@ static void changed_bytes_have_their_results(const char* file, std::size_t count
 
 static std::string with_header(std::string_view header, std::size_t data = 0) {
     std::string file(8, '\0');
-    for (int byte = 0; byte < 8; ++byte) file[static_cast<std::size_t>(byte)] = static_cast<char>(header.size() >> 8 * byte);
+    for (int byte = 0; byte < 8; ++byte)
+        file[static_cast<std::size_t>(byte)] = static_cast<char>(header.size() >> 8 * byte);
     return file.append(header).append(data, 'x');
 }
 
 static void expect_header(std::string_view content, std::string_view code) {
     std::string got = header_code(content);
-    if (!CHECK(got == code)) std::fprintf(stderr, "  %.*s: %s\n", static_cast<int>(content.size()), content.data(), got.c_str());
+    if (!CHECK(got == code))
+        std::fprintf(stderr, "  %.*s: %s\n", static_cast<int>(content.size()), content.data(), got.c_str());
 }
 
 static void headers_are_read() {
@@ -81,7 +84,9 @@ static void headers_are_read() {
     CHECK(read_header(scope, arena, bytes_of(content), content.size(), "m", header).ok());
     CHECK(header.tensors.size == 3 && header.find("conv.weight")->shape.size == 4 && header.find("x") == nullptr);
     CHECK(header.find("conv.weight")->bytes == 4 * 4 * 3 * 3 * 4 && header.tensors[0].offset == header.data_offset);
-    expect_header(with_header(R"({"__metadata__": {"a": "b"}, "x": {"dtype": "BF16", "shape": [2, 0], "data_offsets": [0, 0]}})"), "ok");
+    expect_header(
+        with_header(R"({"__metadata__": {"a": "b"}, "x": {"dtype": "BF16", "shape": [2, 0], "data_offsets": [0, 0]}})"),
+        "ok");
     expect_header(with_header("{}"), "ok");
     expect_header(with_header("{}   "), "ok");
     expect_header(with_header(R"({"b": {"dtype": "U8", "shape": [3], "data_offsets": [2, 5]},)"
@@ -100,12 +105,19 @@ static void wrong_headers_are_refused() {
     expect_header(with_header(R"({"__metadata__": {"a": 1}})"), codes::weights_header);
     expect_header(with_header(R"({"__metadata__": []})"), codes::weights_header);
     for (const char* entry : {
-             "[]", "{}", R"({"dtype": "F32", "shape": [1]})", R"({"dtype": "F32", "shape": [1], "offsets": [0, 4]})",
+             "[]",
+             "{}",
+             R"({"dtype": "F32", "shape": [1]})",
+             R"({"dtype": "F32", "shape": [1], "offsets": [0, 4]})",
              R"({"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "x": 1})",
-             R"({"dtype": "F31", "shape": [1], "data_offsets": [0, 4]})", R"({"dtype": 4, "shape": [1], "data_offsets": [0, 4]})",
-             R"({"dtype": "F32", "shape": 1, "data_offsets": [0, 4]})", R"({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]})",
-             R"({"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]})", R"({"dtype": "F32", "shape": [true], "data_offsets": [0, 4]})",
-             R"({"dtype": "F32", "shape": [1], "data_offsets": [4, 0]})", R"({"dtype": "F32", "shape": [1], "data_offsets": [0]})",
+             R"({"dtype": "F31", "shape": [1], "data_offsets": [0, 4]})",
+             R"({"dtype": 4, "shape": [1], "data_offsets": [0, 4]})",
+             R"({"dtype": "F32", "shape": 1, "data_offsets": [0, 4]})",
+             R"({"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]})",
+             R"({"dtype": "F32", "shape": [1.0], "data_offsets": [0, 4]})",
+             R"({"dtype": "F32", "shape": [true], "data_offsets": [0, 4]})",
+             R"({"dtype": "F32", "shape": [1], "data_offsets": [4, 0]})",
+             R"({"dtype": "F32", "shape": [1], "data_offsets": [0]})",
              R"({"dtype": "F32", "shape": [1], "data_offsets": [0, 8]})",
              R"({"dtype": "U8", "shape": [4294967296, 4294967296], "data_offsets": [0, 0]})",
              R"({"dtype": "U8", "shape": [9223372036854775807, 2, 0], "data_offsets": [0, 0]})",
@@ -114,12 +126,18 @@ static void wrong_headers_are_refused() {
         expect_header(with_header("{\"x\": " + std::string(entry) + "}", 4), codes::weights_tensor);
     }
     const std::string first = R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "b": )";
-    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [3, 5]}})", 5), codes::weights_layout);
-    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [5, 7]}})", 7), codes::weights_layout);
-    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [4, 6]}})", 5), codes::weights_layout);
-    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [4, 6]}})", 7), codes::weights_layout);
-    expect_header(with_header(first + R"({"dtype": "U8", "shape": [0], "data_offsets": [9223372036854775807, 9223372036854775807]}})", 4),
+    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [3, 5]}})", 5),
                   codes::weights_layout);
+    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [5, 7]}})", 7),
+                  codes::weights_layout);
+    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [4, 6]}})", 5),
+                  codes::weights_layout);
+    expect_header(with_header(first + R"({"dtype": "U8", "shape": [2], "data_offsets": [4, 6]}})", 7),
+                  codes::weights_layout);
+    expect_header(
+        with_header(
+            first + R"({"dtype": "U8", "shape": [0], "data_offsets": [9223372036854775807, 9223372036854775807]}})", 4),
+        codes::weights_layout);
 }
 
 // A field of a message: its number, kind 2, its length and content.
@@ -144,8 +162,9 @@ static void places_of_data_are_found() {
     CHECK(graph_result(field(7, field(5, here))) == "None");
     CHECK(graph_result("") == "None");
     CHECK(graph_result(field(7, field(5, there))) == codes::graph_external_data);
-    CHECK(graph_result(constant) == codes::graph_external_data);                                      // a node's attribute
-    CHECK(graph_result(field(7, field(1, field(5, field(6, field(5, there)))))) == codes::graph_external_data);  // a branch
+    CHECK(graph_result(constant) == codes::graph_external_data);  // a node's attribute
+    CHECK(graph_result(field(7, field(1, field(5, field(6, field(5, there)))))) ==
+          codes::graph_external_data);                                                                // a branch
     CHECK(graph_result(field(25, field(7, attribute))) == codes::graph_external_data);                // a function
     CHECK(graph_result(field(20, field(1, field(15, field(1, there))))) == codes::graph_external_data);
     CHECK(graph_result(field(7, field(5, here)) + field(7, field(5, there))) == codes::graph_external_data);
@@ -167,7 +186,8 @@ static void sizes_and_vocabularies_are_checked() {
     CHECK(check_vocabulary(scope, bytes_of(content), "input_ids", 517, "text_encoder/model.onnx", "m").ok());
     Status status = check_vocabulary(scope, bytes_of(content), "input_ids", 518, "text_encoder/model.onnx", "m");
     CHECK(!status.ok() && std::string_view(status.code()) == codes::tokenizer_vocabulary);
-    CHECK(std::string_view(failure.text) == "m has a tokenizer of 518 tokens for text_encoder/model.onnx, which knows 517");
+    CHECK(std::string_view(failure.text) ==
+          "m has a tokenizer of 518 tokens for text_encoder/model.onnx, which knows 517");
     CHECK(check_vocabulary(scope, bytes_of(content), "other", 518, "text_encoder/model.onnx", "m").ok());
     CHECK(check_graph_size(scope, max_graph_bytes, "w", "m").ok());
     status = check_graph_size(scope, max_graph_bytes + 1, "w", "m");
@@ -182,7 +202,8 @@ static void files_are_held_to_the_manifest() {
     Manifest manifest;
     const std::string text = read_file(golden_path("package/manifest.json"));
     CHECK(read_manifest(scope, arena, text, manifest).ok());
-    for (std::string_view path : {"unet/model.onnx", "NOTES.txt", "unet/onnx", ".onnx", "a.onnx.txt", "b.onnx/x", "plan", "x."}) {
+    for (std::string_view path :
+         {"unet/model.onnx", "NOTES.txt", "unet/onnx", ".onnx", "a.onnx.txt", "b.onnx/x", "plan", "x."}) {
         CHECK(check_is_listed(scope, manifest, path, "the folder").ok());
     }
     for (std::string_view path : {"unet/x.onnx", "x.Onnx", "a/b/c.PTH", "..bin", "unet/model.onnx.data", "a.b.ckpt"}) {
@@ -195,7 +216,8 @@ static void files_are_held_to_the_manifest() {
     CHECK(std::string_view(check_file_size(scope, entry, 41, bytes_of(stub), "m").code()) == codes::file_lfs_stub);
     CHECK(std::string_view(check_file_size(scope, entry, 39, bytes_of("x"), "m").code()) == codes::file_size);
     CHECK(std::string_view(failure.text) == "m is truncated: it has 39 bytes, but the manifest says 40");
-    CHECK(name_of_file("a/b/c") == "c" && folder_of_file("a/b/c") == "a/b" && name_of_file("c") == "c" && folder_of_file("c").empty());
+    CHECK(name_of_file("a/b/c") == "c" && folder_of_file("a/b/c") == "a/b" && name_of_file("c") == "c" &&
+          folder_of_file("c").empty());
 }
 
 // A number of ten bytes may have bits beyond 64.

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer.json, read strictly: this one form or a refusal, before any library sees the file.
+"""CLIP's tokenizer.json, read strictly: this one form or a refusal.
 
 The form is that of transformers' CLIPTokenizerFast, versions 4 and 5, of the published checkpoints and of
 `ldm-export train` (https://github.com/huggingface/tokenizers has the format):
@@ -26,14 +26,9 @@ from typing import Any, NoReturn
 from ldm_runtime.checks import given, shown
 from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
-from ldm_runtime.text.clip_tokenizer import (
-    END_OF_WORD,
-    NORMALIZERS,
-    SPECIAL_WORDS,
-    WORDS,
-    AddedToken,
-    ClipTokenizer,
-)
+from ldm_runtime.text.added_tokens import AddedToken
+from ldm_runtime.text.byte_pairs import END_OF_WORD
+from ldm_runtime.text.clip_tokenizer import NORMALIZERS, SPECIAL_WORDS, WORDS, ClipTokenizer
 
 _FORM, _VOCABULARY = "tokenizer.form", "tokenizer.vocabulary"
 _MERGES, _ADDED = "tokenizer.merges", "tokenizer.added-tokens"

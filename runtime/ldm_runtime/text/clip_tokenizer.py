@@ -1,16 +1,14 @@
-"""CLIP's tokenizer: byte-level BPE with its vocabulary, merges and added tokens, apart from any file.
-
-`tokenizers` never gets a file, but its parts made anew of what `clip_form` read.
-"""
+"""CLIP's tokenizer: byte-level BPE with its vocabulary, merges and added tokens, apart from any file."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ldm_runtime.checks import shown
+from ldm_runtime.text.added_tokens import AddedToken
+from ldm_runtime.text.byte_pairs import END_OF_WORD
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-END_OF_WORD = "</w>"
 WORDS = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 SPECIAL_WORDS = r"<\|startoftext\|>|<\|endoftext\|>|" + WORDS
 NORMALIZERS = [
@@ -18,19 +16,6 @@ NORMALIZERS = [
     {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
     {"type": "Lowercase"},
 ]
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A string that is one token wherever it stands. The fields are those of `tokenizers`."""
-
-    id: int
-    content: str
-    single_word: bool  # only where no letter or digit touches it
-    lstrip: bool  # takes the white space before it
-    rstrip: bool
-    normalized: bool  # is looked for in the normalised text, in its own normalised form
-    special: bool
 
 
 @dataclass(frozen=True)
@@ -100,47 +85,8 @@ class ClipTokenizer:
             },
         }
 
-    def to_library(self) -> Any:
-        """Make a `tokenizers.Tokenizer` of its parts, in half the time of `from_str`."""
-        import tokenizers  # not at the top: 20 ms that `import ldm_runtime` need not pay
-        from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
-
-        bpe = models.BPE(
-            vocab=dict(self.vocabulary),
-            merges=list(self.merges),
-            unk_token=self.unknown,
-            end_of_word_suffix=END_OF_WORD,
-        )
-        made = tokenizers.Tokenizer(bpe)
-        space = normalizers.Replace(tokenizers.Regex(r"\s+"), " ")
-        made.normalizer = normalizers.Sequence([normalizers.NFC(), space, normalizers.Lowercase()])
-        pattern = tokenizers.Regex(SPECIAL_WORDS if self.splits_special else WORDS)
-        split = pre_tokenizers.Split(pattern, behavior="removed", invert=True)
-        made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-        if self.begin is not None and self.end is not None:
-            begin, end = ((token, self.id_of(token)) for token in (self.begin, self.end))
-            # The first two by place: `cls` became `cls_token` in tokenizers 0.23.
-            made.post_processor = processors.RobertaProcessing(end, begin, trim_offsets=False, add_prefix_space=False)
-        made.decoder = decoders.ByteLevel()
-        made.add_tokens([_library_token(token) for token in self.added])
-        return made
-
     def _post_processor(self) -> dict[str, Any] | None:
         if self.begin is None or self.end is None:
             return None
         begin, end = ([token, self.id_of(token)] for token in (self.begin, self.end))
         return {"type": "RobertaProcessing", "sep": end, "cls": begin, "trim_offsets": False, "add_prefix_space": False}
-
-
-def _library_token(token: AddedToken) -> Any:
-    """Make the library's token; the library gives it its id, that of vocab or the next free one."""
-    import tokenizers
-
-    return tokenizers.AddedToken(
-        token.content,
-        single_word=token.single_word,
-        lstrip=token.lstrip,
-        rstrip=token.rstrip,
-        normalized=token.normalized,
-        special=token.special,
-    )

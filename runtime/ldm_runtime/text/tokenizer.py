@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.package.open import Package, refused
+from ldm_runtime.text.clip_encoder import ClipEncoder
 from ldm_runtime.text.clip_form import MAX_FILE_BYTES, read_tokenizer
 
 MOST_CHARACTERS = 100_000  # one prompt: tokenising takes seconds there, and a window holds some hundred
@@ -44,10 +44,9 @@ class Tokenizer:
             others = clip.other_tokens(facts.bos_token_id, facts.eos_token_id, facts.pad_token_id)
             if others is not None:
                 raise FormatError(str(file), f"{others} as in the manifest", "manifest.text")
-        # Not the file itself: what is not of CLIP's form can make the library panic, hang or end the process.
-        self._tokenizer: Any = clip.to_library()
-        self.comma: int | None = self._tokenizer.token_to_id(COMMA)
-        self._vectors = _vectors({token.content: i for i, token in self._tokenizer.get_added_tokens_decoder().items()})
+        self._encoder = ClipEncoder(clip)
+        self.comma: int | None = clip.id_of(COMMA)
+        self._vectors = _vectors({token.content: token.id for token in clip.added})
 
     @property
     def room(self) -> int:
@@ -63,7 +62,7 @@ class Tokenizer:
 
         <x> stands for all of <x>, <x>_1, <x>_2, which diffusers makes for an embedding of three vectors.
         """
-        for token in self._tokenizer.encode(self.check(text, name), add_special_tokens=False).ids:
+        for token in self._encoder.encode(self.check(text, name)):
             yield (token, *self._vectors.get(token, ()))
 
     def check(self, text: str, name: str) -> str:
@@ -93,13 +92,12 @@ class Tokenizer:
         """
         rows, dropped = [], []
         for prompt, name in zip(prompts, names or ["the prompt"] * len(prompts), strict=True):
-            encoding = self._tokenizer.encode(self.check(prompt, name), add_special_tokens=False)
             kept: list[int] = []
             overflow = len(prompt)
-            for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True):
+            for index, token in enumerate(self._encoder.encode(self.check(prompt, name))):
                 kept += (token, *self._vectors.get(token, ()))
                 if len(kept) > self.room:
-                    overflow = _start_of_word(prompt, start)
+                    overflow = _start_of_word(prompt, self._encoder.place_of(prompt, index))
                     break
             rows.append(self.window(kept[: self.room]))
             dropped.append(prompt[overflow:].strip())

@@ -23,12 +23,10 @@ def opened(programs: Path, check: str, *folders: Path, cache: Path) -> list[str]
 
 
 def is_read_later(case: dict[str, Any]) -> bool:
-    """Return whether only who runs a package finds what is wrong: its tokenizer, a graph's signature, the sampler."""
+    """Return whether only who runs a package finds what is wrong: its tokenizer, or a graph's signature."""
     if any(edit.get("file") == "tokenizer/tokenizer.json" for edit in case["edits"]):
         return case["code"] != "file.hash"
-    sampling = (["contract", "schedule"], ["contract", "defaults"])
-    is_sampling = any(edit.get("path", [])[:2] in sampling for edit in case["edits"])
-    return case["code"] == "graph.signature" or (is_sampling and case["code"] != "manifest.range")
+    return case["code"] == "graph.signature"
 
 
 def test_golden_packages(programs: Path, tmp_path: Path) -> None:

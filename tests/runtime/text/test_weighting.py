@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tokenizers
 
+from ldm_runtime.checks import given
 from ldm_runtime.errors import InputError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TokenizerFacts
 from ldm_runtime.pipeline import Pipeline
+from ldm_runtime.text.clip_encoder import ClipEncoder
+from ldm_runtime.text.clip_form import read_tokenizer
 from ldm_runtime.text.conditioning import TextEncoder
 from ldm_runtime.text.notices import read_as_words
 from ldm_runtime.text.tokenizer import Tokenizer
@@ -144,10 +146,11 @@ class GoldenTokenizer(Tokenizer):
 
     def __init__(self) -> None:
         file = Path(__file__).parents[2] / "golden" / "tokenizer" / "tokenizer.json"
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(file))
-        begin, end = (self._tokenizer.token_to_id(token) for token in ("<|startoftext|>", "<|endoftext|>"))
-        self._facts = TokenizerFacts(file.name, 77, begin, end, end, self._tokenizer.get_vocab_size())
-        self.comma, self._vectors = self._tokenizer.token_to_id(",</w>"), {}
+        clip = read_tokenizer(file.read_bytes(), file.name)
+        self._encoder = ClipEncoder(clip)
+        begin, end = (given(clip.id_of(token)) for token in ("<|startoftext|>", "<|endoftext|>"))
+        self._facts = TokenizerFacts(file.name, 77, begin, end, end, clip.size)
+        self.comma, self._vectors = clip.id_of(",</w>"), {}
 
 
 @pytest.mark.parametrize("case", WEBUI, ids=lambda case: case["prompt"][:20])

@@ -199,7 +199,8 @@ Status read(Reader& reader, const Value& value, const Where& where, Map<T>& out)
         sorted[place] = static_cast<std::uint32_t>(place);
         LDM_TRY(read(reader, value.members[place].value, Where(where, Key{entries[place].key}), entries[place].value));
     }
-    std::sort(sorted, sorted + count, [=](std::uint32_t a, std::uint32_t b) { return entries[a].key < entries[b].key; });
+    std::sort(sorted, sorted + count,
+              [=](std::uint32_t a, std::uint32_t b) { return entries[a].key < entries[b].key; });
     out = {{entries, count}, {sorted, count}};
     return Status();
 }

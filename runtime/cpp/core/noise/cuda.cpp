@@ -29,11 +29,13 @@ Status CudaGenerator::normal(Scope& scope, float* out, std::size_t count) {
         std::size_t most = resident_ / cuda_threads_per_block;
         blocks = blocks < most ? blocks : most;
     } else if (count > cuda_max_portable_numbers) {
-        return scope.fail(codes::request_noise,
-                          {"noise 'cuda' of ", count, " numbers for one image depends on the GPU; give the number of its "
-                           "resident threads (multi_processor_count * max_threads_per_multi_processor of torch's device "
-                           "properties), as in noise 'cuda:270336'; up to ", cuda_max_portable_numbers,
-                           " numbers are the same on every GPU"});
+        return scope.fail(
+            codes::request_noise,
+            {"noise 'cuda' of ", count,
+             " numbers for one image depends on the GPU; give the number of its "
+             "resident threads (multi_processor_count * max_threads_per_multi_processor of torch's device "
+             "properties), as in noise 'cuda:270336'; up to ",
+             cuda_max_portable_numbers, " numbers are the same on every GPU"});
     }
     std::size_t threads = blocks * cuda_threads_per_block;
     // A round has four numbers of each thread: all first ones, then all second ones, …

@@ -31,14 +31,15 @@ bool read_mode(std::string_view name, NoiseMode& out) {
 
 Status check_noise(Scope& scope, std::string_view name, bool correlated, std::string_view sampler, NoiseMode& out) {
     if (!read_mode(name, out)) {
-        return scope.fail(codes::request_noise,
-                          {"noise is ", quoted(name), "; expected philox, torch, cuda, cuda:RESIDENT_THREADS, for example "
-                           "cuda:270336"});
+        return scope.fail(codes::request_noise, {"noise is ", quoted(name),
+                                                 "; expected philox, torch, cuda, cuda:RESIDENT_THREADS, for example "
+                                                 "cuda:270336"});
     }
     if (correlated && out.kind != NoiseMode::Kind::philox) {
-        return scope.fail(codes::request_noise,
-                          {"sampler ", quoted(sampler), " reads one noise in several rows, which only noise 'philox' can "
-                           "give; got ", quoted(name)});
+        return scope.fail(codes::request_noise, {"sampler ", quoted(sampler),
+                                                 " reads one noise in several rows, which only noise 'philox' can "
+                                                 "give; got ",
+                                                 quoted(name)});
     }
     return Status();
 }

@@ -1,7 +1,7 @@
 // The noise of a run: `philox` (the default), or that of torch on a CPU or on a GPU.
 //
-// `philox` has a stream for each purpose, so nothing depends on what was drawn before. `torch` and `cuda` draw one number
-// after the other as diffusers does: for each image a generator seeded seed + b, in the order of the calls.
+// `philox` has a stream for each purpose, so nothing depends on what was drawn before. `torch` and `cuda` draw one
+// number after the other as diffusers does: for each image a generator seeded seed + b, in the order of the calls.
 #ifndef LDM_CORE_NOISE_NOISE_H
 #define LDM_CORE_NOISE_NOISE_H
 
@@ -49,8 +49,8 @@ public:
     Status stream(Scope& scope, std::uint32_t stream, float* out);
     Status initial(Scope& scope, float* out) { return stream(scope, initial_stream, out); }
 
-    // The noise of a plan's row, at most 2^31 - 2. The next row may ask for it again and gets the same numbers; they last
-    // until a row after that one is asked for.
+    // The noise of a plan's row, at most 2^31 - 2. The next row may ask for it again and gets the same numbers; they
+    // last until a row after that one is asked for.
     Status row(Scope& scope, std::size_t row, View<float>& out);
 
 private:

@@ -4,8 +4,8 @@
 // the Python runtime's noise/philox.py, whose order of operations this follows to the bit: IEEE float64, no fused
 // multiply-add, nothing of libm that rounds.
 //
-// Streams: 0 = initial noise, 1 + k = noise of plan row k, 0x80000000 and above are reserved (VAE sample, …). Image b of
-// a batch uses seed + b mod 2^64, so a batch equals its singles.
+// Streams: 0 = initial noise, 1 + k = noise of plan row k, 0x80000000 and above are reserved (VAE sample, …). Image b
+// of a batch uses seed + b mod 2^64, so a batch equals its singles.
 #ifndef LDM_CORE_NOISE_PHILOX_H
 #define LDM_CORE_NOISE_PHILOX_H
 

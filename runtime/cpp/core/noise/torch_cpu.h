@@ -1,8 +1,9 @@
 // The noise of `torch.Generator("cpu")`, without torch: a seed from diffusers gives the same image here.
 //
 // torch draws with MT19937 and Box-Muller, in float32 and with vectorised kernels whose logarithms, sines and cosines
-// differ in the last bits between processors. These are float64 rounded where torch rounds, so they equal torch to about
-// 5e-7, never to the bit. Sources: Matsumoto and Nishimura, "Mersenne Twister", 1998; ATen's DistributionTemplates.h.
+// differ in the last bits between processors. These are float64 rounded where torch rounds, so they equal torch to
+// about 5e-7, never to the bit. Sources: Matsumoto and Nishimura, "Mersenne Twister", 1998; ATen's
+// DistributionTemplates.h.
 #ifndef LDM_CORE_NOISE_TORCH_CPU_H
 #define LDM_CORE_NOISE_TORCH_CPU_H
 
@@ -27,7 +28,8 @@ private:
 // The stream of a generator seeded with `manual_seed(seed)`; each draw goes on where the last one stopped.
 class TorchGenerator {
 public:
-    explicit TorchGenerator(std::uint64_t seed) : engine_(static_cast<std::uint32_t>(seed)) {}  // as torch, the low half
+    // As torch does it, of the seed's low half.
+    explicit TorchGenerator(std::uint64_t seed) : engine_(static_cast<std::uint32_t>(seed)) {}
 
     // What `torch.randn(count, generator=…)` draws, to rounding.
     void normal(float* out, std::size_t count);

@@ -16,7 +16,9 @@ bool is_small(char byte) { return byte >= 'a' && byte <= 'z'; }
 bool is_letter(char byte) { return is_small(byte) || (byte >= 'A' && byte <= 'Z'); }
 
 bool is_artefact_name(std::string_view text) {
-    auto fits = [](char byte) { return is_letter(byte) || is_digit(byte) || byte == '.' || byte == '_' || byte == '-'; };
+    auto fits = [](char byte) {
+        return is_letter(byte) || is_digit(byte) || byte == '.' || byte == '_' || byte == '-';
+    };
     return !text.empty() && text.size() <= 200 && (is_letter(text[0]) || is_digit(text[0])) &&
            std::all_of(text.begin(), text.end(), fits);
 }
@@ -112,7 +114,8 @@ Status ArtefactRules::check_names() {
 // What holds for every format, known to this runtime or not.
 Status ArtefactRules::check_artefact(const Artefact& artefact, const json::Where& where) {
     if (!is_artefact_name(artefact.name)) {
-        return refuse({where, "name"}, {"is ", quoted(artefact.name), "; expected up to 200 letters, digits and . _ -"});
+        return refuse({where, "name"},
+                      {"is ", quoted(artefact.name), "; expected up to 200 letters, digits and . _ -"});
     }
     if (!is_short_name(artefact.format)) {
         return refuse({where, "format"}, {"is ", quoted(artefact.format), "; expected a short name such as 'onnx'"});

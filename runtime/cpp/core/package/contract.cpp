@@ -37,10 +37,13 @@ const TensorSpec& Contract::tensor(std::string_view component, std::string_view 
     return found == nullptr ? nothing : *found;
 }
 
-bool Contract::inpaints() const { return std::find(concat.begin(), concat.end(), ConcatChannels::mask) != concat.end(); }
+bool Contract::inpaints() const {
+    return std::find(concat.begin(), concat.end(), ConcatChannels::mask) != concat.end();
+}
 
 bool Contract::reads(ExtraRule rule) const {
-    return std::any_of(denoiser.extra.begin(), denoiser.extra.end(), [=](const auto& each) { return each.value == rule; });
+    return std::any_of(denoiser.extra.begin(), denoiser.extra.end(),
+                       [=](const auto& each) { return each.value == rule; });
 }
 
 std::int64_t Contract::pooled_width() const {

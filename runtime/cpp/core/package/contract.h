@@ -109,16 +109,16 @@ struct TextRole {
     std::string_view component;
     std::string_view input;
     TokenizerFacts tokenizer;
-    std::string_view output;                 // hidden states (B, T, D); those of all encoders, joined along D, are the context
+    std::string_view output;  // hidden states (B, T, D); those of all encoders, joined along D, are the context
     std::optional<std::string_view> pooled;  // the output (B, P) that an extra input of the denoiser reads
 };
 
 // What makes an input of the denoiser besides latents, timestep and context, (B, N) float32.
 enum class ExtraRule {
-    pooled_text,         // the pooled outputs of the text encoders, joined
-    image_sizes,         // height and width of the original, top and left of the crop from it, height and width of the image
-    guidance_embedding,  // sines, then cosines, of (guidance - 1) * 1000 at frequencies from 1 to 1/10000, evenly spaced in
-                         // the logarithm; such a denoiser is evaluated for the prompt alone
+    pooled_text,  // the pooled outputs of the text encoders, joined
+    image_sizes,  // height and width of the original, top and left of the crop from it, height and width of the image
+    guidance_embedding,  // sines, then cosines, of (guidance - 1) * 1000 at frequencies from 1 to 1/10000, evenly
+                         // spaced in the logarithm; such a denoiser is evaluated for the prompt alone
 };
 
 // The component that is evaluated at each row of a sampling plan, and the meaning of its inputs.
@@ -148,7 +148,8 @@ struct Sizes {
     std::int64_t min, max;
 };
 
-// What is asked of a contract below holds for one that `read_manifest` took; before that check, only `find_tensor` does.
+// What is asked of a contract below holds for one that `read_manifest` took; before that check, only `find_tensor`
+// does.
 struct Contract {
     json::Map<ComponentContract> components;
     json::Map<Axis> axes;

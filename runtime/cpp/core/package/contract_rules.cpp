@@ -1,4 +1,4 @@
-// Rules of a contract: axes and tensors are sane; latents, prompts, images and defaults agree.
+// Rules of a contract: latents, prompts, images and defaults agree.
 #include <algorithm>
 #include <cmath>
 
@@ -15,7 +15,6 @@ namespace {
 
 constexpr std::int64_t image_sizes = 6;  // numbers of the rule "image_sizes"
 constexpr std::int64_t max_channels = std::int64_t{1} << 12;
-constexpr std::int64_t max_downsample = std::int64_t{1} << 10;
 constexpr std::int64_t max_window = std::int64_t{1} << 16;
 constexpr std::int64_t max_vocabulary = std::int64_t{1} << 24;
 constexpr std::int64_t max_steps = 1000;  // by default
@@ -26,8 +25,6 @@ public:
     Rules(Scope& scope, const Contract& contract, const json::Where& where)
         : scope_(scope), contract_(contract), where_(where), components_(where, "components") {}
 
-    Status check_axes();
-    Status check_components();
     Status check_latent();
     Status check_text();
     Status check_facts();
@@ -38,9 +35,6 @@ private:
         std::string_view component, tensor;
     };
 
-    Status check_multiple(const Axis& axis, const Multiple& multiple, const json::Where& where);
-    Status check_tensors(const Tensors& tensors, const json::Where& where);
-    Status check_dims(const TensorSpec& spec, const json::Where& where, Array<std::string_view>& names);
     Status check_channels();
     Status check_grid();
     Status check_images(const CodecHalf& half, std::string_view image, std::string_view latents);
@@ -68,94 +62,11 @@ private:
     json::Where components_;
 };
 
-bool is_product(std::int64_t product, std::int64_t value, std::int64_t factor) {
-    return product % factor == 0 && product / factor == value;
-}
-
-Status Rules::check_axes() {
-    json::Where axes(where_, "axes");
-    for (const auto& [name, axis] : contract_.axes) {
-        json::Where here(axes, json::Key{name});
-        LDM_TRY(check_name(scope_, name, axes));
-        LDM_TRY(check_between(scope_, axis.min, 1, max_axis, {here, "min"}));
-        LDM_TRY(check_between(scope_, axis.max, axis.min, max_axis, {here, "max"}));
-        for (std::int64_t size : axis.proven) {
-            LDM_TRY(check_between(scope_, size, axis.min, axis.max, {here, "proven"}));
-        }
-        if (axis.multiple_of.has_value()) LDM_TRY(check_multiple(axis, *axis.multiple_of, {here, "multiple_of"}));
-    }
-    return Status();
-}
-
-Status Rules::check_multiple(const Axis& axis, const Multiple& multiple, const json::Where& where) {
-    const Axis* source = contract_.axes.find(multiple.axis);
-    if (source == nullptr || source->multiple_of.has_value()) {
-        return json::fail(scope_, where, codes::manifest_axis,
-                          {"names the axis ", quoted(multiple.axis),
-                           "; expected one of axes that is not a multiple itself"});
-    }
-    LDM_TRY(check_between(scope_, multiple.factor, 1, max_downsample, {where, "factor"}));
-    if (is_product(axis.min, source->min, multiple.factor) && is_product(axis.max, source->max, multiple.factor)) {
-        return Status();
-    }
-    return json::fail(scope_, where, codes::manifest_axis,
-                      {"has ", axis.min, " to ", axis.max, "; expected ", multiple.factor, " times ", source->min, " to ",
-                       source->max});
-}
-
-Status Rules::check_components() {
-    for (const auto& [name, component] : contract_.components) {
-        json::Where here(components_, json::Key{name});
-        LDM_TRY(check_name(scope_, name, components_));
-        LDM_TRY(check_tensors(component.inputs, {here, "inputs"}));
-        LDM_TRY(check_tensors(component.outputs, {here, "outputs"}));
-        for (const TensorSpec& output : component.outputs) {
-            if (component.inputs.find(output.name) == nullptr) continue;
-            return json::fail(scope_, here, codes::manifest_tensor,
-                              {"has an input and an output named ", quoted(output.name)});
-        }
-    }
-    return Status();
-}
-
-Status Rules::check_tensors(const Tensors& tensors, const json::Where& where) {
-    for (std::size_t index = 1; index < tensors.sorted.size; ++index) {
-        if (tensors.all[tensors.sorted[index]].name == tensors.all[tensors.sorted[index - 1]].name) {
-            return json::fail(scope_, where, codes::manifest_tensor, {"names a tensor twice"});
-        }
-    }
-    Array<std::string_view> names(scope_.memory);
-    for (const TensorSpec& spec : tensors) {
-        json::Where here(where, json::Key{spec.name});
-        LDM_TRY(check_name(scope_, spec.name, where));
-        LDM_TRY(check_dims(spec, {here, "dims"}, names));
-    }
-    return Status();
-}
-
-Status Rules::check_dims(const TensorSpec& spec, const json::Where& where, Array<std::string_view>& names) {
-    names.shrink(0);
-    for (const Dim& dim : spec.dims) {
-        if (!dim.is_named) {
-            LDM_TRY(check_between(scope_, dim.size, 1, max_axis, where));
-        } else if (contract_.axes.find(dim.axis) == nullptr) {
-            return json::fail(scope_, where, codes::manifest_axis,
-                              {"names the axis ", quoted(dim.axis), ", which axes does not have"});
-        } else {
-            LDM_NEED(scope_, names.push(dim.axis));
-        }
-    }
-    std::sort(names.begin(), names.end());
-    const std::string_view* twice = std::adjacent_find(names.begin(), names.end());
-    if (twice == names.end()) return Status();
-    return json::fail(scope_, where, codes::manifest_axis, {"names an axis twice: ", quoted(*twice)});
-}
-
 Status Rules::check_latent() {
     const LatentSpec& latent = contract_.latent;
     json::Where here(where_, "latent");
     LDM_TRY(check_between(scope_, latent.channels, 1, max_channels, {here, "channels"}));
-    LDM_TRY(check_between(scope_, latent.downsample, 1, max_downsample, {here, "downsample"}));
+    LDM_TRY(check_between(scope_, latent.downsample, 1, max_factor, {here, "downsample"}));
     if (!(std::fabs(latent.scale) >= 1e-6 && std::fabs(latent.scale) <= 1e6)) {
         return json::fail(scope_, {here, "scale"}, codes::manifest_range,
                           {"is ", latent.scale, "; expected a magnitude of 1e-6 to 1e6"});
@@ -380,7 +291,8 @@ Status Rules::check_batches() {
         if (!role.has_batch) return Status();
         auto [low, high] = contract_.range_of(dim({component, tensor}, 0));
         if (low <= 1 && high >= 1) return Status();
-        return refuse({component, tensor}, codes::manifest_range, {"takes a batch of ", low, " to ", high, "; expected 1"});
+        return refuse({component, tensor}, codes::manifest_range,
+                      {"takes a batch of ", low, " to ", high, "; expected 1"});
     }));
     double guidance = contract_.defaults.guidance;
     std::int64_t needed = contract_.evaluates_negative(guidance) ? 2 : 1;
@@ -395,8 +307,8 @@ Status Rules::check_batches() {
 
 Status check_contract(Scope& scope, const Contract& contract, const json::Where& where) {
     Rules rules(scope, contract, where);
-    LDM_TRY(rules.check_axes());
-    LDM_TRY(rules.check_components());
+    LDM_TRY(check_axes(scope, contract, where));
+    LDM_TRY(check_tensors(scope, contract, where));
     LDM_TRY(check_roles(scope, contract, where));
     LDM_TRY(rules.check_latent());
     LDM_TRY(rules.check_text());

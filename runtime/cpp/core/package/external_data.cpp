@@ -21,11 +21,17 @@ enum class Message : unsigned char { none, model, training, function, graph, nod
 Message child_of(Message message, std::uint64_t field) {
     switch (message) {
         case Message::model:
-            return field == 7 ? Message::graph : field == 20 ? Message::training : field == 25 ? Message::function : Message::none;
+            return field == 7    ? Message::graph
+                   : field == 20 ? Message::training
+                   : field == 25 ? Message::function
+                                 : Message::none;
         case Message::training: return field == 1 || field == 2 ? Message::graph : Message::none;
         case Message::function: return field == 7 ? Message::node : field == 11 ? Message::attribute : Message::none;
         case Message::graph:
-            return field == 1 ? Message::node : field == 5 ? Message::tensor : field == 15 ? Message::sparse : Message::none;
+            return field == 1    ? Message::node
+                   : field == 5  ? Message::tensor
+                   : field == 15 ? Message::sparse
+                                 : Message::none;
         case Message::node: return field == 5 ? Message::attribute : Message::none;
         case Message::attribute:
             if (field == 5 || field == 10) return Message::tensor;

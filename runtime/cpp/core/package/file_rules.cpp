@@ -33,8 +33,8 @@ Status check_file_size(Scope& scope, const FileEntry& entry, std::uint64_t size,
     if (is_lfs_stub(beginning)) {
         return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself"});
     }
-    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ", size,
-                                         " bytes, but the manifest says ", expected});
+    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ",
+                                         size, " bytes, but the manifest says ", expected});
 }
 
 Status check_is_listed(Scope& scope, const Manifest& manifest, std::string_view path, std::string_view where) {

@@ -16,8 +16,8 @@ namespace ldm {
 Status check_file_size(Scope& scope, const FileEntry& entry, std::uint64_t size, View<unsigned char> beginning,
                        std::string_view where);
 
-// Refuse a file of the folder, by its relative posix path, that is a model's by its ending and that the manifest does not
-// list: nobody here loads it, but others could. file.unlisted.
+// Refuse a file of the folder, by its relative posix path, that is a model's by its ending and that the manifest does
+// not list: nobody here loads it, but others could. file.unlisted.
 Status check_is_listed(Scope& scope, const Manifest& manifest, std::string_view path, std::string_view where);
 
 // The last part of a path, and what comes before its last slash.

@@ -27,8 +27,8 @@ Status check_external_data(Scope& scope, View<unsigned char> graph, std::string_
 Status known_tokens(Scope& scope, View<unsigned char> graph, std::string_view ids, std::string_view where,
                     std::optional<std::uint64_t>& out);
 
-// Require that a text encoder's canonical graph knows all tokens of its tokenizer. graph_name, where: the graph's path in
-// the package, and the manifest's. Codes: tokenizer.vocabulary, graph.format.
+// Require that a text encoder's canonical graph knows all tokens of its tokenizer. graph_name, where: the graph's path
+// in the package, and the manifest's. Codes: tokenizer.vocabulary, graph.format.
 Status check_vocabulary(Scope& scope, View<unsigned char> graph, std::string_view ids, std::int64_t vocab_size,
                         std::string_view graph_name, std::string_view where);
 

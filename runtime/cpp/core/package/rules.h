@@ -1,5 +1,5 @@
-// Rules of a manifest beyond its types: safe paths, sane sizes, parts that agree. Each check tells the first rule that is
-// broken; `where` is the place of what it is given.
+// Rules of a manifest beyond its types: safe paths, sane sizes, parts that agree. Each check tells the first rule that
+// is broken; `where` is the place of what it is given.
 #ifndef LDM_CORE_PACKAGE_RULES_H
 #define LDM_CORE_PACKAGE_RULES_H
 
@@ -13,6 +13,10 @@ Status check_manifest(Scope& scope, const Manifest& manifest, const json::Where&
 
 // Sizes are sane, and components, roles, latents and prompts agree.
 Status check_contract(Scope& scope, const Contract& contract, const json::Where& where);
+
+// Its axes; the names and dimensions of its tensors.
+Status check_axes(Scope& scope, const Contract& contract, const json::Where& where);
+Status check_tensors(Scope& scope, const Contract& contract, const json::Where& where);
 
 // The roles of a contract: one for each component, one meaning for each input, for each tensor what its role requires.
 Status check_roles(Scope& scope, const Contract& contract, const json::Where& where);

@@ -31,7 +31,8 @@ Status find_text(Scope& scope, View<unsigned char> beginning, std::uint64_t file
     if (is_lfs_stub(beginning)) {
         return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself"});
     }
-    if (file_size < 8 || beginning.size < 8) return refuse({"has ", file_size, " bytes, too few for a safetensors file"});
+    if (file_size < 8 || beginning.size < 8)
+        return refuse({"has ", file_size, " bytes, too few for a safetensors file"});
     std::uint64_t length = length_of(beginning);
     if (length > max_header_bytes) {
         return refuse({"is not a safetensors file: it claims a header of ", length, " bytes; allowed are ",
@@ -186,7 +187,8 @@ bool is_lfs_stub(View<unsigned char> beginning) {
 std::uint64_t header_bytes(View<unsigned char> beginning, std::uint64_t file_size) {
     if (beginning.size < 8) return std::min<std::uint64_t>(file_size, lfs_stub_bytes);
     std::uint64_t length = length_of(beginning);
-    std::uint64_t wanted = length > max_header_bytes ? lfs_stub_bytes : std::max<std::uint64_t>(8 + length, lfs_stub_bytes);
+    std::uint64_t wanted =
+        length > max_header_bytes ? lfs_stub_bytes : std::max<std::uint64_t>(8 + length, lfs_stub_bytes);
     return std::min(file_size, wanted);
 }
 

@@ -1,8 +1,9 @@
 // The header of a safetensors file, read strictly from its first bytes.
 //
-// Format (https://github.com/huggingface/safetensors#format): eight bytes, the header's length N as little-endian uint64;
-// N bytes of JSON, `{name: {"dtype", "shape", "data_offsets": [begin, end]}}` and perhaps `"__metadata__": {str: str}`,
-// padded with spaces; then the data, little-endian and C order, offsets counted from its start, without holes.
+// Format (https://github.com/huggingface/safetensors#format): eight bytes, the header's length N as little-endian
+// uint64; N bytes of JSON, `{name: {"dtype", "shape", "data_offsets": [begin, end]}}` and perhaps `"__metadata__":
+// {str: str}`, padded with spaces; then the data, little-endian and C order, offsets counted from its start, without
+// holes.
 #ifndef LDM_CORE_PACKAGE_SAFETENSORS_H
 #define LDM_CORE_PACKAGE_SAFETENSORS_H
 
@@ -49,13 +50,13 @@ inline constexpr std::size_t lfs_stub_bytes = 64;  // of a file, enough to know 
 // Whether a file that begins so is the pointer that Git LFS leaves for one (file.lfs-stub, to the host).
 bool is_lfs_stub(View<unsigned char> beginning);
 
-// How many bytes of a file `read_header` needs to see, of one that begins with these, at least 8 where it has them. Never
-// more than 8 + max_header_bytes; what is wrong with a file is for `read_header` to say.
+// How many bytes of a file `read_header` needs to see, of one that begins with these, at least 8 where it has them.
+// Never more than 8 + max_header_bytes; what is wrong with a file is for `read_header` to say.
 std::uint64_t header_bytes(View<unsigned char> beginning, std::uint64_t file_size);
 
-// Read and check names, types, shapes and places of all tensors. beginning: of the file, as many bytes as `header_bytes`
-// says, or more. where: the file's name, for sentences. Codes: file.lfs-stub, weights.header, weights.tensor,
-// weights.layout, json.*.
+// Read and check names, types, shapes and places of all tensors. beginning: of the file, as many bytes as
+// `header_bytes` says, or more. where: the file's name, for sentences. Codes: file.lfs-stub, weights.header,
+// weights.tensor, weights.layout, json.*.
 Status read_header(Scope& scope, Arena& arena, View<unsigned char> beginning, std::uint64_t file_size,
                    std::string_view where, SafetensorsHeader& out);
 

@@ -103,7 +103,9 @@ bool TokenTable::find_tables(std::string_view ids) {
         if (names_.size() > most_names || !holds_any(message, names_)) continue;
         Node node;
         if (!read_node(message, node)) return true;
-        auto is_ids = [&](std::string_view name) { return std::find(names_.begin(), names_.end(), name) != names_.end(); };
+        auto is_ids = [&](std::string_view name) {
+            return std::find(names_.begin(), names_.end(), name) != names_.end();
+        };
         if (node.op == "Gather" && node.input_count == 2 && is_ids(node.inputs[1])) {
             if (!tables_.push(node.inputs[0])) return false;
         } else if (is_among(same_ids, node.op) && node.input_count > 0 && is_ids(node.inputs[0])) {

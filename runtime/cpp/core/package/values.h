@@ -12,6 +12,7 @@
 namespace ldm {
 
 inline constexpr std::int64_t max_axis = std::int64_t{1} << 20;
+inline constexpr std::int64_t max_factor = std::int64_t{1} << 10;  // of image pixels to latent pixels
 inline constexpr std::int64_t max_pixels = std::int64_t{1} << 26;  // one image; 8192 x 8192
 inline constexpr std::int64_t max_bytes = std::int64_t{1} << 50;   // of a file or of memory
 
@@ -25,6 +26,11 @@ Status check_digest(Scope& scope, std::string_view text, const json::Where& wher
 Status check_listed(Scope& scope, std::string_view path, const Manifest& manifest, const json::Where& where);
 // manifest.range.
 Status check_between(Scope& scope, std::int64_t value, std::int64_t low, std::int64_t high, const json::Where& where);
+
+// Whether product is value * factor, for numbers of any size and a factor of at least 1.
+inline bool is_product(std::int64_t product, std::int64_t value, std::int64_t factor) {
+    return product % factor == 0 && product / factor == value;
+}
 
 // A dimension, for a sentence; names, parted by commas, behind one.
 Piece shown(const Dim& dim);
