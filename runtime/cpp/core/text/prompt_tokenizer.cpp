@@ -11,12 +11,18 @@ namespace ldm::text {
 
 namespace {
 
-constexpr std::size_t most_characters = 100'000;  // of one prompt; a window holds some hundred
 constexpr std::size_t most_of_a_word = 40;        // characters
 constexpr std::size_t comma_backtrack = 20;       // tokens that may move to the next window
 constexpr std::size_t most_quoted = 60;           // characters of a prompt in a sentence
 
 // ---- Textual inversions ----
+
+const AddedToken* find_added(const Tokenizer& tokenizer, std::string_view content) {
+    for (const AddedToken& each : tokenizer.added) {
+        if (each.content == content) return &each;
+    }
+    return nullptr;
+}
 
 Status find_vectors(Scope& scope, Arena& arena, PromptTokenizer& tokenizer) {
     Array<PromptTokenizer::Vectors> all(scope.memory);
@@ -78,6 +84,11 @@ char32_t point_before(std::string_view text, std::size_t at, std::size_t& start)
     return utf8::next({text.data() + start, text.size() - start}).point;
 }
 
+bool is_alphanumeric(char32_t point) {
+    unicode::Character kind = unicode::kind(point);
+    return kind == unicode::Character::letter || kind == unicode::Character::number;
+}
+
 // A place, or the begin of the word around it, if that is near.
 std::size_t start_of_word(std::string_view text, std::size_t place) {
     std::size_t start = place;
@@ -95,12 +106,12 @@ std::size_t start_of_word(std::string_view text, std::size_t place) {
 std::string_view stripped(std::string_view text) {
     while (!text.empty()) {
         utf8::Character first = utf8::next(text);
-        if (!is_space(first.point)) break;
+        if (!unicode::is_python_space(first.point)) break;
         text.remove_prefix(first.bytes);
     }
     while (!text.empty()) {
         std::size_t last = 0;
-        if (!is_space(point_before(text, text.size(), last))) break;
+        if (!unicode::is_python_space(point_before(text, text.size(), last))) break;
         text = {text.data(), last};
     }
     return text;
@@ -111,7 +122,7 @@ std::size_t words_in(std::string_view text) {
     bool is_in_word = false;
     while (!text.empty()) {
         utf8::Character next = utf8::next(text);
-        bool space = is_space(next.point);
+        bool space = unicode::is_python_space(next.point);
         words += !space && !is_in_word;
         is_in_word = !space;
         text.remove_prefix(next.bytes);
@@ -135,7 +146,7 @@ Status read_plain(Scope& scope, Arena& arena, const PromptTokenizer& tokenizer, 
     for (const Token& token : tokens) {
         LDM_NEED(scope, kept.push(token.id) && kept.append(others_of(tokenizer, token.id)));
         if (kept.size() > tokenizer.room()) {
-            overflow = start_of_word(prompt, token.start);
+            overflow = start_of_word(prompt, token.place);
             break;
         }
     }
@@ -158,7 +169,7 @@ public:
     // tokens: that stay together, mostly one.
     Status put(const std::int32_t* tokens, std::size_t count, double weight) {
         std::size_t room = tokenizer_.room();
-        bool is_comma = tokenizer_.comma && tokens[0] == *tokenizer_.comma;
+        bool is_comma = tokens[0] == tokenizer_.clip.comma;
         if (ids_.size() < room && is_comma) {
             last_comma_ = ids_.size();
         } else if (ids_.size() == room && !is_comma && last_comma_ != none && room - last_comma_ <= comma_backtrack) {
@@ -250,15 +261,9 @@ Status read_weighted(Scope& scope, Arena& arena, const PromptTokenizer& tokenize
 
 Status read_prompt_tokenizer(Scope& scope, Arena& arena, std::string_view content, std::string_view where,
                              const TokenizerFacts& facts, PromptTokenizer& out) {
-    LDM_TRY(read_tokenizer(scope, arena, content, where, out.clip));
     out.facts = facts;
-    if (out.clip.size() > facts.vocab_size) {
-        return scope.fail(codes::tokenizer_vocabulary, {where, " has tokens up to ", out.clip.size() - 1,
-                          ", but the text encoder knows ", facts.vocab_size});
-    }
-    LDM_TRY(check_ends(scope, out.clip, where, facts.bos_token_id, facts.eos_token_id, facts.pad_token_id));
-    std::int32_t comma = 0;
-    if (find_token(out.clip, ",</w>", comma)) out.comma = comma;
+    LDM_TRY(read_tokenizer(scope, arena, content, where, out.clip));
+    LDM_TRY(check_ends(scope, out.clip, where, facts.bos_token_id, facts.eos_token_id, facts.pad_token_id, facts.vocab_size));
     return find_vectors(scope, arena, out);
 }
 
@@ -269,8 +274,8 @@ Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name
                           {name, " is not valid Unicode text at byte ", invalid, "; give it as UTF-8"});
     }
     std::size_t characters = characters_in(prompt);
-    if (characters <= most_characters) return Status();
-    return scope.fail(codes::request_prompt, {name, " has ", characters, " characters; expected at most ", most_characters});
+    if (characters <= max_prompt_characters) return Status();
+    return scope.fail(codes::request_prompt, {name, " has ", characters, " characters; expected at most ", max_prompt_characters});
 }
 
 Status read_windows(Scope& scope, Arena& arena, const PromptTokenizer& tokenizer, std::string_view prompt,

@@ -3,22 +3,20 @@
 #define LDM_CORE_TEXT_PROMPT_TOKENIZER_H
 
 #include <cstdint>
-#include <optional>
 #include <string_view>
 
 #include "core/memory.h"
 #include "core/notices.h"
 #include "core/package/contract.h"
 #include "core/status.h"
-#include "core/text/clip_tokenizer.h"
+#include "core/text/tokenizer.h"
 
 namespace ldm::text {
 
 // In an arena; threads share it.
 struct PromptTokenizer {
-    ClipTokenizer clip;
+    Tokenizer clip;
     TokenizerFacts facts;
-    std::optional<std::int32_t> comma;
 
     // Tokens that follow an added one: <x> stands for all of <x>, <x>_1, <x>_2, which diffusers makes for an embedding of
     // three vectors.
