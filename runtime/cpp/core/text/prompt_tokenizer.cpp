@@ -17,27 +17,36 @@ constexpr std::size_t most_quoted = 60;           // characters of a prompt in a
 
 // ---- Textual inversions ----
 
-const AddedToken* find_added(const Tokenizer& tokenizer, std::string_view content) {
-    for (const AddedToken& each : tokenizer.added) {
-        if (each.content == content) return &each;
-    }
-    return nullptr;
+using ByContent = Array<const AddedToken*>;
+
+const AddedToken* find_added(const ByContent& added, std::string_view content) {
+    auto below = [](const AddedToken* each, std::string_view text) { return each->content < text; };
+    const AddedToken* const* found = std::lower_bound(added.begin(), added.end(), content, below);
+    return found != added.end() && (*found)->content == content ? *found : nullptr;
+}
+
+// A name with an underscore and a number.
+[[nodiscard]] bool number_name(std::string_view name, unsigned number, Array<char>& out) {
+    char digits[12];
+    std::size_t count = 0;
+    for (unsigned rest = number; rest > 0; rest /= 10) digits[sizeof digits - ++count] = static_cast<char>('0' + rest % 10);
+    out.shrink(0);
+    return out.append(name.data(), name.size()) && out.push('_') && out.append(digits + sizeof digits - count, count);
 }
 
 Status find_vectors(Scope& scope, Arena& arena, PromptTokenizer& tokenizer) {
+    ByContent by_content(scope.memory);
+    for (const AddedToken& added : tokenizer.clip.added) LDM_NEED(scope, by_content.push(&added));
+    std::sort(by_content.begin(), by_content.end(),
+              [](const AddedToken* one, const AddedToken* other) { return one->content < other->content; });
     Array<PromptTokenizer::Vectors> all(scope.memory);
     Array<std::int32_t> others(scope.memory);
     Array<char> name(scope.memory);
     for (const AddedToken& added : tokenizer.clip.added) {
         others.shrink(0);
         for (unsigned number = 1;; ++number) {
-            name.shrink(0);
-            char digits[12];
-            std::size_t count = 0;
-            for (unsigned rest = number; rest > 0; rest /= 10) digits[sizeof digits - ++count] = static_cast<char>('0' + rest % 10);
-            LDM_NEED(scope, name.append(added.content.data(), added.content.size()) && name.push('_') &&
-                                name.append(digits + sizeof digits - count, count));
-            const AddedToken* next = find_added(tokenizer.clip, {name.data(), name.size()});
+            LDM_NEED(scope, number_name(added.content, number, name));
+            const AddedToken* next = find_added(by_content, {name.data(), name.size()});
             if (next == nullptr) break;
             LDM_NEED(scope, others.push(static_cast<std::int32_t>(next->id)));
         }
@@ -45,15 +54,16 @@ Status find_vectors(Scope& scope, Arena& arena, PromptTokenizer& tokenizer) {
         PromptTokenizer::Vectors vectors{static_cast<std::int32_t>(added.id), {}};
         LDM_NEED(scope, arena.copy(others.data(), others.size(), vectors.others) && all.push(vectors));
     }
+    std::sort(all.begin(), all.end(), [](const auto& one, const auto& other) { return one.first < other.first; });
     LDM_NEED(scope, arena.copy(all.data(), all.size(), tokenizer.vectors));
     return Status();
 }
 
 View<std::int32_t> others_of(const PromptTokenizer& tokenizer, std::int32_t token) {
-    for (const PromptTokenizer::Vectors& each : tokenizer.vectors) {
-        if (each.first == token) return each.others;
-    }
-    return {};
+    auto below = [](const PromptTokenizer::Vectors& each, std::int32_t id) { return each.first < id; };
+    const PromptTokenizer::Vectors* found =
+        std::lower_bound(tokenizer.vectors.begin(), tokenizer.vectors.end(), token, below);
+    return found != tokenizer.vectors.end() && found->first == token ? found->others : View<std::int32_t>();
 }
 
 // ---- Windows ----

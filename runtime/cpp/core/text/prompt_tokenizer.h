@@ -24,7 +24,7 @@ struct PromptTokenizer {
         std::int32_t first;
         View<std::int32_t> others;
     };
-    View<Vectors> vectors;
+    View<Vectors> vectors;  // by `first`
 
     // How many tokens of text a window holds.
     std::size_t room() const { return static_cast<std::size_t>(facts.max_length - 2); }
