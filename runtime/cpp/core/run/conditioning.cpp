@@ -1,6 +1,7 @@
 #include "core/run/conditioning.h"
 
 #include "core/codes.h"
+#include "core/text/foreign_syntax.h"
 #include "core/text/weighting.h"
 
 namespace ldm {
@@ -8,6 +9,10 @@ namespace ldm {
 Status Conditioning::begin(Scope& scope, const Request& request, Notices& notices) {
     LDM_TRY(measure_encoders(scope));
     LDM_TRY(add_texts(scope, request));
+    for (const Text& text : texts_) {
+        LDM_TRY(text::check_prompt(scope, text.text, text.name));
+        LDM_TRY(text::note_foreign_syntax(scope, text.name, text.text, request.syntax, notices));
+    }
     for (std::size_t encoder = 0; encoder < encoders_.size(); ++encoder) {
         for (std::size_t text = 0; text < texts_.size(); ++text) {
             LDM_TRY(add_windows(scope, encoder, text, request.syntax, notices));

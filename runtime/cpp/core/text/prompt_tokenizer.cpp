@@ -290,7 +290,6 @@ Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name
 
 Status read_windows(Scope& scope, Arena& arena, const PromptTokenizer& tokenizer, std::string_view prompt,
                     std::string_view name, std::string_view syntax, Notices& notices, View<Window>& out) {
-    LDM_TRY(check_prompt(scope, prompt, name));
     if (syntax == "weighted") return read_weighted(scope, arena, tokenizer, prompt, name, out);
     return read_plain(scope, arena, tokenizer, prompt, name, notices, out);
 }

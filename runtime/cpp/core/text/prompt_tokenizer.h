@@ -45,7 +45,7 @@ Status read_prompt_tokenizer(Scope& scope, Arena& arena, std::string_view conten
 Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name);
 
 // Read a prompt in a syntax, "plain" or "weighted", as its windows: at least one, of plain text exactly one. What a plain
-// prompt has beyond it is left out with a notice. name: of the prompt in messages. Code: request.prompt.
+// prompt has beyond it is left out with a notice. The prompt was checked; name: of the prompt in messages. Code: request.prompt.
 Status read_windows(Scope& scope, Arena& arena, const PromptTokenizer& tokenizer, std::string_view prompt,
                     std::string_view name, std::string_view syntax, Notices& notices, View<Window>& out);
 
