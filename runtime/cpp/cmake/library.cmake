@@ -6,8 +6,8 @@ target_compile_definitions(ldm_lodepng PUBLIC LODEPNG_NO_COMPILE_DISK LODEPNG_NO
   LODEPNG_NO_COMPILE_CPP LODEPNG_NO_COMPILE_ALLOCATORS)
 target_compile_options(ldm_lodepng PRIVATE -fno-exceptions -fno-rtti)
 
-# What knows the operating system: files, threads, engines. ONNX Runtime is opened when it is needed, never linked. Tests
-# reach its inner parts through these objects, of which the library exports nothing.
+# What knows the operating system: files, threads, engines. ONNX Runtime is opened when it is needed, never linked.
+# Tests reach inner parts through these objects, of which the library exports nothing but the interface.
 file(GLOB_RECURSE LDM_HOST_SOURCES CONFIGURE_DEPENDS src/*.cpp)
 list(FILTER LDM_HOST_SOURCES EXCLUDE REGEX "/src/tool/")
 find_package(Threads REQUIRED)

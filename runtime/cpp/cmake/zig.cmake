@@ -1,11 +1,12 @@
-# Builds for another system with zig, which brings a C++ compiler and the headers of all: scripts/cross_build.py uses it.
+# Builds for another system with zig, which brings a C++ compiler and the headers of all;
+# scripts/cross_build.py uses it.
 #   LDM_ZIG: the program zig. LDM_TARGET: such as aarch64-linux-gnu.
-# Zig builds the standard library once for each set of flags, which takes minutes: CMake's trials do not link.
+# Zig builds the standard library once for each set of flags, which takes minutes: CMake's trials have those of a
+# release build, or do not link.
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES LDM_ZIG LDM_TARGET)
 if(LDM_TARGET MATCHES "^wasm32")
   set(CMAKE_SYSTEM_NAME Generic)
-  set(CMAKE_EXECUTABLE_SUFFIX .wasm)
 elseif(LDM_TARGET MATCHES "windows")
   set(CMAKE_SYSTEM_NAME Windows)
 elseif(LDM_TARGET MATCHES "macos")
@@ -15,8 +16,8 @@ else()
 endif()
 string(REGEX MATCH "^[^-]*" CMAKE_SYSTEM_PROCESSOR ${LDM_TARGET})
 
-set(CMAKE_C_COMPILER ${LDM_ZIG} cc -target ${LDM_TARGET})
-set(CMAKE_CXX_COMPILER ${LDM_ZIG} c++ -target ${LDM_TARGET})
+set(CMAKE_C_COMPILER ${LDM_ZIG} cc -target ${LDM_TARGET} -O3)
+set(CMAKE_CXX_COMPILER ${LDM_ZIG} c++ -target ${LDM_TARGET} -O3)
 set(CMAKE_AR ${LDM_ZIG})
 set(CMAKE_RANLIB ${LDM_ZIG})
 foreach(language C CXX)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1]
-GOLDEN = SOURCE.parents[1] / "tests" / "golden"
+ROOT = SOURCE.parents[1]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def emulator(name: str) -> list[str] | None:
     """Return what a program of a target is started with; None: nothing here runs it."""
     node, qemu, libraries = shutil.which("node"), shutil.which("qemu-aarch64"), Path("/usr/aarch64-linux-gnu")
     if name == "wasm32":
-        return None if node is None else [node, str(SOURCE / "scripts" / "run_wasi.mjs"), str(GOLDEN)]
+        return None if node is None else [node, str(SOURCE / "scripts" / "run_wasi.mjs"), str(ROOT)]
     if name == "linux-aarch64" and platform.machine() != "aarch64":
         return None if qemu is None or not libraries.is_dir() else [qemu, "-L", str(libraries)]
     here = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}.get(platform.system())

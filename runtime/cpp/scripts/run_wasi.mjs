@@ -1,4 +1,4 @@
-// Runs a WASI program in Node: node run_wasi.mjs FOLDER PROGRAM [ARGUMENT …]. It may read the folder, by its own path.
+// Runs a WASI program in Node: node run_wasi.mjs FOLDER PROGRAM [ARGUMENT …]. It may read the folder.
 import { readFile } from "node:fs/promises";
 import process from "node:process";
 

@@ -64,6 +64,9 @@ int main() {
     refused("[\"\\ud800\"]", codes::json_surrogate);
     refused("[\"\\udc00\\ud800\"]", codes::json_surrogate);
     refused("[\"\\ud800\\u0041\"]", codes::json_surrogate);
+    refused("[\"\\ud800\\ud800\\udc00\"]", codes::json_surrogate);
+    refused("[\"\\ud800\", x]", codes::json_syntax);  // the text is read to its end first
+    refused("{\"a\": \"\\ud800\", \"a\": 1}", codes::json_duplicate_key);
     char deep[130];
     std::memset(deep, '[', 65);
     std::memset(deep + 65, ']', 65);

@@ -50,7 +50,9 @@ static void golden_files_are_read() {
             std::fprintf(stderr, "  %s: %s\n", text_of(each, "why").c_str(), failure.text);
             continue;
         }
-        if (check_image(image, text_of(each, "expected")) != 0) std::fprintf(stderr, "  %s\n", text_of(each, "why").c_str());
+        if (check_image(image, text_of(each, "expected")) != 0) {
+            std::fprintf(stderr, "  %s\n", text_of(each, "why").c_str());
+        }
         CHECK(texts_of(file) == expected_texts(*each.find("texts")));
     }
 }
@@ -62,7 +64,9 @@ static std::string written(Scope& scope, View<png::Text> texts, std::size_t widt
         status = scope.out_of_memory();
         return "";
     }
-    for (std::size_t index = 0; index < levels.size(); ++index) levels[index] = static_cast<std::uint8_t>(index * index >> 4);
+    for (std::size_t index = 0; index < levels.size(); ++index) {
+        levels[index] = static_cast<std::uint8_t>(index * index >> 4);
+    }
     status = png::write(scope, levels.data(), width, height, texts, file);
     return {reinterpret_cast<const char*>(file.data()), file.size()};
 }

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/codes.h"
+#include "src/engines/onnxruntime/fallbacks.h"
+#include "src/files/system.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
 #include "tests/onnxruntime.h"
@@ -171,6 +173,32 @@ static void other_providers_are_told_from_missing_ones() {
     }
 }
 
+// The functions of newer versions stand where they are believed to be: what they say is known of the CPU's provider.
+static void newer_functions_are_in_their_places() {
+    Opened opened("unet");
+    const ort::Api& api = opened.library.api();
+    if (api.version < ort::assignment_api) return;
+    const ort::OrtEpDevice* const* devices = nullptr;
+    std::size_t count = 0;
+    CHECK(api.GetEpDevices(opened.library.env(), &devices, &count) == nullptr);
+    if (CHECK(count == 1)) {
+        CHECK(std::string_view(api.EpDevice_EpName(devices[0])) == "CPUExecutionProvider");
+        CHECK(api.HardwareDevice_Type(api.EpDevice_Device(devices[0])) == ort::cpu_device);
+    }
+    ort::Owned<ort::OrtSessionOptions> options(api.ReleaseSessionOptions);
+    ort::Owned<ort::OrtSession> session(api.ReleaseSession);
+    CHECK(api.CreateSessionOptions(options.out()) == nullptr);
+    CHECK(api.AddSessionConfigEntry(options.get(), "session.record_ep_graph_assignment_info", "1") == nullptr);
+    files::Path path = graph("unet");
+    files::NativePath native(path);
+    CHECK(api.CreateSession(opened.library.env(), native.get(), options.get(), session.out()) == nullptr);
+    Arena arena(opened.memory);
+    View<std::string_view> notices;
+    Status status = ort::fallbacks(opened.scope, arena, opened.library, session.get(), "AbacusProvider", path, notices);
+    CHECK(code_of(status) == codes::engine_unavailable);
+    CHECK(std::string_view(opened.failure.text).find("AbacusProvider would run nothing of") == 0);
+}
+
 // Eight threads share one session; each gets what a thread alone gets.
 static void threads_share_a_session() {
     Opened opened("unet");
@@ -223,6 +251,7 @@ int main() {
     what_is_no_graph_is_refused();
     what_is_no_library_is_refused();
     other_providers_are_told_from_missing_ones();
+    newer_functions_are_in_their_places();
     threads_share_a_session();
     memory_may_run_out();
     return done();

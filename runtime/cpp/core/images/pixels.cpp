@@ -70,8 +70,8 @@ Status on_grid(Scope& scope, const std::uint8_t* inpainted, std::size_t height, 
         }
     }
     if (any) return Status();
-    return scope.fail(codes::request_image, {"the mask is black everywhere, so nothing would be inpainted; paint the part "
-                                             "to inpaint white"});
+    return scope.fail(codes::request_image, {"the mask is black everywhere, so nothing would be inpainted; paint the "
+                                             "part to inpaint white"});
 }
 
 }  // namespace ldm::images

@@ -84,7 +84,9 @@ Status scale_rows(Scope& scope, std::size_t width, Image& image) {
                 const std::uint8_t* from = row + window.first * channels + channel;
                 const std::int32_t* weights = axis.weights.data() + window.weights;
                 std::int32_t sum = half;
-                for (std::size_t input = 0; input < window.count; ++input) sum += weights[input] * from[input * channels];
+                for (std::size_t input = 0; input < window.count; ++input) {
+                    sum += weights[input] * from[input * channels];
+                }
                 *to++ = rounded(sum);
             }
         }

@@ -1,5 +1,5 @@
-// Lanczos resampling in 8 bits, to the bit as Pillow 13 does it: each axis by itself, in fixed point, rounded in between.
-// Pillow 10 to 12 scale the width first always.
+// Lanczos resampling in 8 bits, to the bit as Pillow 13 does it: each axis by itself, in fixed point, rounded in
+// between. Older versions of Pillow always scale the width first.
 #ifndef LDM_CORE_IMAGES_RESAMPLE_H
 #define LDM_CORE_IMAGES_RESAMPLE_H
 

@@ -31,7 +31,9 @@ public:
         }
         LDM_TRY(value(out, 0));
         skip();
-        return at_ == text_.size() ? Status() : syntax("extra data");
+        if (at_ != text_.size()) return syntax("extra data");
+        if (!has_half_) return Status();
+        return refuse(codes::json_surrogate, {"it has half of a character (a lone surrogate)"});
     }
 
 private:
@@ -175,19 +177,21 @@ private:
         }
         char32_t point = 0;
         if (!take('u') || !hexadecimal(point)) return syntax("unknown escape in a string");
+        std::size_t behind = at_;
+        char32_t low = 0;
         if (point >= 0xD800 && point < 0xDC00 && take("\\u")) {
-            char32_t low = 0;
             if (!hexadecimal(low)) return syntax("unknown escape in a string");
-            if (low < 0xDC00 || low >= 0xE000) return half();
-            point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
+            if (low >= 0xDC00 && low < 0xE000) {
+                point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
+            } else {
+                at_ = behind;
+            }
         }
-        if (point >= 0xD800 && point < 0xE000) return half();
+        has_half_ = has_half_ || (point >= 0xD800 && point < 0xE000);  // refused when all is read, as in Python
         char encoded[4];
         LDM_NEED(scope_, bytes_.append(encoded, utf8::encode(point, encoded)));
         return Status();
     }
-
-    Status half() { return refuse(codes::json_surrogate, {"it has half of a character (a lone surrogate)"}); }
 
     bool hexadecimal(char32_t& out) {
         if (text_.size() - at_ < 4) return false;
@@ -257,6 +261,7 @@ private:
     std::string_view text_;
     std::string_view where_;
     std::size_t at_ = 0;
+    bool has_half_ = false;  // of a character, in a string
     Array<Value> values_;    // of the lists that are open
     Array<Member> members_;  // of the objects that are open
     Array<char> bytes_;      // of the string that is open

@@ -55,6 +55,12 @@ std::string_view first_characters(std::string_view text, std::size_t count) {
     return {text.data(), at};
 }
 
+std::size_t characters(std::string_view text) {
+    std::size_t count = 0;
+    for (char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+    return count;
+}
+
 bool is_unprintable(char32_t point) {
     struct Range {
         char32_t first, last;

@@ -28,6 +28,9 @@ std::string_view prefix(std::string_view text, std::size_t bytes);
 // The first `count` characters.
 std::string_view first_characters(std::string_view text, std::size_t count);
 
+// How many characters a text has.
+std::size_t characters(std::string_view text);
+
 // Control characters but tab and line feed; what turns the direction of writing, ends a line or is not seen, but for
 // the joiners, which emoji and scripts need. The same as UNPRINTABLE of the Python runtime.
 bool is_unprintable(char32_t point);

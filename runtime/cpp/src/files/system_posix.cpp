@@ -28,7 +28,7 @@ Answer answer(bool done) { return done ? Answer{} : last(); }
 int descriptor(std::intptr_t handle) { return static_cast<int>(handle); }
 
 // strerror_r gives text or a number, by the C library.
-const char* text_of(const char* text, const char*) { return text; }
+[[maybe_unused]] const char* text_of(const char* text, const char*) { return text; }
 [[maybe_unused]] const char* text_of(int failed, const char* text) { return failed == 0 ? text : "unknown error"; }
 
 FileStatus converted(const struct stat& status) {

@@ -13,7 +13,8 @@ constexpr unsigned char signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\
 constexpr std::size_t most_text_bytes = std::size_t{1} << 20;  // of one text, as Pillow allows
 
 std::string_view text_in(Bytes content) {
-    return content.empty() ? std::string_view() : std::string_view(reinterpret_cast<const char*>(content.data), content.size);
+    if (content.empty()) return {};
+    return {reinterpret_cast<const char*>(content.data), content.size};
 }
 
 bool push_utf8(Array<char>& out, char32_t point) {

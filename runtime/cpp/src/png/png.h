@@ -18,8 +18,8 @@ struct Text {
     std::string_view key, value;
 };
 
-// Read a file of any kind of PNG, of 1 to 16 bits, as an image of 8 bits that is settled and turned as its EXIF data
-// says. `what`: its name in sentences, such as a path. Code: request.image, for what is no PNG, damaged in any chunk, or
+// Read a file of any kind of PNG, of 1 to 16 bits, as an image of 8 bits that is settled, and turned as its EXIF data
+// say. `what`: its name in sentences, such as a path. Code: request.image, for what is no PNG, damaged in any chunk or
 // too large.
 Status read(Scope& scope, Bytes file, std::string_view what, images::Image& out);
 

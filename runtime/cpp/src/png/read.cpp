@@ -74,7 +74,7 @@ std::size_t packed_bytes(const Header& header) {
     return (row + 4) * header.height + 64;
 }
 
-// What unpacking needs: the packed pixels, while they grow, the unpacked ones, and those of the kind that was asked for.
+// What unpacking needs: the packed pixels while they grow, the unpacked ones, and those of the kind that was asked for.
 std::size_t most_memory(const Header& header, std::size_t file_bytes) {
     return file_bytes + 4 * packed_bytes(header) + std::size_t{4} * header.width * header.height + small_change;
 }
@@ -110,7 +110,8 @@ Status from_grey(Scope& scope, const Decoded& decoded, int depth, images::Image&
     std::uint8_t* to = out.levels.data();
     for (std::size_t pixel = 0; pixel < pixels; ++pixel, to += out.channels) {
         unsigned value = sample(pixel);
-        to[0] = depth == 16 ? images::nearest_level(static_cast<std::uint16_t>(value)) : static_cast<std::uint8_t>(value);
+        bool is_deep = depth == 16;
+        to[0] = is_deep ? images::nearest_level(static_cast<std::uint16_t>(value)) : static_cast<std::uint8_t>(value);
         if (!has_key) continue;
         to[1] = to[2] = to[0];
         to[3] = value == key ? 0 : 255;
@@ -122,7 +123,7 @@ Status from_grey(Scope& scope, const Decoded& decoded, int depth, images::Image&
 Status from_rgb(Scope& scope, const Decoded& decoded, int depth, images::Image& out) {
     const LodePNGColorMode& mode = decoded.state.info_png.color;
     bool is_deep = depth == 16 || mode.key_r > 255 || mode.key_g > 255 || mode.key_b > 255;
-    unsigned shift = is_deep ? 8 : 0;
+    unsigned shift = is_deep ? 8 : 0, key[] = {mode.key_r >> shift, mode.key_g >> shift, mode.key_b >> shift};
     std::size_t pixels = out.width * out.height;
     out.channels = mode.key_defined ? 4 : 3;
     LDM_NEED(scope, out.levels.resize(pixels * out.channels));
@@ -131,8 +132,7 @@ Status from_rgb(Scope& scope, const Decoded& decoded, int depth, images::Image& 
         const unsigned char* from = decoded.bytes + 3 * pixel;
         std::memcpy(to, from, 3);
         if (!mode.key_defined) continue;
-        bool is_key = from[0] == mode.key_r >> shift && from[1] == mode.key_g >> shift && from[2] == mode.key_b >> shift;
-        to[3] = is_key ? 0 : 255;
+        to[3] = from[0] == key[0] && from[1] == key[1] && from[2] == key[2] ? 0 : 255;
     }
     return Status();
 }

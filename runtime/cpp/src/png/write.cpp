@@ -9,9 +9,13 @@ namespace {
 
 constexpr std::size_t before_texts = 8 + 12 + 13;  // the signature and IHDR
 
+void put_number(std::uint32_t number, unsigned char* out) {
+    for (int shift = 24; shift >= 0; shift -= 8) *out++ = static_cast<unsigned char>(number >> shift);
+}
+
 bool push_number(Array<unsigned char>& out, std::uint32_t number) {
-    unsigned char bytes[] = {static_cast<unsigned char>(number >> 24), static_cast<unsigned char>(number >> 16),
-                             static_cast<unsigned char>(number >> 8), static_cast<unsigned char>(number)};
+    unsigned char bytes[4];
+    put_number(number, bytes);
     return out.append(bytes, sizeof bytes);
 }
 
@@ -49,11 +53,11 @@ bool append_text(Array<unsigned char>& out, const Text& text) {
                 append_value(out, text.value, as_latin1);
     if (!fits) return false;
     std::size_t length = out.size() - start - 8;
-    for (std::size_t byte = 0; byte < 4; ++byte) out[start + byte] = static_cast<unsigned char>(length >> (24 - 8 * byte));
+    put_number(static_cast<std::uint32_t>(length), out.data() + start);
     return push_number(out, lodepng_crc32(out.data() + start + 4, length + 4));
 }
 
-// Never rest on the pixels: a file is RGB of 8 bits whatever its colours are.
+// A file is RGB of 8 bits, whatever its colours are.
 void ask(LodePNGState& state) {
     state.encoder.auto_convert = 0;
     for (LodePNGColorMode* mode : {&state.info_raw, &state.info_png.color}) {
@@ -72,7 +76,8 @@ Status write(Scope& scope, const std::uint8_t* levels, std::size_t width, std::s
     ask(state);
     unsigned char* file = nullptr;
     std::size_t size = 0;
-    unsigned error = lodepng_encode(&file, &size, levels, static_cast<unsigned>(width), static_cast<unsigned>(height), &state);
+    auto columns = static_cast<unsigned>(width), rows = static_cast<unsigned>(height);
+    unsigned error = lodepng_encode(&file, &size, levels, columns, rows, &state);
     bool fits = error == 0 && out.reserve(out.size() + size) && out.append(file, before_texts);
     for (const Text& text : texts) fits = fits && append_text(out, text);
     fits = fits && out.append(file + before_texts, size - before_texts);
