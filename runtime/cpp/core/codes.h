@@ -1,5 +1,5 @@
-// The stable codes of failures, the same as in the Python runtime; docs/outputs.md says what each means. A test holds
-// them equal.
+// The stable codes of failures, the same as in the Python runtime and two more; docs/outputs.md says what each means. A
+// test holds them equal.
 #ifndef LDM_CORE_CODES_H
 #define LDM_CORE_CODES_H
 
@@ -84,7 +84,8 @@ inline constexpr const char* run_cancelled = "run.cancelled";
 inline constexpr const char* output_refused = "output.refused";
 
 inline constexpr const char* other_failure = "other.failure";
-inline constexpr const char* other_memory = "other.memory";
+inline constexpr const char* other_memory = "other.memory";  // none is left
+inline constexpr const char* other_misuse = "other.misuse";  // of the C interface: a NULL, a wrong order
 
 }  // namespace ldm::codes
 

@@ -198,6 +198,10 @@ LDM_API ldm_status ldm_package_parse(ldm_context *context, ldm_text manifest, co
                                      size_t tokenizer_count, ldm_package **package);
 LDM_API void ldm_package_free(ldm_package *package);
 
+/* Wait for the hashes of an opened package's files: LDM_BAD_PACKAGE if one is not what the manifest says. ldm_engine_open
+   does it too. */
+LDM_API ldm_status ldm_package_confirm(ldm_context *context, ldm_package *package);
+
 /* Its name, and the SHA-256 of its manifest in hexadecimal. They last as long as the package; "" for NULL. */
 LDM_API const char *ldm_package_name(const ldm_package *package);
 LDM_API const char *ldm_package_identity(const ldm_package *package);

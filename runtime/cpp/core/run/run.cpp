@@ -1,0 +1,468 @@
+#include "core/run/run.h"
+
+#include <cmath>
+
+#include "core/codes.h"
+#include "core/images/pixels.h"
+#include "core/run/effects.h"
+#include "core/run/extra_inputs.h"
+#include "core/sampling/arithmetic.h"
+
+namespace ldm {
+
+namespace {
+
+std::size_t positive(std::int64_t number) { return static_cast<std::size_t>(number); }
+std::int64_t signed_of(std::size_t number) { return static_cast<std::int64_t>(number); }
+
+}  // namespace
+
+Run::Run(Allocator& memory, const Model& model)
+    : model_(model), contract_(model.contract()), arena_(memory), notices_(memory), conditioning_(memory, model),
+      noise_(memory), loop_(memory), ids_(memory), sample_(memory), extra_(memory), moments_(memory), picture_(memory),
+      masked_(memory), concat_(memory), initial_(memory), decoded_(memory), images_(memory) {}
+
+// ---- The beginning ----
+
+Status Run::begin(Scope& scope, const RunOptions& options) {
+    if (contract_.denoiser.extra.size() > most_inputs - 3) {
+        return scope.fail(codes::manifest_role, {"the denoiser has ", contract_.denoiser.extra.size(),
+                          " extra inputs; expected at most ", most_inputs - 3});
+    }
+    LDM_TRY(check_request(scope, arena_, model_, options, request_));
+    if (request_.picture_is_transparent) {
+        LDM_TRY(notices_.add(scope, "image", {"the image is transparent in parts; they were laid on white"}));
+    }
+    if (request_.mask_is_transparent) {
+        LDM_TRY(notices_.add(scope, "mask", {"the mask is transparent in parts; they count as black, so the image is "
+                             "kept there"}));
+    }
+    if (!model_.manifest->proof.passed) {
+        LDM_TRY(notices_.add(scope, "package", {"the package has not passed verification; prove it with `ldm-export "
+                             "verify`"}));
+    }
+    LDM_TRY(note_without_effect(scope, request_, notices_));
+    LDM_TRY(conditioning_.begin(scope, request_, notices_));
+    height_ = request_.latent_height(contract_);
+    width_ = request_.latent_width(contract_);
+    channels_ = positive(contract_.latent.channels);
+    each_ = channels_ * height_ * width_;
+    return noise_.start(scope, request_.noise_mode, request_.seeds, each_);
+}
+
+// ---- What is next ----
+
+Status Run::next(Scope& scope, Task& out) {
+    if (failed_ != nullptr) return scope.fail(failed_, {"the run has failed before; start another one"});
+    out = Task();
+    Status status = is_asked_ || ends_step_ ? Status() : ask_next(scope);
+    if (!status.ok()) return failed(status);
+    out.kind = is_asked_ ? Task::Kind::evaluate : ends_step_ ? Task::Kind::step : Task::Kind::done;
+    ends_step_ = false;
+    if (is_asked_) {
+        out.component = component_;
+        out.inputs = {inputs_, input_count_};
+        out.outputs = {outputs_, output_count_};
+    }
+    out.step = steps_done_;
+    out.steps = request_.stop_after;
+    out.evaluations = phase_ > Phase::noise ? signed_of(loop_.evaluations()) : 0;
+    out.timestep = static_cast<double>(timestep_);
+    return Status();
+}
+
+Status Run::failed(Status status) {
+    failed_ = status.code();
+    return status;
+}
+
+// Go on, phase by phase, to an evaluation or to the end.
+Status Run::ask_next(Scope& scope) {
+    while (!is_asked_ && phase_ != Phase::done) {
+        switch (phase_) {
+            case Phase::text: LDM_TRY(ask_encoder_of_text(scope)); break;
+            case Phase::picture: LDM_TRY(ask_encoder_of_pictures(scope, request_.pixels, picture_)); break;
+            case Phase::noise: LDM_TRY(draw_noise(scope)); break;
+            case Phase::masked_picture: LDM_TRY(ask_encoder_of_pictures(scope, request_.masked_pixels, masked_)); break;
+            case Phase::denoise: LDM_TRY(ask_denoiser(scope)); break;
+            case Phase::decode: LDM_TRY(ask_decoder(scope)); break;
+            case Phase::done: break;
+        }
+    }
+    if (is_preview_ && phase_ == Phase::done) {
+        is_preview_ = false;
+        phase_ = Phase::denoise;  // after `done` is told the run goes on
+    }
+    return Status();
+}
+
+Status Run::ask_encoder_of_text(Scope& scope) {
+    WantedWindow wanted;
+    if (!conditioning_.wanted(wanted)) {
+        LDM_TRY(conditioning_.finish(scope, request_));
+        bool is_read = request_.picture_count > 0 && !(request_.starts_from_noise() && contract_.inpaints());
+        phase_ = is_read ? Phase::picture : Phase::noise;
+        return Status();
+    }
+    const TextRole& role = contract_.text[wanted.encoder];
+    std::int64_t window = contract_.window();
+    ask(role.component);
+    if (contract_.tensor(role.component, role.input).dtype == "int32") {
+        LDM_NEED(scope, ids_.resize(positive(window)));
+        for (std::size_t token = 0; token < ids_.size(); ++token) ids_[token] = static_cast<std::int32_t>(wanted.ids[token]);
+        feed(role.input, ElementType::int32, {1, window}, ids_.data());
+    } else {
+        feed(role.input, ElementType::int64, {1, window}, wanted.ids);
+    }
+    want(role.output, {1, window, contract_.tensor(role.component, role.output).dims[2].size});
+    if (role.pooled) want(*role.pooled, {1, contract_.tensor(role.component, *role.pooled).dims[1].size});
+    return Status();
+}
+
+// Encode one picture after the other, then draw their latents from what the encoder gave.
+Status Run::ask_encoder_of_pictures(Scope& scope, View<float> pixels, Array<float>& latents) {
+    bool has_moments = contract_.encodes_moments();
+    std::size_t given = has_moments ? 2 * each_ : each_;  // numbers that the encoder gives for a picture
+    if (place_ < request_.picture_count) {
+        LDM_NEED(scope, moments_.resize(request_.picture_count * given));
+        std::size_t picture = pixels.size / request_.picture_count;
+        const CodecHalf& encoder = contract_.codec.encoder;
+        ask(encoder.component);
+        feed(encoder.input, ElementType::float32, {1, 3, request_.size.height, request_.size.width},
+             pixels.data + place_ * picture);
+        want(encoder.output, {1, signed_of(given / height_ / width_), signed_of(height_), signed_of(width_)});
+        return Status();
+    }
+    place_ = 0;
+    Array<float> noise(scope.memory);
+    LDM_NEED(scope, noise.resize(has_moments ? noise_.size() : 0) && latents.resize(noise_.size()));
+    if (has_moments) LDM_TRY(noise_.stream(scope, phase_ == Phase::picture ? vae_stream : masked_stream, noise.data()));
+    for (std::size_t image = 0; image < request_.batch; ++image) {
+        const float* mean = moments_.data() + (request_.picture_count == 1 ? 0 : image) * given;
+        for (std::size_t index = 0; index < each_; ++index) {
+            std::size_t number = image * each_ + index;
+            latents[number] = has_moments ? contract_.latent.sampled(mean[index], mean[each_ + index], noise[number])
+                                          : contract_.latent.scaled(mean[index]);
+        }
+    }
+    if (phase_ == Phase::picture) {
+        phase_ = Phase::noise;
+        return Status();
+    }
+    LDM_TRY(join_concat(scope));
+    return begin_denoising(scope);
+}
+
+// Draw the initial noise, after the noise of the image and before that of the masked one.
+Status Run::draw_noise(Scope& scope) {
+    LDM_NEED(scope, initial_.resize(noise_.size()));
+    if (request_.to) {
+        LDM_TRY(draw_between(scope));
+    } else if (request_.latents.empty()) {
+        LDM_TRY(noise_.initial(scope, initial_.data()));
+    } else {
+        std::memcpy(initial_.data(), request_.latents.data, initial_.size() * sizeof(float));
+    }
+    if (request_.variation) LDM_TRY(vary(scope));
+    if (!request_.masked_pixels.empty()) {
+        phase_ = Phase::masked_picture;
+        return Status();
+    }
+    if (!request_.mask.empty() && request_.noise_mode.kind != NoiseMode::Kind::philox && contract_.encodes_moments()) {
+        Array<float> unused(scope.memory);  // diffusers encodes the masked image here too
+        LDM_NEED(scope, unused.resize(noise_.size()));
+        LDM_TRY(noise_.stream(scope, masked_stream, unused.data()));
+    }
+    return begin_denoising(scope);
+}
+
+// The noise of one seed for each image, of a generator of its own.
+Status Run::draw_other(Scope& scope, View<std::uint64_t> seeds, Array<float>& out) {
+    Noise other(scope.memory);
+    LDM_TRY(other.start(scope, request_.noise_mode, seeds, each_));
+    LDM_NEED(scope, out.resize(other.size()));
+    return other.initial(scope, out.data());
+}
+
+// The noise on the arc between the two ends of an interpolation.
+Status Run::draw_between(Scope& scope) {
+    Array<float> first(scope.memory), last(scope.memory);
+    LDM_TRY(draw_other(scope, request_.seeds, first));
+    LDM_TRY(draw_other(scope, {&request_.to->seed, 1}, last));
+    sampling::slerp(first.data(), last.data(), request_.to->share, each_, initial_.data());
+    return Status();
+}
+
+// Move the noise of each image towards that of another seed.
+Status Run::vary(Scope& scope) {
+    Array<std::uint64_t> seeds(scope.memory);
+    Array<float> other(scope.memory), varied(scope.memory);
+    LDM_TRY(batch_seeds(scope, request_.variation->seed, request_.batch, seeds));
+    LDM_TRY(draw_other(scope, seeds.view(), other));
+    LDM_NEED(scope, varied.resize(other.size()));
+    for (std::size_t image = 0; image < request_.batch; ++image) {
+        std::size_t first = image * each_;
+        sampling::slerp(initial_.data() + first, other.data() + first, request_.variation->strength, each_,
+                        varied.data() + first);
+    }
+    initial_ = static_cast<Array<float>&&>(varied);
+    return Status();
+}
+
+// The channels after the latents: the mask, then the latents of the masked image.
+Status Run::join_concat(Scope& scope) {
+    std::size_t plane = height_ * width_, joined = plane + each_;
+    LDM_NEED(scope, concat_.resize(request_.batch * joined));
+    for (std::size_t image = 0; image < request_.batch; ++image) {
+        float* into = concat_.data() + image * joined;
+        std::memcpy(into, request_.mask.data, plane * sizeof(float));
+        std::memcpy(into + plane, masked_.data() + image * each_, each_ * sizeof(float));
+    }
+    return Status();
+}
+
+Status Run::begin_denoising(Scope& scope) {
+    sampling::LoopStart start;
+    start.batch = request_.batch;
+    start.each = each_;
+    start.noise = initial_.data();
+    start.image = request_.starts_from_noise() ? nullptr : picture_.data();
+    LDM_TRY(loop_.begin(scope, request_.plan, start));
+    if (!request_.mask.empty() && request_.masked_pixels.empty()) {
+        loop_.keep({request_.mask.data, height_ * width_, picture_.data(), initial_.data()});
+    }
+    LDM_TRY(make_extra_inputs(scope));
+    phase_ = Phase::denoise;
+    return Status();
+}
+
+// The denoiser's inputs by rule, for all rows: pooled text lies in the conditioning, the others one after the other here.
+Status Run::make_extra_inputs(Scope& scope) {
+    std::size_t rows = conditioning_.rows();
+    for (const json::Entry<ExtraRule>& entry : contract_.denoiser.extra) {
+        if (entry.value == ExtraRule::pooled_text) continue;
+        std::size_t width = positive(contract_.tensor(contract_.denoiser.component, entry.key).dims[1].size);
+        std::size_t first = extra_.size();
+        LDM_NEED(scope, extra_.resize(first + rows * width));
+        if (entry.value == ExtraRule::image_sizes) {
+            image_sizes(request_.sizes, extra_.data() + first);
+        } else {
+            guidance_embedding(request_.guidance, width, extra_.data() + first);
+        }
+        for (std::size_t row = 1; row < rows; ++row) {
+            std::memcpy(extra_.data() + first + row * width, extra_.data() + first, width * sizeof(float));
+        }
+    }
+    return Status();
+}
+
+Status Run::ask_denoiser(Scope& scope) {
+    if (steps_done_ == request_.stop_after) return begin_decoding(scope, loop_.latents());
+    const DenoiserRole& role = contract_.denoiser;
+    std::size_t batch = request_.batch;
+    is_guided_ = request_.is_guided_at(loop_.evaluations());
+    std::size_t rows = is_guided_ ? 2 * batch : batch;
+    std::size_t added = concat_.size() / batch, wide = each_ + added;  // numbers of a row
+    LDM_NEED(scope, sample_.resize(2 * batch * wide));
+    LDM_NEED(scope, decoded_.resize(batch * each_));
+    loop_.read_input(decoded_.data());  // scratch until there is something to decode
+    for (std::size_t row = 0; row < rows; ++row) {
+        float* into = sample_.data() + row * wide;
+        std::memcpy(into, decoded_.data() + row % batch * each_, each_ * sizeof(float));
+        if (added > 0) std::memcpy(into + each_, concat_.data() + row % batch * added, added * sizeof(float));
+    }
+    std::size_t first = conditioning_.rows() - rows;  // without guidance the prompts' alone
+    std::int64_t count = signed_of(rows), h = signed_of(height_), w = signed_of(width_);
+    timestep_ = static_cast<float>(loop_.row().timestep);
+    ask(role.component);
+    feed(role.sample, ElementType::float32, {count, signed_of(wide / height_ / width_), h, w}, sample_.data());
+    feed(role.timestep, ElementType::float32, {}, &timestep_);
+    feed(role.context, ElementType::float32,
+         {count, signed_of(conditioning_.tokens()), signed_of(conditioning_.width())}, conditioning_.context(first));
+    std::size_t place = 0;
+    for (const json::Entry<ExtraRule>& entry : role.extra) {
+        std::size_t width = positive(contract_.tensor(role.component, entry.key).dims[1].size);
+        if (entry.value == ExtraRule::pooled_text) {
+            feed(entry.key, ElementType::float32, {count, signed_of(width)}, conditioning_.pooled(first));
+        } else {
+            feed(entry.key, ElementType::float32, {count, signed_of(width)}, extra_.data() + place + first * width);
+            place += conditioning_.rows() * width;
+        }
+    }
+    want(role.output, {count, signed_of(channels_), h, w});
+    return Status();
+}
+
+// latents: (B, C, h, w), of the denoiser.
+Status Run::begin_decoding(Scope& scope, const float* latents) {
+    LDM_NEED(scope, decoded_.resize(request_.batch * each_));
+    for (std::size_t index = 0; index < decoded_.size(); ++index) decoded_[index] = contract_.latent.unscaled(latents[index]);
+    phase_ = Phase::decode;
+    place_ = 0;
+    return Status();
+}
+
+Status Run::ask_decoder(Scope& scope) {
+    if (place_ == request_.batch) {
+        phase_ = Phase::done;
+        return Status();
+    }
+    LDM_NEED(scope, images_.resize(request_.batch * image_bytes()));
+    const CodecHalf& decoder = contract_.codec.decoder;
+    ask(decoder.component);
+    feed(decoder.input, ElementType::float32, {1, signed_of(channels_), signed_of(height_), signed_of(width_)},
+         decoded_.data() + place_ * each_);
+    want(decoder.output, {1, 3, request_.size.height, request_.size.width});
+    return Status();
+}
+
+// ---- What came out ----
+
+Status Run::give(Scope& scope, View<Tensor> outputs) {
+    if (failed_ != nullptr) return scope.fail(failed_, {"the run has failed before; start another one"});
+    if (!is_asked_) return scope.fail(codes::other_misuse, {"no evaluation is under way; ask for the next task first"});
+    results_ = outputs;
+    for (std::size_t index = 0; index < output_count_; ++index) LDM_TRY(check_output(scope, outputs_[index]));
+    is_asked_ = false;
+    Status status;
+    switch (phase_) {
+        case Phase::text: status = take_text(); break;
+        case Phase::picture:
+        case Phase::masked_picture: status = take_picture(); break;
+        case Phase::denoise: status = take_denoiser(scope); break;
+        case Phase::decode: status = take_decoder(); break;
+        case Phase::noise:
+        case Phase::done: break;
+    }
+    results_ = {};
+    return status.ok() ? status : failed(status);
+}
+
+Status Run::check_output(Scope& scope, const Tensor& wanted) {
+    const Tensor* found = result(wanted.name);
+    if (found == nullptr || found->data == nullptr) {
+        return scope.fail(codes::other_misuse, {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
+    }
+    bool fits = found->type == ElementType::float32 && found->rank == wanted.rank;
+    for (std::size_t axis = 0; fits && axis < wanted.rank; ++axis) fits = found->shape[axis] == wanted.shape[axis];
+    if (!fits) {
+        return scope.fail(codes::engine_failed, {component_, " gave ", quoted(wanted.name),
+                          " with another type or shape than its contract says; expected float32"});
+    }
+    if (sampling::all_finite(static_cast<const float*>(found->data), positive(found->count()))) return Status();
+    if (phase_ == Phase::denoise) {
+        return failed(scope.fail(codes::result_not_finite, {"the model output at step ", steps_done_ + 1, " of ",
+                                 request_.plan.taken(), " (timestep ", static_cast<double>(timestep_),
+                                 ") holds NaN or infinity; no image is made of it"}));
+    }
+    return failed(scope.fail(codes::result_not_finite,
+                             {component_, " gave NaN or infinity in ", quoted(wanted.name), "; no image is made of it"}));
+}
+
+const Tensor* Run::result(std::string_view name) const {
+    for (const Tensor& tensor : results_) {
+        if (tensor.name == name) return &tensor;
+    }
+    return nullptr;
+}
+
+Status Run::take_text() {
+    const Tensor* pooled = output_count_ > 1 ? result(outputs_[1].name) : nullptr;
+    conditioning_.give(static_cast<const float*>(result(outputs_[0].name)->data),
+                       pooled == nullptr ? nullptr : static_cast<const float*>(pooled->data));
+    return Status();
+}
+
+Status Run::take_picture() {
+    std::size_t given = moments_.size() / request_.picture_count;
+    std::memcpy(moments_.data() + place_ * given, result(outputs_[0].name)->data, given * sizeof(float));
+    ++place_;
+    return Status();
+}
+
+Status Run::take_denoiser(Scope& scope) {
+    const auto* output = static_cast<const float*>(result(outputs_[0].name)->data);
+    if (is_guided_) {
+        sampling::guide(output, output + request_.batch * each_, request_.guidance, request_.guidance_rescale,
+                        request_.batch, each_, loop_.output());
+    } else {
+        std::memcpy(loop_.output(), output, request_.batch * each_ * sizeof(float));
+    }
+    const float* noises[most_noises] = {};
+    std::size_t count = 0;
+    for (auto row : loop_.row().noise_rows) {
+        View<float> noise;
+        LDM_TRY(noise_.row(scope, static_cast<std::size_t>(row), noise));
+        noises[count++] = noise.data;
+    }
+    LDM_TRY(loop_.advance(scope, noises));
+    ends_step_ = signed_of(loop_.steps_done()) > steps_done_;
+    steps_done_ = signed_of(loop_.steps_done());
+    return Status();
+}
+
+Status Run::take_decoder() {
+    images::to_levels(static_cast<const float*>(result(outputs_[0].name)->data), positive(request_.size.height),
+                      positive(request_.size.width), images_.data() + place_ * image_bytes());
+    ++place_;
+    return Status();
+}
+
+Status Run::preview(Scope& scope) {
+    bool is_between = phase_ == Phase::denoise && !is_asked_ && failed_ == nullptr && loop_.evaluations() > 0;
+    if (!is_between) {
+        return scope.fail(codes::other_misuse, {"there is nothing to preview: ask for it after a step and before the "
+                          "next evaluation"});
+    }
+    Array<float> predicted(scope.memory);
+    LDM_NEED(scope, predicted.resize(request_.batch * each_));
+    loop_.predict(predicted.data());
+    LDM_TRY(begin_decoding(scope, predicted.data()));
+    is_preview_ = true;
+    return Status();
+}
+
+bool Run::latents(const float*& out, std::int64_t shape[4]) const {
+    if (steps_done_ == 0 && (phase_ < Phase::denoise || loop_.evaluations() == 0)) return false;
+    out = loop_.latents();
+    const std::size_t sizes[4] = {request_.batch, channels_, height_, width_};
+    for (std::size_t axis = 0; axis < 4; ++axis) shape[axis] = signed_of(sizes[axis]);
+    return true;
+}
+
+Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const {
+    std::int64_t done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
+    return ldm::describe(scope, arena, model_, request_, image, done, out);
+}
+
+const std::uint8_t* Run::image(std::size_t index) const {
+    bool is_there = index < request_.batch && images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode;
+    return is_there ? images_.data() + index * image_bytes() : nullptr;
+}
+
+// ---- The task ----
+
+void Run::ask(std::string_view component) {
+    component_ = component;
+    input_count_ = output_count_ = 0;
+    is_asked_ = true;
+}
+
+void Run::feed(std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape, const void* data) {
+    put(inputs_[input_count_++], name, type, shape, data);
+}
+
+void Run::want(std::string_view name, std::initializer_list<std::int64_t> shape) {
+    put(outputs_[output_count_++], name, ElementType::float32, shape, nullptr);
+}
+
+void Run::put(Tensor& tensor, std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape,
+              const void* data) {
+    tensor = Tensor();
+    tensor.name = name;
+    tensor.type = type;
+    for (std::int64_t size : shape) tensor.shape[tensor.rank++] = size;
+    tensor.data = data;
+}
+
+}  // namespace ldm
