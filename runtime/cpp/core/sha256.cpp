@@ -4,12 +4,8 @@
 
 namespace ldm {
 
-namespace {
-
-constexpr std::size_t block_bytes = 64;
-
 // The first 32 bits of the fractional parts of the cube roots of the first 64 primes.
-constexpr std::uint32_t round_constants[64] = {
+alignas(16) const std::uint32_t sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -19,6 +15,10 @@ constexpr std::uint32_t round_constants[64] = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
 };
+
+namespace {
+
+constexpr std::size_t block_bytes = 64;
 
 std::uint32_t turned(std::uint32_t word, int bits) { return word >> bits | word << (32 - bits); }
 
@@ -43,7 +43,7 @@ void mix(std::uint32_t (&state)[8], const std::uint8_t* block) {
     std::uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     for (std::size_t round = 0; round < 64; ++round) {
         std::uint32_t chosen = (e & f) ^ (~e & g), most = (a & b) ^ (a & c) ^ (b & c);
-        std::uint32_t first = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + chosen + round_constants[round] +
+        std::uint32_t first = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + chosen + sha256_constants[round] +
                               words[round];
         std::uint32_t second = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + most;
         h = g, g = f, f = e, e = d + first, d = c, c = b, b = a, a = first + second;
@@ -64,14 +64,16 @@ Digest::Hex Digest::hex() const {
 }
 
 // The first 32 bits of the fractional parts of the square roots of the first eight primes.
-Sha256::Sha256()
-    : state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {}
+Sha256::Sha256(MixBlocks mix)
+    : mix_(mix),
+      state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19} {}
 
-void Sha256::take(const std::uint8_t* blocks, std::size_t count) {
-    for (std::size_t index = 0; index < count; ++index) mix(state_, blocks + index * block_bytes);
+void mix_blocks(std::uint32_t (&state)[8], const std::uint8_t* blocks, std::size_t count) {
+    for (std::size_t index = 0; index < count; ++index) mix(state, blocks + index * block_bytes);
 }
 
 void Sha256::update(std::string_view bytes) {
+    if (bytes.empty()) return;
     const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
     std::size_t size = bytes.size(), held = static_cast<std::size_t>(length_ % block_bytes);
     length_ += size;
@@ -79,11 +81,11 @@ void Sha256::update(std::string_view bytes) {
         std::size_t taken = size < block_bytes - held ? size : block_bytes - held;
         std::memcpy(rest_ + held, data, taken);
         if (held + taken < block_bytes) return;
-        take(rest_, 1);
+        mix_(state_, rest_, 1);
         data += taken;
         size -= taken;
     }
-    take(data, size / block_bytes);
+    mix_(state_, data, size / block_bytes);
     std::size_t left = size % block_bytes;
     if (left > 0) std::memcpy(rest_, data + (size - left), left);
 }

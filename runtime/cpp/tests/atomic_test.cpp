@@ -61,12 +61,14 @@ static void what_is_no_file_stays() {
     CHECK(is_alone(folder, 5));
 }
 
-static void a_full_disk_leaves_nothing() {
+static void a_full_disk_leaves_nothing(const char* program) {
     Scratch scratch;
     std::string folder = scratch.folder("out");
     scratch.write("out/image.png", "kept");
-    std::string run = "ulimit -f 1; trap '' XFSZ; exec '" + std::string("/proc/") + std::to_string(::getpid()) +
-                      "/exe' '" + folder + "/image.png'";
+    char* place = ::realpath(program, nullptr);
+    CHECK(place != nullptr);
+    std::string run = "ulimit -f 1; trap '' XFSZ; exec '" + std::string(place) + "' '" + folder + "/image.png'";
+    std::free(place);
     CHECK(std::system(run.c_str()) == 0);
     CHECK(read_file(folder + "/image.png") == "kept");
     CHECK(is_alone(folder, 1));
@@ -87,7 +89,7 @@ int main(int count, char** arguments) {
     }
     files_are_written_and_replaced();
     what_is_no_file_stays();
-    a_full_disk_leaves_nothing();
+    a_full_disk_leaves_nothing(arguments[0]);
     a_name_alone_is_of_the_current_folder();
     return done();
 }

@@ -3,6 +3,7 @@
 
 #include "core/codes.h"
 #include "core/sha256.h"
+#include "src/files/fast_sha256.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
@@ -22,6 +23,17 @@ static std::string digest_of(const std::string& content) {
 }
 
 static std::string code_of(Status status) { return status.ok() ? "" : status.code(); }
+
+static void the_fast_hash_is_the_same() {
+    std::string text;
+    for (int index = 0; index < 1000; ++index) text += static_cast<char>(index * index * 31 + index);
+    for (std::size_t size = 0; size <= text.size(); size += size < 200 ? 1 : 37) {
+        Sha256 hash(files::fastest_mix());
+        hash.update(std::string_view(text).substr(0, size / 3));
+        hash.update(std::string_view(text).substr(size / 3, size - size / 3));
+        CHECK(std::string(hash.finish().hex().view()) == digest_of(text.substr(0, size)));
+    }
+}
 
 static Status check_files(Scope& scope, const std::string& path, View<Expected> expected, bool use_cache, Work work) {
     Folder folder(scope.memory);
@@ -160,6 +172,7 @@ static void memory_may_run_out() {
 }
 
 int main() {
+    the_fast_hash_is_the_same();
     content_is_checked();
     hashes_are_remembered_until_a_file_changes();
     a_cache_that_is_no_cache_is_left_aside();

@@ -28,7 +28,7 @@ public:
     // Append text as it is. A path that is too long stays so, and no system call takes it.
     void add(std::string_view text) {
         fits_ = fits_ && text.size() < room - size_;
-        if (!fits_) return;
+        if (!fits_ || text.empty()) return;
         std::memcpy(text_ + size_, text.data(), text.size());
         size_ += text.size();
         text_[size_] = 0;
