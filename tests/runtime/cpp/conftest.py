@@ -2,13 +2,11 @@
 
 import importlib.util
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-ROOT = Path(__file__).parents[3] / "runtime" / "cpp"
+from tests.cpp.cpp_build import built
 
 
 @pytest.fixture(scope="session")
@@ -17,13 +15,7 @@ def programs() -> Path:
     given = os.environ.get("LDM_CPP_PROGRAMS")
     if given is not None:
         return Path(given)
-    build = ROOT / "build"
-    build.mkdir(exist_ok=True)
-    with FileLock(build / ".lock"):
-        for command in (["cmake", "-S", str(ROOT), "-B", str(build)], ["cmake", "--build", str(build), "-j", "2"]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
-    return build / "tests"
+    return built("cpp") / "tests"
 
 
 @pytest.fixture(scope="session")
