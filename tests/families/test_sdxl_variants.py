@@ -99,6 +99,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], int, float]] = {
         4,
         1.0,
     ),
+    "TCD merged": ({"_class_name": "TCDScheduler", **BETAS, "original_inference_steps": 50}, 4, 1.0),
     "Juggernaut's DPM++ 2M Karras": (
         {
             "_class_name": "DPMSolverMultistepScheduler",
