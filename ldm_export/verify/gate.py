@@ -12,6 +12,7 @@ from ldm_export.verify import reference_file
 from ldm_export.verify import report as reports
 from ldm_export.verify.compare import compare
 from ldm_export.verify.facts import compare_facts
+from ldm_export.verify.inpainting_probe import require_same_probe
 from ldm_export.verify.page import Figure
 from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
@@ -108,6 +109,7 @@ def _verify(
     """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
     reference_file.require_complete(reference, package.manifest.contract)
+    require_same_probe(reference, package.manifest.contract)
     results: list[Result] = []
     images: list[Figure] = []
     opened: list[OpenedEngine] = []  # in the order in which they ran
