@@ -127,8 +127,8 @@ def build_package(
     work = _check_targets(checkpoint, contract, recipe, out.absolute().parent, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
-    if is_package(source):
-        require_proven(open_package(source, check="size"))
+    if checkpoint.package is not None:
+        require_proven(checkpoint.package)
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:

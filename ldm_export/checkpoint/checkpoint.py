@@ -27,7 +27,7 @@ from ldm_runtime.errors import refused_as
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Defaults, ImageSpec
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.open import Package
 from ldm_runtime.package.values import CONTROL, check_relative_path
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
@@ -65,7 +65,7 @@ class Checkpoint:
     notes: tuple[str, ...]  # what else the reader should know about it: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
-    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; other checkpoints have none
+    package: Package | None  # that it is, if it is one
     layout: str  # what kind of checkpoint it is, for people
     replaced: Mapping[str, ModelFolder] = field(default_factory=dict)  # part that is from elsewhere -> its folder
 
@@ -73,6 +73,11 @@ class Checkpoint:
     def specs(self) -> dict[str, ComponentSpec]:
         """Return the inputs and outputs of the graphs cut from this checkpoint, by component."""
         return self.family.specs(self.configs)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of a package, by its manifest; other checkpoints have none."""
+        return {} if self.package is None else {name: each.sha256 for name, each in self.package.manifest.files.items()}
 
     @property
     def weight_files(self) -> dict[str, tuple[Path, ...]]:
@@ -149,9 +154,8 @@ class Checkpoint:
 
     def require_hashes(self) -> None:
         """Hash all files of a package now. Raises PackageError unless they are what was opened and its hashes say."""
-        if self.hashes:
-            open_package(self.path, check="full").confirm()
-            self.folder.require_unchanged()
+        if self.package is not None:
+            self.package.require_hashes()
 
     def empty(self, part: str) -> nn.Module:
         """Return the model of a part without memory for its weights."""
@@ -168,7 +172,7 @@ def assemble(
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
     documents: list[str],
-    hashes: dict[str, str],
+    package: Package | None = None,
     defaults: PackageDefaults | None = None,
     notes: tuple[str, ...] = (),
     zero_negative: bool = False,
@@ -206,7 +210,7 @@ def assemble(
         defaults=defaults_of(folder, path, family, configs, sampling[1], zero_negative)
         if defaults is None
         else defaults,
-        hashes=hashes,
+        package=package,
         layout=layout,
     )
 

@@ -67,7 +67,6 @@ def open_folder(folder: ModelFolder, variant: str | None) -> Checkpoint:
         pipeline.dropped,
         tensors,
         documents,
-        {},
         notes=(*said, *unused_notes(folder.path, ignored, left_out), *notes_on(tensors)),
         zero_negative=_zero_negative(family, index, index_file),
     )

@@ -42,7 +42,6 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
     schedule, sampler = facts.contract.schedule, facts.contract.defaults.parsed_sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
     documents = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(DOCUMENTS)]
-    hashes = {name: entry.sha256 for name, entry in facts.files.items()}
     return assemble(
         folder,
         family,
@@ -52,7 +51,7 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
         facts.dropped,
         tensors,
         documents,
-        hashes,
+        opened,
         PackageDefaults(facts.name, facts.contract.image, facts.contract.defaults),
         layout="package",
     )

@@ -79,7 +79,6 @@ def open_single_file(path: Path, prediction: Prediction | None, zero_snr: bool) 
         (),
         tensors,
         [],
-        {},
         notes=(*notes_on(tensors), *_left_out(opened, layout, configs, tensors)),
         path=opened.file,
         tokenizers={name: ClipVocabulary(pad) for name, pad in layout.pads.items()},
