@@ -13,7 +13,7 @@ from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.package.choices import FEW_STEP
 from ldm_export.package.few_step import as_few_step
 from tests.families.sdxl_oracle import LONG, SIZE, compare, levels, opened
-from tests.oracles import build_tiny_sd, randomise
+from tests.oracles import randomise
 from tests.torch_pipeline import torch_pipeline
 
 pytestmark = [
@@ -39,14 +39,9 @@ CARDS: dict[str, Card] = {
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_sd(tmp_path_factory.mktemp("base") / "sdxl", "sdxl")
-
-
-@pytest.fixture(scope="module")
-def distilled(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def distilled(sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with the names of diffusers and no config, as such UNets are published."""
-    unet = randomise(diffusers.UNet2DConditionModel.from_pretrained(base, subfolder="unet"), 11)
+    unet = randomise(diffusers.UNet2DConditionModel.from_pretrained(sdxl, subfolder="unet"), 11)
     file = tmp_path_factory.mktemp("distilled") / "unet.safetensors"
     save_file(unet.state_dict(), file)
     return file
@@ -58,13 +53,13 @@ def test_every_kind_has_a_card() -> None:
 
 @pytest.mark.parametrize("kind", CARDS)
 def test_the_defaults_of_a_kind_draw_what_its_card_draws(
-    base: Path, distilled: Path, tmp_path: Path, kind: str
+    sdxl: Path, distilled: Path, tmp_path: Path, kind: str
 ) -> None:
     scheduler, changes, call = CARDS[kind]
-    theirs = opened(base)
+    theirs = opened(sdxl)
     theirs.unet.load_state_dict(load_file(distilled))
     theirs.scheduler = getattr(diffusers, scheduler).from_config(theirs.scheduler.config, **changes)
-    checkpoint = as_few_step(with_parts(open_checkpoint(base), {"unet": distilled}), kind)
+    checkpoint = as_few_step(with_parts(open_checkpoint(sdxl), {"unet": distilled}), kind)
     with torch_pipeline(checkpoint, tmp_path) as pipe:
         for prompt in ("a red apple", LONG):
             noise = {"generator": torch.Generator().manual_seed(7)}
