@@ -126,6 +126,16 @@ class Family:
         found = [name for name, options in self.calls.items() if options.items() <= changed]
         return found[0] if found else self.pipeline_of(configs)
 
+    def index_of(self, configs: Configs, scheduler: str) -> dict[str, Any]:
+        """Return the model_index.json of such models in diffusers, with the scheduler of this class."""
+        return {
+            "_class_name": self.pipeline_of(configs),
+            **self.index,
+            "scheduler": ["diffusers", scheduler],
+            **{name: ["transformers", "CLIPTokenizer"] for name in self.tokenizers},
+            **{name: [part.library, configs[name].CLASS_NAME] for name, part in self.parts.items()},
+        }
+
     def reads_guidance(self, configs: Configs) -> bool:
         """Return whether the denoiser is told the guidance scale."""
         return "guidance_embedding" in self.roles(configs).denoiser.extra.values()
