@@ -19,7 +19,7 @@ from ldm_export.families.keymaps import Rules, as_matrix, parameter_name
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import KeyEntry
+from ldm_runtime.package.artefacts import KeyEntry
 
 # Eight-bit floats, which nothing computes with: they are read as F16, which has all of their values.
 EIGHT_BITS = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}

@@ -16,7 +16,8 @@ from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import open as packages
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Artefact, Manifest, PlanRequirements, TensorSpec
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements
+from ldm_runtime.package.manifest import Manifest, TensorSpec
 from ldm_runtime.pipeline import builtin_package
 
 Facts = dict[str, Any]

@@ -26,11 +26,9 @@ from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.files.hash_cache import sha256_of
 from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.package import manifest, manifest_json
+from ldm_runtime.package.artefacts import CANONICAL, Artefact, Component
 from ldm_runtime.package.manifest import (
-    CANONICAL,
-    Artefact,
     Axis,
-    Component,
     Contract,
     Defaults,
     FileEntry,

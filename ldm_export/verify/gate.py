@@ -31,7 +31,8 @@ from ldm_runtime.engines.choice import (
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
-from ldm_runtime.package.manifest import Artefact, Manifest
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package
 
 Progress = Callable[[str], None]

@@ -22,7 +22,8 @@ from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS
 from ldm_export.targets.target import Progress
 from ldm_runtime.engines.openvino import import_openvino, read_graph
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import Artefact, Contract, Manifest
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
 
