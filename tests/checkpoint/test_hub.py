@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldm_export.checkpoint.hub import HubName, parse_hub_name, require_plain_names
+from ldm_export.checkpoint.hub import HubName, choose, parse_hub_name, require_plain_names
 from ldm_export.errors import CheckpointError
 
 
@@ -23,3 +23,18 @@ def test_another_name_is_refused(text: str) -> None:
 def test_a_listed_name_that_leads_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(CheckpointError, match="expected names inside its folder"):
         require_plain_names(["unet/config.json", name])
+
+
+LISTING = ["model_index.json", "README.md", "x.ckpt", "unet/config.json", "vae/diffusion_pytorch_model.bin"]
+UNET = [f"unet/diffusion_pytorch_model{each}" for each in (".bin", ".fp16.safetensors", ".safetensors")]
+
+
+def test_one_set_of_weights_is_chosen_safetensors_before_pickles() -> None:
+    plain = choose([*LISTING, *UNET], None, "hf:a/b")
+    assert set(plain) == {*LISTING, UNET[2]} - {"x.ckpt"}
+    assert set(choose([*LISTING, *UNET], "fp16", "hf:a/b")) == {*LISTING, UNET[1]} - {"x.ckpt"}
+
+
+def test_a_repository_without_a_pipeline_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="no model_index.json"):
+        choose(["x.ckpt"], None, "hf:a/b")
