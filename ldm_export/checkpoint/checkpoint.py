@@ -13,6 +13,7 @@ from torch import nn
 
 from ldm_export.checkpoint.clip_vocabulary import ClipVocabulary
 from ldm_export.checkpoint.defaults import OwnDefaults, default_steps, read_defaults
+from ldm_export.checkpoint.hub.names import cached_name
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
@@ -243,9 +244,19 @@ def unused_notes(
 
 
 def folder_name(path: Path) -> str:
-    """Return the name of a folder, or of a file without its ending; no control and hidden characters, all UTF-8."""
-    name = path.stem if path.is_file() else path.resolve().name
+    """Return the name of a file without its ending, of a repository of the hub (OWNER/NAME), or of a folder.
+
+    It has no control and hidden characters, and is all UTF-8.
+    """
+    cached = cached_name(path)
+    name = path.stem if path.is_file() else path.resolve().name if cached is None else cached[0]
     return CONTROL.sub("", name) or "model"
+
+
+def source_name(path: Path) -> str:
+    """Return the name of a folder or file, of one in the hub's cache the repository and commit: OWNER/NAME@COMMIT."""
+    cached = cached_name(path)
+    return folder_name(path) if cached is None else CONTROL.sub("", "@".join(cached))
 
 
 def defaults_of(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError
 
@@ -23,7 +24,15 @@ class _PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _SourceType(_PathType):
+    """A path, or a name of the hub, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if is_hub_name(value) else super().convert(value, param, ctx)
+
+
 PATH = _PathType(path_type=Path)
+SOURCE = _SourceType(path_type=Path)
 
 
 def checkpoint_options(verb: Callable[..., Any]) -> Callable[..., Any]:

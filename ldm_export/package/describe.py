@@ -5,10 +5,11 @@ Every file of a package is hashed first (once: hashes are remembered), because r
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.verify import report as reports
 from ldm_export.verify.proven_contract import changes
 from ldm_runtime.checks import check_path
@@ -23,14 +24,19 @@ from ldm_runtime.pipeline import builtin_package
 Facts = dict[str, Any]
 
 
-def describe(path: Path | None, **how: Any) -> Facts:
+def describe(path: Path | str | None, progress: Callable[[str], None] | None = None, **how: Any) -> Facts:
     """Describe a package, a checkpoint, or (None) the built-in package, as values for JSON.
 
+    path: text that begins with "hf:" is a name of the hub, and `progress` says what is fetched from there.
     how: arguments of `open_checkpoint`, for a checkpoint.
 
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
+    if is_hub_name(path):
+        from ldm_export.checkpoint.hub.fetch import fetched
+
+        path, _ = fetched(path, {}, how.get("variant"), progress if progress is not None else lambda text: None)
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value]
