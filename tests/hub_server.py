@@ -68,6 +68,13 @@ def _lfs(name: str, content: bytes) -> dict[str, Any]:
     return {"lfs": {"size": len(content), "sha256": etag(name, content), "pointerSize": 134}}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Print nothing where a client was killed."""
+
+
 class Hub:
     """The server while it runs. repositories: name -> what it has; another host has their large files."""
 
@@ -77,8 +84,8 @@ class Hub:
         self.asked_elsewhere: list[Asked] = []
         self.stalled = Event()
         self.go_on = Event()
-        self.main = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, self.asked))
-        self.elsewhere = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, self.asked_elsewhere))
+        self.main = _Server(("127.0.0.1", 0), _handler(self, self.asked))
+        self.elsewhere = _Server(("127.0.0.1", 0), _handler(self, self.asked_elsewhere))
 
     @property
     def url(self) -> str:
@@ -103,7 +110,6 @@ def running() -> Iterator[Hub]:
     hub = Hub()
     servers = (hub.main, hub.elsewhere)
     for server in servers:
-        server.daemon_threads = True
         Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield hub

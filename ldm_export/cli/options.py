@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ldm_export.checkpoint.hub.names import is_hub_name
+from ldm_export.checkpoint.hub.names import is_hub_name, parse_hub_name
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError
 
@@ -28,7 +28,10 @@ class _SourceType(_PathType):
     """A path, or a name of the hub, which stays text."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if is_hub_name(value) else super().convert(value, param, ctx)
+        if not is_hub_name(value):
+            return super().convert(value, param, ctx)
+        parse_hub_name(value)
+        return value
 
 
 PATH = _PathType(path_type=Path)

@@ -51,11 +51,9 @@ def one_file(name: HubName, listing: Listing) -> Needed:
 def of_pipeline(name: HubName, listing: Listing) -> Needed:
     """Choose the small files of a diffusers pipeline, whatever its family; its `weights` come later."""
     if INDEX not in listing.sizes:
-        what = (
-            f"it has {CONFIG}, so it may be a part (--vae, --unet)" if CONFIG in listing.sizes else "it is no pipeline"
-        )
+        what = f" but, with its {CONFIG}, maybe a part (--vae, --unet)" if CONFIG in listing.sizes else ""
         raise CheckpointError(
-            f"{name} has no {INDEX}, so it is not opened as a whole: {what}{_files(name, listing)}", code="hub.files"
+            f"{name} has no {INDEX}, so it is no diffusers pipeline{what}{_files(name, listing)}", code="hub.files"
         )
     documents = [
         file
@@ -142,6 +140,6 @@ def _files(name: HubName, listing: Listing) -> str:
     for ending in FILE_ENDINGS:
         found = sorted(file for file in listing.sizes if file.endswith(ending))
         if found:
-            what = f"{ending} file" if len(found) == 1 else f"{ending} files"
-            return f"; it has {listed(what, found)}to take one, write {name.with_file(found[0])}"
+            what, one = (f"{ending} file", "it") if len(found) == 1 else (f"{ending} files", "one")
+            return f"; it has {listed(what, found)}to take {one}, write {name.with_file(found[0])}"
     return "; it has no file of weights: choose another repository"

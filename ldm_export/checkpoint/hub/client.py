@@ -28,7 +28,7 @@ from ldm_runtime.checks import first_line
 from ldm_runtime.errors import LdmError
 from ldm_runtime.files.hash_cache import HashCache
 
-LISTING_BYTES = 2**31  # of address space to read a listing; one of 10,000 files has three million
+LISTING_BYTES = 2**30  # of address space to read a listing; one of 10,000 files has three million
 SLACK_BYTES = 2**26  # that a file may take beyond what was listed, before it is refused
 # The root of the errors of the HTTP client: requests', or httpx's from version 1.0 on.
 _HTTPError: type[Exception] = cast(Any, HfHubHTTPError).__bases__[0]
@@ -83,7 +83,7 @@ def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
         left = _uncached(wanted, sizes)
         _require_space(wanted.name, sum(left.values()))
         if left:
-            total = f"{len(left)} files to fetch, {sum(left.values()) / 1e9:.2f} GB"
+            total = f"{len(left)} {'file' if len(left) == 1 else 'files'} to fetch, {sum(left.values()) / 1e9:.2f} GB"
             progress(f"{wanted.name.repository} is at {wanted.commit}: {total}")
         if not constants.HF_HUB_OFFLINE and not is_commit(wanted.name.revision):
             # Notes in the cache which commit this revision is, for the offline mode.

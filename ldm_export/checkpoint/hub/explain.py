@@ -24,9 +24,18 @@ def explanation(name: HubName, error: Exception, constants: ModuleType) -> Check
     reason = f"{type(error).__name__}: {first_line(error)}"
     found = _of_repository(name, kinds, status, reason, constants.ENDPOINT)
     if found is None:
-        found = _of_transport(name, kinds, status, number, reason, constants)
+        first = _first_of(error)
+        found = _of_transport(name, kinds, status, number, f"{type(first).__name__}: {first_line(first)}", constants)
     code, sentence = found
     return CheckpointError(sentence, code=code)
+
+
+def _first_of(error: BaseException) -> Exception:
+    """Return what an error came from at first: what the system said about a connection."""
+    found = error
+    while (earlier := found.__cause__ or found.__context__) is not None:
+        found = earlier
+    return found if isinstance(found, Exception) else RuntimeError(str(found))
 
 
 def _of_repository(
@@ -67,4 +76,4 @@ def _of_transport(
     if status == 429 or (status or 0) >= 500 or kinds & _NO_CONNECTION:
         advice = "check the connection and run again, or set HF_HUB_OFFLINE=1 to use what is in the cache"
         return "hub.connection", f"cannot reach {constants.ENDPOINT} for {name} ({reason}); {advice}"
-    return "hub.failed", f"cannot fetch {name} ({reason}); run again"
+    return "hub.failed", f"cannot fetch {name} ({reason}); run again, or check HF_ENDPOINT"

@@ -95,9 +95,9 @@ def test_a_repository_of_single_files_is_refused_with_their_names() -> None:
     ) as e:
         of_pipeline(NAME, listing(["y.safetensors", "x.safetensors", "a.ckpt"]))
     assert str(e.value).endswith("to take one, write hf:a/b/x.safetensors") and e.value.code == "hub.files"
-    with pytest.raises(CheckpointError, match=r"1 \.ckpt file \(x\.ckpt\); to take one, write hf:a/b/x\.ckpt@v1$"):
+    with pytest.raises(CheckpointError, match=r"1 \.ckpt file \(x\.ckpt\); to take it, write hf:a/b/x\.ckpt@v1$"):
         of_pipeline(HubName("a/b", None, "v1"), listing(["x.ckpt"]))
-    with pytest.raises(CheckpointError, match="it may be a part .--vae, --unet.*; it has no file of weights"):
+    with pytest.raises(CheckpointError, match="maybe a part .--vae, --unet.*; it has no file of weights"):
         of_pipeline(NAME, listing(["config.json"]))
 
 
