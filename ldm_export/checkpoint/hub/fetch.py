@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldm_export.checkpoint.checkpoint import read_configs
+from ldm_export.checkpoint.folder import read_outline
 from ldm_export.checkpoint.hub import choice
 from ldm_export.checkpoint.hub.listing import Listing
 from ldm_export.checkpoint.hub.names import HubName, is_hub_name, parse_hub_name
-from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, checkpoint_folder, read_object, refused
-from ldm_export.checkpoint.pipeline_class import read_pipeline_class
+from ldm_export.checkpoint.json_files import checkpoint_folder, refused
 from ldm_export.errors import CheckpointError
 from ldm_export.process.isolate import run_isolated
 
@@ -87,9 +86,7 @@ def _download(name: HubName, listing: Listing, files: tuple[str, ...], say: Say)
 @refused()
 def _stems(snapshot: Path) -> dict[str, str]:
     """Check the pipeline in a folder without weights; return how the files of weights of each part begin."""
-    folder, file = checkpoint_folder(snapshot), snapshot / choice.INDEX
-    family = read_pipeline_class(read_object(file, folder=folder, limit=MAX_CONFIG_BYTES), file).family
-    read_configs(folder, family, {part: part for part in family.parts})
+    family = read_outline(checkpoint_folder(snapshot)).family
     return {name: part.stem for name, part in family.parts.items()}
 
 

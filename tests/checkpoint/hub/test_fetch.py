@@ -216,6 +216,12 @@ def test_it_is_refused_in_one_sentence(
     assert [file for file in tmp_path.rglob("*") if file.name in ("x", "x.ckpt")] == []
 
 
+@pytest.mark.parametrize("options", [["inspect", "hf:x"], ["build", "x", "--vae", "hf:x/y/../z.bin", "--out", "o"]])
+def test_a_command_line_with_a_name_that_is_none_is_refused(options: list[str]) -> None:
+    result = CliRunner().invoke(verbs, options)
+    assert result.exit_code == 1 and result.stderr.startswith("error: 'hf:x") and result.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_what_is_not_there_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.repositories["some/thing"] = small()
