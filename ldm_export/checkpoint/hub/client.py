@@ -30,6 +30,7 @@ from ldm_runtime.files.hash_cache import HashCache
 
 LISTING_BYTES = 2**30  # of address space to read a listing; one of 10,000 files has three million
 SLACK_BYTES = 2**26  # that a file may take beyond what was listed, before it is refused
+_PROGRAM: Any = {"library_name": "ldm-export", "library_version": __version__}
 # The root of the errors of the HTTP client: requests', or httpx's from version 1.0 on.
 _HTTPError: type[Exception] = cast(Any, HfHubHTTPError).__bases__[0]
 
@@ -45,40 +46,43 @@ class Wanted:
 
 def list_repository(name: HubName) -> Listing:
     """List a repository, from the cache where the library is offline. Raises CheckpointError."""
-    with _explained(name):
+    with explained(name):
         if constants.HF_HUB_OFFLINE:
             found = hub.snapshot_download(name.repository, revision=name.revision, local_files_only=True)
             return cached_listing(Path(found))
         limit_memory(LISTING_BYTES)
-        try:
-            return _ask(name)
-        except MemoryError:
-            raise CheckpointError(
-                f"the listing of {name} would take more than {LISTING_BYTES >> 30} GB; nothing of it is fetched",
-                code="hub.listing",
-            ) from None
-        except (AttributeError, KeyError, TypeError) as error:  # what the library makes of one that is none
-            raise CheckpointError(
-                f"the listing of {name} is not one of the hub ({type(error).__name__}: {first_line(error)}); check "
-                f"HF_ENDPOINT",
-                code="hub.listing",
-            ) from error
+        api = hub.HfApi(**_PROGRAM)
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        return read_info(
+            name,
+            lambda: api.model_info(name.repository, revision=name.revision, files_metadata=True, timeout=timeout),
+        )
 
 
-def _ask(name: HubName) -> Listing:
-    api = hub.HfApi(library_name="ldm-export", library_version=__version__)
-    info = api.model_info(
-        name.repository, revision=name.revision, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
-    )
-    files = ((each.rfilename, each.size, getattr(each.lfs, "sha256", None)) for each in info.siblings or ())
-    return read_listing(name, info.sha, files)
+def read_info(name: HubName, ask: Callable[[], hub.ModelInfo]) -> Listing:
+    """Return the listing in what `ask` returns, or raises of it. Raises CheckpointError."""
+    try:
+        info = ask()
+        files = ((each.rfilename, each.size, getattr(each.lfs, "sha256", None)) for each in info.siblings or ())
+        return read_listing(name, info.sha, files)
+    except MemoryError:
+        raise CheckpointError(
+            f"the listing of {name} would take more than {LISTING_BYTES >> 30} GB; nothing of it is fetched",
+            code="hub.listing",
+        ) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # the library's reading of it
+        raise CheckpointError(
+            f"the listing of {name} is not one of the hub ({type(error).__name__}: {first_line(error)}); check "
+            f"HF_ENDPOINT",
+            code="hub.listing",
+        ) from error
 
 
 def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
     """Fetch what the cache lacks, and return the snapshot. Raises CheckpointError."""
     if not sys.stderr.isatty():
         disable_progress_bars()
-    with _explained(wanted.name):
+    with explained(wanted.name):
         sizes = {file: _size(wanted, file, size) for file, (size, _) in wanted.files.items()}
         left = _uncached(wanted, sizes)
         _require_space(wanted.name, sum(left.values()))
@@ -87,7 +91,7 @@ def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
             progress(f"{wanted.name.repository} is at {wanted.commit}: {total}")
         if not constants.HF_HUB_OFFLINE and not is_commit(wanted.name.revision):
             # Notes in the cache which commit this revision is, for the offline mode.
-            hub.hf_hub_download(wanted.name.repository, next(iter(sizes)), revision=wanted.name.revision)
+            _place(wanted, next(iter(sizes)), wanted.name.revision)
         for file, size in sizes.items():
             if file in left:
                 progress(f"fetching {file} ({size / 1e6:.1f} MB)")
@@ -99,13 +103,18 @@ def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
 def _fetch(wanted: Wanted, file: str, size: int) -> Path:
     """Fetch one file, unless the cache has it, and return the snapshot that it is in."""
     limit_files(size + SLACK_BYTES)
-    place = Path(hub.hf_hub_download(wanted.name.repository, file, revision=wanted.commit))
+    place = _place(wanted, file, wanted.commit)
     if place.stat().st_size != size:
         raise CheckpointError(
             f"{place} has {place.stat().st_size} bytes, but {size} are listed; remove {place.resolve()} and run again",
             code="hub.content",
         )
     return place.parents[file.count("/")]
+
+
+def _place(wanted: Wanted, file: str, revision: str | None) -> Path:
+    """Return the place of a file in the cache, fetched if it is not there."""
+    return Path(hub.hf_hub_download(wanted.name.repository, file, revision=revision, **_PROGRAM))
 
 
 def _size(wanted: Wanted, file: str, listed: int | None) -> int:
@@ -163,7 +172,7 @@ def _require_hash(snapshot: Path, file: str, digest: str | None, progress: Calla
 
 
 @contextmanager
-def _explained(name: HubName) -> Iterator[None]:
+def explained(name: HubName) -> Iterator[None]:
     """Raise what the library raises as a CheckpointError of one sentence.
 
     Its errors are OSErrors and ValueErrors, those of hf_xet RuntimeErrors, those of its HTTP client `_HTTPError`s.
