@@ -59,7 +59,7 @@ def list_repository(name: HubName) -> Listing:
         )
 
 
-def read_info(name: HubName, ask: Callable[[], hub.ModelInfo]) -> Listing:
+def read_info(name: HubName, ask: "Callable[[], hub.ModelInfo]") -> Listing:
     """Return the listing in what `ask` returns, or raises of it. Raises CheckpointError."""
     try:
         info = ask()
@@ -89,12 +89,13 @@ def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
         if left:
             total = f"{len(left)} {'file' if len(left) == 1 else 'files'} to fetch, {sum(left.values()) / 1e9:.2f} GB"
             progress(f"{wanted.name.repository} is at {wanted.commit}: {total}")
-        if not constants.HF_HUB_OFFLINE and not is_commit(wanted.name.revision):
-            # Notes in the cache which commit this revision is, for the offline mode.
-            _place(wanted, next(iter(sizes)), wanted.name.revision)
+        noted = constants.HF_HUB_OFFLINE or is_commit(wanted.name.revision)
         for file, size in sizes.items():
             if file in left:
                 progress(f"fetching {file} ({size / 1e6:.1f} MB)")
+            limit_files(size + SLACK_BYTES)
+            if not noted:  # in the cache, for the offline mode: which commit the revision is
+                noted = _place(wanted, file, wanted.name.revision).exists()
             snapshot = _fetch(wanted, file, size)
             _require_hash(snapshot, file, wanted.files[file][1], progress)
         return snapshot
@@ -102,7 +103,6 @@ def download(wanted: Wanted, progress: Callable[[str], None]) -> Path:
 
 def _fetch(wanted: Wanted, file: str, size: int) -> Path:
     """Fetch one file, unless the cache has it, and return the snapshot that it is in."""
-    limit_files(size + SLACK_BYTES)
     place = _place(wanted, file, wanted.commit)
     if place.stat().st_size != size:
         raise CheckpointError(
