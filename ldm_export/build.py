@@ -9,7 +9,6 @@ from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.hub.fetch import fetched
 from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
@@ -114,8 +113,7 @@ def build_package(
     proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
-    checkpoint = open_checkpoint(source, variant, check="size", prediction=prediction, zero_snr=zero_snr)
-    checkpoint = with_parts(checkpoint, parts, variant)
+    checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
     for name, path in parts.items():

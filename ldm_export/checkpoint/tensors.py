@@ -50,14 +50,6 @@ def find_tensors(
     return tensors, is_variant, left_out
 
 
-def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> tuple[Tensors, tuple[str, ...]]:
-    """Find all parameters in one file of `root`, and the names that the rules leave out.
-
-    Raises CheckpointError as `find_tensors`.
-    """
-    return renamed(stored_in(root, file), rules, file)
-
-
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:
     """Find the parameters of one component of the ldm package `root`, by the manifest's key map."""
     stored = {info.name: info for info in stored_in(root, weights)}

@@ -5,7 +5,7 @@ of older libraries, `.bin`. As in diffusers each part has the variant if there a
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ldm_export.checkpoint.json_files import checkpoint_folder, read_object
@@ -56,16 +56,21 @@ def named_file(path: Path) -> tuple[ModelFolder, Path]:
 
 def stored_in(root: ModelFolder, file: Path) -> list[StoredTensor]:
     """Return the tensors of one file, safetensors or a pickle."""
+    return read_weights(root, file)[0]
+
+
+def read_weights(root: ModelFolder, file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    """Return the tensors and the metadata of one file, safetensors or a pickle, which has none."""
     place = root.file(file.relative_to(root.path).as_posix())
     if file.suffix in PICKLES:
         return [
             StoredTensor(file, place, each.name, each.dtype, each.shape, each.offset, each.transpose)
             for each in list_pickle(place, str(file))
-        ]
+        ], {}
     header = safetensors.read_header(place)
     return [
         StoredTensor(file, place, name, info.dtype, info.shape, info.offset) for name, info in header.tensors.items()
-    ]
+    ], header.metadata
 
 
 def _sharded(root: ModelFolder, index: Path, ending: str) -> list[StoredTensor]:

@@ -46,7 +46,7 @@ from ldm_export.targets import TARGETS
 @click.option(
     "--vae",
     type=SOURCE,
-    help="Autoencoder in place of SOURCE's: its folder, a pipeline's, a .safetensors file, or hf:OWNER/NAME.",
+    help="Autoencoder in place of SOURCE's, or that it lacks: its folder, a pipeline's, a file, or hf:OWNER/NAME.",
 )
 @click.option("--unet", type=SOURCE, help="UNet in place of SOURCE's, likewise.")
 @click.option("--text-encoder", type=SOURCE, help="Text encoder in place of SOURCE's, likewise.")
@@ -98,6 +98,7 @@ def build(
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
       ldm-export build ./stable-diffusion-v1-5 --vae ./taesd --out ./sd15-taesd
       ldm-export build hf:stabilityai/sd-turbo --variant fp16 --few-step turbo --out ./sd-turbo
+      ldm-export build ./dreamshaper_8.safetensors --vae ./vae-ft-mse-840000-ema-pruned.safetensors --out ./dreamshaper
       ldm-export build ./v2-1_768-ema-pruned.safetensors --prediction v_prediction --out ./sd21
       ldm-export build --target openvino --precision fp16 --out ./package
       ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package

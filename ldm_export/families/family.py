@@ -56,7 +56,8 @@ def as_it_stands(config: object) -> object:
 class Part:
     """One model of a checkpoint.
 
-    components: the graphs cut from it. library: what model_index.json says that it comes from. stem: name of the
+    components: the graphs cut from it. begins: a pattern of what some keys of it begin with in its library's names, and
+    those of no other kind of part. library: what model_index.json says that it comes from. stem: name of the
     weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx.
     as_run: config.json -> the same as the pipeline's constructor changes it. others: config -> model of other classes
     that the part may be of.
@@ -65,6 +66,7 @@ class Part:
     config: type[StrictConfig]
     model: Callable[[Any], nn.Module]
     components: tuple[str, ...]
+    begins: str
     library: str
     optimum: str
     stem: str
