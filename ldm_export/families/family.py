@@ -57,10 +57,10 @@ class Part:
     """One model of a checkpoint.
 
     components: the graphs cut from it. begins: a pattern of what some keys of it begin with in its library's names, and
-    those of no other kind of part. library: what model_index.json says that it comes from. stem: name of the
-    weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx.
-    as_run: config.json -> the same as the pipeline's constructor changes it. others: config -> model of other classes
-    that the part may be of.
+    those of no other kind of part. library: what model_index.json says that it comes from. stem: name of the weights
+    file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx. as_run:
+    config.json -> the same as its library reads it and the pipeline's constructor changes it. others: config -> model
+    of other classes that the part may be of.
     """
 
     config: type[StrictConfig]

@@ -148,6 +148,12 @@ def unet_as_run(config: object) -> object:
     return config
 
 
+def text_encoder_as_run(config: object) -> object:
+    """Return a text encoder's config.json as transformers reads it: of a whole CLIP's, the half that is about text."""
+    text = config.get("text_config") if isinstance(config, dict) else None
+    return {"model_type": TextEncoderConfig.MODEL_TYPE, **text} if isinstance(text, dict) else config
+
+
 TEXT_ENCODER = Part(
     config=TextEncoderConfig,
     model=CLIPTextModel,
@@ -157,6 +163,7 @@ TEXT_ENCODER = Part(
     optimum="ORTTextEncoder",
     stem="model",
     rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
+    as_run=text_encoder_as_run,
 )
 UNET = Part(
     config=UNetConfig,

@@ -213,16 +213,26 @@ def test_buffers_are_nothing_and_averaged_weights_and_strangers_are_left_out_and
     assert all(torch.equal(state[name], plain[name]) for name in plain)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_precisions_are_kept(files: dict[str, Path], tmp_path: Path, dtype: torch.dtype) -> None:
     def convert(tensors: dict[str, Tensor]) -> None:
         tensors.update({key: value.to(dtype) for key, value in tensors.items() if value.is_floating_point()})
 
     file = changed(files["sd1"], tmp_path / "x.safetensors", convert)
     tensors = load_file(file)
-    loaded = open_checkpoint(file).load("unet", None).state_dict()
-    assert torch.equal(loaded["conv_in.weight"], tensors["model.diffusion_model.input_blocks.0.0.weight"])
-    assert loaded["conv_in.weight"].dtype == dtype
+    checkpoint = open_checkpoint(file)
+    checkpoint.require_finite()
+    weight = tensors["model.diffusion_model.input_blocks.0.0.weight"]
+    assert weight.dtype == dtype and weight.float().unique().numel() > 30
+    loaded = checkpoint.load("unet", None).state_dict()["conv_in.weight"]
+    assert loaded.dtype == (torch.float16 if dtype.itemsize == 1 else dtype)  # half precision has all of their values
+    assert torch.equal(loaded.float(), weight.float())
+    for part in checkpoint.family.parts:  # exactly, in float32
+        state = checkpoint.load(part).state_dict()
+        origins = layout_of("sd1").parts[part].origins(checkpoint.configs[part], state)
+        prefix = layout_of("sd1").parts[part].prefix
+        stored = {name: tensors[prefix + origin.key].float() for name, origin in origins.items()}
+        assert all(torch.equal(state[name], stored[name].reshape(state[name].shape)) for name in state)
 
 
 def test_text_keys_without_text_model_and_inpainting_unets_open(files: dict[str, Path], tmp_path: Path) -> None:
