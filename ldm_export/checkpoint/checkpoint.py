@@ -103,7 +103,10 @@ class Checkpoint:
         return self.replaced.get(part, self.folder)
 
     def _where(self, part: str) -> Path:
-        return self.replaced[part].path if part in self.replaced else self.path
+        if part not in self.replaced:
+            return self.path
+        files = self.weight_files[part]
+        return files[0] if len(files) == 1 else self.replaced[part].path
 
     def require_unchanged(self) -> None:
         """Raise CheckpointError or PackageError if a file is not the one that was opened."""

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from ldm_export.checkpoint.open import open_checkpoint
@@ -201,14 +201,16 @@ def test_files_that_are_no_whole_autoencoder_are_refused_in_one_sentence(
     save_file(change(load_file(file)), file)
     with pytest.raises(LdmError, match=message) as caught:
         open_checkpoint(files["sd1"], parts={"vae": file}).check()
-    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value) and str(file) in str(caught.value)
 
 
 def test_truncated_files_and_quantised_ones_are_refused_by_name(files: dict[str, Path], tmp_path: Path) -> None:
     content = part_file(files["sd1"], tmp_path / "vae.safetensors", VAE).read_bytes()
+    half = save({"1.weight": torch.ones(64, 4, 3, 3), "3.conv.0.weight": torch.ones(64, 64, 3, 3)})
     for name, data, message in (
         ("cut.safetensors", content[:-100], "is truncated"),
         ("head.safetensors", content[:7], "too few for a safetensors file"),
+        ("halves.safetensors", half, "is one half of a tiny autoencoder; give the folder that has both"),
         ("vae.gguf", b"GGUF\3\0\0\0", "is a GGUF file"),
         ("vae.txt", b"hello", "is a file; expected"),
         ("vae.ckpt", content, "is no archive of torch's"),
@@ -217,6 +219,15 @@ def test_truncated_files_and_quantised_ones_are_refused_by_name(files: dict[str,
         with pytest.raises(CheckpointError, match=message) as caught:
             open_checkpoint(files["sd1"], parts={"vae": tmp_path / name})
         assert "\n" not in str(caught.value)
+
+
+def test_a_unet_of_absurdly_many_blocks_is_refused_before_they_are_looked_at(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    blocks = {f"input_blocks.{index}.0.out_layers.3.weight": torch.ones(1) for index in range(600)}
+    save_file(blocks, tmp_path / "unet.safetensors")
+    with pytest.raises(CheckpointError, match="the UNet has 600 input blocks; expected at most 512"):
+        open_checkpoint(files["sd1"], parts={"unet": tmp_path / "unet.safetensors"})
 
 
 def test_parts_of_another_family_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

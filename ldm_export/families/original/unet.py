@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ldm_export.configs.levels import per_level
+from ldm_export.configs.strict import MAX_BLOCKS
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.errors import CheckpointError
 from ldm_export.families.original.layout import Origin, OriginalPart, Origins, Shapes, count, renamed, size
@@ -74,7 +75,10 @@ def _levels(shapes: Shapes) -> list[_Level]:
     levels: list[_Level] = []
     widths: list[int] = []
     depths: list[int] = []
-    for index in range(1, count(shapes, "input_blocks.")):
+    blocks = count(shapes, "input_blocks.")
+    if blocks > MAX_BLOCKS:
+        raise CheckpointError(f"the UNet has {blocks} input blocks; expected at most {MAX_BLOCKS}")
+    for index in range(1, blocks):
         block = f"input_blocks.{index}"
         if f"{block}.0.op.weight" in shapes:
             levels.append(_level(widths, depths, block))
