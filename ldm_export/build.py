@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
+from ldm_export.checkpoint.hub.fetch import fetched
+from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.checkpoint.open import open_checkpoint
-from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
@@ -74,25 +75,25 @@ class BuildReport:
 
 
 def build_package(
-    source: Path | None,
+    source: Path | str | None,
     out: Path,
     *,
     recipe: BuildRecipe,
     variant: str | None = None,
-    parts: Mapping[str, Path] | None = None,
+    parts: Mapping[str, Path | str] | None = None,
     prediction: Prediction | None = None,
     zero_snr: bool = False,
     max_memory: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Build `out` from a diffusers folder or a package (None: the built-in); nothing stays of a failed build.
+    """Build `out` from a diffusers folder, a file or a package (None: the built-in); nothing stays of a failed build.
 
-    parts: parts from elsewhere, such as {"vae": folder or file}. max_memory: bytes that one stage's process may need;
-    None takes what the machine has available.
+    source, parts: text that begins with "hf:" is a name of the hub. parts: parts from elsewhere, such as {"vae": folder
+    or file}. max_memory: bytes that one stage's process may need; None takes what the machine has available.
 
     Raises:
-        CheckpointError, ConfigError, PackageError: the source cannot be opened or is not supported.
+        CheckpointError, ConfigError, PackageError: the source cannot be fetched or opened, or is not supported.
         EngineUnavailable: no engine is installed to prove the package with, or a target needs what is not installed,
             or a GPU that is not here.
         InputError: a target's options contradict one another or the model, or `out` and the source overlap.
@@ -101,19 +102,21 @@ def build_package(
         LdmError: `out` cannot be written, or exists and is not a complete package and nothing else (with `force`).
     """
     say = progress if progress is not None else lambda text: None
-    source = builtin_package() if source is None else source
     replace = require_package if force else None
+    if any(is_hub_name(each) for each in (source, *(parts or {}).values())):  # what is fetched may have gigabytes
+        refuse_existing_folder(out, replace=replace)
+        proving_engines()
+    source, parts = fetched(builtin_package() if source is None else source, parts or {}, variant, say)
     require_apart(source, out)
-    require_parts_apart(parts or {}, out)
+    require_parts_apart(parts, out)
     refuse_existing_folder(out, replace=replace)
     proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
-    checkpoint = open_checkpoint(source, variant, check="size", prediction=prediction, zero_snr=zero_snr)
-    checkpoint = with_parts(checkpoint, parts or {}, variant)
+    checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
-    for name, path in (parts or {}).items():
+    for name, path in parts.items():
         say(f"{name} is that of {path}")
     for name in checkpoint.dropped:
         say(f"{name} of the source is not exported: the package does without it")
@@ -127,8 +130,8 @@ def build_package(
     work = _check_targets(checkpoint, contract, recipe, out.absolute().parent, max_memory)
     say("reading all weights: every one must be finite")
     checkpoint.require_hashes()
-    if is_package(source):
-        require_proven(open_package(source, check="size"))
+    if checkpoint.package is not None:
+        require_proven(checkpoint.package)
     checkpoint.require_finite()
     report = BuildReport()
     with atomic_folder(out, replace=replace) as folder:

@@ -9,6 +9,7 @@ import argparse
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
@@ -46,12 +47,9 @@ SCHEDULE = dict(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--vocabulary", type=Path, required=True)
-    arguments = parser.parse_args()
+    out, vocabulary = read_arguments(__doc__)
     torch.manual_seed(0)
-    write_tokenizer(arguments.out / "tokenizer", arguments.vocabulary)
+    write_tokenizer(out / "tokenizer", vocabulary)
     modules = {
         "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**TEXT)),
         "vae": lambda: AutoencoderKL(**VAE),
@@ -60,21 +58,36 @@ def main() -> None:
     for name, make in modules.items():
         module = make()
         randomise(module)
-        module.save_pretrained(arguments.out / name)
+        module.save_pretrained(out / name)
         del module
-    PNDMScheduler(**SCHEDULE).save_pretrained(arguments.out / "scheduler")
+    PNDMScheduler(**SCHEDULE).save_pretrained(out / "scheduler")
+    write_index(
+        out, "StableDiffusionPipeline", "PNDMScheduler", requires_safety_checker=False, safety_checker=[None, None]
+    )
+
+
+def read_arguments(what: str | None) -> tuple[Path, Path]:
+    """Return the folder to write and the file of the vocabulary."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--vocabulary", type=Path, required=True)
+    arguments = parser.parse_args()
+    return arguments.out, arguments.vocabulary
+
+
+def write_index(folder: Path, pipeline: str, scheduler: str, **more: Any) -> None:
+    """Write model_index.json of a pipeline with one text encoder, and what more it has."""
     index = {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": pipeline,
         "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "PNDMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
+        **more,
     }
-    (arguments.out / "model_index.json").write_text(json.dumps(index, indent=2))
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ It takes 7 GB on the disk, in shards of 1 GB, and 2 GB of memory. The vocabulary
 `open_clip_torch`.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ldm_runtime.package import safetensors
-from tests.make_sd15 import SCHEDULE, TEXT, VAE, write_tokenizer
+from tests.make_sd15 import SCHEDULE, TEXT, VAE, read_arguments, write_index, write_tokenizer
 
 UNET = dict(
     sample_size=128,
@@ -52,15 +51,12 @@ STEMS |= {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--vocabulary", type=Path, required=True)
-    arguments = parser.parse_args()
-    write_tokenizer(arguments.out / "tokenizer", arguments.vocabulary)
-    write_tokenizer(arguments.out / "tokenizer_2", arguments.vocabulary, pad_token="!")
+    out, vocabulary = read_arguments(__doc__)
+    write_tokenizer(out / "tokenizer", vocabulary)
+    write_tokenizer(out / "tokenizer_2", vocabulary, pad_token="!")
     for name, model in empty_models().items():
-        write_model(arguments.out / name, model, STEMS[name], np.random.default_rng(len(name)))
-    write_pipeline(arguments.out)
+        write_model(out / name, model, STEMS[name], np.random.default_rng(len(name)))
+    write_pipeline(out)
 
 
 def empty_models() -> dict[str, nn.Module]:
@@ -78,20 +74,15 @@ def write_pipeline(folder: Path) -> None:
     """Write the schedule and model_index.json."""
     schedule = {**SCHEDULE, "timestep_spacing": "leading"}
     EulerDiscreteScheduler.from_config(schedule).save_pretrained(folder / "scheduler")
-    index = {
-        "_class_name": "StableDiffusionXLPipeline",
-        "feature_extractor": [None, None],
-        "force_zeros_for_empty_prompt": True,
-        "image_encoder": [None, None],
-        "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "tokenizer_2": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2))
+    write_index(
+        folder,
+        "StableDiffusionXLPipeline",
+        "EulerDiscreteScheduler",
+        force_zeros_for_empty_prompt=True,
+        image_encoder=[None, None],
+        text_encoder_2=["transformers", "CLIPTextModelWithProjection"],
+        tokenizer_2=["transformers", "CLIPTokenizer"],
+    )
 
 
 def write_model(folder: Path, model: nn.Module, stem: str, random: np.random.Generator) -> None:

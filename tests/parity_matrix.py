@@ -25,7 +25,7 @@ from ldm_export.checkpoint.replaced import with_parts
 from ldm_runtime.noise.torch_cpu import TorchGenerator
 from ldm_runtime.pipeline import Pipeline
 from tests.oracles import build_tiny_sd, randomise
-from tests.published_checkpoints import DEIS, EULER, EULER_A, KARRAS, LCM, TRAILING, ZERO_SNR, Config
+from tests.published_checkpoints import DEIS, EULER, EULER_A, KARRAS, LCM, TCD, TRAILING, ZERO_SNR, Config
 from tests.torch_pipeline import torch_pipeline
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
@@ -71,7 +71,7 @@ def variants() -> list[Variant]:
     found = [
         Variant("SD1, PNDM", "sd15", sd),
         *(Variant(f"SD1, {each['_class_name'].removesuffix('Scheduler')}", "sd15", sd, {}, each)
-          for each in (DEIS, EULER_A, KARRAS, LCM)),
+          for each in (DEIS, EULER_A, KARRAS, LCM, TCD)),
         Variant("SD1, LCM with embedded guidance", "sd15", sd, embedded, LCM, 8.0),
         Variant("the same, LatentConsistencyModelPipeline", "sd15", consistent, embedded, LCM, 8.0),
         Variant("SD1, no middle, one layer", "sd15", sd, {"mid_block_type": None, "layers_per_block": 1}),

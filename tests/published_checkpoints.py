@@ -84,9 +84,11 @@ PLAYGROUND_VAE: Config = {
 
 @dataclass(frozen=True)
 class Published:
-    """One row: a checkpoint as the folder of a diffusers pipeline.
+    """One row: a checkpoint as the folder of a diffusers pipeline, and what `build` is told besides.
 
-    parts: folder -> config.json. beside: more components of its model_index.json.
+    use: 0 where another row counts it. parts: folder -> config.json. beside: more components of its model_index.json.
+    elsewhere: part -> config.json of the folder that `--unet` or `--vae` names; None: a file of weights alone.
+    few_step: the kind that `--few-step` names.
     """
 
     name: str
@@ -97,6 +99,8 @@ class Published:
     scheduler: Config
     beside: tuple[str, ...] = ()
     tokenizers: tuple[str, ...] = field(default=("tokenizer",))
+    elsewhere: Mapping[str, Config | None] = field(default_factory=dict)
+    few_step: str | None = None
 
 
 def _row(
@@ -136,6 +140,11 @@ def sdxl(
 ) -> Published:
     what, unet, vae = more.pop("what", "SDXL"), more.pop("unet", {}), more.pop("vae", {})
     return _row("sdxl", name, use, scheduler, pipeline, what, unet, vae, **more)
+
+
+def beside_sdxl(name: str, use: int, kind: str, unet: Config | None = None, what: str = "SDXL, few steps") -> Published:
+    """Return the row of a distilled UNet, a file or a folder, that is drawn with beside SDXL base."""
+    return sdxl(f"{name} (UNet beside a base)", use, what=what, elsewhere={"unet": unet}, few_step=kind)
 
 
 CUT: Config = {"mid_block_type": "UNetMidBlock2D"}
@@ -180,7 +189,8 @@ PUBLISHED: tuple[Published, ...] = (
             "only_cross_attention": [True, False, False],
         },
         vae=TAESD,
-        what="SD2-like, TAESD",
+        what="SD2-like, TAESD, one step",
+        few_step="turbo",
     ),
     sd1("fine-tune whose UNet EMAModel saved", 1, unet=EMA),
     sd2("SD 2.0, 2.1 base", 4, PNDM, unet={"sample_size": 64}),
@@ -196,19 +206,24 @@ PUBLISHED: tuple[Published, ...] = (
     sd2("Waifu Diffusion 1.4", 1),
     sd2("SD 2 fine-tunes with zero terminal SNR", 1, {**DDIM, **ZERO_SNR}, what="SD2, v-prediction, trailing"),
     sd2(
-        "SD-Turbo", 8, {**EULER, **TRAILING}, unet={"upcast_attention": None, "sample_size": 64}, what="SD2, few steps"
+        "SD-Turbo",
+        8,
+        {**EULER, **TRAILING},
+        unet={"upcast_attention": None, "sample_size": 64},
+        what="SD2, few steps",
+        few_step="turbo",
     ),
     sdxl("SDXL base 1.0", 16),
     sdxl("Pony, Illustrious, Animagine, Juggernaut, RealVis", 16, EULER_A),
     sdxl("NoobAI-XL v-pred", 4, {**EULER, **ZERO_SNR}, what="SDXL, v-prediction, zero SNR"),
-    sdxl("SDXL-Turbo", 8, {**EULER_A, **TRAILING}, what="SDXL, few steps"),
-    sdxl("SDXL-Lightning (UNet beside a base)", 8, {**EULER, **TRAILING}, what="SDXL, few steps"),
-    sdxl(
-        "LCM-SDXL (UNet beside a base)",
-        2,
-        LCM,
-        unet={"time_cond_proj_dim": 256},
-        what="SDXL, LCM with embedded guidance",
+    sdxl("SDXL-Turbo", 8, {**EULER_A, **TRAILING}, unet={"sample_size": 64}, what="SDXL, few steps", few_step="turbo"),
+    beside_sdxl("SDXL-Lightning, 4 steps", 8, "lightning"),
+    beside_sdxl("SDXL-Lightning, 1 step", 0, "lightning-1step"),
+    beside_sdxl("Hyper-SDXL, 1 step", 0, "hyper-1step"),
+    beside_sdxl("DMD2, 4 steps", 0, "dmd2"),
+    beside_sdxl("DMD2, 1 step", 0, "dmd2-1step"),
+    beside_sdxl(
+        "LCM-SDXL", 2, "lcm", UNET["sdxl"] | {"time_cond_proj_dim": 256}, what="SDXL, LCM with embedded guidance"
     ),
     sdxl(
         "SDXL refiner",
@@ -296,9 +311,9 @@ PUBLISHED: tuple[Published, ...] = (
     ),
     sd1("SD 1.5 folder that names the Img2Img class", 1, pipeline="StableDiffusionImg2ImgPipeline"),
     sd1("stable-diffusion-safe", 1, pipeline="StableDiffusionPipelineSafe"),
-    sd1("TAESD under SD 1.5", 4, vae=TAESD, what="SD1, AutoencoderTiny"),
-    sdxl("TAESDXL under SDXL", 2, vae=TAESD, what="SDXL, AutoencoderTiny"),
-    sd1("AsymmetricAutoencoderKL under SD 1.5", 1, vae=ASYMMETRIC, what="SD1, another VAE class"),
+    sd1("TAESD under SD 1.5", 4, elsewhere={"vae": TAESD}, what="SD1, AutoencoderTiny"),
+    sdxl("TAESDXL under SDXL", 2, elsewhere={"vae": TAESD}, what="SDXL, AutoencoderTiny"),
+    sd1("AsymmetricAutoencoderKL under SD 1.5", 1, elsewhere={"vae": ASYMMETRIC}, what="SD1, another VAE class"),
     sd1(
         "16-channel VAE under a UNet",
         1,

@@ -3,8 +3,9 @@
     python -m tests.published_coverage          # print the coverage
     python -m tests.published_coverage --write  # and write the table into docs/models.md
 
-Each is laid out as a diffusers folder whose weights are headers over a hole in the file: the classes of diffusers and
-transformers, on the meta device, say which tensors they hold. No network, and no memory for weights.
+Each is laid out as a diffusers folder, and as the parts that `build` takes from elsewhere. The weights are headers over
+a hole in the file: the classes of diffusers and transformers, on the meta device, say which tensors they hold. No
+network, and no memory for weights.
 """
 
 import functools
@@ -25,9 +26,12 @@ import torch
 import transformers
 
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.replaced import with_parts
+from ldm_export.package.few_step import as_few_step
 from ldm_export.package.write import contract_of
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import LdmError
+from ldm_runtime.package.manifest import Defaults
 from tests.oracles import build_tiny_tokenizer
 from tests.published_checkpoints import PUBLISHED, Published
 
@@ -37,11 +41,11 @@ BEGIN, END = "<!-- from here on written by tests/published_coverage.py -->\n", "
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a row: its family, default sampler, size and weights, or the sentence of a refusal."""
+    """What became of a row: its family, defaults, size and weights, or the sentence of a refusal."""
 
     row: Published
     family: str = ""
-    sampler: str = ""
+    defaults: str = ""
     size: str = ""
     weights: int = 0
     refused: str = ""
@@ -50,8 +54,16 @@ class Outcome:
     def line(self) -> str:
         """Return the row of the table in Markdown."""
         row = self.row
-        what = self.refused or f"{self.family}; {self.sampler}, {self.size}, {self.weights / 1e9:.2f} billion weights"
+        size = f"{self.size}, {self.weights / 1e9:.2f} billion weights"
+        what = self.refused or f"{self.family}{_told(row)}; {self.defaults}; {size}"
         return f"| {row.name} | {row.architecture} | {row.use} | {'no' if self.refused else 'yes'} | {what} |"
+
+
+def _told(row: Published) -> str:
+    """Return the options that `build` is told for a row."""
+    parts = [f"--{name} {'FILE' if config is None else 'FOLDER'}" for name, config in row.elsewhere.items()]
+    options = " ".join([*parts, *([] if row.few_step is None else [f"--few-step {row.few_step}"])])
+    return f", `{options}`" if options else ""
 
 
 def outcomes(work: Path) -> Iterator[Outcome]:
@@ -66,32 +78,58 @@ def outcomes(work: Path) -> Iterator[Outcome]:
 
 def outcome(row: Published, folder: Path) -> Outcome:
     """Do what a build does before its first export, short of reading weights."""
+    elsewhere = {name: _elsewhere(row, name, folder) for name in row.elsewhere}
     try:
-        checkpoint = open_checkpoint(folder)
+        checkpoint = with_parts(open_checkpoint(folder / "pipeline"), elsewhere)
         checkpoint.check()
+        if row.few_step is not None:
+            checkpoint = as_few_step(checkpoint, row.few_step)
         contract = contract_of(checkpoint, BuildRecipe())
     except LdmError as error:
         return Outcome(row, refused=_sentence(error, folder))
     size = f"{contract.image.width}x{contract.image.height}"
     weights = sum(map(checkpoint.parameter_count, checkpoint.family.parts))
-    return Outcome(row, checkpoint.family.name, f"`{contract.defaults.sampler}`", size, weights)
+    return Outcome(row, checkpoint.family.name, _defaults(contract.defaults), size, weights)
+
+
+def _defaults(run: Defaults) -> str:
+    """Return the defaults of `run` as the table has them; a scale of 1 is no guidance."""
+    steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
+    guidance = "no guidance" if run.guidance == 1.0 else f"guidance {run.guidance:g}"
+    return f"`{run.sampler}`, {steps}, {guidance}"
 
 
 def lay_out(row: Published, folder: Path, tokenizer: Path) -> None:
-    """Write the folder of a pipeline, its weights empty."""
+    """Write the folder of a pipeline and the parts that are beside it, their weights empty."""
+    pipeline = folder / "pipeline"
     index: dict[str, Any] = {"_class_name": row.pipeline, "scheduler": ["diffusers", row.scheduler["_class_name"]]}
     index |= {name: ["transformers", "CLIPTokenizer"] for name in row.tokenizers}
     index |= {name: ["transformers", "AModel"] for name in row.beside}
     for name, config in row.parts.items():
         is_text = "architectures" in config
         index[name] = ["transformers", *config["architectures"]] if is_text else ["diffusers", config["_class_name"]]
-        _write(folder / name / "config.json", config)
-        stem = "model" if is_text else "diffusion_pytorch_model"
-        _write_hollow(folder / name / f"{stem}.safetensors", _header(json.dumps(config)))
+        _write_part(pipeline / name, config)
     for name in row.tokenizers:
-        shutil.copytree(tokenizer, folder / name)
-    _write(folder / "scheduler" / "scheduler_config.json", row.scheduler)
-    _write(folder / "model_index.json", index)
+        shutil.copytree(tokenizer, pipeline / name)
+    _write(pipeline / "scheduler" / "scheduler_config.json", row.scheduler)
+    _write(pipeline / "model_index.json", index)
+    for name, own in row.elsewhere.items():
+        place = _elsewhere(row, name, folder)
+        if own is None:
+            _write_hollow(place, _header(json.dumps(row.parts[name])))
+        else:
+            _write_part(place, own)
+
+
+def _elsewhere(row: Published, name: str, folder: Path) -> Path:
+    """Return the file or the folder of a part that is beside the pipeline."""
+    return folder / (name if row.elsewhere[name] is not None else f"{name}.safetensors")
+
+
+def _write_part(place: Path, config: dict[str, Any]) -> None:
+    stem = "model" if "architectures" in config else "diffusion_pytorch_model"
+    _write(place / "config.json", config)
+    _write_hollow(place / f"{stem}.safetensors", _header(json.dumps(config)))
 
 
 def _write(file: Path, value: dict[str, Any]) -> None:
@@ -129,7 +167,7 @@ def _write_hollow(file: Path, header: dict[str, Any]) -> None:
 
 def _sentence(error: LdmError, folder: Path) -> str:
     """Return an error without the place of the folder, as a cell of a table."""
-    text = re.sub(rf"{re.escape(str(folder))}/?", "", str(error)).replace("|", "\\|")
+    text = re.sub(rf"{re.escape(str(folder))}(/pipeline)?/?", "", str(error)).replace("|", "\\|")
     text = text.lstrip(": ")
     return text if len(text) < 260 else text[:257] + "..."
 

@@ -19,6 +19,7 @@ from ldm_export.process.isolate import Outcome
 from ldm_export.recipes.build import BuildRecipe
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import atomic_folder
+from ldm_runtime.package import open as opening
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import read_manifest
@@ -118,6 +119,18 @@ def test_a_build_opens_its_source_once_hashes_a_file_once_and_writes_one_manifes
     assert len(hashed) == len(set(hashed))
     listed = set(read_manifest(tmp_path / "out").files)
     assert {file.relative_to(written[0]).as_posix() for file in hashed if file.is_relative_to(written[0])} == listed
+
+
+def test_a_package_that_is_the_source_is_opened_once(tmp_path, monkeypatch):
+    opened, hashed = [], []
+    open_it, measure = opening._read_manifest, opening.HashCache.measure
+    monkeypatch.setattr(opening, "_read_manifest", lambda path: opened.append(path) or open_it(path))
+    monkeypatch.setattr(opening.HashCache, "measure", lambda cache, name: hashed.append(name) or measure(cache, name))
+    monkeypatch.setattr(builds, "_export", lambda *rest: pytest.fail("the work began"))
+    with pytest.raises(pytest.fail.Exception, match="the work began"):
+        builds.build_package(None, tmp_path / "out", recipe=BuildRecipe())
+    assert opened == [builtin_package()]
+    assert sorted(hashed) == sorted(read_manifest(builtin_package()).files)
 
 
 @pytest.mark.parametrize(

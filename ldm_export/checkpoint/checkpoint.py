@@ -13,6 +13,7 @@ from torch import nn
 
 from ldm_export.checkpoint.clip_vocabulary import ClipVocabulary
 from ldm_export.checkpoint.defaults import OwnDefaults, default_steps, read_defaults
+from ldm_export.checkpoint.hub.names import cached_name
 from ldm_export.checkpoint.json_files import MAX_CONFIG_BYTES, MAX_JSON_BYTES, read_object, refused
 from ldm_export.checkpoint.pickles import PICKLES
 from ldm_export.checkpoint.stored import Tensors, listed
@@ -27,7 +28,7 @@ from ldm_runtime.errors import refused_as
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Defaults, ImageSpec
-from ldm_runtime.package.open import open_package
+from ldm_runtime.package.open import Package
 from ldm_runtime.package.values import CONTROL, check_relative_path
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
@@ -65,7 +66,7 @@ class Checkpoint:
     notes: tuple[str, ...]  # what else the reader should know about it: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies
     defaults: PackageDefaults
-    hashes: dict[str, str]  # SHA-256 of each file of a package, by its manifest; other checkpoints have none
+    package: Package | None  # that it is, if it is one
     layout: str  # what kind of checkpoint it is, for people
     replaced: Mapping[str, ModelFolder] = field(default_factory=dict)  # part that is from elsewhere -> its folder
 
@@ -73,6 +74,11 @@ class Checkpoint:
     def specs(self) -> dict[str, ComponentSpec]:
         """Return the inputs and outputs of the graphs cut from this checkpoint, by component."""
         return self.family.specs(self.configs)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of a package, by its manifest; other checkpoints have none."""
+        return {} if self.package is None else {name: each.sha256 for name, each in self.package.manifest.files.items()}
 
     @property
     def weight_files(self) -> dict[str, tuple[Path, ...]]:
@@ -97,7 +103,10 @@ class Checkpoint:
         return self.replaced.get(part, self.folder)
 
     def _where(self, part: str) -> Path:
-        return self.replaced[part].path if part in self.replaced else self.path
+        if part not in self.replaced:
+            return self.path
+        files = self.weight_files[part]
+        return files[0] if len(files) == 1 else self.replaced[part].path
 
     def require_unchanged(self) -> None:
         """Raise CheckpointError or PackageError if a file is not the one that was opened."""
@@ -149,9 +158,8 @@ class Checkpoint:
 
     def require_hashes(self) -> None:
         """Hash all files of a package now. Raises PackageError unless they are what was opened and its hashes say."""
-        if self.hashes:
-            open_package(self.path, check="full").confirm()
-            self.folder.require_unchanged()
+        if self.package is not None:
+            self.package.require_hashes()
 
     def empty(self, part: str) -> nn.Module:
         """Return the model of a part without memory for its weights."""
@@ -168,7 +176,7 @@ def assemble(
     dropped: tuple[str, ...],
     tensors: dict[str, Tensors],
     documents: list[str],
-    hashes: dict[str, str],
+    package: Package | None = None,
     defaults: PackageDefaults | None = None,
     notes: tuple[str, ...] = (),
     zero_negative: bool = False,
@@ -206,7 +214,7 @@ def assemble(
         defaults=defaults_of(folder, path, family, configs, sampling[1], zero_negative)
         if defaults is None
         else defaults,
-        hashes=hashes,
+        package=package,
         layout=layout,
     )
 
@@ -239,9 +247,19 @@ def unused_notes(
 
 
 def folder_name(path: Path) -> str:
-    """Return the name of a folder, or of a file without its ending; no control and hidden characters, all UTF-8."""
-    name = path.stem if path.is_file() else path.resolve().name
+    """Return the name of a file without its ending, of a repository of the hub (OWNER/NAME), or of a folder.
+
+    It has no control and hidden characters, and is all UTF-8.
+    """
+    cached = cached_name(path)
+    name = path.stem if path.is_file() else path.resolve().name if cached is None else cached[0]
     return CONTROL.sub("", name) or "model"
+
+
+def source_name(path: Path) -> str:
+    """Return the name of a folder or file, of one in the hub's cache the repository and commit: OWNER/NAME@COMMIT."""
+    cached = cached_name(path)
+    return folder_name(path) if cached is None else CONTROL.sub("", "@".join(cached))
 
 
 def defaults_of(

@@ -1,6 +1,7 @@
 """Opening a checkpoint on disk, light: a diffusers folder, a single file, or a package of this project."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
@@ -8,6 +9,7 @@ from ldm_export.checkpoint.folder import open_folder
 from ldm_export.checkpoint.json_files import checkpoint_folder, refused
 from ldm_export.checkpoint.other_files import refuse_other_folder
 from ldm_export.checkpoint.package import open_package_checkpoint
+from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.checkpoint.single_file import open_single_file
 from ldm_export.errors import CheckpointError
 from ldm_export.families.original.layout import Prediction
@@ -19,12 +21,14 @@ def open_checkpoint(
     path: Path | str,
     variant: str | None = None,
     *,
+    parts: Mapping[str, Path] | None = None,
     check: Check = "cached",
     prediction: Prediction | None = None,
     zero_snr: bool = False,
 ) -> Checkpoint:
     """Read configs, schedule and the headers of all weight files; `variant` as in diffusers, such as "fp16".
 
+    parts: parts from elsewhere, as in `with_parts`, in place of the checkpoint's own or of what a single file lacks.
     check: how the files of a package are compared with its hashes, as in `open_package`; a diffusers folder has none.
     prediction, zero_snr: what the model of a single file predicts, and that its schedule ends in pure noise, where the
     file does not say so.
@@ -36,20 +40,29 @@ def open_checkpoint(
     """
     path = Path(path)
     try:
-        return _open(path, variant, check, prediction, zero_snr)
+        checkpoint = _open(path, variant, parts or {}, check, prediction, zero_snr)
+        others = {name: place for name, place in (parts or {}).items() if name not in checkpoint.replaced}
+        return with_parts(checkpoint, others, variant)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; expected a model's folder") from error
 
 
 @refused()
-def _open(path: Path, variant: str | None, check: Check, prediction: Prediction | None, zero_snr: bool) -> Checkpoint:
+def _open(
+    path: Path,
+    variant: str | None,
+    parts: Mapping[str, Path],
+    check: Check,
+    prediction: Prediction | None,
+    zero_snr: bool,
+) -> Checkpoint:
     path = check_path("path", path)
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline, or a file")
     if not path.is_dir():
         if variant is not None:
             raise CheckpointError(f"{path} is a file, which has no variant {variant!r}; leave it out")
-        return open_single_file(path, prediction, zero_snr)
+        return open_single_file(path, prediction, zero_snr, parts)
     if prediction is not None or zero_snr:
         raise CheckpointError(
             f"{path} is a folder, which says itself what its model predicts (scheduler/scheduler_config.json); leave "

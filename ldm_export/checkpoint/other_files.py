@@ -19,9 +19,9 @@ _OTHERS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"edm_mean|edm_std"), "a model of EDM's schedule (Playground 2.5), which is not supported"),
     (re.compile(r"(?:model\.diffusion_model\.)?(?:double|joint|single_transformer)_blocks\."),
      "a model with a transformer in place of the UNet (SD 3, Flux), which is not supported"),
+    (re.compile(r"\d+\.conv\.\d+\.(?:weight|bias)$"),
+     "one half of a tiny autoencoder; give the folder that has both and a config.json, as diffusers reads it"),
     (re.compile(r"(?:.+\.)?scaled_fp8|.+\.scale_weight"), "scaled weights of 8 bits, which are not supported"),
-    (re.compile(r"down_blocks\.|(?:encoder|decoder)\.(?:down|up)_blocks\.|text_model\.encoder\."),
-     "one part of a diffusers pipeline; give the folder that holds model_index.json"),
 )  # fmt: skip
 _EMBEDDINGS = {"emb_params", "clip_l", "clip_g", "string_to_param"}
 

@@ -18,7 +18,7 @@ from ldm_export.checkpoint.stored import Tensors
 from ldm_export.checkpoint.tensors import package_tensors
 from ldm_export.errors import CheckpointError
 from ldm_export.families import FAMILIES
-from ldm_export.families.family import Family
+from ldm_export.families.family import Configs, Family
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package.manifest import Manifest
@@ -31,9 +31,8 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
     opened.confirm()
     facts, folder = opened.manifest, opened.folder
     family = _family(facts, path)
-    folders = {name: part.components[-1] for name, part in family.parts.items()}
-    _require_listed(folder, facts, family, folders)
-    configs, _ = read_configs(folder, family, folders)
+    _require_listed(folder, facts, family)
+    configs = package_configs(folder, family)
     tensors: dict[str, Tensors] = {name: {} for name in family.parts}
     for name, part in family.parts.items():
         for component in part.components:
@@ -42,7 +41,6 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
     schedule, sampler = facts.contract.schedule, facts.contract.defaults.parsed_sampler
     scheduler_config = write_scheduler_config(schedule, sampler)
     documents = [name for name in sorted(facts.files) if "/" not in name and name.lower().startswith(DOCUMENTS)]
-    hashes = {name: entry.sha256 for name, entry in facts.files.items()}
     return assemble(
         folder,
         family,
@@ -52,7 +50,7 @@ def open_package_checkpoint(path: Path, check: Check) -> Checkpoint:
         facts.dropped,
         tensors,
         documents,
-        hashes,
+        opened,
         PackageDefaults(facts.name, facts.contract.image, facts.contract.defaults),
         layout="package",
     )
@@ -70,9 +68,19 @@ def _family(facts: Manifest, path: Path) -> Family:
     return family
 
 
-def _require_listed(folder: ModelFolder, facts: Manifest, family: Family, folders: dict[str, str]) -> None:
+def package_configs(folder: ModelFolder, family: Family) -> Configs:
+    """Read the configs of a package's parts. Raises as `read_configs`."""
+    return read_configs(folder, family, _config_folders(family))[0]
+
+
+def _config_folders(family: Family) -> dict[str, str]:
+    """Return the component whose folder has the config of each part: each of them has it."""
+    return {name: part.components[-1] for name, part in family.parts.items()}
+
+
+def _require_listed(folder: ModelFolder, facts: Manifest, family: Family) -> None:
     """Raise CheckpointError for a file that would be read, but of which the manifest has no hash."""
-    read = [f"{component}/config.json" for component in folders.values()]
+    read = [f"{component}/config.json" for component in _config_folders(family).values()]
     read += [file for name in family.tokenizers for file in tokenizer_files(folder, name)]
     for name in read:
         if name not in facts.files:

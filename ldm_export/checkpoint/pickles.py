@@ -8,7 +8,6 @@ asked never unpickles anything of the file's.
 
 import pickle
 import re
-import sys
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ import torch
 
 from ldm_export.errors import CheckpointError
 from ldm_export.process.isolate import run_isolated
+from ldm_export.process.limits import limit_memory
 from ldm_runtime.checks import shown
 from ldm_runtime.package import safetensors
 
@@ -63,7 +63,7 @@ def list_pickle(place: Path, name: str) -> list[PickledTensor]:
 
 def list_with_little_memory(place: Path, name: str) -> list[PickledTensor]:
     """List the tensors in this process, once its memory is limited. Raises as `list_pickle`."""
-    _limit_memory()
+    limit_memory(LISTING_BYTES)
     return list_here(place, name)
 
 
@@ -88,17 +88,6 @@ def list_here(place: Path, name: str) -> list[PickledTensor]:
         raise CheckpointError(
             f"{name} cannot be read as torch's file of tensors ({type(error).__name__}: {first[:120]}); fetch it again"
         ) from None
-
-
-def _limit_memory() -> None:
-    """Let this process have LISTING_BYTES more address space than it has now. Windows has no such limit."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    limit = pages * resource.getpagesize() + LISTING_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _records(place: Path, name: str) -> dict[int, int]:

@@ -20,7 +20,7 @@ from ldm_runtime.checks import shown
 # Components that look at images, or steer a run that asks for it; without them the others draw the same.
 _BESIDE = re.compile(r"safety_checker|feature_extractor\w*|controlnet")
 _GRAPHS = re.compile(r"Onnx\w*|ORT\w*|OV\w*")  # classes of diffusers and optimum whose folders hold graphs
-_GRAPH_FILES = ("unet/model.onnx", "unet/openvino_model.xml", "vae_decoder/model.onnx")
+_GRAPH_FILES = ("model.onnx", "openvino_model.xml")  # in the folder of a component
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,13 @@ def _class_name(index: Mapping[str, Any]) -> str | None:
 
 def _refuse_graphs(folder: Path, name: str | None) -> None:
     """Raise CheckpointError for a folder that was exported already, by optimum or diffusers."""
-    found = [file for file in _GRAPH_FILES if os.path.lexists(folder / file)]
+    parts = [part for family in FAMILIES.values() for part in family.parts.values()]
+    files = [f"{component}/{graph}" for part in parts for component in part.components for graph in _GRAPH_FILES]
+    found = [file for file in files if os.path.lexists(folder / file)]
     is_exported = name is not None and _GRAPHS.fullmatch(name) is not None
     # Some published folders have weights and graphs side by side.
-    if is_exported or (found and not os.path.lexists(folder / "vae")):
+    has_parts = any(all(os.path.lexists(folder / part) for part in family.parts) for family in FAMILIES.values())
+    if is_exported or (found and not has_parts):
         what = f"graphs such as {found[0]}" if found else f"the graphs of {shown(name)}"
         raise CheckpointError(
             f"{folder} has {what}, not the weights of a checkpoint; give the folder of the pipeline that they were "

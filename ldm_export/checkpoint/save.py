@@ -53,13 +53,6 @@ def save_checkpoint(
     configs: dict[str, Any] = {name: model.config for name, model in models.items()}
     family.check(configs)
     scheduler = write_scheduler_config(schedule, read_sampler("ddim"))
-    index: dict[str, Any] = {
-        "_class_name": family.pipeline_of(configs),
-        **family.index,
-        "scheduler": ["diffusers", scheduler["_class_name"]],
-        **{name: ["transformers", "CLIPTokenizer"] for name in family.tokenizers},
-        **{name: [part.library, configs[name].CLASS_NAME] for name, part in family.parts.items()},
-    }
     replace = (lambda folder: _require_saved(folder, family)) if force else None
     with atomic_folder(Path(path), replace=replace) as folder:
         for name, model in models.items():
@@ -73,7 +66,7 @@ def save_checkpoint(
         write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
         for name in family.tokenizers:
             _copy_tokenizer(tokenizer_folder, folder / name)
-        write_json(folder / "model_index.json", index)
+        write_json(folder / "model_index.json", family.index_of(configs, scheduler["_class_name"]))
 
 
 def _copy_tokenizer(source: Path, out: Path) -> None:

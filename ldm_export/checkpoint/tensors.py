@@ -19,7 +19,7 @@ from ldm_export.families.keymaps import Rules, as_matrix, parameter_name
 from ldm_runtime.checks import shown
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import KeyEntry
+from ldm_runtime.package.artefacts import KeyEntry
 
 # Eight-bit floats, which nothing computes with: they are read as F16, which has all of their values.
 EIGHT_BITS = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}
@@ -48,14 +48,6 @@ def find_tensors(
     stored, is_variant = weights_of(root, part, stem, variant)
     tensors, left_out = renamed(stored, rules, root.path / part)
     return tensors, is_variant, left_out
-
-
-def file_tensors(root: ModelFolder, file: Path, rules: Rules) -> tuple[Tensors, tuple[str, ...]]:
-    """Find all parameters in one file of `root`, and the names that the rules leave out.
-
-    Raises CheckpointError as `find_tensors`.
-    """
-    return renamed(stored_in(root, file), rules, file)
 
 
 def package_tensors(root: ModelFolder, weights: Path, keys: Mapping[str, KeyEntry]) -> Tensors:

@@ -5,6 +5,7 @@ of older libraries, `.bin`. As in diffusers each part has the variant if there a
 """
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ldm_export.checkpoint.json_files import checkpoint_folder, read_object
@@ -25,17 +26,21 @@ def weights_of(root: ModelFolder, part: str, stem: str, variant: str | None) -> 
     not hold what the index says, links to elsewhere, pickles that hold more than tensors.
     """
     folder = root.path / part
-    stems = (stem, *_OTHER_STEMS.get(stem, ()))
+    for single, index, ending, is_variant in candidates(stem, variant):
+        if os.path.lexists(folder / single):
+            return stored_in(root, folder / single), is_variant
+        if os.path.lexists(folder / index):
+            return _sharded(root, folder / index, ending), is_variant
+    raise CheckpointError(_why_no_weights(folder, folder / f"{stem}.safetensors"))
+
+
+def candidates(stem: str, variant: str | None) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield (file, index of its shards, ending, whether it is the variant's); the first that is there is read."""
     for wanted in dict.fromkeys((variant, None)):
         middle = "" if wanted is None else f".{wanted}"
-        for ending in ("safetensors", "bin"):
-            for each in stems:
-                single, index = folder / f"{each}{middle}.{ending}", folder / f"{each}.{ending}.index{middle}.json"
-                if os.path.lexists(single):
-                    return stored_in(root, single), wanted is not None
-                if os.path.lexists(index):
-                    return _sharded(root, index, f".{ending}"), wanted is not None
-    raise CheckpointError(_why_no_weights(folder, folder / f"{stem}.safetensors"))
+        for ending in (".safetensors", ".bin"):
+            for each in (stem, *_OTHER_STEMS.get(stem, ())):
+                yield f"{each}{middle}{ending}", f"{each}{ending}.index{middle}.json", ending, wanted is not None
 
 
 def named_file(path: Path) -> tuple[ModelFolder, Path]:
@@ -51,16 +56,21 @@ def named_file(path: Path) -> tuple[ModelFolder, Path]:
 
 def stored_in(root: ModelFolder, file: Path) -> list[StoredTensor]:
     """Return the tensors of one file, safetensors or a pickle."""
+    return read_weights(root, file)[0]
+
+
+def read_weights(root: ModelFolder, file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    """Return the tensors and the metadata of one file, safetensors or a pickle, which has none."""
     place = root.file(file.relative_to(root.path).as_posix())
     if file.suffix in PICKLES:
         return [
             StoredTensor(file, place, each.name, each.dtype, each.shape, each.offset, each.transpose)
             for each in list_pickle(place, str(file))
-        ]
+        ], {}
     header = safetensors.read_header(place)
     return [
         StoredTensor(file, place, name, info.dtype, info.shape, info.offset) for name, info in header.tensors.items()
-    ]
+    ], header.metadata
 
 
 def _sharded(root: ModelFolder, index: Path, ending: str) -> list[StoredTensor]:

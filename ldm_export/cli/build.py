@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ldm_export.cli.options import PATH, checkpoint_options, read_gigabytes, read_list
+from ldm_export.cli.options import PATH, SOURCE, checkpoint_options, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
 from ldm_export.package.choices import FEW_STEP
 from ldm_export.precision.table import PRECISIONS
@@ -15,7 +15,7 @@ from ldm_export.targets import TARGETS
 
 
 @click.command()
-@click.argument("source", required=False, type=PATH)
+@click.argument("source", required=False, type=SOURCE)
 @click.option("--out", required=True, type=PATH, help="Folder of the package to write.")
 @click.option(
     "--target",
@@ -44,11 +44,13 @@ from ldm_export.targets import TARGETS
 @click.option("--refit", is_flag=True, help="TensorRT: build plans whose weights can be replaced.")
 @click.option("--weight-stripped", is_flag=True, help="TensorRT: build plans without weights; the graphs hold them.")
 @click.option(
-    "--vae", type=PATH, help="Autoencoder in place of SOURCE's: its folder, a pipeline's, or a .safetensors file."
+    "--vae",
+    type=SOURCE,
+    help="Autoencoder in place of SOURCE's, or that it lacks: its folder, a pipeline's, a file, or hf:OWNER/NAME.",
 )
-@click.option("--unet", type=PATH, help="UNet in place of SOURCE's, likewise.")
-@click.option("--text-encoder", type=PATH, help="Text encoder in place of SOURCE's, likewise.")
-@click.option("--text-encoder-2", type=PATH, help="Second text encoder in place of SOURCE's, likewise.")
+@click.option("--unet", type=SOURCE, help="UNet in place of SOURCE's, likewise.")
+@click.option("--text-encoder", type=SOURCE, help="Text encoder in place of SOURCE's, likewise.")
+@click.option("--text-encoder-2", type=SOURCE, help="Second text encoder in place of SOURCE's, likewise.")
 @click.option("--config", type=PATH, help="Build recipe (TOML); docs/build.md lists its keys.")
 @click.option(
     "--few-step",
@@ -59,7 +61,7 @@ from ldm_export.targets import TARGETS
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
 def build(
-    source: Path | None,
+    source: Path | str | None,
     out: Path,
     targets: tuple[str, ...],
     precision: str | None,
@@ -69,10 +71,10 @@ def build(
     profiles: tuple[str, ...],
     refit: bool,
     weight_stripped: bool,
-    vae: Path | None,
-    unet: Path | None,
-    text_encoder: Path | None,
-    text_encoder_2: Path | None,
+    vae: Path | str | None,
+    unet: Path | str | None,
+    text_encoder: Path | str | None,
+    text_encoder_2: Path | str | None,
     config: Path | None,
     few_step: str | None,
     variant: str | None,
@@ -81,7 +83,8 @@ def build(
     max_memory: float | None,
     force: bool,
 ) -> None:
-    """Export SOURCE to a verified package: a diffusers folder, a single-file checkpoint or a package.
+    """Export SOURCE to a verified package: a diffusers folder, a single-file checkpoint or a package,
+    or hf:OWNER/NAME[/FILE][@REVISION], which is fetched from Hugging Face's hub.
 
     Without SOURCE it is the built-in model.
 
@@ -94,6 +97,8 @@ def build(
       ldm-export build --out ./package
       ldm-export build ./stable-diffusion-v1-5 --out ./sd15 --max-memory 12
       ldm-export build ./stable-diffusion-v1-5 --vae ./taesd --out ./sd15-taesd
+      ldm-export build hf:stabilityai/sd-turbo --variant fp16 --few-step turbo --out ./sd-turbo
+      ldm-export build ./dreamshaper_8.safetensors --vae ./vae-ft-mse-840000-ema-pruned.safetensors --out ./dreamshaper
       ldm-export build ./v2-1_768-ema-pruned.safetensors --prediction v_prediction --out ./sd21
       ldm-export build --target openvino --precision fp16 --out ./package
       ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ldm_export.checkpoint.hub.names import is_hub_name, parse_hub_name
 from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError
 
@@ -23,7 +24,18 @@ class _PathType(click.Path):
         return super().convert(value, param, ctx)
 
 
+class _SourceType(_PathType):
+    """A path, or a name of the hub, which stays text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not is_hub_name(value):
+            return super().convert(value, param, ctx)
+        parse_hub_name(value)
+        return value
+
+
 PATH = _PathType(path_type=Path)
+SOURCE = _SourceType(path_type=Path)
 
 
 def checkpoint_options(verb: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,18 +70,19 @@ def read_size(text: str | None, option: str = "--size") -> tuple[int, int] | Non
     """Parse WIDTHxHEIGHT in pixels. None stays None."""
     if text is None:
         return None
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
-        raise InputError(f"{option} got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
-    return int(sides[0]), int(sides[1])
+    return _read_pixels(text.lower(), "x", f"{option} got {text!r}, expected WIDTHxHEIGHT in pixels, such as 512x512")
 
 
 def read_corner(text: str) -> tuple[int, int]:
     """Parse TOP:LEFT in pixels."""
-    sides = text.split(":")
-    if len(sides) != 2 or not all(side.isdecimal() and len(side) < 10 for side in sides):
-        raise InputError(f"--crop-top-left got {text!r}, expected TOP:LEFT in pixels, such as 0:128")
-    return int(sides[0]), int(sides[1])
+    return _read_pixels(text, ":", f"--crop-top-left got {text!r}, expected TOP:LEFT in pixels, such as 0:128")
+
+
+def _read_pixels(text: str, separator: str, refusal: str) -> tuple[int, int]:
+    numbers = text.split(separator)
+    if len(numbers) != 2 or not all(number.isdecimal() and len(number) < 10 for number in numbers):
+        raise InputError(refusal)
+    return int(numbers[0]), int(numbers[1])
 
 
 def read_pair(option: str, text: str) -> tuple[float, float]:

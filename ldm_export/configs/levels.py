@@ -1,6 +1,8 @@
 """Rules that the configs of UNet and autoencoder share: one value or one block per resolution."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=int)  # a number, or true or false
 
 PerLevel = int | tuple[int, ...]  # one value for every resolution, or one per resolution, finest first
 PerBlock = (
@@ -8,9 +10,9 @@ PerBlock = (
 )  # the same, where a resolution may have a value for each of its blocks
 
 
-def per_level(value: PerLevel, levels: int) -> tuple[int, ...]:
+def per_level(value: T | tuple[T, ...], levels: int) -> tuple[T, ...]:
     """Return one value per resolution, finest first."""
-    return (value,) * levels if isinstance(value, int) else value
+    return value if isinstance(value, tuple) else (value,) * levels
 
 
 def per_block(value: PerBlock, blocks: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:

@@ -149,8 +149,7 @@ class UNetConfig(StrictConfig):
     @property
     def cross_attention_only(self) -> tuple[bool, ...]:
         """Return whether the transformers of each level read the text alone, finest first. The middle never does."""
-        value = self.only_cross_attention
-        return value if isinstance(value, tuple) else (value,) * len(self.block_out_channels)
+        return per_level(self.only_cross_attention, len(self.block_out_channels))
 
     @property
     def down_depths(self) -> tuple[tuple[int, ...], ...]:

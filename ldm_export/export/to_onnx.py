@@ -20,7 +20,7 @@ from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
 from ldm_export.precision.table import PRECISIONS
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import KeyEntry
+from ldm_runtime.package.artefacts import KeyEntry
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"

@@ -56,15 +56,17 @@ def as_it_stands(config: object) -> object:
 class Part:
     """One model of a checkpoint.
 
-    components: the graphs cut from it. library: what model_index.json says that it comes from. stem: name of the
-    weights file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx.
-    as_run: config.json -> the same as the pipeline's constructor changes it. others: config -> model of other classes
-    that the part may be of.
+    components: the graphs cut from it. begins: a pattern of what some keys of it begin with in its library's names, and
+    those of no other kind of part. library: what model_index.json says that it comes from. stem: name of the weights
+    file without its ending. rules: names of its weights in other layouts. optimum: its class in optimum-onnx. as_run:
+    config.json -> the same as its library reads it and the pipeline's constructor changes it. others: config -> model
+    of other classes that the part may be of.
     """
 
     config: type[StrictConfig]
     model: Callable[[Any], nn.Module]
     components: tuple[str, ...]
+    begins: str
     library: str
     optimum: str
     stem: str
@@ -125,6 +127,16 @@ class Family:
         changed = changed_options(sampler.options).items()
         found = [name for name, options in self.calls.items() if options.items() <= changed]
         return found[0] if found else self.pipeline_of(configs)
+
+    def index_of(self, configs: Configs, scheduler: str) -> dict[str, Any]:
+        """Return the model_index.json of such models in diffusers, with the scheduler of this class."""
+        return {
+            "_class_name": self.pipeline_of(configs),
+            **self.index,
+            "scheduler": ["diffusers", scheduler],
+            **{name: ["transformers", "CLIPTokenizer"] for name in self.tokenizers},
+            **{name: [part.library, configs[name].CLASS_NAME] for name, part in self.parts.items()},
+        }
 
     def reads_guidance(self, configs: Configs) -> bool:
         """Return whether the denoiser is told the guidance scale."""

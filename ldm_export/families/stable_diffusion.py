@@ -148,19 +148,28 @@ def unet_as_run(config: object) -> object:
     return config
 
 
+def text_encoder_as_run(config: object) -> object:
+    """Return a text encoder's config.json as transformers reads it: of a whole CLIP's, the half that is about text."""
+    text = config.get("text_config") if isinstance(config, dict) else None
+    return {"model_type": TextEncoderConfig.MODEL_TYPE, **text} if isinstance(text, dict) else config
+
+
 TEXT_ENCODER = Part(
     config=TextEncoderConfig,
     model=CLIPTextModel,
     components=("text_encoder",),
+    begins=r"text_model\.encoder\.",
     library="transformers",
     optimum="ORTTextEncoder",
     stem="model",
     rules=CLIP_TEXT_MODEL_WITHOUT_PROJECTION,
+    as_run=text_encoder_as_run,
 )
 UNET = Part(
     config=UNetConfig,
     model=UNet2DConditionModel,
     components=("unet",),
+    begins=r"down_blocks\.",
     library="diffusers",
     optimum="ORTUnet",
     stem="diffusion_pytorch_model",
@@ -171,6 +180,7 @@ VAE = Part(
     config=VAEConfig,
     model=AutoencoderKL,
     components=("vae_encoder", "vae_decoder"),
+    begins=r"(?:encoder|decoder)\.(?:down_blocks|up_blocks|layers)\.",
     library="diffusers",
     optimum="ORTVae",
     stem="diffusion_pytorch_model",

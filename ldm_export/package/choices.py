@@ -5,21 +5,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FewStep:
-    """Defaults of a kind of model; sampler None: that of the checkpoint. The timesteps end at the noisiest."""
+    """Defaults of a kind of model. samplers: the checkpoint's own if it is one of these, otherwise the first.
 
-    sampler: str | None
+    The timesteps end at the noisiest; guidance is off, but for models that read the scale.
+    predicts: what the model predicts, if it is not what the model that it was distilled from does.
+    """
+
+    samplers: tuple[str, ...]
     steps: int
+    predicts: str | None = None
 
 
-# As in the model cards; guidance is off, but for models that read the scale. The files of a checkpoint seldom say it: a
-# Lightning UNet in a base model's folder has the base model's scheduler.
+# The files of a checkpoint seldom say it: a Lightning UNet in a base model's folder has the base model's scheduler.
+# Sources, by the titles of the model cards and of the guides in diffusers' documentation:
 FEW_STEP = {
-    "turbo": FewStep(None, 1),
-    "lightning": FewStep("euler", 4),
-    "hyper": FewStep("ddim", 4),
-    "lcm": FewStep("lcm", 4),
-    "tcd": FewStep("tcd", 4),
-    "dmd2": FewStep("lcm:original_steps=4", 4),  # timesteps 999, 749, 499, 249
+    # "SDXL-Turbo", "SD-Turbo"; "Stable Diffusion XL Turbo"
+    "turbo": FewStep(("euler", "euler_ancestral"), 1),
+    # "SDXL-Lightning", for 2, 4 or 8 steps; the model for 1 step predicts x0
+    "lightning": FewStep(("euler",), 4),
+    "lightning-1step": FewStep(("euler",), 1, "sample"),
+    # "Hyper-SD": LoRAs for 1 to 8 steps; the UNet for 1 step starts at timestep 800
+    "hyper": FewStep(("ddim",), 4),
+    "hyper-1step": FewStep(("lcm:original_steps=1000,reach=0.801",), 1),
+    # "Latent Consistency Model (LCM): SDXL", "Latent Consistency Model (LCM) LoRA"; "Latent Consistency Model"
+    "lcm": FewStep(("lcm",), 4),
+    # "TCD-SDXL-LoRA", "TCD-SD15-LoRA"; "Trajectory Consistency Distillation-LoRA"
+    "tcd": FewStep(("tcd:eta=0.3",), 4),
+    # "DMD2": timesteps 999, 749, 499, 249; the model for 1 step starts at timestep 399
+    "dmd2": FewStep(("lcm:original_steps=1000",), 4),
+    "dmd2-1step": FewStep(("lcm:original_steps=1000,reach=0.4",), 1),
 }
 
 

@@ -5,10 +5,11 @@ Every file of a package is hashed first (once: hashes are remembered), because r
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.verify import report as reports
 from ldm_export.verify.proven_contract import changes
 from ldm_runtime.checks import check_path
@@ -16,20 +17,30 @@ from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import open as packages
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Artefact, Manifest, PlanRequirements, TensorSpec
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements
+from ldm_runtime.package.manifest import Manifest, TensorSpec
 from ldm_runtime.pipeline import builtin_package
+
+if TYPE_CHECKING:  # torch, which packages do without
+    from ldm_export.checkpoint.original_parts import PartialFileError
+    from ldm_export.checkpoint.stored import Tensors
 
 Facts = dict[str, Any]
 
 
-def describe(path: Path | None, **how: Any) -> Facts:
+def describe(path: Path | str | None, progress: Callable[[str], None] | None = None, **how: Any) -> Facts:
     """Describe a package, a checkpoint, or (None) the built-in package, as values for JSON.
 
+    path: text that begins with "hf:" is a name of the hub, and `progress` says what is fetched from there.
     how: arguments of `open_checkpoint`, for a checkpoint.
 
     Raises:
         PackageError, CheckpointError, ConfigError: the folder is neither, or is damaged.
     """
+    if is_hub_name(path):
+        from ldm_export.checkpoint.hub.fetch import fetched
+
+        path, _ = fetched(path, {}, how.get("variant"), progress if progress is not None else lambda text: None)
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value]
@@ -143,8 +154,12 @@ def _tensor(spec: TensorSpec) -> str:
 
 def _checkpoint(path: Path, how: Facts) -> Facts:
     from ldm_export.checkpoint.open import open_checkpoint
+    from ldm_export.checkpoint.original_parts import PartialFileError
 
-    checkpoint = open_checkpoint(path, **how)
+    try:
+        checkpoint = open_checkpoint(path, **how)
+    except PartialFileError as error:
+        return _parts_of_checkpoint(error)
     checkpoint.check()
     return {
         "kind": "checkpoint",
@@ -155,7 +170,7 @@ def _checkpoint(path: Path, how: Facts) -> Facts:
         "components": {
             name: {
                 "parameters": checkpoint.parameter_count(name),
-                "weights": _by_dtype((tensor.dtype, tensor.count) for tensor in checkpoint.tensors[name].values()),
+                "weights": _weights(checkpoint.tensors[name]),
                 "files": [str(file.relative_to(checkpoint.folder.path)) for file in checkpoint.weight_files[name]],
                 "config": checkpoint.configs[name].to_dict(),
             }
@@ -165,6 +180,35 @@ def _checkpoint(path: Path, how: Facts) -> Facts:
         "notes": list(checkpoint.notes),
         "documents": [file.name for file in checkpoint.documents],
     }
+
+
+def _parts_of_checkpoint(error: "PartialFileError") -> Facts:
+    """Describe what a file holds that is no whole checkpoint, as its shapes tell. Raises `error` where they do not."""
+    from ldm_export.checkpoint.original_parts import models_in
+
+    models = models_in(error.opened)
+    if not models:
+        raise error
+    families = [set(names) for names, _ in models.values()]
+    return {
+        "kind": "parts of a checkpoint",
+        "path": str(error.opened.file),
+        "family": " or ".join(sorted(set.intersection(*families))) or "none that has them all",
+        "layout": "original",
+        "components": {
+            name: {
+                "parameters": sum(tensor.count for tensor in model.tensors.values()),
+                "weights": _weights(model.tensors),
+                "config": dict(model.told),
+            }
+            for name, (_, model) in models.items()
+        },
+        "notes": [str(error)],
+    }
+
+
+def _weights(tensors: "Tensors") -> dict[str, int]:
+    return _by_dtype((tensor.dtype, tensor.count) for tensor in tensors.values())
 
 
 def render(facts: Facts) -> str:

@@ -18,8 +18,10 @@ def as_few_step(checkpoint: Checkpoint, kind: str) -> Checkpoint:
             f"{checkpoint.path} is a flow model, which is not of the few-step kind {kind!r}; leave it out"
         )
     few = FEW_STEP[kind]
-    sampler = checkpoint.defaults.run.parsed_sampler if few.sampler is None else read_sampler(few.sampler)
-    schedule = dataclasses.replace(checkpoint.schedule, timestep_spacing="trailing")
+    own = checkpoint.defaults.run.parsed_sampler
+    sampler = own if own.name in few.samplers else read_sampler(few.samplers[0])
+    predicts = few.predicts if few.predicts is not None else checkpoint.schedule.prediction_type
+    schedule = dataclasses.replace(checkpoint.schedule, timestep_spacing="trailing", prediction_type=predicts)
     reads_guidance = checkpoint.family.reads_guidance(checkpoint.configs)
     guidance = default_steps(sampler, reads_guidance)[1] if reads_guidance else 1.0  # off
     run = dataclasses.replace(checkpoint.defaults.run, sampler=sampler.canonical, steps=few.steps, guidance=guidance)

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, Checkpoint, folder_name
+from ldm_export.checkpoint.checkpoint import MAX_DOCUMENT_BYTES, Checkpoint, source_name
 from ldm_export.checkpoint.json_files import write_json
 from ldm_export.checkpoint.tokenizer import CompleteTokenizer, complete_tokenizer
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport
@@ -26,11 +26,9 @@ from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.files.hash_cache import sha256_of
 from ldm_runtime.files.replacing import refuse_foreign
 from ldm_runtime.package import manifest, manifest_json
+from ldm_runtime.package.artefacts import CANONICAL, Artefact, Component
 from ldm_runtime.package.manifest import (
-    CANONICAL,
-    Artefact,
     Axis,
-    Component,
     Contract,
     Defaults,
     FileEntry,
@@ -97,7 +95,7 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     """
     tokenizers = _tokenizers(checkpoint)
     components = {name: _stand_in(name) for name in checkpoint.specs}
-    source = Source(folder_name(checkpoint.path), {})
+    source = Source(source_name(checkpoint.path), {})
     provenance = Provenance(checkpoint.family.name, source, {}, OPSET, IR_VERSION, asdict(recipe), "")
     made = _manifest(checkpoint, recipe, tokenizers, components, provenance)
     names = [file for component in components.values() for file in component.canonical.files]
@@ -287,7 +285,7 @@ def _provenance(checkpoint: Checkpoint, recipe: PackageChoices, exports: Mapping
     (opset,) = {report.opset for report in exports.values()}
     return Provenance(
         family=checkpoint.family.name,
-        source=Source(folder_name(checkpoint.path), _source_hashes(checkpoint)),
+        source=Source(source_name(checkpoint.path), _source_hashes(checkpoint)),
         tools={tool: importlib.metadata.version(tool) for tool in (*TOOLS, *recipe.passes)},
         opset=opset,
         ir_version=max(report.ir_version for report in exports.values()),
@@ -304,7 +302,7 @@ def _source_hashes(checkpoint: Checkpoint) -> dict[str, str]:
         own = part not in checkpoint.replaced
         for file in files:
             name = file.relative_to(folder.path).as_posix()
-            shown_name = name if own else f"{part}: {folder_name(folder.path)}/{name}"
+            shown_name = name if own else f"{part}: {source_name(folder.path)}/{name}"
             if shown_name not in hashes:
                 known = checkpoint.hashes.get(name) if own else None
                 hashes[shown_name] = sha256_of(folder.file(name)) if known is None else known

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import PRECISIONS, REDUCED
-from ldm_runtime.package.manifest import Precision
+from ldm_runtime.package.artefacts import Precision
 
 TYPES = {name: ir.DataType[PRECISIONS[name].onnx] for name in REDUCED}
 

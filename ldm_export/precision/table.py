@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the command line reads the names alone, and starts without numpy
-    from ldm_runtime.package.manifest import Precision
+    from ldm_runtime.package.artefacts import Precision
 
 # A float32 engine sums in another order than torch does. ONNX Runtime was seen to be 0.3 to 1.9 times as far from
 # float64 as torch in float32 is, OpenVINO up to 4.1 times (Stable Diffusion 1.5's VAE).

@@ -11,7 +11,7 @@ from ldm_export.targets import TARGETS
 from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.tensorrt.options import TensorRtOptions
 from ldm_export.targets.tensorrt.profiles import read_profile
-from ldm_runtime.package.manifest import Precision
+from ldm_runtime.package.artefacts import Precision
 
 PASSES = ("onnxsim",)  # of other projects, besides our own
 MAX_NAME = 200  # characters

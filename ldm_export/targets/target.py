@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the command line reads the rows' names and options, and starts without numpy
     from ldm_export.process.isolate import StageCost
-    from ldm_runtime.package.manifest import Artefact, Contract, Manifest, Precision
+    from ldm_runtime.package.artefacts import Artefact, Precision
+    from ldm_runtime.package.manifest import Contract, Manifest
 
 Progress = Callable[[str], None]
 

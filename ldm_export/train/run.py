@@ -59,7 +59,7 @@ from ldm_runtime.errors import refused_as
 from ldm_runtime.files.atomic import atomic_file, atomic_folder, make_folder, refuse_unwritable
 from ldm_runtime.files.journal import sweep
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Precision
+from ldm_runtime.package.artefacts import Precision
 
 Progress = Callable[[str], None]
 

@@ -14,7 +14,7 @@ from ldm_export.verify import metrics
 from ldm_export.verify.reference_file import Case
 from ldm_export.verify.report import CaseResult, case_failure, case_result
 from ldm_runtime.errors import LdmError, OutOfProfile
-from ldm_runtime.package.manifest import Difference, Precision
+from ldm_runtime.package.artefacts import Difference, Precision
 
 Run = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 

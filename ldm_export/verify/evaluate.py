@@ -6,7 +6,7 @@ of it (never more than that of fp32 in the table of precisions).
 """
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,17 +70,21 @@ def _shown(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
-def evaluate(model: nn.Module, requests: list[Request]) -> list[Case]:
-    """Run all requests in float32 and in float64; `model` is in float64 afterwards.
+def evaluate(model: nn.Module, requests: list[Request], say: Callable[[str], None] = lambda text: None) -> list[Case]:
+    """Run all requests in float32 and in float64; `model` is in float64 afterwards. say: called for each.
 
     Random embeddings can drive the attention of a trained model, which no text does, to where float32 itself is less
     exact than the tolerance: torch's no more than an engine's. They are made smaller there, until it is exact enough.
     """
-    rounded = [run_model(request.spec, model, request.inputs) for request in requests]
+    rounded = []
+    for number, request in enumerate(requests, 1):
+        rounded.append(run_model(request.spec, model, request.inputs))
+        say(f"reference: {request.spec.name} in {precision_of(model)}, case {number} of {len(requests)}")
     model.double()
     gc.collect()
     cases = []
-    for request, approximate in zip(requests, rounded, strict=True):
+    for number, (request, approximate) in enumerate(zip(requests, rounded, strict=True), 1):
+        say(f"reference: {request.spec.name} in {precision_of(model)}, case {number} of {len(requests)}")
         most = EXACT.relative_rms
         exact = run_model(request.spec, model, request.inputs)
         tolerance = tolerance_of(approximate, exact)
@@ -101,6 +105,11 @@ def tolerance_of(approximate: Arrays, exact: Arrays) -> float:
     """Derive the tolerance of an engine's relative RMS from torch's own in float32."""
     rounding = max(metrics.difference(approximate[name], exact[name]).relative_rms for name in exact)
     return max(SMALLEST_TOLERANCE, ROUNDING_FACTOR * rounding)
+
+
+def precision_of(model: nn.Module) -> str:
+    """Return "float32" or "float64"."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
 
 
 def run_model(spec: ComponentSpec, model: nn.Module, inputs: Arrays) -> Arrays:

@@ -12,6 +12,7 @@ from ldm_export.verify import reference_file
 from ldm_export.verify import report as reports
 from ldm_export.verify.compare import compare
 from ldm_export.verify.facts import compare_facts
+from ldm_export.verify.inpainting_probe import require_same_probe
 from ldm_export.verify.page import Figure
 from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
@@ -30,7 +31,8 @@ from ldm_runtime.engines.choice import (
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import lies_in, make_folder, refuse_existing_in
-from ldm_runtime.package.manifest import Artefact, Manifest
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package
 
 Progress = Callable[[str], None]
@@ -108,6 +110,7 @@ def _verify(
     """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
     reference_file.require_complete(reference, package.manifest.contract)
+    require_same_probe(reference, package.manifest.contract)
     results: list[Result] = []
     images: list[Figure] = []
     opened: list[OpenedEngine] = []  # in the order in which they ran

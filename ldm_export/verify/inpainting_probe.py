@@ -6,10 +6,14 @@ the rounding of a sum becomes a hundredth of the output. So one half of the imag
 
 import numpy as np
 
+from ldm_export.verify.reference_file import Reference
+from ldm_runtime.errors import PackageError
 from ldm_runtime.image import from_levels
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.request_images import on_grid
 
 SEED = 7
+CAPTURED = "captured at step 1"  # the reference's case of the denoiser with the first inputs of the sampling run
 
 
 def probe_image(size: tuple[int, int]) -> np.ndarray:
@@ -34,3 +38,24 @@ def probe_channels(size: tuple[int, int], step: int) -> tuple[np.ndarray, np.nda
     mask = probe_mask(size, step)
     pixels = np.where(mask, np.float32(0.0), from_levels(probe_image(size)[None]))
     return on_grid(mask, step), np.ascontiguousarray(pixels, np.float32)
+
+
+def require_same_probe(reference: Reference, contract: Contract) -> None:
+    """Raise PackageError if an inpainting model's reference was computed with another mask: by an earlier build.
+
+    The inputs that were captured from its sampling run have the mask.
+    """
+    if not contract.inpaints:
+        return
+    role = contract.denoiser
+    channel = contract.latent.channels  # of the mask, which follows the latents
+    captured = [case.inputs[role.sample] for case in reference.cases_of(role.component) if case.name == CAPTURED]
+    for sample in captured:  # (B, C, h, w)
+        if sample.ndim == 4 and sample.shape[1] > channel:
+            mask = probe_mask(sample.shape[:1:-1], 1)
+            if (sample[:, channel] != mask).any():
+                raise PackageError(
+                    "the reference was computed with another image to inpaint than this program uses; build the package"
+                    " again",
+                    code="proof.invalid",
+                )

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.artefacts import Difference
 
 SSIM_WINDOW = 11  # pixels; Gaussian of standard deviation 1.5, as the paper's reference code
 SSIM_DEVIATION = 1.5

@@ -3,6 +3,7 @@
 Seeded inputs are drawn; captured ones are those of the sampling run. `evaluate` makes both into cases.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.streaming import largest_block
 from ldm_export.families.spec import ComponentSpec
 from ldm_export.verify import metrics, reference_file
-from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, run_model, seeded
+from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, precision_of, run_model, seeded
 from ldm_export.verify.inpainting_probe import probe_channels
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.extra_inputs import extra_inputs
@@ -40,6 +41,7 @@ STEPS, LARGEST_SIDE = 20, 16
 LARGE_DENOISER = 200_000_000  # weights
 LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
 HELD_WEIGHTS = 100_000_000  # of the largest model that is held in memory; a larger one reads them as it runs
+PAUSE = 10.0  # seconds between two words of an evaluation's progress
 SEED = 20_260_101
 PROMPT = "red apple, 3d style"
 NEGATIVE = ""
@@ -129,6 +131,7 @@ def write_reference(
         NonFiniteError: the torch model itself gives NaN or infinity.
     """
     say = progress if progress is not None else lambda text: None
+    seldom = paced(say)
     contract = manifest.contract
     opened = Package(package, manifest, "", "size")
     tokens = {text.component: Tokenizer(opened, text.tokenizer).encode(list(PROMPTS)).ids for text in contract.text}
@@ -139,15 +142,15 @@ def write_reference(
     for text in contract.text:
         say(f"reference: {text.component} in torch")
         run_tokens = tokens[text.component][[PROMPTS.index(NEGATIVE), PROMPTS.index(PROMPT)]]
-        encoded, part_cases = _text_stage(checkpoint, text, run_tokens)
+        encoded, part_cases = _text_stage(checkpoint, text, run_tokens, seldom)
         texts.append(encoded)
         cases += part_cases
     concat = _concat_channels(checkpoint, run) if contract.inpaints else None
     say(f"reference: {contract.denoiser.component} in torch, {run.plan.steps} steps")
-    latents, part_cases = _denoiser_stage(checkpoint, run, _Texts.joined(texts), concat)
+    latents, part_cases = _denoiser_stage(checkpoint, run, _Texts.joined(texts), concat, seldom)
     cases += part_cases
     say(f"reference: {contract.codec.name} in torch")
-    image, part_cases = _codec_stage(checkpoint, contract, latents)
+    image, part_cases = _codec_stage(checkpoint, contract, latents, seldom)
     cases += part_cases
 
     trajectory = Trajectory(
@@ -170,6 +173,19 @@ def write_reference(
     reference_file.write(package / reference_file.FILE, Reference(facts, PROMPTS, tokens, tuple(cases), trajectory))
 
 
+def paced(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what says a text only if the last one was said PAUSE seconds ago."""
+    last = time.monotonic()
+
+    def seldom(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PAUSE:
+            say(text)
+            last = time.monotonic()
+
+    return seldom
+
+
 def estimate_memory(checkpoint: Checkpoint, part: str) -> int:
     """Estimate the bytes of weights that the reference of a part holds at once, from their headers alone."""
     count = checkpoint.parameter_count(part)
@@ -188,13 +204,15 @@ def _latent(checkpoint: Checkpoint) -> LatentSpec:
     return checkpoint.family.latent(checkpoint.configs)
 
 
-def _text_stage(checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray) -> tuple[_Texts, list[Case]]:
+def _text_stage(
+    checkpoint: Checkpoint, text: TextRole, tokens: np.ndarray, say: Callable[[str], None]
+) -> tuple[_Texts, list[Case]]:
     """Return a text encoder's outputs for the empty and the real prompt, and its cases."""
     spec = checkpoint.specs[text.component]
     model = _model(checkpoint, spec.part)
     inputs = {text.input: tokens}
     rounded = run_model(spec, model, inputs)
-    cases = evaluate(model, [*seeded(spec), Request(spec, "captured prompts", inputs)])
+    cases = evaluate(model, [*seeded(spec), Request(spec, "captured prompts", inputs)], say)
     exact = run_model(spec, model, inputs)
 
     def pair(output: str) -> _Pair:
@@ -237,20 +255,20 @@ def _concat_channels(checkpoint: Checkpoint, run: _SamplingRun) -> _Pair:
 
 
 def _denoiser_stage(
-    checkpoint: Checkpoint, run: _SamplingRun, texts: _Texts, concat: _Pair | None
+    checkpoint: Checkpoint, run: _SamplingRun, texts: _Texts, concat: _Pair | None, say: Callable[[str], None]
 ) -> tuple[_Pair, list[Case]]:
     """Return the latents (steps, C, h, w) after every step, and the denoiser's cases."""
     role = run.contract.denoiser
     spec = checkpoint.specs[role.component]
     model = _model(checkpoint, spec.part)
     captured: list[Arrays] = []
-    rounded = _sample(spec, model, run, texts.of(False), None if concat is None else concat.rounded, captured)
+    rounded = _sample(spec, model, run, texts.of(False), None if concat is None else concat.rounded, captured, say)
     timesteps = (0.0, checkpoint.schedule.num_train_timesteps - 1.0, 500.37)
     requests = seeded(spec, {role.timestep: timesteps}, role.context)
     for index in sorted({0, len(captured) // 2, len(captured) - 1}):
         requests.append(Request(spec, f"captured at step {index + 1}", captured[index]))
-    cases = evaluate(model, requests)
-    exact = _sample(spec, model, run, texts.of(True), None if concat is None else concat.exact, [])
+    cases = evaluate(model, requests, say)
+    exact = _sample(spec, model, run, texts.of(True), None if concat is None else concat.exact, [], say)
     return _Pair(rounded, exact), cases
 
 
@@ -261,6 +279,7 @@ def _sample(
     texts: tuple[np.ndarray, np.ndarray],
     concat: np.ndarray | None,
     captured: list[Arrays],
+    say: Callable[[str], None],
 ) -> np.ndarray:
     """Run the runtime's own loop (float32 by definition) around the torch model: latents (steps, C, h, w)."""
     role = run.contract.denoiser
@@ -281,11 +300,16 @@ def _sample(
         return guide(output[:1], output[1:], run.guidance) if both else output
 
     noise = Noise("philox", [SEED], run.shape)
-    steps = run_plan(run.plan, denoise, noise.initial(), noise.row)
-    return np.concatenate([step.latents for step in steps])
+    latents = []
+    for step in run_plan(run.plan, denoise, noise.initial(), noise.row):
+        latents.append(step.latents)
+        say(f"reference: {spec.name} in {precision_of(model)}, step {step.index + 1} of {step.total}")
+    return np.concatenate(latents)
 
 
-def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> tuple[_Pair, list[Case]]:
+def _codec_stage(
+    checkpoint: Checkpoint, contract: Contract, latents: _Pair, say: Callable[[str], None]
+) -> tuple[_Pair, list[Case]]:
     """Return the image (1, 3, H, W), and the cases of both halves of the codec."""
     encode, decode = contract.codec.encoder, contract.codec.decoder
     encoder, decoder = checkpoint.specs[encode.component], checkpoint.specs[decode.component]
@@ -301,7 +325,7 @@ def _codec_stage(checkpoint: Checkpoint, contract: Contract, latents: _Pair) -> 
         *seeded(decoder),
         Request(decoder, "captured latents", unscaled(latents.rounded)),
     ]
-    cases = evaluate(model, requests)
+    cases = evaluate(model, requests, say)
     exact = run_model(decoder, model, unscaled(latents.exact))[decode.output]
     return _Pair(rounded, exact.astype(np.float32)), cases
 

@@ -13,7 +13,7 @@ from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
-from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.artefacts import Difference
 from ldm_runtime.package.open import Package, refused
 
 SCHEMA_VERSION = 4

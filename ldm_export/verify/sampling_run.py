@@ -17,7 +17,7 @@ from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
 from ldm_runtime.engines.choice import EngineChoice, artefact_for
 from ldm_runtime.errors import LdmError
-from ldm_runtime.package.manifest import Artefact
+from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.pipeline import Pipeline
 

@@ -12,7 +12,8 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.noise import Noise
 from ldm_runtime.notice import Notice
-from ldm_runtime.request import SampleOptions, check_texts, choose_size
+from ldm_runtime.request import SampleOptions, choose_size
+from ldm_runtime.request_texts import check_texts
 from ldm_runtime.request_values import check_name, check_pair
 from ldm_runtime.run import Run
 from ldm_runtime.sampling.loop import slerp

@@ -22,8 +22,9 @@ from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
-from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_texts, check_together
+from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
+from ldm_runtime.request_texts import check_texts
 from ldm_runtime.request_values import check_choice, check_shape, float_copy
 from ldm_runtime.run import Run, Step
 from ldm_runtime.text.conditioning import Conditioner, TextEncoder
@@ -135,7 +136,7 @@ class Pipeline:
             names={**text_names("negative prompt", negative), **text_names("prompt", prompt)},
             syntax=request.syntax,
         )
-        if request.is_guided and request.zero_negative:
+        if request.zero_negative:
             conditioning = conditioning.after_zeros()
         for text in self.contract.text:
             self._components.rest(text.component)  # the denoiser needs the memory

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from ldm_runtime.checks import check_integer, given, shown
+from ldm_runtime.checks import check_integer, given
 from ldm_runtime.errors import InputError
 from ldm_runtime.noise import check_noise
 from ldm_runtime.notice import Notice
@@ -14,6 +14,7 @@ from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.values import MAX_PIXELS
 from ldm_runtime.request_images import StartImages, on_grid, read_start_images
 from ldm_runtime.request_sizes import ImageSizes, read_sizes
+from ldm_runtime.request_texts import read_pooled, read_texts
 from ldm_runtime.request_values import (
     check_choice,
     check_guidance,
@@ -99,7 +100,7 @@ class Request:
 
     prompts: tuple[str, ...] | None
     negatives: tuple[str, ...]
-    zero_negative: bool  # zeros take the place of what the text encoders make of the negative prompts
+    zero_negative: bool  # guided, and zeros take the place of what the text encoders make of the negative prompts
     prompt_embeds: np.ndarray | None
     pooled_prompt_embeds: np.ndarray | None  # float32 (B, P), where a model reads pooled text beside prompt_embeds
     syntax: str  # of the prompts: "plain" or "weighted"
@@ -150,7 +151,7 @@ class Request:
         }
         if self.prompts is None:
             facts["conditioning"] = "given embeddings"
-        if self.is_guided and self.zero_negative:
+        if self.zero_negative:
             facts["negative conditioning"] = "zeros"
         if self.syntax != "plain":
             facts["syntax"] = self.syntax
@@ -185,7 +186,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         raise InputError(
             f"guidance is {guidance:g}; expected at most {MAX_EMBEDDED_GUIDANCE}: this model reads it as a number"
         )
-    prompts, negatives, embeds = _texts(contract, prompt, options)
+    prompts, negatives, embeds = read_texts(contract, prompt, options)
     batch = len(negatives)
     is_guided = contract.evaluates_negative(guidance)
     _check_batch(contract, batch, is_guided)
@@ -196,13 +197,13 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     plan, noise = _plan_and_noise(contract, options, strength)
     stop = options.get("stop_after")
     latents, width, height = _latents_and_size(contract, options, start, batch)
-    pooled = _pooled_embeds(contract, options, embeds, batch)
+    pooled = read_pooled(contract, options, embeds, batch)
     pixels = None if start is None else start.pixels(width, height, batch)
     inpainted = None if start is None else start.inpainted(width, height)
     return Request(
         prompts=prompts,
         negatives=negatives,
-        zero_negative=contract.defaults.zero_negative and options.get("negative") is None,
+        zero_negative=is_guided and contract.defaults.zero_negative and options.get("negative") is None,
         prompt_embeds=embeds,
         pooled_prompt_embeds=pooled,
         syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
@@ -262,15 +263,6 @@ def check_together(what: str, count: int, pixels: int) -> None:
         )
 
 
-def check_texts(name: str, value: str | Sequence[str]) -> tuple[str, ...]:
-    """Return `value` as a tuple of texts, perhaps empty, or InputError."""
-    if isinstance(value, str):
-        return (value,)
-    if not isinstance(value, Sequence) or not all(isinstance(text, str) for text in value):
-        raise InputError(f"{name} is {shown(value)}; expected a text or a list of texts")
-    return tuple(value)
-
-
 def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float | None) -> tuple[Plan, str]:
     """Compile the plan, and check that the noise suits its sampler."""
     defaults = contract.defaults
@@ -282,81 +274,8 @@ def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float 
     return compile_run(contract.schedule, sampler, steps, strength), noise
 
 
-def _texts(
-    contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions
-) -> tuple[tuple[str, ...] | None, tuple[str, ...], np.ndarray | None]:
-    """Return prompts, negatives and prompt_embeds of a request; of prompts and embeds one is None."""
-    most = contract.range_of(contract.sample.dims[0])[1]
-    repeats = check_integer("count", options.get("count", 1), 1, most, "request.batch")
-    embeds = _prompt_embeds(contract, prompt, options.get("prompt_embeds"), repeats, most)
-    prompts = _prompts(prompt, repeats) if embeds is None else None
-    batch = len(prompts) if prompts is not None else len(given(embeds))
-    return prompts, _negatives(options.get("negative"), batch, repeats), embeds
-
-
 def _given_or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _prompts(prompt: str | Sequence[str] | None, repeats: int) -> tuple[str, ...]:
-    if prompt is None:
-        raise InputError('no prompt was given; give a prompt ("" is legal) or prompt_embeds')
-    texts = check_texts("prompt", prompt)
-    if not texts:
-        raise InputError("prompt is an empty list; expected a text or a list of at least one")
-    return tuple(text for text in texts for _ in range(repeats))
-
-
-def _negatives(negative: str | Sequence[str] | None, batch: int, repeats: int) -> tuple[str, ...]:
-    if negative is None:
-        return ("",) * batch
-    texts = check_texts("negative", negative)
-    if isinstance(negative, str):
-        return texts * batch
-    if len(texts) * repeats != batch:
-        raise InputError(f"negative has {len(texts)} texts for {batch // repeats} prompts; give one for each")
-    return tuple(text for text in texts for _ in range(repeats))
-
-
-def _prompt_embeds(contract: Contract, prompt: Any, embeds: Any, repeats: int, most: int) -> np.ndarray | None:
-    if embeds is None:
-        return None
-    if prompt is not None:
-        raise InputError("both prompt and prompt_embeds were given; give one of them")
-    _, tokens, width = contract.context.dims
-    array = check_shape("prompt_embeds", embeds, (None, None, int(width)))
-    low, high = contract.range_of(tokens)
-    if len(array) < 1 or not low <= array.shape[1] <= high:
-        raise InputError(
-            f"prompt_embeds has shape {array.shape}; expected at least one prompt of {low} to {high} tokens",
-            code="request.array",
-        )
-    if len(array) > most:
-        raise InputError(
-            f"prompt_embeds has shape {array.shape}; the package takes a batch of at most {most}", code="request.array"
-        )
-    return np.repeat(float_copy("prompt_embeds", array), repeats, axis=0)
-
-
-def _pooled_embeds(
-    contract: Contract, options: SampleOptions, embeds: np.ndarray | None, batch: int
-) -> np.ndarray | None:
-    """Return the pooled text beside `embeds`, one for each of `batch` images; None where there is none to read."""
-    pooled, reads = options.get("pooled_prompt_embeds"), contract.pooled_width > 0
-    if pooled is not None and (embeds is None or not reads):
-        beside = "without prompt_embeds" if reads else "but this model does not read it"
-        raise InputError(f"pooled_prompt_embeds was given, {beside}; leave it out", code="request.array")
-    if embeds is None or not reads:
-        return None
-    if pooled is None:
-        raise InputError(
-            "this model reads pooled text too, which prompt_embeds does not hold; give pooled_prompt_embeds, the "
-            "second result of embed_pooled",
-            code="request.array",
-        )
-    repeats = options.get("count", 1)
-    array = check_shape("pooled_prompt_embeds", pooled, (batch // repeats, contract.pooled_width))
-    return np.repeat(float_copy("pooled_prompt_embeds", array), repeats, axis=0)
 
 
 def _check_batch(contract: Contract, batch: int, guided: bool) -> None:

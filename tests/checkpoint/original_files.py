@@ -3,6 +3,7 @@
 Nothing of the product is used: names are made by formulas that follow CompVis' code, and diffusers opens the files.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.oracles import randomise
 
 KEYS = Path(__file__).parent / "original_keys"
 VOCABULARY = 49408
+KINDS = ("sd1", "sd2", "sdxl")
+PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 
 # The level structure of the published models, as narrow as 32 groups allow.
 _UNET_4 = {
@@ -81,6 +85,31 @@ def models(kind: str, seed: int = 0, **unet: Any) -> dict[str, Any]:
     made["unet"] = UNet2DConditionModel(**{**UNET[kind], **unet})
     made["vae"] = AutoencoderKL(**VAE, scaling_factor=SCALES[kind], sample_size=8 * UNET[kind]["sample_size"])
     return {name: randomise(model, seed + index) for index, (name, model) in enumerate(made.items())}
+
+
+def write_files(folder: Path) -> dict[str, Path]:
+    """Write a file of each kind in float16, and the models' own folders beside them."""
+    for kind in KINDS:
+        made = {name: model.half() for name, model in models(kind).items()}
+        save_file(original(kind, made), folder / f"{kind}.safetensors", {"format": "pt"})
+        for name, model in made.items():
+            model.save_pretrained(folder / kind / name)
+    return {kind: folder / f"{kind}.safetensors" for kind in KINDS}
+
+
+def configs_alone(kind: str, folder: Path, out: Path) -> Path:
+    """A diffusers folder without weights: what `from_single_file` is told besides the file."""
+    out.mkdir()
+    parts = {path.name: path for path in folder.iterdir() if (path / "config.json").exists()}
+    index: dict[str, Any] = {"_class_name": PIPELINES[kind], "scheduler": ["diffusers", "DDIMScheduler"]}
+    for name, path in parts.items():
+        (out / name).mkdir()
+        (out / name / "config.json").write_bytes((path / "config.json").read_bytes())
+        config = json.loads((path / "config.json").read_text())
+        library = "diffusers" if "_class_name" in config else "transformers"
+        index[name] = [library, config.get("_class_name", (config.get("architectures") or [None])[0])]
+    (out / "model_index.json").write_text(json.dumps(index))
+    return out
 
 
 def original(kind: str, made: dict[str, Any]) -> dict[str, Tensor]:

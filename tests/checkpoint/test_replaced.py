@@ -140,16 +140,16 @@ REFUSED: dict[str, tuple[str, Callable[[Path, Path, Path], Path], str]] = {
     "file of another part": (
         "unet",
         lambda base, others, work: others / "ft-mse" / WEIGHTS,
-        r"the weights of unet in .*ft-mse do not fit its config: \d+ missing .* unexpected",
+        "holds no unet but a vae; give it by --vae",
     ),
     "a weight is lacking": (
         "vae",
         lambda base, others, work: without(
             Path(shutil.copytree(others / "ft-mse", work / "less")), "decoder.conv_in.bias"
         ),
-        r"the weights of vae in .*less do not fit its config: 1 missing \(decoder.conv_in.bias\)",
+        r"the weights of vae in .*less/.* do not fit its config: 1 missing \(decoder.conv_in.bias\)",
     ),
-    "pickle": ("unet", lambda base, others, work: written(work / "unet.pt"), "unet.pt is no .safetensors or .bin file"),
+    "pickle": ("unet", lambda base, others, work: written(work / "unet.pt"), "unet.pt is no archive of torch's"),
     "truncated": (
         "vae",
         lambda base, others, work: written(work / "vae.safetensors", b"\0\1"),

@@ -16,29 +16,18 @@ from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.original.layout import OriginalLayout
 from ldm_export.package.describe import describe
-from tests.checkpoint.original_files import models, original, published_keys
+from tests.checkpoint.original_files import KINDS, configs_alone, published_keys, write_files
 from tests.once import make_once
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("sd1", "sd2", "sdxl")
 PREDICTION: dict[str, Any] = {"sd1": None, "sd2": "v_prediction", "sdxl": None}
-PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file of each kind in float16, and the models' own folders beside them; read only."""
-
-    def make(folder: Path) -> dict[str, Path]:
-        for kind in KINDS:
-            made = {name: model.half() for name, model in models(kind).items()}
-            save_file(original(kind, made), folder / f"{kind}.safetensors", {"format": "pt"})
-            for name, model in made.items():
-                model.save_pretrained(folder / kind / name)
-        return {kind: folder / f"{kind}.safetensors" for kind in KINDS}
-
-    return make_once(tmp_path_factory, "single-files", make)
+    return make_once(tmp_path_factory, "single-files", write_files)
 
 
 def opened(files: dict[str, Path], kind: str) -> Any:
@@ -72,21 +61,6 @@ def test_every_tensor_is_that_of_the_models_and_every_config_theirs(files: dict[
         assert all(torch.equal(state[name], value.float()) for name, value in wanted.items()), part
         config = checkpoint.family.parts[part].config.from_dict(json.loads((folder / "config.json").read_text()))
         assert checkpoint.configs[part] == config
-
-
-def configs_alone(kind: str, folder: Path, out: Path) -> Path:
-    """A diffusers folder without weights: what `from_single_file` is told besides the file."""
-    out.mkdir()
-    parts = {path.name: path for path in folder.iterdir() if (path / "config.json").exists()}
-    index: dict[str, Any] = {"_class_name": PIPELINES[kind], "scheduler": ["diffusers", "DDIMScheduler"]}
-    for name, path in parts.items():
-        (out / name).mkdir()
-        (out / name / "config.json").write_bytes((path / "config.json").read_bytes())
-        config = json.loads((path / "config.json").read_text())
-        library = "diffusers" if "_class_name" in config else "transformers"
-        index[name] = [library, config.get("_class_name", (config.get("architectures") or [None])[0])]
-    (out / "model_index.json").write_text(json.dumps(index))
-    return out
 
 
 @pytest.mark.slow
@@ -239,16 +213,26 @@ def test_buffers_are_nothing_and_averaged_weights_and_strangers_are_left_out_and
     assert all(torch.equal(state[name], plain[name]) for name in plain)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_precisions_are_kept(files: dict[str, Path], tmp_path: Path, dtype: torch.dtype) -> None:
     def convert(tensors: dict[str, Tensor]) -> None:
         tensors.update({key: value.to(dtype) for key, value in tensors.items() if value.is_floating_point()})
 
     file = changed(files["sd1"], tmp_path / "x.safetensors", convert)
     tensors = load_file(file)
-    loaded = open_checkpoint(file).load("unet", None).state_dict()
-    assert torch.equal(loaded["conv_in.weight"], tensors["model.diffusion_model.input_blocks.0.0.weight"])
-    assert loaded["conv_in.weight"].dtype == dtype
+    checkpoint = open_checkpoint(file)
+    checkpoint.require_finite()
+    weight = tensors["model.diffusion_model.input_blocks.0.0.weight"]
+    assert weight.dtype == dtype and weight.float().unique().numel() > 30
+    loaded = checkpoint.load("unet", None).state_dict()["conv_in.weight"]
+    assert loaded.dtype == (torch.float16 if dtype.itemsize == 1 else dtype)  # half precision has all of their values
+    assert torch.equal(loaded.float(), weight.float())
+    for part in checkpoint.family.parts:  # exactly, in float32
+        state = checkpoint.load(part).state_dict()
+        origins = layout_of("sd1").parts[part].origins(checkpoint.configs[part], state)
+        prefix = layout_of("sd1").parts[part].prefix
+        stored = {name: tensors[prefix + origin.key].float() for name, origin in origins.items()}
+        assert all(torch.equal(state[name], stored[name].reshape(state[name].shape)) for name in state)
 
 
 def test_text_keys_without_text_model_and_inpainting_unets_open(files: dict[str, Path], tmp_path: Path) -> None:
@@ -309,10 +293,16 @@ TEXT = "cond_stage_model.transformer.text_model."
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (drop("first_stage_model."), "Stable Diffusion 1.x without its vae .*; fetch the whole checkpoint"),
+        (
+            drop("first_stage_model."),
+            "Stable Diffusion 1.x without its vae .*; give one with --vae, or fetch the whole checkpoint",
+        ),
         (drop("model.diffusion_model."), "Stable Diffusion 1.x without its unet"),
-        (keep("model.diffusion_model."), "holds a UNet without a text encoder"),
-        (keep("first_stage_model."), "holds an autoencoder alone"),
+        (
+            keep("model.diffusion_model."),
+            "holds unet without the rest of a checkpoint; give it by --unet beside a whole one",
+        ),
+        (keep("first_stage_model."), "holds vae without the rest of a checkpoint; give it by --vae beside a whole one"),
         (put("cond_stage_model.model.ln_final.weight", 4), "has keys of Stable Diffusion 1.x and Stable Diffusion 2.x"),
         (
             put(f"{U}label_emb.0.0.weight", 128, 1600),
@@ -323,8 +313,8 @@ TEXT = "cond_stage_model.transformer.text_model."
             r"1 unexpected \(model\.diffusion_model\.input_blocks\.1\.0",
         ),
         (drop(f"{U}out.0.bias"), r"1 missing \(model\.diffusion_model\.out\.0\.bias\)"),
-        (drop(f"{U}out.2.weight"), r"no model\.diffusion_model\.out\.2\.weight of a known shape"),
-        (put(f"{U}input_blocks.0.0.weight"), r"no model\.diffusion_model\.input_blocks\.0\.0\.weight of a known shape"),
+        (drop(f"{U}out.2.weight"), r"no out\.2\.weight of a known shape"),
+        (put(f"{U}input_blocks.0.0.weight"), r"no input_blocks\.0\.0\.weight of a known shape"),
         (put(f"{U}input_blocks.1.0.out_layers.3.weight", 33, 32, 3, 3), r"blocks of widths \[33, 32\]"),
         (
             put(f"{TEXT}embeddings.token_embedding.weight", 5),
@@ -375,7 +365,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path, name: str, content: byt
         ),
         ({"emb_params": (2, 768)}, "is a textual inversion"),
         ({"<cat-toy>": (768,)}, "is a textual inversion"),
-        ({"down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3)}, "is one part of a diffusers pipeline"),
+        ({"down_blocks.0.resnets.0.conv1.weight": (4, 4, 3, 3)}, "holds unet without the rest of a checkpoint"),
         ({"double_blocks.0.img_attn.qkv.weight": (4, 4)}, "is a model with a transformer"),
         ({"conditioner.embedders.0.model.ln_final.weight": (4,)}, "is the refiner of SDXL"),
         ({"layer.weight": (4, 4)}, "is no checkpoint of a known kind"),

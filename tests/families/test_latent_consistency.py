@@ -23,6 +23,7 @@ from tests import traces
 from tests.once import make_once, shared_folder
 from tests.oracles import build_tiny_sd
 from tests.runtime.notices import said
+from tests.targets import genai_oracle
 from tests.targets.building import add
 from tests.torch_pipeline import torch_pipeline
 
@@ -216,24 +217,10 @@ def test_optimum_onnx_opens_it_and_draws_the_same(package: Path, sources: Path, 
 
 @pytest.mark.slow
 def test_openvino_genai_opens_it_and_draws_the_same(package: Path, tmp_path: Path) -> None:
-    import openvino
-    import openvino_genai
-
     copy = Path(shutil.copytree(package, tmp_path / "package"))
     add(copy, "openvino", genai=True)
-
-    class Torch(openvino_genai.Generator):
-        def __init__(self) -> None:
-            super().__init__()
-            self._generator = TorchGenerator(5)
-
-        def randn_tensor(self, shape: openvino.Shape) -> openvino.Tensor:
-            return openvino.Tensor(np.ascontiguousarray(self._generator.normal(tuple(shape))))
-
-    folder = str(copy / "openvino-genai")
-    theirs = openvino_genai.Text2ImagePipeline(folder, "CPU", INFERENCE_PRECISION_HINT="f32")
     options = {"num_inference_steps": 4, "guidance_scale": 8.5, "width": 32, "height": 24}
-    drawn = theirs.generate(PROMPTS[0], generator=Torch(), **options).data[0]
+    drawn = genai_oracle.draw(copy, PROMPTS[0], 5, **options)
     with ldm_runtime.load(copy, engine="openvino") as pipe:
         found = pipe(PROMPTS[0], steps=4, guidance=8.5, size=(32, 24), seed=5, noise="torch")[0]
     # GenAI cuts to whole levels where this runtime rounds, so one level may differ.

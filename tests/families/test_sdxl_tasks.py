@@ -13,7 +13,6 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.interpolate import interpolate
 from ldm_runtime.pipeline import Pipeline
 from tests.families.sdxl_oracle import SIZE, compare, last, levels, opened
-from tests.oracles import build_tiny_sd
 from tests.torch_pipeline import torch_pipeline
 
 pytestmark = [
@@ -24,19 +23,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_sd(tmp_path_factory.mktemp("sdxl") / "source", "sdxl")
-
-
-@pytest.fixture(scope="module")
-def pipe(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    with torch_pipeline(source, tmp_path_factory.mktemp("work")) as drawing:
+def pipe(sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    with torch_pipeline(sdxl, tmp_path_factory.mktemp("work")) as drawing:
         yield drawing
 
 
 @pytest.fixture(scope="module")
-def theirs(source: Path) -> Any:
-    return opened(source)
+def theirs(sdxl: Path) -> Any:
+    return opened(sdxl)
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_tiny_sd(tmp_path_factory.mktemp("sdxl") / "source", "sdxl")
-
-
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
 # scheduler_config.json as it is published, the steps and the guidance of the model's card.
@@ -99,6 +94,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], int, float]] = {
         4,
         1.0,
     ),
+    "TCD merged": ({"_class_name": "TCDScheduler", **BETAS, "original_inference_steps": 50}, 4, 1.0),
     "Juggernaut's DPM++ 2M Karras": (
         {
             "_class_name": "DPMSolverMultistepScheduler",
@@ -117,9 +113,9 @@ SCHEDULES: dict[str, tuple[dict[str, Any], int, float]] = {
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_is_run_as_the_pipeline_runs_it(source: Path, tmp_path: Path, name: str) -> None:
+def test_a_schedule_is_run_as_the_pipeline_runs_it(sdxl: Path, tmp_path: Path, name: str) -> None:
     config, steps, guidance = SCHEDULES[name]
-    folder = shutil.copytree(source, tmp_path / "source")
+    folder = shutil.copytree(sdxl, tmp_path / "source")
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
     file = folder / "model_index.json"
     file.write_text(file.read_text().replace("EulerDiscreteScheduler", config["_class_name"]))
@@ -161,16 +157,16 @@ def test_an_embedded_guidance_scale_is_diffusers(tmp_path: Path, guidance: float
             compare(found, expected)
 
 
-def test_a_tiny_autoencoder_is_diffusers(source: Path, tmp_path: Path) -> None:
+def test_a_tiny_autoencoder_is_diffusers(sdxl: Path, tmp_path: Path) -> None:
     """TAESDXL in place of the autoencoder, from text and from an image."""
     blocks = {"num_encoder_blocks": (1, 2), "num_decoder_blocks": (2, 1)}
     widths = {"encoder_block_out_channels": (16, 16), "decoder_block_out_channels": (16, 16)}
     vae = randomise(diffusers.AutoencoderTiny(**blocks, **widths), 4)
     vae.save_pretrained(tmp_path / "taesdxl")
-    checkpoint = with_parts(open_checkpoint(source), {"vae": tmp_path / "taesdxl"})
+    checkpoint = with_parts(open_checkpoint(sdxl), {"vae": tmp_path / "taesdxl"})
     random = np.random.default_rng(2)
     image = Image.fromarray(random.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8))
-    theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(source, vae=vae, add_watermarker=False)
+    theirs = diffusers.StableDiffusionXLPipeline.from_pretrained(sdxl, vae=vae, add_watermarker=False)
     theirs.set_progress_bar_config(disable=True)
     changing = diffusers.StableDiffusionXLImg2ImgPipeline(**theirs.components, add_watermarker=False)
     changing.set_progress_bar_config(disable=True)
@@ -214,8 +210,8 @@ def test_an_inpainting_unet_is_diffusers(tmp_path: Path, strength: float, negati
     compare(found, np.asarray(255.0 * made.images[0], np.float64))
 
 
-def test_four_channels_may_be_named_as_an_inpainting_pipeline(source: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(source, tmp_path / "source")
+def test_four_channels_may_be_named_as_an_inpainting_pipeline(sdxl: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sdxl, tmp_path / "source")
     file = folder / "model_index.json"
     file.write_text(file.read_text().replace("StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"))
     assert open_checkpoint(folder).family.name == "sdxl"

@@ -23,6 +23,8 @@ from ldm_runtime.pipeline import Pipeline
 from tests import traces
 from tests.once import make_once, shared_folder
 from tests.oracles import build_tiny_sd, randomise
+from tests.targets import genai_oracle
+from tests.targets.building import add
 from tests.torch_pipeline import torch_pipeline
 
 PROMPTS = ("a red apple, 3d style", "the smile of a blue cat! " * 30)  # the second is longer than a window
@@ -189,3 +191,17 @@ def test_optimum_onnx_opens_it_and_draws_the_same(package: Path, sources: Path, 
         for each in (theirs, oracle(sources / "sd15", "image to image"))
     ]
     assert_same_image(*images)
+
+
+@pytest.mark.slow
+def test_openvino_genai_opens_it_and_draws_the_same(package: Path, tmp_path: Path) -> None:
+    """GenAI knows `AutoencoderKL` alone: the folder for it says that."""
+    copy = Path(shutil.copytree(package, tmp_path / "package"))
+    add(copy, "openvino", genai=True)
+    index = json.loads((copy / "openvino-genai" / "model_index.json").read_text())
+    assert index["vae"] == ["diffusers", "AutoencoderKL"] and index["text_encoder"] == ["transformers", "CLIPTextModel"]
+    options = {"num_inference_steps": 4, "guidance_scale": 5.0, "width": 32, "height": 24, "negative_prompt": "blue"}
+    drawn = genai_oracle.draw(copy, PROMPTS[0], 5, **options)
+    with ldm_runtime.load(copy, engine="openvino") as pipe:
+        found = pipe(PROMPTS[0], negative="blue", steps=4, guidance=5.0, size=(32, 24), seed=5, noise="torch")[0]
+    assert np.abs(np.asarray(found, float) - drawn).max() <= 1  # GenAI cuts to whole levels, this runtime rounds

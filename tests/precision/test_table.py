@@ -11,7 +11,7 @@ import torch
 from ldm_export.precision.table import PRECISIONS, REDUCED
 from ldm_export.targets import TARGETS
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Precision
+from ldm_runtime.package.artefacts import Precision
 
 
 def test_the_rows_are_the_precisions_of_a_manifest():

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from ldm_runtime.package import manifest, manifest_json, safetensors
+from ldm_runtime.package import artefacts, manifest, manifest_json, safetensors
 from ldm_runtime.package.manifest import Axis, ComponentContract, Multiple, TensorSpec
 from ldm_runtime.package.open import Package
 from ldm_runtime.sampling.schedule import NoiseSchedule
@@ -44,11 +44,11 @@ def make(folder: Path, **changes: Any) -> Path:
 def write_manifest(folder: Path, contract: manifest.Contract) -> None:
     """Describe and hash the files that are in `folder` now."""
     components = {
-        name: manifest.Component(
+        name: artefacts.Component(
             weights=f"{name}/model.safetensors",
             artefacts=(canonical(name),),
             keys={
-                key: manifest.KeyEntry(key, None, "F32")
+                key: artefacts.KeyEntry(key, None, "F32")
                 for key in safetensors.read_header(folder / name / "model.safetensors").tensors
             },
         )
@@ -79,10 +79,10 @@ def write_manifest(folder: Path, contract: manifest.Contract) -> None:
     (folder / "manifest.json").write_text(manifest_json.dump(made), encoding="utf-8")
 
 
-def canonical(name: str) -> manifest.Artefact:
+def canonical(name: str) -> artefacts.Artefact:
     """Describe the graph of a component."""
     files = (f"{name}/model.onnx", f"{name}/model.safetensors")
-    return manifest.Artefact("canonical", "onnx", files, "any", "fp32", "exact", None)
+    return artefacts.Artefact("canonical", "onnx", files, "any", "fp32", "exact", None)
 
 
 def entry_of(path: Path) -> manifest.FileEntry:
@@ -118,7 +118,7 @@ def add_openvino(folder: Path, component: str, graph: str) -> None:
     known = manifest_json.parse(text, "manifest.json")
     parts = known.components[component]
     kept = tuple(artefact for artefact in parts.artefacts if artefact.engine != "openvino")
-    made = manifest.Artefact("openvino", "openvino", (graph, f"{graph[:-4]}.bin"), "openvino", "fp32", "exact", None)
+    made = artefacts.Artefact("openvino", "openvino", (graph, f"{graph[:-4]}.bin"), "openvino", "fp32", "exact", None)
     components = {**known.components, component: dataclasses.replace(parts, artefacts=(*kept, made))}
     files = {**known.files, **{name: entry_of(folder / name) for name in made.files}}
     changed = dataclasses.replace(known, components=components, files=files)

@@ -20,12 +20,16 @@ from PIL import Image
 
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError, TrainingError
+from ldm_export.package.write import contract_of
+from ldm_export.recipes.build import BuildRecipe
 from ldm_export.recipes.train import load_train_recipe
 from ldm_export.train.autoencoder import encode_images, kl_divergence, latent_scale, psnr
 from ldm_export.train.image_folder import load_images
 from ldm_export.train.latents import Captions
 from ldm_export.train.run import train
 from ldm_runtime.package import safetensors
+from ldm_runtime.package.manifest import Defaults
+from ldm_runtime.sampling.solvers import read_sampler
 from tests.once import make_once
 from tests.train.conftest import RECIPES, smoke_recipe, write_images
 
@@ -105,6 +109,19 @@ def test_the_checkpoint_tells_where_it_comes_from(trained):
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     del files["SHA256SUMS"]
     assert listed == {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
+
+def test_the_checkpoint_and_its_package_keep_the_recipes_name_and_samples(trained):
+    path = trained[0] / "runs" / "smoke" / "checkpoint"
+    recipe = load_train_recipe(RECIPES / "smoke.toml")
+    samples = recipe.samples
+    written = {"sampler": samples.sampler, "steps": samples.steps, "guidance": samples.guidance}
+    assert json.loads((path / "defaults.json").read_text()) == {"name": "smoke", **written}
+    checkpoint = open_checkpoint(path)
+    sampler = read_sampler(samples.sampler).canonical
+    assert checkpoint.sampler.canonical != sampler and samples.steps == 2  # not what its scheduler says, nor a default
+    assert contract_of(checkpoint, BuildRecipe()).defaults == Defaults(sampler, 2, samples.guidance)
+    assert checkpoint.defaults.name == recipe.name == "smoke"
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "text_encoder", "diffusion", "decoder"])

@@ -8,7 +8,7 @@ from ldm_export.precision.table import PRECISIONS, REDUCED
 from ldm_export.verify.compare import compare, measure, worst
 from ldm_export.verify.reference_file import Case
 from ldm_runtime.errors import EngineError, OutOfProfile
-from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.artefacts import Difference
 
 VALUES = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
 

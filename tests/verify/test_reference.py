@@ -9,7 +9,7 @@ import torch
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import ROUNDING_FACTOR
-from ldm_export.verify import evaluate, reference_file
+from ldm_export.verify import evaluate, reference, reference_file
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime.errors import NonFiniteError, PackageError
@@ -129,7 +129,10 @@ def test_embeddings_that_float32_cannot_follow_are_made_smaller(tiny_build):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     requests = evaluate.seeded(spec, {"timestep": (0.0, 999.0, 500.37)}, "encoder_hidden_states")
     first = [evaluate.run_model(spec, model, request.inputs) for request in requests]
-    cases = evaluate.evaluate(model, requests)
+    said: list[str] = []
+    cases = evaluate.evaluate(model, requests, said.append)
+    assert said[0] == f"reference: unet in float32, case 1 of {len(requests)}"
+    assert said[-1] == f"reference: unet in float64, case {len(requests)} of {len(requests)}"
     assert all(torch.equal(tensor.float(), before[name]) for name, tensor in model.state_dict().items())
     most = evaluate.EXACT.relative_rms
     calmed = []
@@ -153,6 +156,15 @@ def _exact(spec, model, inputs):
     exact = evaluate.run_model(spec, model.double(), inputs)
     model.float()
     return exact
+
+
+def test_progress_is_said_after_a_pause_only(monkeypatch):
+    now, said = [0.0], []
+    monkeypatch.setattr(reference.time, "monotonic", lambda: now[0])
+    say = reference.paced(said.append)
+    for now[0] in (1.0, reference.PAUSE, reference.PAUSE + 1.0, 2.0 * reference.PAUSE):
+        say(f"at {now[0]:g} s")
+    assert said == ["at 10 s", "at 20 s"]
 
 
 def test_a_reference_over_32_megabytes_is_not_written(known, tmp_path):

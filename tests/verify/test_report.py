@@ -21,7 +21,7 @@ from ldm_export.verify.report import (
     write,
 )
 from ldm_runtime.errors import LdmError, PackageError
-from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.artefacts import Difference
 
 HOSTILE = '<script>alert("1")</script>&\' onerror=x'
 

@@ -22,16 +22,18 @@ _PNDM = {**_BETAS, "_class_name": "PNDMScheduler", "set_alpha_to_one": False, "s
 _DDIM = {**_BETAS, "_class_name": "DDIMScheduler", "set_alpha_to_one": False, "clip_sample": False}
 _EULER = {**_BETAS, "_class_name": "EulerDiscreteScheduler"}
 _OF_VELOCITY = {"prediction_type": "v_prediction"}
+# Latents and images of 512, 768 and 1,024 pixels.
+_512, _768, _1024 = ({"unet": side, "vae": 8 * side} for side in (64, 96, 128))
 
 SD1 = OriginalLayout(
     name="Stable Diffusion 1.x",
     parts={
         "text_encoder": clip("cond_stage_model.transformer."),
-        "unet": unet(heads=8),
+        "unet": unet(),
         "vae": vae(scaling_factor=0.18215),
     },
     schedulers={"epsilon": _PNDM, "v_prediction": {**_DDIM, **_OF_VELOCITY}},
-    sizes={"epsilon": 64, "v_prediction": 64},
+    sizes={"epsilon": _512, "v_prediction": _512},
     pads={"tokenizer": EOS},
     prediction="epsilon",
 )
@@ -39,11 +41,11 @@ SD2 = OriginalLayout(
     name="Stable Diffusion 2.x",
     parts={
         "text_encoder": open_clip("cond_stage_model.model.", projects=False),
-        "unet": unet(heads=None),
+        "unet": unet(),
         "vae": vae(scaling_factor=0.18215),
     },
     schedulers={"epsilon": _PNDM, "v_prediction": {**_DDIM, **_OF_VELOCITY}},
-    sizes={"epsilon": 64, "v_prediction": 96},
+    sizes={"epsilon": _512, "v_prediction": _768},
     pads={"tokenizer": EXCLAMATION},
     prediction=None,
 )
@@ -52,11 +54,11 @@ SDXL = OriginalLayout(
     parts={
         "text_encoder": clip("conditioner.embedders.0.transformer."),
         "text_encoder_2": open_clip("conditioner.embedders.1.model.", projects=True),
-        "unet": unet(heads=None),
+        "unet": unet(),
         "vae": vae(scaling_factor=0.13025),
     },
     schedulers={"epsilon": _EULER, "v_prediction": {**_EULER, **_OF_VELOCITY}},
-    sizes={"epsilon": 128, "v_prediction": 128},
+    sizes={"epsilon": _1024, "v_prediction": _1024},
     pads={"tokenizer": EOS, "tokenizer_2": EXCLAMATION},
     prediction="epsilon",
 )

@@ -1,8 +1,11 @@
 """What a family says of its single-file checkpoints: how their keys begin, and how a part is read from its keys."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from ldm_export.errors import CheckpointError
 
 Prediction = Literal["epsilon", "v_prediction"]
 Shapes = Mapping[str, tuple[int, ...]]  # a part's keys, without their prefix -> shapes
@@ -31,15 +34,26 @@ def _none(config: Any) -> str:
 class OriginalPart:
     """One part in files of the original layout.
 
-    prefix: what its keys begin with. config: shapes -> config.json as the part's library writes it. origins: the
-    part's config and the names of its parameters -> their places. unused: config -> a pattern of the keys, without the
-    prefix, that belong to the part and change no image.
+    prefix: what its keys begin with in a whole checkpoint. config: shapes -> config.json as the part's library writes
+    it. assumed: the options in it that no shape tells. origins: the part's config and the names of its parameters ->
+    their places. unused: config -> a pattern of the keys, without the prefix, that belong to the part and change no
+    image. bare: a pattern of what some keys begin with in a file of this part alone that has no prefix; the default
+    matches nothing.
     """
 
     prefix: str
     config: Callable[[Shapes], dict[str, Any]]
+    assumed: frozenset[str]
     origins: Callable[[Any, Iterable[str]], Origins]
     unused: Callable[[Any], str] = _none
+    bare: str = r"(?!)"
+
+    def prefix_in(self, keys: Iterable[str]) -> str | None:
+        """Return what the part's keys begin with among those of a file; None: the file does not have it."""
+        names = list(keys)
+        if any(key.startswith(self.prefix) for key in names):
+            return self.prefix
+        return "" if any(re.match(self.bare, key) for key in names) else None
 
 
 @dataclass(frozen=True)
@@ -47,15 +61,15 @@ class OriginalLayout:
     """One kind of single-file checkpoint.
 
     parts: by the family's names. schedulers: what the model predicts -> the scheduler_config.json that such models were
-    published with. sizes: the same -> the side of the latents that they were trained on. pads: tokenizer folder -> the
-    token that pads a prompt. prediction: what a model predicts whose file does not say; None: it must be asked for,
-    because published ones of this kind do either.
+    published with. sizes: the same -> part -> the `sample_size` that its config says, which no weight tells. pads:
+    tokenizer folder -> the token that pads a prompt. prediction: what a model predicts whose file does not say; None:
+    it must be asked for, because published ones of this kind do either.
     """
 
     name: str
     parts: Mapping[str, OriginalPart]
     schedulers: Mapping[Prediction, Mapping[str, Any]]
-    sizes: Mapping[Prediction, int]
+    sizes: Mapping[Prediction, Mapping[str, int]]
     pads: Mapping[str, str]
     prediction: Prediction | None
 
@@ -87,3 +101,11 @@ def count(shapes: Shapes, prefix: str) -> int:
     while str(number) in found:
         number += 1
     return number
+
+
+def size(shapes: Shapes, what: str, key: str, axis: int) -> int:
+    """Return the size of one axis of a part's tensor. Raises CheckpointError, which calls the part `what`."""
+    shape = shapes.get(key, ())
+    if len(shape) <= axis:
+        raise CheckpointError(f"the {what} has no {key} of a known shape; fetch the file again")
+    return shape[axis]

@@ -18,6 +18,7 @@ HEAD_WIDTH = 64  # of every CLIP that a latent diffusion model reads
 _EMBEDDINGS = "embeddings.position_embedding.weight"
 # Positions are 0, 1, 2, …; the rest is for comparing texts with images.
 _CLIP_UNUSED = r"(?:text_model\.)?embeddings\.position_ids|text_projection(?:\.weight)?|logit_scale"
+_ASSUMED = frozenset({"num_attention_heads", "hidden_act", "bos_token_id", "eos_token_id", "pad_token_id"})
 _ATTENTION = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
 _LAYER = {
     "layer_norm1": "ln_1",
@@ -30,12 +31,16 @@ _LAYER = {
 
 def clip(prefix: str) -> OriginalPart:
     """Describe CLIP's text encoder under transformers' names, "text_model." before them or not."""
-    return OriginalPart(prefix, _read_clip, _clip_origins, _clip_unused)
+    return OriginalPart(prefix, _read_clip, _ASSUMED, _clip_origins, _clip_unused)
 
 
 def open_clip(prefix: str, *, projects: bool) -> OriginalPart:
     """Describe OpenCLIP's text encoder. projects: the pooled output is projected, and all layers are kept."""
-    return OriginalPart(prefix, partial(_read_open_clip, projects), _open_clip_origins, partial(_unused, projects))
+    # How many of its layers are used is known of the model that it is for.
+    assumed = _ASSUMED if projects else _ASSUMED | {"num_hidden_layers"}
+    unused = partial(_unused, projects)
+    bare = r"transformer\.resblocks\."
+    return OriginalPart(prefix, partial(_read_open_clip, projects), assumed, _open_clip_origins, unused, bare)
 
 
 def _read_clip(shapes: Shapes) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def _read_open_clip(projects: bool, shapes: Shapes) -> dict[str, Any]:
 
 def _unused(projects: bool, config: TextEncoderConfig) -> str:
     last = "" if projects else rf"|text_projection|transformer\.resblocks\.{config.num_hidden_layers}\..+"
-    return rf"logit_scale|attn_mask{last}"
+    return rf"logit_scale|attn_mask|visual\..+{last}"
 
 
 def _config(shapes: Shapes, *, tokens: str, positions: str, middle: str) -> dict[str, Any]:

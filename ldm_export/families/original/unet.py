@@ -8,13 +8,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ldm_export.configs.levels import per_level
+from ldm_export.configs.strict import MAX_BLOCKS
 from ldm_export.configs.unet import UNetConfig
 from ldm_export.errors import CheckpointError
-from ldm_export.families.original.layout import Origin, OriginalPart, Origins, Shapes, count, renamed
+from ldm_export.families.original.layout import Origin, OriginalPart, Origins, Shapes, count, renamed, size
 
-PREFIX = "model.diffusion_model."
+WHAT = "UNet"
 SIZE_WIDTH = 256  # of the embedding of one size of the image, in every SDXL
-HEAD_WIDTH = 64  # of SD 2 and SDXL
+HEADS, HEAD_WIDTH = 8, 64  # of Stable Diffusion 1.x; of the others, whose projections are matrices
+ASSUMED = frozenset({"attention_head_dim", "addition_time_embed_dim"})
 
 _RESNET = {
     "norm1": "in_layers.0",
@@ -32,13 +34,14 @@ class _Level(NamedTuple):
     depth: int  # transformer blocks after each residual block; 0: none
 
 
-def unet(heads: int | None) -> OriginalPart:
-    """Describe the UNet. heads: of each attention; None: as many as are 64 wide."""
-    return OriginalPart(PREFIX, partial(_read_config, heads), _origins)
+def unet() -> OriginalPart:
+    """Describe the UNet."""
+    return OriginalPart("model.diffusion_model.", _read_config, ASSUMED, _origins, bare=r"input_blocks\.")
 
 
-def _read_config(heads: int | None, shapes: Shapes) -> dict[str, Any]:
+def _read_config(shapes: Shapes) -> dict[str, Any]:
     """Return config.json by the shapes of the weights; `Checkpoint.check` then holds all others to it."""
+    _size = partial(size, shapes, WHAT)
     levels = _levels(shapes)
     widths = [level.width for level in levels]
     attends = [level.depth > 0 for level in levels]
@@ -46,22 +49,22 @@ def _read_config(heads: int | None, shapes: Shapes) -> dict[str, Any]:
     linear = next((len(shape) == 2 for key, shape in shapes.items() if key.endswith(".proj_in.weight")), False)
     config: dict[str, Any] = {
         "_class_name": UNetConfig.CLASS_NAME,
-        "in_channels": _size(shapes, "input_blocks.0.0.weight", 1),
-        "out_channels": _size(shapes, "out.2.weight", 0),
+        "in_channels": _size("input_blocks.0.0.weight", 1),
+        "out_channels": _size("out.2.weight", 0),
         "down_block_types": ["CrossAttnDownBlock2D" if attend else "DownBlock2D" for attend in attends],
         "up_block_types": ["CrossAttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)],
         "block_out_channels": widths,
         "layers_per_block": [level.layers for level in levels],
         "transformer_layers_per_block": [max(level.depth, 1) for level in levels],
-        "attention_head_dim": [max(width // HEAD_WIDTH, 1) if heads is None else heads for width in widths],
-        "cross_attention_dim": _size(shapes, context, 1),
+        "attention_head_dim": [max(width // HEAD_WIDTH, 1) if linear else HEADS for width in widths],
+        "cross_attention_dim": _size(context, 1),
         "use_linear_projection": linear,
     }
     if "label_emb.0.0.weight" in shapes:
         config |= {
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": SIZE_WIDTH,
-            "projection_class_embeddings_input_dim": _size(shapes, "label_emb.0.0.weight", 1),
+            "projection_class_embeddings_input_dim": _size("label_emb.0.0.weight", 1),
         }
     lists = ("layers_per_block", "transformer_layers_per_block", "attention_head_dim")
     return {key: value[0] if key in lists and len(set(value)) == 1 else value for key, value in config.items()}
@@ -72,13 +75,16 @@ def _levels(shapes: Shapes) -> list[_Level]:
     levels: list[_Level] = []
     widths: list[int] = []
     depths: list[int] = []
-    for index in range(1, count(shapes, "input_blocks.")):
+    blocks = count(shapes, "input_blocks.")
+    if blocks > MAX_BLOCKS:
+        raise CheckpointError(f"the UNet has {blocks} input blocks; expected at most {MAX_BLOCKS}")
+    for index in range(1, blocks):
         block = f"input_blocks.{index}"
         if f"{block}.0.op.weight" in shapes:
             levels.append(_level(widths, depths, block))
             widths, depths = [], []
         else:
-            widths.append(_size(shapes, f"{block}.0.out_layers.3.weight", 0))
+            widths.append(size(shapes, WHAT, f"{block}.0.out_layers.3.weight", 0))
             depths.append(count(shapes, f"{block}.1.transformer_blocks."))
     return [*levels, _level(widths, depths, "input_blocks")]
 
@@ -86,17 +92,10 @@ def _levels(shapes: Shapes) -> list[_Level]:
 def _level(widths: list[int], depths: list[int], where: str) -> _Level:
     if len(set(widths)) != 1 or len(set(depths)) != 1:
         raise CheckpointError(
-            f"the UNet has blocks of widths {widths} with {depths} transformer blocks before {PREFIX}{where}; expected "
+            f"the UNet has blocks of widths {widths} with {depths} transformer blocks before {where}; expected "
             f"the same in all blocks of a level: it is of no known kind"
         )
     return _Level(widths[0], len(widths), depths[0])
-
-
-def _size(shapes: Shapes, key: str, axis: int) -> int:
-    shape = shapes.get(key, ())
-    if len(shape) <= axis:
-        raise CheckpointError(f"the UNet has no {PREFIX}{key} of a known shape; fetch the file again")
-    return shape[axis]
 
 
 def _origins(config: UNetConfig, names: Iterable[str]) -> Origins:

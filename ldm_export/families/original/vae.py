@@ -8,10 +8,7 @@ from functools import partial
 from typing import Any
 
 from ldm_export.configs.vae import VAEConfig
-from ldm_export.errors import CheckpointError
-from ldm_export.families.original.layout import Origin, OriginalPart, Origins, Shapes, count, renamed
-
-PREFIX = "first_stage_model."
+from ldm_export.families.original.layout import Origin, OriginalPart, Origins, Shapes, count, renamed, size
 
 _LEAVES = {
     "conv_shortcut": "nin_shortcut",
@@ -25,34 +22,30 @@ _LEAVES = {
 
 def vae(scaling_factor: float) -> OriginalPart:
     """Describe the autoencoder, whose files do not say what its latents are scaled by."""
-    return OriginalPart(PREFIX, partial(_read_config, scaling_factor), _origins, _unused)
+    read = partial(_read_config, scaling_factor)
+    assumed = frozenset({"scaling_factor"})
+    return OriginalPart("first_stage_model.", read, assumed, _origins, _unused, bare=r"(?:encoder\.down|decoder\.up)\.")
 
 
 def _read_config(scaling_factor: float, shapes: Shapes) -> dict[str, Any]:
     """Return config.json by the shapes of the weights; `Checkpoint.check` then holds all others to it."""
+    _size = partial(size, shapes, "autoencoder")
     levels = count(shapes, "encoder.down.")
-    widths = [_size(shapes, f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(levels)]
+    widths = [_size(f"encoder.down.{level}.block.0.conv1.weight", 0) for level in range(levels)]
     return {
         "_class_name": VAEConfig.CLASS_NAME,
-        "in_channels": _size(shapes, "encoder.conv_in.weight", 1),
-        "out_channels": _size(shapes, "decoder.conv_out.weight", 0),
+        "in_channels": _size("encoder.conv_in.weight", 1),
+        "out_channels": _size("decoder.conv_out.weight", 0),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
         "block_out_channels": widths,
         "layers_per_block": count(shapes, "encoder.down.0.block."),
-        "latent_channels": _size(shapes, "decoder.conv_in.weight", 1),
+        "latent_channels": _size("decoder.conv_in.weight", 1),
         "scaling_factor": scaling_factor,
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
         "mid_block_add_attention": "encoder.mid.attn_1.q.weight" in shapes,
     }
-
-
-def _size(shapes: Shapes, key: str, axis: int) -> int:
-    shape = shapes.get(key, ())
-    if len(shape) <= axis:
-        raise CheckpointError(f"the autoencoder has no {key} of a known shape; fetch the file again")
-    return shape[axis]
 
 
 def _unused(config: VAEConfig) -> str:

@@ -12,7 +12,8 @@ from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS, convert_and_measur
 from ldm_export.targets.target import Built, Order, Progress
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.openvino import import_openvino
-from ldm_runtime.package.manifest import Artefact, Difference, Manifest
+from ldm_runtime.package.artefacts import Artefact, Difference
+from ldm_runtime.package.manifest import Manifest
 
 FOLDER = "openvino"
 NAME = "openvino"  # of the artefact

@@ -11,16 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ldm_export.checkpoint.json_files import write_json
+from ldm_export.checkpoint.json_files import checkpoint_folder, write_json
+from ldm_export.checkpoint.package import package_configs
 from ldm_export.checkpoint.scheduler import write_scheduler_config
 from ldm_export.errors import ExportError
+from ldm_export.families import FAMILIES
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.targets.openvino.genai_tokenizer import import_tokenizers, write_openvino_tokenizer
 from ldm_export.targets.openvino.graph import GRAPH, WEIGHTS
 from ldm_export.targets.target import Progress
 from ldm_runtime.engines.openvino import import_openvino, read_graph
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import Artefact, Contract, Manifest
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.sampling.solvers import read_sampler
 
@@ -28,34 +31,22 @@ FOLDER = "openvino-genai"
 SAMPLERS = ("ddim", "euler", "euler_ancestral", "plms", "lcm")
 BETA_SCHEDULES = ("linear", "scaled_linear")
 
-_ONE_ENCODER = {
-    "_class_name": "StableDiffusionPipeline",
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
-_TWO_ENCODERS = {
-    **_ONE_ENCODER,
-    "_class_name": "StableDiffusionXLPipeline",
-    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-    "tokenizer_2": ["transformers", "CLIPTokenizer"],
-}
-# Components of the text encoders -> what the UNet's other inputs may be, and what GenAI's model_index.json says.
-PIPELINES: dict[tuple[str, ...], tuple[tuple[dict[str, str], ...], dict[str, Any]]] = {
-    ("text_encoder",): (({}, {"timestep_cond": "guidance_embedding"}), _ONE_ENCODER),
-    ("text_encoder", "text_encoder_2"): (({"text_embeds": "pooled_text", "time_ids": "image_sizes"},), _TWO_ENCODERS),
+# Folders of the text encoders that GenAI opens -> other inputs that the UNet may have then.
+ENCODERS: dict[tuple[str, ...], dict[str, str]] = {
+    ("text_encoder",): {"timestep_cond": "guidance_embedding"},
+    ("text_encoder", "text_encoder_2"): {"text_embeds": "pooled_text", "time_ids": "image_sizes"},
 }
 
 
 def check_genai(contract: Contract) -> None:
     """Raise InputError unless GenAI can run such a model, EngineUnavailable unless its tokenizers are installed."""
     import_tokenizers()
-    encoders, extra = tuple(text.component for text in contract.text), contract.denoiser.extra
-    known, _ = PIPELINES.get(encoders, ((), {}))
+    encoders = tuple(text.component for text in contract.text)
+    known = ENCODERS.get(encoders, {})
+    unknown = [name for name, rule in contract.denoiser.extra.items() if known.get(name) != rule]
     for holds, lacking in (
-        (encoders in PIPELINES, f"has the text encoders {', '.join(encoders)}"),
-        (extra in known, f"has a UNet with the inputs {', '.join(extra)}"),
+        (encoders in ENCODERS, f"has the text encoders {', '.join(encoders)}"),
+        (not unknown, f"has a UNet with the inputs {', '.join(unknown)}"),
         (not contract.concat, "is for inpainting"),
         (_knows(contract), "has a noise schedule that GenAI does not know"),
     ):
@@ -94,7 +85,7 @@ def write_genai_folder(
             weights.replace(out / name / WEIGHTS)
         shared[name] = replace(graph, files=(graph.file, f"{FOLDER}/{name}/{WEIGHTS}"))
     _write_tokenizer(folder, manifest, out, progress)
-    _write_scheduler(manifest.contract, out, progress)
+    _write_index(folder, manifest, out, progress)
     return shared, stages
 
 
@@ -138,16 +129,19 @@ def _write_tokenizer(folder: Path, manifest: Manifest, out: Path, progress: Prog
         write_openvino_tokenizer(folder / text.tokenizer.file, place, text.tokenizer)
 
 
-def _write_scheduler(contract: Contract, out: Path, progress: Progress) -> None:
-    config, notice = scheduler_config(contract)
+def _write_index(folder: Path, manifest: Manifest, out: Path, progress: Progress) -> None:
+    """Write model_index.json and the scheduler's config."""
+    scheduler, notice = scheduler_config(manifest.contract)
     if notice is not None:
         progress(f"openvino: {notice}")
-    _, index = PIPELINES[tuple(text.component for text in contract.text)]
-    index = {**index, "scheduler": ["diffusers", config["_class_name"]]}
-    if len(contract.text) > 1:
-        index["force_zeros_for_empty_prompt"] = contract.defaults.zero_negative
+    family = FAMILIES[manifest.provenance.family]
+    index = family.index_of(package_configs(checkpoint_folder(folder), family), scheduler["_class_name"])
+    # It opens a part of any class by the name of the first, as the graph and its config.json stand.
+    index |= {name: [part.library, part.config.CLASS_NAME] for name, part in family.parts.items()}
+    if family.zeros_key is not None:
+        index[family.zeros_key] = manifest.contract.defaults.zero_negative
     (out / "scheduler").mkdir()
-    for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", config)):
+    for path, content in (("model_index.json", index), ("scheduler/scheduler_config.json", scheduler)):
         write_json(out / path, content)
 
 

@@ -9,7 +9,8 @@ from ldm_export.precision.table import PRECISIONS
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import measure
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.package.manifest import Contract, Difference, Precision
+from ldm_runtime.package.artefacts import Difference, Precision
+from ldm_runtime.package.manifest import Contract
 
 GRAPH, WEIGHTS = "openvino_model.xml", "openvino_model.bin"  # of every component, in a folder of its name
 

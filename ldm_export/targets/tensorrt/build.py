@@ -17,7 +17,8 @@ from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, read_header
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.files.hash_cache import make_cache_folder
-from ldm_runtime.package.manifest import Artefact, Difference, Manifest, PlanRequirements, Precision
+from ldm_runtime.package.artefacts import Artefact, Difference, PlanRequirements, Precision
+from ldm_runtime.package.manifest import Manifest
 
 FOLDER = "engines"
 

@@ -20,7 +20,7 @@ from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.library import CLASSIC, FLAVOURS, NAMES, Flavour, import_tensorrt
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.manifest import Precision
+from ldm_runtime.package.artefacts import Precision
 
 # Capability -> precisions in which TensorRT for RTX builds plans for it.
 CAPABILITIES: dict[str, tuple[Precision, ...]] = {

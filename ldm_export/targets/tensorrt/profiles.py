@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import Contract, Dim, Range
+from ldm_runtime.package.artefacts import Range
+from ldm_runtime.package.manifest import Contract, Dim
 from ldm_runtime.package.values import MAX_PIXELS
 
 DEFAULT_BATCH = Range(1, 1, 4)

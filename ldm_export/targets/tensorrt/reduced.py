@@ -16,7 +16,7 @@ from ldm_export.precision.reduce import reduce_precision
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import measure
 from ldm_runtime.engines.ort.session import import_onnxruntime
-from ldm_runtime.package.manifest import Difference, Precision
+from ldm_runtime.package.artefacts import Difference, Precision
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.manifest import Artefact, Contract
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
 
 AUTO = "auto"

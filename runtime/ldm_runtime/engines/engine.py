@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ldm_runtime.package.manifest import Artefact, TensorSpec
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import TensorSpec
 from ldm_runtime.package.open import Package
 
 

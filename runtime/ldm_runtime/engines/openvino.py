@@ -18,7 +18,8 @@ from ldm_runtime.engines.signature import check_feeds, check_graph, check_result
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
-from ldm_runtime.package.manifest import Artefact, Contract, TensorSpec
+from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.manifest import Contract, TensorSpec
 from ldm_runtime.package.open import Package
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"

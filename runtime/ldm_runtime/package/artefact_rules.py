@@ -10,7 +10,8 @@ from ldm_runtime.package.safetensors import DTYPES
 from ldm_runtime.package.values import MAX_BYTES, check_between, check_digest, check_listed, check_name, fail
 
 if TYPE_CHECKING:
-    from ldm_runtime.package.manifest import Artefact, Component, Contract, Manifest, PlanRequirements, Range
+    from ldm_runtime.package.artefacts import Artefact, Component, PlanRequirements, Range
+    from ldm_runtime.package.manifest import Contract, Manifest
 
 _refuse = functools.partial(fail, code="manifest.artefact")
 _refuse_plan = functools.partial(fail, code="manifest.plan")

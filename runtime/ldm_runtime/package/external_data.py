@@ -34,8 +34,8 @@ _MESSAGES: dict[str, dict[int, str]] = {
 }
 
 
-def check_external_data(graph: Path, weights: str) -> None:
-    """Raise FormatError unless every external tensor of an ONNX file is in the file `weights` beside it."""
+def read_graph(graph: Path, weights: str) -> bytes:
+    """Read an ONNX file; raise FormatError unless every external tensor is in the file `weights` beside it."""
     try:
         size = graph.stat().st_size
         content = graph.read_bytes() if size <= MAX_GRAPH_BYTES else b""
@@ -54,6 +54,7 @@ def check_external_data(graph: Path, weights: str) -> None:
         found = location.decode(errors="replace")
         what = f"keeps data in {found!r}, expected only {weights!r} in the same folder"
         raise FormatError(str(graph), what, "graph.external-data")
+    return content
 
 
 def _locations(content: bytes) -> Iterator[bytes]:

@@ -1,6 +1,7 @@
-"""manifest.json: the contract, artefacts, identity, provenance and proof of a package, as frozen dataclasses.
+"""manifest.json: the contract, identity, provenance and proof of a package, as frozen dataclasses.
 
-`manifest_json.py` reads and writes them as text. Whether the files agree is up to `open.py`.
+The forms of its components are in `artefacts.py`. `manifest_json.py` reads and writes all of it as text. Whether the
+files agree is up to `open.py`.
 """
 
 import dataclasses
@@ -10,18 +11,17 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from ldm_runtime.files.strict_json import OPTIONAL
+from ldm_runtime.package.artefacts import Component
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 SCHEMA_VERSION = 3
-CANONICAL = "canonical"
 LOG_VARIANCE = (-30.0, 20.0)  # a latent's posterior; values beyond are clipped, as in diffusers
 
 Array = TypeVar("Array")
 
 # A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
 Dim = int | str
-Precision = Literal["fp32", "fp16", "bf16"]
 ExtraRule = Literal["pooled_text", "image_sizes", "guidance_embedding"]
 ConcatChannels = Literal["mask", "masked_latents"]
 
@@ -290,89 +290,6 @@ class Contract:
             for dim, size in zip(self.tensor(owner, name).dims, shape, strict=True)
             if owner == component and isinstance(dim, str) and isinstance(size, int)
         }
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """The difference of an artefact or an output from the reference: the worst sample's figures."""
-
-    relative_rms: float
-    max_abs: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Smallest, preferred and largest size of an axis."""
-
-    min: int
-    opt: int
-    max: int
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanRequirements:
-    """The requirements of a TensorRT plan.
-
-    graph, weights: SHA-256 of the canonical files that it was built from. profiles: the axes that it was built for,
-    one mapping for each optimisation profile.
-    """
-
-    flavour: Literal["rtx", "classic"]
-    version: str  # TensorRT's
-    compute_capabilities: tuple[str, ...]  # such as "8.9"; every one that the plan runs on
-    options: tuple[Literal["refit", "weight_stripped"], ...]
-    graph: str
-    weights: str
-    profiles: tuple[dict[str, Range], ...]
-    activation_bytes: int | None  # on the GPU, at the largest sizes, as TensorRT says; None where it does not
-    weight_bytes: int | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Artefact:
-    """One form of a component: its canonical graph, or what was made of that for one engine.
-
-    files: relative posix paths; the engine opens the first, the others hold the weights.
-    engine: what it was made for, or "any". A runtime leaves alone what none of its engines reads.
-    requires: what the machine must have; None where any machine does.
-    """
-
-    name: str
-    format: str  # "onnx", "openvino", "tensorrt"
-    files: tuple[str, ...]
-    engine: str  # "any", "ort_cpu", "openvino", "tensorrt"
-    precision: Precision
-    exactness: Literal["exact", "lossy"]
-    difference: Difference | None
-    requires: PlanRequirements | None = None
-
-    @property
-    def file(self) -> str:
-        """Return the file that an engine opens."""
-        return self.files[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class KeyEntry:
-    """The place of a tensor of the checkpoint: initialiser = checkpoint.transpose(transpose)."""
-
-    initialiser: str
-    transpose: tuple[int, ...] | None
-    dtype: str  # in the checkpoint, as safetensors names it; the data file has it too, but F32 for F64, F16 for F8
-
-
-@dataclasses.dataclass(frozen=True)
-class Component:
-    """A graph of the contract in all its forms. `keys` says which tensor of `weights` holds which parameter."""
-
-    weights: str  # relative posix path of the canonical graph's data file, in safetensors format
-    artefacts: tuple[Artefact, ...]
-    keys: dict[str, KeyEntry]
-
-    @property
-    def canonical(self) -> Artefact:
-        """Return the ONNX graph that all other artefacts are made from."""
-        return next(artefact for artefact in self.artefacts if artefact.name == CANONICAL)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import HashCache
 from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.package import manifest, manifest_json, safetensors
-from ldm_runtime.package.external_data import check_external_data
+from ldm_runtime.package.external_data import read_graph
 from ldm_runtime.package.token_table import known_tokens
 
 Check = Literal["cached", "full", "size"]
@@ -93,6 +93,12 @@ class Package:
             raise self._failure
         self.folder.require_unchanged()
 
+    def require_hashes(self) -> None:
+        """Hash every file now. Raises PackageError as `confirm` does."""
+        with refused():
+            _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=False)
+        self.folder.require_unchanged()
+
     def _hash(self, check: Check) -> None:
         try:
             with refused():
@@ -120,13 +126,7 @@ def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Packa
         _check_files(folder, parsed)
         if check == "size":
             _check_hashes(path, parsed, [name for name in parsed.files if folder.is_in_blobs(name)], use_cache=True)
-        for component in parsed.components.values():
-            safetensors.read_header(path / component.weights)
-            for artefact in component.artefacts:
-                if artefact.format == "onnx":
-                    check_external_data(path / artefact.file, component.weights.rpartition("/")[2])
-        for text in parsed.contract.text:
-            _check_vocabulary(path, parsed.components[text.component].canonical.file, text)
+        _check_graphs(path, parsed)
     return Package(path, parsed, hashlib.sha256(content).hexdigest(), check, folder)
 
 
@@ -197,8 +197,20 @@ def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
                 )
 
 
-def _check_vocabulary(path: Path, graph: str, text: manifest.TextRole) -> None:
-    known = known_tokens(path / graph, text.input)
+def _check_graphs(path: Path, parsed: manifest.Manifest) -> None:
+    """Check where each graph's weights are, and that text encoders know their tokenizer's ids."""
+    for name, component in parsed.components.items():
+        safetensors.read_header(path / component.weights)
+        for artefact in component.artefacts:
+            if artefact.format == "onnx":
+                content = read_graph(path / artefact.file, component.weights.rpartition("/")[2])
+                for text in parsed.contract.text:
+                    if text.component == name and artefact is component.canonical:
+                        _check_vocabulary(path, artefact.file, content, text)
+
+
+def _check_vocabulary(path: Path, graph: str, content: bytes, text: manifest.TextRole) -> None:
+    known = known_tokens(content, text.input, str(path / graph))
     if known is not None and text.tokenizer.vocab_size > known:
         what = f"has a tokenizer of {text.tokenizer.vocab_size} tokens for {graph}, which knows {known}"
         raise FormatError(str(path / MANIFEST), what, "tokenizer.vocabulary")

@@ -4,7 +4,6 @@ Field numbers: onnx.proto3 of ONNX 1.18.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ldm_runtime.errors import FormatError
 from ldm_runtime.package.protobuf import BYTES, NUMBER, Malformed, fields, varint
@@ -17,12 +16,11 @@ _MOST_NAMES = 8  # of the ids in a graph
 Span = tuple[int, int]  # first byte and end of a message
 
 
-def known_tokens(graph: Path, ids: str) -> int | None:
-    """Return how many tokens the graph knows whose input `ids` are token ids; None where it does not say that plainly.
+def known_tokens(content: bytes, ids: str, where: str) -> int | None:
+    """Return how many tokens a graph knows whose input `ids` are token ids; None where it does not say that plainly.
 
-    Raises FormatError for a file that is not ONNX.
+    content: of its file, which `where` names. Raises FormatError for a file that is not ONNX.
     """
-    content = graph.read_bytes()
     try:
         parts = [
             part
@@ -39,7 +37,7 @@ def known_tokens(graph: Path, ids: str) -> int | None:
         ]
         rows = [_rows(content, span) for span in found if tables & set(_texts(content, span, 8))]
     except Malformed as error:
-        raise FormatError(str(graph), f"is not an ONNX file ({error})", "graph.format") from None
+        raise FormatError(where, f"is not an ONNX file ({error})", "graph.format") from None
     return min((count for count in rows if count is not None), default=None)
 
 

@@ -8,6 +8,7 @@ from tests.fuzz.kinds import (
     engine_options,
     graph,
     hash_cache,
+    hub_listing,
     image,
     manifest,
     metadata,
@@ -37,6 +38,7 @@ KINDS: dict[str, Kind] = {
         cli,
         graph,
         hash_cache,
+        hub_listing,
     )
     for kind in module.KINDS
 }

@@ -3,7 +3,7 @@
 from pathlib import Path
 from random import Random
 
-from ldm_runtime.package.external_data import check_external_data
+from ldm_runtime.package.external_data import read_graph
 from tests.fuzz.kind import GOLDEN, Kind
 from tests.fuzz.mutate import mutate_bytes
 
@@ -18,7 +18,7 @@ def _make(random: Random, seeds: list[bytes]) -> bytes:
 
 def _read(content: bytes, seeds: list[bytes]) -> None:
     Path("model.onnx").write_bytes(content)
-    check_external_data(Path("model.onnx"), "model.safetensors")
+    read_graph(Path("model.onnx"), "model.safetensors")
 
 
 KINDS = [Kind("graph", _prepare, _make, _read, inner=True)]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.tensorrt.library import RTX, Flavour, Library
-from ldm_runtime.package.manifest import ComponentContract, PlanRequirements, TensorSpec
+from ldm_runtime.package.artefacts import PlanRequirements
+from ldm_runtime.package.manifest import ComponentContract, TensorSpec
 
 Compute = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

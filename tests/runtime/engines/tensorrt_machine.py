@@ -10,7 +10,8 @@ from ldm_runtime.engines.cuda.device import CudaDevice
 from ldm_runtime.engines.tensorrt.engine import TensorRtEngine
 from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.engines.tensorrt.library import RTX, Flavour
-from ldm_runtime.package.manifest import Artefact, FileEntry, PlanRequirements, Range
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Range
+from ldm_runtime.package.manifest import FileEntry
 from ldm_runtime.package.open import Package, open_package
 from tests.runtime.engines.tensorrt_fakes import FakeCuda, FakeEngine, FakeTensorRt, feeds_of
 

@@ -11,7 +11,7 @@ import pytest
 from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.errors import EngineError, EngineUnavailable, OutOfProfile, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
-from ldm_runtime.package.manifest import Difference, Range
+from ldm_runtime.package.artefacts import Difference, Range
 from tests.runtime.engines.tensorrt_fakes import EngineValidity
 from tests.runtime.engines.tensorrt_machine import LARGE, NOTHING, SMALL, Machine
 

@@ -11,7 +11,7 @@ import pytest
 from ldm_runtime.engines.tensorrt.fit import Machine, check_header, choose_profile, find_plan, misfit
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, _imported, import_tensorrt, installed, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.package.manifest import Artefact, PlanRequirements, Range
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Range
 from ldm_runtime.package.open import Package, open_package
 
 VERSION = "1.7.1.116"

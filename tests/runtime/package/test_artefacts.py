@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ldm_runtime.errors import FormatError
-from ldm_runtime.package import manifest, manifest_json
+from ldm_runtime.package import artefacts, manifest_json
 from tests.runtime.package.edits import HASH, REMOVED, edited
 
 RANGE = {"min": 1, "opt": 2, "max": 4}
@@ -60,7 +60,7 @@ def test_artefacts_of_other_formats_are_read(good: str, made: dict[str, Any]) ->
     artefact = parsed.components["unet"].artefacts[1]
     assert (artefact.name, artefact.format, artefact.files) == (made["name"], made["format"], tuple(made["files"]))
     if artefact.requires is not None:
-        assert artefact.requires.profiles[0]["batch"] == manifest.Range(1, 2, 4)
+        assert artefact.requires.profiles[0]["batch"] == artefacts.Range(1, 2, 4)
     assert manifest_json.parse(manifest_json.dump(parsed), "again") == parsed
 
 

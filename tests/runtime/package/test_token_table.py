@@ -35,29 +35,27 @@ CHAINS: dict[str, tuple[list[NodeProto], int | None]] = {
 
 
 @pytest.mark.parametrize(("nodes", "expected"), CHAINS.values(), ids=CHAINS.keys())
-def test_the_table_that_the_ids_index_is_found(tmp_path: Path, nodes: list[NodeProto], expected: int | None) -> None:
+def test_the_table_that_the_ids_index_is_found(nodes: list[NodeProto], expected: int | None) -> None:
     tables = [TensorProto(name=name, data_type=1, dims=[rows, 4]) for name, rows in (("table", 9), ("other", 5))]
     graph = helper.make_graph(nodes, "text", [], [], tables)
-    (tmp_path / "model.onnx").write_bytes(ModelProto(graph=graph).SerializeToString())
-    assert known_tokens(tmp_path / "model.onnx", "ids") == expected
+    assert known_tokens(ModelProto(graph=graph).SerializeToString(), "ids", "model.onnx") == expected
 
 
-def test_packed_dimensions_are_read(tmp_path: Path) -> None:
+def test_packed_dimensions_are_read() -> None:
     tensor = b"\x0a\x02\xac\x02\x42\x05table"  # dims [300], name
     node = GATHER.SerializeToString()
     graph = b"\x0a" + bytes([len(node)]) + node + b"\x2a" + bytes([len(tensor)]) + tensor
-    (tmp_path / "model.onnx").write_bytes(b"\x3a" + bytes([len(graph)]) + graph)
-    assert known_tokens(tmp_path / "model.onnx", "ids") == 300
+    assert known_tokens(b"\x3a" + bytes([len(graph)]) + graph, "ids", "model.onnx") == 300
 
 
-def test_bytes_that_are_no_graph_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"\x3a\x7fshort")
+def test_bytes_that_are_no_graph_are_refused() -> None:
     with pytest.raises(FormatError, match="is not an ONNX file"):
-        known_tokens(tmp_path / "model.onnx", "ids")
+        known_tokens(b"\x3a\x7fshort", "ids", "model.onnx")
 
 
 def test_the_builtin_model_says_what_its_manifest_does() -> None:
-    assert known_tokens(builtin_package() / "text_encoder/model.onnx", "input_ids") == 2048
+    graph = builtin_package() / "text_encoder/model.onnx"
+    assert known_tokens(graph.read_bytes(), "input_ids", str(graph)) == 2048
 
 
 def test_a_manifest_that_claims_more_tokens_than_the_graph_knows_is_refused(package_copy: Path) -> None:

@@ -21,7 +21,7 @@ from ldm_export.verify.gate import prove_package, verify_package
 from ldm_runtime.engines.openvino import OpenVinoEngine
 from ldm_runtime.errors import PackageError
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Difference
+from ldm_runtime.package.artefacts import Difference
 from ldm_runtime.package.open import open_package, read_manifest
 from tests.runtime.tiny_package import COMPONENTS
 from tests.targets.building import add

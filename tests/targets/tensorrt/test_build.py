@@ -36,7 +36,7 @@ from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan, r
 from ldm_runtime.engines.tensorrt.library import import_tensorrt, read_header
 from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
 from ldm_runtime.files.atomic import atomic_folder
-from ldm_runtime.package.manifest import Artefact, Range
+from ldm_runtime.package.artefacts import Artefact, Range
 from ldm_runtime.package.open import open_package, read_manifest
 from tests.runtime.tiny_package import COMPONENTS, rehash
 from tests.targets.building import add, order

@@ -19,7 +19,7 @@ from ldm_runtime.engines.engine import Engine, Settings
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.tensorrt.fit import Machine, choose_profile, find_plan, requirements
 from ldm_runtime.errors import EngineUnavailable
-from ldm_runtime.package.manifest import Artefact, Difference, PlanRequirements
+from ldm_runtime.package.artefacts import Artefact, Difference, PlanRequirements
 from ldm_runtime.package.open import Package, open_package, read_manifest
 from tests.runtime.tiny_package import COMPONENTS
 

@@ -7,7 +7,8 @@ import pytest
 
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes, read_profile
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.manifest import Axis, Contract, Range, TensorSpec
+from ldm_runtime.package.artefacts import Range
+from ldm_runtime.package.manifest import Axis, Contract, TensorSpec
 from tests.runtime.tiny_package import CONTRACT, WINDOW
 
 

@@ -10,7 +10,7 @@ from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.memory import available_memory
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import Artefact
+from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package, refused
 
 # Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.

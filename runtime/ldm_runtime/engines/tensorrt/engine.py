@@ -28,7 +28,7 @@ from ldm_runtime.engines.tensorrt.fit import (
 from ldm_runtime.engines.tensorrt.jit_cache import JitCache
 from ldm_runtime.engines.tensorrt.library import HEADER_BYTES, RTX, Library, import_tensorrt, installed
 from ldm_runtime.errors import EngineError, EngineUnavailable, FormatError, InputError, PackageError, unreadable
-from ldm_runtime.package.manifest import Artefact
+from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package, refused
 
 CUDA_GRAPH = "cuda_graph"  # our one option: "on" or "off"; without it a graph is captured of the UNet alone

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ldm_runtime.engines.signature import Sizes
 from ldm_runtime.engines.tensorrt.library import NAMES, RTX, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.package.manifest import Artefact, PlanRequirements, Range
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Range
 from ldm_runtime.package.open import Package
 
 

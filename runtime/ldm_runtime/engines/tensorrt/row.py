@@ -2,7 +2,7 @@
 
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
-from ldm_runtime.package.manifest import Artefact
+from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 
 
