@@ -2,21 +2,34 @@
 
 #include "core/codes.h"
 #include "core/text/foreign_syntax.h"
-#include "core/text/weighting.h"
+#include "core/text/prompt.h"
+#include "core/text/utf8.h"
 
 namespace ldm {
+
+namespace {
+
+constexpr std::size_t most_quoted = 60;  // characters of a prompt in a sentence
+
+Status note_left_out(Scope& scope, std::string_view name, const LeftOut& left_out, std::size_t window, Notices& notices) {
+    return notices.add(scope, "text", {name, " is longer than ", window, " tokens; ", left_out.words,
+                       left_out.words == 1 ? " word (" : " words (", left_out.characters,
+                       left_out.characters == 1 ? " character) " : " characters) ", left_out.words == 1 ? "was" : "were",
+                       " left out: ", quoted(utf8::first_characters(left_out.text, most_quoted))});
+}
+
+}  // namespace
 
 Status Conditioning::begin(Scope& scope, const Request& request, Notices& notices) {
     LDM_TRY(measure_encoders(scope));
     LDM_TRY(add_texts(scope, request));
-    for (const Text& text : texts_) {
-        LDM_TRY(text::check_prompt(scope, text.text, text.name));
-        LDM_TRY(text::note_foreign_syntax(scope, text.name, text.text, request.syntax, notices));
-    }
     for (std::size_t encoder = 0; encoder < encoders_.size(); ++encoder) {
         for (std::size_t text = 0; text < texts_.size(); ++text) {
             LDM_TRY(add_windows(scope, encoder, text, request.syntax, notices));
         }
+    }
+    for (const Text& text : texts_) {
+        LDM_TRY(note_foreign_syntax(scope, text.name, text.text, request.syntax, notices));
     }
     for (const Text& text : texts_) most_ = text.windows > most_ ? text.windows : most_;
     LDM_TRY(want_empty_prompts(scope, request));
@@ -64,20 +77,24 @@ Status Conditioning::add_text(Scope& scope, std::string_view text, std::string_v
 Status Conditioning::add_windows(Scope& scope, std::size_t encoder, std::size_t text, std::string_view syntax,
                                  Notices& notices) {
     Text& its = texts_[text];
-    View<text::Window> found;
-    LDM_TRY(text::read_windows(scope, arena_, model_.tokenizers[encoder], its.text, its.name, syntax, notices, found));
+    const TokenizerFacts& facts = model_.contract().text[encoder].tokenizer;
+    PromptWindows read;
+    LDM_TRY(prompt_windows(scope, arena_, model_.tokenizers[encoder], facts, its.text, its.name,
+                           syntax == "weighted" ? Syntax::weighted : Syntax::plain, read));
+    if (!read.left_out.text.empty()) LDM_TRY(note_left_out(scope, its.name, read.left_out, window_, notices));
+    View<Window> found = read.windows;
     std::size_t most = static_cast<std::size_t>(model_.contract().range_of(model_.contract().context().dims[1]).max) / window_;
     if (found.size > most) {
         return scope.fail(codes::request_prompt, {its.name, " takes ", found.size, " windows of ", window_,
                           " tokens, but the package takes at most ", most, "; shorten it, or use fewer BREAKs"});
     }
     for (std::size_t place = 0; place < found.size; ++place) {
-        Window window;
+        Evaluation window;
         window.encoder = encoder;
         window.text = text;
         window.place = place;
         window.ids = found[place].ids.data;
-        window.weights = found[place].weights.data;
+        window.weights = found[place].weights;
         LDM_NEED(scope, windows_.push(window));
     }
     its.windows = found.size > its.windows ? found.size : its.windows;
@@ -102,17 +119,18 @@ Status Conditioning::want_empty_prompts(Scope& scope, const Request& request) {
     for (std::size_t encoder = 0; encoder < encoders_.size(); ++encoder) {
         for (std::size_t text = 0; text < texts_.size(); ++text) {
             std::size_t count = 0;
-            for (const Window& window : windows_) count += window.encoder == encoder && window.text == text;
+            for (const Evaluation& window : windows_) count += window.encoder == encoder && window.text == text;
             is_short |= count < most_;
         }
     }
     for (std::size_t encoder = 0; is_short && encoder < encoders_.size(); ++encoder) {
-        Window window;
+        PromptWindows empty;
+        LDM_TRY(prompt_windows(scope, arena_, model_.tokenizers[encoder], model_.contract().text[encoder].tokenizer, "",
+                               "the empty prompt", Syntax::plain, empty));
+        Evaluation window;
         window.encoder = encoder;
         window.text = no_text;
-        View<std::int64_t> ids;
-        LDM_TRY(text::empty_window(scope, arena_, model_.tokenizers[encoder], ids));
-        window.ids = ids.data;
+        window.ids = empty.windows[0].ids.data;
         LDM_NEED(scope, windows_.push(window));
     }
     LDM_NEED(scope, empty_.resize(is_short ? window_ * width_ : 0));
@@ -134,27 +152,30 @@ bool Conditioning::wanted(WantedWindow& out) const {
     return true;
 }
 
-void Conditioning::give(const float* states, const float* pooled) {
-    const Window& window = windows_[next_++];
+Status Conditioning::give(Scope& scope, const float* states, const float* pooled) {
+    const Evaluation& window = windows_[next_];
     const Encoder& encoder = encoders_[window.encoder];
+    LDM_NEED(scope, states_.resize(window_ * encoder.width));
+    std::memcpy(states_.data(), states, states_.size() * sizeof(float));
+    if (!window.weights.empty()) weigh(states_.data(), encoder.width, window.weights);
     bool is_empty = window.text == no_text;
     float* into = is_empty ? empty_.data() : texts_[window.text].states + window.place * window_ * width_;
     for (std::size_t token = 0; token < window_; ++token) {
-        std::memcpy(into + token * width_ + encoder.column, states + token * encoder.width, encoder.width * sizeof(float));
+        std::memcpy(into + token * width_ + encoder.column, states_.data() + token * encoder.width,
+                    encoder.width * sizeof(float));
     }
-    if (window.weights != nullptr) {
-        text::weigh(into + encoder.column, window_, encoder.width, width_, window.weights);
-    }
+    ++next_;
     if (!is_empty && window.place == 0 && encoder.pooled_width > 0) {
         std::memcpy(texts_[window.text].pooled + encoder.pooled_column, pooled, encoder.pooled_width * sizeof(float));
     }
+    return Status();
 }
 
 Status Conditioning::finish(Scope& scope, const Request& request) {
     for (std::size_t encoder = 0; encoder < encoders_.size() && !empty_.empty(); ++encoder) {
         for (std::size_t text = 0; text < texts_.size(); ++text) {
             std::size_t count = 0;
-            for (const Window& window : windows_) count += window.encoder == encoder && window.text == text;
+            for (const Evaluation& window : windows_) count += window.encoder == encoder && window.text == text;
             for (std::size_t token = count * window_; token < most_ * window_; ++token) {
                 std::size_t column = encoders_[encoder].column;
                 std::memcpy(texts_[text].states + token * width_ + column, empty_.data() + token % window_ * width_ + column,

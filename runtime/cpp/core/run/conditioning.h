@@ -18,14 +18,14 @@ namespace ldm {
 // One evaluation of a text encoder.
 struct WantedWindow {
     std::size_t encoder = 0;            // of the contract's text roles
-    const std::int64_t* ids = nullptr;  // (window)
+    const std::int32_t* ids = nullptr;  // (window)
 };
 
 class Conditioning {
 public:
     Conditioning(Allocator& memory, const Model& model)
         : model_(model), arena_(memory), texts_(memory), windows_(memory), encoders_(memory), empty_(memory),
-          context_(memory), pooled_(memory) {}
+          states_(memory), context_(memory), pooled_(memory) {}
 
     // Read all prompts of a request. request.prompt for one that cannot be read or has too many windows.
     Status begin(Scope& scope, const Request& request, Notices& notices);
@@ -33,7 +33,7 @@ public:
     // The window to encode next; false where all are done.
     bool wanted(WantedWindow& out) const;
     // states: (window, D) of that encoder; pooled: (P) of it, or null where nothing reads it.
-    void give(const float* states, const float* pooled);
+    Status give(Scope& scope, const float* states, const float* pooled);
 
     // Put the rows together: negative prompts first, where they are evaluated. Once, when no window is wanted.
     Status finish(Scope& scope, const Request& request);
@@ -59,12 +59,12 @@ private:
         float* states = nullptr;   // (most windows of any text, window, D)
         float* pooled = nullptr;   // (P)
     };
-    struct Window {
+    struct Evaluation {
         std::size_t encoder = 0;
         std::size_t text = 0;      // or `no_text`, of the empty prompt that pads
         std::size_t place = 0;     // among the windows of the text
-        const std::int64_t* ids = nullptr;
-        const double* weights = nullptr;  // null: all are 1
+        const std::int32_t* ids = nullptr;
+        View<double> weights;      // none: all are 1
     };
     static constexpr std::size_t no_text = static_cast<std::size_t>(-1);
 
@@ -83,9 +83,10 @@ private:
     const Model& model_;
     Arena arena_;
     Array<Text> texts_;
-    Array<Window> windows_;
+    Array<Evaluation> windows_;
     Array<Encoder> encoders_;
     Array<float> empty_;           // (window, D): the empty prompt, by all encoders
+    Array<float> states_;          // (window, D) of one encoder, while they are weighed
     Array<float> context_, pooled_;
     std::size_t next_ = 0;         // window
     std::size_t most_ = 1;         // windows of any text

@@ -13,11 +13,14 @@ Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::str
     }
     out.manifest = &manifest;
     out.identity = identity;
-    auto* read = arena.make<text::PromptTokenizer>(roles.size);
+    auto* read = arena.make<Tokenizer>(roles.size);
     LDM_NEED(scope, read != nullptr);
     for (std::size_t index = 0; index < roles.size; ++index) {
-        LDM_TRY(text::read_prompt_tokenizer(scope, arena, tokenizers[index].content, tokenizers[index].where,
-                                            roles[index].tokenizer, read[index]));
+        const Document& document = tokenizers[index];
+        const TokenizerFacts& facts = roles[index].tokenizer;
+        LDM_TRY(read_tokenizer(scope, arena, document.content, document.where, read[index]));
+        LDM_TRY(check_ends(scope, read[index], document.where, facts.bos_token_id, facts.eos_token_id, facts.pad_token_id,
+                           facts.vocab_size));
     }
     out.tokenizers = {read, roles.size};
     return Status();

@@ -8,13 +8,13 @@
 #include "core/memory.h"
 #include "core/package/manifest.h"
 #include "core/status.h"
-#include "core/text/prompt_tokenizer.h"
+#include "core/text/tokenizer.h"
 
 namespace ldm {
 
 struct Model {
     const Manifest* manifest = nullptr;
-    View<text::PromptTokenizer> tokenizers;  // of the contract's text roles, in their order
+    View<Tokenizer> tokenizers;  // of the contract's text roles, in their order
     std::string_view identity;         // SHA-256 of manifest.json, in hexadecimal
 
     const Contract& contract() const { return manifest->contract; }

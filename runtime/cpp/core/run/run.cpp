@@ -108,11 +108,11 @@ Status Run::ask_encoder_of_text(Scope& scope) {
     std::int64_t window = contract_.window();
     ask(role.component);
     if (contract_.tensor(role.component, role.input).dtype == "int32") {
-        LDM_NEED(scope, ids_.resize(positive(window)));
-        for (std::size_t token = 0; token < ids_.size(); ++token) ids_[token] = static_cast<std::int32_t>(wanted.ids[token]);
-        feed(role.input, ElementType::int32, {1, window}, ids_.data());
+        feed(role.input, ElementType::int32, {1, window}, wanted.ids);
     } else {
-        feed(role.input, ElementType::int64, {1, window}, wanted.ids);
+        LDM_NEED(scope, ids_.resize(positive(window)));
+        for (std::size_t token = 0; token < ids_.size(); ++token) ids_[token] = wanted.ids[token];
+        feed(role.input, ElementType::int64, {1, window}, ids_.data());
     }
     want(role.output, {1, window, contract_.tensor(role.component, role.output).dims[2].size});
     if (role.pooled) want(*role.pooled, {1, contract_.tensor(role.component, *role.pooled).dims[1].size});
@@ -326,7 +326,7 @@ Status Run::give(Scope& scope, View<Tensor> outputs) {
     is_asked_ = false;
     Status status;
     switch (phase_) {
-        case Phase::text: status = take_text(); break;
+        case Phase::text: status = take_text(scope); break;
         case Phase::picture:
         case Phase::masked_picture: status = take_picture(); break;
         case Phase::denoise: status = take_denoiser(scope); break;
@@ -366,11 +366,10 @@ const Tensor* Run::result(std::string_view name) const {
     return nullptr;
 }
 
-Status Run::take_text() {
+Status Run::take_text(Scope& scope) {
     const Tensor* pooled = output_count_ > 1 ? result(outputs_[1].name) : nullptr;
-    conditioning_.give(static_cast<const float*>(result(outputs_[0].name)->data),
-                       pooled == nullptr ? nullptr : static_cast<const float*>(pooled->data));
-    return Status();
+    return conditioning_.give(scope, static_cast<const float*>(result(outputs_[0].name)->data),
+                              pooled == nullptr ? nullptr : static_cast<const float*>(pooled->data));
 }
 
 Status Run::take_picture() {

@@ -108,7 +108,7 @@ private:
     Status begin_decoding(Scope& scope, const float* latents);
 
     Status check_output(Scope& scope, const Tensor& wanted);
-    Status take_text();
+    Status take_text(Scope& scope);
     Status take_picture();
     Status take_denoiser(Scope& scope);
     Status take_decoder();
@@ -146,7 +146,7 @@ private:
     View<Tensor> results_;        // during `give`
     std::string_view component_;
 
-    Array<std::int32_t> ids_;     // of a window, for encoders that read int32
+    Array<std::int64_t> ids_;     // of a window, for encoders that read int64
     Array<float> sample_;         // (rows, channels, h, w): the denoiser's input
     Array<float> extra_;          // the denoiser's other inputs, one after the other
     Array<float> moments_;        // of pictures as they are encoded

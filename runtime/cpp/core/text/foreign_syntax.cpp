@@ -3,7 +3,7 @@
 #include "core/text/unicode.h"
 #include "core/text/utf8.h"
 
-namespace ldm::text {
+namespace ldm {
 
 namespace {
 
@@ -203,4 +203,4 @@ Status note_foreign_syntax(Scope& scope, std::string_view name, std::string_view
     return Status();
 }
 
-}  // namespace ldm::text
+}  // namespace ldm

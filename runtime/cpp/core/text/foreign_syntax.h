@@ -7,12 +7,12 @@
 #include "core/notices.h"
 #include "core/status.h"
 
-namespace ldm::text {
+namespace ldm {
 
 // Add a notice for each kind that is in a prompt. syntax: "plain" or "weighted". Takes time linear in the text.
 Status note_foreign_syntax(Scope& scope, std::string_view name, std::string_view prompt, std::string_view syntax,
                            Notices& notices);
 
-}  // namespace ldm::text
+}  // namespace ldm
 
 #endif
