@@ -16,8 +16,8 @@ import ldm_runtime
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.errors import CODES, InputError, PackageError
 from ldm_runtime.package import safetensors
-from ldm_runtime.sampling.solvers import read_sampler
 from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.solvers import read_sampler
 from tests import golden_manifests
 from tests.runtime.tiny_package import rehash
 
