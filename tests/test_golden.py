@@ -14,9 +14,10 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_runtime.engines.choice import choose, open_engine
-from ldm_runtime.errors import CODES, PackageError
+from ldm_runtime.errors import CODES, InputError, PackageError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
+from ldm_runtime.sampling.solvers import read_sampler
 from tests import golden_manifests
 from tests.runtime.tiny_package import rehash
 
@@ -118,6 +119,16 @@ def test_graphs() -> None:
         assert set(outputs) == set(case["outputs"])
         for name, key in case["outputs"].items():
             assert np.abs(outputs[name] - values[key]).max() <= 1e-6 * np.abs(values[key]).max()
+
+
+@pytest.mark.parametrize("case", load("samplers")["texts"], ids=lambda case: case["text"])
+def test_texts_of_samplers(case: dict[str, Any]) -> None:
+    if case["canonical"] is None:
+        with pytest.raises(InputError) as caught:
+            read_sampler(case["text"])
+        assert caught.value.code == "request.sampler"
+    else:
+        assert read_sampler(case["text"]).canonical == case["canonical"]
 
 
 def test_runs() -> None:

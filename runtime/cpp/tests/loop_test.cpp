@@ -23,7 +23,9 @@ static Allocator heap = system_allocator();
 
 static double furthest(View<float> values, const float* expected) {
     double away = 0.0;
-    for (std::size_t i = 0; i < values.size; ++i) away = std::max(away, std::fabs(double(values[i]) - double(expected[i])));
+    for (std::size_t i = 0; i < values.size; ++i) {
+        away = std::max(away, std::fabs(double(values[i]) - double(expected[i])));
+    }
     return away;
 }
 
@@ -54,8 +56,8 @@ static Tensor numbers_of(const Value& value) {
 static void hooks_are_equal() {
     GoldenJson kit("samplers.json");
     for (const Value& each : kit.value.find("hooks")->items) {
-        Hook hook{each.find("kind")->text == "clip" ? Hook::Kind::clip : Hook::Kind::threshold, each.find("limit")->real,
-                  each.find("ratio")->real};
+        Hook hook{each.find("kind")->text == "clip" ? Hook::Kind::clip : Hook::Kind::threshold,
+                  each.find("limit")->real, each.find("ratio")->real};
         Tensor data = numbers_of(*each.find("x0")), expected = numbers_of(*each.find("clipped")), scratch(data.size());
         clip(hook, 2, data.size() / 2, data.data(), scratch.data());
         CHECK(furthest({data.data(), data.size()}, expected.data()) <= 1e-7);
@@ -144,7 +146,8 @@ static std::vector<double> walked(const Plan& plan, const Tensor& noise, const T
     return state[0];
 }
 
-static Status run(Scope& scope, const Plan& plan, const Tensor& noise, const Tensor* image, const Tensor* mask, Loop& loop) {
+static Status run(Scope& scope, const Plan& plan, const Tensor& noise, const Tensor* image, const Tensor* mask,
+                  Loop& loop) {
     std::size_t size = noise.size();
     LDM_TRY(loop.begin(scope, plan, {2, size / 2, noise.data(), image == nullptr ? nullptr : image->data()}));
     if (mask != nullptr) loop.keep({mask->data(), mask->size(), image->data(), noise.data()});
@@ -205,7 +208,8 @@ static void plans_are_walked() {
         Plan plan;
         std::string_view text = each.find("sampler")->text;
         const Value& schedule = *kit.value.find("schedules")->find(each.find("schedule")->text);
-        CHECK(plan_of(scope, arena, schedule, text, each.find("steps")->integer, each.find("start")->integer, plan).ok());
+        CHECK(
+            plan_of(scope, arena, schedule, text, each.find("steps")->integer, each.find("start")->integer, plan).ok());
         for (int task = 0; task < 3; ++task) {
             const Tensor *from = task == 0 ? nullptr : &image, *over = task == 2 ? &mask : nullptr;
             Loop loop(heap);

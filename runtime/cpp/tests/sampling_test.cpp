@@ -50,7 +50,8 @@ static void schedules_are_read(const Value& cases) {
         Schedule schedule;
         Status status = read_schedule(scope, arena, *each.find("schedule"), schedule);
         if (!CHECK(same_code(status, each.find("code")))) {
-            std::fprintf(stderr, "  schedule %ld: %s\n", &each - cases.items.begin(), status.ok() ? "accepted" : failure.text);
+            std::fprintf(stderr, "  schedule %ld: %s\n", &each - cases.items.begin(),
+                         status.ok() ? "accepted" : failure.text);
         }
     }
 }
@@ -79,13 +80,15 @@ static Status compile(Scope& scope, Arena& arena, const Value& schedule, const V
     LDM_TRY(read_schedule(scope, arena, schedule, *kept));
     Sampler sampler;
     LDM_TRY(read_sampler(scope, example.find("sampler")->text, sampler));
-    return compile_plan(scope, arena, *kept, sampler, example.find("steps")->integer, example.find("start")->integer, out);
+    return compile_plan(scope, arena, *kept, sampler, example.find("steps")->integer, example.find("start")->integer,
+                        out);
 }
 
 static bool same_row(const PlanRow& row, const Value& expected) {
     const Value &matrix = *expected.find("matrix"), &noise_rows = *expected.find("noise_rows");
     const Value &levels = *expected.find("levels"), &data = *expected.find("data");
-    bool same = is_near(row.timestep, *expected.find("timestep")) && is_near(row.input_scale, *expected.find("input_scale"));
+    bool same =
+        is_near(row.timestep, *expected.find("timestep")) && is_near(row.input_scale, *expected.find("input_scale"));
     same = same && is_near(row.alpha, levels.items[0]) && is_near(row.sigma, levels.items[1]);
     same = same && is_near(row.alpha_next, levels.items[2]) && is_near(row.sigma_next, levels.items[3]);
     same = same && is_near(row.data_x, data.items[0]) && is_near(row.data_output, data.items[1]);
@@ -113,8 +116,9 @@ static bool same_hook(const std::optional<Hook>& hook, const Value& expected) {
 
 static void told(const char* what, const Value& example, const Failure& failure) {
     std::string_view sampler = example.find("sampler")->text, schedule = example.find("schedule")->text;
-    std::fprintf(stderr, "  %s: %.*s, %.*s, %lld steps from %lld: %s\n", what, static_cast<int>(sampler.size()), sampler.data(),
-                 static_cast<int>(schedule.size()), schedule.data(), static_cast<long long>(example.find("steps")->integer),
+    std::fprintf(stderr, "  %s: %.*s, %.*s, %lld steps from %lld: %s\n", what, static_cast<int>(sampler.size()),
+                 sampler.data(), static_cast<int>(schedule.size()), schedule.data(),
+                 static_cast<long long>(example.find("steps")->integer),
                  static_cast<long long>(example.find("start")->integer), failure.text);
 }
 
@@ -213,7 +217,8 @@ static void refusals_are_sentences() {
     CHECK(std::string_view(failure.text) ==
           "sampler 'heun': sigmas is 'ays'; expected one of default, karras, exponential, beta");
     CHECK(!read_sampler(scope, "heun:order=2", sampler).ok());
-    CHECK(std::string_view(failure.text) == "sampler 'heun': 'order=2' is none of its options; expected clip=…, sigmas=…");
+    CHECK(std::string_view(failure.text) ==
+          "sampler 'heun': 'order=2' is none of its options; expected clip=…, sigmas=…");
 }
 
 static void memory_may_run_out(const Value& kit) {

@@ -21,7 +21,8 @@ float quantile_of_size(const float* data, double ratio, std::size_t count, float
     float above = low + 1 < count ? *std::min_element(scratch + low + 1, scratch + count) : below;
     double weight = place - static_cast<double>(low);
     float apart = above - below;
-    return weight >= 0.5 ? above - apart * static_cast<float>(1.0 - weight) : below + apart * static_cast<float>(weight);
+    return weight >= 0.5 ? above - apart * static_cast<float>(1.0 - weight)
+                         : below + apart * static_cast<float>(weight);
 }
 
 // The standard deviation of a sample.
@@ -58,7 +59,8 @@ void noised(const PlanRow& row, const float* image, const float* noise, std::siz
     for (std::size_t i = 0; i < count; ++i) out[i] = keep * image[i] + add * noise[i];
 }
 
-void weighted_sum(const float* coefficients, const float* const* tensors, std::size_t terms, std::size_t count, float* out) {
+void weighted_sum(const float* coefficients, const float* const* tensors, std::size_t terms, std::size_t count,
+                  float* out) {
     bool is_first = true;
     for (std::size_t term = 0; term < terms; ++term) {
         float coefficient = coefficients[term];
@@ -113,7 +115,8 @@ void slerp(const float* start, const float* stop, double share, std::size_t coun
     double second = is_straight ? share : std::sin(share * angle);
     double divisor = is_straight ? 1.0 : whole;
     for (std::size_t i = 0; i < count; ++i) {
-        out[i] = static_cast<float>((first * static_cast<double>(start[i]) + second * static_cast<double>(stop[i])) / divisor);
+        out[i] = static_cast<float>((first * static_cast<double>(start[i]) + second * static_cast<double>(stop[i])) /
+                                    divisor);
     }
 }
 

@@ -20,9 +20,10 @@ void scale(const float* from, double factor, std::size_t count, float* out);
 // Noise of a row's level added to an image's latents, in that row's scaling.
 void noised(const PlanRow& row, const float* image, const float* noise, std::size_t count, float* out);
 
-// The sum of coefficient * tensor over `terms` tensors, left to right, one product and one addition at a time in float32;
-// zero coefficients are skipped. `out` is none of the tensors.
-void weighted_sum(const float* coefficients, const float* const* tensors, std::size_t terms, std::size_t count, float* out);
+// The sum of coefficient * tensor over `terms` tensors, left to right, one product and one addition at a time in
+// float32; zero coefficients are skipped. `out` is none of the tensors.
+void weighted_sum(const float* coefficients, const float* const* tensors, std::size_t terms, std::size_t count,
+                  float* out);
 
 // The clean latents x0 that the model's output for x predicts.
 void data_prediction(const PlanRow& row, const float* x, const float* output, std::size_t count, float* out);

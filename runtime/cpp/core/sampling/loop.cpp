@@ -56,7 +56,8 @@ Loop::Slot Loop::free_slot(const Slot* others, std::size_t count) const {
 }
 
 // One line of a row's matrix: the slot of its sum. A tensor that only moves is not copied.
-Loop::Slot Loop::line(const float* coefficients, const Columns& columns, const Slot* taken, std::size_t count, bool may_move) {
+Loop::Slot Loop::line(const float* coefficients, const Columns& columns, const Slot* taken, std::size_t count,
+                      bool may_move) {
     std::size_t used = 0, last = 0;
     for (std::size_t column = 0; column < columns.size; ++column) {
         if (coefficients[column] == 0.0f) continue;

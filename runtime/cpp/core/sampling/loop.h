@@ -56,8 +56,8 @@ public:
     // Where the model's output for the row goes: batch * each numbers, guided.
     float* output() { return at(output_); }
 
-    // Take the output, and a noise for each of the row's noise_rows, and go to the next row. result.not-finite names the
-    // step where the output or the latents hold NaN or infinity; the loop is of no use then.
+    // Take the output, and a noise for each of the row's noise_rows, and go to the next row. result.not-finite names
+    // the step where the output or the latents hold NaN or infinity; the loop is of no use then.
     Status advance(Scope& scope, const float* const* noises);
 
     std::size_t size() const { return size_; }  // of a batch: batch * each

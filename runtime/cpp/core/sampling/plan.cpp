@@ -32,8 +32,9 @@ Status solve(Scope& scope, const Schedule& schedule, const Sampler& sampler, std
         LDM_TRY(alphas_cumprod(scope, schedule.noise, bars));
         LDM_TRY(training_ratios(scope, schedule.noise, bars.view(), training));
     }
-    Problem problem{schedule.noise, schedule.flow, spacing, static_cast<std::size_t>(steps), static_cast<std::size_t>(start),
-                    sampler.hook().has_value(), bars.view(), training.view()};
+    auto first = static_cast<std::size_t>(start), count = static_cast<std::size_t>(steps);
+    bool hooked = sampler.hook().has_value();
+    Problem problem{schedule.noise, schedule.flow, spacing, count, first, hooked, bars.view(), training.view()};
     return sampler.solver->solve(scope, problem, sampler.options, rows);
 }
 
@@ -47,7 +48,7 @@ public:
         hash_.update("\n");
     }
     void line(std::string_view name, double value) { line(name, numbers::exact(value).view()); }
-    void line(std::string_view name, std::int64_t value) { line(name, static_cast<double>(value)); }  // all are below 2^53
+    void line(std::string_view name, std::int64_t value) { line(name, static_cast<double>(value)); }  // below 2^53
     void line(std::string_view name, bool value) { line(name, value ? "true" : "false"); }
     void line(std::string_view name, const char* value) { line(name, std::string_view(value)); }
     Digest finish() { return hash_.finish(); }

@@ -1,10 +1,10 @@
 // Compile (schedule, sampler, steps) to a sampling plan: a table of float64 numbers that one loop runs.
 //
-// Every sampler here is linear in the latent, the model outputs and the noise, with coefficients that do not depend on the
-// data. A row of the plan is one model evaluation; its matrix maps
+// Every sampler here is linear in the latent, the model outputs and the noise, with coefficients that do not depend on
+// the data. A row of the plan is one model evaluation; its matrix maps
 //     [x, history…, model output, noise…]  ->  [x, history…]
-// What is not linear, clipping the predicted image x0, is a hook of the loop: such a plan's matrices read the clipped x0
-// too, as a column after the model output.
+// What is not linear, clipping the predicted image x0, is a hook of the loop: such a plan's matrices read the clipped
+// x0 too, as a column after the model output.
 //
 //     Sampler sampler;
 //     Plan plan;
@@ -26,8 +26,8 @@
 
 namespace ldm::sampling {
 
-// All a sampling loop needs; the rows live in an arena. It starts from x = initial_scale * noise, history = zeros. A plan
-// that starts late, for image to image, starts from `noised` latents instead.
+// All a sampling loop needs; the rows live in an arena. It starts from x = initial_scale * noise, history = zeros. A
+// plan that starts late, for image to image, starts from `noised` latents instead.
 struct Plan {
     Sampler sampler;
     std::int64_t steps = 0;  // as asked for; rows, the model evaluations, may be more
@@ -50,8 +50,8 @@ Status check_sampler(Scope& scope, const Schedule& schedule, const Sampler& samp
 Status compile_plan(Scope& scope, Arena& arena, const Schedule& schedule, const Sampler& sampler, std::int64_t steps,
                     std::int64_t start, Plan& out);
 
-// Refuse steps that no plan of a sampler has on a schedule, in a fraction of a plan's time: noise levels and options are
-// checked as compile_plan does, but no row after the first one is made.
+// Refuse steps that no plan of a sampler has on a schedule, in a fraction of a plan's time: noise levels and options
+// are checked as compile_plan does, but no row after the first one is made.
 Status check_steps(Scope& scope, const Schedule& schedule, const Sampler& sampler, std::int64_t steps);
 
 }  // namespace ldm::sampling

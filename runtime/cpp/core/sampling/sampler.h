@@ -1,5 +1,5 @@
-// A sampler is a solver with its options, named by a text: `solver` or `solver:option=value,option=value`. There are short
-// names for some solvers with options.
+// A sampler is a solver with its options, named by a text: `solver` or `solver:option=value,option=value`. There are
+// short names for some solvers with options.
 //
 // Adding a solver is one function, the struct of its options, its place in AnyOptions and one line in the table.
 #ifndef LDM_CORE_SAMPLING_SAMPLER_H
@@ -24,9 +24,9 @@
 
 namespace ldm::sampling {
 
-using AnyOptions =
-    std::variant<NoOptions, DdpmOptions, DdimOptions, PndmOptions, SigmaOptions, EulerOptions, HeunOptions, DpmSolverOptions,
-                 SinglestepOptions, DeisOptions, UniPcOptions, SaSolverOptions, LcmOptions, TcdOptions, FlowEulerOptions>;
+using AnyOptions = std::variant<NoOptions, DdpmOptions, DdimOptions, PndmOptions, SigmaOptions, EulerOptions,
+                                HeunOptions, DpmSolverOptions, SinglestepOptions, DeisOptions, UniPcOptions,
+                                SaSolverOptions, LcmOptions, TcdOptions, FlowEulerOptions>;
 
 // One line of the table of solvers.
 struct Solver {
@@ -72,8 +72,8 @@ struct Sampler {
     // The hook of the loop that the options ask for: of two the thresholding, as in diffusers.
     std::optional<Hook> hook() const;
 
-    // Take a strength (0 to 1) into the options, where a run of all its steps then changes an image by it. `reached` false:
-    // a strength leaves out steps at the beginning instead. request.invalid where it leaves none.
+    // Take a strength (0 to 1) into the options, where a run of all its steps then changes an image by it. `reached`
+    // false: a strength leaves out steps at the beginning instead. request.invalid where it leaves none.
     Status reach(Scope& scope, double strength, bool& reached);
 };
 

@@ -96,7 +96,8 @@ Status check(const Checks& checks, const NoiseFields& fields, NoiseSchedule& out
     LDM_TRY(checks.choice("prediction_type", fields.prediction_type, {predictions, predictions_of_noise},
                           out.prediction_type));
     if (fields.timestep_spacing) {
-        LDM_TRY(checks.choice("timestep_spacing", *fields.timestep_spacing, {spacings, 3}, out.timestep_spacing.emplace()));
+        LDM_TRY(
+            checks.choice("timestep_spacing", *fields.timestep_spacing, {spacings, 3}, out.timestep_spacing.emplace()));
     }
     double below_one = std::nextafter(1.0, 0.0);
     LDM_TRY(checks.between("beta_start", out.beta_start, smallest_beta, below_one));

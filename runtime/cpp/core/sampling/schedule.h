@@ -1,6 +1,6 @@
 // The noise schedule that a model was trained with: the twin of ldm_runtime.sampling.schedule.
 //
-// A schedule holds what belongs to the model; which sampler walks it is chosen by the package's defaults or by the user.
+// A schedule holds what belongs to the model; the package's defaults or the user choose which sampler walks it.
 #ifndef LDM_CORE_SAMPLING_SCHEDULE_H
 #define LDM_CORE_SAMPLING_SCHEDULE_H
 

@@ -19,8 +19,8 @@ Spelt shortest(double value);
 // All 17 digits, as "%.17g": what identities are hashed of.
 Spelt exact(double value);
 
-// Read a decimal number, "-1", "+.5", "2e-3" or "inf", which has to be the whole text. One too large is infinite, one too
-// small is zero.
+// Read a decimal number, "-1", "+.5", "2e-3" or "inf", which has to be the whole text. One too large is infinite, one
+// too small is zero.
 bool read(std::string_view text, double& out);
 
 }  // namespace ldm::numbers

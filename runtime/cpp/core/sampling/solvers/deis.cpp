@@ -7,8 +7,8 @@ namespace ldm::sampling {
 
 namespace {
 
-// The integral of (ln rho)^n is rho times 1, u - 1, u^2 - 2u + 2 for n = 0, 1, 2 and u = ln rho. others: the polynomial's
-// zeros in ln rho.
+// The integral of (ln rho)^n is rho times 1, u - 1, u^2 - 2u + 2 for n = 0, 1, 2 and u = ln rho. others: the
+// polynomial's zeros in ln rho.
 double primitive(const Numbers& others, double rho) {
     double u = std::log(rho);
     if (others.size() == 0) return rho;

@@ -11,18 +11,18 @@ namespace {
 
 constexpr double sigma_data = 0.5;  // of consistency models, arXiv:2303.01469
 
-// The timesteps of a distilled model: `steps` of the `original` ones that it was distilled from. reach: the share of them
-// that is used; 0: all.
+// The timesteps of a distilled model: `steps` of the `original` ones that it was distilled from. reach: the share of
+// them that is used; 0: all.
 Status distilled_timesteps(Scope& scope, std::string_view sampler, const Problem& problem, int original, double reach,
                            Array<double>& out) {
     std::int64_t count = problem.schedule.num_train_timesteps;
     auto steps = static_cast<std::int64_t>(problem.steps);
     std::int64_t used = reach > 0.0 ? static_cast<std::int64_t>(original * reach) : original;
     if (original > count || steps > used) {
-        return scope.fail(codes::request_sampler,
-                          {steps, " steps of ", sampler, " are not usable with original_steps ", original, ", reach ", reach,
-                           " and ", count, " trained timesteps: expected at most ", used,
-                           " steps, and original_steps of at most ", count});
+        return scope.fail(
+            codes::request_sampler,
+            {steps, " steps of ", sampler, " are not usable with original_steps ", original, ", reach ", reach, " and ",
+             count, " trained timesteps: expected at most ", used, " steps, and original_steps of at most ", count});
     }
     std::int64_t stride = count / original;
     double step = static_cast<double>(used) / static_cast<double>(steps);
@@ -100,7 +100,8 @@ Status solve_tcd(Scope& scope, const Problem& problem, const TcdOptions& options
         double t_next = last ? 0.0 : timesteps[i + 1];
         Level now = level_of_bar(timesteps[i], problem.bar_at(timesteps[i]));
         Level after = level_of_bar(no_timestep, problem.bar_at(t_next));
-        Level middle = level_of_bar(no_timestep, problem.bar_at(std::floor((1.0 - eta) * t_next)));  // the jump ends here
+        double t_middle = std::floor((1.0 - eta) * t_next);  // the model's jump ends here
+        Level middle = level_of_bar(no_timestep, problem.bar_at(t_middle));
         Reading read = rows.read(now);
         Form x = middle.alpha * read.x0 + middle.sigma * read.eps;
         if (eta > 0.0 && !last) {

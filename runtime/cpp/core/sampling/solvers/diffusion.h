@@ -33,8 +33,8 @@ struct DdimOptions : ThresholdOptions, ClipOptions {
     }
 };
 
-// reach: the share of the original timesteps, from the cleanest up, on which the steps are spread. A strength sets it, as
-// in diffusers' `LatentConsistencyModelImg2ImgPipeline`. 0: all of them, and a strength leaves out steps.
+// reach: the share of the original timesteps, from the cleanest up, on which the steps are spread. A strength sets it,
+// as in diffusers' `LatentConsistencyModelImg2ImgPipeline`. 0: all of them, and a strength leaves out steps.
 struct LcmOptions : ThresholdOptions, ClipOptions {
     int original_steps = 50;
     double reach = 0.0;

@@ -23,8 +23,8 @@ Status check_end(Scope& scope, std::string_view sampler, Algorithm algorithm, Fi
                        " cannot end at zero noise; use it with final=sigma_min"});
 }
 
-// The order of a row of single-step: 1 to `order`, over and over. Where the last step would be incomplete or end at zero
-// noise, it is lowered.
+// The order of a row of single-step: 1 to `order`, over and over. Where the last step would be incomplete or end at
+// zero noise, it is lowered.
 std::size_t order_of(std::size_t row, std::size_t steps, std::size_t order, bool lower_order_final, Final final) {
     std::size_t cycled = row % order + 1;
     bool is_last = row + 1 == steps;
@@ -92,7 +92,8 @@ ExactStep exact_step(Algorithm algorithm, const Level& now, const Level& after) 
                     after.sigma * std::sqrt(1.0 - shrink * shrink), -0.5};
         case Algorithm::sde_dpmsolver: break;
     }
-    return {keep_alpha, after.sigma * 2.0, 1.0 / shrink - 1.0, after.sigma * std::sqrt(1.0 / (shrink * shrink) - 1.0), -0.5};
+    return {keep_alpha, after.sigma * 2.0, 1.0 / shrink - 1.0, after.sigma * std::sqrt(1.0 / (shrink * shrink) - 1.0),
+            -0.5};
 }
 
 }  // namespace
@@ -106,7 +107,8 @@ Status solve_multistep(Scope& scope, const Problem& problem, const DpmSolverOpti
     }
     bool is_rounded = problem.schedule.beta_schedule != BetaSchedule::squaredcos_cap_v2;
     Levels levels(scope.memory);
-    LDM_TRY(dpm_levels(scope, problem, {options.sigmas, options.final, options.lambda_min, is_rounded, is_rounded}, levels));
+    LDM_TRY(dpm_levels(scope, problem, {options.sigmas, options.final, options.lambda_min, is_rounded, is_rounded},
+                       levels));
     bool few = options.lower_order_final && problem.steps < few_steps;
     rows.keep(order - 1);  // converted outputs, the latest first
     for (std::size_t i = problem.start; i < problem.steps; ++i) {

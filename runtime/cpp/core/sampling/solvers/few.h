@@ -1,4 +1,4 @@
-// A list of a few values in place. Its room is for what the options of solvers allow; what is pushed beyond is left out.
+// A list of a few values in place. It has room for what the options of solvers allow; what is pushed beyond is dropped.
 #ifndef LDM_CORE_SAMPLING_SOLVERS_FEW_H
 #define LDM_CORE_SAMPLING_SOLVERS_FEW_H
 

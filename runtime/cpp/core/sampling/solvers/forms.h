@@ -22,7 +22,7 @@ enum Symbol : std::size_t {
     symbol_count,
 };
 
-// A weighted sum of symbols. A weight that is exactly 0 stays 0, whatever it is multiplied by: the form lacks the symbol.
+// A weighted sum of symbols. A weight that is exactly 0 stays 0, even times infinity: the form lacks the symbol.
 struct Form {
     double weights[symbol_count] = {};
 
@@ -59,7 +59,8 @@ using Forms = Few<Form, most_history + 1>;
 // Sum weight * form from left to right; both lists are of one length.
 inline Form weighted_sum(const Numbers& weights, const Forms& forms) {
     Form sum;
-    for (std::size_t each = 0; each < std::min(weights.size(), forms.size()); ++each) sum += weights[each] * forms[each];
+    std::size_t count = std::min(weights.size(), forms.size());
+    for (std::size_t each = 0; each < count; ++each) sum += weights[each] * forms[each];
     return sum;
 }
 

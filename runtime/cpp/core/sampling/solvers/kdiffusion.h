@@ -1,7 +1,7 @@
 // Solvers of k-diffusion, in the scaling x = x0 + s * eps: Euler, Heun, DPM2, DPM++ SDE, LMS and ancestral ones.
 //
-// Sources: Karras et al. 2022 (arXiv:2206.00364), and the k-diffusion library that named these samplers. The slope of the
-// probability-flow ODE is (x - x0) / s; a step along it from s to s' is x' = (s'/s) x + (1 - s'/s) x0.
+// Sources: Karras et al. 2022 (arXiv:2206.00364), and the k-diffusion library that named these samplers. The slope of
+// the probability-flow ODE is (x - x0) / s; a step along it from s to s' is x' = (s'/s) x + (1 - s'/s) x0.
 #ifndef LDM_CORE_SAMPLING_SOLVERS_KDIFFUSION_H
 #define LDM_CORE_SAMPLING_SOLVERS_KDIFFUSION_H
 

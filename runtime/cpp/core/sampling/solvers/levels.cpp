@@ -19,9 +19,10 @@ constexpr std::size_t ays_levels = sizeof ays_timesteps / sizeof *ays_timesteps;
 Status check_trained(Scope& scope, const NoiseSchedule& schedule, Spacing spacing, std::size_t steps, double timestep) {
     std::int64_t last = schedule.num_train_timesteps - 1;
     if (timestep >= 0.0 && timestep <= static_cast<double>(last)) return Status();
-    return scope.fail(codes::request_sampler,
-                      {steps, " steps with timestep_spacing ", name_of(spacing), " and steps_offset ", schedule.steps_offset,
-                       " reach timestep ", timestep, ", but the model was trained on 0 to ", last, "; use fewer steps"});
+    return scope.fail(
+        codes::request_sampler,
+        {steps, " steps with timestep_spacing ", name_of(spacing), " and steps_offset ", schedule.steps_offset,
+         " reach timestep ", timestep, ", but the model was trained on 0 to ", last, "; use fewer steps"});
 }
 
 }  // namespace
@@ -103,7 +104,7 @@ Status spread(Scope& scope, Sigmas kind, double high, double low, std::size_t st
 
 Status ays_ratios(Scope& scope, View<double> ratios, std::size_t steps, Array<double>& out) {
     double levels[ays_levels];
-    for (std::size_t each = 0; each < ays_levels; ++each) levels[each] = std::log(ratio_at(ratios, ays_timesteps[each]));
+    for (std::size_t i = 0; i < ays_levels; ++i) levels[i] = std::log(ratio_at(ratios, ays_timesteps[i]));
     for (std::size_t i = 0; i < steps; ++i) {
         double place = linspace(0.0, static_cast<double>(ays_levels - 1), steps + 1, i);
         std::size_t low = std::min(static_cast<std::size_t>(place), ays_levels - 2);
@@ -129,8 +130,9 @@ Status check_falling(Scope& scope, View<double> timesteps, View<double> ratios, 
         bool is_last = i + 1 == ratios.size;
         if ((is_last ? final : ratios[i + 1]) < ratios[i]) continue;
         return scope.fail(codes::request_sampler,
-                          {timesteps.size, " steps are too many for this sampler and schedule: the noise does not fall after"
-                           " step ", i + 1, " (timestep ", timesteps[i], "); use fewer steps or another timestep_spacing"});
+                          {timesteps.size, " steps are too many for this sampler and schedule: the noise does not fall",
+                           " after step ", i + 1, " (timestep ", timesteps[i],
+                           "); use fewer steps or another timestep_spacing"});
     }
     return Status();
 }

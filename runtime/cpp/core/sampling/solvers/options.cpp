@@ -66,7 +66,8 @@ numbers::Spelt Option::spelt() const {
         case Kind::integer: break;
     }
     numbers::Spelt out;
-    out.size = static_cast<std::size_t>(std::to_chars(out.text, out.text + sizeof out.text, load<int>(value_)).ptr - out.text);
+    out.size =
+        static_cast<std::size_t>(std::to_chars(out.text, out.text + sizeof out.text, load<int>(value_)).ptr - out.text);
     return out;
 }
 
@@ -97,7 +98,8 @@ Option* OptionList::find(std::string_view name) {
 }
 
 static Status refuse_unknown(Scope& scope, std::string_view sampler, std::string_view part, OptionList& options) {
-    scope.failure.set(codes::request_sampler, {"sampler ", quoted(sampler), ": ", quoted(part), " is none of its options; "});
+    scope.failure.set(codes::request_sampler,
+                      {"sampler ", quoted(sampler), ": ", quoted(part), " is none of its options; "});
     scope.failure.add({options.size() == 0 ? "it has none" : "expected "});
     for (Option& each : options) scope.failure.add({&each == options.begin() ? "" : ", ", each.name, "=…"});
     return Status(codes::request_sampler);

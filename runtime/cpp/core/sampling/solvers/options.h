@@ -24,8 +24,8 @@ namespace ldm::sampling {
 
 // The change that the loop makes to the predicted image x0 of every row, before the matrix reads it.
 //
-// clip: to [-limit, limit]. threshold: dynamic thresholding (arXiv:2205.11487): each image is clipped to its own quantile
-// `ratio` of |x0|, kept between 1 and limit, and divided by it.
+// clip: to [-limit, limit]. threshold: dynamic thresholding (arXiv:2205.11487): each image is clipped to its own
+// quantile `ratio` of |x0|, kept between 1 and limit, and divided by it.
 struct Hook {
     enum class Kind { clip, threshold } kind = Kind::clip;
     double limit = 0.0;
@@ -57,7 +57,9 @@ private:
 class OptionList {
 public:
     void add(std::string_view name, bool& value) { push(name, Option::Kind::boolean, &value, 0.0, 0.0); }
-    void add(std::string_view name, int& value, int low, int high) { push(name, Option::Kind::integer, &value, low, high); }
+    void add(std::string_view name, int& value, int low, int high) {
+        push(name, Option::Kind::integer, &value, low, high);
+    }
     void add(std::string_view name, double& value, double low, double high) {
         push(name, Option::Kind::real, &value, low, high);
     }

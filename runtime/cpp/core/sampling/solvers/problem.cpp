@@ -9,7 +9,8 @@ namespace ldm::sampling {
 
 Status k_levels(Scope& scope, const Problem& problem, const KLevels& chosen, Levels& out) {
     Array<double> timesteps(scope.memory), ratios(scope.memory);
-    LDM_TRY(fractional_timesteps(scope, problem.schedule, problem.spacing, problem.steps, chosen.float64_timesteps, timesteps));
+    LDM_TRY(fractional_timesteps(scope, problem.schedule, problem.spacing, problem.steps, chosen.float64_timesteps,
+                                 timesteps));
     for (double t : timesteps) LDM_NEED(scope, ratios.push(ratio_at(problem.training, t)));
     if (chosen.sigmas != Sigmas::of_spacing) {
         double high = chosen.sigma_max == 0.0 ? ratios[0] : chosen.sigma_max;

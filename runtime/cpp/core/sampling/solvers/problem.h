@@ -42,8 +42,8 @@ struct Problem {
 // How k-diffusion's solvers choose levels: one for every step, and a final one.
 //
 // Sigma schedules reach from sigma_max to sigma_min, where these are 0 from the first to the last level of the spacing.
-// karras_integers: Karras levels tell the model whole timesteps. float64_timesteps: those of linspace are not rounded to
-// float32.
+// karras_integers: Karras levels tell the model whole timesteps. float64_timesteps: those of linspace are not rounded
+// to float32.
 struct KLevels {
     Sigmas sigmas = Sigmas::of_spacing;
     Final final = Final::zero;

@@ -64,14 +64,16 @@ Status Rows::write(const Reading& reading, const Level& after, const Form& x, co
     row.ends_step = ends_step;
     LDM_TRY(fill(row, x, history));
     auto is_finite = [](double number) { return std::isfinite(number); };
-    const double others[] = {level.timestep, level.alpha, level.sigma, after.alpha, after.sigma, row.data_x, row.data_output};
+    const double others[] = {level.timestep, level.alpha, level.sigma, after.alpha, after.sigma, row.data_x,
+                             row.data_output};
     if (!std::all_of(row.matrix.begin(), row.matrix.end(), is_finite) ||
         !std::all_of(std::begin(others), std::end(others), is_finite)) {
-        return scope_.fail(codes::request_sampler,
-                           {"this sampler cannot take the step from timestep ", level.timestep, " (alpha ", level.alpha,
-                            ", sigma ", level.sigma, ") to alpha ", after.alpha, ", sigma ", after.sigma,
-                            ": it would divide by zero, since noise levels meet or the last one is 0; use fewer steps or"
-                            " other options of it, or another sampler"});
+        return scope_.fail(
+            codes::request_sampler,
+            {"this sampler cannot take the step from timestep ", level.timestep, " (alpha ", level.alpha, ", sigma ",
+             level.sigma, ") to alpha ", after.alpha, ", sigma ", after.sigma,
+             ": it would divide by zero, since noise levels meet or the last one is 0; use fewer steps or"
+             " other options of it, or another sampler"});
     }
     LDM_NEED(scope_, rows_.push(row));
     return only_first_ ? Status(begun) : Status();
@@ -84,7 +86,8 @@ Status Rows::fill(PlanRow& row, const Form& x, const Forms& history) {
     std::size_t symbols[symbol_count] = {}, count = 0;
     for (std::size_t symbol = 0; symbol < symbol_count; ++symbol) {
         bool is_noise = symbol >= noise_before_symbol;
-        bool is_read = std::any_of(lines.begin(), lines.end(), [=](const Form& line) { return line.weights[symbol] != 0.0; });
+        auto reads = [symbol](const Form& line) { return line.weights[symbol] != 0.0; };
+        bool is_read = std::any_of(lines.begin(), lines.end(), reads);
         if (symbol >= history_symbol + history_ && symbol < output_symbol) continue;
         if ((symbol == clipped_symbol && !hooked_) || (is_noise && !is_read)) continue;
         symbols[count++] = symbol;

@@ -55,8 +55,8 @@ struct PlanRow {
     double alpha = 0.0, sigma = 0.0;
     double alpha_next = 0.0, sigma_next = 0.0;
     double data_x = 0.0, data_output = 0.0;  // the predicted image is x0 = data_x * x + data_output * output
-    // (1 + history, columns): the lines make the next x and history; the columns are x, history, output, with a hook the
-    // clipped x0, and one noise for each of noise_rows.
+    // (1 + history, columns): the lines make the next x and history; the columns are x, history, output, with a hook
+    // the clipped x0, and one noise for each of noise_rows.
     View<double> matrix;
     std::size_t columns = 0;
     Few<std::size_t, 2> noise_rows;  // plan rows whose noise stream is read
@@ -87,8 +87,8 @@ struct Reading {
 // The state is x and `history` more tensors, zeros at the start. hooked: x0 comes clipped from the loop, as a column of
 // its own.
 //
-// Where Python's arithmetic fails, by dividing by zero or an overflow, a number here is infinite or NaN. It spreads to the
-// row's numbers, and `write` refuses them.
+// Where Python's arithmetic fails, by dividing by zero or an overflow, a number here is infinite or NaN. It spreads to
+// the row's numbers, and `write` refuses them.
 class Rows {
 public:
     Rows(Scope& scope, Arena& arena, Prediction prediction, bool hooked, bool only_first)
@@ -105,9 +105,10 @@ public:
     Form noise(std::size_t rows_ago = 0) const { return Form::of(rows_ago == 0 ? noise_symbol : noise_before_symbol); }
 
     // Add the row that leaves x and the history; history slots that are not given become zeros. ends_step: false for an
-    // evaluation inside of a sampling step. request.sampler for numbers that are not finite; `begun` where only the first row
-    // was wanted.
-    Status write(const Reading& reading, const Level& after, const Form& x, const Forms& history = {}, bool ends_step = true);
+    // evaluation inside of a sampling step. request.sampler for numbers that are not finite; `begun` where only the
+    // first row was wanted.
+    Status write(const Reading& reading, const Level& after, const Form& x, const Forms& history = {},
+                 bool ends_step = true);
 
     std::size_t history() const { return history_; }
     const Array<PlanRow>& rows() const { return rows_; }

@@ -38,8 +38,8 @@ Numbers weights_of(const Nodes& nodes, Integral integral) {
     return weights;
 }
 
-// Integrate the nodes' polynomials times exp(rate lambda) from `now` to `after`. is_correcting: the first of the nodes is
-// `after`.
+// Integrate the nodes' polynomials times exp(rate lambda) from `now` to `after`. is_correcting: the first of the nodes
+// is `after`.
 Numbers data_weights(const Level& now, const Level& after, const Nodes& nodes, double rate, bool is_correcting) {
     double start = now.log_snr(), stop = after.log_snr();
     // of lambda^power exp(rate lambda): d/du of e^u (u^n - n u^(n-1) + …) is u^n e^u, u = rate lambda
@@ -92,12 +92,13 @@ Status solve_sa(Scope& scope, const Problem& problem, const SaSolverOptions& opt
         return scope.fail(codes::request_sampler,
                           {"sampler sa_solver: predict=eps does not take a threshold; use predict=x0"});
     }
-    auto predictor = static_cast<std::size_t>(options.order), corrector = static_cast<std::size_t>(options.corrector_order);
+    auto predictor = static_cast<std::size_t>(options.order);
+    auto corrector = static_cast<std::size_t>(options.corrector_order);
     bool lower = options.lower_order_final, is_spacing = options.sigmas == Sigmas::of_spacing;
     std::size_t kept = std::max(predictor, corrector - 1);
     Levels levels(scope.memory);
-    LDM_TRY(dpm_levels(scope, problem, {options.sigmas, is_spacing ? Final::sigma_min : Final::last, options.lambda_min},
-                       levels));
+    LDM_TRY(dpm_levels(scope, problem,
+                       {options.sigmas, is_spacing ? Final::sigma_min : Final::last, options.lambda_min}, levels));
     rows.keep(kept + 1);  // converted outputs, the latest first, and x before the last prediction
     std::size_t corrected = 0;  // order of the correction to come
     for (std::size_t i = problem.start; i < problem.steps; ++i) {
@@ -105,13 +106,14 @@ Status solve_sa(Scope& scope, const Problem& problem, const SaSolverOptions& opt
         Forms outputs = Forms{options.predict == Predict::x0 ? read.x0 : read.eps}.with(read.history, kept);
         Form x = read.x;
         if (i > problem.start) {
-            x = adams(options, levels[i - 1], levels[i], levels_before(levels, i, corrected), read.history[kept], outputs,
-                      rows.noise(1), true);
+            x = adams(options, levels[i - 1], levels[i], levels_before(levels, i, corrected), read.history[kept],
+                      outputs, rows.noise(1), true);
         }
         std::size_t done = i - problem.start, left = problem.steps - i;
         std::size_t used = std::min({predictor, lower ? left : predictor, std::min(done, kept) + 1});
         corrected = std::min({corrector, lower ? left + 1 : corrector, std::min(done, kept) + 2});
-        Form next = adams(options, levels[i], levels[i + 1], levels_before(levels, i, used), x, outputs, rows.noise(), false);
+        Form next =
+            adams(options, levels[i], levels[i + 1], levels_before(levels, i, used), x, outputs, rows.noise(), false);
         LDM_TRY(rows.write(read, levels[i + 1], next, outputs.first(kept).with({x})));
     }
     return Status();
