@@ -105,6 +105,7 @@ def test_manifests() -> None:
     assert golden_manifests.family_facts(GOLDEN / "manifests") == load("families")
 
 
+@pytest.mark.slow
 def test_changed_tokenizers() -> None:
     """Which of them are refused, and the ids of those that are read; the library's own ids are in test_clip_encoder."""
     assert golden_tokenizers.tokenizer_changes(GOLDEN) == load("tokenizers")
