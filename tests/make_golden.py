@@ -37,7 +37,7 @@ from ldm_runtime.sampling.plan import Hook, Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
-from tests import golden_manifests  # noqa: E402
+from tests import golden_manifests, golden_tokenizers  # noqa: E402
 from tests.golden_images import image_cases  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
@@ -60,6 +60,7 @@ def main() -> None:
     golden_manifests.write_families(out / "manifests")
     write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
     write(out / "manifests.json", golden_manifests.manifest_cases(out))
+    write(out / "tokenizers.json", golden_tokenizers.tokenizer_changes(out))
     write(out / "mutations.json", golden_manifests.mutation_cases(out))
     made = {"noise": noise_cases, "guidance": guidance_cases, "graphs": graph_cases, "runs": run_cases}
     for name, make in (made | {"images": image_cases}).items():

@@ -18,7 +18,7 @@ from ldm_runtime.errors import CODES, InputError, PackageError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
 from ldm_runtime.sampling.solvers import read_sampler
-from tests import golden_manifests
+from tests import golden_manifests, golden_tokenizers
 from tests.runtime.tiny_package import rehash
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -104,6 +104,14 @@ def test_manifests() -> None:
     assert golden_manifests.manifest_cases(GOLDEN) == load("manifests")
     assert golden_manifests.mutation_cases(GOLDEN) == load("mutations")
     assert golden_manifests.family_facts(GOLDEN / "manifests") == load("families")
+
+
+@pytest.mark.slow
+def test_changed_tokenizers() -> None:
+    """Which of them are refused, and the ids of those that are read; the library's own ids are in test_clip_encoder."""
+    assert golden_tokenizers.tokenizer_changes(GOLDEN) == load("tokenizers")
+    refused = {change.rpartition(" ")[2] for change in load("tokenizers")["changes"]}
+    assert {code for code in CODES if code.startswith("tokenizer.")} | {"ok"} < refused
 
 
 def test_the_kit_has_a_changed_manifest_for_every_code() -> None:

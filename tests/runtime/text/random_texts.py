@@ -75,18 +75,26 @@ def _forget_bytes(file: dict[str, Any], draw: random.Random) -> None:
 
 
 def main(count: int, seed: int) -> int:
-    """Compare; return how many texts differ."""
+    """Compare; return how many texts differ. The library panics where a token takes all white space of the next one."""
     from tests.runtime.text.test_clip_encoder import library_ids, of_both
 
     draw = random.Random(seed)
-    different = 0
+    different = panics = 0
     for _ in range(count // 500):
         ours, theirs = of_both(random_tokenizer(draw))
         for text in (random_text(draw) for _ in range(500)):
-            if list(ours.encode(text)) != library_ids(theirs, text):
+            got = list(ours.encode(text))
+            try:
+                expected = library_ids(theirs, text)
+            except BaseException as error:  # PanicException is no Exception
+                if type(error).__name__ != "PanicException":
+                    raise
+                panics += 1
+                continue
+            if got != expected:
                 different += 1
-                print(ascii(text), list(ours.encode(text)), library_ids(theirs, text))
-    print(f"{count} texts, {different} differ")
+                print(ascii(text), got, expected)
+    print(f"{count} texts, {different} differ, the library panicked at {panics}")
     return min(different, 1)
 
 
