@@ -17,7 +17,7 @@ from typing import Any
 from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import manifest, manifest_json, safetensors
-from ldm_runtime.package.external_data import check_external_data
+from ldm_runtime.package.external_data import read_graph
 from ldm_runtime.package.token_table import known_tokens
 from tests.runtime.package.edits import HASH, edited
 from tests.runtime.package.test_artefacts import OPENVINO, PLAN, WRONG_PLANS, with_artefact
@@ -233,8 +233,8 @@ def header_code(content: bytes) -> str | None:
 def graph_result(content: bytes) -> str:
     """The code of a refusal, or how many tokens the graph knows."""
     try:
-        with_file(content, lambda file: check_external_data(file, "model.safetensors"))
-        return str(with_file(content, lambda file: known_tokens(file, "input_ids")))
+        with_file(content, lambda file: read_graph(file, "model.safetensors"))
+        return str(known_tokens(content, "input_ids", "graph"))
     except FormatError as error:
         return error.code
 
