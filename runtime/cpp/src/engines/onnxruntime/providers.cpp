@@ -1,5 +1,7 @@
 #include "src/engines/onnxruntime/providers.h"
 
+#include <mutex>
+
 #include "core/codes.h"
 #include "src/engines/onnxruntime/gpu.h"
 #include "src/files/system.h"
@@ -127,9 +129,13 @@ Status find_device(Scope& scope, Library& library, const Provider& provider, con
                                               " ", has[1], " ", has[2]});
 }
 
+// Plugins are the process's: one thread at a time looks for one and registers it.
+std::mutex registering;
+
 Status append_plugin(Scope& scope, Library& library, const Provider& provider, const Options& given, const Passed& passed,
                      OrtSessionOptions* options) {
     const Api& api = library.api();
+    std::lock_guard<std::mutex> turn(registering);
     const char* place = given.find(library_key);
     bool is_registered = api.version >= devices_api && Devices(library, provider).find(-1) != nullptr;
     if (!is_registered && (place == nullptr || api.version < devices_api)) {
