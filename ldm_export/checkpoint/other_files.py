@@ -26,9 +26,12 @@ _OTHERS: tuple[tuple[re.Pattern[str], str], ...] = (
 _EMBEDDINGS = {"emb_params", "clip_l", "clip_g", "string_to_param"}
 
 
-def refuse_other_files(path: Path) -> None:
-    """Raise CheckpointError for a file whose first bytes or name say that it holds no tensors of a checkpoint."""
-    with open(path, "rb") as file:
+def refuse_other_files(path: Path, place: Path) -> None:
+    """Raise CheckpointError for a file whose first bytes or name say that it holds no tensors of a checkpoint.
+
+    place: where its content is, which is a regular file.
+    """
+    with open(place, "rb") as file:
         start = file.read(4)
     if start == b"GGUF":
         raise CheckpointError(f"{path} is a GGUF file, whose quantised weights are not supported; use safetensors")
@@ -50,6 +53,14 @@ def refuse_other_models(path: Path, keys: Iterable[str]) -> None:
     for pattern, what in _OTHERS:
         if any(pattern.match(name) for name in names):
             raise CheckpointError(f"{path} is {what}")
+
+
+def refuse_prediction(what: object) -> NoReturn:
+    """Raise CheckpointError for what is no single file, but is said what its model predicts."""
+    raise CheckpointError(
+        f"{what} is a folder, which says itself what its model predicts (scheduler/scheduler_config.json); leave "
+        f"--prediction and --zero-snr out"
+    )
 
 
 def refuse_other_folder(path: Path) -> NoReturn:

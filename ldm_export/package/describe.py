@@ -40,7 +40,9 @@ def describe(path: Path | str | None, progress: Callable[[str], None] | None = N
     if is_hub_name(path):
         from ldm_export.checkpoint.hub.fetch import fetched
 
-        path, _ = fetched(path, {}, how.get("variant"), progress if progress is not None else lambda text: None)
+        say = progress if progress is not None else lambda text: None
+        is_file = how.get("prediction") is not None or bool(how.get("zero_snr"))
+        path, _ = fetched(path, {}, how.get("variant"), say, is_file=is_file)
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value]

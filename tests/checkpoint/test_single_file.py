@@ -1,6 +1,7 @@
 """Single-file checkpoints in the original layouts open as diffusers opens them, by their keys and shapes alone."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -423,3 +424,19 @@ def test_published_sizes_are_read_from_shapes() -> None:
 
 def tuple_of(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize("name", ["pipe.safetensors", "pipe.ckpt", "pipe"])
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
+        open_checkpoint(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
+        describe(tmp_path / name)
+
+
+def test_a_prediction_that_is_none_is_refused(tmp_path: Path) -> None:
+    wrong: Any = "sample"
+    with pytest.raises(CheckpointError, match="prediction is 'sample'; expected epsilon or v_prediction"):
+        open_checkpoint(tmp_path, prediction=wrong)
