@@ -72,6 +72,7 @@ def refuse_other_folder(path: Path) -> NoReturn:
         )
     if "config.json" in names and any(name.endswith((".safetensors", ".bin")) for name in names):
         raise CheckpointError(
-            f"{path} is one part of a diffusers pipeline; give the folder that holds model_index.json and all parts"
+            f"{path} is one part of a diffusers pipeline; give the folder that holds model_index.json and all parts, "
+            f"and beside it a part that replaces its own by --vae, --unet or --text-encoder of `build`"
         )
     raise CheckpointError(f"{path} is not a model's folder: it has neither model_index.json nor manifest.json")

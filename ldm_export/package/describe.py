@@ -168,7 +168,10 @@ def _checkpoint(path: Path, how: Facts) -> Facts:
         "path": str(path),
         "family": checkpoint.family.name,
         "layout": checkpoint.layout,
+        "name": checkpoint.defaults.name,
+        "image": vars(checkpoint.defaults.image),
         "schedule": checkpoint.schedule.to_dict(),
+        "defaults": strict_json.plain(checkpoint.defaults.run),
         "components": {
             name: {
                 "parameters": checkpoint.parameter_count(name),
@@ -235,5 +238,5 @@ def _inline(item: object) -> str:
     if isinstance(item, list):
         return "; ".join(_inline(part) for part in item) if item else "none"
     if isinstance(item, float):
-        return f"{item:.4g}"
+        return f"{item:.6g}"
     return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)

@@ -136,6 +136,8 @@ def test_inspect_says_what_was_inferred(files: dict[str, Path]) -> None:
     assert unet["config"]["block_out_channels"] == [32, 64, 96, 96] and unet["config"]["cross_attention_dim"] == 64
     assert unet["files"] == ["sd1.safetensors"] and set(unet["weights"]) == {"F16"}
     assert facts["schedule"]["prediction_type"] == "epsilon"
+    assert facts["defaults"] == {"sampler": "pndm:skip_prk_steps=true", "steps": 20, "guidance": 7.5}
+    assert facts["image"] == {"width": 512, "height": 512} and facts["name"] == "sd1"
 
 
 def test_the_vocabulary_is_clips(files: dict[str, Path]) -> None:
