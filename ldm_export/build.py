@@ -106,7 +106,8 @@ def build_package(
     if any(is_hub_name(each) for each in (source, *(parts or {}).values())):  # what is fetched may have gigabytes
         refuse_existing_folder(out, replace=replace)
         proving_engines()
-    source, parts = fetched(builtin_package() if source is None else source, parts or {}, variant, say)
+    source = builtin_package() if source is None else source
+    source, parts = fetched(source, parts or {}, variant, say, is_file=prediction is not None or zero_snr)
     require_apart(source, out)
     require_parts_apart(parts, out)
     refuse_existing_folder(out, replace=replace)

@@ -7,6 +7,7 @@ CODES: dict[str, str] = {
     "checkpoint.invalid": "a checkpoint is missing or incomplete, or does not fit its configuration",
     "hub.name": "a text that begins with hf: is not a name of Hugging Face's hub",
     "hub.library": "a name of the hub is given, and huggingface_hub is not installed",
+    "hub.setting": "huggingface_hub does not take a setting of the environment",
     "hub.not-found": "the hub has no such repository, revision or file, or does not show it without a token",
     "hub.access": "a repository is gated, or the token may not read it",
     "hub.connection": "the hub cannot be reached, or does not answer",

@@ -225,8 +225,8 @@ def notes_on(tensors: Mapping[str, Tensors]) -> tuple[str, ...]:
     pickles = sorted(str(file) for file in files if file.suffix in PICKLES)
     if not pickles:
         return ()
-    what = "a pickle, which is" if len(pickles) == 1 else "pickles, which are"
-    return (f"{', '.join(pickles)}: {what} read as tensors alone; no code in it runs",)
+    what, where = ("a pickle, which is", "it") if len(pickles) == 1 else ("pickles, which are", "them")
+    return (f"{', '.join(pickles)}: {what} read as tensors alone; no code in {where} runs",)
 
 
 def unused_notes(

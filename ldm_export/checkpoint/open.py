@@ -3,17 +3,18 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.folder import open_folder
 from ldm_export.checkpoint.json_files import checkpoint_folder, refused
-from ldm_export.checkpoint.other_files import refuse_other_folder
+from ldm_export.checkpoint.other_files import refuse_other_folder, refuse_prediction
 from ldm_export.checkpoint.package import open_package_checkpoint
 from ldm_export.checkpoint.replaced import with_parts
 from ldm_export.checkpoint.single_file import open_single_file
 from ldm_export.errors import CheckpointError
 from ldm_export.families.original.layout import Prediction
-from ldm_runtime.checks import check_path
+from ldm_runtime.checks import check_path, shown
 from ldm_runtime.package.open import Check, is_package
 
 
@@ -57,6 +58,8 @@ def _open(
     zero_snr: bool,
 ) -> Checkpoint:
     path = check_path("path", path)
+    if prediction is not None and prediction not in get_args(Prediction):
+        raise CheckpointError(f"prediction is {shown(prediction)}; expected {' or '.join(get_args(Prediction))}")
     if not path.exists():
         raise CheckpointError(f"{path} does not exist; expected the folder of a diffusers pipeline, or a file")
     if not path.is_dir():
@@ -64,10 +67,7 @@ def _open(
             raise CheckpointError(f"{path} is a file, which has no variant {variant!r}; leave it out")
         return open_single_file(path, prediction, zero_snr, parts)
     if prediction is not None or zero_snr:
-        raise CheckpointError(
-            f"{path} is a folder, which says itself what its model predicts (scheduler/scheduler_config.json); leave "
-            f"--prediction and --zero-snr out"
-        )
+        refuse_prediction(path)
     if is_package(path):
         if variant is not None:
             raise CheckpointError(f"{path} is a package, which has no variant {variant!r}; leave it out")

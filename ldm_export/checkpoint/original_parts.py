@@ -62,11 +62,11 @@ class OriginalModel(NamedTuple):
 
 def read_single_file(path: Path) -> SingleFile:
     """Read names and shapes of a file's tensors. Raises CheckpointError for files of other kinds, by name."""
-    refuse_other_files(path)
-    folder, path = named_file(path)
-    tensors, metadata = read_weights(folder, path)
-    opened = SingleFile(path, folder, {tensor.name: tensor for tensor in tensors}, metadata)
-    refuse_other_models(path, opened.stored)
+    folder, file = named_file(path)
+    refuse_other_files(path, folder.file(file.name))
+    tensors, metadata = read_weights(folder, file)
+    opened = SingleFile(file, folder, {tensor.name: tensor for tensor in tensors}, metadata)
+    refuse_other_models(file, opened.stored)
     return opened
 
 
@@ -159,7 +159,8 @@ def read_part(
         parameters = part.make(config).state_dict()
     _require_once(opened, original, prefix, parameters, where)
     origins = original.origins(config, parameters)
-    unused = [key for key in inside if key not in {origin.key for origin in origins.values()}]
+    used = {origin.key for origin in origins.values()}
+    unused = [key for key in inside if key not in used]
     missing = [name for name in parameters if name not in origins or origins[name].key not in inside]
     extra = [key for key in unused if re.fullmatch(original.unused(config), key) is None]
     if missing or extra:

@@ -26,9 +26,12 @@ _OTHERS: tuple[tuple[re.Pattern[str], str], ...] = (
 _EMBEDDINGS = {"emb_params", "clip_l", "clip_g", "string_to_param"}
 
 
-def refuse_other_files(path: Path) -> None:
-    """Raise CheckpointError for a file whose first bytes or name say that it holds no tensors of a checkpoint."""
-    with open(path, "rb") as file:
+def refuse_other_files(path: Path, place: Path) -> None:
+    """Raise CheckpointError for a file whose first bytes or name say that it holds no tensors of a checkpoint.
+
+    place: where its content is, which is a regular file.
+    """
+    with open(place, "rb") as file:
         start = file.read(4)
     if start == b"GGUF":
         raise CheckpointError(f"{path} is a GGUF file, whose quantised weights are not supported; use safetensors")
@@ -52,6 +55,14 @@ def refuse_other_models(path: Path, keys: Iterable[str]) -> None:
             raise CheckpointError(f"{path} is {what}")
 
 
+def refuse_prediction(what: object) -> NoReturn:
+    """Raise CheckpointError for what is no single file, but is said what its model predicts."""
+    raise CheckpointError(
+        f"{what} is a folder, which says itself what its model predicts (scheduler/scheduler_config.json); leave "
+        f"--prediction and --zero-snr out"
+    )
+
+
 def refuse_other_folder(path: Path) -> NoReturn:
     """Raise CheckpointError for a folder that is neither a pipeline nor a package, for what it is."""
     names = {file.name for file in path.iterdir()}
@@ -61,6 +72,7 @@ def refuse_other_folder(path: Path) -> NoReturn:
         )
     if "config.json" in names and any(name.endswith((".safetensors", ".bin")) for name in names):
         raise CheckpointError(
-            f"{path} is one part of a diffusers pipeline; give the folder that holds model_index.json and all parts"
+            f"{path} is one part of a diffusers pipeline; give the folder that holds model_index.json and all parts, "
+            f"and beside it a part that replaces its own by --vae, --unet or --text-encoder of `build`"
         )
     raise CheckpointError(f"{path} is not a model's folder: it has neither model_index.json nor manifest.json")

@@ -1,9 +1,9 @@
 """Pickled weights (`.bin`, `.ckpt`): listed by torch's restricted loader in a process of its own, then read as bytes.
 
 A pickle is a program. `torch.load(weights_only=True)` runs none but the building of tensors, and here it builds them
-without data, in a process whose memory is limited. What comes back are names, types, shapes and places: torch stores
-the values uncompressed in a zip archive, from where they are mapped like those of a safetensors file. The process that
-asked never unpickles anything of the file's.
+without data, in a process whose memory and time are limited. What comes back are names, types, shapes and places: torch
+stores the values uncompressed in a zip archive, from where they are mapped like those of a safetensors file. The
+process that asked never unpickles anything of the file's.
 """
 
 import pickle
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ldm_export.errors import CheckpointError
-from ldm_export.process.isolate import run_isolated
-from ldm_export.process.limits import limit_memory
+from ldm_export.process.isolate import StageTimeError, run_isolated
+from ldm_export.process.limits import limit_memory, limit_time
 from ldm_runtime.checks import shown
 from ldm_runtime.package import safetensors
 
@@ -27,6 +27,7 @@ MAX_PROGRAM_BYTES = 2**26  # of the pickle itself, without the tensors' values; 
 MAX_TENSORS = 2**16
 MAX_NAME = 512
 LISTING_BYTES = 2**32  # of address space for the process that lists a file, besides what torch takes
+LISTING_SECONDS = 120  # of a processor; the listing of SDXL takes a few
 
 _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -52,7 +53,12 @@ def list_pickle(place: Path, name: str) -> list[PickledTensor]:
 
     Raises CheckpointError: no file of torch's, or damaged, or one that holds anything but tensors and plain values.
     """
-    outcome = run_isolated(list_with_little_memory, place, name)
+    try:
+        outcome = run_isolated(list_within_limits, place, name)
+    except StageTimeError:
+        raise CheckpointError(
+            f"{name} would take more than {LISTING_SECONDS} seconds to list: it holds more than tensors: not read"
+        ) from None
     tensors: list[PickledTensor] = outcome.value
     size = place.stat().st_size
     for tensor in tensors:
@@ -61,9 +67,10 @@ def list_pickle(place: Path, name: str) -> list[PickledTensor]:
     return tensors
 
 
-def list_with_little_memory(place: Path, name: str) -> list[PickledTensor]:
-    """List the tensors in this process, once its memory is limited. Raises as `list_pickle`."""
+def list_within_limits(place: Path, name: str) -> list[PickledTensor]:
+    """List the tensors in this process, once its memory and time are limited. Raises as `list_pickle`."""
     limit_memory(LISTING_BYTES)
+    limit_time(LISTING_SECONDS)
     return list_here(place, name)
 
 

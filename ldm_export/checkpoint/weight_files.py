@@ -5,6 +5,7 @@ of older libraries, `.bin`. As in diffusers each part has the variant if there a
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from ldm_runtime.package import safetensors
 
 # Other stems of the files of a part: transformers' pickles, which conversions have kept for safetensors too.
 _OTHER_STEMS = {"model": ("pytorch_model",)}
+# The name of a file of a variant: `model.fp16.safetensors`, or a shard of one.
+_VARIANT = re.compile(r"(?:model|pytorch_model|diffusion_pytorch_model)\.(\w+)(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 
 
 def weights_of(root: ModelFolder, part: str, stem: str, variant: str | None) -> tuple[list[StoredTensor], bool]:
@@ -101,7 +104,9 @@ def _why_no_weights(folder: Path, expected: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     others = [name for name in names if name.endswith((".safetensors", ".bin")) or ".index" in name]
     if others:
-        return f"{folder} has no weights without a variant (expected {expected.name}); it has {', '.join(others)}"
+        variants = sorted({found[1] for name in others if (found := _VARIANT.fullmatch(name)) is not None})
+        add = f": add --variant {' or '.join(variants)}" if variants else ""
+        return f"{folder} has no weights without a variant (expected {expected.name}); it has {', '.join(others)}{add}"
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         return f"{folder} has no weights with a name of diffusers' ({expected.name}); it has {', '.join(pickles)}"

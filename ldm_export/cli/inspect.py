@@ -16,7 +16,7 @@ from ldm_export.process.streams import echo, echo_json
 @checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print machine-readable JSON.")
 def inspect(path: Path | str | None, variant: str | None, prediction: Any, zero_snr: bool, as_json: bool) -> None:
-    """Describe a package, a checkpoint or a part of one (default: the built-in package): sizes, contract, proof.
+    """Describe a package, a checkpoint or a part of one (default: the built-in package): sizes, defaults, proof.
 
     No model is loaded; the files of a package are compared with its hashes. A checkpoint needs the extra `export`,
     a name of Hugging Face's hub (hf:OWNER/NAME) also `hub`: what building it needs is fetched.

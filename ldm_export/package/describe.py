@@ -40,7 +40,9 @@ def describe(path: Path | str | None, progress: Callable[[str], None] | None = N
     if is_hub_name(path):
         from ldm_export.checkpoint.hub.fetch import fetched
 
-        path, _ = fetched(path, {}, how.get("variant"), progress if progress is not None else lambda text: None)
+        say = progress if progress is not None else lambda text: None
+        is_file = how.get("prediction") is not None or bool(how.get("zero_snr"))
+        path, _ = fetched(path, {}, how.get("variant"), say, is_file=is_file)
     folder = builtin_package() if path is None else check_path("path", path)
     if packages.is_package(folder):
         given = [f"--{name.replace('_', '-')}" for name, value in how.items() if value]
@@ -166,7 +168,10 @@ def _checkpoint(path: Path, how: Facts) -> Facts:
         "path": str(path),
         "family": checkpoint.family.name,
         "layout": checkpoint.layout,
+        "name": checkpoint.defaults.name,
+        "image": vars(checkpoint.defaults.image),
         "schedule": checkpoint.schedule.to_dict(),
+        "defaults": strict_json.plain(checkpoint.defaults.run),
         "components": {
             name: {
                 "parameters": checkpoint.parameter_count(name),
@@ -233,5 +238,5 @@ def _inline(item: object) -> str:
     if isinstance(item, list):
         return "; ".join(_inline(part) for part in item) if item else "none"
     if isinstance(item, float):
-        return f"{item:.4g}"
+        return f"{item:.6g}"
     return f"{item:,}" if type(item) is int and item >= 10_000 else str(item)

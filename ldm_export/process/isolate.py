@@ -40,6 +40,10 @@ class Outcome:
         return StageCost(name, self.seconds, self.peak_bytes)
 
 
+class StageTimeError(LdmError):
+    """A stage took more of a processor's time than it let itself have (`limit_time`)."""
+
+
 class StageTraceback(Exception):
     """The traceback of an error in the process where it was raised, as text."""
 
@@ -54,8 +58,8 @@ def run_isolated(
     folder that this process names by its whole path, as `python -m` does with the current one, stays.
 
     Raises:
-        Whatever `function` raised, with a `StageTraceback` as its cause; `LdmError` if the process was killed (most
-        often: out of memory).
+        Whatever `function` raised, with a `StageTraceback` as its cause; `StageTimeError` if it set a limit of time
+        and reached it; `LdmError` if the process was killed otherwise (most often: out of memory).
     """
     started = time.monotonic()
     work = pickle.dumps((function, args, kwargs, progress is not None))
@@ -75,6 +79,8 @@ def run_isolated(
         error, text = content
         raise error from StageTraceback(f"in the isolated stage {function.__name__}:\n{text}")
     code = process.returncode
+    if code == -getattr(signal, "SIGXCPU", 0) != 0:
+        raise StageTimeError(f"the stage {function.__name__} took more of the processor's time than it may")
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     raise LdmError(
         f"the stage {function.__name__} {how} before it finished; most often the machine ran out of memory: "

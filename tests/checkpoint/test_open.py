@@ -149,7 +149,9 @@ def test_absent_variant_is_refused_with_what_is_there(tiny: Path, tmp_path: Path
     ):
         open_checkpoint(tiny, "fp16")
     folder = build_tiny_sd(tmp_path, variant="fp16")
-    with pytest.raises(CheckpointError, match=r"no weights without a variant.*it has \S+\.fp16\.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"no weights without a variant.*it has \S+\.fp16\.\w+: add --variant fp16$"
+    ):
         open_checkpoint(folder)
 
 

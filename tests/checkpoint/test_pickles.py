@@ -4,6 +4,8 @@ import io
 import os
 import pickle
 import shutil
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 from ldm_export.checkpoint import pickles
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import CheckpointError
+from ldm_export.process.limits import limit_time
 from tests.oracles import build_tiny_sd
 
 TEXT, UNET, VAE = (
@@ -198,3 +201,29 @@ def test_a_pickle_that_takes_memory_without_end_is_stopped(tmp_path: Path, monke
     monkeypatch.setattr(pickles, "MAX_PROGRAM_BYTES", 10)
     with pytest.raises(CheckpointError, match="expected at most 10"):
         pickles._records(file, "weights.bin")
+
+
+def nested(depth: int) -> bytes:
+    """A program of torch's own operations: a tuple of two of the tuple before, again and again."""
+    program = b"\x80\x02K\x01q\x00"
+    for index in range(depth):
+        program += b"h%ch%c\x86q%c" % (index, index, index + 1)
+    return program
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_a_pickle_that_takes_time_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the key of a dictionary such a tuple is hashed: 2^60 numbers."""
+    file = tiny_pickle(tmp_path / "weights.bin")
+    rewrite(file, lambda name, data: nested(60) + b"}h\x3cK\x01s." if name.endswith("data.pkl") else data)
+    monkeypatch.setattr(pickles, "list_within_limits", list_in_a_moment)
+    with pytest.raises(CheckpointError, match="weights.bin would take more than [0-9]+ seconds to list") as refusal:
+        pickles.list_pickle(file, "weights.bin")
+    assert "\n" not in str(refusal.value)
+
+
+def list_in_a_moment(place: Path, name: str) -> Any:
+    """As `list_within_limits`, in what is left of a few seconds once torch is imported."""
+    limit_time(int(time.process_time()) + 5)
+    return pickles.list_here(place, name)

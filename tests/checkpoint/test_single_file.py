@@ -1,6 +1,7 @@
 """Single-file checkpoints in the original layouts open as diffusers opens them, by their keys and shapes alone."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,8 @@ def test_inspect_says_what_was_inferred(files: dict[str, Path]) -> None:
     assert unet["config"]["block_out_channels"] == [32, 64, 96, 96] and unet["config"]["cross_attention_dim"] == 64
     assert unet["files"] == ["sd1.safetensors"] and set(unet["weights"]) == {"F16"}
     assert facts["schedule"]["prediction_type"] == "epsilon"
+    assert facts["defaults"] == {"sampler": "pndm:skip_prk_steps=true", "steps": 20, "guidance": 7.5}
+    assert facts["image"] == {"width": 512, "height": 512} and facts["name"] == "sd1"
 
 
 def test_the_vocabulary_is_clips(files: dict[str, Path]) -> None:
@@ -423,3 +426,19 @@ def test_published_sizes_are_read_from_shapes() -> None:
 
 def tuple_of(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
+@pytest.mark.parametrize("name", ["pipe.safetensors", "pipe.ckpt", "pipe"])
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
+        open_checkpoint(tmp_path / name)
+    with pytest.raises(CheckpointError, match=f"{name} is not a regular file"):
+        describe(tmp_path / name)
+
+
+def test_a_prediction_that_is_none_is_refused(tmp_path: Path) -> None:
+    wrong: Any = "sample"
+    with pytest.raises(CheckpointError, match="prediction is 'sample'; expected epsilon or v_prediction"):
+        open_checkpoint(tmp_path, prediction=wrong)

@@ -2,13 +2,15 @@
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from ldm_export.errors import CheckpointError
-from ldm_export.process.isolate import peak_memory, run_isolated
+from ldm_export.process.isolate import StageTimeError, peak_memory, run_isolated
+from ldm_export.process.limits import limit_time
 from ldm_runtime.errors import LdmError
 
 
@@ -36,6 +38,12 @@ def speak(progress) -> str:
 
 def allocate(size: int) -> int:
     return len(bytearray(os.urandom(1024) * (size // 1024)))
+
+
+def compute_for_ever() -> None:
+    limit_time(1)
+    while True:
+        pass
 
 
 def sleep_in_child(path: str) -> None:
@@ -122,3 +130,10 @@ def test_the_child_dies_with_its_parent(tmp_path):
     while os.path.exists(f"/proc/{child}") and "State:\tZ" not in Path(f"/proc/{child}/status").read_text():
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_a_stage_that_reaches_its_limit_of_time_is_ended_and_said_so():
+    with pytest.raises(StageTimeError, match="compute_for_ever took more of the processor's time than it may"):
+        run_isolated(compute_for_ever)

@@ -13,8 +13,10 @@ from ldm_export.checkpoint.hub import choice
 from ldm_export.checkpoint.hub.listing import Listing
 from ldm_export.checkpoint.hub.names import HubName, is_hub_name, parse_hub_name
 from ldm_export.checkpoint.json_files import checkpoint_folder, refused
+from ldm_export.checkpoint.other_files import refuse_prediction
 from ldm_export.errors import CheckpointError
 from ldm_export.process.isolate import run_isolated
+from ldm_runtime.checks import first_line
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -32,16 +34,24 @@ class _Prepared:
 
 
 def fetched(
-    source: Path | str, parts: Mapping[str, Path | str], variant: str | None, say: Say
+    source: Path | str,
+    parts: Mapping[str, Path | str],
+    variant: str | None,
+    say: Say,
+    *,
+    is_file: bool = False,
 ) -> tuple[Path, dict[str, Path]]:
     """Return the paths of a source and of parts: of those that are names of the hub, in its cache.
 
+    is_file: options are given that only a single file takes, so that a pipeline is refused.
     All small files are fetched first, and what they show to be unsupported is refused before any weights are fetched.
     Raises CheckpointError and ConfigError.
     """
     given: dict[str | None, Path | str] = {None: source}  # and each part
     given.update(parts)
     names = {part: parse_hub_name(text) for part, text in given.items() if is_hub_name(text)}
+    if is_file and None in names and names[None].file is None:
+        refuse_prediction(names[None])
     prepared = {part: _prepare(name, part, variant, say) for part, name in names.items()}
     found = {part: Path(path) for part, path in given.items()}
     for part, each in prepared.items():
@@ -91,7 +101,7 @@ def _stems(snapshot: Path) -> dict[str, str]:
 
 
 def _client(name: HubName) -> "ModuleType":
-    """Import what calls huggingface_hub. Raises CheckpointError if that is not installed."""
+    """Import what calls huggingface_hub. Raises CheckpointError if that is not installed, or refuses its settings."""
     try:
         from ldm_export.checkpoint.hub import client
     except ModuleNotFoundError as error:
@@ -101,4 +111,10 @@ def _client(name: HubName) -> "ModuleType":
             f"{name} is a name of the hub, which needs huggingface_hub; install it with: pip install 'ldm-export[hub]'",
             code="hub.library",
         ) from None
+    except ValueError as error:  # it reads its settings when it is imported
+        raise CheckpointError(
+            f"huggingface_hub does not take a setting ({first_line(error)}), so {name} cannot be fetched; correct or "
+            f"unset the environment's variable that has it (their names begin with HF_)",
+            code="hub.setting",
+        ) from error
     return client

@@ -78,6 +78,9 @@ def _levels(shapes: Shapes) -> list[_Level]:
     blocks = count(shapes, "input_blocks.")
     if blocks > MAX_BLOCKS:
         raise CheckpointError(f"the UNet has {blocks} input blocks; expected at most {MAX_BLOCKS}")
+    keys: dict[str, dict[str, tuple[int, ...]]] = {}  # of each block: a file may have any number
+    for key, shape in shapes.items():
+        keys.setdefault(".".join(key.split(".", 2)[:2]), {})[key] = shape
     for index in range(1, blocks):
         block = f"input_blocks.{index}"
         if f"{block}.0.op.weight" in shapes:
@@ -85,7 +88,7 @@ def _levels(shapes: Shapes) -> list[_Level]:
             widths, depths = [], []
         else:
             widths.append(size(shapes, WHAT, f"{block}.0.out_layers.3.weight", 0))
-            depths.append(count(shapes, f"{block}.1.transformer_blocks."))
+            depths.append(count(keys.get(block, {}), f"{block}.1.transformer_blocks."))
     return [*levels, _level(widths, depths, "input_blocks")]
 
 

@@ -19,6 +19,7 @@ from ldm_export.checkpoint.hub.fetch import fetched
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.cli.main import verbs
 from ldm_export.errors import CheckpointError, ConfigError
+from ldm_export.package.describe import describe
 from ldm_export.recipes.build import BuildRecipe
 from tests.hub_server import COMMIT, Hub, Repository, running
 from tests.once import make_once
@@ -297,3 +298,20 @@ def test_a_killed_download_goes_on(hub: Hub, tmp_path: Path) -> None:
     begins = [each.begin for each in hub.asked_elsewhere if each.method == "GET"]
     assert set(begins) == {f"bytes={10 << 20}-"}
     assert "1 file to fetch, 0.00 GB" in said[0]
+
+
+def test_a_setting_that_the_library_does_not_take_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "a minute")
+    for module in [each for each in sys.modules if each.partition(".")[0] == "huggingface_hub" or "hub.client" in each]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.delattr(sys.modules["ldm_export.checkpoint.hub"], "client", raising=False)
+    refused("hub.setting", "huggingface_hub does not take a setting .*'a minute'.* variable")
+
+
+def test_what_only_a_file_takes_is_refused_for_a_pipeline_before_anything_is_asked(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["some/thing"] = small()
+    with pytest.raises(CheckpointError, match="hf:some/thing is a folder.*leave --prediction and --zero-snr out"):
+        builds.build_package("hf:some/thing", tmp_path / "out", recipe=BuildRecipe(), prediction="v_prediction")
+    with pytest.raises(CheckpointError, match="hf:some/thing is a folder"):
+        describe("hf:some/thing", zero_snr=True)
+    assert not hub.asked
