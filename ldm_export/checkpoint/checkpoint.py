@@ -273,7 +273,7 @@ def defaults_of(
     """Return the checkpoint's own defaults, which a `file` does not have, or else those of its scheduler."""
     own = read_defaults(folder) if file is None else None
     if own is None:
-        steps = default_steps(sampler, family.reads_guidance(configs))
+        steps = default_steps(sampler, family.reads_guidance(configs), family.guidance_of(configs))
         own = OwnDefaults(folder_name(file or folder.path), sampler.canonical, *steps)
     return PackageDefaults(
         name=own.name,

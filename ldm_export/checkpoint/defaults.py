@@ -16,7 +16,7 @@ from ldm_runtime.files.links import ModelFolder
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
 FILE = "defaults.json"
-STEPS, GUIDANCE = 20, 7.5
+STEPS = 20
 # Solvers of models that were distilled to draw in a few steps, mostly without guidance: (steps, guidance).
 DISTILLED = {"lcm": (4, 1.0), "tcd": (4, 1.0)}
 
@@ -31,12 +31,13 @@ class OwnDefaults:
     guidance: float
 
 
-def default_steps(sampler: Sampler, reads_guidance: bool) -> tuple[int, float]:
+def default_steps(sampler: Sampler, reads_guidance: bool, guidance: float) -> tuple[int, float]:
     """Return the steps and guidance of a checkpoint whose scheduler names this sampler, and that has no others.
 
     reads_guidance: the denoiser is told the guidance scale, so it costs nothing; then LCM's pipeline has 8.5.
+    guidance: of the family's other models.
     """
-    return (4, 8.5) if reads_guidance else DISTILLED.get(sampler.name, (STEPS, GUIDANCE))
+    return (4, 8.5) if reads_guidance else DISTILLED.get(sampler.name, (STEPS, guidance))
 
 
 def read_defaults(folder: ModelFolder) -> OwnDefaults | None:

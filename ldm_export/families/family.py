@@ -89,6 +89,9 @@ class Part:
         return {self.config: self.model, **self.others}[type(config)](config)
 
 
+GUIDANCE = 7.5  # of most pipelines in diffusers
+
+
 @dataclass(frozen=True)
 class Family:
     """One kind of pipeline.
@@ -98,8 +101,8 @@ class Family:
     set, where the solver has them. index: what else model_index.json says. check raises
     ConfigError unless the configs belong together. native_size: (width, height) in pixels of the images that the
     model was trained on. zeros_key: the key of model_index.json that says whether, without a negative prompt, zeros
-    take the place of its embeddings (true where it is absent); None: never. originals: its
-    kinds of single-file checkpoints.
+    take the place of its embeddings (true where it is absent); None: never. guidance: the scales that pipelines of
+    diffusers have by default, where it is not GUIDANCE. originals: its kinds of single-file checkpoints.
     """
 
     name: str
@@ -115,12 +118,17 @@ class Family:
     native_size: Callable[[Configs], tuple[int, int]]
     zeros_key: str | None = None
     calls: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    guidance: Mapping[str, float] = field(default_factory=dict)
     originals: tuple[OriginalLayout, ...] = ()
 
     @property
     def folders(self) -> tuple[str, ...]:
         """Return the folders that a diffusers pipeline of this family is read from."""
         return (*self.parts, "scheduler", *self.tokenizers)
+
+    def guidance_of(self, configs: Configs) -> float:
+        """Return the scale that diffusers' pipeline of such models has by default."""
+        return self.guidance.get(self.pipeline_of(configs), GUIDANCE)
 
     def class_of(self, configs: Configs, sampler: Sampler) -> str:
         """Return the class of a model with this default sampler: one whose calls set its options, or else its own."""

@@ -187,6 +187,7 @@ SDXL = Family(
     tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     pipelines={PIPELINE_CLASS: {}, INPAINT_CLASS: {}},
     index={"feature_extractor": [None, None], "image_encoder": [None, None]},
+    guidance={PIPELINE_CLASS: 5.0},
     zeros_key="force_zeros_for_empty_prompt",
     check=check,
     pipeline_of=pipeline_of,

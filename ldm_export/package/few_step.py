@@ -22,8 +22,11 @@ def as_few_step(checkpoint: Checkpoint, kind: str) -> Checkpoint:
     sampler = own if own.name in few.samplers else read_sampler(few.samplers[0])
     predicts = few.predicts if few.predicts is not None else checkpoint.schedule.prediction_type
     schedule = dataclasses.replace(checkpoint.schedule, timestep_spacing="trailing", prediction_type=predicts)
-    reads_guidance = checkpoint.family.reads_guidance(checkpoint.configs)
-    guidance = default_steps(sampler, reads_guidance)[1] if reads_guidance else 1.0  # off
+    family = checkpoint.family
+    reads_guidance = family.reads_guidance(checkpoint.configs)
+    guidance = (
+        default_steps(sampler, reads_guidance, family.guidance_of(checkpoint.configs))[1] if reads_guidance else 1.0
+    )  # off
     run = dataclasses.replace(checkpoint.defaults.run, sampler=sampler.canonical, steps=few.steps, guidance=guidance)
     return dataclasses.replace(
         checkpoint,
