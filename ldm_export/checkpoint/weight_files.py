@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ldm_export.checkpoint.json_files import checkpoint_folder, read_object
-from ldm_export.checkpoint.pickles import PICKLES, list_pickle
+from ldm_export.checkpoint.pickles import MAX_TENSORS, PICKLES, list_pickle
 from ldm_export.checkpoint.stored import StoredTensor, listed
 from ldm_export.errors import CheckpointError
 from ldm_runtime.files.links import ModelFolder
@@ -71,6 +71,8 @@ def read_weights(root: ModelFolder, file: Path) -> tuple[list[StoredTensor], Map
             for each in list_pickle(place, str(file))
         ], {}
     header = safetensors.read_header(place)
+    if len(header.tensors) > MAX_TENSORS:
+        raise CheckpointError(f"{file} holds {len(header.tensors)} tensors; expected at most {MAX_TENSORS}")
     return [
         StoredTensor(file, place, name, info.dtype, info.shape, info.offset) for name, info in header.tensors.items()
     ], header.metadata

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.checkpoint.pickles import MAX_TENSORS
 from ldm_export.errors import CheckpointError, ConfigError
 from ldm_export.families import FAMILIES
 from ldm_export.families.original.layout import OriginalLayout
@@ -401,6 +402,14 @@ def test_a_truncated_file_and_options_of_other_sources_are_refused(files: dict[s
         open_checkpoint(files["sd1"], "fp16")
     with pytest.raises(CheckpointError, match="is a folder, which says itself what its model predicts"):
         open_checkpoint(tmp_path, prediction="epsilon")
+
+
+def test_a_file_of_countless_tensors_is_refused(tmp_path: Path) -> None:
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"a{index}": empty for index in range(MAX_TENSORS + 1)}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match=f"holds {MAX_TENSORS + 1} tensors; expected at most {MAX_TENSORS}"):
+        open_checkpoint(tmp_path / "x.safetensors")
 
 
 def test_a_link_to_the_file_is_followed_for_the_user_named_it(files: dict[str, Path], tmp_path: Path) -> None:
