@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ldm_runtime import __version__
+from ldm_runtime.errors import CODES
 from tests.cpp.cpp_build import SOURCE, built, program, run
 
 pytestmark = pytest.mark.slow
@@ -31,6 +32,11 @@ def test_nothing_but_the_interface_is_exported(release: Path) -> None:
     lines = run("nm", "-D", "--defined-only", release / "libldm_runtime.so").splitlines()
     exported = {line.split()[-1].split("@")[0] for line in lines}
     assert exported == set(re.findall(r"^LDM_API [^;]*?\b(ldm_\w+)\(", HEADER, re.MULTILINE))
+
+
+def test_the_codes_are_those_of_python() -> None:
+    codes = re.findall(r'= "([a-z.-]+)";', (SOURCE / "core" / "codes.h").read_text(encoding="utf-8"))
+    assert len(codes) == len(set(codes)) and set(codes) == {*CODES, "other.memory", "other.misuse"}
 
 
 def test_the_library_has_the_runtime_s_version() -> None:
