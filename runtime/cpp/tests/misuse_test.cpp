@@ -1,0 +1,233 @@
+// Every function of the interface with arguments that are wrong in themselves: a status, and never a crash.
+#include "ldm_runtime.h"
+
+#include <cstring>
+#include <string>
+
+#include "tests/check.h"
+#include "tests/files.h"
+
+namespace {
+
+struct Kit {
+    std::string manifest = read_file(golden_path("package/manifest.json"));
+    std::string tokenizer = read_file(golden_path("package/tokenizer/tokenizer.json"));
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    ldm_run* run = nullptr;
+
+    Kit() {
+        CHECK(ldm_context_create(nullptr, &context) == LDM_OK);
+        ldm_text text{tokenizer.data(), tokenizer.size()};
+        CHECK(ldm_package_parse(context, {manifest.data(), manifest.size()}, &text, 1, &package) == LDM_OK);
+        ldm_run_options options;
+        ldm_run_options_init(&options, sizeof options);
+        options.prompt = "a red apple";
+        options.seed = 1;
+        options.has_seed = 1;
+        CHECK(ldm_run_create(context, package, &options, &run) == LDM_OK);
+    }
+    ~Kit() {
+        ldm_run_free(run);
+        ldm_package_free(package);
+        ldm_context_free(context);
+    }
+    Kit(const Kit&) = delete;
+    Kit& operator=(const Kit&) = delete;
+};
+
+bool said(const ldm_context* context) {
+    return std::strcmp(ldm_error_code(context), "other.misuse") == 0 && ldm_error_text(context)[0] != '\0';
+}
+
+#define MISUSED(kit, ...) (CHECK((__VA_ARGS__) == LDM_MISUSE) && CHECK(said((kit).context)))
+
+void nothing_needs_a_context_to_say_misuse() {
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    ldm_engine* engine = nullptr;
+    ldm_run* run = nullptr;
+    ldm_run_options options;
+    ldm_run_options_init(&options, sizeof options);
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    ldm_image image;
+    ldm_image_init(&image, sizeof image);
+    ldm_defaults defaults;
+    std::memset(&defaults, 0, sizeof defaults);
+    defaults.struct_size = sizeof defaults;
+    uint64_t seed;
+    const float* latents;
+    int64_t shape[4];
+    const char* const *keys, *const *values;
+    const char* json;
+    size_t count;
+    CHECK(ldm_context_create(nullptr, nullptr) == LDM_MISUSE);
+    CHECK(ldm_package_open(nullptr, "x", nullptr, &package) == LDM_MISUSE && package == nullptr);
+    CHECK(ldm_package_parse(nullptr, {"", 0}, nullptr, 0, &package) == LDM_MISUSE && package == nullptr);
+    CHECK(ldm_package_confirm(nullptr, package) == LDM_MISUSE);
+    CHECK(ldm_package_defaults(nullptr, package, &defaults) == LDM_MISUSE);
+    CHECK(ldm_run_create(nullptr, package, &options, &run) == LDM_MISUSE && run == nullptr);
+    CHECK(ldm_run_seed(nullptr, run, 0, &seed) == LDM_MISUSE);
+    CHECK(ldm_run_image(nullptr, run, 0, &image) == LDM_MISUSE);
+    CHECK(ldm_run_latents(nullptr, run, &latents, shape) == LDM_MISUSE);
+    CHECK(ldm_run_metadata(nullptr, run, 0, &keys, &values, &count) == LDM_MISUSE);
+    CHECK(ldm_run_next(nullptr, run, &task) == LDM_MISUSE);
+    CHECK(ldm_run_give(nullptr, run, nullptr, 0) == LDM_MISUSE);
+    CHECK(ldm_run_preview(nullptr, run) == LDM_MISUSE);
+    CHECK(ldm_engine_open(nullptr, package, nullptr, &engine) == LDM_MISUSE && engine == nullptr);
+    CHECK(ldm_engine_evaluate(nullptr, engine, run, &task) == LDM_MISUSE);
+    CHECK(ldm_engine_draw(nullptr, engine, run) == LDM_MISUSE);
+    CHECK(ldm_run_save_png(nullptr, run, 0, "x.png", 0) == LDM_MISUSE);
+    CHECK(ldm_image_read_png(nullptr, "x.png", &image) == LDM_MISUSE);
+    CHECK(ldm_plan_json(nullptr, package, nullptr, 0, 0, &json) == LDM_MISUSE && json == nullptr);
+    CHECK(std::strcmp(ldm_error_code(context), "") == 0 && std::strcmp(ldm_error_text(context), "") == 0);
+    CHECK(std::strcmp(ldm_package_name(nullptr), "") == 0 && std::strcmp(ldm_package_identity(nullptr), "") == 0);
+    CHECK(ldm_run_image_count(nullptr) == 0);
+}
+
+void freeing_nothing_is_legal() {
+    ldm_run_free(nullptr);
+    ldm_engine_free(nullptr);
+    ldm_package_free(nullptr);
+    ldm_context_free(nullptr);
+    ldm_run_cancel(nullptr);
+    ldm_image_free(nullptr, nullptr);
+    ldm_context_options_init(nullptr, 8);
+    ldm_package_options_init(nullptr, 8);
+    ldm_engine_options_init(nullptr, 8);
+    ldm_run_options_init(nullptr, 8);
+    ldm_image_init(nullptr, 8);
+    ldm_task_init(nullptr, 8);
+}
+
+void nulls_are_told() {
+    Kit kit;
+    ldm_context* c = kit.context;
+    ldm_package* package = nullptr;
+    ldm_engine* engine = nullptr;
+    ldm_run* run = nullptr;
+    ldm_run_options options;
+    ldm_run_options_init(&options, sizeof options);
+    ldm_image image;
+    ldm_image_init(&image, sizeof image);
+    uint64_t seed;
+    const float* latents;
+    int64_t shape[4];
+    const char* const *keys, *const *values;
+    const char* json;
+    size_t count;
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    MISUSED(kit, ldm_package_open(c, nullptr, nullptr, &package));
+    MISUSED(kit, ldm_package_open(c, "x", nullptr, nullptr));
+    MISUSED(kit, ldm_package_parse(c, {nullptr, 0}, nullptr, 0, &package));
+    MISUSED(kit, ldm_package_parse(c, {kit.manifest.data(), kit.manifest.size()}, nullptr, 0, &package));
+    MISUSED(kit, ldm_package_confirm(c, nullptr));
+    MISUSED(kit, ldm_package_defaults(c, kit.package, nullptr));
+    MISUSED(kit, ldm_run_create(c, nullptr, &options, &run));
+    MISUSED(kit, ldm_run_create(c, kit.package, nullptr, &run));
+    MISUSED(kit, ldm_run_create(c, kit.package, &options, nullptr));
+    MISUSED(kit, ldm_run_seed(c, kit.run, 0, nullptr));
+    MISUSED(kit, ldm_run_seed(c, kit.run, 7, &seed));
+    MISUSED(kit, ldm_run_image(c, kit.run, 0, nullptr));
+    MISUSED(kit, ldm_run_image(c, kit.run, 0, &image));
+    MISUSED(kit, ldm_run_latents(c, kit.run, nullptr, shape));
+    MISUSED(kit, ldm_run_latents(c, kit.run, &latents, shape));
+    MISUSED(kit, ldm_run_metadata(c, kit.run, 0, nullptr, &values, &count));
+    MISUSED(kit, ldm_run_metadata(c, kit.run, 3, &keys, &values, &count));
+    MISUSED(kit, ldm_run_next(c, kit.run, nullptr));
+    MISUSED(kit, ldm_run_next(c, nullptr, &task));
+    MISUSED(kit, ldm_run_give(c, kit.run, nullptr, 1));
+    MISUSED(kit, ldm_run_preview(c, kit.run));
+    MISUSED(kit, ldm_engine_open(c, nullptr, nullptr, &engine));
+    MISUSED(kit, ldm_engine_open(c, kit.package, nullptr, &engine));  // it was given as text
+    MISUSED(kit, ldm_engine_evaluate(c, nullptr, kit.run, &task));
+    MISUSED(kit, ldm_run_save_png(c, kit.run, 0, nullptr, 0));
+    MISUSED(kit, ldm_run_save_png(c, kit.run, 0, "nothing.png", 0));
+    MISUSED(kit, ldm_image_read_png(c, nullptr, &image));
+    MISUSED(kit, ldm_image_read_png(c, "x.png", nullptr));
+    MISUSED(kit, ldm_plan_json(c, nullptr, nullptr, 0, 0, &json));
+    MISUSED(kit, ldm_plan_json(c, kit.package, nullptr, 0, 0, nullptr));
+    MISUSED(kit, ldm_engine_draw(c, nullptr, kit.run));
+}
+
+void sizes_of_no_version_are_refused() {
+    Kit kit;
+    ldm_run* run = nullptr;
+    ldm_run_options options;
+    for (size_t size : {size_t{0}, size_t{3}, sizeof options + 8}) {
+        ldm_run_options_init(&options, sizeof options);
+        options.struct_size = size;
+        MISUSED(kit, ldm_run_create(kit.context, kit.package, &options, &run));
+    }
+    ldm_context_options context_options;
+    ldm_context_options_init(&context_options, sizeof context_options);
+    context_options.allocate = [](void*, size_t) -> void* { return nullptr; };  // without its release
+    ldm_context* context = nullptr;
+    CHECK(ldm_context_create(&context_options, &context) == LDM_MISUSE && context == nullptr);
+    context_options.release = [](void*, void*, size_t) {};
+    CHECK(ldm_context_create(&context_options, &context) == LDM_NO_MEMORY && context == nullptr);
+}
+
+void options_of_an_older_header_are_taken() {
+    Kit kit;
+    ldm_run* run = nullptr;
+    struct Older {  // as if ldm_run_options had ended behind the prompt
+        size_t struct_size;
+        const char* prompt;
+    } older = {sizeof older, "a red apple"};
+    CHECK(ldm_run_create(kit.context, kit.package, reinterpret_cast<const ldm_run_options*>(&older), &run) == LDM_OK);
+    uint64_t seed = 0;
+    CHECK(ldm_run_seed(kit.context, run, 0, &seed) == LDM_OK && seed < uint64_t{1} << 32);
+    ldm_run_free(run);
+}
+
+void outputs_of_another_kind_are_refused() {
+    Kit kit;
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    CHECK(ldm_run_next(kit.context, kit.run, &task) == LDM_OK && task.kind == LDM_TASK_EVALUATE);
+    ldm_tensor output = task.outputs[0];
+    MISUSED(kit, ldm_run_give(kit.context, kit.run, &output, 1));  // no data
+    std::string numbers(output.bytes, '\0');
+    output.data = numbers.data();
+    output.rank = 9;
+    MISUSED(kit, ldm_run_give(kit.context, kit.run, &output, 1));
+    output.rank = task.outputs[0].rank;
+    int no_type = 42;
+    std::memcpy(&output.element_type, &no_type, sizeof no_type);
+    MISUSED(kit, ldm_run_give(kit.context, kit.run, &output, 1));
+    output.element_type = LDM_FLOAT32;
+    output.name = "another";
+    MISUSED(kit, ldm_run_give(kit.context, kit.run, &output, 1));
+    output.name = task.outputs[0].name;
+    output.shape[1] += 1;
+    CHECK(ldm_run_give(kit.context, kit.run, &output, 1) == LDM_ENGINE_FAILED);
+    output.shape[1] -= 1;
+    CHECK(ldm_run_give(kit.context, kit.run, &output, 1) == LDM_OK);
+}
+
+void a_cancelled_run_says_so() {
+    Kit kit;
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    ldm_run_cancel(kit.run);
+    CHECK(ldm_run_next(kit.context, kit.run, &task) == LDM_CANCELLED);
+    CHECK(std::strcmp(ldm_error_code(kit.context), "run.cancelled") == 0);
+}
+
+}  // namespace
+
+int main() {
+    nothing_needs_a_context_to_say_misuse();
+    freeing_nothing_is_legal();
+    nulls_are_told();
+    sizes_of_no_version_are_refused();
+    options_of_an_older_header_are_taken();
+    outputs_of_another_kind_are_refused();
+    a_cancelled_run_says_so();
+    CHECK(std::strcmp(ldm_status_name(LDM_CANCELLED), "LDM_CANCELLED") == 0);
+    CHECK(ldm_abi_version() == LDM_ABI_VERSION && ldm_version()[0] != '\0');
+    return done();
+}
