@@ -208,6 +208,35 @@ void outputs_of_another_kind_are_refused() {
     CHECK(ldm_run_give(kit.context, kit.run, &output, 1) == LDM_OK);
 }
 
+// What a run keeps is not in the memory of the context that it was driven with.
+void contexts_may_go_before_what_they_made() {
+    Kit kit;
+    ldm_run_options options;
+    ldm_run_options_init(&options, sizeof options);
+    options.prompt = "a red apple";
+    options.has_variation = 1;
+    options.variation_seed = 7;
+    options.variation_strength = 0.5;
+    ldm_run* run = nullptr;
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    task.kind = LDM_TASK_EVALUATE;
+    while (task.kind != LDM_TASK_DONE) {
+        ldm_context* passing = nullptr;
+        CHECK(ldm_context_create(nullptr, &passing) == LDM_OK);
+        if (run == nullptr) CHECK(ldm_run_create(passing, kit.package, &options, &run) == LDM_OK);
+        if (!CHECK(ldm_run_next(passing, run, &task) == LDM_OK)) task.kind = LDM_TASK_DONE;
+        if (task.kind == LDM_TASK_EVALUATE) {
+            ldm_tensor output = task.outputs[0];
+            std::string numbers(output.bytes, '\0');
+            output.data = numbers.data();
+            CHECK(ldm_run_give(passing, run, &output, 1) == LDM_OK);
+        }
+        ldm_context_free(passing);
+    }
+    ldm_run_free(run);
+}
+
 void a_cancelled_run_says_so() {
     Kit kit;
     ldm_task task;
@@ -226,6 +255,7 @@ int main() {
     sizes_of_no_version_are_refused();
     options_of_an_older_header_are_taken();
     outputs_of_another_kind_are_refused();
+    contexts_may_go_before_what_they_made();
     a_cancelled_run_says_so();
     CHECK(std::strcmp(ldm_status_name(LDM_CANCELLED), "LDM_CANCELLED") == 0);
     CHECK(ldm_abi_version() == LDM_ABI_VERSION && ldm_version()[0] != '\0');

@@ -196,7 +196,7 @@ Status Run::draw_between(Scope& scope) {
 // Move the noise of each image towards that of another seed.
 Status Run::vary(Scope& scope) {
     Array<std::uint64_t> seeds(scope.memory);
-    Array<float> other(scope.memory), varied(scope.memory);
+    Array<float> other(scope.memory), varied(arena_.memory());  // the run keeps it
     LDM_TRY(batch_seeds(scope, request_.variation->seed, request_.batch, seeds));
     LDM_TRY(draw_other(scope, seeds.view(), other));
     LDM_NEED(scope, varied.resize(other.size()));
