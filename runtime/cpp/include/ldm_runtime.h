@@ -175,7 +175,7 @@ typedef enum ldm_check {
 
 typedef struct ldm_package_options {
     size_t struct_size;
-    ldm_check check;
+    int32_t check; /* an ldm_check */
 } ldm_package_options;
 
 LDM_API void ldm_package_options_init(ldm_package_options *options, size_t struct_size);
@@ -228,7 +228,7 @@ typedef struct ldm_image {
     size_t struct_size;
     int32_t width, height;
     int32_t channels;          /* 1 to 4 */
-    ldm_pixel_type pixel_type; /* 16 bits in the byte order of the machine */
+    int32_t pixel_type;        /* an ldm_pixel_type; 16 bits in the byte order of the machine */
     const void *pixels;
     size_t row_bytes; /* from one row to the next; 0: rows follow one another */
 } ldm_image;
@@ -317,7 +317,7 @@ typedef enum ldm_element_type { LDM_FLOAT32 = 1, LDM_INT64 = 2, LDM_INT32 = 3 } 
 /* A tensor in C order. */
 typedef struct ldm_tensor {
     const char *name; /* of the graph's input or output */
-    ldm_element_type element_type;
+    int32_t element_type; /* an ldm_element_type */
     int32_t rank;     /* 0 to 4 */
     int64_t shape[4];
     const void *data;

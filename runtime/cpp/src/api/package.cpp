@@ -31,7 +31,7 @@ Status read_tokenizers(Scope& scope, ldm_package& package, View<Document>& out) 
     return Status();
 }
 
-Status open(Scope& scope, ldm_package& package, const char* folder, ldm_check check) {
+Status open(Scope& scope, ldm_package& package, const char* folder, std::int32_t check) {
     package.opened = make<package::Package>(package.memory, package.memory);
     LDM_NEED(scope, package.opened != nullptr);
     LDM_TRY(package.opened->open(scope, folder, static_cast<package::Check>(check)));
