@@ -17,6 +17,7 @@ from typing import Any
 from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import manifest, manifest_json, safetensors
+from ldm_runtime.package.artefacts import Artefact, Component, KeyEntry
 from ldm_runtime.package.external_data import read_graph
 from ldm_runtime.package.token_table import known_tokens
 from tests.runtime.package.edits import HASH, edited
@@ -100,12 +101,12 @@ def described(name: str, family: str, contract: manifest.Contract) -> manifest.M
     )
 
 
-def stand_in(name: str) -> manifest.Component:
+def stand_in(name: str) -> Component:
     """A component with its canonical graph and one parameter."""
     files = (f"{name}/model.onnx", f"{name}/model.safetensors")
-    artefact = manifest.Artefact("canonical", "onnx", files, "any", "fp32", "exact", None)
-    keys = {"a.weight": manifest.KeyEntry("a.weight.T", (1, 0), "F16")}
-    return manifest.Component(files[1], (artefact,), keys)
+    artefact = Artefact("canonical", "onnx", files, "any", "fp32", "exact", None)
+    keys = {"a.weight": KeyEntry("a.weight.T", (1, 0), "F16")}
+    return Component(files[1], (artefact,), keys)
 
 
 # --- changes of one value ---
