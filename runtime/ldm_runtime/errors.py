@@ -72,7 +72,7 @@ CODES: dict[str, str] = {
     "tokenizer.form": "a tokenizer.json is not of CLIP's form",
     "tokenizer.vocabulary": "a vocabulary has a wrong token or id, or more than the text encoder knows",
     "tokenizer.merges": "a merge is not a pair, has an unknown token, or is there twice",
-    "tokenizer.added-tokens": "an added token is there twice or has a wrong id",
+    "tokenizer.added-tokens": "an added token is there twice, is empty or too long, or has a wrong id",
     # request: an argument of the call will not do; change it
     "request.invalid": "an argument is not usable, by none of the reasons below",
     "request.path": "an argument is not a path, or one that cannot be looked up",

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime.pipeline import BUILTIN
+from ldm_runtime.pipeline import BUILTIN, Pipeline
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
 from tests.cpp.cpp_build import built, environment, run
@@ -25,7 +26,7 @@ def release() -> Path:
 
 
 @pytest.fixture(scope="module")
-def pipe() -> ldm_runtime.Pipeline:
+def pipe() -> Iterator[Pipeline]:
     with ldm_runtime.load() as opened:
         yield opened
 
