@@ -25,6 +25,8 @@ from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.package.manifest import Defaults
 from tests.oracles import build_tiny_sd, seeded
 
+pytestmark = pytest.mark.slow
+
 PARTS = STABLE_DIFFUSION.parts
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

@@ -24,6 +24,8 @@ from ldm_runtime.pipeline import builtin_package
 from tests.oracles import TINY_VAE, build_tiny_sd, tiny_text_encoder, tiny_unet, tiny_vae
 from tests.torch_pipeline import torch_pipeline
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 

@@ -50,6 +50,7 @@ def require_no_failure(results: list[Result], tmp_path_factory: pytest.TempPathF
     assert not told, "\n\n".join(told)
 
 
+@pytest.mark.slow
 def test_a_few_inputs_of_every_kind_are_read_or_refused(tmp_path_factory):
     require_no_failure(run_kinds(counts(FEW)), tmp_path_factory)
 

@@ -12,6 +12,8 @@ from ldm_export.models.layers import Attention
 from ldm_export.models.unet import timestep_embedding
 from tests.oracles import blind_parameters, relative_rms, saved_config, seeded, tiny_unet
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-6
 ATTENTION, PLAIN = "CrossAttnDownBlock2D", "DownBlock2D"
 UP_ATTENTION, UP_PLAIN = "CrossAttnUpBlock2D", "UpBlock2D"

@@ -10,6 +10,8 @@ from ldm_export.configs.vae import VAEConfig
 from ldm_export.models import AutoencoderKL
 from tests.oracles import blind_parameters, relative_rms, saved_config, seeded, tiny_vae
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-6
 
 VARIATIONS: dict[str, dict[str, Any]] = {

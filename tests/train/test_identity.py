@@ -18,6 +18,8 @@ from ldm_export.train.run import train
 from ldm_export.train.run_folder import MARKER_FILE
 from tests.train.conftest import RECIPES, smoke_recipe
 
+pytestmark = pytest.mark.slow
+
 TOKENIZER = Path(__file__).parents[1] / "golden" / "package" / "tokenizer"
 DIGESTS = DataDigests("images", "captions", "wider", "perceptual")
 

@@ -19,6 +19,8 @@ from ldm_export.train.loop import STATE_FILE, Pace, StageRun, rate_factor, step_
 from ldm_export.train.signals import raised_signals
 from ldm_runtime.errors import LdmError
 
+pytestmark = pytest.mark.slow
+
 OPTIMISER = OptimiserRecipe(steps=40, batch_size=8, learning_rate=0.2, warmup_steps=5, ema_decay=0.9)
 RESTART = RestartRecipe(steps=20, rate=0.5)
 PACE = Pace(checkpoint_every=10, evaluate_every=20, identity="a recipe")

@@ -16,6 +16,8 @@ from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
 from tests.test_golden import GOLDEN, change, load, tensors
 
+pytestmark = pytest.mark.slow
+
 API = Path(__file__).parents[3] / "runtime" / "cpp" / "src" / "engines" / "onnxruntime" / "api.h"
 
 

@@ -14,6 +14,8 @@ from ldm_runtime.package.open import open_package
 from tests import hub_cache
 from tests.test_golden import GOLDEN, change, load
 
+pytestmark = pytest.mark.slow
+
 
 def opened(programs: Path, check: str, *folders: Path, cache: Path) -> list[str]:
     """Return the identity of each package, or the code that refuses it."""

@@ -41,6 +41,8 @@ from ldm_runtime.package.open import open_package, read_manifest
 from tests.runtime.tiny_package import COMPONENTS, rehash
 from tests.targets.building import add, order
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("tensorrt_rtx", reason="needs TensorRT for RTX: pip install 'ldm-export[tensorrt]'")
 GOLDEN = Path(__file__).parents[2] / "golden" / "package"
 RTX = import_tensorrt("rtx")
