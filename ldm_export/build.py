@@ -7,7 +7,6 @@ from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.hub.fetch import fetched
-from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
@@ -103,17 +102,12 @@ def build_package(
     """
     say = progress if progress is not None else lambda text: None
     replace = require_package if force else None
-    if any(is_hub_name(each) for each in (source, *(parts or {}).values())):  # what is fetched may have gigabytes
-        refuse_existing_folder(out, replace=replace)
-        proving_engines()
+    refuse_existing_folder(out, replace=replace)
+    _require_installed(recipe)  # before anything is fetched: it may have gigabytes
     source = builtin_package() if source is None else source
     source, parts = fetched(source, parts or {}, variant, say, is_file=prediction is not None or zero_snr)
     require_apart(source, out)
     require_parts_apart(parts, out)
-    refuse_existing_folder(out, replace=replace)
-    proving_engines()
-    if "onnxsim" in recipe.passes:
-        require_onnxsim()
     checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
@@ -148,6 +142,13 @@ def build_package(
         write_manifest(folder, manifest)
         open_package(folder, check="size")  # as its users will
     return report
+
+
+def _require_installed(recipe: BuildRecipe) -> None:
+    """Raise EngineUnavailable or ExportError if what proves the package, or a pass of the recipe, is not installed."""
+    proving_engines()
+    if "onnxsim" in recipe.passes:
+        require_onnxsim()
 
 
 def require_apart(source: Path, out: Path) -> None:

@@ -57,6 +57,8 @@ def kinds(text: str) -> str:
 
 def is_word(character: str) -> bool:
     """Return whether a character is part of a word: letters, marks, digits, connectors, joiners."""
+    if character.isascii():
+        return character.isalnum() or character == "_"
     return _Ranges.named("WORDS").holds(ord(character))
 
 
