@@ -21,6 +21,7 @@ CODES: dict[str, str] = {
     "proof.invalid": "a report or a reference is damaged, or contradicts the package",
     "verification.failed": "an artefact differs from its reference by more than the tolerance",
     "training.failed": "training data or a run folder is not usable, or training diverged",
+    "analysis.failed": "pictures, a folder of an analysis or a model cannot be analysed, or a figure is not finite",
 }
 
 
@@ -52,3 +53,9 @@ class TrainingError(LdmError):
     """A recipe, its data or its run folder is not usable, or training diverged."""
 
     code = "training.failed"
+
+
+class AnalysisError(LdmError):
+    """Pictures, a folder or a model cannot be analysed, or a figure is NaN or infinite."""
+
+    code = "analysis.failed"

@@ -44,6 +44,32 @@ def draw_curves(curves: Mapping[str, Points], x_label: str) -> Image.Image:
         return _image(figure)
 
 
+def draw_lines(
+    lines: Mapping[str, Points], x_label: str, y_label: str, *, log: bool = False, log_x: bool = False
+) -> Image.Image:
+    """Draw named lines with a marker at each point, 720 x 360 pixels; `log` scales the vertical axis."""
+    with _figure(7.2, 3.6) as figure:
+        axes = figure.add_subplot()
+        for name, points in lines.items():
+            axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+        if log:
+            _make_logarithmic(axes)
+        if log_x:
+            axes.set_xscale("log")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.grid(color="#dddddd")
+        axes.legend()
+        return _image(figure)
+
+
+def to_png(image: Image.Image) -> bytes:
+    """Return an image as the content of a PNG file."""
+    file = io.BytesIO()
+    image.save(file, format="png")
+    return file.getvalue()
+
+
 def draw_plan(plan: Plan) -> Image.Image:
     """Draw the noise level and the timestep of each row of a sampling plan."""
     curves = {

@@ -12,11 +12,12 @@ from pathlib import Path
 import click
 
 import ldm_runtime
-from benchmarks.quality.features import Extractor, FeatureCache, efficientnet_lite0
+from benchmarks.quality.features import FeatureCache
 from benchmarks.quality.grids import GRIDS
 from benchmarks.quality.image_cache import ImageCache, Progress, Say, duration
 from benchmarks.quality.sections import SECTIONS
 from benchmarks.quality.study import Facts, Study, load_real_images
+from ldm_export.analyze.features import Extractor, efficientnet_lite0
 from ldm_export.recipes.train import TrainRecipe, load_train_recipe
 from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file

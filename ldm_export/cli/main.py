@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from ldm_export.cli.analyze import analyze
 from ldm_export.cli.bench import bench
 from ldm_export.cli.build import build
 from ldm_export.cli.data import data
@@ -101,9 +102,11 @@ class Verbs(click.Group):
 
 def _extra_of(module: str | None, verb: str | None) -> str | None:
     """Return the extra of this project that installs a module which `verb` needs, or None if no extra does."""
-    modules = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py")
+    modules = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py", "scipy", "torchmetrics")
     if module is None or module.partition(".")[0] not in modules:
         return None
+    if verb == "analyze":
+        return verb
     return "train" if verb in ("train", "data") else "export"
 
 
@@ -120,7 +123,7 @@ def verbs() -> None:
     """
 
 
-for verb in (build, run, interpolate, plan, verify, engines, bench, inspect, train, data):
+for verb in (build, run, interpolate, plan, verify, analyze, engines, bench, inspect, train, data):
     verbs.add_command(verb)
 
 

@@ -93,7 +93,22 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
 
     Raises as `finish_package`.
     """
+    return _draft(checkpoint, recipe, _tokenizers(checkpoint)).contract
+
+
+def write_draft(folder: Path, checkpoint: Checkpoint) -> Manifest:
+    """Write the tokenizers of a package without graphs, for a pipeline whose engines are given; return its manifest.
+
+    Raises as `finish_package`.
+    """
     tokenizers = _tokenizers(checkpoint)
+    for name, tokenizer in tokenizers.items():
+        tokenizer.write(folder / name)
+    return _draft(checkpoint, NO_CHOICES, tokenizers)
+
+
+def _draft(checkpoint: Checkpoint, recipe: PackageChoices, tokenizers: Mapping[str, CompleteTokenizer]) -> Manifest:
+    """Describe a package with stand-ins for its files, as the runtime would take it."""
     components = {name: _stand_in(name) for name in checkpoint.specs}
     source = Source(source_name(checkpoint.path), {})
     provenance = Provenance(checkpoint.family.name, source, {}, OPSET, IR_VERSION, asdict(recipe), "")
@@ -103,7 +118,7 @@ def contract_of(checkpoint: Checkpoint, recipe: PackageChoices) -> Contract:
     names += [file.name for file in checkpoint.documents]
     made = replace(made, files={name: FileEntry("0" * 64, 0) for name in names})
     _check(made, f"the package of {checkpoint.path}", recipe)
-    return made.contract
+    return made
 
 
 def _manifest(

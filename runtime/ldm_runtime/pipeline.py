@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from ldm_runtime.checks import shown
-from ldm_runtime.components import Components
+from ldm_runtime.components import ComponentEngine, Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
 from ldm_runtime.engines.choice import EngineChoice, choose
@@ -242,6 +242,11 @@ class Pipeline:
     def engines(self) -> Mapping[str, Engine]:
         """The engines that are open, by component."""
         return MappingProxyType(self._components.engines)
+
+    def component(self, name: str) -> ComponentEngine:
+        """Return one component, which is opened when it is first run."""
+        self._components.require()
+        return self._components.engine(name)
 
     @property
     def info(self) -> dict[str, Any]:

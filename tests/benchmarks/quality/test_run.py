@@ -9,9 +9,10 @@ from click.testing import CliRunner
 from PIL import Image
 
 from benchmarks.quality import run as picture_quality
-from benchmarks.quality.features import Extractor, FeatureCache
+from benchmarks.quality.features import FeatureCache
 from benchmarks.quality.image_cache import ImageCache, Progress, Setting, batches, duration
 from benchmarks.quality.sections import ROW_TITLES
+from ldm_export.analyze.features import Extractor
 from ldm_runtime import load
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import ImageSpec

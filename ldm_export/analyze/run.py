@@ -1,0 +1,227 @@
+"""Runs the sections that are asked for, one after the other, and writes the report. An interrupted analysis goes on."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ldm_export.analyze.features import Extractor, efficientnet_lite0
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.page import render
+from ldm_export.analyze.pictures import Pictures, load_pictures
+from ldm_export.analyze.section import Section
+from ldm_export.analyze.sections import SECTIONS
+from ldm_export.analyze.study import Say, Study
+from ldm_export.analyze.subject import Subject, open_subject
+from ldm_export.errors import AnalysisError
+from ldm_export.recipes.train import Background, load_train_recipe
+from ldm_runtime import __version__
+from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_existing_in, refuse_unwritable
+from ldm_runtime.files.strict_json import parse as parse_json
+
+SCHEMA_VERSION = 1
+REPORT, PAGE = "report.json", "report.html"
+WORK = "kept"  # the folder of what is kept of an analysis, by its key
+SAMPLES, QUICK_SAMPLES = 512, 96  # images
+MAX_SAMPLES = 100_000
+MAX_SEED = 2**63 - 1
+
+
+@dataclass
+class SectionResult:
+    """A section of the report: its findings, or why there are none."""
+
+    section: Section
+    findings: Findings | None
+    problem: str | None
+    seconds: float
+
+
+@dataclass
+class Analysis:
+    """A finished analysis: the facts about it, and its sections."""
+
+    facts: dict[str, Any]
+    results: list[SectionResult] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[str]:
+        """Return a sentence for each section that failed."""
+        return [f"{each.section.title}: {each.problem}" for each in self.results if each.problem is not None]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of report.json, without the pictures' content: that is in the page."""
+        sections = {}
+        for each in self.results:
+            found = None if each.findings is None else each.findings.to_json()
+            for picture in [] if found is None else found["pictures"]:
+                del picture["png"]
+            sections[each.section.name] = {
+                "title": each.section.title,
+                "claim": each.section.claim,
+                "problem": each.problem,
+                "seconds": round(each.seconds, 1),
+                "findings": found,
+            }
+        return {"schema_version": SCHEMA_VERSION, **self.facts, "sections": sections}
+
+
+def analyze(
+    source: Path | None,
+    *,
+    data: Path,
+    out: Path,
+    only: Sequence[str] = (),
+    samples: int | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    force: bool = False,
+    make_extractor: Callable[[], Extractor] = efficientnet_lite0,
+    progress: Say | None = None,
+) -> Analysis:
+    """Measure a model (None: the built-in one) on the images in `data`; writes report.json and report.html into `out`.
+
+    only: names of sections; all if empty. samples: the most images. A section that fails does not stop the others.
+
+    Raises:
+        InputError: an option that cannot be, or a section that does not exist.
+        AnalysisError: the images are not usable, or are fewer than a section needs that was asked for by name.
+        LdmError: the model cannot be opened, or `out` cannot be written, or has a report already (without `force`).
+    """
+    say = progress if progress is not None else lambda text: None
+    chosen = choose_sections(only)
+    count = _samples(samples, quick)
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
+    refuse_existing_in(out, [REPORT, PAGE], force=force)
+    refuse_unwritable(out)
+    with open_subject(source) as subject:
+        pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject))
+        if only:
+            for section in chosen:
+                require(section, pictures)
+        facts = _facts(subject, pictures, count, seed, quick)
+        folder = out / WORK / _key(facts, pictures)
+        make_folder(folder)
+        study = Study(subject, pictures, make_extractor(), seed, quick, folder, say)
+        analysis = Analysis(facts)
+        for section in chosen:
+            say(f"{section.name}: {section.title}")
+            analysis.results.append(_measured(section, study))
+    _write(analysis, out)
+    return analysis
+
+
+def choose_sections(names: Sequence[str]) -> list[Section]:
+    """Return the sections of these names in the order of the report; all if there are none."""
+    unknown = [name for name in names if name not in SECTIONS]
+    if unknown:
+        raise InputError(f"there is no section {unknown[0]!r}; expected some of {', '.join(SECTIONS)}")
+    return [section for name, section in SECTIONS.items() if not names or name in names]
+
+
+def require(section: Section, pictures: Pictures) -> None:
+    """Raise AnalysisError unless the images are what a section needs."""
+    needs = section.needs
+    if len(pictures) < needs.pictures:
+        raise AnalysisError(
+            f"{section.name} needs {needs.pictures} images, and {len(pictures)} were read of {pictures.available} in "
+            f"{pictures.folder}; give more, or raise --samples"
+        )
+    if needs.captions and not pictures.captions:
+        raise AnalysisError(
+            f"{section.name} needs captions, and the images in {pictures.folder} have none; write captions.jsonl "
+            f"there, as docs/train.md has it"
+        )
+    if needs.mask and pictures.alpha is None:
+        raise AnalysisError(
+            f"{section.name} needs images that are transparent around their objects, and none in {pictures.folder} is"
+        )
+
+
+def backgrounds_of(subject: Subject) -> tuple[Background, ...]:
+    """Return the backgrounds that the model was trained on, by the recipe that lies beside it; () without one."""
+    for document in subject.checkpoint.documents:
+        if document.name.lower() == "recipe.toml":
+            return load_train_recipe(document).data.all_backgrounds
+    return ()
+
+
+def _samples(samples: int | None, quick: bool) -> int:
+    if samples is None:
+        return QUICK_SAMPLES if quick else SAMPLES
+    if not 1 <= samples <= MAX_SAMPLES:
+        raise InputError(f"samples is {samples}; expected an integer from 1 to {MAX_SAMPLES}")
+    return samples
+
+
+def _facts(subject: Subject, pictures: Pictures, samples: int, seed: int, quick: bool) -> dict[str, Any]:
+    return {
+        "tool": f"ldm-export {__version__}",
+        "model": {"name": subject.name, "identity": subject.identity, "layout": subject.checkpoint.layout},
+        "data": {
+            "folder": pictures.folder.name,
+            "images": len(pictures),
+            "available": pictures.available,
+            "cropped": pictures.cropped,
+            "size": list(pictures.size),
+            "captions": bool(pictures.captions),
+            "masks": pictures.alpha is not None,
+        },
+        "options": {"samples": samples, "seed": seed, "quick": quick},
+        "machine": {"processor": processor(), "threads": os.cpu_count()},
+    }
+
+
+def processor() -> str:
+    """Return the name of the processor, for people."""
+    import platform
+
+    with_name = Path("/proc/cpuinfo")
+    if with_name.exists():
+        for line in with_name.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _key(facts: dict[str, Any], pictures: Pictures) -> str:
+    """Return what the kept arrays belong to: the model, the images' pixels and captions, and the options."""
+    digest = hashlib.sha256(json.dumps([facts["tool"], facts["model"], facts["options"]]).encode())
+    digest.update(pictures.pixels.tobytes())
+    digest.update(repr(pictures.captions).encode())
+    return digest.hexdigest()[:16]
+
+
+def _measured(section: Section, study: Study) -> SectionResult:
+    """Measure one section, or take what was kept of it."""
+    kept = study.folder / f"{section.name}.json"
+    if kept.is_file():
+        facts = parse_json(kept.read_text(encoding="utf-8"), str(kept))
+        study.say(f"{section.name}: kept from before")
+        return SectionResult(section, Findings.from_json(facts["findings"]), None, facts["seconds"])
+    started = time.monotonic()
+    try:
+        require(section, study.pictures)
+        findings = section.measure(study)
+        findings.require_finite()
+    except LdmError as error:
+        study.say(f"{section.name}: failed: {error}")
+        return SectionResult(section, None, str(error), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    with atomic_file(kept) as temporary:
+        temporary.write_text(json.dumps({"findings": findings.to_json(), "seconds": seconds}), encoding="utf-8")
+    return SectionResult(section, findings, None, seconds)
+
+
+def _write(analysis: Analysis, out: Path) -> None:
+    text = json.dumps(analysis.to_json(), indent=1, allow_nan=False) + "\n"
+    page = render(analysis)
+    for name, content in ((REPORT, text), (PAGE, page)):
+        with atomic_file(out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
