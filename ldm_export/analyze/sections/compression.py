@@ -261,8 +261,8 @@ def _add_speedup(findings: Findings, pairs: list[_Pair], ratio: float, area: flo
     )
     shares = {kind: last.pixel.macs[kind] / last.pixel.total for kind in KINDS}
     findings.sentences.append(
-        f"An evaluation of the UNet does {last.pixel.total / last.latent.total:.3g} times less work on latents than its "
-        f"twin does on pixels at {last.side}x{last.side}, and is {last.speedup:.3g} times as fast. Neither "
+        f"An evaluation of the UNet does {last.pixel.total / last.latent.total:.3g} times less work on latents than "
+        f"its twin does on pixels at {last.side}x{last.side}, and is {last.speedup:.3g} times as fast. Neither "
         f"r = {ratio:g} nor r² = {ratio**2:g} is the law: r counts channels, which cost next to nothing, for only the "
         "first and the last convolution see them. Convolutions and projections grow with the pixels, so their part of "
         f"the speed-up is f² = {area:g}; attention over pixels grows with their square, so its part is "

@@ -1,0 +1,39 @@
+"""Bootstrap intervals hold the value as often as they say; correlations of known cases."""
+
+import numpy as np
+import pytest
+
+from ldm_export.analyze.statistics import bootstrap, pearson, spearman, spread
+
+
+def test_a_mean_s_interval_holds_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        found = bootstrap(random.normal(3.0, 2.0, 100), random, resamples=300)
+        held += found.low <= 3.0 <= found.high
+    assert 0.91 <= held / 400 <= 0.98
+
+
+def test_a_statistic_of_several_columns() -> None:
+    random = np.random.default_rng(1)
+    x = random.normal(size=500)
+    samples = np.stack([x, x + 0.1 * random.normal(size=500)], axis=1)
+    found = bootstrap(samples, random, lambda rows: pearson(rows[:, 0], rows[:, 1]), 200)
+    assert 0.98 < found.low < found.value < found.high < 1.0
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    samples = np.arange(50.0)
+    assert bootstrap(samples, np.random.default_rng(4)) == bootstrap(samples, np.random.default_rng(4))
+
+
+def test_correlations() -> None:
+    x = np.arange(20.0)
+    assert pearson(x, -2 * x) == pytest.approx(-1)
+    assert spearman(x, np.exp(x)) == pytest.approx(1) and pearson(x, np.exp(x)) < 0.7
+
+
+def test_spread() -> None:
+    assert spread(np.array([3.0, 1.0, 9.0])).value == 3.0
+    assert (spread(np.array([3.0, 1.0, 9.0])).low, spread(np.array([3.0, 1.0, 9.0])).high) == (1.0, 9.0)
