@@ -1,7 +1,7 @@
 """The images that are analysed: a folder of the trainer's format, or a plain folder of images without captions."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Pictures:
     """Images of one size, composed over their backgrounds.
 
     pixels: uint8 (N, H, W, 3). alpha: uint8 (N, H, W), where their objects are; None where no image is transparent.
-    captions: () where there are none. files: of each image, relative to the folder. backgrounds: of each image.
+    captions: () where there are none. files: of each image, relative to the folder. backgrounds: of each image; "" is
+    the plain one, or none. labels: what captions.jsonl says besides in every row, such as "group", by its name.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Pictures:
     backgrounds: tuple[str, ...]
     available: int  # images in the folder, of which these were chosen
     cropped: int  # of these, that were cut to the shape of the model's images, or scaled down
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -46,17 +48,25 @@ class Pictures:
         return self.pixels.shape[2], self.pixels.shape[1]
 
     def parts(self) -> dict[str, tuple[str, ...]]:
-        """Return level -> the label of each image: the parts of captions such as "red apple, 3d style, blue ground".
+        """Return level -> the label of each image: the parts of captions like "red apple, 3d style, blue background".
 
-        {} where not all captions have the same number of parts, or there is one part alone.
+        The background is "plain" where the caption names none. {} where captions differ in their number of parts, or
+        there is one part alone.
         """
-        split = [tuple(part.strip() for part in caption.split(",")) for caption in self.captions]
+        bare = [
+            caption.removesuffix(f", {ground} background") if ground else caption
+            for caption, ground in zip(self.captions, self.backgrounds, strict=bool(self.captions))
+        ]
+        split = [tuple(part.strip() for part in caption.split(",")) for caption in bare]
         counts = {len(parts) for parts in split}
-        if len(counts) != 1 or counts < {2}:
+        if len(counts) != 1:
             return {}
         (count,) = counts
         names = ("concept", "style", *(f"part {number}" for number in range(3, count + 1)))[:count]
-        return {name: tuple(parts[place] for parts in split) for place, name in enumerate(names)}
+        found = {name: tuple(parts[place] for parts in split) for place, name in enumerate(names)}
+        if any(self.backgrounds):
+            found["background"] = tuple(ground or "plain" for ground in self.backgrounds)
+        return found if len(found) > 1 else {}
 
 
 def load_pictures(
@@ -101,6 +111,7 @@ def load_pictures(
         backgrounds=tuple(each.name if is_transparent else "" for each in under),
         available=len(rows),
         cropped=sum(is_cropped for _, is_cropped in images),
+        labels=_labels([rows[number] for number in chosen]),
     )
 
 
@@ -119,6 +130,13 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     if len(names) > MAX_FILES:
         raise AnalysisError(f"{folder} has {len(names)} images; expected at most {MAX_FILES}")
     return _require_some(folder, [{"file": name} for name in names])
+
+
+def _labels(rows: list[dict[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the fields that are a text in every row, but for its file and caption."""
+    names = [name for name in rows[0] if name not in ("file", "caption")]
+    columns: dict[str, tuple[Any, ...]] = {name: tuple(row.get(name) for row in rows) for name in names}
+    return {name: column for name, column in columns.items() if all(isinstance(value, str) for value in column)}
 
 
 def _require_some(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Folders of images: captions or none, sizes, transparency, and what is refused."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,21 @@ def test_an_image_elsewhere_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data" / "link.png").symlink_to(tmp_path / "other" / "000.png")
     with pytest.raises(TrainingError, match="lies outside the folder"):
         load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
+def test_parts_of_captions_leave_the_background_apart(images: Path) -> None:
+    parts = load_pictures(images, 8, SIZE, 0, [RED]).parts()
+    assert list(parts) == ["concept", "style", "background"]
+    assert set(parts["style"]) == {"flat style", "3d style"}
+    assert sorted(set(parts["background"])) == ["plain", "red"]
+
+
+def test_labels_are_the_fields_that_every_row_has_as_a_text(images: Path) -> None:
+    rows = [json.loads(line) for line in (images / "captions.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"group": f"group {number % 2}", "number": number, "tags": ["a"]} | ({"some": "x"} if number else {})
+    (images / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pictures = load_pictures(images, 8, SIZE, 0, [])
+    assert list(pictures.labels) == ["group"]
+    numbers = [int(file.removesuffix(".png")) for file in pictures.files]
+    assert pictures.labels["group"] == tuple(f"group {number % 2}" for number in numbers)
