@@ -56,6 +56,7 @@ def draw_lines(
             _make_logarithmic(axes)
         if log_x:
             axes.set_xscale("log")
+            _number_plainly(axes.xaxis)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.grid(color="#dddddd")
@@ -114,11 +115,16 @@ def draw_drift(title: str, values: Sequence[float | None], floor: float | None, 
 
 
 def _make_logarithmic(axes: Any) -> None:
-    """Scale the vertical axis by the logarithm, with plain numbers at its ticks."""
+    """Scale the vertical axis by the logarithm."""
     axes.set_yscale("log")
-    axes.yaxis.get_major_locator().set_params(subs=(1, 2, 5))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    _number_plainly(axes.yaxis)
+
+
+def _number_plainly(axis: Any) -> None:
+    """Write plain numbers at the ticks of a logarithmic axis."""
+    axis.get_major_locator().set_params(subs=(1, 2, 5))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
 
 
 def _count_along(axes: Any, label: str) -> None:

@@ -2,12 +2,14 @@
 
 import re
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from ldm_export import plots
 from ldm_export.cli.main import verbs
 from ldm_export.plots import draw_bars, draw_curves, draw_drift, image_grid
 
@@ -89,3 +91,17 @@ def test_a_plot_without_matplotlib_is_refused_before_any_work(arguments, tmp_pat
     assert result.exit_code == 1 and result.stdout == ""
     assert "needs matplotlib, which is not installed: pip install 'ldm-export[plot]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_along_logarithmic_axes_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Formulas are not drawn, so matplotlib's own labels of such axes would show their markup."""
+    found = []
+
+    def look(figure: Any) -> Image.Image:
+        (axes,) = figure.axes
+        found.extend(axis.get_major_formatter()(100.0) for axis in (axes.xaxis, axes.yaxis))
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(plots, "_image", look)
+    plots.draw_lines({"a": [(1, 10), (1000, 20)]}, "x", "y", log=True, log_x=True)
+    assert found == ["100", "100"]
