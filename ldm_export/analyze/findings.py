@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 
 Cell = str | int | float | None  # of a table; None is empty
@@ -30,6 +31,13 @@ class Figure:
     high: float | None = None
     interval: str = ""
     note: str = ""
+
+    @classmethod
+    def measured(
+        cls, name: str, title: str, found: Interval, unit: str, estimator: str, limits: str, interval: str
+    ) -> "Figure":
+        """Return a figure with its interval, and what that is over."""
+        return cls(name, title, found.value, unit, estimator, limits, found.low, found.high, interval)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ class Study:
         """Return a number of samples."""
         return quick if self.quick else full
 
+    def scaled_by_size(self, full: int, quick: int, least: int) -> int:
+        """Return a number of images that cost time by their pixels: fewer than of 128x128 where they are larger."""
+        width, height = self.pictures.size
+        return max(least, self.scaled(full, quick) * 128 * 128 // max(width * height, 128 * 128))
+
     def random(self, name: str) -> np.random.Generator:
         """Return the random numbers of that name: the same in every run with the same seed."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
