@@ -1,0 +1,165 @@
+"""What the section on information says of rate and distortion."""
+
+import math
+
+import numpy as np
+
+from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.rate_distortion import (
+    BARE_JPEG,
+    DRAWS,
+    LATENTS,
+    Curves,
+    Point,
+    at_equal_error,
+    equal_error_samples,
+    psnr,
+    working_point,
+)
+from ldm_export.analyze.statistics import bootstrap
+from ldm_export.analyze.study import Study
+from ldm_export.plots import draw_lines, image_grid, to_png
+
+LOSS = 0.5  # dB that quantising may cost at the point that is compared with other codecs
+TOLERANCE = 0.01  # of the rate, by which the bytes written may differ from it
+
+
+def add_rate(findings: Findings, study: Study, curves: Curves) -> None:
+    """Compare latents with JPEG and WebP on the same images."""
+    pixels = study.pictures.size[0] * study.pictures.size[1]
+    point, count = working_point(curves, LOSS), len(curves.places)
+    random = study.random("information rate")
+    over = f"95 % by bootstrap over {count} images"
+    findings.figures.append(
+        Figure.measured(
+            "rate",
+            f"Rate of latents in steps of {point.setting:g} standard deviations",
+            bootstrap(point.bits / pixels, random),
+            "bits per pixel",
+            "factorised model of the symbols of each channel, learnt on the other half of the images",
+            "The decoder's weights and the model's tables are not counted. A model that sees neighbouring cells would "
+            "need less.",
+            over,
+        )
+    )
+    _add_coder_check(findings, curves)
+    for key, codec in (("rate_jpeg", BARE_JPEG), ("rate_webp", "WebP")):
+        findings.figures.append(_other_rate(key, codec, point, curves, pixels, random, over))
+    findings.sentences.append(_sentence(findings, curves, point))
+    findings.tables.append(_table(curves, pixels))
+    findings.pictures += [_plot(curves, pixels), _images(study, curves, point)]
+
+
+def _add_coder_check(findings: Findings, curves: Curves) -> None:
+    excess = [each.excess for each in curves.lines[LATENTS] if each.excess is not None]
+    worst = max(excess, key=abs) if excess else None
+    findings.figures.append(
+        Figure(
+            "coder_excess",
+            "Bytes of a range coder beyond the rate, at the worst step",
+            None if worst is None else 100 * worst,
+            "%",
+            "constriction's range coder, all coded images as one stream",
+            "It checks the rate; a stream for each image has up to four bytes more.",
+            interval="" if worst is None else "exact",
+            note="Too few bytes were written to tell." if worst is None else "",
+        )
+    )
+    if worst is not None and abs(worst) > TOLERANCE:
+        findings.warnings.append(f"The range coder's bytes differ from the rate by {worst:.1%}.")
+
+
+def _other_rate(
+    key: str, codec: str, point: Point, curves: Curves, pixels: int, random: np.random.Generator, over: str
+) -> Figure:
+    """Return the rate of a codec where its PSNR is that of a point of the latents."""
+    samples = equal_error_samples(point, curves.lines[codec])
+    found = bootstrap(samples, random, at_equal_error)
+    low, high = (None if math.isnan(each) else each / pixels for each in (found.low, found.high))
+    worst, *_, best = curves.lines[codec]
+    return Figure(
+        key,
+        f"Rate of {codec} at the same PSNR, {point.psnr:.1f} dB",
+        None if math.isnan(found.value) else found.value / pixels,
+        "bits per pixel",
+        "Pillow's encoder; between qualities the logarithm of the rate goes straight with the PSNR",
+        "PSNR is blind to what is sharp and what is smeared: look at the images below.",
+        low,
+        high,
+        "" if low is None or high is None else over,
+        f"Its qualities go from {worst.psnr:.1f} dB at {worst.bits.mean() / pixels:.2g} bits per pixel to "
+        f"{best.psnr:.1f} dB."
+        if math.isnan(found.value)
+        else "",
+    )
+
+
+def _sentence(findings: Findings, curves: Curves, point: Point) -> str:
+    kept = psnr(float(curves.unquantised.mean()))
+    text = (
+        f"Latents in steps of {point.setting:g} standard deviations take {findings.value('rate'):.3g} bits per pixel "
+        f"and give {point.psnr:.1f} dB, against {kept:.1f} dB without quantising, which is where finer steps lead. "
+    )
+    worse = [
+        f"{name} has no such low quality" if other is None else f"{name} needs {other:.3g} ({other / rate:.2g} times)"
+        for name, key in ((BARE_JPEG, "rate_jpeg"), ("WebP", "rate_webp"))
+        for other, rate in [(findings.value(key), findings.value("rate") or math.nan)]
+        if other is not None or point.psnr < curves.lines[name][0].psnr
+    ]
+    text += f"For the same PSNR {' and '.join(worse)}." if worse else "The others do not reach that PSNR."
+    for draws in curves.lines.get(DRAWS, ()):
+        share = float(draws.bits.mean() / point.bits.mean())
+        text += f" A draw from the posterior could be sent in {share:.0%} of those bits, with {draws.psnr:.1f} dB: " + (
+            "the other bits tell the mean more finely than the posterior does." if share < 1 else "no gain."
+        )
+    return text
+
+
+def _table(curves: Curves, pixels: int) -> Table:
+    rows = tuple(
+        (name, point.setting, float(point.bits.mean()) / pixels, float(point.bits.mean()) / 8, point.psnr)
+        for name, line in curves.lines.items()
+        for point in line
+    )
+    kept = psnr(float(curves.unquantised.mean()))
+    return Table(
+        "rate",
+        "Rate and distortion",
+        ("codec", "step or quality", "bits per pixel", "bytes per image", "PSNR, dB"),
+        rows,
+        f"{len(curves.places)} images. Steps are in standard deviations of the latents; as they are they give "
+        f"{kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of all latents; nothing "
+        "was written. PSNR of the mean squared error over all images.",
+    )
+
+
+def _plot(curves: Curves, pixels: int) -> Picture:
+    lines = {
+        name: [(float(point.bits.mean()) / pixels, point.psnr) for point in line] for name, line in curves.lines.items()
+    }
+    rates = [rate for line in lines.values() for rate, _ in line]
+    kept = psnr(float(curves.unquantised.mean()))
+    lines["latents, not quantised"] = [(min(rates), kept), (max(rates), kept)]
+    image = draw_lines(lines, "bits per pixel", "PSNR, dB", log_x=True)
+    return Picture(
+        "rate", "Rate and distortion of the latents beside JPEG and WebP, on the same images.", to_png(image)
+    )
+
+
+def _images(study: Study, curves: Curves, point: Point) -> Picture:
+    """Show images, and what codecs make of them with about as many bits."""
+    budget = float(point.bits.mean())
+    columns = [study.pictures.pixels[curves.places[: len(point.shown)]], point.shown]
+    captions = ["image", f"latents, {budget / 8:.0f} bytes"]
+    for name in (BARE_JPEG, "WebP"):
+        nearest = min(curves.lines[name], key=lambda each: abs(math.log(float(each.bits.mean()) / budget)))
+        columns.append(nearest.shown)
+        captions.append(f"{name.split()[0]}, {nearest.bits.mean() / 8:.0f} bytes")
+    levels = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
+    images = levels.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+    return Picture(
+        "rate_images",
+        f"From the left: the image, its latents in steps of {point.setting:g} standard deviations, and JPEG (bytes "
+        "without headers) and WebP at the quality nearest to as many bytes.",
+        to_png(image_grid(images, len(columns), captions * len(point.shown))),
+    )

@@ -1,0 +1,104 @@
+"""The section on a linear autoencoder, whose posterior and error are known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.sections.information import measure, unused_reason
+from ldm_export.errors import AnalysisError
+from tests.analyze.linear_study import LinearSubject, draw_levels, make_study
+
+COUNT, NUMBERS = 96, 8 * 8 * 3  # images; numbers of the latents
+
+
+def found(tmp_path, subject: LinearSubject, levels: np.ndarray | None = None) -> Findings:
+    findings = measure(make_study(tmp_path, draw_levels(COUNT) if levels is None else levels, subject))
+    findings.require_finite()
+    return findings
+
+
+@pytest.fixture(scope="module")
+def gaussian(tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    return found(tmp_path_factory.mktemp("gaussian"), LinearSubject(0.1))
+
+
+def test_information_of_independent_gaussian_squares(gaussian: Findings) -> None:
+    exact = NUMBERS * 0.5 * math.log2(1 + (0.25 / 0.1) ** 2)
+    above = gaussian.value("information_above")
+    assert above is not None and exact < above < 1.15 * exact
+    kl = gaussian.value("kl_image")
+    assert kl == pytest.approx(NUMBERS * 0.5 * (0.0625 + 0.01 - 1 - math.log(0.01)) / math.log(2), rel=0.02)
+    assert gaussian.value("kl_number") == pytest.approx(kl / NUMBERS)
+
+
+def test_a_lower_bound_at_its_ceiling_has_no_value(gaussian: Findings) -> None:
+    (below,) = [each for each in gaussian.figures if each.name == "information_below"]
+    assert below.value is None and below.low is None and "ceiling" in below.note
+    assert any(f"{math.log2(COUNT):.3g} bits, which is all" in each for each in gaussian.sentences)
+
+
+def test_noise_that_drowns_the_image_gives_a_lower_bound(tmp_path) -> None:
+    findings = found(tmp_path, LinearSubject(1.5))
+    (below,) = [each for each in findings.figures if each.name == "information_below"]
+    above = findings.value("information_above")
+    exact = NUMBERS * 0.5 * math.log2(1 + (0.25 / 1.5) ** 2)
+    assert below.value is not None and above is not None and below.low is not None and below.high is not None
+    assert 0.6 * exact < below.value < above and below.low < exact < above + 0.5
+    assert all(f"Channel {channel} is mostly noise" in " ".join(findings.warnings) for channel in (1, 2, 3))
+
+
+def test_entropy_of_cells(gaussian: Findings) -> None:
+    exact = 3 * 0.5 * math.log2(2 * math.pi * math.e * (0.0625 + 0.01))
+    assert gaussian.value("entropy_cell_gaussian") == pytest.approx(exact, abs=0.3)
+    assert gaussian.value("entropy_cell") == pytest.approx(exact, abs=0.5)
+
+
+def test_every_number_is_active_and_none_of_a_constant_channel(tmp_path, gaussian: Findings) -> None:
+    assert gaussian.value("active") == NUMBERS and gaussian.warnings == []
+    levels = draw_levels(COUNT)
+    levels[..., 1] = 100
+    findings = found(tmp_path, LinearSubject(0.1), levels)
+    assert findings.value("active") == NUMBERS * 2 / 3
+    assert len(findings.warnings) == 1 and findings.warnings[0].startswith("Channel 2 is constant")
+
+
+def test_the_coder_writes_the_rate(gaussian: Findings) -> None:
+    excess = gaussian.value("coder_excess")
+    assert excess is not None and abs(excess) < 1
+    (table,) = [each for each in gaussian.tables if each.name == "rate"]
+    assert {row[0] for row in table.rows} == {
+        "latents",
+        "draws of the latents",
+        "JPEG",
+        "JPEG without headers",
+        "WebP",
+    }
+
+
+def test_an_encoder_without_a_posterior(tmp_path) -> None:
+    findings = found(tmp_path, LinearSubject(None))
+    assert findings.value("kl_image") is None and findings.value("information_above") is None
+    assert findings.value("rate") is not None
+    assert "no posterior" in findings.sentences[0]
+
+
+def test_images_that_are_all_the_same_are_refused(tmp_path) -> None:
+    with pytest.raises(AnalysisError, match="all 64 images have the same latents"):
+        found(tmp_path, LinearSubject(), draw_levels(1).repeat(64, 0))
+
+
+@pytest.mark.parametrize(
+    ("active", "signal", "noise", "reason"),
+    [
+        (0.0, 1e-4, 0.99, "has collapsed"),
+        (0.0, 1e-4, 1e-3, "is constant"),
+        (1.0, 0.2, 0.7, "is mostly noise"),
+        (1.0, 0.8, 0.1, ""),
+    ],
+)
+def test_why_a_channel_says_little(active: float, signal: float, noise: float, reason: str) -> None:
+    assert unused_reason(active, signal, noise).startswith(reason) and bool(reason) == bool(
+        unused_reason(active, signal, noise)
+    )
