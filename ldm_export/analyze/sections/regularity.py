@@ -1,0 +1,268 @@
+"""Regularity: spectrum and marginals of the latents, dependence of their numbers, and the decoder's reaction."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from ldm_export.analyze.dependence import (
+    cell_covariance,
+    cell_moments,
+    neighbour_information,
+    neighbour_moments,
+    total_correlation,
+)
+from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.marginals import distance_to_normal, distribution_samples, thresholds
+from ldm_export.analyze.posterior import drawn_latents, require_variation
+from ldm_export.analyze.sections.regularity_decoder import add_reaction
+from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, participation_ratio
+from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.study import Study
+from ldm_export.plots import draw_lines, to_png
+
+BIT = math.log(2)  # nats
+CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to be given
+HALVES = 40  # random halves of the images
+SHOWN = 8  # channels
+SINGULAR = 1e-10  # ratio of eigenvalues
+NEAR_NORMAL = 0.04  # distance of Kolmogorov and Smirnov
+BINS = np.linspace(-5, 5, 51)
+
+SHARED = "Total correlation of a cell's channels"
+GAUSSIAN = "of a Gaussian with the covariance of the channels' means, all cells together"
+LINEAR = "Dependence that is not linear is not seen."
+
+
+def measure(study: Study) -> Findings:
+    """Measure the latents' distribution, and the decoder's reaction to small changes."""
+    require_variation(study)
+    findings = Findings()
+    means = study.latents.astype(np.float64)
+    _add_spectrum(findings, study, means)
+    _add_dependence(findings, study, means)
+    _add_marginals(findings, study, drawn_latents(study, study.random("regularity draw")))
+    add_reaction(findings, study, means)
+    return findings
+
+
+def _over(count: int) -> str:
+    return f"95 % by bootstrap over {count} images"
+
+
+# --- Spectrum ---
+
+
+def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None:
+    count, channels = latents.shape[:2]
+    flat = latents.reshape(count, -1)
+    random = study.random("regularity spectrum")
+    halves = [flat[random.permutation(count)[: count // 2]] for _ in range(HALVES)]
+    spectrum = covariance_spectrum(flat)
+    rank = effective_rank(spectrum)
+    at_half = float(np.mean([effective_rank(covariance_spectrum(half)) for half in halves[:4]]))
+    converged = rank <= (1 + CONVERGED) * at_half
+    findings.figures.append(
+        Figure(
+            "effective_rank",
+            "Effective rank of the latents",
+            rank if converged else None,
+            f"of {flat.shape[1]} dimensions",
+            "exp of the entropy of the normalised eigenvalues of the means' covariance (Roy and Vetterli 2007)",
+            "Too low with few images: small eigenvalues are the last to be seen.",
+            note=f"{count // 2} images give {at_half:.4g}, {count} give {rank:.4g}"
+            + ("." if converged else ": it still grows with the images, so it is more than that."),
+        )
+    )
+    ratio = Interval(participation_ratio(flat), *_range([participation_ratio(half) for half in halves]))
+    findings.figures.append(
+        Figure.measured(
+            "participation_ratio",
+            "Participation ratio: equal dimensions with the same concentration of variance",
+            ratio,
+            f"of {flat.shape[1]} dimensions",
+            "(tr S)² / tr(S²) of the means' covariance S, both estimated without bias (Himeno and Yamada 2014)",
+            "It counts the few large eigenvalues; the effective rank counts small ones too.",
+            f"range of {HALVES} random halves of {count} images: wider than that of all",
+        )
+    )
+    moments = cell_moments(latents)
+    of_cells = bootstrap(moments, random, lambda part: effective_rank(np.linalg.eigvalsh(cell_covariance(part))))
+    findings.figures.append(
+        Figure.measured(
+            "cell_rank",
+            f"Effective rank of a cell's {channels} channels",
+            of_cells,
+            f"of {channels}",
+            "exp of the entropy of the normalised eigenvalues of the channels' covariance, all cells together",
+            "Linear dependence alone.",
+            _over(count),
+        )
+    )
+    share = np.cumsum(spectrum) / spectrum.sum()
+    most = int(np.searchsorted(share, 0.9)) + 1
+    findings.sentences.append(
+        f"The variance of the latents is spread as over {ratio.value:.3g} equal dimensions of {flat.shape[1]}; "
+        f"the first {most} principal components of {count} images hold 90 % of it. "
+        f"A cell's {channels} channels count as {of_cells.value:.3g}"
+        + (": all are in use." if of_cells.value > 0.8 * channels else ": some repeat others, or hardly vary.")
+    )
+    noise = random.standard_normal(flat.shape) * math.sqrt(spectrum.sum() / flat.shape[1])
+    places = np.unique(np.geomspace(1, count - 1, 40).astype(int))
+    lines = {
+        "latents": [(float(place), float(spectrum[place - 1])) for place in places],
+        "as many draws of a Gaussian with equal dimensions": [
+            (float(place), float(value))
+            for place, value in zip(places, covariance_spectrum(noise)[places - 1], strict=True)
+        ],
+    }
+    image = draw_lines(lines, "principal component", "variance", log=True, log_x=True)
+    caption = (
+        f"Variance of the latents' principal components, {count} images. The second line falls only because the "
+        "images are few: what lies above it is structure."
+    )
+    findings.pictures.append(Picture("spectrum", caption, to_png(image)))
+
+
+def _range(values: list[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+# --- Dependence ---
+
+
+def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> None:
+    """Measure how far from independent channels and neighbouring cells are, as far as covariances tell."""
+    count, channels = latents.shape[:2]
+    numbers = latents[0].size
+    random = study.random("regularity dependence")
+    moments, beside = cell_moments(latents), neighbour_moments(latents)
+    near = bootstrap(beside, random, lambda part: float(neighbour_information(part).mean()) / BIT)
+    findings.figures.append(
+        Figure.measured(
+            "neighbours",
+            "Information between a number and the same channel of the cell beside it",
+            near,
+            "bits",
+            "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels",
+            LINEAR,
+            _over(count),
+        )
+    )
+    eigenvalues = np.linalg.eigvalsh(cell_covariance(moments))
+    if eigenvalues[0] < SINGULAR * eigenvalues[-1]:
+        note = "A channel follows from others, or does not vary: there is no finite value."
+        findings.figures.append(Figure("total_correlation", SHARED, None, "bits per cell", GAUSSIAN, LINEAR, note=note))
+        text = ""
+    else:
+        shared = bootstrap(moments, random, lambda part: total_correlation(cell_covariance(part)) / BIT)
+        limits = LINEAR
+        if numbers >= count:
+            limits += f" Nor is that between all {numbers} numbers of the latents, too many for {count} images."
+        findings.figures.append(
+            Figure.measured("total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, _over(count))
+        )
+        each = shared.value / channels
+        text = f"A cell's channels share {shared.value:.2g} bits, {each:.2g} for each: they are " + (
+            "almost uncorrelated. " if each < 0.05 else "correlated, so that moving one alone leaves what images have. "
+        )
+    findings.sentences.append(
+        f"{text}Neighbouring cells share {near.value:.2g} bits in each channel"
+        + (", which a coder or a denoiser that sees them together can use." if near.value > 0.1 else ".")
+    )
+
+
+# --- Marginals ---
+
+
+def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> None:
+    """latents: a draw of each image."""
+    count, channels, height, width = latents.shape
+    random = study.random("regularity marginals")
+    moments = np.stack([latents.mean(axis=(2, 3)), (latents**2).mean(axis=(2, 3))], axis=2)  # (N, C, 2)
+    overall = bootstrap(moments, random, _deviation)
+    findings.figures.append(
+        Figure.measured(
+            "deviation",
+            "Standard deviation of the latents as the denoiser has them",
+            overall,
+            "",
+            "of a draw of each image from the posterior, mean over channels",
+            "The schedule's noise levels are made for 1.",
+            _over(count),
+        )
+    )
+    rows, distances = [], []
+    for channel, values in enumerate(latents.swapaxes(0, 1).reshape(channels, count, -1)):
+        at = thresholds(values)
+        samples = distribution_samples(values, at)
+        own = bootstrap(samples, random, lambda part, at=at: distance_to_normal(part, at))  # type: ignore[misc]
+        skewness, kurtosis = (float(moment(values.ravel())) for moment in (stats.skew, stats.kurtosis))
+        to_standard = distance_to_normal(samples, at, standard=True)
+        facts = (float(values.mean()), float(values.std()), skewness, kurtosis)
+        rows.append((channel + 1, *facts, own.value, own.low, own.high, to_standard))
+        distances.append(own.value)
+    findings.tables.append(
+        Table(
+            "marginals",
+            "Marginals of the latents, by channel",
+            (
+                "channel",
+                "mean",
+                "standard deviation",
+                "skewness",
+                "excess kurtosis",
+                "distance to its normal",
+                "low",
+                "high",
+                "distance to N(0, 1)",
+            ),
+            tuple(rows),
+            f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
+            f"Smirnov, the largest difference of two distribution functions; low and high: {_over(count)}. Cells of an "
+            "image are alike, so the number of samples is between the images and the cells, and no test of "
+            "significance is made.",
+        )
+    )
+    furthest = int(np.argmax(distances))
+    mean_of = max(abs(row[1]) for row in rows)
+    findings.sentences.append(
+        f"In the denoiser's scale the latents have a standard deviation of {overall.value:.3g}. The channel that is "
+        f"furthest from a normal distribution of its mean and width is {furthest + 1}, by {distances[furthest]:.2g}: "
+        + (
+            "all are near one."
+            if distances[furthest] < NEAR_NORMAL
+            else "diffusion does not need normal latents, it needs their scale; but a Gaussian would model these "
+            "poorly."
+        )
+    )
+    if not 0.5 < overall.value < 2:
+        findings.warnings.append(
+            f"The latents have a standard deviation of {overall.value:.3g}, not about 1: each noise level of the "
+            "schedule acts as another one. The scale in the model's configuration does not fit these images."
+        )
+    if mean_of > overall.value:
+        findings.warnings.append(
+            f"A channel's mean is {mean_of:.3g} from 0, more than the standard deviation of {overall.value:.3g}: most "
+            "of its power is the same in every image. A shift in the model's configuration would take it away."
+        )
+    findings.pictures.append(_histograms(latents))
+
+
+def _deviation(moments: np.ndarray) -> float:
+    """Return the standard deviation, mean over channels, of moments (N, C, 2): mean and mean square."""
+    mean, square = moments.mean(axis=0).T
+    return float(np.sqrt(np.maximum(square - mean**2, 0)).mean())
+
+
+def _histograms(latents: np.ndarray) -> Picture:
+    middles = (BINS[1:] + BINS[:-1]) / 2
+    lines = {
+        f"channel {place + 1}": list(zip(middles, np.histogram(channel, BINS, density=True)[0], strict=True))
+        for place, channel in enumerate(latents.swapaxes(0, 1)[:SHOWN])
+    }
+    lines["N(0, 1)"] = list(zip(middles, stats.norm.pdf(middles), strict=True))
+    image = draw_lines(lines, "value, as the denoiser has it", "density")
+    return Picture(
+        "marginals", "How often each value comes up in the latents, by channel, beside N(0, 1).", to_png(image)
+    )
