@@ -55,8 +55,8 @@ SECTIONS: dict[str, Section] = {
         Section(
             "preservation",
             "What is preserved",
-            "Which frequencies and which labels survive the way through the latent space?",
-            Needs(pictures=64, captions=True),
+            "Which detail and which labels survive the way through the latent space?",
+            Needs(pictures=64),
         ),
         Section(
             "quality",

@@ -1,0 +1,276 @@
+"""Preservation: which sizes of detail survive the way through the latents, and which labels can still be read."""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
+from ldm_export.analyze.frequency import Bands, band_powers, edge_correlation, share_kept
+from ldm_export.analyze.pictures import Pictures
+from ldm_export.analyze.probe import (
+    FOLDS,
+    LEAST_PER_LABEL,
+    gram_matrix,
+    information,
+    read_labels,
+    usable,
+)
+from ldm_export.analyze.statistics import bootstrap
+from ldm_export.analyze.study import Study
+from ldm_export.plots import draw_bars, draw_lines, image_grid, to_png
+
+WHOLE = 0.9  # share kept, from which on a band counts as kept
+MARGIN = 0.1  # by which power may be above what is kept
+FAINTEST = 1e-7  # mean square of detail in pixel units, far below a grey level
+SHOWN = 6  # images
+
+
+def measure(study: Study) -> Findings:
+    """Compare images with their reconstructions band by band, and read labels from both and from the latents."""
+    findings = Findings()
+    _add_bands(findings, study)
+    _add_labels(findings, study)
+    return findings
+
+
+def _over(count: int) -> str:
+    return f"95 % by bootstrap over {count} images"
+
+
+# --- Detail ---
+
+
+def _add_bands(findings: Findings, study: Study) -> None:
+    images, others = study.pixels, np.clip(study.reconstructions, -1, 1)
+    bands = Bands.of(*images.shape[2:])
+    powers = study.kept("band powers", lambda: band_powers(images, others, bands))  # (N, 3, bands)
+    random = study.random("preservation bands")
+    image, other, cross = powers.sum(axis=0)
+    error = image + other - 2 * cross
+    kept = [bootstrap(powers[..., band], random, share_kept, 400) for band in range(bands.count)]
+    seen = np.flatnonzero(image > FAINTEST * images.size * images[0, 0].size)
+    gain = other / np.maximum(image, 1e-30)
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            name,
+            float(image[band] / image.sum()),
+            kept[band].value,
+            kept[band].low,
+            kept[band].high,
+            float(gain[band]),
+            10 * math.log10(image[band] / max(error[band], 1e-9 * image[band])),
+        )
+        if band in seen
+        else (name, *[None] * 6)
+        for band, name in enumerate(bands.names)
+    )
+    head = ("detail, pixels a cycle", "share of power", "kept", "low", "high", "power of the reconstruction", "SNR, dB")
+    findings.tables.append(
+        Table(
+            "bands",
+            "Detail by its size",
+            head,
+            rows,
+            "kept: share of the image's power in that band that the reconstruction explains (squared correlation after "
+            f"a band-pass filter), {_over(len(images))}. power of the reconstruction: over that of the image; below 1 "
+            "it is smoothed. SNR: the image's power over that of the difference. Empty: images without such detail.",
+        )
+    )
+    _add_levels(findings, study, powers, bands, seen)
+    if len(seen) == 0:
+        findings.sentences.append("The images have no detail: each is of one colour.")
+        return
+    shares = np.array([each.value for each in kept])
+    findings.sentences.append(_bands_sentence(study, bands, seen, shares, gain))
+    lengths = 1 / np.sqrt(np.maximum(bands.edges[:-1], bands.edges[1] / 2) * bands.edges[1:])
+    lines = {
+        "kept": [(float(lengths[band]), float(shares[band])) for band in seen],
+        "power of the reconstruction": [(float(lengths[band]), float(gain[band])) for band in seen],
+    }
+    plot = draw_lines(lines, "size of detail, pixels a cycle", "share", log_x=True)
+    cell = study.subject.contract.latent.downsample
+    caption = f"What is kept of detail, by its size. A latent cell is {cell} pixels wide."
+    findings.pictures.append(Picture("bands", caption, to_png(plot)))
+    places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
+    before, after = images[places], others[places]
+    shown = np.concatenate([before, after, np.clip(after - before, -1, 1)])
+    caption = "Images, their reconstructions, and the difference (grey: none)."
+    findings.pictures.append(Picture("difference", caption, to_png(image_grid(shown, len(places)))))
+
+
+def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Bands, seen: np.ndarray) -> None:
+    """Add what is kept of layout, shapes and texture."""
+    random = study.random("preservation levels")
+    cell, count = study.subject.contract.latent.downsample, len(powers)
+    coarse, fine = bands.edges[1:] <= 1 / (2 * cell) + 1e-9, bands.edges[:-1] >= 1 / cell - 1e-9
+    for name, title, chosen in (
+        ("layout", f"Layout kept: detail longer than {2 * cell} pixels", coarse),
+        ("texture", f"Texture kept: detail shorter than {cell} pixels", fine),
+    ):
+        estimator = "squared correlation of image and reconstruction after a filter for that detail"
+        limits = "The outlines of objects are in it too." if name == "texture" else "The mean colour is left out."
+        if not chosen[seen].any():
+            note = "The images have no such detail."
+            findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
+            continue
+        found = bootstrap(powers[..., chosen], random, share_kept, 400)
+        findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, _over(count)))
+    pairs = zip(study.pixels, np.clip(study.reconstructions, -1, 1), strict=True)
+    edges = study.kept("edge correlations", lambda: np.array([edge_correlation(*pair) for pair in pairs]))
+    with_edges = edges[np.isfinite(edges)]
+    estimator = (
+        "mean squared correlation of how strong edges are, image and reconstruction (Gaussian gradient, 1 pixel)"
+    )
+    limits = "Edges that are as strong and in the same place; direction and colour are left out."
+    title = "Shape kept: edges"
+    if len(with_edges) == 0:
+        note = "No image has an edge, or no reconstruction has."
+        findings.figures.append(Figure("shape", title, None, "", estimator, limits, note=note))
+        return
+    found = bootstrap(with_edges**2 * (with_edges > 0), random)
+    findings.figures.append(
+        Figure.measured("shape", title, found, "", estimator, limits, _over(len(with_edges))),
+    )
+
+
+def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarray, gain: np.ndarray) -> str:
+    """Say which sizes of detail are not kept, and whether they are smoothed or replaced."""
+    partly = seen[kept[seen] < WHOLE]
+    if len(partly) == 0:
+        return f"Detail of every size is kept: {kept[seen].min():.0%} at least."
+    names = " and ".join(bands.names[band] for band in partly)
+    share, power = float(kept[partly].mean()), float(gain[partly].mean())
+    text = (
+        f"Of detail of {names} pixels a cycle {share:.0%} is kept (a latent cell is "
+        f"{study.subject.contract.latent.downsample} pixels wide). The reconstruction has {power:.0%} of the "
+        "power there, "
+    )
+    if power <= share + MARGIN:
+        return text + "no more than it gets right: what it does not know it leaves out, which is blur."
+    if power <= 1 + MARGIN:
+        return text + "more than it gets right: some of its detail is made up."
+    return text + "more than the image: it adds detail that is not there."
+
+
+# --- Labels ---
+
+
+def label_levels(pictures: Pictures) -> dict[str, tuple[str, ...]]:
+    """Return level -> the label of each image; of levels that divide the images in the same way, the first."""
+    found: dict[str, tuple[str, ...]] = {}
+    seen: set[tuple[int, ...]] = set()
+    for name, labels in {**pictures.parts(), **pictures.labels}.items():
+        first = {label: place for place, label in reversed(list(enumerate(labels)))}
+        division = tuple(first[label] for label in labels)
+        if division not in seen:
+            seen.add(division)
+            found[name] = labels
+    return found
+
+
+def _add_labels(findings: Findings, study: Study) -> None:
+    levels = label_levels(study.pictures)
+    if not levels:
+        findings.sentences.append(
+            "What is kept of labels was not measured: it needs captions of several parts, all of as many, such as "
+            '"red apple, 3d style", or further fields in captions.jsonl.'
+        )
+        return
+    chosen = {name: usable(labels) for name, labels in levels.items()}
+    for name, places in chosen.items():
+        if len(places) == 0:
+            findings.figures.append(_too_few(name, levels[name]))
+    readable = {name: places for name, places in chosen.items() if len(places)}
+    if readable:
+        _read(findings, study, levels, readable)
+
+
+def _too_few(name: str, labels: tuple[str, ...]) -> Figure:
+    counts = Counter(labels)
+    note = (
+        f"Too few images: it needs {LEAST_PER_LABEL} of each of at least two labels; of {len(counts)} labels the most "
+        f"frequent has {max(counts.values())}."
+    )
+    return Figure(f"label_{name}", _title(name), None, "", "held-out linear probe", "A lower bound.", note=note)
+
+
+def _title(name: str) -> str:
+    return f"I({name}; latents) / H({name}): at least"
+
+
+REPRESENTATIONS = ("latents", "pixels", "reconstructions", "features of images", "features of reconstructions")
+
+
+def _read(
+    findings: Findings, study: Study, levels: dict[str, tuple[str, ...]], readable: dict[str, np.ndarray]
+) -> None:
+    """Read every level from every representation, each by the same probe on the same folds."""
+    grams = [
+        study.kept(f"products of {name}", lambda points=points: gram_matrix(points()))  # type: ignore[misc]
+        for name, points in zip(
+            REPRESENTATIONS,
+            (
+                lambda: study.latents,
+                lambda: study.pixels,
+                lambda: study.reconstructions,
+                lambda: study.features,
+                lambda: study.reconstructed_features,
+            ),
+            strict=True,
+        )
+    ]
+    rows: list[tuple[Cell, ...]] = []
+    bars: dict[str, dict[str, float]] = {}
+    for name, places in readable.items():
+        names, index = np.unique(np.array(levels[name])[places], return_inverse=True)
+        random = study.random(f"labels {name}")
+        values = {}
+        for representation, gram in zip(REPRESENTATIONS, grams, strict=True):
+            reading = read_labels(gram[np.ix_(places, places)], index, study.random(f"folds {name}"))
+            samples = np.stack([index, reading.cross_entropy], axis=1)
+            found = bootstrap(samples, random, information, 400)
+            rows.append((name, len(names), representation, found.value, found.low, found.high, reading.correct.mean()))
+            values[representation] = found
+        bars |= {f"{name}: {representation}": {"read, at least": each.value} for representation, each in values.items()}
+        findings.figures.append(
+            Figure.measured(
+                f"label_{name}",
+                _title(name),
+                values["latents"],
+                "",
+                f"(H - cross-entropy) / H of a linear probe on the latents, {FOLDS} folds, {len(places)} images of "
+                f"{len(names)} labels",
+                "What a linear map reads: a larger probe, or more images, may read more.",
+                _over(len(places)),
+            )
+        )
+        before, after = values[REPRESENTATIONS[3]].value, values[REPRESENTATIONS[4]].value
+        findings.sentences.append(
+            f"{name.capitalize()} ({len(names)} labels): a probe reads {values['latents'].value:.0%} of it from the "
+            f"latents themselves. Through a network for features it reads {before:.0%} from images and {after:.0%} "
+            "from reconstructions" + _verdict(before, after)
+        )
+    head = ("level", "labels", "read from", "share of H(label), at least", "low", "high", "right")
+    findings.tables.append(
+        Table(
+            "labels",
+            "What can be read of labels",
+            head,
+            tuple(rows),
+            f"{_over(len(study.pictures))}, fewer where labels are rare. Pixels hold all that latents do, so less read "
+            "from pixels means that it is harder to read there. right: share of images whose label the probe names.",
+        )
+    )
+    if not any(share for parts in bars.values() for share in parts.values()):
+        return
+    caption = "Share of a label's entropy that a linear probe reads, at least."
+    findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, ""))))
+
+
+def _verdict(before: float, after: float) -> str:
+    if before < 0.1:
+        return ": it is hard to read at all with these images."
+    if after > 0.95 * before:
+        return ": the autoencoder keeps what can be read."
+    return f": {1 - after / before:.0%} of what can be read is lost on the way."

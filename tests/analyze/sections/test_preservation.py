@@ -1,0 +1,90 @@
+"""The section on a linear autoencoder, which keeps what is larger than its cells and nothing else."""
+
+import numpy as np
+import pytest
+
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.sections.preservation import label_levels, measure
+from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
+
+COUNT = 80
+
+
+def found(tmp_path, levels: np.ndarray, **facts) -> Findings:
+    findings = measure(make_study(tmp_path, levels, LinearSubject(0.1), **facts))
+    findings.require_finite()
+    return findings
+
+
+def coloured(colours: np.ndarray) -> np.ndarray:
+    """Return smooth images of these mean colours, (N, 3), with some noise in their squares."""
+    levels = draw_levels(len(colours)).astype(np.float64) - 128
+    return np.clip(128 + 0.3 * levels + colours[:, None, None], 0, 255).astype(np.uint8)
+
+
+def captions(count: int) -> tuple[str, ...]:
+    return tuple(f"thing {number}, {('flat', '3d')[number % 2]} style" for number in range(count))
+
+
+def test_squares_are_kept_and_noise_within_them_is_not(tmp_path) -> None:
+    random = np.random.default_rng(0)
+    noise = random.normal(128, 40, (COUNT, 32, 32, 3))
+    findings = found(tmp_path, np.clip(noise, 0, 255).astype(np.uint8))
+    layout, texture = findings.value("layout"), findings.value("texture")
+    assert layout is not None and texture is not None
+    assert layout > 0.6 and texture < 0.1
+    (table,) = [each for each in findings.tables if each.name == "bands"]
+    kept = [row[2] for row in table.rows]
+    assert kept == sorted(kept, reverse=True)
+    assert any("which is blur" in each for each in findings.sentences)
+
+
+def test_what_is_as_coarse_as_cells_is_kept_whole(tmp_path) -> None:
+    squares = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3), np.uint8).repeat(CELL, 1).repeat(CELL, 2)
+    findings = found(tmp_path, squares)
+    assert findings.value("layout") == pytest.approx(1, abs=1e-4)
+    assert findings.value("texture") == pytest.approx(1, abs=1e-4)
+    assert findings.value("shape") == pytest.approx(1, abs=1e-4)
+    assert any(each.startswith("Detail of every size is kept") for each in findings.sentences)
+
+
+def test_labels_that_colour_tells_are_read_and_others_are_not(tmp_path) -> None:
+    colours = np.zeros((COUNT, 3))
+    colours[1::2] = (40, -40, 0)
+    labels = {"group": tuple(str(number // 20) for number in range(COUNT))}
+    findings = found(tmp_path, coloured(colours), captions=captions(COUNT), labels=labels)
+    style, group = findings.value("label_style"), findings.value("label_group")
+    assert style is not None and style > 0.9
+    assert group is not None and group < 0.1
+    (table,) = [each for each in findings.tables if each.name == "labels"]
+    read = {(row[0], row[2]): row[3] for row in table.rows}
+    assert read["style", "features of reconstructions"] > 0.9 and read["style", "pixels"] > 0.9
+
+
+def test_labels_of_one_image_each_have_no_value(tmp_path) -> None:
+    findings = found(tmp_path, draw_levels(COUNT), captions=captions(COUNT))
+    (concept,) = [each for each in findings.figures if each.name == "label_concept"]
+    assert concept.value is None and "needs 16 of each of at least two labels; of 80 labels" in concept.note
+
+
+def test_without_captions_labels_are_not_measured_and_detail_is(tmp_path) -> None:
+    findings = found(tmp_path, draw_levels(COUNT))
+    assert findings.value("layout") is not None
+    assert any("needs captions" in each for each in findings.sentences)
+
+
+def test_levels_that_say_the_same_are_read_once(tmp_path) -> None:
+    study = make_study(
+        tmp_path,
+        draw_levels(4),
+        LinearSubject(),
+        captions=captions(4),
+        labels={"name": ("a", "b", "c", "d"), "look": ("x", "y", "x", "y"), "group": ("p", "p", "q", "q")},
+    )
+    assert list(label_levels(study.pictures)) == ["concept", "style", "group"]
+
+
+def test_images_without_edges_have_no_shape(tmp_path) -> None:
+    flat = np.random.default_rng(0).integers(0, 256, (COUNT, 1, 1, 3), np.uint8).repeat(32, 1).repeat(32, 2)
+    (shape,) = [each for each in found(tmp_path, flat).figures if each.name == "shape"]
+    assert shape.value is None and "edge" in shape.note
