@@ -29,8 +29,8 @@ def gaussian_curvature(function: Callable[[Tensor], Tensor], point: Tensor, a: T
     """Measure the curvature of a slice, exactly: first and second derivatives along a and b, forwards.
 
     Gauss's equation: K = (⟨II(a, a), II(b, b)⟩ - |II(a, b)|²) / (EG - F²), where II is the part of a second derivative
-    that is normal to the surface (do Carmo 1992, chapter 6). point, a, b: (1, …). Where the surface has no area, because
-    a and b are one direction or have no effect, both numbers are NaN and 0.
+    that is normal to the surface (do Carmo 1992, chapter 6). point, a, b: (1, …). Where the surface has no area,
+    because a and b are one direction or have no effect, the curvature is NaN.
     """
 
     def along(direction: Tensor) -> Callable[[Tensor], Tensor]:

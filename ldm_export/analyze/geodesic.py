@@ -57,9 +57,9 @@ def geodesic(
 ) -> Geodesic:
     """Find the path of least energy between two points: a cubic spline through `knots` free points.
 
-    The energy is Σ ‖Δ‖² over `steps` pieces of the path, Δ the difference of the outputs at their ends; its minimum has the
-    least length, passed at constant speed (Arvanitidis, Hansen and Hauberg 2018, section 3). L-BFGS from the straight
-    line, at most `most` evaluations. Memory is that of one point: activations are computed anew for gradients.
+    The energy is Σ ‖Δ‖² over `steps` pieces of the path, Δ the difference of the outputs at their ends; its minimum has
+    the least length, passed at constant speed (Arvanitidis, Hansen and Hauberg 2018, section 3). L-BFGS from the
+    straight line, with about `most` evaluations. Memory is that of one point: gradients compute activations anew.
     """
     line = straight(start, end, knots + 1).astype(np.float64)
     weights = torch.from_numpy(_spline(knots + 2, steps)).float()

@@ -1,7 +1,7 @@
 """The Jacobian of a network at a point by its products with vectors, and both ends of its singular values by Lanczos.
 
-J stretches a small step v to ‖J v‖: JᵀJ is the metric that a map pulls back from its outputs, and its eigenvalues are the
-squares of J's singular values. J is never formed: latents by pixels are too many numbers.
+J stretches a small step v to ‖J v‖: JᵀJ is the metric that a map pulls back from its outputs, and its eigenvalues are
+the squares of J's singular values. J is never formed: latents by pixels are too many numbers.
 """
 
 from collections.abc import Callable
