@@ -91,8 +91,8 @@ def _norms(arrays: np.ndarray) -> np.ndarray:
 
 def measure_operation(study: Study, transform: Transform, count: int, scales: Scales) -> Consistency:
     assert transform.on_latents is not None
-    latents, before = study.latents[:count], study.reconstructions[:count]
-    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study, transform.on_latents(latents)))
+    before, changed = study.reconstructions[:count], transform.on_latents(study.latents[:count])
+    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study, changed))
     return _compared(study, transform.name, image, transform.on_images(before), before, scales)
 
 

@@ -36,10 +36,10 @@ def gaussian_curvature(function: Callable[[Tensor], Tensor], point: Tensor, a: T
     def along(direction: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda at: jvp(function, (at,), (direction,))[1]
 
-    along_a, second_aa = jvp(along(a), (point,), (a,))
-    second_ab = jvp(along(a), (point,), (b,))[1]
-    along_b, second_bb = jvp(along(b), (point,), (b,))
-    tangents = torch.stack([along_a.double().flatten(), along_b.double().flatten()])
+    (along_a, second_aa), (_, second_ab), (along_b, second_bb) = (
+        jvp(along(first), (point,), (second,))[:2] for first, second in ((a, a), (a, b), (b, b))
+    )
+    tangents = torch.stack([each.double().flatten() for each in (along_a, along_b)])
     seconds = torch.stack([each.double().flatten() for each in (second_aa, second_ab, second_bb)])
     metric = tangents @ tangents.T  # E, F; F, G
     determinant = float(metric.det())

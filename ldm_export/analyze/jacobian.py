@@ -6,6 +6,7 @@ the squares of J's singular values. J is never formed: latents by pixels are too
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -23,8 +24,13 @@ class Jacobian:
     def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor) -> None:
         self._point = point.detach().clone().requires_grad_()
         self._result = function(self._point)
-        self._weights = torch.zeros_like(self._result, requires_grad=True)
-        (self._pulled,) = torch.autograd.grad(self._result, self._point, self._weights, create_graph=True)
+
+    @cached_property
+    def _pulled(self) -> tuple[Tensor, Tensor]:
+        """Return Jᵀ u as a function of u, and u."""
+        weights = torch.zeros_like(self._result, requires_grad=True)
+        (pulled,) = torch.autograd.grad(self._result, self._point, weights, create_graph=True)
+        return pulled, weights
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,7 +40,7 @@ class Jacobian:
     def times(self, direction: np.ndarray) -> np.ndarray:
         """Return J v, flat, for a flat v."""
         vector = torch.as_tensor(direction, dtype=self._point.dtype).reshape(self._point.shape)
-        (product,) = torch.autograd.grad(self._pulled, self._weights, vector, retain_graph=True)
+        (product,) = torch.autograd.grad(*self._pulled, vector, retain_graph=True)
         return np.asarray(product.detach(), np.float64).reshape(-1)
 
     def transposed_times(self, weights: np.ndarray) -> np.ndarray:

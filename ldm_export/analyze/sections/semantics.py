@@ -195,7 +195,7 @@ def _add_changes(study: Study, findings: Findings, changes: Sequence[Change]) ->
             tuple(rows),
             f"Means over {count} images; from to: 95 % by bootstrap over them. 0 in a column is invariance. Latents, "
             "changed alike: latents of the changed image against the changed latents of the image; 0 is equivariance. "
-            "Turns by other than quarters and shifts by parts of a cell interpolate latents linearly; that error is in it.",
+            "Turns by other than quarters and shifts by parts of a cell interpolate latents linearly: that counts too.",
         )
     )
     findings.sentences += change_sentences(changes)
@@ -241,9 +241,10 @@ def _add_consistency(study: Study, findings: Findings, operations: Sequence[Cons
             "Operations on latents, decoded, against the same on the decoded image",
             ("operation", "levels", "from to", "share of the operation", "features"),
             tuple(rows),
-            f"Over {len(operations[0].error)} images. levels: root mean square of 8-bit values, with 95 % by "
-            "bootstrap. Share of the operation: the difference over what the operation changes in the image, median; at "
-            "1 the operation on latents is as far from its goal as doing nothing. Features: share of the typical distance.",
+            f"Over {len(operations[0].error)} images. Levels: root mean square of 8-bit values, with 95 % by "
+            "bootstrap. Share of the operation: the difference over what the operation changes in the image, median; "
+            "at 1 the operation on latents is as far from its goal as doing nothing. Features: share of their typical "
+            "distance.",
         )
     )
     mean = operations[-1]
