@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ldm_export.errors import AnalysisError
+
 CONVERGED = 0.01  # a singular value whose error is at most this share of it
 
 
@@ -54,18 +56,35 @@ class Jacobian:
 class SingularValues:
     """What Lanczos knows of the singular values of a matrix.
 
-    values: estimates, the largest first; errors: a bound on how far the nearest singular value is from each. rank: the
-    most that the matrix can have. products: with the matrix and its transpose, together.
+    values: estimates, the largest first; errors: a bound on how far the nearest singular value is from each. weights:
+    the share of all singular values that each stands for, as a random start sees it (Ubaru, Chen and Saad 2017). rank:
+    the most that the matrix can have. products: with the matrix and its transpose, together.
     """
 
     values: np.ndarray
     errors: np.ndarray
+    weights: np.ndarray
     rank: int
     products: int
 
     def converged(self, place: int) -> bool:
         """Tell whether the estimate at that place (-1: the smallest) is within 1 %."""
         return bool(self.errors[place] <= CONVERGED * self.values[place])
+
+    @property
+    def anisotropy(self) -> float:
+        """Return the 95 % quantile over the median."""
+        return self.quantile(0.95) / max(self.quantile(0.5), 1e-12)
+
+    @property
+    def resolved(self) -> float:
+        """Return the share of singular values below which no quantile is known: the smallest estimate covers them."""
+        return float(self.weights[-1])
+
+    def quantile(self, share: float) -> float:
+        """Return the value that a share of the singular values is below, by their weights; see `resolved`."""
+        below = np.cumsum(self.weights[::-1]) - 0.5 * self.weights[::-1]
+        return float(np.interp(share * self.weights.sum(), below, self.values[::-1]))
 
 
 def singular_values(
@@ -97,11 +116,13 @@ def singular_values(
         vector = _orthogonal(transposed_times(left[step]), right[: step + 1])
         above[step] = norm = float(np.linalg.norm(vector))
         products += 2
+        if not np.isfinite(norm):
+            raise AnalysisError("the Jacobian has NaN or infinity")
         if norm <= 1e-10 * scale:  # the values that the start has a part of are all found
             right, left, diagonal, above = (each[: step + 1] for each in (right, left, diagonal, above))
             break
-    outer, values, _ = np.linalg.svd(np.diag(diagonal) + np.diag(above[:-1], 1))
-    return SingularValues(values, np.abs(above[-1] * outer[-1]), rank, products)
+    outer, values, inner = np.linalg.svd(np.diag(diagonal) + np.diag(above[:-1], 1))
+    return SingularValues(values, np.abs(above[-1] * outer[-1]), np.square(inner[:, 0]), rank, products)
 
 
 def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ldm_export.analyze.jacobian import Jacobian, singular_values
+from ldm_export.errors import AnalysisError
 
 
 def with_singular_values(values: np.ndarray, outputs: int, seed: int = 0) -> np.ndarray:
@@ -79,6 +80,19 @@ def test_errors_bound_the_distance_to_a_singular_value():
 def test_a_map_of_low_rank_stops_early():
     found = estimate(with_singular_values(np.array([3.0, 2.0, 0, 0, 0, 0]), 10), 6)
     assert np.allclose(found.values[:2], [3, 2]) and (found.values[2:] < 1e-9).all()
+
+
+def test_quantiles_are_those_of_all_singular_values():
+    values = np.linspace(1, 5, 400)
+    found = estimate(with_singular_values(values, 500), 25)
+    for share in (0.05, 0.5, 0.95):
+        assert found.quantile(share) == pytest.approx(np.quantile(values, share), rel=0.1)
+    assert found.weights.sum() == pytest.approx(1)
+
+
+def test_nan_is_refused():
+    with pytest.raises(AnalysisError, match="NaN"):
+        estimate(np.full((5, 4), np.nan), 4)
 
 
 def test_a_constant_map_has_singular_values_of_zero():

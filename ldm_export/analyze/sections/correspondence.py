@@ -16,7 +16,7 @@ from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.jacobian import Jacobian
 from ldm_export.analyze.receptive_field import Place, energy_map, outlined, pick_cells, square, window
 from ldm_export.analyze.shift_test import FEWEST_CELLS, ShiftTest, shift_test
-from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import draw_lines, image_grid, to_png
 
@@ -62,8 +62,8 @@ def _add_fields(study: Study, findings: Findings) -> None:
         for place, name in enumerate(FIELDS)
     }
     random = study.random("correspondence fields")
-    own = {name: bootstrap(each[:, 0], random) for name, each in shares.items()}
-    for name, interval in own.items():
+    for name, each in shares.items():
+        interval, over = over_images(each[:, 0], random)
         findings.figures.append(
             Figure(
                 f"{name}_own",
@@ -74,7 +74,7 @@ def _add_fields(study: Study, findings: Findings) -> None:
                 "Of small changes. Cells are chosen among those that are not plain.",
                 interval.low,
                 interval.high,
-                f"95 % by bootstrap over {count} images",
+                over,
             )
         )
     cells = study.latents[0, 0].size
@@ -184,7 +184,7 @@ def _add_edits(study: Study, findings: Findings) -> None:
         if number < SHOWN_EDITS:
             shown += [_close_up(each, cells[0], side) for each in (before, *after[0])]
         progress.advance()
-    _report_edits(findings, found, bootstrap(np.array(follow), random), random)
+    _report_edits(findings, found, np.array(follow), random)
     grid = image_grid(np.stack(shown), len(EDITS) + 1, ["decoded", *EDITS] * min(count, SHOWN_EDITS))
     findings.pictures.append(
         Picture("edits", "Parts of images with one cell of their latents changed; red: its own square.", to_png(grid))
@@ -199,14 +199,14 @@ def _close_up(image: np.ndarray, cell: Place, side: int) -> np.ndarray:
 
 
 def _report_edits(
-    findings: Findings, found: dict[str, list[list[Edit]]], follow: Interval, random: np.random.Generator
+    findings: Findings, found: dict[str, list[list[Edit]]], moved: np.ndarray, random: np.random.Generator
 ) -> None:
     count = len(found["zeroed"])
-    over = f"95 % by bootstrap over {count} images"
+    follow, over = over_images(moved, random)
     rows: list[tuple[str, float, float, float, float]] = []
     for name, images in found.items():
         inside, outside, share, near = (
-            bootstrap(np.array([np.mean([getattr(edit, key) for edit in edits]) for edits in images]), random)
+            over_images(np.array([np.mean([getattr(edit, key) for edit in edits]) for edits in images]), random)[0]
             for key in ("inside", "outside", "share", "near")
         )
         rows.append((name, inside.value, outside.value, share.value, near.value))
@@ -283,7 +283,7 @@ def _add_shifts(study: Study, findings: Findings) -> None:
         *(to_levels * tests.decoded[place] for place in (-1, image)),
     )
     for (name, title, unit), value in zip(SHIFT_FIGURES, values, strict=True):
-        found = bootstrap(value, random, _root)
+        found, over = over_images(value, random, _root)
         findings.figures.append(
             Figure(
                 name,
@@ -294,7 +294,7 @@ def _add_shifts(study: Study, findings: Findings) -> None:
                 "A cell at the borders is left out. Between whole cells the grid is moved by linear interpolation.",
                 found.low,
                 found.high,
-                f"95 % by bootstrap over {count} images",
+                over,
             )
         )
     columns = (shares["still"], shares["moved"], to_levels * tests.decoded, to_levels * tests.error)
