@@ -33,13 +33,14 @@ from ldm_export.plots import draw_lines, image_grid, to_png
 STEP = 0.1  # of latents, root mean square, over which features are compared
 SLICES = ("random slices", "slices towards two other images")
 FLAT = 1e-6  # radians: a curvature that is rounding
+SCALE_IMAGES = 96  # whose distances are the scale of features
 COLUMNS = 8  # images of a path in the strip
 
 
 def measure(study: Study) -> Findings:
     """Measure the metric, paths and curvature, and what goes along with them."""
     findings = Findings()
-    count = min(len(study.pictures), study.scaled(10, 2))
+    count = min(len(study.pictures), study.scaled(12, 2))
     spectra = add_metric(study, findings, count)
     _add_paths(study, findings)
     angles = _add_curvature(study, findings, count)
@@ -63,10 +64,10 @@ def _add_paths(study: Study, findings: Findings) -> None:
     names = [each.name for each in pairs[0]]
     median = lambda place, key: float(np.median([getattr(pair[place], key) for pair in pairs]))  # noqa: E731
     fade = names.index(FADE)
-    rows = [
-        (name, median(place, "pixels"), median(place, "pixels") / median(fade, "pixels"), median(place, "features"))
-        for place, name in enumerate(names)
-    ]
+    rows = []
+    for place, name in enumerate(names):
+        over = float(np.median([pair[place].pixels / max(pair[fade].pixels, 1e-12) for pair in pairs]))
+        rows.append((name, median(place, "pixels"), over, median(place, "features")))
     findings.tables.append(
         Table(
             "paths",
@@ -78,7 +79,7 @@ def _add_paths(study: Study, findings: Findings) -> None:
             f"{study.extractor.name}, summed along the same steps.",
         )
     )
-    findings.sentences.append(_path_sentence({row[0]: (row[1], row[3]) for row in rows}))
+    findings.sentences.append(_path_sentence({row[0]: row[2] for row in rows}, findings))
     picked = np.linspace(0, len(pairs[0][0].images) - 1, COLUMNS).round().astype(int)
     strip = np.concatenate([each.images[picked] for each in pairs[0]])
     captions = [name if column == 0 else "" for name in names for column in range(COLUMNS)]
@@ -120,10 +121,10 @@ def _path_figures(pairs: Sequence[Sequence[Path]], found: Sequence[Geodesic]) ->
     return figures
 
 
-def _path_sentence(lengths: dict[str, tuple[float, float]]) -> str:
-    pixels = {name: length / lengths[FADE][0] for name, (length, _) in lengths.items()}
-    features = lengths[SHORTEST][1] / lengths[STRAIGHT][1]
-    gain = 1 - pixels[SHORTEST] / pixels[STRAIGHT]
+def _path_sentence(pixels: dict[str, float], findings: Findings) -> str:
+    """Say how the ways compare. pixels: of each, its length over that of the cross-fade."""
+    gain, features = (findings.value(name) or 0.0 for name in ("geodesic_gain", "geodesic_features"))
+    gain = 1 - gain
     nature = (
         "Straight lines are as good as geodesics here, as far as the search went"
         if gain < 0.05
@@ -278,11 +279,24 @@ def _add_correlations(study: Study, findings: Findings, spectra: Sequence[Singul
             over,
         )
     )
-    for name, title, values in (
-        ("curvature", "size of the curvature (turn of random slices)", np.abs(angles)),
-        ("anisotropy", "anisotropy of the decoder's metric", np.array([each.anisotropy for each in spectra])),
-    ):
-        findings.figures.append(_correlation(name, title, values, change, random))
+    anisotropy = np.array([each.anisotropy for each in spectra])
+    figures = [
+        _correlation(
+            "curvature", "size of the curvature, as the turn of random slices,", np.abs(angles), change, random
+        ),
+        _correlation("anisotropy", "anisotropy of the decoder's metric", anisotropy, change, random),
+    ]
+    findings.figures += figures
+    for name, figure in zip(("is more curved", "is more anisotropic"), figures, strict=True):
+        if figure.value is not None and figure.low is not None and figure.high is not None:
+            told = (
+                "no telling from these images whether features change faster"
+                if figure.low <= 0 <= figure.high
+                else f"a sign that features change {'faster' if figure.value > 0 else 'more slowly'}"
+            )
+            findings.sentences.append(
+                f"There is {told} where the latent space {name} (correlation {figure.value:+.2f})."
+            )
 
 
 def _correlation(name: str, title: str, values: np.ndarray, change: np.ndarray, random: np.random.Generator) -> Figure:
@@ -293,7 +307,7 @@ def _correlation(name: str, title: str, values: np.ndarray, change: np.ndarray, 
     elif np.ptp(values) <= FLAT * np.abs(values).max() or np.ptp(change) <= FLAT * change.max():
         note = "One of them is the same at all images."
     title = f"Correlation of the {title} with the change of features per latent step"
-    limits = "The condition number itself has not converged where its figure says so; anisotropy stands in for it."
+    limits = "Of few images. Anisotropy stands in for the condition number, which takes too many products."
     if note:
         return Figure(f"correlation_{name}", title, None, "", how, limits, note=note)
     pairs = np.stack([values, change], axis=1)
@@ -308,5 +322,5 @@ def _feature_changes(study: Study, number: int, steps: int) -> np.ndarray:
     directions = study.random(f"geometry steps {number}").standard_normal((steps, *point.shape))
     images = decoded(study, np.concatenate([point[None], point + STEP * directions]))
     features = study.extractor.compute(levels(images))
-    whole = typical_distance(pair_distances(study.features))
+    whole = typical_distance(pair_distances(study.features[:SCALE_IMAGES]))
     return np.asarray(np.linalg.norm(features[1:] - features[0], axis=1)) / whole

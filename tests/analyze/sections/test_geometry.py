@@ -69,7 +69,6 @@ def test_a_bent_decoder_is_curved_and_has_shorter_ways(tmp_path):
     assert max(abs(findings.value(f"turn_{place}")) for place in (0, 1)) > 1e-3
     assert findings.value("straight_length") > 1.02
     assert findings.value("geodesic_gain") < 0.99
-    assert "far from alike" in " ".join(findings.sentences)
 
 
 def test_correlations_take_eight_images(tmp_path):
