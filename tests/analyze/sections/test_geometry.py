@@ -57,7 +57,7 @@ def test_a_smallest_value_that_has_not_converged_has_no_value(tmp_path):
     for name, word in (("decoder_bottom", "At most"), ("decoder_condition", "At least")):
         found = figure(findings, name)
         assert found.value is None and found.low is None and found.note.startswith(word)
-    assert findings.value("decoder_top") == pytest.approx(10, rel=0.01)
+    assert findings.value("decoder_top") == pytest.approx(10, rel=0.05)
 
 
 def test_a_bent_decoder_is_curved_and_has_shorter_ways(tmp_path):
