@@ -251,7 +251,7 @@ def _report_edits(
     findings.sentences.append(
         f"Of what changes when a cell is zeroed, {shares['zeroed']:.0%} lies in its own square; replaced by another "
         f"image's {shares['replaced']:.0%}. When two cells change places their pixels "
-        + ("follow" if follow.low > 0.5 else "follow in part" if follow.low > 0.1 else "do not follow")
+        + ("follow" if follow.low > 0.5 else "follow in part" if follow.low > 0 else "do not follow")
         + f" ({follow.value:.2f} of the way)."
     )
 
