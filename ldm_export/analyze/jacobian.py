@@ -78,8 +78,11 @@ class SingularValues:
 
     @property
     def resolved(self) -> float:
-        """Return the share of singular values below which no quantile is known: the smallest estimate covers them."""
-        return float(self.weights[-1])
+        """Return the share of singular values below which no quantile is known: the smallest estimate covers them.
+
+        Quantiles below it are too large.
+        """
+        return 0.0 if self.converged(-1) else float(self.weights[-1])
 
     def quantile(self, share: float) -> float:
         """Return the value that a share of the singular values is below, by their weights; see `resolved`."""

@@ -65,6 +65,11 @@ def _packed(study: Study, function: Callable[[Tensor], Tensor], point: np.ndarra
     return packed
 
 
+def has_median(spectra: Sequence[SingularValues]) -> bool:
+    """Tell whether the median of the singular values is resolved, at every image."""
+    return all(each.resolved < 0.5 for each in spectra)
+
+
 def _unpacked(packed: np.ndarray, rank: int) -> SingularValues:
     values, errors, weights = packed[:, ~np.isnan(packed[0])]
     return SingularValues(values, errors, weights, rank, 2 * len(values))
@@ -91,9 +96,16 @@ def _spectrum_figures(study: Study, name: str, unit: str, spectra: Sequence[Sing
         ),
     )
     figures = []
+    is_known = has_median(spectra)
     for key, title, values, each_unit, estimator, note in rows:
         found, over = over_images(np.array(values), random)
-        limits = "At the images measured; elsewhere it may differ. Quantiles are good to a few per cent."
+        limits = "At the images measured. The median is rough where many directions have next to no effect."
+        if key != "top" and not is_known:
+            bound = "At most" if key == "median" else "At least"
+            note = f"{bound} {found.value:.3g}: more than half of the directions are too weak to be told apart. {note}"
+            title = f"{title} of the {name}'s Jacobian"
+            figures.append(Figure(f"{name}_{key}", title, None, each_unit, estimator, limits, note=note.rstrip()))
+            continue
         figures.append(
             Figure(
                 f"{name}_{key}",
@@ -139,7 +151,7 @@ def _spectrum_sentence(found: dict[str, list[SingularValues]]) -> str:
     largest = float(np.mean([each.values[0] for each in found["decoder"]]))
     nature = (
         "nearly alike in all of them: distances between latents are distances between images"
-        if top < 1.5 * middle
+        if top < 1.5 * middle and has_median(found["decoder"])
         else "far from alike in all of them: equal distances between latents are unequal ones between images"
     )
     return (

@@ -68,6 +68,12 @@ def test_a_smallest_value_that_has_not_converged_is_an_upper_bound_and_says_so()
     found = estimate(with_singular_values(values, 500), 20)
     assert found.converged(0)
     assert not found.converged(-1) and found.values[-1] > 0.001
+    assert found.resolved > 0.1 and found.quantile(0.01) > 0.001
+
+
+def test_all_quantiles_are_known_once_the_smallest_value_has_converged():
+    found = estimate(np.eye(8) * 3, 8)
+    assert found.resolved == 0 and found.quantile(0.01) == found.quantile(0.5) == pytest.approx(3)
 
 
 def test_errors_bound_the_distance_to_a_singular_value():

@@ -14,7 +14,7 @@ from ldm_export.analyze.distances import pair_distances, typical_distance
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.geodesic import Geodesic
 from ldm_export.analyze.jacobian import SingularValues
-from ldm_export.analyze.metric import add_metric
+from ldm_export.analyze.metric import add_metric, has_median
 from ldm_export.analyze.paths import (
     FADE,
     KNOTS,
@@ -279,7 +279,7 @@ def _add_correlations(study: Study, findings: Findings, spectra: Sequence[Singul
             over,
         )
     )
-    anisotropy = np.array([each.anisotropy for each in spectra])
+    anisotropy = np.array([each.anisotropy if has_median([each]) else np.nan for each in spectra])
     figures = [
         _correlation(
             "curvature", "size of the curvature, as the turn of random slices,", np.abs(angles), change, random
@@ -302,7 +302,9 @@ def _add_correlations(study: Study, findings: Findings, spectra: Sequence[Singul
 def _correlation(name: str, title: str, values: np.ndarray, change: np.ndarray, random: np.random.Generator) -> Figure:
     how, count = "Spearman's correlation over images", len(values)
     note = ""
-    if count < FEWEST_TO_RESAMPLE:
+    if not np.isfinite(values).all():
+        note = "It was not resolved at all images."
+    elif count < FEWEST_TO_RESAMPLE:
         note = f"It takes {FEWEST_TO_RESAMPLE} images at least, and {count} were measured."
     elif np.ptp(values) <= FLAT * np.abs(values).max() or np.ptp(change) <= FLAT * change.max():
         note = "One of them is the same at all images."
