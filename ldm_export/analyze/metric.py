@@ -18,7 +18,7 @@ from ldm_export.plots import draw_lines, to_png
 
 def add_metric(study: Study, findings: Findings, count: int) -> list[SingularValues]:
     """Measure the singular values of both halves; return the decoder's."""
-    codec, steps = study.subject.codec, study.scaled(32, 12)
+    codec, steps = study.subject.codec, study.scaled(48, 12)
     halves: dict[str, tuple[Callable[[Tensor], Tensor], np.ndarray]] = {
         "decoder": (codec.decode, study.latents),
         "encoder": (lambda pixels: codec.encode(pixels)[0], study.pixels),
