@@ -8,6 +8,7 @@ from scipy import stats
 
 RESAMPLES = 1000
 LEVEL = 0.95
+FEWEST_TO_RESAMPLE = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,22 @@ def bootstrap(
         value = statistic(samples)
     low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))
+
+
+def over_images(
+    values: np.ndarray,
+    random: np.random.Generator,
+    statistic: Callable[[np.ndarray], float] | None = None,
+) -> tuple[Interval, str]:
+    """Estimate a statistic of a value of each image (None: their mean), and say what the interval is.
+
+    Of fewer than 8 images, it is the range of single ones: resampling so few understates what others would give.
+    """
+    if len(values) >= FEWEST_TO_RESAMPLE:
+        return bootstrap(values, random, statistic), f"95 % by bootstrap over {len(values)} images"
+    estimate = statistic if statistic is not None else lambda part: float(np.mean(part))
+    alone = [estimate(values[place : place + 1]) for place in range(len(values))]
+    return Interval(estimate(values), min(alone), max(alone)), f"range of {len(values)} images"
 
 
 def spread(values: np.ndarray) -> Interval:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import ldm_runtime
 from ldm_export.checkpoint.checkpoint import Checkpoint
@@ -29,7 +30,8 @@ class Codec:
     """An autoencoder in torch, on the latents of the denoiser (scaled); gradients flow through both functions.
 
     encode: (B, 3, H, W) in [-1, 1] -> mean and standard deviation of the latents, (B, C, h, w) both. decode: (B, C, h,
-    w) -> (B, 3, H, W). downsample: pixels of a latent cell along a side.
+    w) -> (B, 3, H, W). downsample: pixels of a latent cell along a side. Both can be differentiated more than once, and
+    forwards (of one image at a time).
     """
 
     encode: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -103,14 +105,20 @@ class Subject:
         encoder, decoder = (specs[half.component].wrap(model) for half in (role.encoder, role.decoder))
 
         def encode(pixels: Tensor) -> tuple[Tensor, Tensor]:
-            moments = encoder(pixels)
+            with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second and no forward derivatives
+                moments = encoder(pixels)
             if not self.contract.encodes_moments:
                 return space.scaled(moments), torch.zeros_like(moments)
             mean, log_variance = moments.chunk(2, dim=1)
             deviation = (0.5 * log_variance.clamp(*LOG_VARIANCE)).exp() * float(space.scale)
             return space.scaled(mean), deviation
 
-        return Codec(encode, lambda latents: decoder(space.unscaled(latents)), space.channels, space.downsample)
+        def decode(latents: Tensor) -> Tensor:
+            with sdpa_kernel(SDPBackend.MATH):
+                pixels: Tensor = decoder(space.unscaled(latents))
+            return pixels
+
+        return Codec(encode, decode, space.channels, space.downsample)
 
 
 @contextlib.contextmanager

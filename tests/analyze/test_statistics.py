@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ldm_export.analyze.statistics import bootstrap, pearson, spearman, spread
+from ldm_export.analyze.statistics import bootstrap, over_images, pearson, spearman, spread
 
 
 def test_a_mean_s_interval_holds_it_as_often_as_it_says() -> None:
@@ -37,3 +37,13 @@ def test_correlations() -> None:
 def test_spread() -> None:
     assert spread(np.array([3.0, 1.0, 9.0])).value == 3.0
     assert (spread(np.array([3.0, 1.0, 9.0])).low, spread(np.array([3.0, 1.0, 9.0])).high) == (1.0, 9.0)
+
+
+def test_few_images_have_a_range_and_not_a_bootstrap() -> None:
+    random = np.random.default_rng(0)
+    few, how = over_images(np.array([1.0, 2.0, 6.0]), random)
+    assert (few.value, few.low, few.high, how) == (3.0, 1.0, 6.0, "range of 3 images")
+    squares, _ = over_images(np.array([1.0, 4.0, 9.0]), random, lambda each: float(np.sqrt(each.mean())))
+    assert (squares.low, squares.high) == (1.0, 3.0)
+    many, how = over_images(np.arange(100.0), random)
+    assert 40 < many.low < many.value < many.high < 60 and how == "95 % by bootstrap over 100 images"

@@ -1,0 +1,67 @@
+"""Correspondence of autoencoders of which each cell is its own square, and of ones where it is not."""
+
+import pytest
+import torch
+
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.sections import SECTIONS
+from ldm_export.errors import AnalysisError
+from tests.analyze.codec_study import fill_cell, mean_of_cell, study_of
+
+pytestmark = pytest.mark.slow  # imports matplotlib
+
+
+def measured(folder, encode=mean_of_cell, decode=fill_cell) -> Findings:
+    folder.mkdir(exist_ok=True)
+    findings = SECTIONS["correspondence"].measure(study_of(encode, decode, folder, count=8))
+    findings.require_finite()
+    return findings
+
+
+def test_cells_that_are_their_squares(tmp_path):
+    findings = measured(tmp_path)
+    for name in ("encoder_own", "decoder_own", "pixel_own", "corner_own", "zeroed_share", "exchanged_share"):
+        assert findings.value(name) == pytest.approx(1), name
+    assert findings.value("exchange_follows") == pytest.approx(1, abs=1e-4)
+    assert findings.value("shift_whole") < 1e-5 < findings.value("shift_between")
+    assert any("its own square holds" in each for each in findings.sentences)
+    assert {each.name for each in findings.pictures} == {"fields", "edits", "shifts"}
+
+
+def test_cells_that_read_and_write_their_neighbours(tmp_path):
+    def blurred(latents):
+        return torch.nn.functional.avg_pool2d(latents, 3, stride=1, padding=1)
+
+    findings = measured(
+        tmp_path, lambda pixels: blurred(mean_of_cell(pixels)), lambda latents: fill_cell(blurred(latents))
+    )
+    for name in ("encoder_own", "decoder_own", "pixel_own", "corner_own", "zeroed_share"):
+        assert findings.value(name) == pytest.approx(1 / 9, rel=0.01), name
+    assert any("its own square does not hold" in each and "3 x 3 cells to read" in each for each in findings.sentences)
+    assert findings.value("exchange_follows") < 0.5
+
+
+def test_cells_that_are_somewhere_else(tmp_path):
+    findings = measured(tmp_path, decode=lambda latents: fill_cell(latents.roll(2, dims=3)))
+    assert findings.value("decoder_own") == pytest.approx(0) and findings.value("encoder_own") == pytest.approx(1)
+    (table,) = [each for each in findings.tables if each.name == "fields"]
+    assert [row[2] for row in table.rows] == pytest.approx([0, 0, 1, 1])
+
+
+def test_small_images_have_no_shift_test_and_it_says_why(tmp_path):
+    study = study_of(mean_of_cell, fill_cell, tmp_path, count=8)
+    study.pictures.pixels.resize((8, 16, 16, 3))  # four cells along a side
+    findings = SECTIONS["correspondence"].measure(study)
+    (figure,) = [each for each in findings.figures if each.name == "shift_whole"]
+    assert figure.value is None and "5 latent cells" in figure.note
+
+
+def test_it_measures_the_same_again(tmp_path):
+    first, second = (measured(tmp_path / name) for name in ("a", "b"))
+    assert first.to_json() == second.to_json()
+
+
+def test_nan_is_refused(tmp_path):
+    study = study_of(mean_of_cell, lambda latents: fill_cell(latents) * float("nan"), tmp_path, count=8)
+    with pytest.raises(AnalysisError, match="NaN"):
+        SECTIONS["correspondence"].measure(study).require_finite()

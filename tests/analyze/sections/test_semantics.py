@@ -1,0 +1,84 @@
+"""Semantics of autoencoders that are known: one that keeps every distance, and one that mixes left and right."""
+
+import numpy as np
+import pytest
+import torch
+
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.sections import SECTIONS
+from ldm_export.errors import AnalysisError
+from tests.analyze.codec_study import CELL, SIDE, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
+
+pytestmark = pytest.mark.slow  # imports matplotlib
+
+
+def measured(folder, encode=mean_of_cell, decode=fill_cell, **options) -> Findings:
+    folder.mkdir(exist_ok=True)
+    findings = SECTIONS["semantics"].measure(study_of(encode, decode, folder, **options))
+    findings.require_finite()
+    return findings
+
+
+def column(findings: Findings, table: str, name: str) -> dict[str, float]:
+    (found,) = [each for each in findings.tables if each.name == table]
+    return {row[0]: row[found.head.index(name)] for row in found.rows}
+
+
+RAMP = torch.linspace(0.2, 2, SIDE // CELL)  # cells of the right count more: nothing that moves commutes
+
+
+def test_latents_that_are_the_pixels_have_their_distances(tmp_path):
+    findings = measured(tmp_path, all_of_cell, spread_cell)
+    for name in ("spearman_latents_pixels", "pearson_latents_pixels", "spearman_latents_features"):
+        assert findings.value(name) == pytest.approx(1, abs=0.001)
+    assert findings.value("advantage") == pytest.approx(0, abs=0.001)
+    assert findings.value("alignment_share") < 1e-4
+    latents, pixels = (column(findings, "changes", name) for name in ("latents", "pixels"))
+    assert all(latents[name] == pytest.approx(pixels[name], rel=0.1) for name in latents)
+    assert any("not invariant to any" in each for each in findings.sentences)
+
+
+def test_means_of_cells_are_equivariant_to_what_moves_whole_cells(tmp_path):
+    findings = measured(tmp_path)
+    commuted, latents = (column(findings, "changes", name) for name in ("latents, changed alike", "latents"))
+    for name in ("flipped left to right", "flipped upside down", "turned by 90 degrees"):
+        assert commuted[name] < 0.02 < latents[name]
+        assert column(findings, "consistency", "levels")[name] < 1
+    moved = f"shifted by {CELL} pixels"  # its edge repeats pixels here, cells there
+    assert commuted[moved] < 0.25 * latents[moved]
+    assert latents["noise, 5 % of the range"] < 0.5 * column(findings, "changes", "pixels")["noise, 5 % of the range"]
+    assert findings.value("mean_of_two") < 0.01 and any("nearly linear" in each for each in findings.sentences)
+    assert findings.value("alignment_share") > 0.001
+
+
+def test_an_encoder_that_knows_left_from_right_is_not_equivariant(tmp_path):
+    findings = measured(tmp_path, lambda pixels: mean_of_cell(pixels) * RAMP)
+    commuted = column(findings, "changes", "latents, changed alike")
+    assert commuted["flipped left to right"] > 0.2 and commuted["flipped upside down"] < 0.02
+    assert any("not equivariant" in each and "left to right" in each for each in findings.sentences)
+
+
+def test_a_decoder_that_is_not_linear_does_not_cross_fade(tmp_path):
+    findings = measured(tmp_path, decode=lambda latents: torch.sign(fill_cell(latents)))
+    assert findings.value("mean_of_two") > 0.3
+    (mean,) = [each for each in findings.figures if each.name == "mean_of_two"]
+    assert mean.low <= mean.value <= mean.high
+
+
+def test_it_measures_the_same_again(tmp_path):
+    first, second = (measured(tmp_path / name) for name in ("a", "b"))
+    assert first.to_json() == second.to_json()
+
+
+def test_nan_is_refused(tmp_path):
+    study = study_of(mean_of_cell, lambda latents: fill_cell(latents) * float("nan"), tmp_path)
+    with pytest.raises(AnalysisError, match="NaN"):
+        SECTIONS["semantics"].measure(study).require_finite()
+
+
+def test_equal_images_have_no_distance_to_measure_by(tmp_path):
+    study = study_of(mean_of_cell, fill_cell, tmp_path)
+    study.pictures.pixels[:] = 7
+    with pytest.raises(AnalysisError, match="the same"):
+        SECTIONS["semantics"].measure(study)
+    assert np.isfinite(study.pixels).all()
