@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/codes.h"
+#include "core/text/numbers.h"
 #include "core/text/utf8.h"
 
 namespace ldm::json {
@@ -82,8 +83,8 @@ private:
             return Status();
         }
         if (take("null")) return Status();
-        if (take("NaN") || take("Infinity") || take("-Infinity")) {
-            return refuse(codes::json_number, {"it has a number that is not finite"});
+        for (std::string_view name : {"NaN", "Infinity", "-Infinity"}) {
+            if (take(name)) return refuse(codes::json_number, {name, " is not a JSON number"});
         }
         return number(out);
     }
@@ -235,8 +236,7 @@ private:
         }
         out.kind = integer ? Kind::integer : Kind::real;
         const char *first = text_.data() + start, *last = text_.data() + at_;
-        auto [end, error] = std::from_chars(first, last, out.real);
-        if (error == std::errc::result_out_of_range) out.real = beyond(first, last, negative);
+        numbers::read({first, at_ - start}, out.real);
         if (!integer && std::isinf(out.real)) {
             return refuse(codes::json_number, {quoted({first, at_ - start}), " is too large for a float64"});
         }
@@ -244,16 +244,6 @@ private:
             out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
         return Status();
-    }
-
-    // A number that from_chars calls out of range: too small is zero, as in Python.
-    static double beyond(const char* first, const char* last, bool negative) {
-        const char* exponent = std::find_if(first, last, [](char byte) { return byte == 'e' || byte == 'E'; });
-        bool small = exponent != last && exponent + 1 != last && exponent[1] == '-';
-        const char* leading = first + negative;
-        small = small || (exponent == last && *leading == '0');
-        double size = small ? 0.0 : std::numeric_limits<double>::infinity();
-        return negative ? -size : size;
     }
 
     Scope& scope_;

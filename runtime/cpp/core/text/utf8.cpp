@@ -18,6 +18,13 @@ Character next(std::string_view text) {
     return {point, bytes, true};
 }
 
+Character last(std::string_view text) {
+    std::size_t start = text.size() - 1;
+    while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    Character read = next(text.substr(start));
+    return start + read.bytes == text.size() ? read : next(text.substr(text.size() - 1));
+}
+
 std::size_t encode(char32_t point, char out[4]) {
     if (point < 0x80) {
         out[0] = static_cast<char>(point);
