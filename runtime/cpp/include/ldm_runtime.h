@@ -241,9 +241,9 @@ typedef struct ldm_run_options {
 
     const char *prompt;          /* "" is legal; NULL where `prompts` or `prompt_embeds` are given */
     const char *const *prompts;  /* several prompts, an image for each */
-    size_t prompt_count;
+    size_t prompt_count;         /* of `prompts` */
     const char *negative;        /* for all prompts; NULL: the empty one, or what the package says */
-    const char *const *negatives; /* one for each of prompt_count prompts */
+    const char *const *negatives; /* in place of `negative`, one for each prompt or embedding */
     int32_t count;               /* images for each prompt; 0: one */
     const char *syntax;          /* "plain" (NULL), or "weighted": (word:1.3), [word], BREAK and long prompts */
 

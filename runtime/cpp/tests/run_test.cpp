@@ -69,9 +69,9 @@ std::uint64_t seed = 5;
 
 RunOptions plain_options() {
     RunOptions options;
-    options.prompts = {&prompt, 1};
-    options.negatives = View<std::string_view>{&negative, 1};
-    options.seeds = {&seed, 1};
+    options.prompts = View<std::string_view>{&prompt, 1};
+    options.negative = negative;
+    options.seed = seed;
     options.steps = 2;
     options.size = Size{64, 48};
     options.sampler = "euler_ancestral";
@@ -179,7 +179,7 @@ void a_batch_equals_its_singles() {
     RunOptions second = plain_options();
     second.guidance = 1.0;
     std::uint64_t next = seed + 1;
-    second.seeds = {&next, 1};
+    second.seed = next;
     Run single(its.memory, its.opened.model);
     CHECK(single.begin(its.scope, second).ok() && draw(its.scope, single).ok());
     CHECK(batch.request().seeds[1] == next);
@@ -220,15 +220,15 @@ void options_are_checked() {
     options.original_size = Size{64, 64};
     refused("sizes for a model that reads none", options, codes::request_size);
     options = plain_options();
-    options.prompts = {};
+    options.prompts.reset();
     refused("no prompt", options, codes::request_invalid);
     std::string_view bad = "\xff";
     options = plain_options();
-    options.prompts = {&bad, 1};
+    options.prompts = View<std::string_view>{&bad, 1};
     refused("a prompt that is not UTF-8", options, codes::request_prompt);
     std::string_view heavy = "(red:11)";
     options = plain_options();
-    options.prompts = {&heavy, 1};
+    options.prompts = View<std::string_view>{&heavy, 1};
     options.syntax = "weighted";
     refused("a weight", options, codes::request_prompt);
 }
@@ -259,7 +259,7 @@ void every_allocation_may_fail() {
     picture.data = pixels.data();
     mask.data = white.data();
     RunOptions inpainting = plain_options();
-    inpainting.pictures = {&picture, 1};
+    inpainting.pictures = View<images::Samples>{&picture, 1};
     inpainting.mask = &mask;
     inpainting.variation = Variation{9, 0.3};
     inpainting.syntax = "weighted";

@@ -25,10 +25,9 @@ struct Variation {
     double strength = 0.0;
 };
 
-// Embeddings in place of prompts: (count, tokens, D), and pooled ones (count, P) or null.
+// Embeddings in place of prompts: (count, tokens, D).
 struct Embeddings {
     const float* context = nullptr;
-    const float* pooled = nullptr;
     std::size_t count = 0;
     std::size_t tokens = 0;
 };
@@ -41,9 +40,11 @@ struct OtherEnd {
 };
 
 struct RunOptions {
-    View<std::string_view> prompts;                 // empty where `embeddings` are given
-    std::optional<Embeddings> embeddings;
-    std::optional<View<std::string_view>> negatives;  // one for all prompts, or one for each
+    std::optional<View<std::string_view>> prompts;
+    std::optional<Embeddings> embeddings;           // in place of prompts
+    const float* pooled_embeddings = nullptr;       // (count, P) beside them
+    std::optional<std::string_view> negative;       // for all prompts
+    std::optional<View<std::string_view>> negatives;  // in place of it, one for each prompt
     std::int64_t count = 1;                         // images for each prompt
     std::string_view syntax = "plain";
 
@@ -53,8 +54,9 @@ struct RunOptions {
     double guidance_from = 0.0, guidance_to = 1.0;
     std::optional<std::string_view> sampler;
 
-    View<std::uint64_t> seeds;                      // one to count up from, or one for each image
-    bool seeds_are_chosen = true;                   // by the user; false: drawn for want of any
+    std::uint64_t seed = 0;                         // of the first image; image b has seed + b mod 2^64
+    bool seed_is_chosen = true;                     // by the user; false: drawn for want of any
+    std::optional<View<std::uint64_t>> seeds;       // in place of it, one for each image
     std::string_view noise = "philox";
     std::optional<Variation> variation;
 
@@ -62,7 +64,7 @@ struct RunOptions {
     std::optional<Size> original_size, target_size;
     std::optional<Size> crop_left_top;              // width: left, height: top
 
-    View<images::Samples> pictures;                 // to start from: one for all images, or one for each
+    std::optional<View<images::Samples>> pictures;  // to start from: one for all images, or one for each
     const images::Samples* mask = nullptr;
     std::optional<double> strength;
     std::optional<std::int64_t> stop_after;

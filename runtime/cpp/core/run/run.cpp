@@ -30,6 +30,7 @@ Status Run::begin(Scope& scope, const RunOptions& options) {
                           " extra inputs; expected at most ", most_inputs - 3});
     }
     LDM_TRY(check_request(scope, arena_, model_, options, request_));
+    if (request_.to) LDM_TRY(conditioning_.read_ends(scope, request_, notices_));
     if (request_.picture_is_transparent) {
         LDM_TRY(notices_.add(scope, "image", {"the image is transparent in parts; they were laid on white"}));
     }

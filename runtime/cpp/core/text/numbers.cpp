@@ -25,6 +25,13 @@ void put_zeros(Spelt& out, int count) {
 
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 
+Spelt general(double value, int digits) {
+    Spelt spelt;
+    char* last = std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, digits).ptr;
+    spelt.size = static_cast<std::size_t>(last - spelt.text);
+    return spelt;
+}
+
 // The power of ten of a number's first digit that is not 0, as 2 of "0123" and -3 of ".001"; far from 0 beyond a float's.
 // digits: those before the exponent, with a point; one of them is not 0.
 std::int64_t magnitude(std::string_view digits, std::string_view exponent) {
@@ -69,12 +76,9 @@ Spelt shortest(double value) {
     return out;
 }
 
-Spelt exact(double value) {
-    Spelt spelt;
-    char* last = std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, 17).ptr;
-    spelt.size = static_cast<std::size_t>(last - spelt.text);
-    return spelt;
-}
+Spelt rounded(double value) { return general(value, 9); }
+
+Spelt exact(double value) { return general(value, 17); }
 
 bool read(std::string_view text, double& out) {
     constexpr double infinity = std::numeric_limits<double>::infinity();

@@ -30,7 +30,6 @@ private:
     Array<std::string_view> texts_;  // prompts, then negative prompts
     Array<images::Samples> pictures_;
     images::Samples mask_;
-    std::uint64_t seed_ = 0;
 };
 
 }  // namespace ldm::api
