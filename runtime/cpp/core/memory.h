@@ -120,7 +120,7 @@ private:
 class Arena {
 public:
     explicit Arena(Allocator& memory) : memory_(&memory) {}
-    ~Arena();
+    ~Arena() { clear(); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
@@ -151,6 +151,7 @@ public:
     }
 
     Allocator& memory() { return *memory_; }
+    void clear();
 
 private:
     struct Chunk;

@@ -27,12 +27,12 @@ bool save(const ldm_image& image, const std::string& path) {
     return std::fclose(file) == 0 && is_whole;
 }
 
-// Take a run to what comes next to look at: a step that is done, or the end.
+// Take a run to what comes next to look at: a step that is done, a preview, or the end.
 ldm_status go_on(const ldm::Context& context, const ldm::Engine& engine, ldm::Run& run, ldm::Task& task) {
     while (true) {
         ldm_status status = run.next(task);
         if (status != LDM_OK || task.kind != LDM_TASK_EVALUATE) return status;
-        status = engine.evaluate(context, run, task);
+        status = engine.evaluate(context, run);
         if (status != LDM_OK) return status;
     }
 }

@@ -58,8 +58,11 @@ Status Run::next(Scope& scope, Task& out) {
     out = Task();
     Status status = is_asked_ || ends_step_ ? Status() : ask_next(scope);
     if (!status.ok()) return failed(status);
-    out.kind = is_asked_ ? Task::Kind::evaluate : ends_step_ ? Task::Kind::step : Task::Kind::done;
-    ends_step_ = false;
+    out.kind = is_asked_       ? Task::Kind::evaluate
+               : ends_step_    ? Task::Kind::step
+               : ends_preview_ ? Task::Kind::preview
+                               : Task::Kind::done;
+    ends_step_ = ends_preview_ = false;
     if (is_asked_) {
         out.component = component_;
         out.inputs = {inputs_, input_count_};
@@ -79,7 +82,7 @@ Status Run::failed(Status status) {
 
 // Go on, phase by phase, to an evaluation or to the end.
 Status Run::ask_next(Scope& scope) {
-    while (!is_asked_ && phase_ != Phase::done) {
+    while (!is_asked_ && !ends_preview_ && phase_ != Phase::done) {
         switch (phase_) {
             case Phase::text: LDM_TRY(ask_encoder_of_text(scope)); break;
             case Phase::picture: LDM_TRY(ask_encoder_of_pictures(scope, request_.pixels, picture_)); break;
@@ -89,10 +92,6 @@ Status Run::ask_next(Scope& scope) {
             case Phase::decode: LDM_TRY(ask_decoder(scope)); break;
             case Phase::done: break;
         }
-    }
-    if (is_preview_ && phase_ == Phase::done) {
-        is_preview_ = false;
-        phase_ = Phase::denoise;  // after `done` is told the run goes on
     }
     return Status();
 }
@@ -305,7 +304,9 @@ Status Run::begin_decoding(Scope& scope, const float* latents) {
 
 Status Run::ask_decoder(Scope& scope) {
     if (place_ == request_.batch) {
-        phase_ = Phase::done;
+        phase_ = is_preview_ ? Phase::denoise : Phase::done;
+        ends_preview_ = is_preview_;
+        is_preview_ = false;
         return Status();
     }
     LDM_NEED(scope, images_.resize(request_.batch * image_bytes()));
@@ -323,7 +324,15 @@ Status Run::give(Scope& scope, View<Tensor> outputs) {
     if (failed_ != nullptr) return scope.fail(failed_, {"the run has failed before; start another one"});
     if (!is_asked_) return scope.fail(codes::other_misuse, {"no evaluation is under way; ask for the next task first"});
     results_ = outputs;
-    for (std::size_t index = 0; index < output_count_; ++index) LDM_TRY(check_output(scope, outputs_[index]));
+    Status status;
+    for (std::size_t index = 0; status.ok() && index < output_count_; ++index) status = check_output(scope, outputs_[index]);
+    if (status.ok()) status = take(scope);
+    results_ = {};
+    return status;
+}
+
+// Take outputs that fit. A failure ends the run.
+Status Run::take(Scope& scope) {
     is_asked_ = false;
     Status status;
     switch (phase_) {
@@ -335,7 +344,6 @@ Status Run::give(Scope& scope, View<Tensor> outputs) {
         case Phase::noise:
         case Phase::done: break;
     }
-    results_ = {};
     return status.ok() ? status : failed(status);
 }
 
@@ -436,8 +444,8 @@ Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& 
 }
 
 const std::uint8_t* Run::image(std::size_t index) const {
-    bool is_there = index < request_.batch && images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode;
-    return is_there ? images_.data() + index * image_bytes() : nullptr;
+    bool is_whole = images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode && failed_ == nullptr;
+    return is_whole && index < request_.batch ? images_.data() + index * image_bytes() : nullptr;
 }
 
 // ---- The task ----
