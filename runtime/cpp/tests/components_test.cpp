@@ -83,7 +83,8 @@ struct Opened {
     package::Package package{memory};
     Components components{memory, package};
 
-    explicit Opened(const Settings& settings = {}) {
+    explicit Opened(Settings settings = {}, std::optional<std::uint64_t> memory_left = {}) {
+        settings.memory_left = memory_left;
         CHECK(package.open(scope, golden_path("package"), package::Check::cached).ok());
         Status status = components.start(scope, settings);
         if (!CHECK(status.ok())) std::fprintf(stderr, "  %s\n", failure.text);
@@ -107,7 +108,7 @@ static void graphs_compute_what_numpy_does() {
     }
     CHECK(count == 16);
     std::string_view sentence;
-    CHECK(!opened.components.notice(0, sentence));
+    CHECK(!opened.components.take_notice(sentence));
     CHECK(!opened.components.library_version().empty());
 }
 
@@ -164,7 +165,7 @@ static void threads_share_a_package(std::uint64_t large_weights, int rounds) {
                 if (golden.evaluate(scope, opened.components, each, is_equal).ok() && is_equal) ++equal;
                 opened.components.rest(each.find("component")->text);
                 std::string_view sentence;
-                (void)opened.components.notice(0, sentence);
+                (void)opened.components.take_notice(sentence);
             }
         });
     }
@@ -208,6 +209,21 @@ static void weights_are_mapped_where_they_are_large() {
     CHECK(opened.package.weights("unet").values == 4 * 4 * 3 * 3 + 4 + 6 * 4);
     CHECK(opened.package.weights("unet").bytes == 4 * opened.package.weights("unet").values);
     CHECK(opened.package.weights("unet").widest_narrow == 0);
+}
+
+// Each is told once, and as a text of C: whoever logs it reads up to its NUL.
+static void notices_are_told_once() {
+    Settings settings;
+    settings.large_weights = 0;  // all are mapped, and no memory is left to keep them in
+    Opened opened(settings, 1);
+    std::string_view sentence;
+    CHECK(!opened.components.take_notice(sentence));
+    CHECK(opened.components.open(opened.scope, "unet").ok());
+    if (!CHECK(opened.components.take_notice(sentence))) return;
+    CHECK(sentence.substr(0, 9) == "unet has " && std::strlen(sentence.data()) == sentence.size());
+    CHECK(!opened.components.take_notice(sentence));
+    CHECK(opened.components.open(opened.scope, "vae_decoder").ok() && opened.components.take_notice(sentence));
+    CHECK(sentence.substr(0, 16) == "vae_decoder has " && std::strlen(sentence.data()) == sentence.size());
 }
 
 static void the_fused_graph_is_preferred_on_the_cpu() {
@@ -276,6 +292,7 @@ int main() {
     threads_share_a_package(0, 8);
     resting_components_give_back_their_memory();
     weights_are_mapped_where_they_are_large();
+    notices_are_told_once();
     the_fused_graph_is_preferred_on_the_cpu();
     a_file_that_changes_is_noticed();
     memory_may_run_out();

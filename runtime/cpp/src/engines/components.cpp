@@ -67,6 +67,7 @@ Status Components::start(Scope& scope, const Settings& settings) {
     LDM_TRY(copy(scope, arena_, settings.options, settings_.options));
     settings_.threads = settings.threads;
     large_weights_ = settings.large_weights;
+    memory_left_ = settings.memory_left;
     slots_ = arena_.make<Slot>(package_.manifest().components.size());
     LDM_NEED(scope, slots_ != nullptr);
     process_ = files::process_number();
@@ -171,7 +172,7 @@ Status Components::load(Scope& scope, std::string_view component, Engine& out) {
 Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
     WeightMemory needed = weight_memory(package_.weights(component), large_weights_);
     settings.reorders = needed.mapped == 0;
-    std::optional<std::uint64_t> free = available_memory();
+    std::optional<std::uint64_t> free = memory_left_ ? memory_left_ : available_memory();
     if (!free) return Status();
     if (needed.own > *free) {
         return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own), " GB of memory in ONNX "
@@ -190,16 +191,17 @@ Status Components::keep_notice(Scope& scope, std::string_view sentence) {
     for (std::string_view each : notices_) {
         if (each == sentence) return Status();
     }
-    View<char> kept;
-    LDM_NEED(scope, arena_.copy(sentence.data(), sentence.size(), kept));
-    LDM_NEED(scope, notices_.push({kept.data, kept.size}));
+    auto* kept = arena_.make<char>(sentence.size() + 1);
+    LDM_NEED(scope, kept != nullptr);
+    std::memcpy(kept, sentence.data(), sentence.size());
+    LDM_NEED(scope, notices_.push({kept, sentence.size()}));
     return Status();
 }
 
-bool Components::notice(std::size_t index, std::string_view& out) {
+bool Components::take_notice(std::string_view& out) {
     Lock lock(state_);
-    if (index >= notices_.size()) return false;
-    out = notices_[index];
+    if (taken_notices_ == notices_.size()) return false;
+    out = notices_[taken_notices_++];
     return true;
 }
 

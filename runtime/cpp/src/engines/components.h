@@ -3,6 +3,7 @@
 #define LDM_ENGINES_COMPONENTS_H
 
 #include <mutex>
+#include <optional>
 #include <string_view>
 
 #include "core/memory.h"
@@ -22,6 +23,7 @@ struct Settings {
     ort::Options options;       // the provider's
     std::int64_t threads = 0;   // of one operator; 0: ONNX Runtime's choice
     std::uint64_t large_weights = engines::large_weights;  // a component with more of them maps them, on the CPU
+    std::optional<std::uint64_t> memory_left;  // bytes; not given: what the machine or container has
 };
 
 // Threads may call everything but `start`.
@@ -44,8 +46,9 @@ public:
     // A thread that is at an evaluation of it ends that first.
     void rest(std::string_view component);
 
-    // What is to be said about the engines that were opened so far, each sentence once; `index` from 0. False at the end.
-    bool notice(std::size_t index, std::string_view& out);
+    // What is to be said about the engines that were opened since it was asked last, each sentence once; it ends with a
+    // NUL. False where there is nothing new.
+    bool take_notice(std::string_view& out);
     std::string_view library_version() const { return library_.version(); }
 
 private:
@@ -70,11 +73,13 @@ private:
     ort::Library library_;
     ort::SessionSettings settings_;
     std::uint64_t large_weights_ = 0;
+    std::optional<std::uint64_t> memory_left_;
     Arena arena_;
     Slot* slots_ = nullptr;  // in the order of the manifest's components
     Array<std::string_view> notices_;
+    std::size_t taken_notices_ = 0;
     std::mutex opening_;     // taken before state_
-    std::mutex state_;       // of slots_, notices_ and arena_
+    std::mutex state_;       // of slots_, notices_, taken_notices_ and arena_
     std::uint64_t process_ = 0;
 };
 
