@@ -25,11 +25,18 @@ struct Variation {
     double strength = 0.0;
 };
 
-// Embeddings in place of prompts: (count, tokens, D).
+// Embeddings in place of prompts: (count, tokens, width).
 struct Embeddings {
     const float* context = nullptr;
     std::size_t count = 0;
     std::size_t tokens = 0;
+    std::size_t width = 0;
+};
+
+// Pooled ones beside them: (count of Embeddings, width).
+struct PooledEmbeddings {
+    const float* pooled = nullptr;
+    std::size_t width = 0;
 };
 
 // The other end of an interpolation, and how far towards it, 0 to 1.
@@ -42,7 +49,7 @@ struct OtherEnd {
 struct RunOptions {
     std::optional<View<std::string_view>> prompts;
     std::optional<Embeddings> embeddings;           // in place of prompts
-    const float* pooled_embeddings = nullptr;       // (count, P) beside them
+    std::optional<PooledEmbeddings> pooled_embeddings;  // beside them
     std::optional<std::string_view> negative;       // for all prompts
     std::optional<View<std::string_view>> negatives;  // in place of it, one for each prompt
     std::int64_t count = 1;                         // images for each prompt
@@ -69,7 +76,7 @@ struct RunOptions {
     std::optional<double> strength;
     std::optional<std::int64_t> stop_after;
 
-    const float* latents = nullptr;                 // (B, C, h, w) at `size`, or at the package's default
+    std::optional<View<float>> latents;             // (B, C, h, w) at `size`, or at the package's default
     std::optional<OtherEnd> to;
 };
 

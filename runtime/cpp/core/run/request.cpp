@@ -103,7 +103,7 @@ Status read_seeds(const Checking& its) {
 Status read_other_end(const Checking& its) {
     const RunOptions& options = its.options;
     bool is_single = options.prompts && options.prompts->size == 1 && options.count == 1;
-    if (!is_single || options.embeddings || options.pooled_embeddings != nullptr || options.latents != nullptr) {
+    if (!is_single || options.embeddings || options.pooled_embeddings || options.latents) {
         return its.scope.fail(codes::request_invalid, {"an interpolation takes one prompt, one image and no latents or "
                               "embeddings: they follow from the two prompts and seeds"});
     }

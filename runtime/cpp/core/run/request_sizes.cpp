@@ -41,7 +41,7 @@ Status size_of_image(const Checking& its, const images::Samples& picture) {
 // An interpolation has the package's size, not that of an image: its noise is drawn first.
 Status choose_size(const Checking& its) {
     const RunOptions& options = its.options;
-    if (!options.size && options.pictures && options.latents == nullptr && !options.to) {
+    if (!options.size && options.pictures && !options.latents && !options.to) {
         return size_of_image(its, (*options.pictures)[0]);
     }
     its.out.size = {its.contract.image.width, its.contract.image.height};
@@ -75,11 +75,15 @@ Status read_told(const Checking& its, const Told& told, Size otherwise, Size& ou
 
 Status read_size(const Checking& its) {
     LDM_TRY(choose_size(its));
-    if (its.options.latents == nullptr) return Status();
+    if (!its.options.latents) return Status();
     LDM_TRY(check_image_size(its, its.out.size, {"the size of latents"}));
     std::size_t each = static_cast<std::size_t>(its.contract.latent.channels) * its.out.latent_height(its.contract) *
                        its.out.latent_width(its.contract);
-    return its.copy("latents", its.options.latents, its.out.batch * each, its.out.latents);
+    View<float> given = *its.options.latents;
+    if (given.size == its.out.batch * each) return its.copy("latents", given.data, given.size, its.out.latents);
+    return its.scope.fail(codes::request_array, {"latents has ", given.size, " numbers; expected those of (", its.out.batch,
+                          ", ", its.contract.latent.channels, ", ", its.out.latent_height(its.contract), ", ",
+                          its.out.latent_width(its.contract), ")"});
 }
 
 Status read_sizes_told(const Checking& its) {

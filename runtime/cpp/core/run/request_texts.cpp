@@ -16,6 +16,10 @@ Status check_embeddings(const Checking& its, std::int64_t most) {
     if (its.options.prompts) {
         return its.scope.fail(codes::request_invalid, {"both prompt and prompt_embeds were given; give one of them"});
     }
+    if (given.width != positive(width)) {
+        return its.scope.fail(codes::request_array, {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ",
+                              given.width, "); expected (any, any, ", width, ")"});
+    }
     if (given.count < 1 || given.tokens < positive(low) || given.tokens > positive(high)) {
         return its.scope.fail(codes::request_array, {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ", width,
                               "); expected at least one prompt of ", low, " to ", high, " tokens"});
@@ -106,19 +110,24 @@ Status read_texts(const Checking& its) {
 }
 
 Status read_pooled(const Checking& its) {
-    const float* given = its.options.pooled_embeddings;
+    const std::optional<PooledEmbeddings>& given = its.options.pooled_embeddings;
     std::size_t width = positive(its.contract.pooled_width());
-    if (given != nullptr && (!its.out.has_embeddings || width == 0)) {
+    if (given && (!its.out.has_embeddings || width == 0)) {
         return its.scope.fail(codes::request_array, {"pooled_prompt_embeds was given, ", width > 0
                               ? "without prompt_embeds" : "but this model does not read it", "; leave it out"});
     }
     if (!its.out.has_embeddings || width == 0) return Status();
-    if (given == nullptr) {
+    if (!given) {
         return its.scope.fail(codes::request_array, {"this model reads pooled text too, which prompt_embeds does not "
                               "hold; give pooled_prompt_embeds"});
     }
+    std::size_t count = its.options.embeddings->count;
+    if (given->width != width) {
+        return its.scope.fail(codes::request_array, {"pooled_prompt_embeds has shape (", count, ", ", given->width,
+                              "); expected (", count, ", ", width, ")"});
+    }
     View<float> once;
-    LDM_TRY(its.copy("pooled_prompt_embeds", given, its.options.embeddings->count * width, once));
+    LDM_TRY(its.copy("pooled_prompt_embeds", given->pooled, count * width, once));
     return its.repeat(once, width, its.out.pooled);
 }
 

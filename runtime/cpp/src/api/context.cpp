@@ -25,8 +25,6 @@ ldm_status status_of(const char* code) {
     return LDM_OTHER;
 }
 
-ldm_status ended(Status status) { return status.ok() ? LDM_OK : status_of(status.code()); }
-
 Status misused(Scope& scope, std::initializer_list<Piece> sentence) { return scope.fail(codes::other_misuse, sentence); }
 
 }  // namespace ldm::api

@@ -27,10 +27,12 @@ Status take_size(Scope& scope, const char* name, int32_t width, int32_t height, 
 
 Status take_image(Scope& scope, const ldm_image& given, const char* what, images::Samples& out) {
     ldm_image image;
-    if (!take(&given, ldm_image_init, image) || image.pixels == nullptr ||
-        (image.pixel_type != LDM_UINT8 && image.pixel_type != LDM_UINT16)) {
-        return scope.fail(codes::request_image, {what, " has no pixels, a pixel type that is none, or was not begun with "
-                          "ldm_image_init"});
+    if (!take(&given, ldm_image_init, image) || image.pixels == nullptr) {
+        return misused(scope, {what, " has no pixels, or was not begun with ldm_image_init"});
+    }
+    if (image.pixel_type != LDM_UINT8 && image.pixel_type != LDM_UINT16) {
+        return scope.fail(codes::request_image, {what, " has the pixel type ", image.pixel_type,
+                          "; expected LDM_UINT8 or LDM_UINT16"});
     }
     out.width = image.width;
     out.height = image.height;
@@ -58,7 +60,7 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     if (given.has_variation != 0) options.variation = Variation{given.variation_seed, given.variation_strength};
     options.strength = unless_nan(given.strength);
     if (given.stop_after != 0) options.stop_after = given.stop_after;
-    options.latents = given.latents;
+    LDM_TRY(read_latents(scope, given));
     if (given.to_prompt != nullptr) options.to = OtherEnd{given.to_prompt, given.to_seed, given.share};
     return Status();
 }
@@ -91,19 +93,33 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.negative != nullptr) options.negative = given.negative;
     if (given.negatives != nullptr) options.negatives = View<std::string_view>{texts_.data() + count, of_negatives};
     if (given.prompt_embeds != nullptr) {
-        options.embeddings = Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens};
+        options.embeddings = Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
     }
-    options.pooled_embeddings = given.pooled_prompt_embeds;
+    if (given.pooled_prompt_embeds != nullptr) {
+        options.pooled_embeddings = PooledEmbeddings{given.pooled_prompt_embeds, given.pooled_width};
+    }
     return Status();
+}
+
+Status TakenOptions::read_latents(Scope& scope, const ldm_run_options& given) {
+    if (given.latents == nullptr) return Status();
+    options.latents = View<float>{given.latents, given.latents_count};
+    if (given.width != 0) return Status();
+    return scope.fail(codes::request_size, {"latents were given without width and height; give the size in pixels of the "
+                      "images that they are for"});
 }
 
 Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
     if (given.images == nullptr && given.image_count != 0) {
         return scope.fail(codes::request_image, {"image_count is ", given.image_count, ", but images is NULL; give as many"});
     }
+    const auto* bytes = reinterpret_cast<const char*>(given.images);
     for (size_t index = 0; index < given.image_count; ++index) {
+        size_t each = given.images->struct_size;  // of the caller's version
+        const auto& image = *reinterpret_cast<const ldm_image*>(bytes + index * each);
+        if (image.struct_size != each) return misused(scope, {"images differ in struct_size; begin each with ldm_image_init"});
         images::Samples picture;
-        LDM_TRY(take_image(scope, given.images[index], "the image", picture));
+        LDM_TRY(take_image(scope, image, "the image", picture));
         LDM_NEED(scope, pictures_.push(picture));
     }
     if (given.images != nullptr) options.pictures = pictures_.view();
@@ -138,8 +154,4 @@ void ldm_run_options_init(ldm_run_options* options, size_t struct_size) {
         it.guidance = it.strength = std::numeric_limits<double>::quiet_NaN();
         it.guidance_to = 1.0;
     });
-}
-
-void ldm_image_init(ldm_image* image, size_t struct_size) {
-    ldm::api::begin(image, struct_size, [](ldm_image& it) { it.pixel_type = LDM_UINT8; });
 }

@@ -22,6 +22,7 @@ public:
     RunOptions options;
 
 private:
+    Status read_latents(Scope& scope, const ldm_run_options& given);
     Status read_texts(Scope& scope, const ldm_run_options& given);
     Status read_pictures(Scope& scope, const ldm_run_options& given);
     Status read_seeds(Scope& scope, const ldm_run_options& given);

@@ -99,8 +99,8 @@ struct Pictures {
         ldm_image_init(&mask, sizeof mask);
     }
     ~Pictures() {
-        ldm_image_free(context.get(), &image);
-        ldm_image_free(context.get(), &mask);
+        ldm_image_free(&image);
+        ldm_image_free(&mask);
     }
     const Context& context;
     ldm_image image, mask;
