@@ -24,6 +24,9 @@
 
 namespace ldm {
 
+// Names are ldm::Run and so on; what the linker sees is of this ABI alone, whatever else is in the same program.
+inline namespace abi_1 {
+
 namespace detail {
 
 // Owns a handle that `Free` frees.
@@ -151,14 +154,17 @@ public:
     [[nodiscard]] ldm_status draw(const Context &context, const Run &run) const noexcept {
         return ldm_engine_draw(context.get(), get(), run.get());
     }
-    [[nodiscard]] ldm_status evaluate(const Context &context, const Run &run, const Task &task) const noexcept {
-        return ldm_engine_evaluate(context.get(), get(), run.get(), &task);
+    // What the run's last task asks for.
+    [[nodiscard]] ldm_status evaluate(const Context &context, const Run &run) const noexcept {
+        return ldm_engine_evaluate(context.get(), get(), run.get());
     }
 
 private:
     explicit Engine(ldm_engine *engine) noexcept : handle_(engine) {}
     detail::Handle<ldm_engine, ldm_engine_free> handle_;
 };
+
+}  // namespace abi_1
 
 }  // namespace ldm
 

@@ -88,7 +88,7 @@ void draw(const ldm::Context& context, const ldm::Package& package, const ldm::E
     while (run->next(task) == LDM_OK && task.kind != LDM_TASK_DONE) {
         if (task.kind != LDM_TASK_EVALUATE) continue;
         bool is_denoiser = std::string_view(task.component) == "unet";
-        if (engine.evaluate(context, *run, task) != LDM_OK) break;
+        if (engine.evaluate(context, *run) != LDM_OK) break;
         const float* latents;
         int64_t shape[4];
         if (!is_denoiser || ldm_run_latents(context.get(), run->get(), &latents, shape) != LDM_OK) continue;
