@@ -361,8 +361,8 @@ typedef enum ldm_task_kind {
     LDM_TASK_PREVIEW = 4   /* the preview that was asked for is there; nothing to do but look */
 } ldm_task_kind;
 
-/* No task has more outputs. */
-#define LDM_MOST_OUTPUTS 2
+/* No task has more outputs, in all of this ABI. */
+#define LDM_MOST_OUTPUTS 8
 
 /* What a run needs next. All pointers belong to the run and last until the next call that takes it on. */
 typedef struct ldm_task {

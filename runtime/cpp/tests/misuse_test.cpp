@@ -62,6 +62,7 @@ void freeing_nothing_is_legal() {
     ldm_run_options_init(nullptr, 8);
     ldm_image_init(nullptr, 8);
     ldm_task_init(nullptr, 8);
+    ldm_defaults_init(nullptr, 8);
 }
 
 void nulls_are_told() {
@@ -123,6 +124,53 @@ void memory_functions_come_together() {
     CHECK(ldm_context_create(&options, &context) == LDM_MISUSE && context == nullptr);
     options.release = [](void*, void*, size_t) {};
     CHECK(ldm_context_create(&options, &context) == LDM_NO_MEMORY && context == nullptr);
+}
+
+// Numbers that are no option's: a status, whatever they are.
+void values_out_of_range_are_refused() {
+    Kit kit;
+    ldm_run* run = nullptr;
+    ldm_package* package = nullptr;
+    const char* json = nullptr;
+    using Field = int32_t ldm_run_options::*;
+    const Field fields[] = {&ldm_run_options::count, &ldm_run_options::steps, &ldm_run_options::width,
+                            &ldm_run_options::height, &ldm_run_options::stop_after};
+    for (Field field : fields) {
+        for (int32_t value : {INT32_MIN, -1, INT32_MAX}) {
+            ldm_run_options options = apple();
+            options.*field = value;
+            CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
+            CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);
+        }
+    }
+    for (int32_t value : {INT32_MIN, -1, INT32_MAX}) {
+        CHECK(ldm_plan_json(kit.context, kit.package, nullptr, value, 0, &json) == LDM_BAD_REQUEST && json == nullptr);
+        CHECK(ldm_plan_json(kit.context, kit.package, nullptr, 4, value, &json) == LDM_BAD_REQUEST && json == nullptr);
+    }
+    ldm_package_options package_options;
+    ldm_package_options_init(&package_options, sizeof package_options);
+    package_options.check = 3;
+    MISUSED(kit, ldm_package_open(kit.context, golden_path("package").c_str(), &package_options, &package));
+    CHECK(std::strcmp(ldm_status_name(static_cast<ldm_status>(15)), "unknown status") == 0);
+}
+
+void what_contradicts_itself_is_refused() {
+    Kit kit;
+    ldm_run* run = nullptr;
+    const char* texts[] = {"a red apple"};
+    uint64_t seeds[] = {1};
+    for (int turn = 0; turn < 7; ++turn) {
+        ldm_run_options options = apple();
+        if (turn == 0) options.prompts = texts, options.prompt_count = 1;
+        if (turn == 1) options.negative = texts[0], options.negatives = texts;
+        if (turn == 2) options.prompt_count = 1, options.prompt = nullptr;
+        if (turn == 3) options.image_count = 1;
+        if (turn == 4) options.seeds = seeds, options.seed_count = 1;  // beside a seed
+        if (turn == 5) options.has_seed = 0, options.seeds = seeds;    // of none
+        if (turn == 6) options.prompt_embeds = reinterpret_cast<const float*>(seeds);
+        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
+        CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);
+    }
 }
 
 void nulls_within_arrays_are_told() {
@@ -276,6 +324,8 @@ int main() {
     freeing_nothing_is_legal();
     nulls_are_told();
     memory_functions_come_together();
+    values_out_of_range_are_refused();
+    what_contradicts_itself_is_refused();
     nulls_within_arrays_are_told();
     counts_of_numbers_are_checked();
     outputs_of_another_kind_are_refused();

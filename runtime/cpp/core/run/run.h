@@ -66,6 +66,8 @@ struct Task {
 
 class Run {
 public:
+    static constexpr std::size_t most_inputs = 16, most_outputs = 2;  // of a task
+
     Run(Allocator& memory, const Model& model);
 
     // Check the options, compile the plan and read the prompts. Codes: request.*.
@@ -95,7 +97,7 @@ public:
 
 private:
     enum class Phase { text, picture, noise, masked_picture, denoise, decode, done };
-    static constexpr std::size_t most_inputs = 16, most_outputs = 2, most_noises = 8;
+    static constexpr std::size_t most_noises = 8;
 
     Status ask_next(Scope& scope);
     Status ask_encoder_of_text(Scope& scope);

@@ -40,7 +40,7 @@ struct ldm_run {
     const ldm_package* package;
     ldm::Run run;
     std::atomic<bool> is_cancelled{false};
-    ldm_tensor inputs[16], outputs[2];  // of the last task
+    ldm_tensor inputs[ldm::Run::most_inputs], outputs[LDM_MOST_OUTPUTS];  // of the last task
     ldm::Arena facts;                   // what ldm_run_metadata told
 
     ldm_run(ldm::Allocator given, const ldm_package* its)

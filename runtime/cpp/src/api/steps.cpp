@@ -32,6 +32,8 @@ int32_t kind_of(Task::Kind kind) {
     return LDM_TASK_DONE;
 }
 
+static_assert(Run::most_outputs <= LDM_MOST_OUTPUTS);
+
 // A task in the memory of its run.
 ldm_task told(ldm_run& run, const Task& next) {
     ldm_task out;
