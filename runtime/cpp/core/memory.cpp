@@ -43,7 +43,6 @@ void* Arena::take(std::size_t bytes, std::size_t alignment) {
     }
     void* found = last_->begin() + start;
     used_ = start + bytes;
-    std::memset(found, 0, bytes);
     return found;
 }
 

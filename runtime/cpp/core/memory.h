@@ -124,7 +124,7 @@ public:
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    // Null where no memory is left. The bytes are zero.
+    // Null where no memory is left. The bytes are anything.
     void* take(std::size_t bytes, std::size_t alignment);
 
     // `count` values, each as T() makes it. Null where no memory is left; never null for none.

@@ -1,19 +1,30 @@
 // Strict JSON: what is read, and each refusal with its code.
 #include "core/json/json.h"
 
+#include <string>
+
 #include "core/codes.h"
+#include "core/json/key_table.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
 
 using namespace ldm;
 
-static Allocator memory = system_allocator();
+static Allocator machine = system_allocator();
+
+static std::string refusal(std::string_view text) {
+    Failure failure;
+    Scope scope{machine, failure};
+    Arena arena(machine);
+    json::Value value;
+    return json::parse(scope, arena, text, "test.json", value).ok() ? "accepted" : failure.text;
+}
 
 static void refused(std::string_view text, const char* code) {
     Failure failure;
-    Scope scope{memory, failure};
-    Arena arena(memory);
+    Scope scope{machine, failure};
+    Arena arena(machine);
     json::Value value;
     Status status = json::parse(scope, arena, text, "test.json", value);
     if (!CHECK(!status.ok() && std::string_view(status.code()) == code)) {
@@ -23,10 +34,37 @@ static void refused(std::string_view text, const char* code) {
     CHECK(std::string_view(failure.text).substr(0, 9) == "test.json");
 }
 
+// As in Python: the key that is there most often, of several the first. Few keys are compared in pairs, many in a table.
+static void a_repeated_key_is_named() {
+    for (int more : {0, 40}) {
+        std::string text = "{\"c\": 0, \"a\": 0, \"b\": 0, \"b\": 0, \"a\": 0, \"c\": 0, \"b\": 0";
+        for (int index = 0; index < more; ++index) text += ", \"k" + std::to_string(index) + "\": 0";
+        CHECK(refusal(text + "}").find("'b'") != std::string::npos);
+        CHECK(refusal(text + ", \"a\": 0, \"c\": 0}").find("'c'") != std::string::npos);
+    }
+}
+
+static void a_key_is_found_among_many() {
+    std::string text = "{\"\": 0";
+    for (int index = 1; index < 5000; ++index) text += ", \"" + std::to_string(index) + "\": " + std::to_string(index);
+    Failure failure;
+    Scope scope{machine, failure};
+    Arena arena(machine);
+    json::Value value;
+    CHECK(json::parse(scope, arena, text + "}", "test.json", value).ok());
+    json::KeyTable table(machine);
+    CHECK(table.find("1") == nullptr);
+    CHECK(table.build(value.members) && !table.repeats());
+    CHECK(table.find("")->value.integer == 0 && table.find("4999")->value.integer == 4999);
+    CHECK(table.find("49", "99") == table.find("4999") && table.find("", "7") == table.find("7", ""));
+    CHECK(table.find("5000") == nullptr && table.find("49", "999") == nullptr);
+    CHECK(table.build({}) && table.find("") == nullptr);
+}
+
 static void values_are_read() {
     Failure failure;
-    Scope scope{memory, failure};
-    Arena arena(memory);
+    Scope scope{machine, failure};
+    Arena arena(machine);
     json::Value value;
     std::string_view text = R"( {"a": [1, -2.5e3, true, false, null, 0, -0, 1e-400], "b\u00e9\ud83d\ude00\n": {"c": ""}, "n": 123456789012345678901} )";
     if (!CHECK(json::parse(scope, arena, text, "test.json", value).ok())) std::fprintf(stderr, "%s\n", failure.text);
@@ -42,6 +80,8 @@ static void values_are_read() {
 
 int main() {
     values_are_read();
+    a_repeated_key_is_named();
+    a_key_is_found_among_many();
     refused("", codes::json_syntax);
     refused("{", codes::json_syntax);
     refused("[1,]", codes::json_syntax);
@@ -72,8 +112,8 @@ int main() {
     std::memset(deep + 65, ']', 65);
     refused({deep, 130}, codes::json_depth);
     Failure failure;
-    Scope scope{memory, failure};
-    Arena arena(memory);
+    Scope scope{machine, failure};
+    Arena arena(machine);
     json::Value value;
     CHECK(json::parse(scope, arena, {deep + 1, 128}, "test.json", value).ok());  // 64 levels
     check_every_allocation("a manifest", [](Scope& its) {

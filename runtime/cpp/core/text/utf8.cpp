@@ -1,5 +1,8 @@
 #include "core/text/utf8.h"
 
+#include <cstdint>
+#include <cstring>
+
 namespace ldm::utf8 {
 
 Character next(std::string_view text) {
@@ -43,6 +46,14 @@ std::size_t encode(char32_t point, char out[4]) {
 std::size_t first_invalid(std::string_view text) {
     std::size_t at = 0;
     while (at < text.size()) {
+        std::uint64_t eight = 0;
+        if (text.size() - at >= sizeof eight) {
+            std::memcpy(&eight, text.data() + at, sizeof eight);
+            if ((eight & 0x8080808080808080u) == 0) {  // ASCII
+                at += sizeof eight;
+                continue;
+            }
+        }
         Character read = next({text.data() + at, text.size() - at});
         if (!read.valid) return at;
         at += read.bytes;
