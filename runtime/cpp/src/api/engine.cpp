@@ -11,10 +11,11 @@ namespace {
 // Open every component but the encoder of images, which is opened when an image is given.
 Status open_components(Scope& scope, ldm_engine& engine) {
     const Contract& contract = engine.package->model.contract();
+    Array<std::string_view> names(scope.memory);
     for (const json::Entry<ComponentContract>& component : contract.components) {
-        if (component.key != contract.codec.encoder.component) LDM_TRY(engine.components.open(scope, component.key));
+        if (component.key != contract.codec.encoder.component) LDM_NEED(scope, names.push(component.key));
     }
-    return Status();
+    return engine.components.open_all(scope, names.view());
 }
 
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
