@@ -34,7 +34,7 @@ class Target:
 TARGETS = {
     "linux-x86_64": Target("x86_64-linux-gnu.2.17", library=True),
     "linux-aarch64": Target("aarch64-linux-gnu.2.17", library=True),
-    "windows-x86_64": Target("x86_64-windows-gnu"),
+    "windows-x86_64": Target("x86_64-windows-gnu", library=True),
     "macos-aarch64": Target("aarch64-macos", library=True),
     "wasm32": Target("wasm32-wasi"),
 }
