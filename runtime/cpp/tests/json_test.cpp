@@ -5,6 +5,7 @@
 
 #include "core/codes.h"
 #include "core/json/key_table.h"
+#include "core/text/numbers.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
@@ -78,10 +79,31 @@ static void values_are_read() {
     CHECK(value.find("n")->integer == INT64_MAX && value.find("n")->real > 1e20);
 }
 
+// As the conformance kit tells it: "real 0.5", "integer 7.0", or the code of the refusal.
+static void numbers_are_those_of_python() {
+    GoldenJson cases("numbers.json");
+    CHECK(cases.value.items.size > 300);
+    for (const json::Value& each : cases.value.items) {
+        std::string_view text = each.items[0].text, expected = each.items[1].text;
+        Failure failure;
+        Scope scope{memory, failure};
+        Arena arena(memory);
+        json::Value value;
+        Status status = json::parse(scope, arena, text, "test.json", value);
+        std::string found = value.kind == json::Kind::integer ? "integer " : "real ";
+        found += numbers::shortest(value.real).view();
+        if (!status.ok()) found = status.code();
+        if (CHECK(found == expected)) continue;
+        std::fprintf(stderr, "  %.100s: %s, expected %.*s\n", text.data(), found.c_str(), static_cast<int>(expected.size()),
+                     expected.data());
+    }
+}
+
 int main() {
     values_are_read();
     a_repeated_key_is_named();
     a_key_is_found_among_many();
+    numbers_are_those_of_python();
     refused("", codes::json_syntax);
     refused("{", codes::json_syntax);
     refused("[1,]", codes::json_syntax);

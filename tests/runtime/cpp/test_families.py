@@ -13,6 +13,7 @@ import ldm_runtime
 from ldm_runtime.components import Components
 from ldm_runtime.noise.philox import philox_normal
 from ldm_runtime.pipeline import Pipeline, builtin_package
+from tests.families.test_latent_consistency import SCHEDULER
 from tests.once import make_once
 from tests.oracles import build_tiny_sd, with_tiny_autoencoder
 from tests.runtime.cpp.library import Evaluation, Library
@@ -22,10 +23,9 @@ from tests.tiny_build import packaged
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
 
-LCM = {"_class_name": "LCMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "original_inference_steps": 50}
 TINY_BUILDS = ("sd15", "sd21", "sdxl", "inpaint", "sdxl_inpaint")
 OTHERS: dict[str, Callable[[Path], Path]] = {
-    "guidance embedding": lambda folder: build_tiny_sd(folder, unet={"time_cond_proj_dim": 32}, scheduler=LCM),
+    "guidance embedding": lambda folder: build_tiny_sd(folder, unet={"time_cond_proj_dim": 32}, scheduler=SCHEDULER),
     "tiny autoencoder": lambda folder: with_tiny_autoencoder(build_tiny_sd(folder)),
     "cut UNet": lambda folder: build_tiny_sd(folder, unet={"mid_block_type": None}),
 }

@@ -283,6 +283,7 @@ private:
         if (integer && std::from_chars(first, last, out.integer).ec != std::errc()) {
             out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
+        if (integer && out.integer == 0) out.real = 0.0;  // not -0
         return Status();
     }
 

@@ -1,12 +1,11 @@
 // The texts of a run, or the embeddings in their place.
 #include "core/codes.h"
+#include "core/run/counts.h"
 #include "core/run/request_checks.h"
 
 namespace ldm {
 
 namespace {
-
-std::size_t positive(std::int64_t number) { return static_cast<std::size_t>(number); }
 
 Status check_embeddings(const Checking& its, std::int64_t most) {
     const Embeddings& given = *its.options.embeddings;
