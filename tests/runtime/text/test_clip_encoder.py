@@ -89,18 +89,13 @@ def test_random_texts_have_the_librarys_ids_with_added_tokens_of_every_kind() ->
         "naïve Café — “quotes”",
         "İstanbul 中文字 한국어",
         "👩‍🚀 don't <|endoftext|> x",
+        "cafe\u0301BREAK re\u0301d a\u0323\u0301bc",
     ],
 )
 def test_places_of_tokens_are_those_of_the_library(text: str) -> None:
     offsets = THEIRS.encode(text, add_special_tokens=False).offsets
     assert [OURS.place_of(text, index) for index in range(len(offsets))] == [start for start, _ in offsets]
     assert OURS.place_of(text, len(offsets)) == len(text)
-
-
-def test_the_place_of_a_letter_with_marks_is_in_its_word() -> None:
-    assert OURS.place_of("cafe\u0301 re\u0301d x", len(list(OURS.encode("cafe\u0301 re\u0301d")))) == len(
-        "cafe\u0301 re\u0301d "
-    )
 
 
 def test_a_long_word_takes_no_quadratic_time() -> None:
