@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import json
 import random
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -20,7 +20,7 @@ from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
 from ldm_runtime.request import SampleOptions
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler
-from tests import golden_manifests, golden_tokenizers, make_golden
+from tests import golden_manifests, golden_numbers, golden_tokenizers
 from tests.runtime.tiny_package import rehash
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -143,8 +143,13 @@ def test_texts_of_samplers(case: dict[str, Any]) -> None:
 
 def test_numbers() -> None:
     cases = load("numbers")
-    assert len(cases) > 300 and {case[1].split()[0] for case in cases} == {"integer", "real", "json.number", "json.syntax"}
-    assert cases == make_golden.number_cases()
+    assert len(cases) > 300 and {case[1].split()[0] for case in cases} == {
+        "integer",
+        "real",
+        "json.number",
+        "json.syntax",
+    }
+    assert cases == golden_numbers.number_cases()
 
 
 def test_the_kit_has_a_run_of_every_kind() -> None:
@@ -159,6 +164,7 @@ def test_the_kit_has_a_run_of_every_kind() -> None:
     assert {(case["noise"], case["variation"] is None) for case in between} >= {("philox", False), ("torch", False)}
 
 
+@pytest.mark.slow
 def test_runs() -> None:
     values = tensors("runs")
     image, mask = Image.fromarray(values["image"]), Image.fromarray(values["mask"])

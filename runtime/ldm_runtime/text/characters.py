@@ -63,7 +63,7 @@ def is_word(character: str) -> bool:
 
 
 def places(text: str) -> list[int]:
-    """Return where in `text` each character of `normalise(text)` comes from."""
+    """Return where in `text` each character of `normalise(text)` comes from; near that where marks change places."""
     found: list[int] = []
     is_space = False
     for character, place in _composed(text):

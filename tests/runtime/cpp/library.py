@@ -201,24 +201,18 @@ class _RunFields:
         self._kept.append(pixels)
         channels = 1 if pixels.ndim == 2 else pixels.shape[2]
         place = ctypes.c_void_p(pixels.ctypes.data)
-        return self._library.begun(
-            "ldm_image", width=image.width, height=image.height, channels=channels, pixels=place
-        )
+        return self._library.begun("ldm_image", width=image.width, height=image.height, channels=channels, pixels=place)
 
     def _latents(self, value: np.ndarray) -> dict[str, Any]:
-        return {"latents": self._kept.numbers(value), **self._counts(latents_count=value.size)}
+        return {"latents": self._kept.numbers(value), "latents_count": value.size}
 
     def _prompt_embeds(self, value: np.ndarray) -> dict[str, Any]:
         count, tokens, width = value.shape
-        counts = {"embeds_count": count, "embeds_tokens": tokens, **self._counts(embeds_width=width)}
+        counts = {"embeds_count": count, "embeds_tokens": tokens, "embeds_width": width}
         return {"prompt_embeds": self._kept.numbers(value), **counts}
 
     def _pooled_prompt_embeds(self, value: np.ndarray) -> dict[str, Any]:
-        return {"pooled_prompt_embeds": self._kept.numbers(value), **self._counts(pooled_width=value.shape[1])}
-
-    def _counts(self, **counts: int) -> dict[str, int]:
-        known = dict(self._library.structures["ldm_run_options"]._fields_)
-        return {name: count for name, count in counts.items() if name in known}
+        return {"pooled_prompt_embeds": self._kept.numbers(value), "pooled_width": value.shape[1]}
 
 
 class Run:

@@ -200,7 +200,8 @@ ODD: dict[str, dict[str, Any]] = {
     "an image of another size": {"image": PHOTO.resize((67, 55))},
     "an image for each": {"prompt": a_list(2), "image": [PHOTO, GLASS]},
     "options of all kinds": {
-        "steps": 6, "guidance": 4.125, "guidance_rescale": 0.3, "guidance_interval": (0.1, 0.95), "sampler": "unipc:order=3",
+        "steps": 6, "guidance": 4.125, "guidance_rescale": 0.3, "guidance_interval": (0.1, 0.95),
+        "sampler": "unipc:order=3",
         "seed": 2**64 - 1, "count": 3, "variation": (2**64 - 1, 0.1), "stop_after": 2, "size": (32, 40),
     },
     "seeds for each": {"prompt": a_list(2), "seed": [7, 2**63]},
