@@ -86,8 +86,8 @@ static void numbers_are_those_of_python() {
     for (const json::Value& each : cases.value.items) {
         std::string_view text = each.items[0].text, expected = each.items[1].text;
         Failure failure;
-        Scope scope{memory, failure};
-        Arena arena(memory);
+        Scope scope{machine, failure};
+        Arena arena(machine);
         json::Value value;
         Status status = json::parse(scope, arena, text, "test.json", value);
         std::string found = value.kind == json::Kind::integer ? "integer " : "real ";
