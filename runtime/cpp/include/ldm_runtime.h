@@ -303,7 +303,8 @@ typedef struct ldm_run_options {
 
     const char *to_prompt;       /* interpolation: the prompt and the seed at the other end, */
     uint64_t to_seed;
-    double share;                /* and how far towards them, 0 to 1; for one prompt and one image */
+    double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
+                                    the package's, also with `images` */
 } ldm_run_options;
 
 LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);

@@ -1,5 +1,6 @@
 """Bad and odd requests: both runtimes refuse them with the same code and sentence, or say the same beside the image."""
 
+import ctypes
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -319,3 +320,37 @@ def test_what_only_the_library_is_asked(library: Library, options: dict[str, Any
     with pytest.raises(Refusal) as refusal:
         library.sample(**{"prompt": "red", "to_prompt": "blue", "seed": 1, "to_seed": 5, "share": 0.5, **options})
     assert refusal.value.code == "request.invalid" and sentence in refusal.value.text
+
+
+# --- what the C interface can say and Python cannot ---
+
+ONE_TEXT, ONE_NUMBER = (ctypes.c_char_p * 1)(b"ugly"), (ctypes.c_uint64 * 1)(5)
+NEGATIVES, SEEDS = ctypes.cast(ONE_TEXT, ctypes.c_void_p), ctypes.cast(ONE_NUMBER, ctypes.c_void_p)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "sentence"),
+    [
+        ({"negative": "x", "negatives": NEGATIVES}, "request.invalid", "both negative and negatives were given"),
+        ({"prompts": NEGATIVES, "prompt_count": 1}, "request.invalid", "both prompt and prompts were given"),
+        ({"prompt_count": 2}, "request.invalid", "prompt_count is 2, but prompts is NULL"),
+        ({"seeds": SEEDS, "seed_count": 1}, "request.invalid", "both seed and seeds were given"),
+        ({"image_count": 1}, "request.image", "image_count is 1, but images is NULL"),
+        ({"image": []}, "request.image", "image is an empty list"),
+        ({"size": (64, 0)}, "request.size", "give both sides, or neither"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(library: Library, fields: dict[str, Any], code: str, sentence: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        library.sample(**{"prompt": "red", "seed": 1, **fields})
+    assert refusal.value.code == code and sentence in refusal.value.text
+
+
+@pytest.mark.parametrize("prompt", [{"prompt": "red"}, {"prompt_embeds": embeds()}])
+def test_negatives_are_one_for_each_prompt_however_that_is_given(library: Library, prompt: dict[str, Any]) -> None:
+    several = library.sample(**prompt, negatives=NEGATIVES, seed=1, steps=2).draw()
+    single = library.sample(**prompt, negative="ugly", seed=1, steps=2).draw()
+    without = library.sample(**prompt, seed=1, steps=2).draw()
+    np.testing.assert_array_equal(several.latents, single.latents)
+    assert several.metadata() == single.metadata() and several.metadata()["negative"] == "ugly"
+    assert np.abs(several.latents - without.latents).max() > 1e-5
