@@ -54,13 +54,14 @@
    any context may be given with any package, engine or run. A package must outlive its engines and runs. Every *_free
    takes NULL.
 
-   Failures. When a function that returns ldm_status fails, a handle that it makes is NULL, and its other outputs are as
-   they were, unless it says otherwise. The reason, one sentence with what was got, what was expected and what to do, and
-   its stable code are in the context until the next call with it. Every such function returns LDM_MISUSE for a context
-   that is NULL, for which there is no sentence, and where an argument is NULL that may not be, also within an array.
-   LDM_MISUSE changes nothing: the call can be made again as it should have been. Any function that takes memory may
-   return LDM_NO_MEMORY. Text is UTF-8 and ends with a NUL; sizes are in bytes. No function aborts, throws or exits, also
-   where no memory is left (an engine's own allocations are outside of this promise).
+   Failures. When a function that returns ldm_status fails, a handle that it makes is NULL, and its other outputs are
+   as they were, unless it says otherwise. The reason, one sentence with what was got, what was expected and what to
+   do, and its stable code are in the context until the next call with it. Every such function returns LDM_MISUSE for
+   a context that is NULL, for which there is no sentence, and where an argument is NULL that may not be, also within
+   an array. LDM_MISUSE changes no package, engine or run: the call can be made again as it should have been. Any
+   function that takes memory may return LDM_NO_MEMORY. Text is UTF-8 and ends with a NUL; sizes are in bytes. No
+   function aborts, throws or exits, also where no memory is left (an engine's own allocations are outside of this
+   promise).
 
    Structures that begin with struct_size may grow in later versions. An init function sets all fields to "not given"; a
    program and a library of different versions understand one another: fields that the shorter structure does not have
@@ -164,7 +165,8 @@ typedef struct ldm_context_options {
 
     /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as
        ldm_run_cancel does. It may look at the run (ldm_run_latents), with the same context. It may ask for a preview
-       (ldm_run_preview), which is there (ldm_run_image) when it is called next. It must not free the run or take it on. */
+       (ldm_run_preview), which is there (ldm_run_image) when it is called next. It must not free the run or take it
+       on. */
     int (*progress)(void *user, ldm_run *run, const ldm_progress *progress);
     void *user;
 } ldm_context_options;
@@ -293,8 +295,8 @@ typedef struct ldm_run_options {
     double strength;             /* how much the image is changed, 0 to 1. NaN: 0.8, with a mask 1 */
     int32_t stop_after;          /* end after this many steps; 0: at the end */
 
-    const float *latents;        /* (B, C, h, w), noise of unit variance in place of the seed's; h, w: width and height over
-                                    the model's downsampling */
+    const float *latents;        /* (B, C, h, w), noise of unit variance in place of the seed's; h, w: height and width
+                                    over the model's downsampling */
     size_t latents_count;        /* numbers: B * C * h * w */
     const float *prompt_embeds;  /* (embeds_count, embeds_tokens, embeds_width) in place of a prompt */
     size_t embeds_count, embeds_tokens, embeds_width;
@@ -372,8 +374,8 @@ typedef struct ldm_task {
     const char *component;    /* whose graph to run; its file is components.NAME.artefacts of manifest.json */
     const ldm_tensor *inputs;
     size_t input_count;
-    const ldm_tensor *outputs; /* that are needed, as they must be: name, type, shape and bytes, with data NULL. A graph may
-                                  have more */
+    const ldm_tensor *outputs; /* that are needed, as they must be: name, type, shape and bytes, with data NULL. A graph
+                                  may have more */
     size_t output_count;
     int32_t step, steps;      /* sampling steps that are done, and those of the run */
     int32_t evaluations;      /* of the denoiser so far */
@@ -387,10 +389,10 @@ LDM_API void ldm_task_init(ldm_task *task, size_t struct_size);
    over: every call that takes it on fails with that code. On failure *task is as it was. */
 LDM_API ldm_status ldm_run_next(ldm_context *context, ldm_run *run, ldm_task *task);
 
-/* Give the outputs that the last task asked for, in any order, and others if you like; they are copied. LDM_MISUSE without
-   such a task, where one is missing or where `bytes` are not those of the shape; LDM_ENGINE_FAILED for another type or
-   shape than was asked for: after both, give what was asked for. After LDM_NOT_FINITE, for NaN or infinity, or
-   LDM_NO_MEMORY the run is over. */
+/* Give the outputs that the last task asked for, in any order, and others if you like; they are copied. LDM_MISUSE
+   without such a task, where one is missing or where `bytes` are not those of the shape; LDM_ENGINE_FAILED for another
+   type or shape than was asked for: after both, give what was asked for. After LDM_NOT_FINITE, for NaN or infinity, the
+   run is over; after LDM_NO_MEMORY it may be: ldm_run_next says. */
 LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_tensor *outputs, size_t output_count);
 
 /* Ask for a preview: the next tasks decode the image that the model predicts now, and LDM_TASK_PREVIEW says that
@@ -422,8 +424,8 @@ LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, c
 LDM_API void ldm_engine_free(ldm_engine *engine);
 
 /* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a task,
-   and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be tried again.
-   Other failures are those of ldm_run_give. */
+   and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be tried
+   again. Other failures are those of ldm_run_give. */
 LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
 /* Take a run to its end, wherever it is, past previews that were asked for. The context's progress function is called
@@ -446,8 +448,8 @@ LDM_API void ldm_image_free(ldm_image *image);
 /* ---- Plans ---------------------------------------------------------------------------------------------------------------- */
 
 /* Describe the sampling plan of a package as JSON, as `ldm-export plan --json` does: sampler NULL and steps 0 are the
-   package's; start: steps left out at the beginning. *json lasts until the next ldm_plan_json with the context. On failure
-   it is NULL (LDM_BAD_REQUEST). */
+   package's; start: steps left out at the beginning. *json lasts until the next ldm_plan_json with the context. On
+   failure it is NULL (LDM_BAD_REQUEST). */
 LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
                                  int32_t start, const char **json);
 

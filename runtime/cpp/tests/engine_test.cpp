@@ -22,7 +22,8 @@ struct Seen {
     }
     static int progress(void* user, ldm_run* run, const ldm_progress* progress) {
         auto* seen = static_cast<Seen*>(user);
-        CHECK(progress->struct_size == sizeof(ldm_progress) && progress->step <= progress->steps && progress->timestep > 0.0);
+        CHECK(progress->struct_size == sizeof(ldm_progress) && progress->timestep > 0.0);
+        CHECK(1 <= progress->step && progress->step <= progress->steps);
         seen->steps.push_back(progress->step);
         ldm_image image;
         ldm_image_init(&image, sizeof image);

@@ -64,8 +64,9 @@ struct Outputs {
             std::vector<float> values(tensor.bytes / sizeof(float));
             const ldm_tensor& input = task.inputs[0];
             for (size_t place = 0; place < values.size(); ++place) {
+                const auto* given = static_cast<const float*>(input.data);
                 bool is_float = input.element_type == LDM_FLOAT32;
-                float from = is_float ? static_cast<const float*>(input.data)[place % (input.bytes / sizeof(float))] : 1.0f;
+                float from = is_float ? given[place % (input.bytes / sizeof(float))] : 1.0f;
                 values[place] = 0.3f * from + 0.01f * static_cast<float>(place % 11);
             }
             numbers.push_back(std::move(values));

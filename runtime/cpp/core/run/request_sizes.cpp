@@ -81,9 +81,9 @@ Status read_size(const Checking& its) {
                        its.out.latent_width(its.contract);
     View<float> given = *its.options.latents;
     if (given.size == its.out.batch * each) return its.copy("latents", given.data, given.size, its.out.latents);
-    return its.scope.fail(codes::request_array, {"latents has ", given.size, " numbers; expected those of (", its.out.batch,
-                          ", ", its.contract.latent.channels, ", ", its.out.latent_height(its.contract), ", ",
-                          its.out.latent_width(its.contract), ")"});
+    return its.scope.fail(codes::request_array, {"latents has ", given.size, " numbers; expected those of (",
+                          its.out.batch, ", ", its.contract.latent.channels, ", ", its.out.latent_height(its.contract),
+                          ", ", its.out.latent_width(its.contract), ")"});
 }
 
 Status read_sizes_told(const Checking& its) {

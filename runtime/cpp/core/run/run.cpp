@@ -156,7 +156,9 @@ Status Run::give(Scope& scope, View<Tensor> outputs) {
     if (!is_asked_) return scope.fail(codes::other_misuse, {"no evaluation is under way; ask for the next task first"});
     results_ = outputs;
     Status status;
-    for (std::size_t index = 0; status.ok() && index < output_count_; ++index) status = check_output(scope, outputs_[index]);
+    for (std::size_t index = 0; status.ok() && index < output_count_; ++index) {
+        status = check_output(scope, outputs_[index]);
+    }
     if (status.ok()) status = take(scope);
     results_ = {};
     return status;

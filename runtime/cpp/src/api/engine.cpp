@@ -114,8 +114,9 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
     return api::called(context, [&](Scope& scope) {
         if (engine == nullptr || run == nullptr) return api::misused(scope, {name, " needs an engine and a run"});
         if (engine->package != run->package) {
-            return api::misused(scope, {name, " was given an engine of the package ", quoted(engine->package->model.manifest->name),
-                                        " and a run of another one that was opened; make both of the same ldm_package"});
+            return api::misused(scope, {name, " needs an engine and a run of the same ldm_package; these are of two, ",
+                                        quoted(engine->package->model.manifest->name), " and ",
+                                        quoted(run->package->model.manifest->name)});
         }
         return work(scope);
     });
@@ -137,8 +138,8 @@ ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm
                                         "ldm_engine_options_init began"});
         }
         if (package->opened == nullptr) {
-            return api::misused(scope, {"a package that was given as text has no graphs to run; open its folder, or drive its "
-                                        "runs with ldm_run_next"});
+            return api::misused(scope, {"a package that was given as text has no graphs to run; open its folder, or drive "
+                                        "its runs with ldm_run_next"});
         }
         auto* made = make<ldm_engine>(scope.memory, scope.memory, package);
         LDM_NEED(scope, made != nullptr);

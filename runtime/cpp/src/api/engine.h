@@ -10,7 +10,8 @@ struct ldm_engine {
     ldm_package* package;
     ldm::engines::Components components;
 
-    ldm_engine(ldm::Allocator given, ldm_package* its) : memory(given), package(its), components(memory, *its->opened) {}
+    ldm_engine(ldm::Allocator given, ldm_package* its)
+        : memory(given), package(its), components(memory, *its->opened) {}
 };
 
 #endif

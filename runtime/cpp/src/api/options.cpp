@@ -117,7 +117,9 @@ Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
     for (size_t index = 0; index < given.image_count; ++index) {
         size_t each = given.images->struct_size;  // of the caller's version
         const auto& image = *reinterpret_cast<const ldm_image*>(bytes + index * each);
-        if (image.struct_size != each) return misused(scope, {"images differ in struct_size; begin each with ldm_image_init"});
+        if (image.struct_size != each) {
+            return misused(scope, {"images differ in struct_size; begin each with ldm_image_init"});
+        }
         images::Samples picture;
         LDM_TRY(take_image(scope, image, "the image", picture));
         LDM_NEED(scope, pictures_.push(picture));

@@ -105,11 +105,11 @@ ldm_status ldm_package_parse(ldm_context* context, ldm_text manifest, const ldm_
                              ldm_package** package) {
     if (package != nullptr) *package = nullptr;
     return api::called(context, [&](Scope& scope) {
-        bool is_usable = package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
-        for (size_t index = 0; is_usable && index < tokenizer_count; ++index) is_usable = tokenizers[index].text != nullptr;
-        if (!is_usable) {
-            return api::misused(scope, {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a place for "
-                                        "the package"});
+        bool has_all = package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
+        for (size_t index = 0; has_all && index < tokenizer_count; ++index) has_all = tokenizers[index].text != nullptr;
+        if (!has_all) {
+            return api::misused(scope, {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a place "
+                                        "for the package"});
         }
         return make_package(scope, *package, [&](ldm_package& made) {
             return parse(scope, made, manifest, tokenizers, tokenizer_count);
@@ -145,7 +145,7 @@ void ldm_defaults_init(ldm_defaults* defaults, size_t struct_size) {
 ldm_status ldm_package_defaults(ldm_context* context, const ldm_package* package, ldm_defaults* defaults) {
     return api::called(context, [&](Scope& scope) {
         if (package == nullptr || !api::is_begun(defaults)) {
-            return api::misused(scope, {"ldm_package_defaults needs a package, and defaults that ldm_defaults_init began"});
+            return api::misused(scope, {"ldm_package_defaults needs a package and defaults that ldm_defaults_init began"});
         }
         api::hand_out(defaults_of(package->model.contract()), *defaults);
         return Status();

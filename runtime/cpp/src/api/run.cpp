@@ -43,9 +43,10 @@ ldm_status ldm_run_create(ldm_context* context, const ldm_package* package, cons
     if (run != nullptr) *run = nullptr;
     return api::called(context, [&](Scope& scope) {
         ldm_run_options taken;
-        if (package == nullptr || options == nullptr || run == nullptr || !api::take(options, ldm_run_options_init, taken)) {
-            return api::misused(scope, {"ldm_run_create needs a package, options that ldm_run_options_init began, and a place "
-                                        "for the run"});
+        bool has_all = package != nullptr && options != nullptr && run != nullptr;
+        if (!has_all || !api::take(options, ldm_run_options_init, taken)) {
+            return api::misused(scope, {"ldm_run_create needs a package, options that ldm_run_options_init began, and a "
+                                        "place for the run"});
         }
         auto* made = make<ldm_run>(scope.memory, scope.memory, package);
         LDM_NEED(scope, made != nullptr);

@@ -1,5 +1,6 @@
 // Structures of the interface, which may be those of an older or a newer header than this library's: struct_size says
-// how long they are. A shorter one has the fields of its time; of a longer one, what is not known here must be zero.
+// how long they are. A shorter one has the fields of its time; of a longer one, what is not known here must be zero. (A
+// field may be added in what was padding at the end: the init function has cleared that.)
 #ifndef LDM_API_STRUCTS_H
 #define LDM_API_STRUCTS_H
 
