@@ -112,7 +112,7 @@ private:
         ldm_run_free(run_);
         run_ = nullptr;
         outputs_.clear();
-        is_drawn_ = is_over_ = is_cancelled_ = false;
+        is_drawn_ = is_done_ = is_over_ = is_cancelled_ = false;
         ldm_image picture;
         ldm_image_init(&picture, sizeof picture);
         picture.width = bytes_.of({32, 32, 32, 16, 0, -1});
@@ -162,19 +162,20 @@ private:
     ldm_status take(ldm_status status, const ldm_task& task) {
         if (status != LDM_OK) {
             if (run_ == nullptr) REQUIRE(status == LDM_MISUSE);
-            if (is_over_ && !is_cancelled_) REQUIRE(status == over_);
-            if (is_cancelled_) REQUIRE(status == LDM_CANCELLED);
-            if (status != LDM_MISUSE && !is_over_) {
+            if (is_over_ && status != LDM_MISUSE) REQUIRE(status == over_);
+            if (is_cancelled_ && !is_over_ && status != LDM_MISUSE) REQUIRE(status == LDM_CANCELLED);
+            if (status != LDM_MISUSE && status != LDM_CANCELLED && !is_over_) {
                 is_over_ = true;
                 over_ = status;
             }
             return status;
         }
-        REQUIRE(run_ != nullptr && !is_over_ && !is_cancelled_);
+        REQUIRE(run_ != nullptr && !is_over_ && (!is_cancelled_ || is_done_));
         REQUIRE(0 <= task.step && task.step <= task.steps && 0 <= task.evaluations);
         outputs_.clear();
         kind_ = task.kind;
-        if (task.kind == LDM_TASK_DONE) is_drawn_ = true;
+        is_done_ = task.kind == LDM_TASK_DONE;
+        if (is_done_ || task.kind == LDM_TASK_PREVIEW) is_drawn_ = true;
         if (task.kind == LDM_TASK_EVALUATE) keep(task);
         return status;
     }
@@ -264,12 +265,18 @@ private:
     }
 
     void next_with_another_size() {
-        ldm_task task;
+        ldm_task room[2];  // a longer one has a place
+        ldm_task& task = room[0];
         ldm_task_init(&task, sizeof task);
-        task.struct_size = bytes_.of<size_t>({0, 3, 8, 12, 16, sizeof task + 64});
+        task.struct_size = bytes_.of<size_t>({0, 3, 8, 12, 16, sizeof task + 64, 4104});
         ldm_task whole = task;
         ldm_status status = told(ldm_run_next(context_, run_, &task));
-        if (status != LDM_OK) take(status, whole);  // where it is taken, some of the task stays untold
+        if (status == LDM_OK && task.struct_size < sizeof task) {  // what comes next stays untold
+            is_drawn_ = is_done_ = true;
+            outputs_.clear();
+        } else {
+            take(status, status == LDM_OK ? task : whole);
+        }
     }
 
     void image() {
@@ -334,11 +341,11 @@ private:
     FailingAllocator counted_;
     ldm_context* context_ = nullptr;
     ldm_run* run_ = nullptr;
-    ldm_task_kind kind_ = LDM_TASK_DONE;  // of the last task
+    int32_t kind_ = LDM_TASK_DONE;  // of the last task
     ldm_tensor tensor_{};
     std::vector<Output> outputs_;  // that the last task wants, until they are given
     ldm_status over_ = LDM_OK;     // the failure that ended the run
-    bool is_over_ = false, is_cancelled_ = false, is_drawn_ = false, has_parsed_ = false;
+    bool is_over_ = false, is_cancelled_ = false, is_drawn_ = false, is_done_ = false, has_parsed_ = false;
 };
 
 }  // namespace
