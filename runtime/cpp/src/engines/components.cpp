@@ -205,7 +205,7 @@ bool Components::fit_at_once(View<std::string_view> components) const {
         WeightMemory its = weight_memory(package_.weights(component), large_weights_);
         needed += its.own + its.mapped;
     }
-    return settings_.provider == nullptr && needed <= available_memory().value_or(0);
+    return settings_.provider == nullptr && needed <= memory_left().value_or(0);
 }
 
 Status Components::load_at_once(Scope& scope, Array<Loading>& loadings) {
@@ -235,11 +235,13 @@ Status Components::load_at_once(Scope& scope, Array<Loading>& loadings) {
     return Status();
 }
 
+std::optional<std::uint64_t> Components::memory_left() const { return memory_left_ ? memory_left_ : available_memory(); }
+
 // Fail if the weights do not fit; say so where they hardly do. Large ones are mapped.
 Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
     WeightMemory needed = weight_memory(package_.weights(component), large_weights_);
     settings.reorders = needed.mapped == 0;
-    std::optional<std::uint64_t> free = memory_left_ ? memory_left_ : available_memory();
+    std::optional<std::uint64_t> free = memory_left();
     if (!free) return Status();
     if (needed.own > *free) {
         return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own), " GB of memory in ONNX "

@@ -79,6 +79,7 @@ private:
     Status load_at_once(Scope& scope, Array<Loading>& loadings);
     bool fit_at_once(View<std::string_view> components) const;
     Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
+    std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);
 
     Allocator& memory_;
@@ -86,7 +87,7 @@ private:
     ort::Library library_;
     ort::SessionSettings settings_;
     std::uint64_t large_weights_ = 0;
-    std::optional<std::uint64_t> memory_left_;
+    std::optional<std::uint64_t> memory_left_;  // not given: what the machine or container has
     Arena arena_;
     Slot* slots_ = nullptr;  // in the order of the manifest's components
     Array<std::string_view> notices_;
