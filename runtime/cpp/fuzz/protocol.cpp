@@ -248,7 +248,7 @@ private:
         for (float number : numbers) is_finite = is_finite && std::isfinite(number);
         ldm_status status = told(ldm_run_give(context_, run_, all.empty() ? &tensor_ : all.data(), all.size()));
         if (!is_finite) REQUIRE(status != LDM_OK);
-        if (is_over_ && !is_cancelled_) REQUIRE(status == over_ || status == LDM_MISUSE);
+        if (is_over_) REQUIRE(status == over_ || status == LDM_MISUSE || status == LDM_NO_MEMORY);
         if (status == LDM_NOT_FINITE && !is_over_) {
             REQUIRE(!is_finite);
             is_over_ = true;
