@@ -14,7 +14,7 @@ find_package(Threads REQUIRED)
 add_library(ldm_host OBJECT ${LDM_HOST_SOURCES})
 target_link_libraries(ldm_host PUBLIC ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
 target_include_directories(ldm_host PUBLIC include)
-target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING)
+target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING INTERFACE LDM_STATIC)
 
 add_library(ldm_runtime SHARED $<TARGET_OBJECTS:ldm_host>)
 add_library(ldm_runtime::ldm_runtime ALIAS ldm_runtime)
@@ -23,6 +23,9 @@ target_include_directories(ldm_runtime INTERFACE
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 set_target_properties(ldm_runtime PROPERTIES LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION}
   SOVERSION ${PROJECT_VERSION_MAJOR})
+if(WIN32)
+  set_target_properties(ldm_runtime PROPERTIES PREFIX "")
+endif()
 # Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
 if(APPLE)
   target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)

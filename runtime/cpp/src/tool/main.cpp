@@ -7,6 +7,7 @@
 
 #include "ldm_runtime.hpp"
 #include "src/tool/arguments.h"
+#include "src/tool/utf8.h"
 
 using namespace ldm;
 using tool::Arguments;
@@ -230,6 +231,7 @@ int print_usage(int status) {
 }  // namespace
 
 int main(int count, char** given) {
+    given = tool::in_utf8(count, given);
     std::string_view name = count < 2 ? "" : given[1];
     if (name == "--help" || name == "-h") return print_usage(0);
     if (name == "--version") {
