@@ -14,6 +14,15 @@ ldm_image begun_image() {
     return image;
 }
 
+ldm_context_options memory_of(FailingAllocator& allocator) {
+    ldm_context_options options;
+    ldm_context_options_init(&options, sizeof options);
+    options.allocate = FailingAllocator::allocate;
+    options.release = FailingAllocator::release;
+    options.memory_user = &allocator;
+    return options;
+}
+
 // What takes a cancelled run on says so; what looks at it goes on.
 void a_cancelled_run_goes_no_further() {
     Kit kit;
@@ -100,11 +109,7 @@ void an_image_is_whole_or_not_there() {
 
 void what_is_told_of_a_run_takes_no_more_memory_each_time() {
     FailingAllocator counting;
-    ldm_context_options options;
-    ldm_context_options_init(&options, sizeof options);
-    options.allocate = FailingAllocator::allocate;
-    options.release = FailingAllocator::release;
-    options.memory_user = &counting;
+    ldm_context_options options = memory_of(counting);
     {
         Kit kit(&options);
         const char *const *keys, *const *values;
@@ -156,14 +161,27 @@ void any_allocation_may_fail() {
     for (long long allowed = 0; status != LDM_OK; ++allowed) {
         FailingAllocator failing;
         failing.allowed = allowed;
-        ldm_context_options options;
-        ldm_context_options_init(&options, sizeof options);
-        options.allocate = FailingAllocator::allocate;
-        options.release = FailingAllocator::release;
-        options.memory_user = &failing;
+        ldm_context_options options = memory_of(failing);
         status = draw_with(options, texts);
         bool is_told = status == LDM_NO_MEMORY && failing.made == allowed;
         if (!CHECK((status == LDM_OK || is_told) && failing.alive == 0)) return;
+    }
+}
+
+// A run that memory ran out for while it was given something is over.
+void no_memory_ends_a_run_that_is_given_to() {
+    for (long long left = 0; left < 8; ++left) {
+        FailingAllocator failing;
+        ldm_context_options options = memory_of(failing);
+        Kit kit(&options);
+        ldm_task task;
+        CHECK(go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
+        Outputs outputs(task);
+        failing.allowed = failing.made + left;
+        ldm_status status = outputs.give(kit.context, kit.run);
+        failing.allowed = -1;
+        CHECK(status == LDM_OK || status == LDM_NO_MEMORY);
+        CHECK(ldm_run_next(kit.context, kit.run, &task) == status);
     }
 }
 
@@ -195,6 +213,7 @@ int main() {
     an_image_is_whole_or_not_there();
     what_is_told_of_a_run_takes_no_more_memory_each_time();
     any_allocation_may_fail();
+    no_memory_ends_a_run_that_is_given_to();
     outputs_are_asked_for_whole();
     return done();
 }

@@ -90,6 +90,8 @@ public:
     const std::uint8_t* image(std::size_t index) const;
     // Whether an evaluation is under way, whose outputs are to be given.
     bool is_asking() const { return is_asked_; }
+    // What is to be given next; none where nothing is asked for.
+    View<Tensor> wanted() const { return {outputs_, is_asked_ ? output_count_ : 0}; }
     // Whether it came to its end, or failed.
     bool is_over() const { return phase_ == Phase::done || failed_ != nullptr; }
     // How far it is, as in a task.

@@ -110,13 +110,17 @@ ldm_status ldm_run_next(ldm_context* context, ldm_run* run, ldm_task* task) {
 ldm_status ldm_run_give(ldm_context* context, ldm_run* run, const ldm_tensor* outputs, size_t output_count) {
     return api::called(context, run, outputs != nullptr, "ldm_run_give", [&](Scope& scope) {
         LDM_TRY(api::require_going(scope, *run));
-        Array<Tensor> given(scope.memory);
-        for (size_t index = 0; index < output_count; ++index) {
-            Tensor tensor;
-            LDM_TRY(take(scope, outputs[index], index, tensor));
-            LDM_NEED(scope, given.push(tensor));
+        Tensor given[LDM_MOST_OUTPUTS];  // what was asked for: giving takes no memory of its own
+        size_t count = 0;
+        for (size_t index = 0; index < output_count; ++index) LDM_TRY(take(scope, outputs[index], index, given[0]));
+        for (const Tensor& wanted : run->run.wanted()) {
+            for (size_t index = 0; index < output_count; ++index) {
+                if (wanted.name != outputs[index].name) continue;
+                LDM_TRY(take(scope, outputs[index], index, given[count++]));
+                break;
+            }
         }
-        return run->run.give(scope, given.view());
+        return run->run.give(scope, {given, count});
     });
 }
 
