@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "fuzz/given_options.h"
 #include "fuzz/target.h"
 #include "ldm_runtime.h"
 #include "tests/files.h"
@@ -32,20 +33,6 @@ const Kit& kit() {
     static const Kit its;
     return its;
 }
-
-// The bytes of the input, one after the other; zeros behind its end.
-struct Bytes {
-    const std::uint8_t* data;
-    std::size_t left;
-
-    std::uint8_t next() {
-        if (left == 0) return 0;
-        --left;
-        return *data++;
-    }
-    template <typename T, std::size_t N>
-    T of(const T (&choices)[N]) { return choices[next() % N]; }
-};
 
 // An output as a task asked for it, and the numbers that are given for it.
 struct Output {
@@ -81,7 +68,7 @@ public:
             case 2: give(); break;
             case 3: give_wrong(); break;
             case 4: finish(); break;
-            case 5: told(ldm_run_preview(context_, run_)); break;
+            case 5: preview(); break;
             case 6: image(); break;
             case 7: latents(); break;
             case 8: metadata(); break;
@@ -106,77 +93,47 @@ private:
     }
 
     void create() {
-        static const unsigned char pixels[32 * 32 * 4] = {1, 2, 3, 255, 128};
-        static const uint64_t seeds[] = {3, 0xFFFFFFFFFFFFFFFF};
-        static const char* const prompts[] = {"a red apple", "(tree:1.2)", "x\xff"};
         ldm_run_free(run_);
         run_ = nullptr;
         outputs_.clear();
-        is_drawn_ = is_done_ = is_over_ = is_cancelled_ = false;
-        ldm_image picture;
-        ldm_image_init(&picture, sizeof picture);
-        picture.width = bytes_.of({32, 32, 32, 16, 0, -1});
-        picture.height = bytes_.of({32, 32, 32, 9});
-        picture.channels = bytes_.of({3, 4, 1, 5});
-        picture.pixels = bytes_.of<const void*>({pixels, pixels, pixels, nullptr});
-        ldm_run_options options;
-        ldm_run_options_init(&options, sizeof options);
-        options.prompt = bytes_.of<const char*>({"a red apple", "", "(tree:1.2) [sky] BREAK grass", "x\xff", nullptr});
-        options.prompts = bytes_.of<const char* const*>({nullptr, nullptr, nullptr, prompts});
-        options.prompt_count = bytes_.of<size_t>({2, 3, 0});
-        options.negative = bytes_.of<const char*>({nullptr, "blue", "(no:0)"});
-        options.count = bytes_.of({0, 1, 2, 3, -1});
-        options.syntax = bytes_.of<const char*>({nullptr, "plain", "weighted", "other"});
-        options.steps = bytes_.of({1, 2, 3, 0, -4});
-        options.guidance = bytes_.of({1.0, 3.0, -1.0, static_cast<double>(INFINITY)});
-        options.guidance_rescale = bytes_.of({0.0, 0.7, 2.0});
-        options.guidance_from = bytes_.of({0.0, 0.5});
-        options.sampler = bytes_.of<const char*>({"euler", "heun", "dpmpp_2m_sde", "ddim:clip_sample=true", "lms", "eular"});
-        options.has_seed = 1;
-        options.seed = bytes_.next();
-        options.seeds = bytes_.of<const uint64_t*>({nullptr, nullptr, seeds});
-        options.seed_count = bytes_.of<size_t>({2, 1, 0});
-        options.noise = bytes_.of<const char*>({nullptr, "philox", "torch", "cuda", "white"});
-        options.has_variation = bytes_.of({0, 0, 1});
-        options.variation_strength = bytes_.of({0.3, 1.0, -1.0});
-        options.width = bytes_.of({16, 32, 0, 17, -8});
-        options.height = bytes_.of({16, 32, 0, 100000});
-        options.images = bytes_.of<const ldm_image*>({nullptr, nullptr, &picture});
-        options.image_count = bytes_.of<size_t>({1, 0});
-        options.mask = bytes_.of<const ldm_image*>({nullptr, nullptr, &picture});
-        options.strength = bytes_.of({static_cast<double>(NAN), 0.5, 1.0, 0.0, 7.0});
-        options.stop_after = bytes_.of({0, 1, 2, -1});
-        options.to_prompt = bytes_.of<const char*>({nullptr, nullptr, "a green tree"});
-        options.share = bytes_.of({0.25, 1.0, 2.0});
-        told(ldm_run_create(context_, kit().package, &options, &run_));
+        has_image_ = is_done_ = is_cancelled_ = false;
+        over_ = LDM_OK;
+        GivenOptions given(bytes_);
+        told(ldm_run_create(context_, kit().package, &given.options, &run_));
         REQUIRE((run_ != nullptr) == (ldm_error_code(context_)[0] == '\0'));
     }
 
-    // A run that is over, or cancelled, never goes on, and says why each time.
     ldm_status next() {
         ldm_task task;
         ldm_task_init(&task, sizeof task);
         return take(told(ldm_run_next(context_, run_, &task)), task);
     }
 
-    ldm_status take(ldm_status status, const ldm_task& task) {
-        if (status != LDM_OK) {
-            if (run_ == nullptr) REQUIRE(status == LDM_MISUSE);
-            if (is_over_ && status != LDM_MISUSE) REQUIRE(status == over_);
-            if (is_cancelled_ && !is_over_ && status != LDM_MISUSE) REQUIRE(status == LDM_CANCELLED);
-            if (status != LDM_MISUSE && status != LDM_CANCELLED && !is_over_) {
-                is_over_ = true;
-                over_ = status;
-            }
-            return status;
+    // What a call that takes the run on may say: one that failed, or was cancelled, fails so for ever. `ends`: whether
+    // it may end here.
+    void judge(ldm_status status, bool ends) {
+        if (run_ == nullptr) {
+            REQUIRE(status == LDM_MISUSE);
+        } else if (over_ != LDM_OK) {
+            REQUIRE(status == over_ || (status == LDM_MISUSE && !ends));
+        } else if (is_cancelled_) {
+            REQUIRE(status == LDM_CANCELLED || (status == LDM_MISUSE && !ends));
+        } else {
+            REQUIRE(status != LDM_CANCELLED);
+            if (ends && status != LDM_OK && status != LDM_MISUSE) over_ = status;
         }
-        REQUIRE(run_ != nullptr && !is_over_ && (!is_cancelled_ || is_done_));
+    }
+
+    ldm_status take(ldm_status status, const ldm_task& task) {
+        judge(status, true);
+        if (status != LDM_OK) return status;
         REQUIRE(0 <= task.step && task.step <= task.steps && 0 <= task.evaluations);
+        REQUIRE(!is_done_ || task.kind == LDM_TASK_DONE);
         outputs_.clear();
         kind_ = task.kind;
-        is_done_ = task.kind == LDM_TASK_DONE;
-        if (is_done_ || task.kind == LDM_TASK_PREVIEW) is_drawn_ = true;
-        if (task.kind == LDM_TASK_EVALUATE) keep(task);
+        is_done_ = is_done_ || kind_ == LDM_TASK_DONE;
+        has_image_ = has_image_ || kind_ == LDM_TASK_DONE || kind_ == LDM_TASK_PREVIEW;
+        if (kind_ == LDM_TASK_EVALUATE) keep(task);
         return status;
     }
 
@@ -217,8 +174,15 @@ private:
     ldm_status give() {
         std::vector<ldm_tensor> all = tensors();
         bool is_asked = !all.empty();
-        ldm_status status = told(ldm_run_give(context_, run_, is_asked ? all.data() : nullptr, all.size()));
-        if (!is_asked || run_ == nullptr) REQUIRE(status != LDM_OK);
+        return given(told(ldm_run_give(context_, run_, is_asked ? all.data() : nullptr, all.size())), is_asked);
+    }
+
+    // is_right: what was asked for was given.
+    ldm_status given(ldm_status status, bool is_right) {
+        bool ends = status == LDM_NOT_FINITE || status == LDM_NO_MEMORY || (is_right && status != LDM_OK);
+        judge(status, ends);
+        if (outputs_.empty()) REQUIRE(status != LDM_OK);
+        if (is_right && over_ == LDM_OK && !is_cancelled_) REQUIRE(status == LDM_OK);
         if (status == LDM_OK) outputs_.clear();
         return status;
     }
@@ -248,13 +212,8 @@ private:
         for (float number : numbers) is_finite = is_finite && std::isfinite(number);
         ldm_status status = told(ldm_run_give(context_, run_, all.empty() ? &tensor_ : all.data(), all.size()));
         if (!is_finite) REQUIRE(status != LDM_OK);
-        if (is_over_) REQUIRE(status == over_ || status == LDM_MISUSE || status == LDM_NO_MEMORY);
-        if (status == LDM_NOT_FINITE && !is_over_) {
-            REQUIRE(!is_finite);
-            is_over_ = true;
-            over_ = status;
-        }
-        if (status == LDM_OK) outputs_.clear();
+        if (status == LDM_NOT_FINITE && over_ == LDM_OK) REQUIRE(!is_finite);
+        given(status, false);
     }
 
     // Take the run to its end, as a host does that does nothing wrong.
@@ -265,25 +224,30 @@ private:
     }
 
     void next_with_another_size() {
-        ldm_task room[2];  // a longer one has a place
-        ldm_task& task = room[0];
-        ldm_task_init(&task, sizeof task);
-        task.struct_size = bytes_.of<size_t>({0, 3, 8, 12, 16, sizeof task + 64, 4104});
-        ldm_task whole = task;
-        ldm_status status = told(ldm_run_next(context_, run_, &task));
-        if (status == LDM_OK && task.struct_size < sizeof task) {  // what comes next stays untold
-            is_drawn_ = is_done_ = true;
-            outputs_.clear();
+        struct {
+            ldm_task task;
+            char newer[64];
+        } longer;
+        std::memset(&longer, 0, sizeof longer);
+        longer.task.struct_size = bytes_.of<size_t>({sizeof longer, 0, 3, 12, sizeof(ldm_task) + 1, 4104, SIZE_MAX});
+        bool is_size = longer.task.struct_size == sizeof longer;
+        ldm_status status = told(ldm_run_next(context_, run_, &longer.task));
+        if (is_size) {
+            take(status, longer.task);
         } else {
-            take(status, status == LDM_OK ? task : whole);
+            REQUIRE(status != LDM_OK && longer.task.component == nullptr);  // and nothing was told
+            judge(status, status != LDM_MISUSE);
         }
     }
+
+    // No failure of a preview ends a run.
+    void preview() { judge(told(ldm_run_preview(context_, run_)), false); }
 
     void image() {
         ldm_image found;
         ldm_image_init(&found, sizeof found);
         if (told(ldm_run_image(context_, run_, bytes_.of<size_t>({0, 1, 2, SIZE_MAX}), &found)) != LDM_OK) return;
-        REQUIRE(is_drawn_);  // the last image, or a preview
+        REQUIRE(has_image_ && over_ == LDM_OK);  // the last image, or a preview
         const auto* pixels = static_cast<const unsigned char*>(found.pixels);
         std::size_t sum = 0;
         for (int at = 0; at < found.width * found.height * found.channels; ++at) sum += pixels[at];
@@ -305,9 +269,10 @@ private:
         for (size_t at = 0; at < count; ++at) REQUIRE(std::strlen(keys[at]) > 0 && std::strlen(values[at]) < 100000);
     }
 
+    // A run that is over stays as it is.
     void cancel() {
         ldm_run_cancel(run_);
-        is_cancelled_ = run_ != nullptr;
+        is_cancelled_ = is_cancelled_ || (run_ != nullptr && !is_done_ && over_ == LDM_OK);
     }
 
     void seed() {
@@ -345,7 +310,7 @@ private:
     ldm_tensor tensor_{};
     std::vector<Output> outputs_;  // that the last task wants, until they are given
     ldm_status over_ = LDM_OK;     // the failure that ended the run
-    bool is_over_ = false, is_cancelled_ = false, is_drawn_ = false, is_done_ = false, has_parsed_ = false;
+    bool is_done_ = false, is_cancelled_ = false, has_image_ = false, has_parsed_ = false;
 };
 
 }  // namespace
