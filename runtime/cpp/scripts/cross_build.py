@@ -62,14 +62,14 @@ def main() -> int:
     for name in names:
         target, folder = TARGETS[name], arguments.out.resolve() / name
         emulator = emulator_of(name)
-        build(target, folder, arguments.out.resolve() / "zig-cache", emulator)
+        build(target, folder, emulator)
         tested = test(folder, emulator, arguments.browser if name == "wasm32" else None) if arguments.test else "not run"
         library, tool = (size(folder / file) for file in target.library) if target.library else ("", "")
         print(f"{name:<16}{tested:<44}{library:>12}{tool:>12}", flush=True)
     return 0
 
 
-def build(target: Target, folder: Path, cache: Path, emulator: list[str] | None) -> None:
+def build(target: Target, folder: Path, emulator: list[str] | None) -> None:
     settings = {
         "CMAKE_TOOLCHAIN_FILE": SOURCE / "cmake" / "zig.cmake",
         "CMAKE_MAKE_PROGRAM": program("ninja"),
@@ -81,8 +81,6 @@ def build(target: Target, folder: Path, cache: Path, emulator: list[str] | None)
         "LDM_BUILD_LIBRARY": "ON" if target.library else "OFF",
     }
     values = [f"-D{name}={value}" for name, value in settings.items()]
-    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(cache))
-    os.environ.setdefault("ZIG_LOCAL_CACHE_DIR", str(cache))
     run([program("cmake"), "-S", str(SOURCE), "-B", str(folder), "-G", "Ninja", *values])
     run([program("cmake"), "--build", str(folder), "-j", str(jobs())])
 
