@@ -63,7 +63,9 @@ def main() -> int:
         target, folder = TARGETS[name], arguments.out.resolve() / name
         emulator = emulator_of(name)
         build(target, folder, emulator)
-        tested = test(folder, emulator, arguments.browser if name == "wasm32" else None) if arguments.test else "not run"
+        tested = (
+            test(folder, emulator, arguments.browser if name == "wasm32" else None) if arguments.test else "not run"
+        )
         library, tool = (size(folder / file) for file in target.library) if target.library else ("", "")
         print(f"{name:<16}{tested:<44}{library:>12}{tool:>12}", flush=True)
     return 0
@@ -95,7 +97,9 @@ def test(folder: Path, emulator: list[str] | None, browser: str | None) -> str:
     passed = re.search(r"(\d+)% tests passed.* out of (\d+)", said)
     done = f"{passed[2] if passed else '?'} passed{f' with {Path(emulator[0]).name}' if emulator else ''}"
     if browser is not None:
-        said = run([sys.executable, str(SOURCE / "scripts" / "run_browser.py"), str(folder / "tests"), "--browser", browser])
+        said = run(
+            [sys.executable, str(SOURCE / "scripts" / "run_browser.py"), str(folder / "tests"), "--browser", browser]
+        )
         done += f", {said.count(': passed')} with {Path(browser).name}"
     return done
 

@@ -50,7 +50,7 @@ static void schedules_are_read(const Value& cases) {
         Schedule schedule;
         Status status = read_schedule(scope, arena, *each.find("schedule"), schedule);
         if (!CHECK(same_code(status, each.find("code")))) {
-            std::fprintf(stderr, "  schedule %ld: %s\n", &each - cases.items.begin(),
+            std::fprintf(stderr, "  schedule %td: %s\n", &each - cases.items.begin(),
                          status.ok() ? "accepted" : failure.text);
         }
     }
