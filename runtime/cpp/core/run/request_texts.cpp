@@ -100,7 +100,7 @@ Status read_texts(const Checking& its) {
     its.out.repeats = positive(its.options.count);
     LDM_TRY(its.options.embeddings ? check_embeddings(its, most) : check_prompts(its));
     std::size_t given = its.out.has_embeddings ? its.options.embeddings->count : its.options.prompts->size;
-    LDM_NEED(its.scope, given <= (std::size_t{1} << 62) / its.out.repeats);  // `most` is the manifest's word
+    LDM_NEED(its.scope, given <= static_cast<std::size_t>(-1) / 4 / its.out.repeats);  // `most` is the manifest's word
     its.out.batch = given * its.out.repeats;
     LDM_TRY(check_negatives(its));
     LDM_TRY(check_batch(its));
