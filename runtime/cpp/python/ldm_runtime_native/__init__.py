@@ -4,11 +4,10 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Optional
 
 
 def prefix() -> Path:
-    """Return the folder that the library is installed in, for CMAKE_PREFIX_PATH: `bin`, `include`, `lib` and `share`."""
+    """Return the folder that all is installed in, for CMAKE_PREFIX_PATH: `bin`, `include`, `lib` and `share`."""
     return Path(__file__).parent / "prefix"
 
 
@@ -17,7 +16,7 @@ def library() -> Path:
     return prefix() / "lib" / "libldm_runtime.so"
 
 
-def onnxruntime() -> Optional[Path]:
+def onnxruntime() -> Path | None:
     """Return the shared library of the ONNX Runtime in this environment, or None if there is none."""
     package = importlib.util.find_spec("onnxruntime")
     if package is None or package.origin is None:
