@@ -412,6 +412,9 @@ typedef struct ldm_engine_options {
     const char *const *provider_values;
     size_t provider_option_count;
     int32_t threads;      /* within an operator; 0: ONNX Runtime's choice */
+    int32_t maps_weights; /* 1: on the CPU, weights stay in the package's files, and a component that is done with gives its
+                             memory back: a start in less time and memory, for steps that take longer. 0: those of large
+                             components alone; others are copied into what the kernels like best */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);

@@ -196,45 +196,6 @@ static void resting_components_give_back_their_memory() {
     }
 }
 
-// At once where memory suffices, one after the other where weights are beyond all memory; without a component twice.
-static void several_components_are_opened() {
-    Golden golden;
-    std::string_view names[] = {"text_encoder", "unet", "vae_decoder"}, wrong[] = {"unet", "nothing"};
-    Opened opened;
-    CHECK(opened.components.open(opened.scope, "text_encoder").ok());
-    CHECK(opened.components.open_all(opened.scope, {names, 3}).ok());
-    CHECK(opened.components.open_all(opened.scope, {}).ok());
-    for (const json::Value& each : golden.cases.value.items) {
-        bool is_equal = false;
-        CHECK(golden.evaluate(opened.scope, opened.components, each, is_equal).ok() && is_equal);
-    }
-    CHECK(code_of(opened.components.open_all(opened.scope, {wrong, 2})) == codes::engine_failed);
-}
-
-// What was begun beside a component that fails is given back.
-static void one_of_several_components_fails() {
-    Scratch scratch;
-    CHECK(std::system(("cp -r '" + golden_path("package") + "' '" + scratch.at("package") + "'").c_str()) == 0);
-    FailingAllocator counting;
-    Allocator memory = counting.allocator();
-    Failure failure;
-    Scope scope{memory, failure};
-    package::Package package(memory);
-    CHECK(package.open(scope, scratch.at("package"), package::Check::size).ok());
-    long long before = counting.alive;
-    std::string graph = read_file(scratch.at("package/unet/model.onnx"));
-    scratch.write("package/unet/model.onnx", std::string(graph.size(), '?'));  // of the size that was promised
-    {
-        Components components(memory, package);
-        CHECK(components.start(scope, {}).ok());
-        std::string_view names[] = {"vae_decoder", "unet", "text_encoder"};
-        std::string code = code_of(components.open_all(scope, {names, 3}));
-        CHECK(code == codes::engine_failed || code == codes::file_changed);
-        CHECK(components.open(scope, "text_encoder").ok() && components.open(scope, "vae_decoder").ok());
-    }
-    CHECK(counting.alive == before);
-}
-
 static void weights_are_mapped_where_they_are_large() {
     package::Weights small{1000, 4000, 0}, large{std::uint64_t{1} << 30, std::uint64_t{1} << 31, 1 << 20};
     CHECK(engines::weight_memory(small).own == 10000 && engines::weight_memory(small).mapped == 0);
@@ -330,8 +291,6 @@ int main() {
     threads_share_a_package(engines::large_weights, 40);
     threads_share_a_package(0, 8);
     resting_components_give_back_their_memory();
-    several_components_are_opened();
-    one_of_several_components_fails();
     weights_are_mapped_where_they_are_large();
     notices_are_told_once();
     the_fused_graph_is_preferred_on_the_cpu();

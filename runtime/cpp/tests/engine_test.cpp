@@ -1,8 +1,10 @@
 // The library's engine on runs, through the C interface: whose runs it takes, previews, progress, what it tells.
 #include "src/api/engine.h"
 
+#include <cmath>
 #include <vector>
 
+#include "tests/failing_allocator.h"
 #include "tests/kit.h"
 #include "tests/scratch.h"
 
@@ -163,6 +165,50 @@ void options_of_a_provider_are_pairs() {
     }
 }
 
+// The same latents but for rounding; what is done with gives its memory back.
+void weights_stay_in_their_files() {
+    FailingAllocator counting;
+    ldm_context_options memory;
+    ldm_context_options_init(&memory, sizeof memory);
+    memory.allocate = counting.allocator().allocate;
+    memory.release = counting.allocator().release;
+    memory.memory_user = counting.allocator().user;
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    CHECK(ldm_context_create(&memory, &context) == LDM_OK);
+    CHECK(ldm_package_open(context, golden_path("package").c_str(), nullptr, &package) == LDM_OK);
+    std::vector<float> drawn[2];
+    for (int maps = 0; maps < 2; ++maps) {
+        ldm_engine_options options;
+        ldm_engine_options_init(&options, sizeof options);
+        CHECK(options.maps_weights == 0);
+        options.maps_weights = maps;
+        ldm_engine* engine = nullptr;
+        ldm_run* run = nullptr;
+        ldm_run_options wanted = apple();
+        CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
+        long long before = counting.alive;
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        const float* latents = nullptr;
+        int64_t shape[4];
+        CHECK(ldm_run_latents(context, run, &latents, shape) == LDM_OK);
+        drawn[maps].assign(latents, latents + shape[0] * shape[1] * shape[2] * shape[3]);
+        ldm_run_free(run);
+        CHECK((counting.alive < before) == (maps == 1));
+        ldm_engine_free(engine);
+    }
+    for (size_t index = 0; index < drawn[0].size(); ++index) CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
+    ldm_engine_options options;
+    ldm_engine_options_init(&options, sizeof options);
+    options.maps_weights = 2;
+    ldm_engine* engine = nullptr;
+    CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_BAD_REQUEST);
+    CHECK(std::string(ldm_error_text(context)) == "maps_weights is 2; expected 0 or 1");
+    ldm_package_free(package);
+    ldm_context_free(context);
+    CHECK(counting.alive == 0);
+}
+
 }  // namespace
 
 int main() {
@@ -173,5 +219,6 @@ int main() {
     the_progress_function_may_end_it();
     notices_come_with_what_they_are_about();
     options_of_a_provider_are_pairs();
+    weights_stay_in_their_files();
     return done();
 }

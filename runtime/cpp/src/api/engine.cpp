@@ -11,18 +11,21 @@ namespace {
 // Open every component but the encoder of images, which is opened when an image is given.
 Status open_components(Scope& scope, ldm_engine& engine) {
     const Contract& contract = engine.package->model.contract();
-    Array<std::string_view> names(scope.memory);
     for (const json::Entry<ComponentContract>& component : contract.components) {
-        if (component.key != contract.codec.encoder.component) LDM_NEED(scope, names.push(component.key));
+        if (component.key != contract.codec.encoder.component) LDM_TRY(engine.components.open(scope, component.key));
     }
-    return engine.components.open_all(scope, names.view());
+    return Status();
 }
 
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
     if (options.library != nullptr) out.library = options.library;
     if (options.provider != nullptr) out.provider = options.provider;
     out.threads = options.threads;
+    if (options.maps_weights != 0) out.large_weights = 0;
     out.options = {options.provider_keys, options.provider_values, options.provider_option_count};
+    if (options.maps_weights != 0 && options.maps_weights != 1) {
+        return scope.fail(codes::request_invalid, {"maps_weights is ", options.maps_weights, "; expected 0 or 1"});
+    }
     bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
     for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
         is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;

@@ -1,14 +1,11 @@
 #include "src/engines/components.h"
 
-#include <algorithm>
 #include <cmath>
 #include <thread>
-#include <utility>
 
 #include "core/codes.h"
 #include "src/engines/memory_left.h"
 #include "src/engines/signature.h"
-#include "src/files/system.h"
 #include "src/files/text.h"
 
 namespace ldm::engines {
@@ -104,12 +101,12 @@ Status Components::acquire(Scope& scope, std::string_view component, Slot*& out)
     if (use(*out)) return Status();
     Lock turn(opening_);
     if (use(*out)) return Status();  // another thread was faster
-    Loading loading{component, out, {}, nullptr};
-    LDM_TRY(begin(scope, loading));
-    ort::create_session(*loading.session);
-    LDM_TRY(finish(scope, loading));
+    Engine engine;
+    LDM_TRY(load(scope, component, engine));
     Lock lock(state_);
-    ++out->users;
+    out->engine = engine;
+    out->is_open = true;
+    out->users = 1;
     return Status();
 }
 
@@ -148,22 +145,18 @@ void Components::rest(std::string_view component) {
     if (slot.users == 0) close(slot);
 }
 
-// Up to what takes long.
-Status Components::begin(Scope& scope, Loading& loading) {
-    const Component& parts = *package_.manifest().components.find(loading.component);
+Status Components::load(Scope& scope, std::string_view component, Engine& out) {
+    const Manifest& manifest = package_.manifest();
+    const Component& parts = *manifest.components.find(component);
     ort::SessionSettings settings = settings_;
-    files::Path weights;
+    files::Path weights, graph;
     LDM_TRY(package_.file(scope, parts.weights, weights));
-    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, loading.component, settings));
-    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), loading.graph));
-    return ort::begin_session(scope, memory_, library_, loading.graph, settings, loading.session);
-}
-
-Status Components::finish(Scope& scope, Loading& loading) {
+    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
+    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
     Engine engine;
-    LDM_TRY(ort::finish_session(scope, std::exchange(loading.session, nullptr), engine));
-    const ComponentContract& promised = *package_.manifest().contract.components.find(loading.component);
-    Status status = check_graph(scope, loading.graph.view(), promised, engine.inputs, engine.outputs);
+    LDM_TRY(ort::open_session(scope, memory_, library_, graph, settings, engine));
+    const ComponentContract& promised = *manifest.contract.components.find(component);
+    Status status = check_graph(scope, graph.view(), promised, engine.inputs, engine.outputs);
     for (std::string_view sentence : engine.notices) {
         if (status.ok()) status = keep_notice(scope, sentence);
     }
@@ -171,67 +164,7 @@ Status Components::finish(Scope& scope, Loading& loading) {
         engine.close(engine.self);
         return status;
     }
-    Lock lock(state_);
-    loading.slot->engine = engine;
-    loading.slot->is_open = true;
-    return Status();
-}
-
-Status Components::open_all(Scope& scope, View<std::string_view> components) {
-    if (!fit_at_once(components)) {
-        for (std::string_view component : components) LDM_TRY(open(scope, component));
-        return Status();
-    }
-    Lock turn(opening_);
-    Array<Loading> loadings(scope.memory);
-    for (std::string_view component : components) {
-        Slot* slot = nullptr;
-        LDM_TRY(find(scope, component, slot));
-        if (!slot->is_open) LDM_NEED(scope, loadings.push({component, slot, {}, nullptr}));
-    }
-    Status status = load_at_once(scope, loadings);
-    for (Loading& each : loadings) {
-        if (each.session != nullptr) ort::discard_session(each.session);
-    }
-    return status;
-}
-
-// Whether each component's weights fit beside those of the others, as far as the system tells. Other providers' memory
-// is unknown, and what they compile takes all cores.
-bool Components::fit_at_once(View<std::string_view> components) const {
-    std::uint64_t needed = 0;
-    for (std::string_view component : components) {
-        if (package_.manifest().components.find(component) == nullptr) return false;
-        WeightMemory its = weight_memory(package_.weights(component), large_weights_);
-        needed += its.own + its.mapped;
-    }
-    return settings_.provider == nullptr && needed <= memory_left().value_or(0);
-}
-
-Status Components::load_at_once(Scope& scope, Array<Loading>& loadings) {
-    for (Loading& each : loadings) LDM_TRY(begin(scope, each));
-    auto bytes = [this](const Loading& each) { return package_.weights(each.component).bytes; };
-    auto* largest = std::max_element(loadings.begin(), loadings.end(),
-                                     [&](const Loading& a, const Loading& b) { return bytes(a) < bytes(b); });
-    struct Others {
-        Array<Loading>& loadings;
-        const Loading* largest;
-    } others{loadings, largest};
-    auto create = [](void* user) {
-        auto* its = static_cast<Others*>(user);
-        for (Loading& each : its->loadings) {
-            if (&each != its->largest) ort::create_session(*each.session);
-        }
-    };
-    files::Thread thread;
-    bool is_beside = loadings.size() > 1 && thread.start(create, &others);
-    if (largest != loadings.end()) ort::create_session(*largest->session);
-    if (is_beside) {
-        thread.join();
-    } else {
-        create(&others);
-    }
-    for (Loading& each : loadings) LDM_TRY(finish(scope, each));
+    out = engine;
     return Status();
 }
 

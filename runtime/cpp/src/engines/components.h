@@ -40,9 +40,6 @@ public:
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
     Status open(Scope& scope, std::string_view component);
-    // Load several: at once where memory suffices for all of them, the largest on this thread and the others on one of
-    // their own; else one after the other.
-    Status open_all(Scope& scope, View<std::string_view> components);
     // Evaluate a component: all inputs by name, all outputs of its graph.
     Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
     // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others stay.
@@ -62,22 +59,12 @@ private:
         bool rests = false;  // once it has no user
     };
 
-    struct Loading {
-        std::string_view component;
-        Slot* slot;
-        files::Path graph;
-        ort::Session* session;  // until it is finished
-    };
-
     Status find(Scope& scope, std::string_view component, Slot*& out);
     Status acquire(Scope& scope, std::string_view component, Slot*& out);
     void release(Slot& slot);
     bool use(Slot& slot);
     void close(Slot& slot);
-    Status begin(Scope& scope, Loading& loading);
-    Status finish(Scope& scope, Loading& loading);
-    Status load_at_once(Scope& scope, Array<Loading>& loadings);
-    bool fit_at_once(View<std::string_view> components) const;
+    Status load(Scope& scope, std::string_view component, Engine& out);
     Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
     std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);

@@ -1,7 +1,5 @@
 #include "src/engines/onnxruntime/session.h"
 
-#include <utility>
-
 #include "core/codes.h"
 #include "src/engines/onnxruntime/fallbacks.h"
 #include "src/files/system.h"
@@ -30,18 +28,12 @@ int type_of(ElementType type) {
     return types[static_cast<std::size_t>(type)];
 }
 
-}  // namespace
-
 class Session {
 public:
     Session(Allocator& memory, Library& library, const files::Path& path)
-        : memory_(&memory), library_(library), path_(path), arena_(memory), options_(library.api().ReleaseSessionOptions),
-          session_(library.api().ReleaseSession) {}
-    ~Session() { Outcome freed(api(), created_); }
+        : memory_(&memory), library_(library), path_(path), arena_(memory), session_(library.api().ReleaseSession) {}
 
-    Status begin(Scope& scope, const SessionSettings& settings);
-    void create();
-    Status finish(Scope& scope);
+    Status open(Scope& scope, const SessionSettings& settings);
     Status run(Scope& scope, View<Tensor> feeds, Results& out);
 
     Allocator& memory() { return *memory_; }
@@ -61,14 +53,11 @@ private:
     Library& library_;
     files::Path path_;
     Arena arena_;
-    Owned<OrtSessionOptions> options_;
     Owned<OrtSession> session_;
-    OrtStatus* created_ = nullptr;  // what `create` was told
     View<TensorSpec> inputs_, outputs_;
     View<const char*> output_names_;
     View<std::string_view> notices_;
-    const Provider* provider_ = nullptr;
-    bool maps_weights_ = false;
+    bool maps_weights_ = false, takes_turns_ = false;
     std::mutex turn_;
 };
 
@@ -100,25 +89,19 @@ OrtStatus* Session::set(OrtSessionOptions* options, const SessionSettings& setti
     return said;
 }
 
-Status Session::begin(Scope& scope, const SessionSettings& settings) {
-    provider_ = settings.provider;
-    maps_weights_ = !settings.reorders;
-    LDM_TRY(failed(scope, api().CreateSessionOptions(options_.out()), "cannot load"));
-    LDM_TRY(failed(scope, set(options_.get(), settings), "cannot load"));
-    if (provider_ == nullptr) return Status();
-    return append_provider(scope, library_, *provider_, settings.options, options_.get());
-}
-
-void Session::create() {
+Status Session::open(Scope& scope, const SessionSettings& settings) {
+    const Provider* provider = settings.provider;
+    Owned<OrtSessionOptions> options(api().ReleaseSessionOptions);
+    LDM_TRY(failed(scope, api().CreateSessionOptions(options.out()), "cannot load"));
+    LDM_TRY(failed(scope, set(options.get(), settings), "cannot load"));
+    if (provider != nullptr) LDM_TRY(append_provider(scope, library_, *provider, settings.options, options.get()));
     files::NativePath place(path_);
-    created_ = api().CreateSession(library_.env(), place.get(), options_.get(), session_.out());
-}
-
-Status Session::finish(Scope& scope) {
-    LDM_TRY(failed(scope, std::exchange(created_, nullptr), "cannot load"));
-    options_.reset();
-    if (provider_ != nullptr) {
-        LDM_TRY(fallbacks(scope, arena_, library_, session_.get(), provider_->ort_name, path_, notices_));
+    OrtStatus* said = api().CreateSession(library_.env(), place.get(), options.get(), session_.out());
+    LDM_TRY(failed(scope, said, "cannot load"));
+    maps_weights_ = !settings.reorders;
+    takes_turns_ = provider != nullptr && provider->takes_turns;
+    if (provider != nullptr) {
+        LDM_TRY(fallbacks(scope, arena_, library_, session_.get(), provider->ort_name, path_, notices_));
     }
     LDM_TRY(read_ports(scope, false, inputs_));
     LDM_TRY(read_ports(scope, true, outputs_));
@@ -195,8 +178,6 @@ Status Session::copy_text(Scope& scope, const char* text, std::string_view& out)
     return Status();
 }
 
-namespace {
-
 // The tensors of one evaluation, given back at its end.
 class Values {
 public:
@@ -218,8 +199,6 @@ private:
     Array<OrtValue*> values_;
 };
 
-}  // namespace
-
 Status Session::run(Scope& scope, View<Tensor> feeds, Results& out) {
     out.clear();
     Values inputs(api(), scope.memory), outputs(api(), scope.memory);
@@ -234,7 +213,7 @@ Status Session::run(Scope& scope, View<Tensor> feeds, Results& out) {
     }
     {
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
-        if (provider_ != nullptr && provider_->takes_turns) turn.lock();
+        if (takes_turns_) turn.lock();
         OrtStatus* said = api().Run(session_.get(), nullptr, names.data(), inputs.data(), feeds.size, output_names_.data,
                                     outputs_.size, outputs.data());
         LDM_TRY(failed(scope, said, "failed in"));
@@ -277,43 +256,26 @@ engines::Engine Session::table() const {
     engine.run = [](void* self, Scope& scope, View<Tensor> feeds, Results& out) {
         return static_cast<Session*>(self)->run(scope, feeds, out);
     };
-    engine.close = [](void* self) { discard_session(static_cast<Session*>(self)); };
+    engine.close = [](void* self) {
+        auto* session = static_cast<Session*>(self);
+        destroy(session->memory(), session);
+    };
     return engine;
 }
 
-Status begin_session(Scope& scope, Allocator& memory, Library& library, const files::Path& path,
-                     const SessionSettings& settings, Session*& out) {
-    auto* session = make<Session>(memory, memory, library, path);
-    LDM_NEED(scope, session != nullptr);
-    Status status = session->begin(scope, settings);
-    if (status.ok()) {
-        out = session;
-    } else {
-        discard_session(session);
-    }
-    return status;
-}
-
-void create_session(Session& session) { session.create(); }
-
-Status finish_session(Scope& scope, Session* session, engines::Engine& out) {
-    Status status = session->finish(scope);
-    if (status.ok()) {
-        out = session->table();
-    } else {
-        discard_session(session);
-    }
-    return status;
-}
-
-void discard_session(Session* session) { destroy(session->memory(), session); }
+}  // namespace
 
 Status open_session(Scope& scope, Allocator& memory, Library& library, const files::Path& path,
                     const SessionSettings& settings, engines::Engine& out) {
-    Session* session = nullptr;
-    LDM_TRY(begin_session(scope, memory, library, path, settings, session));
-    create_session(*session);
-    return finish_session(scope, session, out);
+    auto* session = make<Session>(memory, memory, library, path);
+    LDM_NEED(scope, session != nullptr);
+    Status status = session->open(scope, settings);
+    if (status.ok()) {
+        out = session->table();
+    } else {
+        destroy(memory, session);
+    }
+    return status;
 }
 
 }  // namespace ldm::ort

@@ -22,20 +22,8 @@ struct SessionSettings {
     bool reorders = true;
 };
 
-// A session on its way to an engine: begun, created, finished. What takes long, to create it, takes no memory from the
-// host's allocator, so that several are created at once, on threads of ours.
-class Session;
-
-// memory: of the session; library must outlive it. path: of the ONNX file; its weights lie beside it. Codes:
-// engine.unavailable, engine.failed, request.engine.
-Status begin_session(Scope& scope, Allocator& memory, Library& library, const files::Path& path,
-                     const SessionSettings& settings, Session*& out);
-void create_session(Session& session);
-// The engine, which the session belongs to; on failure the session is gone. Codes: engine.failed, graph.signature.
-Status finish_session(Scope& scope, Session* session, engines::Engine& out);
-void discard_session(Session* session);
-
-// Open a session as an engine.
+// Open a session as an engine, which keeps its memory in `memory`. library must outlive it. path: of the ONNX file; its
+// weights lie beside it. Codes: engine.unavailable, engine.failed, graph.signature, request.engine.
 Status open_session(Scope& scope, Allocator& memory, Library& library, const files::Path& path,
                     const SessionSettings& settings, engines::Engine& out);
 
