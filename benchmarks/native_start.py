@@ -145,8 +145,10 @@ def contenders(
     given, out = [count, guidance, PROMPT], str(folder / "image.png")
     options = ["--prompt", PROMPT, "--seed", "1", "--steps", count, "--out", out, "--force"]
     python = [sys.executable, "-P", "-c"]
+    engine = {"LDM_ONNXRUNTIME": onnxruntime()}
     found = {
-        "ldm run": Contender([str(ldm), "run", place, *options], weights, {"LDM_ONNXRUNTIME": onnxruntime()}),
+        "ldm run": Contender([str(ldm), "run", place, *options], weights, engine),
+        "ldm run --map-weights": Contender([str(ldm), "run", place, *options, "--map-weights"], weights, engine),
         "ldm_runtime in Python": Contender([*python, PYTHON, place, *given, out], weights),
         "ldm-export run": Contender([sys.executable, "-P", "-m", "ldm_export", "run", place, *options], weights),
     }

@@ -44,6 +44,7 @@ constexpr Option run_options[] = {
     {"--force", "", "replace what is there"},
     {"--provider", "NAME", "execution provider of ONNX Runtime (cpu)"},
     {"--threads", "INTEGER", "CPU threads of an operator"},
+    {"--map-weights", "", "start sooner, in less memory; steps take longer"},
     library,
     check,
 };
@@ -168,6 +169,7 @@ int run(Arguments& arguments) {
     engine_options->library = arguments.text("--library");
     engine_options->provider = arguments.text("--provider");
     engine_options->threads = threads;
+    engine_options->maps_weights = arguments.has("--map-weights");
     Pictures pictures(context);
     if (!read_pictures(arguments, pictures, *options.operator->())) return complain(context);
     auto package = Package::open(context, arguments.place().c_str(), package_options);
