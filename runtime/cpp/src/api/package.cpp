@@ -15,16 +15,16 @@ std::string_view keep(ldm_package& package, std::string_view identity) {
     return {package.identity, sizeof package.identity - 1};
 }
 
-// Read the tokenizers of an opened package, each file once.
-Status read_tokenizers(Scope& scope, ldm_package& package, View<Document>& out) {
+// Read the tokenizers of an opened package into an arena, each file once.
+Status read_tokenizers(Scope& scope, const ldm_package& package, Arena& arena, View<Document>& out) {
     View<TextRole> roles = package.opened->manifest().contract.text;
-    auto* documents = package.arena.make<Document>(roles.size);
+    auto* documents = arena.make<Document>(roles.size);
     LDM_NEED(scope, documents != nullptr);
     for (size_t index = 0; index < roles.size; ++index) {
         Array<char> content(scope.memory);
         LDM_TRY(package.opened->read(scope, roles[index].tokenizer.file, max_tokenizer_bytes, content));
         View<char> kept;
-        LDM_NEED(scope, package.arena.copy(content.data(), content.size(), kept));
+        LDM_NEED(scope, arena.copy(content.data(), content.size(), kept));
         documents[index] = {{kept.data, kept.size}, roles[index].tokenizer.file};
     }
     out = {documents, roles.size};
@@ -35,8 +35,9 @@ Status open(Scope& scope, ldm_package& package, const char* folder, std::int32_t
     package.opened = make<package::Package>(package.memory, package.memory);
     LDM_NEED(scope, package.opened != nullptr);
     LDM_TRY(package.opened->open(scope, folder, static_cast<package::Check>(check)));
+    Arena texts(package.memory);  // of no use once they are read: CLIP's has 3.6 MB
     View<Document> tokenizers;
-    LDM_TRY(read_tokenizers(scope, package, tokenizers));
+    LDM_TRY(read_tokenizers(scope, package, texts, tokenizers));
     std::string_view identity = keep(package, package.opened->identity());
     return make_model(scope, package.arena, package.opened->manifest(), identity, tokenizers, package.model);
 }
