@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -193,9 +194,9 @@ def measure_all(table: Mapping[str, Contender], rounds: int) -> dict[str, list[M
 def measure(title: str, contender: Contender) -> Measured:
     command = [sys.executable, "-I", "-S", "-c", WATCH, *contender.command]
     result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **contender.environment})
-    answer = (
-        json.loads(result.stdout) if result.returncode == 0 else {"status": result.returncode, "said": result.stderr}
-    )
+    answer: dict[str, Any] = {"status": result.returncode, "said": result.stderr}
+    if result.returncode == 0:
+        answer = json.loads(result.stdout)
     if answer["status"] != 0:
         lines = answer["said"].strip().splitlines()
         raise InputError(f"{title} cannot draw: {lines[-1] if lines else 'it said nothing'}")
