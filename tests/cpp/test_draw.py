@@ -47,6 +47,7 @@ def levels(path: Path) -> np.ndarray:
     ("arguments", "options"),
     [
         ([], {}),
+        (["--map-weights"], {}),
         (["--sampler", "euler_ancestral", "--noise", "torch"], {"sampler": "euler_ancestral", "noise": "torch"}),
         (["--weighted", "--guidance-rescale", "0.5"], {"syntax": "weighted", "guidance_rescale": 0.5}),
         (["--size", "96x128", "--variation", "7:0.2"], {"size": (96, 128), "variation": (7, 0.2)}),
