@@ -27,8 +27,11 @@ if(WIN32)
   set_target_properties(ldm_runtime PROPERTIES PREFIX "")
 endif()
 # Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
+# Zig's linker has no such option for macOS, where that library is the system's.
 if(APPLE)
-  target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
+  if(NOT LDM_ZIG)
+    target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
+  endif()
 elseif(UNIX)
   target_link_options(ldm_runtime PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
   set_property(TARGET ldm_runtime APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
