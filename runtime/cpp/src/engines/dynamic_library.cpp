@@ -81,4 +81,27 @@ bool own_folder(files::Path& out) {
 
 #endif
 
+namespace {
+
+bool is_there(const files::Path& path) {
+    files::FileStatus status;
+    return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
+}
+
+}  // namespace
+
+Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out) {
+    out = files::Path(path);
+    if (!path.empty() || (files::environment(variable, out) && !out.view().empty())) {
+        return is_there(out) ? Found::yes : Found::not_where_named;
+    }
+    files::Path folder;
+    if (!own_folder(folder)) return Found::nowhere;
+    for (std::string_view name : names) {
+        out = files::Path(folder, name);
+        if (is_there(out)) return Found::yes;
+    }
+    return Found::nowhere;
+}
+
 }  // namespace ldm::engines

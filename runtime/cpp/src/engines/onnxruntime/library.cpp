@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 
 #include "core/codes.h"
@@ -61,11 +62,6 @@ std::uint32_t api_version_of(std::string_view version) {
     return major > 1 ? assignment_api : major == 1 ? minor : 0;
 }
 
-bool is_there(const Path& path) {
-    files::FileStatus status;
-    return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
-}
-
 }  // namespace
 
 std::string_view Outcome::first_line() const {
@@ -92,19 +88,12 @@ Status Library::open(Scope& scope, std::string_view path) {
 }
 
 Status Library::find(Scope& scope, std::string_view path) {
-    path_ = Path(path);
-    if (!path.empty() || (files::environment(variable, path_) && !path_.view().empty())) {
+    engines::Found found = engines::find_library(path, variable, {file_names, std::size(file_names)}, path_);
+    if (found == engines::Found::yes) return Status();
+    if (found == engines::Found::not_where_named) {
         std::string_view origin = path.empty() ? ", which LDM_ONNXRUNTIME names" : "";
-        if (is_there(path_)) return Status();
         return scope.fail(codes::engine_unavailable, {"there is no ONNX Runtime at ", path_.view(), origin,
                                                       "; expected its shared library, such as ", file_names[0]});
-    }
-    Path folder;
-    if (engines::own_folder(folder)) {
-        for (std::string_view name : file_names) {
-            path_ = Path(folder, name);
-            if (is_there(path_)) return Status();
-        }
     }
     for (std::string_view name : file_names) {
         path_ = Path(name);
