@@ -401,25 +401,28 @@ LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_te
    it is LDM_MISUSE. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
-/* ---- Engine: ONNX Runtime ---------------------------------------------------------------------------------------------- */
+/* ---- Engines: ONNX Runtime, OpenVINO -------------------------------------------------------------------------------------- */
 
 typedef struct ldm_engine_options {
     size_t struct_size;
     const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
-                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds */
-    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider" */
-    const char *const *provider_keys; /* options that are passed to the provider as they are */
+                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds.
+                             Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
+    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider".
+                             OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
+    const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;
     size_t provider_option_count;
-    int32_t threads;      /* within an operator; 0: ONNX Runtime's choice */
-    int32_t maps_weights; /* 1: on the CPU, weights stay in the package's files, and a component that is done with gives its
+    int32_t threads;      /* within an operator, on the CPU; 0: the engine's choice */
+    int32_t maps_weights; /* 1: ONNX Runtime leaves the weights on the CPU in their files, and a component that is done with gives its
                              memory back: a start in less time and memory, for steps that take longer. 0: those of large
                              components alone; others are copied into what the kernels like best */
+    const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
 
-/* Open ONNX Runtime and a session for each component; an image's encoder is opened when it is first needed. Waits for
+/* Open the engine and the graph of each component; an image's encoder is opened when it is first needed. Waits for
    the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option, or
    LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. */
 LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,

@@ -1,4 +1,4 @@
-// Engines: ONNX Runtime on the components of a package.
+// Engines: ONNX Runtime or OpenVINO on the components of a package.
 #include "src/api/engine.h"
 
 #include "core/codes.h"
@@ -18,6 +18,7 @@ Status open_components(Scope& scope, ldm_engine& engine) {
 }
 
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
+    if (options.engine != nullptr) out.engine = options.engine;
     if (options.library != nullptr) out.library = options.library;
     if (options.provider != nullptr) out.provider = options.provider;
     out.threads = options.threads;

@@ -23,10 +23,11 @@ std::int64_t most_threads() {
 // Bytes in GB, with one decimal.
 double gigabytes(std::uint64_t bytes) { return std::round(static_cast<double>(bytes) / 1e8) / 10.0; }
 
-Status copy(Scope& scope, Arena& arena, const char* text, const char*& out) {
-    View<char> kept;
-    LDM_NEED(scope, arena.copy(text, std::strlen(text) + 1, kept));
-    out = kept.data;
+Status copy(Scope& scope, Arena& arena, std::string_view text, const char*& out) {
+    char* kept = arena.make<char>(text.size() + 1);
+    LDM_NEED(scope, kept != nullptr);
+    if (!text.empty()) std::memcpy(kept, text.data(), text.size());
+    out = kept;
     return Status();
 }
 
@@ -59,6 +60,17 @@ Status Components::start(Scope& scope, const Settings& settings) {
         return scope.fail(codes::request_invalid, {"threads is ", settings.threads, "; expected an integer from 1 to ",
                                                    most_threads(), ", or 0 for the engine's choice"});
     }
+    is_openvino_ = settings.engine == "openvino";
+    if (!is_openvino_ && settings.engine != "ort" && !settings.engine.empty()) {
+        return scope.fail(codes::request_engine, {"engine is ", quoted(settings.engine), "; expected ort or openvino"});
+    }
+    slots_ = arena_.make<Slot>(package_.manifest().components.size());
+    LDM_NEED(scope, slots_ != nullptr);
+    process_ = files::process_number();
+    return is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings);
+}
+
+Status Components::start_onnxruntime(Scope& scope, const Settings& settings) {
     LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
     if (settings_.provider == nullptr && settings.options.count > 0) {
         return scope.fail(codes::request_engine, {"there are options for the engine ort, which has none; threads are a choice "
@@ -68,10 +80,18 @@ Status Components::start(Scope& scope, const Settings& settings) {
     settings_.threads = settings.threads;
     large_weights_ = settings.large_weights;
     memory_left_ = settings.memory_left;
-    slots_ = arena_.make<Slot>(package_.manifest().components.size());
-    LDM_NEED(scope, slots_ != nullptr);
-    process_ = files::process_number();
     return library_.open(scope, settings.library);
+}
+
+Status Components::start_openvino(Scope& scope, const Settings& settings) {
+    ort::Options properties;
+    LDM_TRY(copy(scope, arena_, settings.options, properties));
+    graph_settings_.keys = properties.keys;
+    graph_settings_.values = properties.values;
+    graph_settings_.option_count = properties.count;
+    if (!settings.provider.empty()) LDM_TRY(copy(scope, arena_, settings.provider, graph_settings_.device));
+    graph_settings_.threads = settings.threads;
+    return plugin_.open(scope, settings.library);
 }
 
 Status Components::find(Scope& scope, std::string_view component, Slot*& out) {
@@ -146,17 +166,14 @@ void Components::rest(std::string_view component) {
 }
 
 Status Components::load(Scope& scope, std::string_view component, Engine& out) {
-    const Manifest& manifest = package_.manifest();
-    const Component& parts = *manifest.components.find(component);
-    ort::SessionSettings settings = settings_;
-    files::Path weights, graph;
-    LDM_TRY(package_.file(scope, parts.weights, weights));
-    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
-    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
     Engine engine;
-    LDM_TRY(ort::open_session(scope, memory_, library_, graph, settings, engine));
-    const ComponentContract& promised = *manifest.contract.components.find(component);
-    Status status = check_graph(scope, graph.view(), promised, engine.inputs, engine.outputs);
+    if (is_openvino_) {
+        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, graph_settings_, engine));
+    } else {
+        LDM_TRY(load_session(scope, component, engine));
+    }
+    const ComponentContract& promised = *package_.manifest().contract.components.find(component);
+    Status status = check_graph(scope, engine.path, promised, engine.inputs, engine.outputs);
     for (std::string_view sentence : engine.notices) {
         if (status.ok()) status = keep_notice(scope, sentence);
     }
@@ -166,6 +183,16 @@ Status Components::load(Scope& scope, std::string_view component, Engine& out) {
     }
     out = engine;
     return Status();
+}
+
+Status Components::load_session(Scope& scope, std::string_view component, Engine& out) {
+    const Component& parts = *package_.manifest().components.find(component);
+    ort::SessionSettings settings = settings_;
+    files::Path weights, graph;
+    LDM_TRY(package_.file(scope, parts.weights, weights));
+    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
+    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
+    return ort::open_session(scope, memory_, library_, graph, settings, out);
 }
 
 std::optional<std::uint64_t> Components::memory_left() const { return memory_left_ ? memory_left_ : available_memory(); }

@@ -13,15 +13,18 @@
 #include "src/engines/onnxruntime/library.h"
 #include "src/engines/onnxruntime/providers.h"
 #include "src/engines/onnxruntime/session.h"
+#include "src/engines/openvino/graph.h"
+#include "src/engines/openvino/plugin.h"
 #include "src/package/open.h"
 
 namespace ldm::engines {
 
 struct Settings {
-    std::string_view library;   // path of ONNX Runtime; "": it is found
-    std::string_view provider;  // "": the CPU's
-    ort::Options options;       // the provider's
-    std::int64_t threads = 0;   // of one operator; 0: ONNX Runtime's choice
+    std::string_view engine;    // "ort" or "": ONNX Runtime; "openvino"
+    std::string_view library;   // path of ONNX Runtime, or of OpenVINO's plugin; "": it is found
+    std::string_view provider;  // of ONNX Runtime, or OpenVINO's device; "": the CPU
+    ort::Options options;       // the provider's, or OpenVINO's properties
+    std::int64_t threads = 0;   // of one operator; 0: the engine's choice
     std::uint64_t large_weights = engines::large_weights;  // a component with more of them maps them, on the CPU
     std::optional<std::uint64_t> memory_left;  // bytes; not given: what the machine or container has
 };
@@ -35,7 +38,7 @@ public:
     Components(const Components&) = delete;
     Components& operator=(const Components&) = delete;
 
-    // Open ONNX Runtime and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
+    // Open the engine's library and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
     // request.engine, engine.unavailable, engine.failed.
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
@@ -64,15 +67,21 @@ private:
     void release(Slot& slot);
     bool use(Slot& slot);
     void close(Slot& slot);
+    Status start_onnxruntime(Scope& scope, const Settings& settings);
+    Status start_openvino(Scope& scope, const Settings& settings);
     Status load(Scope& scope, std::string_view component, Engine& out);
+    Status load_session(Scope& scope, std::string_view component, Engine& out);
     Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
     std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);
 
     Allocator& memory_;
     const package::Package& package_;
+    bool is_openvino_ = false;
     ort::Library library_;
     ort::SessionSettings settings_;
+    openvino::Plugin plugin_;
+    openvino::GraphSettings graph_settings_;
     std::uint64_t large_weights_ = 0;
     std::optional<std::uint64_t> memory_left_;  // not given: what the machine or container has
     Arena arena_;

@@ -186,9 +186,19 @@ Answer rename_new(const Path& from, const Path& to) {
     return replace(from, to);  // a file system without hard links
 }
 
+Answer link_file(const Path& from, const Path& to) {
+    if (!from.fits() || !to.fits()) return {ENAMETOOLONG};
+    return answer(::link(from.c_str(), to.c_str()) == 0);
+}
+
 Answer remove_file(const Path& path) {
     if (!path.fits()) return {ENAMETOOLONG};
     return answer(::unlink(path.c_str()) == 0);
+}
+
+Answer remove_folder(const Path& path) {
+    if (!path.fits()) return {ENAMETOOLONG};
+    return answer(::rmdir(path.c_str()) == 0);
 }
 
 Answer make_folders(const Path& path) {

@@ -16,7 +16,7 @@ using tool::Verb;
 
 namespace {
 
-constexpr Option library{"--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer"};
+constexpr Option library{"--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer, or OpenVINO's plugin"};
 constexpr Option check{"--check", "cached|full|size", "hashes once for each file, now, or sizes alone"};
 
 constexpr Option run_options[] = {
@@ -42,7 +42,8 @@ constexpr Option run_options[] = {
     {"--stop-after", "INTEGER", "end after this many steps"},
     {"--out", "PNG", "output (image.png); several are numbered"},
     {"--force", "", "replace what is there"},
-    {"--provider", "NAME", "execution provider of ONNX Runtime (cpu)"},
+    {"--engine", "NAME", "ort (ONNX Runtime) or openvino (ort)"},
+    {"--provider", "NAME", "execution provider of ONNX Runtime, or device of OpenVINO (cpu)"},
     {"--threads", "INTEGER", "CPU threads of an operator"},
     {"--map-weights", "", "start sooner, in less memory; steps take longer"},
     library,
@@ -166,6 +167,7 @@ int run(Arguments& arguments) {
     }
     if (!read_check(arguments, package_options)) return complain("--check takes cached, full or size", 2);
     if (!arguments.has("--prompt")) return complain("no prompt was given; add --prompt \"...\"", 2);
+    engine_options->engine = arguments.text("--engine");
     engine_options->library = arguments.text("--library");
     engine_options->provider = arguments.text("--provider");
     engine_options->threads = threads;
