@@ -401,7 +401,7 @@ LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_te
    it is LDM_MISUSE. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
-/* ---- Engines: ONNX Runtime, OpenVINO -------------------------------------------------------------------------------------- */
+/* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */
 
 typedef struct ldm_engine_options {
     size_t struct_size;
@@ -414,9 +414,9 @@ typedef struct ldm_engine_options {
     const char *const *provider_values;
     size_t provider_option_count;
     int32_t threads;      /* within an operator, on the CPU; 0: the engine's choice */
-    int32_t maps_weights; /* 1: ONNX Runtime leaves the weights on the CPU in their files, and a component that is done with gives its
-                             memory back: a start in less time and memory, for steps that take longer. 0: those of large
-                             components alone; others are copied into what the kernels like best */
+    int32_t maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is done
+                             with gives its memory back: a start in less time and memory, for steps that take longer. 0:
+                             those of large components alone; others are copied into what the kernels like best */
     const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
 } ldm_engine_options;
 
