@@ -61,10 +61,11 @@ def evaluated_by_python(package: Path, component: str, inputs: dict[str, np.ndar
         engine.close()
 
 
-def test_it_draws_python_s_image(release: Path, tmp_path: Path) -> None:
+def test_the_installed_tool_draws_python_s_image(release: Path, tmp_path: Path) -> None:
     out, prompt = tmp_path / "image.png", "red apple, 3d style"
+    run("cmake", "--install", release, "--prefix", tmp_path / "installed")
     given = ["--engine", "openvino", "--prompt", prompt, "--seed", "3", "--steps", "4", "--out", out]
-    run(str(release / "ldm"), "run", BUILTIN, *given)
+    run(str(tmp_path / "installed" / "bin" / "ldm"), "run", BUILTIN, *given)
     with ldm_runtime.load(engine="openvino") as pipe:
         expected = pipe(prompt, seed=3, steps=4)[0]
     with Image.open(out) as image:
