@@ -1,10 +1,12 @@
 """OpenVINO as a plugin of the C++ library: what Python's engine of that name gives, from the same files and caches."""
 
+import ctypes
 import os
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ldm_runtime.pipeline import BUILTIN
 from tests import hub_cache
 from tests.cpp.cpp_build import built, ctest, run
 from tests.runtime import tiny_package
+from tests.runtime.cpp.library import Library, Refusal
 from tests.runtime.cpp.test_engine import outputs_of
 from tests.runtime.engines.test_openvino import add_openvino_graph
 from tests.runtime.engines.test_ort import feeds
@@ -53,6 +56,12 @@ def evaluated(release: Path, package: Path, component: str, inputs: dict[str, np
     return outputs_of(done.stdout)
 
 
+def opened(release: Path, **options: Any) -> Library:
+    """The library with the built-in model."""
+    files = (release / "libldm_runtime.so", release / "libldm_openvino.so", Path(BUILTIN))
+    return Library(*files, engine=b"openvino", **options)
+
+
 def evaluated_by_python(package: Path, component: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     engine = open_engine(choose("openvino"), open_package(package), component).engine
     try:
@@ -71,6 +80,26 @@ def test_the_installed_tool_draws_python_s_image(release: Path, tmp_path: Path) 
     with Image.open(out) as image:
         assert image.info == expected.info
         assert np.abs(np.asarray(image, int) - np.asarray(expected, int)).max() <= 1
+
+
+def test_latents_are_python_s(release: Path) -> None:
+    options = {"seed": 5, "steps": 6, "size": (96, 128), "sampler": "dpmpp_2m", "negative": "blue"}
+    with ldm_runtime.load(engine="openvino") as pipe:
+        *_, last = pipe.sample("red apple, 3d style", **options)
+        expected = last.latents
+    with opened(release) as library:
+        latents = library.sample("red apple, 3d style", **options).draw().latents
+    assert latents.shape == expected.shape
+    assert np.sqrt(np.mean((latents - expected) ** 2) / np.mean(expected**2)) <= 1e-5
+
+
+@pytest.mark.parametrize(("key", "value"), [(b"BEADS", b"10"), (b"INFERENCE_PRECISION_HINT", b"f8")])
+def test_a_property_that_openvino_does_not_know_is_refused(release: Path, key: bytes, value: bytes) -> None:
+    keys, values = (ctypes.c_char_p * 1)(key), (ctypes.c_char_p * 1)(value)
+    pairs = {"provider_keys": ctypes.addressof(keys), "provider_values": ctypes.addressof(values)}
+    with pytest.raises(Refusal, match="OpenVINO cannot load .*model.onnx: ") as caught:
+        opened(release, **pairs, provider_option_count=1)
+    assert caught.value.code == "engine.failed"
 
 
 @pytest.mark.parametrize("component", ["text_encoder", "unet", "vae_decoder"])

@@ -66,9 +66,9 @@ class Evaluation(NamedTuple):
 
 
 class Library:
-    """The library with one package and its engine."""
+    """The library with one package and its engine, whose other options are fields of ldm_engine_options."""
 
-    def __init__(self, file: Path, onnxruntime: Path, package: Path) -> None:
+    def __init__(self, file: Path, engine_library: Path, package: Path, **engine: Any) -> None:
         self.calls = ctypes.CDLL(str(file))
         self.structures = declared(HEADER.read_text(encoding="utf-8"))
         for name in ("ldm_error_code", "ldm_error_text"):
@@ -81,7 +81,7 @@ class Library:
         options = self.begun("ldm_context_options", log=ctypes.cast(self._log, ctypes.c_void_p))
         assert self.calls.ldm_context_create(ctypes.byref(options), ctypes.byref(self.context)) == 0
         self.call("ldm_package_open", str(package).encode(), None, ctypes.byref(self.package))
-        found = self.begun("ldm_engine_options", library=str(onnxruntime).encode())
+        found = self.begun("ldm_engine_options", library=str(engine_library).encode(), **engine)
         self.call("ldm_engine_open", self.package, ctypes.byref(found), ctypes.byref(self.engine))
 
     def __enter__(self) -> "Library":
