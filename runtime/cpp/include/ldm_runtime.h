@@ -459,6 +459,42 @@ LDM_API void ldm_image_free(ldm_image *image);
 LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
                                  int32_t start, const char **json);
 
+/* ---- Proof ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct ldm_report ldm_report;
+
+/* Compare the package in a folder with what torch computed, as `ldm-export verify` does: its contract, its tokens, each
+   graph that ONNX Runtime reads, and a sampling run, with the inputs and outputs that the package carries. An application
+   does so where a new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is
+   logged as LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report.
+   options: NULL for the defaults. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,
+   LDM_ENGINE_FAILED). Free it with ldm_report_free. */
+LDM_API ldm_status ldm_verify(ldm_context *context, const char *folder, const ldm_engine_options *options,
+                              ldm_report **report);
+LDM_API void ldm_report_free(ldm_report *report);
+
+/* 1: all of it passed; 0: not, or NULL. */
+LDM_API int32_t ldm_report_passed(const ldm_report *report);
+
+/* The findings as a table for a terminal, and as JSON, as report.json has them. They last as long as the report; "" for
+   NULL. */
+LDM_API const char *ldm_report_table(const ldm_report *report);
+LDM_API const char *ldm_report_json(const ldm_report *report);
+
+/* What did not pass, a sentence each, from 0; NULL after the last one. */
+LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
+
+/* ---- What a package is, and where its images go ------------------------------------------------------------------------------ */
+
+/* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
+   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. *text lasts until the
+   next call with the context. */
+LDM_API ldm_status ldm_package_describe(ldm_context *context, ldm_package *package, int32_t as_json, const char **text);
+
+/* Fail as ldm_run_save_png would for this path, before the work: something is there already, the folder is missing or
+   takes no files (LDM_BAD_OUTPUT). */
+LDM_API ldm_status ldm_check_output(ldm_context *context, const char *path, int32_t force);
+
 #ifdef __cplusplus
 }
 #endif

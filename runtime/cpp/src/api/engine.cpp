@@ -3,6 +3,7 @@
 
 #include "core/codes.h"
 #include "src/api/handles.h"
+#include "src/api/settings.h"
 
 using namespace ldm;
 
@@ -17,26 +18,9 @@ Status open_components(Scope& scope, ldm_engine& engine) {
     return Status();
 }
 
-Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
-    if (options.engine != nullptr) out.engine = options.engine;
-    if (options.library != nullptr) out.library = options.library;
-    if (options.provider != nullptr) out.provider = options.provider;
-    out.threads = options.threads;
-    if (options.maps_weights != 0) out.large_weights = 0;
-    out.options = {options.provider_keys, options.provider_values, options.provider_option_count};
-    if (options.maps_weights != 0 && options.maps_weights != 1) {
-        return scope.fail(codes::request_invalid, {"maps_weights is ", options.maps_weights, "; expected 0 or 1"});
-    }
-    bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
-    for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
-        is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;
-    }
-    return is_usable ? Status() : api::misused(scope, {"each option of a provider needs a key and a value"});
-}
-
 Status open(Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
     engines::Settings settings;
-    LDM_TRY(read_settings(scope, options, settings));
+    LDM_TRY(api::read_settings(scope, options, settings));
     Status status = engine.components.start(scope, settings);
     if (status.ok()) status = open_components(scope, engine);
     Failure engines_reason = scope.failure;
@@ -127,6 +111,27 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
 }
 
 }  // namespace
+
+namespace ldm::api {
+
+Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
+    if (options.engine != nullptr) out.engine = options.engine;
+    if (options.library != nullptr) out.library = options.library;
+    if (options.provider != nullptr) out.provider = options.provider;
+    out.threads = options.threads;
+    if (options.maps_weights != 0) out.large_weights = 0;
+    out.options = {options.provider_keys, options.provider_values, options.provider_option_count};
+    if (options.maps_weights != 0 && options.maps_weights != 1) {
+        return scope.fail(codes::request_invalid, {"maps_weights is ", options.maps_weights, "; expected 0 or 1"});
+    }
+    bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
+    for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
+        is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;
+    }
+    return is_usable ? Status() : misused(scope, {"each option of a provider needs a key and a value"});
+}
+
+}  // namespace ldm::api
 
 void ldm_engine_options_init(ldm_engine_options* options, size_t struct_size) {
     api::begin(options, struct_size, [](ldm_engine_options&) {});

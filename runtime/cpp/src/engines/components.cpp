@@ -122,7 +122,8 @@ Status Components::acquire(Scope& scope, std::string_view component, Slot*& out)
     Lock turn(opening_);
     if (use(*out)) return Status();  // another thread was faster
     Engine engine;
-    LDM_TRY(load(scope, component, engine));
+    const Component& parts = *package_.manifest().components.find(component);
+    LDM_TRY(load(scope, component, artefact_of(parts), engine));
     Lock lock(state_);
     out->engine = engine;
     out->is_open = true;
@@ -147,6 +148,11 @@ Status Components::open(Scope& scope, std::string_view component) {
     return Status();
 }
 
+Status Components::open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
+    Lock turn(opening_);
+    return load(scope, component, artefact, out);
+}
+
 Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
     Slot* slot = nullptr;
     LDM_TRY(acquire(scope, component, slot));
@@ -165,12 +171,12 @@ void Components::rest(std::string_view component) {
     if (slot.users == 0) close(slot);
 }
 
-Status Components::load(Scope& scope, std::string_view component, Engine& out) {
+Status Components::load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
     Engine engine;
     if (is_openvino_) {
-        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, graph_settings_, engine));
+        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, artefact, graph_settings_, engine));
     } else {
-        LDM_TRY(load_session(scope, component, engine));
+        LDM_TRY(load_session(scope, component, artefact, engine));
     }
     const ComponentContract& promised = *package_.manifest().contract.components.find(component);
     Status status = check_graph(scope, engine.path, promised, engine.inputs, engine.outputs);
@@ -185,14 +191,30 @@ Status Components::load(Scope& scope, std::string_view component, Engine& out) {
     return Status();
 }
 
-Status Components::load_session(Scope& scope, std::string_view component, Engine& out) {
+Status Components::load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
     const Component& parts = *package_.manifest().components.find(component);
     ort::SessionSettings settings = settings_;
     files::Path weights, graph;
     LDM_TRY(package_.file(scope, parts.weights, weights));
     if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
-    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
+    LDM_TRY(package_.file(scope, artefact.file(), graph));
     return ort::open_session(scope, memory_, library_, graph, settings, out);
+}
+
+bool Components::runs(const Artefact& artefact) const {
+    if (is_openvino_ && artefact.format == "openvino") return true;
+    if (artefact.format != "onnx") return false;
+    bool is_on_cpu = !is_openvino_ && settings_.provider == nullptr;
+    return artefact.engine == "any" || (is_on_cpu && artefact.engine == "ort_cpu");
+}
+
+const Artefact& Components::artefact_of(const Component& component) const {
+    return is_openvino_ ? openvino_artefact_for(component) : artefact_for(component, settings_.provider == nullptr);
+}
+
+std::string_view Components::engine_name() const {
+    if (is_openvino_) return "openvino";
+    return settings_.provider == nullptr ? "ort" : settings_.provider->ort_name;
 }
 
 std::optional<std::uint64_t> Components::memory_left() const { return memory_left_ ? memory_left_ : available_memory(); }

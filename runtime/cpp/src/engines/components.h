@@ -43,6 +43,8 @@ public:
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
     Status open(Scope& scope, std::string_view component);
+    // Load one artefact of a component beside what is open, for the caller, who closes it. Codes as `open`.
+    Status open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     // Evaluate a component: all inputs by name, all outputs of its graph.
     Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
     // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others stay.
@@ -52,6 +54,12 @@ public:
     // What is to be said about the engines that were opened since it was asked last, each sentence once; it ends with a
     // NUL. False where there is nothing new.
     bool take_notice(std::string_view& out);
+
+    // Whether the engine runs an artefact, and which of a component's it draws with.
+    bool runs(const Artefact& artefact) const;
+    const Artefact& artefact_of(const Component& component) const;
+    // The engine's name, or the provider's.
+    std::string_view engine_name() const;
     std::string_view library_version() const { return library_.version(); }
 
 private:
@@ -69,8 +77,8 @@ private:
     void close(Slot& slot);
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);
-    Status load(Scope& scope, std::string_view component, Engine& out);
-    Status load_session(Scope& scope, std::string_view component, Engine& out);
+    Status load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
+    Status load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
     std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);

@@ -79,7 +79,14 @@ Status refuse_existing(Scope& scope, std::string_view name, Existing existing) {
     bool is_there = false;
     FileStatus status;
     LDM_TRY(refuse_folder_of(scope, path));
-    return refuse_file(scope, path, existing, is_there, status);
+    LDM_TRY(refuse_file(scope, path, existing, is_there, status));
+    Path partial = partial_of(path);  // whether the folder takes files is best asked by making one
+    NewFile file;
+    Answer answer = file.create(partial);
+    if (!answer.ok()) return refuse(scope, path, Reason(answer));
+    answer = file.sync_and_close();
+    Answer removed = remove_file(partial);
+    return answer.ok() && removed.ok() ? Status() : refuse(scope, path, Reason(answer.ok() ? removed : answer));
 }
 
 Status write_file(Scope& scope, std::string_view name, std::string_view content, Existing existing) {

@@ -29,10 +29,11 @@ struct Said {
 
 class Graph {
 public:
-    Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component)
+    Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component,
+          const Artefact& artefact)
         : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
           contract_(package.manifest().contract), promised_(*contract_.components.find(component)),
-          parts_(*package.manifest().components.find(component)) {}
+          artefact_(artefact) {}
     ~Graph() {
         if (graph_ != nullptr) plugin_.close(graph_);
     }
@@ -57,7 +58,7 @@ private:
     Arena arena_;
     const Contract& contract_;
     const ComponentContract& promised_;
-    const Component& parts_;
+    const Artefact& artefact_;
     files::Path path_;
     void* graph_ = nullptr;  // the plugin's
     View<TensorSpec> inputs_, outputs_;
@@ -76,14 +77,13 @@ Status Graph::open(Scope& scope, const GraphSettings& settings) {
 }
 
 Status Graph::load(Scope& scope, const GraphSettings& settings) {
-    const Artefact& artefact = engines::openvino_artefact_for(parts_);
-    bool is_its_own = artefact.format == "openvino";
+    bool is_its_own = artefact_.format == "openvino";
     files::Path weights, cache;
     PlainGraph plain;
-    LDM_TRY(package_.file(scope, artefact.file(), path_));
-    LDM_TRY(package_.file(scope, artefact.files[1], weights));
+    LDM_TRY(package_.file(scope, artefact_.file(), path_));
+    LDM_TRY(package_.file(scope, artefact_.files[1], weights));
     if (is_its_own) {
-        LDM_TRY(make_cache_folder(scope, package_, artefact, cache));
+        LDM_TRY(make_cache_folder(scope, package_, artefact_, cache));
     } else {
         LDM_TRY(plain.make(scope, path_, weights));
     }
@@ -184,8 +184,9 @@ engines::Engine Graph::table() const {
 }  // namespace
 
 Status open_graph(Scope& scope, Allocator& memory, const Plugin& plugin, const package::Package& package,
-                  std::string_view component, const GraphSettings& settings, engines::Engine& out) {
-    auto* graph = make<Graph>(memory, memory, plugin, package, component);
+                  std::string_view component, const Artefact& artefact, const GraphSettings& settings,
+                  engines::Engine& out) {
+    auto* graph = make<Graph>(memory, memory, plugin, package, component, artefact);
     LDM_NEED(scope, graph != nullptr);
     Status status = graph->open(scope, settings);
     if (status.ok()) {

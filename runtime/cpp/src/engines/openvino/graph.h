@@ -20,10 +20,11 @@ struct GraphSettings {
     std::int64_t threads = 0;  // of one operator, on the CPU; 0 leaves the choice to OpenVINO
 };
 
-// Compile a component: of OpenVINO's own format where the package has it, else of the canonical graph. memory: of the
+// Compile an artefact of a component: of OpenVINO's own format, or ONNX. memory: of the
 // engine. plugin and package must outlive it. Codes: engine.unavailable, engine.failed, graph.signature, file.*.
 Status open_graph(Scope& scope, Allocator& memory, const Plugin& plugin, const package::Package& package,
-                  std::string_view component, const GraphSettings& settings, engines::Engine& out);
+                  std::string_view component, const Artefact& artefact, const GraphSettings& settings,
+                  engines::Engine& out);
 
 }  // namespace ldm::openvino
 
