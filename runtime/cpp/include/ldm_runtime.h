@@ -487,8 +487,8 @@ LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
 /* ---- What a package is, and where its images go ------------------------------------------------------------------------------ */
 
 /* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
-   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. *text lasts until the
-   next call with the context. */
+   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads share
+   the package. *text lasts until the next call with the context. */
 LDM_API ldm_status ldm_package_describe(ldm_context *context, ldm_package *package, int32_t as_json, const char **text);
 
 /* Fail as ldm_run_save_png would for this path, before the work: something is there already, the folder is missing or

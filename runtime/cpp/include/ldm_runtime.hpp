@@ -164,6 +164,26 @@ private:
     detail::Handle<ldm_engine, ldm_engine_free> handle_;
 };
 
+// What the comparison of a package with its reference found. The texts last as long as it does.
+class Report {
+public:
+    static std::optional<Report> verify(const Context &context, const char *folder,
+                                        const EngineOptions &options = {}) noexcept {
+        ldm_report *report = nullptr;
+        if (ldm_verify(context.get(), folder, options.get(), &report) != LDM_OK) return std::nullopt;
+        return Report(report);
+    }
+    ldm_report *get() const noexcept { return handle_.get(); }
+    bool passed() const noexcept { return ldm_report_passed(get()) != 0; }
+    const char *table() const noexcept { return ldm_report_table(get()); }
+    const char *json() const noexcept { return ldm_report_json(get()); }
+    const char *failure(size_t index) const noexcept { return ldm_report_failure(get(), index); }
+
+private:
+    explicit Report(ldm_report *report) noexcept : handle_(report) {}
+    detail::Handle<ldm_report, ldm_report_free> handle_;
+};
+
 }  // namespace abi_1
 
 }  // namespace ldm

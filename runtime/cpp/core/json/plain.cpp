@@ -37,6 +37,8 @@ Value value_of(std::string_view value) {
     return out;
 }
 
+Value value_of(const Value* value) { return value == nullptr ? Value() : *value; }
+
 bool are_equal(const Value& first, const Value& second) {
     if (first.kind != second.kind) return false;
     switch (first.kind) {

@@ -13,24 +13,20 @@ Value value_of(bool value);
 Value value_of(std::int64_t value);
 Value value_of(double value);
 Value value_of(std::string_view value);
+Value value_of(const Value* value);  // null for a null pointer
 
 // Equal in kind and content: 1 is not 1.0. The order of an object's keys does not count.
 bool are_equal(const Value& first, const Value& second);
 
 // Lists and objects are in the reader's arena, texts stay where they are.
-inline Status plain(Reader&, bool value, Value& out) { return out = value_of(value), Status(); }
-inline Status plain(Reader&, std::int64_t value, Value& out) { return out = value_of(value), Status(); }
-inline Status plain(Reader&, double value, Value& out) { return out = value_of(value), Status(); }
-inline Status plain(Reader&, std::string_view value, Value& out) { return out = value_of(value), Status(); }
-inline Status plain(Reader&, const Value* value, Value& out) { return out = *value, Status(); }
+template <typename T>  // what `value_of` takes, an enum, or a struct, without the optional fields that have their default
+Status plain(Reader& reader, const T& value, Value& out);
 template <typename T>
 Status plain(Reader& reader, const std::optional<T>& value, Value& out);
 template <typename T>
 Status plain(Reader& reader, const View<T>& values, Value& out);
 template <typename T>
 Status plain(Reader& reader, const Map<T>& map, Value& out);
-template <typename T>  // an enum, or a struct, without the optional fields that have their default
-Status plain(Reader& reader, const T& value, Value& out);
 
 // A struct with all of its fields, also the optional ones.
 template <typename T>
@@ -111,7 +107,11 @@ Status plain(Reader& reader, const Map<T>& map, Value& out) {
 
 template <typename T>
 Status plain(Reader& reader, const T& value, Value& out) {
-    if constexpr (std::is_enum_v<T>) {
+    constexpr bool is_text = std::is_same_v<T, std::string_view>;
+    if constexpr (std::is_arithmetic_v<T> || std::is_pointer_v<T> || is_text) {
+        out = value_of(value);
+        return Status();
+    } else if constexpr (std::is_enum_v<T>) {
         out = value_of(Choices(choices(T())).texts[static_cast<std::size_t>(value)]);
         return Status();
     } else {

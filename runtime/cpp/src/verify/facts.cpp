@@ -170,15 +170,17 @@ private:
 
     Status name_tokens(std::string_view prompt, std::string_view& out) {
         constexpr std::size_t most = 40;  // characters
-        Words shown(scope_.memory);
+        Words words(scope_.memory);
+        words.add("tokens of ");
         if (utf8::characters(prompt) > most) {
-            shown.add(utf8::first_characters(prompt, most - 1), "…");
+            Words cut(scope_.memory);
+            cut.add(utf8::first_characters(prompt, most - 1), "…");
+            LDM_NEED(scope_, cut.fits());
+            words.repr(cut.view());
         } else {
-            shown.add(prompt);
+            words.repr(prompt);
         }
-        Failure name;  // used as a text, in which what would command a terminal is escaped
-        name.set("", {"tokens of ", quoted(shown.view())});
-        return Words(scope_.memory).add(std::string_view(name.text)).keep(scope_, arena_, out);
+        return words.keep(scope_, arena_, out);
     }
 
     // Token ids without the padding, which repeats the last one.

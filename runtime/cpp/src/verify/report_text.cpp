@@ -122,7 +122,8 @@ Status list_graphs(Scope& scope, const Report& report, Array<Graph>& out) {
     return Status();
 }
 
-constexpr std::size_t columns = 5, column_of_numbers = 2;
+constexpr std::size_t columns = 5;
+constexpr bool is_to_the_right[columns] = {false, false, true, true, false};
 
 struct Line {
     std::string_view cells[columns] = {"component", "graph", "cases", "relative RMS, tolerance", "verdict"};
@@ -152,7 +153,7 @@ void add_lines(Words& words, const Array<Line>& lines) {
     for (const Line& line : lines) {
         for (std::size_t column = 0; column < columns; ++column) {
             std::size_t start = words.view().size(), missing = widths[column] - utf8::characters(line.cells[column]);
-            if (column == column_of_numbers) words.pad(start, missing);
+            if (is_to_the_right[column]) words.pad(start, missing);
             words.add(line.cells[column]);
             if (column + 1 < columns) words.pad(start, widths[column]).add("  ");
         }
