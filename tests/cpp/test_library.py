@@ -45,7 +45,8 @@ def test_every_function_is_called_with_arguments_that_are_wrong() -> None:
 
 def test_the_codes_are_those_of_python() -> None:
     codes = re.findall(r'= "([a-z.-]+)";', (SOURCE / "core" / "codes.h").read_text(encoding="utf-8"))
-    assert len(codes) == len(set(codes)) and set(codes) == {*CODES, "other.memory", "other.misuse"}
+    own = {"other.memory", "other.misuse"}
+    assert len(codes) == len(set(codes)) and set(codes) == {*CODES, "proof.invalid", *own}
 
 
 def test_the_library_has_the_runtime_s_version() -> None:

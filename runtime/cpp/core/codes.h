@@ -1,4 +1,4 @@
-// The stable codes of failures, the same as in Python and two more; docs/outputs.md says what each means. A
+// The stable codes of failures, the same as those of Python, and two more; docs/outputs.md says what each means. A
 // test holds them equal.
 #ifndef LDM_CORE_CODES_H
 #define LDM_CORE_CODES_H
