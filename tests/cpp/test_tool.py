@@ -115,7 +115,7 @@ def test_several_prompts_are_images_of_their_own(tool, pipe, tmp_path):
     done = ldm(tool, "run", BUILTIN, *given, *negatives, "--seed", "3", "--steps", "1", "--out", "b.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "b-2.png") as found:
-        assert found.info["negative prompt"] == "two"
+        assert found.info == pipe(prompts, negative=["one", "two"], seed=3, steps=1)[1].info
     done = ldm(tool, "run", BUILTIN, *given, *negatives, "--negative", "three")
     assert "--negative got '3 texts', expected one for all prompts, or one for each of 2" in sentence(done, 2)
 
@@ -206,11 +206,11 @@ def test_images_that_cannot_be_read_are_one_sentence(tool, tmp_path):
     [
         ([], "no verb was given; see `ldm --help`"),
         (["paint"], "there is no verb paint; see `ldm --help`"),
-        (["verfy"], "there is no verb verfy; did you mean verify? see `ldm --help`"),
+        (["verfy"], "there is no verb verfy (did you mean verify?); see `ldm --help`"),
         (["run", "--prompt", "x"], "no package was given; name its folder, as in: ldm run ./package --prompt"),
         (["run", BUILTIN], 'no prompt was given; add --prompt "..."'),
         (["run", BUILTIN, "--prompt"], "--prompt needs a value: --prompt TEXT"),
-        (["run", BUILTIN, "--stesp", "3"], "there is no option --stesp; did you mean --steps? see `ldm run --help`"),
+        (["run", BUILTIN, "--stesp", "3"], "there is no option --stesp (did you mean --steps?); see `ldm run --help`"),
         (["run", BUILTIN, "--colour"], "there is no option --colour; see `ldm run --help`"),
         (["run", BUILTIN, "-p", "x"], "there is no option -p; see `ldm run --help`"),
         (["run", BUILTIN, "--prompt", "x", "--force=yes"], "--force takes no value"),

@@ -24,8 +24,9 @@ from tests.verify.perturbations import COMPONENTS
 
 pytestmark = pytest.mark.slow
 
-CLOSE = 1e-2  # of a figure: both runtimes run the same graphs, whose sums may end in other bits
-NOISE = 1e-8  # of a relative RMS: below it float32 itself differs
+CLOSE = 1e-2  # of a figure: both runtimes run the same graphs, but the rounding around them may differ
+# Beneath these a figure is the rounding of float32 itself. PSNR: from 100 dB on it is, where 1 % is 1 dB.
+NOISE = {"relative_rms": 1e-7, "max_abs": 2e-6, "image_ssim": 1e-9}
 FIGURES = ("relative_rms", "max_abs", "psnr", "image_psnr", "image_ssim")
 
 
@@ -84,7 +85,7 @@ def assert_alike(found: Any, expected: Any, place: str = "report") -> None:
 
 
 def is_near(figure: str, found: float | None, expected: float) -> bool:
-    noise = {"relative_rms": NOISE, "max_abs": 1e-6, "image_ssim": 1e-9}.get(figure, 0.5)  # 0.5 dB
+    noise = NOISE.get(figure, 3.0 if expected > 100 else 0.1)
     return found is not None and math.isclose(found, expected, rel_tol=CLOSE, abs_tol=noise)
 
 

@@ -100,7 +100,7 @@ bool Arguments::read_option(const Verb& verb, int count, char** given, int& inde
         std::vector<std::string_view> names;
         for (std::size_t each = 0; each < verb.option_count; ++each) names.push_back(verb.options[each].name);
         std::string_view meant = nearest(name, names);
-        std::string asks = meant.empty() ? "" : "; did you mean " + std::string(meant) + "?";
+        std::string asks = meant.empty() ? "" : " (did you mean " + std::string(meant) + "?)";
         return fail("there is no option " + name + asks + "; see `ldm " + std::string(verb.name) + " --help`");
     }
     bool is_switch = option->value.empty(), has_value = equals != std::string_view::npos;

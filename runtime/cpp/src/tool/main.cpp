@@ -27,7 +27,7 @@ int refuse_verb(std::string_view name) {
     std::vector<std::string_view> names;
     for (const Verb* each : verbs) names.push_back(each->name);
     std::string_view meant = nearest(name, names);
-    std::string asks = meant.empty() ? "" : "; did you mean " + std::string(meant) + "?";
+    std::string asks = meant.empty() ? "" : " (did you mean " + std::string(meant) + "?)";
     return complain("there is no verb " + std::string(name) + asks + "; see `ldm --help`", misused);
 }
 
