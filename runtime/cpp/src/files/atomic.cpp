@@ -80,7 +80,7 @@ Status refuse_existing(Scope& scope, std::string_view name, Existing existing) {
     FileStatus status;
     LDM_TRY(refuse_folder_of(scope, path));
     LDM_TRY(refuse_file(scope, path, existing, is_there, status));
-    Path partial = partial_of(path);  // whether the folder takes files is best asked by making one
+    Path partial = partial_in(path.parent());  // whether the folder takes files is best asked by making one
     NewFile file;
     Answer answer = file.create(partial);
     if (!answer.ok()) return refuse(scope, path, Reason(answer));
