@@ -464,7 +464,7 @@ LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *packag
 typedef struct ldm_report ldm_report;
 
 /* Compare the package in a folder with what torch computed, as `ldm-export verify` does: its contract, its tokens, each
-   graph that ONNX Runtime reads, and a sampling run, with the inputs and outputs that the package carries. An application
+   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries. An application
    does so where a new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is
    logged as LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report.
    options: NULL for the defaults. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,

@@ -44,7 +44,15 @@ TARGETS = {
 }
 AARCH64 = Path("/usr/aarch64-linux-gnu")  # where Debian's package has the loader and libraries
 STARTS_ITSELF = ["atomic_test"]  # which an emulator cannot
-NEEDS_ENGINE = ["components_test", "engine_test", "runs_test", "session_test", "structs_test", "threads_test"]
+NEEDS_ENGINE = [
+    "components_test",
+    "engine_test",
+    "runs_test",
+    "session_test",
+    "structs_test",
+    "threads_test",
+    "verify_test",
+]
 
 
 def main() -> int:

@@ -44,6 +44,12 @@ void nothing_needs_a_context_to_say_misuse() {
     CHECK(ldm_run_save_png(nullptr, run, 0, "x.png", 0) == LDM_MISUSE);
     CHECK(ldm_image_read_png(nullptr, "x.png", &image) == LDM_MISUSE);
     CHECK(ldm_plan_json(nullptr, package, nullptr, 0, 0, &json) == LDM_MISUSE && json == nullptr);
+    ldm_report* report = nullptr;
+    CHECK(ldm_verify(nullptr, "x", nullptr, &report) == LDM_MISUSE && report == nullptr);
+    CHECK(ldm_package_describe(nullptr, package, 0, &json) == LDM_MISUSE && json == nullptr);
+    CHECK(ldm_check_output(nullptr, "x.png", 0) == LDM_MISUSE);
+    CHECK(ldm_report_passed(nullptr) == 0 && ldm_report_failure(nullptr, 0) == nullptr);
+    CHECK(std::strcmp(ldm_report_table(nullptr), "") == 0 && std::strcmp(ldm_report_json(nullptr), "") == 0);
     CHECK(std::strcmp(ldm_error_code(context), "") == 0 && std::strcmp(ldm_error_text(context), "") == 0);
     CHECK(std::strcmp(ldm_package_name(nullptr), "") == 0 && std::strcmp(ldm_package_identity(nullptr), "") == 0);
     CHECK(ldm_run_image_count(nullptr) == 0);
@@ -56,6 +62,7 @@ void freeing_nothing_is_legal() {
     ldm_context_free(nullptr);
     ldm_run_cancel(nullptr);
     ldm_image_free(nullptr);
+    ldm_report_free(nullptr);
     ldm_context_options_init(nullptr, 8);
     ldm_package_options_init(nullptr, 8);
     ldm_engine_options_init(nullptr, 8);
@@ -88,6 +95,14 @@ void nulls_are_told() {
     MISUSED(kit, ldm_package_parse(c, {nullptr, 0}, nullptr, 0, &package));
     MISUSED(kit, ldm_package_parse(c, {kit.manifest.data(), kit.manifest.size()}, nullptr, 0, &package));
     MISUSED(kit, ldm_package_confirm(c, nullptr));
+    ldm_report* report = nullptr;
+    MISUSED(kit, ldm_verify(c, nullptr, nullptr, &report));
+    MISUSED(kit, ldm_verify(c, "x", nullptr, nullptr));
+    const char* text = nullptr;
+    MISUSED(kit, ldm_package_describe(c, nullptr, 0, &text));
+    MISUSED(kit, ldm_package_describe(c, kit.package, 0, nullptr));
+    MISUSED(kit, ldm_package_describe(c, kit.package, 1, &text));  // it was given as text
+    MISUSED(kit, ldm_check_output(c, nullptr, 0));
     MISUSED(kit, ldm_package_defaults(c, kit.package, nullptr));
     MISUSED(kit, ldm_run_create(c, nullptr, &options, &run));
     MISUSED(kit, ldm_run_create(c, kit.package, nullptr, &run));
