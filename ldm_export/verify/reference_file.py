@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ldm_export.errors import ExportError
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import safetensors
@@ -174,7 +175,9 @@ def read(path: Path) -> Reference:
     tokens = {component: take(_tokens_key(component)) for component in header.facts.tokenizers}
     reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
     if tensors:
-        raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}", code="proof.invalid")
+        raise PackageError(
+            f"{path} has tensors that no case names: {shown(', '.join(sorted(tensors)))}", code="proof.invalid"
+        )
     _check(reference, path)
     return reference
 

@@ -137,7 +137,7 @@ LDM_API const char *ldm_status_name(ldm_status status);
 
 typedef enum ldm_log_level {
     LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option without effect */
-    LDM_LOG_DETAIL = 2  /* what a developer wants to know: which engine runs what */
+    LDM_LOG_DETAIL = 2  /* what a developer wants to know: the stages of ldm_verify */
 } ldm_log_level;
 
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
@@ -488,7 +488,7 @@ LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
 
 /* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
    as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads share
-   the package. *text lasts until the next call with the context. */
+   the package. *text lasts until the next ldm_package_describe with the context. */
 LDM_API ldm_status ldm_package_describe(ldm_context *context, ldm_package *package, int32_t as_json, const char **text);
 
 /* Fail as ldm_run_save_png would for this path, before the work: something is there already, the folder is missing or

@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
-#include <string>
+#include <string_view>
 
 #include "plugins/openvino/graph.h"
 
@@ -18,19 +18,17 @@ namespace {
 
 using ldm::openvino::Graph;
 
-int32_t failed(int32_t status, const std::string& text, ldm_plugin_error error) {
-    std::snprintf(error.text, error.size, "%s", text.c_str());
+int32_t failed(int32_t status, std::string_view text, ldm_plugin_error error) noexcept {
+    std::snprintf(error.text, error.size, "%.*s", static_cast<int>(text.size()), text.data());
     return status;
 }
 
 // The last line of OpenVINO's message, which is the cause; the first ones are places in its source.
-std::string last_line(const char* message) {
-    constexpr const char* blanks = " \t\r\n";
-    std::string text = message;
-    text.erase(text.find_last_not_of(blanks) + 1);
-    text.erase(0, text.find_last_of('\n') + 1);
-    text.erase(0, text.find_first_not_of(blanks));
-    return text.empty() ? "it does not say why" : text;
+std::string_view last_line(std::string_view text) noexcept {
+    constexpr std::string_view blanks = " \t\r\n";
+    text = text.substr(0, text.find_last_not_of(blanks) + 1);
+    text.remove_prefix(text.find_last_of('\n') + 1);
+    return text.empty() ? "it does not say why" : text.substr(text.find_first_not_of(blanks));
 }
 
 // Nothing that is thrown leaves the plugin.

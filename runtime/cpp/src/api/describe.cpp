@@ -13,8 +13,8 @@ ldm_status ldm_package_describe(ldm_context* context, ldm_package* package, int3
             return api::misused(scope, {"ldm_package_describe needs a package that was opened from a folder, and a place "
                                         "for the text"});
         }
-        LDM_TRY(verify::describe(scope, *package->opened, as_json != 0, context->text));
-        *text = context->text.data();
+        LDM_TRY(verify::describe(scope, *package->opened, as_json != 0, context->description));
+        *text = context->description.data();
         return Status();
     });
 }

@@ -17,9 +17,9 @@ struct ldm_context {
     ldm::Allocator memory;
     ldm::Failure failure;
     ldm_context_options options;
-    ldm::Array<char> text;  // of the last ldm_plan_json
+    ldm::Array<char> plan, description;  // of the last ldm_plan_json and ldm_package_describe
 
-    ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), text(memory) {}
+    ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), plan(memory), description(memory) {}
     ldm::Scope scope() { return {memory, failure}; }
 };
 

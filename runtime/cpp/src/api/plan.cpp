@@ -109,8 +109,8 @@ ldm_status ldm_plan_json(ldm_context* context, const ldm_package* package, const
         if (package == nullptr || json == nullptr) {
             return api::misused(scope, {"ldm_plan_json needs a package and a place for the text"});
         }
-        LDM_TRY(compile(scope, package->model, sampler, steps, start, context->text));
-        *json = context->text.data();
+        LDM_TRY(compile(scope, package->model, sampler, steps, start, context->plan));
+        *json = context->plan.data();
         return Status();
     });
 }

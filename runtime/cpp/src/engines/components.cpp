@@ -138,7 +138,9 @@ void Components::release(Slot& slot) {
 
 void Components::close(Slot& slot) {
     slot.engine.close(slot.engine.self);
+    bool is_told = slot.is_told_to_be_large;
     slot = Slot();
+    slot.is_told_to_be_large = is_told;
 }
 
 Status Components::open(Scope& scope, std::string_view component) {
@@ -230,7 +232,9 @@ Status Components::check_memory(Scope& scope, std::string_view component, ort::S
                                                       "Runtime, but ", gigabytes(*free), " GB are available; close other "
                                                       "programs, or use a machine with more memory"});
     }
-    if (needed.own + needed.mapped <= *free) return Status();
+    Slot& slot = slots_[package_.manifest().components.place_of(component)];
+    if (needed.own + needed.mapped <= *free || slot.is_told_to_be_large) return Status();
+    slot.is_told_to_be_large = true;
     Failure sentence;  // used as a sentence
     sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free), " GB of memory are "
                       "available, so that every evaluation reads them from the disk again; close other programs"});

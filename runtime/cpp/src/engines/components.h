@@ -68,6 +68,7 @@ private:
         std::size_t users = 0;
         bool is_open = false;
         bool rests = false;  // once it has no user
+        bool is_told_to_be_large = false;  // in a notice, which is given once
     };
 
     Status find(Scope& scope, std::string_view component, Slot*& out);

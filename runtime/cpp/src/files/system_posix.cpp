@@ -274,11 +274,12 @@ bool Thread::start(void (*work)(void*), void* user) {
     pthread_t thread;
     runs_ = ::pthread_create(&thread, nullptr, run, this) == 0;
     if (runs_) std::memcpy(&handle_, &thread, sizeof thread);
+    process_ = process_number();
     return runs_;
 }
 
 void Thread::join() {
-    if (!runs_) return;
+    if (!runs_ || process_ != process_number()) return;
     pthread_t thread;
     static_assert(sizeof thread <= sizeof handle_);
     std::memcpy(&thread, &handle_, sizeof thread);

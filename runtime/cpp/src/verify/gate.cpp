@@ -94,9 +94,9 @@ private:
             scope_.failure.clear();
             return Status();
         }
-        for (std::string_view file : artefact.files) LDM_NEED(scope_, files_.push(file));
         status = compare_cases(scope_, arena_, engine, reference_, component, artefact, cases_);
         engine.close(engine.self);
+        for (std::string_view file : artefact.files) LDM_NEED(scope_, files_.push(file));
         return status;
     }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/text/quoting.h"
 #include "core/text/utf8.h"
 
 namespace ldm::verify {
@@ -22,26 +23,11 @@ Words& Words::grouped(std::int64_t value) {
 }
 
 Words& Words::repr(std::string_view text) {
-    auto has = [=](char character) { return text.find(character) != std::string_view::npos; };
-    std::string_view quote = has('\'') && !has('"') ? "\"" : "'";
-    add(quote);
-    while (!text.empty()) {
-        utf8::Character next = utf8::next(text);
-        std::string_view bytes = text.substr(0, next.bytes);
-        text.remove_prefix(next.bytes);
-        if (bytes == quote || bytes == "\\") {
-            add("\\", bytes);
-        } else if (bytes == "\n" || bytes == "\r" || bytes == "\t") {
-            add(bytes == "\n" ? "\\n" : bytes == "\r" ? "\\r" : "\\t");
-        } else if (utf8::is_unprintable(next.point)) {
-            bool is_short = next.point < 0x100;
-            add(is_short ? "\\x" : "\\u");
-            for (int digit = is_short ? 2 : 4; digit-- > 0;) put({&"0123456789abcdef"[next.point >> 4 * digit & 15], 1});
-        } else {
-            add(bytes);
-        }
-    }
-    return add(quote);
+    quoting::quote(text, "", [this](std::string_view character) {
+        put(character);
+        return true;
+    });
+    return *this;
 }
 
 Words& Words::number(double value, std::chars_format format, int digits) {

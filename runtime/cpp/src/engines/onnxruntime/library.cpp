@@ -79,15 +79,16 @@ Library::~Library() {
 
 Status Library::open(Scope& scope, std::string_view path) {
     std::lock_guard<std::mutex> turn(starting);
-    LDM_TRY(find(scope, path));
-    was_loaded_ = library_.open_if_loaded(path_);
+    bool is_open = false;
+    LDM_TRY(find(scope, path, is_open));
+    if (!is_open) was_loaded_ = library_.open_if_loaded(path_);
     NoTelemetry off(!was_loaded_);
-    LDM_TRY(load(scope));
+    if (!is_open) LDM_TRY(load(scope));
     LDM_TRY(read_api(scope));
     return start(scope);
 }
 
-Status Library::find(Scope& scope, std::string_view path) {
+Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
     engines::Found found = engines::find_library(path, variable, {file_names, std::size(file_names)}, path_);
     if (found == engines::Found::yes) return Status();
     if (found == engines::Found::not_where_named) {
@@ -97,10 +98,10 @@ Status Library::find(Scope& scope, std::string_view path) {
     }
     for (std::string_view name : file_names) {
         path_ = Path(name);
-        engines::DynamicLibrary tried;
-        if (tried.open_if_loaded(path_)) return Status();
-        NoTelemetry off(true);
-        if (tried.open(path_)) return Status();
+        was_loaded_ = library_.open_if_loaded(path_);
+        NoTelemetry off(!was_loaded_);
+        is_open = was_loaded_ || library_.open(path_);
+        if (is_open) return Status();
     }
     return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
                                                   "library (", file_names[0], ", 1.20 or newer) as an option, or in the "
