@@ -232,6 +232,13 @@ def _check(reference: Reference, path: Path) -> None:
         raise PackageError(
             f"{path} is incomplete: its sampling run has not latents for each of its timesteps", code="proof.invalid"
         )
+    width, height = trajectory.size
+    if trajectory.image.shape != (3, height, width):
+        raise PackageError(
+            f"{path} contradicts itself: its image has the shape {list(trajectory.image.shape)}, but the size is "
+            f"{width}x{height}",
+            code="proof.invalid",
+        )
     arrays = {"trajectory/latents": trajectory.latents, "trajectory/image": trajectory.image}
     for case in reference.cases:
         if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:

@@ -311,9 +311,17 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_nothing(tool, tmp_path):
     assert time.monotonic() - started < 60
 
 
-def test_a_request_to_terminate_does_too(tool, tmp_path):
-    status, _ = interrupted(tool, tmp_path, signal.SIGTERM)
-    assert status == 128 + signal.SIGTERM and not list(tmp_path.iterdir())
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_terminate_does_too(tool, tmp_path, number):
+    status, _ = interrupted(tool, tmp_path, number)
+    assert status == 128 + number and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_may_not_grow_is_an_error_of_the_write(tool, tmp_path):
+    command = [tool, "run", BUILTIN, "--prompt", "x", "--steps", "1", "--out", tmp_path / "a.png"]
+    limit: Callable[[], object] = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))  # noqa: E731
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment(), preexec_fn=limit)
+    assert done.returncode == 1 and "cannot write" in done.stderr and not list(tmp_path.iterdir())
 
 
 def test_who_starts_it_may_have_ctrl_c_ignored(tool, tmp_path):

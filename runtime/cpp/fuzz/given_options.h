@@ -50,7 +50,8 @@ struct GivenOptions {
         options.has_seed = 1;
         options.seed = bytes.next();
         options.seeds = bytes.of<const uint64_t*>({nullptr, nullptr, seeds});
-        options.seed_count = bytes.of<size_t>({2, 1, 0});
+        size_t seed_count = bytes.of<size_t>({2, 1, 0});
+        options.seed_count = options.seeds == nullptr ? 0 : seed_count;
         options.noise = bytes.of<const char*>({nullptr, "philox", "torch", "cuda", "white"});
         options.has_variation = bytes.of({0, 0, 1});
         options.variation_strength = bytes.of({0.3, 1.0, -1.0});

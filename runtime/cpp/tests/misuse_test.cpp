@@ -174,7 +174,7 @@ void what_contradicts_itself_is_refused() {
     ldm_run* run = nullptr;
     const char* texts[] = {"a red apple"};
     uint64_t seeds[] = {1};
-    for (int turn = 0; turn < 7; ++turn) {
+    for (int turn = 0; turn < 8; ++turn) {
         ldm_run_options options = apple();
         if (turn == 0) options.prompts = texts, options.prompt_count = 1;
         if (turn == 1) options.negative = texts[0], options.negatives = texts;
@@ -182,6 +182,7 @@ void what_contradicts_itself_is_refused() {
         if (turn == 3) options.image_count = 1;
         if (turn == 4) options.seeds = seeds, options.seed_count = 1;  // beside a seed
         if (turn == 5) options.has_seed = 0, options.seeds = seeds;    // of none
+        if (turn == 7) options.seed_count = 3;                         // of no seeds
         if (turn == 6) options.prompt_embeds = reinterpret_cast<const float*>(seeds);
         CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
         CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);

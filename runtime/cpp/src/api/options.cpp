@@ -135,6 +135,9 @@ Status TakenOptions::read_seeds(Scope& scope, const ldm_run_options& given) {
     if (given.seeds != nullptr && given.has_seed != 0) {
         return scope.fail(codes::request_invalid, {"both seed and seeds were given; give one of them"});
     }
+    if (given.seeds == nullptr && given.seed_count > 0) {
+        return scope.fail(codes::request_invalid, {"seed_count is ", given.seed_count, ", but seeds is NULL"});
+    }
     options.seed_is_chosen = given.seeds != nullptr || given.has_seed != 0;
     if (given.seeds != nullptr) options.seeds = View<std::uint64_t>{given.seeds, given.seed_count};
     options.seed = given.seed;

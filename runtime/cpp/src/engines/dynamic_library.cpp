@@ -93,6 +93,8 @@ bool is_there(const files::Path& path) {
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out) {
     out = files::Path(path);
     if (!path.empty() || (files::environment(variable, out) && !out.view().empty())) {
+        // What is looked at is what is opened: a name alone would be looked for where the system has its libraries.
+        if (out.view().find_first_of("/\\") == std::string_view::npos) out = files::Path(files::Path("."), out.view());
         return is_there(out) ? Found::yes : Found::not_where_named;
     }
     files::Path folder;

@@ -91,9 +91,18 @@ int print_step(void*, ldm_run*, const ldm_progress* progress) {
 }
 
 void end_on_request() {
-    for (int number : {SIGINT, SIGTERM}) {
+    constexpr int requests[] = {
+        SIGINT, SIGTERM,
+#if !defined(_WIN32)
+        SIGHUP,  // a terminal that is closed
+#endif
+    };
+    for (int number : requests) {
         if (std::signal(number, end) == SIG_IGN) std::signal(number, SIG_IGN);  // as whoever started it wants
     }
+#if !defined(_WIN32)
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of the write
+#endif
 }
 
 Uninterrupted::Uninterrupted() {

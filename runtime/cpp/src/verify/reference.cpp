@@ -200,6 +200,10 @@ Status Reference::check(Scope& scope) {
     if (image.size != 3 || image[0] != 3 || run_.size.size != 2) {
         return refuse(scope, {" is incomplete: its sampling run has no image (3, height, width) and its size"});
     }
+    if (image[2] != run_.size[0] || image[1] != run_.size[1]) {
+        return refuse(scope, {" contradicts itself: its image has the shape [", image[0], ", ", image[1], ", ", image[2],
+                              "], but the size is ", run_.size[0], "x", run_.size[1]});
+    }
     LDM_TRY(check_numbers(scope, latents_));
     LDM_TRY(check_numbers(scope, image_));
     for (const Case& each : cases_) {

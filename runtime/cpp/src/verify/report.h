@@ -39,6 +39,9 @@ struct StepResult {
     std::int64_t index = 0;
     double timestep = 0.0;
     std::optional<double> relative_rms, psnr;
+
+    // Whether the latents are near enough: equal ones have no PSNR, and neither have those of no scale.
+    bool holds(double floor) const { return psnr ? *psnr >= floor : relative_rms == 0.0; }
 };
 
 // The settings of one sampling run of one image, and how close another must come to it.

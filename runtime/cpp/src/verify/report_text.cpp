@@ -48,9 +48,14 @@ void add_failure(Words& words, const TrajectoryResult& result) {
         return;
     }
     for (const StepResult& step : result.drift) {
-        if (!step.psnr || *step.psnr >= result.run.latents_floor) continue;
-        words.add("after step ", step.index + 1, " the latents' PSNR is ").fixed(*step.psnr, 1);
-        words.add(" dB, less than ").fixed(result.run.latents_floor, 0).add(" dB");
+        if (step.holds(result.run.latents_floor)) continue;
+        words.add("after step ", step.index + 1, " the latents' PSNR is ");
+        if (step.psnr) {
+            words.fixed(*step.psnr, 1).add(" dB");
+        } else {
+            words.add("not measurable");
+        }
+        words.add(", less than ").fixed(result.run.latents_floor, 0).add(" dB");
         return;
     }
     words.add("the image's PSNR is ");
