@@ -7,6 +7,7 @@ from typing import Any
 
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.hub.fetch import fetched
+from ldm_export.checkpoint.hub.names import is_hub_name
 from ldm_export.checkpoint.open import open_checkpoint
 from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
@@ -102,12 +103,12 @@ def build_package(
     """
     say = progress if progress is not None else lambda text: None
     replace = require_package if force else None
+    source = builtin_package() if source is None else source
+    _require_places(source, parts or {}, out)
     refuse_existing_folder(out, replace=replace)
     _require_installed(recipe)  # before anything is fetched: it may have gigabytes
-    source = builtin_package() if source is None else source
     source, parts = fetched(source, parts or {}, variant, say, is_file=prediction is not None or zero_snr)
-    require_apart(source, out)
-    require_parts_apart(parts, out)
+    _require_places(source, parts, out)
     checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
@@ -149,6 +150,13 @@ def _require_installed(recipe: BuildRecipe) -> None:
     proving_engines()
     if "onnxsim" in recipe.passes:
         require_onnxsim()
+
+
+def _require_places(source: Path | str, parts: Mapping[str, Path | str], out: Path) -> None:
+    """Raise InputError unless what is on the disk, not still on the hub, lies apart from the output."""
+    if not is_hub_name(source):
+        require_apart(Path(source), out)
+    require_parts_apart({name: Path(path) for name, path in parts.items() if not is_hub_name(path)}, out)
 
 
 def require_apart(source: Path, out: Path) -> None:

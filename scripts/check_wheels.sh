@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install the wheels of a folder as users do, and use them: scripts/check_wheels.sh [FOLDER, default dist].
 set -euo pipefail
-dist=$(cd "$(dirname "$0")/.." && cd "${1:-dist}" && pwd)
+clone=$(cd "$(dirname "$0")/.." && pwd)
+dist=$(cd "$clone" && cd "${1:-dist}" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"  # away from the clone, whose packages would be found first
@@ -46,4 +47,27 @@ app/bin/ldm-export --version
 app/bin/ldm-export run --prompt "red apple, 3d style" --steps 2 --out apple.png
 app/bin/pip uninstall -q -y ldm-export
 app/bin/python -c 'import ldm_runtime; ldm_runtime.load().close()'
+
+echo "ldm-runtime-native draws that image too, with the ONNX Runtime of its environment"
+python3 -m venv native
+library=("$dist"/ldm_runtime_native-*.whl)
+native/bin/pip install -q "${library[0]}[cpu]"
+builtin=$(app/bin/python -c 'from ldm_runtime.pipeline import builtin_package; print(builtin_package())')
+native/bin/ldm run "$builtin" --prompt "red apple, 3d style" --seed 1 --steps 2 --out native.png
+app/bin/python - <<'PYTHON'
+import ldm_runtime
+from PIL import Image
+
+(expected,) = ldm_runtime.load()("red apple, 3d style", seed=1, steps=2)
+assert Image.open("native.png").tobytes() == expected.tobytes(), "the library draws another image"
+PYTHON
+
+echo "programs link its library, which needs glibc 2.17 and no C++ library"
+prefix=$(native/bin/python -m ldm_runtime_native)
+cc "$clone/tests/cpp/consumer/consumer.c" -I"$prefix/include" -L"$prefix/lib" -lldm_runtime -Wl,-rpath,"$prefix/lib" -o consumer
+./consumer
+files=("$prefix/lib/libldm_runtime.so" "$prefix/bin/ldm")
+newest=$(readelf --version-info --wide "${files[@]}" | grep -o 'GLIBC_2\.[0-9.]*' | sort -V | tail -1)
+test "$(printf '%s\n' "$newest" GLIBC_2.17 | sort -V | tail -1)" = GLIBC_2.17
+if readelf --dynamic --wide "${files[@]}" | grep -E 'NEEDED.*(stdc|c)[+][+]'; then exit 1; fi
 echo "the wheels are good"

@@ -8,7 +8,6 @@ import copy
 import dataclasses
 import json
 import random
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,14 +56,11 @@ VALUES: list[Any] = [
 
 def family_manifests() -> dict[str, manifest.Manifest]:
     """Return the contracts of tiny checkpoints of the families, with stand-ins for their files."""
-    import diffusers
-
     from ldm_export.checkpoint.open import open_checkpoint
     from ldm_export.package.write import contract_of
     from ldm_export.recipes.build import BuildRecipe
     from tests.families.test_latent_consistency import SCHEDULER
-    from tests.families.test_tiny_autoencoder import TINY
-    from tests.oracles import build_tiny_sd
+    from tests.oracles import build_tiny_sd, with_tiny_autoencoder
 
     made = {}
     with tempfile.TemporaryDirectory() as name:
@@ -72,12 +68,7 @@ def family_manifests() -> dict[str, manifest.Manifest]:
         for kind in ("sd21", "sdxl", "inpaint", "sdxl_inpaint"):
             build_tiny_sd(folder / kind, kind)
         build_tiny_sd(folder / "lcm", unet={"time_cond_proj_dim": 32}, scheduler=SCHEDULER)
-        build_tiny_sd(folder / "tiny_autoencoder")
-        shutil.rmtree(folder / "tiny_autoencoder" / "vae")
-        diffusers.AutoencoderTiny(**TINY).save_pretrained(folder / "tiny_autoencoder" / "vae")
-        index = folder / "tiny_autoencoder" / "model_index.json"
-        parts = json.loads(index.read_text()) | {"vae": ["diffusers", "AutoencoderTiny"]}
-        index.write_text(json.dumps(parts))
+        with_tiny_autoencoder(build_tiny_sd(folder / "tiny_autoencoder"))
         for source in sorted(folder.iterdir()):
             checkpoint = open_checkpoint(source)
             contract = contract_of(checkpoint, BuildRecipe())

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]
 
 from ldm_runtime.errors import FormatError, InputError  # noqa: E402
 from ldm_runtime.files import strict_json  # noqa: E402
-from ldm_runtime.noise import VAE_STREAM, Noise  # noqa: E402
+from ldm_runtime.noise import MASKED_STREAM, NOISES, VAE_STREAM, Noise  # noqa: E402
 from ldm_runtime.noise import philox as rng  # noqa: E402
 from ldm_runtime.noise.cuda import CudaGenerator  # noqa: E402
 from ldm_runtime.noise.torch_cpu import TorchGenerator  # noqa: E402
@@ -37,7 +37,7 @@ from ldm_runtime.sampling.plan import Hook, Plan, compile_plan  # noqa: E402
 from ldm_runtime.sampling.schedule import FlowSchedule, NoiseSchedule, Schedule  # noqa: E402
 from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler  # noqa: E402
 from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E402
-from tests import golden_manifests, golden_tokenizers  # noqa: E402
+from tests import golden_manifests, golden_numbers, golden_tokenizers  # noqa: E402
 from tests.golden_images import image_cases  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
 
@@ -57,6 +57,7 @@ def main() -> None:
     write(out / "plans.json", plan_cases())
     write(out / "samplers.json", sampler_cases())
     write(out / "packages.json", package_cases())
+    write(out / "numbers.json", golden_numbers.number_cases())
     golden_manifests.write_families(out / "manifests")
     write(out / "families.json", golden_manifests.family_facts(out / "manifests"))
     write(out / "manifests.json", golden_manifests.manifest_cases(out))
@@ -416,6 +417,23 @@ RUNS += [
     {"sampler": "euler_ancestral", "steps": 4, "strength": 1.0, "mask": True},
     {"sampler": "ddim", "steps": 3, "prompt": "a (red:1.5) [apple] BREAK blue", "syntax": "weighted"},
 ]
+# The other noises, which depend on the order of what is drawn.
+TASKS: list[dict[str, Any]] = [{}, {"strength": 0.7}, {"strength": 0.75, "mask": True}, {"strength": 1.0, "mask": True}]
+RUNS += [{"sampler": "euler_ancestral", "steps": 4, "noise": noise, **task} for noise in NOISES[1:3] for task in TASKS]
+# Between two prompts and seeds; with an image, the noise of the ends is not drawn by the run's generator.
+RUNS += [
+    {"sampler": "ddim", "steps": 3, "to": ["blue cat", "18446744073709551615", share]} for share in (0.0, 0.25, 1.0)
+]
+RUNS += [
+    {"sampler": "euler_ancestral", "steps": 3, "to": ["blue", "6", 0.5], "noise": noise, **task, **variation}
+    for noise in NOISES[:2]
+    for task in TASKS[:2]
+    for variation in ({}, {"variation": ["9", 0.3]})
+]
+RUNS += [
+    {"sampler": "ddim", "steps": 2, "to": ["red BREAK [cat]", "5", 0.75], "prompt": "(a:1.3)", "syntax": "weighted"},
+    {"sampler": "ddim", "steps": 2, "to": ["blue", "6", 0.75], "guidance": 1.0},
+]
 
 
 def run_cases(package: Path) -> Cases:
@@ -427,6 +445,7 @@ def run_cases(package: Path) -> Cases:
         case = {
             "prompt": "a red apple", "negative": "blue", "seed": "5", "guidance": 3.0, "guidance_rescale": 0.0,
             "guidance_interval": [0.0, 1.0], "variation": None, "strength": None, "mask": False, "syntax": "plain",
+            "noise": "philox", "to": None,
             **changes,
         }  # fmt: skip
         latents = run_of(model, case)
@@ -445,21 +464,29 @@ def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
     steps, strength = case["steps"], case["strength"]
     start = 0 if strength is None else steps - min(int(steps * strength), steps)
     plan = compile_plan(contract.schedule, read_sampler(case["sampler"]), steps, start)
-    noise = Noise("philox", [seed], shape)
-    initial = noise.initial()
-    if case["variation"] is not None:
-        other = Noise("philox", [int(case["variation"][0])], shape).initial()
-        initial = slerp(initial[0], other[0], case["variation"][1])[None]
-    cond, uncond = model.embed(case["prompt"], case["syntax"]), model.embed(case["negative"], case["syntax"])
-    windows = max(cond.shape[1], uncond.shape[1]) // tiny_package.WINDOW
-    empty = model.embed("", "plain")
-    cond, uncond = (
-        np.concatenate([one, *[empty] * (windows - one.shape[1] // tiny_package.WINDOW)], axis=1)
-        for one in (cond, uncond)
-    )
-    picture = blend = None
+    noise = Noise(case["noise"], [seed], shape)
+
+    def noise_of(other: int) -> np.ndarray:
+        return Noise(case["noise"], [other], shape).initial()[0]
+
+    picture = blend = None  # the order is that of diffusers, whose generators give one number after the other
     if strength is not None:
         picture = model.encode(test_image(), noise.stream(VAE_STREAM))
+    ends = [case["prompt"]]
+    if case["to"] is None:
+        initial = noise.initial()
+    else:
+        last, other, share = case["to"]
+        ends.append(last)
+        initial = slerp(noise_of(seed), noise_of(int(other)), share)[None]
+    if case["variation"] is not None:
+        initial = slerp(initial[0], noise_of(int(case["variation"][0])), case["variation"][1])[None]
+    if case["mask"] and case["noise"] != "philox":
+        noise.stream(MASKED_STREAM)
+    cond, *others = padded(model, [model.embed(text, case["syntax"]) for text in ends])
+    if others:
+        cond = ((1.0 - share) * cond + share * others[0]).astype(np.float32)
+    cond, uncond = padded(model, [cond, model.embed(case["negative"], case["syntax"])])
     if case["mask"]:
         grid = (test_mask()[::8, ::8] >= 128).astype(np.float32)[None, None]
         known = picture
@@ -483,6 +510,14 @@ def run_of(model: "TinyModel", case: dict[str, Any]) -> np.ndarray:
 
     steps_taken = run_plan(plan, denoise, initial, noise.row, image=picture, blend=blend)
     return np.concatenate([step.latents for step in steps_taken])
+
+
+def padded(model: "TinyModel", embeddings: list[np.ndarray]) -> list[np.ndarray]:
+    """Let windows of the empty prompt follow embeddings (1, T, D) up to the longest one's length."""
+    most = max(one.shape[1] for one in embeddings)
+    empty = model.embed("", "plain")
+    missing = [(most - one.shape[1]) // tiny_package.WINDOW for one in embeddings]
+    return [np.concatenate([one, *[empty] * count], axis=1) for one, count in zip(embeddings, missing, strict=True)]
 
 
 def graph_cases(package: Path) -> Cases:

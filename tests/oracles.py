@@ -1,6 +1,7 @@
 """Builders of tiny diffusers pipelines with every tensor randomised: what the tests are judged by."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,13 @@ TINY_VAE: dict[str, dict[str, Any]] = {
         "norm_num_groups": 8,
         "sample_size": 32,
     },
+}
+
+TINY_AUTOENCODER: dict[str, Any] = {
+    "encoder_block_out_channels": (16, 16),
+    "decoder_block_out_channels": (16, 16),
+    "num_encoder_blocks": (1, 2),
+    "num_decoder_blocks": (2, 1),
 }
 
 TINY_TEXT: dict[str, dict[str, Any]] = {
@@ -313,6 +321,17 @@ def build_tiny_sd(
         parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     name = f"StableDiffusion{'XL' if is_xl else ''}{'Inpaint' if kind.endswith('inpaint') else ''}Pipeline"
     getattr(diffusers, name)(**parts).save_pretrained(folder, variant=variant, max_shard_size=max_shard_size)
+    return folder
+
+
+def with_tiny_autoencoder(folder: Path) -> Path:
+    """Replace the autoencoder of a saved pipeline by an AutoencoderTiny; returns `folder`."""
+    from diffusers import AutoencoderTiny
+
+    shutil.rmtree(folder / "vae")
+    randomise(AutoencoderTiny(**TINY_AUTOENCODER), 4).save_pretrained(folder / "vae")
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderTiny"]}))
     return folder
 
 

@@ -15,10 +15,12 @@ from PIL import Image
 import ldm_runtime
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.errors import CODES, InputError, PackageError
+from ldm_runtime.interpolate import interpolate
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
-from ldm_runtime.sampling.solvers import read_sampler
-from tests import golden_manifests, golden_tokenizers
+from ldm_runtime.request import SampleOptions
+from ldm_runtime.sampling.solvers import PRESETS, SOLVERS, read_sampler
+from tests import golden_manifests, golden_numbers, golden_tokenizers
 from tests.runtime.tiny_package import rehash
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -139,29 +141,57 @@ def test_texts_of_samplers(case: dict[str, Any]) -> None:
         assert read_sampler(case["text"]).canonical == case["canonical"]
 
 
+def test_numbers() -> None:
+    cases = load("numbers")
+    assert len(cases) > 300 and {case[1].split()[0] for case in cases} == {
+        "integer",
+        "real",
+        "json.number",
+        "json.syntax",
+    }
+    assert cases == golden_numbers.number_cases()
+
+
+def test_the_kit_has_a_run_of_every_kind() -> None:
+    """Every sampler, noise, task and syntax, and interpolations of several shares."""
+    cases = load("runs")
+    assert {case["sampler"] for case in cases} >= {*SOLVERS, *PRESETS} - {"flow_euler"}
+    kinds = {(case["noise"], case["strength"], case["mask"], case["to"] is None) for case in cases}
+    for noise in ("torch", "cuda"):
+        assert kinds >= {(noise, None, False, True), (noise, 0.7, False, True), (noise, 0.75, True, True)}
+    between = [case for case in cases if case["to"] is not None]
+    assert {case["to"][2] for case in between} >= {0.0, 0.25, 0.5, 1.0}
+    assert {(case["noise"], case["variation"] is None) for case in between} >= {("philox", False), ("torch", False)}
+
+
+@pytest.mark.slow
 def test_runs() -> None:
     values = tensors("runs")
     image, mask = Image.fromarray(values["image"]), Image.fromarray(values["mask"])
     with ldm_runtime.load(GOLDEN / "package") as pipe:
         for case in load("runs"):
             variation = case["variation"]
-            steps = list(
-                pipe.sample(
-                    case["prompt"],
-                    negative=case["negative"],
-                    steps=case["steps"],
-                    guidance=case["guidance"],
-                    guidance_rescale=case["guidance_rescale"],
-                    guidance_interval=case["guidance_interval"],
-                    sampler=case["sampler"],
-                    seed=int(case["seed"]),
-                    variation=None if variation is None else (int(variation[0]), variation[1]),
-                    image=None if case["strength"] is None else image,
-                    strength=case["strength"],
-                    mask=mask if case["mask"] else None,
-                    syntax=case["syntax"],
-                ).evaluations()
-            )
+            options: SampleOptions = {
+                "negative": case["negative"],
+                "steps": case["steps"],
+                "guidance": case["guidance"],
+                "guidance_rescale": case["guidance_rescale"],
+                "guidance_interval": case["guidance_interval"],
+                "sampler": case["sampler"],
+                "noise": case["noise"],
+                "variation": None if variation is None else (int(variation[0]), variation[1]),
+                "image": None if case["strength"] is None else image,
+                "strength": case["strength"],
+                "mask": mask if case["mask"] else None,
+                "syntax": case["syntax"],
+            }
+            if case["to"] is None:
+                run = pipe.sample(case["prompt"], seed=int(case["seed"]), **options)
+            else:
+                last, seed, share = case["to"]
+                between = interpolate(pipe, (case["prompt"], last), (int(case["seed"]), int(seed)), 2, **options)
+                run = between._ends.run(share)
+            steps = list(run.evaluations())
             expected = values[f"{case['tensors']}/latents"]
             latents = np.concatenate([step.latents for step in steps])
             assert latents.shape == expected.shape, case

@@ -50,7 +50,11 @@ class TinyBuild:
 def make(folder: Path, kind: str) -> TinyBuild:
     """Save a pipeline of `kind` ("sd15", "sd21", "sd15-fp16", …) with diffusers, export, optimise and package it."""
     family, _, precision = kind.partition("-")
-    source = build_tiny_sd(folder / "source", family, dtype=PRECISIONS[precision])
+    return packaged(folder, build_tiny_sd(folder / "source", family, dtype=PRECISIONS[precision]))
+
+
+def packaged(folder: Path, source: Path) -> TinyBuild:
+    """Export, optimise and package a pipeline that diffusers saved."""
     raw, package = folder / "raw", folder / "package"
     package.mkdir()
     exports, passes = {}, {}

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ldm_export.errors import ExportError
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import safetensors
@@ -174,7 +175,9 @@ def read(path: Path) -> Reference:
     tokens = {component: take(_tokens_key(component)) for component in header.facts.tokenizers}
     reference = Reference(header.facts, header.prompts, tokens, tuple(cases), trajectory)
     if tensors:
-        raise PackageError(f"{path} has tensors that no case names: {', '.join(sorted(tensors))}", code="proof.invalid")
+        raise PackageError(
+            f"{path} has tensors that no case names: {shown(', '.join(sorted(tensors)))}", code="proof.invalid"
+        )
     _check(reference, path)
     return reference
 
@@ -228,6 +231,13 @@ def _check(reference: Reference, path: Path) -> None:
     if not len(trajectory.latents) == len(trajectory.timesteps) > 0:
         raise PackageError(
             f"{path} is incomplete: its sampling run has not latents for each of its timesteps", code="proof.invalid"
+        )
+    width, height = trajectory.size
+    if trajectory.image.shape != (3, height, width):
+        raise PackageError(
+            f"{path} contradicts itself: its image has the shape {list(trajectory.image.shape)}, but the size is "
+            f"{width}x{height}",
+            code="proof.invalid",
         )
     arrays = {"trajectory/latents": trajectory.latents, "trajectory/image": trajectory.image}
     for case in reference.cases:

@@ -57,6 +57,10 @@ class StepResult:
     relative_rms: float | None
     psnr: float | None  # dB; None where nothing differs, or not measurable
 
+    def holds(self, floor: float) -> bool:
+        """Tell whether the latents are near enough: equal ones have no PSNR, and neither have those of no scale."""
+        return self.relative_rms == 0 if self.psnr is None else self.psnr >= floor
+
 
 @dataclass(frozen=True)
 class TrajectoryResult(SamplingRun):
@@ -257,10 +261,11 @@ def _trajectory_failure(trajectory: TrajectoryResult) -> str:
     if trajectory.problem is not None:
         return f"sampling run: {trajectory.problem}"
     for step in trajectory.drift:
-        if step.psnr is not None and step.psnr < trajectory.latents_floor:
+        if not step.holds(trajectory.latents_floor):
+            psnr = "not measurable" if step.psnr is None else f"{step.psnr:.1f} dB"
             return (
-                f"sampling run: after step {step.index + 1} the latents' PSNR is "
-                f"{step.psnr:.1f} dB, less than {trajectory.latents_floor:.0f} dB"
+                f"sampling run: after step {step.index + 1} the latents' PSNR is {psnr}, less than "
+                f"{trajectory.latents_floor:.0f} dB"
             )
     shown = "not measurable" if trajectory.image_psnr is None else f"{trajectory.image_psnr:.1f} dB"
     return f"sampling run: the image's PSNR is {shown}, less than {trajectory.image_floor:.0f} dB"

@@ -47,6 +47,7 @@ def levels(path: Path) -> np.ndarray:
     ("arguments", "options"),
     [
         ([], {}),
+        (["--map-weights"], {}),
         (["--sampler", "euler_ancestral", "--noise", "torch"], {"sampler": "euler_ancestral", "noise": "torch"}),
         (["--weighted", "--guidance-rescale", "0.5"], {"syntax": "weighted", "guidance_rescale": 0.5}),
         (["--size", "96x128", "--variation", "7:0.2"], {"size": (96, 128), "variation": (7, 0.2)}),
@@ -93,7 +94,7 @@ def test_the_tool_prints_python_s_plan(release: Path, pipe) -> None:
         (["run", BUILTIN, "--prompt", "x", "--sampler", "eular"], 1, "request.sampler"),
         (["run", BUILTIN, "--prompt", "x", "--image", "/dev/null"], 1, "request.image"),
         (["plan", BUILTIN, "--colour"], 2, "no option --colour"),
-        (["paint"], 2, "usage"),
+        (["paint"], 2, "no verb paint"),
     ],
 )
 def test_what_the_tool_cannot_do_is_one_sentence(release: Path, arguments, status: int, sentence: str) -> None:

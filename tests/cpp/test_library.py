@@ -28,15 +28,25 @@ def installed(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def functions() -> set[str]:
+    return set(re.findall(r"^LDM_API [^;]*?\b(ldm_\w+)\(", HEADER, re.MULTILINE))
+
+
 def test_nothing_but_the_interface_is_exported(release: Path) -> None:
     lines = run("nm", "-D", "--defined-only", release / "libldm_runtime.so").splitlines()
     exported = {line.split()[-1].split("@")[0] for line in lines}
-    assert exported == set(re.findall(r"^LDM_API [^;]*?\b(ldm_\w+)\(", HEADER, re.MULTILINE))
+    assert exported == functions()
+
+
+def test_every_function_is_called_with_arguments_that_are_wrong() -> None:
+    called = set(re.findall(r"\bldm_\w+(?=\()", (SOURCE / "tests" / "misuse_test.cpp").read_text(encoding="utf-8")))
+    assert functions() <= called
 
 
 def test_the_codes_are_those_of_python() -> None:
     codes = re.findall(r'= "([a-z.-]+)";', (SOURCE / "core" / "codes.h").read_text(encoding="utf-8"))
-    assert len(codes) == len(set(codes)) and set(codes) == {*CODES, "other.memory", "other.misuse"}
+    own = {"other.memory", "other.misuse"}
+    assert len(codes) == len(set(codes)) and set(codes) == {*CODES, "proof.invalid", *own}
 
 
 def test_the_library_has_the_runtime_s_version() -> None:

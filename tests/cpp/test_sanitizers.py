@@ -1,14 +1,28 @@
-"""The C++ runtime's own tests with the sanitizers: no bad access, no leak, no undefined behaviour, no race."""
+"""The C++ runtime's own tests with the sanitizers, the fuzz targets over their corpus, and valgrind: no bad access, no
+leak, no undefined behaviour, no race."""
+
+from pathlib import Path
 
 import pytest
 
-from tests.cpp.cpp_build import built, run
+from tests.cpp.cpp_build import SOURCE, built, run
 
 pytestmark = pytest.mark.slow
+FLAGS = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS_DEBUG": "-O1 -g1"}
 
 
-@pytest.mark.parametrize("sanitizers", ["address,undefined", "thread"])
-def test_the_sanitizers_find_nothing(sanitizers: str) -> None:
-    flags = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS_DEBUG": "-O1 -g1"}
-    folder = built(f"cpp-{sanitizers.replace(',', '-')}", LDM_SANITIZE=sanitizers, **flags)
+def test_of_addresses_and_undefined_behaviour() -> None:
+    check(built("cpp-address-undefined", LDM_SANITIZE="address,undefined", LDM_BUILD_FUZZERS="ON", **FLAGS))
+
+
+def test_of_threads() -> None:
+    check(built("cpp-thread", LDM_SANITIZE="thread", **FLAGS))
+
+
+def test_of_memory_with_valgrind() -> None:
+    """Of the release build, what takes a few seconds: runtime/cpp/scripts/valgrind.sh runs all."""
+    run(str(SOURCE / "scripts" / "valgrind.sh"), built("cpp"), "-R", "^(steps|prompt|png|json|fields|atomic)_test$")
+
+
+def check(folder: Path) -> None:
     run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", "--timeout", "120")

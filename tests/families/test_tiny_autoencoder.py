@@ -22,19 +22,13 @@ from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import Pipeline
 from tests import traces
 from tests.once import make_once, shared_folder
-from tests.oracles import build_tiny_sd, randomise
+from tests.oracles import build_tiny_sd, with_tiny_autoencoder
 from tests.targets import genai_oracle
 from tests.targets.building import add
 from tests.torch_pipeline import torch_pipeline
 
 PROMPTS = ("a red apple, 3d style", "the smile of a blue cat! " * 30)  # the second is longer than a window
 KINDS = ("sd15", "inpaint")
-TINY: dict[str, Any] = {
-    "encoder_block_out_channels": (16, 16),
-    "decoder_block_out_channels": (16, 16),
-    "num_encoder_blocks": (1, 2),
-    "num_decoder_blocks": (2, 1),
-}
 TASKS = {
     "text to image": "StableDiffusionPipeline",
     "image to image": "StableDiffusionImg2ImgPipeline",
@@ -54,13 +48,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> Path:
         for kind in KINDS:
-            build_tiny_sd(folder / kind, kind)
-            shutil.rmtree(folder / kind / "vae")
-            randomise(diffusers.AutoencoderTiny(**TINY), 4).save_pretrained(folder / kind / "vae")
-            index = json.loads((folder / kind / "model_index.json").read_text())
-            (folder / kind / "model_index.json").write_text(
-                json.dumps({**index, "vae": ["diffusers", "AutoencoderTiny"]})
-            )
+            with_tiny_autoencoder(build_tiny_sd(folder / kind, kind))
         return folder
 
     return make_once(tmp_path_factory, "tiny-autoencoder", make)

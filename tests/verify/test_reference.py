@@ -241,7 +241,7 @@ def rewritten(source, out, *, drop=None, add=None, header=None):
     ("change", "message"),
     [
         ({"drop": "trajectory/latents"}, "lacks the tensor 'trajectory/latents'"),
-        ({"add": "surplus"}, "no case names: surplus"),
+        ({"add": "surplus"}, "no case names: .surplus"),
         ({"header": {"schema_version": 99}}, "schema_version 99"),
         ({"header": {"surprise": 1}}, "surprise"),
     ],

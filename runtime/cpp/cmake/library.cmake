@@ -14,18 +14,26 @@ find_package(Threads REQUIRED)
 add_library(ldm_host OBJECT ${LDM_HOST_SOURCES})
 target_link_libraries(ldm_host PUBLIC ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
 target_include_directories(ldm_host PUBLIC include)
-target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING)
+target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING INTERFACE LDM_STATIC)
 
+file(STRINGS include/ldm_runtime.h LDM_ABI_VERSION REGEX "^#define LDM_ABI_VERSION ")
+string(REGEX REPLACE ".* " "" LDM_ABI_VERSION "${LDM_ABI_VERSION}")
 add_library(ldm_runtime SHARED $<TARGET_OBJECTS:ldm_host>)
 add_library(ldm_runtime::ldm_runtime ALIAS ldm_runtime)
 target_link_libraries(ldm_runtime PRIVATE ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
 target_include_directories(ldm_runtime INTERFACE
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 set_target_properties(ldm_runtime PROPERTIES LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION}
-  SOVERSION ${PROJECT_VERSION_MAJOR})
+  SOVERSION ${LDM_ABI_VERSION})
+if(WIN32)
+  set_target_properties(ldm_runtime PROPERTIES PREFIX "")
+endif()
 # Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
+# Zig's linker has no such option for macOS, where that library is the system's.
 if(APPLE)
-  target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
+  if(NOT LDM_ZIG)
+    target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
+  endif()
 elseif(UNIX)
   target_link_options(ldm_runtime PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
   set_property(TARGET ldm_runtime APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
@@ -50,5 +58,7 @@ write_basic_package_version_file(ldm_runtime-config-version.cmake COMPATIBILITY 
 install(EXPORT ldm_runtime NAMESPACE ldm_runtime:: DESTINATION ${LDM_CMAKE_FOLDER} FILE ldm_runtime-targets.cmake)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config-version.cmake DESTINATION ${LDM_CMAKE_FOLDER})
+# From the file itself, so that what is installed may be moved, whatever the folders are called.
+file(RELATIVE_PATH LDM_PC_INCLUDE ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_FULL_INCLUDEDIR})
 configure_file(cmake/ldm_runtime.pc.in ldm_runtime.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -20,13 +20,11 @@ set(CMAKE_C_COMPILER ${LDM_ZIG} cc -target ${LDM_TARGET} -O3)
 set(CMAKE_CXX_COMPILER ${LDM_ZIG} c++ -target ${LDM_TARGET} -O3)
 set(CMAKE_AR ${LDM_ZIG})
 set(CMAKE_RANLIB ${LDM_ZIG})
-foreach(language C CXX)
-  set(CMAKE_${language}_ARCHIVE_CREATE "<CMAKE_AR> ar qc <TARGET> <LINK_FLAGS> <OBJECTS>")
-  set(CMAKE_${language}_ARCHIVE_APPEND "<CMAKE_AR> ar q <TARGET> <LINK_FLAGS> <OBJECTS>")
-  set(CMAKE_${language}_ARCHIVE_FINISH "<CMAKE_RANLIB> ranlib <TARGET>")
-endforeach()
+set(CMAKE_USER_MAKE_RULES_OVERRIDE ${CMAKE_CURRENT_LIST_DIR}/zig_archive.cmake)
+set(CMAKE_SHARED_LINKER_FLAGS_INIT -s)  # without symbols
+set(CMAKE_EXE_LINKER_FLAGS_INIT -s)
 if(LDM_TARGET MATCHES "^wasm32")
-  set(CMAKE_EXE_LINKER_FLAGS_INIT "-Wl,-z,stack-size=1048576")  # the linker's own is 64 kB
+  string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -Wl,-z,stack-size=1048576")  # the linker's own is 64 kB
 endif()
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE NEVER)

@@ -1,4 +1,4 @@
-// The stable codes of failures, the same as in the Python runtime and two more; docs/outputs.md says what each means. A
+// The stable codes of failures, the same as those of Python, and two more; docs/outputs.md says what each means. A
 // test holds them equal.
 #ifndef LDM_CORE_CODES_H
 #define LDM_CORE_CODES_H
@@ -61,6 +61,8 @@ inline constexpr const char* tokenizer_form = "tokenizer.form";
 inline constexpr const char* tokenizer_vocabulary = "tokenizer.vocabulary";
 inline constexpr const char* tokenizer_merges = "tokenizer.merges";
 inline constexpr const char* tokenizer_added_tokens = "tokenizer.added-tokens";
+
+inline constexpr const char* proof_invalid = "proof.invalid";
 
 inline constexpr const char* request_invalid = "request.invalid";
 inline constexpr const char* request_path = "request.path";

@@ -22,12 +22,13 @@ struct alignas(std::max_align_t) Arena::Chunk {
     unsigned char* begin() { return reinterpret_cast<unsigned char*>(this + 1); }
 };
 
-Arena::~Arena() {
+void Arena::clear() {
     while (last_ != nullptr) {
         Chunk* before = last_->before;
         memory_->release(memory_->user, last_, sizeof(Chunk) + last_->bytes);
         last_ = before;
     }
+    used_ = 0;
 }
 
 void* Arena::take(std::size_t bytes, std::size_t alignment) {
@@ -42,7 +43,6 @@ void* Arena::take(std::size_t bytes, std::size_t alignment) {
     }
     void* found = last_->begin() + start;
     used_ = start + bytes;
-    std::memset(found, 0, bytes);
     return found;
 }
 

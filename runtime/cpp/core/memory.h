@@ -120,11 +120,11 @@ private:
 class Arena {
 public:
     explicit Arena(Allocator& memory) : memory_(&memory) {}
-    ~Arena();
+    ~Arena() { clear(); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    // Null where no memory is left. The bytes are zero.
+    // Null where no memory is left. The bytes are anything.
     void* take(std::size_t bytes, std::size_t alignment);
 
     // `count` values, each as T() makes it. Null where no memory is left; never null for none.
@@ -151,6 +151,7 @@ public:
     }
 
     Allocator& memory() { return *memory_; }
+    void clear();
 
 private:
     struct Chunk;

@@ -3,13 +3,15 @@
 #include <charconv>
 
 #include "core/codes.h"
+#include "core/text/numbers.h"
+#include "core/text/quoting.h"
 #include "core/text/utf8.h"
 
 namespace ldm {
 
 namespace {
 
-constexpr std::size_t longest_quoted = 60;  // characters
+constexpr std::size_t longest_quoted = 60;  // characters, with the quotes
 
 // Writes into a Failure's room and stops where it is full.
 struct Writer {
@@ -26,25 +28,36 @@ struct Writer {
         char digits[40];
         put({digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits)});
     }
-    void escaped(char32_t point) {
-        const char* digits = "0123456789abcdef";
-        int width = point < 0x100 ? 2 : point < 0x10000 ? 4 : 8;
-        put(width == 2 ? "\\x" : width == 4 ? "\\u" : "\\U");
-        for (int shift = 4 * (width - 1); shift >= 0; shift -= 4) put({digits + (point >> shift & 15), 1});
+    void real(double value) {
+        char digits[40];
+        put({digits, static_cast<std::size_t>(
+                         std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general, 6).ptr - digits)});
     }
     // Text of a file or of the caller: what would command a terminal or hide in it is escaped.
     void printable(std::string_view part) {
         while (!part.empty()) {
             utf8::Character read = utf8::next(part);
-            if (!read.valid) {
-                escaped(static_cast<unsigned char>(part[0]));
-            } else if (utf8::is_unprintable(read.point)) {
-                escaped(read.point);
-            } else {
-                put(part.substr(0, read.bytes));
-            }
+            bool is_plain = read.valid && !utf8::is_unprintable(read.point);
+            put(is_plain ? part.substr(0, read.bytes) : quoting::escaped(read.point).view());
             part.remove_prefix(read.bytes);
         }
+    }
+    void quoted(std::string_view part) {
+        bool is_long = quoting::quoted_length(part, longest_quoted + 1) > longest_quoted;
+        std::size_t left = is_long ? longest_quoted - 3 : longest_quoted;
+        quoting::quote(part, "", [&](std::string_view character) {
+            if (left == 0) return false;
+            put(character);
+            --left;
+            return true;
+        });
+        if (is_long) put("...");
+    }
+    void quoted_whole(std::string_view part, std::string_view rest) {
+        quoting::quote(part, rest, [&](std::string_view character) {
+            put(character);
+            return true;
+        });
     }
 };
 
@@ -53,6 +66,18 @@ struct Writer {
 Piece quoted(std::string_view text) {
     Piece piece(text);
     piece.kind_ = Piece::Kind::quoted;
+    return piece;
+}
+
+Piece quoted_whole(std::string_view text, bool goes_on) {
+    Piece piece(text);
+    piece.kind_ = goes_on ? Piece::Kind::quoted_beginning : Piece::Kind::quoted_whole;
+    return piece;
+}
+
+Piece exactly(double number) {
+    Piece piece(number);
+    piece.kind_ = Piece::Kind::exact;
     return piece;
 }
 
@@ -74,13 +99,11 @@ void Failure::add(std::initializer_list<Piece> more) {
             case Piece::Kind::text: writer.printable(piece.text_); break;
             case Piece::Kind::integer: writer.number(piece.integer_); break;
             case Piece::Kind::natural: writer.number(piece.natural_); break;
-            case Piece::Kind::real: writer.number(piece.real_); break;
-            case Piece::Kind::quoted: {
-                std::string_view kept = utf8::first_characters(piece.text_, longest_quoted);
-                writer.put("'");
-                writer.printable(kept);
-                writer.put(kept.size() < piece.text_.size() ? "...'" : "'");
-            }
+            case Piece::Kind::real: writer.real(piece.real_); break;
+            case Piece::Kind::exact: writer.put(numbers::shortest(piece.real_).view()); break;
+            case Piece::Kind::quoted: writer.quoted(piece.text_); break;
+            case Piece::Kind::quoted_whole: writer.quoted_whole(piece.text_, ""); break;
+            case Piece::Kind::quoted_beginning: writer.quoted_whole(piece.text_, " …"); break;
         }
     }
     text[writer.length] = 0;

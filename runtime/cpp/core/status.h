@@ -23,7 +23,7 @@ private:
     const char* code_ = nullptr;
 };
 
-// A piece of a sentence: text, or a number as C prints it shortest.
+// A piece of a sentence: text, or a number; one with a fraction has six digits, as "%g" prints it.
 class Piece {
 public:
     Piece(std::string_view text) : kind_(Kind::text), text_(text) {}
@@ -41,7 +41,9 @@ public:
 private:
     friend struct Failure;
     friend Piece quoted(std::string_view text);
-    enum class Kind { text, quoted, integer, natural, real };
+    friend Piece quoted_whole(std::string_view text, bool goes_on);
+    friend Piece exactly(double number);
+    enum class Kind { text, quoted, quoted_whole, quoted_beginning, integer, natural, real, exact };
     Kind kind_;
     std::string_view text_;
     union {
@@ -51,8 +53,15 @@ private:
     };
 };
 
-// Text of a file or of the caller, in quotes, cut short, with what would command a terminal or hide in it escaped.
+// Text of a file or of the caller as Python's repr spells it: in quotes, with what would command a terminal or hide in it
+// escaped, and cut short.
 Piece quoted(std::string_view text);
+
+// The same of any length. goes_on: it is the beginning of a longer one, which "…" says.
+Piece quoted_whole(std::string_view text, bool goes_on);
+
+// A number so that it reads back as the same number: 7.5, 3.0.
+Piece exactly(double number);
 
 // The last failure, in memory of its own: telling one needs no memory.
 struct Failure {

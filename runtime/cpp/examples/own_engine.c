@@ -22,7 +22,7 @@ static void run_graph(const ldm_task *task, const ldm_tensor *output, float *num
 
 /* Give a run what its task asks for. */
 static ldm_status evaluate(ldm_context *context, ldm_run *run, const ldm_task *task) {
-    ldm_tensor outputs[8];
+    ldm_tensor outputs[LDM_MOST_OUTPUTS];
     size_t index;
     ldm_status status = LDM_NO_MEMORY;
     memset(outputs, 0, sizeof outputs);

@@ -27,12 +27,12 @@ bool save(const ldm_image& image, const std::string& path) {
     return std::fclose(file) == 0 && is_whole;
 }
 
-// Take a run to what comes next to look at: a step that is done, or the end.
+// Take a run to what comes next to look at: a step that is done, a preview, or the end.
 ldm_status go_on(const ldm::Context& context, const ldm::Engine& engine, ldm::Run& run, ldm::Task& task) {
     while (true) {
         ldm_status status = run.next(task);
         if (status != LDM_OK || task.kind != LDM_TASK_EVALUATE) return status;
-        status = engine.evaluate(context, run, task);
+        status = engine.evaluate(context, run);
         if (status != LDM_OK) return status;
     }
 }
@@ -59,7 +59,8 @@ int main(int argc, char** argv) {
     if (!run) return complain(context);
 
     ldm::Task task;
-    while (go_on(context, *engine, *run, task) == LDM_OK && task.kind == LDM_TASK_STEP) {
+    ldm_status status;
+    while ((status = go_on(context, *engine, *run, task)) == LDM_OK && task.kind == LDM_TASK_STEP) {
         std::printf("step %d of %d\n", static_cast<int>(task.step), static_cast<int>(task.steps));
         if (task.step == last) run->cancel();
         if (task.step % every != 0 || task.step == task.steps || task.step == last) continue;
@@ -70,10 +71,11 @@ int main(int argc, char** argv) {
         auto preview = run->image(0);
         if (!preview || !save(*preview, folder + name)) return complain(context);
     }
-    if (context.code() == "run.cancelled") {
+    if (status == LDM_CANCELLED) {
         std::printf("cancelled after step %d\n", last);
         return 0;
     }
+    if (status != LDM_OK) return complain(context);
     auto image = run->image(0);
     if (!image || !save(*image, folder + "/image.ppm")) return complain(context);
     return 0;

@@ -10,7 +10,7 @@
        ldm_run *run;
        ldm_run_options options;
 
-       if (ldm_context_create(NULL, &context) != LDM_OK) return 1;      (nothing to ask for the reason yet)
+       if (ldm_context_create(NULL, &context) != LDM_OK) return 1;  // there is nothing to ask for the reason yet
        ldm_run_options_init(&options, sizeof options);
        options.prompt = "red apple, 3d style";
        options.seed = 1;
@@ -31,13 +31,17 @@
    A host with an engine of its own asks a run what it needs next, runs that graph however it likes, and gives back what
    came out, until the images are there. Stopping, progress and previews are the host's own loop:
 
+       ldm_status status;
        ldm_task task;
+
        ldm_task_init(&task, sizeof task);
        while ((status = ldm_run_next(context, run, &task)) == LDM_OK && task.kind != LDM_TASK_DONE) {
-           if (task.kind == LDM_TASK_STEP) printf("%d of %d\n", task.step, task.steps);
+           if (task.kind == LDM_TASK_STEP) printf("step %d of %d\n", (int)task.step, (int)task.steps);
            if (task.kind == LDM_TASK_EVALUATE) {
-               (run the graph of task.component with task.inputs, fill the data of task.outputs)
+               ldm_tensor outputs[LDM_MOST_OUTPUTS];  // what the host's engine makes of task.inputs
+               run_graph(&task, outputs);
                status = ldm_run_give(context, run, outputs, task.output_count);
+               if (status != LDM_OK) break;
            }
        }
 
@@ -46,17 +50,24 @@
    ldm_run_cancel, which any thread may call. Nothing here starts a thread but an engine and ldm_package_open, which
    hashes files while the engine starts.
 
-   Life. A context outlives all that was made with it only while those are being called with it: any context may be
-   given with any package, engine or run. A package must outlive its engines and runs. Every *_free takes NULL, and frees
-   nothing twice that is not given twice.
+   Life. What was made with a context may outlive it, as long as the memory functions that the context was given work:
+   any context may be given with any package, engine or run. A package must outlive its engines and runs. Every *_free
+   takes NULL.
 
-   Failures. A function that returns ldm_status leaves its outputs NULL or as they were when it fails; the reason, one
-   sentence with what was got, what was expected and what to do, and its stable code are in the context until the next
-   call with it. Text is UTF-8 and ends with a NUL; sizes are in bytes. No function aborts, throws or exits, also where
-   no memory is left (an engine's own allocations are outside of this promise).
+   Failures. When a function that returns ldm_status fails, a handle that it makes is NULL, and its other outputs are
+   as they were, unless it says otherwise. The reason, one sentence with what was got, what was expected and what to
+   do, and its stable code are in the context until the next call with it. Every such function returns LDM_MISUSE for
+   a context that is NULL, for which there is no sentence, and where an argument is NULL that may not be, also within
+   an array. LDM_MISUSE changes no package, engine or run: the call can be made again as it should have been. Any
+   function that takes memory may return LDM_NO_MEMORY. Text is UTF-8 and ends with a NUL; sizes are in bytes. No
+   function aborts, throws or exits, also where no memory is left (an engine's own allocations are outside of this
+   promise).
 
-   Structures that a caller fills begin with struct_size and have an init function, which sets every field to "not
-   given": a program runs with a newer library, whose structures are longer, as it did. */
+   Structures that begin with struct_size may grow in later versions. An init function sets all fields to "not given"; a
+   program and a library of different versions understand one another: fields that the shorter structure does not have
+   are not given, and where a program fills a field that an older library does not know, the call is LDM_MISUSE. A
+   struct_size that no version has (0, no multiple of the structure's alignment, or over 4096) is LDM_MISUSE too; an init
+   function that is given one marks the structure as not begun. ldm_text and ldm_tensor never change. */
 
 #ifndef LDM_RUNTIME_H
 #define LDM_RUNTIME_H
@@ -126,13 +137,13 @@ LDM_API const char *ldm_status_name(ldm_status status);
 
 typedef enum ldm_log_level {
     LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option without effect */
-    LDM_LOG_DETAIL = 2  /* what a developer wants to know: which engine runs what */
+    LDM_LOG_DETAIL = 2  /* what a developer wants to know: the stages of ldm_verify */
 } ldm_log_level;
 
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
    in a step. */
 typedef struct ldm_progress {
-    size_t struct_size;
+    size_t struct_size;  /* of the library's version */
     int32_t step;        /* steps that are done, 0 before the first */
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
@@ -148,16 +159,20 @@ typedef struct ldm_context_options {
     void (*release)(void *memory_user, void *block, size_t bytes);
     void *memory_user;
 
-    /* Called by the thread that made the call; `text` lasts until it returns. NULL: nothing is logged. */
+    /* Called by the thread that made the call; `text` lasts until it returns. It must not use the context. NULL: nothing
+       is logged. */
     void (*log)(void *user, ldm_log_level level, const char *text);
 
-    /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 ends the run, whose status is
-       then LDM_CANCELLED. It may look at the run (ldm_run_latents), and must not free it. */
+    /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as
+       ldm_run_cancel does. It may look at the run (ldm_run_latents), with the same context. It may ask for a preview
+       (ldm_run_preview), which is there (ldm_run_image) when it is called next. It must not free the run or take it
+       on. */
     int (*progress)(void *user, ldm_run *run, const ldm_progress *progress);
     void *user;
 } ldm_context_options;
 
-/* Set all fields to "not given". struct_size: sizeof(ldm_context_options). A NULL is left alone. */
+/* Set all fields to "not given", as all init functions do. struct_size: sizeof(ldm_context_options). A NULL is left
+   alone. */
 LDM_API void ldm_context_options_init(ldm_context_options *options, size_t struct_size);
 
 /* Make a context. options: NULL for none. On failure *context is NULL, and the status is all there is to know:
@@ -181,8 +196,8 @@ typedef struct ldm_package_options {
 LDM_API void ldm_package_options_init(ldm_package_options *options, size_t struct_size);
 
 /* Open the package in a folder. options: NULL for the defaults. Sizes and headers are checked now, hashes by the end of
-   ldm_engine_open. On failure *package is NULL (LDM_BAD_PACKAGE, LDM_BAD_REQUEST). Free it with ldm_package_free, after
-   its engines and runs. */
+   ldm_engine_open. On failure *package is NULL: LDM_BAD_PACKAGE, or LDM_BAD_REQUEST for a folder that cannot be one. Free
+   it with ldm_package_free, after its engines and runs. */
 LDM_API ldm_status ldm_package_open(ldm_context *context, const char *folder, const ldm_package_options *options,
                                     ldm_package **package);
 
@@ -193,13 +208,14 @@ typedef struct ldm_text {
 } ldm_text;
 
 /* Read a package from memory, for a host without files: manifest.json, and the tokenizer.json of each text encoder in
-   the order of the manifest. All is copied. Such a package has no engine of ours: drive its runs with ldm_run_next. */
+   the order of the manifest. All is copied. Such a package has no engine of ours: drive its runs with ldm_run_next. On
+   failure *package is NULL (LDM_BAD_PACKAGE). */
 LDM_API ldm_status ldm_package_parse(ldm_context *context, ldm_text manifest, const ldm_text *tokenizers,
                                      size_t tokenizer_count, ldm_package **package);
 LDM_API void ldm_package_free(ldm_package *package);
 
 /* Wait for the hashes of an opened package's files: LDM_BAD_PACKAGE if one is not what the manifest says. ldm_engine_open
-   does it too. */
+   does it too. A package that was parsed has no files, and is fine. */
 LDM_API ldm_status ldm_package_confirm(ldm_context *context, ldm_package *package);
 
 /* Its name, and the SHA-256 of its manifest in hexadecimal. They last as long as the package; "" for NULL. */
@@ -216,7 +232,9 @@ typedef struct ldm_defaults {
     int32_t inpaints;    /* 1: the model inpaints, and a run needs an image and a mask */
 } ldm_defaults;
 
-/* Fill `defaults`, whose struct_size is set. */
+LDM_API void ldm_defaults_init(ldm_defaults *defaults, size_t struct_size);
+
+/* Fill `defaults`, which ldm_defaults_init began. Fails with LDM_MISUSE alone. */
 LDM_API ldm_status ldm_package_defaults(ldm_context *context, const ldm_package *package, ldm_defaults *defaults);
 
 /* ---- Runs --------------------------------------------------------------------------------------------------------- */
@@ -230,9 +248,12 @@ typedef struct ldm_image {
     int32_t channels;          /* 1 to 4 */
     int32_t pixel_type;        /* an ldm_pixel_type; 16 bits in the byte order of the machine */
     const void *pixels;
-    size_t row_bytes; /* from one row to the next; 0: rows follow one another */
+    size_t row_bytes;          /* from one row to the next; 0: rows follow one another */
+    void *owned;               /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
+                                  what ldm_image_free frees. Copies of the structure do not own it too */
 } ldm_image;
 
+/* Begin an image. One that owns pixels is freed with ldm_image_free first. */
 LDM_API void ldm_image_init(ldm_image *image, size_t struct_size);
 
 /* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create. */
@@ -241,9 +262,9 @@ typedef struct ldm_run_options {
 
     const char *prompt;          /* "" is legal; NULL where `prompts` or `prompt_embeds` are given */
     const char *const *prompts;  /* several prompts, an image for each */
-    size_t prompt_count;
+    size_t prompt_count;         /* of `prompts` */
     const char *negative;        /* for all prompts; NULL: the empty one, or what the package says */
-    const char *const *negatives; /* one for each of prompt_count prompts */
+    const char *const *negatives; /* in place of `negative`, one for each prompt or embedding */
     int32_t count;               /* images for each prompt; 0: one */
     const char *syntax;          /* "plain" (NULL), or "weighted": (word:1.3), [word], BREAK and long prompts */
 
@@ -262,51 +283,63 @@ typedef struct ldm_run_options {
     uint64_t variation_seed;
     double variation_strength;
 
-    int32_t width, height;       /* pixels; both 0: those of `latents` or `images`, else the package's */
+    int32_t width, height;       /* pixels; both 0: those of the first of `images`, less what is over the latents' grid,
+                                    else the package's. They are required beside `latents` */
     int32_t original_width, original_height; /* what a model that reads sizes is told; 0: the image's own */
     int32_t crop_top, crop_left;
     int32_t target_width, target_height;
 
-    const ldm_image *images;     /* to start from: one for all, or one for each */
+    const ldm_image *images;     /* to start from: one for all, or one for each; all of one struct_size */
     size_t image_count;
     const ldm_image *mask;       /* white where the image is inpainted */
     double strength;             /* how much the image is changed, 0 to 1. NaN: 0.8, with a mask 1 */
     int32_t stop_after;          /* end after this many steps; 0: at the end */
 
-    const float *latents;        /* (B, C, h, w), noise of unit variance in place of the seed's; width and height say h, w */
-    const float *prompt_embeds;  /* (embeds_count, embeds_tokens, D) in place of a prompt */
-    size_t embeds_count, embeds_tokens;
-    const float *pooled_prompt_embeds; /* (embeds_count, P) beside them, for a model that reads pooled text */
+    const float *latents;        /* (B, C, h, w), noise of unit variance in place of the seed's; h, w: height and width
+                                    over the model's downsampling */
+    size_t latents_count;        /* numbers: B * C * h * w */
+    const float *prompt_embeds;  /* (embeds_count, embeds_tokens, embeds_width) in place of a prompt */
+    size_t embeds_count, embeds_tokens, embeds_width;
+    const float *pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, for a model that reads pooled text */
+    size_t pooled_width;
 
     const char *to_prompt;       /* interpolation: the prompt and the seed at the other end, */
     uint64_t to_seed;
-    double share;                /* and how far towards them, 0 to 1; for one prompt and one image */
+    double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
+                                    the package's, also with `images` */
 } ldm_run_options;
 
 LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);
 
 /* Check the options and make a run; nothing is computed yet but its plan and tokens. Notices are logged. On failure *run
-   is NULL (LDM_BAD_REQUEST). Free it with ldm_run_free. */
+   is NULL: LDM_BAD_REQUEST, or LDM_MISUSE for an image that was not begun or a NULL in an array. Free it with
+   ldm_run_free, from the thread that uses it. */
 LDM_API ldm_status ldm_run_create(ldm_context *context, const ldm_package *package, const ldm_run_options *options,
                                   ldm_run **run);
 LDM_API void ldm_run_free(ldm_run *run);
 
-/* End a run, from any thread: the next call with it returns LDM_CANCELLED. A run that is over stays as it is. */
+/* End a run, from any thread, until it is freed. Calls that take it on (ldm_run_next, ldm_run_give, ldm_run_preview,
+   ldm_engine_evaluate, ldm_engine_draw) return LDM_CANCELLED from the next one on; one that is under way ends first, but
+   for ldm_engine_draw, which ends after the evaluation that it is at. What was drawn before can still be looked at. A run
+   that is over, because it said LDM_TASK_DONE or failed, stays as it is. */
 LDM_API void ldm_run_cancel(ldm_run *run);
 
-/* The number of images, 0 for NULL, and the seed of one; image: 0 to that number less one. */
+/* The number of images, 0 for NULL, and the seed of one; image: 0 to that number less one, else LDM_MISUSE. */
 LDM_API size_t ldm_run_image_count(const ldm_run *run);
 LDM_API ldm_status ldm_run_seed(ldm_context *context, const ldm_run *run, size_t image, uint64_t *seed);
 
 /* An image that is drawn, RGB of 8 bits, or of the last preview; `pixels` belong to the run and last until it is freed
-   or goes on. LDM_MISUSE before there is one. struct_size of `out` is set by the caller. */
+   or goes on. `out` was begun with ldm_image_init; what it owned is freed. LDM_MISUSE before there is an image, while it
+   is decoded, and once the run has failed: then `out` is empty. */
 LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_t image, ldm_image *out);
 
-/* The latents after the last step, float32 (B, C, h, w); they belong to the run and last until it goes on. */
+/* The latents after the last evaluation of the denoiser, float32 (B, C, h, w); they belong to the run and last until it
+   goes on. LDM_MISUSE before there are any. */
 LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
 
-/* How an image was made: pairs of a name and a value. The same options draw it again. They belong to the run.
-   *count: set to the number of pairs; keys and values: set to arrays of that many. */
+/* How an image was made: pairs of a name and a value. The same options draw it again. *count: set to the number of
+   pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
+   again. */
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
                                     const char *const **values, size_t *count);
 
@@ -314,7 +347,7 @@ LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t i
 
 typedef enum ldm_element_type { LDM_FLOAT32 = 1, LDM_INT64 = 2, LDM_INT32 = 3 } ldm_element_type;
 
-/* A tensor in C order. */
+/* A tensor in C order. `bytes` are those of its shape and type. */
 typedef struct ldm_tensor {
     const char *name; /* of the graph's input or output */
     int32_t element_type; /* an ldm_element_type */
@@ -327,17 +360,22 @@ typedef struct ldm_tensor {
 typedef enum ldm_task_kind {
     LDM_TASK_EVALUATE = 1, /* run a graph, then call ldm_run_give */
     LDM_TASK_STEP = 2,     /* a sampling step is done; nothing to do but look */
-    LDM_TASK_DONE = 3      /* the images are there, or the preview that was asked for */
+    LDM_TASK_DONE = 3,     /* the images are there */
+    LDM_TASK_PREVIEW = 4   /* the preview that was asked for is there; nothing to do but look */
 } ldm_task_kind;
 
-/* What a run needs next. All pointers belong to the run and last until the next ldm_run_next or ldm_run_give. */
+/* No task has more outputs, in all of this ABI. */
+#define LDM_MOST_OUTPUTS 8
+
+/* What a run needs next. All pointers belong to the run and last until the next call that takes it on. */
 typedef struct ldm_task {
     size_t struct_size;
-    ldm_task_kind kind;
+    int32_t kind;             /* an ldm_task_kind */
     const char *component;    /* whose graph to run; its file is components.NAME.artefacts of manifest.json */
     const ldm_tensor *inputs;
     size_t input_count;
-    const ldm_tensor *outputs; /* that are needed: names and element types; a size of -1 is for the graph to say */
+    const ldm_tensor *outputs; /* that are needed, as they must be: name, type, shape and bytes, with data NULL. A graph
+                                  may have more */
     size_t output_count;
     int32_t step, steps;      /* sampling steps that are done, and those of the run */
     int32_t evaluations;      /* of the denoiser so far */
@@ -346,63 +384,116 @@ typedef struct ldm_task {
 
 LDM_API void ldm_task_init(ldm_task *task, size_t struct_size);
 
-/* Say what the run needs next. Asked twice without an answer, it says the same again (a step once). LDM_CANCELLED after
-   ldm_run_cancel; after any other failure the run is over, and fails the same way again. */
+/* Say what the run needs next. Asked twice without an answer, it says the same again (a step and a preview once); after
+   LDM_TASK_DONE it says that again. LDM_CANCELLED after ldm_run_cancel. After any other failure but LDM_MISUSE the run is
+   over: every call that takes it on fails with that code. On failure *task is as it was. */
 LDM_API ldm_status ldm_run_next(ldm_context *context, ldm_run *run, ldm_task *task);
 
-/* Give the outputs that the last task asked for, in any order; they are copied. LDM_MISUSE without such a task or where
-   one is missing, LDM_ENGINE_FAILED for another type or shape, LDM_NOT_FINITE for NaN or infinity. */
+/* Give the outputs that the last task asked for, in any order, and others if you like; they are copied. LDM_MISUSE
+   without such a task, where one is missing or where `bytes` are not those of the shape; LDM_ENGINE_FAILED for another
+   type or shape than was asked for: after both, give what was asked for. After LDM_NOT_FINITE, for NaN or infinity, the
+   run is over; after LDM_NO_MEMORY it may be: ldm_run_next says. */
 LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_tensor *outputs, size_t output_count);
 
-/* Ask for a preview, between steps: the next tasks decode the image that the model predicts now, and LDM_TASK_DONE says
-   that ldm_run_image has it. After that the run goes on. LDM_MISUSE before the first step and after the last one. */
+/* Ask for a preview: the next tasks decode the image that the model predicts now, and LDM_TASK_PREVIEW says that
+   ldm_run_image has it. After that the run goes on; a preview changes nothing of what it draws. It is asked for after an
+   evaluation of the denoiser and before the next task, such as when a step was told, also the last one; at any other time
+   it is LDM_MISUSE. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
-/* ---- Engine: ONNX Runtime ---------------------------------------------------------------------------------------------- */
+/* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */
 
 typedef struct ldm_engine_options {
     size_t struct_size;
     const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
-                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds */
-    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider" */
-    const char *const *provider_keys; /* options that are passed to the provider as they are */
+                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds.
+                             Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
+    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider".
+                             OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
+    const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;
     size_t provider_option_count;
-    int32_t threads;      /* within an operator; 0: ONNX Runtime's choice */
+    int32_t threads;      /* within an operator, on the CPU; 0: the engine's choice */
+    int32_t maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is done
+                             with gives its memory back: a start in less time and memory, for steps that take longer. 0:
+                             those of large components alone; others are copied into what the kernels like best */
+    const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
 
-/* Open ONNX Runtime and a session for each component; an image's encoder is opened when it is first needed. Waits for
-   the package's hashes. On failure *engine is NULL (LDM_ENGINE_FAILED, LDM_BAD_PACKAGE). Free it with ldm_engine_free,
-   when no thread draws with it. */
+/* Open the engine and the graph of each component; an image's encoder is opened when it is first needed. Waits for
+   the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option, or
+   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. */
 LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,
                                    ldm_engine **engine);
 LDM_API void ldm_engine_free(ldm_engine *engine);
 
-/* Do what a task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. */
-LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run, const ldm_task *task);
+/* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a task,
+   and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be tried
+   again. Other failures are those of ldm_run_give. */
+LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
-/* Take a run to its end, or on to its end. The context's progress function is called after each step. */
+/* Take a run to its end, wherever it is, past previews that were asked for. The context's progress function is called
+   after each step. Failures are those of ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
 LDM_API ldm_status ldm_engine_draw(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
 /* ---- Images as files ----------------------------------------------------------------------------------------------------- */
 
-/* Write image `image` of a run as PNG, with how it was made as text. It appears whole or not at all. force: 0 keeps what
-   is there (LDM_BAD_OUTPUT). */
+/* Write image `image` of a run, or of its last preview, as PNG, with how it was made as text. It appears whole or not at
+   all. force: 0 keeps what is there. LDM_BAD_OUTPUT: nothing was written; LDM_MISUSE as ldm_run_image. */
 LDM_API ldm_status ldm_run_save_png(ldm_context *context, ldm_run *run, size_t image, const char *path, int32_t force);
 
-/* Read a PNG file of 8 or 16 bits. `pixels` of *image are to be freed with ldm_image_free and the same context's memory.
-   On failure *image is empty. */
+/* Read a PNG file of 8 or 16 bits as 8 bits. *image was begun with ldm_image_init; what it owned is freed. It owns what
+   was read: free it with ldm_image_free. On failure it is empty (LDM_BAD_REQUEST). */
 LDM_API ldm_status ldm_image_read_png(ldm_context *context, const char *path, ldm_image *image);
-LDM_API void ldm_image_free(ldm_context *context, ldm_image *image);
+
+/* Free the pixels that an image owns, and begin it anew. Pixels of somebody else are let go. */
+LDM_API void ldm_image_free(ldm_image *image);
 
 /* ---- Plans ---------------------------------------------------------------------------------------------------------------- */
 
 /* Describe the sampling plan of a package as JSON, as `ldm-export plan --json` does: sampler NULL and steps 0 are the
-   package's; start: steps left out at the beginning. *json lasts until the next call with the context. */
+   package's; start: steps left out at the beginning. *json lasts until the next ldm_plan_json with the context. On
+   failure it is NULL (LDM_BAD_REQUEST). */
 LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
                                  int32_t start, const char **json);
+
+/* ---- Proof ------------------------------------------------------------------------------------------------------------------- */
+
+typedef struct ldm_report ldm_report;
+
+/* Compare the package in a folder with what torch computed, as `ldm-export verify` does: its contract, its tokens, each
+   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries. An application
+   does so where a new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is
+   logged as LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report.
+   options: NULL for the defaults. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,
+   LDM_ENGINE_FAILED). Free it with ldm_report_free. */
+LDM_API ldm_status ldm_verify(ldm_context *context, const char *folder, const ldm_engine_options *options,
+                              ldm_report **report);
+LDM_API void ldm_report_free(ldm_report *report);
+
+/* 1: all of it passed; 0: not, or NULL. */
+LDM_API int32_t ldm_report_passed(const ldm_report *report);
+
+/* The findings as a table for a terminal, and as JSON, as report.json has them. They last as long as the report; "" for
+   NULL. */
+LDM_API const char *ldm_report_table(const ldm_report *report);
+LDM_API const char *ldm_report_json(const ldm_report *report);
+
+/* What did not pass, a sentence each, from 0; NULL after the last one. */
+LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
+
+/* ---- What a package is, and where its images go ------------------------------------------------------------------------------ */
+
+/* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
+   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads share
+   the package. *text lasts until the next ldm_package_describe with the context. */
+LDM_API ldm_status ldm_package_describe(ldm_context *context, ldm_package *package, int32_t as_json, const char **text);
+
+/* Fail as ldm_run_save_png would for this path, before the work: something is there already, the folder is missing or
+   takes no files (LDM_BAD_OUTPUT). */
+LDM_API ldm_status ldm_check_output(ldm_context *context, const char *path, int32_t force);
 
 #ifdef __cplusplus
 }

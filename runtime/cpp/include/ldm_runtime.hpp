@@ -24,6 +24,9 @@
 
 namespace ldm {
 
+// Names are ldm::Run and so on; what the linker sees is of this ABI alone, whatever else is in the same program.
+inline namespace abi_1 {
+
 namespace detail {
 
 // Owns a handle that `Free` frees.
@@ -151,14 +154,37 @@ public:
     [[nodiscard]] ldm_status draw(const Context &context, const Run &run) const noexcept {
         return ldm_engine_draw(context.get(), get(), run.get());
     }
-    [[nodiscard]] ldm_status evaluate(const Context &context, const Run &run, const Task &task) const noexcept {
-        return ldm_engine_evaluate(context.get(), get(), run.get(), &task);
+    // What the run's last task asks for.
+    [[nodiscard]] ldm_status evaluate(const Context &context, const Run &run) const noexcept {
+        return ldm_engine_evaluate(context.get(), get(), run.get());
     }
 
 private:
     explicit Engine(ldm_engine *engine) noexcept : handle_(engine) {}
     detail::Handle<ldm_engine, ldm_engine_free> handle_;
 };
+
+// What the comparison of a package with its reference found. The texts last as long as it does.
+class Report {
+public:
+    static std::optional<Report> verify(const Context &context, const char *folder,
+                                        const EngineOptions &options = {}) noexcept {
+        ldm_report *report = nullptr;
+        if (ldm_verify(context.get(), folder, options.get(), &report) != LDM_OK) return std::nullopt;
+        return Report(report);
+    }
+    ldm_report *get() const noexcept { return handle_.get(); }
+    bool passed() const noexcept { return ldm_report_passed(get()) != 0; }
+    const char *table() const noexcept { return ldm_report_table(get()); }
+    const char *json() const noexcept { return ldm_report_json(get()); }
+    const char *failure(size_t index) const noexcept { return ldm_report_failure(get(), index); }
+
+private:
+    explicit Report(ldm_report *report) noexcept : handle_(report) {}
+    detail::Handle<ldm_report, ldm_report_free> handle_;
+};
+
+}  // namespace abi_1
 
 }  // namespace ldm
 

@@ -1,15 +1,18 @@
-"""Builds the core for other systems with zig, and tests it where an emulator is installed.
+"""Builds the library, the tool and their tests for other systems with zig, and tests them where they can run.
 
     python -m pip install ziglang cmake ninja
-    python scripts/cross_build.py [TARGET …] [--out FOLDER]
+    python scripts/cross_build.py all --test
+    python scripts/cross_build.py wasm32 --test --browser chromium
 
-Without targets: all. x86-64 Linux runs here, aarch64 Linux with qemu-user (Debian: qemu-user, libc6-arm64-cross),
-WebAssembly in Node. Windows and macOS are compiled and linked, no more.
+x86-64 Linux runs on such a machine, aarch64 Linux with qemu-user (Debian: qemu-user, libc6-arm64-cross), WebAssembly,
+which is the core alone, in Node and with --browser in a headless Chromium. Windows and macOS are compiled and linked,
+no more. Tests of the engine need LDM_ONNXRUNTIME: the path of ONNX Runtime's shared library for this machine.
 """
 
 import argparse
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -24,46 +27,65 @@ ROOT = SOURCE.parents[1]
 class Target:
     """A system to build for.
 
-    library: the shared library and its tests are built too; the core alone otherwise.
+    library: what its shared library and its tool are called; without, the core alone is built.
     """
 
     triple: str
-    library: bool = False
+    library: tuple[str, str] | None
 
 
 TARGETS = {
-    "linux-x86_64": Target("x86_64-linux-gnu.2.17", library=True),
-    "linux-aarch64": Target("aarch64-linux-gnu.2.17", library=True),
-    "windows-x86_64": Target("x86_64-windows-gnu"),
-    "macos-aarch64": Target("aarch64-macos", library=True),
-    "wasm32": Target("wasm32-wasi"),
+    "linux-x86_64": Target("x86_64-linux-gnu.2.17", ("libldm_runtime.so", "ldm")),
+    "linux-aarch64": Target("aarch64-linux-gnu.2.17", ("libldm_runtime.so", "ldm")),
+    "windows-x86_64": Target("x86_64-windows-gnu", ("ldm_runtime.dll", "ldm.exe")),
+    "macos-x86_64": Target("x86_64-macos", ("libldm_runtime.dylib", "ldm")),
+    "macos-aarch64": Target("aarch64-macos", ("libldm_runtime.dylib", "ldm")),
+    "wasm32": Target("wasm32-wasi", None),
 }
-
-
-# Tests that start themselves, or need ONNX Runtime: no emulator runs them.
-NATIVE_ONLY = {"atomic_test", "components_test", "session_test"}
+AARCH64 = Path("/usr/aarch64-linux-gnu")  # where Debian's package has the loader and libraries
+STARTS_ITSELF = ["atomic_test"]  # which an emulator cannot
+NEEDS_ENGINE = [
+    "components_test",
+    "engine_test",
+    "runs_test",
+    "session_test",
+    "structs_test",
+    "threads_test",
+    "verify_test",
+]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help=f"all, or some of {', '.join(TARGETS)}")
+    parser.add_argument("--test", action="store_true", help="run the tests of each target that can run here")
+    parser.add_argument("--browser", metavar="PROGRAM", help="run WebAssembly in this browser too, such as chromium")
     parser.add_argument("--out", type=Path, default=SOURCE / "build-cross", help="folder to build in")
     arguments = parser.parse_args()
-    unknown = set(arguments.targets) - set(TARGETS)
+    names = list(TARGETS) if arguments.targets == ["all"] else arguments.targets
+    unknown = set(names) - set(TARGETS)
     if unknown:
-        parser.error(f"unknown target {', '.join(sorted(unknown))}; expected {', '.join(TARGETS)}")
-    for name in arguments.targets or TARGETS:
-        build(TARGETS[name], arguments.out / name)
-        tested = test(arguments.out / name, emulator(name))
-        print(f"{name}: built{', tested' if tested else ', not run here'}; {sizes(arguments.out / name)}", flush=True)
+        parser.error(f"unknown target {', '.join(sorted(unknown))}; expected all, or some of {', '.join(TARGETS)}")
+    print(f"{'target':<16}{'tests':<44}{'library':>12}{'tool':>12}")
+    for name in names:
+        target, folder = TARGETS[name], arguments.out.resolve() / name
+        emulator = emulator_of(name)
+        build(target, folder, emulator)
+        tested = (
+            test(folder, emulator, arguments.browser if name == "wasm32" else None) if arguments.test else "not run"
+        )
+        library, tool = (size(folder / file) for file in target.library) if target.library else ("", "")
+        print(f"{name:<16}{tested:<44}{library:>12}{tool:>12}", flush=True)
     return 0
 
 
-def build(target: Target, folder: Path) -> None:
+def build(target: Target, folder: Path, emulator: list[str] | None) -> None:
     settings = {
         "CMAKE_TOOLCHAIN_FILE": SOURCE / "cmake" / "zig.cmake",
         "CMAKE_MAKE_PROGRAM": program("ninja"),
         "CMAKE_BUILD_TYPE": "Release",
+        "CMAKE_COMPILE_WARNING_AS_ERROR": "ON",
+        "CMAKE_CROSSCOMPILING_EMULATOR": ";".join(emulator or []),
         "LDM_ZIG": zig(),
         "LDM_TARGET": target.triple,
         "LDM_BUILD_LIBRARY": "ON" if target.library else "OFF",
@@ -73,33 +95,41 @@ def build(target: Target, folder: Path) -> None:
     run([program("cmake"), "--build", str(folder), "-j", str(jobs())])
 
 
-def test(folder: Path, run_with: list[str] | None) -> bool:
-    """Run every test program; False where none can run here."""
-    if run_with is None:
-        return False
-    for file in sorted((folder / "tests").glob("*_test*")):
-        if run_with and file.stem in NATIVE_ONLY:
-            continue
-        if file.is_file() and (os.access(file, os.X_OK) or file.suffix == ".wasm"):
-            run([*run_with, str(file)])
-    return True
+def test(folder: Path, emulator: list[str] | None, browser: str | None) -> str:
+    """Run the tests of a target, and return a description of what ran."""
+    if emulator is None:
+        return "compiled and linked; nothing here runs it"
+    left_out = [*(STARTS_ITSELF if emulator else []), *([] if has_engine(emulator) else NEEDS_ENGINE)]
+    pattern = [] if not left_out else ["-E", f"^({'|'.join(left_out)})$"]
+    said = run([program("ctest"), "--test-dir", str(folder), "--output-on-failure", "--no-tests=error", *pattern])
+    passed = re.search(r"(\d+)% tests passed.* out of (\d+)", said)
+    done = f"{passed[2] if passed else '?'} passed{f' with {Path(emulator[0]).name}' if emulator else ''}"
+    if browser is not None:
+        said = run(
+            [sys.executable, str(SOURCE / "scripts" / "run_browser.py"), str(folder / "tests"), "--browser", browser]
+        )
+        done += f", {said.count(': passed')} with {Path(browser).name}"
+    return done
 
 
-def emulator(name: str) -> list[str] | None:
+def has_engine(emulator: list[str]) -> bool:
+    return not emulator and "LDM_ONNXRUNTIME" in os.environ
+
+
+def emulator_of(name: str) -> list[str] | None:
     """Return what a program of a target is started with; None: nothing here runs it."""
-    node, qemu, libraries = shutil.which("node"), shutil.which("qemu-aarch64"), Path("/usr/aarch64-linux-gnu")
+    node, qemu = shutil.which("node"), shutil.which("qemu-aarch64")
     if name == "wasm32":
         return None if node is None else [node, str(SOURCE / "scripts" / "run_wasi.mjs"), str(ROOT)]
     if name == "linux-aarch64" and platform.machine() != "aarch64":
-        return None if qemu is None or not libraries.is_dir() else [qemu, "-L", str(libraries)]
+        return None if qemu is None or not AARCH64.is_dir() else [qemu, "-L", str(AARCH64)]
     here = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}.get(platform.system())
     machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
     return [] if name == f"{here}-{machine}" else None
 
 
-def sizes(folder: Path) -> str:
-    files = [*folder.glob("libldm_runtime.*"), *folder.glob("libldm_core.a"), *folder.glob("*.dll")]
-    return ", ".join(f"{file.name} {file.stat().st_size:,} bytes" for file in files if not file.is_symlink())
+def size(file: Path) -> str:
+    return f"{file.stat().st_size:,}"
 
 
 def zig() -> Path:
@@ -123,10 +153,12 @@ def jobs() -> int:
     return int(os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", os.cpu_count() or 1))
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str]) -> str:
+    """Run a program and return what it says; end with that where it fails."""
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode != 0:
         sys.exit(f"{' '.join(command)}\n{result.stdout}\nended with {result.returncode}")
+    return result.stdout
 
 
 if __name__ == "__main__":

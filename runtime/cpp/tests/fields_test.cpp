@@ -117,7 +117,7 @@ int main() {
     refused("\"is_open\": true,", "", codes::json_missing_key, "test.json: drawing lacks the key 'is_open'");
     refused("\"x\": 2", "\"z\": 2", codes::json_unknown_key,
             "test.json: drawing.points[0] has the unknown key 'z'; known here: x, y");
-    refused("\"x\": 2", "\"x\": 2.0", codes::json_type, "test.json: drawing.points[0].x must be an integer; got 2");
+    refused("\"x\": 2", "\"x\": 2.0", codes::json_type, "test.json: drawing.points[0].x must be an integer; got 2.0");
     refused("\"x\": 2", "\"x\": true", codes::json_type, "test.json: drawing.points[0].x must be an integer; got true");
     refused("true", "1", codes::json_type, "test.json: drawing.is_open must be true or false; got 1");
     refused("\"a\"", "null", codes::json_type, "test.json: drawing.name must be a string; got null");

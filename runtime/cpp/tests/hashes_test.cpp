@@ -1,6 +1,9 @@
 // The identity of files: the wrong content is refused, what was measured is remembered until a file changes.
 #include "src/files/hashes.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "core/codes.h"
 #include "core/sha256.h"
 #include "src/files/fast_sha256.h"
@@ -156,6 +159,31 @@ static void hashing_ends_when_nobody_waits() {
     hashes.start();
 }
 
+// The thread stays behind: what it had not hashed is hashed by the new process.
+static void a_forked_process_hashes_for_itself() {
+    Scratch scratch;
+    std::string path = scratch.folder("package"), big(40'000'000, 'b');
+    scratch.write("package/a", big);
+    std::string right = digest_of(big), wrong = digest_of("else");
+    for (const std::string& digest : {right, wrong}) {
+        Allocator memory = system_allocator();
+        Failure failure;
+        Scope scope{memory, failure};
+        Folder folder(memory);
+        CHECK(folder.open(scope, path).ok());
+        Expected a[] = {{"a", digest}};
+        Hashes hashes(memory);
+        CHECK(hashes.prepare(scope, folder, {a, 1}, false).ok());
+        hashes.start();
+        pid_t child = ::fork();
+        bool is_refused = code_of(hashes.confirm(scope)) == codes::file_hash;
+        if (child == 0) ::_exit(is_refused ? 3 : 4);
+        int status = 0;
+        CHECK(::waitpid(child, &status, 0) == child && WIFEXITED(status));
+        CHECK(is_refused == (digest == wrong) && WEXITSTATUS(status) == (is_refused ? 3 : 4));
+    }
+}
+
 static void memory_may_run_out() {
     Scratch scratch;
     std::string path = scratch.folder("package");
@@ -178,6 +206,7 @@ int main() {
     a_cache_that_is_no_cache_is_left_aside();
     a_folder_that_is_being_written_is_not_remembered();
     hashing_ends_when_nobody_waits();
+    a_forked_process_hashes_for_itself();
     memory_may_run_out();
     return done();
 }

@@ -69,9 +69,9 @@ std::uint64_t seed = 5;
 
 RunOptions plain_options() {
     RunOptions options;
-    options.prompts = {&prompt, 1};
-    options.negatives = View<std::string_view>{&negative, 1};
-    options.seeds = {&seed, 1};
+    options.prompts = View<std::string_view>{&prompt, 1};
+    options.negative = negative;
+    options.seed = seed;
     options.steps = 2;
     options.size = Size{64, 48};
     options.sampler = "euler_ancestral";
@@ -134,6 +134,24 @@ void an_evaluation_is_asked_again_until_it_is_given() {
     CHECK(is(run.preview(its.scope), codes::other_misuse));
 }
 
+void a_failed_run_has_no_image() {
+    Fixture its;
+    Run run(its.memory, its.opened.model);
+    CHECK(run.begin(its.scope, plain_options()).ok());
+    Formula formula;
+    Task task;
+    while (run.next(its.scope, task).ok() && task.kind != Task::Kind::preview) {
+        if (task.kind == Task::Kind::evaluate) CHECK(run.give(its.scope, formula.evaluate(task)).ok());
+        if (task.kind == Task::Kind::step) CHECK(run.preview(its.scope).ok());
+    }
+    CHECK(run.image(0) != nullptr && !run.is_over() && !run.is_asking());
+    CHECK(run.next(its.scope, task).ok() && task.kind == Task::Kind::evaluate && run.is_asking());
+    View<Tensor> outputs = formula.evaluate(task);
+    formula.numbers[0][0] = std::nanf("");
+    CHECK(is(run.give(its.scope, outputs), codes::result_not_finite));
+    CHECK(run.image(0) == nullptr && run.is_over());
+}
+
 void what_is_not_finite_ends_the_run() {
     Fixture its;
     Run run(its.memory, its.opened.model);
@@ -159,12 +177,14 @@ void a_preview_changes_nothing() {
     Formula formula;
     Task task;
     int steps = 0, previews = 0;
-    while (looked.next(its.scope, task).ok() && !(task.kind == Task::Kind::done && steps == 2)) {
+    while (looked.next(its.scope, task).ok() && task.kind != Task::Kind::done) {
         if (task.kind == Task::Kind::evaluate) CHECK(looked.give(its.scope, formula.evaluate(task)).ok());
-        if (task.kind == Task::Kind::done) previews += looked.image(0) != nullptr;
-        if (task.kind == Task::Kind::step && ++steps == 1) CHECK(looked.preview(its.scope).ok());
+        if (task.kind == Task::Kind::preview) previews += looked.image(0) != nullptr && task.step == steps;
+        if (task.kind == Task::Kind::step) CHECK(looked.preview(its.scope).ok());
+        steps += task.kind == Task::Kind::step;
     }
-    CHECK(previews == 1);
+    CHECK(previews == 2 && steps == 2 && looked.is_over());
+    CHECK(is(looked.preview(its.scope), codes::other_misuse));
     std::size_t bytes = 64 * 48 * 3;
     CHECK(looked.image(0) != nullptr && std::memcmp(looked.image(0), plain.image(0), bytes) == 0);
 }
@@ -179,7 +199,7 @@ void a_batch_equals_its_singles() {
     RunOptions second = plain_options();
     second.guidance = 1.0;
     std::uint64_t next = seed + 1;
-    second.seeds = {&next, 1};
+    second.seed = next;
     Run single(its.memory, its.opened.model);
     CHECK(single.begin(its.scope, second).ok() && draw(its.scope, single).ok());
     CHECK(batch.request().seeds[1] == next);
@@ -220,15 +240,15 @@ void options_are_checked() {
     options.original_size = Size{64, 64};
     refused("sizes for a model that reads none", options, codes::request_size);
     options = plain_options();
-    options.prompts = {};
+    options.prompts.reset();
     refused("no prompt", options, codes::request_invalid);
     std::string_view bad = "\xff";
     options = plain_options();
-    options.prompts = {&bad, 1};
+    options.prompts = View<std::string_view>{&bad, 1};
     refused("a prompt that is not UTF-8", options, codes::request_prompt);
     std::string_view heavy = "(red:11)";
     options = plain_options();
-    options.prompts = {&heavy, 1};
+    options.prompts = View<std::string_view>{&heavy, 1};
     options.syntax = "weighted";
     refused("a weight", options, codes::request_prompt);
 }
@@ -259,7 +279,7 @@ void every_allocation_may_fail() {
     picture.data = pixels.data();
     mask.data = white.data();
     RunOptions inpainting = plain_options();
-    inpainting.pictures = {&picture, 1};
+    inpainting.pictures = View<images::Samples>{&picture, 1};
     inpainting.mask = &mask;
     inpainting.variation = Variation{9, 0.3};
     inpainting.syntax = "weighted";
@@ -287,6 +307,7 @@ int main() {
     tasks_come_in_order();
     an_evaluation_is_asked_again_until_it_is_given();
     what_is_not_finite_ends_the_run();
+    a_failed_run_has_no_image();
     a_preview_changes_nothing();
     a_batch_equals_its_singles();
     options_are_checked();

@@ -44,6 +44,7 @@ struct Case {
         it.negative = text("negative");
         it.sampler = text("sampler");
         it.syntax = text("syntax");
+        it.noise = text("noise");
         it.seed = std::strtoull(text("seed"), nullptr, 10);
         it.has_seed = 1;
         it.steps = static_cast<int32_t>(value.find("steps")->integer);
@@ -57,10 +58,13 @@ struct Case {
         if (variation.kind == ldm::json::Kind::list) {
             it.has_variation = 1;
             it.variation_seed = std::strtoull(variation.items[0].text.data(), nullptr, 10);
-            if (variation.items[0].kind != ldm::json::Kind::text) {
-                it.variation_seed = static_cast<uint64_t>(variation.items[0].integer);
-            }
             it.variation_strength = variation.items[1].real;
+        }
+        const ldm::json::Value& to = *value.find("to");
+        if (to.kind == ldm::json::Kind::list) {
+            it.to_prompt = to.items[0].text.data();
+            it.to_seed = std::strtoull(to.items[1].text.data(), nullptr, 10);
+            it.share = to.items[2].real;
         }
         if (value.find("strength")->kind == ldm::json::Kind::null) return;
         it.strength = value.find("strength")->real;
@@ -88,7 +92,7 @@ void draw(const ldm::Context& context, const ldm::Package& package, const ldm::E
     while (run->next(task) == LDM_OK && task.kind != LDM_TASK_DONE) {
         if (task.kind != LDM_TASK_EVALUATE) continue;
         bool is_denoiser = std::string_view(task.component) == "unet";
-        if (engine.evaluate(context, *run, task) != LDM_OK) break;
+        if (engine.evaluate(context, *run) != LDM_OK) break;
         const float* latents;
         int64_t shape[4];
         if (!is_denoiser || ldm_run_latents(context.get(), run->get(), &latents, shape) != LDM_OK) continue;

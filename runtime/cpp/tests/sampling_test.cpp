@@ -50,7 +50,7 @@ static void schedules_are_read(const Value& cases) {
         Schedule schedule;
         Status status = read_schedule(scope, arena, *each.find("schedule"), schedule);
         if (!CHECK(same_code(status, each.find("code")))) {
-            std::fprintf(stderr, "  schedule %ld: %s\n", &each - cases.items.begin(),
+            std::fprintf(stderr, "  schedule %td: %s\n", &each - cases.items.begin(),
                          status.ok() ? "accepted" : failure.text);
         }
     }
@@ -212,10 +212,10 @@ static void refusals_are_sentences() {
     Scope scope{heap, failure};
     Sampler sampler;
     CHECK(!read_sampler(scope, "unipc:order=5", sampler).ok());
-    CHECK(std::string_view(failure.text) == "sampler 'unipc': order is '5'; expected an integer from 1 to 4");
+    CHECK(std::string_view(failure.text) == "sampler 'unipc': order is '5', expected an integer from 1 to 4");
     CHECK(!read_sampler(scope, "heun:sigmas=ays", sampler).ok());
     CHECK(std::string_view(failure.text) ==
-          "sampler 'heun': sigmas is 'ays'; expected one of default, karras, exponential, beta");
+          "sampler 'heun': sigmas is 'ays', expected one of default, karras, exponential, beta");
     CHECK(!read_sampler(scope, "heun:order=2", sampler).ok());
     CHECK(std::string_view(failure.text) ==
           "sampler 'heun': 'order=2' is none of its options; expected clip=…, sigmas=…");

@@ -71,8 +71,9 @@ class Package:
         self.folder = _folder(path) if folder is None else folder
         self._failure: BaseException | None = None
         self._hashing: threading.Thread | None = None
+        self._check, self._is_hashed = check, check == "size"
         if check != "size":
-            self._hashing = threading.Thread(target=self._hash, args=(check,), name="package hashes", daemon=True)
+            self._hashing = threading.Thread(target=self._hash, name="package hashes", daemon=True)
             self._hashing.start()
 
     def file(self, relative: str) -> Path:
@@ -88,6 +89,8 @@ class Package:
         hashing = self._hashing  # threads may wait at once
         if hashing is not None:
             hashing.join()
+            if not self._is_hashed:  # in a forked process, where the thread stayed behind
+                self._hash()
             self._hashing = None
         if self._failure is not None:
             raise self._failure
@@ -99,12 +102,13 @@ class Package:
             _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=False)
         self.folder.require_unchanged()
 
-    def _hash(self, check: Check) -> None:
+    def _hash(self) -> None:
         try:
             with refused():
-                _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=check == "cached")
+                _check_hashes(self.path, self.manifest, self.manifest.files, use_cache=self._check == "cached")
         except BaseException as error:  # handed to the thread that calls confirm
             self._failure = error
+        self._is_hashed = True
 
 
 def open_package(path: str | PathLike[str], *, check: Check = "cached") -> Package:

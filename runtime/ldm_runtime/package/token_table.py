@@ -12,6 +12,7 @@ _GRAPH, _NODE, _INITIALISER = 7, 1, 5
 _SAME_IDS = (b"Cast", b"Identity", b"Reshape")  # operators whose output holds the ids of their first input
 _SAME_ROWS = (b"Cast", b"Identity", b"DequantizeLinear")
 _MOST_NAMES = 8  # of the ids in a graph
+_MOST_TABLES = 8  # that they index
 
 Span = tuple[int, int]  # first byte and end of a message
 
@@ -42,17 +43,21 @@ def known_tokens(content: bytes, ids: str, where: str) -> int | None:
 
 
 def _tables(content: bytes, nodes: Sequence[Span], ids: bytes) -> list[bytes]:
-    """Return the names of the tensors that the ids index, by themselves or as another type."""
-    names, tables = {ids}, []
+    """Return the names of the tensors that the ids index, by themselves or as another type.
+
+    None where there are too many to say anything plainly.
+    """
+    names, tables = {ids}, dict[bytes, None]()
     for first, last in nodes:
         if len(names) > _MOST_NAMES or all(content.find(name, first, last) < 0 for name in names):
             continue
         operator, inputs, outputs = _node(content, (first, last))
         if operator == b"Gather" and inputs[1:] and inputs[1] in names:
-            tables.append(inputs[0])
+            if len(tables) <= _MOST_TABLES:
+                tables[inputs[0]] = None
         elif operator in _SAME_IDS and inputs[:1] and inputs[0] in names:
             names |= set(outputs[:1])
-    return tables
+    return [] if len(tables) > _MOST_TABLES else list(tables)
 
 
 def _origin(content: bytes, nodes: Sequence[Span], table: bytes) -> bytes:

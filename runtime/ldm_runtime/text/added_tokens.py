@@ -59,10 +59,10 @@ class AddedTokens:
         while match is not None and self._first is not None:
             start = next_ = match.start()
             for length in self._lengths[match.group()]:
-                token = self._tokens.get(text[start : start + length])
-                if token is not None:
-                    next_ = start + length
-                    yield start, next_, token
+                found = text[start : start + length]  # shorter at the end of the text
+                if found in self._tokens:
+                    next_ = start + len(found)
+                    yield start, next_, self._tokens[found]
                     break
             match = self._first.search(text, max(next_, start + 1))
 

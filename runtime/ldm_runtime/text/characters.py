@@ -63,7 +63,7 @@ def is_word(character: str) -> bool:
 
 
 def places(text: str) -> list[int]:
-    """Return where in `text` each character of `normalise(text)` comes from; near that in a word that NFC shortens."""
+    """Return where in `text` each character of `normalise(text)` comes from; near that where marks change places."""
     found: list[int] = []
     is_space = False
     for character, place in _composed(text):
@@ -79,8 +79,11 @@ def _composed(text: str) -> Iterator[tuple[str, int]]:
     for run in () if unicodedata.is_normalized("NFC", text) else _canonical().finditer(text):
         yield from zip(text[end : run.start()], range(end, run.start()), strict=True)
         end = run.end()
-        for place, character in enumerate(_composed_run(run.group()), run.start()):
-            yield character, min(place, end - 1)
+        apart = [at for at in range(run.start(), end) for _ in unicodedata.normalize("NFD", text[at])]
+        place = 0
+        for character in _composed_run(run.group()):
+            yield character, apart[place]
+            place += len(unicodedata.normalize("NFD", character))
     yield from zip(text[end:], range(end, len(text)), strict=True)
 
 

@@ -19,6 +19,13 @@ def programs() -> Path:
 
 
 @pytest.fixture(scope="session")
+def library_file() -> Path:
+    """The shared library. The variable LDM_CPP_LIBRARY may name one."""
+    given = os.environ.get("LDM_CPP_LIBRARY")
+    return built("cpp") / "libldm_runtime.so" if given is None else Path(given)
+
+
+@pytest.fixture(scope="session")
 def onnxruntime_library() -> Path:
     """The shared library of the ONNX Runtime that Python has here."""
     spec = importlib.util.find_spec("onnxruntime")

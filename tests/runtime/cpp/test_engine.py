@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,21 @@ def test_no_telemetry(programs: Path, onnxruntime_library: Path, tmp_path: Path)
     for each in ("cache", "home"):
         (tmp_path / each).mkdir()
     done = evaluate(programs, onnxruntime_library, GOLDEN / "package", cache=tmp_path / "cache", home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"ldm_runtime"}
+    assert not list((tmp_path / "home").iterdir())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_LIBRARY_PATH is Linux's")
+def test_no_telemetry_where_the_system_finds_it(programs: Path, onnxruntime_library: Path, tmp_path: Path) -> None:
+    for each in ("cache", "home", "libraries"):
+        (tmp_path / each).mkdir()
+    (tmp_path / "libraries" / "libonnxruntime.so").symlink_to(onnxruntime_library)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path / "libraries"), "HOME": str(tmp_path / "home")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    for name in ("LDM_ONNXRUNTIME", "ORT_DISABLE_TELEMETRY"):
+        environment.pop(name, None)
+    done = subprocess.run([programs / "evaluate", GOLDEN / "package"], capture_output=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"ldm_runtime"}
     assert not list((tmp_path / "home").iterdir())

@@ -203,11 +203,11 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
     """OpenVINO's own cache answers with what it folded out of other weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     package = tiny_package.make(tmp_path / "package")
-    _add_openvino_graph(package, scale=1.0)
+    add_openvino_graph(package, scale=1.0)
     outputs, hits = [], []
     for scale in (1.0, 1.0, 2.0):
         if scale != 1.0:
-            _add_openvino_graph(package, scale=scale)
+            add_openvino_graph(package, scale=scale)
         engine = open_engine(choose("openvino"), open_package(package), "vae_decoder").engine
         assert isinstance(engine, OpenVinoEngine) and engine._path.suffix == ".xml"
         hits.append(engine._compiled.get_property("LOADED_FROM_CACHE"))
@@ -219,7 +219,7 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
 
 def test_a_package_in_a_hubs_cache_runs_from_onnx_and_from_openvinos_own_format(tiny: Path, tmp_path: Path) -> None:
     package = tiny_package.make(tmp_path / "package")
-    _add_openvino_graph(package, scale=1.0)
+    add_openvino_graph(package, scale=1.0)
     snapshot = hub_cache.make(package, tmp_path / "hub")
     for component, inputs in (("vae_decoder", {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}), ("unet", feeds())):
         made = []
@@ -242,7 +242,7 @@ def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path
     assert not list(cache_folder().glob(".ldm-*"))
 
 
-def _add_openvino_graph(package: Path, scale: float) -> None:
+def add_openvino_graph(package: Path, scale: float) -> None:
     """The decoder's graph in OpenVINO's format, its weights times `scale`, listed in the manifest."""
     openvino = import_openvino()
     model = read_graph(package / "vae_decoder/model.onnx")

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.files import hash_cache
 from ldm_runtime.files.hash_cache import HashCache
+from ldm_runtime.package import open as opening
 from ldm_runtime.package.open import open_package
 
 
@@ -148,3 +151,32 @@ def test_hashes_of_a_folder_on_its_way_are_not_kept_under_a_name_that_never_retu
     open_package(folder, check="full").confirm()
     place = HashCache.of(folder).place
     assert (place is not None and place.is_file()) == remembered
+
+
+def test_a_forked_process_hashes_for_itself(package_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that hashes stays behind in the process that opened the package."""
+    parent, check, goes_on = os.getpid(), opening._check_hashes, threading.Event()
+
+    def check_later(*arguments: Any, **options: Any) -> None:
+        if os.getpid() == parent:
+            goes_on.wait(60)
+        check(*arguments, **options)
+
+    monkeypatch.setattr(opening, "_check_hashes", check_later)
+    file = package_copy / "unet" / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    package = open_package(package_copy, check="full")
+    child = os.fork()
+    if child == 0:
+        try:
+            package.confirm()
+        except PackageError as error:
+            os._exit(3 if error.code == "file.hash" else 4)
+        os._exit(5)
+    _, status = os.waitpid(child, 0)
+    goes_on.set()
+    assert os.waitstatus_to_exitcode(status) == 3
+    with pytest.raises(PackageError, match="has changed"):
+        package.confirm()

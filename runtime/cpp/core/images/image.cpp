@@ -14,19 +14,8 @@ std::uint8_t level(const unsigned char* row, std::size_t index, const Samples& s
     return samples.channels == 1 ? nearest_level(sample) : static_cast<std::uint8_t>(sample >> 8);
 }
 
-Status check_form(Scope& scope, const Samples& samples, std::string_view what, std::size_t row_bytes) {
-    if (samples.channels < 1 || samples.channels > 4) {
-        return scope.fail(codes::request_image, {what, " has ", samples.channels, " channels; expected 1 to 4"});
-    }
-    if (samples.bits != 8 && samples.bits != 16) {
-        return scope.fail(codes::request_image, {what, " has ", samples.bits, " bits; expected 8 or 16"});
-    }
-    if (samples.data == nullptr) return scope.fail(codes::request_image, {what, " has no pixels; give its samples"});
-    if (samples.row_bytes != 0 && samples.row_bytes < row_bytes) {
-        return scope.fail(codes::request_image, {what, " has rows of ", samples.row_bytes, " bytes; expected at least ",
-                                                 row_bytes, ", or 0 for rows that follow one another"});
-    }
-    return Status();
+std::size_t packed_row(const Samples& samples) {
+    return static_cast<std::size_t>(samples.width) * static_cast<std::size_t>(samples.channels) * (samples.bits == 16 ? 2 : 1);
 }
 
 }  // namespace
@@ -42,12 +31,26 @@ Status check_size(Scope& scope, std::int64_t width, std::int64_t height, std::st
     return Status();
 }
 
-Status settle(Scope& scope, const Samples& samples, std::string_view what, Image& out) {
+Status check_samples(Scope& scope, const Samples& samples, std::string_view what) {
     LDM_TRY(check_size(scope, samples.width, samples.height, what));
+    if (samples.channels < 1 || samples.channels > 4) {
+        return scope.fail(codes::request_image, {what, " has ", samples.channels, " channels; expected 1 to 4"});
+    }
+    if (samples.bits != 8 && samples.bits != 16) {
+        return scope.fail(codes::request_image, {what, " has ", samples.bits, " bits; expected 8 or 16"});
+    }
+    if (samples.data == nullptr) return scope.fail(codes::request_image, {what, " has no pixels; give its samples"});
+    if (samples.row_bytes != 0 && samples.row_bytes < packed_row(samples)) {
+        return scope.fail(codes::request_image, {what, " has rows of ", samples.row_bytes, " bytes; expected at least ",
+                                                 packed_row(samples), ", or 0 for rows that follow one another"});
+    }
+    return Status();
+}
+
+Status settle(Scope& scope, const Samples& samples, std::string_view what, Image& out) {
+    LDM_TRY(check_samples(scope, samples, what));
     auto width = static_cast<std::size_t>(samples.width), height = static_cast<std::size_t>(samples.height);
     auto channels = static_cast<std::size_t>(samples.channels);
-    std::size_t row_bytes = width * channels * (samples.bits == 16 ? 2 : 1);
-    LDM_TRY(check_form(scope, samples, what, row_bytes));
     std::size_t colours = channels == 2 ? 4 : channels;  // grey and alpha become RGB and alpha
     LDM_NEED(scope, out.levels.resize(width * height * colours));
     out.levels.shrink(width * height * colours);
@@ -55,7 +58,7 @@ Status settle(Scope& scope, const Samples& samples, std::string_view what, Image
     out.height = height;
     out.channels = colours;
     std::uint8_t* to = out.levels.data();
-    std::size_t stride = samples.row_bytes == 0 ? row_bytes : samples.row_bytes;
+    std::size_t stride = samples.row_bytes == 0 ? packed_row(samples) : samples.row_bytes;
     for (std::size_t y = 0; y < height; ++y) {
         const unsigned char* row = static_cast<const unsigned char*>(samples.data) + y * stride;
         for (std::size_t index = 0; index < width * channels; ++index) {

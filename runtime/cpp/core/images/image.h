@@ -34,6 +34,9 @@ struct Image {
 // Refuse a size that is no image's. `what`: its name in the sentence, such as "the mask". Code: request.image.
 Status check_size(Scope& scope, std::int64_t width, std::int64_t height, std::string_view what);
 
+// Refuse samples of a size or form that is no image's. Code: request.image.
+Status check_samples(Scope& scope, const Samples& samples, std::string_view what);
+
 // Reduce samples to 8 bits: grey of 16 bits to the nearest level, other channels to their high byte, as Pillow does.
 // Alpha is kept where any of it is transparent. Code: request.image.
 Status settle(Scope& scope, const Samples& samples, std::string_view what, Image& out);

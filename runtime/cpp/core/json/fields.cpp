@@ -27,7 +27,7 @@ Piece shown(const Value& value) {
         case Kind::null: return "null";
         case Kind::boolean: return value.boolean ? "true" : "false";
         case Kind::integer: return std::fabs(value.real) < 1e18 ? Piece(value.integer) : Piece("an immense number");
-        case Kind::real: return value.real;
+        case Kind::real: return exactly(value.real);
         case Kind::text: return quoted(value.text);
         case Kind::list: return "a list";
         case Kind::object: break;

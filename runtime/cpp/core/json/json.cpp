@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "core/codes.h"
+#include "core/json/key_table.h"
+#include "core/text/numbers.h"
 #include "core/text/utf8.h"
 
 namespace ldm::json {
@@ -19,7 +21,7 @@ class Parser {
 public:
     Parser(Scope& scope, Arena& arena, std::string_view text, std::string_view where)
         : scope_(scope), arena_(arena), text_(text), where_(where), values_(scope.memory), members_(scope.memory),
-          bytes_(scope.memory), keys_(scope.memory) {}
+          bytes_(scope.memory), table_(scope.memory) {}
 
     Status parse(Value& out) {
         std::size_t invalid = utf8::first_invalid(text_);
@@ -82,8 +84,8 @@ private:
             return Status();
         }
         if (take("null")) return Status();
-        if (take("NaN") || take("Infinity") || take("-Infinity")) {
-            return refuse(codes::json_number, {"it has a number that is not finite"});
+        for (std::string_view name : {"NaN", "Infinity", "-Infinity"}) {
+            if (take(name)) return refuse(codes::json_number, {name, " is not a JSON number"});
         }
         return number(out);
     }
@@ -138,32 +140,71 @@ private:
     }
 
     Status require_unique(View<Member> members) {
-        keys_.shrink(0);
-        for (const Member& member : members) LDM_NEED(scope_, keys_.push(member.key));
-        std::sort(keys_.begin(), keys_.end());
-        const std::string_view* twice = std::adjacent_find(keys_.begin(), keys_.end());
-        if (twice == keys_.end()) return Status();
-        return refuse(codes::json_duplicate_key, {"the key ", quoted(*twice), " is given twice in one object"});
+        constexpr std::size_t few = 8;
+        bool repeats = false;
+        if (members.size <= few) {
+            for (std::size_t index = 1; index < members.size; ++index) {
+                for (std::size_t before = 0; before < index; ++before) {
+                    repeats = repeats || members[before].key == members[index].key;
+                }
+            }
+        } else {
+            LDM_NEED(scope_, table_.build(members));
+            repeats = table_.repeats();
+        }
+        return repeats ? refuse_repeated(members) : Status();
+    }
+
+    // Name the key that is there most often, of several the first.
+    Status refuse_repeated(View<Member> members) {
+        Array<const Member*> sorted(scope_.memory);
+        for (const Member& member : members) LDM_NEED(scope_, sorted.push(&member));
+        std::sort(sorted.begin(), sorted.end(), [](const Member* a, const Member* b) {
+            return a->key != b->key ? a->key < b->key : a < b;
+        });
+        const Member* found = sorted[0];
+        std::size_t most = 0;
+        for (std::size_t first = 0, end = 0; first < sorted.size(); first = end) {
+            while (end < sorted.size() && sorted[end]->key == sorted[first]->key) ++end;
+            if (end - first < most || (end - first == most && sorted[first] > found)) continue;
+            found = sorted[first];
+            most = end - first;
+        }
+        return refuse(codes::json_duplicate_key, {"the key ", quoted(found->key), " is given twice in one object"});
     }
 
     // What follows an opening quote.
     Status string(std::string_view& out) {
+        std::size_t start = at_;
+        to_special();
+        if (take('"')) return keep(text_.data() + start, at_ - 1 - start, out);
         bytes_.shrink(0);
         while (true) {
-            std::size_t start = at_;
-            while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\' &&
-                   static_cast<unsigned char>(text_[at_]) >= 0x20) {
-                ++at_;
-            }
             LDM_NEED(scope_, bytes_.append(text_.data() + start, at_ - start));
             if (at_ == text_.size()) return syntax("unterminated string");
             if (take('"')) break;
             if (!take('\\')) return syntax("control character in a string");
             LDM_TRY(escape());
+            start = at_;
+            to_special();
         }
-        View<char> kept;
-        LDM_NEED(scope_, bytes_.push('\0') && arena_.copy(bytes_.data(), bytes_.size(), kept));
-        out = {kept.data, kept.size - 1};
+        return keep(bytes_.data(), bytes_.size(), out);
+    }
+
+    // Go on to a quote, a backslash, a control character or the end.
+    void to_special() {
+        while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\' &&
+               static_cast<unsigned char>(text_[at_]) >= 0x20) {
+            ++at_;
+        }
+    }
+
+    Status keep(const char* bytes, std::size_t size, std::string_view& out) {
+        char* kept = static_cast<char*>(arena_.take(size + 1, 1));
+        LDM_NEED(scope_, kept != nullptr);
+        if (size > 0) std::memcpy(kept, bytes, size);
+        kept[size] = '\0';
+        out = {kept, size};
         return Status();
     }
 
@@ -235,25 +276,15 @@ private:
         }
         out.kind = integer ? Kind::integer : Kind::real;
         const char *first = text_.data() + start, *last = text_.data() + at_;
-        auto [end, error] = std::from_chars(first, last, out.real);
-        if (error == std::errc::result_out_of_range) out.real = beyond(first, last, negative);
+        numbers::read({first, at_ - start}, out.real);
         if (!integer && std::isinf(out.real)) {
             return refuse(codes::json_number, {quoted({first, at_ - start}), " is too large for a float64"});
         }
         if (integer && std::from_chars(first, last, out.integer).ec != std::errc()) {
             out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
+        if (integer && out.integer == 0) out.real = 0.0;  // not -0
         return Status();
-    }
-
-    // A number that from_chars calls out of range: too small is zero, as in Python.
-    static double beyond(const char* first, const char* last, bool negative) {
-        const char* exponent = std::find_if(first, last, [](char byte) { return byte == 'e' || byte == 'E'; });
-        bool small = exponent != last && exponent + 1 != last && exponent[1] == '-';
-        const char* leading = first + negative;
-        small = small || (exponent == last && *leading == '0');
-        double size = small ? 0.0 : std::numeric_limits<double>::infinity();
-        return negative ? -size : size;
     }
 
     Scope& scope_;
@@ -265,7 +296,7 @@ private:
     Array<Value> values_;    // of the lists that are open
     Array<Member> members_;  // of the objects that are open
     Array<char> bytes_;      // of the string that is open
-    Array<std::string_view> keys_;
+    KeyTable table_;         // of an object's keys
 };
 
 }  // namespace

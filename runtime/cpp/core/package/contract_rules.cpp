@@ -267,7 +267,7 @@ Status Rules::check_defaults() {
     LDM_TRY(check_sampler());
     if (defaults.guidance >= 0.0 && defaults.guidance <= 1000.0) return Status();
     return json::fail(scope_, {here, "guidance"}, codes::manifest_range,
-                      {"is ", defaults.guidance, "; expected 0 to 1000"});
+                      {"is ", exactly(defaults.guidance), "; expected 0 to 1000"});
 }
 
 // The default sampler is known, and walks the schedule in the default steps.
@@ -300,7 +300,7 @@ Status Rules::check_batches() {
     if (low <= needed && needed <= high) return Status();
     json::Where defaults(where_, "defaults");
     return json::fail(scope_, {defaults, "guidance"}, codes::manifest_range,
-                      {"is ", guidance, ", so an image needs a batch of ", needed, "; expected ", low, " to ", high});
+                      {"is ", exactly(guidance), ", so an image needs a batch of ", needed, "; expected ", low, " to ", high});
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/codes.h"
+#include "core/package/contract_fields.h"
 #include "core/package/rules.h"
 
 namespace ldm {
@@ -14,8 +15,6 @@ constexpr std::string_view precisions[] = {"fp32", "fp16", "bf16"};
 constexpr std::string_view flavours[] = {"rtx", "classic"};
 constexpr std::string_view plan_options[] = {"refit", "weight_stripped"};
 constexpr std::string_view exactnesses[] = {"exact", "lossy"};
-constexpr std::string_view extra_rules[] = {"pooled_text", "image_sizes", "guidance_embedding"};
-constexpr std::string_view concat_channels[] = {"mask", "masked_latents"};
 
 }  // namespace
 
@@ -23,8 +22,11 @@ constexpr json::Choices choices(Precision) { return precisions; }
 constexpr json::Choices choices(Flavour) { return flavours; }
 constexpr json::Choices choices(PlanOption) { return plan_options; }
 constexpr json::Choices choices(Exactness) { return exactnesses; }
-constexpr json::Choices choices(ExtraRule) { return extra_rules; }
-constexpr json::Choices choices(ConcatChannels) { return concat_channels; }
+
+std::string_view name_of(Precision value) { return precisions[static_cast<std::size_t>(value)]; }
+std::string_view name_of(Flavour value) { return flavours[static_cast<std::size_t>(value)]; }
+std::string_view name_of(PlanOption value) { return plan_options[static_cast<std::size_t>(value)]; }
+std::string_view name_of(Exactness value) { return exactnesses[static_cast<std::size_t>(value)]; }
 
 Status read(json::Reader& reader, const json::Value& value, const json::Where& where, Dim& out) {
     out = {value.kind == json::Kind::text, value.integer, value.text};
@@ -43,110 +45,13 @@ Status read(json::Reader& reader, const json::Value& value, const json::Where& w
     return Status();
 }
 
-template <typename Visitor>
-void fields(Visitor& visit, TensorSpec& it) {
-    visit("name", it.name);
-    visit("dtype", it.dtype);
-    visit("dims", it.dims);
+Status plain(json::Reader&, const Dim& dim, json::Value& out) {
+    out = dim.is_named ? json::value_of(dim.axis) : json::value_of(dim.size);
+    return Status();
 }
 
-template <typename Visitor>
-void fields(Visitor& visit, ComponentContract& it) {
-    visit("inputs", it.inputs);
-    visit("outputs", it.outputs);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Multiple& it) {
-    visit("axis", it.axis);
-    visit("factor", it.factor);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Axis& it) {
-    visit("min", it.min);
-    visit("max", it.max);
-    visit("proven", it.proven);
-    visit("multiple_of", it.multiple_of);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, TokenizerFacts& it) {
-    visit("file", it.file);
-    visit("max_length", it.max_length);
-    visit("bos_token_id", it.bos_token_id);
-    visit("eos_token_id", it.eos_token_id);
-    visit("pad_token_id", it.pad_token_id);
-    visit("vocab_size", it.vocab_size);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, TextRole& it) {
-    visit("component", it.component);
-    visit("input", it.input);
-    visit("tokenizer", it.tokenizer);
-    visit("output", it.output);
-    visit("pooled", it.pooled);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, DenoiserRole& it) {
-    visit("component", it.component);
-    visit("sample", it.sample);
-    visit("timestep", it.timestep);
-    visit("context", it.context);
-    visit("extra", it.extra);
-    visit("output", it.output);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, CodecHalf& it) {
-    visit("component", it.component);
-    visit("input", it.input);
-    visit("output", it.output);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, CodecRole& it) {
-    visit("name", it.name);
-    visit("encoder", it.encoder);
-    visit("decoder", it.decoder);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, LatentSpec& it) {
-    visit("channels", it.channels);
-    visit("downsample", it.downsample);
-    visit("scale", it.scale);
-    visit("shift", it.shift);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, ImageSpec& it) {
-    visit("width", it.width);
-    visit("height", it.height);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Defaults& it) {
-    visit("sampler", it.sampler);
-    visit("steps", it.steps);
-    visit("guidance", it.guidance);
-    visit.optional("zero_negative", it.zero_negative);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Contract& it) {
-    visit("components", it.components);
-    visit("axes", it.axes);
-    visit("text", it.text);
-    visit("denoiser", it.denoiser);
-    visit("concat", it.concat);
-    visit("codec", it.codec);
-    visit("latent", it.latent);
-    visit("image", it.image);
-    visit("schedule", it.schedule);
-    visit("defaults", it.defaults);
+Status plain(json::Reader& reader, const Tensors& tensors, json::Value& out) {
+    return json::plain(reader, tensors.all, out);
 }
 
 template <typename Visitor>

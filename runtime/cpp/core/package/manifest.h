@@ -24,6 +24,11 @@ enum class Flavour { rtx, classic };                // of TensorRT
 enum class PlanOption { refit, weight_stripped };
 enum class Exactness { exact, lossy };
 
+std::string_view name_of(Precision value);
+std::string_view name_of(Flavour value);
+std::string_view name_of(PlanOption value);
+std::string_view name_of(Exactness value);
+
 // The difference of an artefact or an output from the reference: the worst sample's figures.
 struct Difference {
     double relative_rms = 0.0;

@@ -17,6 +17,7 @@ using protobuf::Kind;
 constexpr std::string_view same_ids[] = {"Cast", "Identity", "Reshape"};  // whose output holds the ids of their input
 constexpr std::string_view same_rows[] = {"Cast", "Identity", "DequantizeLinear"};
 constexpr std::size_t most_names = 8;  // of the ids in a graph
+constexpr std::size_t most_tables = 8;  // that they index
 
 template <std::size_t N>
 bool is_among(const std::string_view (&all)[N], std::string_view text) {
@@ -107,11 +108,13 @@ bool TokenTable::find_tables(std::string_view ids) {
             return std::find(names_.begin(), names_.end(), name) != names_.end();
         };
         if (node.op == "Gather" && node.input_count == 2 && is_ids(node.inputs[1])) {
-            if (!tables_.push(node.inputs[0])) return false;
+            bool is_known = std::find(tables_.begin(), tables_.end(), node.inputs[0]) != tables_.end();
+            if (!is_known && tables_.size() <= most_tables && !tables_.push(node.inputs[0])) return false;
         } else if (is_among(same_ids, node.op) && node.input_count > 0 && is_ids(node.inputs[0])) {
             if (node.has_output && !is_ids(node.output) && !names_.push(node.output)) return false;
         }
     }
+    if (tables_.size() > most_tables) tables_.clear();  // nothing is said plainly
     for (std::string_view& table : tables_) table = origin_of(table);
     return true;
 }

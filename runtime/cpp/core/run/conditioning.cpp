@@ -1,36 +1,67 @@
 #include "core/run/conditioning.h"
 
+#include <algorithm>
+
 #include "core/codes.h"
 #include "core/text/foreign_syntax.h"
 #include "core/text/prompt.h"
-#include "core/text/utf8.h"
+#include "core/text/quoting.h"
 
 namespace ldm {
 
 namespace {
 
-constexpr std::size_t most_quoted = 60;  // characters of a prompt in a sentence
-
 Status note_left_out(Scope& scope, std::string_view name, const LeftOut& left_out, std::size_t window, Notices& notices) {
+    quoting::Beginning begins = quoting::beginning(left_out.text);
     return notices.add(scope, "text", {name, " is longer than ", window, " tokens; ", left_out.words,
                        left_out.words == 1 ? " word (" : " words (", left_out.characters,
                        left_out.characters == 1 ? " character) " : " characters) ", left_out.words == 1 ? "was" : "were",
-                       " left out: ", quoted(utf8::first_characters(left_out.text, most_quoted))});
+                       " left out: ", quoted_whole(begins.text, begins.is_cut)});
+}
+
+// "prompt 2": the name of a text of several in sentences.
+Status number_name(Scope& scope, Arena& arena, std::string_view what, std::size_t number, std::string_view& out) {
+    Failure spelt;
+    spelt.set(nullptr, {what, " ", number});
+    View<char> kept;
+    LDM_NEED(scope, arena.copy(spelt.text, std::strlen(spelt.text), kept));
+    out = {kept.data, kept.size};
+    return Status();
+}
+
+// What sentences call a text: a prompt, the first one of equal ones, or else a negative prompt.
+Status name_text(Scope& scope, Arena& arena, const Request& request, std::string_view text, std::string_view& out) {
+    std::size_t count = request.prompt_count();
+    for (std::size_t prompt = 0; !request.prompts.empty() && prompt < count; ++prompt) {
+        if (request.prompts[prompt * request.repeats] != text || request.to) continue;
+        if (count > 1) return number_name(scope, arena, "prompt", prompt + 1, out);
+        out = "the prompt";
+        return Status();
+    }
+    out = request.negative_is_given ? "the negative prompt" : "the prompt";
+    if (!request.negatives_are_several || count == 1) return Status();
+    std::size_t first = 0;
+    while (request.negatives[first * request.repeats] != text) ++first;  // it is one of them
+    return number_name(scope, arena, "negative prompt", first + 1, out);
 }
 
 }  // namespace
 
+Status Conditioning::read_ends(Scope& scope, const Request& request, Notices& notices) {
+    std::string_view first = request.prompts[0], last = request.to->prompt;
+    bool is_same = first == last;
+    LDM_TRY(add_text(scope, first, is_same ? "the prompt" : "the prompt to start from", true));
+    if (!is_same) LDM_TRY(add_text(scope, last, "the prompt to end at", true));
+    LDM_TRY(read_texts(scope, 0, request.syntax, notices));
+    if (!is_same || request.seeds[0] != request.to->seed) return Status();
+    return notices.add(scope, "text", {"prompts and seeds are the same at both ends, so all images are the same"});
+}
+
 Status Conditioning::begin(Scope& scope, const Request& request, Notices& notices) {
+    std::size_t first = texts_.size();
     LDM_TRY(measure_encoders(scope));
     LDM_TRY(add_texts(scope, request));
-    for (std::size_t encoder = 0; encoder < encoders_.size(); ++encoder) {
-        for (std::size_t text = 0; text < texts_.size(); ++text) {
-            LDM_TRY(add_windows(scope, encoder, text, request.syntax, notices));
-        }
-    }
-    for (const Text& text : texts_) {
-        LDM_TRY(note_foreign_syntax(scope, text.name, text.text, request.syntax, notices));
-    }
+    LDM_TRY(read_texts(scope, first, request.syntax, notices));
     for (const Text& text : texts_) most_ = text.windows > most_ ? text.windows : most_;
     LDM_TRY(want_empty_prompts(scope, request));
     return make_room(scope);
@@ -38,7 +69,6 @@ Status Conditioning::begin(Scope& scope, const Request& request, Notices& notice
 
 Status Conditioning::measure_encoders(Scope& scope) {
     const Contract& contract = model_.contract();
-    window_ = static_cast<std::size_t>(contract.window());
     for (const TextRole& role : contract.text) {
         Encoder encoder;
         encoder.column = width_;
@@ -54,23 +84,43 @@ Status Conditioning::measure_encoders(Scope& scope) {
     return Status();
 }
 
-// The texts that have to be encoded, each once.
+// The texts that have to be encoded, each once; the ends of an interpolation are among them already.
 Status Conditioning::add_texts(Scope& scope, const Request& request) {
-    if (request.is_guided && !request.zero_negative) {
-        for (std::string_view negative : request.negatives) LDM_TRY(add_text(scope, negative, "the negative prompt"));
+    View<std::string_view> prompts = request.to ? View<std::string_view>() : request.prompts;
+    bool needs_negatives = request.is_guided && !request.zero_negative;
+    for (View<std::string_view> texts : {needs_negatives ? request.negatives : View<std::string_view>(), prompts}) {
+        for (std::string_view text : texts) {
+            if (has(text, false)) continue;
+            std::string_view name;
+            LDM_TRY(name_text(scope, arena_, request, text, name));
+            LDM_TRY(add_text(scope, text, name, false));
+        }
     }
-    for (std::string_view prompt : request.prompts) LDM_TRY(add_text(scope, prompt, "the prompt"));
-    return request.to ? add_text(scope, request.to->prompt, "the prompt at the end") : Status();
+    return Status();
 }
 
-Status Conditioning::add_text(Scope& scope, std::string_view text, std::string_view name) {
-    for (const Text& known : texts_) {
-        if (known.text == text) return Status();
-    }
+Status Conditioning::add_text(Scope& scope, std::string_view text, std::string_view name, bool is_end) {
     Text added;
     added.text = text;
     added.name = name;
+    added.is_end = is_end;
     LDM_NEED(scope, texts_.push(added));
+    return Status();
+}
+
+// Read the texts from the first one on: what is wrong with any of them is told before the notices.
+Status Conditioning::read_texts(Scope& scope, std::size_t first, std::string_view syntax, Notices& notices) {
+    for (std::size_t text = first; text < texts_.size(); ++text) {
+        LDM_TRY(check_prompt(scope, texts_[text].text, texts_[text].name));
+    }
+    for (std::size_t text = first; text < texts_.size(); ++text) {
+        LDM_TRY(note_foreign_syntax(scope, texts_[text].name, texts_[text].text, syntax, notices));
+    }
+    for (std::size_t encoder = 0; encoder < model_.contract().text.size; ++encoder) {
+        for (std::size_t text = first; text < texts_.size(); ++text) {
+            LDM_TRY(add_windows(scope, encoder, text, syntax, notices));
+        }
+    }
     return Status();
 }
 
@@ -202,14 +252,19 @@ Status Conditioning::finish(Scope& scope, const Request& request) {
     return Status();
 }
 
-const Conditioning::Text& Conditioning::find(std::string_view text) const {
+bool Conditioning::has(std::string_view text, bool is_end) const {
+    return std::any_of(texts_.begin(), texts_.end(),
+                       [&](const Text& known) { return known.text == text && known.is_end == is_end; });
+}
+
+const Conditioning::Text& Conditioning::find(std::string_view text, bool is_end) const {
     std::size_t found = 0;
-    while (texts_[found].text != text) ++found;  // `begin` added it
+    while (texts_[found].text != text || texts_[found].is_end != is_end) ++found;  // it was added
     return texts_[found];
 }
 
 void Conditioning::put_text(std::size_t row, std::string_view text) {
-    const Text& its = find(text);
+    const Text& its = find(text, false);
     put_embeddings(row, its.states, most_ * window_, its.pooled);
 }
 
@@ -221,9 +276,10 @@ void Conditioning::put_embeddings(std::size_t row, const float* context, std::si
     if (pooled_width_ > 0) std::memcpy(pooled_.data() + row * pooled_width_, pooled, pooled_width_ * sizeof(float));
 }
 
-// The embedding on the straight line between both ends, in float32 as numpy computes with a Python number.
+// The embedding on the straight line between both ends, in float32 as numpy computes with a Python number. What pads both
+// stays as it is.
 void Conditioning::put_between(std::size_t row, const Request& request) {
-    const Text &first = find(request.prompts[0]), &last = find(request.to->prompt);
+    const Text &first = find(request.prompts[0], true), &last = find(request.to->prompt, true);
     float share = static_cast<float>(request.to->share), rest = static_cast<float>(1.0 - request.to->share);
     auto between = [&](const float* one, const float* other, std::size_t count, float* out) {
         for (std::size_t index = 0; index < count; ++index) {
@@ -231,7 +287,8 @@ void Conditioning::put_between(std::size_t row, const Request& request) {
             out[index] = kept + added;
         }
     };
-    between(first.states, last.states, tokens_ * width_, row_of(row));
+    put_embeddings(row, first.states, most_ * window_, first.pooled);
+    between(first.states, last.states, std::max(first.windows, last.windows) * window_ * width_, row_of(row));
     between(first.pooled, last.pooled, pooled_width_, pooled_.data() + row * pooled_width_);
 }
 

@@ -25,9 +25,13 @@ class Conditioning {
 public:
     Conditioning(Allocator& memory, const Model& model)
         : model_(model), arena_(memory), texts_(memory), windows_(memory), encoders_(memory), empty_(memory),
-          states_(memory), context_(memory), pooled_(memory) {}
+          states_(memory), context_(memory), pooled_(memory), window_(static_cast<std::size_t>(model.contract().window())) {}
 
-    // Read all prompts of a request. request.prompt for one that cannot be read or has too many windows.
+    // Before `begin`: read the prompts at both ends of an interpolation.
+    Status read_ends(Scope& scope, const Request& request, Notices& notices);
+
+    // Read all prompts of a request, and note what is left out of them or read otherwise than by other programs.
+    // request.prompt for one that cannot be read or has too many windows.
     Status begin(Scope& scope, const Request& request, Notices& notices);
 
     // The window to encode next; false where all are done.
@@ -51,10 +55,12 @@ private:
         std::size_t width = 0, column = 0;
         std::size_t pooled_width = 0, pooled_column = 0;
     };
-    // A text that is different from all others.
+    // A text that is different from all others. The ends of an interpolation are read before its negative prompt, and by
+    // themselves, so one of them may be the same text.
     struct Text {
         std::string_view text;
         std::string_view name;     // in sentences
+        bool is_end = false;
         std::size_t windows = 1;   // the most of any encoder
         float* states = nullptr;   // (most windows of any text, window, D)
         float* pooled = nullptr;   // (P)
@@ -69,8 +75,9 @@ private:
     static constexpr std::size_t no_text = static_cast<std::size_t>(-1);
 
     Status measure_encoders(Scope& scope);
-    Status add_text(Scope& scope, std::string_view text, std::string_view name);
+    Status add_text(Scope& scope, std::string_view text, std::string_view name, bool is_end);
     Status add_texts(Scope& scope, const Request& request);
+    Status read_texts(Scope& scope, std::size_t first, std::string_view syntax, Notices& notices);
     Status add_windows(Scope& scope, std::size_t encoder, std::size_t text, std::string_view syntax, Notices& notices);
     Status want_empty_prompts(Scope& scope, const Request& request);
     Status make_room(Scope& scope);
@@ -78,7 +85,8 @@ private:
     void put_text(std::size_t row, std::string_view text);
     void put_embeddings(std::size_t row, const float* context, std::size_t tokens, const float* pooled);
     void put_between(std::size_t row, const Request& request);
-    const Text& find(std::string_view text) const;
+    bool has(std::string_view text, bool is_end) const;
+    const Text& find(std::string_view text, bool is_end) const;
 
     const Model& model_;
     Arena arena_;
@@ -90,7 +98,7 @@ private:
     Array<float> context_, pooled_;
     std::size_t next_ = 0;         // window
     std::size_t most_ = 1;         // windows of any text
-    std::size_t rows_ = 0, tokens_ = 0, window_ = 0, width_ = 0, pooled_width_ = 0;
+    std::size_t rows_ = 0, tokens_ = 0, window_, width_ = 0, pooled_width_ = 0;
 };
 
 }  // namespace ldm

@@ -39,7 +39,7 @@ Status note_without_guidance(Scope& scope, const Request& request, Notices& noti
 
 // A seed and a noise that are not used, and a variation of strength 0 or 1.
 Status note_without_noise(Scope& scope, const Request& request, Notices& notices) {
-    bool has_latents = !request.latents.empty();
+    bool has_latents = !request.latents.empty() || request.to;
     bool is_other_seed = request.variation && request.variation->strength == 1.0;
     if (request.variation && request.variation->strength == 0.0) {
         LDM_TRY(notices.add(scope, "variation", {"variation has no effect with strength 0"}));
@@ -47,9 +47,9 @@ Status note_without_noise(Scope& scope, const Request& request, Notices& notices
     if (is_other_seed && has_latents) {
         LDM_TRY(notices.add(scope, "latents", {"latents has no effect: variation has strength 1"}));
     }
-    if (draws_noise(request) || (!has_latents && !is_other_seed)) return Status();
+    if (request.to || draws_noise(request) || (!has_latents && !is_other_seed)) return Status();
     std::string_view instead = is_other_seed ? "variation has strength 1" : "latents are given";
-    if (request.seeds_are_chosen) {
+    if (request.seed_is_chosen) {
         sampling::SamplerText sampler = request.plan.sampler.canonical();
         LDM_TRY(notices.add(scope, "seed", {"seed has no effect: ", instead, " and ", sampler.view(), " draws no noise"}));
     }

@@ -75,7 +75,6 @@ Status describe(Scope& scope, Arena& arena, const Model& model, const Request& r
     std::string_view prompt = request.has_embeddings ? std::string_view() : request.prompts[image];
     if (request.to) {
         facts.put("prompt", prompt, " to ", request.to->prompt);
-        facts.put("between", exact(request.to->share));
     } else {
         facts.put("prompt", prompt);
     }
@@ -105,6 +104,7 @@ Status describe(Scope& scope, Arena& arena, const Model& model, const Request& r
     if (steps_done < request.plan.taken()) facts.put("stopped after", steps_done);
     facts.put("model", model.manifest->name);
     facts.put("package", model.identity);
+    if (request.to) facts.put("between", numbers::rounded(request.to->share));
     return facts.finish(out);
 }
 

@@ -25,12 +25,18 @@ struct Variation {
     double strength = 0.0;
 };
 
-// Embeddings in place of prompts: (count, tokens, D), and pooled ones (count, P) or null.
+// Embeddings in place of prompts: (count, tokens, width).
 struct Embeddings {
     const float* context = nullptr;
-    const float* pooled = nullptr;
     std::size_t count = 0;
     std::size_t tokens = 0;
+    std::size_t width = 0;
+};
+
+// Pooled ones beside them: (count of Embeddings, width).
+struct PooledEmbeddings {
+    const float* pooled = nullptr;
+    std::size_t width = 0;
 };
 
 // The other end of an interpolation, and how far towards it, 0 to 1.
@@ -41,9 +47,11 @@ struct OtherEnd {
 };
 
 struct RunOptions {
-    View<std::string_view> prompts;                 // empty where `embeddings` are given
-    std::optional<Embeddings> embeddings;
-    std::optional<View<std::string_view>> negatives;  // one for all prompts, or one for each
+    std::optional<View<std::string_view>> prompts;
+    std::optional<Embeddings> embeddings;           // in place of prompts
+    std::optional<PooledEmbeddings> pooled_embeddings;  // beside them
+    std::optional<std::string_view> negative;       // for all prompts
+    std::optional<View<std::string_view>> negatives;  // in place of it, one for each prompt
     std::int64_t count = 1;                         // images for each prompt
     std::string_view syntax = "plain";
 
@@ -53,8 +61,9 @@ struct RunOptions {
     double guidance_from = 0.0, guidance_to = 1.0;
     std::optional<std::string_view> sampler;
 
-    View<std::uint64_t> seeds;                      // one to count up from, or one for each image
-    bool seeds_are_chosen = true;                   // by the user; false: drawn for want of any
+    std::uint64_t seed = 0;                         // of the first image; image b has seed + b mod 2^64
+    bool seed_is_chosen = true;                     // by the user; false: drawn for want of any
+    std::optional<View<std::uint64_t>> seeds;       // in place of it, one for each image
     std::string_view noise = "philox";
     std::optional<Variation> variation;
 
@@ -62,12 +71,12 @@ struct RunOptions {
     std::optional<Size> original_size, target_size;
     std::optional<Size> crop_left_top;              // width: left, height: top
 
-    View<images::Samples> pictures;                 // to start from: one for all images, or one for each
+    std::optional<View<images::Samples>> pictures;  // to start from: one for all images, or one for each
     const images::Samples* mask = nullptr;
     std::optional<double> strength;
     std::optional<std::int64_t> stop_after;
 
-    const float* latents = nullptr;                 // (B, C, h, w) at `size`, or at the package's default
+    std::optional<View<float>> latents;             // (B, C, h, w) at `size`, or at the package's default
     std::optional<OtherEnd> to;
 };
 

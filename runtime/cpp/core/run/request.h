@@ -27,7 +27,9 @@ struct ImageSizes {
 struct Request {
     View<std::string_view> prompts;
     View<std::string_view> negatives;
+    std::size_t repeats = 1;       // images for each prompt, which follow one another
     bool negative_is_given = false;
+    bool negatives_are_several = false;  // one for each prompt, not one for all
     bool zero_negative = false;    // zeros take the place of what the text encoders make of the negative prompts
     bool has_embeddings = false;
     std::size_t embeddings_tokens = 0;
@@ -44,7 +46,7 @@ struct Request {
     double guidance_from = 0.0, guidance_to = 1.0;
 
     View<std::uint64_t> seeds;     // one for each image
-    bool seeds_are_chosen = true;
+    bool seed_is_chosen = true;
     std::string_view noise;
     NoiseMode noise_mode;
     std::optional<Variation> variation;
@@ -70,6 +72,7 @@ struct Request {
     }
     // Whether the negative prompt is evaluated at a row of the plan.
     bool is_guided_at(std::size_t row) const;
+    std::size_t prompt_count() const { return batch / repeats; }
     // Whether a run with a picture begins with noise alone.
     bool starts_from_noise() const { return !strength.has_value() || (!mask.empty() && *strength == 1.0); }
 };

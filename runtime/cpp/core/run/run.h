@@ -7,7 +7,7 @@
 //     while (true) {
 //         LDM_TRY(run.next(scope, task));
 //         if (task.kind == Task::Kind::done) break;
-//         if (task.kind == Task::Kind::step) continue;       // look, preview, or stop
+//         if (task.kind != Task::Kind::evaluate) continue;   // look, preview, or stop
 //         ... evaluate task.component on task.inputs ...
 //         LDM_TRY(run.give(scope, outputs));
 //     }
@@ -42,7 +42,7 @@ struct Tensor {
     std::string_view name;
     ElementType type = ElementType::float32;
     std::size_t rank = 0;
-    std::int64_t shape[4] = {0, 0, 0, 0};  // -1 of a wanted output: for the graph to say
+    std::int64_t shape[4] = {0, 0, 0, 0};
     const void* data = nullptr;
 
     std::int64_t count() const {
@@ -54,7 +54,7 @@ struct Tensor {
 
 // What a run needs next. It lasts until the next call of `next` or `give`.
 struct Task {
-    enum class Kind { evaluate, step, done } kind = Kind::done;
+    enum class Kind { evaluate, step, preview, done } kind = Kind::done;
     std::string_view component;
     View<Tensor> inputs;
     View<Tensor> outputs;        // that are needed, without data
@@ -66,6 +66,8 @@ struct Task {
 
 class Run {
 public:
+    static constexpr std::size_t most_inputs = 16, most_outputs = 2;  // of a task
+
     Run(Allocator& memory, const Model& model);
 
     // Check the options, compile the plan and read the prompts. Codes: request.*.
@@ -74,7 +76,8 @@ public:
     Status next(Scope& scope, Task& out);
     // Take the outputs of the last evaluation. engine.failed for another type or shape, result.not-finite.
     Status give(Scope& scope, View<Tensor> outputs);
-    // Decode the image that the model predicts now, between steps: the next tasks do, up to `done`; then the run goes on.
+    // Decode the image that the model predicts now, after an evaluation of the denoiser and before the next task: the
+    // next ones do, up to a task of kind `preview`, after which the run goes on.
     Status preview(Scope& scope);
 
     const Request& request() const { return request_; }
@@ -83,14 +86,20 @@ public:
     bool latents(const float*& out, std::int64_t shape[4]) const;
     // How image `image` was made so far, in the arena.
     Status describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const;
-    // Of the last `done`: (height, width, 3); null before one.
+    // Of the last `done` or `preview`: (height, width, 3); null before one.
     const std::uint8_t* image(std::size_t index) const;
+    // Whether an evaluation is under way, whose outputs are to be given.
+    bool is_asking() const { return is_asked_; }
+    // What is to be given next; none where nothing is asked for.
+    View<Tensor> wanted() const { return {outputs_, is_asked_ ? output_count_ : 0}; }
+    // Whether it came to its end, or failed.
+    bool is_over() const { return phase_ == Phase::done || failed_ != nullptr; }
     // How far it is, as in a task.
     std::int64_t steps_done() const { return steps_done_; }
 
 private:
     enum class Phase { text, picture, noise, masked_picture, denoise, decode, done };
-    static constexpr std::size_t most_inputs = 16, most_outputs = 2, most_noises = 8;
+    static constexpr std::size_t most_noises = 8;
 
     Status ask_next(Scope& scope);
     Status ask_encoder_of_text(Scope& scope);
@@ -107,6 +116,7 @@ private:
     Status begin_denoising(Scope& scope);
     Status begin_decoding(Scope& scope, const float* latents);
 
+    Status take(Scope& scope);
     Status check_output(Scope& scope, const Tensor& wanted);
     Status take_text(Scope& scope);
     Status take_picture();
@@ -135,6 +145,7 @@ private:
     bool is_asked_ = false;       // an evaluation whose outputs are not given yet
     bool ends_step_ = false;      // a step that is to be told
     bool is_preview_ = false;     // what is being decoded
+    bool ends_preview_ = false;   // one that is to be told
     bool is_guided_ = false;      // the evaluation of the denoiser that is under way
     const char* failed_ = nullptr;  // the code of the failure that ended it
     std::size_t place_ = 0;       // picture, or image, within the phase

@@ -17,6 +17,15 @@ void add_samplers(Failure& failure, Can can) {
     }
 }
 
+void add_predictions(Failure& failure, const Solver& solver) {
+    const char* between = "";
+    for (Prediction each : {Prediction::epsilon, Prediction::v_prediction, Prediction::sample, Prediction::flow_prediction}) {
+        if (!solver.takes(each)) continue;
+        failure.add({between, name_of(each)});
+        between = " or ";
+    }
+}
+
 Status check_between(Scope& scope, std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high) {
     if (value >= low && value <= high) return Status();
     return scope.fail(codes::request_invalid, {name, " is ", value, "; expected an integer from ", low, " to ", high});
@@ -95,13 +104,15 @@ Status check_sampler(Scope& scope, const Schedule& schedule, const Sampler& samp
     const Solver& solver = *sampler.solver;
     Prediction prediction = schedule.prediction_type();
     if (!solver.takes(prediction)) {
-        scope.failure.set(codes::request_sampler, {"sampler ", solver.name, " does not take models with ",
-                          name_of(prediction), " prediction; use one of "});
+        scope.failure.set(codes::request_sampler, {"sampler ", quoted(solver.name), " does not take models with ",
+                          quoted(name_of(prediction)), " prediction, only with "});
+        add_predictions(scope.failure, solver);
+        scope.failure.add({"; use one of "});
         add_samplers(scope.failure, [=](const Solver& each) { return each.takes(prediction); });
         return Status(codes::request_sampler);
     }
     if (!schedule.is_flow && schedule.noise.rescale_betas_zero_snr && !solver.zero_snr) {
-        scope.failure.set(codes::request_sampler, {"sampler ", solver.name,
+        scope.failure.set(codes::request_sampler, {"sampler ", quoted(solver.name),
                           " does not take a schedule with zero terminal SNR (rescale_betas_zero_snr); use one of "});
         add_samplers(scope.failure, [](const Solver& each) { return each.zero_snr; });
         return Status(codes::request_sampler);

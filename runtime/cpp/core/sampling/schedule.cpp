@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/codes.h"
+#include "core/json/plain.h"
 
 namespace ldm::sampling {
 
@@ -135,6 +136,14 @@ Status read(json::Reader& reader, const json::Value& value, const json::Where& w
     NoiseFields fields;
     LDM_TRY(json::read(reader, value, where, fields));
     return check(checks, fields, out.noise);
+}
+
+Status plain(json::Reader& reader, const Schedule& schedule, json::Value& out) {
+    if (schedule.is_flow) return json::plain(reader, schedule.flow, out);
+    const NoiseSchedule& noise = schedule.noise;
+    NoiseFields fields{noise, name_of(noise.beta_schedule), name_of(noise.prediction_type), std::nullopt};
+    if (noise.timestep_spacing) fields.timestep_spacing = name_of(*noise.timestep_spacing);
+    return json::plain(reader, fields, out);
 }
 
 Status alphas_cumprod(Scope& scope, const NoiseSchedule& schedule, Array<double>& out) {

@@ -58,6 +58,7 @@ struct Schedule {
 // Read a schedule, which of the two by its keys. schedule.invalid for a value out of its range, beside the codes of
 // json::read.
 Status read(json::Reader& reader, const json::Value& value, const json::Where& where, Schedule& out);
+Status plain(json::Reader& reader, const Schedule& schedule, json::Value& out);
 
 // The product of 1 - beta up to each timestep: (num_train_timesteps,), decreasing. With rescale_betas_zero_snr the last
 // is exactly 0 (Lin et al. 2023, arXiv:2305.08891, algorithm 1).

@@ -9,23 +9,16 @@ namespace ldm {
 
 namespace {
 
-// The last character of a text that is not empty.
-utf8::Character last(std::string_view text) {
-    std::size_t at = text.size() - 1;
-    while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;
-    return utf8::next(text.substr(at));
-}
-
 bool is_space(char32_t point) { return unicode::kind(point) == unicode::Character::space; }
 
 bool is_in_a_word(std::string_view text, std::size_t start, std::size_t end) {
-    return (start > 0 && unicode::is_word(last(text.substr(0, start)).point)) ||
+    return (start > 0 && unicode::is_word(utf8::last(text.substr(0, start)).point)) ||
            (end < text.size() && unicode::is_word(utf8::next(text.substr(end)).point));
 }
 
 std::size_t start_of_spaces(std::string_view text, std::size_t start, std::size_t least) {
     while (start > least) {
-        utf8::Character before = last(text.substr(0, start));
+        utf8::Character before = utf8::last(text.substr(0, start));
         if (!is_space(before.point)) break;
         start -= before.bytes;
     }

@@ -1,5 +1,6 @@
 #include "core/text/foreign_syntax.h"
 
+#include "core/text/quoting.h"
 #include "core/text/unicode.h"
 #include "core/text/utf8.h"
 
@@ -17,39 +18,38 @@ struct Text {
     std::string_view part(std::size_t first, std::size_t end) const { return {all.data() + first, end - first}; }
     bool has(std::size_t at, std::string_view word) const { return from(at).substr(0, word.size()) == word; }
     char32_t after(std::size_t at) const { return at < all.size() ? utf8::next(from(at)).point : 0; }
-    char32_t before(std::size_t at) const {
-        if (at == 0) return 0;
-        std::size_t start = at - 1;
-        while (start > 0 && (static_cast<unsigned char>(all[start]) & 0xC0) == 0x80) --start;
-        return utf8::next(from(start)).point;
-    }
-    bool is_word_before(std::size_t at) const { return at > 0 && unicode::is_word(before(at)); }
-    bool is_word_after(std::size_t at) const { return at < all.size() && unicode::is_word(after(at)); }
+    char32_t before(std::size_t at) const { return at > 0 ? utf8::last(all.substr(0, at)).point : 0; }
+    bool is_word_before(std::size_t at) const { return at > 0 && unicode::is_python_word(before(at)); }
+    bool is_word_after(std::size_t at) const { return at < all.size() && unicode::is_python_word(after(at)); }
     bool is_space_before(std::size_t at) const { return at > 0 && unicode::is_python_space(before(at)); }
     bool is_space_after(std::size_t at) const { return at < all.size() && unicode::is_python_space(after(at)); }
 };
 
-bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
-
-std::string_view stripped(std::string_view text) {
-    auto is_space = [](char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r'); };
-    while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
-    while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+// A text without the characters of a kind that it begins with.
+template <typename Is>
+std::string_view behind(std::string_view text, Is is) {
+    while (!text.empty()) {
+        utf8::Character first = utf8::next(text);
+        if (!is(first.point)) break;
+        text.remove_prefix(first.bytes);
+    }
     return text;
 }
 
+std::string_view behind_spaces(std::string_view text) { return behind(text, unicode::is_python_space); }
+
 // "1", "1.", "1.5", ".5", white space around. `fraction`: it needs a point and a digit behind it.
 bool is_number(std::string_view text, bool fraction) {
-    text = stripped(text);
-    std::size_t whole = 0;
-    while (whole < text.size() && is_digit(text[whole])) ++whole;
-    if (whole == text.size()) return whole > 0 && !fraction;
-    if (text[whole] != '.') return false;
-    for (std::size_t at = whole + 1; at < text.size(); ++at) {
-        if (!is_digit(text[at])) return false;
+    text = behind_spaces(text);
+    std::string_view rest = behind(text, unicode::is_decimal_digit);
+    bool has_whole = rest.size() < text.size(), has_point = !rest.empty() && rest.front() == '.', has_fraction = false;
+    if (has_point) {
+        rest.remove_prefix(1);
+        std::string_view end = behind(rest, unicode::is_decimal_digit);
+        has_fraction = end.size() < rest.size();
+        rest = end;
     }
-    std::size_t behind = text.size() - whole - 1;
-    return fraction ? behind > 0 : whole > 0 || behind > 0;
+    return behind_spaces(rest).empty() && (has_fraction || (has_whole && !fraction));
 }
 
 // What a kind of syntax is at a place: its end, or `none`.
@@ -63,7 +63,7 @@ std::size_t closing(const Text& text, std::size_t at, const char (&brackets)[3])
 
 std::size_t network(const Text& text, std::size_t at) {
     for (std::string_view kind : {"<lora:", "<lyco:", "<hypernet:"}) {
-        if (text.has(at, kind)) return closing(text, at, "<>") == none ? none : closing(text, at, "<>");
+        if (text.has(at, kind)) return closing(text, at, "<>");
     }
     return none;
 }
@@ -101,26 +101,23 @@ bool is_capital(char byte) { return byte >= 'A' && byte <= 'Z'; }
 std::size_t combined(const Text& text, std::size_t at) {
     std::size_t end = at + 3;
     if (!text.has(at, "AND") || text.is_word_before(at) || text.is_word_after(end)) return none;
-    bool capital_before = at >= 2 && text.is_space_before(at) && is_capital(text.all[at - 2]);
-    std::size_t next = end;
-    while (text.is_space_after(next)) next += utf8::next(text.from(next)).bytes;
-    bool capitals_after = next > end && next + 1 < text.all.size() && is_capital(text.all[next]) && is_capital(text.all[next + 1]);
+    std::string_view before = text.part(0, at);
+    if (!before.empty()) before.remove_suffix(utf8::last(before).bytes);
+    bool capital_before = text.is_space_before(at) && !before.empty() && is_capital(before.back());
+    std::string_view next = behind_spaces(text.from(end));
+    bool capitals_after = text.is_space_after(end) && next.size() > 1 && is_capital(next[0]) && is_capital(next[1]);
     return capital_before && capitals_after ? none : end;
 }
 
 std::size_t signed_weight(const Text& text, std::size_t at) {
     if (text.all[at] != ':') return none;
-    std::size_t place = at + 1;
-    auto skip_spaces = [&] {
-        while (text.is_space_after(place)) place += utf8::next(text.from(place)).bytes;
-    };
-    skip_spaces();
-    if (place >= text.all.size() || (text.all[place] != '+' && text.all[place] != '-')) return none;
-    std::size_t number = ++place;
-    while (place < text.all.size() && (is_digit(text.all[place]) || text.all[place] == '.')) ++place;
-    if (place == number) return none;
-    skip_spaces();
-    return place < text.all.size() && text.all[place] == ')' ? place + 1 : none;
+    std::string_view rest = behind_spaces(text.from(at + 1));
+    if (rest.empty() || (rest.front() != '+' && rest.front() != '-')) return none;
+    rest.remove_prefix(1);
+    std::string_view end = behind(rest, [](char32_t point) { return point == '.' || unicode::is_decimal_digit(point); });
+    if (end.size() == rest.size()) return none;
+    end = behind_spaces(end);
+    return !end.empty() && end.front() == ')' ? text.all.size() - end.size() + 1 : none;
 }
 
 // __colours__, but not Python's own names.
@@ -148,9 +145,11 @@ std::size_t weighted(const Text& text, std::size_t at) {
     std::string_view inside = text.part(at + 1, end - 1);
     std::size_t colon = inside.rfind(':');
     if (colon == none) return none;
-    std::string_view before = stripped(inside.substr(0, colon)), behind = inside.substr(colon + 1);
-    bool is_tight = !before.empty() && !is_digit(before.back()) && !text.is_space_after(at + 2 + colon);
-    return (is_tight && is_number(behind, false)) || is_number(behind, true) ? end : none;
+    std::string_view behind_colon = inside.substr(colon + 1);
+    std::size_t word = at + 1 + colon;  // what is before the colon and its white space ends here
+    while (text.is_space_before(word)) word -= utf8::last(text.part(0, word)).bytes;
+    bool is_tight = word > at + 1 && !unicode::is_decimal_digit(text.before(word)) && !text.is_space_after(at + 2 + colon);
+    return (is_tight && is_number(behind_colon, false)) || is_number(behind_colon, true) ? end : none;
 }
 
 std::size_t plain_break(const Text& text, std::size_t at) {
@@ -181,8 +180,8 @@ constexpr Foreign table[] = {
     {signed_weight, "", "a weight has no sign"},
     {choice, "", "nothing is chosen at random"},
     {filled_in, "", "nothing is filled in"},
-    {weighted, "plain", "weights need the weighted syntax"},
-    {plain_break, "plain", "BREAK needs the weighted syntax"},
+    {weighted, "plain", "weights need the weighted syntax (--weighted)"},
+    {plain_break, "plain", "BREAK needs the weighted syntax (--weighted)"},
     {tight_break, "weighted", "BREAK needs white space on both sides"},
 };
 
@@ -196,7 +195,9 @@ Status note_foreign_syntax(Scope& scope, std::string_view name, std::string_view
         for (std::size_t at = 0; at < prompt.size(); ++at) {
             std::size_t end = each.match(text, at);
             if (end == none) continue;
-            LDM_TRY(notices.add(scope, "text", {quoted(text.part(at, end)), " in ", name, " is read as words: ", each.reason}));
+            quoting::Beginning what = quoting::beginning(text.part(at, end));
+            LDM_TRY(notices.add(scope, "text", {quoted_whole(what.text, what.is_cut), " in ", name, " is read as words: ",
+                                each.reason}));
             break;
         }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 
@@ -24,10 +25,25 @@ void put_zeros(Spelt& out, int count) {
 
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 
-// Whether a number that from_chars calls out of range is a small one. digits: those before the exponent, with a point.
-bool is_small(std::string_view digits, std::string_view exponent) {
-    if (!exponent.empty()) return exponent[1] == '-';
-    return digits.front() == '0' || digits.front() == '.';
+Spelt general(double value, int digits) {
+    Spelt spelt;
+    char* last = std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, digits).ptr;
+    spelt.size = static_cast<std::size_t>(last - spelt.text);
+    return spelt;
+}
+
+// The power of ten of a number's first digit that is not 0, as 2 of "0123" and -3 of ".001"; far from 0 beyond a float's.
+// digits: those before the exponent, with a point; one of them is not 0.
+std::int64_t magnitude(std::string_view digits, std::string_view exponent) {
+    constexpr std::int64_t immense = std::int64_t{1} << 62;
+    std::size_t point = std::min(digits.find('.'), digits.size()), first = digits.find_first_of("123456789");
+    auto place = static_cast<std::int64_t>(point) - static_cast<std::int64_t>(first) - (first < point);
+    if (exponent.empty()) return place;
+    exponent.remove_prefix(exponent[1] == '+' ? 2 : 1);
+    std::int64_t shift = 0;
+    auto read = std::from_chars(exponent.data(), exponent.data() + exponent.size(), shift);
+    if (read.ec == std::errc::result_out_of_range) shift = exponent.front() == '-' ? -immense : immense;
+    return shift + place;
 }
 
 }  // namespace
@@ -60,12 +76,9 @@ Spelt shortest(double value) {
     return out;
 }
 
-Spelt exact(double value) {
-    Spelt spelt;
-    char* last = std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, 17).ptr;
-    spelt.size = static_cast<std::size_t>(last - spelt.text);
-    return spelt;
-}
+Spelt rounded(double value) { return general(value, 9); }
+
+Spelt exact(double value) { return general(value, 17); }
 
 bool read(std::string_view text, double& out) {
     constexpr double infinity = std::numeric_limits<double>::infinity();
@@ -81,7 +94,7 @@ bool read(std::string_view text, double& out) {
     if (error == std::errc::invalid_argument || end != text.data() + text.size()) return false;
     if (error == std::errc::result_out_of_range) {
         std::size_t mark = std::min(text.find_first_of("eE"), text.size());
-        value = is_small(text.substr(0, mark), text.substr(mark)) ? 0.0 : infinity;
+        value = magnitude(text.substr(0, mark), text.substr(mark)) < 0 ? 0.0 : infinity;
     }
     out = is_negative ? -value : value;
     return true;

@@ -16,6 +16,9 @@ struct Spelt {
 // The shortest text that reads back as the same number, as Python's repr: "0.5", "3.0", "1e-05", "-inf".
 Spelt shortest(double value);
 
+// Nine digits, as "%.9g".
+Spelt rounded(double value);
+
 // All 17 digits, as "%.17g": what identities are hashed of.
 Spelt exact(double value);
 

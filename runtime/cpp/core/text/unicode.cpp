@@ -1,6 +1,7 @@
 #include "core/text/unicode.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/text/unicode_tables.h"
 #include "core/text/utf8.h"
@@ -133,6 +134,23 @@ Character kind(char32_t point) {
 }
 
 bool is_word(char32_t point) { return (record(point).flags & word) != 0; }
+
+bool is_python_word(char32_t point) { return point == '_' || (record(point).flags & (letter | number)) != 0; }
+
+// Of the numbers, word characters are decimal digits and those of category Nl, which are few.
+bool is_decimal_digit(char32_t point) {
+    struct Range {
+        char32_t first, last;
+    };
+    static constexpr Range letter_numbers[] = {
+        {0x16EE, 0x16F0},   {0x2160, 0x2188},   {0x3007, 0x3007},   {0x3021, 0x3029},   {0x3038, 0x303A},
+        {0xA6E6, 0xA6EF},   {0x10140, 0x10174}, {0x10341, 0x10341}, {0x1034A, 0x1034A}, {0x103D1, 0x103D5},
+        {0x12400, 0x1246E},
+    };
+    if ((record(point).flags & number) == 0 || (record(point).flags & word) == 0) return false;
+    return std::none_of(std::begin(letter_numbers), std::end(letter_numbers),
+                        [point](const Range& range) { return point >= range.first && point <= range.last; });
+}
 
 bool is_python_space(char32_t point) { return kind(point) == Character::space || (point >= 0x1C && point < 0x20); }
 

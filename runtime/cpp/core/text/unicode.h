@@ -18,6 +18,10 @@ Character kind(char32_t point);
 // Part of a word: a letter, mark, digit, connector or joiner.
 bool is_word(char32_t point);
 
+// What Python's regular expressions call \w and \d: a letter, number or "_"; a digit of a decimal system.
+bool is_python_word(char32_t point);
+bool is_decimal_digit(char32_t point);
+
 // White space of Python's str.split and str.strip: the tokenizer's, and four separators of ASCII.
 bool is_python_space(char32_t point);
 

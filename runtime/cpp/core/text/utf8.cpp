@@ -1,5 +1,8 @@
 #include "core/text/utf8.h"
 
+#include <cstdint>
+#include <cstring>
+
 namespace ldm::utf8 {
 
 Character next(std::string_view text) {
@@ -16,6 +19,13 @@ Character next(std::string_view text) {
     bool overlong = (bytes == 3 && point < 0x800) || (bytes == 4 && point < 0x10000);
     if (overlong || point > 0x10FFFF || (point >= 0xD800 && point < 0xE000)) return {first, 1, false};
     return {point, bytes, true};
+}
+
+Character last(std::string_view text) {
+    std::size_t start = text.size() - 1;
+    while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    Character read = next(text.substr(start));
+    return start + read.bytes == text.size() ? read : next(text.substr(text.size() - 1));
 }
 
 std::size_t encode(char32_t point, char out[4]) {
@@ -36,6 +46,14 @@ std::size_t encode(char32_t point, char out[4]) {
 std::size_t first_invalid(std::string_view text) {
     std::size_t at = 0;
     while (at < text.size()) {
+        std::uint64_t eight = 0;
+        if (text.size() - at >= sizeof eight) {
+            std::memcpy(&eight, text.data() + at, sizeof eight);
+            if ((eight & 0x8080808080808080u) == 0) {  // ASCII
+                at += sizeof eight;
+                continue;
+            }
+        }
         Character read = next({text.data() + at, text.size() - at});
         if (!read.valid) return at;
         at += read.bytes;

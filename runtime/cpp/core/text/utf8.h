@@ -16,6 +16,9 @@ struct Character {
 // The first character of a text that is not empty. Surrogates and overlong forms are invalid.
 Character next(std::string_view text);
 
+// The last character of a text that is not empty.
+Character last(std::string_view text);
+
 // Write a scalar value and return its bytes, 1 to 4.
 std::size_t encode(char32_t point, char out[4]);
 

@@ -16,16 +16,6 @@ using json::Kind;
 using json::Value;
 using json::Where;
 
-std::uint64_t mix(std::uint64_t state, std::string_view text) {
-    for (char byte : text) state = (state ^ static_cast<unsigned char>(byte)) * 0x9E3779B97F4A7C15u;
-    return state;
-}
-
-bool is_joined(std::string_view text, std::string_view left, std::string_view right) {
-    return text.size() == left.size() + right.size() && text.substr(0, left.size()) == left &&
-           text.substr(left.size()) == right;
-}
-
 bool has_space(std::string_view text) {
     for (std::size_t at = 0; at < text.size();) {
         utf8::Character read = utf8::next(text.substr(at));
@@ -61,18 +51,9 @@ bool read_pair(const Value& value, std::string_view& left, std::string_view& rig
 
 }  // namespace
 
-std::size_t Vocabulary::slot(std::string_view left, std::string_view right) const {
-    std::uint64_t hash = mix(mix(seed_, left), right);
-    return static_cast<std::size_t>((hash ^ hash >> 29) & (slots_.size() - 1));
-}
-
 std::int32_t Vocabulary::find(std::string_view left, std::string_view right) const {
-    if (slots_.empty()) return no_token;
-    for (std::size_t at = slot(left, right); slots_[at] != 0; at = (at + 1) & (slots_.size() - 1)) {
-        const json::Member& token = tokens_[slots_[at] - 1];
-        if (is_joined(token.key, left, right)) return static_cast<std::int32_t>(token.value.integer);
-    }
-    return no_token;
+    const json::Member* found = tokens_.find(left, right);
+    return found == nullptr ? no_token : static_cast<std::int32_t>(found->value.integer);
 }
 
 Status Vocabulary::read(Scope& scope, const Value& value, const Where& where) {
@@ -84,10 +65,7 @@ Status Vocabulary::read(Scope& scope, const Value& value, const Where& where) {
     if (count > max_tokens) {
         return json::fail(scope, where, code, {"has ", count, " tokens; expected at most ", max_tokens});
     }
-    Array<std::uint32_t> places(scope.memory);  // of each id, and one
-    LDM_NEED(scope, places.resize(count));
-    for (std::size_t place = 0; place < count; ++place) {
-        const json::Member& token = value.members[place];
+    for (const json::Member& token : value.members) {
         std::size_t length = utf8::characters(token.key);
         if (length == 0 || length > max_token_length) {
             return json::fail(scope, where, code,
@@ -98,23 +76,19 @@ Status Vocabulary::read(Scope& scope, const Value& value, const Where& where) {
             return refuse(scope, Where(where, json::Key{token.key}), code, token.value,
                           {"an id from 0 to ", count - 1, ", for ", count, " tokens"});
         }
-        seed_ = mix(seed_, token.key);
     }
-    std::size_t room = 16;
-    while (room < 2 * count) room *= 2;
-    LDM_NEED(scope, slots_.resize(room));
-    tokens_ = value.members;
-    for (std::size_t place = 0; place < count; ++place) {
-        auto id = static_cast<std::size_t>(tokens_[place].value.integer);
-        if (places[id] != 0) {
-            return json::fail(scope, where, code, {"gives the id ", id, " to ", quoted(tokens_[places[id] - 1].key),
-                                                   " and ", quoted(tokens_[place].key)});
+    Array<const json::Member*> tokens(scope.memory);  // by id
+    LDM_NEED(scope, tokens.resize(count));
+    for (const json::Member& token : value.members) {
+        const json::Member*& its = tokens[static_cast<std::size_t>(token.value.integer)];
+        if (its != nullptr) {
+            return json::fail(scope, where, code, {"gives the id ", token.value.integer, " to ", quoted(its->key), " and ",
+                                                   quoted(token.key)});
         }
-        places[id] = static_cast<std::uint32_t>(place + 1);
-        std::size_t at = slot(tokens_[place].key, {});
-        while (slots_[at] != 0) at = (at + 1) & (slots_.size() - 1);
-        slots_[at] = static_cast<std::uint32_t>(place + 1);
+        its = &token;
     }
+    LDM_NEED(scope, tokens_.build(value.members));
+    size_ = count;
     return Status();
 }
 

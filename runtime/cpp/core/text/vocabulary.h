@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "core/json/json.h"
+#include "core/json/key_table.h"
 #include "core/json/where.h"
 #include "core/memory.h"
 #include "core/status.h"
@@ -16,12 +17,12 @@ namespace ldm {
 // Token -> id, 0 to n - 1, each once. Its texts are those of the document.
 class Vocabulary {
 public:
-    explicit Vocabulary(Allocator& memory) : slots_(memory) {}
+    explicit Vocabulary(Allocator& memory) : tokens_(memory) {}
 
     // Code: tokenizer.vocabulary.
     Status read(Scope& scope, const json::Value& value, const json::Where& where);
 
-    std::size_t size() const { return tokens_.size; }
+    std::size_t size() const { return size_; }
     std::int32_t find(std::string_view token) const { return find(token, {}); }
     // The id of two texts, joined; -1 where there is none.
     std::int32_t find(std::string_view left, std::string_view right) const;
@@ -29,12 +30,8 @@ public:
     void bytes(std::int32_t (&ids)[256], std::int32_t (&last_ids)[256]) const;
 
 private:
-    // Its result depends on all tokens' texts, so that no file is made whose tokens share a slot.
-    std::size_t slot(std::string_view left, std::string_view right) const;
-
-    View<json::Member> tokens_;
-    Array<std::uint32_t> slots_;  // open addressing: a place in `tokens_` and one, 0 where there is none
-    std::uint64_t seed_ = 0;
+    json::KeyTable tokens_;
+    std::size_t size_ = 0;
 };
 
 // Read merges, each a pair or "left right". Code: tokenizer.merges.

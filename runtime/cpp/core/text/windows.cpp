@@ -127,23 +127,18 @@ private:
         return Status();
     }
 
-    static bool is_alphanumeric(std::string_view text, std::size_t at) {
-        unicode::Character kind = unicode::kind(utf8::next(text.substr(at)).point);
+    static bool is_alphanumeric(utf8::Character character) {
+        unicode::Character kind = unicode::kind(character.point);
         return kind == unicode::Character::letter || kind == unicode::Character::number;
-    }
-
-    static std::size_t before(std::string_view text, std::size_t at) {
-        do --at;
-        while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80);
-        return at;
     }
 
     // `place`, or the begin of the word around it, if that is near.
     static std::size_t start_of_word(std::string_view text, std::size_t place) {
         std::size_t start = place, characters = 0;
-        while (characters < most_of_a_word && start > 0 && is_alphanumeric(text, before(text, start)) &&
-               is_alphanumeric(text, start)) {
-            start = before(text, start);
+        while (characters < most_of_a_word && start > 0 && is_alphanumeric(utf8::next(text.substr(start)))) {
+            utf8::Character before = utf8::last(text.substr(0, start));
+            if (!is_alphanumeric(before)) break;
+            start -= before.bytes;
             ++characters;
         }
         return characters < most_of_a_word ? start : place;
@@ -181,6 +176,8 @@ private:
     std::size_t comma_ = none;  // where the last comma of this window is
 };
 
+}  // namespace
+
 Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name) {
     std::size_t invalid = utf8::first_invalid(prompt);
     if (invalid < prompt.size()) {
@@ -192,8 +189,6 @@ Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name
     return scope.fail(codes::request_prompt,
                       {name, " has ", count, " characters; expected at most ", max_prompt_characters});
 }
-
-}  // namespace
 
 Status prompt_windows(Scope& scope, Arena& arena, const Tokenizer& tokenizer, const TokenizerFacts& facts,
                       std::string_view prompt, std::string_view name, Syntax syntax, PromptWindows& out) {

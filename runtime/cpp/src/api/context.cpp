@@ -16,7 +16,7 @@ ldm_status status_of(const char* code) {
         {"output.", LDM_BAD_OUTPUT},     {"package.", LDM_BAD_PACKAGE},  {"file.", LDM_BAD_PACKAGE},
         {"json.", LDM_BAD_PACKAGE},      {"manifest.", LDM_BAD_PACKAGE}, {"schedule.", LDM_BAD_PACKAGE},
         {"weights.", LDM_BAD_PACKAGE},   {"graph.", LDM_BAD_PACKAGE},    {"plan.", LDM_BAD_PACKAGE},
-        {"tokenizer.", LDM_BAD_PACKAGE},
+        {"tokenizer.", LDM_BAD_PACKAGE}, {"proof.", LDM_BAD_PACKAGE},
     };
     std::string_view text(code);
     for (const Class& each : classes) {
@@ -24,8 +24,6 @@ ldm_status status_of(const char* code) {
     }
     return LDM_OTHER;
 }
-
-ldm_status ended(Status status) { return status.ok() ? LDM_OK : status_of(status.code()); }
 
 Status misused(Scope& scope, std::initializer_list<Piece> sentence) { return scope.fail(codes::other_misuse, sentence); }
 

@@ -1,18 +1,11 @@
-// Engines: ONNX Runtime on the components of a package.
-#include "src/api/handles.h"
+// Engines: ONNX Runtime or OpenVINO on the components of a package.
+#include "src/api/engine.h"
 
 #include "core/codes.h"
-#include "src/engines/components.h"
+#include "src/api/handles.h"
+#include "src/api/settings.h"
 
 using namespace ldm;
-
-struct ldm_engine {
-    Allocator memory;
-    ldm_package* package;
-    engines::Components components;
-
-    ldm_engine(Allocator given, ldm_package* its) : memory(given), package(its), components(memory, *its->opened) {}
-};
 
 namespace {
 
@@ -25,21 +18,9 @@ Status open_components(Scope& scope, ldm_engine& engine) {
     return Status();
 }
 
-Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
-    if (options.library != nullptr) out.library = options.library;
-    if (options.provider != nullptr) out.provider = options.provider;
-    out.threads = options.threads;
-    out.options = {options.provider_keys, options.provider_values, options.provider_option_count};
-    bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
-    for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
-        is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;
-    }
-    return is_usable ? Status() : api::misused(scope, {"each option of a provider needs a key and a value"});
-}
-
 Status open(Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
     engines::Settings settings;
-    LDM_TRY(read_settings(scope, options, settings));
+    LDM_TRY(api::read_settings(scope, options, settings));
     Status status = engine.components.start(scope, settings);
     if (status.ok()) status = open_components(scope, engine);
     Failure engines_reason = scope.failure;
@@ -48,42 +29,38 @@ Status open(Scope& scope, ldm_engine& engine, const ldm_engine_options& options)
     return status;
 }
 
-void log_notices(ldm_context* context, ldm_engine& engine) {
+// Each notice is told once, to the first that listens.
+void log_notices(const ldm_context& context, ldm_engine& engine) {
     std::string_view notice;
-    for (size_t index = 0; context->options.log != nullptr && engine.components.notice(index, notice); ++index) {
-        context->options.log(context->options.user, LDM_LOG_NOTICE, notice.data());
+    while (context.options.log != nullptr && engine.components.take_notice(notice)) {
+        api::log(context, LDM_LOG_NOTICE, notice);
     }
 }
 
-engines::Tensor fed(const ldm_tensor& tensor) {
+engines::Tensor fed(const Tensor& tensor) {
     engines::Tensor out;
-    out.name = tensor.name;
-    out.type = static_cast<engines::ElementType>(tensor.element_type);
-    out.rank = static_cast<size_t>(tensor.rank);
+    out.name = tensor.name.data();  // texts of a manifest end with a NUL
+    out.type = tensor.type == ElementType::int64   ? engines::ElementType::int64
+               : tensor.type == ElementType::int32 ? engines::ElementType::int32
+                                                   : engines::ElementType::float32;
+    out.rank = tensor.rank;
     for (size_t axis = 0; axis < out.rank; ++axis) out.shape[axis] = tensor.shape[axis];
     out.data = tensor.data;
-    out.bytes = tensor.bytes;
+    out.bytes = static_cast<size_t>(tensor.count()) * engines::bytes_of(out.type);
     return out;
 }
 
-Status evaluate(Scope& scope, ldm_engine& engine, const ldm_task& task, engines::Results& results) {
-    Array<engines::Tensor> feeds(scope.memory);
-    for (size_t index = 0; index < task.input_count; ++index) LDM_NEED(scope, feeds.push(fed(task.inputs[index])));
-    return engine.components.run(scope, task.component, feeds.view(), results);
-}
-
-// What the task asks for, of what came out. The element type of another is one that no task asks for.
-Status pick(Scope& scope, const ldm_task& task, const engines::Results& results, Array<ldm_tensor>& out) {
-    for (size_t index = 0; index < task.output_count; ++index) {
-        const engines::Tensor* found = results.find(task.outputs[index].name);
+// What a task asks for, of what came out.
+Status pick(Scope& scope, const Task& task, const engines::Results& results, Array<Tensor>& out) {
+    for (const Tensor& wanted : task.outputs) {
+        const engines::Tensor* found = results.find(wanted.name);
         if (found == nullptr || found->type != engines::ElementType::float32 || found->rank > 4) {
-            return scope.fail(codes::engine_failed, {task.component, " gave no float32 output ", quoted(task.outputs[index].name)});
+            return scope.fail(codes::engine_failed, {task.component, " gave no float32 output ", quoted(wanted.name)});
         }
-        ldm_tensor tensor = task.outputs[index];
-        tensor.rank = static_cast<int32_t>(found->rank);
+        Tensor tensor = wanted;
+        tensor.rank = found->rank;
         for (size_t axis = 0; axis < found->rank; ++axis) tensor.shape[axis] = found->shape[axis];
         tensor.data = found->data;
-        tensor.bytes = found->bytes;
         LDM_NEED(scope, out.push(tensor));
     }
     return Status();
@@ -91,7 +68,7 @@ Status pick(Scope& scope, const ldm_task& task, const engines::Results& results,
 
 // The memory that is not needed any more in this run: of the text encoders once they are done, of the denoiser before
 // the decoder.
-void rest(ldm_engine& engine, const ldm_task& task) {
+void rest(ldm_engine& engine, const Task& task) {
     const Contract& contract = engine.package->model.contract();
     if (task.component == contract.denoiser.component && task.evaluations == 0) {
         for (const TextRole& role : contract.text) engine.components.rest(role.component);
@@ -100,7 +77,61 @@ void rest(ldm_engine& engine, const ldm_task& task) {
     }
 }
 
+Status evaluate(Scope& scope, ldm_engine& engine, ldm_run& run, const Task& task) {
+    rest(engine, task);
+    Array<engines::Tensor> feeds(scope.memory);
+    for (const Tensor& input : task.inputs) LDM_NEED(scope, feeds.push(fed(input)));
+    engines::Results results(scope.memory);
+    Array<Tensor> outputs(scope.memory);
+    LDM_TRY(engine.components.run(scope, task.component, feeds.view(), results));
+    LDM_TRY(pick(scope, task, results, outputs));
+    return run.run.give(scope, outputs.view());
+}
+
+// Tell the host of a step that is done; it may end the run.
+void report(ldm_context& context, ldm_run& run, const Task& task) {
+    if (context.options.progress == nullptr) return;
+    ldm_progress progress{sizeof(ldm_progress), static_cast<int32_t>(task.step), static_cast<int32_t>(task.steps),
+                          static_cast<int32_t>(task.evaluations), task.timestep};
+    if (context.options.progress(context.options.user, &run, &progress) != 0) ldm_run_cancel(&run);
+}
+
+// Begin a call on an engine and a run. work: Status(Scope&).
+template <typename Work>
+ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run* run, const char* name, Work work) {
+    return api::called(context, [&](Scope& scope) {
+        if (engine == nullptr || run == nullptr) return api::misused(scope, {name, " needs an engine and a run"});
+        if (engine->package != run->package) {
+            return api::misused(scope, {name, " needs an engine and a run of the same ldm_package; these are of two, ",
+                                        quoted(engine->package->model.manifest->name), " and ",
+                                        quoted(run->package->model.manifest->name)});
+        }
+        return work(scope);
+    });
+}
+
 }  // namespace
+
+namespace ldm::api {
+
+Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
+    if (options.engine != nullptr) out.engine = options.engine;
+    if (options.library != nullptr) out.library = options.library;
+    if (options.provider != nullptr) out.provider = options.provider;
+    out.threads = options.threads;
+    if (options.maps_weights != 0) out.large_weights = 0;
+    out.options = {options.provider_keys, options.provider_values, options.provider_option_count};
+    if (options.maps_weights != 0 && options.maps_weights != 1) {
+        return scope.fail(codes::request_invalid, {"maps_weights is ", options.maps_weights, "; expected 0 or 1"});
+    }
+    bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
+    for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
+        is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;
+    }
+    return is_usable ? Status() : misused(scope, {"each option of a provider needs a key and a value"});
+}
+
+}  // namespace ldm::api
 
 void ldm_engine_options_init(ldm_engine_options* options, size_t struct_size) {
     api::begin(options, struct_size, [](ldm_engine_options&) {});
@@ -109,28 +140,27 @@ void ldm_engine_options_init(ldm_engine_options* options, size_t struct_size) {
 ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm_engine_options* options,
                            ldm_engine** engine) {
     if (engine != nullptr) *engine = nullptr;
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    ldm_engine_options taken;
-    if (package == nullptr || engine == nullptr || !api::take(options, ldm_engine_options_init, taken)) {
-        return api::ended(api::misused(scope, {"ldm_engine_open needs a package, a place for the engine, and options that "
-                                               "ldm_engine_options_init began"}));
-    }
-    if (package->opened == nullptr) {
-        return api::ended(api::misused(scope, {"a package that was given as text has no graphs to run; open its folder, or "
-                                               "drive its runs with ldm_run_next"}));
-    }
-    auto* made = make<ldm_engine>(context->memory, context->memory, package);
-    if (made == nullptr) return api::ended(scope.out_of_memory());
-    Status status = open(scope, *made, taken);
-    if (status.ok()) {
-        *engine = made;
-        log_notices(context, *made);
-    } else {
-        ldm_engine_free(made);
-    }
-    return api::ended(status);
+    return api::called(context, [&](Scope& scope) {
+        ldm_engine_options taken;
+        if (package == nullptr || engine == nullptr || !api::take(options, ldm_engine_options_init, taken)) {
+            return api::misused(scope, {"ldm_engine_open needs a package, a place for the engine, and options that "
+                                        "ldm_engine_options_init began"});
+        }
+        if (package->opened == nullptr) {
+            return api::misused(scope, {"a package that was given as text has no graphs to run; open its folder, or drive "
+                                        "its runs with ldm_run_next"});
+        }
+        auto* made = make<ldm_engine>(scope.memory, scope.memory, package);
+        LDM_NEED(scope, made != nullptr);
+        Status status = open(scope, *made, taken);
+        if (status.ok()) {
+            *engine = made;
+            log_notices(*context, *made);
+        } else {
+            ldm_engine_free(made);
+        }
+        return status;
+    });
 }
 
 void ldm_engine_free(ldm_engine* engine) {
@@ -139,35 +169,31 @@ void ldm_engine_free(ldm_engine* engine) {
     destroy(memory, engine);
 }
 
-ldm_status ldm_engine_evaluate(ldm_context* context, ldm_engine* engine, ldm_run* run, const ldm_task* task) {
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    if (engine == nullptr || run == nullptr || task == nullptr || task->struct_size < sizeof *task ||
-        task->kind != LDM_TASK_EVALUATE) {
-        return api::ended(api::misused(scope, {"ldm_engine_evaluate needs an engine, a run and its task of kind "
-                                               "LDM_TASK_EVALUATE"}));
-    }
-    rest(*engine, *task);
-    engines::Results results(scope.memory);
-    Array<ldm_tensor> outputs(scope.memory);
-    Status status = evaluate(scope, *engine, *task, results);
-    if (status.ok()) status = pick(scope, *task, results, outputs);
-    return status.ok() ? ldm_run_give(context, run, outputs.data(), outputs.size()) : api::ended(status);
+ldm_status ldm_engine_evaluate(ldm_context* context, ldm_engine* engine, ldm_run* run) {
+    return called(context, engine, run, "ldm_engine_evaluate", [&](Scope& scope) {
+        LDM_TRY(api::require_going(scope, *run));
+        if (!run->run.is_asking()) {
+            return api::misused(scope, {"the run asks for no evaluation; call ldm_run_next until it does"});
+        }
+        Task task;
+        LDM_TRY(run->run.next(scope, task));  // the same again
+        LDM_TRY(evaluate(scope, *engine, *run, task));
+        log_notices(*context, *engine);
+        return Status();
+    });
 }
 
 ldm_status ldm_engine_draw(ldm_context* context, ldm_engine* engine, ldm_run* run) {
-    ldm_task task;
-    ldm_task_init(&task, sizeof task);
-    while (true) {
-        ldm_status status = ldm_run_next(context, run, &task);
-        if (status != LDM_OK || task.kind == LDM_TASK_DONE) return status;
-        if (task.kind == LDM_TASK_EVALUATE) {
-            status = ldm_engine_evaluate(context, engine, run, &task);
-            if (status != LDM_OK) return status;
-        } else if (context->options.progress != nullptr) {
-            ldm_progress progress{sizeof(ldm_progress), task.step, task.steps, task.evaluations, task.timestep};
-            if (context->options.progress(context->options.user, run, &progress) != 0) ldm_run_cancel(run);
+    return called(context, engine, run, "ldm_engine_draw", [&](Scope& scope) {
+        Task task;
+        while (true) {
+            LDM_TRY(api::require_going(scope, *run));
+            LDM_TRY(run->run.next(scope, task));
+            if (task.kind == Task::Kind::done) return Status();
+            if (task.kind == Task::Kind::step) report(*context, *run, task);
+            if (task.kind != Task::Kind::evaluate) continue;
+            LDM_TRY(evaluate(scope, *engine, *run, task));
+            log_notices(*context, *engine);
         }
-    }
+    });
 }

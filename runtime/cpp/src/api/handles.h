@@ -10,15 +10,16 @@
 #include "core/run/run.h"
 #include "core/status.h"
 #include "include/ldm_runtime.h"
+#include "src/api/structs.h"
 #include "src/package/open.h"
 
 struct ldm_context {
     ldm::Allocator memory;
     ldm::Failure failure;
     ldm_context_options options;
-    ldm::Array<char> text;  // of the last ldm_plan_json
+    ldm::Array<char> plan, description;  // of the last ldm_plan_json and ldm_package_describe
 
-    ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), text(memory) {}
+    ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), plan(memory), description(memory) {}
     ldm::Scope scope() { return {memory, failure}; }
 };
 
@@ -36,12 +37,14 @@ struct ldm_package {
 
 struct ldm_run {
     ldm::Allocator memory;
+    const ldm_package* package;
     ldm::Run run;
     std::atomic<bool> is_cancelled{false};
-    ldm_tensor inputs[16], outputs[2];  // of the last task
+    ldm_tensor inputs[ldm::Run::most_inputs], outputs[LDM_MOST_OUTPUTS];  // of the last task
     ldm::Arena facts;                   // what ldm_run_metadata told
 
-    ldm_run(ldm::Allocator given, const ldm::Model& model) : memory(given), run(memory, model), facts(memory) {}
+    ldm_run(ldm::Allocator given, const ldm_package* its)
+        : memory(given), package(its), run(memory, its->model), facts(memory) {}
 };
 
 namespace ldm::api {
@@ -49,42 +52,36 @@ namespace ldm::api {
 // The kind of failure that a code is of.
 ldm_status status_of(const char* code);
 
-// End a call: LDM_OK, or the failure that the context has.
-ldm_status ended(Status status);
-
 // Refuse a call that is wrong in itself.
 Status misused(Scope& scope, std::initializer_list<Piece> sentence);
 
-// Copy what a caller filled into a structure of this library's version. False for a struct_size of no version.
-template <typename T>
-bool take(const T* given, void (*init)(T*, size_t), T& out) {
-    init(&out, sizeof out);
-    if (given == nullptr) return true;
-    if (given->struct_size < sizeof(size_t) || given->struct_size > sizeof out) return false;
-    std::memcpy(static_cast<void*>(&out), given, given->struct_size);
-    return true;
+// Where every call that may fail begins and ends: the context's failure is of this call alone. work: Status(Scope&).
+template <typename Work>
+ldm_status called(ldm_context* context, Work work) {
+    if (context == nullptr) return LDM_MISUSE;
+    context->failure.clear();
+    Scope scope = context->scope();
+    Status status = work(scope);
+    return status.ok() ? LDM_OK : status_of(status.code());
 }
 
-// Write a structure that is the caller's, whose struct_size says how much of it there is.
-template <typename T>
-bool hand_out(T value, T* out) {
-    if (out == nullptr || out->struct_size < sizeof(size_t) || out->struct_size > sizeof value) return false;
-    value.struct_size = out->struct_size;
-    std::memcpy(static_cast<void*>(out), &value, out->struct_size);
-    return true;
+// Refuse to take on a run that was cancelled. One that is over stays as it is.
+Status require_going(Scope& scope, const ldm_run& run);
+
+// Begin a call on a run, which refuses what is wrong with the call itself. work: Status(Scope&).
+template <typename Work>
+ldm_status called(ldm_context* context, const ldm_run* run, bool has_places, const char* name, Work work) {
+    return called(context, [&](Scope& scope) {
+        if (run == nullptr || !has_places) {
+            return misused(scope, {name, " needs a run, and places for all that it gives"});
+        }
+        return work(scope);
+    });
 }
 
-// Begin a structure: all zero but what `fill` sets.
-template <typename T, typename Fill>
-void begin(T* out, size_t struct_size, Fill fill) {
-    if (out == nullptr || struct_size < sizeof(size_t)) return;
-    T value;
-    std::memset(static_cast<void*>(&value), 0, sizeof value);
-    fill(value);
-    value.struct_size = struct_size;
-    size_t size = struct_size < sizeof value ? struct_size : sizeof value;
-    if (struct_size > sizeof value) std::memset(reinterpret_cast<char*>(out) + size, 0, struct_size - size);
-    std::memcpy(static_cast<void*>(out), &value, size);
+// Tell the user something beside the result.
+inline void log(const ldm_context& context, ldm_log_level level, std::string_view text) {  // text ends with a NUL
+    if (context.options.log != nullptr) context.options.log(context.options.user, level, text.data());
 }
 
 }  // namespace ldm::api

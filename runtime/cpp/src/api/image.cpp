@@ -1,6 +1,7 @@
-// Images as PNG files.
-#include "src/api/handles.h"
+// Images as PNG files, and who owns their pixels.
+#include <cstddef>
 
+#include "src/api/handles.h"
 #include "src/files/reading.h"
 #include "src/png/png.h"
 
@@ -8,41 +9,58 @@ using namespace ldm;
 
 namespace {
 
-Status read_png(Scope& scope, const char* path, images::Image& out) {
+// What stands before pixels that an image owns: it is freed without the context that made it.
+struct alignas(std::max_align_t) Owned {
+    Allocator memory;
+    size_t bytes;  // of the pixels
+
+    unsigned char* pixels() { return reinterpret_cast<unsigned char*>(this + 1); }
+};
+
+constexpr size_t size_with_owner = offsetof(ldm_image, owned) + sizeof(void*);
+
+Status read_png(Scope& scope, const char* path, ldm_image& out) {
     Array<char> content(scope.memory);
-    LDM_TRY(files::read_input(scope, path, png::most_file_bytes, content));
-    return png::read(scope, {reinterpret_cast<const unsigned char*>(content.data()), content.size()}, path, out);
-}
-
-}  // namespace
-
-ldm_status ldm_image_read_png(ldm_context* context, const char* path, ldm_image* image) {
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    if (path == nullptr || image == nullptr) {
-        return api::ended(api::misused(scope, {"ldm_image_read_png needs a path and an image that ldm_image_init began"}));
-    }
     images::Image read(scope.memory);
-    Status status = read_png(scope, path, read);
-    if (!status.ok()) return api::ended(status);
-    void* pixels = scope.memory.allocate(scope.memory.user, read.levels.size());
-    if (pixels == nullptr) return api::ended(scope.out_of_memory());
-    std::memcpy(pixels, read.levels.data(), read.levels.size());
+    LDM_TRY(files::read_input(scope, path, png::most_file_bytes, content));
+    LDM_TRY(png::read(scope, {reinterpret_cast<const unsigned char*>(content.data()), content.size()}, path, read));
+    void* block = scope.memory.allocate(scope.memory.user, sizeof(Owned) + read.levels.size());
+    LDM_NEED(scope, block != nullptr);
+    auto* owned = new (block) Owned{scope.memory, read.levels.size()};
+    std::memcpy(owned->pixels(), read.levels.data(), owned->bytes);
     ldm_image found;
     ldm_image_init(&found, sizeof found);
     found.width = static_cast<int32_t>(read.width);
     found.height = static_cast<int32_t>(read.height);
     found.channels = static_cast<int32_t>(read.channels);
-    found.pixels = pixels;
-    if (api::hand_out(found, image)) return LDM_OK;
-    scope.memory.release(scope.memory.user, pixels, read.levels.size());
-    return api::ended(api::misused(scope, {"ldm_image_read_png needs an image that ldm_image_init began"}));
+    found.pixels = owned->pixels();
+    found.owned = owned;
+    api::hand_out(found, out);
+    return Status();
 }
 
-void ldm_image_free(ldm_context* context, ldm_image* image) {
-    if (context == nullptr || image == nullptr || image->pixels == nullptr) return;
-    size_t bytes = static_cast<size_t>(image->width) * static_cast<size_t>(image->height) * static_cast<size_t>(image->channels);
-    context->memory.release(context->memory.user, const_cast<void*>(image->pixels), bytes);
-    image->pixels = nullptr;
+}  // namespace
+
+void ldm_image_init(ldm_image* image, size_t struct_size) {
+    api::begin(image, struct_size, [](ldm_image& it) { it.pixel_type = LDM_UINT8; });
+}
+
+ldm_status ldm_image_read_png(ldm_context* context, const char* path, ldm_image* image) {
+    ldm_image_free(image);
+    return api::called(context, [&](Scope& scope) {
+        if (path == nullptr || !api::is_begun(image) || image->struct_size < size_with_owner) {
+            return api::misused(scope, {"ldm_image_read_png needs a path and an image that ldm_image_init began"});
+        }
+        return read_png(scope, path, *image);
+    });
+}
+
+void ldm_image_free(ldm_image* image) {
+    if (!api::is_begun(image)) return;
+    if (image->struct_size >= size_with_owner && image->owned != nullptr) {
+        auto* owned = static_cast<Owned*>(image->owned);
+        Allocator memory = owned->memory;
+        memory.release(memory.user, owned, sizeof(Owned) + owned->bytes);
+    }
+    ldm_image_init(image, image->struct_size);
 }

@@ -27,10 +27,12 @@ Status take_size(Scope& scope, const char* name, int32_t width, int32_t height, 
 
 Status take_image(Scope& scope, const ldm_image& given, const char* what, images::Samples& out) {
     ldm_image image;
-    if (!take(&given, ldm_image_init, image) || image.pixels == nullptr ||
-        (image.pixel_type != LDM_UINT8 && image.pixel_type != LDM_UINT16)) {
-        return scope.fail(codes::request_image, {what, " has no pixels, a pixel type that is none, or was not begun with "
-                          "ldm_image_init"});
+    if (!take(&given, ldm_image_init, image) || image.pixels == nullptr) {
+        return misused(scope, {what, " has no pixels, or was not begun with ldm_image_init"});
+    }
+    if (image.pixel_type != LDM_UINT8 && image.pixel_type != LDM_UINT16) {
+        return scope.fail(codes::request_image, {what, " has the pixel type ", image.pixel_type,
+                          "; expected LDM_UINT8 or LDM_UINT16"});
     }
     out.width = image.width;
     out.height = image.height;
@@ -58,41 +60,71 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     if (given.has_variation != 0) options.variation = Variation{given.variation_seed, given.variation_strength};
     options.strength = unless_nan(given.strength);
     if (given.stop_after != 0) options.stop_after = given.stop_after;
-    options.latents = given.latents;
+    LDM_TRY(read_latents(scope, given));
     if (given.to_prompt != nullptr) options.to = OtherEnd{given.to_prompt, given.to_seed, given.share};
+    return Status();
+}
+
+// Append `count` texts to an array.
+static Status push_all(Scope& scope, const char* name, const char* const* given, std::size_t count,
+                       Array<std::string_view>& out) {
+    for (std::size_t index = 0; index < count; ++index) {
+        if (given[index] == nullptr) return misused(scope, {name, " holds a NULL"});
+        LDM_NEED(scope, out.push(given[index]));
+    }
     return Status();
 }
 
 Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.prompt != nullptr && given.prompts != nullptr) {
-        return misused(scope, {"both prompt and prompts were given; give one of them"});
+        return scope.fail(codes::request_invalid, {"both prompt and prompts were given; give one of them"});
     }
-    size_t prompts = given.prompt != nullptr ? 1 : given.prompts != nullptr ? given.prompt_count : 0;
-    size_t negatives = given.negative != nullptr ? 1 : given.negatives != nullptr ? given.prompt_count : 0;
-    for (size_t index = 0; index < prompts + negatives; ++index) {
-        bool is_negative = index >= prompts;
-        const char* single = is_negative ? given.negative : given.prompt;
-        const char* const* several = is_negative ? given.negatives : given.prompts;
-        const char* text = single != nullptr ? single : several[is_negative ? index - prompts : index];
-        if (text == nullptr) return misused(scope, {is_negative ? "negatives" : "prompts", " holds a NULL"});
-        LDM_NEED(scope, texts_.push(text));
+    if (given.prompts == nullptr && given.prompt_count != 0) {
+        return scope.fail(codes::request_invalid, {"prompt_count is ", given.prompt_count,
+                          ", but prompts is NULL; give as many prompts"});
     }
-    options.prompts = {texts_.data(), prompts};
-    if (negatives > 0) options.negatives = View<std::string_view>{texts_.data() + prompts, negatives};
+    const char* const* prompts = given.prompt != nullptr ? &given.prompt : given.prompts;
+    std::size_t count = given.prompt != nullptr ? 1 : given.prompt_count;
+    std::size_t of_negatives = prompts != nullptr ? count : given.embeds_count;  // one for each prompt
+    if (given.negatives == nullptr) of_negatives = 0;
+    LDM_TRY(push_all(scope, "prompts", prompts, count, texts_));
+    LDM_TRY(push_all(scope, "negatives", given.negatives, of_negatives, texts_));
+    if (prompts != nullptr) options.prompts = View<std::string_view>{texts_.data(), count};
+    if (given.negative != nullptr) options.negative = given.negative;
+    if (given.negatives != nullptr) options.negatives = View<std::string_view>{texts_.data() + count, of_negatives};
     if (given.prompt_embeds != nullptr) {
-        options.embeddings = Embeddings{given.prompt_embeds, given.pooled_prompt_embeds, given.embeds_count, given.embeds_tokens};
+        options.embeddings = Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
+    }
+    if (given.pooled_prompt_embeds != nullptr) {
+        options.pooled_embeddings = PooledEmbeddings{given.pooled_prompt_embeds, given.pooled_width};
     }
     return Status();
 }
 
+Status TakenOptions::read_latents(Scope& scope, const ldm_run_options& given) {
+    if (given.latents == nullptr) return Status();
+    options.latents = View<float>{given.latents, given.latents_count};
+    if (given.width != 0) return Status();
+    return scope.fail(codes::request_size, {"latents were given without width and height; give the size in pixels of the "
+                      "images that they are for"});
+}
+
 Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
-    size_t count = given.images == nullptr ? 0 : given.image_count;
-    for (size_t index = 0; index < count; ++index) {
+    if (given.images == nullptr && given.image_count != 0) {
+        return scope.fail(codes::request_image, {"image_count is ", given.image_count, ", but images is NULL; give as many"});
+    }
+    const auto* bytes = reinterpret_cast<const char*>(given.images);
+    for (size_t index = 0; index < given.image_count; ++index) {
+        size_t each = given.images->struct_size;  // of the caller's version
+        const auto& image = *reinterpret_cast<const ldm_image*>(bytes + index * each);
+        if (image.struct_size != each) {
+            return misused(scope, {"images differ in struct_size; begin each with ldm_image_init"});
+        }
         images::Samples picture;
-        LDM_TRY(take_image(scope, given.images[index], "the image", picture));
+        LDM_TRY(take_image(scope, image, "the image", picture));
         LDM_NEED(scope, pictures_.push(picture));
     }
-    options.pictures = pictures_.view();
+    if (given.images != nullptr) options.pictures = pictures_.view();
     if (given.mask == nullptr) return Status();
     LDM_TRY(take_image(scope, *given.mask, "the mask", mask_));
     options.mask = &mask_;
@@ -100,15 +132,16 @@ Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
 }
 
 Status TakenOptions::read_seeds(Scope& scope, const ldm_run_options& given) {
-    options.seeds_are_chosen = given.seeds != nullptr || given.has_seed != 0;
-    if (given.seeds != nullptr) {
-        options.seeds = {given.seeds, given.seed_count};
-        return Status();
+    if (given.seeds != nullptr && given.has_seed != 0) {
+        return scope.fail(codes::request_invalid, {"both seed and seeds were given; give one of them"});
     }
-    seed_ = given.seed;
-    if (given.has_seed == 0) LDM_TRY(files::random_seed(scope, seed_));
-    options.seeds = {&seed_, 1};
-    return Status();
+    if (given.seeds == nullptr && given.seed_count > 0) {
+        return scope.fail(codes::request_invalid, {"seed_count is ", given.seed_count, ", but seeds is NULL"});
+    }
+    options.seed_is_chosen = given.seeds != nullptr || given.has_seed != 0;
+    if (given.seeds != nullptr) options.seeds = View<std::uint64_t>{given.seeds, given.seed_count};
+    options.seed = given.seed;
+    return options.seed_is_chosen ? Status() : files::random_seed(scope, options.seed);
 }
 
 Status TakenOptions::read_sizes(Scope& scope, const ldm_run_options& given) {
@@ -126,8 +159,4 @@ void ldm_run_options_init(ldm_run_options* options, size_t struct_size) {
         it.guidance = it.strength = std::numeric_limits<double>::quiet_NaN();
         it.guidance_to = 1.0;
     });
-}
-
-void ldm_image_init(ldm_image* image, size_t struct_size) {
-    ldm::api::begin(image, struct_size, [](ldm_image& it) { it.pixel_type = LDM_UINT8; });
 }

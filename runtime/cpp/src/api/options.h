@@ -22,6 +22,7 @@ public:
     RunOptions options;
 
 private:
+    Status read_latents(Scope& scope, const ldm_run_options& given);
     Status read_texts(Scope& scope, const ldm_run_options& given);
     Status read_pictures(Scope& scope, const ldm_run_options& given);
     Status read_seeds(Scope& scope, const ldm_run_options& given);
@@ -30,7 +31,6 @@ private:
     Array<std::string_view> texts_;  // prompts, then negative prompts
     Array<images::Samples> pictures_;
     images::Samples mask_;
-    std::uint64_t seed_ = 0;
 };
 
 }  // namespace ldm::api

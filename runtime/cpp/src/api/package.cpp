@@ -15,16 +15,16 @@ std::string_view keep(ldm_package& package, std::string_view identity) {
     return {package.identity, sizeof package.identity - 1};
 }
 
-// Read the tokenizers of an opened package, each file once.
-Status read_tokenizers(Scope& scope, ldm_package& package, View<Document>& out) {
+// Read the tokenizers of an opened package into an arena, each file once.
+Status read_tokenizers(Scope& scope, const ldm_package& package, Arena& arena, View<Document>& out) {
     View<TextRole> roles = package.opened->manifest().contract.text;
-    auto* documents = package.arena.make<Document>(roles.size);
+    auto* documents = arena.make<Document>(roles.size);
     LDM_NEED(scope, documents != nullptr);
     for (size_t index = 0; index < roles.size; ++index) {
         Array<char> content(scope.memory);
         LDM_TRY(package.opened->read(scope, roles[index].tokenizer.file, max_tokenizer_bytes, content));
         View<char> kept;
-        LDM_NEED(scope, package.arena.copy(content.data(), content.size(), kept));
+        LDM_NEED(scope, arena.copy(content.data(), content.size(), kept));
         documents[index] = {{kept.data, kept.size}, roles[index].tokenizer.file};
     }
     out = {documents, roles.size};
@@ -35,8 +35,9 @@ Status open(Scope& scope, ldm_package& package, const char* folder, std::int32_t
     package.opened = make<package::Package>(package.memory, package.memory);
     LDM_NEED(scope, package.opened != nullptr);
     LDM_TRY(package.opened->open(scope, folder, static_cast<package::Check>(check)));
+    Arena texts(package.memory);  // of no use once they are read: CLIP's has 3.6 MB
     View<Document> tokenizers;
-    LDM_TRY(read_tokenizers(scope, package, tokenizers));
+    LDM_TRY(read_tokenizers(scope, package, texts, tokenizers));
     std::string_view identity = keep(package, package.opened->identity());
     return make_model(scope, package.arena, package.opened->manifest(), identity, tokenizers, package.model);
 }
@@ -55,13 +56,30 @@ Status parse(Scope& scope, ldm_package& package, ldm_text manifest, const ldm_te
     return make_model(scope, package.arena, package.parsed, identity, {documents, count}, package.model);
 }
 
-ldm_status finish(Status status, ldm_package* made, ldm_package** out) {
+// Make a package, and fill it with work(scope, package).
+template <typename Work>
+Status make_package(Scope& scope, ldm_package*& out, Work work) {
+    auto* made = make<ldm_package>(scope.memory, scope.memory);
+    LDM_NEED(scope, made != nullptr);
+    Status status = work(*made);
     if (status.ok()) {
-        *out = made;
+        out = made;
     } else {
         ldm_package_free(made);
     }
-    return api::ended(status);
+    return status;
+}
+
+ldm_defaults defaults_of(const Contract& contract) {
+    ldm_defaults found;
+    std::memset(&found, 0, sizeof found);
+    found.width = static_cast<int32_t>(contract.image.width);
+    found.height = static_cast<int32_t>(contract.image.height);
+    found.steps = static_cast<int32_t>(contract.defaults.steps);
+    found.guidance = contract.defaults.guidance;
+    found.sampler = contract.defaults.sampler.data();
+    found.inpaints = contract.inpaints() ? 1 : 0;
+    return found;
 }
 
 }  // namespace
@@ -73,35 +91,31 @@ void ldm_package_options_init(ldm_package_options* options, size_t struct_size) 
 ldm_status ldm_package_open(ldm_context* context, const char* folder, const ldm_package_options* options,
                             ldm_package** package) {
     if (package != nullptr) *package = nullptr;
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    ldm_package_options taken;
-    if (folder == nullptr || package == nullptr || !api::take(options, ldm_package_options_init, taken) ||
-        taken.check < LDM_CHECK_CACHED || taken.check > LDM_CHECK_SIZE) {
-        return api::ended(api::misused(scope, {"ldm_package_open needs a folder, a place for the package, and options that "
-                                               "ldm_package_options_init began"}));
-    }
-    auto* made = make<ldm_package>(context->memory, context->memory);
-    if (made == nullptr) return api::ended(scope.out_of_memory());
-    return finish(open(scope, *made, folder, taken.check), made, package);
+    return api::called(context, [&](Scope& scope) {
+        ldm_package_options taken;
+        if (folder == nullptr || package == nullptr || !api::take(options, ldm_package_options_init, taken) ||
+            taken.check < LDM_CHECK_CACHED || taken.check > LDM_CHECK_SIZE) {
+            return api::misused(scope, {"ldm_package_open needs a folder, a place for the package, and options that "
+                                        "ldm_package_options_init began"});
+        }
+        return make_package(scope, *package, [&](ldm_package& made) { return open(scope, made, folder, taken.check); });
+    });
 }
 
 ldm_status ldm_package_parse(ldm_context* context, ldm_text manifest, const ldm_text* tokenizers, size_t tokenizer_count,
                              ldm_package** package) {
     if (package != nullptr) *package = nullptr;
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    bool is_usable = package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
-    for (size_t index = 0; is_usable && index < tokenizer_count; ++index) is_usable = tokenizers[index].text != nullptr;
-    if (!is_usable) {
-        return api::ended(api::misused(scope, {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a "
-                                               "place for the package"}));
-    }
-    auto* made = make<ldm_package>(context->memory, context->memory);
-    if (made == nullptr) return api::ended(scope.out_of_memory());
-    return finish(parse(scope, *made, manifest, tokenizers, tokenizer_count), made, package);
+    return api::called(context, [&](Scope& scope) {
+        bool has_all = package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
+        for (size_t index = 0; has_all && index < tokenizer_count; ++index) has_all = tokenizers[index].text != nullptr;
+        if (!has_all) {
+            return api::misused(scope, {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a place "
+                                        "for the package"});
+        }
+        return make_package(scope, *package, [&](ldm_package& made) {
+            return parse(scope, made, manifest, tokenizers, tokenizer_count);
+        });
+    });
 }
 
 void ldm_package_free(ldm_package* package) {
@@ -111,11 +125,10 @@ void ldm_package_free(ldm_package* package) {
 }
 
 ldm_status ldm_package_confirm(ldm_context* context, ldm_package* package) {
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    if (package == nullptr) return api::ended(api::misused(scope, {"ldm_package_confirm needs a package"}));
-    return package->opened == nullptr ? LDM_OK : api::ended(package->opened->confirm(scope));
+    return api::called(context, [&](Scope& scope) {
+        if (package == nullptr) return api::misused(scope, {"ldm_package_confirm needs a package"});
+        return package->opened == nullptr ? Status() : package->opened->confirm(scope);
+    });
 }
 
 const char* ldm_package_name(const ldm_package* package) {
@@ -126,21 +139,16 @@ const char* ldm_package_identity(const ldm_package* package) {
     return package == nullptr ? "" : package->model.identity.data();
 }
 
+void ldm_defaults_init(ldm_defaults* defaults, size_t struct_size) {
+    api::begin(defaults, struct_size, [](ldm_defaults&) {});
+}
+
 ldm_status ldm_package_defaults(ldm_context* context, const ldm_package* package, ldm_defaults* defaults) {
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    if (package != nullptr) {
-        const Contract& contract = package->model.contract();
-        ldm_defaults found;
-        std::memset(&found, 0, sizeof found);
-        found.width = static_cast<int32_t>(contract.image.width);
-        found.height = static_cast<int32_t>(contract.image.height);
-        found.steps = static_cast<int32_t>(contract.defaults.steps);
-        found.guidance = contract.defaults.guidance;
-        found.sampler = contract.defaults.sampler.data();
-        found.inpaints = contract.inpaints() ? 1 : 0;
-        if (api::hand_out(found, defaults)) return LDM_OK;
-    }
-    return api::ended(api::misused(scope, {"ldm_package_defaults needs a package, and defaults whose struct_size is set"}));
+    return api::called(context, [&](Scope& scope) {
+        if (package == nullptr || !api::is_begun(defaults)) {
+            return api::misused(scope, {"ldm_package_defaults needs a package and defaults that ldm_defaults_init began"});
+        }
+        api::hand_out(defaults_of(package->model.contract()), *defaults);
+        return Status();
+    });
 }

@@ -105,13 +105,12 @@ Status compile(Scope& scope, const Model& model, const char* sampler_text, int32
 ldm_status ldm_plan_json(ldm_context* context, const ldm_package* package, const char* sampler, int32_t steps, int32_t start,
                          const char** json) {
     if (json != nullptr) *json = nullptr;
-    if (context == nullptr) return LDM_MISUSE;
-    context->failure.clear();
-    Scope scope = context->scope();
-    if (package == nullptr || json == nullptr) {
-        return api::ended(api::misused(scope, {"ldm_plan_json needs a package and a place for the text"}));
-    }
-    Status status = compile(scope, package->model, sampler, steps, start, context->text);
-    if (status.ok()) *json = context->text.data();
-    return api::ended(status);
+    return api::called(context, [&](Scope& scope) {
+        if (package == nullptr || json == nullptr) {
+            return api::misused(scope, {"ldm_plan_json needs a package and a place for the text"});
+        }
+        LDM_TRY(compile(scope, package->model, sampler, steps, start, context->plan));
+        *json = context->plan.data();
+        return Status();
+    });
 }

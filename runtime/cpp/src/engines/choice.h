@@ -1,4 +1,4 @@
-// Which artefact of a component ONNX Runtime runs, and what its weights take of memory.
+// Which artefact of a component an engine runs, and what its weights take of memory.
 #ifndef LDM_ENGINES_CHOICE_H
 #define LDM_ENGINES_CHOICE_H
 
@@ -7,7 +7,7 @@
 
 namespace ldm::engines {
 
-// On the CPU the graph that was fused for it, if there is one; else the canonical one, whose operators every provider
+// For ONNX Runtime: on the CPU the graph that was fused for it, if there is one; else the canonical one, whose operators every provider
 // may have.
 inline const Artefact& artefact_for(const Component& component, bool on_cpu) {
     for (const Artefact& each : component.artefacts) {
@@ -17,6 +17,14 @@ inline const Artefact& artefact_for(const Component& component, bool on_cpu) {
         if (each.format == "onnx" && each.engine == "any") return each;
     }
     return component.canonical();
+}
+
+// For OpenVINO: its own format, if there is one; else the canonical graph.
+inline const Artefact& openvino_artefact_for(const Component& component) {
+    for (const Artefact& each : component.artefacts) {
+        if (each.format == "openvino" && each.engine == "openvino") return each;
+    }
+    return artefact_for(component, false);
 }
 
 // The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again.

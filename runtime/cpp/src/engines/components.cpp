@@ -23,10 +23,11 @@ std::int64_t most_threads() {
 // Bytes in GB, with one decimal.
 double gigabytes(std::uint64_t bytes) { return std::round(static_cast<double>(bytes) / 1e8) / 10.0; }
 
-Status copy(Scope& scope, Arena& arena, const char* text, const char*& out) {
-    View<char> kept;
-    LDM_NEED(scope, arena.copy(text, std::strlen(text) + 1, kept));
-    out = kept.data;
+Status copy(Scope& scope, Arena& arena, std::string_view text, const char*& out) {
+    char* kept = arena.make<char>(text.size() + 1);
+    LDM_NEED(scope, kept != nullptr);
+    if (!text.empty()) std::memcpy(kept, text.data(), text.size());
+    out = kept;
     return Status();
 }
 
@@ -59,6 +60,17 @@ Status Components::start(Scope& scope, const Settings& settings) {
         return scope.fail(codes::request_invalid, {"threads is ", settings.threads, "; expected an integer from 1 to ",
                                                    most_threads(), ", or 0 for the engine's choice"});
     }
+    is_openvino_ = settings.engine == "openvino";
+    if (!is_openvino_ && settings.engine != "ort" && !settings.engine.empty()) {
+        return scope.fail(codes::request_engine, {"engine is ", quoted(settings.engine), "; expected ort or openvino"});
+    }
+    slots_ = arena_.make<Slot>(package_.manifest().components.size());
+    LDM_NEED(scope, slots_ != nullptr);
+    process_ = files::process_number();
+    return is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings);
+}
+
+Status Components::start_onnxruntime(Scope& scope, const Settings& settings) {
     LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
     if (settings_.provider == nullptr && settings.options.count > 0) {
         return scope.fail(codes::request_engine, {"there are options for the engine ort, which has none; threads are a choice "
@@ -67,10 +79,19 @@ Status Components::start(Scope& scope, const Settings& settings) {
     LDM_TRY(copy(scope, arena_, settings.options, settings_.options));
     settings_.threads = settings.threads;
     large_weights_ = settings.large_weights;
-    slots_ = arena_.make<Slot>(package_.manifest().components.size());
-    LDM_NEED(scope, slots_ != nullptr);
-    process_ = files::process_number();
+    memory_left_ = settings.memory_left;
     return library_.open(scope, settings.library);
+}
+
+Status Components::start_openvino(Scope& scope, const Settings& settings) {
+    ort::Options properties;
+    LDM_TRY(copy(scope, arena_, settings.options, properties));
+    graph_settings_.keys = properties.keys;
+    graph_settings_.values = properties.values;
+    graph_settings_.option_count = properties.count;
+    if (!settings.provider.empty()) LDM_TRY(copy(scope, arena_, settings.provider, graph_settings_.device));
+    graph_settings_.threads = settings.threads;
+    return plugin_.open(scope, settings.library);
 }
 
 Status Components::find(Scope& scope, std::string_view component, Slot*& out) {
@@ -101,7 +122,8 @@ Status Components::acquire(Scope& scope, std::string_view component, Slot*& out)
     Lock turn(opening_);
     if (use(*out)) return Status();  // another thread was faster
     Engine engine;
-    LDM_TRY(load(scope, component, engine));
+    const Component& parts = *package_.manifest().components.find(component);
+    LDM_TRY(load(scope, component, artefact_of(parts), engine));
     Lock lock(state_);
     out->engine = engine;
     out->is_open = true;
@@ -116,7 +138,9 @@ void Components::release(Slot& slot) {
 
 void Components::close(Slot& slot) {
     slot.engine.close(slot.engine.self);
+    bool is_told = slot.is_told_to_be_large;
     slot = Slot();
+    slot.is_told_to_be_large = is_told;
 }
 
 Status Components::open(Scope& scope, std::string_view component) {
@@ -124,6 +148,11 @@ Status Components::open(Scope& scope, std::string_view component) {
     LDM_TRY(acquire(scope, component, slot));
     release(*slot);
     return Status();
+}
+
+Status Components::open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
+    Lock turn(opening_);
+    return load(scope, component, artefact, out);
 }
 
 Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
@@ -144,18 +173,15 @@ void Components::rest(std::string_view component) {
     if (slot.users == 0) close(slot);
 }
 
-Status Components::load(Scope& scope, std::string_view component, Engine& out) {
-    const Manifest& manifest = package_.manifest();
-    const Component& parts = *manifest.components.find(component);
-    ort::SessionSettings settings = settings_;
-    files::Path weights, graph;
-    LDM_TRY(package_.file(scope, parts.weights, weights));
-    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
-    LDM_TRY(package_.file(scope, artefact_for(parts, settings.provider == nullptr).file(), graph));
+Status Components::load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
     Engine engine;
-    LDM_TRY(ort::open_session(scope, memory_, library_, graph, settings, engine));
-    const ComponentContract& promised = *manifest.contract.components.find(component);
-    Status status = check_graph(scope, graph.view(), promised, engine.inputs, engine.outputs);
+    if (is_openvino_) {
+        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, artefact, graph_settings_, engine));
+    } else {
+        LDM_TRY(load_session(scope, component, artefact, engine));
+    }
+    const ComponentContract& promised = *package_.manifest().contract.components.find(component);
+    Status status = check_graph(scope, engine.path, promised, engine.inputs, engine.outputs);
     for (std::string_view sentence : engine.notices) {
         if (status.ok()) status = keep_notice(scope, sentence);
     }
@@ -167,18 +193,48 @@ Status Components::load(Scope& scope, std::string_view component, Engine& out) {
     return Status();
 }
 
+Status Components::load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
+    const Component& parts = *package_.manifest().components.find(component);
+    ort::SessionSettings settings = settings_;
+    files::Path weights, graph;
+    LDM_TRY(package_.file(scope, parts.weights, weights));
+    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
+    LDM_TRY(package_.file(scope, artefact.file(), graph));
+    return ort::open_session(scope, memory_, library_, graph, settings, out);
+}
+
+bool Components::runs(const Artefact& artefact) const {
+    if (is_openvino_ && artefact.format == "openvino") return true;
+    if (artefact.format != "onnx") return false;
+    bool is_on_cpu = !is_openvino_ && settings_.provider == nullptr;
+    return artefact.engine == "any" || (is_on_cpu && artefact.engine == "ort_cpu");
+}
+
+const Artefact& Components::artefact_of(const Component& component) const {
+    return is_openvino_ ? openvino_artefact_for(component) : artefact_for(component, settings_.provider == nullptr);
+}
+
+std::string_view Components::engine_name() const {
+    if (is_openvino_) return "openvino";
+    return settings_.provider == nullptr ? "ort" : settings_.provider->ort_name;
+}
+
+std::optional<std::uint64_t> Components::memory_left() const { return memory_left_ ? memory_left_ : available_memory(); }
+
 // Fail if the weights do not fit; say so where they hardly do. Large ones are mapped.
 Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
     WeightMemory needed = weight_memory(package_.weights(component), large_weights_);
     settings.reorders = needed.mapped == 0;
-    std::optional<std::uint64_t> free = available_memory();
+    std::optional<std::uint64_t> free = memory_left();
     if (!free) return Status();
     if (needed.own > *free) {
         return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own), " GB of memory in ONNX "
                                                       "Runtime, but ", gigabytes(*free), " GB are available; close other "
                                                       "programs, or use a machine with more memory"});
     }
-    if (needed.own + needed.mapped <= *free) return Status();
+    Slot& slot = slots_[package_.manifest().components.place_of(component)];
+    if (needed.own + needed.mapped <= *free || slot.is_told_to_be_large) return Status();
+    slot.is_told_to_be_large = true;
     Failure sentence;  // used as a sentence
     sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free), " GB of memory are "
                       "available, so that every evaluation reads them from the disk again; close other programs"});
@@ -190,16 +246,17 @@ Status Components::keep_notice(Scope& scope, std::string_view sentence) {
     for (std::string_view each : notices_) {
         if (each == sentence) return Status();
     }
-    View<char> kept;
-    LDM_NEED(scope, arena_.copy(sentence.data(), sentence.size(), kept));
-    LDM_NEED(scope, notices_.push({kept.data, kept.size}));
+    auto* kept = arena_.make<char>(sentence.size() + 1);
+    LDM_NEED(scope, kept != nullptr);
+    std::memcpy(kept, sentence.data(), sentence.size());
+    LDM_NEED(scope, notices_.push({kept, sentence.size()}));
     return Status();
 }
 
-bool Components::notice(std::size_t index, std::string_view& out) {
+bool Components::take_notice(std::string_view& out) {
     Lock lock(state_);
-    if (index >= notices_.size()) return false;
-    out = notices_[index];
+    if (taken_notices_ == notices_.size()) return false;
+    out = notices_[taken_notices_++];
     return true;
 }
 

@@ -3,6 +3,7 @@
 #define LDM_ENGINES_COMPONENTS_H
 
 #include <mutex>
+#include <optional>
 #include <string_view>
 
 #include "core/memory.h"
@@ -12,16 +13,20 @@
 #include "src/engines/onnxruntime/library.h"
 #include "src/engines/onnxruntime/providers.h"
 #include "src/engines/onnxruntime/session.h"
+#include "src/engines/openvino/graph.h"
+#include "src/engines/openvino/plugin.h"
 #include "src/package/open.h"
 
 namespace ldm::engines {
 
 struct Settings {
-    std::string_view library;   // path of ONNX Runtime; "": it is found
-    std::string_view provider;  // "": the CPU's
-    ort::Options options;       // the provider's
-    std::int64_t threads = 0;   // of one operator; 0: ONNX Runtime's choice
+    std::string_view engine;    // "ort" or "": ONNX Runtime; "openvino"
+    std::string_view library;   // path of ONNX Runtime, or of OpenVINO's plugin; "": it is found
+    std::string_view provider;  // of ONNX Runtime, or OpenVINO's device; "": the CPU
+    ort::Options options;       // the provider's, or OpenVINO's properties
+    std::int64_t threads = 0;   // of one operator; 0: the engine's choice
     std::uint64_t large_weights = engines::large_weights;  // a component with more of them maps them, on the CPU
+    std::optional<std::uint64_t> memory_left;  // bytes; not given: what the machine or container has
 };
 
 // Threads may call everything but `start`.
@@ -33,19 +38,28 @@ public:
     Components(const Components&) = delete;
     Components& operator=(const Components&) = delete;
 
-    // Open ONNX Runtime and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
+    // Open the engine's library and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
     // request.engine, engine.unavailable, engine.failed.
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
     Status open(Scope& scope, std::string_view component);
+    // Load one artefact of a component beside what is open, for the caller, who closes it. Codes as `open`.
+    Status open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     // Evaluate a component: all inputs by name, all outputs of its graph.
     Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
     // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others stay.
     // A thread that is at an evaluation of it ends that first.
     void rest(std::string_view component);
 
-    // What is to be said about the engines that were opened so far, each sentence once; `index` from 0. False at the end.
-    bool notice(std::size_t index, std::string_view& out);
+    // What is to be said about the engines that were opened since it was asked last, each sentence once; it ends with a
+    // NUL. False where there is nothing new.
+    bool take_notice(std::string_view& out);
+
+    // Whether the engine runs an artefact, and which of a component's it draws with.
+    bool runs(const Artefact& artefact) const;
+    const Artefact& artefact_of(const Component& component) const;
+    // The engine's name, or the provider's.
+    std::string_view engine_name() const;
     std::string_view library_version() const { return library_.version(); }
 
 private:
@@ -54,6 +68,7 @@ private:
         std::size_t users = 0;
         bool is_open = false;
         bool rests = false;  // once it has no user
+        bool is_told_to_be_large = false;  // in a notice, which is given once
     };
 
     Status find(Scope& scope, std::string_view component, Slot*& out);
@@ -61,20 +76,29 @@ private:
     void release(Slot& slot);
     bool use(Slot& slot);
     void close(Slot& slot);
-    Status load(Scope& scope, std::string_view component, Engine& out);
+    Status start_onnxruntime(Scope& scope, const Settings& settings);
+    Status start_openvino(Scope& scope, const Settings& settings);
+    Status load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
+    Status load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
+    std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);
 
     Allocator& memory_;
     const package::Package& package_;
+    bool is_openvino_ = false;
     ort::Library library_;
     ort::SessionSettings settings_;
+    openvino::Plugin plugin_;
+    openvino::GraphSettings graph_settings_;
     std::uint64_t large_weights_ = 0;
+    std::optional<std::uint64_t> memory_left_;  // not given: what the machine or container has
     Arena arena_;
     Slot* slots_ = nullptr;  // in the order of the manifest's components
     Array<std::string_view> notices_;
+    std::size_t taken_notices_ = 0;
     std::mutex opening_;     // taken before state_
-    std::mutex state_;       // of slots_, notices_ and arena_
+    std::mutex state_;       // of slots_, notices_, taken_notices_ and arena_
     std::uint64_t process_ = 0;
 };
 

@@ -81,4 +81,29 @@ bool own_folder(files::Path& out) {
 
 #endif
 
+namespace {
+
+bool is_there(const files::Path& path) {
+    files::FileStatus status;
+    return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
+}
+
+}  // namespace
+
+Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out) {
+    out = files::Path(path);
+    if (!path.empty() || (files::environment(variable, out) && !out.view().empty())) {
+        // What is looked at is what is opened: a name alone would be looked for where the system has its libraries.
+        if (out.view().find_first_of("/\\") == std::string_view::npos) out = files::Path(files::Path("."), out.view());
+        return is_there(out) ? Found::yes : Found::not_where_named;
+    }
+    files::Path folder;
+    if (!own_folder(folder)) return Found::nowhere;
+    for (std::string_view name : names) {
+        out = files::Path(folder, name);
+        if (is_there(out)) return Found::yes;
+    }
+    return Found::nowhere;
+}
+
 }  // namespace ldm::engines

@@ -2,6 +2,9 @@
 #ifndef LDM_ENGINES_DYNAMIC_LIBRARY_H
 #define LDM_ENGINES_DYNAMIC_LIBRARY_H
 
+#include <string_view>
+
+#include "core/memory.h"
 #include "src/files/path.h"
 
 namespace ldm::engines {
@@ -23,6 +26,12 @@ private:
     void* handle_ = nullptr;
     char reason_[512] = {0};
 };
+
+enum class Found { yes, nowhere, not_where_named };
+
+// The place of a library: `path`, else what an environment variable names, else one of `names` beside this library.
+// `out` is set but where it is nowhere.
+Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out);
 
 // The folder of the library (or program) that this code is in; false where the system does not tell.
 bool own_folder(files::Path& out);

@@ -1,6 +1,5 @@
 // The seam between the library and an engine: one loaded graph, as a table of functions. ONNX Runtime's is in
-// onnxruntime/; an engine that is tied to one release of its library, such as OpenVINO's, would come as a plugin that
-// fills the same table.
+// onnxruntime/, OpenVINO's in openvino/, over a plugin (plugin.h).
 #ifndef LDM_ENGINES_ENGINE_H
 #define LDM_ENGINES_ENGINE_H
 
@@ -14,7 +13,8 @@ namespace ldm::engines {
 struct Engine {
     void* self = nullptr;
 
-    // What the graph says of itself, and sentences for the user about how it runs here. They last until `close`.
+    // Its file, what the graph says of itself, and sentences for the user about how it runs here. They last until `close`.
+    std::string_view path;
     View<TensorSpec> inputs, outputs;
     View<std::string_view> notices;
     bool maps_weights = false;  // they are read where they lie in the package's file, so that to open it takes little time

@@ -5,6 +5,12 @@
 
 #include "src/files/system.h"
 
+#if defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#define NOMINMAX
+#include <windows.h>
+#endif
+
 namespace ldm::engines {
 
 namespace {
@@ -63,11 +69,27 @@ std::optional<std::uint64_t> left_of(const ControlGroup& group) {
     return *most + kept > *used ? *most + kept - *used : 0;
 }
 
+#if defined(_WIN32)
+
+std::optional<std::uint64_t> left_of_machine() {
+    MEMORYSTATUSEX status{};
+    status.dwLength = sizeof status;
+    return ::GlobalMemoryStatusEx(&status) ? std::optional<std::uint64_t>(status.ullAvailPhys) : std::nullopt;
+}
+
+#else
+
+std::optional<std::uint64_t> left_of_machine() {
+    std::optional<std::uint64_t> kilobytes = entry_of(Content("/proc/meminfo").view(), "MemAvailable:");
+    return kilobytes ? std::optional(*kilobytes * 1024) : std::nullopt;
+}
+
+#endif
+
 }  // namespace
 
 std::optional<std::uint64_t> available_memory() {
-    std::optional<std::uint64_t> least = entry_of(Content("/proc/meminfo").view(), "MemAvailable:");
-    if (least) *least *= 1024;
+    std::optional<std::uint64_t> least = left_of_machine();
     for (const ControlGroup& group : control_groups) {
         std::optional<std::uint64_t> left = left_of(group);
         if (left && (!least || *left < *least)) least = left;

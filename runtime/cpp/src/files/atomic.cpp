@@ -49,20 +49,6 @@ Status refuse_file(Scope& scope, const Path& path, Existing existing, bool& is_t
     return answer.ok() ? Status() : refuse(scope, path, Reason(answer));
 }
 
-// A name beside the place, which no other writer takes. It keeps the ending.
-Path partial_of(const Path& path) {
-    Path partial(path.parent());
-    char token[32];
-    for (std::size_t half = 0; half < 2; ++half) {
-        std::uint64_t number = fresh_number();
-        for (std::size_t digit = 0; digit < 16; ++digit) token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
-    }
-    partial.enter(".ldm-");
-    partial.add({token, sizeof token});
-    partial.add(".partial");
-    return partial;
-}
-
 Answer write_partial(const Path& partial, std::string_view content, const FileStatus* replaced) {
     NewFile file;
     Answer answer = file.create(partial);
@@ -75,12 +61,32 @@ Answer write_partial(const Path& partial, std::string_view content, const FileSt
 
 }  // namespace
 
+Path partial_in(const Path& folder) {
+    Path partial(folder);
+    char token[32];
+    for (std::size_t half = 0; half < 2; ++half) {
+        std::uint64_t number = fresh_number();
+        for (std::size_t digit = 0; digit < 16; ++digit) token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
+    }
+    partial.enter(".ldm-");
+    partial.add({token, sizeof token});
+    partial.add(".partial");
+    return partial;
+}
+
 Status refuse_existing(Scope& scope, std::string_view name, Existing existing) {
     Path path(name);
     bool is_there = false;
     FileStatus status;
     LDM_TRY(refuse_folder_of(scope, path));
-    return refuse_file(scope, path, existing, is_there, status);
+    LDM_TRY(refuse_file(scope, path, existing, is_there, status));
+    Path partial = partial_in(path.parent());  // whether the folder takes files is best asked by making one
+    NewFile file;
+    Answer answer = file.create(partial);
+    if (!answer.ok()) return refuse(scope, path, Reason(answer));
+    answer = file.sync_and_close();
+    Answer removed = remove_file(partial);
+    return answer.ok() && removed.ok() ? Status() : refuse(scope, path, Reason(answer.ok() ? removed : answer));
 }
 
 Status write_file(Scope& scope, std::string_view name, std::string_view content, Existing existing) {
@@ -89,7 +95,7 @@ Status write_file(Scope& scope, std::string_view name, std::string_view content,
     FileStatus status;
     LDM_TRY(refuse_folder_of(scope, path));
     LDM_TRY(refuse_file(scope, path, existing, is_there, status));
-    Path partial = partial_of(path);
+    Path partial = partial_in(path.parent());
     Answer answer = write_partial(partial, content, is_there ? &status : nullptr);
     if (answer.ok()) answer = existing == Existing::replace ? replace(partial, path) : rename_new(partial, path);
     if (answer.ok()) {

@@ -5,12 +5,17 @@
 #include <string_view>
 
 #include "core/status.h"
+#include "src/files/path.h"
 
 namespace ldm::files {
 
 enum class Existing { keep, replace };
 
-// Fail unless the file can be written: what an existing one is, the folder. For before the work. Code: output.refused.
+// A name in a folder that no other writer takes.
+Path partial_in(const Path& folder);
+
+// Fail unless the file can be written: what an existing one is, whether the folder takes files. For before the work.
+// Code: output.refused.
 Status refuse_existing(Scope& scope, std::string_view path, Existing existing);
 
 // Write a file. What is replaced hands on its permissions. On failure what was there is still there, and nothing else

@@ -41,6 +41,16 @@ bool read_entry(const json::Value& value, Stamp& stamp, std::string_view& digest
 
 }  // namespace
 
+bool make_cache_folder(std::initializer_list<std::string_view> names, Path& out) {
+    if (!user_cache(out)) return false;
+    out.enter("ldm_runtime");
+    for (std::string_view name : names) out.enter(name);
+    if (!make_folders(out).ok()) return false;
+    Path trial = partial_in(out);
+    NewFile file;
+    return file.create(trial).ok() && file.sync_and_close().ok() && remove_file(trial).ok();
+}
+
 Status HashCache::load(Scope& scope, const Path& folder) {
     Path cache;
     if (!user_cache(cache) || is_on_its_way(folder.name())) return Status();

@@ -6,6 +6,9 @@
 #ifndef LDM_FILES_HASH_CACHE_H
 #define LDM_FILES_HASH_CACHE_H
 
+#include <initializer_list>
+#include <string_view>
+
 #include "core/memory.h"
 #include "core/sha256.h"
 #include "core/status.h"
@@ -14,6 +17,9 @@
 namespace ldm::files {
 
 class Text;
+
+// The folder that is made and tried by these names in the user's cache; false where nothing can be kept in it.
+bool make_cache_folder(std::initializer_list<std::string_view> names, Path& out);
 
 class HashCache {
 public:

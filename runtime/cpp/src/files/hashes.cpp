@@ -34,6 +34,7 @@ Status Hashes::prepare(Scope& scope, const Folder& folder, View<Expected> expect
 }
 
 void Hashes::start() {
+    process_ = process_number();
     has_started_ = thread_.start([](void* self) { static_cast<Hashes*>(self)->work(); }, this);
 }
 
@@ -79,9 +80,11 @@ Status Hashes::refuse(Scope& scope, const File& file) const {
 
 // What was measured is remembered only if all is as it shall be.
 Status Hashes::finish(Scope& scope) {
-    if (has_started_) {
+    if (has_started_ && process_ == process_number()) {
         thread_.join();
-    } else {
+    } else {  // of a forked process the thread stayed behind, perhaps in the middle of its work
+        failed_ = none;
+        trouble_ = Answer();
         work();
     }
     is_done_ = true;

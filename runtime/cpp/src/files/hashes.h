@@ -56,6 +56,7 @@ private:
     std::mutex waiting_;
     std::atomic<bool> stops_{false};
     bool has_started_ = false, is_done_ = false;
+    std::uint64_t process_ = 0;  // in which the thread was started
     std::size_t failed_ = none;  // the first file that is not what it shall be
     Answer trouble_;             // of the system with that file
 };

@@ -132,7 +132,9 @@ private:
 
 Answer replace(const Path& from, const Path& to);     // rename, over a file that has the name
 Answer rename_new(const Path& from, const Path& to);  // rename, never over another file
+Answer link_file(const Path& from, const Path& to);   // another name of the same file, on the same disk
 Answer remove_file(const Path& path);
+Answer remove_folder(const Path& path);  // that is empty
 Answer make_folders(const Path& path);  // with its parents
 void sync_folder(const Path& path);     // its names outlive a power failure, where the system can
 Answer try_writing(const Path& path);   // whether this user may
@@ -162,6 +164,7 @@ private:
     void* user_ = nullptr;
     std::uintptr_t handle_ = 0;
     bool runs_ = false;
+    std::uint64_t process_ = 0;  // a forked one has no such thread
 };
 
 }  // namespace ldm::files

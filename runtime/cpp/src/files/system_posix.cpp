@@ -186,9 +186,19 @@ Answer rename_new(const Path& from, const Path& to) {
     return replace(from, to);  // a file system without hard links
 }
 
+Answer link_file(const Path& from, const Path& to) {
+    if (!from.fits() || !to.fits()) return {ENAMETOOLONG};
+    return answer(::link(from.c_str(), to.c_str()) == 0);
+}
+
 Answer remove_file(const Path& path) {
     if (!path.fits()) return {ENAMETOOLONG};
     return answer(::unlink(path.c_str()) == 0);
+}
+
+Answer remove_folder(const Path& path) {
+    if (!path.fits()) return {ENAMETOOLONG};
+    return answer(::rmdir(path.c_str()) == 0);
 }
 
 Answer make_folders(const Path& path) {
@@ -264,11 +274,12 @@ bool Thread::start(void (*work)(void*), void* user) {
     pthread_t thread;
     runs_ = ::pthread_create(&thread, nullptr, run, this) == 0;
     if (runs_) std::memcpy(&handle_, &thread, sizeof thread);
+    process_ = process_number();
     return runs_;
 }
 
 void Thread::join() {
-    if (!runs_) return;
+    if (!runs_ || process_ != process_number()) return;
     pthread_t thread;
     static_assert(sizeof thread <= sizeof handle_);
     std::memcpy(&thread, &handle_, sizeof thread);

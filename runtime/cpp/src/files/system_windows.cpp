@@ -227,10 +227,22 @@ Answer rename_new(const Path& from, const Path& to) {
     return answer(::MoveFileExW(old_name.get(), new_name.get(), MOVEFILE_WRITE_THROUGH));
 }
 
+Answer link_file(const Path& from, const Path& to) {
+    if (!from.fits() || !to.fits()) return {too_long};
+    NativePath old_name(from), new_name(to);
+    return answer(::CreateHardLinkW(new_name.get(), old_name.get(), nullptr));
+}
+
 Answer remove_file(const Path& path) {
     if (!path.fits()) return {too_long};
     NativePath native(path);
     return answer(::DeleteFileW(native.get()));
+}
+
+Answer remove_folder(const Path& path) {
+    if (!path.fits()) return {too_long};
+    NativePath native(path);
+    return answer(::RemoveDirectoryW(native.get()));
 }
 
 Answer make_folders(const Path& path) {

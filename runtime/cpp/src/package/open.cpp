@@ -128,8 +128,12 @@ Status Package::check_weights(Scope& scope, std::string_view name, Weights& out)
     SafetensorsHeader header;
     LDM_TRY(read_header(scope, scratch, bytes_of(start), size, folder_.place_of(name).view(), header));
     for (const TensorInfo& tensor : header.tensors) {
-        std::uint64_t values = tensor.bytes / static_cast<std::uint64_t>(find_dtype(tensor.dtype)->bytes);
+        const Dtype& dtype = *find_dtype(tensor.dtype);
+        std::uint64_t values = tensor.bytes / static_cast<std::uint64_t>(dtype.bytes);
         out.values += values;
+        Weights::OfType* type = out.types;
+        while (!type->dtype.empty() && type->dtype != dtype.name) ++type;
+        *type = {dtype.name, type->values + values};
         out.bytes += tensor.bytes;
         if (tensor.bytes < 4 * values && values > out.widest_narrow) out.widest_narrow = values;
     }

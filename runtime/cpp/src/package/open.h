@@ -24,6 +24,14 @@ struct Weights {
     std::uint64_t values = 0;
     std::uint64_t bytes = 0;
     std::uint64_t widest_narrow = 0;  // values of the largest tensor that takes less than float32 would
+
+    // How many values there are of a type, by safetensors' name.
+    struct OfType {
+        std::string_view dtype;
+        std::uint64_t values = 0;
+    };
+    static constexpr std::size_t most_types = 10;
+    OfType types[most_types];  // in the order of the file; the last ones have no name
 };
 
 // An opened package. It does not move; threads may call what is const, and `confirm`.

@@ -1,4 +1,4 @@
-// Evaluate a component: evaluate PACKAGE COMPONENT reordered|mapped INPUTS.safetensors > OUTPUTS
+// Evaluate a component: evaluate PACKAGE COMPONENT reordered|mapped|openvino INPUTS.safetensors > OUTPUTS
 // Each output is a line with its name, type and sizes, then its bytes. Without the last two, only open all components.
 #include <cstdio>
 #include <string>
@@ -53,7 +53,9 @@ static Status work(Scope& scope, int count, char** arguments) {
     package::Package package(scope.memory);
     engines::Components components(scope.memory, package);
     engines::Settings settings;
-    if (count > 3 && std::string_view(arguments[3]) == "mapped") settings.large_weights = 0;
+    std::string_view how = count > 3 ? arguments[3] : "reordered";
+    if (how == "mapped") settings.large_weights = 0;
+    if (how == "openvino") settings.engine = how;
     LDM_TRY(package.open(scope, arguments[1], package::Check::cached));
     LDM_TRY(components.start(scope, settings));
     LDM_TRY(package.confirm(scope));

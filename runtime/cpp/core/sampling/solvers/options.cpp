@@ -73,7 +73,7 @@ numbers::Spelt Option::spelt() const {
 
 Status Option::refuse(Scope& scope, std::string_view sampler, std::string_view text) const {
     scope.failure.set(codes::request_sampler,
-                      {"sampler ", quoted(sampler), ": ", name, " is ", quoted(text), "; expected "});
+                      {"sampler ", quoted(sampler), ": ", name, " is ", quoted(text), ", expected "});
     if (kind_ == Kind::boolean) scope.failure.add({"true or false"});
     if (kind_ == Kind::integer) scope.failure.add({"an integer from ", low_, " to ", high_});
     if (kind_ == Kind::real) scope.failure.add({"a number from ", low_, " to ", high_});

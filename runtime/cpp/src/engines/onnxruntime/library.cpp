@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
 
 #include "core/codes.h"
@@ -61,11 +62,6 @@ std::uint32_t api_version_of(std::string_view version) {
     return major > 1 ? assignment_api : major == 1 ? minor : 0;
 }
 
-bool is_there(const Path& path) {
-    files::FileStatus status;
-    return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
-}
-
 }  // namespace
 
 std::string_view Outcome::first_line() const {
@@ -83,35 +79,29 @@ Library::~Library() {
 
 Status Library::open(Scope& scope, std::string_view path) {
     std::lock_guard<std::mutex> turn(starting);
-    LDM_TRY(find(scope, path));
-    was_loaded_ = library_.open_if_loaded(path_);
+    bool is_open = false;
+    LDM_TRY(find(scope, path, is_open));
+    if (!is_open) was_loaded_ = library_.open_if_loaded(path_);
     NoTelemetry off(!was_loaded_);
-    LDM_TRY(load(scope));
+    if (!is_open) LDM_TRY(load(scope));
     LDM_TRY(read_api(scope));
     return start(scope);
 }
 
-Status Library::find(Scope& scope, std::string_view path) {
-    path_ = Path(path);
-    if (!path.empty() || (files::environment(variable, path_) && !path_.view().empty())) {
+Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
+    engines::Found found = engines::find_library(path, variable, {file_names, std::size(file_names)}, path_);
+    if (found == engines::Found::yes) return Status();
+    if (found == engines::Found::not_where_named) {
         std::string_view origin = path.empty() ? ", which LDM_ONNXRUNTIME names" : "";
-        if (is_there(path_)) return Status();
         return scope.fail(codes::engine_unavailable, {"there is no ONNX Runtime at ", path_.view(), origin,
                                                       "; expected its shared library, such as ", file_names[0]});
     }
-    Path folder;
-    if (engines::own_folder(folder)) {
-        for (std::string_view name : file_names) {
-            path_ = Path(folder, name);
-            if (is_there(path_)) return Status();
-        }
-    }
     for (std::string_view name : file_names) {
         path_ = Path(name);
-        engines::DynamicLibrary tried;
-        if (tried.open_if_loaded(path_)) return Status();
-        NoTelemetry off(true);
-        if (tried.open(path_)) return Status();
+        was_loaded_ = library_.open_if_loaded(path_);
+        NoTelemetry off(!was_loaded_);
+        is_open = was_loaded_ || library_.open(path_);
+        if (is_open) return Status();
     }
     return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
                                                   "library (", file_names[0], ", 1.20 or newer) as an option, or in the "

@@ -31,7 +31,7 @@ public:
     std::string_view path() const { return path_; }
 
 private:
-    Status find(Scope& scope, std::string_view path);
+    Status find(Scope& scope, std::string_view path, bool& is_open);
     Status load(Scope& scope);
     Status read_api(Scope& scope);
     Status start(Scope& scope);

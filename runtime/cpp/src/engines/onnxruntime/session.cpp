@@ -249,6 +249,7 @@ Status Session::read_result(Scope& scope, std::size_t index, OrtValue* value, Re
 engines::Engine Session::table() const {
     engines::Engine engine;
     engine.self = const_cast<Session*>(this);
+    engine.path = path_.view();
     engine.inputs = inputs_;
     engine.outputs = outputs_;
     engine.notices = notices_;

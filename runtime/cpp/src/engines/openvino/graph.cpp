@@ -1,0 +1,200 @@
+#include "src/engines/openvino/graph.h"
+
+#include "core/codes.h"
+#include "src/engines/choice.h"
+#include "src/engines/openvino/places.h"
+#include "src/engines/signature.h"
+
+namespace ldm::openvino {
+
+namespace {
+
+using engines::ElementType;
+using engines::Results;
+using engines::Tensor;
+
+static_assert(engines::max_rank == LDM_PLUGIN_MOST_DIMS);
+
+ElementType type_of(std::int32_t number) {
+    bool is_known = number > 0 && number <= static_cast<std::int32_t>(ElementType::float64);
+    return is_known ? static_cast<ElementType>(number) : ElementType::none;
+}
+
+// What the plugin says against a call.
+struct Said {
+    char text[2048] = {0};
+
+    ldm_plugin_error place() { return {text, sizeof text}; }
+};
+
+class Graph {
+public:
+    Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component,
+          const Artefact& artefact)
+        : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
+          contract_(package.manifest().contract), promised_(*contract_.components.find(component)),
+          artefact_(artefact) {}
+    ~Graph() {
+        if (graph_ != nullptr) plugin_.close(graph_);
+    }
+    Graph(const Graph&) = delete;
+    Graph& operator=(const Graph&) = delete;
+
+    Status open(Scope& scope, const GraphSettings& settings);
+    Status run(Scope& scope, View<Tensor> feeds, Results& out);
+
+    Allocator& memory() { return *memory_; }
+    engines::Engine table() const;
+
+private:
+    Status load(Scope& scope, const GraphSettings& settings);
+    Status failed(Scope& scope, std::int32_t status, std::string_view what, const Said& said);
+    Status read_ports(Scope& scope, bool are_outputs, View<TensorSpec>& out);
+    Status read_port(Scope& scope, const ldm_plugin_port& port, TensorSpec& out);
+
+    Allocator* memory_;
+    const ldm_plugin& plugin_;
+    const package::Package& package_;
+    Arena arena_;
+    const Contract& contract_;
+    const ComponentContract& promised_;
+    const Artefact& artefact_;
+    files::Path path_;
+    void* graph_ = nullptr;  // the plugin's
+    View<TensorSpec> inputs_, outputs_;
+};
+
+Status Graph::failed(Scope& scope, std::int32_t status, std::string_view what, const Said& said) {
+    if (status == LDM_PLUGIN_NO_MEMORY) return scope.out_of_memory();
+    if (status == LDM_PLUGIN_UNAVAILABLE) return scope.fail(codes::engine_unavailable, {said.text});
+    return scope.fail(codes::engine_failed, {"OpenVINO ", what, " ", path_.view(), ": ", said.text});
+}
+
+Status Graph::open(Scope& scope, const GraphSettings& settings) {
+    LDM_TRY(load(scope, settings));
+    LDM_TRY(read_ports(scope, false, inputs_));
+    return read_ports(scope, true, outputs_);
+}
+
+Status Graph::load(Scope& scope, const GraphSettings& settings) {
+    bool is_its_own = artefact_.format == "openvino";
+    files::Path weights, cache;
+    PlainGraph plain;
+    LDM_TRY(package_.file(scope, artefact_.file(), path_));
+    LDM_TRY(package_.file(scope, artefact_.files[1], weights));
+    if (is_its_own) {
+        LDM_TRY(make_cache_folder(scope, package_, artefact_, cache));
+    } else {
+        LDM_TRY(plain.make(scope, path_, weights));
+    }
+    ldm_plugin_options options{};
+    options.path = is_its_own ? path_.c_str() : plain.path().c_str();
+    options.weights = is_its_own ? weights.c_str() : nullptr;
+    options.cache = cache.view().empty() ? nullptr : cache.c_str();
+    options.device = settings.device;
+    options.threads = static_cast<std::int32_t>(settings.threads);
+    options.keys = settings.keys;
+    options.values = settings.values;
+    options.option_count = settings.option_count;
+    Said said;
+    std::int32_t status = plugin_.open(&options, &graph_, said.place());
+    return status == LDM_PLUGIN_OK ? Status() : failed(scope, status, "cannot load", said);
+}
+
+Status Graph::read_ports(Scope& scope, bool are_outputs, View<TensorSpec>& out) {
+    std::size_t count = 0;
+    const ldm_plugin_port* ports = plugin_.ports(graph_, are_outputs, &count);
+    auto* specs = arena_.make<TensorSpec>(count);
+    LDM_NEED(scope, specs != nullptr);
+    for (std::size_t index = 0; index < count; ++index) LDM_TRY(read_port(scope, ports[index], specs[index]));
+    out = {specs, count};
+    return Status();
+}
+
+Status Graph::read_port(Scope& scope, const ldm_plugin_port& port, TensorSpec& out) {
+    out.name = port.name;
+    if (type_of(port.element_type) == ElementType::none) {
+        return scope.fail(codes::graph_signature, {path_.view(), " has ", quoted(out.name), " of a type that no component uses; "
+                                                   "build the package again"});
+    }
+    out.dtype = engines::name_of(type_of(port.element_type));
+    auto rank = static_cast<std::size_t>(port.rank);
+    auto* dims = arena_.make<Dim>(rank);
+    LDM_NEED(scope, dims != nullptr);
+    for (std::size_t axis = 0; axis < rank; ++axis) {
+        bool is_open = port.dims[axis] < 0;
+        dims[axis] = {is_open, is_open ? 0 : port.dims[axis], is_open ? "?" : ""};
+    }
+    out.dims = {dims, rank};
+    return Status();
+}
+
+ldm_plugin_tensor fed(const Tensor& tensor) {
+    ldm_plugin_tensor out{};
+    out.name = tensor.name;
+    out.element_type = static_cast<std::int32_t>(tensor.type);
+    out.rank = static_cast<std::int32_t>(tensor.rank);
+    std::memcpy(out.shape, tensor.shape, sizeof out.shape);
+    out.data = tensor.data;
+    out.bytes = tensor.bytes;
+    return out;
+}
+
+// Keep an output; anything but 0 says that no memory is left.
+std::int32_t keep(void* results, const ldm_plugin_tensor* output) {
+    Tensor tensor;
+    tensor.name = output->name;
+    tensor.type = type_of(output->element_type);
+    tensor.rank = static_cast<std::size_t>(output->rank);
+    std::memcpy(tensor.shape, output->shape, sizeof tensor.shape);
+    tensor.data = output->data;
+    tensor.bytes = output->bytes;
+    return static_cast<Results*>(results)->add(tensor) ? 0 : 1;
+}
+
+// Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
+Status Graph::run(Scope& scope, View<Tensor> feeds, Results& out) {
+    out.clear();
+    Array<engines::AxisSize> sizes(scope.memory);
+    Array<ldm_plugin_tensor> inputs(scope.memory);
+    LDM_TRY(engines::check_feeds(scope, path_.view(), promised_.inputs, contract_, feeds, sizes));
+    for (const Tensor& feed : feeds) LDM_NEED(scope, inputs.push(fed(feed)));
+    Said said;
+    std::int32_t status = plugin_.run(graph_, inputs.data(), inputs.size(), keep, &out, said.place());
+    if (status != LDM_PLUGIN_OK) return failed(scope, status, "failed in", said);
+    return engines::check_results(scope, path_.view(), promised_.outputs, sizes.view(), out);
+}
+
+engines::Engine Graph::table() const {
+    engines::Engine engine;
+    engine.self = const_cast<Graph*>(this);
+    engine.path = path_.view();
+    engine.inputs = inputs_;
+    engine.outputs = outputs_;
+    engine.run = [](void* self, Scope& scope, View<Tensor> feeds, Results& out) {
+        return static_cast<Graph*>(self)->run(scope, feeds, out);
+    };
+    engine.close = [](void* self) {
+        auto* graph = static_cast<Graph*>(self);
+        destroy(graph->memory(), graph);
+    };
+    return engine;
+}
+
+}  // namespace
+
+Status open_graph(Scope& scope, Allocator& memory, const Plugin& plugin, const package::Package& package,
+                  std::string_view component, const Artefact& artefact, const GraphSettings& settings,
+                  engines::Engine& out) {
+    auto* graph = make<Graph>(memory, memory, plugin, package, component, artefact);
+    LDM_NEED(scope, graph != nullptr);
+    Status status = graph->open(scope, settings);
+    if (status.ok()) {
+        out = graph->table();
+    } else {
+        destroy(memory, graph);
+    }
+    return status;
+}
+
+}  // namespace ldm::openvino

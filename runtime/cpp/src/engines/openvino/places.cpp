@@ -1,0 +1,110 @@
+#include "src/engines/openvino/places.h"
+
+#include <algorithm>
+
+#include "core/codes.h"
+#include "core/sha256.h"
+#include "src/files/atomic.h"
+#include "src/files/hash_cache.h"
+#include "src/files/system.h"
+#include "src/files/text.h"
+#include "src/files/trouble.h"
+
+namespace ldm::openvino {
+
+namespace {
+
+using files::Answer;
+using files::Path;
+
+// As Python shows [(sha256, [device, inode, bytes, modified]), …].
+Status put_identity(Scope& scope, const package::Package& package, View<std::string_view> names, files::Text& out) {
+    out.put("[");
+    for (const std::string_view& name : names) {
+        Path file;
+        files::FileStatus status;
+        LDM_TRY(package.file(scope, name, file));
+        Answer answer = look(file, files::Links::follow, status);
+        if (!answer.ok()) return files::unreadable(scope, file, answer);
+        out.put(&name == names.begin() ? "('" : ", ('");
+        out.put(package.manifest().files.find(name)->sha256);
+        out.put("', [");
+        for (std::uint64_t number : {status.stamp.device, status.stamp.inode, status.stamp.size}) {
+            out.number(number);
+            out.put(", ");
+        }
+        out.number(status.stamp.modified);
+        out.put("])");
+    }
+    out.put("]");
+    LDM_NEED(scope, out.fits());
+    return Status();
+}
+
+bool is_link(const Path& path) {
+    files::FileStatus status;
+    return look(path, files::Links::keep, status).ok() && status.kind == files::Kind::link;
+}
+
+// Whether a file's content lies in another folder than its name.
+Answer leads_away(const Path& path, bool& out) {
+    Path content, folder;
+    Answer answer = resolve(path, content);
+    if (answer.ok()) answer = resolve(path.parent().view().empty() ? Path(".") : path.parent(), folder);
+    out = content.parent().view() != folder.view();
+    return answer;
+}
+
+Answer link_content(const Path& path, const Path& to) {
+    Path content;
+    Answer answer = resolve(path, content);
+    return answer.ok() ? link_file(content, to) : answer;
+}
+
+}  // namespace
+
+Status make_cache_folder(Scope& scope, const package::Package& package, const Artefact& artefact, Path& out) {
+    Array<std::string_view> names(scope.memory);
+    LDM_NEED(scope, names.append(artefact.files));
+    std::sort(names.begin(), names.end());
+    files::Text identity(scope.memory);
+    LDM_TRY(put_identity(scope, package, names.view(), identity));
+    Sha256 hash;
+    hash.update(identity.view());
+    Digest::Hex hex = hash.finish().hex();
+    if (!files::make_cache_folder({"openvino", hex.view().substr(0, 32)}, out)) out = Path();
+    return Status();
+}
+
+PlainGraph::~PlainGraph() {
+    if (folder_.view().empty()) return;
+    (void)remove_file(path_).ok();
+    (void)remove_file(weights_).ok();
+    (void)remove_folder(folder_).ok();
+}
+
+Status PlainGraph::make(Scope& scope, const Path& graph, const Path& weights) {
+    path_ = graph;
+    bool is_away = false;
+    if (!is_link(weights) || (leads_away(weights, is_away).ok() && !is_away)) return Status();
+    Path cache;
+    Answer answer;
+    std::string_view reason = "there is no cache folder";
+    bool has_cache = files::make_cache_folder({}, cache);
+    if (has_cache) {
+        folder_ = files::partial_in(cache);
+        path_ = Path(folder_, graph.name());
+        weights_ = Path(folder_, weights.name());
+        answer = make_folders(folder_);
+        if (answer.ok()) answer = link_content(graph, path_);
+        if (answer.ok()) answer = link_content(weights, weights_);
+        if (answer.ok()) return Status();
+    }
+    files::Reason said(answer);
+    if (has_cache) reason = said;
+    return scope.fail(codes::engine_unavailable, {"OpenVINO does not read weights through links, and ", graph.view(), " cannot be "
+                                                  "linked into the cache folder: ", reason, "; copy the package with its links "
+                                                  "followed, or choose the engine ort"});
+}
+
+}  // namespace ldm::openvino

@@ -1,0 +1,37 @@
+// The places of the files that OpenVINO reads and keeps.
+#ifndef LDM_ENGINES_OPENVINO_PLACES_H
+#define LDM_ENGINES_OPENVINO_PLACES_H
+
+#include "core/memory.h"
+#include "core/status.h"
+#include "src/files/path.h"
+#include "src/package/open.h"
+
+namespace ldm::openvino {
+
+// Make the folder for what is compiled of an artefact's files alone, the same as the Python runtime's: new bytes or new
+// files get another, as OpenVINO does not notice that they have changed. "" where nothing can be kept. Codes: file.*.
+Status make_cache_folder(Scope& scope, const package::Package& package, const Artefact& artefact, files::Path& out);
+
+// An ONNX graph with plain files as weights, on which OpenVINO insists: hard links in the cache folder in place of
+// symbolic ones. They are needed only until the graph is loaded.
+class PlainGraph {
+public:
+    PlainGraph() = default;
+    ~PlainGraph();
+    PlainGraph(const PlainGraph&) = delete;
+    PlainGraph& operator=(const PlainGraph&) = delete;
+
+    // graph, weights: as the package names them, in one folder. Code: engine.unavailable, where they cannot be linked.
+    Status make(Scope& scope, const files::Path& graph, const files::Path& weights);
+
+    const files::Path& path() const { return path_; }
+
+private:
+    files::Path path_;
+    files::Path folder_, weights_;  // of the links; "" where there are none
+};
+
+}  // namespace ldm::openvino
+
+#endif

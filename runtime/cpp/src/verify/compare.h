@@ -1,0 +1,32 @@
+// The one loop over the reference's cases: run a graph, measure the difference, judge it. The twin of
+// ldm_export/verify/compare.py.
+#ifndef LDM_VERIFY_COMPARE_H
+#define LDM_VERIFY_COMPARE_H
+
+#include "core/status.h"
+#include "src/engines/engine.h"
+#include "src/verify/reference.h"
+#include "src/verify/report.h"
+
+namespace ldm::verify {
+
+// The largest difference from the float32 reference that is still the same model, as ldm_export/precision/table.py has it.
+struct Tolerance {
+    double relative_rms;                // of an output of one evaluation, a case's worst sample
+    double latents_floor, image_floor;  // PSNR in dB over a sampling run
+};
+
+// That of an artefact's precision if it makes it lossy; null: the reference's own holds.
+const Tolerance* lossy_tolerance(const Artefact& artefact);
+
+// Run every case of a component and judge it output by output.
+Status compare_cases(Scope& scope, Arena& arena, const engines::Engine& engine, Reference& reference,
+                     std::string_view component, const Artefact& artefact, Array<CaseResult>& out);
+
+// Add the result of an artefact that fails as a whole.
+Status add_uncompared(Scope& scope, Arena& arena, const Reference& reference, std::string_view component,
+                      const Artefact& artefact, std::string_view problem, Array<CaseResult>& out);
+
+}  // namespace ldm::verify
+
+#endif

@@ -1,0 +1,104 @@
+// verify/reference.safetensors: inputs and torch's outputs for them, so that verifying needs no torch. The twin of
+// ldm_export/verify/reference_file.py, which describes the file. Nothing of it is trusted, and one tensor at a time is read.
+#ifndef LDM_VERIFY_REFERENCE_H
+#define LDM_VERIFY_REFERENCE_H
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/memory.h"
+#include "core/package/contract.h"
+#include "core/package/safetensors.h"
+#include "core/status.h"
+#include "src/engines/tensor.h"
+#include "src/files/system.h"
+#include "src/package/open.h"
+#include "src/verify/report.h"
+
+namespace ldm::verify {
+
+inline constexpr std::string_view reference_name = "verify/reference.safetensors";  // relative to the package
+
+// The facts that torch computed with; the manifest's contract must say the same.
+struct ComputedWith {
+    LatentSpec latent;
+    sampling::Schedule schedule;
+    Defaults defaults;
+    json::Map<TokenizerFacts> tokenizers;  // text encoder -> of its own
+};
+
+// A tensor of a case, by its name in the graph.
+struct Stored {
+    std::string_view name;
+    const TensorInfo* tensor = nullptr;
+};
+
+// One evaluation of one component.
+struct Case {
+    std::string_view component, name;
+    double tolerance = 0.0;  // largest relative RMS of an output of a float32 engine
+    View<Stored> inputs, outputs;
+};
+
+// A tensor that was read.
+struct Loaded {
+    explicit Loaded(Allocator& memory) : content(memory) {}
+    Array<char> content;
+    engines::Tensor tensor;
+
+    const float* floats() const { return reinterpret_cast<const float*>(content.data()); }
+    std::size_t count() const { return content.size() / sizeof(float); }
+};
+
+struct CaseHeader;
+struct ReferenceHeader;
+
+class Reference {
+public:
+    explicit Reference(Allocator& memory) : arena_(memory), order_(memory), used_(memory) {}
+
+    // Read the header, and check that the file is whole and that no output holds NaN. Codes: file.*, json.*, weights.*,
+    // proof.invalid.
+    Status open(Scope& scope, const package::Package& package);
+    // Read a tensor, whose type is none where no engine takes it.
+    Status read(Scope& scope, const Stored& stored, Loaded& out);
+
+    // Fail unless there are cases of every component and tokens of every text encoder: proof.invalid.
+    Status require_complete(Scope& scope, const Contract& contract) const;
+
+    const ComputedWith& facts() const { return facts_; }
+    View<std::string_view> prompts() const { return prompts_; }
+    View<Case> cases() const { return cases_; }
+    const SamplingRun& run() const { return run_; }
+    const Stored& latents() const { return latents_; }  // (steps, C, h, w), after each evaluation
+    const Stored& image() const { return image_; }      // (3, H, W), around [-1, 1]
+    const Stored& tokens(std::size_t encoder) const { return tokens_[encoder]; }  // in the order of facts().tokenizers
+
+private:
+    Status read_header(Scope& scope, ReferenceHeader& out);
+    Status take(Scope& scope, std::initializer_list<std::string_view> key, std::string_view name, Stored& out);
+    Status take_all(Scope& scope, const CaseHeader& header, std::string_view kind, View<std::string_view> names,
+                    View<Stored>& out);
+    Status take_tensors(Scope& scope, const ReferenceHeader& header);
+    Status require_none_left(Scope& scope) const;
+    Status check(Scope& scope);
+    Status check_numbers(Scope& scope, const Stored& stored);
+    Status refuse(Scope& scope, std::initializer_list<Piece> what) const;
+
+    Arena arena_;
+    files::ReadFile file_;
+    files::Path path_;
+    SafetensorsHeader tensors_;
+    Array<std::uint32_t> order_;  // of the tensors, by name
+    Array<bool> used_;
+    ComputedWith facts_;
+    View<std::string_view> prompts_;
+    View<Case> cases_;
+    SamplingRun run_;
+    Stored latents_, image_;
+    View<Stored> tokens_;
+};
+
+}  // namespace ldm::verify
+
+#endif

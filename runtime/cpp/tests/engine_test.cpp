@@ -1,0 +1,224 @@
+// The library's engine on runs, through the C interface: whose runs it takes, previews, progress, what it tells.
+#include "src/api/engine.h"
+
+#include <cmath>
+#include <vector>
+
+#include "tests/failing_allocator.h"
+#include "tests/kit.h"
+#include "tests/scratch.h"
+
+namespace {
+
+// What a context's callbacks saw.
+struct Seen {
+    ldm_context* context = nullptr;
+    std::vector<std::string> logged;
+    std::vector<int> steps;
+    int previews = 0;
+    bool asks_for_previews = false;
+    int cancels_at = 0;
+
+    static void log(void* user, ldm_log_level level, const char* text) {
+        if (level == LDM_LOG_NOTICE) static_cast<Seen*>(user)->logged.emplace_back(text);
+    }
+    static int progress(void* user, ldm_run* run, const ldm_progress* progress) {
+        auto* seen = static_cast<Seen*>(user);
+        CHECK(progress->struct_size == sizeof(ldm_progress) && progress->timestep > 0.0);
+        CHECK(1 <= progress->step && progress->step <= progress->steps);
+        seen->steps.push_back(progress->step);
+        ldm_image image;
+        ldm_image_init(&image, sizeof image);
+        seen->previews += ldm_run_image(seen->context, run, 0, &image) == LDM_OK;
+        if (seen->asks_for_previews) CHECK(ldm_run_preview(seen->context, run) == LDM_OK);
+        return progress->step == seen->cancels_at;
+    }
+};
+
+struct Fixture {
+    Seen seen;
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    ldm_engine* engine = nullptr;
+    ldm_run* run = nullptr;
+
+    explicit Fixture(const ldm_run_options& options = apple()) {
+        ldm_context_options callbacks;
+        ldm_context_options_init(&callbacks, sizeof callbacks);
+        callbacks.log = Seen::log;
+        callbacks.progress = Seen::progress;
+        callbacks.user = &seen;
+        CHECK(ldm_context_create(&callbacks, &context) == LDM_OK);
+        seen.context = context;
+        bool is_open = ldm_package_open(context, golden_path("package").c_str(), nullptr, &package) == LDM_OK &&
+                       ldm_engine_open(context, package, nullptr, &engine) == LDM_OK &&
+                       ldm_run_create(context, package, &options, &run) == LDM_OK;
+        if (!CHECK(is_open)) std::fprintf(stderr, "  %s\n", ldm_error_text(context));
+    }
+    ~Fixture() {
+        ldm_run_free(run);
+        ldm_engine_free(engine);
+        ldm_package_free(package);
+        ldm_context_free(context);
+    }
+    Fixture(const Fixture&) = delete;
+    Fixture& operator=(const Fixture&) = delete;
+
+    bool says_misuse() const { return std::strcmp(ldm_error_code(context), "other.misuse") == 0; }
+    std::string pixels() const {
+        ldm_image image;
+        ldm_image_init(&image, sizeof image);
+        CHECK(ldm_run_image(context, run, 0, &image) == LDM_OK);
+        return {static_cast<const char*>(image.pixels), 64 * 48 * 3};
+    }
+};
+
+void it_evaluates_what_a_run_asks_for() {
+    Fixture its;
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    MISUSED(its, ldm_engine_evaluate(its.context, its.engine, its.run));  // nothing yet
+    while (ldm_run_next(its.context, its.run, &task) == LDM_OK && task.kind != LDM_TASK_DONE) {
+        if (task.kind == LDM_TASK_STEP) MISUSED(its, ldm_engine_evaluate(its.context, its.engine, its.run));
+        if (task.kind == LDM_TASK_EVALUATE) CHECK(ldm_engine_evaluate(its.context, its.engine, its.run) == LDM_OK);
+    }
+    CHECK(task.kind == LDM_TASK_DONE);
+    MISUSED(its, ldm_engine_evaluate(its.context, its.engine, its.run));
+    Fixture drawn;
+    CHECK(ldm_engine_draw(drawn.context, drawn.engine, drawn.run) == LDM_OK && drawn.pixels() == its.pixels());
+    CHECK(ldm_engine_draw(drawn.context, drawn.engine, drawn.run) == LDM_OK);  // it is done
+    CHECK(drawn.seen.steps == std::vector<int>({1, 2, 3}));
+}
+
+void runs_of_another_package_are_refused() {
+    Fixture its, other;
+    MISUSED(its, ldm_engine_draw(its.context, its.engine, other.run));
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    CHECK(ldm_run_next(its.context, other.run, &task) == LDM_OK && task.kind == LDM_TASK_EVALUATE);
+    MISUSED(its, ldm_engine_evaluate(its.context, its.engine, other.run));
+    CHECK(ldm_engine_draw(its.context, other.engine, other.run) == LDM_OK);
+}
+
+// A preview that the progress function asks for is there when it is called next, and the run is drawn to its end.
+void previews_do_not_end_it() {
+    Fixture plain, looked;
+    CHECK(ldm_engine_draw(plain.context, plain.engine, plain.run) == LDM_OK && plain.seen.previews == 0);
+    looked.seen.asks_for_previews = true;
+    CHECK(ldm_engine_draw(looked.context, looked.engine, looked.run) == LDM_OK);
+    CHECK(looked.seen.steps == std::vector<int>({1, 2, 3}) && looked.seen.previews == 2);
+    CHECK(looked.pixels() == plain.pixels());
+}
+
+void the_progress_function_may_end_it() {
+    Fixture its;
+    its.seen.cancels_at = 2;
+    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_CANCELLED);
+    CHECK(its.seen.steps == std::vector<int>({1, 2}));
+    CHECK(ldm_engine_evaluate(its.context, its.engine, its.run) == LDM_CANCELLED);
+}
+
+// The encoder of images is opened when it is needed: what there is to tell of it comes then, to a context that listens.
+void notices_come_with_what_they_are_about() {
+    std::vector<unsigned char> pixels(64 * 48 * 3, 100);
+    ldm_image image;
+    ldm_image_init(&image, sizeof image);
+    image.width = 64;
+    image.height = 48;
+    image.channels = 3;
+    image.pixels = pixels.data();
+    ldm_run_options options = apple();
+    options.images = &image;
+    options.image_count = 1;
+    Fixture its(options);
+    ldm::Scope scope = its.context->scope();
+    ldm::engines::Settings settings;
+    settings.large_weights = 0;
+    settings.memory_left = 1;  // too little to keep weights in, which is told
+    ldm_engine engine(ldm::system_allocator(), its.package);
+    CHECK(engine.components.start(scope, settings).ok());
+    its.seen.logged.clear();
+    ldm_context* silent = nullptr;
+    CHECK(ldm_context_create(nullptr, &silent) == LDM_OK);
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    CHECK(ldm_run_next(silent, its.run, &task) == LDM_OK && ldm_engine_evaluate(silent, &engine, its.run) == LDM_OK);
+    ldm_context_free(silent);
+    CHECK(ldm_engine_draw(its.context, &engine, its.run) == LDM_OK);
+    CHECK(its.seen.logged.size() == 4 && its.seen.logged[0].find("text_encoder has ") == 0);
+    CHECK(its.seen.logged.size() == 4 && its.seen.logged[1].find("vae_encoder has ") == 0);
+}
+
+void options_of_a_provider_are_pairs() {
+    Fixture its;
+    const char *texts[] = {"device_id", nullptr}, *numbers[] = {"0", "1"};
+    for (int turn = 0; turn < 4; ++turn) {
+        ldm_engine_options options;
+        ldm_engine_options_init(&options, sizeof options);
+        options.provider = "cuda";
+        options.provider_keys = turn == 0 ? texts : turn == 2 ? nullptr : numbers;
+        options.provider_values = turn == 1 ? texts : turn == 3 ? nullptr : numbers;
+        options.provider_option_count = 2;
+        ldm_engine* engine = nullptr;
+        MISUSED(its, ldm_engine_open(its.context, its.package, &options, &engine));
+        CHECK(engine == nullptr);
+    }
+}
+
+// The same latents but for rounding; what is done with gives its memory back.
+void weights_stay_in_their_files() {
+    FailingAllocator counting;
+    ldm_context_options memory;
+    ldm_context_options_init(&memory, sizeof memory);
+    memory.allocate = counting.allocator().allocate;
+    memory.release = counting.allocator().release;
+    memory.memory_user = counting.allocator().user;
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    CHECK(ldm_context_create(&memory, &context) == LDM_OK);
+    CHECK(ldm_package_open(context, golden_path("package").c_str(), nullptr, &package) == LDM_OK);
+    std::vector<float> drawn[2];
+    for (int maps = 0; maps < 2; ++maps) {
+        ldm_engine_options options;
+        ldm_engine_options_init(&options, sizeof options);
+        CHECK(options.maps_weights == 0);
+        options.maps_weights = maps;
+        ldm_engine* engine = nullptr;
+        ldm_run* run = nullptr;
+        ldm_run_options wanted = apple();
+        CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
+        long long before = counting.alive;
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        const float* latents = nullptr;
+        int64_t shape[4];
+        CHECK(ldm_run_latents(context, run, &latents, shape) == LDM_OK);
+        drawn[maps].assign(latents, latents + shape[0] * shape[1] * shape[2] * shape[3]);
+        ldm_run_free(run);
+        CHECK((counting.alive < before) == (maps == 1));
+        ldm_engine_free(engine);
+    }
+    for (size_t index = 0; index < drawn[0].size(); ++index) CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
+    ldm_engine_options options;
+    ldm_engine_options_init(&options, sizeof options);
+    options.maps_weights = 2;
+    ldm_engine* engine = nullptr;
+    CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_BAD_REQUEST);
+    CHECK(std::string(ldm_error_text(context)) == "maps_weights is 2; expected 0 or 1");
+    ldm_package_free(package);
+    ldm_context_free(context);
+    CHECK(counting.alive == 0);
+}
+
+}  // namespace
+
+int main() {
+    Scratch scratch;  // its cache folder
+    it_evaluates_what_a_run_asks_for();
+    runs_of_another_package_are_refused();
+    previews_do_not_end_it();
+    the_progress_function_may_end_it();
+    notices_come_with_what_they_are_about();
+    options_of_a_provider_are_pairs();
+    weights_stay_in_their_files();
+    return done();
+}

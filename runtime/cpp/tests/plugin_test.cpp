@@ -1,0 +1,214 @@
+// An engine that is a plugin: how it is found, what it is told, what it may answer. tests/plugins/fake.c is one.
+#include "src/engines/openvino/plugin.h"
+
+#include <cstdlib>
+
+#include "core/codes.h"
+#include "src/engines/openvino/places.h"
+#include "tests/failing_allocator.h"
+#include "tests/golden_graphs.h"
+#include "tests/scratch.h"
+
+using namespace ldm;
+using engines::Components;
+using engines::ElementType;
+using engines::Results;
+using engines::Settings;
+using engines::Tensor;
+
+static std::string code_of(Status status) { return status.ok() ? "" : status.code(); }
+
+static Settings fake(std::string_view device = "") {
+    Settings settings;
+    settings.engine = "openvino";
+    settings.library = FAKE_PLUGIN;
+    settings.provider = device;
+    return settings;
+}
+
+// Inputs of the denoiser.
+struct Feeds {
+    std::vector<float> numbers = std::vector<float>(2 * 4 * 4 * 6, 0.5f);
+    std::vector<Tensor> tensors;
+
+    Feeds() {
+        add("sample", {2, 4, 4, 6});
+        add("timestep", {});
+        add("encoder_hidden_states", {2, 5, 6});
+    }
+    void add(const char* name, const std::vector<std::int64_t>& shape) {
+        Tensor tensor;
+        tensor.name = name;
+        tensor.type = ElementType::float32;
+        tensor.rank = shape.size();
+        tensor.bytes = sizeof(float);
+        for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+            tensor.shape[axis] = shape[axis];
+            tensor.bytes *= static_cast<std::size_t>(shape[axis]);
+        }
+        tensor.data = numbers.data();
+        tensors.push_back(tensor);
+    }
+    View<Tensor> view() const { return {tensors.data(), tensors.size()}; }
+};
+
+static bool says(const Failure& failure, std::string_view part) {
+    bool found = std::string_view(failure.text).find(part) != std::string_view::npos;
+    if (!found) std::fprintf(stderr, "  %s\n", failure.text);
+    return found;
+}
+
+static void it_is_found_by_option_and_environment() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    auto opened = [&](std::string_view path) {
+        openvino::Plugin plugin;
+        return code_of(plugin.open(scope, path));
+    };
+    Scratch scratch;
+    scratch.write("text.so", "no library");
+    CHECK(opened(FAKE_PLUGIN).empty());
+    CHECK(opened(scratch.at("missing.so")) == codes::engine_unavailable && says(failure, "there is no plugin for OpenVINO at"));
+    CHECK(opened(scratch.at("text.so")) == codes::engine_unavailable && says(failure, "cannot be loaded from"));
+    CHECK(opened(scratch.path) == codes::engine_unavailable);
+    CHECK(opened(FUTURE_PLUGIN) == codes::engine_unavailable && says(failure, "is a plugin of version 2; this library takes version 1"));
+    ::setenv("LDM_OPENVINO", scratch.at("missing.so").c_str(), 1);
+    CHECK(opened(FAKE_PLUGIN).empty());  // an option goes first
+    CHECK(opened("") == codes::engine_unavailable && says(failure, ", which LDM_OPENVINO names"));
+    ::setenv("LDM_OPENVINO", FAKE_PLUGIN, 1);
+    CHECK(opened("").empty());
+    ::unsetenv("LDM_OPENVINO");
+    CHECK(opened("") == codes::engine_unavailable && says(failure, "put it beside this library"));
+}
+
+static void onnxruntime_is_not_needed() {
+    ::setenv("LDM_ONNXRUNTIME", "/nowhere/libonnxruntime.so", 1);
+    GoldenComponents opened(fake());
+    Results results(opened.memory);
+    CHECK(opened.components.run(opened.scope, "unet", Feeds().view(), results).ok());
+    const Tensor* out = results.find("out_sample");
+    if (!CHECK(out != nullptr && out->rank == 4 && out->shape[3] == 6 && out->bytes == 2 * 4 * 4 * 6 * 4)) return;
+    CHECK(static_cast<const float*>(out->data)[191] == 0.5f);
+}
+
+static void it_is_told_what_to_open() {
+    Settings settings = fake("ECHO");
+    const char *keys[] = {"BEADS", "RODS"}, *values[] = {"10", "7"};
+    settings.options = {keys, values, 2};
+    settings.threads = 3;
+    GoldenComponents opened(settings);
+    CHECK(code_of(opened.components.open(opened.scope, "unet")) == codes::engine_failed);
+    std::string path = golden_path("package/unet/model.onnx");
+    CHECK(opened.failure.text == "OpenVINO cannot load " + path + ": " + path + "|||3|BEADS=10|RODS=7");
+}
+
+// Every way in which a plugin may fail, or break the contract.
+static void its_failures_have_a_code() {
+    auto opened = [](std::string_view device, std::string_view sentence) {
+        GoldenComponents its(fake(device));
+        std::string code = code_of(its.components.open(its.scope, "unet"));
+        return CHECK(says(its.failure, sentence)) ? code : "";
+    };
+    CHECK(opened("ABSENT", "there is no abacus here") == codes::engine_unavailable);
+    CHECK(opened("FULL", "memory") == codes::other_memory);
+    CHECK(opened("BYTES", "'sample' of a type that no component uses") == codes::graph_signature);
+    CHECK(opened("NARROW", "has as input float32 sample (?, 3, ?, ?), but the manifest promises") == codes::graph_signature);
+    auto run = [](std::string_view device, std::string_view sentence) {
+        GoldenComponents its(fake(device));
+        Results results(its.memory);
+        std::string code = code_of(its.components.run(its.scope, "unet", Feeds().view(), results));
+        return CHECK(says(its.failure, sentence)) ? code : "";
+    };
+    CHECK(run("BROKEN", "model.onnx: a bead is missing") == codes::engine_failed);
+    CHECK(run("MUTE", "model.onnx made no out_sample") == codes::engine_failed);
+    CHECK(run("TURNED", "made out_sample as float32 of shape (2, 4, 6, 4), which is not what the contract says of batch 2, "
+                        "height 4, width 6, tokens 5") == codes::engine_failed);
+}
+
+// The sentences of the Python runtime.
+static void wrong_feeds_are_refused() {
+    GoldenComponents opened(fake());
+    Results results(opened.memory);
+    auto refused = [&](auto change, std::string_view sentence) {
+        Feeds feeds;
+        change(feeds.tensors);
+        return code_of(opened.components.run(opened.scope, "unet", feeds.view(), results)) == codes::engine_failed &&
+               says(opened.failure, sentence);
+    };
+    using Tensors = std::vector<Tensor>;
+    CHECK(refused([](Tensors& feeds) { feeds.erase(feeds.begin()); },
+                  "was given encoder_hidden_states, timestep; it takes sample, timestep, encoder_hidden_states"));
+    CHECK(refused([](Tensors& feeds) { feeds.clear(); }, "was given nothing; it takes"));
+    CHECK(refused([](Tensors& feeds) { feeds.push_back(feeds[0]); }, "was given encoder_hidden_states, sample, sample, timestep;"));
+    CHECK(refused([](Tensors& feeds) { feeds[1].rank = 1, feeds[1].shape[0] = 1; },
+                  "timestep as float32 of shape (1,); it takes float32 of shape ()"));
+    CHECK(refused([](Tensors& feeds) { feeds[1].type = ElementType::float64; }, "timestep as float64 of shape (); it takes"));
+    CHECK(refused([](Tensors& feeds) { feeds[0].shape[1] = 3; }, "sample of shape (2, 3, 4, 6): 3 where it takes 4"));
+    CHECK(refused([](Tensors& feeds) { feeds[0].shape[0] = 1; },
+                  "encoder_hidden_states of shape (2, 5, 6): 2 where it takes 1 for batch"));
+    CHECK(refused([](Tensors& feeds) { feeds[0].shape[3] = 1; }, "1 where it takes 2 to 32 for width"));
+    CHECK(opened.components.run(opened.scope, "unet", Feeds().view(), results).ok());
+}
+
+static void linked_weights_are_read_through_hard_links() {
+    Scratch scratch;
+    scratch.folder("blobs");
+    scratch.folder("snapshot");
+    scratch.write("blobs/graph", "a graph");
+    scratch.write("blobs/weights", "weights");
+    auto link = [&](const char* to, const char* name) { CHECK(::symlink(to, scratch.at(name).c_str()) == 0); };
+    link("../blobs/graph", "snapshot/model.onnx");
+    link("../blobs/weights", "snapshot/model.safetensors");
+    files::Path graph(scratch.at("snapshot/model.onnx")), weights(scratch.at("snapshot/model.safetensors")), made;
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    files::FileStatus status;
+    {
+        openvino::PlainGraph plain;
+        CHECK(plain.make(scope, graph, weights).ok());
+        made = plain.path();
+        files::Path beside(made.parent(), "model.safetensors");
+        CHECK(made.view() != graph.view() && read_file(made.c_str()) == "a graph");
+        CHECK(look(beside, files::Links::keep, status).ok() && status.kind == files::Kind::file);
+    }
+    CHECK(look(made.parent(), files::Links::keep, status).is_missing());  // no link is left, and what they led to is
+    CHECK(read_file(scratch.at("blobs/weights")) == "weights");
+    scratch.write("snapshot/plain.safetensors", "weights");
+    link("plain.safetensors", "snapshot/near.safetensors");
+    for (const char* name : {"snapshot/plain.safetensors", "snapshot/near.safetensors"}) {
+        openvino::PlainGraph plain;
+        CHECK(plain.make(scope, graph, files::Path(scratch.at(name))).ok() && plain.path().view() == graph.view());
+    }
+    ::setenv("XDG_CACHE_HOME", scratch.at("blobs/graph").c_str(), 1);
+    openvino::PlainGraph plain;
+    CHECK(code_of(plain.make(scope, graph, weights)) == codes::engine_unavailable);
+    CHECK(says(failure, "cannot be linked into the cache folder: there is no cache folder; copy the package with its links followed"));
+}
+
+static void memory_may_run_out() {
+    Scratch scratch;  // its cache folder
+    Feeds feeds;
+    check_every_allocation("plugin", [&](Scope& scope) {
+        package::Package package(scope.memory);
+        LDM_TRY(package.open(scope, golden_path("package"), package::Check::cached));
+        Components components(scope.memory, package);
+        LDM_TRY(components.start(scope, fake("CPU")));
+        Results results(scope.memory);
+        LDM_TRY(components.run(scope, "unet", feeds.view(), results));
+        return package.confirm(scope);
+    }, 7);
+}
+
+int main() {
+    Scratch scratch;  // its cache folder
+    it_is_found_by_option_and_environment();
+    onnxruntime_is_not_needed();
+    it_is_told_what_to_open();
+    its_failures_have_a_code();
+    wrong_feeds_are_refused();
+    linked_weights_are_read_through_hard_links();
+    memory_may_run_out();
+    return done();
+}
