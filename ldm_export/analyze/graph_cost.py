@@ -27,9 +27,9 @@ class Cost:
 
     macs: kind of operator -> multiply-accumulates. "attention" are the products of queries, keys and values alone,
     which grow with the square of the tokens; their projections are "linear", as are all other matrix products. peak:
-    most bytes of activations in float32 that live at one moment, without weights and an operator's own work space: attention
-    is one operator, which never holds the matrix of all weights (Rabe and Staats 2021, arXiv 2112.05682). matrix: bytes
-    of the largest such matrix, for engines that do hold it.
+    most bytes of activations in float32 that live at one moment, without weights and an operator's own work space:
+    attention is one operator, which never holds the matrix of all weights (Rabe and Staats 2021, arXiv 2112.05682).
+    matrix: bytes of the largest such matrix, for engines that do hold it.
     """
 
     macs: Mapping[str, int]

@@ -1,6 +1,5 @@
 """A section of the analysis: one claim of the theory, and what it needs to be measured."""
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,19 +25,13 @@ class Needs:
 
 @dataclass(frozen=True)
 class Section:
-    """One section. Its module `ldm_export.analyze.sections.NAME` has `measure`, and is imported when it runs.
+    """One section.
 
-    claim: what theory says, as a question that the figures answer.
+    claim: what theory says, as a question that the figures answer. measure: it may raise LdmError, and the others go on.
     """
 
     name: str
     title: str
     claim: str
+    measure: "Callable[[Study], Findings]"
     needs: Needs = Needs()
-
-    @property
-    def measure(self) -> "Callable[[Study], Findings]":
-        """Return the function that measures it. It may raise LdmError: the other sections go on."""
-        module = importlib.import_module(f"ldm_export.analyze.sections.{self.name}")
-        function: Callable[[Study], Findings] = module.measure
-        return function

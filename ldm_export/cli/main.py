@@ -102,7 +102,7 @@ class Verbs(click.Group):
 
 def _extra_of(module: str | None, verb: str | None) -> str | None:
     """Return the extra of this project that installs a module which `verb` needs, or None if no extra does."""
-    modules = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py", "scipy", "torchmetrics")
+    modules = ("torch", "onnx", "onnxscript", "onnx_ir", "safetensors", "h5py", "resvg_py", "scipy")
     if module is None or module.partition(".")[0] not in modules:
         return None
     if verb == "analyze":
