@@ -27,7 +27,7 @@ class Needs:
 class Section:
     """One section.
 
-    claim: what theory says, as a question that the figures answer. measure: it may raise LdmError, and the others go on.
+    claim: what theory says, as a question that the figures answer. measure: may raise LdmError; the others then go on.
     """
 
     name: str
