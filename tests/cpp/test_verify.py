@@ -376,6 +376,25 @@ def test_a_run_that_the_package_refuses_fails_alike(tool, copy):
     assert not found["trajectory"]["passed"] and found["trajectory"]["problem"]
 
 
+def test_a_name_never_commands_a_terminal(tool, copy):
+    def rename(value):
+        value["trajectory"]["sampler"] = "\x1b[2J"
+        value["cases"][0]["tolerance"] = 1e-12
+        value["cases"][0]["name"] = "\x1b]0;title\x07"
+
+    def move(tensors):
+        for name in [name for name in tensors if name.startswith(f"{first['component']}/{first['name']}/")]:
+            moved = name.replace(first["name"], "\x1b]0;title\x07", 1)
+            tensors[moved] = tensors.pop(name)
+
+    first = json.loads(safetensors.read_header(copy / FILE).metadata["reference"])["cases"][0]
+    edit_reference(copy, header=rename, tensors=move)
+    for options in ([], ["--json"]):
+        done = verify(tool, copy, *options)
+        assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr
+        assert "x1b]0;title" in done.stderr and "1b[2J" in done.stdout
+
+
 def test_another_mask_in_an_inpainting_reference_is_one_sentence(tool, proven, tmp_path):
     package = perturbations.copy(proven("inpaint"), tmp_path / "package")
 

@@ -31,7 +31,7 @@ struct Weights {
         std::uint64_t values = 0;
     };
     static constexpr std::size_t most_types = 10;
-    OfType types[most_types];  // in the order of the file; the last ones have no name
+    OfType types[most_types] = {};  // in the order of the file; the last ones have no name
 };
 
 // An opened package. It does not move; threads may call what is const, and `confirm`.

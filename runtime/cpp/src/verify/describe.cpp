@@ -291,15 +291,17 @@ Status describe(Scope& scope, package::Package& package, bool as_json, Array<cha
     Arena arena(scope.memory);
     Value value;
     LDM_TRY(Description(scope, arena, package).make(value));
-    Words words(scope.memory);
+    Words words(scope.memory), shown(scope.memory);
     if (as_json) {
         constexpr json::Style style{true, false, false, 2};
-        words.json(value, style);
+        shown.json(value, style);
     } else {
         Lines(words).add(value, 0);
+        shown.printable(words.view());
     }
     out.shrink(0);
-    LDM_NEED(scope, words.fits() && out.append(words.view().data(), words.view().size()) && out.push('\0'));
+    LDM_NEED(scope, words.fits() && shown.fits());
+    LDM_NEED(scope, out.append(shown.view().data(), shown.view().size()) && out.push('\0'));
     return Status();
 }
 

@@ -60,7 +60,7 @@ Status recorded(Scope& scope, Arena& arena, package::Package& package, Report& o
 }
 
 Status make_json(Scope& scope, Arena& arena, const Report& report, std::string_view& out) {
-    constexpr json::Style style{false, false, false, 1};
+    constexpr json::Style style{true, false, false, 1};  // in ASCII no character commands a terminal
     json::Reader reader{scope, arena};
     json::Value value;
     LDM_TRY(json::plain(reader, report, value));

@@ -80,7 +80,8 @@ public:
     }
     Status add(const Words& words) {
         std::string_view sentence;
-        LDM_TRY(words.keep(scope_, arena_, sentence));
+        LDM_NEED(scope_, words.fits());
+        LDM_TRY(Words(scope_.memory).printable(words.view()).keep(scope_, arena_, sentence));
         LDM_NEED(scope_, all_.push(sentence));
         return Status();
     }
@@ -213,7 +214,8 @@ Status make_table(Scope& scope, Arena& arena, const Report& report, std::string_
     add_lines(words, lines);
     if (report.trajectory) add_trajectory(words, *report.trajectory);
     words.add(report.package, " on ", report.engine, ": ", report.passed ? "passed" : "FAILED");
-    return words.keep(scope, arena, out);
+    LDM_NEED(scope, words.fits());
+    return Words(scope.memory).printable(words.view()).keep(scope, arena, out);
 }
 
 }  // namespace ldm::verify

@@ -23,10 +23,20 @@ Words& Words::grouped(std::int64_t value) {
 }
 
 Words& Words::repr(std::string_view text) {
-    quoting::quote(text, "", [this](std::string_view character) {
+    quoting::quote(text, "", [&](std::string_view character) {
         put(character);
-        return true;
+        return fits_;
     });
+    return *this;
+}
+
+Words& Words::printable(std::string_view text) {
+    while (!text.empty()) {
+        utf8::Character next = utf8::next(text);
+        bool is_plain = next.valid && !utf8::is_unprintable(next.point);
+        put(is_plain ? text.substr(0, next.bytes) : quoting::escaped(next.point).view());
+        text.remove_prefix(next.bytes);
+    }
     return *this;
 }
 

@@ -25,7 +25,8 @@ public:
     Words& scientific(double value, int digits) { return number(value, std::chars_format::scientific, digits); }
     Words& general(double value, int digits) { return number(value, std::chars_format::general, digits); }
     Words& grouped(std::int64_t value);  // from 10,000 on with commas
-    Words& repr(std::string_view text);  // in quotes, as Python's repr: what would command a terminal is escaped
+    Words& repr(std::string_view text);       // in quotes, as Python's repr
+    Words& printable(std::string_view text);  // what would command a terminal or hide in it is escaped
     Words& json(const json::Value& value, const json::Style& style = {}) {
         fits_ = fits_ && json::write(value, style, memory_, text_);
         return *this;
