@@ -313,7 +313,8 @@ def test_ctrl_c_ends_a_run_with_130_and_leaves_nothing(tool, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_request_to_terminate_does_too(tool, tmp_path, number):
-    status, _ = interrupted(tool, tmp_path, number)
+    heard: Callable[[], object] = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731
+    status, _ = interrupted(tool, tmp_path, number, preexec_fn=heard)
     assert status == 128 + number and not list(tmp_path.iterdir())
 
 

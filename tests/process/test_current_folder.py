@@ -80,6 +80,7 @@ QUICK = {
     "interpolate": (("{package}", *DRAWING, "--frames", "2", "--out", "a.gif"), 0),
     "plan": (("{package}", "--plot", "p.png"), 0),
     "inspect": (("{package}",), 0),
+    "analyze": (("{package}", "--data", "no-images"), 1),
     "engines": ((), 0),
     "train": (("no.toml",), 1),
     "data": (("--out", "pictures"), 1),
