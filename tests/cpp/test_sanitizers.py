@@ -25,4 +25,4 @@ def test_of_memory_with_valgrind() -> None:
 
 
 def check(folder: Path) -> None:
-    run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", "--timeout", "120")
+    run("ctest", "--test-dir", folder, "--output-on-failure", "--no-tests=error", "--timeout", "600")
