@@ -132,7 +132,7 @@ def _traversals(study: Study, latents: np.ndarray) -> Picture:
         axes[f"channel {channel + 1}"][channel] = deviation
     flat = latents.reshape(len(latents), -1)
     _, singular, right = np.linalg.svd(flat - flat.mean(axis=0), full_matrices=False)
-    for place, (size, direction) in enumerate(zip(singular[:COMPONENTS], right, strict=False)):
+    for place, (size, direction) in enumerate(zip(singular[:COMPONENTS], right[:COMPONENTS], strict=True)):
         axes[f"component {place + 1}"] = (direction * size / math.sqrt(len(flat) - 1)).reshape(base.shape)
     moved = [(base + shift * axis).astype(np.float32) for axis in axes.values() for shift in SHIFTS]
     decode = study.subject.pipe.decode_array

@@ -4,6 +4,7 @@
 #include "core/codes.h"
 #include "src/api/handles.h"
 #include "src/api/settings.h"
+#include "src/engines/tasks.h"
 
 using namespace ldm;
 
@@ -37,35 +38,6 @@ void log_notices(const ldm_context& context, ldm_engine& engine) {
     }
 }
 
-engines::Tensor fed(const Tensor& tensor) {
-    engines::Tensor out;
-    out.name = tensor.name.data();  // texts of a manifest end with a NUL
-    out.type = tensor.type == ElementType::int64   ? engines::ElementType::int64
-               : tensor.type == ElementType::int32 ? engines::ElementType::int32
-                                                   : engines::ElementType::float32;
-    out.rank = tensor.rank;
-    for (size_t axis = 0; axis < out.rank; ++axis) out.shape[axis] = tensor.shape[axis];
-    out.data = tensor.data;
-    out.bytes = static_cast<size_t>(tensor.count()) * engines::bytes_of(out.type);
-    return out;
-}
-
-// What a task asks for, of what came out.
-Status pick(Scope& scope, const Task& task, const engines::Results& results, Array<Tensor>& out) {
-    for (const Tensor& wanted : task.outputs) {
-        const engines::Tensor* found = results.find(wanted.name);
-        if (found == nullptr || found->type != engines::ElementType::float32 || found->rank > 4) {
-            return scope.fail(codes::engine_failed, {task.component, " gave no float32 output ", quoted(wanted.name)});
-        }
-        Tensor tensor = wanted;
-        tensor.rank = found->rank;
-        for (size_t axis = 0; axis < found->rank; ++axis) tensor.shape[axis] = found->shape[axis];
-        tensor.data = found->data;
-        LDM_NEED(scope, out.push(tensor));
-    }
-    return Status();
-}
-
 // The memory that is not needed any more in this run: of the text encoders once they are done, of the denoiser before
 // the decoder.
 void rest(ldm_engine& engine, const Task& task) {
@@ -79,12 +51,9 @@ void rest(ldm_engine& engine, const Task& task) {
 
 Status evaluate(Scope& scope, ldm_engine& engine, ldm_run& run, const Task& task) {
     rest(engine, task);
-    Array<engines::Tensor> feeds(scope.memory);
-    for (const Tensor& input : task.inputs) LDM_NEED(scope, feeds.push(fed(input)));
     engines::Results results(scope.memory);
     Array<Tensor> outputs(scope.memory);
-    LDM_TRY(engine.components.run(scope, task.component, feeds.view(), results));
-    LDM_TRY(pick(scope, task, results, outputs));
+    LDM_TRY(engines::evaluate(scope, engine.components, task, results, outputs));
     return run.run.give(scope, outputs.view());
 }
 

@@ -5,6 +5,7 @@
 #include "core/codes.h"
 #include "core/images/pixels.h"
 #include "core/run/run.h"
+#include "src/engines/tasks.h"
 #include "src/verify/compare.h"
 #include "src/verify/inpainting_probe.h"
 #include "src/verify/metrics.h"
@@ -13,19 +14,6 @@
 namespace ldm::verify {
 
 namespace {
-
-engines::Tensor fed(const Tensor& tensor) {
-    constexpr engines::ElementType types[] = {engines::ElementType::float32, engines::ElementType::int64,
-                                              engines::ElementType::int32};
-    engines::Tensor out;
-    out.name = tensor.name.data();
-    out.type = types[static_cast<std::size_t>(tensor.type)];
-    out.rank = tensor.rank;
-    std::copy(tensor.shape, tensor.shape + tensor.rank, out.shape);
-    out.data = tensor.data;
-    out.bytes = static_cast<std::size_t>(tensor.count()) * engines::bytes_of(out.type);
-    return out;
-}
 
 class Comparison {
 public:
@@ -106,22 +94,9 @@ private:
     }
 
     Status evaluate(const Task& task) {
-        Array<engines::Tensor> feeds(scope_.memory);
-        for (const Tensor& input : task.inputs) LDM_NEED(scope_, feeds.push(fed(input)));
         LDM_TRY(note_use(task.component));
-        LDM_TRY(components_.run(scope_, task.component, feeds.view(), results_));
         Array<Tensor> outputs(scope_.memory);
-        for (const Tensor& wanted : task.outputs) {
-            const engines::Tensor* found = results_.find(wanted.name);
-            if (found == nullptr || found->type != engines::ElementType::float32 || found->rank > 4) {
-                return scope_.fail(codes::engine_failed, {task.component, " gave no float32 output ", quoted(wanted.name)});
-            }
-            Tensor output = wanted;
-            output.rank = found->rank;
-            std::copy(found->shape, found->shape + found->rank, output.shape);
-            output.data = found->data;
-            LDM_NEED(scope_, outputs.push(output));
-        }
+        LDM_TRY(engines::evaluate(scope_, components_, task, results_, outputs));
         bool is_denoiser = task.component == model_.contract().denoiser.component;
         bool is_decoder = task.component == model_.contract().codec.decoder.component;
         LDM_TRY(run_.give(scope_, outputs.view()));
