@@ -408,7 +408,8 @@ typedef struct ldm_engine_options {
     const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
                              variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds.
                              Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
-    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider".
+    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider",
+                             for which ONNX Runtime has to be 1.24 or newer.
                              OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
     const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;
@@ -424,7 +425,9 @@ LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_
 
 /* Open the engine and the graph of each component; an image's encoder is opened when it is first needed. Waits for
    the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option, or
-   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. */
+   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. While ONNX Runtime is opened, the environment variable
+   ORT_DISABLE_TELEMETRY is set and restored: a host whose threads read the environment meanwhile sets it to 1 itself,
+   before it starts them, and then nothing changes. */
 LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,
                                    ldm_engine **engine);
 LDM_API void ldm_engine_free(ldm_engine *engine);
