@@ -49,10 +49,7 @@ Components::Components(Allocator& memory, const package::Package& package)
     : memory_(memory), package_(package), arena_(memory), notices_(memory) {}
 
 Components::~Components() {
-    if (slots_ == nullptr || process_ != files::process_number()) return;  // a forked process has none of their threads
-    for (std::size_t index = 0; index < package_.manifest().components.size(); ++index) {
-        if (slots_[index].is_open) close(slots_[index]);
-    }
+    if (process_ == files::process_number()) slots_.close_all();  // a forked process has none of their threads
 }
 
 Status Components::start(Scope& scope, const Settings& settings) {
@@ -64,8 +61,9 @@ Status Components::start(Scope& scope, const Settings& settings) {
     if (!is_openvino_ && settings.engine != "ort" && !settings.engine.empty()) {
         return scope.fail(codes::request_engine, {"engine is ", quoted(settings.engine), "; expected ort or openvino"});
     }
-    slots_ = arena_.make<Slot>(package_.manifest().components.size());
-    LDM_NEED(scope, slots_ != nullptr);
+    std::size_t count = package_.manifest().components.size();
+    are_large_ = arena_.make<bool>(count);
+    LDM_NEED(scope, are_large_ != nullptr && slots_.make(arena_, count));
     process_ = files::process_number();
     return is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings);
 }
@@ -94,59 +92,32 @@ Status Components::start_openvino(Scope& scope, const Settings& settings) {
     return plugin_.open(scope, settings.library);
 }
 
-Status Components::find(Scope& scope, std::string_view component, Slot*& out) {
+Status Components::find(Scope& scope, std::string_view component, std::size_t& place) {
     if (process_ != files::process_number()) {
         return scope.fail(codes::engine_failed, {"the package ", package_.path().view(), " was loaded before this process was "
                                                  "forked, and its engines' threads stayed behind; load it in each process"});
     }
-    std::size_t place = package_.manifest().components.place_of(component);
-    if (place == json::Map<Component>::none) {
-        return scope.fail(codes::engine_failed, {package_.path().view(), " has no component ", quoted(component)});
-    }
-    out = &slots_[place];
-    return Status();
+    place = package_.manifest().components.place_of(component);
+    if (place != json::Map<Component>::none) return Status();
+    return scope.fail(codes::engine_failed, {package_.path().view(), " has no component ", quoted(component)});
 }
 
-// Count a user of a slot that is open.
-bool Components::use(Slot& slot) {
-    Lock lock(state_);
-    if (!slot.is_open) return false;
-    ++slot.users;
-    slot.rests = false;
-    return true;
-}
-
-Status Components::acquire(Scope& scope, std::string_view component, Slot*& out) {
-    LDM_TRY(find(scope, component, out));
-    if (use(*out)) return Status();
+// Count a user of a component's engine, which is opened if need be.
+Status Components::acquire(Scope& scope, std::string_view component, std::size_t& place) {
+    LDM_TRY(find(scope, component, place));
+    if (slots_.use(place)) return Status();
     Lock turn(opening_);
-    if (use(*out)) return Status();  // another thread was faster
+    if (slots_.use(place)) return Status();  // another thread was faster
     Engine engine;
-    const Component& parts = *package_.manifest().components.find(component);
-    LDM_TRY(load(scope, component, artefact_of(parts), engine));
-    Lock lock(state_);
-    out->engine = engine;
-    out->is_open = true;
-    out->users = 1;
+    LDM_TRY(load(scope, component, artefact_of(*package_.manifest().components.find(component)), engine));
+    slots_.open(place, engine);
     return Status();
-}
-
-void Components::release(Slot& slot) {
-    Lock lock(state_);
-    if (--slot.users == 0 && slot.rests) close(slot);
-}
-
-void Components::close(Slot& slot) {
-    slot.engine.close(slot.engine.self);
-    bool is_told = slot.is_told_to_be_large;
-    slot = Slot();
-    slot.is_told_to_be_large = is_told;
 }
 
 Status Components::open(Scope& scope, std::string_view component) {
-    Slot* slot = nullptr;
-    LDM_TRY(acquire(scope, component, slot));
-    release(*slot);
+    std::size_t place = 0;
+    LDM_TRY(acquire(scope, component, place));
+    slots_.release(place);
     return Status();
 }
 
@@ -156,21 +127,17 @@ Status Components::open_alone(Scope& scope, std::string_view component, const Ar
 }
 
 Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
-    Slot* slot = nullptr;
-    LDM_TRY(acquire(scope, component, slot));
-    Status status = slot->engine.run(slot->engine.self, scope, feeds, out);
-    release(*slot);
+    std::size_t place = 0;
+    LDM_TRY(acquire(scope, component, place));
+    const Engine& engine = slots_.engine(place);
+    Status status = engine.run(engine.self, scope, feeds, out);
+    slots_.release(place);
     return status;
 }
 
 void Components::rest(std::string_view component) {
     std::size_t place = package_.manifest().components.place_of(component);
-    if (place == json::Map<Component>::none || slots_ == nullptr) return;
-    Lock lock(state_);
-    Slot& slot = slots_[place];
-    if (!slot.is_open || !slot.engine.maps_weights) return;
-    slot.rests = true;
-    if (slot.users == 0) close(slot);
+    if (place != json::Map<Component>::none) slots_.rest(place);
 }
 
 Status Components::load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
@@ -232,9 +199,9 @@ Status Components::check_memory(Scope& scope, std::string_view component, ort::S
                                                       "Runtime, but ", gigabytes(*free), " GB are available; close other "
                                                       "programs, or use a machine with more memory"});
     }
-    Slot& slot = slots_[package_.manifest().components.place_of(component)];
-    if (needed.own + needed.mapped <= *free || slot.is_told_to_be_large) return Status();
-    slot.is_told_to_be_large = true;
+    bool& is_told = are_large_[package_.manifest().components.place_of(component)];  // once, however often it is opened
+    if (needed.own + needed.mapped <= *free || is_told) return Status();
+    is_told = true;
     Failure sentence;  // used as a sentence
     sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free), " GB of memory are "
                       "available, so that every evaluation reads them from the disk again; close other programs"});
@@ -242,7 +209,7 @@ Status Components::check_memory(Scope& scope, std::string_view component, ort::S
 }
 
 Status Components::keep_notice(Scope& scope, std::string_view sentence) {
-    Lock lock(state_);
+    Lock lock(telling_);
     for (std::string_view each : notices_) {
         if (each == sentence) return Status();
     }
@@ -254,7 +221,7 @@ Status Components::keep_notice(Scope& scope, std::string_view sentence) {
 }
 
 bool Components::take_notice(std::string_view& out) {
-    Lock lock(state_);
+    Lock lock(telling_);
     if (taken_notices_ == notices_.size()) return false;
     out = notices_[taken_notices_++];
     return true;

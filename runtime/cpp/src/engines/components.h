@@ -15,6 +15,7 @@
 #include "src/engines/onnxruntime/session.h"
 #include "src/engines/openvino/graph.h"
 #include "src/engines/openvino/plugin.h"
+#include "src/engines/slots.h"
 #include "src/package/open.h"
 
 namespace ldm::engines {
@@ -63,19 +64,8 @@ public:
     std::string_view library_version() const { return library_.version(); }
 
 private:
-    struct Slot {
-        Engine engine;
-        std::size_t users = 0;
-        bool is_open = false;
-        bool rests = false;  // once it has no user
-        bool is_told_to_be_large = false;  // in a notice, which is given once
-    };
-
-    Status find(Scope& scope, std::string_view component, Slot*& out);
-    Status acquire(Scope& scope, std::string_view component, Slot*& out);
-    void release(Slot& slot);
-    bool use(Slot& slot);
-    void close(Slot& slot);
+    Status find(Scope& scope, std::string_view component, std::size_t& place);
+    Status acquire(Scope& scope, std::string_view component, std::size_t& place);
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);
     Status load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
@@ -94,11 +84,12 @@ private:
     std::uint64_t large_weights_ = 0;
     std::optional<std::uint64_t> memory_left_;  // not given: what the machine or container has
     Arena arena_;
-    Slot* slots_ = nullptr;  // in the order of the manifest's components
+    Slots slots_;  // in the order of the manifest's components
+    bool* are_large_ = nullptr;  // components that a notice told to be too large for memory
     Array<std::string_view> notices_;
     std::size_t taken_notices_ = 0;
-    std::mutex opening_;     // taken before state_
-    std::mutex state_;       // of slots_, notices_, taken_notices_ and arena_
+    std::mutex opening_;   // one graph at a time; taken before telling_
+    std::mutex telling_;   // of notices_, taken_notices_ and arena_
     std::uint64_t process_ = 0;
 };
 
