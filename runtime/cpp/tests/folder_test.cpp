@@ -4,7 +4,6 @@
 #include <fcntl.h>
 
 #include "core/codes.h"
-#include "src/files/trouble.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
@@ -136,16 +135,6 @@ static void changes_are_noticed() {
     CHECK(code_of(opened.folder.require_unchanged(opened.scope)) == codes::file_missing);
 }
 
-static void a_stub_is_told_from_a_file() {
-    Allocator memory = system_allocator();
-    Failure failure;
-    Scope scope{memory, failure};
-    files::Path path("model.safetensors");
-    CHECK(files::refuse_lfs_stub(scope, path, "version https://git-lfs.github.com/sp").ok());
-    CHECK(code_of(files::refuse_lfs_stub(scope, path, "version https://git-lfs.github.com/spec/v1\noid sha256:0")) ==
-          codes::file_lfs_stub);
-}
-
 static void memory_may_run_out() {
     Scratch scratch;
     scratch.folder("package");
@@ -166,7 +155,6 @@ int main() {
     the_cache_of_one_repository_is_followed();
     only_regular_files_count();
     changes_are_noticed();
-    a_stub_is_told_from_a_file();
     memory_may_run_out();
     return done();
 }

@@ -234,18 +234,20 @@ static void files_are_held_to_the_manifest() {
     CHECK(read_manifest(scope, arena, text, manifest).ok());
     for (std::string_view path :
          {"unet/model.onnx", "NOTES.txt", "unet/onnx", ".onnx", "a.onnx.txt", "b.onnx/x", "plan", "x."}) {
-        CHECK(check_is_listed(scope, manifest, path, "the folder").ok());
+        CHECK(!is_unlisted_model(manifest, path));
     }
     for (std::string_view path : {"unet/x.onnx", "x.Onnx", "a/b/c.PTH", "..bin", "unet/model.onnx.data", "a.b.ckpt"}) {
-        Status status = check_is_listed(scope, manifest, path, "the folder");
-        CHECK(!status.ok() && std::string_view(status.code()) == codes::file_unlisted);
+        CHECK(is_unlisted_model(manifest, path));
     }
     const FileEntry entry{"", 40};
     std::string_view stub = "version https://git-lfs.github.com/spec/v1\n";
     CHECK(check_file_size(scope, entry, 40, bytes_of(stub), "m").ok());
     CHECK(std::string_view(check_file_size(scope, entry, 41, bytes_of(stub), "m").code()) == codes::file_lfs_stub);
     CHECK(std::string_view(check_file_size(scope, entry, 39, bytes_of("x"), "m").code()) == codes::file_size);
-    CHECK(std::string_view(failure.text) == "m is truncated: it has 39 bytes, but the manifest says 40");
+    CHECK(std::string_view(failure.text) ==
+          "m is truncated: it has 39 bytes, but the manifest says 40; fetch or build the package again");
+    CHECK(refuse_lfs_stub(scope, bytes_of(stub.substr(0, 39)), "m").ok());
+    CHECK(std::string_view(refuse_lfs_stub(scope, bytes_of(stub), "m").code()) == codes::file_lfs_stub);
     CHECK(name_of_file("a/b/c") == "c" && folder_of_file("a/b/c") == "a/b" && name_of_file("c") == "c" &&
           folder_of_file("c").empty());
 }

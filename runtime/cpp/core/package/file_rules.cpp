@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/codes.h"
-#include "core/package/safetensors.h"
 
 namespace ldm {
 
@@ -26,21 +25,24 @@ bool ends_as_a_model(std::string_view name) {
 
 }  // namespace
 
+Status refuse_lfs_stub(Scope& scope, View<unsigned char> beginning, std::string_view where) {
+    constexpr std::string_view stub = "version https://git-lfs.github.com/spec/";
+    if (beginning.size < stub.size() || std::memcmp(beginning.data, stub.data(), stub.size()) != 0) return Status();
+    return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself; run `git lfs pull` where it "
+                                             "came from"});
+}
+
 Status check_file_size(Scope& scope, const FileEntry& entry, std::uint64_t size, View<unsigned char> beginning,
                        std::string_view where) {
     auto expected = static_cast<std::uint64_t>(entry.size);
     if (size == expected) return Status();
-    if (is_lfs_stub(beginning)) {
-        return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself"});
-    }
-    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ",
-                                         size, " bytes, but the manifest says ", expected});
+    LDM_TRY(refuse_lfs_stub(scope, beginning, where));
+    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ", size,
+                                         " bytes, but the manifest says ", expected, fetch_or_build_again});
 }
 
-Status check_is_listed(Scope& scope, const Manifest& manifest, std::string_view path, std::string_view where) {
-    if (!ends_as_a_model(name_of_file(path)) || manifest.files.find(path) != nullptr) return Status();
-    return scope.fail(codes::file_unlisted, {where, " holds ", quoted(path),
-                                             ", which its manifest does not list; remove it or build again"});
+bool is_unlisted_model(const Manifest& manifest, std::string_view path) {
+    return ends_as_a_model(name_of_file(path)) && manifest.files.find(path) == nullptr;
 }
 
 std::string_view name_of_file(std::string_view path) {

@@ -2,6 +2,7 @@
 #ifndef LDM_CORE_PACKAGE_FILE_RULES_H
 #define LDM_CORE_PACKAGE_FILE_RULES_H
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -11,14 +12,21 @@
 
 namespace ldm {
 
-// Require the size that the manifest says. beginning: lfs_stub_bytes of the file, or as many as it has; looked at only
-// where the size is another one. Codes: file.size, file.lfs-stub.
+inline constexpr std::string_view fetch_or_build_again = "; fetch or build the package again";
+inline constexpr std::size_t lfs_stub_bytes = 64;  // of a file, enough to know such a stub
+
+// Refuse the pointer that Git LFS leaves in the place of a file. beginning: lfs_stub_bytes of it, or as many as it has.
+// Code: file.lfs-stub.
+Status refuse_lfs_stub(Scope& scope, View<unsigned char> beginning, std::string_view where);
+
+// Require the size that the manifest says. beginning: as above; looked at only where the size is another one. Codes:
+// file.size, file.lfs-stub.
 Status check_file_size(Scope& scope, const FileEntry& entry, std::uint64_t size, View<unsigned char> beginning,
                        std::string_view where);
 
-// Refuse a file of the folder, by its relative posix path, that is a model's by its ending and that the manifest does
-// not list: nobody here loads it, but others could. file.unlisted.
-Status check_is_listed(Scope& scope, const Manifest& manifest, std::string_view path, std::string_view where);
+// Whether a file of the folder, by its relative posix path, is a model's by its ending and not listed in the manifest:
+// nobody here loads it, but others could.
+bool is_unlisted_model(const Manifest& manifest, std::string_view path);
 
 // The last part of a path, and what comes before its last slash.
 std::string_view name_of_file(std::string_view path);

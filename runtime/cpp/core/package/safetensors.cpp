@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 
 namespace ldm {
 
@@ -11,7 +12,6 @@ namespace {
 
 constexpr Dtype dtypes[] = {{"F64", 8}, {"I64", 8},     {"F32", 4},     {"I32", 4}, {"F16", 2},
                             {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U8", 1},  {"BOOL", 1}};
-constexpr std::string_view lfs_stub = "version https://git-lfs.github.com/spec/";
 constexpr std::string_view metadata_key = "__metadata__";
 constexpr std::size_t max_rank = 32;
 constexpr std::uint64_t too_large = std::uint64_t{1} << 63;  // bytes
@@ -28,9 +28,7 @@ Status find_text(Scope& scope, View<unsigned char> beginning, std::uint64_t file
     auto refuse = [&](std::initializer_list<Piece> what) {
         return json::fail(scope, json::Where(where), codes::weights_header, what);
     };
-    if (is_lfs_stub(beginning)) {
-        return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself"});
-    }
+    LDM_TRY(refuse_lfs_stub(scope, beginning, where));
     if (file_size < 8 || beginning.size < 8)
         return refuse({"has ", file_size, " bytes, too few for a safetensors file"});
     std::uint64_t length = length_of(beginning);
@@ -178,10 +176,6 @@ const TensorInfo* SafetensorsHeader::find(std::string_view name) const {
     auto has_name = [=](const TensorInfo& tensor) { return tensor.name == name; };
     const TensorInfo* found = std::find_if(tensors.begin(), tensors.end(), has_name);
     return found == tensors.end() ? nullptr : found;
-}
-
-bool is_lfs_stub(View<unsigned char> beginning) {
-    return beginning.size >= lfs_stub.size() && std::memcmp(beginning.data, lfs_stub.data(), lfs_stub.size()) == 0;
 }
 
 std::uint64_t header_bytes(View<unsigned char> beginning, std::uint64_t file_size) {

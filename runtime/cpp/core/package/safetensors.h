@@ -45,10 +45,6 @@ struct SafetensorsHeader {
 };
 
 inline constexpr std::uint64_t max_header_bytes = std::uint64_t{16} << 20;  // a model of 10,000 tensors needs 1.5 MB
-inline constexpr std::size_t lfs_stub_bytes = 64;  // of a file, enough to know such a stub
-
-// Whether a file that begins so is the pointer that Git LFS leaves for one (file.lfs-stub, to the host).
-bool is_lfs_stub(View<unsigned char> beginning);
 
 // How many bytes of a file `read_header` needs to see, of one that begins with these, at least 8 where it has them.
 // Never more than 8 + max_header_bytes; what is wrong with a file is for `read_header` to say.

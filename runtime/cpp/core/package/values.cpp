@@ -12,12 +12,6 @@ namespace {
 constexpr std::size_t longest_name = 1024;  // characters, of paths too
 constexpr std::size_t longest_part = 255;   // of a path
 
-std::size_t characters(std::string_view text) {
-    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
-        return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
-    }));
-}
-
 // What no name has: control and hidden characters.
 bool has_control(std::string_view text) {
     while (!text.empty()) {
@@ -29,21 +23,21 @@ bool has_control(std::string_view text) {
 }
 
 bool is_plain_part(std::string_view part) {
-    return !part.empty() && part.back() != ' ' && part.back() != '.' && characters(part) <= longest_part;
+    return !part.empty() && part.back() != ' ' && part.back() != '.' && utf8::characters(part) <= longest_part;
 }
 
 }  // namespace
 
 Status check_name(Scope& scope, std::string_view name, const json::Where& where) {
     if (name.empty()) return json::fail(scope, where, codes::manifest_name, {"should not be empty"});
-    if (characters(name) <= longest_name && !has_control(name)) return Status();
+    if (utf8::characters(name) <= longest_name && !has_control(name)) return Status();
     return json::fail(scope, where, codes::manifest_name,
                       {"is ", quoted(name), ", expected 1 to ", longest_name,
                        " characters and no control characters or hidden ones"});
 }
 
 Status check_relative_path(Scope& scope, std::string_view path, const json::Where& where) {
-    std::size_t length = characters(path);
+    std::size_t length = utf8::characters(path);
     if (length == 0 || length > longest_name) {
         return json::fail(scope, where, codes::manifest_path,
                           {"has a path of ", length, " characters; expected 1 to ", longest_name});

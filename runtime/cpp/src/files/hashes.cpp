@@ -1,5 +1,6 @@
 #include "src/files/hashes.h"
 
+#include "core/package/file_rules.h"
 #include "src/files/fast_sha256.h"
 #include "src/files/trouble.h"
 
@@ -25,7 +26,8 @@ Status Hashes::prepare(Scope& scope, const Folder& folder, View<Expected> expect
         File file{each, {}, {}, false, false};
         FileStatus status;
         std::string_view known;
-        if (use_cache && look(folder.place_of(each.name), Links::follow, status).ok()) known = cache_.find(each.name, status.stamp);
+        bool is_there = use_cache && look(folder.place_of(each.name), Links::follow, status).ok();
+        if (is_there) known = cache_.find(each.name, FileState(status));
         file.is_known = known.size() == sizeof file.digest.digits;
         if (file.is_known) std::memcpy(file.digest.digits, known.data(), known.size());
         LDM_NEED(scope, files_.push(file));
@@ -65,8 +67,8 @@ Answer Hashes::measure(File& file) {
     answer = look(place, Links::follow, after);
     if (!answer.ok()) return answer;
     file.digest = hash.finish().hex();
-    file.stamp = before.stamp;
-    file.is_settled = before.stamp == after.stamp;
+    file.state = FileState(before);
+    file.is_settled = file.state == FileState(after);
     return {};
 }
 
@@ -90,7 +92,7 @@ Status Hashes::finish(Scope& scope) {
     is_done_ = true;
     if (failed_ != none) return Status();
     for (const File& file : files_) {
-        if (!file.is_known && file.is_settled) LDM_TRY(cache_.remember(scope, file.expected.name, file.stamp, file.digest));
+        if (!file.is_known && file.is_settled) LDM_TRY(cache_.remember(scope, file.expected.name, file.state, file.digest));
     }
     return cache_.save(scope);
 }

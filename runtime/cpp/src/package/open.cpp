@@ -1,6 +1,7 @@
 #include "src/package/open.h"
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
 #include "core/package/safetensors.h"
 #include "src/files/trouble.h"
@@ -80,7 +81,7 @@ Status Package::read_manifest(Scope& scope) {
     Path where = folder_.place_of(manifest_name);
     std::string_view text;
     LDM_TRY(folder_.read(scope, manifest_name, max_manifest_bytes, content));
-    LDM_TRY(files::refuse_lfs_stub(scope, where, {content.data(), content.size()}));
+    LDM_TRY(refuse_lfs_stub(scope, bytes_of(content), where.view()));
     LDM_TRY(copy(scope, arena_, content, text));
     Sha256 hash;
     hash.update(text);
@@ -91,14 +92,11 @@ Status Package::read_manifest(Scope& scope) {
 Status Package::check_sizes(Scope& scope) {
     Array<char> start(scope.memory);
     for (const auto& [name, entry] : manifest_.files) {
-        std::uint64_t size = 0, promised = static_cast<std::uint64_t>(entry.size);
+        std::uint64_t size = 0;
         LDM_TRY(folder_.size(scope, name, size));
-        if (size == promised) continue;
-        Path place = folder_.place_of(name);
+        if (size == static_cast<std::uint64_t>(entry.size)) continue;
         LDM_TRY(folder_.read_start(scope, name, lfs_stub_bytes, start));
-        LDM_TRY(files::refuse_lfs_stub(scope, place, {start.data(), start.size()}));
-        return scope.fail(codes::file_size, {place.view(), size < promised ? " is truncated" : " is too long", ": it has ", size,
-                                             " bytes, but the manifest says ", promised, files::fetch_or_build_again});
+        LDM_TRY(check_file_size(scope, entry, size, bytes_of(start), folder_.place_of(name).view()));
     }
     return Status();
 }
@@ -109,7 +107,7 @@ Status Package::check_components(Scope& scope) {
     Weights* next = weights_;
     for (const auto& [name, component] : manifest_.components) {
         LDM_TRY(check_weights(scope, component.weights, *next++));
-        std::string_view file = component.weights.substr(component.weights.rfind('/') + 1);
+        std::string_view file = name_of_file(component.weights);
         for (const Artefact& artefact : component.artefacts) {
             if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact.file(), file));
         }

@@ -1,7 +1,7 @@
 // Open a package folder: manifest read, every file in place, inside the folder, of the promised content.
 //
 // Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller opens its engine, and
-// remembered by (path, device, inode, size, mtime) in the user's cache folder; `confirm` waits for them. Nothing of a
+// remembered by (path, device, inode, size, mtime, ctime) in the user's cache folder; `confirm` waits for them. Nothing of a
 // package is trusted before that call succeeds.
 #ifndef LDM_PACKAGE_OPEN_H
 #define LDM_PACKAGE_OPEN_H

@@ -1,6 +1,7 @@
 #include "src/package/unlisted.h"
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 #include "src/files/system.h"
 
 namespace ldm::package {
@@ -9,24 +10,6 @@ namespace {
 
 using files::Kind;
 using files::Path;
-
-constexpr std::string_view model_endings[] = {".onnx", ".safetensors", ".plan", ".engine", ".ort", ".data",
-                                              ".bin",  ".xml",         ".pt",   ".pth",    ".ckpt"};
-
-bool is_model(std::string_view name) {
-    std::size_t dot = name.rfind('.');
-    if (dot == std::string_view::npos || dot == 0) return false;
-    std::string_view ending = name.substr(dot);
-    for (std::string_view each : model_endings) {
-        bool is_equal = each.size() == ending.size();
-        for (std::size_t index = 0; is_equal && index < each.size(); ++index) {
-            char lower = ending[index] >= 'A' && ending[index] <= 'Z' ? static_cast<char>(ending[index] + 32) : ending[index];
-            is_equal = lower == each[index];
-        }
-        if (is_equal) return true;
-    }
-    return false;
-}
 
 // Folders below the package that are still to be looked at, one after the other, each ended by a NUL.
 class Pending {
@@ -62,7 +45,7 @@ Status refuse_unlisted(Scope& scope, const Path& folder, const Manifest& manifes
             Path relative(below);
             relative.enter(name);
             if (kind == Kind::folder) LDM_NEED(scope, pending.push(relative));
-            if (kind == Kind::folder || !is_model(name) || manifest.files.find(relative) != nullptr) continue;
+            if (kind == Kind::folder || !is_unlisted_model(manifest, relative)) continue;
             files::FileStatus status;
             bool is_link = kind == Kind::link && look(Path(folder, relative), files::Links::follow, status).ok();
             if (is_link && status.kind == Kind::folder) continue;

@@ -132,10 +132,6 @@ Figures compare_samples(const float* value, const float* reference, std::size_t 
     return worst;
 }
 
-bool all_finite(const float* values, std::size_t count) {
-    return std::all_of(values, values + count, [](float value) { return std::isfinite(value); });
-}
-
 bool ssim(Allocator& memory, const std::uint8_t* value, const std::uint8_t* reference, std::size_t height,
           std::size_t width, double& out) {
     Similarity similarity(memory, height, width);
