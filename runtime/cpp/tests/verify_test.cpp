@@ -5,9 +5,10 @@
 #include <cstring>
 #include <string>
 
+#include "core/sampling/arithmetic.h"
+#include "core/text/words.h"
 #include "src/verify/inpainting_probe.h"
 #include "src/verify/metrics.h"
-#include "src/verify/words.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/files.h"
@@ -35,7 +36,7 @@ void figures_are_python_s() {
     CHECK(std::isinf(verify::psnr(value, value, 24)) && verify::compare_samples(value, value, 2, 12).relative_rms == 0.0);
     float zeros[2] = {0.0f, 0.0f};
     CHECK(std::isinf(verify::compare_samples(value, zeros, 1, 2).psnr));
-    CHECK(verify::all_finite(value, 24) && !verify::all_finite((value[5] = NAN, value), 24));
+    CHECK(sampling::all_finite(value, 24) && !sampling::all_finite((value[5] = NAN, value), 24));
 }
 
 void similarity_is_python_s() {
@@ -70,10 +71,10 @@ void the_probe_is_numpy_s() {
 
 void texts_are_python_s() {
     Allocator memory = system_allocator();
-    verify::Words words(memory);
+    Words words(memory);
     words.repr("a\t\\'\n\"").add(" ").repr("it's").add(" ").repr("é\x01");
     CHECK(words.view() == "'a\\t\\\\\\'\\n\"' \"it's\" 'é\\x01'");
-    verify::Words numbers(memory);
+    Words numbers(memory);
     numbers.scientific(1.25e-7, 2).add(" ").fixed(59.96, 1).add(" ").general(3.0, 6).add(" ").grouped(9999).add(" ").grouped(1234567);
     CHECK(numbers.view() == "1.25e-07 60.0 3 9999 1,234,567");
 }

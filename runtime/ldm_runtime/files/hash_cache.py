@@ -1,7 +1,8 @@
 """SHA-256 of the files of a folder, remembered in the user's cache folder until a file changes.
 
-A file counts as unchanged while its device, inode, size and modification time (ns) are the same. Whoever can
-forge those can change files unseen; `--check full` does not use this.
+A file counts as unchanged while its device, inode, size, modification time and time of change (st_ctime: of its
+content, permissions and names, which no program sets) are the same, in ns. Whoever can forge those, with the clock or
+the disk, can change files unseen; `--check full` does not use this.
 """
 
 import dataclasses
@@ -25,7 +26,7 @@ _MAX_BYTES = 2**24
 class HashCache:
     folder: Path
     place: Path | None  # the cache's own file; None: nothing is remembered
-    known: dict[str, Any]  # name -> [device, inode, size, mtime_ns, digest]
+    known: dict[str, Any]  # name -> [device, inode, size, mtime_ns, ctime_ns, digest]
     changed: bool = False
 
     @classmethod
@@ -49,7 +50,7 @@ class HashCache:
     def get(self, name: str) -> str | None:
         """Return the digest of `name` if it was measured and the file has not changed since."""
         entry = self.known.get(name)
-        if not isinstance(entry, list) or entry[:-1] != stamp(self.folder / name) or type(entry[-1]) is not str:
+        if not isinstance(entry, list) or entry[:-1] != _state(self.folder / name) or type(entry[-1]) is not str:
             return None
         digest: str = entry[-1]
         return digest
@@ -58,9 +59,9 @@ class HashCache:
         """Hash `name` now and remember it. Raises FormatError if it cannot be read."""
         file = self.folder / name
         try:
-            before = stamp(file)
+            before = _state(file)
             digest = sha256_of(file)
-            if stamp(file) == before:
+            if _state(file) == before:
                 self.known[name] = [*before, digest]
                 self.changed = True
         except OSError as error:
@@ -119,5 +120,10 @@ def make_cache_folder(*names: str) -> Path | None:
 
 def stamp(file: Path) -> list[int]:
     """Return what tells a file from another in its place: device, inode, bytes, modification time in ns."""
+    return _state(file)[:-1]
+
+
+def _state(file: Path) -> list[int]:
+    """Return a file's stamp, and when it was changed last in any way."""
     status = file.stat()
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

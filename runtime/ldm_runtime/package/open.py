@@ -1,7 +1,7 @@
 """Open a package folder: manifest parsed, every file in place, inside the folder, of the promised content.
 
 Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller creates its
-sessions, and remembered by (path, device, inode, size, mtime) in the user's cache folder; `Package.confirm`
+sessions, and remembered by (path, device, inode, size, mtime, ctime) in the user's cache folder; `Package.confirm`
 waits for them. Nothing of a package is trusted before that call returns. Links are followed by the rule of `links`.
 """
 

@@ -24,7 +24,7 @@ def _prepare(folder: Path) -> tuple[Path, Path, Any]:
 
 def _make(random: Random, prepared: tuple[Path, Path, Any]) -> bytes:
     """Stamps are those of a fixed time, so that an input is the same in every folder."""
-    known = {name: [1, 2, 3, 4, "0" * 64] for name in sorted(prepared[2])}
+    known = {name: [1, 2, 3, 4, 5, "0" * 64] for name in sorted(prepared[2])}
     return json_input(random, known)
 
 

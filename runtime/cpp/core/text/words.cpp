@@ -1,11 +1,12 @@
-#include "src/verify/words.h"
+#include "core/text/words.h"
 
 #include <cmath>
 
+#include "core/json/plain.h"
 #include "core/text/quoting.h"
 #include "core/text/utf8.h"
 
-namespace ldm::verify {
+namespace ldm {
 
 Words& Words::pad(std::size_t start, std::size_t width) {
     for (std::size_t count = utf8::characters(view().substr(start)); count < width; ++count) put(" ");
@@ -40,6 +41,8 @@ Words& Words::printable(std::string_view text) {
     return *this;
 }
 
+Words& Words::json(std::string_view text) { return json(json::value_of(text)); }
+
 Words& Words::number(double value, std::chars_format format, int digits) {
     if (std::isinf(value)) return add(value < 0 ? "-inf" : "inf");
     char text[400];  // 1e308 has 309 digits
@@ -60,4 +63,4 @@ Status json_text(Scope& scope, Arena& arena, const json::Value& value, std::stri
     return Words(scope.memory).json(value, style).keep(scope, arena, out);
 }
 
-}  // namespace ldm::verify
+}  // namespace ldm

@@ -1,16 +1,18 @@
-// Texts of a report: put together from pieces, and kept in its arena.
-#ifndef LDM_VERIFY_WORDS_H
-#define LDM_VERIFY_WORDS_H
+// Texts that are put together from pieces: sentences of a report, small files.
+#ifndef LDM_CORE_TEXT_WORDS_H
+#define LDM_CORE_TEXT_WORDS_H
 
+#include <charconv>
 #include <string_view>
 
 #include "core/json/json.h"
 #include "core/json/write.h"
+#include "core/memory.h"
 #include "core/status.h"
-#include "src/files/text.h"
 
-namespace ldm::verify {
+namespace ldm {
 
+// After it ran out of memory once, nothing more is put, and fits() is false.
 class Words {
 public:
     explicit Words(Allocator& memory) : memory_(memory), text_(memory) {}
@@ -31,6 +33,7 @@ public:
         fits_ = fits_ && json::write(value, style, memory_, text_);
         return *this;
     }
+    Words& json(std::string_view text);  // as a text of JSON
     // Append spaces up to a width in characters, counted from `start` of the text.
     Words& pad(std::size_t start, std::size_t width);
 
@@ -58,6 +61,6 @@ private:
 Status json_text(Scope& scope, Arena& arena, const json::Value& value, std::string_view& out,
                  const json::Style& style = {});
 
-}  // namespace ldm::verify
+}  // namespace ldm
 
 #endif

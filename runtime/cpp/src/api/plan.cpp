@@ -1,90 +1,114 @@
 // Sampling plans as JSON, as `ldm-export plan --json` writes them.
 #include "src/api/handles.h"
 
-#include "core/text/numbers.h"
-#include "src/files/text.h"
+#include "core/json/plain.h"
+#include "core/json/write.h"
 
 using namespace ldm;
 
 namespace {
 
-class PlanText {
-public:
-    explicit PlanText(Allocator& memory) : text_(memory) {}
+constexpr std::string_view kinds[] = {"clip", "threshold"};
 
-    void put(const sampling::Plan& plan) {
-        text_.put("{\"sampler\": ");
-        text_.quoted(plan.sampler.canonical().view());
-        text_.put(", \"steps\": ");
-        text_.number(plan.steps);
-        text_.put(", \"start\": ");
-        text_.number(plan.start);
-        text_.put(", \"identity\": ");
-        text_.quoted(plan.identity.hex().view());
-        text_.put(", \"history\": ");
-        text_.number(plan.history);
-        text_.put(", \"initial_scale\": ");
-        real(plan.initial_scale);
-        text_.put(", \"hook\": ");
-        hook(plan.hook);
-        text_.put(", \"rows\": [");
-        for (std::size_t index = 0; index < plan.rows.size; ++index) {
-            if (index > 0) text_.put(", ");
-            row(plan.rows[index]);
-        }
-        text_.put("]}");
-    }
-    const files::Text& text() const { return text_; }
-
-private:
-    void real(double value) { text_.put(numbers::shortest(value).view()); }
-
-    template <typename... Numbers>
-    void reals(Numbers... numbers) {
-        const char* between = "[";
-        ((text_.put(between), real(numbers), between = ", "), ...);
-        text_.put("]");
-    }
-
-    void hook(const std::optional<sampling::Hook>& hook) {
-        if (!hook) return text_.put("null");
-        text_.put("{\"kind\": ");
-        text_.quoted(hook->kind == sampling::Hook::Kind::clip ? "clip" : "threshold");
-        text_.put(", \"limit\": ");
-        real(hook->limit);
-        text_.put(", \"ratio\": ");
-        real(hook->ratio);
-        text_.put("}");
-    }
-
-    void row(const sampling::PlanRow& row) {
-        text_.put("{\"timestep\": ");
-        real(row.timestep);
-        text_.put(", \"input_scale\": ");
-        real(row.input_scale);
-        text_.put(", \"levels\": ");
-        reals(row.alpha, row.sigma, row.alpha_next, row.sigma_next);
-        text_.put(", \"data\": ");
-        reals(row.data_x, row.data_output);
-        text_.put(", \"matrix\": [");
-        for (std::size_t line = 0; line < row.lines(); ++line) {
-            text_.put(line == 0 ? "[" : ", [");
-            for (std::size_t column = 0; column < row.columns; ++column) {
-                if (column > 0) text_.put(", ");
-                real(row.line(line)[column]);
-            }
-            text_.put("]");
-        }
-        text_.put("], \"noise_rows\": [");
-        for (std::size_t index = 0; index < row.noise_rows.size(); ++index) {
-            if (index > 0) text_.put(", ");
-            text_.number(row.noise_rows[index]);
-        }
-        text_.put(row.ends_step ? "], \"ends_step\": true}" : "], \"ends_step\": false}");
-    }
-
-    files::Text text_;
+struct HookText {
+    std::string_view kind;
+    double limit = 0.0, ratio = 0.0;
 };
+
+struct RowText {
+    double timestep = 0.0, input_scale = 0.0;
+    View<double> levels, data;
+    View<View<double>> matrix;
+    View<std::int64_t> noise_rows;
+    bool ends_step = false;
+};
+
+struct PlanText {
+    std::string_view sampler;
+    std::int64_t steps = 0, start = 0;
+    std::string_view identity;
+    std::int64_t history = 0;
+    double initial_scale = 0.0;
+    std::optional<HookText> hook;
+    View<RowText> rows;
+};
+
+template <typename Visitor>
+void fields(Visitor& visit, HookText& it) {
+    visit("kind", it.kind);
+    visit("limit", it.limit);
+    visit("ratio", it.ratio);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, RowText& it) {
+    visit("timestep", it.timestep);
+    visit("input_scale", it.input_scale);
+    visit("levels", it.levels);
+    visit("data", it.data);
+    visit("matrix", it.matrix);
+    visit("noise_rows", it.noise_rows);
+    visit("ends_step", it.ends_step);
+}
+
+template <typename Visitor>
+void fields(Visitor& visit, PlanText& it) {
+    visit("sampler", it.sampler);
+    visit("steps", it.steps);
+    visit("start", it.start);
+    visit("identity", it.identity);
+    visit("history", it.history);
+    visit("initial_scale", it.initial_scale);
+    visit("hook", it.hook);
+    visit("rows", it.rows);
+}
+
+template <typename T>
+Status keep(Scope& scope, Arena& arena, std::initializer_list<T> values, View<T>& out) {
+    LDM_NEED(scope, arena.copy(values.begin(), values.size(), out));
+    return Status();
+}
+
+Status describe(Scope& scope, Arena& arena, const sampling::PlanRow& row, RowText& out) {
+    out.timestep = row.timestep;
+    out.input_scale = row.input_scale;
+    LDM_TRY(keep(scope, arena, {row.alpha, row.sigma, row.alpha_next, row.sigma_next}, out.levels));
+    LDM_TRY(keep(scope, arena, {row.data_x, row.data_output}, out.data));
+    auto* lines = arena.make<View<double>>(row.lines());
+    auto* noise_rows = arena.make<std::int64_t>(row.noise_rows.size());
+    LDM_NEED(scope, lines != nullptr && noise_rows != nullptr);
+    for (std::size_t line = 0; line < row.lines(); ++line) lines[line] = {row.line(line), row.columns};
+    for (std::size_t index = 0; index < row.noise_rows.size(); ++index) {
+        noise_rows[index] = static_cast<std::int64_t>(row.noise_rows[index]);
+    }
+    out.matrix = {lines, row.lines()};
+    out.noise_rows = {noise_rows, row.noise_rows.size()};
+    out.ends_step = row.ends_step;
+    return Status();
+}
+
+Status put(Scope& scope, Arena& arena, const sampling::Plan& plan, Array<char>& out) {
+    auto canonical = plan.sampler.canonical();
+    Digest::Hex identity = plan.identity.hex();
+    PlanText text;
+    text.sampler = canonical.view();
+    text.steps = plan.steps;
+    text.start = plan.start;
+    text.identity = identity.view();
+    text.history = static_cast<std::int64_t>(plan.history);
+    text.initial_scale = plan.initial_scale;
+    if (plan.hook) text.hook = HookText{kinds[static_cast<std::size_t>(plan.hook->kind)], plan.hook->limit, plan.hook->ratio};
+    auto* rows = arena.make<RowText>(plan.rows.size);
+    LDM_NEED(scope, rows != nullptr);
+    for (std::size_t index = 0; index < plan.rows.size; ++index) LDM_TRY(describe(scope, arena, plan.rows[index], rows[index]));
+    text.rows = {rows, plan.rows.size};
+    json::Reader reader{scope, arena};
+    json::Value value;
+    LDM_TRY(json::plain_whole(reader, text, value));
+    out.shrink(0);
+    LDM_NEED(scope, json::write(value, {}, scope.memory, out) && out.push('\0'));
+    return Status();
+}
 
 Status compile(Scope& scope, const Model& model, const char* sampler_text, int32_t steps, int32_t start, Array<char>& out) {
     const Defaults& defaults = model.contract().defaults;
@@ -93,11 +117,7 @@ Status compile(Scope& scope, const Model& model, const char* sampler_text, int32
     Arena arena(scope.memory);
     sampling::Plan plan;
     LDM_TRY(sampling::compile_plan(scope, arena, model.contract().schedule, sampler, steps == 0 ? defaults.steps : steps, start, plan));
-    PlanText text(scope.memory);
-    text.put(plan);
-    out.shrink(0);
-    LDM_NEED(scope, text.text().fits() && out.append(text.text().view().data(), text.text().view().size()) && out.push('\0'));
-    return Status();
+    return put(scope, arena, plan, out);
 }
 
 }  // namespace

@@ -6,7 +6,6 @@
 #include "core/codes.h"
 #include "src/engines/memory_left.h"
 #include "src/engines/signature.h"
-#include "src/files/text.h"
 
 namespace ldm::engines {
 

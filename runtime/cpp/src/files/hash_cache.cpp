@@ -3,7 +3,6 @@
 #include "core/codes.h"
 #include "core/json/json.h"
 #include "src/files/atomic.h"
-#include "src/files/text.h"
 
 namespace ldm::files {
 
@@ -28,14 +27,17 @@ bool read_natural(const json::Value& value, std::uint64_t& out) {
     return true;
 }
 
-bool read_entry(const json::Value& value, Stamp& stamp, std::string_view& digest) {
-    if (value.kind != json::Kind::list || value.items.size != 5) return false;
+bool read_entry(const json::Value& value, FileState& state, std::string_view& digest) {
+    if (value.kind != json::Kind::list || value.items.size != 6) return false;
+    Stamp& stamp = state.stamp;
     const json::Value* items = value.items.data;
     if (!read_natural(items[0], stamp.device) || !read_natural(items[1], stamp.inode)) return false;
     if (!read_natural(items[2], stamp.size)) return false;
-    if (items[3].kind != json::Kind::integer || items[4].kind != json::Kind::text) return false;
+    if (items[3].kind != json::Kind::integer || items[4].kind != json::Kind::integer) return false;
+    if (items[5].kind != json::Kind::text) return false;
     stamp.modified = items[3].integer;
-    digest = items[4].text;
+    state.changed = items[4].integer;
+    digest = items[5].text;
     return true;
 }
 
@@ -79,24 +81,24 @@ Status HashCache::read(Scope& scope, std::string_view text) {
     if (!parsed.ok()) return std::string_view(parsed.code()) == codes::other_memory ? scope.out_of_memory() : Status();
     for (const json::Member& member : document.members) {
         Known known{member.key, {}, {}};
-        if (read_entry(member.value, known.stamp, known.digest)) LDM_NEED(scope, known_.push(known));
+        if (read_entry(member.value, known.state, known.digest)) LDM_NEED(scope, known_.push(known));
     }
     return Status();
 }
 
-std::string_view HashCache::find(std::string_view name, const Stamp& stamp) const {
+std::string_view HashCache::find(std::string_view name, const FileState& state) const {
     for (std::size_t index = known_.size(); index-- > 0;) {
         const Known& known = known_[index];
-        if (known.name == name) return known.stamp == stamp ? known.digest : std::string_view();
+        if (known.name == name) return known.state == state ? known.digest : std::string_view();
     }
     return {};
 }
 
-Status HashCache::remember(Scope& scope, std::string_view name, const Stamp& stamp, const Digest::Hex& digest) {
+Status HashCache::remember(Scope& scope, std::string_view name, const FileState& state, const Digest::Hex& digest) {
     View<char> its_name, hex;
     LDM_NEED(scope, texts_.copy(name.data(), name.size(), its_name));
     LDM_NEED(scope, texts_.copy(digest.digits, sizeof digest.digits, hex));
-    Known measured{{its_name.data, its_name.size}, stamp, {hex.data, hex.size}};
+    Known measured{{its_name.data, its_name.size}, state, {hex.data, hex.size}};
     has_changed_ = true;
     for (Known& known : known_) {
         if (known.name != name) continue;
@@ -107,33 +109,25 @@ Status HashCache::remember(Scope& scope, std::string_view name, const Stamp& sta
     return Status();
 }
 
-void HashCache::put(Text& text) const {
-    text.put("{");
+void HashCache::put(Words& words) const {
+    words.add("{");
     for (const Known& known : known_) {
-        if (&known != known_.begin()) text.put(", ");
-        text.quoted(known.name);
-        text.put(": [");
-        for (std::uint64_t number : {known.stamp.device, known.stamp.inode, known.stamp.size}) {
-            text.number(number);
-            text.put(", ");
-        }
-        text.number(known.stamp.modified);
-        text.put(", ");
-        text.quoted(known.digest);
-        text.put("]");
+        const Stamp& stamp = known.state.stamp;
+        words.add(&known == known_.begin() ? "" : ", ").json(known.name).add(": [", stamp.device, ", ", stamp.inode, ", ");
+        words.add(stamp.size, ", ", stamp.modified, ", ", known.state.changed, ", ").json(known.digest).add("]");
     }
-    text.put("}");
+    words.add("}");
 }
 
 Status HashCache::save(Scope& scope) {
     if (!has_changed_ || place_.view().empty()) return Status();
-    Text text(scope.memory);
-    put(text);
-    LDM_NEED(scope, text.fits());
+    Words words(scope.memory);
+    put(words);
+    LDM_NEED(scope, words.fits());
     if (!make_folders(place_.parent()).ok()) return Status();
     Failure unheard;
     Scope quiet{scope.memory, unheard};
-    Status status = write_file(quiet, place_.view(), text.view(), Existing::replace);
+    Status status = write_file(quiet, place_.view(), words.view(), Existing::replace);
     has_changed_ = false;
     return status.ok() || std::string_view(status.code()) != codes::other_memory ? Status() : scope.out_of_memory();
 }

@@ -36,7 +36,7 @@ public:
 private:
     struct File {
         Expected expected;
-        Stamp stamp;
+        FileState state;
         Digest::Hex digest;
         bool is_known;    // remembered
         bool is_settled;  // did not change while it was hashed

@@ -64,6 +64,7 @@ struct Stamp {
 struct FileStatus {
     Kind kind = Kind::other;
     Stamp stamp;
+    std::int64_t changed = 0;  // ns; of content, permissions and names (in Windows when it was made, as Python has it)
     std::uint32_t mode = 0;  // permissions
     bool may_be_written = false;  // by somebody
 };

@@ -31,6 +31,10 @@ int descriptor(std::intptr_t handle) { return static_cast<int>(handle); }
 [[maybe_unused]] const char* text_of(const char* text, const char*) { return text; }
 [[maybe_unused]] const char* text_of(int failed, const char* text) { return failed == 0 ? text : "unknown error"; }
 
+std::int64_t nanoseconds(const timespec& time) {
+    return static_cast<std::int64_t>(time.tv_sec) * 1000000000 + static_cast<std::int64_t>(time.tv_nsec);
+}
+
 FileStatus converted(const struct stat& status) {
     FileStatus out;
     out.kind = S_ISREG(status.st_mode)   ? Kind::file
@@ -38,13 +42,13 @@ FileStatus converted(const struct stat& status) {
                : S_ISLNK(status.st_mode) ? Kind::link
                                          : Kind::other;
 #if defined(__APPLE__)
-    const timespec& modified = status.st_mtimespec;
+    const timespec &modified = status.st_mtimespec, &changed = status.st_ctimespec;
 #else
-    const timespec& modified = status.st_mtim;
+    const timespec &modified = status.st_mtim, &changed = status.st_ctim;
 #endif
     out.stamp = {static_cast<std::uint64_t>(status.st_dev), static_cast<std::uint64_t>(status.st_ino),
-                 static_cast<std::uint64_t>(status.st_size),
-                 static_cast<std::int64_t>(modified.tv_sec) * 1000000000 + static_cast<std::int64_t>(modified.tv_nsec)};
+                 static_cast<std::uint64_t>(status.st_size), nanoseconds(modified)};
+    out.changed = nanoseconds(changed);
     out.mode = static_cast<std::uint32_t>(status.st_mode & 07777);
     out.may_be_written = (status.st_mode & 0222) != 0;
     return out;

@@ -39,6 +39,13 @@ HANDLE open_handle(const Path& path, DWORD access, Links links) {
     return ::CreateFileW(native.get(), access, share_all, nullptr, OPEN_EXISTING, flags, nullptr);
 }
 
+// Since 1970.
+std::int64_t nanoseconds(const FILETIME& time) {
+    constexpr std::int64_t from_1601_to_1970 = 116444736000000000;  // in 100 ns
+    std::uint64_t since_1601 = std::uint64_t{time.dwHighDateTime} << 32 | time.dwLowDateTime;
+    return (static_cast<std::int64_t>(since_1601) - from_1601_to_1970) * 100;
+}
+
 Answer status_of(HANDLE handle, FileStatus& out) {
     BY_HANDLE_FILE_INFORMATION info;
     if (!::GetFileInformationByHandle(handle, &info)) return last();
@@ -46,11 +53,9 @@ Answer status_of(HANDLE handle, FileStatus& out) {
     bool is_folder = (info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
     bool is_disk = ::GetFileType(handle) == FILE_TYPE_DISK;
     out.kind = is_link ? Kind::link : is_folder ? Kind::folder : is_disk ? Kind::file : Kind::other;
-    constexpr std::uint64_t from_1601_to_1970 = 116444736000000000;  // in 100 ns
-    std::uint64_t modified = std::uint64_t{info.ftLastWriteTime.dwHighDateTime} << 32 | info.ftLastWriteTime.dwLowDateTime;
     out.stamp = {info.dwVolumeSerialNumber, std::uint64_t{info.nFileIndexHigh} << 32 | info.nFileIndexLow,
-                 std::uint64_t{info.nFileSizeHigh} << 32 | info.nFileSizeLow,
-                 (static_cast<std::int64_t>(modified) - static_cast<std::int64_t>(from_1601_to_1970)) * 100};
+                 std::uint64_t{info.nFileSizeHigh} << 32 | info.nFileSizeLow, nanoseconds(info.ftLastWriteTime)};
+    out.changed = nanoseconds(info.ftCreationTime);
     out.may_be_written = (info.dwFileAttributes & FILE_ATTRIBUTE_READONLY) == 0;
     return {};
 }

@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "core/codes.h"
+#include "core/sampling/arithmetic.h"
+#include "core/text/words.h"
 #include "src/verify/metrics.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 
@@ -94,7 +95,7 @@ private:
             add_shape(words, shape.data, shape.size);
             return words.keep(scope_, arena_, out);
         }
-        bool is_finite = all_finite(static_cast<const float*>(value->data), value->bytes / sizeof(float));
+        bool is_finite = sampling::all_finite(static_cast<const float*>(value->data), value->bytes / sizeof(float));
         if (!is_finite) out = "it holds NaN or infinity";
         return Status();
     }

@@ -2,9 +2,9 @@
 
 #include "core/codes.h"
 #include "core/package/contract_fields.h"
+#include "core/text/words.h"
 #include "src/verify/proven_contract.h"
 #include "src/verify/report.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 

@@ -6,8 +6,8 @@
 #include "core/package/contract_fields.h"
 #include "core/text/prompt.h"
 #include "core/text/utf8.h"
+#include "core/text/words.h"
 #include "src/verify/proven_contract.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "core/codes.h"
+#include "core/text/words.h"
 #include "src/verify/compare.h"
 #include "src/verify/facts.h"
 #include "src/verify/inpainting_probe.h"
 #include "src/verify/proven_contract.h"
 #include "src/verify/reference.h"
 #include "src/verify/sampling_run.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 

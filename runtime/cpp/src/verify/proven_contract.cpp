@@ -2,7 +2,7 @@
 
 #include "core/json/write.h"
 #include "core/package/contract_fields.h"
-#include "src/verify/words.h"
+#include "core/text/words.h"
 
 namespace ldm::verify {
 

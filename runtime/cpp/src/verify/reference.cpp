@@ -4,10 +4,12 @@
 
 #include "core/codes.h"
 #include "core/package/contract_fields.h"
+#include "core/package/file_rules.h"
+#include "core/sampling/arithmetic.h"
+#include "core/text/words.h"
 #include "src/files/trouble.h"
 #include "src/verify/metrics.h"
 #include "src/verify/report_fields.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 
@@ -228,7 +230,7 @@ Status Reference::check_numbers(Scope& scope, const Stored& stored) {
     bool is_sound = tensor.dtype == "F32" && tensor.bytes > 0 && tensor.shape.size <= engines::max_rank;
     if (is_sound) {
         LDM_TRY(read(scope, stored, loaded));
-        is_sound = all_finite(loaded.floats(), loaded.count());
+        is_sound = sampling::all_finite(loaded.floats(), loaded.count());
     }
     if (is_sound) return Status();
     return refuse(scope, {": ", quoted(tensor.name), " is empty, not float32, or holds NaN or infinity; build the package "

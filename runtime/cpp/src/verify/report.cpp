@@ -4,9 +4,9 @@
 #include <cmath>
 
 #include "core/codes.h"
+#include "core/text/words.h"
 #include "src/verify/proven_contract.h"
 #include "src/verify/report_fields.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 

@@ -2,8 +2,8 @@
 #include <algorithm>
 
 #include "core/text/utf8.h"
+#include "core/text/words.h"
 #include "src/verify/report.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 

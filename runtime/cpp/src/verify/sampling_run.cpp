@@ -5,11 +5,12 @@
 #include "core/codes.h"
 #include "core/images/pixels.h"
 #include "core/run/run.h"
+#include "core/sampling/arithmetic.h"
+#include "core/text/words.h"
 #include "src/engines/tasks.h"
 #include "src/verify/compare.h"
 #include "src/verify/inpainting_probe.h"
 #include "src/verify/metrics.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 
@@ -123,7 +124,7 @@ private:
                                ", ", shape[2], ", ", shape[3], "), expected ", expected[0], " steps of (1, ", expected[1],
                                ", ", expected[2], ", ", expected[3], ")"});
         }
-        if (!all_finite(latents, each)) {
+        if (!sampling::all_finite(latents, each)) {
             return scope_.fail(codes::result_not_finite, {"the latents hold NaN or infinity after step ", index + 1});
         }
         Figures figures = compare_samples(latents, latents_.floats() + index * each, 1, each);

@@ -1,7 +1,7 @@
 #include "src/engines/onnxruntime/fallbacks.h"
 
 #include "core/codes.h"
-#include "src/files/text.h"
+#include "core/text/words.h"
 
 namespace ldm::ort {
 
@@ -95,25 +95,14 @@ Status fallbacks(Scope& scope, Arena& arena, const Library& library, const OrtSe
     }
     if (assignment.left.empty()) return Status();
     sort(assignment.left);
-    files::Text text(scope.memory);
-    text.put(provider);
-    text.put(" leaves ");
-    text.number(assignment.total_left);
-    text.put(" of ");
-    text.number(assignment.nodes);
-    text.put(" nodes of ");
-    text.put(path);
-    text.put(" to the CPU: ");
+    Words words(scope.memory);
+    words.add(provider, " leaves ", assignment.total_left, " of ", assignment.nodes, " nodes of ", path, " to the CPU: ");
     for (const Count& each : assignment.left) {
-        if (&each != assignment.left.begin()) text.put(", ");
-        text.number(each.count);
-        text.put(" ");
-        text.put(each.op);
+        words.add(&each == assignment.left.begin() ? "" : ", ", each.count, " ", each.op);
     }
-    View<char> kept;
     auto* sentence = arena.make<std::string_view>();
-    LDM_NEED(scope, text.fits() && sentence != nullptr && arena.copy(text.view().data(), text.view().size(), kept));
-    *sentence = {kept.data, kept.size};
+    LDM_NEED(scope, sentence != nullptr);
+    LDM_TRY(words.keep(scope, arena, *sentence));
     out = {sentence, 1};
     return Status();
 }

@@ -4,10 +4,10 @@
 
 #include "core/codes.h"
 #include "core/sha256.h"
+#include "core/text/words.h"
 #include "src/files/atomic.h"
 #include "src/files/hash_cache.h"
 #include "src/files/system.h"
-#include "src/files/text.h"
 #include "src/files/trouble.h"
 
 namespace ldm::openvino {
@@ -18,25 +18,19 @@ using files::Answer;
 using files::Path;
 
 // As Python shows [(sha256, [device, inode, bytes, modified]), …].
-Status put_identity(Scope& scope, const package::Package& package, View<std::string_view> names, files::Text& out) {
-    out.put("[");
+Status put_identity(Scope& scope, const package::Package& package, View<std::string_view> names, Words& out) {
+    out.add("[");
     for (const std::string_view& name : names) {
         Path file;
         files::FileStatus status;
         LDM_TRY(package.file(scope, name, file));
         Answer answer = look(file, files::Links::follow, status);
         if (!answer.ok()) return files::unreadable(scope, file, answer);
-        out.put(&name == names.begin() ? "('" : ", ('");
-        out.put(package.manifest().files.find(name)->sha256);
-        out.put("', [");
-        for (std::uint64_t number : {status.stamp.device, status.stamp.inode, status.stamp.size}) {
-            out.number(number);
-            out.put(", ");
-        }
-        out.number(status.stamp.modified);
-        out.put("])");
+        const files::Stamp& stamp = status.stamp;
+        out.add(&name == names.begin() ? "('" : ", ('", package.manifest().files.find(name)->sha256, "', [");
+        out.add(stamp.device, ", ", stamp.inode, ", ", stamp.size, ", ", stamp.modified, "])");
     }
-    out.put("]");
+    out.add("]");
     LDM_NEED(scope, out.fits());
     return Status();
 }
@@ -67,7 +61,7 @@ Status make_cache_folder(Scope& scope, const package::Package& package, const Ar
     Array<std::string_view> names(scope.memory);
     LDM_NEED(scope, names.append(artefact.files));
     std::sort(names.begin(), names.end());
-    files::Text identity(scope.memory);
+    Words identity(scope.memory);
     LDM_TRY(put_identity(scope, package, names.view(), identity));
     Sha256 hash;
     hash.update(identity.view());
