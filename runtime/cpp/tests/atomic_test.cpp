@@ -20,6 +20,20 @@ static std::string code_of(const std::string& path, const std::string& content, 
     return status.ok() ? "" : status.code();
 }
 
+static void a_path_that_no_system_takes_is_told_by_its_name() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    std::string long_path(4096, 'a');
+    CHECK(!files::refuse_existing(scope, long_path, Existing::keep).ok());
+    std::string sentence = "cannot write '" + std::string(56, 'a') + "...: the path has 4096 bytes; expected at most 4095";
+    if (!CHECK(failure.text == sentence)) std::fprintf(stderr, "  %s\n", failure.text);
+    CHECK(!files::write_file(scope, long_path, "new", Existing::replace).ok() && failure.text == sentence);
+    long_path = "/tmp/" + std::string(4090, 'a');  // it fits, but no name of a file is so long
+    CHECK(!files::write_file(scope, long_path, "new", Existing::replace).ok());
+    CHECK(std::string_view(failure.text).substr(0, 20) == "cannot write /tmp/aa");
+}
+
 static bool is_alone(const std::string& folder, int files) {
     std::string command = "test $(ls -A '" + folder + "' | wc -l) = " + std::to_string(files);
     return std::system(command.c_str()) == 0;
@@ -89,6 +103,7 @@ int main(int count, char** arguments) {
     }
     files_are_written_and_replaced();
     what_is_no_file_stays();
+    a_path_that_no_system_takes_is_told_by_its_name();
     a_full_disk_leaves_nothing(arguments[0]);
     a_name_alone_is_of_the_current_folder();
     return done();

@@ -23,6 +23,15 @@ static void graphs_compute_what_numpy_does() {
     CHECK(!opened.components.library_version().empty());
 }
 
+static void a_path_that_is_too_long_is_told_by_its_name() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    package::Package package(memory);
+    CHECK(code_of(package.open(scope, std::string(5000, 'a'), package::Check::size)) == codes::request_path);
+    CHECK(std::string_view(failure.text).find("path is 'aaaa") == 0);
+}
+
 static void settings_are_checked() {
     Allocator memory = system_allocator();
     Failure failure;
@@ -188,6 +197,7 @@ int main() {
     }
     graphs_compute_what_numpy_does();
     settings_are_checked();
+    a_path_that_is_too_long_is_told_by_its_name();
     threads_share_a_package(engines::large_weights, 40);
     threads_share_a_package(0, 8);
     resting_components_give_back_their_memory();

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "core/codes.h"
+#include "src/engines/library_file.h"
 #include "src/engines/openvino/places.h"
 #include "tests/failing_allocator.h"
 #include "tests/golden_graphs.h"
@@ -78,8 +79,41 @@ static void it_is_found_by_option_and_environment() {
     CHECK(opened("") == codes::engine_unavailable && says(failure, ", which LDM_OPENVINO names"));
     ::setenv("LDM_OPENVINO", FAKE_PLUGIN, 1);
     CHECK(opened("").empty());
+    ::setenv("LDM_OPENVINO", std::string(5000, 'a').c_str(), 1);
+    CHECK(opened("") == codes::engine_unavailable && says(failure, "the path of OpenVINO's plugin in LDM_OPENVINO is longer than"));
+    CHECK(opened(std::string(5000, 'a')) == codes::engine_unavailable && says(failure, "plugin, 'aaa"));
     ::unsetenv("LDM_OPENVINO");
     CHECK(opened("") == codes::engine_unavailable && says(failure, "put it beside this library"));
+}
+
+// Wherever a file was cut, it is refused or whole enough, and the process lives.
+static void truncated_plugins_are_refused() {
+    Scratch scratch;
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    std::string content = read_file(FAKE_PLUGIN);
+    int truncated = 0;
+    for (std::size_t size = 0; size < content.size(); size += 1 + content.size() / 100) {
+        std::string name = "plugin" + std::to_string(size) + ".so";  // a library that is loaded once is not read again
+        scratch.write(name, content.substr(0, size));
+        openvino::Plugin plugin;
+        std::string code = code_of(plugin.open(scope, scratch.at(name)));
+        CHECK(code.empty() || code == codes::engine_unavailable);
+        truncated += std::string_view(failure.text).find(": it is truncated: it has " + std::to_string(size) + " bytes") != std::string_view::npos;
+    }
+    CHECK(truncated > 10);
+    CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed > 0);
+    // Headers that lie.
+    for (std::size_t place : {32, 39, 54, 55, 56, 57, 64 + 8, 64 + 15, 64 + 32, 64 + 39}) {
+        std::string changed = content;
+        changed[place] = '\x7f';
+        std::string name = "lie" + std::to_string(place) + ".so";
+        scratch.write(name, changed);
+        engines::Extent extent = engines::extent_of_library(files::Path(scratch.at(name)));
+        CHECK(extent.is_truncated() || extent.needed <= changed.size());
+    }
+    CHECK(engines::extent_of_library(files::Path(scratch.path)).needed == 0);
 }
 
 static void onnxruntime_is_not_needed() {
@@ -204,6 +238,7 @@ static void memory_may_run_out() {
 int main() {
     Scratch scratch;  // its cache folder
     it_is_found_by_option_and_environment();
+    truncated_plugins_are_refused();
     onnxruntime_is_not_needed();
     it_is_told_what_to_open();
     its_failures_have_a_code();

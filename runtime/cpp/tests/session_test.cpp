@@ -157,6 +157,35 @@ static void what_is_no_library_is_refused() {
     }
 }
 
+// Half of ONNX Runtime: what is not there cannot be mapped, which is a signal where nobody looks before.
+static void a_truncated_library_is_refused() {
+    Scratch scratch;
+    Opened whole("unet");
+    std::string content = read_file(whole.library.path().data()), half = scratch.at("libonnxruntime.so");
+    scratch.write("libonnxruntime.so", content.substr(0, content.size() / 2));
+    ort::Library library;
+    CHECK(code_of(library.open(whole.scope, half)) == codes::engine_unavailable);
+    std::string sentence = "ONNX Runtime cannot be loaded from " + half + ": it is truncated: it has " +
+                           std::to_string(content.size() / 2) + " bytes, but needs ";
+    if (!CHECK(std::string_view(whole.failure.text).find(sentence) == 0)) std::fprintf(stderr, "  %s\n", whole.failure.text);
+}
+
+static void a_path_that_is_too_long_is_told() {
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    const char* before = std::getenv("LDM_ONNXRUNTIME");
+    std::string named = before == nullptr ? "" : before, long_path(5000, 'a');
+    ort::Library library;
+    ::setenv("LDM_ONNXRUNTIME", long_path.c_str(), 1);
+    CHECK(code_of(library.open(scope, "")) == codes::engine_unavailable);
+    CHECK(std::string_view(failure.text) == "the path of ONNX Runtime in LDM_ONNXRUNTIME is longer than the 4095 bytes that can "
+                                            "be opened; give a shorter one");
+    CHECK(code_of(library.open(scope, long_path)) == codes::engine_unavailable);
+    CHECK(std::string_view(failure.text).find("the path of ONNX Runtime, 'aaaa") == 0);
+    ::setenv("LDM_ONNXRUNTIME", named.c_str(), 1);
+}
+
 static void other_providers_are_told_from_missing_ones() {
     Opened opened("unet");
     const ort::Provider* provider = nullptr;
@@ -250,6 +279,8 @@ int main() {
     wrong_inputs_are_refused();
     what_is_no_graph_is_refused();
     what_is_no_library_is_refused();
+    a_truncated_library_is_refused();
+    a_path_that_is_too_long_is_told();
     other_providers_are_told_from_missing_ones();
     newer_functions_are_in_their_places();
     threads_share_a_session();

@@ -1,8 +1,10 @@
 #include "src/engines/dynamic_library.h"
 
+#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 
+#include "src/engines/library_file.h"
 #include "src/files/system.h"
 
 #if defined(_WIN32)
@@ -61,7 +63,14 @@ bool DynamicLibrary::keep(void* handle) {
     return false;
 }
 
-bool DynamicLibrary::open(const files::Path& path) { return keep(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)); }
+bool DynamicLibrary::open(const files::Path& path) {
+    bool is_a_path = path.view().find('/') != std::string_view::npos;
+    Extent extent = is_a_path ? extent_of_library(path) : Extent();
+    if (!extent.is_truncated()) return keep(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
+    std::snprintf(reason_, sizeof reason_, "it is truncated: it has %" PRIu64 " bytes, but needs %" PRIu64, extent.there,
+                  extent.needed);
+    return false;
+}
 
 bool DynamicLibrary::open_if_loaded(const files::Path& path) {
     handle_ = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
@@ -92,7 +101,9 @@ bool is_there(const files::Path& path) {
 
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out) {
     out = files::Path(path);
-    if (!path.empty() || (files::environment(variable, out) && !out.view().empty())) {
+    bool is_named = !path.empty() || files::environment(variable, out);
+    if (!out.fits()) return Found::too_long;
+    if (is_named && !out.view().empty()) {
         // What is looked at is what is opened: a name alone would be looked for where the system has its libraries.
         if (out.view().find_first_of("/\\") == std::string_view::npos) out = files::Path(files::Path("."), out.view());
         return is_there(out) ? Found::yes : Found::not_where_named;

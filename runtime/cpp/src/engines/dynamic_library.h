@@ -11,7 +11,8 @@ namespace ldm::engines {
 
 class DynamicLibrary {
 public:
-    // A path, or a name alone, which the system looks for. False where it cannot be loaded: `reason` says why.
+    // A path, or a name alone, which the system looks for. False where it cannot be loaded, or the file is not all there:
+    // `reason` says why.
     bool open(const files::Path& path);
     // Whether the process has it already; if so it is opened.
     bool open_if_loaded(const files::Path& path);
@@ -27,10 +28,10 @@ private:
     char reason_[512] = {0};
 };
 
-enum class Found { yes, nowhere, not_where_named };
+enum class Found { yes, nowhere, not_where_named, too_long };
 
 // The place of a library: `path`, else what an environment variable names, else one of `names` beside this library.
-// `out` is set but where it is nowhere.
+// `out` is set but where it is nowhere, or named by a path that no system takes.
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out);
 
 // The folder of the library (or program) that this code is in; false where the system does not tell.

@@ -11,7 +11,12 @@ Status refuse(Scope& scope, const Path& path, std::string_view why) {
     return scope.fail(codes::output_refused, {"cannot write ", path.view(), ": ", why});
 }
 
-Status refuse_folder_of(Scope& scope, const Path& path) {
+// given: the path as the caller has it; one that is too long is not in `path`.
+Status refuse_folder_of(Scope& scope, const Path& path, std::string_view given) {
+    if (!path.fits()) {
+        return scope.fail(codes::output_refused, {"cannot write ", quoted(given), ": the path has ", given.size(),
+                                                  " bytes; expected at most ", Path::room - 1});
+    }
     std::string_view name = path.name();
     if (name.empty() || name == "." || name == "..") {
         return refuse(scope, path, "it has no name of its own; give the name of a new file");
@@ -78,7 +83,7 @@ Status refuse_existing(Scope& scope, std::string_view name, Existing existing) {
     Path path(name);
     bool is_there = false;
     FileStatus status;
-    LDM_TRY(refuse_folder_of(scope, path));
+    LDM_TRY(refuse_folder_of(scope, path, name));
     LDM_TRY(refuse_file(scope, path, existing, is_there, status));
     Path partial = partial_in(path.parent());  // whether the folder takes files is best asked by making one
     NewFile file;
@@ -93,7 +98,7 @@ Status write_file(Scope& scope, std::string_view name, std::string_view content,
     Path path(name);
     bool is_there = false;
     FileStatus status;
-    LDM_TRY(refuse_folder_of(scope, path));
+    LDM_TRY(refuse_folder_of(scope, path, name));
     LDM_TRY(refuse_file(scope, path, existing, is_there, status));
     Path partial = partial_in(path.parent());
     Answer answer = write_partial(partial, content, is_there ? &status : nullptr);

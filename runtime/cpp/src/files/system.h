@@ -140,7 +140,7 @@ Answer make_folders(const Path& path);  // with its parents
 void sync_folder(const Path& path);     // its names outlive a power failure, where the system can
 Answer try_writing(const Path& path);   // whether this user may
 
-// A variable of the environment; false where it is not set, or too long.
+// A variable of the environment; false where it is not set. One that is too long for a path does not fit.
 bool environment(const char* name, Path& out);
 // The folder of the user's caches by the custom of the system; false where there is none.
 bool user_cache(Path& out);

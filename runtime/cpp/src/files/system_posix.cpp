@@ -235,7 +235,7 @@ bool environment(const char* name, Path& out) {
     if (value == nullptr) return false;
     out = Path();
     out.add(value);
-    return out.fits();
+    return true;
 }
 
 bool user_cache(Path& out) {

@@ -277,12 +277,16 @@ Answer try_writing(const Path& path) {
 }
 
 bool environment(const char* name, Path& out) {
+    static constexpr char too_long[Path::room] = {};
     wchar_t wide[Path::room];
+    out = Path();
     Path its_name;
     its_name.add(name);
     NativePath native(its_name);
     DWORD count = ::GetEnvironmentVariableW(native.get(), wide, Path::room);
-    return count > 0 && count < Path::room && narrow(wide, out);
+    if (count == 0) return false;
+    if (count >= Path::room || !narrow(wide, out)) out.add(std::string_view(too_long, sizeof too_long));
+    return true;
 }
 
 bool user_cache(Path& out) {

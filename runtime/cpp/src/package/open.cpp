@@ -23,7 +23,7 @@ View<unsigned char> bytes_of(const Array<char>& content) {
 }
 
 // A path that the system can look up, existing or not.
-Status check_path(Scope& scope, const Path& path, bool& exists, FileStatus& status) {
+Status check_path(Scope& scope, const Path& path, std::string_view given, bool& exists, FileStatus& status) {
     Answer answer = look(path, Links::follow, status);
     exists = answer.ok();
     if (answer.ok() && status.kind == files::Kind::folder) {
@@ -31,14 +31,15 @@ Status check_path(Scope& scope, const Path& path, bool& exists, FileStatus& stat
         answer = look(Path(path, "."), Links::follow, inside);  // a folder that may not be entered
     }
     if (answer.ok() || answer.is_nowhere()) return Status();
-    return scope.fail(codes::request_path, {"path is ", quoted(path.view()), ", which cannot be looked up: ",
+    return scope.fail(codes::request_path, {"path is ", quoted(given), ", which cannot be looked up: ",
                                             std::string_view(files::Reason(answer))});
 }
 
-Status find_package(Scope& scope, const Path& path) {
+// given: the path as the caller has it; one that is too long is not in `path`.
+Status find_package(Scope& scope, const Path& path, std::string_view given) {
     bool exists = false;
     FileStatus status;
-    LDM_TRY(check_path(scope, path, exists, status));
+    LDM_TRY(check_path(scope, path, given, exists, status));
     if (!exists) {
         return scope.fail(codes::package_missing, {"there is no package at ", path.view(), ": the folder does not exist"});
     }
@@ -61,7 +62,7 @@ Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_
 
 Status Package::open(Scope& scope, std::string_view name, Check check) {
     Path path(name.empty() ? "." : name);
-    LDM_TRY(find_package(scope, path));
+    LDM_TRY(find_package(scope, path, name));
     LDM_TRY(folder_.open(scope, path));
     LDM_TRY(read_manifest(scope));
     LDM_TRY(check_sizes(scope));

@@ -96,6 +96,11 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
         return scope.fail(codes::engine_unavailable, {"there is no ONNX Runtime at ", path_.view(), origin,
                                                       "; expected its shared library, such as ", file_names[0]});
     }
+    if (found == engines::Found::too_long) {
+        return scope.fail(codes::engine_unavailable, {"the path of ONNX Runtime", path.empty() ? " in LDM_ONNXRUNTIME" : ", ",
+                                                      path.empty() ? Piece("") : quoted(path), " is longer than the ",
+                                                      Path::room - 1, " bytes that can be opened; give a shorter one"});
+    }
     for (std::string_view name : file_names) {
         path_ = Path(name);
         was_loaded_ = library_.open_if_loaded(path_);

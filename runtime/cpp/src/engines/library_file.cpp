@@ -1,0 +1,59 @@
+#include "src/engines/library_file.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "src/files/system.h"
+
+namespace ldm::engines {
+
+namespace {
+
+// The fields of an ELF file that are read here: their places, and how many bytes an address has.
+struct Layout {
+    std::size_t header_bytes, table, entry_bytes, entry_count, offset, bytes_in_file, address;
+};
+
+constexpr Layout of_32_bits{52, 28, 42, 44, 4, 16, 4}, of_64_bits{64, 32, 54, 56, 8, 32, 8};
+constexpr std::size_t most_entry_bytes = 64;
+constexpr std::uint64_t most_bytes = std::uint64_t{1} << 62;
+
+// Little-endian.
+std::uint64_t number_at(const unsigned char* bytes, std::size_t size) {
+    std::uint64_t number = 0;
+    for (std::size_t index = size; index-- > 0;) number = number << 8 | bytes[index];
+    return number;
+}
+
+// Where a part of a file ends; one that no file holds ends beyond all of them.
+std::uint64_t end_of(std::uint64_t start, std::uint64_t size) {
+    return start > most_bytes || size > most_bytes ? most_bytes : start + size;
+}
+
+}  // namespace
+
+Extent extent_of_library(const files::Path& path) {
+    files::ReadFile file;
+    files::FileStatus status;
+    unsigned char header[64];
+    std::size_t got = 0;
+    if (!file.open(path, files::Links::follow).ok() || !file.status(status).ok() || status.kind != files::Kind::file) return {};
+    if (!file.read(0, header, sizeof header, got).ok() || got < sizeof header) return {};
+    constexpr unsigned char little_endian = 1;
+    if (std::memcmp(header, "\177ELF", 4) != 0 || header[5] != little_endian) return {};
+    const Layout& layout = header[4] == 2 ? of_64_bits : of_32_bits;
+    std::uint64_t table = number_at(header + layout.table, layout.address);
+    std::uint64_t each = number_at(header + layout.entry_bytes, 2), count = number_at(header + layout.entry_count, 2);
+    if (each < layout.bytes_in_file + layout.address || each > most_entry_bytes) return {};
+    Extent extent{status.stamp.size, end_of(table, each * count)};
+    for (std::uint64_t index = 0; index < count && !extent.is_truncated(); ++index) {
+        unsigned char entry[most_entry_bytes];
+        if (!file.read(table + index * each, entry, static_cast<std::size_t>(each), got).ok() || got < each) return {};
+        std::uint64_t bytes = number_at(entry + layout.bytes_in_file, layout.address);
+        if (bytes == 0) continue;
+        extent.needed = std::max(extent.needed, end_of(number_at(entry + layout.offset, layout.address), bytes));
+    }
+    return extent;
+}
+
+}  // namespace ldm::engines
