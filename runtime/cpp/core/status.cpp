@@ -109,6 +109,14 @@ void Failure::add(std::initializer_list<Piece> more) {
     text[writer.length] = 0;
 }
 
+void Scope::tell(std::string_view topic, std::initializer_list<Piece> sentence) const {
+    if (listener.hear == nullptr) return;
+    Failure detail;  // used as a sentence
+    detail.set("", {topic, ": "});
+    detail.add(sentence);
+    listener.hear(listener.user, detail.text);
+}
+
 Status Scope::fail(const char* code, std::initializer_list<Piece> sentence) {
     failure.set(code, sentence);
     return Status(code);

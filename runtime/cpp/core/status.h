@@ -75,10 +75,20 @@ struct Failure {
     void add(std::initializer_list<Piece> more);  // behind the sentence so far
 };
 
+// Who wants to know in detail what is done; by default nobody.
+struct Listener {
+    void (*hear)(void* user, const char* sentence) = nullptr;
+    void* user = nullptr;
+};
+
 // What every function of the core that can fail works with.
 struct Scope {
     Allocator& memory;
     Failure& failure;
+    Listener listener = {};
+
+    // Tell a detail: what it is about, and the rest of the sentence. No lock is held meanwhile.
+    void tell(std::string_view topic, std::initializer_list<Piece> sentence) const;
 
     // Keep a failure. The sentence says what was got, what was expected, where, and what to do.
     Status fail(const char* code, std::initializer_list<Piece> sentence);

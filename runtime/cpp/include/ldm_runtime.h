@@ -137,7 +137,9 @@ LDM_API const char *ldm_status_name(ldm_status status);
 
 typedef enum ldm_log_level {
     LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option without effect */
-    LDM_LOG_DETAIL = 2  /* what a developer wants to know: the stages of ldm_verify */
+    LDM_LOG_DETAIL = 2  /* what a developer wants to know, with times: a package that is opened and its hashes, an
+                           engine's library, options and graphs, each evaluation, the stages of ldm_verify. A sentence
+                           begins with its topic, "package: " and so on; its words may change in any version */
 } ldm_log_level;
 
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
@@ -159,8 +161,8 @@ typedef struct ldm_context_options {
     void (*release)(void *memory_user, void *block, size_t bytes);
     void *memory_user;
 
-    /* Called by the thread that made the call; `text` lasts until it returns. It must not use the context. NULL: nothing
-       is logged. */
+    /* Called by the thread that made the call, within it; `text` lasts until it returns. It must not use the context, nor
+       free what the call was given. NULL: nothing is logged, and no sentence is made. */
     void (*log)(void *user, ldm_log_level level, const char *text);
 
     /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as

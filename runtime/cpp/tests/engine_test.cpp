@@ -149,6 +149,67 @@ void notices_come_with_what_they_are_about() {
     CHECK(its.seen.logged.size() == 4 && its.seen.logged[1].find("vae_encoder has ") == 0);
 }
 
+// What a developer is told of a run, in order; each detail may be answered with a call that shares the package.
+struct Details {
+    std::vector<std::string> all;
+    ldm_context* other = nullptr;
+    ldm_package* package = nullptr;
+
+    static void log(void* user, ldm_log_level level, const char* text) {
+        auto* its = static_cast<Details*>(user);
+        if (level == LDM_LOG_DETAIL) its->all.emplace_back(text);
+        if (its->package != nullptr) CHECK(ldm_package_confirm(its->other, its->package) == LDM_OK);
+    }
+    // How many begin so and hold that.
+    size_t count(const std::string& beginning, const std::string& part) const {
+        size_t found = 0;
+        for (const std::string& each : all) found += each.find(beginning) == 0 && each.find(part) != std::string::npos;
+        return found;
+    }
+};
+
+void details_are_told_of_each_step() {
+    for (int maps = 0; maps < 2; ++maps) {
+        Details details;
+        ldm_context_options callbacks;
+        ldm_context_options_init(&callbacks, sizeof callbacks);
+        callbacks.log = Details::log;
+        callbacks.user = &details;
+        ldm_context* context = nullptr;
+        ldm_package* package = nullptr;
+        ldm_engine* engine = nullptr;
+        ldm_run* run = nullptr;
+        ldm_package_options full;
+        ldm_package_options_init(&full, sizeof full);
+        full.check = LDM_CHECK_FULL;
+        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK && ldm_context_create(&callbacks, &context) == LDM_OK);
+        std::string folder = golden_path("package");
+        CHECK(ldm_package_open(context, folder.c_str(), &full, &package) == LDM_OK);
+        CHECK(details.count("package: " + folder + " is ", " files, ") == 1 && details.count("package: ", " s") == 1);
+        CHECK(details.count("package: unet has 172 weights, ", "unet/model.safetensors") == 1);
+        details.package = package;
+        ldm_engine_options options;
+        ldm_engine_options_init(&options, sizeof options);
+        options.maps_weights = maps;
+        options.threads = 2 * maps;
+        CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
+        CHECK(details.count("engine: ONNX Runtime 1.", " loaded from ") == 1);
+        std::string how = maps == 1 ? ", threads 2, 0 MB of weights mapped, opened in "
+                                    : ", threads of its choice, 0 MB of weights copied, opened in ";
+        CHECK(details.count("engine: unet: " + folder + "/unet/", how) == 1 && details.count("engine: unet: ", " on ort, ") == 1);
+        CHECK(details.count("engine: vae_decoder: ", how) == 1 && details.count("engine: vae_encoder: ", "") == 0);
+        CHECK(details.count("package: hashes of " + folder + " are right: 0 are remembered, ", " were computed; waited ") == 1);
+        ldm_run_options wanted = apple();
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(details.count("engine: unet evaluated in ", " s") == 3);
+        ldm_run_free(run);
+        ldm_engine_free(engine);
+        ldm_package_free(package);
+        ldm_context_free(context);
+        ldm_context_free(details.other);
+    }
+}
+
 void options_of_a_provider_are_pairs() {
     Fixture its;
     const char *texts[] = {"device_id", nullptr}, *numbers[] = {"0", "1"};
@@ -218,6 +279,7 @@ int main() {
     previews_do_not_end_it();
     the_progress_function_may_end_it();
     notices_come_with_what_they_are_about();
+    details_are_told_of_each_step();
     options_of_a_provider_are_pairs();
     weights_stay_in_their_files();
     return done();

@@ -20,7 +20,13 @@ struct ldm_context {
     ldm::Array<char> plan, description;  // of the last ldm_plan_json and ldm_package_describe
 
     ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), plan(memory), description(memory) {}
-    ldm::Scope scope() { return {memory, failure}; }
+    ldm::Scope scope() { return {memory, failure, {options.log == nullptr ? nullptr : log_detail, this}}; }
+
+private:
+    static void log_detail(void* context, const char* sentence) {
+        const ldm_context_options& its = static_cast<ldm_context*>(context)->options;
+        its.log(its.user, LDM_LOG_DETAIL, sentence);
+    }
 };
 
 struct ldm_package {

@@ -16,14 +16,10 @@ struct ldm_report {
 
 namespace {
 
-Status compare(ldm_context* context, Scope& scope, ldm_package& package, const ldm_engine_options& options, ldm_report& out) {
+Status compare(Scope& scope, ldm_package& package, const ldm_engine_options& options, ldm_report& out) {
     engines::Settings settings;
     LDM_TRY(api::read_settings(scope, options, settings));
-    auto say = [](void* user, const char* text) {
-        auto* its = static_cast<ldm_context*>(user);
-        if (its->options.log != nullptr) its->options.log(its->options.user, LDM_LOG_DETAIL, text);
-    };
-    return verify::verify(scope, out.arena, *package.opened, package.model, settings, {say, context}, out.findings);
+    return verify::verify(scope, out.arena, *package.opened, package.model, settings, out.findings);
 }
 
 }  // namespace
@@ -47,7 +43,7 @@ ldm_status ldm_verify(ldm_context* context, const char* folder, const ldm_engine
     status = api::called(context, [&](Scope& scope) {
         made = make<ldm_report>(context->memory, context->memory);
         LDM_NEED(scope, made != nullptr);
-        return compare(context, scope, *package, taken, *made);
+        return compare(scope, *package, taken, *made);
     });
     ldm_package_free(package);
     if (status == LDM_OK) {

@@ -6,6 +6,7 @@
 #include "core/codes.h"
 #include "src/engines/memory_left.h"
 #include "src/engines/signature.h"
+#include "src/files/stopwatch.h"
 
 namespace ldm::engines {
 
@@ -64,7 +65,17 @@ Status Components::start(Scope& scope, const Settings& settings) {
     are_large_ = arena_.make<bool>(count);
     LDM_NEED(scope, are_large_ != nullptr && slots_.make(arena_, count));
     process_ = files::process_number();
-    return is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings);
+    files::Stopwatch stopwatch;
+    LDM_TRY(is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings));
+    if (is_openvino_) {
+        scope.tell("engine", {"OpenVINO's plugin for the device ", graph_settings_.device, " loaded in ", stopwatch.seconds(), " s"});
+    } else {
+        scope.tell("engine", {"ONNX Runtime ", library_.version(), " loaded from ", library_.path(), " in ", stopwatch.seconds(), " s"});
+    }
+    for (std::size_t index = 0; index < settings.options.count; ++index) {
+        scope.tell("engine", {engine_name(), " has the option ", settings.options.keys[index], "=", settings.options.values[index]});
+    }
+    return Status();
 }
 
 Status Components::start_onnxruntime(Scope& scope, const Settings& settings) {
@@ -105,12 +116,29 @@ Status Components::find(Scope& scope, std::string_view component, std::size_t& p
 Status Components::acquire(Scope& scope, std::string_view component, std::size_t& place) {
     LDM_TRY(find(scope, component, place));
     if (slots_.use(place)) return Status();
+    files::Stopwatch stopwatch;
+    bool is_new = false;
+    LDM_TRY(open_slot(scope, component, place, is_new));
+    if (is_new) tell_of(scope, component, slots_.engine(place), stopwatch.seconds());
+    return Status();
+}
+
+Status Components::open_slot(Scope& scope, std::string_view component, std::size_t place, bool& is_new) {
     Lock turn(opening_);
     if (slots_.use(place)) return Status();  // another thread was faster
     Engine engine;
     LDM_TRY(load(scope, component, artefact_of(*package_.manifest().components.find(component)), engine));
     slots_.open(place, engine);
+    is_new = true;
     return Status();
+}
+
+void Components::tell_of(const Scope& scope, std::string_view component, const Engine& engine, double seconds) const {
+    std::int64_t threads = is_openvino_ ? graph_settings_.threads : settings_.threads;
+    scope.tell("engine", {component, ": ", engine.path, " on ", engine_name(), ", threads ",
+                          threads == 0 ? Piece("of its choice") : Piece(threads), ", ",
+                          files::megabytes(package_.weights(component).bytes), " MB of weights ",
+                          engine.maps_weights ? "mapped" : "copied", ", opened in ", seconds, " s"});
 }
 
 Status Components::open(Scope& scope, std::string_view component) {
@@ -121,16 +149,23 @@ Status Components::open(Scope& scope, std::string_view component) {
 }
 
 Status Components::open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
-    Lock turn(opening_);
-    return load(scope, component, artefact, out);
+    files::Stopwatch stopwatch;
+    {
+        Lock turn(opening_);
+        LDM_TRY(load(scope, component, artefact, out));
+    }
+    tell_of(scope, component, out, stopwatch.seconds());
+    return Status();
 }
 
 Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
     std::size_t place = 0;
     LDM_TRY(acquire(scope, component, place));
     const Engine& engine = slots_.engine(place);
+    files::Stopwatch stopwatch;
     Status status = engine.run(engine.self, scope, feeds, out);
     slots_.release(place);
+    if (status.ok()) scope.tell("engine", {component, " evaluated in ", stopwatch.seconds(), " s"});
     return status;
 }
 

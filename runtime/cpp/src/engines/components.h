@@ -66,6 +66,8 @@ public:
 private:
     Status find(Scope& scope, std::string_view component, std::size_t& place);
     Status acquire(Scope& scope, std::string_view component, std::size_t& place);
+    Status open_slot(Scope& scope, std::string_view component, std::size_t place, bool& is_new);
+    void tell_of(const Scope& scope, std::string_view component, const Engine& engine, double seconds) const;
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);
     Status load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);

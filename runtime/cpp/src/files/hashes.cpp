@@ -105,4 +105,10 @@ Status Hashes::confirm(Scope& scope) {
     return failed_ == none ? Status() : refuse(scope, files_[failed_]);
 }
 
+std::size_t Hashes::known() const {
+    std::size_t count = 0;
+    for (const File& file : files_) count += file.is_known;
+    return count;
+}
+
 }  // namespace ldm::files

@@ -33,6 +33,10 @@ public:
     // Wait for the hashes, or compute them. Codes: file.hash, missing, unreadable.
     Status confirm(Scope& scope);
 
+    // Files whose hashes were remembered, and those whose were not.
+    std::size_t known() const;
+    std::size_t measured() const { return files_.size() - known(); }
+
 private:
     struct File {
         Expected expected;

@@ -4,6 +4,7 @@
 #include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
 #include "core/package/safetensors.h"
+#include "src/files/stopwatch.h"
 #include "src/files/trouble.h"
 #include "src/package/unlisted.h"
 
@@ -61,6 +62,7 @@ Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_
 }  // namespace
 
 Status Package::open(Scope& scope, std::string_view name, Check check) {
+    files::Stopwatch stopwatch;
     Path path(name.empty() ? "." : name);
     LDM_TRY(find_package(scope, path, name));
     LDM_TRY(folder_.open(scope, path));
@@ -74,6 +76,14 @@ Status Package::open(Scope& scope, std::string_view name, Check check) {
     LDM_TRY(check_components(scope));
     for (const TextRole& text : manifest_.contract.text) LDM_TRY(check_vocabulary(scope, text));
     if (check != Check::size) hashes_.start();
+    scope.tell("package", {path.view(), " is ", quoted(manifest_.name), " with ", manifest_.files.size(), " files, ",
+                           files::megabytes(bytes_of_files()), " MB; sizes and headers are right, opened in ",
+                           stopwatch.seconds(), " s"});
+    for (const auto& [component, its] : manifest_.components) {
+        const Weights& found = weights(component);
+        scope.tell("package", {component, " has ", found.values, " weights, ", files::megabytes(found.bytes), " MB, in ",
+                               its.weights});
+    }
     return Status();
 }
 
@@ -171,13 +181,22 @@ Status Package::list_expected(Scope& scope, bool in_blobs_only, View<files::Expe
     return Status();
 }
 
+std::uint64_t Package::bytes_of_files() const {
+    std::uint64_t bytes = 0;
+    for (const auto& [name, entry] : manifest_.files) bytes += static_cast<std::uint64_t>(entry.size);
+    return bytes;
+}
+
 Status Package::read(Scope& scope, std::string_view name, std::size_t limit, Array<char>& out) {
     LDM_TRY(folder_.require_unchanged(scope, name));
     return folder_.read(scope, name, limit, out);
 }
 
 Status Package::confirm(Scope& scope) {
+    files::Stopwatch stopwatch;
     LDM_TRY(hashes_.confirm(scope));
+    scope.tell("package", {"hashes of ", path().view(), " are right: ", hashes_.known(), " are remembered, ",
+                           hashes_.measured(), " were computed; waited ", stopwatch.seconds(), " s"});
     return folder_.require_unchanged(scope);
 }
 

@@ -63,6 +63,7 @@ private:
     Status check_weights(Scope& scope, std::string_view name, Weights& out);
     Status check_graph(Scope& scope, std::string_view name, std::string_view weights);
     Status check_vocabulary(Scope& scope, const TextRole& text);
+    std::uint64_t bytes_of_files() const;
     Status list_expected(Scope& scope, bool in_blobs_only, View<files::Expected>& out);
 
     Arena arena_;

@@ -72,7 +72,8 @@ void print_notices(void*, ldm_log_level level, const char* text) {
 
 void print_stages(void* user, ldm_log_level level, const char* text) {
     static const Clock::time_point start = Clock::now();
-    if (level == LDM_LOG_DETAIL) std::fprintf(stderr, "[%7.1f s] %s\n", seconds_since(start), text);
+    bool is_stage = level == LDM_LOG_DETAIL && std::strncmp(text, "verify: ", 8) == 0;
+    if (is_stage) std::fprintf(stderr, "[%7.1f s] %s\n", seconds_since(start), text);
     print_notices(user, level, text);
 }
 

@@ -30,9 +30,8 @@ constexpr std::string_view machine =  // as Python's platform.machine() names it
 
 class Gate {
 public:
-    Gate(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
-         Progress progress)
-        : scope_(scope), arena_(arena), package_(package), model_(model), settings_(settings), progress_(progress),
+    Gate(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings)
+        : scope_(scope), arena_(arena), package_(package), model_(model), settings_(settings),
           reference_(scope.memory), components_(scope.memory, package), facts_(scope.memory), cases_(scope.memory),
           files_(scope.memory) {}
 
@@ -43,7 +42,7 @@ public:
                                                       reference_name, "); build it again"});
         }
         LDM_TRY(components_.start(scope_, settings_));
-        say({"hashing the package"});
+        scope_.tell("verify", {"hashing the package"});
         LDM_TRY(package_.confirm(scope_));
         Report build;
         ProvenContract current;
@@ -54,7 +53,7 @@ public:
         LDM_TRY(require_same_probe(scope_, reference_, manifest.contract));
         LDM_TRY(compare_facts(scope_, arena_, model_, reference_, build.contract, current, facts_));
         for (const auto& [name, component] : manifest.components) LDM_TRY(compare_component(name, component));
-        say({"sampling run of ", reference_.run().steps, " steps"});
+        scope_.tell("verify", {"sampling run of ", reference_.run().steps, " steps"});
         LDM_TRY(compare_run(scope_, arena_, model_, components_, reference_, out.trajectory.emplace()));
         LDM_TRY(package_.confirm(scope_));  // what was compared is what was hashed
         out.contract = current;
@@ -64,21 +63,13 @@ public:
 private:
     std::string_view engine() const { return components_.engine_name(); }
 
-    void say(std::initializer_list<Piece> pieces) const {
-        if (progress_.say == nullptr) return;
-        Failure sentence;  // used as a sentence
-        sentence.set("", {"verify: "});
-        sentence.add(pieces);
-        progress_.say(progress_.user, sentence.text);
-    }
-
     Status compare_component(std::string_view name, const Component& component) {
         for (const Artefact& artefact : component.artefacts) {
             if (!components_.runs(artefact)) {
-                say({name, ", ", artefact.name, " left out: ", engine(), " does not run it"});
+                scope_.tell("verify", {name, ", ", artefact.name, " left out: ", engine(), " does not run it"});
                 continue;
             }
-            say({name, ", ", artefact.name});
+            scope_.tell("verify", {name, ", ", artefact.name});
             LDM_TRY(compare_artefact(name, artefact));
         }
         return Status();
@@ -133,7 +124,6 @@ private:
     package::Package& package_;
     const Model& model_;
     const engines::Settings& settings_;
-    Progress progress_;
     Reference reference_;
     engines::Components components_;
     Array<FactResult> facts_;
@@ -144,8 +134,8 @@ private:
 }  // namespace
 
 Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
-              Progress progress, Findings& out) {
-    Gate gate(scope, arena, package, model, settings, progress);
+              Findings& out) {
+    Gate gate(scope, arena, package, model, settings);
     Report report;  // of which parts are the gate's
     LDM_TRY(gate.compare(report));
     out.passed = report.passed;

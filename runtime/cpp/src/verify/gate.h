@@ -12,12 +12,6 @@
 
 namespace ldm::verify {
 
-// Told what is done next, for work that takes long.
-struct Progress {
-    void (*say)(void* user, const char* text);
-    void* user;
-};
-
 // The texts of a report; they are in the arena that it was made in.
 struct Findings {
     bool passed = false;
@@ -26,9 +20,9 @@ struct Findings {
 };
 
 // Compare every graph, the facts and a sampling run of an opened package with its reference, and the contract with the
-// proven one. The package is only read. Codes: proof.invalid, and those of packages and engines.
+// proven one; each stage is told before it begins. The package is only read. Codes: proof.invalid, and those of packages and engines.
 Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
-              Progress progress, Findings& out);
+              Findings& out);
 
 }  // namespace ldm::verify
 
