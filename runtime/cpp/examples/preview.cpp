@@ -30,7 +30,7 @@ bool save(const ldm_image& image, const std::string& path) {
 // Take a run to what comes next to look at: a step that is done, a preview, or the end.
 ldm_status go_on(const ldm::Context& context, const ldm::Engine& engine, ldm::Run& run, ldm::Task& task) {
     while (true) {
-        ldm_status status = run.next(task);
+        ldm_status status = run.next(context, task);
         if (status != LDM_OK || task.kind != LDM_TASK_EVALUATE) return status;
         status = engine.evaluate(context, run);
         if (status != LDM_OK) return status;
@@ -65,18 +65,18 @@ int main(int argc, char** argv) {
         if (task.step == last) run->cancel();
         if (task.step % every != 0 || task.step == task.steps || task.step == last) continue;
         int step = static_cast<int>(task.step);
-        if (run->preview() != LDM_OK || go_on(context, *engine, *run, task) != LDM_OK) return complain(context);
+        if (run->preview(context) != LDM_OK || go_on(context, *engine, *run, task) != LDM_OK) return complain(context);
         char name[32];
         std::snprintf(name, sizeof name, "/preview-%02d.ppm", step);
-        auto preview = run->image(0);
-        if (!preview || !save(*preview, folder + name)) return complain(context);
+        auto preview = run->image(context, 0);
+        if (!preview || !save(**preview, folder + name)) return complain(context);
     }
     if (status == LDM_CANCELLED) {
         std::printf("cancelled after step %d\n", last);
         return 0;
     }
     if (status != LDM_OK) return complain(context);
-    auto image = run->image(0);
-    if (!image || !save(*image, folder + "/image.ppm")) return complain(context);
+    auto image = run->image(context, 0);
+    if (!image || !save(**image, folder + "/image.ppm")) return complain(context);
     return 0;
 }

@@ -23,7 +23,7 @@ void draw(const ldm::Package& package, const ldm::Engine& engine, const char* pr
     options->seed = seed;
     options->has_seed = 1;
     auto run = ldm::Run::create(context, package, options);
-    done = run && engine.draw(context, *run) == LDM_OK && run->save_png(0, path.c_str(), true) == LDM_OK;
+    done = run && engine.draw(context, *run) == LDM_OK && run->save_png(context, 0, path.c_str(), true) == LDM_OK;
     if (!done) complain(context);
 }
 

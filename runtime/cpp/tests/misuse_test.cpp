@@ -1,135 +1,9 @@
-// Every function of the interface with arguments that are wrong in themselves: a status, and never a crash.
+// The functions of the interface with values that are wrong in themselves: a status, and never a crash.
 #include "ldm_runtime.h"
 
 #include "tests/kit.h"
 
 namespace {
-
-void nothing_needs_a_context_to_say_misuse() {
-    ldm_context* context = nullptr;
-    ldm_package* package = nullptr;
-    ldm_engine* engine = nullptr;
-    ldm_run* run = nullptr;
-    ldm_run_options options;
-    ldm_run_options_init(&options, sizeof options);
-    ldm_task task;
-    ldm_task_init(&task, sizeof task);
-    ldm_image image;
-    ldm_image_init(&image, sizeof image);
-    ldm_defaults defaults;
-    std::memset(&defaults, 0, sizeof defaults);
-    defaults.struct_size = sizeof defaults;
-    uint64_t seed;
-    const float* latents;
-    int64_t shape[4];
-    const char* const *keys, *const *values;
-    const char* json;
-    size_t count;
-    CHECK(ldm_context_create(nullptr, nullptr) == LDM_MISUSE);
-    CHECK(ldm_package_open(nullptr, "x", nullptr, &package) == LDM_MISUSE && package == nullptr);
-    CHECK(ldm_package_parse(nullptr, {"", 0}, nullptr, 0, &package) == LDM_MISUSE && package == nullptr);
-    CHECK(ldm_package_confirm(nullptr, package) == LDM_MISUSE);
-    CHECK(ldm_package_defaults(nullptr, package, &defaults) == LDM_MISUSE);
-    CHECK(ldm_run_create(nullptr, package, &options, &run) == LDM_MISUSE && run == nullptr);
-    CHECK(ldm_run_seed(nullptr, run, 0, &seed) == LDM_MISUSE);
-    CHECK(ldm_run_image(nullptr, run, 0, &image) == LDM_MISUSE);
-    CHECK(ldm_run_latents(nullptr, run, &latents, shape) == LDM_MISUSE);
-    CHECK(ldm_run_metadata(nullptr, run, 0, &keys, &values, &count) == LDM_MISUSE);
-    CHECK(ldm_run_next(nullptr, run, &task) == LDM_MISUSE);
-    CHECK(ldm_run_give(nullptr, run, nullptr, 0) == LDM_MISUSE);
-    CHECK(ldm_run_preview(nullptr, run) == LDM_MISUSE);
-    CHECK(ldm_engine_open(nullptr, package, nullptr, &engine) == LDM_MISUSE && engine == nullptr);
-    CHECK(ldm_engine_evaluate(nullptr, engine, run) == LDM_MISUSE);
-    CHECK(ldm_engine_draw(nullptr, engine, run) == LDM_MISUSE);
-    CHECK(ldm_run_save_png(nullptr, run, 0, "x.png", 0) == LDM_MISUSE);
-    CHECK(ldm_image_read_png(nullptr, "x.png", &image) == LDM_MISUSE);
-    CHECK(ldm_plan_json(nullptr, package, nullptr, 0, 0, &json) == LDM_MISUSE && json == nullptr);
-    ldm_report* report = nullptr;
-    CHECK(ldm_verify(nullptr, "x", nullptr, &report) == LDM_MISUSE && report == nullptr);
-    CHECK(ldm_package_describe(nullptr, package, 0, &json) == LDM_MISUSE && json == nullptr);
-    CHECK(ldm_check_output(nullptr, "x.png", 0) == LDM_MISUSE);
-    CHECK(ldm_report_passed(nullptr) == 0 && ldm_report_failure(nullptr, 0) == nullptr);
-    CHECK(std::strcmp(ldm_report_table(nullptr), "") == 0 && std::strcmp(ldm_report_json(nullptr), "") == 0);
-    CHECK(std::strcmp(ldm_error_code(context), "") == 0 && std::strcmp(ldm_error_text(context), "") == 0);
-    CHECK(std::strcmp(ldm_package_name(nullptr), "") == 0 && std::strcmp(ldm_package_identity(nullptr), "") == 0);
-    CHECK(ldm_run_image_count(nullptr) == 0);
-}
-
-void freeing_nothing_is_legal() {
-    ldm_run_free(nullptr);
-    ldm_engine_free(nullptr);
-    ldm_package_free(nullptr);
-    ldm_context_free(nullptr);
-    ldm_run_cancel(nullptr);
-    ldm_image_free(nullptr);
-    ldm_report_free(nullptr);
-    ldm_context_options_init(nullptr, 8);
-    ldm_package_options_init(nullptr, 8);
-    ldm_engine_options_init(nullptr, 8);
-    ldm_run_options_init(nullptr, 8);
-    ldm_image_init(nullptr, 8);
-    ldm_task_init(nullptr, 8);
-    ldm_defaults_init(nullptr, 8);
-}
-
-void nulls_are_told() {
-    Kit kit;
-    ldm_context* c = kit.context;
-    ldm_package* package = nullptr;
-    ldm_engine* engine = nullptr;
-    ldm_run* run = nullptr;
-    ldm_run_options options;
-    ldm_run_options_init(&options, sizeof options);
-    ldm_image image;
-    ldm_image_init(&image, sizeof image);
-    uint64_t seed;
-    const float* latents;
-    int64_t shape[4];
-    const char* const *keys, *const *values;
-    const char* json;
-    size_t count;
-    ldm_task task;
-    ldm_task_init(&task, sizeof task);
-    MISUSED(kit, ldm_package_open(c, nullptr, nullptr, &package));
-    MISUSED(kit, ldm_package_open(c, "x", nullptr, nullptr));
-    MISUSED(kit, ldm_package_parse(c, {nullptr, 0}, nullptr, 0, &package));
-    MISUSED(kit, ldm_package_parse(c, {kit.manifest.data(), kit.manifest.size()}, nullptr, 0, &package));
-    MISUSED(kit, ldm_package_confirm(c, nullptr));
-    ldm_report* report = nullptr;
-    MISUSED(kit, ldm_verify(c, nullptr, nullptr, &report));
-    MISUSED(kit, ldm_verify(c, "x", nullptr, nullptr));
-    const char* text = nullptr;
-    MISUSED(kit, ldm_package_describe(c, nullptr, 0, &text));
-    MISUSED(kit, ldm_package_describe(c, kit.package, 0, nullptr));
-    MISUSED(kit, ldm_package_describe(c, kit.package, 1, &text));  // it was given as text
-    MISUSED(kit, ldm_check_output(c, nullptr, 0));
-    MISUSED(kit, ldm_package_defaults(c, kit.package, nullptr));
-    MISUSED(kit, ldm_run_create(c, nullptr, &options, &run));
-    MISUSED(kit, ldm_run_create(c, kit.package, nullptr, &run));
-    MISUSED(kit, ldm_run_create(c, kit.package, &options, nullptr));
-    MISUSED(kit, ldm_run_seed(c, kit.run, 0, nullptr));
-    MISUSED(kit, ldm_run_seed(c, kit.run, 7, &seed));
-    MISUSED(kit, ldm_run_image(c, kit.run, 0, nullptr));
-    MISUSED(kit, ldm_run_image(c, kit.run, 0, &image));
-    MISUSED(kit, ldm_run_latents(c, kit.run, nullptr, shape));
-    MISUSED(kit, ldm_run_latents(c, kit.run, &latents, shape));
-    MISUSED(kit, ldm_run_metadata(c, kit.run, 0, nullptr, &values, &count));
-    MISUSED(kit, ldm_run_metadata(c, kit.run, 3, &keys, &values, &count));
-    MISUSED(kit, ldm_run_next(c, kit.run, nullptr));
-    MISUSED(kit, ldm_run_next(c, nullptr, &task));
-    MISUSED(kit, ldm_run_give(c, kit.run, nullptr, 1));
-    MISUSED(kit, ldm_run_preview(c, kit.run));
-    MISUSED(kit, ldm_engine_open(c, nullptr, nullptr, &engine));
-    MISUSED(kit, ldm_engine_open(c, kit.package, nullptr, &engine));  // it was given as text
-    MISUSED(kit, ldm_engine_evaluate(c, nullptr, kit.run));
-    MISUSED(kit, ldm_run_save_png(c, kit.run, 0, nullptr, 0));
-    MISUSED(kit, ldm_run_save_png(c, kit.run, 0, "nothing.png", 0));
-    MISUSED(kit, ldm_image_read_png(c, nullptr, &image));
-    MISUSED(kit, ldm_image_read_png(c, "x.png", nullptr));
-    MISUSED(kit, ldm_plan_json(c, nullptr, nullptr, 0, 0, &json));
-    MISUSED(kit, ldm_plan_json(c, kit.package, nullptr, 0, 0, nullptr));
-    MISUSED(kit, ldm_engine_draw(c, nullptr, kit.run));
-}
 
 void memory_functions_come_together() {
     ldm_context_options options;
@@ -336,9 +210,6 @@ void contexts_may_go_before_what_they_made() {
 }  // namespace
 
 int main() {
-    nothing_needs_a_context_to_say_misuse();
-    freeing_nothing_is_legal();
-    nulls_are_told();
     memory_functions_come_together();
     values_out_of_range_are_refused();
     what_contradicts_itself_is_refused();

@@ -16,7 +16,7 @@ void both_kinds_of_run_are_in_one_program() {
     *options.operator->() = apple();
     auto run = ldm::abi_1::Run::create(context, *package, options);
     ldm::abi_1::Task task;
-    CHECK(run && run->next(task) == LDM_OK && task.kind == LDM_TASK_EVALUATE);
+    CHECK(run && run->next(context, task) == LDM_OK && task.kind == LDM_TASK_EVALUATE);
     auto& of_the_core = run->get()->run;
     static_assert(!std::is_same_v<decltype(of_the_core), ldm::abi_1::Run&>);
     CHECK(of_the_core.is_asking() && of_the_core.steps_done() == 0);

@@ -89,24 +89,23 @@ void draw(const ldm::Context& context, const ldm::Package& package, const ldm::E
     ldm::Task task;
     std::size_t rows = 0;
     double worst = 0.0;
-    while (run->next(task) == LDM_OK && task.kind != LDM_TASK_DONE) {
+    while (run->next(context, task) == LDM_OK && task.kind != LDM_TASK_DONE) {
         if (task.kind != LDM_TASK_EVALUATE) continue;
         bool is_denoiser = std::string_view(task.component) == "unet";
         if (engine.evaluate(context, *run) != LDM_OK) break;
-        const float* latents;
-        int64_t shape[4];
-        if (!is_denoiser || ldm_run_latents(context.get(), run->get(), &latents, shape) != LDM_OK) continue;
-        if (rows * each < expected.size) worst = std::fmax(worst, relative_rms(latents, &expected[rows * each], each));
+        auto latents = run->latents(context);
+        if (!is_denoiser || !latents) continue;
+        if (rows * each < expected.size) worst = std::fmax(worst, relative_rms(latents->data, &expected[rows * each], each));
         ++rows;
     }
-    auto image = run->image(0);
+    auto image = run->image(context, 0);
     if (!CHECK(image.has_value()) || !CHECK(rows * each == expected.size) || !CHECK(worst <= 1e-5)) {
         std::fprintf(stderr, "  %s, %s: %zu rows, relative RMS %g: %s\n", name.c_str(), its.text("sampler"), rows, worst,
                      context.text().data());
         return;
     }
     ldm::View<unsigned char> picture = tensors.tensor<unsigned char>(name + "/picture");
-    const auto* levels = static_cast<const unsigned char*>(image->pixels);
+    const auto* levels = static_cast<const unsigned char*>((*image)->pixels);
     int largest = 0;
     for (std::size_t index = 0; index < picture.size; ++index) {
         int difference = std::abs(int{levels[index]} - int{picture[index]});

@@ -26,9 +26,9 @@ ldm::RunOptions options_of(uint64_t seed) {
     return options;
 }
 
-std::string pixels_of(const ldm::Run& run) {
-    auto image = run.image(0);
-    return image ? std::string(static_cast<const char*>(image->pixels), 64 * 48 * 3) : std::string();
+std::string pixels_of(const ldm::Context& context, const ldm::Run& run) {
+    auto image = run.image(context, 0);
+    return image ? std::string(static_cast<const char*>((*image)->pixels), 64 * 48 * 3) : std::string();
 }
 
 // Each thread draws what it draws alone; its contexts come and go.
@@ -42,14 +42,14 @@ void threads_share_a_package_and_an_engine() {
     for (size_t index = 0; index < thread_count; ++index) {
         auto run = ldm::Run::create(context, *package, options_of(index));
         CHECK(run && engine->draw(context, *run) == LDM_OK);
-        alone[index] = pixels_of(*run);
+        alone[index] = pixels_of(context, *run);
     }
     in_threads([&](size_t index) {
         for (int turn = 0; turn < 3; ++turn) {
             ldm::Context own;
             auto run = ldm::Run::create(own, *package, options_of(index));
-            if (run && engine->draw(own, *run) == LDM_OK) together[index] = pixels_of(*run);
-            (void)ldm_package_confirm(own.get(), package->get());
+            if (run && engine->draw(own, *run) == LDM_OK) together[index] = pixels_of(own, *run);
+            (void)package->confirm(own);
         }
     });
     for (size_t index = 0; index < thread_count; ++index) CHECK(!alone[index].empty() && together[index] == alone[index]);
