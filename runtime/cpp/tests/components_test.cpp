@@ -184,7 +184,7 @@ static void memory_may_run_out() {
         bool is_equal = false;
         LDM_TRY(golden.evaluate(scope, components, golden.cases.value.items[1], is_equal));
         return package.confirm(scope);
-    }, 7);
+    });
 }
 
 int main() {

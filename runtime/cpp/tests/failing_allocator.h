@@ -40,10 +40,10 @@ struct FailingAllocator {
 };
 
 // Run `work`, a Status(Scope&) that gives back all it takes, with each allocation failing once: the first, the second, …
-// (every `stride`-th). It must report that no memory is left, and leak nothing, until no allocation fails.
+// It must report that no memory is left, and leak nothing, until no allocation fails.
 template <typename Work>
-void check_every_allocation(const char* what, Work work, long long stride = 1) {
-    for (long long allowed = 0;; allowed += stride) {
+void check_every_allocation(const char* what, Work work) {
+    for (long long allowed = 0;; ++allowed) {
         FailingAllocator failing;
         failing.allowed = allowed;
         ldm::Failure failure;

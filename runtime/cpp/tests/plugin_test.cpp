@@ -232,7 +232,7 @@ static void memory_may_run_out() {
         Results results(scope.memory);
         LDM_TRY(components.run(scope, "unet", feeds.view(), results));
         return package.confirm(scope);
-    }, 7);
+    });
 }
 
 int main() {

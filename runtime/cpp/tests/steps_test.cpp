@@ -125,49 +125,6 @@ void what_is_told_of_a_run_takes_no_more_memory_each_time() {
     CHECK(counting.alive == 0);
 }
 
-// Everything that a host without files calls, from the context to what is told of an image.
-ldm_status draw_with(const ldm_context_options& options, const Kit& texts) {
-    ldm_context* context = nullptr;
-    ldm_package* package = nullptr;
-    ldm_run* run = nullptr;
-    ldm_text tokenizer{texts.tokenizer.data(), texts.tokenizer.size()};
-    ldm_run_options apples = apple();
-    ldm_task task;
-    const char *const *keys, *const *values, *json;
-    size_t count;
-    ldm_status status = ldm_context_create(&options, &context);
-    if (status == LDM_OK) {
-        status = ldm_package_parse(context, {texts.manifest.data(), texts.manifest.size()}, &tokenizer, 1, &package);
-    }
-    if (status == LDM_OK) status = ldm_run_create(context, package, &apples, &run);
-    ldm_task_init(&task, sizeof task);
-    for (task.kind = LDM_TASK_STEP; status == LDM_OK && task.kind != LDM_TASK_DONE;) {
-        status = ldm_run_next(context, run, &task);
-        if (status == LDM_OK && task.kind == LDM_TASK_EVALUATE) status = Outputs(task).give(context, run);
-        if (status == LDM_OK && task.kind == LDM_TASK_STEP && task.step == 1) status = ldm_run_preview(context, run);
-    }
-    if (status == LDM_OK) status = ldm_run_metadata(context, run, 0, &keys, &values, &count);
-    if (status == LDM_OK) status = ldm_plan_json(context, package, nullptr, 0, 0, &json);
-    if (status != LDM_OK && context != nullptr) CHECK(std::strcmp(ldm_error_code(context), "other.memory") == 0);
-    ldm_run_free(run);
-    ldm_package_free(package);
-    ldm_context_free(context);
-    return status;
-}
-
-void any_allocation_may_fail() {
-    Kit texts;
-    ldm_status status = LDM_NO_MEMORY;
-    for (long long allowed = 0; status != LDM_OK; ++allowed) {
-        FailingAllocator failing;
-        failing.allowed = allowed;
-        ldm_context_options options = memory_of(failing);
-        status = draw_with(options, texts);
-        bool is_told = status == LDM_NO_MEMORY && failing.made == allowed;
-        if (!CHECK((status == LDM_OK || is_told) && failing.alive == 0)) return;
-    }
-}
-
 // A run that memory ran out for while it was given something is over.
 void no_memory_ends_a_run_that_is_given_to() {
     for (long long left = 0; left < 8; ++left) {
@@ -212,7 +169,6 @@ int main() {
     previews_are_tasks_of_their_own();
     an_image_is_whole_or_not_there();
     what_is_told_of_a_run_takes_no_more_memory_each_time();
-    any_allocation_may_fail();
     no_memory_ends_a_run_that_is_given_to();
     outputs_are_asked_for_whole();
     return done();

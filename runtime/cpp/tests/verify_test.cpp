@@ -145,7 +145,7 @@ void a_description_says_that_no_memory_is_left() {
     CHECK(ldm_package_open(context, builtin.c_str(), nullptr, &package) == LDM_OK);
     CHECK(ldm_package_confirm(context, package) == LDM_OK);
     ldm_status status = LDM_NO_MEMORY;
-    for (long long allowed = 1; status == LDM_NO_MEMORY; allowed += 11) {
+    for (long long allowed = 1; status == LDM_NO_MEMORY; ++allowed) {
         FailingAllocator failing;
         failing.allowed = allowed;
         ldm_context* poor = failing_context(failing);
