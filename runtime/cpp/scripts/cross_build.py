@@ -14,8 +14,10 @@ import os
 import platform
 import re
 import shutil
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +47,10 @@ TARGETS = {
 AARCH64 = Path("/usr/aarch64-linux-gnu")  # where Debian's package has the loader and libraries
 STARTS_ITSELF = ["atomic_test"]  # which an emulator cannot
 NEEDS_ENGINE = [
+    "allocations_test",
     "components_test",
     "engine_test",
+    "handles_test",
     "runs_test",
     "session_test",
     "structs_test",
@@ -71,6 +75,8 @@ def main() -> int:
         target, folder = TARGETS[name], arguments.out.resolve() / name
         emulator = emulator_of(name)
         build(target, folder, emulator)
+        if name.startswith("macos"):
+            refuse_other_exports(folder / "libldm_runtime.dylib")
         tested = (
             test(folder, emulator, arguments.browser if name == "wasm32" else None) if arguments.test else "not run"
         )
@@ -93,6 +99,61 @@ def build(target: Target, folder: Path, emulator: list[str] | None) -> None:
     values = [f"-D{name}={value}" for name, value in settings.items()]
     run([program("cmake"), "-S", str(SOURCE), "-B", str(folder), "-G", "Ninja", *values])
     run([program("cmake"), "--build", str(folder), "-j", str(jobs())])
+
+
+def refuse_other_exports(library: Path) -> None:
+    """End where a library for macOS shows programs more than the interface: its linker here takes no list of names."""
+    header = (SOURCE / "include" / "ldm_runtime.h").read_text(encoding="utf-8")
+    expected = {f"_{name}" for name in re.findall(r"^LDM_API [^;]*?\b(ldm_\w+)\(", header, re.MULTILINE)}
+    found = set(mach_o_exports(library.read_bytes()))
+    if found != expected:
+        more, less = ", ".join(sorted(found - expected)), ", ".join(sorted(expected - found))
+        sys.exit(f"{library} exports other names than the header has: more: {more or 'none'}; less: {less or 'none'}")
+
+
+def mach_o_exports(content: bytes) -> Iterator[str]:
+    """Yield the names that a 64-bit Mach-O library exports, from the trie in which macOS looks them up."""
+    magic, *_, commands = struct.unpack_from("<5I", content)
+    if magic != 0xFEEDFACF:
+        raise ValueError("no little-endian Mach-O file of 64 bits")
+    place = 32
+    for _ in range(commands):
+        kind, size = struct.unpack_from("<2I", content, place)
+        if kind in {0x22, 0x80000022}:  # LC_DYLD_INFO, LC_DYLD_INFO_ONLY
+            start, length = struct.unpack_from("<2I", content, place + 40)
+        elif kind == 0x80000033:  # LC_DYLD_EXPORTS_TRIE
+            start, length = struct.unpack_from("<2I", content, place + 8)
+        else:
+            start = length = 0
+        if length > 0:
+            yield from names_of_trie(content[start : start + length], 0, "")
+        place += size
+
+
+def names_of_trie(trie: bytes, place: int, name: str) -> Iterator[str]:
+    """Yield the names below a node: whether one ends there, then for each child what it adds and where it is."""
+
+    def number() -> int:  # seven bits a byte, the lowest first
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = trie[place]
+            place += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    size = number()
+    if size > 0:
+        yield name
+    place += size
+    children = trie[place]
+    place += 1
+    for _ in range(children):
+        end = trie.index(0, place)
+        added, place = trie[place:end].decode(), end + 1
+        yield from names_of_trie(trie, number(), name + added)
 
 
 def test(folder: Path, emulator: list[str] | None, browser: str | None) -> str:
