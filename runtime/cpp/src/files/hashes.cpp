@@ -1,6 +1,5 @@
 #include "src/files/hashes.h"
 
-#include "core/package/file_rules.h"
 #include "src/files/fast_sha256.h"
 #include "src/files/trouble.h"
 

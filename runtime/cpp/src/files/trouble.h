@@ -3,11 +3,13 @@
 #define LDM_FILES_TROUBLE_H
 
 #include "core/codes.h"
+#include "core/package/file_rules.h"
 #include "core/status.h"
 #include "src/files/system.h"
 
 namespace ldm::files {
 
+using ldm::fetch_or_build_again;
 inline constexpr std::string_view fetch_again = "; fetch the package again";
 
 // Codes: file.missing, file.unreadable.
