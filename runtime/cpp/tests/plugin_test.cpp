@@ -80,7 +80,8 @@ static void it_is_found_by_option_and_environment() {
     ::setenv("LDM_OPENVINO", FAKE_PLUGIN, 1);
     CHECK(opened("").empty());
     ::setenv("LDM_OPENVINO", std::string(5000, 'a').c_str(), 1);
-    CHECK(opened("") == codes::engine_unavailable && says(failure, "the path of OpenVINO's plugin in LDM_OPENVINO is longer than"));
+    CHECK(opened("") == codes::engine_unavailable);
+    CHECK(says(failure, "the path of OpenVINO's plugin in LDM_OPENVINO is longer than the 4095 bytes"));
     CHECK(opened(std::string(5000, 'a')) == codes::engine_unavailable && says(failure, "plugin, 'aaa"));
     ::unsetenv("LDM_OPENVINO");
     CHECK(opened("") == codes::engine_unavailable && says(failure, "put it beside this library"));
@@ -100,7 +101,8 @@ static void truncated_plugins_are_refused() {
         openvino::Plugin plugin;
         std::string code = code_of(plugin.open(scope, scratch.at(name)));
         CHECK(code.empty() || code == codes::engine_unavailable);
-        truncated += std::string_view(failure.text).find(": it is truncated: it has " + std::to_string(size) + " bytes") != std::string_view::npos;
+        std::string sentence = ": it is truncated: it has " + std::to_string(size) + " bytes";
+        truncated += std::string_view(failure.text).find(sentence) != std::string_view::npos;
     }
     CHECK(truncated > 10);
     CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed > 0);

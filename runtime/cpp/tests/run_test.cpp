@@ -262,7 +262,9 @@ Status load_and_draw(Scope& scope, const RunOptions& options) {
 }
 
 void every_allocation_may_fail() {
-    check_every_allocation("load, prompt, plan and two steps", [](Scope& scope) { return load_and_draw(scope, plain_options()); });
+    check_every_allocation("load, prompt, plan and two steps", [](Scope& scope) {
+        return load_and_draw(scope, plain_options());
+    });
     Fixture its;
     check_every_allocation("a run", [&](Scope& scope) {
         Run run(scope.memory, its.opened.model);

@@ -97,11 +97,13 @@ Status put(Scope& scope, Arena& arena, const sampling::Plan& plan, Array<char>& 
     text.identity = identity.view();
     text.history = static_cast<std::int64_t>(plan.history);
     text.initial_scale = plan.initial_scale;
-    if (plan.hook) text.hook = HookText{kinds[static_cast<std::size_t>(plan.hook->kind)], plan.hook->limit, plan.hook->ratio};
+    if (const auto& hook = plan.hook) {
+        text.hook = HookText{kinds[static_cast<std::size_t>(hook->kind)], hook->limit, hook->ratio};
+    }
     auto* rows = arena.make<RowText>(plan.rows.size);
     LDM_NEED(scope, rows != nullptr);
-    for (std::size_t index = 0; index < plan.rows.size; ++index) LDM_TRY(describe(scope, arena, plan.rows[index], rows[index]));
     text.rows = {rows, plan.rows.size};
+    for (const sampling::PlanRow& row : plan.rows) LDM_TRY(describe(scope, arena, row, *rows++));
     json::Reader reader{scope, arena};
     json::Value value;
     LDM_TRY(json::plain_whole(reader, text, value));

@@ -68,12 +68,15 @@ Status Components::start(Scope& scope, const Settings& settings) {
     files::Stopwatch stopwatch;
     LDM_TRY(is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings));
     if (is_openvino_) {
-        scope.tell("engine", {"OpenVINO's plugin for the device ", graph_settings_.device, " loaded in ", stopwatch.seconds(), " s"});
+        scope.tell("engine", {"OpenVINO's plugin for the device ", graph_settings_.device, " loaded in ",
+                              stopwatch.seconds(), " s"});
     } else {
-        scope.tell("engine", {"ONNX Runtime ", library_.version(), " loaded from ", library_.path(), " in ", stopwatch.seconds(), " s"});
+        scope.tell("engine", {"ONNX Runtime ", library_.version(), " loaded from ", library_.path(), " in ",
+                              stopwatch.seconds(), " s"});
     }
     for (std::size_t index = 0; index < settings.options.count; ++index) {
-        scope.tell("engine", {engine_name(), " has the option ", settings.options.keys[index], "=", settings.options.values[index]});
+        scope.tell("engine", {engine_name(), " has the option ", settings.options.keys[index], "=",
+                              settings.options.values[index]});
     }
     return Status();
 }

@@ -37,7 +37,8 @@ Extent extent_of_library(const files::Path& path) {
     files::FileStatus status;
     unsigned char header[64];
     std::size_t got = 0;
-    if (!file.open(path, files::Links::follow).ok() || !file.status(status).ok() || status.kind != files::Kind::file) return {};
+    if (!file.open(path, files::Links::follow).ok() || !file.status(status).ok()) return {};
+    if (status.kind != files::Kind::file) return {};
     if (!file.read(0, header, sizeof header, got).ok() || got < sizeof header) return {};
     constexpr unsigned char little_endian = 1;
     if (std::memcmp(header, "\177ELF", 4) != 0 || header[5] != little_endian) return {};

@@ -20,7 +20,8 @@ struct Findings {
 };
 
 // Compare every graph, the facts and a sampling run of an opened package with its reference, and the contract with the
-// proven one; each stage is told before it begins. The package is only read. Codes: proof.invalid, and those of packages and engines.
+// proven one; each stage is told before it begins. The package is only read. Codes: proof.invalid, and those of packages
+// and engines.
 Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
               Findings& out);
 

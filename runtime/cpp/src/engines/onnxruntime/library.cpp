@@ -97,9 +97,10 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
                                                       "; expected its shared library, such as ", file_names[0]});
     }
     if (found == engines::Found::too_long) {
-        return scope.fail(codes::engine_unavailable, {"the path of ONNX Runtime", path.empty() ? " in LDM_ONNXRUNTIME" : ", ",
-                                                      path.empty() ? Piece("") : quoted(path), " is longer than the ",
-                                                      Path::room - 1, " bytes that can be opened; give a shorter one"});
+        Piece which = path.empty() ? Piece(" in LDM_ONNXRUNTIME") : quoted(path);
+        return scope.fail(codes::engine_unavailable, {"the path of ONNX Runtime", path.empty() ? "" : ", ", which,
+                                                      " is longer than the ", Path::room - 1,
+                                                      " bytes that can be opened; give a shorter one"});
     }
     for (std::string_view name : file_names) {
         path_ = Path(name);

@@ -27,9 +27,10 @@ Status find(Scope& scope, std::string_view given, files::Path& out) {
                                                       file_names[0]});
     }
     if (found == Found::too_long) {
-        return scope.fail(codes::engine_unavailable, {"the path of OpenVINO's plugin", given.empty() ? " in LDM_OPENVINO" : ", ",
-                                                      given.empty() ? Piece("") : quoted(given), " is longer than the ",
-                                                      files::Path::room - 1, " bytes that can be opened; give a shorter one"});
+        Piece which = given.empty() ? Piece(" in LDM_OPENVINO") : quoted(given);
+        return scope.fail(codes::engine_unavailable, {"the path of OpenVINO's plugin", given.empty() ? "" : ", ", which,
+                                                      " is longer than the ", files::Path::room - 1,
+                                                      " bytes that can be opened; give a shorter one"});
     }
     return scope.fail(codes::engine_unavailable, {"the plugin for OpenVINO was not found; build it (LDM_BUILD_OPENVINO) and give "
                                                   "the path of ", file_names[0], " as an option, or in the environment "
