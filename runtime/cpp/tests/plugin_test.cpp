@@ -107,9 +107,9 @@ static void truncated_plugins_are_refused() {
     CHECK(truncated > 10);
     CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed > 0);
     // Headers that lie.
-    for (std::size_t place : {32, 39, 54, 55, 56, 57, 64 + 8, 64 + 15, 64 + 32, 64 + 39}) {
+    for (int place : {32, 39, 54, 55, 56, 57, 64 + 8, 64 + 15, 64 + 32, 64 + 39}) {
         std::string changed = content;
-        changed[place] = '\x7f';
+        changed[static_cast<std::size_t>(place)] = '\x7f';
         std::string name = "lie" + std::to_string(place) + ".so";
         scratch.write(name, changed);
         engines::Extent extent = engines::extent_of_library(files::Path(scratch.at(name)));
