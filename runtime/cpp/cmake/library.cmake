@@ -29,11 +29,12 @@ if(WIN32)
   set_target_properties(ldm_runtime PROPERTIES PREFIX "")
 endif()
 # Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
-# Zig's linker has no such option for macOS, where that library is the system's.
-if(APPLE)
-  if(NOT LDM_ZIG)
-    target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
-  endif()
+# Zig's linker has no such option for macOS: those operators are replaced by hidden ones.
+if(APPLE AND LDM_ZIG)
+  target_sources(ldm_runtime PRIVATE cmake/macos_operators.cpp)
+  target_compile_options(ldm_runtime PRIVATE -fvisibility-global-new-delete=force-hidden)
+elseif(APPLE)
+  target_link_options(ldm_runtime PRIVATE -Wl,-exported_symbol,_ldm_*)
 elseif(UNIX)
   target_link_options(ldm_runtime PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
   set_property(TARGET ldm_runtime APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
