@@ -102,8 +102,8 @@ def _check_settings(run: "Trajectory", facts: "Facts", path: Path) -> None:
     for name, floor, lowest in floors:
         if not lowest <= floor <= HIGHEST_FLOOR:
             raise _error(
-                f"{path}: its sampling run has {name}_floor {float(floor)}; expected {lowest} to {HIGHEST_FLOOR} dB; build the"
-                " package again"
+                f"{path}: its sampling run has {name}_floor {float(floor)}; expected {lowest} to {HIGHEST_FLOOR} dB;"
+                " build the package again"
             )
 
 
@@ -132,8 +132,8 @@ def _check_plan(run: "Trajectory", facts: "Facts", path: Path) -> None:
     for index, (timestep, row) in enumerate(zip(run.timesteps, plan.rows, strict=True)):
         if not math.isclose(timestep, row.timestep, rel_tol=SAME_TIMESTEP, abs_tol=SAME_TIMESTEP):
             raise _error(
-                f"{path} contradicts itself: evaluation {index + 1} of its sampling run has the timestep {float(timestep)}, in"
-                f" the plan it has {float(row.timestep)}"
+                f"{path} contradicts itself: evaluation {index + 1} of its sampling run has the timestep"
+                f" {float(timestep)}, in the plan it has {float(row.timestep)}"
             )
 
 
@@ -142,8 +142,8 @@ def _check_case(case: "Case", path: Path) -> None:
         raise _error(f"{path}: case {case.component}/{case.name} has no inputs or no outputs")
     if not 0 < case.tolerance <= EXACT.relative_rms:
         raise _error(
-            f"{path}: case {case.component}/{case.name} has the tolerance {float(case.tolerance)}; expected more than 0 and at"
-            f" most {EXACT.relative_rms}; build the package again"
+            f"{path}: case {case.component}/{case.name} has the tolerance {float(case.tolerance)}; expected more than"
+            f" 0 and at most {EXACT.relative_rms}; build the package again"
         )
     for name, array in case.outputs.items():
         _check_numbers(f"{case.component}/{case.name}/output/{name}", array, path)
