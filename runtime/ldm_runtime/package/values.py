@@ -54,7 +54,7 @@ def check_listed(path: str, manifest: "Manifest", where: str) -> None:
 def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) -> None:
     if set(got) != set(expected):
         found = ", ".join(sorted(got)) or "nothing"
-        fail(where, f"has {found}; expected exactly {', '.join(expected)}", "manifest.role")
+        fail(where, f"has {found}; expected exactly {', '.join(sorted(set(expected)))}", "manifest.role")
 
 
 def check_between(value: int, low: int, high: int, where: str) -> None:

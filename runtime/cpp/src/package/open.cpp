@@ -4,6 +4,7 @@
 #include "core/package/onnx_file.h"
 #include "core/package/safetensors.h"
 #include "src/files/trouble.h"
+#include "src/package/advice.h"
 #include "src/package/unlisted.h"
 
 namespace ldm::package {
@@ -59,6 +60,10 @@ Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_
 }  // namespace
 
 Status Package::open(Scope& scope, std::string_view name, Check check) {
+    return advise(scope, open_checked(scope, name, check));
+}
+
+Status Package::open_checked(Scope& scope, std::string_view name, Check check) {
     Path path(name.empty() ? "." : name);
     LDM_TRY(find_package(scope, path));
     LDM_TRY(folder_.open(scope, path));

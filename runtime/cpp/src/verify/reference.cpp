@@ -5,6 +5,7 @@
 #include "core/codes.h"
 #include "core/package/contract_fields.h"
 #include "src/files/trouble.h"
+#include "src/package/advice.h"
 #include "src/verify/metrics.h"
 #include "src/verify/report_fields.h"
 #include "src/verify/words.h"
@@ -81,7 +82,7 @@ Status Reference::refuse(Scope& scope, std::initializer_list<Piece> what) const 
 Status Reference::open(Scope& scope, const package::Package& package) {
     files::Path path;
     LDM_TRY(package.file(scope, reference_name, path));
-    return open(scope, path);
+    return package::advise(scope, open(scope, path));
 }
 
 Status Reference::open(Scope& scope, const files::Path& path) {

@@ -2,9 +2,9 @@
 // of ldm_export/verify/reference_rules.py.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/codes.h"
+#include "core/json/fields.h"
 #include "core/sampling/plan.h"
 #include "src/verify/compare.h"
 #include "src/verify/metrics.h"
@@ -16,7 +16,7 @@ namespace ldm::verify {
 namespace {
 
 constexpr double highest_floor = 120.0;      // dB: what a build can write
-constexpr std::int64_t highest_seed = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t highest_seed = std::int64_t{1} << 62;  // what is larger is no number that every program reads
 constexpr double same_timestep = 1e-6;  // relative: exp and cos differ in the last bits between machines
 
 bool is_same_timestep(double a, double b) {
@@ -77,14 +77,14 @@ Status Reference::check_shapes(Scope& scope) const {
     Words shape(scope.memory);
     if (image.size != 3 || image[0] != 3 || image[1] != height || image[2] != width) {
         LDM_NEED(scope, add_list(shape, image).fits());
-        return refuse(scope, {" contradicts itself: its image has the shape ", shape.view(), ", but the size is ", width, "x",
-                              height});
+        return refuse(scope, {" contradicts itself: its image has the shape ", shape.view(), ", but the size is ", json::shown(width), "x",
+                              json::shown(height)});
     }
     if (latents[1] != facts_.latent.channels || !is_multiple(width, latents[3], factor) ||
         !is_multiple(height, latents[2], factor)) {
         LDM_NEED(scope, add_list(shape, latents).fits());
-        return refuse(scope, {" contradicts itself: its latents have the shape ", shape.view(), ", but the size is ", width,
-                              "x", height, ", and a latent has ", facts_.latent.channels, " channels at 1/", factor,
+        return refuse(scope, {" contradicts itself: its latents have the shape ", shape.view(), ", but the size is ",
+                              json::shown(width), "x", json::shown(height), ", and a latent has ", json::shown(facts_.latent.channels), " channels at 1/", json::shown(factor),
                               " of it"});
     }
     return Status();
@@ -92,8 +92,8 @@ Status Reference::check_shapes(Scope& scope) const {
 
 // The numbers of a run, which is one with the package's own defaults.
 Status Reference::check_settings(Scope& scope) const {
-    if (run_.seed < 0) {
-        return refuse(scope, {": its sampling run has the seed ", run_.seed, "; expected 0 to ", highest_seed});
+    if (run_.seed < 0 || run_.seed > highest_seed) {
+        return refuse(scope, {": its sampling run has the seed ", json::shown(run_.seed), "; expected 0 to ", highest_seed});
     }
     if (run_.guidance != facts_.defaults.guidance) {
         return refuse(scope, {" contradicts itself: its sampling run has guidance ", exactly(run_.guidance),
@@ -118,7 +118,7 @@ Status Reference::check_plan(Scope& scope) const {
     View<double> timesteps = run_.timesteps;
     if (run_.steps > static_cast<std::int64_t>(timesteps.size)) {  // before a plan of anybody's choice is made
         return refuse(scope, {" contradicts itself: its sampling run has latents of ", timesteps.size,
-                              " evaluations, fewer than its ", run_.steps, " steps"});
+                              " evaluations, fewer than its ", json::shown(run_.steps), " steps"});
     }
     Arena arena(scope.memory);
     sampling::Sampler sampler;
