@@ -220,6 +220,14 @@ def test_images_that_cannot_be_read_are_one_sentence(tool, tmp_path):
             "the output a.jpg should end in .png, the one format written",
         ),
         (["run", BUILTIN, "--prompt", "x", "--out", ".png"], "the output .png should end in .png"),
+        *(
+            (["run", BUILTIN, "--prompt", "x", option, ""], f"{option} is ''; expected a path")
+            for option in ("--out", "--image", "--mask", "--library")
+        ),
+        (["run", BUILTIN, "--prompt", "x", "--engine", ""], "--engine got '', expected a name"),
+        (["verify", BUILTIN, "--provider", ""], "--provider got '', expected a name"),
+        (["run", BUILTIN, "--prompt", "x", "--out", "a\n\x1b[2J.jpg"], "the output a\\x0a\\x1b[2J.jpg should end in .png"),
+        (["run", BUILTIN, "--prompt", "x", "--st\x9beps", "1"], "there is no option --st\\x9beps"),
         (["plan", BUILTIN, "--steps", "0"], "--steps got '0', expected an integer from 1 to 2147483647"),
         (["plan", BUILTIN, "--start", "-1"], "--start got '-1', expected an integer from 0 to 2147483647"),
         (["inspect", BUILTIN, "--check", "x"], "--check got 'x', expected one of cached, full, size"),
@@ -240,6 +248,19 @@ def test_a_package_that_is_none_is_one_sentence(tool, tmp_path, verb):
 
 
 # --- outputs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_never_commands_a_terminal(tool, tmp_path):
+    """Neither in what is printed of an image, nor in an error; Python says the same."""
+    name, shown = "a\x1b[2J\n\x7f.png", "a\\x1b[2J\\x0a\\x7f.png"
+    given = ("run", BUILTIN, "--prompt", "x", "--seed", "1", "--steps", "1", "--out", tmp_path / name)
+    done = ldm(tool, *given)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/{shown} (seed 1)\n")
+    again = CliRunner().invoke(verbs.commands["run"], [*map(str, given[1:]), "--force"])
+    assert again.stdout == done.stdout
+    assert sentence(ldm(tool, *given), 1).startswith(f"{tmp_path}/{shown} exists already")
+    assert shown in sentence(draw(tool, tmp_path / "b.png", "--library", tmp_path / name), 1)
+    assert shown in sentence(draw(tool, tmp_path / "b.png", "--image", tmp_path / f"b{name}"), 1)
 
 
 def test_a_dot_in_a_folder_is_no_ending(tool, tmp_path):

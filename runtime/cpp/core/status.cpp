@@ -37,7 +37,7 @@ struct Writer {
     void printable(std::string_view part) {
         while (!part.empty()) {
             utf8::Character read = utf8::next(part);
-            bool is_plain = read.valid && !utf8::is_unprintable(read.point);
+            bool is_plain = read.valid && read.point >= ' ' && !utf8::is_unprintable(read.point);  // a sentence is a line
             put(is_plain ? part.substr(0, read.bytes) : quoting::escaped(read.point).view());
             part.remove_prefix(read.bytes);
         }

@@ -281,4 +281,6 @@ def _one_of(value: Any, accepted: tuple[Any, ...], where: str) -> None:
 
 
 def _fail(where: str, expected: str, value: Any, code: str = _FORM) -> NoReturn:
-    raise FormatError(where, f"is {strict_json.spelt(value)}, so it is not a tokenizer of CLIP's form; expected {expected}", code)
+    raise FormatError(
+        where, f"is {strict_json.spelt(value)}, so it is not a tokenizer of CLIP's form; expected {expected}", code
+    )

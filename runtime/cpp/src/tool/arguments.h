@@ -44,6 +44,7 @@ public:
 
     // Values of a kind, in decimal digits; false with an error where it is none. Nothing changes where it was not given.
     bool integer(std::string_view name, std::int32_t low, std::int32_t& out);
+    bool path(std::string_view name);  // not empty
     bool natural(std::string_view name, std::uint64_t& out);
     bool real(std::string_view name, double& out);
     bool size(std::string_view name, std::int32_t& width, std::int32_t& height);   // "512x512"

@@ -73,6 +73,10 @@ struct Inputs {
     ldm_image image, mask;
 };
 
+bool read_paths(Arguments& arguments) {
+    return arguments.path("--out") && arguments.path("--image") && arguments.path("--mask");
+}
+
 bool read_prompts(Arguments& arguments, Inputs& inputs, ldm_run_options& options) {
     inputs.prompts = arguments.texts("--prompt");
     inputs.negatives = arguments.texts("--negative");
@@ -140,7 +144,7 @@ bool save(const Context& context, const Run& drawn, const std::string& out, bool
         Uninterrupted whole;
         if (ldm_run_save_png(context.get(), drawn.get(), index, path.c_str(), force) != LDM_OK) return false;
         if (ldm_run_seed(context.get(), drawn.get(), index, &seed) != LDM_OK) return false;
-        std::printf("%s (seed %" PRIu64 ")\n", path.c_str(), seed);
+        std::printf("%s (seed %" PRIu64 ")\n", printable(path).c_str(), seed);
     }
     return true;
 }
@@ -157,7 +161,7 @@ int run(Arguments& arguments) {
     Inputs inputs(context);
     if (!arguments.has("--prompt")) return complain("no prompt was given; add --prompt \"...\"", misused);
     bool are_read = read_prompts(arguments, inputs, *options.operator->()) && read_options(arguments, *options.operator->()) &&
-                    choice.read(arguments) && read_check(arguments, package_options);
+                    choice.read(arguments) && read_check(arguments, package_options) && read_paths(arguments);
     if (!are_read) return complain(arguments.error(), misused);
     std::string out = arguments.has("--out") ? arguments.text("--out") : "image.png";
     bool force = arguments.has("--force");

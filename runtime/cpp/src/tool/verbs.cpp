@@ -15,6 +15,10 @@ bool EngineChoice::read(Arguments& arguments) {
         keys_.push_back(names_.back().c_str());
         values_.push_back(each + equals + 1);
     }
+    if (!arguments.path("--library")) return false;
+    for (std::string_view name : {"--engine", "--provider"}) {
+        if (arguments.has(name) && arguments.text(name)[0] == '\0') return arguments.refuse(name, "", "a name");
+    }
     options_->library = arguments.text("--library");
     options_->engine = arguments.text("--engine");
     options_->provider = arguments.text("--provider");
