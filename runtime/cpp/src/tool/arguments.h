@@ -56,6 +56,7 @@ public:
 
     // Keep the sentence that a value is not what was expected.
     bool refuse(std::string_view name, std::string_view value, std::string_view expected);
+    bool fail(std::string sentence);
 
 private:
     struct Given {
@@ -63,7 +64,6 @@ private:
         const char* value;
     };
     bool read_option(const Verb& verb, int count, char** given, int& index);
-    bool fail(std::string sentence);
 
     std::vector<Given> given_;
     std::string place_;

@@ -26,6 +26,10 @@ bool EngineChoice::read(Arguments& arguments) {
     options_->provider_values = values_.data();
     options_->provider_option_count = keys_.size();
     options_->maps_weights = arguments.has("--map-weights");
+    is_told_ = arguments.has("--map-weights") || arguments.has("--no-map-weights");
+    if (arguments.has("--map-weights") && arguments.has("--no-map-weights")) {
+        return arguments.fail("--map-weights and --no-map-weights were given; give one of them");
+    }
     return arguments.integer("--threads", 1, options_->threads);
 }
 
