@@ -149,7 +149,7 @@ def contenders(
     engine = {"LDM_ONNXRUNTIME": onnxruntime()}
     found = {
         "ldm run": Contender([str(ldm), "run", place, *options], weights, engine),
-        "ldm run --map-weights": Contender([str(ldm), "run", place, *options, "--map-weights"], weights, engine),
+        "ldm run --no-map-weights": Contender([str(ldm), "run", place, *options, "--no-map-weights"], weights, engine),
         "ldm_runtime in Python": Contender([*python, PYTHON, place, *given, out], weights),
         "ldm-export run": Contender([sys.executable, "-P", "-m", "ldm_export", "run", place, *options], weights),
     }

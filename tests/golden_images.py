@@ -250,6 +250,7 @@ def broken_files() -> list[tuple[str, bytes]]:
         ("nothing", b""), ("a text", b"hello"), ("the signature alone", whole[:8]),
         ("no pixels", whole[:33] + whole[-12:]),
         ("a size of 0", headed(0, 6, 8, RGB, 0, 0, 0)), ("too many pixels", headed(8193, 8192, 8, RGB, 0, 0, 0)),
+        ("too many rows", headed(1, 2**16 + 1, 8, RGB, 0, 0, 0)),
         ("a size beyond a file's", headed(2**31 - 1, 2**31 - 1, 8, RGB, 0, 0, 0)),
         ("5 bits", headed(7, 6, 5, RGB, 0, 0, 0)), ("4 bits of RGB", headed(7, 6, 4, RGB, 0, 0, 0)),
         ("colour type 1", headed(7, 6, 8, 1, 0, 0, 0)),

@@ -7,6 +7,7 @@ import click
 from ldm_export.cli.options import PATH, read_list
 from ldm_export.cli.show import stage_printer
 from ldm_export.process.streams import echo, echo_json
+from ldm_runtime.errors import one_line
 
 
 @click.command()
@@ -82,7 +83,7 @@ def analyze(
     if as_json:
         echo_json(json.dumps(analysis.to_json(), indent=2))
     else:
-        echo(f"{out / PAGE}: {len(analysis.results) - len(analysis.failures)} sections")
+        echo(f"{one_line(str(out / PAGE))}: {len(analysis.results) - len(analysis.failures)} sections")
     for failure in analysis.failures:
         echo(f"error: {failure}", err=True)
     if analysis.failures:

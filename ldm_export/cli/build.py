@@ -12,6 +12,7 @@ from ldm_export.package.choices import FEW_STEP
 from ldm_export.precision.table import PRECISIONS
 from ldm_export.process.streams import echo
 from ldm_export.targets import TARGETS
+from ldm_runtime.errors import one_line
 
 
 @click.command()
@@ -130,4 +131,4 @@ def build(
         progress=stage_printer(),
     )
     echo(report.table())
-    echo(f"{out}: verified; try: ldm-export run {out} --prompt …")
+    echo(one_line(f"{out}: verified; try: ldm-export run {out} --prompt …"))

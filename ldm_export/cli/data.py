@@ -6,6 +6,7 @@ import click
 
 from ldm_export.cli.options import PATH
 from ldm_export.process.streams import echo
+from ldm_runtime.errors import one_line
 
 STYLES = ("3d", "gradient", "flat", "noto")  # those of `train.emoji`, which the command line does not import
 
@@ -30,4 +31,4 @@ def data(out: Path, size: int, styles: tuple[str, ...]) -> None:
     from ldm_export.train.emoji import fetch_emoji
 
     count = fetch_emoji(out, size=size, styles=styles or STYLES, progress=lambda text: echo(text, err=True))
-    echo(f"{out}: {count} captioned images")
+    echo(one_line(f"{out}: {count} captioned images"))

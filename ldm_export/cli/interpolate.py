@@ -9,7 +9,7 @@ import click
 from ldm_export.cli.options import PATH, engine_choice, read_engine_options, sampling_options
 from ldm_export.cli.show import show_notices
 from ldm_export.process.streams import echo
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from ldm_runtime.request import SampleOptions
@@ -72,4 +72,4 @@ def interpolate(
     save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
     if seconds is not None and out.suffix.lower() != ".gif":
         show_notices([f"--seconds has no effect on {out}; it is for a .gif"])
-    echo(f"{out} ({frames} images)")
+    echo(f"{one_line(str(out))} ({frames} images)")

@@ -8,6 +8,7 @@ import click
 from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_variation, sampling_options
 from ldm_export.cli.show import show_notices, show_steps
 from ldm_export.process.streams import echo
+from ldm_runtime.errors import one_line
 
 if TYPE_CHECKING:
     from ldm_runtime.package.open import Check
@@ -85,4 +86,4 @@ def run(
         show_notices(run.notices)
         for drawn, path in zip(last.images(), paths, strict=True):
             save_png(drawn, path, force=force and out is not None)
-            echo(f"{path} (seed {drawn.info['seed']})")
+            echo(f"{one_line(str(path))} (seed {drawn.info['seed']})")

@@ -6,6 +6,7 @@ import click
 
 from ldm_export.cli.options import PATH
 from ldm_export.process.streams import echo
+from ldm_runtime.errors import one_line
 
 
 @click.command()
@@ -30,4 +31,4 @@ def train(recipe: Path, runs: Path) -> None:
     from ldm_export.train.run import train as run_training
 
     checkpoint = run_training(recipe, runs=runs, progress=lambda text: echo(text, err=True))
-    echo(f"{checkpoint}: trained; try: ldm-export build {checkpoint} --out ./package")
+    echo(one_line(f"{checkpoint}: trained; try: ldm-export build {checkpoint} --out ./package"))

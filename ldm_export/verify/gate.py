@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ldm_export.verify import page as report_page
-from ldm_export.verify import reference_file
+from ldm_export.verify import reference_file, reference_rules
 from ldm_export.verify import report as reports
 from ldm_export.verify.compare import compare
 from ldm_export.verify.facts import compare_facts
@@ -109,7 +109,7 @@ def _verify(
 ) -> tuple[Report, list[Figure]]:
     """Compare everything; proven: None while there is no contract that was proven."""
     reference = reference_file.read(package.file(FILE))
-    reference_file.require_complete(reference, package.manifest.contract)
+    reference_rules.require_complete(reference, package.manifest.contract)
     require_same_probe(reference, package.manifest.contract)
     results: list[Result] = []
     images: list[Figure] = []

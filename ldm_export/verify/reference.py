@@ -14,6 +14,7 @@ from torch import nn
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.streaming import largest_block
 from ldm_export.families.spec import ComponentSpec
+from ldm_export.precision.table import FLOOR_MARGIN, HIGHEST_PSNR
 from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, precision_of, run_model, seeded
 from ldm_export.verify.inpainting_probe import probe_channels
@@ -26,10 +27,6 @@ from ldm_runtime.request_sizes import ImageSizes
 from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
-
-# A sampling run of an engine may be ten times as far from float64 as torch's own: chaos amplifies both alike.
-FLOOR_MARGIN = 20.0  # dB
-HIGHEST_PSNR = 140.0  # of two float32 runs that are, by luck, closer than rounding explains
 
 # Bytes for each weight of a model that is held, in float32 and float64, and of a block that is read: what is stored,
 # and float64 of it.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ldm_export.errors import ExportError
+from ldm_export.verify import reference_rules
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
@@ -178,26 +179,13 @@ def read(path: Path) -> Reference:
         raise PackageError(
             f"{path} has tensors that no case names: {shown(', '.join(sorted(tensors)))}", code="proof.invalid"
         )
-    _check(reference, path)
+    reference_rules.check(reference, path)
     return reference
 
 
 def settings(run: SamplingRun) -> dict[str, Any]:
     """Return the fields of a `SamplingRun`, without what a subclass adds."""
     return {field.name: getattr(run, field.name) for field in dataclasses.fields(SamplingRun)}
-
-
-def require_complete(reference: Reference, contract: Contract) -> None:
-    """Raise PackageError unless there are cases of every component and tokens of every text encoder."""
-    missing = set(contract.components) - {case.component for case in reference.cases}
-    if missing:
-        raise PackageError(
-            f"the reference is incomplete: it has no case of {', '.join(sorted(missing))}", code="proof.invalid"
-        )
-    if set(reference.tokens) != {text.component for text in contract.text}:
-        raise PackageError(
-            "the reference is incomplete: it has not the tokens of every text encoder", code="proof.invalid"
-        )
 
 
 def compared_sizes(reference: Reference, contract: Contract) -> dict[str, set[int]]:
@@ -221,36 +209,6 @@ def _dims(contract: Contract, case: Case, name: str, array: np.ndarray) -> tuple
             code="proof.invalid",
         )
     return dims[0]
-
-
-def _check(reference: Reference, path: Path) -> None:
-    """Refuse a reference that proves nothing or holds NaN."""
-    if any(len(ids) != len(reference.prompts) for ids in reference.tokens.values()):
-        raise PackageError(f"{path} is incomplete: it has not one row of tokens per prompt", code="proof.invalid")
-    trajectory = reference.trajectory
-    if not len(trajectory.latents) == len(trajectory.timesteps) > 0:
-        raise PackageError(
-            f"{path} is incomplete: its sampling run has not latents for each of its timesteps", code="proof.invalid"
-        )
-    width, height = trajectory.size
-    if trajectory.image.shape != (3, height, width):
-        raise PackageError(
-            f"{path} contradicts itself: its image has the shape {list(trajectory.image.shape)}, but the size is "
-            f"{width}x{height}",
-            code="proof.invalid",
-        )
-    arrays = {"trajectory/latents": trajectory.latents, "trajectory/image": trajectory.image}
-    for case in reference.cases:
-        if not 0 < case.tolerance < 1 or not case.inputs or not case.outputs:
-            raise PackageError(
-                f"{path}: case {case.component}/{case.name} has no inputs, outputs or tolerance", code="proof.invalid"
-            )
-        arrays |= {_output_key(case, name): array for name, array in case.outputs.items()}
-    for key, array in arrays.items():
-        if array.dtype.kind != "f" or array.size == 0 or not np.isfinite(array).all():
-            raise PackageError(
-                f"{path}: {key!r} is empty or holds NaN or infinity; build the package again", code="proof.invalid"
-            )
 
 
 def _tokens_key(component: str) -> str:

@@ -33,6 +33,8 @@ def check_path(name: str, value: Any) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise InputError(f"{name} is {shown(value)}; expected a path as text or a pathlib.Path", code="request.path")
+    if not os.fspath(value):
+        raise InputError(f"{name} is ''; expected a path", code="request.path")
     path = Path(value)
     try:
         if stat.S_ISDIR(path.stat().st_mode):

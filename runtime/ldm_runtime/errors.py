@@ -111,6 +111,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(_escape, text)
 
 
+def one_line(text: str) -> str:
+    """Make a text `printable`, and escape tab and line feed too: a path can hold them."""
+    return printable(text).replace("\t", "\\x09").replace("\n", "\\x0a")
+
+
 def _cut(text: str) -> str:
     """Leave out the middle of a long message, so that what a file or an argument holds never fills a screen."""
     if len(text) <= MAX_MESSAGE:
@@ -128,13 +133,13 @@ class LdmError(Exception):
     """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback.
 
     code: a key of `CODES`; each class has one for what needs no finer distinction.
-    Names from files and arguments stand in the sentence, so it is made `printable` here, and at most MAX_MESSAGE long.
+    Names from files and arguments stand in the sentence, so it is made `one_line` here, and at most MAX_MESSAGE long.
     """
 
     code = "other.failure"
 
     def __init__(self, *arguments: object, code: str | None = None) -> None:
-        super().__init__(*(_cut(printable(each)) if isinstance(each, str) else each for each in arguments))
+        super().__init__(*(_cut(one_line(each)) if isinstance(each, str) else each for each in arguments))
         if code is not None:
             self.code = code
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from ldm_runtime.checks import first_line
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.values import MAX_PIXELS
+from ldm_runtime.package.values import MAX_PIXELS, MAX_SIDE
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # In mode I as well: Pillow before 10.3 opens grey PNGs of 16 bits so, and every Pillow such PGMs.
@@ -29,13 +29,18 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
 
     what: its name in an error. A file that PIL has opened is decoded here.
 
-    Raises InputError for what is not a PIL image, an image without pixels or with more than MAX_PIXELS, a
-        mode without colours, and a damaged file.
+    Raises InputError for what is not a PIL image, an image without pixels or with more than MAX_PIXELS or
+        MAX_SIDE, a mode without colours, and a damaged file.
     """
     width, height = size_of(image)
     if width * height > MAX_PIXELS:
         raise InputError(
             f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down", code="request.image"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{what} has {width}x{height} pixels; expected sides of at most {MAX_SIDE}; scale it down",
+            code="request.image",
         )
     if min(width, height) < 1:
         raise InputError(f"{what} is {width}x{height}; expected at least one pixel", code="request.image")

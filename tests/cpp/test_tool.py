@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -220,6 +221,17 @@ def test_images_that_cannot_be_read_are_one_sentence(tool, tmp_path):
             "the output a.jpg should end in .png, the one format written",
         ),
         (["run", BUILTIN, "--prompt", "x", "--out", ".png"], "the output .png should end in .png"),
+        *(
+            (["run", BUILTIN, "--prompt", "x", option, ""], f"{option} is ''; expected a path")
+            for option in ("--out", "--image", "--mask", "--library")
+        ),
+        (["run", BUILTIN, "--prompt", "x", "--engine", ""], "--engine got '', expected a name"),
+        (["verify", BUILTIN, "--provider", ""], "--provider got '', expected a name"),
+        (
+            ["run", BUILTIN, "--prompt", "x", "--out", "a\n\x1b[2J.jpg"],
+            "the output a\\x0a\\x1b[2J.jpg should end in .png",
+        ),
+        (["run", BUILTIN, "--prompt", "x", "--st\x9beps", "1"], "there is no option --st\\x9beps"),
         (["plan", BUILTIN, "--steps", "0"], "--steps got '0', expected an integer from 1 to 2147483647"),
         (["plan", BUILTIN, "--start", "-1"], "--start got '-1', expected an integer from 0 to 2147483647"),
         (["inspect", BUILTIN, "--check", "x"], "--check got 'x', expected one of cached, full, size"),
@@ -240,6 +252,43 @@ def test_a_package_that_is_none_is_one_sentence(tool, tmp_path, verb):
 
 
 # --- outputs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_path_never_commands_a_terminal(tool, tmp_path):
+    """Neither in what is printed of an image, nor in an error; Python says the same."""
+    name, shown = "a\x1b[2J\n\x7f.png", "a\\x1b[2J\\x0a\\x7f.png"
+    given = ("run", BUILTIN, "--prompt", "x", "--seed", "1", "--steps", "1", "--out", tmp_path / name)
+    done = ldm(tool, *given)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/{shown} (seed 1)\n")
+    again = CliRunner().invoke(verbs.commands["run"], [*map(str, given[1:]), "--force"])
+    assert again.stdout == done.stdout
+    assert sentence(ldm(tool, *given), 1).startswith(f"{tmp_path}/{shown} exists already")
+    assert shown in sentence(draw(tool, tmp_path / "b.png", "--library", tmp_path / name), 1)
+    said = sentence(draw(tool, tmp_path / "b.png", "--image", f"b{name}", cwd=tmp_path), 1)
+    assert said.startswith("'ba\\x1b[2J\\n\\x7f.png' cannot be read")  # in quotes it is spelt as Python's repr
+
+
+WATCH = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(child.pid, 0)
+assert status == 0
+print(used.ru_maxrss)
+"""
+
+
+def test_weights_are_mapped_where_the_start_takes_most_of_the_time(tool, tmp_path):
+    def peak(*arguments: str) -> int:
+        """Return the memory of a run in kB, from a process that has little itself: a child has at least as much."""
+        given = (tool, "run", BUILTIN, "--prompt", PROMPT, "--steps", "2", "--out", tmp_path / "a.png", "--force")
+        command = [sys.executable, "-c", WATCH, *map(str, given), *arguments]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout)
+
+    two = ("--count", "2")
+    assert peak() < 0.8 * peak("--no-map-weights") and peak(*two) > 1.1 * peak(*two, "--map-weights")
+    assert peak("--steps", "21") > 1.1 * peak("--steps", "20")
+    said = sentence(draw(tool, tmp_path / "b.png", "--map-weights", "--no-map-weights"), 2)
+    assert said == "--map-weights and --no-map-weights were given; give one of them"
 
 
 def test_a_dot_in_a_folder_is_no_ending(tool, tmp_path):

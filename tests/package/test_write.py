@@ -23,6 +23,7 @@ from ldm_export.verify.report import SCHEMA_VERSION, Report
 from ldm_runtime.errors import PackageError
 from ldm_runtime.package.manifest import Proof
 from ldm_runtime.package.open import open_package, read_manifest
+from ldm_runtime.sampling.plan import compile_plan
 from tests.runtime.tiny_package import COMPONENTS
 
 PROMPT, NEGATIVE = "red apple, 3d style", "blue"
@@ -209,19 +210,21 @@ def write_reference(package: Path) -> None:
         }
         made = {tensor.name: zeros.pop(tensor.name) for tensor in tensors.outputs}
         cases.append(Case(component, "one", 1e-6, zeros, made))
+    defaults, latent = contract.defaults, contract.latent
+    plan = compile_plan(contract.schedule, defaults.parsed_sampler, 1)
     trajectory = Trajectory(
         prompt="",
         negative="",
         seed=0,
-        sampler="ddim",
+        sampler=plan.sampler.canonical,
         steps=1,
-        guidance=1.0,
-        size=(2, 2),
-        timesteps=(1.0,),
+        guidance=defaults.guidance,
+        size=(latent.downsample, latent.downsample),
+        timesteps=tuple(row.timestep for row in plan.rows),
         latents_floor=60.0,
         image_floor=60.0,
-        latents=np.zeros((1, 4, 1, 1), np.float32),
-        image=np.zeros((3, 2, 2), np.float32),
+        latents=np.zeros((len(plan.rows), latent.channels, 1, 1), np.float32),
+        image=np.zeros((3, latent.downsample, latent.downsample), np.float32),
     )
     tokenizers = {text.component: text.tokenizer for text in contract.text}
     facts = Facts(contract.latent, contract.schedule, contract.defaults, tokenizers)

@@ -305,6 +305,7 @@ def test_engine_unknown_is_refused(tiny: Path) -> None:
         ("a/" * 3000, "path is 'a/a/.*, which cannot be looked up: File name too long"),
         ("a\0b", r"path is 'a\\x00b', which is not a path: embedded null byte"),
         ("\ud800", r"path is '\\ud800', which is not a path"),
+        ("", "path is ''; expected a path"),
         (3, "path is 3; expected a path as text or a pathlib.Path"),
         (b"x", "path is b'x'; expected a path"),
         (["x"], r"path is \['x'\]; expected a path"),

@@ -85,8 +85,17 @@ def test_an_immense_image_is_refused_before_it_is_decoded(tmp_path: Path) -> Non
             read(png(0, 8, bytes(4), size=(side, side)), tmp_path)
     with pytest.raises(InputError, match="the image has 9000x9000 pixels, more than"):
         from_images(Image.new("1", (9_000, 9_000)))
+    for size in ((1, 2**16 + 1), (2**16 + 1, 1)):  # a decoder takes up to 30 bytes more for each row
+        with pytest.raises(InputError, match=r"has \d+x\d+ pixels; expected sides of at most 65536; scale it down"):
+            read(png(0, 8, bytes(4), size=size), tmp_path)
     with pytest.raises(InputError, match="the image is 0x5; expected at least one pixel"):
         from_images(Image.new("L", (0, 5)))
+
+
+def test_texts_that_unpack_to_too_much_together_are_refused(tmp_path: Path) -> None:
+    text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2**20)))
+    with pytest.raises(InputError, match="is not an image that can be read: Too much memory used in text chunks"):
+        read(png(0, 8, bytes(4), *[text] * 65), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])

@@ -9,7 +9,7 @@ import torch
 
 from ldm_export.errors import ExportError
 from ldm_export.precision.table import ROUNDING_FACTOR
-from ldm_export.verify import evaluate, reference, reference_file
+from ldm_export.verify import evaluate, reference, reference_file, reference_rules
 from ldm_export.verify.metrics import difference, psnr
 from ldm_export.verify.reference_file import FILE, Reference
 from ldm_runtime.errors import NonFiniteError, PackageError
@@ -190,9 +190,9 @@ def test_a_prompt_without_tokens_is_refused(known, tmp_path):
 )
 def test_an_incomplete_reference_is_refused(known, proven, change, message):
     contract = read_manifest(proven("sd15")).contract
-    reference_file.require_complete(known, contract)
+    reference_rules.require_complete(known, contract)
     with pytest.raises(PackageError, match=message):
-        reference_file.require_complete(changed(known, **change), contract)
+        reference_rules.require_complete(changed(known, **change), contract)
 
 
 def test_a_run_with_a_step_missing_is_refused(known, tmp_path):
@@ -214,12 +214,59 @@ def test_a_reference_that_holds_nan_is_refused(known, tmp_path, bad):
         reference_file.read(tmp_path / "r.safetensors")
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 1.0, -1e-6])
+@pytest.mark.parametrize("tolerance", [0.0, 1.0, -1e-6, 1.01e-5])
 def test_a_tolerance_that_passes_everything_or_nothing_is_refused(known, tmp_path, tolerance):
     cases = (dataclasses.replace(known.cases[0], tolerance=tolerance), *known.cases[1:])
     reference_file.write(tmp_path / "r.safetensors", changed(known, cases=cases))
     with pytest.raises(PackageError, match="tolerance"):
         reference_file.read(tmp_path / "r.safetensors")
+
+
+RUNS = [
+    ({"latents_floor": -1e308}, r"latents_floor -1e\+308; expected 60\.0 to 120\.0 dB"),
+    ({"image_floor": 120.5}, r"image_floor 120\.5; expected 60\.0 to 120\.0 dB"),
+    ({"steps": 1000}, r"latents of 21 evaluations, fewer than its 1000 steps"),
+    ({"steps": 19}, r"latents of 21 evaluations, but pndm:skip_prk_steps=true with 19 steps makes 20"),
+    ({"steps": 0}, r"has no plan: steps is 0; expected an integer from 1 to 1000"),
+    ({"guidance": 1.0}, r"guidance 1\.0, its defaults have 7\.5"),
+    ({"sampler": "ddim"}, r"the sampler 'ddim', its defaults have 'pndm:skip_prk_steps=true'"),
+    ({"seed": -1}, r"the seed -1; expected 0 to"),
+    ({"size": (16, 16)}, r"its image has the shape \[3, \d+, \d+\], but the size is 16x16"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), RUNS)
+def test_a_run_that_is_not_one_of_the_package_is_refused(known, tmp_path, change, message):
+    run = dataclasses.replace(known.trajectory, **change)
+    reference_file.write(tmp_path / "r.safetensors", changed(known, trajectory=run))
+    with pytest.raises(PackageError, match=message):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+def test_timesteps_are_those_of_the_plan(known, tmp_path):
+    first, *others = known.trajectory.timesteps
+    for timestep, is_same in ((first * (1 + 1e-9), True), (first + 0.01, False)):
+        run = dataclasses.replace(known.trajectory, timesteps=(timestep, *others))
+        reference_file.write(tmp_path / f"{is_same}.safetensors", changed(known, trajectory=run))
+    reference_file.read(tmp_path / "True.safetensors")
+    with pytest.raises(PackageError, match="evaluation 1 of its sampling run has the timestep"):
+        reference_file.read(tmp_path / "False.safetensors")
+
+
+def test_latents_have_the_size_of_the_run(known, tmp_path):
+    run = dataclasses.replace(known.trajectory, latents=known.trajectory.latents[:, :, 1:])
+    reference_file.write(tmp_path / "r.safetensors", changed(known, trajectory=run))
+    with pytest.raises(PackageError, match="its latents have the shape"):
+        reference_file.read(tmp_path / "r.safetensors")
+
+
+def test_a_case_without_an_output_that_a_run_reads_is_refused(known, proven):
+    contract = read_manifest(proven("sd15")).contract
+    case = next(case for case in known.cases if case.component == "unet")
+    other = dataclasses.replace(case, outputs={"another": next(iter(case.outputs.values()))})
+    cases = tuple(other if each is case else each for each in known.cases)
+    with pytest.raises(PackageError, match=f"case unet/{case.name} lacks the output {contract.denoiser.output}"):
+        reference_rules.require_complete(changed(known, cases=cases), contract)
 
 
 def rewritten(source, out, *, drop=None, add=None, header=None):

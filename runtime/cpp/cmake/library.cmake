@@ -42,7 +42,7 @@ endif()
 
 file(GLOB LDM_TOOL_SOURCES CONFIGURE_DEPENDS src/tool/*.cpp)
 if(LDM_TOOL_SOURCES)
-  add_executable(ldm ${LDM_TOOL_SOURCES})
+  add_executable(ldm ${LDM_TOOL_SOURCES} core/text/utf8.cpp)
   target_link_libraries(ldm PRIVATE ldm_options ldm_runtime)
   set_target_properties(ldm PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
   install(TARGETS ldm)

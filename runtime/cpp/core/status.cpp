@@ -37,7 +37,7 @@ struct Writer {
     void printable(std::string_view part) {
         while (!part.empty()) {
             utf8::Character read = utf8::next(part);
-            bool is_plain = read.valid && !utf8::is_unprintable(read.point);
+            bool is_plain = read.valid && read.point >= ' ' && !utf8::is_unprintable(read.point);  // a sentence is a line
             put(is_plain ? part.substr(0, read.bytes) : quoting::escaped(read.point).view());
             part.remove_prefix(read.bytes);
         }
@@ -51,6 +51,13 @@ struct Writer {
             --left;
             return true;
         });
+        if (is_long) put("...");
+    }
+    void spelt(const void* what, Spelling spelling) {
+        char whole[longest_quoted];
+        bool is_long = spelling(what, whole, sizeof whole) > longest_quoted;
+        std::size_t kept = is_long ? longest_quoted - 3 : spelling(what, whole, sizeof whole);
+        put({whole, kept});
         if (is_long) put("...");
     }
     void quoted_whole(std::string_view part, std::string_view rest) {
@@ -81,6 +88,14 @@ Piece exactly(double number) {
     return piece;
 }
 
+Piece spelt(const void* what, Spelling spelling) {
+    Piece piece("");
+    piece.kind_ = Piece::Kind::spelt;
+    piece.what_ = what;
+    piece.spelling_ = spelling;
+    return piece;
+}
+
 void Failure::clear() {
     code = nullptr;
     text[0] = 0;
@@ -101,6 +116,7 @@ void Failure::add(std::initializer_list<Piece> more) {
             case Piece::Kind::natural: writer.number(piece.natural_); break;
             case Piece::Kind::real: writer.real(piece.real_); break;
             case Piece::Kind::exact: writer.put(numbers::shortest(piece.real_).view()); break;
+            case Piece::Kind::spelt: writer.spelt(piece.what_, piece.spelling_); break;
             case Piece::Kind::quoted: writer.quoted(piece.text_); break;
             case Piece::Kind::quoted_whole: writer.quoted_whole(piece.text_, ""); break;
             case Piece::Kind::quoted_beginning: writer.quoted_whole(piece.text_, " …"); break;

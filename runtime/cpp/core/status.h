@@ -23,6 +23,9 @@ private:
     const char* code_ = nullptr;
 };
 
+// Writes what something is spelt as, at most `room` bytes of it, and returns how many there would be or more than `room`.
+using Spelling = std::size_t (*)(const void* what, char* out, std::size_t room);
+
 // A piece of a sentence: text, or a number; one with a fraction has six digits, as "%g" prints it.
 class Piece {
 public:
@@ -43,14 +46,17 @@ private:
     friend Piece quoted(std::string_view text);
     friend Piece quoted_whole(std::string_view text, bool goes_on);
     friend Piece exactly(double number);
-    enum class Kind { text, quoted, quoted_whole, quoted_beginning, integer, natural, real, exact };
+    friend Piece spelt(const void* what, Spelling spelling);
+    enum class Kind { text, quoted, quoted_whole, quoted_beginning, integer, natural, real, exact, spelt };
     Kind kind_;
     std::string_view text_;
     union {
         std::int64_t integer_;
         std::uint64_t natural_;
+        Spelling spelling_;
         double real_ = 0.0;
     };
+    const void* what_ = nullptr;
 };
 
 // Text of a file or of the caller as Python's repr spells it: in quotes, with what would command a terminal or hide in it
@@ -62,6 +68,9 @@ Piece quoted_whole(std::string_view text, bool goes_on);
 
 // A number so that it reads back as the same number: 7.5, 3.0.
 Piece exactly(double number);
+
+// What a function spells, in ASCII, cut short where it is long. `what` has to live until the sentence is made.
+Piece spelt(const void* what, Spelling spelling);
 
 // The last failure, in memory of its own: telling one needs no memory.
 struct Failure {

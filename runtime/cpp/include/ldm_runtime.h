@@ -48,7 +48,8 @@
    Threads. A context is for one thread at a time: make one for each. Packages and engines are shared by threads once
    they are open, and each thread draws the images that it draws alone. A run is for one thread at a time, but for
    ldm_run_cancel, which any thread may call. Nothing here starts a thread but an engine and ldm_package_open, which
-   hashes files while the engine starts.
+   hashes files while the engine starts. A thread that calls needs a stack of 256 kB; with an engine of the host's own,
+   what that needs comes on top.
 
    Life. What was made with a context may outlive it, as long as the memory functions that the context was given work:
    any context may be given with any package, engine or run. A package must outlive its engines and runs. Every *_free

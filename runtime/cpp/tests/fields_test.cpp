@@ -121,15 +121,15 @@ int main() {
     refused("\"x\": 2", "\"x\": true", codes::json_type, "test.json: drawing.points[0].x must be an integer; got true");
     refused("true", "1", codes::json_type, "test.json: drawing.is_open must be true or false; got 1");
     refused("\"a\"", "null", codes::json_type, "test.json: drawing.name must be a string; got null");
-    refused("0.5", "\"0.5\"", codes::json_type, "test.json: drawing.places['to'].y must be a number; got '0.5'");
+    refused("0.5", "\"0.5\"", codes::json_type, "test.json: drawing.places['to'].y must be a number; got \"0.5\"");
     refused("0.5", "1" + std::string(400, '0'), codes::json_number,
             "test.json: drawing.places['to'].y is too large for a float64");
     refused("\"blue\"", "\"green\"", codes::json_type,
-            "test.json: drawing.colour must be one of red, blue; got 'green'");
-    refused("\"blue\"", "{}", codes::json_type, "test.json: drawing.colour must be one of red, blue; got an object");
-    refused("[3, \"w\"]", "{}", codes::json_type, "test.json: drawing.sizes must be a list; got an object");
-    refused("[3, \"w\"]", "[3, []]", codes::json_type, "test.json: drawing.sizes[1] must be an integer; got a list");
-    refused("null", "[]", codes::json_type, "test.json: drawing.centre must be an object; got a list");
+            "test.json: drawing.colour must be one of red, blue; got \"green\"");
+    refused("\"blue\"", "{}", codes::json_type, "test.json: drawing.colour must be one of red, blue; got {}");
+    refused("[3, \"w\"]", "{}", codes::json_type, "test.json: drawing.sizes must be a list; got {}");
+    refused("[3, \"w\"]", "[3, []]", codes::json_type, "test.json: drawing.sizes[1] must be an integer; got []");
+    refused("null", "[]", codes::json_type, "test.json: drawing.centre must be an object; got []");
     check_every_allocation("a drawing", [](Scope& its) {
         Arena arena(its.memory);
         Drawing read;

@@ -2,9 +2,11 @@
 #include "src/png/png.h"
 
 #include "core/codes.h"
+#include "src/png/memory.h"
 #include "tests/check.h"
 #include "tests/failing_allocator.h"
 #include "tests/golden_images.h"
+#include "third_party/lodepng/lodepng.h"
 
 using namespace ldm;
 
@@ -123,7 +125,55 @@ static void damaged_files_do_no_harm() {
     }
 }
 
+static void add_chunk(std::string& file, std::string_view kind, const std::string& content) {
+    auto put = [&](std::size_t number) {
+        for (int shift = 24; shift >= 0; shift -= 8) file += static_cast<char>(number >> shift);
+    };
+    put(content.size());
+    std::string body = std::string(kind) + content;
+    file += body;
+    put(lodepng_crc32(reinterpret_cast<const unsigned char*>(body.data()), body.size()));
+}
+
+// A file with a text of XMP, packed, many times; how it is refused, or "" where it is read.
+static std::string many_texts(std::size_t size, int times) {
+    Failure failure;
+    Scope scope{heap, failure};
+    Status status;
+    std::string whole = written(scope, {}, 2, 2, status), content("XML:com.adobe.xmp\0\1\0\0\0", 22), texts;
+    {
+        png::Borrowed borrowed(heap, std::size_t{1} << 26);
+        LodePNGCompressSettings settings;
+        lodepng_compress_settings_init(&settings);
+        unsigned char* packed = nullptr;
+        std::size_t packed_size = 0;
+        std::string text(size, 'a');
+        auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
+        CHECK(lodepng_zlib_compress(&packed, &packed_size, bytes, size, &settings) == 0);
+        content.append(reinterpret_cast<const char*>(packed), packed_size);
+        lodepng_free(packed);
+    }
+    for (int time = 0; time < times; ++time) add_chunk(texts, "iTXt", content);
+    whole.insert(8 + 25, texts);
+    images::Image image(heap);
+    status = png::read(scope, bytes_of(whole), "a.png", image);
+    Arena arena(heap);
+    Array<png::Text> kept(heap);
+    Failure other;
+    Scope beside{heap, other};
+    CHECK(status.ok() == png::read_texts(beside, arena, bytes_of(whole), "a.png", kept).ok());
+    CHECK(std::string_view(failure.text) == other.text);
+    return failure.text;
+}
+
+static void texts_are_bounded_together() {
+    const std::string refused = "a.png is not a PNG file that can be read: its texts have more than 64 MiB";
+    CHECK(many_texts(std::size_t{1} << 20, 60).empty() && many_texts(std::size_t{1} << 20, 65) == refused);
+    CHECK(many_texts(1, 1000).empty() && many_texts(1, 70'000) == refused);  // each has its cost
+}
+
 int main() {
+    texts_are_bounded_together();
     golden_files_are_read();
     what_is_written_is_read();
     a_grey_image_is_written_as_rgb();

@@ -193,7 +193,7 @@ def _read_dataclass(kind: Any, value: JSON, where: Where) -> Any:
     try:
         return kind(**values)
     except FormatError as error:  # a dataclass that checks itself, without knowing where it stands
-        raise FormatError(f"{_spelt(where)}: {error.where}", error.what, error.code) from None
+        raise FormatError(f"{_spelt(where)}.{error.where}", error.what, error.code) from None
 
 
 @functools.cache  # a manifest has one kind of object hundreds of times
@@ -261,9 +261,10 @@ def _spelt(where: Where) -> str:
 
 def _expect(condition: bool, expected: str, value: JSON, where: Where) -> None:
     if not condition:
-        raise FormatError(_spelt(where), f"must be {expected}; got {_shown(value)}", "json.type")
+        raise FormatError(_spelt(where), f"must be {expected}; got {spelt(value)}", "json.type")
 
 
-def _shown(value: JSON) -> str:
+def spelt(value: JSON) -> str:
+    """Spell a value for an error's sentence as JSON, cut if it is long."""
     text = json.dumps(value, default=str)  # TOML has dates too
     return text if len(text) <= 60 else text[:57] + "..."

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.values import (
     MAX_AXIS,
@@ -157,7 +158,7 @@ def _check_port(component: "ComponentContract", role: str, tensor: str, where: s
     if specs[tensor].dtype not in dtypes:
         fail(
             f"{where} {tensor}",
-            f"has the dtype {specs[tensor].dtype!r}; expected {' or '.join(dtypes)}",
+            f"has the dtype {shown(specs[tensor].dtype)}; expected {' or '.join(dtypes)}",
             "manifest.tensor",
         )
     if len(specs[tensor].dims) != rank:

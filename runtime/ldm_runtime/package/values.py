@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CONTROL = re.compile(f"[\t\n]|{UNPRINTABLE.pattern}")  # what no name has: control and hidden characters
 MAX_AXIS = 2**20
 MAX_PIXELS = 2**26  # one image; 8192 x 8192
+MAX_SIDE = 2**16  # of an image that is read: what decoders need for each row counts too
 MAX_BYTES = 2**50  # of a file or of memory
 _MAX_NAME = 1024
 
@@ -53,7 +54,7 @@ def check_listed(path: str, manifest: "Manifest", where: str) -> None:
 def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) -> None:
     if set(got) != set(expected):
         found = ", ".join(sorted(got)) or "nothing"
-        fail(where, f"has {found}; expected exactly {', '.join(expected)}", "manifest.role")
+        fail(where, f"has {found}; expected exactly {', '.join(sorted(set(expected)))}", "manifest.role")
 
 
 def check_between(value: int, low: int, high: int, where: str) -> None:

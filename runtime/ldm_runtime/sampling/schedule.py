@@ -47,19 +47,19 @@ class NoiseSchedule:
             _check_choice("timestep_spacing", self.timestep_spacing, TIMESTEP_SPACINGS)
         for name in ("set_alpha_to_one", "rescale_betas_zero_snr"):
             if type(getattr(self, name)) is not bool:
-                _refuse(name, f"is {shown(getattr(self, name))}, expected true or false")
+                _refuse(name, f"is {shown(getattr(self, name))}; expected true or false")
         for name in ("beta_start", "beta_end"):
             beta = getattr(self, name)
             if isinstance(beta, bool) or not isinstance(beta, int | float) or not SMALLEST_BETA <= beta < 1.0:
-                _refuse(name, f"is {shown(beta)}, expected a number from {SMALLEST_BETA:g} to 1")
+                _refuse(name, f"is {shown(beta)}; expected a number from {SMALLEST_BETA:g} to less than 1")
             object.__setattr__(self, name, float(beta))
         if self.beta_start > self.beta_end:
-            _refuse("beta_start", f"{self.beta_start} is above beta_end {self.beta_end}")
+            _refuse("beta_start", f"is {self.beta_start}, above beta_end {self.beta_end}")
         signal = float(np.prod(1.0 - self.betas()))
         if signal < SMALLEST_SIGNAL:
             _refuse(
                 "num_train_timesteps",
-                f"{self.num_train_timesteps} to beta_end {self.beta_end} leave a signal of {signal:.3g}, "
+                f"is {self.num_train_timesteps}, which to beta_end {self.beta_end} leave a signal of {signal:.3g}; "
                 f"expected {SMALLEST_SIGNAL:g} or more: use fewer or smaller betas",
             )
 
@@ -127,12 +127,12 @@ Schedule = NoiseSchedule | FlowSchedule
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        _refuse(name, f"{shown(value)} is not supported, expected one of {', '.join(choices)}")
+        _refuse(name, f"is {shown(value)}; expected one of {', '.join(choices)}")
 
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        _refuse(name, f"is {shown(value)}, expected an integer from {low} to {high}")
+        _refuse(name, f"is {shown(value)}; expected an integer from {low} to {high}")
 
 
 def _refuse(name: str, what: str) -> NoReturn:

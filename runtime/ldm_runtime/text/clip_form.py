@@ -177,7 +177,7 @@ def _refuse_merges(
         if left in spaced or right in spaced:
             _fail(f"{where}[{index}]", "tokens without white space", item, _MERGES)
         if (left, right) in seen:
-            raise FormatError(f"{where}[{index}]", f"repeats the pair {shown(item)}", _MERGES)
+            raise FormatError(f"{where}[{index}]", f"repeats the pair {strict_json.spelt(item)}", _MERGES)
         seen.add((left, right))
 
 
@@ -281,4 +281,6 @@ def _one_of(value: Any, accepted: tuple[Any, ...], where: str) -> None:
 
 
 def _fail(where: str, expected: str, value: Any, code: str = _FORM) -> NoReturn:
-    raise FormatError(where, f"is {shown(value)}, so it is not a tokenizer of CLIP's form; expected {expected}", code)
+    raise FormatError(
+        where, f"is {strict_json.spelt(value)}, so it is not a tokenizer of CLIP's form; expected {expected}", code
+    )

@@ -310,6 +310,7 @@ def test_ends_that_will_not_do_are_refused_alike(pipe: Pipeline, library: Librar
     ("options", "sentence"),
     [
         ({"share": 1.5}, "share is 1.5; expected a number from 0 to 1"),
+        ({"to_prompt": None}, "share and to_seed are given without to_prompt; give the prompt at the other end"),
         ({"count": 2}, "an interpolation takes one prompt"),
         ({"prompt": a_list(2)}, "an interpolation takes one prompt"),
         ({"prompt": None, "prompt_embeds": embeds()}, "an interpolation takes one prompt"),

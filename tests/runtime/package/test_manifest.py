@@ -91,8 +91,16 @@ WRONG: dict[str, tuple[tuple[Any, ...], Any, str]] = {
     "downsample zero": (("contract", "latent", "downsample"), 0, "downsample is 0"),
     "image not divisible": (("contract", "image", "width"), 63, "width is 63, not a multiple of 8"),
     "image too large": (("contract", "image", "width"), 10**6, "width is 1000000; expected 16 to 256"),
-    "schedule unknown": (("contract", "schedule", "beta_schedule"), "odd", r"contract\.schedule: .*'odd'"),
-    "prediction unknown": (("contract", "schedule", "prediction_type"), "flow", r"contract\.schedule: "),
+    "schedule unknown": (
+        ("contract", "schedule", "beta_schedule"),
+        "odd",
+        r"contract\.schedule\.beta_schedule is 'odd'",
+    ),
+    "prediction unknown": (
+        ("contract", "schedule", "prediction_type"),
+        "flow",
+        r"contract\.schedule\.prediction_type is ",
+    ),
     "sampler unknown": (
         ("contract", "defaults", "sampler"),
         "magic",

@@ -28,6 +28,10 @@ Status check_size(Scope& scope, std::int64_t width, std::int64_t height, std::st
         return scope.fail(codes::request_image,
                           {what, " has ", width, "x", height, " pixels, more than ", most_pixels, "; scale it down"});
     }
+    if (width > most_side || height > most_side) {
+        return scope.fail(codes::request_image, {what, " has ", width, "x", height, " pixels; expected sides of at most ",
+                                                 most_side, "; scale it down"});
+    }
     return Status();
 }
 

@@ -12,6 +12,7 @@
 namespace ldm::images {
 
 inline constexpr std::int64_t most_pixels = std::int64_t{1} << 26;  // of one image: 8192 x 8192
+inline constexpr std::int64_t most_side = std::int64_t{1} << 16;    // what decoders need for each row counts too
 
 // What a host or a file gives: rows from the top, channels one after the other.
 struct Samples {

@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "core/json/write.h"
+
 namespace ldm::json {
 
 namespace {
@@ -22,17 +24,11 @@ struct Joined {
 
 }  // namespace
 
-Piece shown(const Value& value) {
-    switch (value.kind) {
-        case Kind::null: return "null";
-        case Kind::boolean: return value.boolean ? "true" : "false";
-        case Kind::integer: return std::fabs(value.real) < 1e18 ? Piece(value.integer) : Piece("an immense number");
-        case Kind::real: return exactly(value.real);
-        case Kind::text: return quoted(value.text);
-        case Kind::list: return "a list";
-        case Kind::object: break;
-    }
-    return "an object";
+Piece shown(const Value& value) { return spelt(&value, spell); }
+
+Piece shown(std::int64_t read) {
+    constexpr std::int64_t immense = 1'000'000'000'000'000'000;
+    return read > -immense && read < immense ? Piece(read) : Piece("an immense number");
 }
 
 Status refuse(Scope& scope, const Value& value, const Where& where, std::string_view expected) {

@@ -85,6 +85,8 @@ struct Choices {
 
 // A value, for a failure's sentence.
 Piece shown(const Value& value);
+// A whole number that was read, which is the nearest one where it does not fit.
+Piece shown(std::int64_t read);
 
 // Refuse a value that is not `expected`: json.type.
 Status refuse(Scope& scope, const Value& value, const Where& where, std::string_view expected);

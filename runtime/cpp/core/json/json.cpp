@@ -281,6 +281,9 @@ private:
             return refuse(codes::json_number, {quoted({first, at_ - start}), " is too large for a float64"});
         }
         if (integer && std::from_chars(first, last, out.integer).ec != std::errc()) {
+            View<char> spelt;
+            LDM_NEED(scope_, arena_.copy(first, at_ - start, spelt));
+            out.text = {spelt.data, spelt.size};
             out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
         if (integer && out.integer == 0) out.real = 0.0;  // not -0

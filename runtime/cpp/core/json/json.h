@@ -18,7 +18,7 @@ struct Member;
 struct Value {
     Kind kind = Kind::null;
     bool boolean = false;
-    std::int64_t integer = 0;  // the nearest one, where it does not fit
+    std::int64_t integer = 0;  // the nearest one, where it does not fit; its digits are then the text
     double real = 0.0;         // of an integer too
     std::string_view text;     // UTF-8; keys and texts are followed by a NUL, which C needs
     View<Value> items;

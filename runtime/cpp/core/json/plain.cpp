@@ -44,7 +44,7 @@ bool are_equal(const Value& first, const Value& second) {
     switch (first.kind) {
         case Kind::null: return true;
         case Kind::boolean: return first.boolean == second.boolean;
-        case Kind::integer: return first.integer == second.integer && first.real == second.real;
+        case Kind::integer: return first.integer == second.integer && first.text == second.text;
         case Kind::real: return first.real == second.real;
         case Kind::text: return first.text == second.text;
         case Kind::list:

@@ -11,15 +11,30 @@ namespace ldm::json {
 
 namespace {
 
+// Text of which no more is kept than there is room for, and a byte more where it is longer.
+struct Beginning {
+    char* text;
+    std::size_t room, size = 0;
+
+    bool append(const char* part, std::size_t bytes) {
+        std::size_t kept = std::min(bytes, room - size);
+        std::copy_n(part, kept, text + size);
+        size += bytes;
+        return size <= room;
+    }
+};
+
+// out: what takes text, until it takes no more.
+template <typename Out>
 class Writer {
 public:
-    Writer(const Style& style, Allocator& memory, Array<char>& out) : style_(style), memory_(memory), out_(out) {}
+    Writer(const Style& style, Allocator& memory, Out& out) : style_(style), memory_(memory), out_(out) {}
 
     void put(const Value& value, int depth) {
         switch (value.kind) {
             case Kind::null: return put("null");
             case Kind::boolean: return put(value.boolean ? "true" : "false");
-            case Kind::integer: return put_integer(value.integer);
+            case Kind::integer: return value.text.empty() ? put_integer(value.integer) : put(value.text);
             case Kind::real: return put(numbers::shortest(value.real).view());
             case Kind::text: return put_text(value.text);
             case Kind::list:
@@ -38,24 +53,27 @@ private:
     }
 
     void put_object(View<Member> members, int depth) {
+        if (!style_.is_sorted) {
+            return put_items('{', '}', members.size, depth, [&](std::size_t index) { put_member(members[index], depth); });
+        }
         Array<const Member*> order(memory_);
         fits_ = fits_ && order.reserve(members.size);
         for (const Member& member : members) fits_ = fits_ && order.push(&member);
         if (!fits_) return;
-        if (style_.is_sorted) {
-            std::sort(order.begin(), order.end(), [](const Member* a, const Member* b) { return a->key < b->key; });
-        }
-        put_items('{', '}', order.size(), depth, [&](std::size_t index) {
-            put_text(order[index]->key);
-            put(style_.is_dense ? ":" : ": ");
-            put(order[index]->value, depth + 1);
-        });
+        std::sort(order.begin(), order.end(), [](const Member* a, const Member* b) { return a->key < b->key; });
+        put_items('{', '}', order.size(), depth, [&](std::size_t index) { put_member(*order[index], depth); });
+    }
+
+    void put_member(const Member& member, int depth) {
+        put_text(member.key);
+        put(style_.is_dense ? ":" : ": ");
+        put(member.value, depth + 1);
     }
 
     template <typename PutItem>
     void put_items(char first, char last, std::size_t count, int depth, PutItem put_item) {
         put({&first, 1});
-        for (std::size_t index = 0; index < count; ++index) {
+        for (std::size_t index = 0; index < count && fits_; ++index) {
             if (index > 0) put(style_.is_dense || style_.indent >= 0 ? "," : ", ");
             break_line(depth + 1);
             put_item(index);
@@ -72,7 +90,7 @@ private:
 
     void put_text(std::string_view text) {
         put("\"");
-        while (!text.empty()) {
+        while (!text.empty() && fits_) {
             utf8::Character next = utf8::next(text);
             put_character(next.point, text.substr(0, next.bytes));
             text.remove_prefix(next.bytes);
@@ -106,7 +124,7 @@ private:
 
     const Style& style_;
     Allocator& memory_;
-    Array<char>& out_;
+    Out& out_;
     bool fits_ = true;
 };
 
@@ -116,6 +134,15 @@ bool write(const Value& value, const Style& style, Allocator& memory, Array<char
     Writer writer(style, memory, out);
     writer.put(value, 0);
     return writer.fits();
+}
+
+std::size_t spell(const void* value, char* out, std::size_t room) {
+    Style style;
+    Allocator none{};  // it is asked for sorted objects alone
+    Beginning text{out, room};
+    Writer writer(style, none, text);
+    writer.put(*static_cast<const Value*>(value), 0);
+    return text.size;
 }
 
 }  // namespace ldm::json

@@ -19,6 +19,9 @@ inline constexpr Style canonical_style{true, true, true, -1};  // what digests a
 // Append the text of a value. False where no memory is left.
 [[nodiscard]] bool write(const Value& value, const Style& style, Allocator& memory, Array<char>& out);
 
+// A Spelling of values, for sentences: as Python's `json.dumps`.
+std::size_t spell(const void* value, char* out, std::size_t room);
+
 }  // namespace ldm::json
 
 #endif

@@ -23,7 +23,8 @@ const TensorSpec* ComponentContract::find(std::string_view name) const {
 
 float LatentSpec::sampled(float mean, float log_variance, float noise) const {
     float clipped = std::min(std::max(log_variance, -30.0f), 20.0f);
-    return scaled(mean + std::exp(0.5f * clipped) * noise);
+    auto deviation = static_cast<float>(std::exp(static_cast<double>(0.5f * clipped)));  // the same on every machine
+    return scaled(mean + deviation * noise);
 }
 
 const TensorSpec* Contract::find_tensor(std::string_view component, std::string_view name) const {

@@ -69,11 +69,11 @@ Status Rules::check_latent() {
     LDM_TRY(check_between(scope_, latent.downsample, 1, max_factor, {here, "downsample"}));
     if (!(std::fabs(latent.scale) >= 1e-6 && std::fabs(latent.scale) <= 1e6)) {
         return json::fail(scope_, {here, "scale"}, codes::manifest_range,
-                          {"is ", latent.scale, "; expected a magnitude of 1e-6 to 1e6"});
+                          {"is ", exactly(latent.scale), "; expected a magnitude of 1e-6 to 1e6"});
     }
     if (std::fabs(latent.shift) > 1e6) {
         return json::fail(scope_, {here, "shift"}, codes::manifest_range,
-                          {"is ", latent.shift, "; expected a magnitude of 1e6 at most"});
+                          {"is ", exactly(latent.shift), "; expected a magnitude of 1e6 at most"});
     }
     constexpr ConcatChannels inpainting[] = {ConcatChannels::mask, ConcatChannels::masked_latents};
     View<ConcatChannels> concat = contract_.concat;

@@ -56,16 +56,24 @@ struct Checks {
     }
     Status between(std::string_view name, std::int64_t value, std::int64_t low, std::int64_t high) const {
         if (value >= low && value <= high) return Status();
-        return refuse(name, {"is ", value, "; expected an integer from ", low, " to ", high});
+        return refuse(name, {"is ", json::shown(value), "; expected an integer from ", low, " to ", high});
     }
     Status between(std::string_view name, double value, double low, double high) const {
         if (value >= low && value <= high) return Status();
-        return refuse(name, {"is ", value, "; expected a number from ", low, " to ", high});
+        return refuse(name, {"is ", exactly(value), "; expected a number from ", low, " to ", high});
+    }
+    Status beta(std::string_view name, double value) const {
+        if (value >= smallest_beta && value < 1.0) return Status();
+        return refuse(name, {"is ", exactly(value), "; expected a number from ", smallest_beta, " to less than 1"});
     }
     template <typename Choice>
     Status choice(std::string_view name, std::string_view text, View<std::string_view> names, Choice& out) const {
         const std::string_view* found = std::find(names.begin(), names.end(), text);
-        if (found == names.end()) return refuse(name, {"is ", quoted(text), ", which is not supported"});
+        if (found == names.end()) {
+            Status status = refuse(name, {"is ", quoted(text), "; expected one of "});
+            for (const std::string_view& each : names) scope.failure.add({&each == names.begin() ? "" : ", ", each});
+            return status;
+        }
         out = static_cast<Choice>(found - names.begin());
         return Status();
     }
@@ -100,17 +108,16 @@ Status check(const Checks& checks, const NoiseFields& fields, NoiseSchedule& out
         LDM_TRY(
             checks.choice("timestep_spacing", *fields.timestep_spacing, {spacings, 3}, out.timestep_spacing.emplace()));
     }
-    double below_one = std::nextafter(1.0, 0.0);
-    LDM_TRY(checks.between("beta_start", out.beta_start, smallest_beta, below_one));
-    LDM_TRY(checks.between("beta_end", out.beta_end, smallest_beta, below_one));
+    LDM_TRY(checks.beta("beta_start", out.beta_start));
+    LDM_TRY(checks.beta("beta_end", out.beta_end));
     if (out.beta_start > out.beta_end) {
-        return checks.refuse("beta_start", {"is ", out.beta_start, ", above beta_end ", out.beta_end});
+        return checks.refuse("beta_start", {"is ", exactly(out.beta_start), ", above beta_end ", exactly(out.beta_end)});
     }
     double signal = 1.0;
     for (std::int64_t t = 0; t < out.num_train_timesteps; ++t) signal *= 1.0 - beta_at(out, t);
     if (signal >= smallest_signal) return Status();
-    return checks.refuse("num_train_timesteps", {out.num_train_timesteps, " to beta_end ", out.beta_end,
-                         " leave a signal of ", signal, "; expected ", smallest_signal,
+    return checks.refuse("num_train_timesteps", {"is ", out.num_train_timesteps, ", which to beta_end ",
+                         exactly(out.beta_end), " leave a signal of ", signal, "; expected ", smallest_signal,
                          " or more: use fewer or smaller betas"});
 }
 

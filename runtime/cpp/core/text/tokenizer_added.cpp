@@ -44,7 +44,7 @@ Status read_added_tokens(TokenizerForm& form, const Value* value) {
         std::int64_t wanted = known == no_token ? next++ : known;
         if (token.id != wanted) {
             return json::fail(form.scope, where, codes::tokenizer_added_tokens,
-                              {"has ", quoted(token.content), " as ", token.id, "; expected ", wanted, ", ",
+                              {"has ", quoted(token.content), " as ", json::shown(token.id), "; expected ", wanted, ", ",
                                known == no_token ? "the next free id" : "its id in vocab"});
         }
     }

@@ -1,6 +1,8 @@
 // CLIP's tokenizer.json, read strictly: this one form or a refusal.
 #include "core/text/tokenizer_form.h"
 
+#include "core/json/write.h"
+
 namespace ldm {
 
 namespace {
@@ -139,7 +141,11 @@ Status TokenizerForm::one_of(const Value* value, std::string_view accepted, cons
     for (const Value& each : list.items) {
         if (same(found, each)) return Status();
     }
-    return refuse(where, found, accepted.size() < 200 ? accepted : "CLIP's");
+    Array<char> names(scope.memory);
+    for (const Value& each : list.items) {
+        LDM_NEED(scope, (names.empty() || names.append(" or ", 4)) && json::write(each, {}, scope.memory, names));
+    }
+    return refuse(where, found, {names.data(), names.size()});
 }
 
 std::int32_t TokenizerForm::id_of(std::string_view token) const {

@@ -62,6 +62,10 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     if (given.stop_after != 0) options.stop_after = given.stop_after;
     LDM_TRY(read_latents(scope, given));
     if (given.to_prompt != nullptr) options.to = OtherEnd{given.to_prompt, given.to_seed, given.share};
+    if (given.to_prompt == nullptr && (given.to_seed != 0 || given.share != 0.0)) {
+        return scope.fail(codes::request_invalid, {"share and to_seed are given without to_prompt; give the prompt at the other "
+                                                   "end, or leave them 0"});
+    }
     return Status();
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/codes.h"
 #include "core/package/manifest.h"
+#include "src/package/advice.h"
 
 using namespace ldm;
 
@@ -39,7 +40,8 @@ Status open(Scope& scope, ldm_package& package, const char* folder, std::int32_t
     View<Document> tokenizers;
     LDM_TRY(read_tokenizers(scope, package, texts, tokenizers));
     std::string_view identity = keep(package, package.opened->identity());
-    return make_model(scope, package.arena, package.opened->manifest(), identity, tokenizers, package.model);
+    Status status = make_model(scope, package.arena, package.opened->manifest(), identity, tokenizers, package.model);
+    return package::advise(scope, status);
 }
 
 Status parse(Scope& scope, ldm_package& package, ldm_text manifest, const ldm_text* tokenizers, size_t count) {

@@ -6,6 +6,7 @@
 #include "core/package/safetensors.h"
 #include "src/files/stopwatch.h"
 #include "src/files/trouble.h"
+#include "src/package/advice.h"
 #include "src/package/unlisted.h"
 
 namespace ldm::package {
@@ -62,6 +63,10 @@ Status copy(Scope& scope, Arena& arena, const Array<char>& content, std::string_
 }  // namespace
 
 Status Package::open(Scope& scope, std::string_view name, Check check) {
+    return advise(scope, open_checked(scope, name, check));
+}
+
+Status Package::open_checked(Scope& scope, std::string_view name, Check check) {
     files::Stopwatch stopwatch;
     Path path(name.empty() ? "." : name);
     LDM_TRY(find_package(scope, path, name));

@@ -57,6 +57,7 @@ public:
     std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
 
 private:
+    Status open_checked(Scope& scope, std::string_view path, Check check);
     Status read_manifest(Scope& scope);
     Status check_sizes(Scope& scope);
     Status check_components(Scope& scope);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr unsigned no_memory = 83;  // LodePNG's number
 constexpr std::size_t most_texts_bytes = std::size_t{64} << 20;  // of a file, as Pillow allows
+constexpr std::size_t text_cost = std::size_t{1} << 10;  // of unpacking one, in bytes: so their number is bounded too
 constexpr std::size_t small_change = std::size_t{1} << 20;  // tables of the unpacker
 
 // What LodePNG makes of a file: pixels of the kind of `state.info_raw`.
@@ -29,6 +30,18 @@ struct Decoded {
     Decoded& operator=(const Decoded&) = delete;
 };
 
+// Counts the texts of a file, which may be many and small once packed.
+class TextBudget {
+public:
+    Status spend(Chunks& chunks, std::size_t bytes) {
+        spent_ += bytes + text_cost;
+        return spent_ <= most_texts_bytes ? Status() : chunks.refuse("its texts have more than 64 MiB");
+    }
+
+private:
+    std::size_t spent_ = 0;
+};
+
 struct Facts {
     Header header;
     int orientation = 0;
@@ -40,6 +53,7 @@ Status look_through(Scope& scope, Bytes file, std::string_view what, Facts& out)
     LDM_TRY(chunks.begin(out.header));
     LDM_TRY(images::check_size(scope, out.header.width, out.header.height, what));
     Chunk chunk;
+    TextBudget budget;
     int of_xmp = 0;
     for (bool done = false; !done;) {
         LDM_TRY(chunks.next(chunk, done));
@@ -47,9 +61,13 @@ Status look_through(Scope& scope, Bytes file, std::string_view what, Facts& out)
         if (chunk.kind == "eXIf" && !exif_orientation(chunk.content, out.orientation)) {
             return chunks.refuse("its EXIF data are damaged");
         }
-        if (chunk.kind == "iTXt" && read_text(chunk, text) && text.key == "XML:com.adobe.xmp") {
+        if (!read_text(chunk, text)) continue;
+        if (chunk.kind != "iTXt" || text.key != "XML:com.adobe.xmp") {
+            LDM_TRY(budget.spend(chunks, text.value.size()));
+        } else {
             Array<char> packet(scope.memory);
             LDM_TRY(unpack(scope, chunks, text, packet));
+            LDM_TRY(budget.spend(chunks, packet.size()));
             of_xmp = xmp_orientation({packet.data(), packet.size()});
         }
     }
@@ -170,7 +188,7 @@ Status read_texts(Scope& scope, Arena& arena, Bytes file, std::string_view what,
     Chunks chunks(scope, file, what);
     Header header;
     LDM_TRY(chunks.begin(header));
-    std::size_t total = 0;
+    TextBudget budget;
     Array<char> characters(scope.memory);  // of one text: its key, then its value
     for (bool done = false; !done;) {
         Chunk chunk;
@@ -181,8 +199,7 @@ Status read_texts(Scope& scope, Arena& arena, Bytes file, std::string_view what,
         LDM_TRY(unpack(scope, chunks, {text.key, text.key, false, false}, characters));
         std::size_t key_size = characters.size();
         LDM_TRY(unpack(scope, chunks, text, characters));
-        total += characters.size();
-        if (total > most_texts_bytes) return chunks.refuse("its texts have more than 64 MiB");
+        LDM_TRY(budget.spend(chunks, characters.size()));
         View<char> kept;
         LDM_NEED(scope, arena.copy(characters.data(), characters.size(), kept));
         LDM_NEED(scope, out.push({{kept.data, key_size}, {kept.data + key_size, kept.size - key_size}}));

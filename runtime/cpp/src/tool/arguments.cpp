@@ -136,6 +136,10 @@ bool Arguments::integer(std::string_view name, std::int32_t low, std::int32_t& o
     return true;
 }
 
+bool Arguments::path(std::string_view name) {
+    return !has(name) || text(name)[0] != '\0' || fail(std::string(name) + " is ''; expected a path");
+}
+
 bool Arguments::natural(std::string_view name, std::uint64_t& out) {
     if (!has(name)) return true;
     return whole(std::string_view(text(name)), out) || refuse(name, text(name), "an integer from 0 to 18446744073709551615");

@@ -44,6 +44,7 @@ public:
 
     // Values of a kind, in decimal digits; false with an error where it is none. Nothing changes where it was not given.
     bool integer(std::string_view name, std::int32_t low, std::int32_t& out);
+    bool path(std::string_view name);  // not empty
     bool natural(std::string_view name, std::uint64_t& out);
     bool real(std::string_view name, double& out);
     bool size(std::string_view name, std::int32_t& width, std::int32_t& height);   // "512x512"
@@ -55,6 +56,7 @@ public:
 
     // Keep the sentence that a value is not what was expected.
     bool refuse(std::string_view name, std::string_view value, std::string_view expected);
+    bool fail(std::string sentence);
 
 private:
     struct Given {
@@ -62,7 +64,6 @@ private:
         const char* value;
     };
     bool read_option(const Verb& verb, int count, char** given, int& index);
-    bool fail(std::string sentence);
 
     std::vector<Given> given_;
     std::string place_;

@@ -36,6 +36,7 @@ constexpr Option options_of_run[] = {
     provider_options_option,
     threads_option,
     map_weights_option,
+    no_map_weights_option,
     library_option,
     check_option,
     {"--out", "PNG", "output (image.png); several are numbered"},
@@ -72,6 +73,10 @@ struct Inputs {
     std::vector<const char*> prompts, negatives;
     ldm_image image, mask;
 };
+
+bool read_paths(Arguments& arguments) {
+    return arguments.path("--out") && arguments.path("--image") && arguments.path("--mask");
+}
 
 bool read_prompts(Arguments& arguments, Inputs& inputs, ldm_run_options& options) {
     inputs.prompts = arguments.texts("--prompt");
@@ -132,6 +137,18 @@ bool check_outputs(const Context& context, const std::string& out, std::size_t c
     return true;
 }
 
+// Whether starting takes most of the time: of one image with no more steps and pixels than the built-in model's have.
+bool is_short(const Context& context, const Package& package, const Run& drawn, const ldm_run_options& options) {
+    constexpr double most_work = 20.0 * 128 * 128;
+    ldm_defaults defaults;
+    ldm_defaults_init(&defaults, sizeof defaults);
+    if (drawn.image_count() != 1 || ldm_package_defaults(context.get(), package.get(), &defaults) != LDM_OK) return false;
+    bool has_image = options.width == 0 && options.image_count > 0;
+    double width = has_image ? options.images->width : options.width != 0 ? options.width : defaults.width;
+    double height = has_image ? options.images->height : options.width != 0 ? options.height : defaults.height;
+    return width * height * (options.steps != 0 ? options.steps : defaults.steps) <= most_work;
+}
+
 bool save(const Context& context, const Run& drawn, const std::string& out, bool force) {
     std::size_t count = drawn.image_count();
     for (std::size_t index = 0; index < count; ++index) {
@@ -140,7 +157,7 @@ bool save(const Context& context, const Run& drawn, const std::string& out, bool
         Uninterrupted whole;
         if (ldm_run_save_png(context.get(), drawn.get(), index, path.c_str(), force) != LDM_OK) return false;
         if (ldm_run_seed(context.get(), drawn.get(), index, &seed) != LDM_OK) return false;
-        std::printf("%s (seed %" PRIu64 ")\n", path.c_str(), seed);
+        std::printf("%s (seed %" PRIu64 ")\n", printable(path).c_str(), seed);
     }
     return true;
 }
@@ -157,7 +174,7 @@ int run(Arguments& arguments) {
     Inputs inputs(context);
     if (!arguments.has("--prompt")) return complain("no prompt was given; add --prompt \"...\"", misused);
     bool are_read = read_prompts(arguments, inputs, *options.operator->()) && read_options(arguments, *options.operator->()) &&
-                    choice.read(arguments) && read_check(arguments, package_options);
+                    choice.read(arguments) && read_check(arguments, package_options) && read_paths(arguments);
     if (!are_read) return complain(arguments.error(), misused);
     std::string out = arguments.has("--out") ? arguments.text("--out") : "image.png";
     bool force = arguments.has("--force");
@@ -168,6 +185,7 @@ int run(Arguments& arguments) {
     if (!package) return complain(context);
     auto drawn = Run::create(context, *package, options);
     if (!drawn || !check_outputs(context, out, drawn->image_count(), force)) return complain(context);
+    choice.map_weights(is_short(context, *package, *drawn, *options.operator->()));
     auto engine = Engine::open(context, *package, choice.options());
     if (!engine || engine->draw(context, *drawn) != LDM_OK) return complain(context);
     return save(context, *drawn, out, force) ? succeeded : complain(context);

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/text/utf8.h"
+
 #if defined(_WIN32)
 #include <io.h>
 #else
@@ -56,8 +58,25 @@ extern "C" void end(int number) {
 
 }  // namespace
 
+std::string printable(std::string_view text) {
+    std::string out;
+    while (!text.empty()) {
+        utf8::Character next = utf8::next(text);
+        auto point = static_cast<unsigned>(next.point);
+        if (next.valid && point >= ' ' && !utf8::is_unprintable(next.point)) {
+            out += text.substr(0, next.bytes);
+        } else {
+            char escape[16];
+            std::snprintf(escape, sizeof escape, point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x", point);
+            out += escape;
+        }
+        text.remove_prefix(next.bytes);
+    }
+    return out;
+}
+
 int complain(const std::string& sentence, int status) {
-    std::fprintf(stderr, "error: %s\n", sentence.c_str());
+    std::fprintf(stderr, "error: %s\n", printable(sentence).c_str());
     return status;
 }
 

@@ -3,6 +3,7 @@
 #define LDM_TOOL_TERMINAL_H
 
 #include <string>
+#include <string_view>
 
 #include "ldm_runtime.hpp"
 
@@ -10,6 +11,9 @@ namespace ldm::tool {
 
 // The statuses that the tool ends with, those of `ldm-export`; 128 and the signal's number where one ends it.
 inline constexpr int succeeded = 0, failed = 1, misused = 2;
+
+// A text from outside on one line: what would command a terminal, hide in it or end the line is escaped.
+std::string printable(std::string_view text);
 
 // Print an error's sentence on stderr, and return the status.
 int complain(const std::string& sentence, int status);

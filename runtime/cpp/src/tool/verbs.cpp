@@ -15,6 +15,10 @@ bool EngineChoice::read(Arguments& arguments) {
         keys_.push_back(names_.back().c_str());
         values_.push_back(each + equals + 1);
     }
+    if (!arguments.path("--library")) return false;
+    for (std::string_view name : {"--engine", "--provider"}) {
+        if (arguments.has(name) && arguments.text(name)[0] == '\0') return arguments.refuse(name, "", "a name");
+    }
     options_->library = arguments.text("--library");
     options_->engine = arguments.text("--engine");
     options_->provider = arguments.text("--provider");
@@ -22,6 +26,10 @@ bool EngineChoice::read(Arguments& arguments) {
     options_->provider_values = values_.data();
     options_->provider_option_count = keys_.size();
     options_->maps_weights = arguments.has("--map-weights");
+    is_told_ = arguments.has("--map-weights") || arguments.has("--no-map-weights");
+    if (arguments.has("--map-weights") && arguments.has("--no-map-weights")) {
+        return arguments.fail("--map-weights and --no-map-weights were given; give one of them");
+    }
     return arguments.integer("--threads", 1, options_->threads);
 }
 

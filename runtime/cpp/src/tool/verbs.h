@@ -23,7 +23,8 @@ inline constexpr Option engine_option{"--engine", "NAME", "ort (ONNX Runtime) or
 inline constexpr Option provider_option{"--provider", "NAME", "ONNX Runtime's execution provider, such as CUDAExecutionProvider, or OpenVINO's device (cpu)"};
 inline constexpr Option provider_options_option{"--provider-option", "NAME=VALUE", "the provider's own option (repeatable)"};
 inline constexpr Option threads_option{"--threads", "INTEGER", "CPU threads of an operator (the engine's choice)"};
-inline constexpr Option map_weights_option{"--map-weights", "", "start sooner, in less memory; steps take longer"};
+inline constexpr Option map_weights_option{"--map-weights", "", "start sooner, in less memory; steps take longer (for one small image)"};
+inline constexpr Option no_map_weights_option{"--no-map-weights", "", "copy weights into what the kernels like best"};
 inline constexpr Option library_option{"--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer ($LDM_ONNXRUNTIME), or OpenVINO's plugin"};
 inline constexpr Option check_option{"--check", "cached|full|size", "hashes once per file, hashes now, or sizes only (cached)"};
 
@@ -32,9 +33,12 @@ class EngineChoice {
 public:
     bool read(Arguments& arguments);
     const EngineOptions& options() const { return options_; }
+    // Say whether the weights are mapped where the command line does not.
+    void map_weights(bool is_better) { options_->maps_weights = is_told_ ? options_->maps_weights : is_better; }
 
 private:
     EngineOptions options_;
+    bool is_told_ = false;  // whether weights are mapped
     std::vector<std::string> names_;
     std::vector<const char*> keys_, values_;
 };

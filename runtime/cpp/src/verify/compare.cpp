@@ -122,6 +122,8 @@ private:
 
 }  // namespace
 
+Tolerance exact_tolerance() { return tolerances[0]; }
+
 const Tolerance* lossy_tolerance(const Artefact& artefact) {
     return artefact.exactness == Exactness::lossy ? &tolerances[static_cast<std::size_t>(artefact.precision)] : nullptr;
 }

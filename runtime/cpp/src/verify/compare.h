@@ -16,6 +16,9 @@ struct Tolerance {
     double latents_floor, image_floor;  // PSNR in dB over a sampling run
 };
 
+// That of float32: the loosest, of which each case and each sampling run has its own.
+Tolerance exact_tolerance();
+
 // That of an artefact's precision if it makes it lossy; null: the reference's own holds.
 const Tolerance* lossy_tolerance(const Artefact& artefact);
 

@@ -8,6 +8,7 @@
 #include "core/sampling/arithmetic.h"
 #include "core/text/words.h"
 #include "src/files/trouble.h"
+#include "src/package/advice.h"
 #include "src/verify/metrics.h"
 #include "src/verify/report_fields.h"
 
@@ -81,7 +82,13 @@ Status Reference::refuse(Scope& scope, std::initializer_list<Piece> what) const 
 }
 
 Status Reference::open(Scope& scope, const package::Package& package) {
-    LDM_TRY(package.file(scope, reference_name, path_));
+    files::Path path;
+    LDM_TRY(package.file(scope, reference_name, path));
+    return package::advise(scope, open(scope, path));
+}
+
+Status Reference::open(Scope& scope, const files::Path& path) {
+    path_ = path;
     files::Answer answer = file_.open(path_, files::Links::follow);
     if (!answer.ok()) return files::unreadable(scope, path_, answer);
     ReferenceHeader header;
@@ -186,57 +193,6 @@ Status Reference::require_none_left(Scope& scope) const {
     return left.view().empty() ? Status() : refuse(scope, {" has tensors that no case names: ", quoted(left.view())});
 }
 
-// ---- What a reference has to hold ----
-
-Status Reference::check(Scope& scope) {
-    for (const Stored& tokens : tokens_) {
-        View<std::int64_t> shape = tokens.tensor->shape;
-        if (shape.size != 2 || static_cast<std::size_t>(shape[0]) != prompts_.size || tokens.tensor->dtype != "I64") {
-            return refuse(scope, {" is incomplete: it has not one row of tokens per prompt"});
-        }
-    }
-    View<std::int64_t> latents = latents_.tensor->shape, image = image_.tensor->shape;
-    if (latents.size != 4 || run_.timesteps.empty() || static_cast<std::size_t>(latents[0]) != run_.timesteps.size) {
-        return refuse(scope, {" is incomplete: its sampling run has not latents for each of its timesteps"});
-    }
-    if (image.size != 3 || image[0] != 3 || run_.size.size != 2) {
-        return refuse(scope, {" is incomplete: its sampling run has no image (3, height, width) and its size"});
-    }
-    if (image[2] != run_.size[0] || image[1] != run_.size[1]) {
-        return refuse(scope, {" contradicts itself: its image has the shape [", image[0], ", ", image[1], ", ", image[2],
-                              "], but the size is ", run_.size[0], "x", run_.size[1]});
-    }
-    LDM_TRY(check_numbers(scope, latents_));
-    LDM_TRY(check_numbers(scope, image_));
-    for (const Case& each : cases_) {
-        if (!(each.tolerance > 0.0 && each.tolerance < 1.0) || each.inputs.empty() || each.outputs.empty()) {
-            return refuse(scope, {": case ", each.component, "/", each.name, " has no inputs, outputs or tolerance"});
-        }
-        for (const Stored& stored : each.inputs) {
-            if (stored.tensor->shape.size > engines::max_rank) {
-                return refuse(scope, {": ", quoted(stored.tensor->name), " has ", stored.tensor->shape.size,
-                                      " dimensions; expected at most ", engines::max_rank});
-            }
-        }
-        for (const Stored& stored : each.outputs) LDM_TRY(check_numbers(scope, stored));
-    }
-    return Status();
-}
-
-// Outputs are float32, in which the build compares.
-Status Reference::check_numbers(Scope& scope, const Stored& stored) {
-    const TensorInfo& tensor = *stored.tensor;
-    Loaded loaded(scope.memory);
-    bool is_sound = tensor.dtype == "F32" && tensor.bytes > 0 && tensor.shape.size <= engines::max_rank;
-    if (is_sound) {
-        LDM_TRY(read(scope, stored, loaded));
-        is_sound = sampling::all_finite(loaded.floats(), loaded.count());
-    }
-    if (is_sound) return Status();
-    return refuse(scope, {": ", quoted(tensor.name), " is empty, not float32, or holds NaN or infinity; build the package "
-                          "again"});
-}
-
 Status Reference::read(Scope& scope, const Stored& stored, Loaded& out) {
     const TensorInfo& info = *stored.tensor;
     out.content.shrink(0);
@@ -255,23 +211,6 @@ Status Reference::read(Scope& scope, const Stored& stored, Loaded& out) {
     out.tensor.data = out.content.data();
     out.tensor.bytes = out.content.size();
     return Status();
-}
-
-Status Reference::require_complete(Scope& scope, const Contract& contract) const {
-    Words missing(scope.memory);
-    for (std::uint32_t place : contract.components.sorted) {
-        std::string_view name = contract.components.entries[place].key;
-        bool has_case = std::any_of(cases_.begin(), cases_.end(), [=](const Case& each) { return each.component == name; });
-        if (!has_case) missing.add(missing.view().empty() ? "" : ", ", name);
-    }
-    LDM_NEED(scope, missing.fits());
-    if (!missing.view().empty()) {
-        return scope.fail(codes::proof_invalid, {"the reference is incomplete: it has no case of ", missing.view()});
-    }
-    bool has_tokens = facts_.tokenizers.size() == contract.text.size;
-    for (const TextRole& text : contract.text) has_tokens = has_tokens && facts_.tokenizers.find(text.component) != nullptr;
-    if (has_tokens) return Status();
-    return scope.fail(codes::proof_invalid, {"the reference is incomplete: it has not the tokens of every text encoder"});
 }
 
 }  // namespace ldm::verify

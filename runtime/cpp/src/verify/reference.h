@@ -57,13 +57,15 @@ class Reference {
 public:
     explicit Reference(Allocator& memory) : arena_(memory), order_(memory), used_(memory) {}
 
-    // Read the header, and check that the file is whole and that no output holds NaN. Codes: file.*, json.*, weights.*,
-    // proof.invalid.
+    // Read the header, and check that the file is whole and that what it holds proves something (reference_rules.cpp).
+    // Codes: file.*, json.*, schedule.*, weights.*, proof.invalid.
     Status open(Scope& scope, const package::Package& package);
+    Status open(Scope& scope, const files::Path& path);
     // Read a tensor, whose type is none where no engine takes it.
     Status read(Scope& scope, const Stored& stored, Loaded& out);
 
-    // Fail unless there are cases of every component and tokens of every text encoder: proof.invalid.
+    // Fail unless there are cases of every component, with each output that a run reads, and tokens of every text
+    // encoder: proof.invalid.
     Status require_complete(Scope& scope, const Contract& contract) const;
 
     const ComputedWith& facts() const { return facts_; }
@@ -82,7 +84,12 @@ private:
     Status take_tensors(Scope& scope, const ReferenceHeader& header);
     Status require_none_left(Scope& scope) const;
     Status check(Scope& scope);
+    Status check_shapes(Scope& scope) const;
+    Status check_settings(Scope& scope) const;
+    Status check_plan(Scope& scope) const;
+    Status check_case(Scope& scope, const Case& its);
     Status check_numbers(Scope& scope, const Stored& stored);
+    Status require_outputs(Scope& scope, const Contract& contract, const Case& its) const;
     Status refuse(Scope& scope, std::initializer_list<Piece> what) const;
 
     Arena arena_;
