@@ -150,6 +150,7 @@ typedef struct ldm_progress {
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
     double timestep;     /* at which it was evaluated last */
+    int32_t preview_step; /* the step that the preview is of which ldm_run_image has; 0: there is none */
 } ldm_progress;
 
 typedef struct ldm_context_options {
@@ -167,8 +168,8 @@ typedef struct ldm_context_options {
 
     /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as
        ldm_run_cancel does. It may look at the run (ldm_run_latents), with the same context. It may ask for a preview
-       (ldm_run_preview), which is there (ldm_run_image) when it is called next. It must not free the run or take it
-       on. */
+       (ldm_run_preview), which is there (ldm_run_image, `preview_step`) when it is called next: after the next step, or,
+       where it was asked for after the last step, once more with that step. It must not free the run or take it on. */
     int (*progress)(void *user, ldm_run *run, const ldm_progress *progress);
     void *user;
 } ldm_context_options;
@@ -339,7 +340,8 @@ LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_
    goes on. LDM_MISUSE before there are any. */
 LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
 
-/* How an image was made: pairs of a name and a value. The same options draw it again. *count: set to the number of
+/* How the image that ldm_run_image has was made, or, without one, what is drawn so far: pairs of a name and a value. The
+   same options draw it again. A preview says "preview after" a step: no options draw it. *count: set to the number of
    pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
    again. */
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
@@ -400,7 +402,7 @@ LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_te
 /* Ask for a preview: the next tasks decode the image that the model predicts now, and LDM_TASK_PREVIEW says that
    ldm_run_image has it. After that the run goes on; a preview changes nothing of what it draws. It is asked for after an
    evaluation of the denoiser and before the next task, such as when a step was told, also the last one; at any other time
-   it is LDM_MISUSE. No failure ends the run. */
+   it is LDM_MISUSE, also for the preview that is there already. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
 /* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */

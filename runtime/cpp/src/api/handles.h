@@ -68,6 +68,7 @@ ldm_status called(ldm_context* context, Work work) {
     context->failure.clear();
     Scope scope = context->scope();
     Status status = work(scope);
+    if (status.ok()) context->failure.clear();  // of a call within the context's own progress function
     return status.ok() ? LDM_OK : status_of(status.code());
 }
 
