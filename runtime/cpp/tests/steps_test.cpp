@@ -99,7 +99,8 @@ void an_image_is_told_as_what_it_is() {
     heun.sampler = "heun";
     Kit within(nullptr, heun);
     do {
-        CHECK(go_to(within.context, within.run, LDM_TASK_EVALUATE, task) && Outputs(task).give(within.context, within.run) == LDM_OK);
+        CHECK(go_to(within.context, within.run, LDM_TASK_EVALUATE, task));
+        CHECK(Outputs(task).give(within.context, within.run) == LDM_OK);
     } while (std::strcmp(task.component, "unet") != 0);
     CHECK(ldm_run_preview(within.context, within.run) == LDM_OK);
     CHECK(go_to(within.context, within.run, LDM_TASK_PREVIEW, task));

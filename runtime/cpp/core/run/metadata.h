@@ -1,4 +1,5 @@
-// How an image was made, as names and values. The same options draw it again, but for a preview, which says that it is one.
+// How an image was made, as names and values. The same options draw it again, but for a preview, which says that
+// it is one.
 #ifndef LDM_CORE_RUN_METADATA_H
 #define LDM_CORE_RUN_METADATA_H
 
