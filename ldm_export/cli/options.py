@@ -105,6 +105,11 @@ def read_variation(text: str | None) -> tuple[int, float] | None:
         raise InputError(f"--variation got {text!r}, expected SEED:STRENGTH, such as 7:0.2") from None
 
 
+def read_negatives(texts: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    """Read the negative prompts: one is for all prompts, several are one for each."""
+    return texts if len(texts) > 1 else texts[0] if texts else None
+
+
 def read_list(text: str) -> tuple[str, ...]:
     """Parse a list such as "8.6, 8.9", each value once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -151,7 +156,12 @@ def _converted(read: Callable[[str], Any]) -> Callable[[click.Context, click.Par
 
 
 _SAMPLING = {
-    "negative": click.option("--negative", help="Negative prompt."),
+    "negative": click.option(
+        "--negative",
+        multiple=True,
+        callback=lambda context, parameter, texts: read_negatives(texts),
+        help="Negative prompt; once, or once for each prompt.",
+    ),
     "steps": click.option("--steps", type=int, help="Sampling steps (default: the package's)."),
     "guidance": click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off."),
     "guidance_rescale": click.option(

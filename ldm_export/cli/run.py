@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("package", required=False, type=PATH)
-@click.option("--prompt", required=True, help='Prompt; "" is allowed.')
+@click.option(
+    "--prompt",
+    "prompts",
+    required=True,
+    multiple=True,
+    help='Prompt; "" is allowed. Given several times, an image for each.',
+)
 @click.option("--seed", type=int, help="Seed of the first image; image b uses seed+b (default: a random one).")
-@click.option("--count", type=int, default=1, show_default=True, help="Number of images.")
+@click.option("--count", type=int, default=1, show_default=True, help="Number of images for each prompt.")
 @click.option(
     "--image",
     type=PATH,
@@ -39,11 +45,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Check of the package's files: hashes once per file, hashes now, or sizes only.",
 )
-@click.option("--out", type=PATH, help="Output .png (default: named after the prompt).")
+@click.option("--out", type=PATH, help="Output .png; several are numbered (default: named after the first prompt).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 def run(
     package: Path | None,
-    prompt: str,
+    prompts: tuple[str, ...],
     seed: int | None,
     count: int,
     image: Path | None,
@@ -67,9 +73,11 @@ def run(
       ldm-export run --prompt "green apple, 3d style" --image apple.png --strength 0.6
     """
     import ldm_runtime
-    from ldm_runtime.image import open_image, output_paths, save_png
+    from ldm_runtime.checks import check_integer
+    from ldm_runtime.image import MAX_IMAGES, open_image, output_paths, save_png
 
-    paths = output_paths(out, prompt=prompt, count=count, force=force)
+    check_integer("count", count, 1, MAX_IMAGES)
+    paths = output_paths(out, prompt=prompts[0], count=count * len(prompts), force=force)
     options = {
         **options,
         "seed": seed,
@@ -81,7 +89,7 @@ def run(
     }
     settings = read_engine_options(engine_options)
     with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings, check=check) as pipe:
-        run = pipe.sample(prompt, **options)
+        run = pipe.sample(prompts[0] if len(prompts) == 1 else prompts, **options)
         last = show_steps(run)
         show_notices(run.notices)
         for drawn, path in zip(last.images(), paths, strict=True):

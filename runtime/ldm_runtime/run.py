@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,11 +34,11 @@ class Step(PlanStep):
 
     def images(self) -> "list[Image.Image]":
         """Decode the latents to PIL images, which keep how they were made in `info` and in their PNG files."""
-        return self._images(self.decode())
+        return self._images(self.decode(), self.metadata)
 
     def preview(self) -> "list[Image.Image]":
         """Decode the image that the model predicts at this step. Early predictions are blurred, not noisy."""
-        return self._images(self.codec.decode(self.predicted()))
+        return self._images(self.codec.decode(self.predicted()), self.preview_metadata)
 
     def metadata(self, image: int = 0) -> dict[str, str]:
         """Describe image `image` of this step as text. The same options draw it again, unless it is within a step."""
@@ -48,10 +48,16 @@ class Step(PlanStep):
             facts["within step"] = f"{self.index + 1}, after evaluation {self.evaluations}"
         return {**facts, **self.model}
 
-    def _images(self, pixels: np.ndarray) -> "list[Image.Image]":
+    def preview_metadata(self, image: int = 0) -> dict[str, str]:
+        """Describe the preview of image `image` as text. It says that it is one: no options draw it again."""
+        within = f"evaluation {self.evaluations}, within step {self.index + 1}"
+        moment = {"preview after": str(self.index + 1) if self.ends_step else within}
+        return {**self.request.metadata(image), **moment, **self.model}
+
+    def _images(self, pixels: np.ndarray, metadata: Callable[[int], dict[str, str]]) -> "list[Image.Image]":
         from ldm_runtime.image import to_images
 
-        return to_images(pixels, [self.metadata(b) for b in range(len(pixels))])
+        return to_images(pixels, [metadata(b) for b in range(len(pixels))])
 
 
 class Run(Iterator[Step]):

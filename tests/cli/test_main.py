@@ -133,6 +133,17 @@ def test_a_batch_writes_one_file_per_seed(package, tmp_path):
     assert seeds == ["5", "6"]
 
 
+def test_each_prompt_is_drawn_and_numbered_from_one_seed_on(package, tmp_path):
+    options = ("--prompt", "a dog", "--negative", "red", "--negative", "blue", "--seed", 5, "--count", 2)
+    result = run(package, *options, "--out", tmp_path / "pet.png")
+    assert result.exit_code == 0, result.output
+    told = [Image.open(tmp_path / f"pet-{number}.png").info for number in (1, 2, 3, 4)]
+    drawn = [(info["prompt"], info["negative"], info["seed"]) for info in told]
+    assert drawn == [("a cat", "red", "5"), ("a cat", "red", "6"), ("a dog", "blue", "7"), ("a dog", "blue", "8")]
+    two = ("--negative", "red", "--negative", "blue")
+    refused(run(package, *two, "--out", tmp_path / "a.png"), "2 texts for 1 prompts")
+
+
 def test_an_existing_image_is_kept_without_force(package, tmp_path):
     out = tmp_path / "cat.png"
     out.write_bytes(b"precious")

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "runtime" / "cpp"
 
 
-def built(name: str, **settings: str) -> Path:
+def built(name: str, source: Path = SOURCE, **settings: str) -> Path:
     """Configure and build with these settings of CMake, and return the folder; fail where there is no compiler."""
     compiler = os.environ.get("CXX", "c++")
     if shutil.which(compiler) is None:
@@ -23,7 +23,7 @@ def built(name: str, **settings: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         values = [f"-D{key}={value}" for key, value in settings.items()]
-        run("cmake", "-S", SOURCE, "-B", folder, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", *values)
+        run("cmake", "-S", source, "-B", folder, "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={program('ninja')}", *values)
         run("cmake", "--build", folder)
     return folder
 

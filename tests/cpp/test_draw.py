@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,28 @@ def test_the_tool_draws_python_s_image(release: Path, pipe, tmp_path: Path, argu
         assert image.info == expected.info
 
 
+def test_several_prompts_are_python_s_files_and_seeds(release: Path, tmp_path: Path) -> None:
+    given = (
+        "--prompt",
+        PROMPT,
+        "--prompt",
+        "red heart",
+        "--negative",
+        "x",
+        "--negative",
+        "y",
+        "--seed",
+        "3",
+        "--steps",
+        "1",
+    )
+    run(str(release / "ldm"), "run", BUILTIN, *given, "--out", tmp_path / "a.png")
+    run(sys.executable, "-m", "ldm_export", "run", str(BUILTIN), *given, "--out", tmp_path / "b.png")
+    for number in (1, 2):
+        with Image.open(tmp_path / f"a-{number}.png") as ours, Image.open(tmp_path / f"b-{number}.png") as theirs:
+            assert ours.info == theirs.info
+
+
 def test_an_image_that_python_drew_is_inpainted_alike(release: Path, pipe, tmp_path: Path) -> None:
     start = pipe(PROMPT, seed=1, steps=4)[0]
     mask = Image.fromarray(np.uint8(np.arange(128)[None, :] > 63) * np.full((128, 1), 255, np.uint8))
@@ -78,7 +101,9 @@ def test_an_image_that_python_drew_is_inpainted_alike(release: Path, pipe, tmp_p
 
 
 def test_the_tool_prints_python_s_plan(release: Path, pipe) -> None:
-    plan = json.loads(run(str(release / "ldm"), "plan", BUILTIN, "--sampler", "unipc:order=3", "--steps", "7"))
+    asked = (str(release / "ldm"), "plan", BUILTIN, "--sampler", "unipc:order=3", "--steps", "7")
+    plan = json.loads(run(*asked))
+    assert run(*asked, "--json") == run(*asked)
     expected = compile_plan(pipe.contract.schedule, read_sampler("unipc:order=3"), 7).to_dict()
     assert plan["identity"] == expected["identity"] and plan["sampler"] == expected["sampler"]
     for row, other in zip(plan["rows"], expected["rows"], strict=True):
@@ -107,6 +132,8 @@ def test_the_examples_draw(release: Path, pipe, tmp_path: Path) -> None:
     run(str(release / "example-threads"), BUILTIN, PROMPT, tmp_path, "4")
     said = run(str(release / "example-preview"), BUILTIN, PROMPT, tmp_path, "7")
     assert "cancelled after step 7" in said and (tmp_path / "preview-05.ppm").exists()
+    nowhere = tmp_path / "nowhere"
+    assert f"{nowhere}/preview-05.ppm: " in refused(release / "example-preview", BUILTIN, PROMPT, nowhere)[1]
     own = run(str(release / "example-own_engine"), KIT / "manifest.json", KIT / "tokenizer" / "tokenizer.json")
     assert "pixels of" in own and "step 2 of" in own
     for seed in range(4):

@@ -91,6 +91,10 @@ def test_the_library_has_the_runtime_s_version() -> None:
     assert f"VERSION {__version__} " in (SOURCE / "CMakeLists.txt").read_text(encoding="utf-8")
 
 
+def test_both_licences_are_installed(installed: Path) -> None:
+    assert {file.name for file in (installed / "share" / "doc").rglob("LICENSE*")} == {"LICENSE", "LICENSE.lodepng"}
+
+
 def test_programs_find_the_installed_library_with_cmake(installed: Path, tmp_path: Path) -> None:
     """The program is C99, and compiled with every warning an error."""
     make = f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"
@@ -103,11 +107,16 @@ def test_programs_find_the_installed_library_with_pkg_config(installed: Path, tm
     if shutil.which("pkg-config") is None:
         pytest.skip("pkg-config is not installed")
     folder = next(installed.rglob("ldm_runtime.pc")).parent
-    asked = ["pkg-config", "--cflags", "--libs", "ldm_runtime"]
-    flags = subprocess.run(asked, env={"PKG_CONFIG_PATH": str(folder)}, check=True, capture_output=True, text=True)
-    library = next(installed.rglob("libldm_runtime.so")).parent
+
+    def said(*asked: str) -> str:
+        command = ["pkg-config", *asked, "ldm_runtime"]
+        environment = {"PKG_CONFIG_PATH": str(folder)}
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert Path(said("--variable=prefix")).resolve() == installed.resolve()
+    flags, library = said("--cflags", "--libs").split(), said("--variable=libdir")
     source, out = CONSUMER / "consumer.c", tmp_path / "consumer"
-    run("cc", source, "-o", out, *flags.stdout.split(), f"-Wl,-rpath,{library}")
+    run("cc", source, "-o", out, *flags, f"-Wl,-rpath,{library}")
     assert run(str(out)) == f"{__version__} 1\n"
 
 

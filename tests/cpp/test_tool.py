@@ -209,6 +209,11 @@ def test_images_that_cannot_be_read_are_one_sentence(tool, tmp_path):
         (["paint"], "there is no verb paint; see `ldm --help`"),
         (["verfy"], "there is no verb verfy (did you mean verify?); see `ldm --help`"),
         (["run", "--prompt", "x"], "no package was given; name its folder, as in: ldm run ./package --prompt"),
+        (
+            ["plan"],
+            "no package was given; name its folder, as in: ldm plan ./package --sampler dpmpp_2m --steps 10 "
+            "(runtime/ldm_runtime/builtin of the sources is one)",
+        ),
         (["run", BUILTIN], 'no prompt was given; add --prompt "..."'),
         (["run", BUILTIN, "--prompt"], "--prompt needs a value: --prompt TEXT"),
         (["run", BUILTIN, "--stesp", "3"], "there is no option --stesp (did you mean --steps?); see `ldm run --help`"),

@@ -138,6 +138,16 @@ def test_an_image_within_a_step_claims_no_options_that_draw_it(pipe: Pipeline) -
     assert evaluations[2].metadata()["within step"] == "2, after evaluation 3"
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "heun"])
+def test_a_preview_says_that_it_is_one(pipe: Pipeline, sampler: str) -> None:
+    for each in pipe.sample("red", seed=3, steps=2, sampler=sampler).evaluations():
+        (preview,) = each.preview()
+        at = str(each.index + 1) if each.ends_step else f"evaluation {each.evaluations}, within step {each.index + 1}"
+        assert preview.info == each.preview_metadata() and preview.info["preview after"] == at
+        assert not {"stopped after", "within step"} & set(preview.info)
+        assert "preview after" not in each.images()[0].info
+
+
 def test_a_cancelled_step_in_between_leaves_the_image_of_the_step_before(watched: Pipeline, unet: Watched) -> None:
     run = watched.sample("red", seed=3, steps=5, sampler="heun")
     image = next(run).images()[0]

@@ -1,4 +1,4 @@
-# The shared library ldm_runtime, the tool ldm, and how they are installed and found.
+# The library ldm_runtime, shared or with BUILD_SHARED_LIBS=OFF static, and the tool ldm.
 
 # LodePNG as it is published, but for what is not needed: files, other chunks, std::vector, malloc.
 add_library(ldm_lodepng STATIC third_party/lodepng/lodepng.cpp)
@@ -9,18 +9,26 @@ target_compile_options(ldm_lodepng PRIVATE -fno-exceptions -fno-rtti)
 # What knows the operating system: files, threads, engines. ONNX Runtime is opened when it is needed, never linked.
 # Tests reach inner parts through these objects, of which the library exports nothing but the interface.
 file(GLOB_RECURSE LDM_HOST_SOURCES CONFIGURE_DEPENDS src/*.cpp)
-list(FILTER LDM_HOST_SOURCES EXCLUDE REGEX "/src/tool/")
+list(FILTER LDM_HOST_SOURCES EXCLUDE REGEX "/src/(tool|steps)/")
 find_package(Threads REQUIRED)
 add_library(ldm_host OBJECT ${LDM_HOST_SOURCES})
 target_link_libraries(ldm_host PUBLIC ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
 target_include_directories(ldm_host PUBLIC include)
-target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" PRIVATE LDM_BUILDING INTERFACE LDM_STATIC)
+target_compile_definitions(ldm_host PUBLIC LDM_VERSION="${PROJECT_VERSION}" INTERFACE LDM_STATIC)
 
 file(STRINGS include/ldm_runtime.h LDM_ABI_VERSION REGEX "^#define LDM_ABI_VERSION ")
 string(REGEX REPLACE ".* " "" LDM_ABI_VERSION "${LDM_ABI_VERSION}")
-add_library(ldm_runtime SHARED $<TARGET_OBJECTS:ldm_host>)
+if(LDM_LINKAGE STREQUAL STATIC)
+  target_compile_definitions(ldm_host PRIVATE LDM_STATIC)
+  add_library(ldm_runtime STATIC $<TARGET_OBJECTS:ldm_host> $<TARGET_OBJECTS:ldm_core> $<TARGET_OBJECTS:ldm_lodepng>)
+  target_link_libraries(ldm_runtime PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  target_compile_definitions(ldm_runtime INTERFACE LDM_STATIC)
+else()
+  target_compile_definitions(ldm_host PRIVATE LDM_BUILDING)
+  add_library(ldm_runtime SHARED $<TARGET_OBJECTS:ldm_host>)
+  target_link_libraries(ldm_runtime PRIVATE ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
+endif()
 add_library(ldm_runtime::ldm_runtime ALIAS ldm_runtime)
-target_link_libraries(ldm_runtime PRIVATE ldm_core ldm_lodepng Threads::Threads ${CMAKE_DL_LIBS})
 target_include_directories(ldm_runtime INTERFACE
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 set_target_properties(ldm_runtime PROPERTIES LINKER_LANGUAGE CXX VERSION ${PROJECT_VERSION}
@@ -30,7 +38,9 @@ if(WIN32)
 endif()
 # Hidden visibility does not reach what is linked statically, such as the standard library's operators new and delete.
 # Zig's linker has no such option for macOS: those operators are replaced by hidden ones.
-if(APPLE AND LDM_ZIG)
+if(LDM_LINKAGE STREQUAL STATIC)
+  # An archive has no list of exports.
+elseif(APPLE AND LDM_ZIG)
   target_sources(ldm_runtime PRIVATE cmake/macos_operators.cpp)
   target_compile_options(ldm_runtime PRIVATE -fvisibility-global-new-delete=force-hidden)
 elseif(APPLE)
@@ -48,18 +58,5 @@ if(LDM_TOOL_SOURCES)
   install(TARGETS ldm)
 endif()
 
-install(TARGETS ldm_runtime EXPORT ldm_runtime)
-install(FILES include/ldm_runtime.h include/ldm_runtime.hpp DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+set(LDM_INSTALLED ldm_runtime)
 install(FILES third_party/lodepng/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} RENAME LICENSE.lodepng)
-
-set(LDM_CMAKE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/ldm_runtime)
-configure_package_config_file(cmake/ldm_runtime-config.cmake.in ldm_runtime-config.cmake
-  INSTALL_DESTINATION ${LDM_CMAKE_FOLDER})
-write_basic_package_version_file(ldm_runtime-config-version.cmake COMPATIBILITY SameMinorVersion)
-install(EXPORT ldm_runtime NAMESPACE ldm_runtime:: DESTINATION ${LDM_CMAKE_FOLDER} FILE ldm_runtime-targets.cmake)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config.cmake
-  ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime-config-version.cmake DESTINATION ${LDM_CMAKE_FOLDER})
-# From the file itself, so that what is installed may be moved, whatever the folders are called.
-file(RELATIVE_PATH LDM_PC_INCLUDE ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_FULL_INCLUDEDIR})
-configure_file(cmake/ldm_runtime.pc.in ldm_runtime.pc @ONLY)
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/ldm_runtime.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -17,14 +17,19 @@ int complain(const ldm::Context& context) {
     return 1;
 }
 
-// The simplest format there is: a header, then RGB.
+// The simplest format there is: a header, then RGB. Where it cannot be written, it says so.
 bool save(const ldm_image& image, const std::string& path) {
     std::FILE* file = std::fopen(path.c_str(), "wb");
-    if (file == nullptr) return false;
+    if (file == nullptr) {
+        std::perror(path.c_str());
+        return false;
+    }
     std::fprintf(file, "P6\n%d %d\n255\n", static_cast<int>(image.width), static_cast<int>(image.height));
     size_t bytes = static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3;
     bool is_whole = std::fwrite(image.pixels, 1, bytes, file) == bytes;
-    return std::fclose(file) == 0 && is_whole;
+    is_whole = std::fclose(file) == 0 && is_whole;
+    if (!is_whole) std::perror(path.c_str());
+    return is_whole;
 }
 
 // Take a run to what comes next to look at: a step that is done, a preview, or the end.
@@ -69,7 +74,8 @@ int main(int argc, char** argv) {
         char name[32];
         std::snprintf(name, sizeof name, "/preview-%02d.ppm", step);
         auto preview = run->image(context, 0);
-        if (!preview || !save(**preview, folder + name)) return complain(context);
+        if (!preview) return complain(context);
+        if (!save(**preview, folder + name)) return 1;
     }
     if (status == LDM_CANCELLED) {
         std::printf("cancelled after step %d\n", last);
@@ -77,6 +83,6 @@ int main(int argc, char** argv) {
     }
     if (status != LDM_OK) return complain(context);
     auto image = run->image(context, 0);
-    if (!image || !save(**image, folder + "/image.ppm")) return complain(context);
-    return 0;
+    if (!image) return complain(context);
+    return save(**image, folder + "/image.ppm") ? 0 : 1;
 }

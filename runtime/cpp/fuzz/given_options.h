@@ -54,7 +54,8 @@ struct GivenOptions {
         options.seed_count = options.seeds == nullptr ? 0 : seed_count;
         options.noise = bytes.of<const char*>({nullptr, "philox", "torch", "cuda", "white"});
         options.has_variation = bytes.of({0, 0, 1});
-        options.variation_strength = bytes.of({0.3, 1.0, -1.0});
+        double variation_strength = bytes.of({0.3, 1.0, -1.0});
+        options.variation_strength = options.has_variation == 0 ? 0.0 : variation_strength;
         options.width = bytes.of({16, 32, 0, 17, -8});
         options.height = bytes.of({16, 32, 0, 100000});
         options.images = bytes.of<const ldm_image*>({nullptr, nullptr, &picture});

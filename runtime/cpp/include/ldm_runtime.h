@@ -151,6 +151,7 @@ typedef struct ldm_progress {
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
     double timestep;     /* at which it was evaluated last */
+    int32_t preview_step; /* the step that the preview is of which ldm_run_image has; 0: there is none */
 } ldm_progress;
 
 typedef struct ldm_context_options {
@@ -168,7 +169,8 @@ typedef struct ldm_context_options {
 
     /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as
        ldm_run_cancel does. It may look at the run (ldm_run_latents), with the same context. It may ask for a preview
-       (ldm_run_preview), which is there (ldm_run_image) when it is called next. It must not free the run or take it
+       (ldm_run_preview), which is there (ldm_run_image, `preview_step`) when it is called next: after the next step,
+       or, where it was asked for after the last step, once more with that step. It must not free the run or take it
        on. */
     int (*progress)(void *user, ldm_run *run, const ldm_progress *progress);
     void *user;
@@ -278,7 +280,8 @@ typedef struct ldm_run_options {
     const char *sampler;         /* with options after a colon, "unipc:order=3"; NULL: the package's */
 
     uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
-    int32_t has_seed;            /* 0: a random seed, which ldm_run_seed tells (no seed is random without an engine) */
+    int32_t has_seed;            /* 0: a random seed, which ldm_run_seed tells; `seed` is 0 then. In
+                                    libldm_steps.a nothing is random: there it is LDM_BAD_REQUEST */
     const uint64_t *seeds;       /* one for each image, in place of `seed` */
     size_t seed_count;
     const char *noise;           /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
@@ -340,8 +343,9 @@ LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_
    goes on. LDM_MISUSE before there are any. */
 LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
 
-/* How an image was made: pairs of a name and a value. The same options draw it again. *count: set to the number of
-   pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
+/* How the image that ldm_run_image has was made, or, without one, what is drawn so far: pairs of a name and a value.
+   The same options draw it again. A preview says "preview after" a step: no options draw it. *count: set to the number
+   of pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
    again. */
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
                                     const char *const **values, size_t *count);
@@ -401,7 +405,7 @@ LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_te
 /* Ask for a preview: the next tasks decode the image that the model predicts now, and LDM_TASK_PREVIEW says that
    ldm_run_image has it. After that the run goes on; a preview changes nothing of what it draws. It is asked for after an
    evaluation of the denoiser and before the next task, such as when a step was told, also the last one; at any other time
-   it is LDM_MISUSE. No failure ends the run. */
+   it is LDM_MISUSE, also for the preview that is there already. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
 /* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */
@@ -409,7 +413,8 @@ LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 typedef struct ldm_engine_options {
     size_t struct_size;
     const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
-                             variable LDM_ONNXRUNTIME names, else one beside this library, else one that the system finds.
+                             variable LDM_ONNXRUNTIME names, else one beside this library (libonnxruntime.so, .so.1,
+                             or the highest .so.VERSION), else one that the system finds.
                              Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
     const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider",
                              for which ONNX Runtime has to be 1.24 or newer.

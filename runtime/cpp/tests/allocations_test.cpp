@@ -1,4 +1,5 @@
 // Memory that runs out, at each allocation of a whole drawing: a status, and nothing is leaked.
+// Needs ONNX Runtime.
 #include "ldm_runtime.h"
 
 #include "tests/failing_allocator.h"

@@ -1,4 +1,5 @@
 // The engines of a package: the graphs of the conformance kit against numpy, life and memory of their sessions.
+// Needs ONNX Runtime.
 #include "src/engines/components.h"
 
 #include "core/codes.h"

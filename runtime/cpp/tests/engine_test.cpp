@@ -1,4 +1,5 @@
 // The library's engine on runs, through the C interface: whose runs it takes, previews, progress, what it tells.
+// Needs ONNX Runtime.
 #include "src/api/engine.h"
 
 #include <cmath>
@@ -16,7 +17,9 @@ struct Seen {
     std::vector<std::string> logged;
     std::vector<int> steps;
     int previews = 0;
-    bool asks_for_previews = false;
+    std::vector<int> preview_steps;
+    int asks_for_preview_at = 0, saves_at = 0;
+    std::string saved;
     int cancels_at = 0;
 
     static void log(void* user, ldm_log_level level, const char* text) {
@@ -30,7 +33,14 @@ struct Seen {
         ldm_image image;
         ldm_image_init(&image, sizeof image);
         seen->previews += ldm_run_image(seen->context, run, 0, &image) == LDM_OK;
-        if (seen->asks_for_previews) CHECK(ldm_run_preview(seen->context, run) == LDM_OK);
+        seen->preview_steps.push_back(progress->preview_step);
+        if (progress->step == seen->saves_at) {
+            CHECK(ldm_run_save_png(seen->context, run, 0, seen->saved.c_str(), 1) == LDM_OK);
+        }
+        if (progress->step == seen->asks_for_preview_at) {
+            bool is_there = progress->preview_step == progress->step;
+            CHECK(ldm_run_preview(seen->context, run) == (is_there ? LDM_MISUSE : LDM_OK));
+        }
         return progress->step == seen->cancels_at;
     }
 };
@@ -104,10 +114,38 @@ void runs_of_another_package_are_refused() {
 void previews_do_not_end_it() {
     Fixture plain, looked;
     CHECK(ldm_engine_draw(plain.context, plain.engine, plain.run) == LDM_OK && plain.seen.previews == 0);
-    looked.seen.asks_for_previews = true;
+    looked.seen.asks_for_preview_at = 1;
     CHECK(ldm_engine_draw(looked.context, looked.engine, looked.run) == LDM_OK);
     CHECK(looked.seen.steps == std::vector<int>({1, 2, 3}) && looked.seen.previews == 2);
+    CHECK(looked.seen.preview_steps == std::vector<int>({0, 1, 1}));  // a host sees which is new
     CHECK(looked.pixels() == plain.pixels());
+}
+
+// No step follows the last one, so that its preview is told by itself; asking for it again is refused, and no failure
+// of the call that draws.
+void the_preview_of_the_last_step_is_told() {
+    Fixture plain, looked;
+    CHECK(ldm_engine_draw(plain.context, plain.engine, plain.run) == LDM_OK);
+    looked.seen.asks_for_preview_at = 3;
+    CHECK(ldm_engine_draw(looked.context, looked.engine, looked.run) == LDM_OK);
+    CHECK(*ldm_error_code(looked.context) == '\0');
+    CHECK(looked.seen.steps == std::vector<int>({1, 2, 3, 3}));
+    CHECK(looked.seen.preview_steps == std::vector<int>({0, 0, 0, 3}));
+    CHECK(looked.pixels() == plain.pixels());
+}
+
+// A preview is saved as what it is, also after later steps.
+void a_saved_preview_says_that_it_is_one() {
+    Scratch scratch;
+    Fixture its;
+    its.seen.asks_for_preview_at = 1;
+    its.seen.saves_at = 3;
+    its.seen.saved = scratch.at("preview.png");
+    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_OK);
+    std::string file = read_file(its.seen.saved);
+    CHECK(file.find("preview after") != std::string::npos && file.find("stopped after") == std::string::npos);
+    CHECK(ldm_run_save_png(its.context, its.run, 0, its.seen.saved.c_str(), 1) == LDM_OK);
+    CHECK(read_file(its.seen.saved).find("preview after") == std::string::npos);
 }
 
 void the_progress_function_may_end_it() {
@@ -278,6 +316,8 @@ int main() {
     it_evaluates_what_a_run_asks_for();
     runs_of_another_package_are_refused();
     previews_do_not_end_it();
+    the_preview_of_the_last_step_is_told();
+    a_saved_preview_says_that_it_is_one();
     the_progress_function_may_end_it();
     notices_come_with_what_they_are_about();
     details_are_told_of_each_step();

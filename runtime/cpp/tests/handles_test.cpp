@@ -1,4 +1,5 @@
 // The handles of C++: all that they give, and whatever way they move or end. For the address sanitizer.
+// Needs ONNX Runtime.
 #include "ldm_runtime.hpp"
 
 #include <memory>

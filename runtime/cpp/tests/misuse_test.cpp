@@ -48,15 +48,21 @@ void what_contradicts_itself_is_refused() {
     ldm_run* run = nullptr;
     const char* texts[] = {"a red apple"};
     uint64_t seeds[] = {1};
-    for (int turn = 0; turn < 8; ++turn) {
+    for (int turn = 0; turn < 12; ++turn) {
         ldm_run_options options = apple();
         if (turn == 0) options.prompts = texts, options.prompt_count = 1;
         if (turn == 1) options.negative = texts[0], options.negatives = texts;
         if (turn == 2) options.prompt_count = 1, options.prompt = nullptr;
         if (turn == 3) options.image_count = 1;
         if (turn == 4) options.seeds = seeds, options.seed_count = 1;  // beside a seed
-        if (turn == 5) options.has_seed = 0, options.seeds = seeds;    // of none
+        if (turn == 5) options.seed = 0, options.has_seed = 0, options.seeds = seeds;  // of none
         if (turn == 7) options.seed_count = 3;                         // of no seeds
+        if (turn == 8) options.has_seed = 0;  // what would be drawn is not the image of the seed
+        if (turn == 9) options.variation_strength = 0.5;
+        ldm_image image;
+        ldm_image_init(&image, sizeof image);
+        if (turn == 11) options.images = &image;  // none of them
+        if (turn == 10) options.variation_seed = 7;
         if (turn == 6) options.prompt_embeds = reinterpret_cast<const float*>(seeds);
         CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
         CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);

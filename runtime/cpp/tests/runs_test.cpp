@@ -1,4 +1,5 @@
 // Runs of the conformance kit through the C interface: latents after every evaluation and the image.
+// Needs ONNX Runtime.
 #include "ldm_runtime.hpp"
 
 #include <cmath>

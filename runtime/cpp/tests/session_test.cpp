@@ -1,4 +1,5 @@
 // Sessions of ONNX Runtime: the graphs of the conformance kit, wrong inputs, several threads, memory that runs out.
+// Needs ONNX Runtime.
 #include "src/engines/onnxruntime/session.h"
 
 #include <dlfcn.h>
@@ -191,6 +192,10 @@ static void other_providers_are_told_from_missing_ones() {
     const ort::Provider* provider = nullptr;
     CHECK(ort::find_provider(opened.scope, "", provider).ok() && provider == nullptr);
     CHECK(ort::find_provider(opened.scope, "cpu", provider).ok() && provider == nullptr);
+    CHECK(ort::find_provider(opened.scope, "CPU", provider).ok() && provider == nullptr);
+    CHECK(ort::find_provider(opened.scope, "Cuda", provider).ok());
+    CHECK(provider != nullptr && provider->name == std::string_view("cuda"));
+    CHECK(code_of(ort::find_provider(opened.scope, "cud", provider)) == codes::request_engine);
     CHECK(code_of(ort::find_provider(opened.scope, "abacus", provider)) == codes::request_engine);
     for (const char* name : {"cuda", "CUDAExecutionProvider", "tensorrt", "nv_tensorrt_rtx", "directml", "openvino", "qnn", "webgpu"}) {
         CHECK(ort::find_provider(opened.scope, name, provider).ok() && provider != nullptr);

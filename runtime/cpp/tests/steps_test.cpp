@@ -68,6 +68,45 @@ void a_run_that_is_over_is_not_cancelled() {
     CHECK(outputs.give(failed.context, failed.run) == LDM_NOT_FINITE);
 }
 
+// A fact of the image that a run has; "" where it is not told.
+std::string told(const Kit& kit, const char* name) {
+    const char *const *keys, *const *values;
+    size_t count = 0;
+    CHECK(ldm_run_metadata(kit.context, kit.run, 0, &keys, &values, &count) == LDM_OK);
+    for (size_t index = 0; index < count; ++index) {
+        if (std::strcmp(keys[index], name) == 0) return values[index];
+    }
+    return "";
+}
+
+// Whenever it is looked at: no options draw a preview, and those of a stopped run draw its latents.
+void an_image_is_told_as_what_it_is() {
+    Kit kit;
+    ldm_task task;
+    CHECK(go_to(kit.context, kit.run, LDM_TASK_STEP, task) && told(kit, "stopped after") == "1");
+    CHECK(ldm_run_preview(kit.context, kit.run) == LDM_OK);
+    CHECK(go_to(kit.context, kit.run, LDM_TASK_PREVIEW, task) && told(kit, "preview after") == "1");
+    CHECK(told(kit, "stopped after") == "");
+    CHECK(go_to(kit.context, kit.run, LDM_TASK_STEP, task) && go_to(kit.context, kit.run, LDM_TASK_STEP, task));
+    CHECK(task.step == 3 && told(kit, "preview after") == "1");
+    CHECK(go_to(kit.context, kit.run, LDM_TASK_DONE, task));
+    CHECK(told(kit, "preview after") == "" && told(kit, "stopped after") == "");
+
+    ldm_run_options stopped = apple(), heun = apple();
+    stopped.stop_after = 2;
+    Kit ended(nullptr, stopped);
+    CHECK(go_to(ended.context, ended.run, LDM_TASK_DONE, task) && told(ended, "stopped after") == "2");
+    heun.sampler = "heun";
+    Kit within(nullptr, heun);
+    do {
+        CHECK(go_to(within.context, within.run, LDM_TASK_EVALUATE, task));
+        CHECK(Outputs(task).give(within.context, within.run) == LDM_OK);
+    } while (std::strcmp(task.component, "unet") != 0);
+    CHECK(ldm_run_preview(within.context, within.run) == LDM_OK);
+    CHECK(go_to(within.context, within.run, LDM_TASK_PREVIEW, task));
+    CHECK(told(within, "preview after") == "evaluation 1, within step 1");
+}
+
 // It is asked for after each step, the last one too, and the image is the one that is drawn without.
 void previews_are_tasks_of_their_own() {
     Kit plain, looked;
@@ -81,6 +120,7 @@ void previews_are_tasks_of_their_own() {
         CHECK(go_to(looked.context, looked.run, LDM_TASK_PREVIEW, task) && task.step == step);
         ldm_image preview = begun_image();
         CHECK(ldm_run_image(looked.context, looked.run, 0, &preview) == LDM_OK && preview.owned == nullptr);
+        MISUSED(looked, ldm_run_preview(looked.context, looked.run));  // it is there
     }
     CHECK(go_to(looked.context, looked.run, LDM_TASK_DONE, task) && task.step == 3);
     ldm_image expected = begun_image(), found = begun_image();
@@ -166,6 +206,7 @@ void outputs_are_asked_for_whole() {
 int main() {
     a_cancelled_run_goes_no_further();
     a_run_that_is_over_is_not_cancelled();
+    an_image_is_told_as_what_it_is();
     previews_are_tasks_of_their_own();
     an_image_is_whole_or_not_there();
     what_is_told_of_a_run_takes_no_more_memory_each_time();

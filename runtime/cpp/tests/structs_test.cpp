@@ -1,4 +1,5 @@
 // Structures of other versions of the header: shorter and longer ones, and sizes that no version has.
+// Needs ONNX Runtime.
 #include "ldm_runtime.h"
 
 #include <cstddef>

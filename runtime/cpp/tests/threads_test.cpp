@@ -1,5 +1,6 @@
 // The rule of threads: a context for each, packages and engines shared, a run cancelled from elsewhere. For the thread
 // sanitizer.
+// Needs ONNX Runtime.
 #include "ldm_runtime.hpp"
 
 #include <atomic>

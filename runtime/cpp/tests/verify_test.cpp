@@ -1,4 +1,5 @@
 // Verification and description: figures that Python has, calls that are wrong, and memory that runs out.
+// Needs ONNX Runtime.
 #include "ldm_runtime.h"
 
 #include <cmath>

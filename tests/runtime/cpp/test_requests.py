@@ -337,7 +337,7 @@ NEGATIVES, SEEDS = ctypes.cast(ONE_TEXT, ctypes.c_void_p), ctypes.cast(ONE_NUMBE
         ({"prompt_count": 2}, "request.invalid", "prompt_count is 2, but prompts is NULL"),
         ({"seeds": SEEDS, "seed_count": 1}, "request.invalid", "both seed and seeds were given"),
         ({"image_count": 1}, "request.image", "image_count is 1, but images is NULL"),
-        ({"image": []}, "request.image", "image is an empty list"),
+        ({"image": []}, "request.image", "image_count is 0"),
         ({"size": (64, 0)}, "request.size", "give both sides, or neither"),
     ],
 )

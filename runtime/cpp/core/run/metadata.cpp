@@ -67,10 +67,21 @@ void put_guidance(Facts& facts, const Request& request) {
     }
 }
 
+// Only what is drawn of latents is drawn again by stopping there.
+void put_moment(Facts& facts, const Request& request, const Moment& moment) {
+    if (moment.is_preview && moment.is_within_step) {
+        facts.put("preview after", "evaluation ", moment.evaluations, ", within step ", moment.steps_done + 1);
+    } else if (moment.is_preview) {
+        facts.put("preview after", moment.steps_done);
+    } else if (moment.steps_done < request.plan.taken()) {
+        facts.put("stopped after", moment.steps_done);
+    }
+}
+
 }  // namespace
 
 Status describe(Scope& scope, Arena& arena, const Model& model, const Request& request, std::size_t image,
-                std::int64_t steps_done, View<Fact>& out) {
+                const Moment& moment, View<Fact>& out) {
     Facts facts(scope, arena);
     std::string_view prompt = request.has_embeddings ? std::string_view() : request.prompts[image];
     if (request.to) {
@@ -101,7 +112,7 @@ Status describe(Scope& scope, Arena& arena, const Model& model, const Request& r
         facts.put("strength", exact(*request.strength));
         facts.put("task", request.mask.empty() ? "image to image" : "inpainting");
     }
-    if (steps_done < request.plan.taken()) facts.put("stopped after", steps_done);
+    put_moment(facts, request, moment);
     facts.put("model", model.manifest->name);
     facts.put("package", model.identity);
     if (request.to) facts.put("between", numbers::rounded(request.to->share));

@@ -135,6 +135,7 @@ Status Run::begin_decoding(Scope& scope, const float* latents) {
 
 Status Run::ask_decoder(Scope& scope) {
     if (place_ == request_.batch) {
+        shown_ = now();
         phase_ = is_preview_ ? Phase::denoise : Phase::done;
         ends_preview_ = is_preview_;
         is_preview_ = false;
@@ -238,6 +239,7 @@ Status Run::take_denoiser(Scope& scope) {
     }
     LDM_TRY(loop_.advance(scope, noises));
     ends_step_ = signed_of(loop_.steps_done()) > steps_done_;
+    is_within_step_ = !ends_step_;
     steps_done_ = signed_of(loop_.steps_done());
     return Status();
 }
@@ -254,6 +256,9 @@ Status Run::preview(Scope& scope) {
     if (!is_between) {
         return scope.fail(codes::other_misuse, {"there is nothing to preview: ask for it after a step and before the "
                           "next evaluation"});
+    }
+    if (shown_.is_preview && shown_.evaluations == signed_of(loop_.evaluations())) {
+        return scope.fail(codes::other_misuse, {"the preview of this evaluation is there already; look at it"});
     }
     Array<float> predicted(scope.memory);
     LDM_NEED(scope, predicted.resize(request_.batch * each_));
@@ -272,9 +277,13 @@ bool Run::latents(const float*& out, std::int64_t shape[4]) const {
 }
 
 Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const {
-    std::int64_t done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
-    return ldm::describe(scope, arena, model_, request_, image, done, out);
+    Moment so_far;
+    so_far.steps_done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
+    bool is_shown = this->image(image) != nullptr;
+    return ldm::describe(scope, arena, model_, request_, image, is_shown ? shown_ : so_far, out);
 }
+
+Moment Run::now() const { return {steps_done_, signed_of(loop_.evaluations()), is_within_step_, is_preview_}; }
 
 const std::uint8_t* Run::image(std::size_t index) const {
     bool is_whole = images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode && failed_ == nullptr;

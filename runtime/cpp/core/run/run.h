@@ -84,10 +84,12 @@ public:
     View<Notice> notices() const { return notices_.all(); }
     // After the last step, or in between: float32 (B, C, h, w). False before the first one.
     bool latents(const float*& out, std::int64_t shape[4]) const;
-    // How image `image` was made so far, in the arena.
+    // How image `image` was made, in the arena: the one that there is, else what is drawn so far.
     Status describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const;
     // Of the last `done` or `preview`: (height, width, 3); null before one.
     const std::uint8_t* image(std::size_t index) const;
+    // The step that the preview is of which `image` has; 0: none.
+    std::int64_t preview_step() const { return image(0) != nullptr && shown_.is_preview ? shown_.steps_done : 0; }
     // Whether an evaluation is under way, whose outputs are to be given.
     bool is_asking() const { return is_asked_; }
     // What is to be given next; none where nothing is asked for.
@@ -130,6 +132,7 @@ private:
     static void put(Tensor& tensor, std::string_view name, ElementType type, std::initializer_list<std::int64_t> shape,
                     const void* data);
     const Tensor* result(std::string_view name) const;
+    Moment now() const;
     std::size_t image_bytes() const { return static_cast<std::size_t>(request_.size.width * request_.size.height * 3); }
 
     const Model& model_;
@@ -144,6 +147,7 @@ private:
     Phase phase_ = Phase::text;
     bool is_asked_ = false;       // an evaluation whose outputs are not given yet
     bool ends_step_ = false;      // a step that is to be told
+    bool is_within_step_ = false; // the last evaluation of the denoiser ended none
     bool is_preview_ = false;     // what is being decoded
     bool ends_preview_ = false;   // one that is to be told
     bool is_guided_ = false;      // the evaluation of the denoiser that is under way
@@ -167,6 +171,7 @@ private:
     Array<float> initial_;        // (B, C, h, w): noise of unit variance
     Array<float> decoded_;        // (B, C, h, w): latents of what is being decoded, unscaled
     Array<std::uint8_t> images_;  // (B, height, width, 3)
+    Moment shown_;                // what they are of
     float timestep_ = 0.0f;
 };
 

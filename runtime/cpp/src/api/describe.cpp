@@ -2,6 +2,7 @@
 #include "src/api/handles.h"
 
 #include "src/files/atomic.h"
+#include "src/package/open.h"
 #include "src/verify/describe.h"
 
 using namespace ldm;

@@ -57,11 +57,12 @@ Status evaluate(Scope& scope, ldm_engine& engine, ldm_run& run, const Task& task
     return run.run.give(scope, outputs.view());
 }
 
-// Tell the host of a step that is done; it may end the run.
+// Tell the host of a step that is done, or of the preview of the last one; it may end the run.
 void report(ldm_context& context, ldm_run& run, const Task& task) {
     if (context.options.progress == nullptr) return;
     ldm_progress progress{sizeof(ldm_progress), static_cast<int32_t>(task.step), static_cast<int32_t>(task.steps),
-                          static_cast<int32_t>(task.evaluations), task.timestep};
+                          static_cast<int32_t>(task.evaluations), task.timestep,
+                          static_cast<int32_t>(run.run.preview_step())};
     if (context.options.progress(context.options.user, &run, &progress) != 0) ldm_run_cancel(&run);
 }
 
@@ -159,7 +160,8 @@ ldm_status ldm_engine_draw(ldm_context* context, ldm_engine* engine, ldm_run* ru
             LDM_TRY(api::require_going(scope, *run));
             LDM_TRY(run->run.next(scope, task));
             if (task.kind == Task::Kind::done) return Status();
-            if (task.kind == Task::Kind::step) report(*context, *run, task);
+            bool is_last_preview = task.kind == Task::Kind::preview && task.step == task.steps;
+            if (task.kind == Task::Kind::step || is_last_preview) report(*context, *run, task);
             if (task.kind != Task::Kind::evaluate) continue;
             LDM_TRY(evaluate(scope, *engine, *run, task));
             log_notices(*context, *engine);

@@ -4,6 +4,7 @@
 
 #include "src/api/handles.h"
 #include "src/engines/components.h"
+#include "src/package/open.h"
 
 struct ldm_engine {
     ldm::Allocator memory;

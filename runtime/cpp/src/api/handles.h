@@ -11,7 +11,12 @@
 #include "core/status.h"
 #include "include/ldm_runtime.h"
 #include "src/api/structs.h"
-#include "src/package/open.h"
+
+namespace ldm::package {
+
+class Package;  // src/package/open.h: what knows no files knows no opened package
+
+}  // namespace ldm::package
 
 struct ldm_context {
     ldm::Allocator memory;
@@ -33,12 +38,20 @@ struct ldm_package {
     ldm::Allocator memory;
     ldm::Arena arena;
     ldm::package::Package* opened = nullptr;  // null: it was given as text
+    void (*close)(ldm_package& its) = nullptr;  // what frees `opened`
     ldm::Manifest parsed;
     char identity[65] = {0};  // SHA-256 of manifest.json
     ldm::Model model;
 
     explicit ldm_package(ldm::Allocator given) : memory(given), arena(memory) {}
-    ~ldm_package() { ldm::destroy(memory, opened); }
+    ~ldm_package() {
+        if (close != nullptr) close(*this);
+    }
+
+    std::string_view keep(std::string_view its_identity) {
+        std::memcpy(identity, its_identity.data(), sizeof identity - 1);
+        return {identity, sizeof identity - 1};
+    }
 };
 
 struct ldm_run {
@@ -68,19 +81,36 @@ ldm_status called(ldm_context* context, Work work) {
     context->failure.clear();
     Scope scope = context->scope();
     Status status = work(scope);
+    if (status.ok()) context->failure.clear();  // of a call within the context's own progress function
     return status.ok() ? LDM_OK : status_of(status.code());
 }
+
+// Make a package, and fill it with work(scope, package).
+template <typename Work>
+Status make_package(Scope& scope, ldm_package*& out, Work work) {
+    auto* made = make<ldm_package>(scope.memory, scope.memory);
+    LDM_NEED(scope, made != nullptr);
+    Status status = work(*made);
+    if (status.ok()) {
+        out = made;
+    } else {
+        ldm_package_free(made);
+    }
+    return status;
+}
+
+// Refuse the number of an image that the run does not draw.
+Status require_image(Scope& scope, const ldm_run& run, size_t image);
 
 // Refuse to take on a run that was cancelled. One that is over stays as it is.
 Status require_going(Scope& scope, const ldm_run& run);
 
-// Begin a call on a run, which refuses what is wrong with the call itself. work: Status(Scope&).
+// Begin a call on a run, which refuses what is wrong with the call itself. needs: the sentence for an argument that is
+// NULL. work: Status(Scope&).
 template <typename Work>
-ldm_status called(ldm_context* context, const ldm_run* run, bool has_places, const char* name, Work work) {
+ldm_status called(ldm_context* context, const ldm_run* run, bool has_all, const char* needs, Work work) {
     return called(context, [&](Scope& scope) {
-        if (run == nullptr || !has_places) {
-            return misused(scope, {name, " needs a run, and places for all that it gives"});
-        }
+        if (run == nullptr || !has_all) return misused(scope, {needs});
         return work(scope);
     });
 }

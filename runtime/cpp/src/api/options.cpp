@@ -17,7 +17,8 @@ std::optional<double> unless_nan(double value) { return std::isnan(value) ? std:
 Status take_size(Scope& scope, const char* name, int32_t width, int32_t height, std::optional<Size>& out) {
     if (width == 0 && height == 0) return Status();
     if (width == 0 || height == 0) {
-        return scope.fail(codes::request_size, {name, " is ", width, "x", height, "; give both sides, or neither"});
+        return scope.fail(codes::request_size,
+                          {name, " are ", width, " and ", height, "; give both sides, or neither"});
     }
     out = Size{width, height};
     return Status();
@@ -57,6 +58,10 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     options.guidance_to = given.guidance_to;
     if (given.sampler != nullptr) options.sampler = given.sampler;
     if (given.noise != nullptr) options.noise = given.noise;
+    if (given.has_variation == 0 && (given.variation_seed != 0 || given.variation_strength != 0.0)) {
+        return scope.fail(codes::request_invalid, {"variation_seed or variation_strength is given, but has_variation "
+                                                   "is 0; set it to 1, or leave them 0"});
+    }
     if (given.has_variation != 0) options.variation = Variation{given.variation_seed, given.variation_strength};
     options.strength = unless_nan(given.strength);
     if (given.stop_after != 0) options.stop_after = given.stop_after;
@@ -117,6 +122,9 @@ Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
     if (given.images == nullptr && given.image_count != 0) {
         return scope.fail(codes::request_image, {"image_count is ", given.image_count, ", but images is NULL; give as many"});
     }
+    if (given.images != nullptr && given.image_count == 0) {
+        return scope.fail(codes::request_image, {"images is given, but image_count is 0; give the number of images"});
+    }
     const auto* bytes = reinterpret_cast<const char*>(given.images);
     for (size_t index = 0; index < given.image_count; ++index) {
         size_t each = given.images->struct_size;  // of the caller's version
@@ -142,6 +150,10 @@ Status TakenOptions::read_seeds(Scope& scope, const ldm_run_options& given) {
     if (given.seeds == nullptr && given.seed_count > 0) {
         return scope.fail(codes::request_invalid, {"seed_count is ", given.seed_count, ", but seeds is NULL"});
     }
+    if (given.seed != 0 && given.has_seed == 0) {
+        return scope.fail(codes::request_invalid, {"seed is ", given.seed, ", but has_seed is 0; set it to 1, or leave "
+                                                   "seed 0 for a random one"});
+    }
     options.seed_is_chosen = given.seeds != nullptr || given.has_seed != 0;
     if (given.seeds != nullptr) options.seeds = View<std::uint64_t>{given.seeds, given.seed_count};
     options.seed = given.seed;
@@ -149,9 +161,11 @@ Status TakenOptions::read_seeds(Scope& scope, const ldm_run_options& given) {
 }
 
 Status TakenOptions::read_sizes(Scope& scope, const ldm_run_options& given) {
-    LDM_TRY(take_size(scope, "size", given.width, given.height, options.size));
-    LDM_TRY(take_size(scope, "original_size", given.original_width, given.original_height, options.original_size));
-    LDM_TRY(take_size(scope, "target_size", given.target_width, given.target_height, options.target_size));
+    LDM_TRY(take_size(scope, "width and height", given.width, given.height, options.size));
+    LDM_TRY(take_size(scope, "original_width and original_height", given.original_width, given.original_height,
+                      options.original_size));
+    LDM_TRY(take_size(scope, "target_width and target_height", given.target_width, given.target_height,
+                      options.target_size));
     if (given.crop_top != 0 || given.crop_left != 0) options.crop_left_top = Size{given.crop_left, given.crop_top};
     return Status();
 }

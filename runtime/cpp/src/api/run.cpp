@@ -1,20 +1,11 @@
 // Runs: options to a request, images and how they were made.
 #include "src/api/handles.h"
 
-#include "core/codes.h"
 #include "src/api/options.h"
-#include "src/files/atomic.h"
-#include "src/png/png.h"
 
 using namespace ldm;
 
 namespace {
-
-Status require_image(Scope& scope, const ldm_run& run, size_t image) {
-    size_t count = run.run.request().batch;
-    if (image < count) return Status();
-    return api::misused(scope, {"there is no image ", image, " of ", count});
-}
 
 Status create(ldm_context* context, Scope& scope, ldm_run& run, const ldm_run_options& options) {
     api::TakenOptions taken(scope.memory);
@@ -22,19 +13,6 @@ Status create(ldm_context* context, Scope& scope, ldm_run& run, const ldm_run_op
     LDM_TRY(run.run.begin(scope, taken.options));
     for (const Notice& notice : run.run.notices()) api::log(*context, LDM_LOG_NOTICE, notice.text);
     return Status();
-}
-
-Status encode_png(Scope& scope, ldm_run& run, size_t image, Array<unsigned char>& out) {
-    LDM_TRY(require_image(scope, run, image));
-    const std::uint8_t* levels = run.run.image(image);
-    if (levels == nullptr) return api::misused(scope, {"the run has no image yet; take it to its end first"});
-    Arena arena(scope.memory);
-    View<Fact> facts;
-    LDM_TRY(run.run.describe(scope, arena, image, facts));
-    Array<png::Text> texts(scope.memory);
-    for (const Fact& fact : facts) LDM_NEED(scope, texts.push({fact.name, fact.value}));
-    Size size = run.run.request().size;
-    return png::write(scope, levels, static_cast<size_t>(size.width), static_cast<size_t>(size.height), texts.view(), out);
 }
 
 }  // namespace
@@ -60,6 +38,12 @@ ldm_status ldm_run_create(ldm_context* context, const ldm_package* package, cons
     });
 }
 
+Status ldm::api::require_image(Scope& scope, const ldm_run& run, size_t image) {
+    size_t count = run.run.request().batch;
+    if (image < count) return Status();
+    return misused(scope, {"there is no image ", image, " of ", count});
+}
+
 void ldm_run_free(ldm_run* run) {
     if (run == nullptr) return;
     Allocator memory = run->memory;
@@ -73,18 +57,18 @@ void ldm_run_cancel(ldm_run* run) {
 size_t ldm_run_image_count(const ldm_run* run) { return run == nullptr ? 0 : run->run.request().batch; }
 
 ldm_status ldm_run_seed(ldm_context* context, const ldm_run* run, size_t image, uint64_t* seed) {
-    return api::called(context, run, seed != nullptr, "ldm_run_seed", [&](Scope& scope) {
-        LDM_TRY(require_image(scope, *run, image));
+    return api::called(context, run, seed != nullptr, "ldm_run_seed needs a run and a place", [&](Scope& scope) {
+        LDM_TRY(api::require_image(scope, *run, image));
         *seed = run->run.request().seeds[image];
         return Status();
     });
 }
 
 ldm_status ldm_run_image(ldm_context* context, const ldm_run* run, size_t image, ldm_image* out) {
-    return api::called(context, run, out != nullptr, "ldm_run_image", [&](Scope& scope) {
+    return api::called(context, run, out != nullptr, "ldm_run_image needs a run and an image", [&](Scope& scope) {
         if (!api::is_begun(out)) return api::misused(scope, {"ldm_run_image needs an image that ldm_image_init began"});
         ldm_image_free(out);
-        LDM_TRY(require_image(scope, *run, image));
+        LDM_TRY(api::require_image(scope, *run, image));
         ldm_image found;
         ldm_image_init(&found, sizeof found);
         found.pixels = run->run.image(image);
@@ -98,7 +82,8 @@ ldm_status ldm_run_image(ldm_context* context, const ldm_run* run, size_t image,
 }
 
 ldm_status ldm_run_latents(ldm_context* context, const ldm_run* run, const float** latents, int64_t shape[4]) {
-    return api::called(context, run, latents != nullptr && shape != nullptr, "ldm_run_latents", [&](Scope& scope) {
+    constexpr const char* needs = "ldm_run_latents needs a run, and places for latents and shape";
+    return api::called(context, run, latents != nullptr && shape != nullptr, needs, [&](Scope& scope) {
         if (run->run.latents(*latents, shape)) return Status();
         return api::misused(scope, {"the run has no latents before its first step"});
     });
@@ -107,8 +92,9 @@ ldm_status ldm_run_latents(ldm_context* context, const ldm_run* run, const float
 ldm_status ldm_run_metadata(ldm_context* context, ldm_run* run, size_t image, const char* const** keys,
                             const char* const** values, size_t* count) {
     bool has_places = keys != nullptr && values != nullptr && count != nullptr;
-    return api::called(context, run, has_places, "ldm_run_metadata", [&](Scope& scope) {
-        LDM_TRY(require_image(scope, *run, image));
+    constexpr const char* needs = "ldm_run_metadata needs a run, and places for keys, values and count";
+    return api::called(context, run, has_places, needs, [&](Scope& scope) {
+        LDM_TRY(api::require_image(scope, *run, image));
         View<Fact> facts;
         run->facts.clear();
         LDM_TRY(run->run.describe(scope, run->facts, image, facts));
@@ -122,14 +108,5 @@ ldm_status ldm_run_metadata(ldm_context* context, ldm_run* run, size_t image, co
         *values = texts + facts.size;
         *count = facts.size;
         return Status();
-    });
-}
-
-ldm_status ldm_run_save_png(ldm_context* context, ldm_run* run, size_t image, const char* path, int32_t force) {
-    return api::called(context, run, path != nullptr, "ldm_run_save_png", [&](Scope& scope) {
-        Array<unsigned char> file(scope.memory);
-        LDM_TRY(encode_png(scope, *run, image, file));
-        std::string_view content(reinterpret_cast<const char*>(file.data()), file.size());
-        return files::write_file(scope, path, content, force != 0 ? files::Existing::replace : files::Existing::keep);
     });
 }

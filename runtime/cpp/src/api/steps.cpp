@@ -97,7 +97,7 @@ void ldm_task_init(ldm_task* task, size_t struct_size) {
 }
 
 ldm_status ldm_run_next(ldm_context* context, ldm_run* run, ldm_task* task) {
-    return api::called(context, run, task != nullptr, "ldm_run_next", [&](Scope& scope) {
+    return api::called(context, run, task != nullptr, "ldm_run_next needs a run and a task", [&](Scope& scope) {
         if (!api::is_begun(task)) return api::misused(scope, {"ldm_run_next needs a task that ldm_task_init began"});
         LDM_TRY(api::require_going(scope, *run));
         Task next;
@@ -108,7 +108,7 @@ ldm_status ldm_run_next(ldm_context* context, ldm_run* run, ldm_task* task) {
 }
 
 ldm_status ldm_run_give(ldm_context* context, ldm_run* run, const ldm_tensor* outputs, size_t output_count) {
-    return api::called(context, run, outputs != nullptr, "ldm_run_give", [&](Scope& scope) {
+    return api::called(context, run, outputs != nullptr, "ldm_run_give needs a run and outputs", [&](Scope& scope) {
         LDM_TRY(api::require_going(scope, *run));
         Tensor given[LDM_MOST_OUTPUTS];  // what was asked for: giving takes no memory of its own
         size_t count = 0;
@@ -125,7 +125,7 @@ ldm_status ldm_run_give(ldm_context* context, ldm_run* run, const ldm_tensor* ou
 }
 
 ldm_status ldm_run_preview(ldm_context* context, ldm_run* run) {
-    return api::called(context, run, true, "ldm_run_preview", [&](Scope& scope) {
+    return api::called(context, run, true, "ldm_run_preview needs a run", [&](Scope& scope) {
         LDM_TRY(api::require_going(scope, *run));
         return run->run.preview(scope);
     });

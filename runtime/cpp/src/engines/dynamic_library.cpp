@@ -1,5 +1,6 @@
 #include "src/engines/dynamic_library.h"
 
+#include <charconv>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -97,7 +98,50 @@ bool is_there(const files::Path& path) {
     return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
 }
 
+// The highest version of a library in a folder; false where there is none.
+bool find_version(const files::Path& folder, std::string_view name, files::Path& out) {
+    files::Listing listing;
+    if (!listing.open(folder).ok()) return false;
+    std::string_view file;
+    files::Kind kind;
+    out = files::Path();
+    while (listing.next(file, kind)) {
+        if (!is_lower(version_in(out.name(), name), version_in(file, name))) continue;
+        files::Path its(folder, file);
+        if (is_there(its)) out = its;
+    }
+    return !out.view().empty();
+}
+
 }  // namespace
+
+std::string_view version_in(std::string_view file, std::string_view name) {
+    constexpr std::string_view dylib = ".dylib";
+    std::string_view before = name, after;
+    if (name.size() > dylib.size() && name.substr(name.size() - dylib.size()) == dylib) {
+        before = name.substr(0, name.size() - dylib.size());
+        after = dylib;
+    }
+    if (file.size() < before.size() + 2 + after.size() || file.substr(0, before.size()) != before) return {};
+    if (file.substr(file.size() - after.size()) != after || file[before.size()] != '.') return {};
+    std::string_view version = file.substr(before.size() + 1, file.size() - before.size() - 1 - after.size());
+    return version.find_first_not_of("0123456789.") == std::string_view::npos ? version : std::string_view();
+}
+
+bool is_lower(std::string_view version, std::string_view other) {
+    while (!version.empty() && !other.empty()) {
+        unsigned long long numbers[2] = {};
+        std::string_view* texts[] = {&version, &other};
+        for (int each = 0; each < 2; ++each) {
+            std::string_view& text = *texts[each];
+            std::from_chars(text.data(), text.data() + text.size(), numbers[each]);
+            std::size_t point = text.find('.');
+            text.remove_prefix(point == std::string_view::npos ? text.size() : point + 1);
+        }
+        if (numbers[0] != numbers[1]) return numbers[0] < numbers[1];
+    }
+    return version.empty() && !other.empty();
+}
 
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out) {
     out = files::Path(path);
@@ -106,7 +150,10 @@ Found find_library(std::string_view path, const char* variable, View<std::string
     if (is_named && !out.view().empty()) {
         // What is looked at is what is opened: a name alone would be looked for where the system has its libraries.
         if (out.view().find_first_of("/\\") == std::string_view::npos) out = files::Path(files::Path("."), out.view());
-        return is_there(out) ? Found::yes : Found::not_where_named;
+        if (is_there(out)) return Found::yes;
+        files::FileStatus status;
+        bool is_folder = files::look(out, files::Links::follow, status).ok() && status.kind == files::Kind::folder;
+        return is_folder ? Found::is_folder : Found::not_where_named;
     }
     files::Path folder;
     if (!own_folder(folder)) return Found::nowhere;
@@ -114,6 +161,7 @@ Found find_library(std::string_view path, const char* variable, View<std::string
         out = files::Path(folder, name);
         if (is_there(out)) return Found::yes;
     }
+    if (find_version(folder, names[0], out)) return Found::yes;
     return Found::nowhere;
 }
 

@@ -28,11 +28,17 @@ private:
     char reason_[512] = {0};
 };
 
-enum class Found { yes, nowhere, not_where_named, too_long };
+enum class Found { yes, nowhere, not_where_named, is_folder, too_long };
 
-// The place of a library: `path`, else what an environment variable names, else one of `names` beside this library.
+// The place of a library: `path`, else what an environment variable names, else one of `names` beside this library,
+// else the highest version of the first name there, such as libonnxruntime.so.1.24.1.
 // `out` is set but where it is nowhere, or named by a path that no system takes.
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out);
+
+// The version in a file's name, "1.24.1" of libNAME.so.1.24.1 or libNAME.1.24.1.dylib; empty for another name or none.
+std::string_view version_in(std::string_view file, std::string_view name);
+// Whether one version is lower than another, number by number.
+bool is_lower(std::string_view version, std::string_view other);
 
 // The folder of the library (or program) that this code is in; false where the system does not tell.
 bool own_folder(files::Path& out);

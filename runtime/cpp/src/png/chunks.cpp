@@ -60,7 +60,7 @@ Status Chunks::begin(Header& out) {
                            {what_, " has ", file_.size, " bytes; expected at most ", most_file_bytes});
     }
     if (file_.size < sizeof signature || std::memcmp(file_.data, signature, sizeof signature) != 0) {
-        return refuse("it does not begin as a PNG file does");
+        return refuse("it does not begin as a PNG file does; convert it to PNG");
     }
     at_ = sizeof signature;
     Chunk chunk;

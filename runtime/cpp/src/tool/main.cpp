@@ -47,7 +47,8 @@ int answer(int count, char** given) {
             return succeeded;
         }
         if (arguments.place().empty()) {
-            return complain("no package was given; name its folder, as in: " + std::string(each->example), misused);
+            return complain("no package was given; name its folder, as in: " + std::string(each->example) +
+                            " (runtime/ldm_runtime/builtin of the sources is one)", misused);
         }
         return each->run(arguments);
     }

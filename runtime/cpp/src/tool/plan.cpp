@@ -12,6 +12,7 @@ constexpr Option options_of_plan[] = {
     {"--sampler", "TEXT", "with options after a colon (the package's)"},
     {"--steps", "INTEGER", "sampling steps (the package's)"},
     {"--start", "INTEGER", "steps left out at the beginning (0)"},
+    {"--json", "", "as JSON, which is always printed"},
 };
 
 int plan(Arguments& arguments) {

@@ -5,11 +5,12 @@
 
 #include "core/codes.h"
 #include "core/json/fields.h"
+#include "core/sampling/arithmetic.h"
 #include "core/sampling/plan.h"
+#include "core/text/words.h"
 #include "src/verify/compare.h"
 #include "src/verify/metrics.h"
 #include "src/verify/reference.h"
-#include "src/verify/words.h"
 
 namespace ldm::verify {
 
@@ -174,7 +175,7 @@ Status Reference::check_numbers(Scope& scope, const Stored& stored) {
     bool is_sound = tensor.dtype == "F32" && tensor.bytes > 0 && tensor.shape.size <= engines::max_rank;
     if (is_sound) {
         LDM_TRY(read(scope, stored, loaded));
-        is_sound = all_finite(loaded.floats(), loaded.count());
+        is_sound = sampling::all_finite(loaded.floats(), loaded.count());
     }
     if (is_sound) return Status();
     return refuse(scope, {": ", quoted(tensor.name), " is empty, not float32, or holds NaN or infinity; build the package "

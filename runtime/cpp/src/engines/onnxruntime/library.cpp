@@ -96,6 +96,12 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
         return scope.fail(codes::engine_unavailable, {"there is no ONNX Runtime at ", path_.view(), origin,
                                                       "; expected its shared library, such as ", file_names[0]});
     }
+    if (found == engines::Found::is_folder) {
+        std::string_view origin = path.empty() ? ", which LDM_ONNXRUNTIME names," : "";
+        return scope.fail(codes::engine_unavailable, {path_.view(), origin, " is a folder; name ONNX Runtime's shared "
+                                                      "library in it, such as ",
+                                                      Path(path_, file_names[0]).view()});
+    }
     if (found == engines::Found::too_long) {
         Piece which = path.empty() ? Piece(" in LDM_ONNXRUNTIME") : quoted(path);
         return scope.fail(codes::engine_unavailable, {"the path of ONNX Runtime", path.empty() ? "" : ", ", which,
@@ -110,8 +116,9 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
         if (is_open) return Status();
     }
     return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
-                                                  "library (", file_names[0], ", 1.20 or newer) as an option, or in the "
-                                                  "environment variable LDM_ONNXRUNTIME, or put it beside this library"});
+                                                  "library (", file_names[0], ", 1.20 or newer) as the option library "
+                                                  "(--library), or in the environment variable LDM_ONNXRUNTIME, or "
+                                                  "put it beside this library"});
 }
 
 Status Library::load(Scope& scope) {

@@ -26,6 +26,12 @@ Status find(Scope& scope, std::string_view given, files::Path& out) {
                                                       given.empty() ? ", which LDM_OPENVINO names" : "", "; expected ",
                                                       file_names[0]});
     }
+    if (found == Found::is_folder) {
+        std::string_view origin = given.empty() ? ", which LDM_OPENVINO names," : "";
+        return scope.fail(codes::engine_unavailable, {out.view(), origin, " is a folder; name the plugin in it, "
+                                                      "such as ",
+                                                      files::Path(out, file_names[0]).view()});
+    }
     if (found == Found::too_long) {
         Piece which = given.empty() ? Piece(" in LDM_OPENVINO") : quoted(given);
         return scope.fail(codes::engine_unavailable, {"the path of OpenVINO's plugin", given.empty() ? "" : ", ", which,
@@ -33,8 +39,9 @@ Status find(Scope& scope, std::string_view given, files::Path& out) {
                                                       " bytes that can be opened; give a shorter one"});
     }
     return scope.fail(codes::engine_unavailable, {"the plugin for OpenVINO was not found; build it (LDM_BUILD_OPENVINO) and give "
-                                                  "the path of ", file_names[0], " as an option, or in the environment "
-                                                  "variable LDM_OPENVINO, or put it beside this library"});
+                                                  "the path of ", file_names[0], " as the option library (--library), "
+                                                  "or in the environment variable LDM_OPENVINO, or put it beside this "
+                                                  "library"});
 }
 
 }  // namespace
