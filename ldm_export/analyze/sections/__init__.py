@@ -9,6 +9,7 @@ from ldm_export.analyze.sections import (
     preservation,
     regularity,
     semantics,
+    text,
 )
 
 SECTIONS: dict[str, Section] = {
@@ -54,6 +55,13 @@ SECTIONS: dict[str, Section] = {
             "Does a latent cell belong to its own square of pixels?",
             correspondence.measure,
             Needs(pictures=8),
+        ),
+        Section(
+            "text",
+            "Text and image",
+            "How many bits does a caption tell of its image, at which noise levels, and which of its words tell them?",
+            text.measure,
+            Needs(pictures=8, captions=True),
         ),
         Section(
             "preservation",
