@@ -2,6 +2,7 @@
 
 from ldm_export.analyze.section import Needs, Section
 from ldm_export.analyze.sections import (
+    attention,
     compression,
     correspondence,
     geometry,
@@ -9,6 +10,7 @@ from ldm_export.analyze.sections import (
     preservation,
     regularity,
     semantics,
+    text,
 )
 
 SECTIONS: dict[str, Section] = {
@@ -54,6 +56,20 @@ SECTIONS: dict[str, Section] = {
             "Does a latent cell belong to its own square of pixels?",
             correspondence.measure,
             Needs(pictures=8),
+        ),
+        Section(
+            "attention",
+            "Attention to the text",
+            "Is attention to the text cheap on latents, and does it still know where in the image a word belongs?",
+            attention.measure,
+            Needs(pictures=4, captions=True),
+        ),
+        Section(
+            "text",
+            "Text and image",
+            "How many bits does a caption tell of its image, at which noise levels, and which of its words tell them?",
+            text.measure,
+            Needs(pictures=8, captions=True),
         ),
         Section(
             "preservation",

@@ -1,0 +1,199 @@
+"""Text: how much a caption tells of its image, by how much better the denoiser finds the noise when it reads it."""
+
+import math
+
+import numpy as np
+
+from ldm_export.analyze.caption_errors import NONE, OTHER, CaptionErrors, measure_captions
+from ldm_export.analyze.caption_parts import caption_parts
+from ldm_export.analyze.denoising_information import beyond, integrated, middle
+from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.text_parts import add_parts, add_words
+from ldm_export.analyze.statistics import Interval, over_images
+from ldm_export.analyze.study import Study
+from ldm_export.errors import AnalysisError
+from ldm_export.plots import draw_lines, to_png
+
+ALIKE = 0.1  # by which the best scale may be off 1
+
+
+def measure(study: Study) -> Findings:
+    """Measure what captions, their parts and their words tell."""
+    if study.subject.contract.embeds_guidance:
+        raise AnalysisError(
+            "the model was distilled with guidance: what it predicts is not the noise that it expects, so its errors "
+            "tell no information; analyse the model that it was distilled from"
+        )
+    findings = Findings()
+    parts = caption_parts(study.pictures)
+    measured = measure_captions(study, [each for part in parts.values() for each in (part.without, part.alone)])
+    told = _add_whole(study, findings, measured)
+    _add_levels(findings, measured, told)
+    add_parts(study, findings, measured, parts)
+    add_words(study, findings)
+    return findings
+
+
+# --- The whole caption ---
+
+
+def _add_whole(study: Study, findings: Findings, measured: CaptionErrors) -> bool:
+    """Add what whole captions tell, and return whether that is something for sure."""
+    random, at = study.random("text information"), measured.log_snr
+    span = f"half the integral over log-SNR from {at[0]:.3g} to {at[-1]:.3g}, {len(at)} levels by the trapezoidal rule"
+    gain, distance = integrated(at, measured.gain[:, NONE]), integrated(at, measured.distance[:, NONE])
+    by_error, over = over_images(gain, random)
+    by_distance, _ = over_images(distance, random)
+    scale, _ = over_images(np.stack([gain, distance], axis=1), random, best_scale)
+    wrong, _ = over_images(gain - integrated(at, measured.gain[:, OTHER]), random)
+    missing, _ = over_images(beyond(measured.gain[:, NONE]), random)
+    findings.figures += [
+        Figure.measured(
+            "information",
+            "What a caption tells the denoiser of its image, by errors",
+            by_error,
+            "bits",
+            f"squared error of the predicted noise without text less that with the caption, {span}",
+            "The information between the two for the best denoisers there are; for this network no bound of it, above "
+            "or below. A model may know the images that it was trained on better than others.",
+            over,
+        ),
+        Figure.measured(
+            "information_by_distance",
+            "The same, by predictions",
+            by_distance,
+            "bits",
+            f"squared distance of the predictions without text and with the caption, {span}",
+            "Never below 0: it counts all that the text changes, right or wrong.",
+            over,
+        ),
+        Figure.measured(
+            "best_scale",
+            "Guidance scale with which predictions would have the least squared error",
+            scale,
+            "",
+            "(errors over predictions + 1) / 2 of the two figures above: the projection of the error on the difference",
+            "Of one scale for all levels. Images are drawn with a larger one for other reasons than that error.",
+            over,
+        ),
+        Figure.measured(
+            "information_of_another",
+            "What the caption of another image tells, by errors",
+            wrong,
+            "bits",
+            "squared error without text less that with the caption of another image, integrated as above",
+            "Below 0 where a wrong text does harm. Captions that share a part tell some of it.",
+            over,
+        ),
+        Figure.measured(
+            "information_beyond",
+            "What is left out beyond the noisiest level, about",
+            missing,
+            "bits",
+            "half the density at the noisiest level, as if clean latents were guessed no worse in more noise",
+            "It is not in the figures above.",
+            over,
+        ),
+    ]
+    pictures = study.pictures
+    most = math.log2(pictures.available * len(set(pictures.backgrounds)))
+    beside_another, _ = over_images(integrated(at, measured.gain[:, OTHER]), random)
+    findings.sentences.append(_whole_sentence(by_error, wrong, beside_another, most))
+    if by_error.low > 0:
+        findings.sentences.append(_scale_sentence(scale, study.subject.contract.defaults.guidance))
+    return by_error.low > 0
+
+
+def best_scale(samples: np.ndarray) -> float:
+    """Return the scale of predictions' differences with the least squared error, of gains and distances (N, 2)."""
+    gain, distance = samples.mean(axis=0)
+    return float(0.5 * (gain / distance + 1)) if distance > 0 else 1.0
+
+
+def _whole_sentence(by_error: Interval, wrong: Interval, beside_another: Interval, most: float) -> str:
+    """Say what a caption tells. most: bits that tell all images and backgrounds of the folder apart."""
+    if by_error.high < 0:
+        return (
+            "Captions mislead the denoiser: with its own it finds the noise in an image "
+            f"{-by_error.value:.1f} bits worse than without."
+        )
+    if by_error.low <= 0:
+        return (
+            "That captions tell anything of these images cannot be seen: with its caption the denoiser finds the "
+            f"noise in an image {by_error.value:+.1f} bits better than without, from {by_error.low:+.1f} to "
+            f"{by_error.high:+.1f}."
+        )
+    text = f"A caption tells the denoiser {by_error.value:.1f} bits of its image. "
+    text += f"To tell all images and backgrounds of this folder apart takes {most:.1f}. "
+    if by_error.low > most:
+        text += (
+            "What is above that says what kind of images these are, to a model that was trained on others too; or it "
+            "makes up for what the denoiser without a text could find in the noise by itself, and does not. "
+        )
+    if wrong.high < 0:
+        return text + f"Another image's caption does harm: {wrong.value:.1f} bits."
+    if beside_another.low > 0:
+        return text + f"Another image's caption tells less: {wrong.value:+.1f} bits."
+    return text + f"But another image's caption does as well ({wrong.value:+.1f} bits): which one it is matters little."
+
+
+def _scale_sentence(scale: Interval, guidance: float) -> str:
+    size = "too large" if scale.value < 1 else "too small"
+    said = "of the right size" if abs(scale.value - 1) <= ALIKE else size
+    return (
+        f"What the caption changes in predictions is {said}: a guidance scale of {scale.value:.2f} would have the "
+        f"least error. The model's own for drawing is {guidance:g}."
+    )
+
+
+def _add_levels(findings: Findings, measured: CaptionErrors, told: bool) -> None:
+    """told: whether the caption tells something for sure."""
+    at = measured.log_snr
+    gain, distance = (each[:, NONE].mean(axis=0) / 2 for each in (measured.gain, measured.distance))
+    wrong = (measured.gain[:, NONE] - measured.gain[:, OTHER]).mean(axis=0) / 2
+    rows = tuple(
+        (level.timestep, float(each), level.ratio, *map(float, (one, two, other)), best_scale(np.array([[one, two]])))
+        for level, each, one, two, other in zip(measured.levels, at, gain, distance, wrong, strict=True)
+    )
+    head = (
+        "timestep",
+        "log-SNR",
+        "noise over signal",
+        "by errors",
+        "by predictions",
+        "another image's caption",
+        "best guidance scale",
+    )
+    findings.tables.append(
+        Table(
+            "levels",
+            "What the caption tells at each noise level, bits for a unit of log-SNR",
+            head,
+            rows,
+            "The area under a column is its figure.",
+        )
+    )
+    lines = {
+        "by errors": list(zip(at.tolist(), gain.tolist(), strict=True)),
+        "by predictions": list(zip(at.tolist(), distance.tolist(), strict=True)),
+    }
+    plot = draw_lines(lines, "log-SNR: noise on the left, the image on the right", "bits for a unit of log-SNR")
+    findings.pictures.append(
+        Picture("levels", "Where the caption tells something, by noise level; areas are bits.", to_png(plot))
+    )
+    half = middle(at, gain)
+    figure = ("middle", "Noise over signal below which half of the information is left to find", "")
+    estimator = "the place in log-SNR that halves the area by errors"
+    if half is None:
+        note = "The caption tells nothing."
+        findings.figures.append(Figure(figure[0], figure[1], None, figure[2], estimator, "", note=note))
+        return
+    ratio = math.exp(-half / 2)
+    limits = "In latents of about unit deviation. Where the integral is cut off, the middle moves."
+    findings.figures.append(Figure(*figure[:2], ratio, figure[2], estimator, limits))
+    if told:
+        said = "noise outweighs the image" if ratio > 1 else "the image already outweighs the noise"
+        findings.sentences.append(
+            f"Half of that is told where noise has more than {ratio:.2g} times the deviation of the signal, half "
+            f"below: at the middle {said}."
+        )

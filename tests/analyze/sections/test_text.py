@@ -1,0 +1,172 @@
+"""Text, of a denoiser that is the best there is for Gaussian latents around a mean that their caption says."""
+
+import math
+import zlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from ldm_export.analyze import caption_errors
+from ldm_export.analyze.denoiser import Condition
+from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.sections import SECTIONS, text_parts
+from ldm_export.analyze.sections.text import best_scale
+from ldm_export.analyze.study import Study
+from ldm_export.errors import AnalysisError
+from ldm_runtime.sampling.schedule import NoiseSchedule
+from ldm_runtime.sampling.solvers.rows import Level
+from tests.analyze.linear_study import LinearSubject, draw_levels, make_study
+
+pytestmark = pytest.mark.slow  # imports matplotlib
+
+COUNT, SHAPE = 12, (2, 3, 3)
+SPREAD, REST = 1.0, 0.1  # variance of what concept or style adds to the mean of the latents, and what they leave
+# Reaches far into pure noise and clear images, so that the integral is whole.
+SCHEDULE = NoiseSchedule(1000, 1e-5, 0.05, "linear", "epsilon", "trailing", 1, True, False)
+CAPTIONS = tuple(f"thing{number}, {('flat', '3d')[number % 2]} style" for number in range(COUNT))
+
+
+def addition(part: str) -> np.ndarray:
+    """What a part of a caption says about the mean, drawn of N(0, SPREAD)."""
+    return math.sqrt(SPREAD) * np.random.default_rng(zlib.crc32(part.encode())).standard_normal(SHAPE)
+
+
+class BestDenoiser:
+    """Takes the place of Denoiser; a part that is missing leaves its variance."""
+
+    heed = 1.0  # how much of what a text says it believes
+
+    def __init__(self, subject: object) -> None:
+        pass
+
+    def condition(self, texts: list[str]) -> Condition:
+        rows = []
+        for text in texts:
+            parts = {part.split()[-1] == "style": part for part in text.split(", ") if part}
+            mean = sum((addition(part) for part in parts.values()), np.zeros(SHAPE))
+            rows.append(np.append(self.heed * mean.ravel(), REST + SPREAD * (2 - len(parts))))
+        return Condition(np.stack(rows)[:, None], np.empty((len(texts), 0)))
+
+    def noise(self, z: np.ndarray, level: Level, condition: Condition) -> np.ndarray:
+        mean = condition.context[:, 0, :-1].reshape(z.shape)
+        variance = condition.context[:, 0, -1].reshape(-1, 1, 1, 1)
+        gain = level.alpha * variance / (level.alpha**2 * variance + level.sigma**2)
+        clean = mean + gain * (z - level.alpha * mean)
+        return np.asarray((z - level.alpha * clean) / level.sigma)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(BestDenoiser, "heed", 1.0)
+    monkeypatch.setattr(caption_errors, "Denoiser", BestDenoiser)
+    monkeypatch.setattr(text_parts, "Denoiser", BestDenoiser)
+    monkeypatch.setattr(caption_errors, "QUICK_LEVELS", 24)
+    monkeypatch.setattr(caption_errors, "PAIRS", 8)
+    subject = LinearSubject()
+    subject.contract.schedule, subject.contract.embeds_guidance = SCHEDULE, False
+    subject.contract.defaults = SimpleNamespace(guidance=3.0)
+    made = make_study(tmp_path / "kept", draw_levels(COUNT), subject, captions=CAPTIONS)
+    random = np.random.default_rng(0)
+    means = [sum(addition(part) for part in caption.split(", ")) for caption in CAPTIONS]
+    made.__dict__["latents"] = np.stack(means) + math.sqrt(REST) * random.standard_normal((COUNT, *SHAPE))
+    return made
+
+
+def measured(study: Study) -> Findings:
+    findings = SECTIONS["text"].measure(study)
+    findings.require_finite()
+    return findings
+
+
+def bits(before: float, after: float) -> float:
+    """Information that shrinks the variance of all numbers of the latents."""
+    return 0.5 * math.prod(SHAPE) * math.log2(before / after)
+
+
+def test_information_of_gaussians(study: Study) -> None:
+    findings = measured(study)
+    for name, known, tolerance in (
+        ("information", bits(2 * SPREAD + REST, REST), 0.15),  # of twelve images alone
+        ("information_by_distance", bits(2 * SPREAD + REST, REST), 0.15),
+        ("concept_without", bits(SPREAD + REST, REST), 0.15),
+        ("concept_alone", bits(2 * SPREAD + REST, SPREAD + REST), 0.4),
+        ("best_scale", 1.0, 0.1),
+    ):
+        assert findings.value(name) == pytest.approx(known, rel=tolerance), name
+    another, told = findings.value("information_of_another"), findings.value("information")
+    assert another is not None and told is not None and another < 0 < told
+    assert any("of the right size" in each for each in findings.sentences)
+    assert any("does harm" in each for each in findings.sentences)
+    (words,) = [each for each in findings.tables if each.name == "words"]
+    concepts = [row[2] for row in words.rows if str(row[1]).startswith("thing")]
+    assert concepts and all(isinstance(value, float) and value > 0 for value in concepts)
+
+
+def test_a_denoiser_that_does_not_listen_learns_nothing(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BestDenoiser, "condition", lambda self, texts: condition_of_nothing(len(texts)))
+    findings = measured(study)
+    assert findings.value("information") == 0 and findings.value("middle") is None
+    assert findings.sentences[0].startswith("That captions tell anything of these images cannot be seen")
+
+
+def condition_of_nothing(count: int) -> Condition:
+    rows = np.zeros((count, 1, math.prod(SHAPE) + 1))
+    rows[..., -1] = 2 * SPREAD + REST
+    return Condition(rows, np.empty((count, 0)))
+
+
+def test_texts_heeded_too_much_are_seen(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BestDenoiser, "heed", 2.0)
+    findings = measured(study)
+    scale = findings.value("best_scale")
+    assert scale is not None and scale < 0.8
+    assert findings.value("information_by_distance") != pytest.approx(findings.value("information"), rel=0.3)
+
+
+def test_captions_that_mislead_are_seen(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BestDenoiser, "heed", -1.0)
+    findings = measured(study)
+    told = findings.value("information")
+    assert told is not None and told < 0
+    assert findings.sentences[0].startswith("Captions mislead the denoiser")
+    assert not any("Half of that" in each or "right size" in each for each in findings.sentences)
+
+
+def test_it_measures_the_same_again(study: Study) -> None:
+    first = measured(study).to_json()
+    for kept in study.folder.iterdir():
+        kept.unlink()
+    assert measured(study).to_json() == first
+
+
+def test_captions_of_one_part(study: Study) -> None:
+    changed = study.pictures
+    object.__setattr__(changed, "captions", tuple(each.replace(",", " in") for each in CAPTIONS))
+    findings = measured(study)
+    assert any("needs captions of several parts" in each for each in findings.sentences)
+    assert findings.value("information") is not None
+
+
+def test_a_model_that_was_distilled_with_guidance_is_refused(study: Study) -> None:
+    study.subject.contract.embeds_guidance = True  # type: ignore[misc]
+    with pytest.raises(AnalysisError, match="distilled with guidance"):
+        measured(study)
+
+
+def test_nan_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BestDenoiser, "noise", lambda self, z, level, condition: np.full(z.shape, np.nan))
+    with pytest.raises(AnalysisError, match="NaN"):
+        measured(study)
+
+
+def test_the_best_scale_of_predictions() -> None:
+    assert best_scale(np.array([[2.0, 2.0], [4.0, 4.0]])) == 1
+    assert best_scale(np.array([[0.0, 3.0]])) == 0.5
+    assert best_scale(np.array([[0.0, 0.0]])) == 1
+
+
+def test_another_caption_always_differs() -> None:
+    assert caption_errors.other_captions(["a", "a", "b"]) == ["b", "b", "a"]
+    assert caption_errors.other_captions(["a", "a"]) == ["", ""]
