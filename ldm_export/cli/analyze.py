@@ -21,6 +21,13 @@ from ldm_export.process.streams import echo, echo_json
     "--quick", is_flag=True, help="Few samples everywhere: minutes in place of most of an hour, rough figures."
 )
 @click.option(
+    "--features",
+    type=click.Choice(["efficientnet", "inception"]),
+    default="efficientnet",
+    show_default=True,
+    help="Network that tells what looks alike; with inception, whose weights have to be on the machine, FID and IS.",
+)
+@click.option(
     "--out",
     type=PATH,
     default=Path("analysis"),
@@ -37,6 +44,7 @@ def analyze(
     samples: int | None,
     seed: int,
     quick: bool,
+    features: str,
     out: Path,
     force: bool,
     lists: bool,
@@ -64,6 +72,7 @@ def analyze(
         raise click.UsageError("--data is missing: the folder of images to measure with")
     import json
 
+    from ldm_export.analyze.features import EXTRACTORS
     from ldm_export.analyze.run import PAGE
     from ldm_export.analyze.run import analyze as run_analysis
 
@@ -77,6 +86,7 @@ def analyze(
         seed=seed,
         quick=quick,
         force=force,
+        make_extractor=EXTRACTORS[features],
         progress=stage_printer(),
     )
     if as_json:
