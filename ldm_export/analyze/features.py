@@ -72,7 +72,6 @@ def efficientnet_lite0() -> Extractor:
     return Extractor(NAME, compute, classify)
 
 
-
 def inception_v3() -> Extractor:
     """Return the Inception network by torchmetrics.
 
@@ -96,12 +95,12 @@ def inception_v3() -> Extractor:
 
     def classify(features: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            logits = torch.from_numpy(np.asarray(features, np.float32)) @ model.fc.weight.T  # without bias, as in the score
+            logits = (
+                torch.from_numpy(np.asarray(features, np.float32)) @ model.fc.weight.T
+            )  # without bias, as in the score
         return np.asarray(torch.softmax(logits.double(), dim=1))
 
-    return Extractor(
-        "Inception v3", compute, classify, "Fréchet inception distance (FID)", "Inception score (IS)"
-    )
+    return Extractor("Inception v3", compute, classify, "Fréchet inception distance (FID)", "Inception score (IS)")
 
 
 def _require_weights(weights: Path) -> None:
