@@ -60,7 +60,7 @@ def flow_times(contract: Contract, steps: int) -> np.ndarray:
 
 
 def follow(pipe: Pipeline, prompts: Sequence[str], noise: np.ndarray, steps: int, guidance: float) -> np.ndarray:
-    """Follow the flow from unit noise (B, C, h, w): points of paths (B, steps + 1, D); the last ones are the latents."""
+    """Follow the flow from unit noise (B, C, h, w): points of paths (B, steps + 1, D), latents last."""
     points: list[np.ndarray] = []
     sampler = euler_of(pipe.contract)
     for step in pipe.sample(

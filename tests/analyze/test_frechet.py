@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from ldm_export.analyze.frechet import frechet_distance
+from ldm_export.analyze.frechet import frechet_distance, main_directions
 
 
 def rows_with(mean, covariance, count, seed):
@@ -64,3 +64,25 @@ def test_the_frechet_distance_agrees_with_torchmetrics():
     for rows, is_real in ((first, True), (second, False)):
         oracle.update(torch.from_numpy(rows), real=is_real)
     assert frechet_distance(first, second) == pytest.approx(float(oracle.compute()), rel=1e-5)
+
+
+def test_in_all_directions_few_images_of_less_variance_are_nearer_than_real_ones_and_in_main_ones_not():
+    """32 rows of 400 features: a set that has shrunk, as blurred images do, against its own kind."""
+    random = np.random.default_rng(0)
+    deviations = 1 / np.arange(1, 401) ** 0.4
+    found = []
+    for _ in range(20):
+        real = random.normal(size=(96, 400)) * deviations
+        first, other, shrunk = real[:32], real[32:64], 0.4 * real[64:]
+        main = main_directions(real, 4)
+        np.testing.assert_allclose(main.T @ main, np.eye(4), atol=1e-10)
+        pairs = [(shrunk, other), (first, other), (shrunk @ main, other @ main), (first @ main, other @ main)]
+        found.append([frechet_distance(*pair) for pair in pairs])
+    shrunk_all, real_all, shrunk_main, real_main = np.mean(found, axis=0)
+    assert shrunk_all < 0.9 * real_all
+    assert shrunk_main > 1.5 * real_main
+
+
+def test_main_directions_are_those_of_most_variance():
+    rows = np.random.default_rng(0).normal(size=(500, 3)) * [1, 9, 3] + 50
+    np.testing.assert_allclose(np.abs(main_directions(rows, 2)), [[0, 0], [1, 0], [0, 1]], atol=0.1)

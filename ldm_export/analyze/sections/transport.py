@@ -26,26 +26,35 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
 
 BLOCK = 8
-FEW = (1, 2, 4, 8, 16, 32)
+FEW = (1, 2, 4, 8, 16)
 TOLERANCE = 0.1  # of the distance between two results, below which steps suffice
 STRAIGHT = 0.1  # of the motion, that may not go straight
+SAME = 1e-3  # of the length of latents, below which they do not differ
 FEWEST_TO_CORRELATE = 16
 SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What paths are measured of: a pipeline, and a prompt and unit noise (C, h, w) of each."""
+    """What is followed: a pipeline; of each path a prompt, and unit noise (C, h, w); steps that count as many and few.
+
+    guided: of how many paths it is done with the model's guidance too; 0 where it draws without.
+    """
 
     pipe: Pipeline
     prompts: list[str]
     noise: np.ndarray
-    steps: int
+    many: int
     few: list[int]
+    guided: int
 
     @property
     def count(self) -> int:
         return len(self.prompts)
+
+    @property
+    def guidance(self) -> float:
+        return self.pipe.contract.defaults.guidance
 
 
 def measure(study: Study) -> Findings:
@@ -57,9 +66,10 @@ def measure(study: Study) -> Findings:
         )
     findings = Findings()
     flow = _flow(study)
-    paths = _paths(study, flow, "captions", flow.count, 1.0)
-    _add_paths(findings, study, flow, paths)
-    _add_few_steps(findings, study, flow, paths)
+    paths = _paths(study, flow, flow.count, 1.0)
+    guided = _paths(study, flow, flow.guided, flow.guidance) if flow.guided else None
+    _add_paths(findings, study, flow, paths, guided)
+    _add_few_steps(findings, study, flow, paths, guided)
     batches = max(1, study.scaled_by_size(3, 1, least=1))
     add_cost(findings, study, flow.pipe, _noise(study, "empty prompt", batches * study.scaled(BATCH, 24)))
     add_codec(findings, study)
@@ -72,9 +82,11 @@ def _flow(study: Study) -> Flow:
     chosen = study.random("transport captions").permutation(max(len(captions), 1))
     prompts = [captions[chosen[place % len(chosen)]] if captions else "" for place in range(count)]
     pipe = flow_pipeline(study.subject)
-    (steps,) = even_steps(pipe.contract, [study.scaled(125, 40)])
-    few = [each for each in even_steps(pipe.contract, FEW) if 2 * each < steps]
-    return Flow(pipe, prompts, _noise(study, "captions", count), steps, few)
+    (many,) = even_steps(pipe.contract, [study.scaled(100, 25)])
+    few = [each for each in even_steps(pipe.contract, FEW) if 2 * each <= many]
+    guides = pipe.contract.evaluates_negative(pipe.contract.defaults.guidance)
+    guided = max(min(count, 4), count // 3) if guides else 0
+    return Flow(pipe, prompts, _noise(study, "captions", count), many, few, guided)
 
 
 def _noise(study: Study, name: str, count: int) -> np.ndarray:
@@ -83,26 +95,26 @@ def _noise(study: Study, name: str, count: int) -> np.ndarray:
     return study.random(f"transport {name}").standard_normal(shape, np.float32)
 
 
-def _paths(study: Study, flow: Flow, name: str, count: int, guidance: float) -> Paths:
+def _paths(study: Study, flow: Flow, count: int, guidance: float) -> Paths:
     """Return the paths of the first `count` prompts; they are kept."""
 
     def points(part: Sequence[int]) -> np.ndarray:
         places = list(part)
         prompts = [flow.prompts[place] for place in places]
-        return follow(flow.pipe, prompts, flow.noise[places], flow.steps, guidance)
+        return follow(flow.pipe, prompts, flow.noise[places], flow.many, guidance)
 
-    found = study.in_blocks(f"transport paths {name}", range(count), BLOCK, points)
-    return Paths(found, flow_times(flow.pipe.contract, flow.steps))
+    found = study.in_blocks(f"transport paths {guidance:g}", range(count), BLOCK, points)
+    return Paths(found, flow_times(flow.pipe.contract, flow.many))
 
 
 # --- Paths ---
 
 
-def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths) -> None:
+def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guided: Paths | None) -> None:
     random = study.random("transport paths")
     whole, half = bending(paths), bending(paths.thinned())
-    detour = lengths(paths) / chords(paths) - 1
-    estimator = f"{flow.steps} steps of {euler_of(flow.pipe.contract)} without guidance, x / (alpha + sigma)"
+    detour = lengths(paths) / np.maximum(chords(paths), 1e-9) - 1
+    estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)} without guidance, x / (alpha + sigma)"
     asked = "captions of the images" if study.pictures.captions else "the empty prompt"
     limits = f"Of {asked}. Half as many steps give {100 * half.mean():.3g} %; more would add less than that differs."
     for name, title, values in (
@@ -112,140 +124,146 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths) -> No
         found, over = over_images(100 * values, random)
         said = limits if name == "bending" else f"Of {asked}. A line that is walked at changing speed has none."
         findings.figures.append(Figure.measured(name, title, found, "%", estimator, said, over))
-    curves = {"without guidance": bending_by_time(paths)}
-    guidance = flow.pipe.contract.defaults.guidance
     is_straight = "is almost straight" if whole.mean() < STRAIGHT else "bends"
     findings.sentences.append(
         f"The way from noise to an image {is_straight}: {whole.mean():.1%} of its motion does not go straight at one "
         f"speed, and it is {detour.mean():.1%} longer than the line between its ends."
     )
-    if flow.pipe.contract.evaluates_negative(guidance):
-        count = max(min(flow.count, 4), flow.count // 3)
-        guided = _paths(study, flow, "guided", count, guidance)
-        curves[f"with guidance {guidance:g}"] = bending_by_time(guided)
-        found, over = over_images(100 * bending(guided), random)
-        title = f"Bending with the model's guidance of {guidance:g}"
-        said = "Guided paths end elsewhere, so they are not the flow between noise and the data."
-        findings.figures.append(Figure.measured("bending_guided", title, found, "%", estimator, said, over))
-        more = found.value / (100 * whole[:count].mean())
-        findings.sentences.append(
-            f"Guidance of {guidance:g} bends it {more:.1f} times as much ({found.value:.1f} %)."
-            if more > 1.2
-            else f"Guidance of {guidance:g} does not bend it more ({found.value:.1f} %)."
-        )
+    curves = {"without guidance": bending_by_time(paths)}
+    if guided is not None:
+        curves[f"with guidance {flow.guidance:g}"] = bending_by_time(guided)
+        _add_guided(findings, study, flow, guided, 100 * float(whole[: flow.guided].mean()))
     spreads = study.latents.reshape(len(study.latents), -1).std(axis=0, dtype=np.float64)
     exact = bending(gaussian_paths(flow.noise.reshape(flow.count, -1).astype(np.float64), spreads, paths.times))
-    findings.figures.append(
-        Figure.measured(
-            "bending_gaussian",
-            "Bending where nothing but the spread of each number is known",
-            over_images(100 * exact, random)[0],
-            "%",
-            "exact paths to independent Gaussians with the deviations of the latents of the images",
-            "To compare with: 0 % is a model that knows the image from the start.",
-            f"95 % by bootstrap over {flow.count} noises" if flow.count >= 8 else f"range of {flow.count} noises",
-        )
-    )
+    found, over = over_images(100 * exact, random)
+    title, limits = "Bending where nothing but the spread of each number is known", "To compare with."
+    estimator = "exact paths to independent Gaussians with the deviations of the latents of the images"
+    findings.figures.append(Figure.measured("bending_gaussian", title, found, "%", estimator, limits, over))
     middle = (paths.times[1:] + paths.times[:-1]) / 2
     lines = {
         name: [(float(x), float(100 * y)) for x, y in zip(middle, curve, strict=True)] for name, curve in curves.items()
     }
-    plot = draw_lines(lines, "noise: sigma / (alpha + sigma)", "off the straight way, % of its speed²")
+    plot = draw_lines(lines, "noise: sigma / (alpha + sigma)", "off the straight way, % of its squared speed")
     caption = (
         "Where paths bend: how far their velocity is off the straight way, from noise (right) to the image (left)."
     )
     findings.pictures.append(Picture("bending", caption, to_png(plot)))
 
 
+def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: float) -> None:
+    """without: the bending of the same paths without guidance, in %."""
+    found, over = over_images(100 * bending(guided), study.random("transport guided"))
+    title = f"Bending with the model's guidance of {flow.guidance:g}"
+    estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)}, x / (alpha + sigma)"
+    limits = "Guided paths end elsewhere: they are not the flow from noise to the data."
+    findings.figures.append(Figure.measured("bending_guided", title, found, "%", estimator, limits, over))
+    change = f"{found.value:.1f} % of the motion with a guidance of {flow.guidance:g}, {without:.1f} % without"
+    if found.low > without:
+        findings.sentences.append(f"Guidance bends it more: {change}.")
+    else:
+        findings.sentences.append(f"Guidance does not bend it more: {change}.")
+
+
 # --- Few steps ---
 
 
-def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths) -> None:
+def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths, guided: Paths | None) -> None:
     contract = flow.pipe.contract
     euler, own = euler_of(contract), contract.defaults.sampler
-    samplers = [euler] if own == euler or not is_deterministic(contract, own) else [euler, own]
-    target = paths.points[:, -1]
-    typical = typical_distance(pair_distances(target))
-    if typical == 0:
+    cases = [(euler, 1.0, paths)]
+    if own != euler and is_deterministic(contract, own):
+        cases.append((own, 1.0, paths))
+    if guided is not None:
+        cases.append((euler, flow.guidance, guided))
+    if any(_are_the_same(many.points[:, -1]) for _, _, many in cases):
         findings.sentences.append("All noises lead to the same latents: errors of few steps were not measured.")
         return
-    errors: dict[str, dict[int, np.ndarray]] = {sampler: {} for sampler in samplers}
-    images: dict[int, np.ndarray] = {}
-    for sampler in samplers:
-        for steps in flow.few:
-            drawn = _few(study, flow, sampler, steps)
-            if drawn is None:
-                continue
-            off = drawn.reshape(flow.count, -1).astype(np.float64) - target
-            errors[sampler][steps] = np.linalg.norm(off, axis=1) / typical
-            if sampler == euler:
-                images[steps] = drawn[:SHOWN]
     random = study.random("transport few steps")
-    reference = f"the latents of {flow.steps} steps of {euler}"
     rows: list[tuple[Cell, ...]] = []
-    for sampler, by_steps in errors.items():
-        for steps, values in by_steps.items():
+    lines = {}
+    for sampler, guidance, many in cases:
+        name = sampler if guidance == 1 else f"{sampler} with guidance {guidance:g}"
+        errors, typical = {}, typical_distance(pair_distances(many.points[:, -1]))
+        for steps in flow.few:
+            drawn = _few(study, flow, sampler, steps, guidance, len(many.points))
+            if drawn is not None:
+                off = drawn.reshape(len(drawn), -1).astype(np.float64) - many.points[:, -1]
+                errors[steps] = np.linalg.norm(off, axis=1) / typical
+        if not errors:
+            continue
+        for steps, values in errors.items():
             found, _ = over_images(100 * values, random)
-            rows.append((sampler, steps, found.value, found.low, found.high))
+            rows.append((name, steps, found.value, found.low, found.high))
+        key = "guided" if guidance != 1 else "euler" if sampler == euler else "default"
+        findings.figures.append(_needed(study, f"steps_needed_{key}", name, errors, flow))
+        lines[name] = [(float(steps), float(100 * values.mean())) for steps, values in errors.items()]
+        if key == "euler":
+            _add_relation(findings, study, paths, errors)
+        if key != "default":
+            _say_few_steps(findings, key, name, errors)
+    reference = f"the latents of {flow.many} steps of {euler}"
     note = f"Distance from {reference}, in % of that between two of them. Steps begin at the last timestep."
     head = ("sampler", "steps", "off, %", "low", "high")
     findings.tables.append(Table("few_steps", "How far few steps are off", head, tuple(rows), note))
-    for sampler in samplers:
-        findings.figures.append(_needed(study, sampler, errors[sampler], reference))
-    one, need = errors[euler][flow.few[0]], findings.value("steps_needed")
-    findings.sentences.append(
-        f"{_steps(flow.few[0])} without guidance {'is' if flow.few[0] == 1 else 'are'} off by {one.mean():.0%} of the "
-        f"distance between two images"
-        + (f"; from {_steps(int(need))} on it is less than {TOLERANCE:.0%}." if need is not None else ".")
-    )
-    _add_relation(findings, study, paths, errors[euler])
-    lines = {
-        f"{sampler}": [(float(k), float(100 * v.mean())) for k, v in each.items()] for sampler, each in errors.items()
-    }
     plot = draw_lines(lines, "steps", "off, % of the distance between two images", log=True, log_x=True)
     findings.pictures.append(Picture("few_steps", f"Distance from {reference}.", to_png(plot)))
-    findings.pictures.append(_strip(flow, images, target))
+    findings.pictures.append(_strip(study, flow))
 
 
-def _few(study: Study, flow: Flow, sampler: str, steps: int) -> np.ndarray | None:
-    """Return the latents of few steps (N, C, h, w); None where the sampler cannot take so few."""
+def _are_the_same(latents: np.ndarray) -> bool:
+    """Return whether all noises lead to the same latents (N, D)."""
+    return typical_distance(pair_distances(latents)) <= SAME * float(np.linalg.norm(latents, axis=1).mean())
+
+
+def _say_few_steps(findings: Findings, key: str, name: str, errors: dict[int, np.ndarray]) -> None:
+    first, needed = next(iter(errors)), findings.value(f"steps_needed_{key}")
+    said = (
+        f"{_steps(first)} of {name} {'ends' if first == 1 else 'end'} {errors[first].mean():.0%} of the distance "
+        f"between two images away from where many steps end"
+    )
+    if needed is not None and needed > first:
+        said += f"; {_steps(int(needed))} end less than {TOLERANCE:.0%} away"
+    findings.sentences.append(f"{said}.")
+
+
+def _few(study: Study, flow: Flow, sampler: str, steps: int, guidance: float, count: int) -> np.ndarray | None:
+    """Return the latents of few steps (count, C, h, w); None where the sampler cannot take so few."""
 
     def draw(part: Sequence[int]) -> np.ndarray:
         places = list(part)
         prompts = [flow.prompts[place] for place in places]
-        return result(flow.pipe, prompts, flow.noise[places], steps, sampler, 1.0)
+        return result(flow.pipe, prompts, flow.noise[places], steps, sampler, guidance)
 
+    name = f"transport {sampler} {steps} {guidance:g}".replace(":", " ")
     try:
-        return study.in_blocks(f"transport {sampler} {steps}".replace(":", " "), range(flow.count), BLOCK, draw)
+        return study.in_blocks(name, range(count), BLOCK, draw)
     except InputError:
         return None
 
 
-def _needed(study: Study, sampler: str, errors: dict[int, np.ndarray], reference: str) -> Figure:
-    counts = np.array(list(errors))
-    table = np.stack(list(errors.values()), axis=1)  # (N, steps)
-    is_euler = sampler == euler_of(study.subject.contract)
-    name, title = "steps_needed" if is_euler else "steps_needed_default", f"Steps of {sampler} that suffice"
-    estimator = f"fewest of {', '.join(map(str, counts))} from which on the distance from {reference} is below 10 %"
-    limits = "Without guidance. Of the distance between two images, not of what is seen."
+def _needed(study: Study, key: str, name: str, errors: dict[int, np.ndarray], flow: Flow) -> Figure:
+    counts, table = np.array(list(errors)), np.stack(list(errors.values()), axis=1)  # (N, steps)
+    title, limits = f"Steps of {name} that suffice", "Of the distance between two images, not of what is seen."
+    estimator = (
+        f"fewest of {', '.join(map(str, counts))} from which on the distance from {flow.many} steps is below "
+        f"{TOLERANCE:.0%} of that between two images"
+    )
 
     def fewest(part: np.ndarray) -> float:
-        enough = part.mean(axis=0) < TOLERANCE
-        first = len(counts) - int(np.argmin(enough[::-1])) if not enough.all() else 0
+        misses = np.flatnonzero(part.mean(axis=0) >= TOLERANCE)
+        first = misses[-1] + 1 if len(misses) else 0
         return float(counts[first]) if first < len(counts) else float("inf")
 
     value = fewest(table)
     if not np.isfinite(value):
-        note = f"{counts[-1]} do not."
-        return Figure(name, title, None, "steps", estimator, limits, note=note)
+        return Figure(key, title, None, "steps", estimator, limits, note=f"{counts[-1]} steps do not.")
     if len(table) < FEWEST_TO_RESAMPLE:
-        return Figure(name, title, value, "steps", estimator, limits)
+        return Figure(key, title, value, "steps", estimator, limits)
     found = bootstrap(table, study.random("transport needed"), fewest, 400)
-    high = found.high if np.isfinite(found.high) else None
     over = f"95 % by bootstrap over {len(table)} images"
-    if high is None:
-        over = f"{over}: at least {found.low:g}"
-    return Figure(name, title, value, "steps", estimator, limits, None if high is None else found.low, high, over)
+    if np.isfinite(found.high):
+        return Figure.measured(key, title, found, "steps", estimator, limits, over)
+    return Figure(key, title, value, "steps", estimator, limits, interval=f"{found.low:g} or more ({over})")
 
 
 def _add_relation(findings: Findings, study: Study, paths: Paths, errors: dict[int, np.ndarray]) -> None:
@@ -272,12 +290,20 @@ def _steps(count: int) -> str:
     return "1 step" if count == 1 else f"{count} steps"
 
 
-def _strip(flow: Flow, images: dict[int, np.ndarray], target: np.ndarray) -> Picture:
-    """Show what few steps draw beside many."""
+def _strip(study: Study, flow: Flow) -> Picture:
+    """Show what few steps draw beside many: with guidance, if the model draws with it."""
     shown = min(SHOWN, flow.count)
-    latents = [*(each[:shown] for each in images.values()), target[:shown].reshape(shown, *flow.noise.shape[1:])]
-    columns = [flow.pipe.decode_array(np.ascontiguousarray(each, np.float32)) for each in latents]
-    tiles = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
-    names = [_steps(count) for count in [*images, flow.steps]]
-    grid = image_grid(np.clip(tiles, -1, 1), len(columns), names * shown)
-    return Picture("steps", "What few steps draw from the same noise, without guidance.", to_png(grid))
+    prompts, noise = flow.prompts[:shown], flow.noise[:shown]
+    sampler = euler_of(flow.pipe.contract)
+
+    def draw(steps: int) -> np.ndarray:
+        guidance = flow.guidance if flow.guided else 1.0
+        return flow.pipe.decode_array(result(flow.pipe, prompts, noise, steps, sampler, guidance))
+
+    counts = [*flow.few, flow.many]
+    columns = study.kept("transport strip", lambda: np.stack([draw(steps) for steps in counts], axis=1))
+    grid = image_grid(
+        np.clip(columns, -1, 1).reshape(-1, *columns.shape[2:]), len(counts), [_steps(each) for each in counts] * shown
+    )
+    with_guidance = f"with guidance {flow.guidance:g}" if flow.guided else "without guidance"
+    return Picture("steps", f"What {sampler} {with_guidance} draws of the same noise in few steps.", to_png(grid))

@@ -27,7 +27,7 @@ def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray
 
     The prompt is empty, so that all noises go to one and the same distribution.
     """
-    (steps,) = even_steps(pipe.contract, [study.scaled(40, 20)])
+    (steps,) = even_steps(pipe.contract, [study.scaled(25, 10)])
 
     def draw(part: Sequence[int]) -> np.ndarray:
         return result(pipe, [""] * len(part), noise[list(part)], steps, euler_of(pipe.contract), 1.0)
@@ -101,7 +101,7 @@ def _add_to_data(findings: Findings, study: Study, noise: np.ndarray, batches: l
     chosen = [random.permutation(len(study.latents))[:size] for _ in batches]
     pairs = [pairing(noise[batch], study.latents[places]) for batch, places in zip(batches, chosen, strict=True)]
     over = f"range over {len(pairs)} batches" if len(pairs) > 1 else ""
-    estimator = f"optimal assignment of unit noise and latents of images, batches of {size}"
+    estimator = f"mean squared difference of unit noise and latents of images, batches of {size}"
     limits = "The best pairs of a larger batch cost less."
     for name, title, values in (
         ("cost_data_random", "Cost of random pairs of noise and latents of images", [each.mean for each in pairs]),
@@ -132,8 +132,8 @@ def _compare_with_data(findings: Findings, size: int) -> None:
     if min(model_random, data_random) <= 0:
         return
     findings.sentences.append(
-        f"Pairing {size} noises with {size} images at best saves {1 - data / data_random:.0%} of the cost of random pairs; "
-        f"the flow, which chooses where a noise goes, saves {1 - model / model_random:.0%}."
+        f"Pairing {size} noises with {size} images at best saves {1 - data / data_random:.0%} of the cost of random "
+        f"pairs; the flow, which chooses where a noise goes, saves {1 - model / model_random:.0%}."
     )
 
 
