@@ -31,8 +31,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 def main_directions(features: np.ndarray, count: int) -> np.ndarray:
     """Return the directions of most variance of features (N, D), as columns: (D, count).
 
-    In fewer directions than an eighth of the rows, the distance tells sets apart. In many more than there are rows it
-    does not: the two sets' directions hardly meet, and the set of less variance, such as of blurred images, is nearer.
+    In an eighth as many directions as rows, the distance tells sets apart. In all of more features than half the rows
+    it does not: the two sets' directions hardly meet, and a set of less variance, such as of blurred images, is nearer.
     """
     centred = features - features.mean(axis=0, dtype=np.float64)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)

@@ -147,7 +147,7 @@ def _add_perceptual(findings: Findings, study: Study) -> None:
     limits = f"What looks alike is what {name} finds alike; it is not a person."
     findings.figures.append(_share("features", title, pairs, study, "mean squared distance of features", limits))
     shares = {
-        "VGG16's early features, which see edges and texture": findings.value("perceptual"),
+        "VGG16's early features, which see edges and texture,": findings.value("perceptual"),
         f"features of {name}, which tell what is shown": findings.value("features"),
     }
     known = [f"{share:.1f} % in {what}" for what, share in shares.items() if share is not None]

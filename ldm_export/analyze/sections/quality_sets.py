@@ -14,6 +14,7 @@ FEWEST = 32  # images of a set
 SHARES = 3  # of the images: a set, and others to compare with
 SPLITS, FEW_SPLITS = 20, 3
 IMAGES_PER_DIRECTION = 8
+IMAGES_PER_FEATURE = 2  # with fewer, a set of less variance may be nearer than a real one
 SURE = 0.95
 REAL, REBUILT, DRAWN = "real images", "reconstructions", "drawn images"
 KEYS = {REAL: "images", REBUILT: "reconstructions", DRAWN: "drawn"}
@@ -113,10 +114,10 @@ def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
         f"Gaussians fitted to {width} features",
     )
     limits = "It falls with the number of images: compare only distances of as many."
-    if count < width:
+    if count < IMAGES_PER_FEATURE * width:
         note = (
-            f"{count} images are too few for {width} features: their fewness would be most of it. --samples of "
-            f"{SHARES * width} would do."
+            f"Sets of {count} images are too few for {width} features: their fewness would be most of it, and blurred "
+            f"images would be nearer than real ones. It takes {SHARES * IMAGES_PER_FEATURE * width} images."
         )
         sets_named = " and ".join(list(in_few)[1:])
         findings.figures.append(Figure("frechet_all", title.format(sets_named), None, "", estimator, limits, note=note))
@@ -195,4 +196,4 @@ def _score_sentence(study: Study, what: str, score: Interval, real: Interval) ->
         return f"{what.capitalize()} are less clear or less varied to {study.extractor.name} than real images {values}."
     if score.low > real.high:
         return f"{what.capitalize()} are clearer or more varied to {study.extractor.name} than real images {values}."
-    return f"{what.capitalize()} are as clear and varied to {study.extractor.name} as real images {values}."
+    return f"{what.capitalize()} are not told from real images by how clear and varied they are {values}."

@@ -103,7 +103,7 @@ def _paths(study: Study, flow: Flow, count: int, guidance: float) -> Paths:
         prompts = [flow.prompts[place] for place in places]
         return follow(flow.pipe, prompts, flow.noise[places], flow.many, guidance)
 
-    found = study.in_blocks(f"transport paths {guidance:g}", range(count), BLOCK, points)
+    found = study.in_blocks(f"transport paths with guidance {guidance:g}", range(count), BLOCK, points)
     return Paths(found, flow_times(flow.pipe.contract, flow.many))
 
 
@@ -234,7 +234,7 @@ def _few(study: Study, flow: Flow, sampler: str, steps: int, guidance: float, co
         prompts = [flow.prompts[place] for place in places]
         return result(flow.pipe, prompts, flow.noise[places], steps, sampler, guidance)
 
-    name = f"transport {sampler} {steps} {guidance:g}".replace(":", " ")
+    name = f"transport {sampler} {steps} steps, guidance {guidance:g}".replace(":", " ")
     try:
         return study.in_blocks(name, range(count), BLOCK, draw)
     except InputError:
