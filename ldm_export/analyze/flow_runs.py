@@ -36,6 +36,11 @@ def euler_of(contract: Contract) -> str:
     return "ddim" if isinstance(contract.schedule, NoiseSchedule) else "flow_euler"
 
 
+def plain_guidance(contract: Contract) -> float:
+    """Return the guidance scale of the model's own flow: 1, but for a model that reads the scale as an input."""
+    return contract.defaults.guidance if contract.embeds_guidance else 1.0
+
+
 def is_deterministic(contract: Contract, sampler: str) -> bool:
     """Return whether a sampler reads no noise but the first, so that it follows the flow."""
     try:

@@ -42,6 +42,7 @@ class MixturePipe:
             defaults=Defaults("dpmpp_2m", 20, guidance, False),
             latent=LatentSpec(3, 4, 1.0, 0.0),
             inpaints=False,
+            embeds_guidance=False,
             evaluates_negative=lambda scale: scale > 1,
         )
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.flow_path import Paths, bending, gaussian_paths
-from ldm_export.analyze.flow_runs import even_steps, flow_pipeline, flow_times, follow, is_deterministic, result
+from ldm_export.analyze.flow_runs import (
+    even_steps,
+    flow_pipeline,
+    flow_times,
+    follow,
+    is_deterministic,
+    plain_guidance,
+    result,
+)
 from ldm_export.analyze.pairing import pairing
 from ldm_export.analyze.subject import open_subject
 from ldm_runtime.sampling.schedule import FlowSchedule
@@ -77,6 +85,13 @@ def test_samplers_that_add_noise_do_not_follow_the_flow() -> None:
     for sampler, expected in (("ddim", True), ("dpmpp_2m", True), ("ddim:eta=1", False), ("euler_ancestral", False)):
         assert is_deterministic(contract, sampler) is expected  # type: ignore[arg-type]
     assert not is_deterministic(contract, "flow_euler"), "it does not take the schedule"  # type: ignore[arg-type]
+
+
+def test_a_model_that_reads_the_guidance_is_told_its_own() -> None:
+    contract = MixturePipe(np.zeros((1, SIZE)), 1.0, guidance=3.5).contract
+    assert plain_guidance(contract) == 1  # type: ignore[arg-type]
+    contract.embeds_guidance = True
+    assert plain_guidance(contract) == 3.5  # type: ignore[arg-type]
 
 
 def test_the_times_of_a_flow_model_are_its_sigmas() -> None:

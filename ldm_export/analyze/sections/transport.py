@@ -15,6 +15,7 @@ from ldm_export.analyze.flow_runs import (
     flow_times,
     follow,
     is_deterministic,
+    plain_guidance,
     result,
 )
 from ldm_export.analyze.sections.transport_cost import BATCH, add_codec, add_cost
@@ -56,6 +57,10 @@ class Flow:
     def guidance(self) -> float:
         return self.pipe.contract.defaults.guidance
 
+    @property
+    def plain(self) -> float:
+        return plain_guidance(self.pipe.contract)
+
 
 def measure(study: Study) -> Findings:
     """Follow the probability flow in many steps, and compare few steps and other pairings of noise and latents."""
@@ -66,7 +71,7 @@ def measure(study: Study) -> Findings:
         )
     findings = Findings()
     flow = _flow(study)
-    paths = _paths(study, flow, flow.count, 1.0)
+    paths = _paths(study, flow, flow.count, flow.plain)
     guided = _paths(study, flow, flow.guided, flow.guidance) if flow.guided else None
     _add_paths(findings, study, flow, paths, guided)
     _add_few_steps(findings, study, flow, paths, guided)
@@ -170,9 +175,9 @@ def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, wit
 def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths, guided: Paths | None) -> None:
     contract = flow.pipe.contract
     euler, own = euler_of(contract), contract.defaults.sampler
-    cases = [(euler, 1.0, paths)]
+    cases = [(euler, flow.plain, paths)]
     if own != euler and is_deterministic(contract, own):
-        cases.append((own, 1.0, paths))
+        cases.append((own, flow.plain, paths))
     if guided is not None:
         cases.append((euler, flow.guidance, guided))
     if any(_are_the_same(many.points[:, -1]) for _, _, many in cases):
@@ -182,7 +187,7 @@ def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths, g
     rows: list[tuple[Cell, ...]] = []
     lines = {}
     for sampler, guidance, many in cases:
-        name = sampler if guidance == 1 else f"{sampler} with guidance {guidance:g}"
+        name = sampler if many is paths else f"{sampler} with guidance {guidance:g}"
         errors, typical = {}, typical_distance(pair_distances(many.points[:, -1]))
         for steps in flow.few:
             drawn = _few(study, flow, sampler, steps, guidance, len(many.points))
@@ -194,13 +199,16 @@ def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths, g
         for steps, values in errors.items():
             found, _ = over_images(100 * values, random)
             rows.append((name, steps, found.value, found.low, found.high))
-        key = "guided" if guidance != 1 else "euler" if sampler == euler else "default"
+        key = "guided" if many is guided else "euler" if sampler == euler else "default"
         findings.figures.append(_needed(study, f"steps_needed_{key}", name, errors, flow))
         lines[name] = [(float(steps), float(100 * values.mean())) for steps, values in errors.items()]
         if key == "euler":
             _add_relation(findings, study, paths, errors)
         if key != "default":
             _say_few_steps(findings, key, name, errors)
+    if not lines:
+        findings.sentences.append(f"{flow.many} steps are too few to compare fewer with.")
+        return
     reference = f"the latents of {flow.many} steps of {euler}"
     note = f"Distance from {reference}, in % of that between two of them. Steps begin at the last timestep."
     head = ("sampler", "steps", "off, %", "low", "high")
@@ -297,7 +305,7 @@ def _strip(study: Study, flow: Flow) -> Picture:
     sampler = euler_of(flow.pipe.contract)
 
     def draw(steps: int) -> np.ndarray:
-        guidance = flow.guidance if flow.guided else 1.0
+        guidance = flow.guidance if flow.guided else flow.plain
         return flow.pipe.decode_array(result(flow.pipe, prompts, noise, steps, sampler, guidance))
 
     counts = [*flow.few, flow.many]

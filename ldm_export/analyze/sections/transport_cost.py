@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ldm_export.analyze.findings import Cell, Figure, Findings, Table
-from ldm_export.analyze.flow_runs import euler_of, even_steps, result
+from ldm_export.analyze.flow_runs import euler_of, even_steps, plain_guidance, result
 from ldm_export.analyze.mutual_information import kl_to_standard_normal
 from ldm_export.analyze.pairing import Pairing, least_cost, pairing
 from ldm_export.analyze.posterior import posterior
@@ -30,7 +30,9 @@ def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray
     (steps,) = even_steps(pipe.contract, [study.scaled(25, 10)])
 
     def draw(part: Sequence[int]) -> np.ndarray:
-        return result(pipe, [""] * len(part), noise[list(part)], steps, euler_of(pipe.contract), 1.0)
+        return result(
+            pipe, [""] * len(part), noise[list(part)], steps, euler_of(pipe.contract), plain_guidance(pipe.contract)
+        )
 
     drawn = study.in_blocks("transport empty prompt", range(len(noise)), BLOCK, draw)
     size = min(BATCH, len(noise))
