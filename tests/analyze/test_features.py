@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics.image.fid  # noqa: F401 (it looks for torch-fidelity when it is first imported)
+from click.testing import CliRunner
 
 from ldm_export.analyze import features
 from ldm_export.analyze.features import EXTRACTORS, INCEPTION_FILE, efficientnet_lite0, inception_v3
@@ -99,3 +100,11 @@ def test_without_torch_fidelity_the_extra_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(InputError, match=r"torch_fidelity is not installed.*ldm-export\[inception\]"):
         inception_v3()
+
+
+def test_the_verb_refuses_before_it_opens_anything(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    monkeypatch.setattr("ldm_export.analyze.run.open_subject", None)
+    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--features", "inception"]
+    error = CliRunner().invoke(analyze, arguments).exception
+    assert isinstance(error, InputError) and "ldm-export[inception]" in str(error)
