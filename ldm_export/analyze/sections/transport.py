@@ -121,7 +121,7 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     detour = lengths(paths) / np.maximum(chords(paths), 1e-9) - 1
     estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)} without guidance, x / (alpha + sigma)"
     asked = "captions of the images" if study.pictures.captions else "the empty prompt"
-    limits = f"Of {asked}. Half as many steps give {100 * half.mean():.3g} %; more would add less than that differs."
+    limits = f"Of {asked}. Half as many steps give {100 * half.mean():.3g} %; more should add less than that differs."
     for name, title, values in (
         ("bending", "Bending: share of a path's motion that does not go straight", whole),
         ("detour", "How much longer a path is than the line between its ends", detour),
