@@ -1,7 +1,7 @@
-"""The measures themselves, on arrays alone: nearest concepts, Fréchet distance, diversity, colours, interpolation.
+"""The measures themselves, on arrays alone: nearest concepts, diversity, colours, interpolation.
 
-Sources: Fréchet distance of Gaussians, Dowson and Landau 1982; binomial interval, Wilson 1927; CIELAB and its
-Delta E, CIE 1976, with sRGB's primaries and white point D65 (IEC 61966-2-1).
+Sources: binomial interval, Wilson 1927; CIELAB and its Delta E, CIE 1976, with sRGB's primaries and white point D65
+(IEC 61966-2-1).
 """
 
 import math
@@ -43,26 +43,6 @@ def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = Z_95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of Gaussians fitted to the rows of (N, D) and (M, D).
-
-    The trace of the root is the nuclear norm of X Y^T / sqrt((N - 1) (M - 1)), with X and Y the centred rows: their
-    triangular factors are enough for it, and neither a matrix root nor a full-rank covariance is needed.
-    """
-    if min(len(first), len(second)) < 2:
-        raise ValueError("a covariance needs at least two rows")
-    means: list[np.ndarray] = []
-    factors: list[np.ndarray] = []
-    total = 0.0
-    for rows in (np.asarray(first, np.float64), np.asarray(second, np.float64)):
-        means.append(rows.mean(axis=0))
-        centred = (rows - means[-1]) / math.sqrt(len(rows) - 1)
-        factors.append(np.asarray(np.linalg.qr(centred, mode="r")))  # (min(N, D), D)
-        total += float((centred**2).sum())
-    root = np.linalg.norm(factors[0] @ factors[1].T, "nuc")
-    return max(0.0, float(((means[0] - means[1]) ** 2).sum() + total - 2 * root))
 
 
 def distances_within(groups: np.ndarray) -> np.ndarray:

@@ -9,10 +9,10 @@ from benchmarks.quality.measures import (
     colour_differences,
     distance_between,
     distances_within,
-    frechet_distance,
     unit,
 )
 from benchmarks.quality.study import Facts, Section, Study, percent, share_of
+from ldm_export.analyze.frechet import frechet_distance
 from ldm_export.tables import markdown_table
 from ldm_export.train.image_folder import caption_on
 

@@ -89,7 +89,7 @@ def analyze(
     only: names of sections; all if empty. samples: the most images. A section that fails does not stop the others.
 
     Raises:
-        InputError: an option that cannot be, or a section that does not exist.
+        InputError: an option that cannot be, a section that does not exist, or features that are not installed.
         AnalysisError: the images are not usable, or are fewer than a section needs that was asked for by name.
         LdmError: the model cannot be opened, or `out` cannot be written, or has a report already (without `force`).
     """
@@ -100,15 +100,17 @@ def analyze(
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
     refuse_existing_in(out, [REPORT, PAGE], force=force)
     refuse_unwritable(out)
+    extractor = make_extractor()
     with open_subject(source) as subject:
         pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject))
         if only:
             for section in chosen:
                 require(section, pictures)
-        facts = _facts(subject, pictures, count, seed, quick)
+        options = {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
+        facts = _facts(subject, pictures, options)
         folder = out / WORK / _key(facts, pictures)
         make_folder(folder)
-        study = Study(subject, pictures, make_extractor(), seed, quick, folder, say)
+        study = Study(subject, pictures, extractor, seed, quick, folder, say)
         analysis = Analysis(facts)
         for section in chosen:
             say(f"{section.name}: {section.title}")
@@ -160,7 +162,7 @@ def _samples(samples: int | None, quick: bool) -> int:
     return samples
 
 
-def _facts(subject: Subject, pictures: Pictures, samples: int, seed: int, quick: bool) -> dict[str, Any]:
+def _facts(subject: Subject, pictures: Pictures, options: dict[str, Any]) -> dict[str, Any]:
     return {
         "tool": f"ldm-export {__version__}",
         "model": {"name": subject.name, "identity": subject.identity, "layout": subject.checkpoint.layout},
@@ -173,7 +175,7 @@ def _facts(subject: Subject, pictures: Pictures, samples: int, seed: int, quick:
             "captions": bool(pictures.captions),
             "masks": pictures.alpha is not None,
         },
-        "options": {"samples": samples, "seed": seed, "quick": quick},
+        "options": options,
         "machine": {"processor": processor(), "threads": os.cpu_count()},
     }
 

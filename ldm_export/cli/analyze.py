@@ -22,6 +22,13 @@ from ldm_runtime.errors import one_line
     "--quick", is_flag=True, help="Few samples everywhere: minutes in place of most of an hour, rough figures."
 )
 @click.option(
+    "--features",
+    type=click.Choice(["efficientnet", "inception"]),
+    default="efficientnet",
+    show_default=True,
+    help="Network that tells what looks alike; with inception, whose weights have to be on the machine, FID and IS.",
+)
+@click.option(
     "--out",
     type=PATH,
     default=Path("analysis"),
@@ -38,6 +45,7 @@ def analyze(
     samples: int | None,
     seed: int,
     quick: bool,
+    features: str,
     out: Path,
     force: bool,
     lists: bool,
@@ -65,6 +73,7 @@ def analyze(
         raise click.UsageError("--data is missing: the folder of images to measure with")
     import json
 
+    from ldm_export.analyze.features import EXTRACTORS
     from ldm_export.analyze.run import PAGE
     from ldm_export.analyze.run import analyze as run_analysis
 
@@ -78,6 +87,7 @@ def analyze(
         seed=seed,
         quick=quick,
         force=force,
+        make_extractor=EXTRACTORS[features],
         progress=stage_printer(),
     )
     if as_json:

@@ -59,7 +59,8 @@ def test_a_report_and_its_page(images: Path, tmp_path: Path, sections, make_extr
     assert analysis.failures == []
     report = json.loads((out / "report.json").read_text())
     assert report["data"] | {"folder": ""} == report["data"] | {"folder": ""}
-    assert report["data"]["images"] == 8 and report["options"] == {"samples": 512, "seed": 0, "quick": False}
+    options = {"samples": 512, "seed": 0, "quick": False, "features": "mean colour"}
+    assert report["data"]["images"] == 8 and report["options"] == options
     figure = report["sections"]["second"]["findings"]["figures"][0]
     assert (figure["value"], figure["unit"], figure["low"], figure["interval"]) == (2.0, "bits", 0.5, "made up")
     page = (out / "report.html").read_text()

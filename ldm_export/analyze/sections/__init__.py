@@ -8,9 +8,11 @@ from ldm_export.analyze.sections import (
     geometry,
     information,
     preservation,
+    quality,
     regularity,
     semantics,
     text,
+    transport,
 )
 
 SECTIONS: dict[str, Section] = {
@@ -77,6 +79,20 @@ SECTIONS: dict[str, Section] = {
             "Which detail and which labels survive the way through the latent space?",
             preservation.measure,
             Needs(pictures=64),
+        ),
+        Section(
+            "quality",
+            "Quality",
+            "How close are reconstructions to their images, and drawn images to real ones?",
+            quality.measure,
+            Needs(pictures=8),
+        ),
+        Section(
+            "transport",
+            "Transport",
+            "How straight are the ways from noise to images, and how few steps follow them?",
+            transport.measure,
+            Needs(pictures=8),
         ),
     )
 }

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import scipy.linalg
 
 from benchmarks.quality.measures import (
     border_colours,
@@ -11,50 +10,10 @@ from benchmarks.quality.measures import (
     concept_ranks,
     distance_between,
     distances_within,
-    frechet_distance,
     lab_of_rgb,
     unit,
     wilson_interval,
 )
-
-
-def rows_with(mean, covariance, count, seed):
-    """Rows whose sample mean and sample covariance are exactly these."""
-    white = np.random.default_rng(seed).standard_normal((count, len(mean)))
-    white -= white.mean(axis=0)
-    white = white @ np.linalg.inv(np.linalg.cholesky(np.cov(white, rowvar=False))).T
-    return white @ np.linalg.cholesky(covariance).T + mean
-
-
-def random_covariance(width, seed):
-    root = np.random.default_rng(seed).standard_normal((width, width))
-    return root @ root.T + 0.1 * np.eye(width)
-
-
-def test_the_frechet_distance_of_diagonal_gaussians_has_its_closed_form():
-    first = rows_with(np.zeros(3), np.diag([1.0, 4.0, 9.0]), 50, seed=1)
-    second = rows_with(np.array([1.0, 2.0, 2.0]), np.diag([4.0, 4.0, 1.0]), 40, seed=2)
-    assert frechet_distance(first, second) == pytest.approx(9.0 + 1.0 + 0.0 + 4.0)
-
-
-def test_the_frechet_distance_agrees_with_a_matrix_root():
-    covariances = random_covariance(5, 1), random_covariance(5, 2)
-    first = rows_with(np.zeros(5), covariances[0], 30, seed=3)
-    second = rows_with(np.full(5, 0.5), covariances[1], 20, seed=4)
-    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
-    expected = 5 * 0.25 + np.trace(covariances[0] + covariances[1] - 2 * root)
-    assert frechet_distance(first, second) == pytest.approx(expected)
-
-
-def test_equal_sets_have_no_frechet_distance_even_with_fewer_rows_than_features():
-    rows = np.random.default_rng(0).standard_normal((10, 64)).astype(np.float32)
-    assert frechet_distance(rows, rows[::-1]) == pytest.approx(0, abs=1e-9)
-    assert frechet_distance(rows, rows + 1) == pytest.approx(64, rel=1e-6)
-
-
-def test_one_row_has_no_covariance():
-    with pytest.raises(ValueError, match="two rows"):
-        frechet_distance(np.zeros((1, 4)), np.zeros((5, 4)))
 
 
 def test_the_rank_counts_what_is_nearer_than_the_right_concept():

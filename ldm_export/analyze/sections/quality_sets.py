@@ -1,0 +1,199 @@
+"""What the section on quality says of images as sets: the Fréchet distance, and the score of a classifier."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ldm_export.analyze.class_score import class_score_interval, is_at_ceiling
+from ldm_export.analyze.findings import Figure, Findings
+from ldm_export.analyze.frechet import frechet_distance, main_directions
+from ldm_export.analyze.statistics import Interval, spread
+from ldm_export.analyze.study import Study
+
+FEWEST = 32  # images of a set
+SHARES = 3  # of the images: a set, and others to compare with
+SPLITS, FEW_SPLITS = 20, 3
+IMAGES_PER_DIRECTION = 8
+IMAGES_PER_FEATURE = 2  # with fewer, a set of less variance may be nearer than a real one
+SURE = 0.95
+REAL, REBUILT, DRAWN = "real images", "reconstructions", "drawn images"
+KEYS = {REAL: "images", REBUILT: "reconstructions", DRAWN: "drawn"}
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Features (N, D) of all real images and their reconstructions; of sets of n, the images' places.
+
+    drawn: features (n, D) of the drawn images, if enough were drawn. splits: places (2, n) of a set of real images and
+    of other ones that sets are compared with. places: of the images whose captions were drawn.
+    """
+
+    real: np.ndarray
+    rebuilt: np.ndarray
+    drawn: np.ndarray | None
+    places: np.ndarray
+    splits: list[np.ndarray]
+
+    @property
+    def count(self) -> int:
+        return len(self.places)
+
+
+def add_sets(findings: Findings, study: Study, places: np.ndarray, drawn: np.ndarray) -> None:
+    """Compare real, reconstructed and drawn images as sets. places: of the images whose captions were drawn."""
+    sets = _sets(study, places, drawn)
+    if sets is None:
+        note = f"Too few images: it needs {SHARES * FEWEST}, and there are {len(study.pictures)}."
+        for what in (REBUILT, DRAWN) if len(places) else (REBUILT,):
+            for name, title in (("frechet", "Fréchet distance of {}"), ("score", f"{study.extractor.score} of {{}}")):
+                findings.figures.append(
+                    Figure(f"{name}_{KEYS[what]}", title.format(what), None, "", study.extractor.name, "", note=note)
+                )
+        return
+    _add_distances(findings, study, sets)
+    _add_scores(findings, study, sets)
+    if sets.drawn is None:
+        why = (
+            "the model draws only from an image"
+            if study.subject.contract.inpaints
+            else f"of images of this size only {len(places)} are drawn, and a set needs {FEWEST}"
+            if study.pictures.captions
+            else "the images have no captions"
+        )
+        findings.sentences.append(f"Drawn images were not compared with real ones: {why}.")
+
+
+def _sets(study: Study, places: np.ndarray, drawn: np.ndarray) -> Sets | None:
+    total = len(study.pictures)
+    is_drawn = len(places) >= FEWEST
+    count = len(places) if is_drawn else total // SHARES
+    if count < FEWEST:
+        return None
+    random = study.random("quality sets")
+    chosen = places if is_drawn else random.permutation(total)[:count]
+    others = np.setdiff1d(np.arange(total), chosen)
+    splits = []
+    for _ in range(SPLITS):
+        against = random.permutation(others)[:count]
+        rest = np.setdiff1d(np.arange(total), against)
+        splits.append(np.stack([random.permutation(rest)[:count], against]))
+    features = study.features_of("drawn images", drawn) if is_drawn else None
+    return Sets(study.features, study.reconstructed_features, features, chosen, splits)
+
+
+# --- Fréchet distance ---
+
+
+def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
+    """Add the distance in few directions; and in all features, as it is known in the field, of many images."""
+    network, count, width = study.extractor.name, sets.count, sets.real.shape[1]
+    few = min(width, count // IMAGES_PER_DIRECTION)
+    in_few = _distances(sets, main_directions(sets.real, few), SPLITS)
+    over = f"95 % of {SPLITS} random choices of the real images"
+    for what, values in in_few.items():
+        low, high = np.quantile(values, [0.025, 0.975])
+        findings.figures.append(
+            Figure(
+                f"frechet_{KEYS[what]}",
+                f"Fréchet distance of {what} from other real images, in {few} directions",
+                float(np.median(values)),
+                "",
+                f"Gaussians fitted to features of {network} in the {few} directions of most variance, {count} images "
+                f"against {count}",
+                "It is above 0 for real images too: compare only distances of as many images and directions. What the "
+                "other directions show is not seen.",
+                float(low),
+                float(high),
+                over,
+            )
+        )
+    for what in list(in_few)[1:]:
+        findings.sentences.append(_told(what, in_few[what], in_few[REAL]))
+    title, estimator = (
+        f"{study.extractor.distance}, {{}} from other real images",
+        f"Gaussians fitted to {width} features",
+    )
+    limits = "It falls with the number of images: compare only distances of as many."
+    if count < IMAGES_PER_FEATURE * width:
+        note = (
+            f"Sets of {count} images are too few for {width} features: their fewness would be most of it, and blurred "
+            f"images would be nearer than real ones. It takes {SHARES * IMAGES_PER_FEATURE * width} images."
+        )
+        sets_named = " and ".join(list(in_few)[1:])
+        findings.figures.append(Figure("frechet_all", title.format(sets_named), None, "", estimator, limits, note=note))
+        return
+    for what, values in _distances(sets, np.eye(width), FEW_SPLITS).items():
+        findings.figures.append(
+            Figure.measured(
+                f"frechet_all_{KEYS[what]}",
+                title.format(what),
+                spread(values),
+                "",
+                f"{estimator} of {network}, {count} images against {count}",
+                limits,
+                f"range of {FEW_SPLITS} random choices of the real images",
+            )
+        )
+
+
+def _distances(sets: Sets, directions: np.ndarray, splits: int) -> dict[str, np.ndarray]:
+    """Return the distance of each kind of set from other real images, (splits,)."""
+    real, rebuilt = sets.real @ directions, sets.rebuilt @ directions
+    chosen = sets.splits[:splits]
+    found = {
+        REAL: np.array([frechet_distance(real[one], real[other]) for one, other in chosen]),
+        REBUILT: np.array([frechet_distance(rebuilt[one], real[other]) for one, other in chosen]),
+    }
+    if sets.drawn is not None:
+        drawn = sets.drawn @ directions
+        found[DRAWN] = np.array([frechet_distance(drawn, real[other]) for _, other in chosen])
+    return found
+
+
+def _told(what: str, found: np.ndarray, real: np.ndarray) -> str:
+    """Say whether sets can be told from real images. found, real: distances from the same other images."""
+    values = f"{np.median(found):.3g} from other images, where real ones have {np.median(real):.3g}"
+    if np.mean(found > real) >= SURE:
+        return f"As a set, {what} are told from real images: their Fréchet distance is {values}."
+    return f"As a set of so few, {what} are not told from real images: their Fréchet distance is {values}."
+
+
+# --- Score ---
+
+
+def _add_scores(findings: Findings, study: Study, sets: Sets) -> None:
+    classify = study.extractor.classify
+    estimator = f"exp E KL(p(class | image) || p(class)) by {study.extractor.name}, {sets.count} images, one split"
+    limits = (
+        "Of its own classes, not of the captions; it rises with the number of images. Repeats of one image lower it."
+    )
+    found: dict[str, Interval] = {}
+    compared = {REAL: sets.real[sets.places], REBUILT: sets.rebuilt[sets.places]}
+    if sets.drawn is not None:
+        compared[DRAWN] = sets.drawn
+    for what, features in compared.items():
+        name, title = f"score_{KEYS[what]}", f"{study.extractor.score} of {what}"
+        if classify is None:
+            note = f"{study.extractor.name} has no classes."
+            findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
+            continue
+        interval = class_score_interval(classify(features))
+        if is_at_ceiling(interval.value, sets.count):
+            note = f"At its ceiling: {sets.count} images score at most {sets.count}."
+            findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
+            continue
+        found[what] = interval
+        over = f"95 % by the jackknife over {sets.count} images"
+        findings.figures.append(Figure.measured(name, title, interval, "", estimator, limits, over))
+    if REAL in found:
+        for what in (what for what in found if what != REAL):
+            findings.sentences.append(_score_sentence(study, what, found[what], found[REAL]))
+
+
+def _score_sentence(study: Study, what: str, score: Interval, real: Interval) -> str:
+    values = f"({study.extractor.score}: {score.value:.3g}, real images {real.value:.3g})"
+    if score.high < real.low:
+        return f"{what.capitalize()} are less clear or less varied to {study.extractor.name} than real images {values}."
+    if score.low > real.high:
+        return f"{what.capitalize()} are clearer or more varied to {study.extractor.name} than real images {values}."
+    return f"{what.capitalize()} are not told from real images by how clear and varied they are {values}."
