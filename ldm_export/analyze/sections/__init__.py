@@ -6,6 +6,7 @@ from ldm_export.analyze.sections import (
     correspondence,
     geometry,
     information,
+    parallelism,
     preservation,
     regularity,
     semantics,
@@ -61,6 +62,13 @@ SECTIONS: dict[str, Section] = {
             "Which detail and which labels survive the way through the latent space?",
             preservation.measure,
             Needs(pictures=64),
+        ),
+        Section(
+            "parallelism",
+            "Parallelism",
+            "Can an image be drawn by several workers at once, in space, in time or in stages, and what does it gain?",
+            parallelism.measure,
+            Needs(pictures=4),
         ),
     )
 }
