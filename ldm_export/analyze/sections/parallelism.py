@@ -21,6 +21,8 @@ from ldm_export.analyze.workers import Bench, Speed, open_workers, ratio, time_i
 from ldm_export.plots import draw_bars, to_png
 from ldm_runtime.request import SampleOptions
 
+ROUNDS = (5, 2)  # in which each way is timed once; the second: quick
+EVALUATIONS = (15, 5)  # that are timed, to see what workers lose to one another
 CLOSE = 0.15  # relative difference up to which a prediction is called right
 GAINS_NOTHING = 0.9  # of the number of workers, as a slowdown
 KEYS = ("strips", "strips_overlapped", "picard", "stages", "images")
@@ -31,7 +33,7 @@ def measure(study: Study) -> Findings:
     findings = Findings()
     workers = worker_count()
     with open_workers(study.subject) as (pipe, engines), ThreadPoolExecutor(workers) as pool:
-        bench = Bench(pipe, engines, pool, workers, study.scaled(5, 2))
+        bench = Bench(pipe, engines, pool, workers, study.scaled(*ROUNDS))
         _add_slowdown(findings, study, bench)
         options = drawing_options(study)
         strips = add_strips(findings, study, bench)
@@ -48,16 +50,17 @@ def measure(study: Study) -> Findings:
 
 
 def drawing_options(study: Study) -> SampleOptions:
-    """Return what the model needs besides a prompt: a model for inpainting, an image that is drawn anew."""
-    if not study.subject.contract.inpaints:
-        return {}
-    grey = Image.new("RGB", study.subject.size, (128, 128, 128))
-    return {"image": grey, "mask": Image.new("L", study.subject.size, 255)}
+    """Return the options of an image besides its prompt; of a model for inpainting, which draws a grey one anew."""
+    options: SampleOptions = {"steps": study.subject.contract.defaults.steps}
+    if study.subject.contract.inpaints:
+        options["image"] = Image.new("RGB", study.subject.size, (128, 128, 128))
+        options["mask"] = Image.new("L", study.subject.size, 255)
+    return options
 
 
 def _add_slowdown(findings: Findings, study: Study, bench: Bench) -> None:
     """Measure what workers lose to one another: memory, caches, and what else runs on the machine."""
-    contract, rounds = study.subject.contract, study.scaled(15, 5)
+    contract, rounds = study.subject.contract, study.scaled(*EVALUATIONS)
     for role, component in (("denoiser", contract.denoiser.component), ("decoder", contract.codec.decoder.component)):
         specs = study.subject.checkpoint.specs[component].inputs
         feeds = {each.name: np.zeros(input_shape(study.subject, each), each.dtype) for each in specs}
