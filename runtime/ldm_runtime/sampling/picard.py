@@ -103,5 +103,6 @@ def _guess(row: PlanRow, x: np.ndarray, newest: tuple[np.ndarray, np.ndarray] | 
 
 def _distance(row: PlanRow, x: np.ndarray, other: np.ndarray) -> float:
     """Return the largest RMS of an image's difference, in latents as the model is given them."""
-    squares = np.square((x - other).reshape(len(x), -1) * row.input_scale, dtype=np.float64)
+    with np.errstate(all="ignore"):  # of guesses that are not finite it is NaN or infinite
+        squares = np.square((x - other).reshape(len(x), -1) * row.input_scale, dtype=np.float64)
     return float(np.sqrt(squares.mean(axis=1).max()))
