@@ -102,6 +102,40 @@ def test_images_of_a_batch_settle_together() -> None:
         assert relative_rms(image, wanted) < 1.5e-3
 
 
+def test_an_image_is_not_settled_by_others() -> None:
+    """Four images of Gaussian data stay where they are; the last settles as it does alone."""
+    plan = plan_of("ddim", 20)
+
+    def mixed(rows: Sequence[int], xs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        still, moving = gaussian(plan, 1.0)(rows, [x[:-1] for x in xs]), rows_of(plan)(rows, [x[-1:] for x in xs])
+        return [np.concatenate(pair) for pair in zip(still, moving, strict=True)]
+
+    start = initial_noise(0, 5, SHAPE)
+    settings = {"window": 6, "tolerance": 1e-2}
+    alone = list(run_picard(plan, rows_of(plan), start[-1:], noise_of(4), **settings))  # type: ignore[arg-type]
+    together = list(run_picard(plan, mixed, start, noise_of(0, 5), **settings))  # type: ignore[arg-type]
+    assert [each.rounds for each in together] == [each.rounds for each in alone]
+    np.testing.assert_array_equal(together[-1].latents[-1], alone[-1].latents[0])
+
+
+def test_the_tolerance_is_of_what_the_model_is_given() -> None:
+    """A plan whose latents are ten times as large, and are given to the model as before, settles in the same rounds."""
+    plan = plan_of("euler", 20)
+    rows = [
+        dataclasses.replace(
+            row,
+            input_scale=row.input_scale / 10,
+            data_x=row.data_x / 10,
+            matrix=row.matrix * [[1.0, 10.0]],  # x; the output
+        )
+        for row in plan.rows
+    ]
+    large = dataclasses.replace(plan, rows=tuple(rows), initial_scale=10 * plan.initial_scale)
+    usual, scaled = side_by_side(plan, 6, 1e-2), side_by_side(large, 6, 1e-2)
+    assert [each.rounds for each in scaled] == [each.rounds for each in usual]
+    np.testing.assert_allclose(scaled[-1].latents, 10 * usual[-1].latents, rtol=1e-3, atol=1e-3)
+
+
 # --- rounds ---
 
 
