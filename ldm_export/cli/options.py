@@ -110,6 +110,15 @@ def read_negatives(texts: tuple[str, ...]) -> str | tuple[str, ...] | None:
     return texts if len(texts) > 1 else texts[0] if texts else None
 
 
+def read_picard(text: str) -> tuple[int, float]:
+    """Parse WINDOW:TOLERANCE."""
+    window, _, tolerance = text.partition(":")
+    try:
+        return int(window), float(tolerance)
+    except ValueError:
+        raise InputError(f"--picard got {text!r}, expected WINDOW:TOLERANCE, such as 8:0.01") from None
+
+
 def read_list(text: str) -> tuple[str, ...]:
     """Parse a list such as "8.6, 8.9", each value once."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",")))
@@ -177,6 +186,12 @@ _SAMPLING = {
     ),
     "sampler": click.option(
         "--sampler", help="Sampler, with options after a colon, such as dpmsolver:order=3; see `plan --list`."
+    ),
+    "picard": click.option(
+        "--picard",
+        metavar="WINDOW:TOLERANCE",
+        callback=_converted(read_picard),
+        help="Evaluate WINDOW rows of the plan at once, until none moves by more than TOLERANCE, such as 8:0.01.",
     ),
     "stop_after": click.option(
         "--stop-after", type=int, help="Stop after this many steps; the PNG of a stopped run records it."

@@ -1,7 +1,9 @@
 """Denoising: initial noise, the denoiser with guidance, inpainting, and the loop around them."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,13 +16,14 @@ from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.request import Request
 from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
+from ldm_runtime.sampling.picard import run_picard
 from ldm_runtime.text.conditioning import Conditioning
 
 
 def denoise(
     request: Request, conditioning: Conditioning, contract: Contract, components: Components, codec: LatentCodec
 ) -> Iterator[PlanStep]:
-    """Run the request's plan, one evaluation of the denoiser at a time."""
+    """Run the request's plan, one evaluation of the denoiser after the other, or a window of them in threads."""
     space = contract.latent
     shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
     noise = Noise(request.noise, request.seeds, shape)
@@ -42,15 +45,32 @@ def denoise(
         if request.noise != "philox":
             encoding_noise(MASKED_STREAM)  # diffusers encodes the masked image here too
         blend = _keeping(request, given(image), initial)
+    evaluate = _denoiser(request, conditioning, contract, concat, components)
+    given_image = None if starts_from_noise else image
     try:
-        yield from run_plan(
-            request.plan,
-            _denoiser(request, conditioning, contract, shape, concat, components),
-            initial,
-            noise.row,
-            image=None if starts_from_noise else image,
-            blend=blend,
-        )
+        if request.picard is None:
+            rows = itertools.count()
+            yield from run_plan(
+                request.plan,
+                lambda x, timestep: evaluate(next(rows), x),
+                initial,
+                noise.row,
+                image=given_image,
+                blend=blend,
+            )
+        else:
+            window, tolerance = request.picard
+            with ThreadPoolExecutor(min(window, os.cpu_count() or 1)) as pool:
+                yield from run_picard(
+                    request.plan,
+                    lambda rows, xs: list(pool.map(evaluate, rows, xs)),
+                    initial,
+                    noise.row,
+                    window=window,
+                    tolerance=tolerance,
+                    image=given_image,
+                    blend=blend,
+                )
     finally:
         components.rest(contract.denoiser.component)  # the decoder needs the memory
 
@@ -59,23 +79,16 @@ def _denoiser(
     request: Request,
     conditioning: Conditioning,
     contract: Contract,
-    shape: tuple[int, ...],
     concat: np.ndarray | None,
     components: Components,
-) -> Callable[[np.ndarray, float], np.ndarray]:
-    """Make the denoiser with guidance, which counts its calls: guidance may be off at some rows.
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """Make the denoiser with guidance: a function of the plan's row, where guidance may be off, and scaled latents.
 
-    concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting.
+    concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting. Threads may share it.
     """
     role, context = contract.denoiser, conditioning.context
     extra = extra_inputs(contract, request.sizes, conditioning.pooled, request.guidance)
-    batch, channels = request.batch, shape[0]
-    if concat is not None:
-        shape = (channels + concat.shape[1], *shape[1:])
-    buffer = np.empty((len(context), *shape), dtype=np.float32)
-    for first in range(0, len(context), batch) if concat is not None else ():
-        buffer[first : first + batch, channels:] = concat
-    rows = itertools.count()
+    batch = request.batch
 
     def evaluate(sample: np.ndarray, timestep: float) -> np.ndarray:
         feeds = {
@@ -86,15 +99,12 @@ def _denoiser(
         }
         return components.evaluate(role.component, feeds)[role.output]
 
-    def guided(x: np.ndarray, timestep: float) -> np.ndarray:
-        is_guided = request.is_guided_at(next(rows))
-        if not is_guided and concat is None:
-            return evaluate(np.ascontiguousarray(x), timestep)
-        buffer[:batch, :channels] = x
-        if not is_guided:
-            return evaluate(buffer[:batch], timestep)
-        buffer[batch:, :channels] = x
-        output = evaluate(buffer, timestep)
+    def guided(row: int, x: np.ndarray) -> np.ndarray:
+        timestep = request.plan.rows[row].timestep
+        sample = np.ascontiguousarray(x) if concat is None else np.concatenate([x, concat], axis=1)
+        if not request.is_guided_at(row):
+            return evaluate(sample, timestep)
+        output = evaluate(np.concatenate([sample, sample]), timestep)
         return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
 
     return guided

@@ -21,6 +21,7 @@ from ldm_runtime.request_values import (
     check_interval,
     check_name,
     check_pair,
+    check_picard,
     check_seeds,
     check_shape,
     check_share,
@@ -87,6 +88,8 @@ class SampleOptions(TypedDict, total=False):
     """A PIL image, white where `image` is inpainted."""
     strength: float | None
     """How much `image` is changed, 0 to 1: the share of the steps that is run. None: 0.8, with a mask 1."""
+    picard: tuple[int, float] | None
+    """(window, tolerance): evaluate this many rows at once, by Picard iteration. None: one after the other."""
     stop_after: int | None
     """End after this many steps, as "stopped after" in an image's metadata says. None: at the plan's end."""
 
@@ -106,6 +109,7 @@ class Request:
     syntax: str  # of the prompts: "plain" or "weighted"
     plan: Plan
     stop_after: int | None  # steps, where the run ends before its plan
+    picard: tuple[int, float] | None  # rows that are evaluated at once, and how little they move when they are settled
     guidance: float
     is_guided: bool  # the negative prompt is evaluated too
     embeds_guidance: bool  # the denoiser reads the guidance scale, and never the negative prompt
@@ -160,6 +164,9 @@ class Request:
             facts["guidance rescale"] = exact(self.guidance_rescale)
         if self.guidance_interval != (0.0, 1.0):
             facts["guidance interval"] = " to ".join(exact(end) for end in self.guidance_interval)
+        if self.picard is not None:
+            window, tolerance = self.picard
+            facts["picard"] = f"window {window}, tolerance {exact(tolerance)}"
         if self.variation is not None:
             seed, strength = self.variation
             facts["variation"] = f"seed {seed}, strength {exact(strength)}"
@@ -209,6 +216,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
         plan=plan,
         stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
+        picard=check_picard(options.get("picard")),
         guidance=guidance,
         is_guided=is_guided,
         embeds_guidance=contract.embeds_guidance,

@@ -17,6 +17,8 @@ from ldm_runtime.sampling.plan import Plan, compile_plan
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler
 
+MAX_WINDOW = 1000  # rows that Picard iteration evaluates at once
+
 
 def check_shape(name: str, value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     """Return `value` as an array of real numbers of `shape` (None: any size), if possible without a copy.
@@ -132,6 +134,15 @@ def check_variation(value: Any) -> tuple[int, float] | None:
     seed, strength = check_pair("variation", value, "(seed, strength), such as (7, 0.2)")
     return check_integer("the seed of variation", seed, 0, 2**64 - 1), check_share(
         "the strength of variation", strength
+    )
+
+
+def check_picard(value: Any) -> tuple[int, float] | None:
+    if value is None:
+        return None
+    window, tolerance = check_pair("picard", value, "(window, tolerance), such as (8, 0.01)")
+    return check_integer("the window of picard", window, 2, MAX_WINDOW), check_share(
+        "the tolerance of picard", tolerance
     )
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
@@ -101,6 +102,15 @@ def test_run_writes_an_image_that_knows_where_it_comes_from(package, tmp_path):
         assert image.size == (32, 32)
         assert image.info["prompt"] == "a cat" and image.info["seed"] == "0"
     assert str(tmp_path / "cat.png") in result.stdout
+
+
+def test_a_run_in_windows_draws_the_usual_image_and_says_so(package, tmp_path):
+    for name, options in {"a.png": (), "b.png": ("--picard", "4:0")}.items():
+        result = run(package, "--steps", 5, "--seed", 3, *options, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.output
+    a, b = (Image.open(tmp_path / name) for name in ("a.png", "b.png"))
+    assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+    assert "picard" not in a.info and b.info["picard"] == "window 4, tolerance 0"
 
 
 def test_a_stopped_run_counts_steps_and_is_drawn_again(package, tmp_path):
@@ -213,6 +223,8 @@ BAD_RUNS = {
     "interval backwards": (("--guidance-interval", "0.8:0.2"), "start below its end"),
     "variation without strength": (("--variation", "7"), "SEED:STRENGTH"),
     "variation past 1": (("--variation", "7:2"), "strength of variation is 2"),
+    "picard without tolerance": (("--picard", "8"), "--picard got '8', expected WINDOW:TOLERANCE"),
+    "picard of one row": (("--picard", "1:0.1"), "the window of picard is 1"),
     "rescale past 1": (("--guidance-rescale", "3"), "guidance_rescale is 3"),
     "weight past 10": (("--weighted", "--prompt", "(a:99)"), "weight in the prompt is 99"),
 }

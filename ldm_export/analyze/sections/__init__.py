@@ -7,6 +7,7 @@ from ldm_export.analyze.sections import (
     correspondence,
     geometry,
     information,
+    parallelism,
     preservation,
     quality,
     regularity,
@@ -86,6 +87,13 @@ SECTIONS: dict[str, Section] = {
             "How close are reconstructions to their images, and drawn images to real ones?",
             quality.measure,
             Needs(pictures=8),
+        ),
+        Section(
+            "parallelism",
+            "Parallelism",
+            "Can an image be drawn by several workers at once, in space, in time or in stages, and what does it gain?",
+            parallelism.measure,
+            Needs(pictures=4),
         ),
         Section(
             "transport",

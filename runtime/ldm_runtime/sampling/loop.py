@@ -30,7 +30,9 @@ class PlanStep:
     total: int
     """Sampling steps of the run."""
     evaluations: int
-    """Evaluations of the model so far."""
+    """Evaluations of the model so far. Picard iteration makes more than there are rows."""
+    rounds: int
+    """How often the model was waited for so far: once an evaluation, but once a window in Picard iteration."""
     ends_step: bool
     """Whether this is the last evaluation of its sampling step."""
     timestep: float
@@ -69,32 +71,75 @@ def run_plan(
     Each new tensor is summed in the order of the matrix's columns, one product and one addition at a time in
     float32; zero coefficients are skipped.
     """
-    x = start(plan, initial, image)
-    _check_finite(x, "the initial noise")
-    state = [x, *(np.zeros_like(x) for _ in range(plan.history))]
-    product = np.empty_like(x)
+    state = first_state(plan, initial, image)
     step = 0
     for index, row in enumerate(plan.rows):
         where = f"step {step + 1} of {plan.taken} (timestep {row.timestep:g})"
-        scaled = state[0] * np.float32(row.input_scale)
-        output = np.asarray(denoise(scaled, row.timestep), dtype=np.float32)
-        _check_shape(output, x.shape, f"the model output at {where}")
-        _check_finite(output, f"the model output at {where}")
-        columns = [*state, output]
-        if plan.hook is not None:
-            columns.append(hooked(plan.hook, row, state[0], output))
-        for noise_row in row.noise_rows:
-            columns.append(np.asarray(noise(noise_row), dtype=np.float32))
-            _check_shape(columns[-1], x.shape, f"the noise at {where}")
-        coefficients = row.matrix.astype(np.float32)
-        state = [_weighted_sum(line, columns, product) for line in coefficients]
-        before = columns[0]
-        if blend is not None:
-            state[0] = blend(index, state[0])
-        _check_finite(state[0], f"the latent after {where}")
-        latents, before, output = (_read_only(array) for array in (state[0], before, output))
-        yield PlanStep(step, plan.taken, index + 1, row.ends_step, row.timestep, latents, row, before, output)
+        before = state[0]
+        output = np.asarray(denoise(scaled(row, before), row.timestep), dtype=np.float32)
+        check_output(output, before.shape, where)
+        noises = read_noises(row, noise, before.shape, where)
+        state = next_state(plan, index, state, output, noises, blend)
+        check_finite(state[0], f"the latent after {where}")
+        yield plan_step(plan, index, step, before, output, state[0], evaluations=index + 1, rounds=index + 1)
         step += row.ends_step
+
+
+def first_state(plan: Plan, initial: np.ndarray, image: np.ndarray | None) -> list[np.ndarray]:
+    """Return x and the history before the first row. Raises NonFiniteError."""
+    x = start(plan, initial, image)
+    check_finite(x, "the initial noise")
+    return [x, *(np.zeros_like(x) for _ in range(plan.history))]
+
+
+def scaled(row: PlanRow, x: np.ndarray) -> np.ndarray:
+    """Return what the model is given for x: float32 (B, C, H, W), a new array."""
+    return x * np.float32(row.input_scale)
+
+
+def read_noises(row: PlanRow, noise: RowNoise, shape: tuple[int, ...], where: str) -> list[np.ndarray]:
+    """Return the noise of each of a row's noise columns, float32 (B, C, H, W). Raises InputError for other shapes."""
+    noises = [np.asarray(noise(noise_row), dtype=np.float32) for noise_row in row.noise_rows]
+    for each in noises:
+        _check_shape(each, shape, f"the noise at {where}")
+    return noises
+
+
+def next_state(
+    plan: Plan,
+    index: int,
+    state: list[np.ndarray],
+    output: np.ndarray,
+    noises: list[np.ndarray],
+    blend: Blend | None,
+) -> list[np.ndarray]:
+    """Return x and the history after a row whose model output is known. The arrays of `state` stay as they are."""
+    row = plan.rows[index]
+    clipped = [] if plan.hook is None else [hooked(plan.hook, row, state[0], output)]
+    columns = [*state, output, *clipped, *noises]
+    product = np.empty_like(output)
+    after = [_weighted_sum(line, columns, product) for line in row.matrix.astype(np.float32)]
+    if blend is not None:
+        after[0] = blend(index, after[0])
+    return after
+
+
+def plan_step(
+    plan: Plan,
+    index: int,
+    step: int,
+    before: np.ndarray,
+    output: np.ndarray,
+    latents: np.ndarray,
+    *,
+    evaluations: int,
+    rounds: int,
+) -> PlanStep:
+    """Return what a caller sees of row `index`, which is of sampling step `step`."""
+    row = plan.rows[index]
+    latents, before, output = (_read_only(array) for array in (latents, before, output))
+    facts = (step, plan.taken, evaluations, rounds, row.ends_step, row.timestep)
+    return PlanStep(*facts, latents, row, before, output)
 
 
 def start(plan: Plan, noise: np.ndarray, image: np.ndarray | None) -> np.ndarray:
@@ -180,6 +225,12 @@ def _check_shape(array: np.ndarray, shape: tuple[int, ...], what: str) -> None:
         raise InputError(f"{what} has shape {array.shape}, expected {shape}", code="request.array")
 
 
-def _check_finite(array: np.ndarray, what: str) -> None:
+def check_output(output: np.ndarray, shape: tuple[int, ...], where: str) -> None:
+    """Raise InputError or NonFiniteError for an output of the model that no state can be made of."""
+    _check_shape(output, shape, f"the model output at {where}")
+    check_finite(output, f"the model output at {where}")
+
+
+def check_finite(array: np.ndarray, what: str) -> None:
     if not np.isfinite(array).all():
         raise NonFiniteError(f"{what} holds NaN or infinity; no image is made of it")

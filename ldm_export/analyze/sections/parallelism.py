@@ -1,0 +1,188 @@
+"""Parallelism: one image over workers in space and in time, a batch over workers, beside what a simple law predicts.
+
+A worker is a thread that computes with one core, on memory that all share: communication is copies and hand-overs.
+"""
+
+import statistics
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from PIL import Image
+
+from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.compression import input_shape
+from ldm_export.analyze.sections.parallelism_picard import add_picard
+from ldm_export.analyze.sections.parallelism_stages import add_stages
+from ldm_export.analyze.sections.parallelism_strips import add_strips
+from ldm_export.analyze.study import Study
+from ldm_export.analyze.workers import Bench, Speed, open_workers, ratio, time_in_turns, worker_count
+from ldm_export.plots import draw_bars, to_png
+from ldm_runtime.request import SampleOptions
+
+ROUNDS = (5, 2)  # in which each way is timed once; the second: quick
+EVALUATIONS = (15, 5)  # that are timed, to see what workers lose to one another
+CLOSE = 0.15  # relative difference up to which a prediction is called right
+GAINS_NOTHING = 0.9  # of the number of workers, as a slowdown
+KEYS = ("strips", "strips_overlapped", "picard", "stages", "images")
+
+
+def measure(study: Study) -> Findings:
+    """Divide the work in four ways and time each."""
+    findings = Findings()
+    workers = worker_count()
+    with open_workers(study.subject) as (pipe, engines), ThreadPoolExecutor(workers) as pool:
+        bench = Bench(pipe, engines, pool, workers, study.scaled(*ROUNDS))
+        _add_slowdown(findings, study, bench)
+        options = drawing_options(study)
+        strips = add_strips(findings, study, bench)
+        study.say("parallelism: Picard iteration")
+        picard = add_picard(findings, study, bench, options)
+        speeds = [*strips, *picard, *add_stages(findings, study, bench, options)]
+    names = [*KEYS[: len(strips)], *KEYS[2:]]
+    for name, speed in zip(names, speeds, strict=True):
+        _add_speed(findings, name, speed, bench.rounds)
+    findings.tables.append(_table(speeds, bench))
+    findings.sentences.append(_sentence(speeds))
+    findings.pictures.append(_plot(speeds))
+    return findings
+
+
+def drawing_options(study: Study) -> SampleOptions:
+    """Return the options of an image besides its prompt; of a model for inpainting, which draws a grey one anew."""
+    options: SampleOptions = {"steps": study.subject.contract.defaults.steps}
+    if study.subject.contract.inpaints:
+        options["image"] = Image.new("RGB", study.subject.size, (128, 128, 128))
+        options["mask"] = Image.new("L", study.subject.size, 255)
+    return options
+
+
+def _add_slowdown(findings: Findings, study: Study, bench: Bench) -> None:
+    """Measure what workers lose to one another: memory, caches, and what else runs on the machine."""
+    contract, rounds = study.subject.contract, study.scaled(*EVALUATIONS)
+    for role, component in (("denoiser", contract.denoiser.component), ("decoder", contract.codec.decoder.component)):
+        specs = study.subject.checkpoint.specs[component].inputs
+        feeds = {each.name: np.zeros(input_shape(study.subject, each), each.dtype) for each in specs}
+        evaluate = partial(bench.engines[component].run, feeds)
+        seconds = time_in_turns({"alone": evaluate, "together": partial(_at_once, evaluate, bench)}, rounds)
+        found = bench.slowdown[component] = ratio(seconds["together"], seconds["alone"])
+        findings.figures.append(
+            Figure.measured(
+                f"slowdown_{role}",
+                f"Time of {bench.workers} evaluations of the {role} at once, over that of one",
+                found,
+                "times",
+                f"ratio of medians of {rounds} evaluations, each worker with one core",
+                f"1 where workers do not disturb one another, {bench.workers} where they gain nothing. What else runs "
+                "on the machine is in it.",
+                f"smallest and largest ratio of {rounds} pairs",
+            )
+        )
+    worst = max(each.value for each in bench.slowdown.values())
+    findings.sentences.append(
+        f"{bench.workers} evaluations at once take up to {worst:.3g} times as long as one, so that {bench.workers} "
+        f"workers of this machine do the work of {bench.workers / worst:.2g}, before anything is divided."
+    )
+    if worst > GAINS_NOTHING * bench.workers:
+        findings.warnings.append(
+            "Workers gain next to nothing on this machine: it has one core to give, or was busy with something else. "
+            "The times of this section tell of that, and not of the model."
+        )
+
+
+def _at_once(evaluate: Callable[[], object], bench: Bench) -> None:
+    for future in [bench.pool.submit(evaluate) for _ in range(bench.workers)]:
+        future.result()
+
+
+# --- What it says ---
+
+
+def _add_speed(findings: Findings, name: str, speed: Speed, rounds: int) -> None:
+    findings.figures.append(
+        Figure.measured(
+            f"{name}_speedup",
+            f"Speed-up of {speed.name}, {speed.workers} workers over one",
+            speed.speedup,
+            "times",
+            f"ratio of medians of {rounds} runs of either, in turns",
+            "Of this machine, and of what else ran on it.",
+            f"smallest and largest ratio of {rounds} pairs",
+        )
+    )
+    findings.figures.append(
+        Figure(
+            f"{name}_efficiency",
+            f"Parallel efficiency of {speed.name}",
+            speed.efficiency,
+            "",
+            f"speed-up over {speed.workers} workers",
+            "1 where no work is added and nobody waits.",
+        )
+    )
+
+
+def _table(speeds: list[Speed], bench: Bench) -> Table:
+    head = (
+        "what is divided",
+        "workers",
+        "one worker, ms",
+        "max(compute/P, communication), ms",
+        "expected, ms",
+        "measured, ms",
+        "fastest",
+        "slowest",
+        "speed-up",
+        "efficiency",
+        "communication, ms",
+    )
+    rows = tuple(
+        (
+            speed.name,
+            speed.workers,
+            statistics.median(speed.alone) * 1e3,
+            speed.law * 1e3,
+            speed.expected * 1e3,
+            speed.seconds * 1e3,
+            min(speed.together) * 1e3,
+            max(speed.together) * 1e3,
+            speed.speedup.value,
+            speed.efficiency,
+            speed.communication * 1e3,
+        )
+        for speed in speeds
+    )
+    return Table(
+        "speeds",
+        "Predicted and measured",
+        head,
+        rows,
+        f"Medians of {bench.rounds} runs; a worker is a thread with one core. expected: what also counts the work that "
+        "dividing adds, waits for one another, and how much workers slow one another down. communication: copies, "
+        "hand-overs and the loop's own work.",
+    )
+
+
+def _sentence(speeds: list[Speed]) -> str:
+    misses = [speed for speed in speeds if speed.seconds > (1 + CLOSE) * speed.law]
+    law = "max(compute / P, communication)"
+    if not misses:
+        return f"{law} predicts all {len(speeds)} times within {CLOSE:.0%}: work is divided without loss here."
+    worst = max(misses, key=lambda speed: speed.seconds / speed.law)
+    close = [speed for speed in speeds if abs(speed.expected / speed.seconds - 1) <= CLOSE]
+    share = max(speed.communication / speed.seconds for speed in speeds)
+    return (
+        f"{law} is a lower bound: {len(misses)} of {len(speeds)} ways take over {CLOSE:.0%} longer, {worst.name} "
+        f"{worst.seconds / worst.law:.2g} times as long. Communication is at most {share:.1%} of the time here. What "
+        "the law leaves out is the work that dividing adds (overlap, rounds that are repeated), waiting for the "
+        f"slowest part, and cores that share memory; counted, {len(close)} of {len(speeds)} times come out within "
+        f"{CLOSE:.0%}."
+    )
+
+
+def _plot(speeds: list[Speed]) -> Picture:
+    bars = {speed.name: {"speed-up": speed.speedup.value} for speed in speeds}
+    workers = max(speed.workers for speed in speeds)
+    caption = f"Speed-up over one worker, by what is divided. {workers} workers that lose nothing have {workers}."
+    return Picture("speedups", caption, to_png(draw_bars(bars, "x")))

@@ -1,0 +1,133 @@
+"""Parallelism over a batch: text encoder, denoiser and decoder as stages on workers, and whole images on workers."""
+
+import math
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+
+from ldm_export.analyze.findings import Figure, Findings, Table
+from ldm_export.analyze.sections.parallelism_picard import prompts_of
+from ldm_export.analyze.stages import Stage, balance, chain, run_in_stages, seconds_in_stages
+from ldm_export.analyze.study import Study
+from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_runtime.request import SampleOptions
+
+NAMES = ("text encoder", "denoiser", "decoder")
+
+
+def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOptions) -> list[Speed]:
+    """Draw a batch on one worker, in stages on several, and with whole images on each."""
+    count = study.scaled(4, 2)
+    items = list(enumerate(prompts_of(study, count)))
+    stages = _stages(study, bench, options)
+    seconds = _seconds_of(stages, items)
+    groups = balance(seconds, bench.workers)
+    workers = [chain([stages[each] for each in group]) for group in groups]
+    whole = chain(stages)
+    ways = {
+        "alone": lambda: [whole(item) for item in items],
+        "stages": lambda: run_in_stages(items, workers),
+        "images": lambda: list(bench.pool.map(whole, items)),
+    }
+    study.say(f"parallelism: {count} images in stages, {bench.rounds} times")
+    timed = time_in_turns(ways, bench.rounds)
+    compute = sum(seconds) * count
+    handing_over = time_in_turns({"nothing": lambda: run_in_stages(items, [_same] * len(groups))}, bench.rounds)
+    communication = statistics.median(handing_over["nothing"])
+    sums = [sum(seconds[each] for each in group) for group in groups]
+    slowdown = bench.slowdown[study.subject.contract.denoiser.component].value
+    spread_out = math.ceil(count / bench.workers) * sum(seconds) * slowdown
+    _add_shares(findings, seconds, groups, count)
+    return [
+        Speed(
+            f"{count} images in {len(groups)} stages",
+            len(groups),
+            compute,
+            communication,
+            seconds_in_stages(sums, count) + communication,
+            timed["alone"],
+            timed["stages"],
+        ),
+        Speed(
+            f"{count} images, each whole on a worker",
+            bench.workers,
+            compute,
+            communication,
+            spread_out,
+            timed["alone"],
+            timed["images"],
+        ),
+    ]
+
+
+def _same(item: Any) -> Any:
+    return item
+
+
+def _stages(study: Study, bench: Bench, options: SampleOptions) -> list[Stage]:
+    """Return what makes an image of (number, prompt), in three functions."""
+    pipe, first = bench.pipe, study.seed % 2**32
+
+    def encode(item: tuple[int, str]) -> tuple[int, np.ndarray, np.ndarray]:
+        return item[0], *pipe.embed_pooled(item[1])
+
+    def denoise(item: tuple[int, np.ndarray, np.ndarray]) -> np.ndarray:
+        number, context, pooled = item
+        own: SampleOptions = {**options, "prompt_embeds": context, "seed": first + number}
+        if pooled.shape[1] > 0:
+            own["pooled_prompt_embeds"] = pooled
+        return list(pipe.sample(**own))[-1].latents
+
+    return [encode, denoise, pipe.decode_array]
+
+
+def _seconds_of(stages: list[Stage], items: list[Any]) -> list[float]:
+    """Return the median of what each stage takes for an item, alone."""
+    taken: list[list[float]] = []
+    for stage in stages:
+        started = [time.perf_counter()]
+        made = []
+        for item in items:
+            made.append(stage(item))
+            started.append(time.perf_counter())
+        taken.append([after - before for before, after in zip(started[:-1], started[1:], strict=True)])
+        items = made
+    return [statistics.median(each) for each in taken]
+
+
+# --- What it says ---
+
+
+def _add_shares(findings: Findings, seconds: list[float], groups: tuple[range, ...], count: int) -> None:
+    total, slowest = sum(seconds), max(sum(seconds[each] for each in group) for group in groups)
+    findings.figures.append(
+        Figure(
+            "stages_bound",
+            f"Most that a pipeline of {len(groups)} stages can gain over one worker",
+            total / slowest,
+            "times",
+            f"time of an image over that of its slowest stage, each the median of {count}, one worker",
+            "For batches without end; a short one also waits for its first and its last image.",
+        )
+    )
+    place = int(np.argmax(seconds))
+    findings.sentences.append(
+        f"In a pipeline of stages the slowest sets the pace: the {NAMES[place]} takes {seconds[place] / total:.0%} of "
+        f"an image's time, so that no number of workers makes more than {total / seconds[place]:.3g} times of one. "
+        "Whole images on each worker have no such bound: over a batch they are the better way to divide, where memory "
+        "allows a set of activations for each."
+    )
+    findings.tables.append(
+        Table(
+            "stages",
+            "The stages of an image",
+            ("stage", "ms", "share", "worker"),
+            tuple(
+                (name, each * 1e3, each / total, 1 + next(k for k, group in enumerate(groups) if index in group))
+                for index, (name, each) in enumerate(zip(NAMES, seconds, strict=True))
+            ),
+            f"Medians of {count} images on one worker. Stages are divided so that the slowest worker has least to do.",
+        )
+    )

@@ -1,0 +1,140 @@
+"""Workers: threads that each compute with one core, what they take for a job, and what a simple law predicts of it."""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ldm_export.analyze.statistics import Interval
+from ldm_export.analyze.subject import Subject, TorchEngine
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Engine
+from ldm_runtime.pipeline import Pipeline
+
+MOST_WORKERS = 8
+
+
+class ClockedEngine:
+    """An engine that notes how long each of its evaluations took, in seconds, whichever thread asked for it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.inputs, self.outputs, self.notices = engine.inputs, engine.outputs, engine.notices
+        self.maps_weights = False
+        self.seconds: list[float] = []
+        self._engine = engine
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        outputs = self._engine.run(feeds)
+        self.seconds.append(time.perf_counter() - started)
+        return outputs
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@contextmanager
+def open_workers(subject: Subject) -> Iterator[tuple[Pipeline, dict[str, ClockedEngine]]]:
+    """Open the model so that each thread that evaluates it takes one core; with its engines, by component.
+
+    ONNX Runtime on the CPU, or torch where the model is a checkpoint.
+    """
+    package, components = subject.pipe.package, subject.contract.components
+    choice = choose("ort", threads=1)
+    before = torch.get_num_threads()
+    if subject.checkpoint.package is None:
+        torch.set_num_threads(1)
+        engines: dict[str, Engine] = {name: TorchEngine(subject, name) for name in components}
+    else:
+        engines = {name: open_engine(choice, package, name).engine for name in components}
+    clocked = {name: ClockedEngine(engine) for name, engine in engines.items()}
+    try:
+        with Pipeline(package, choice, engines=clocked) as pipe:
+            yield pipe, clocked
+    finally:
+        torch.set_num_threads(before)
+
+
+def worker_count() -> int:
+    """Return how many workers are measured: as many as the machine has cores, at least 2."""
+    return max(2, min(os.cpu_count() or 1, MOST_WORKERS))
+
+
+def time_in_turns(
+    ways: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True
+) -> dict[str, tuple[float, ...]]:
+    """Time each way, all of them once in each round, so that they share what else the machine does: seconds.
+
+    warm: whether a round that is not counted comes before.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(-1 if warm else 0, rounds):
+        for name, work in ways.items():
+            started = time.perf_counter()
+            work()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: tuple(each) for name, each in seconds.items()}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model that is open for workers, and how they are measured.
+
+    slowdown: by component, how many times as long an evaluation takes when every worker makes one as when one does.
+    """
+
+    pipe: Pipeline
+    engines: Mapping[str, ClockedEngine]
+    pool: ThreadPoolExecutor
+    workers: int
+    rounds: int
+    slowdown: dict[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A job on several workers beside the same job on one, all in seconds.
+
+    compute: what the job takes to compute on one worker when it is not divided; communication: what else there is to do
+    when it is. alone: on one worker, together: on `workers`, in pairs of the same round. expected: what follows from
+    how the work is divided, what that adds to it, and how much workers slow one another down.
+    """
+
+    name: str
+    workers: int
+    compute: float
+    communication: float
+    expected: float
+    alone: tuple[float, ...]
+    together: tuple[float, ...]
+
+    @property
+    def law(self) -> float:
+        return max(self.compute / self.workers, self.communication)
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.together)
+
+    @property
+    def speedup(self) -> Interval:
+        """Return the ratio of medians, and the smallest and largest of the rounds'."""
+        return ratio(self.alone, self.together)
+
+    @property
+    def efficiency(self) -> float:
+        """Return the speed-up over the number of workers."""
+        return self.speedup.value / self.workers
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
+    """Return the ratio of medians, and the smallest and largest of the pairs'."""
+    pairs = [one / other for one, other in zip(above, below, strict=True)]
+    return Interval(statistics.median(above) / statistics.median(below), min(pairs), max(pairs))
