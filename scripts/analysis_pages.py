@@ -1,11 +1,11 @@
-"""Writes the figures of an analysis into the documentation: its pages name them in comments, and hold none that was typed.
+"""Writes the figures of an analysis into the documentation, whose pages name them in comments and hold none typed.
 
     ldm-export analyze --data data-cache/emoji-128 --out runs/analysis
     python scripts/analysis_pages.py runs/analysis
 
-A page has `<!--=information.kl_image-->…<!--/-->` where a figure belongs, and takes its value, unit and interval. Of a whole
-section it takes `information.sentences` as a list, and `compression.table.twin` as a table. The report and the pictures that
-the pages show come along. Without a folder, the pages are written from the report that they have.
+A page has `<!--=information.kl_image-->…<!--/-->` where a figure belongs, and takes its value, unit and interval. Of a
+whole section it takes `information.sentences` as a list, and `compression.table.twin` as a table. The report and the
+pictures that the pages show come along. Without a folder, the pages are written from the report that they have.
 """
 
 import argparse

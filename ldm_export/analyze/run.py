@@ -86,7 +86,7 @@ def analyze(
     make_extractor: Callable[[], Extractor] = efficientnet_lite0,
     progress: Say | None = None,
 ) -> Analysis:
-    """Measure a model (None: the built-in one) on the images in `data`; writes report.html, report.json and its pictures.
+    """Measure a model (None: the built-in one) on the images in `data`; writes the report and its pictures into `out`.
 
     only: names of sections; all if empty. samples: the most images. A section that fails does not stop the others.
 

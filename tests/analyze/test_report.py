@@ -1,4 +1,4 @@
-"""report.json is as docs/analyze.md describes it, and the documentation's figures are those of the report that it has."""
+"""report.json is as docs/analyze.md describes it, and the documentation's figures are its report's."""
 
 import json
 import re
