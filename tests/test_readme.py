@@ -73,3 +73,11 @@ def test_ci_runs_the_two_commands_of_the_readme():
     assert len(blocks) == 2
     for block in blocks:
         assert f"\n{block}\n" in CI
+
+
+def test_ci_runs_the_two_commands_of_the_cpp_runtime():
+    page = (ROOT / "runtime" / "cpp" / "README.md").read_text(encoding="utf-8")
+    first, second = shell(page).splitlines()[:2]
+    assert first.startswith("cmake -S . -B build") and second.startswith("ctest --test-dir build")
+    for line in (first.replace("/path/to/libonnxruntime.so", '"${onnxruntime[0]}"'), second):
+        assert re.search(rf"^ *{re.escape(line)}$", CI, flags=re.MULTILINE), line

@@ -1,7 +1,7 @@
-"""The Jacobian of a network at a point by its products with vectors, and both ends of its singular values by Lanczos.
+"""The Jacobian of a network at a point by its products with vectors; its singular values, all or the ends by Lanczos.
 
 J stretches a small step v to ‖J v‖: JᵀJ is the metric that a map pulls back from its outputs, and its eigenvalues are
-the squares of J's singular values. J is never formed: latents by pixels are too many numbers.
+the squares of J's singular values.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ldm_export.errors import AnalysisError
 
+COLUMNS_AT_ONCE = 4096  # that are in float64
 CONVERGED = 0.01  # a singular value whose error is at most this share of it
 
 
@@ -54,7 +55,7 @@ class Jacobian:
 
 @dataclass(frozen=True)
 class SingularValues:
-    """What Lanczos knows of the singular values of a matrix.
+    """What is known of the singular values of a matrix.
 
     values: estimates, the largest first; errors: a bound on how far the nearest singular value is from each. weights:
     the share of all singular values that each stands for, as a random start sees it (Ubaru, Chen and Saad 2017). rank:
@@ -88,6 +89,32 @@ class SingularValues:
         """Return the value that a share of the singular values is below, by their weights; see `resolved`."""
         below = np.cumsum(self.weights[::-1]) - 0.5 * self.weights[::-1]
         return float(np.interp(share * self.weights.sum(), below, self.values[::-1]))
+
+
+def all_singular_values(
+    times: Callable[[np.ndarray], np.ndarray],
+    transposed_times: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int],
+) -> SingularValues:
+    """Return the singular values of a matrix (M, N) from its columns or its rows, whichever are fewer, in float32.
+
+    It takes min(M, N) products, and the memory of the whole matrix.
+    """
+    rank, is_tall = min(shape), shape[0] >= shape[1]
+    lines, unit = np.empty((rank, max(shape)), np.float32), np.zeros(rank)
+    for place in range(rank):
+        unit[place] = 1
+        lines[place] = times(unit) if is_tall else transposed_times(unit)
+        unit[place] = 0
+    squares = np.zeros((rank, rank))
+    for start in range(0, lines.shape[1], COLUMNS_AT_ONCE):
+        part = lines[:, start : start + COLUMNS_AT_ONCE].astype(np.float64)
+        squares += part @ part.T
+    if not np.isfinite(squares).all():
+        raise AnalysisError("the Jacobian has NaN or infinity")
+    values = np.sqrt(np.linalg.eigvalsh(squares)[::-1].clip(0))
+    rounding = np.full(rank, np.finfo(np.float32).eps * values[0])
+    return SingularValues(values, rounding, np.full(rank, 1 / rank), rank, rank)
 
 
 def singular_values(

@@ -10,15 +10,22 @@ import torch
 from torch import Tensor
 
 from ldm_export.analyze.findings import Figure, Findings, Picture
-from ldm_export.analyze.jacobian import Jacobian, SingularValues, singular_values
+from ldm_export.analyze.jacobian import Jacobian, SingularValues, all_singular_values, singular_values
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import draw_lines, to_png
 
+MOST_WHOLE = 1024  # numbers of the latents up to which the whole Jacobian is computed
+
 
 def add_metric(study: Study, findings: Findings, count: int) -> list[SingularValues]:
-    """Measure the singular values of both halves; return the decoder's."""
-    codec, steps = study.subject.codec, study.scaled(48, 12)
+    """Measure the singular values of both halves; return the decoder's.
+
+    All of them where the latents are small, else what Lanczos has after some steps.
+    """
+    codec, rank = study.subject.codec, min(study.latents[0].size, study.pixels[0].size)
+    is_whole = not study.quick and rank <= MOST_WHOLE
+    steps = rank if is_whole else study.scaled(48, 12)
     halves: dict[str, tuple[Callable[[Tensor], Tensor], np.ndarray]] = {
         "decoder": (codec.decode, study.latents),
         "encoder": (lambda pixels: codec.encode(pixels)[0], study.pixels),
@@ -29,14 +36,16 @@ def add_metric(study: Study, findings: Findings, count: int) -> list[SingularVal
             f"geometry {name} spectrum",
             list(range(count)),
             1,
-            lambda part, function=function, points=points: _packed(study, function, points[part[0]], steps),  # type: ignore[misc]
+            lambda part, function=function, points=points: _packed(  # type: ignore[misc]
+                study, function, points[part[0]], steps, is_whole
+            ),
         )
-        rank = min(study.latents[0].size, study.pixels[0].size)
         found[name] = [_unpacked(each, rank) for each in packed]
     units = {"decoder": "pixel values per latent unit", "encoder": "latent units per pixel value"}
     for name, spectra in found.items():
         findings.figures += _spectrum_figures(study, name, units[name], spectra)
     findings.sentences.append(_spectrum_sentence(found))
+    is_resolved = all(each.resolved == 0 for spectra in found.values() for each in spectra)
     shares = np.linspace(0.02, 0.98, 49)
     lines = {
         name: [
@@ -47,19 +56,23 @@ def add_metric(study: Study, findings: Findings, count: int) -> list[SingularVal
         for name, spectra in found.items()
     }
     plot = draw_lines(lines, "directions, from the weakest, %", "singular value", log=True)
-    caption = (
-        f"Singular values of both halves, by quantiles, mean over {count} images. What is missing on the left was not "
-        "resolved: those values are smaller than the rest."
-    )
+    missing = " What is missing on the left was not resolved: those values are smaller than the rest."
+    caption = f"Singular values of both halves, by quantiles, mean over {count} images.{'' if is_resolved else missing}"
     findings.pictures.append(Picture("spectrum", caption, to_png(plot)))
     return found["decoder"]
 
 
-def _packed(study: Study, function: Callable[[Tensor], Tensor], point: np.ndarray, steps: int) -> np.ndarray:
+def _packed(
+    study: Study, function: Callable[[Tensor], Tensor], point: np.ndarray, steps: int, is_whole: bool
+) -> np.ndarray:
     """Return values, errors and weights, (1, 3, steps), with NaN where Lanczos ended early."""
     jacobian = Jacobian(function, torch.from_numpy(point[None]))
-    random = study.random("geometry spectrum")
-    found = singular_values(jacobian.times, jacobian.transposed_times, jacobian.shape, steps, random)
+    products = jacobian.times, jacobian.transposed_times, jacobian.shape
+    found = (
+        all_singular_values(*products)
+        if is_whole
+        else singular_values(*products, steps, study.random("geometry spectrum"))
+    )
     packed = np.full((1, 3, steps), np.nan)
     packed[0, :, : len(found.values)] = found.values, found.errors, found.weights
     return packed
@@ -72,13 +85,16 @@ def has_median(spectra: Sequence[SingularValues]) -> bool:
 
 def _unpacked(packed: np.ndarray, rank: int) -> SingularValues:
     values, errors, weights = packed[:, ~np.isnan(packed[0])]
-    return SingularValues(values, errors, weights, rank, 2 * len(values))
+    is_whole = len(values) == rank
+    return SingularValues(values, errors, weights, rank, rank if is_whole else 2 * len(values))
 
 
 def _spectrum_figures(study: Study, name: str, unit: str, spectra: Sequence[SingularValues]) -> list[Figure]:
     random, count = study.random(f"geometry {name}"), len(spectra)
-    how = f"Lanczos bidiagonalisation by products with the Jacobian, {spectra[0].products} of each of {count} images"
-    density = f"{how}; quantiles by stochastic Lanczos quadrature"
+    is_whole = len(spectra[0].values) == spectra[0].rank
+    whole = f"all {spectra[0].rank} singular values of the whole Jacobian, at {count} images"
+    some = f"Lanczos bidiagonalisation by products with the Jacobian, {spectra[0].products} of each of {count} images"
+    how, density = (whole, whole) if is_whole else (some, f"{some}; quantiles by stochastic Lanczos quadrature")
     unseen = max(0, study.pixels[0].size - spectra[0].rank) if name == "encoder" else 0
     unresolved = "" if all(each.converged(0) for each in spectra) else "Not converged: it is larger still."
     rows = (
@@ -99,7 +115,9 @@ def _spectrum_figures(study: Study, name: str, unit: str, spectra: Sequence[Sing
     is_known = has_median(spectra)
     for key, title, values, each_unit, estimator, note in rows:
         found, over = over_images(np.array(values), random)
-        limits = "At the images measured. The median is rough where many directions have next to no effect."
+        limits = "At the images measured."
+        if not is_whole:
+            limits += " The median is rough where many directions have next to no effect."
         if key != "top" and not is_known:
             bound = "At most" if key == "median" else "At least"
             note = f"{bound} {found.value:.3g}: more than half of the directions are too weak to be told apart. {note}"

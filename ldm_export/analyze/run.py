@@ -26,6 +26,7 @@ from ldm_runtime.files.strict_json import parse as parse_json
 
 SCHEMA_VERSION = 1
 REPORT, PAGE = "report.json", "report.html"
+PICTURES = "pictures"  # the folder of the report's pictures as files
 WORK = "kept"  # the folder of what is kept of an analysis, by its key
 SAMPLES, QUICK_SAMPLES = 512, 96  # images
 MAX_SAMPLES = 100_000
@@ -55,12 +56,13 @@ class Analysis:
         return [f"{each.section.title}: {each.problem}" for each in self.results if each.problem is not None]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the values of report.json, without the pictures' content: that is in the page."""
+        """Return the values of report.json: of a picture, the name of its file."""
         sections = {}
         for each in self.results:
             found = None if each.findings is None else each.findings.to_json()
             for picture in [] if found is None else found["pictures"]:
                 del picture["png"]
+                picture["file"] = picture_file(each.section, picture["name"])
             sections[each.section.name] = {
                 "title": each.section.title,
                 "claim": each.section.claim,
@@ -84,7 +86,7 @@ def analyze(
     make_extractor: Callable[[], Extractor] = efficientnet_lite0,
     progress: Say | None = None,
 ) -> Analysis:
-    """Measure a model (None: the built-in one) on the images in `data`; writes report.json and report.html into `out`.
+    """Measure a model (None: the built-in one) on the images in `data`; writes the report and its pictures into `out`.
 
     only: names of sections; all if empty. samples: the most images. A section that fails does not stop the others.
 
@@ -117,6 +119,11 @@ def analyze(
             analysis.results.append(_measured(section, study))
     _write(analysis, out)
     return analysis
+
+
+def picture_file(section: Section, name: str) -> str:
+    """Return the path of a picture's file in the folder of the report."""
+    return f"{PICTURES}/{section.name}-{name}.png"
 
 
 def choose_sections(names: Sequence[str]) -> list[Section]:
@@ -224,6 +231,11 @@ def _measured(section: Section, study: Study) -> SectionResult:
 def _write(analysis: Analysis, out: Path) -> None:
     text = json.dumps(analysis.to_json(), indent=1, allow_nan=False) + "\n"
     page = render(analysis)
+    make_folder(out / PICTURES)
+    for each in analysis.results:
+        for picture in [] if each.findings is None else each.findings.pictures:
+            with atomic_file(out / picture_file(each.section, picture.name)) as temporary:
+                temporary.write_bytes(picture.png)
     for name, content in ((REPORT, text), (PAGE, page)):
         with atomic_file(out / name) as temporary:
             temporary.write_text(content, encoding="utf-8")

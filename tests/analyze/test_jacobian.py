@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ldm_export.analyze.jacobian import Jacobian, singular_values
+from ldm_export.analyze.jacobian import Jacobian, all_singular_values, singular_values
 from ldm_export.errors import AnalysisError
 
 
@@ -103,3 +103,25 @@ def test_nan_is_refused():
 
 def test_a_constant_map_has_singular_values_of_zero():
     assert estimate(np.zeros((5, 4)), 4).values.max() == 0
+
+
+@pytest.mark.parametrize("outputs", [9000, 12, 5])  # taller than wide (and than what is in float64), square, wider
+def test_the_whole_matrix_gives_all_singular_values(outputs):
+    values = np.geomspace(10, 0.01, min(outputs, 12))
+    matrix = with_singular_values(values, outputs) if outputs >= 12 else with_singular_values(values, 12).T
+    found = all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)
+    assert np.allclose(found.values, values, rtol=1e-4)
+    assert found.converged(0) and found.converged(-1) and found.resolved == 0 and found.products == len(values)
+    assert found.quantile(0.5) == pytest.approx(np.median(values), rel=0.2)
+
+
+def test_what_rounding_hides_has_not_converged():
+    matrix = with_singular_values(np.array([1.0, 0.5, 1e-7]), 6)
+    found = all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)
+    assert found.converged(0) and not found.converged(-1)
+
+
+def test_nan_in_the_whole_matrix_is_refused():
+    matrix = np.full((5, 4), np.nan)
+    with pytest.raises(AnalysisError, match="NaN"):
+        all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)

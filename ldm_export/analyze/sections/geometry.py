@@ -41,7 +41,7 @@ def measure(study: Study) -> Findings:
     """Measure the metric, paths and curvature, and what goes along with them."""
     findings = Findings()
     count = min(len(study.pictures), study.scaled(12, 2))
-    spectra = add_metric(study, findings, count)
+    spectra = add_metric(study, findings, min(count, study.scaled(8, 2)))
     _add_paths(study, findings)
     angles = _add_curvature(study, findings, count)
     _add_correlations(study, findings, spectra, angles)
@@ -279,12 +279,23 @@ def _add_correlations(study: Study, findings: Findings, spectra: Sequence[Singul
             over,
         )
     )
-    anisotropy = np.array([each.anisotropy if has_median([each]) else np.nan for each in spectra])
+    is_whole = all(each.converged(-1) for each in spectra)
+    uneven = np.array(
+        [
+            each.values[0] / max(each.values[-1], 1e-12)
+            if is_whole
+            else each.anisotropy
+            if has_median([each])
+            else np.nan
+            for each in spectra
+        ]
+    )
+    kind = "condition number" if is_whole else "anisotropy"
     figures = [
         _correlation(
             "curvature", "size of the curvature, as the turn of random slices,", np.abs(angles), change, random
         ),
-        _correlation("anisotropy", "anisotropy of the decoder's metric", anisotropy, change, random),
+        _correlation("condition", f"{kind} of the decoder's metric", uneven, change[: len(uneven)], random),
     ]
     findings.figures += figures
     for name, figure in zip(("is more curved", "is more anisotropic"), figures, strict=True):
@@ -309,7 +320,9 @@ def _correlation(name: str, title: str, values: np.ndarray, change: np.ndarray, 
     elif np.ptp(values) <= FLAT * np.abs(values).max() or np.ptp(change) <= FLAT * change.max():
         note = "One of them is the same at all images."
     title = f"Correlation of the {title} with the change of features per latent step"
-    limits = "Of few images. Anisotropy stands in for the condition number, which takes too many products."
+    limits = "Of few images."
+    if "anisotropy" in title:
+        limits += " Anisotropy stands in for the condition number, which takes too many products."
     if note:
         return Figure(f"correlation_{name}", title, None, "", how, limits, note=note)
     pairs = np.stack([values, change], axis=1)

@@ -78,7 +78,7 @@ def test_a_bent_decoder_is_curved_and_has_shorter_ways(tmp_path):
 
 def test_correlations_take_eight_images(tmp_path):
     findings = measured(tmp_path)
-    for name in ("correlation_curvature", "correlation_anisotropy"):
+    for name in ("correlation_curvature", "correlation_condition"):
         found = figure(findings, name)
         assert found.value is None and "8 images" in found.note
     assert {each.name for each in findings.pictures} == {"spectrum", "paths", "curvature"}
@@ -86,7 +86,7 @@ def test_correlations_take_eight_images(tmp_path):
 
 def test_correlations_of_a_decoder_that_bends_more_where_it_is_larger(tmp_path):
     findings = measured(tmp_path, decode=lambda latents: fill_cell(latents + latents**3), quick=False)
-    found = figure(findings, "correlation_anisotropy")
+    found = figure(findings, "correlation_condition")
     assert found.value is not None and -1 <= found.low <= found.value <= found.high <= 1
     assert figure(findings, "correlation_curvature").value is not None
 
