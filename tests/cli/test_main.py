@@ -226,7 +226,7 @@ BAD_RUNS = {
     "picard without tolerance": (("--picard", "8"), "--picard got '8', expected WINDOW:TOLERANCE"),
     "picard of one row": (("--picard", "1:0.1"), "the window of picard is 1"),
     "rescale past 1": (("--guidance-rescale", "3"), "guidance_rescale is 3"),
-    "weight past 10": (("--weighted", "--prompt", "(a:99)"), "weight in the prompt is 99"),
+    "weight past 10": (("--weighted", "--prompt", "(a:99)"), "a weight in prompt 2 is 99"),
 }
 
 
