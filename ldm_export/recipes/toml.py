@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import FormatError, LdmError
+from ldm_runtime.errors import FormatError, LdmError, Lines
 from ldm_runtime.files import strict_json
 
 T = TypeVar("T")
@@ -286,12 +286,12 @@ def _broken(rules: Rules, values: Mapping[str, Any]) -> list[str]:
 
 def list_faults(where: str, faults: Iterable[str]) -> str:
     """Write the text of one error about all faults, one to a line, MAX_FAULTS at most."""
-    faults = [fault.replace("\n", "\\n") for fault in dict.fromkeys(faults)]  # keys of a file may have line ends
+    faults = list(dict.fromkeys(faults))
     if len(faults) == 1:
         return f"{where}: {faults[0]}" if where else faults[0]
     more = [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
     head = f"{where if where else 'the recipe'} has {len(faults)} faults:"
-    return "\n  ".join([head, *faults[:MAX_FAULTS], *more])
+    return Lines([head, *(f"  {fault}" for fault in [*faults[:MAX_FAULTS], *more])])
 
 
 def _assigned(field: str, value: Any) -> str:

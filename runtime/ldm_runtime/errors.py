@@ -7,7 +7,7 @@ refusals apart by it, and its class alone says what kind of failure it is. `CODE
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # importing the runtime stays light
@@ -116,12 +116,25 @@ def one_line(text: str) -> str:
     return printable(text).replace("\t", "\\x09").replace("\n", "\\x0a")
 
 
+class Lines(str):
+    """A text of several lines for an error, each of which is made `one_line`."""
+
+    def __new__(cls, lines: Iterable[str]) -> "Lines":
+        return super().__new__(cls, "\n".join(map(one_line, lines)))
+
+
 def _cut(text: str) -> str:
     """Leave out the middle of a long message, so that what a file or an argument holds never fills a screen."""
     if len(text) <= MAX_MESSAGE:
         return text
     kept = MAX_MESSAGE // 2 - 40
     return f"{text[:kept]} … ({len(text) - 2 * kept} characters left out) … {text[-kept:]}"
+
+
+def _shown(argument: object) -> object:
+    if isinstance(argument, Lines):
+        return argument
+    return _cut(one_line(argument)) if isinstance(argument, str) else argument
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -133,13 +146,14 @@ class LdmError(Exception):
     """Root of all errors that are the input's or the machine's, not a bug: printed without a traceback.
 
     code: a key of `CODES`; each class has one for what needs no finer distinction.
-    Names from files and arguments stand in the sentence, so it is made `one_line` here, and at most MAX_MESSAGE long.
+    Names from files and arguments stand in the sentence, so it is made `one_line` here, and at most MAX_MESSAGE long;
+    `Lines` stay as they are.
     """
 
     code = "other.failure"
 
     def __init__(self, *arguments: object, code: str | None = None) -> None:
-        super().__init__(*(_cut(one_line(each)) if isinstance(each, str) else each for each in arguments))
+        super().__init__(*map(_shown, arguments))
         if code is not None:
             self.code = code
 

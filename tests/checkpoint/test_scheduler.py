@@ -381,7 +381,7 @@ def test_a_schedule_of_absurd_values_is_refused_in_a_short_sentence(key: str, va
 
 
 def test_a_fault_of_the_schedule_is_said_once_and_has_a_code_of_its_own() -> None:
-    with pytest.raises(ConfigError, match=r"^scheduler: PNDMScheduler: beta_start is -1, expected") as caught:
+    with pytest.raises(ConfigError, match=r"^scheduler: PNDMScheduler: beta_start is -1; expected") as caught:
         read_scheduler_config({**SD15_FILE, "beta_start": -1})
     assert caught.value.code == "schedule.invalid"
 
