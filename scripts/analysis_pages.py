@@ -88,7 +88,7 @@ def _fact(report: dict[str, Any], name: str) -> str:
     value: Any = report
     for part in name.split("."):
         value = value[part]
-    return str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _table(table: dict[str, Any]) -> str:
