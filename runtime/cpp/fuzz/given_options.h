@@ -65,6 +65,7 @@ struct GivenOptions {
         options.stop_after = bytes.of({0, 1, 2, -1});
         options.to_prompt = bytes.of<const char*>({nullptr, nullptr, "a green tree"});
         options.share = bytes.of({0.25, 1.0, 2.0});
+        if (options.to_prompt == nullptr) options.share = 0.0;  // refused without it
         options.latents = bytes.of<const float*>({nullptr, nullptr, numbers + 4, numbers});
         options.latents_count = bytes.of<size_t>({16, 64, 0, SIZE_MAX});
         options.prompt_embeds = bytes.of<const float*>({nullptr, nullptr, numbers + 4, numbers});

@@ -1,4 +1,5 @@
 // The header of a safetensors file: what is taken lies in the file, without holes, and is found by its name.
+#include "core/package/file_rules.h"
 #include "core/package/safetensors.h"
 
 #include <algorithm>

@@ -1,4 +1,5 @@
 // A thread of the stack that the header promises is enough for: everything the library does, and refusing.
+// Needs ONNX Runtime.
 #include "ldm_runtime.h"
 
 #include <pthread.h>
