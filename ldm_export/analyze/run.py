@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
-from ldm_runtime.errors import InputError, LdmError
+from ldm_runtime.errors import InputError, LdmError, one_line
 from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_existing_in, refuse_unwritable
 from ldm_runtime.files.strict_json import parse as parse_json
 
@@ -210,10 +211,10 @@ def _key(facts: dict[str, Any], pictures: Pictures) -> str:
 def _measured(section: Section, study: Study) -> SectionResult:
     """Measure one section, or take what was kept of it."""
     kept = study.folder / f"{section.name}.json"
-    if kept.is_file():
-        facts = parse_json(kept.read_text(encoding="utf-8"), str(kept))
+    found = _kept(section, kept)
+    if found is not None:
         study.say(f"{section.name}: kept from before")
-        return SectionResult(section, Findings.from_json(facts["findings"]), None, facts["seconds"])
+        return found
     started = time.monotonic()
     try:
         require(section, study.pictures)
@@ -222,10 +223,29 @@ def _measured(section: Section, study: Study) -> SectionResult:
     except LdmError as error:
         study.say(f"{section.name}: failed: {error}")
         return SectionResult(section, None, str(error), time.monotonic() - started)
+    except Exception as error:  # a fault of the section: the others are still to be had, and its traceback
+        place = study.folder / f"{section.name}.traceback.txt"
+        place.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        problem = one_line(
+            f"a fault of the program itself, {type(error).__name__}: {error}; its traceback is in {place}"
+        )
+        study.say(f"{section.name}: failed: {problem}")
+        return SectionResult(section, None, problem, time.monotonic() - started)
     seconds = time.monotonic() - started
     with atomic_file(kept) as temporary:
         temporary.write_text(json.dumps({"findings": findings.to_json(), "seconds": seconds}), encoding="utf-8")
     return SectionResult(section, findings, None, seconds)
+
+
+def _kept(section: Section, file: Path) -> SectionResult | None:
+    """Return what was kept of a section; None without it, or if it is damaged: then it is measured again."""
+    if not file.is_file():
+        return None
+    try:
+        facts = parse_json(file.read_text(encoding="utf-8"), str(file))
+        return SectionResult(section, Findings.from_json(facts["findings"]), None, facts["seconds"])
+    except (LdmError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _write(analysis: Analysis, out: Path) -> None:

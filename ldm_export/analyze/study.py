@@ -1,9 +1,9 @@
 """What every section works with: the model, the images, seeds, and arrays that are computed once and kept."""
 
+import contextlib
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,7 +80,8 @@ class Study:
         """Return an array that `make` computes once; it stays in the folder."""
         path = self.folder / f"{name}.npy"
         if path.is_file():
-            return np.asarray(np.load(path, allow_pickle=False))
+            with contextlib.suppress(ValueError, EOFError):  # damaged: it is made again
+                return np.asarray(np.load(path, allow_pickle=False))
         made = make()
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
             np.save(file, made, allow_pickle=False)
@@ -151,7 +152,7 @@ def levels(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.rint(clipped).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
-@contextmanager
+@contextlib.contextmanager
 def timed(say: Say, what: str) -> Iterator[None]:
     """Say how long something took."""
     started = time.monotonic()

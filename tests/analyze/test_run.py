@@ -115,6 +115,37 @@ def test_a_section_that_fails_leaves_the_others(images: Path, tmp_path: Path, se
     assert "Not measured: One is nan" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_fault_of_a_section_leaves_the_others_and_its_traceback(
+    images: Path, tmp_path: Path, sections, make_extractor
+) -> None:
+    broken = Counted("broken")
+    sections(broken, Counted("whole"))
+
+    def fault(study: Study) -> Findings:
+        raise RuntimeError("no more\nmemory")
+
+    broken.measure = fault  # type: ignore[method-assign]
+    analysis = run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    (failure,) = analysis.failures
+    assert "a fault of the program itself, RuntimeError: no more\\x0amemory; its traceback is in " in failure
+    assert "in fault" in Path(failure.rpartition(" in ")[2]).read_text()
+    assert analysis.results[1].findings is not None
+
+
+def test_what_was_kept_and_is_damaged_is_measured_again(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    section = Counted("first")
+    sections(section)
+    first = run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    for name, content in (("first.json", "{"), ("first-draw.npy", "no array"), ("first-draw.npy", "")):
+        (file,) = (tmp_path / "out").rglob(name)
+        file.write_text(content)
+        if name != "first.json":
+            next((tmp_path / "out").rglob("first.json")).unlink()
+        again = run.analyze(None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor)
+        assert again.results[0].findings == first.results[0].findings
+    assert section.calls == 4
+
+
 @pytest.mark.parametrize(
     ("options", "error", "pattern"),
     [

@@ -83,7 +83,7 @@ def run_picard(
             if not _distance(row, before, newest[index][0]) <= tolerance:  # NaN too: it is evaluated again
                 break
             output = _guess(row, before, newest[index])
-            check_output(output, shape, f"the model output at {where(index)}")
+            check_output(output, shape, where(index))
             state = after(index, state, output)
             check_finite(state[0], f"the latent after {where(index)}")
             del noises[index]
