@@ -28,10 +28,21 @@ from ldm_runtime.pipeline import builtin_package
 WATCH = """
 import json, os, re, subprocess, sys, time
 
+terminal, its = os.openpty()  # programs tell a person of each step, and a file of few
 begun = time.perf_counter()
-child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+child = subprocess.Popen(sys.argv[1:], stdout=its, stderr=its, stdin=subprocess.DEVNULL)
+os.close(its)
+
+
+def read():
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # all have closed it
+        return b""
+
+
 said, first = b"", None
-while chunk := os.read(child.stdout.fileno(), 65536):
+while chunk := read():
     said += chunk
     if first is None and re.search(rb"step 1\\b", said):
         first = time.perf_counter() - begun
