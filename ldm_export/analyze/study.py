@@ -3,7 +3,7 @@
 import contextlib
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,11 +150,3 @@ def levels(pixels: np.ndarray) -> np.ndarray:
     """Convert pixels (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3)."""
     clipped = np.clip((pixels + 1) * 127.5, 0, 255)
     return np.ascontiguousarray(np.rint(clipped).astype(np.uint8).transpose(0, 2, 3, 1))
-
-
-@contextlib.contextmanager
-def timed(say: Say, what: str) -> Iterator[None]:
-    """Say how long something took."""
-    started = time.monotonic()
-    yield
-    say(f"{what} took {time.monotonic() - started:.1f} s")

@@ -71,5 +71,5 @@ def interpolate(
         show_notices(frames_between.notices)
     save_interpolation(drawn, out, seconds=0.1 if seconds is None else seconds, force=force)
     if seconds is not None and out.suffix.lower() != ".gif":
-        show_notices([f"--seconds has no effect on {out}; it is for a .gif"])
+        show_notices([one_line(f"--seconds has no effect on {out}; it is for a .gif")])
     echo(f"{one_line(str(out))} ({frames} images)")

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 import ldm_runtime
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import tiny_package
+from tests.runtime.watched import Watched
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,19 @@ def pipe(tiny: Path) -> Iterator[Pipeline]:
     """The good package, opened."""
     with ldm_runtime.load(tiny) as opened:
         yield opened
+
+
+@pytest.fixture
+def unet(tiny: Path) -> Watched:
+    """The good package's denoiser, watched."""
+    return Watched(open_engine(choose(), open_package(tiny), "unet").engine)
+
+
+@pytest.fixture
+def watched(tiny: Path, unet: Watched) -> Iterator[Pipeline]:
+    """The good package, opened with that denoiser."""
+    with Pipeline(open_package(tiny), choose(), engines={"unet": unet}) as pipe:
+        yield pipe
 
 
 @pytest.fixture

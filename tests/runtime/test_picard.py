@@ -1,23 +1,19 @@
 """The option picard: a run whose denoiser is evaluated at several rows of its plan at the same time."""
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ldm_runtime
-from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError
-from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.run import Step
 from ldm_runtime.sampling.solvers import SOLVERS
 from tests.runtime.sampling.test_loop import relative_rms
-from tests.runtime.test_run import Watched
 from tests.runtime.test_tasks import half_mask, photo
+from tests.runtime.watched import Watched
 
 OPTIONS: dict[str, Any] = {"seed": 1, "steps": 20}
 CASES: dict[str, dict[str, Any]] = {
@@ -31,17 +27,6 @@ CASES: dict[str, dict[str, Any]] = {
     "clipping": {"sampler": "ddim:clip=1"},
     "an early end": {"stop_after": 15},
 }
-
-
-@pytest.fixture
-def unet(tiny: Path) -> Watched:
-    return Watched(open_engine(choose(), open_package(tiny), "unet").engine)
-
-
-@pytest.fixture
-def watched(tiny: Path, unet: Watched) -> Iterator[Pipeline]:
-    with Pipeline(open_package(tiny), choose(), engines={"unet": unet}) as pipe:
-        yield pipe
 
 
 def final(pipe: Pipeline, **options: Any) -> Step:

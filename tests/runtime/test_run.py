@@ -14,47 +14,14 @@ import pytest
 from PIL import Image
 
 import ldm_runtime
-from ldm_runtime.engines.choice import choose, open_engine
-from ldm_runtime.engines.engine import Engine
+from ldm_runtime.engines.choice import open_engine
 from ldm_runtime.errors import Cancelled, EngineError, InputError
-from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.request import SampleOptions
 from tests.runtime.sampling.test_steps import EVALUATIONS
+from tests.runtime.watched import Watched
 
 PHOTO = Image.new("RGB", (64, 48), (200, 30, 60))
-
-
-class Watched:
-    """An engine that calls `before` ahead of every evaluation."""
-
-    def __init__(self, engine: Engine, before: Callable[[], object] = lambda: None) -> None:
-        self.inputs, self.outputs, self.notices = engine.inputs, engine.outputs, engine.notices
-        self.before = before
-        self.calls = 0
-        self.is_closed = False
-        self._engine = engine
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        self.calls += 1
-        self.before()
-        assert not self.is_closed, "closed while it ran"
-        return self._engine.run(feeds)
-
-    def close(self) -> None:
-        self.is_closed = True
-        self._engine.close()
-
-
-@pytest.fixture
-def unet(tiny: Path) -> Watched:
-    return Watched(open_engine(choose(), open_package(tiny), "unet").engine)
-
-
-@pytest.fixture
-def watched(tiny: Path, unet: Watched) -> Iterator[Pipeline]:
-    with Pipeline(open_package(tiny), choose(), engines={"unet": unet}) as pipe:
-        yield pipe
 
 
 # --- steps ---
