@@ -102,9 +102,11 @@ void an_image_is_told_as_what_it_is() {
         CHECK(go_to(within.context, within.run, LDM_TASK_EVALUATE, task));
         CHECK(Outputs(task).give(within.context, within.run) == LDM_OK);
     } while (std::strcmp(task.component, "unet") != 0);
+    CHECK(told(within, "within step") == "1, after evaluation 1" && told(within, "stopped after") == "");
     CHECK(ldm_run_preview(within.context, within.run) == LDM_OK);
+    CHECK(told(within, "within step") == "1, after evaluation 1");  // it is not decoded yet
     CHECK(go_to(within.context, within.run, LDM_TASK_PREVIEW, task));
-    CHECK(told(within, "preview after") == "evaluation 1, within step 1");
+    CHECK(told(within, "preview after") == "evaluation 1, within step 1" && told(within, "within step") == "");
 }
 
 // It is asked for after each step, the last one too, and the image is the one that is drawn without.

@@ -277,13 +277,19 @@ bool Run::latents(const float*& out, std::int64_t shape[4]) const {
 }
 
 Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const {
-    Moment so_far;
-    so_far.steps_done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
+    Moment so_far = now();
+    so_far.is_preview = false;  // one that is still being decoded
+    if (phase_ < Phase::denoise || loop_.evaluations() == 0) so_far.steps_done = request_.stop_after;  // the whole run
     bool is_shown = this->image(image) != nullptr;
     return ldm::describe(scope, arena, model_, request_, image, is_shown ? shown_ : so_far, out);
 }
 
 Moment Run::now() const { return {steps_done_, signed_of(loop_.evaluations()), is_within_step_, is_preview_}; }
+
+std::int64_t Run::preview_step() const {
+    if (image(0) == nullptr || !shown_.is_preview) return 0;
+    return shown_.is_within_step ? shown_.steps_done + 1 : shown_.steps_done;
+}
 
 const std::uint8_t* Run::image(std::size_t index) const {
     bool is_whole = images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode && failed_ == nullptr;
