@@ -48,8 +48,8 @@
    Threads. A context is for one thread at a time: make one for each. Packages and engines are shared by threads once
    they are open, and each thread draws the images that it draws alone. A run is for one thread at a time, but for
    ldm_run_cancel, which any thread may call. Nothing here starts a thread but an engine and ldm_package_open, which
-   hashes files while the engine starts. A thread that calls needs a stack of 256 kB; with an engine of the host's own,
-   what that needs comes on top.
+   hashes files while the engine starts. A thread that calls needs a stack of 256 kB, which holds
+   for ONNX Runtime on the CPU; what another provider, OpenVINO, or an engine of the host's own needs comes on top.
 
    Life. What was made with a context may outlive it, as long as the memory functions that the context was given work:
    any context may be given with any package, engine or run. A package must outlive its engines and runs. Every *_free
@@ -60,7 +60,8 @@
    do, and its stable code are in the context until the next call with it. Every such function returns LDM_MISUSE for
    a context that is NULL, for which there is no sentence, and where an argument is NULL that may not be, also within
    an array. LDM_MISUSE changes no package, engine or run: the call can be made again as it should have been. Any
-   function that takes memory may return LDM_NO_MEMORY. Text is UTF-8 and ends with a NUL; sizes are in bytes. No
+   function that takes memory may return LDM_NO_MEMORY. A path that is "" is LDM_BAD_REQUEST, with the code request.path,
+   wherever a path is taken: it is no name for the current folder, which is ".". Text is UTF-8 and ends with a NUL; sizes are in bytes. No
    function aborts, throws or exits, also where no memory is left (an engine's own allocations are outside of this
    promise).
 
@@ -146,12 +147,14 @@ typedef enum ldm_log_level {
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
    in a step. */
 typedef struct ldm_progress {
-    size_t struct_size;  /* of the library's version */
+    size_t struct_size;  /* filled by the library, with its own version's: a field that ends beyond it is not there, and is
+                            not to be read. Fields are only ever added at the end */
     int32_t step;        /* steps that are done, 0 before the first */
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
     double timestep;     /* at which it was evaluated last */
-    int32_t preview_step; /* the step that the preview is of which ldm_run_image has; 0: there is none */
+    int32_t preview_step; /* of the preview that ldm_run_image has, the step after or within which it was asked for,
+                             from 1: one that was asked for within the first step says 1. 0: it has no preview */
 } ldm_progress;
 
 typedef struct ldm_context_options {
@@ -261,7 +264,10 @@ typedef struct ldm_image {
 /* Begin an image. One that owns pixels is freed with ldm_image_free first. */
 LDM_API void ldm_image_init(ldm_image *image, size_t struct_size);
 
-/* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create. */
+/* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create.
+   What contradicts itself is LDM_BAD_REQUEST: an option beside the one whose place it takes, a field without what it
+   belongs to, such as `variation_seed` without `has_variation`, and a count or a width of an array that is NULL. What
+   is allowed and does nothing, such as `negative` without guidance, is a notice. */
 typedef struct ldm_run_options {
     size_t struct_size;
 
@@ -282,10 +288,11 @@ typedef struct ldm_run_options {
     uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
     int32_t has_seed;            /* 0: a random seed, which ldm_run_seed tells; `seed` is 0 then. In
                                     libldm_steps.a nothing is random: there it is LDM_BAD_REQUEST */
-    const uint64_t *seeds;       /* one for each image, in place of `seed` */
+    const uint64_t *seeds;       /* one for each image, in place of `seed`, which is 0 then, and has_seed too */
     size_t seed_count;
     const char *noise;           /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
-    int32_t has_variation;       /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed */
+    int32_t has_variation;       /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed. 0: none,
+                                    and variation_seed and variation_strength are 0 */
     uint64_t variation_seed;
     double variation_strength;
 
@@ -296,7 +303,7 @@ typedef struct ldm_run_options {
     int32_t target_width, target_height;
 
     const ldm_image *images;     /* to start from: one for all, or one for each; all of one struct_size */
-    size_t image_count;
+    size_t image_count;          /* of `images`: 1 or more */
     const ldm_image *mask;       /* white where the image is inpainted */
     double strength;             /* how much the image is changed, 0 to 1. NaN: 0.8, with a mask 1 */
     int32_t stop_after;          /* end after this many steps; 0: at the end */
@@ -309,7 +316,8 @@ typedef struct ldm_run_options {
     const float *pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, for a model that reads pooled text */
     size_t pooled_width;
 
-    const char *to_prompt;       /* interpolation: the prompt and the seed at the other end, */
+    const char *to_prompt;       /* interpolation: the prompt and the seed at the other end (NULL: none, and to_seed and
+                                    share are 0), */
     uint64_t to_seed;
     double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
                                     the package's, also with `images` */
@@ -344,7 +352,8 @@ LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_
 LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
 
 /* How the image that ldm_run_image has was made, or, without one, what is drawn so far: pairs of a name and a value.
-   The same options draw it again. A preview says "preview after" a step: no options draw it. *count: set to the number
+   The same options draw it again, but for what no options draw: a preview says "preview after" and where, and what is
+   drawn so far says "within step" where the last evaluation ended none (heun has two in a step). *count: set to the number
    of pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
    again. */
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
@@ -416,8 +425,9 @@ typedef struct ldm_engine_options {
                              variable LDM_ONNXRUNTIME names, else one beside this library (libonnxruntime.so, .so.1,
                              or the highest .so.VERSION), else one that the system finds.
                              Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
-    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider",
-                             for which ONNX Runtime has to be 1.24 or newer.
+    const char *provider; /* "cpu" (NULL), or one of its execution providers, by the name that it has in ldm-export
+                             ("cuda", "tensorrt", …) or in ONNX Runtime ("CUDAExecutionProvider"), in these letters,
+                             capitals or not; ONNX Runtime has to be 1.24 or newer for it.
                              OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
     const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;
@@ -433,9 +443,9 @@ LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_
 
 /* Open the engine and the graph of each component; an image's encoder is opened when it is first needed. Waits for
    the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option, or
-   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. While ONNX Runtime is opened, the environment variable
-   ORT_DISABLE_TELEMETRY is set and restored: a host whose threads read the environment meanwhile sets it to 1 itself,
-   before it starts them, and then nothing changes. */
+   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. While ONNX
+   Runtime is opened, the environment variable ORT_DISABLE_TELEMETRY is set and restored: a host whose threads read the
+   environment meanwhile sets it to 1 itself, before it starts them, and then nothing changes. */
 LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,
                                    ldm_engine **engine);
 LDM_API void ldm_engine_free(ldm_engine *engine);
@@ -446,7 +456,7 @@ LDM_API void ldm_engine_free(ldm_engine *engine);
 LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
 /* Take a run to its end, wherever it is, past previews that were asked for. The context's progress function is called
-   after each step. Failures are those of ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
+   after each step, and once more with the last step where a preview was asked for after that one. Failures are those of ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
 LDM_API ldm_status ldm_engine_draw(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
 /* ---- Images as files ----------------------------------------------------------------------------------------------------- */

@@ -64,12 +64,12 @@ static void what_is_no_file_stays() {
     CHECK(::symlink("target", scratch.at("out/link").c_str()) == 0);
     CHECK(::mkfifo(scratch.at("out/pipe").c_str(), 0600) == 0);
     for (Existing existing : {Existing::keep, Existing::replace}) {
-        for (const char* name : {"folder", "link", "pipe", "fixed", "missing/image.png", "target/image.png", "", "..", "."}) {
+        for (const char* name : {"folder", "link", "pipe", "fixed", "missing/image.png", "target/image.png", "..", "."}) {
             CHECK(code_of(folder + "/" + name, "new", existing) == codes::output_refused);
         }
         CHECK(code_of(folder + "/" + std::string(300, 'a'), "new", existing) == codes::output_refused);
         CHECK(code_of(folder + "/" + std::string(5000, 'a'), "new", existing) == codes::output_refused);
-        CHECK(code_of("", "new", existing) == codes::output_refused);
+        CHECK(code_of("", "new", existing) == codes::request_path);
     }
     CHECK(read_file(folder + "/target") == "kept" && read_file(folder + "/fixed") == "kept");
     CHECK(is_alone(folder, 5));

@@ -192,12 +192,14 @@ static void other_providers_are_told_from_missing_ones() {
     const ort::Provider* provider = nullptr;
     CHECK(ort::find_provider(opened.scope, "", provider).ok() && provider == nullptr);
     CHECK(ort::find_provider(opened.scope, "cpu", provider).ok() && provider == nullptr);
-    CHECK(ort::find_provider(opened.scope, "CPU", provider).ok() && provider == nullptr);
-    CHECK(ort::find_provider(opened.scope, "Cuda", provider).ok());
+    CHECK(ort::find_provider(opened.scope, "CPUExecutionProvider", provider).ok() && provider == nullptr);
+    CHECK(ort::find_provider(opened.scope, "cuda", provider).ok());
     CHECK(provider != nullptr && provider->name == std::string_view("cuda"));
-    CHECK(code_of(ort::find_provider(opened.scope, "cud", provider)) == codes::request_engine);
-    CHECK(code_of(ort::find_provider(opened.scope, "abacus", provider)) == codes::request_engine);
-    for (const char* name : {"cuda", "CUDAExecutionProvider", "tensorrt", "nv_tensorrt_rtx", "directml", "openvino", "qnn", "webgpu"}) {
+    for (const char* name : {"cud", "abacus", "Cuda", "CPU", "cudaexecutionprovider"}) {  // in its own letters, as in Python
+        CHECK(code_of(ort::find_provider(opened.scope, name, provider)) == codes::request_engine);
+    }
+    for (const char* name : {"cuda", "CUDAExecutionProvider", "tensorrt", "nv_tensorrt_rtx", "directml", "openvino", "qnn",
+                             "webgpu"}) {
         CHECK(ort::find_provider(opened.scope, name, provider).ok() && provider != nullptr);
         ort::SessionSettings settings;
         settings.provider = provider;
@@ -278,7 +280,20 @@ static void memory_may_run_out() {
     });
 }
 
+// Of whatever length it is, and also where nothing was set.
+static void the_environment_is_as_it_was() {
+    constexpr const char* name = "ORT_DISABLE_TELEMETRY";
+    const std::string longest(5000, 'x');
+    ::setenv(name, longest.c_str(), 1);
+    { Opened first("unet"); }  // the library is loaded here, and not again
+    CHECK(std::getenv(name) != nullptr && std::getenv(name) == longest);
+    ::unsetenv(name);
+    { Opened second("unet"); }
+    CHECK(std::getenv(name) == nullptr);
+}
+
 int main() {
+    the_environment_is_as_it_was();
     graphs_say_what_they_take();
     all_settings_compute_the_same();
     wrong_inputs_are_refused();

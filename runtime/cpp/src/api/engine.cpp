@@ -5,6 +5,7 @@
 #include "src/api/handles.h"
 #include "src/api/settings.h"
 #include "src/engines/tasks.h"
+#include "src/files/reading.h"
 
 using namespace ldm;
 
@@ -85,6 +86,7 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
 namespace ldm::api {
 
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
+    if (options.library != nullptr) LDM_TRY(files::require_path(scope, "library", options.library));
     if (options.engine != nullptr) out.engine = options.engine;
     if (options.library != nullptr) out.library = options.library;
     if (options.provider != nullptr) out.provider = options.provider;

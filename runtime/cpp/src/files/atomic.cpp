@@ -1,6 +1,7 @@
 #include "src/files/atomic.h"
 
 #include "core/codes.h"
+#include "src/files/reading.h"
 #include "src/files/system.h"
 
 namespace ldm::files {
@@ -13,6 +14,7 @@ Status refuse(Scope& scope, const Path& path, std::string_view why) {
 
 // given: the path as the caller has it; one that is too long is not in `path`.
 Status refuse_folder_of(Scope& scope, const Path& path, std::string_view given) {
+    LDM_TRY(require_path(scope, "path", given));
     if (!path.fits()) {
         return scope.fail(codes::output_refused, {"cannot write ", quoted(given), ": the path has ", given.size(),
                                                   " bytes; expected at most ", Path::room - 1});

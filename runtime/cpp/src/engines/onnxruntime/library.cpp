@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <mutex>
 
@@ -29,23 +30,31 @@ constexpr std::string_view file_names[] = {"libonnxruntime.so", "libonnxruntime.
 // before it started threads has an environment that nothing changes.
 class NoTelemetry {
 public:
+    NoTelemetry(const NoTelemetry&) = delete;
+    NoTelemetry& operator=(const NoTelemetry&) = delete;
 #if defined(_WIN32)
-    explicit NoTelemetry(bool) {}  // Windows' builds are told by DisableTelemetryEvents
+    explicit NoTelemetry(Scope&) {}
+    Status begin(bool) { return Status(); }  // Windows' builds are told by DisableTelemetryEvents
 #else
-    explicit NoTelemetry(bool sets) {
-        was_set_ = files::environment(name_, before_);
-        sets_ = sets && !(was_set_ && before_.view() == "1");
-        if (sets_) ::setenv(name_, "1", 1);
+    explicit NoTelemetry(Scope& scope) : scope_(scope), before_(scope.memory) {}
+    Status begin(bool sets) {
+        const char* value = std::getenv(name_);
+        if (!sets || (value != nullptr && std::strcmp(value, "1") == 0)) return Status();
+        LDM_NEED(scope_, value == nullptr || before_.append(value, std::strlen(value) + 1));  // however long it is
+        LDM_NEED(scope_, ::setenv(name_, "1", 1) == 0);
+        has_set_ = true;
+        return Status();
     }
     ~NoTelemetry() {
-        if (sets_ && was_set_) ::setenv(name_, before_.c_str(), 1);
-        if (sets_ && !was_set_) ::unsetenv(name_);
+        if (has_set_ && !before_.empty()) ::setenv(name_, before_.data(), 1);
+        if (has_set_ && before_.empty()) ::unsetenv(name_);
     }
 
 private:
     static constexpr const char* name_ = "ORT_DISABLE_TELEMETRY";
-    Path before_;
-    bool was_set_ = false, sets_ = false;
+    Scope& scope_;
+    Array<char> before_;  // with its NUL; empty: it was not set
+    bool has_set_ = false;
 #endif
 };
 
@@ -82,7 +91,8 @@ Status Library::open(Scope& scope, std::string_view path) {
     bool is_open = false;
     LDM_TRY(find(scope, path, is_open));
     if (!is_open) was_loaded_ = library_.open_if_loaded(path_);
-    NoTelemetry off(!was_loaded_);
+    NoTelemetry off(scope);
+    LDM_TRY(off.begin(!was_loaded_));
     if (!is_open) LDM_TRY(load(scope));
     LDM_TRY(read_api(scope));
     return start(scope);
@@ -111,7 +121,8 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
     for (std::string_view name : file_names) {
         path_ = Path(name);
         was_loaded_ = library_.open_if_loaded(path_);
-        NoTelemetry off(!was_loaded_);
+        NoTelemetry off(scope);
+        LDM_TRY(off.begin(!was_loaded_));
         is_open = was_loaded_ || library_.open(path_);
         if (is_open) return Status();
     }

@@ -163,23 +163,11 @@ const char* Options::find(std::string_view key) const {
     return nullptr;
 }
 
-// Whether two names are the same, whatever the case of their letters.
-static bool is_same(std::string_view name, std::string_view other) {
-    auto lower = [](char letter) {
-        return 'A' <= letter && letter <= 'Z' ? static_cast<char>(letter + ('a' - 'A')) : letter;
-    };
-    if (name.size() != other.size()) return false;
-    for (std::size_t index = 0; index < name.size(); ++index) {
-        if (lower(name[index]) != lower(other[index])) return false;
-    }
-    return true;
-}
-
 Status find_provider(Scope& scope, std::string_view name, const Provider*& out) {
     out = nullptr;
-    if (name.empty() || is_same(name, "cpu") || is_same(name, "CPUExecutionProvider")) return Status();
+    if (name.empty() || name == "cpu" || name == "CPUExecutionProvider") return Status();
     for (const Provider& each : providers) {
-        if (!is_same(name, each.name) && !is_same(name, each.ort_name)) continue;
+        if (name != each.name && name != each.ort_name) continue;
         out = &each;
         return Status();
     }
