@@ -127,7 +127,7 @@ Status Reference::read_header(Scope& scope, ReferenceHeader& out) {
     LDM_TRY(json::parse(scope, arena_, *text, place, value));
     const json::Value* version = value.find("schema_version");
     if (version == nullptr || version->kind != json::Kind::integer || version->integer != reference_version) {
-        return refuse(scope, {" has schema_version ", version == nullptr ? Piece("of none") : json::shown(*version),
+        return refuse(scope, {" has schema_version ", version == nullptr ? Piece("null") : json::shown(*version),
                               ", this program reads ", reference_version, "; build the package again"});
     }
     json::Reader reader{scope, arena_};

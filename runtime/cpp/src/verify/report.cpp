@@ -50,7 +50,7 @@ Status recorded(Scope& scope, Arena& arena, package::Package& package, Report& o
     if (value->kind == json::Kind::object &&
         (version == nullptr || version->kind != json::Kind::integer || version->integer != report_version)) {
         return scope.fail(codes::proof_invalid, {path.view(), " has schema_version ",
-                                                 version == nullptr ? Piece("of none") : json::shown(*version),
+                                                 version == nullptr ? Piece("null") : json::shown(*version),
                                                  ", this program reads ", report_version,
                                                  ", which records the contract that was proven; build the package again"});
     }
