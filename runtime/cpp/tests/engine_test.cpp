@@ -237,7 +237,8 @@ void details_are_told_of_each_step() {
         ldm_package_options full;
         ldm_package_options_init(&full, sizeof full);
         full.check = LDM_CHECK_FULL;
-        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK && ldm_context_create(&callbacks, &context) == LDM_OK);
+        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK &&
+              ldm_context_create(&callbacks, &context) == LDM_OK);
         std::string folder = golden_path("package");
         CHECK(ldm_package_open(context, folder.c_str(), &full, &package) == LDM_OK);
         CHECK(details.count("package: " + folder + " is ", " files, ") == 1 && details.count("package: ", " s") == 1);
@@ -257,7 +258,8 @@ void details_are_told_of_each_step() {
         CHECK(details.count("package: of ", " files of " + folder + " the hashes of ") == 1);
         CHECK(details.count("package: of ", " are right, 0 remembered and ") == 1);
         ldm_run_options wanted = apple();
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
+              ldm_engine_draw(context, engine, run) == LDM_OK);
         CHECK(details.count("engine: unet evaluated in ", " s") == 3);
         ldm_run_free(run);
         ldm_engine_free(engine);
@@ -282,7 +284,8 @@ void what_was_checked_is_what_is_told() {
     CHECK(ldm_context_create(&callbacks, &context) == LDM_OK);
     CHECK(ldm_package_open(context, golden_path("package").c_str(), &sizes, &package) == LDM_OK);
     CHECK(ldm_package_confirm(context, package) == LDM_OK);
-    CHECK(details.count("package: of ", " the hashes of 0 are right, 0 remembered and 0 computed; no file has changed") == 1);
+    CHECK(details.count("package: of ",
+                        " the hashes of 0 are right, 0 remembered and 0 computed; no file has changed") == 1);
     ldm_package_free(package);
     ldm_context_free(context);
 }
@@ -326,7 +329,8 @@ void weights_stay_in_their_files() {
         ldm_run_options wanted = apple();
         CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
         long long before = counting.alive;
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
+              ldm_engine_draw(context, engine, run) == LDM_OK);
         const float* latents = nullptr;
         int64_t shape[4];
         CHECK(ldm_run_latents(context, run, &latents, shape) == LDM_OK);
@@ -335,7 +339,8 @@ void weights_stay_in_their_files() {
         CHECK((counting.alive < before) == (maps == 1));
         ldm_engine_free(engine);
     }
-    for (size_t index = 0; index < drawn[0].size(); ++index) CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
+    for (size_t index = 0; index < drawn[0].size(); ++index)
+        CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
     ldm_engine_options options;
     ldm_engine_options_init(&options, sizeof options);
     options.maps_weights = 2;

@@ -141,7 +141,8 @@ void an_image_is_whole_or_not_there() {
     CHECK(ldm_run_image(kit.context, kit.run, 0, &image) == LDM_OK && image.pixels != nullptr);
     CHECK(go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
     while (std::strcmp(task.component, "vae_decoder") != 0) {
-        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK && go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
+        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK &&
+              go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
     }
     MISUSED(kit, ldm_run_image(kit.context, kit.run, 0, &image));
     CHECK(image.pixels == nullptr && image.width == 0);

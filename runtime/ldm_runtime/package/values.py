@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import shown, shown_integer
 from ldm_runtime.errors import UNPRINTABLE, FormatError
 
 if TYPE_CHECKING:
@@ -63,8 +63,7 @@ def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) ->
 
 def check_between(value: int, low: int, high: int, where: str) -> None:
     if not low <= value <= high:
-        spelt = str(value) if abs(value) < 10**18 else "an immense number"
-        fail(where, f"is {spelt}; expected {low} to {high}", "manifest.range")
+        fail(where, f"is {shown_integer(value)}; expected {low} to {high}", "manifest.range")
 
 
 def fail(where: str, what: str, code: str) -> NoReturn:

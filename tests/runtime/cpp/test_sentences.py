@@ -16,17 +16,7 @@ from tests.test_golden import GOLDEN, load
 pytestmark = pytest.mark.slow
 GOOD = "package/manifest.json"
 MUTATED = (GOOD, "manifests/sdxl_inpaint.json", "manifests/lcm.json", "manifests/tiny_autoencoder.json")
-NUMBERS = (
-    b"-1",
-    b"0",
-    b"1",
-    b"999999999999999999",
-    b"1000000000000000000",
-    b"-1" + b"0" * 18,
-    b"1" + b"0" * 40,
-    b"1e400",
-)
-TEXTS = (b"null", b'""', b'"' + "ä".encode() * 300 + b'"', b'"it\'s"', b"[]", b"{}", b"[1, 2]", b"true", b'"\\u00"')
+IMMENSE = (b"999999999999999999", b"-1000000000000000000", b"1" + b"0" * 40)
 
 
 class Text(ctypes.Structure):
@@ -88,12 +78,12 @@ def mutated(name: str) -> Iterator[bytes]:
         yield good[: int(offset)] + new + good[int(offset) + int(removed) :]
 
 
-def replaced(name: str) -> Iterator[bytes]:
-    """Put other values in the place of each scalar of a manifest."""
+def enlarged(name: str) -> Iterator[bytes]:
+    """Put immense integers in the place of each integer of a manifest's contract."""
     good = (GOLDEN / name).read_bytes()
-    for found in re.finditer(rb'(?<=[:\[,\n] )("[^"\n]*"|-?[0-9.e-]+|null|true|false)(?=[,\n\]])', good):
-        for value in (*NUMBERS, *TEXTS):
-            yield good[: found.start()] + value + good[found.end() :]
+    for found in re.finditer(rb"(?<=[ \n])-?[0-9]+(?=[,\n\]])", good[: good.index(b'"proof"')]):
+        for number in IMMENSE:
+            yield good[: found.start()] + number + good[found.end() :]
 
 
 def differing(parser: Parser, cases: Iterator[bytes]) -> tuple[int, list[Any]]:
@@ -113,7 +103,6 @@ def test_mutated_manifests_are_refused_in_the_same_words(parser: Parser, name: s
     assert count > 400 and different == []
 
 
-@pytest.mark.parametrize("name", ["manifests/sdxl_inpaint.json", "manifests/lcm.json"])
-def test_other_values_are_refused_in_the_same_words(parser: Parser, name: str) -> None:
-    count, different = differing(parser, replaced(name))
-    assert count > 2000 and different == []
+def test_immense_integers_are_refused_in_the_same_words(parser: Parser) -> None:
+    count, different = differing(parser, enlarged(GOOD))
+    assert count > 100 and different == []

@@ -46,7 +46,8 @@ private:
         return true;
     }
     bool take(std::string_view word) {
-        if (text_.size() - at_ < word.size() || std::memcmp(text_.data() + at_, word.data(), word.size()) != 0) return false;
+        if (text_.size() - at_ < word.size() || std::memcmp(text_.data() + at_, word.data(), word.size()) != 0)
+            return false;
         at_ += word.size();
         return true;
     }
@@ -287,7 +288,8 @@ private:
             View<char> spelt;
             LDM_NEED(scope_, arena_.copy(first, at_ - start, spelt));
             out.text = {spelt.data, spelt.size};
-            out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+            out.integer =
+                negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
         if (integer && out.integer == 0) out.real = 0.0;  // not -0
         return Status();

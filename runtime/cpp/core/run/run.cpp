@@ -127,7 +127,8 @@ Status Run::ask_denoiser(Scope& scope) {
 // latents: (B, C, h, w), of the denoiser.
 Status Run::begin_decoding(Scope& scope, const float* latents) {
     LDM_NEED(scope, decoded_.resize(request_.batch * each_));
-    for (std::size_t index = 0; index < decoded_.size(); ++index) decoded_[index] = contract_.latent.unscaled(latents[index]);
+    for (std::size_t index = 0; index < decoded_.size(); ++index)
+        decoded_[index] = contract_.latent.unscaled(latents[index]);
     phase_ = Phase::decode;
     place_ = 0;
     return Status();
@@ -184,7 +185,8 @@ Status Run::take(Scope& scope) {
 Status Run::check_output(Scope& scope, const Tensor& wanted) {
     const Tensor* found = result(wanted.name);
     if (found == nullptr || found->data == nullptr) {
-        return scope.fail(codes::other_misuse, {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
+        return scope.fail(codes::other_misuse,
+                          {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
     }
     bool fits = found->type == ElementType::float32 && found->rank == wanted.rank;
     for (std::size_t axis = 0; fits && axis < wanted.rank; ++axis) fits = found->shape[axis] == wanted.shape[axis];
@@ -198,8 +200,8 @@ Status Run::check_output(Scope& scope, const Tensor& wanted) {
                                  request_.plan.taken(), " (timestep ", static_cast<double>(timestep_),
                                  ") holds NaN or infinity; no image is made of it"}));
     }
-    return failed(scope.fail(codes::result_not_finite,
-                             {component_, " gave NaN or infinity in ", quoted(wanted.name), "; no image is made of it"}));
+    return failed(scope.fail(codes::result_not_finite, {component_, " gave NaN or infinity in ", quoted(wanted.name),
+                                                        "; no image is made of it"}));
 }
 
 const Tensor* Run::result(std::string_view name) const {

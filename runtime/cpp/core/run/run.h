@@ -1,5 +1,5 @@
-// A run: from a request to images, one evaluation of a component at a time. It never opens a file, runs a graph or starts
-// a thread: the host asks what is next, runs that component however it likes, and gives back what came out.
+// A run: from a request to images, one evaluation of a component at a time. It never opens a file, runs a graph or
+// starts a thread: the host asks what is next, runs that component however it likes, and gives back what came out.
 //
 //     Run run(memory, model);
 //     LDM_TRY(run.begin(scope, options));

@@ -11,7 +11,9 @@ namespace ldm::api {
 
 namespace {
 
-std::optional<double> unless_nan(double value) { return std::isnan(value) ? std::nullopt : std::optional<double>(value); }
+std::optional<double> unless_nan(double value) {
+    return std::isnan(value) ? std::nullopt : std::optional<double>(value);
+}
 
 // A count of the caller's, by the name of its field.
 struct Count {
@@ -24,8 +26,8 @@ Status refuse_alone(Scope& scope, const char* code, const void* array, std::init
                     const char* name) {
     for (const Count& count : counts) {
         if (array != nullptr || count.value == 0) continue;
-        return scope.fail(code, {count.field, " is ", count.value, ", but ", name, " is NULL; give ", name, ", or leave ",
-                                 count.field, " 0"});
+        return scope.fail(code, {count.field, " is ", count.value, ", but ", name, " is NULL; give ", name,
+                                 ", or leave ", count.field, " 0"});
     }
     return Status();
 }
@@ -85,8 +87,9 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     LDM_TRY(read_latents(scope, given));
     if (given.to_prompt != nullptr) options.to = OtherEnd{given.to_prompt, given.to_seed, given.share};
     if (given.to_prompt == nullptr && (given.to_seed != 0 || given.share != 0.0)) {
-        return scope.fail(codes::request_invalid, {"share and to_seed are given without to_prompt; give the prompt at the other "
-                                                   "end, or leave them 0"});
+        return scope.fail(codes::request_invalid,
+                          {"share and to_seed are given without to_prompt; give the prompt at the other "
+                           "end, or leave them 0"});
     }
     return Status();
 }
@@ -105,12 +108,13 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.prompt != nullptr && given.prompts != nullptr) {
         return scope.fail(codes::request_invalid, {"both prompt and prompts were given; give one of them"});
     }
-    LDM_TRY(refuse_alone(scope, codes::request_invalid, given.prompts, {{"prompt_count", given.prompt_count}}, "prompts"));
+    LDM_TRY(
+        refuse_alone(scope, codes::request_invalid, given.prompts, {{"prompt_count", given.prompt_count}}, "prompts"));
     LDM_TRY(refuse_alone(scope, codes::request_array, given.prompt_embeds,
                          {{"embeds_count", given.embeds_count}, {"embeds_tokens", given.embeds_tokens},
                           {"embeds_width", given.embeds_width}}, "prompt_embeds"));
-    LDM_TRY(refuse_alone(scope, codes::request_array, given.pooled_prompt_embeds, {{"pooled_width", given.pooled_width}},
-                         "pooled_prompt_embeds"));
+    LDM_TRY(refuse_alone(scope, codes::request_array, given.pooled_prompt_embeds,
+                         {{"pooled_width", given.pooled_width}}, "pooled_prompt_embeds"));
     const char* const* prompts = given.prompt != nullptr ? &given.prompt : given.prompts;
     std::size_t count = given.prompt != nullptr ? 1 : given.prompt_count;
     std::size_t of_negatives = prompts != nullptr ? count : given.embeds_count;  // one for each prompt
@@ -121,7 +125,8 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.negative != nullptr) options.negative = given.negative;
     if (given.negatives != nullptr) options.negatives = View<std::string_view>{texts_.data() + count, of_negatives};
     if (given.prompt_embeds != nullptr) {
-        options.embeddings = Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
+        options.embeddings =
+            Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
     }
     if (given.pooled_prompt_embeds != nullptr) {
         options.pooled_embeddings = PooledEmbeddings{given.pooled_prompt_embeds, given.pooled_width};
@@ -130,12 +135,14 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
 }
 
 Status TakenOptions::read_latents(Scope& scope, const ldm_run_options& given) {
-    LDM_TRY(refuse_alone(scope, codes::request_array, given.latents, {{"latents_count", given.latents_count}}, "latents"));
+    LDM_TRY(
+        refuse_alone(scope, codes::request_array, given.latents, {{"latents_count", given.latents_count}}, "latents"));
     if (given.latents == nullptr) return Status();
     options.latents = View<float>{given.latents, given.latents_count};
     if (given.width != 0) return Status();
-    return scope.fail(codes::request_size, {"latents were given without width and height; give the size in pixels of the "
-                      "images that they are for"});
+    return scope.fail(codes::request_size,
+                      {"latents were given without width and height; give the size in pixels of the "
+                       "images that they are for"});
 }
 
 Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {

@@ -73,7 +73,8 @@ Path partial_in(const Path& folder) {
     char token[32];
     for (std::size_t half = 0; half < 2; ++half) {
         std::uint64_t number = fresh_number();
-        for (std::size_t digit = 0; digit < 16; ++digit) token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
+        for (std::size_t digit = 0; digit < 16; ++digit)
+            token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
     }
     partial.enter(".ldm-");
     partial.add({token, sizeof token});
@@ -111,11 +112,13 @@ Status write_file(Scope& scope, std::string_view name, std::string_view content,
     }
     bool was_left = !remove_file(partial).ok() && look(partial, Links::keep, status).ok();
     if (answer.is_taken()) {
-        return scope.fail(codes::output_refused, {path.view(), " exists already: another process made it meanwhile; choose "
+        return scope.fail(codes::output_refused, {path.view(),
+                                                  " exists already: another process made it meanwhile; choose "
                                                   "another output"});
     }
-    return scope.fail(codes::output_refused, {"cannot write ", path.view(), ": ", std::string_view(Reason(answer)), "; ",
-                                              was_left ? partial.view() : "nothing", " was left behind, free space or "
+    return scope.fail(codes::output_refused, {"cannot write ", path.view(), ": ", std::string_view(Reason(answer)),
+                                              "; ", was_left ? partial.view() : "nothing",
+                                              " was left behind, free space or "
                                               "change the output and run again"});
 }
 

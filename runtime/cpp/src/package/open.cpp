@@ -44,7 +44,8 @@ Status find_package(Scope& scope, const Path& path, std::string_view given) {
     FileStatus status;
     LDM_TRY(check_path(scope, path, given, exists, status));
     if (!exists) {
-        return scope.fail(codes::package_missing, {"there is no package at ", path.view(), ": the folder does not exist"});
+        return scope.fail(codes::package_missing,
+                          {"there is no package at ", path.view(), ": the folder does not exist"});
     }
     if (status.kind != files::Kind::folder) {
         return scope.fail(codes::package_missing, {path.view(), " is a file; expected the folder of a package"});
@@ -88,8 +89,8 @@ Status Package::open_checked(Scope& scope, std::string_view name, Check check) {
                            stopwatch.seconds(), " s"});
     for (const auto& [component, its] : manifest_.components) {
         const Weights& found = weights(component);
-        scope.tell("package", {component, " has ", found.values, " weights, ", files::megabytes(found.bytes), " MB, in ",
-                               its.weights});
+        scope.tell("package", {component, " has ", found.values, " weights, ", files::megabytes(found.bytes),
+                               " MB, in ", its.weights});
     }
     return Status();
 }

@@ -126,23 +126,29 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
         is_open = was_loaded_ || library_.open(path_);
         if (is_open) return Status();
     }
-    return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
-                                                  "library (", file_names[0], ", 1.20 or newer) as the option library "
-                                                  "(--library), or in the environment variable LDM_ONNXRUNTIME, or "
-                                                  "put it beside this library"});
+    return scope.fail(codes::engine_unavailable,
+                      {"ONNX Runtime was not found; install it and give the path of its shared "
+                       "library (",
+                       file_names[0],
+                       ", 1.20 or newer) as the option library "
+                       "(--library), or in the environment variable LDM_ONNXRUNTIME, or "
+                       "put it beside this library"});
 }
 
 Status Library::load(Scope& scope) {
     if (was_loaded_ || library_.open(path_)) return Status();
-    return scope.fail(codes::engine_unavailable, {"ONNX Runtime cannot be loaded from ", path_.view(), ": ", library_.reason(),
-                                                  "; give the shared library of 1.20 or newer for this machine"});
+    return scope.fail(codes::engine_unavailable,
+                      {"ONNX Runtime cannot be loaded from ", path_.view(), ": ", library_.reason(),
+                       "; give the shared library of 1.20 or newer for this machine"});
 }
 
 Status Library::read_api(Scope& scope) {
     auto get_base = reinterpret_cast<GetApiBase>(library_.find("OrtGetApiBase"));
     if (get_base == nullptr) {
-        return scope.fail(codes::engine_unavailable, {path_.view(), " is not ONNX Runtime: it has no function OrtGetApiBase; "
-                                                      "give its shared library, such as ", file_names[0]});
+        return scope.fail(codes::engine_unavailable, {path_.view(),
+                                                      " is not ONNX Runtime: it has no function OrtGetApiBase; "
+                                                      "give its shared library, such as ",
+                                                      file_names[0]});
     }
     const ApiBase* base = get_base();
     version_ = base->GetVersionString();
@@ -154,7 +160,8 @@ Status Library::read_api(Scope& scope) {
         if (table != nullptr) api_.read(table, version);
     }
     if (table != nullptr) return Status();
-    return scope.fail(codes::engine_unavailable, {path_.view(), " is ONNX Runtime ", version_, "; expected 1.20 or newer"});
+    return scope.fail(codes::engine_unavailable,
+                      {path_.view(), " is ONNX Runtime ", version_, "; expected 1.20 or newer"});
 }
 
 Status Library::start(Scope& scope) {
