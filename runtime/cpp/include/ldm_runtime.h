@@ -259,7 +259,7 @@ typedef struct ldm_image {
     int32_t pixel_type;        /* an ldm_pixel_type; 16 bits in the byte order of the machine */
     const void *pixels;
     size_t row_bytes;          /* from one row to the next; 0: rows follow one another */
-    void* owned; /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
+    void *owned; /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
                     what ldm_image_free frees. Copies of the structure do not own it too */
 } ldm_image;
 
@@ -292,7 +292,7 @@ typedef struct ldm_run_options {
                                     libldm_steps.a nothing is random: there it is LDM_BAD_REQUEST */
     const uint64_t *seeds;       /* one for each image, in place of `seed`, which is 0 then, and has_seed too */
     size_t seed_count;
-    const char* noise;     /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
+    const char *noise;     /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
     int32_t has_variation; /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed. 0: none,
                               and variation_seed and variation_strength are 0 */
     uint64_t variation_seed;

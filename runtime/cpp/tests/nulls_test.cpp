@@ -44,7 +44,8 @@ void nothing_needs_a_context_to_say_misuse() {
     CHECK(ldm_context_create(nullptr, nullptr) == LDM_MISUSE &&
           ldm_context_create(&its.context_options, nullptr) == LDM_MISUSE);
     CHECK(ldm_package_open(nullptr, "x", nullptr, &its.package) == LDM_MISUSE && its.package == nullptr);
-    CHECK(ldm_package_parse(nullptr, ldm_text{"", 0}, nullptr, 0, &its.package) == LDM_MISUSE && its.package == nullptr);
+    CHECK(ldm_package_parse(nullptr, ldm_text{"", 0}, nullptr, 0, &its.package) == LDM_MISUSE);
+    CHECK(its.package == nullptr);
     CHECK(ldm_package_confirm(nullptr, its.package) == LDM_MISUSE);
     CHECK(ldm_package_defaults(nullptr, its.package, &its.defaults) == LDM_MISUSE);
     CHECK(ldm_run_create(nullptr, its.package, &its.options, &its.run) == LDM_MISUSE && its.run == nullptr);

@@ -1,6 +1,6 @@
 /* A plugin in C for the tests of what opens one. Its graph is the denoiser of the conformance kit's package: what comes
-   out is its sample. The name of the device says how it behaves. FAKE_VERSION: the version of the ABI that it claims.
- */
+   out is its sample. The name of the device says how it behaves. FAKE_VERSION: the version of the ABI that it
+   claims. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
