@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--to-seed", type=int, help="Seed at the end (default: the same).")
 @click.option("--frames", type=int, default=9, show_default=True, help="Number of images, both ends included.")
 @click.option("--seconds", type=float, help="Time of an image in a .gif (default: 0.1).")
-@sampling_options
+@sampling_options(takes_prompts=False)
 @engine_choice
 @click.option("--out", required=True, type=PATH, help="A .png strip, or a .gif animation, there and back.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")

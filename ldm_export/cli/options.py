@@ -164,13 +164,14 @@ def _converted(read: Callable[[str], Any]) -> Callable[[click.Context, click.Par
     return lambda context, parameter, text: None if text is None else read(text)
 
 
+_NEGATIVES = click.option(
+    "--negative",
+    multiple=True,
+    callback=lambda context, parameter, texts: read_negatives(texts),
+    help="Negative prompt; once, or once for each prompt.",
+)
+_NEGATIVE = click.option("--negative", help="Negative prompt, the same for all images.")
 _SAMPLING = {
-    "negative": click.option(
-        "--negative",
-        multiple=True,
-        callback=lambda context, parameter, texts: read_negatives(texts),
-        help="Negative prompt; once, or once for each prompt.",
-    ),
     "steps": click.option("--steps", type=int, help="Sampling steps (default: the package's)."),
     "guidance": click.option("--guidance", type=float, help="Classifier-free guidance scale; 1 or less turns it off."),
     "guidance_rescale": click.option(
@@ -236,14 +237,21 @@ _SAMPLING = {
 }
 
 
-def sampling_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a run that verbs share. They reach the verb as `options`, a `SampleOptions`."""
+def sampling_options(*, takes_prompts: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add the options of a run that verbs share. They reach the verb as `options`, a `SampleOptions`.
 
-    @functools.wraps(verb)
-    def collecting(**values: Any) -> None:
-        verb(options={name: values.pop(name) for name in _SAMPLING}, **values)
+    takes_prompts: the verb takes several prompts, so that `--negative` may be given for each.
+    """
+    shared = {"negative": _NEGATIVES if takes_prompts else _NEGATIVE, **_SAMPLING}
 
-    decorated: Callable[..., None] = collecting
-    for option in reversed(_SAMPLING.values()):
-        decorated = option(decorated)
-    return decorated
+    def add(verb: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(verb)
+        def collecting(**values: Any) -> None:
+            verb(options={name: values.pop(name) for name in shared}, **values)
+
+        decorated: Callable[..., None] = collecting
+        for option in reversed(shared.values()):
+            decorated = option(decorated)
+        return decorated
+
+    return add

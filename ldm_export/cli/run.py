@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mask", type=PATH, help="Mask, white where --image is inpainted; transparent parts are kept.")
 @click.option("--variation", metavar="SEED:STRENGTH", help="Blend this share of another seed's noise, such as 7:0.2.")
-@sampling_options
+@sampling_options(takes_prompts=True)
 @engine_choice
 @click.option(
     "--check",

@@ -152,7 +152,8 @@ def read(path: Path) -> Reference:
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
         raise PackageError(
-            f"{path} has schema_version {version!r}, this program reads {SCHEMA_VERSION}; build the package again",
+            f"{path} has schema_version {strict_json.spelt(version)}, this program reads {SCHEMA_VERSION}; "
+            "build the package again",
             code="proof.invalid",
         )
     header = strict_json.read(_Header, value, f"the metadata of {path}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from ldm_export.tables import text_table
 from ldm_export.verify.proven_contract import ProvenContract, digest
 from ldm_export.verify.reference_file import SamplingRun
-from ldm_runtime.checks import shown
 from ldm_runtime.errors import PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.atomic import atomic_file
@@ -205,8 +204,9 @@ def parse(text: str, where: str) -> Report:
     """
     value = strict_json.parse(text, where)
     if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
+        version = strict_json.spelt(value.get("schema_version"))
         raise PackageError(
-            f"{where} has schema_version {shown(value.get('schema_version'))}, this program reads {SCHEMA_VERSION}, "
+            f"{where} has schema_version {version}, this program reads {SCHEMA_VERSION}, "
             f"which records the contract that was proven; build the package again",
             code="proof.invalid",
         )

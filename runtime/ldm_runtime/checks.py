@@ -58,6 +58,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def shown_integer(value: Any) -> str:
+    """Format what should be an integer as `shown` does; one that may not fit into 64 bits is immense."""
+    is_immense = isinstance(value, int) and abs(value) >= 10**18
+    return "an immense number" if is_immense else shown(value)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or its class if it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -188,6 +188,15 @@ def test_interpolate_prints_what_it_has_to_say_once(package, tmp_path):
     ]
 
 
+def test_interpolate_takes_one_negative_prompt_and_says_so(package, tmp_path):
+    told = " ".join(call("interpolate", "--help").output.split())
+    assert "Negative prompt, the same for all images." in told and "once for each prompt" not in told
+    ends = ("--prompt", "red", "--to-prompt", "blue", "--frames", 2, "--negative", "no", "--negative", "ugly")
+    result = call("interpolate", package, *ends, "--steps", 1, "--size", "32x32", "--out", tmp_path / "way.png")
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "way.png").size == (64, 32)
+
+
 BAD_RUNS = {
     "zero steps": (("--steps", "0"), "steps"),
     "negative steps": (("--steps", "-3"), "steps"),

@@ -10,7 +10,8 @@
 
 namespace ldm {
 
-// Where all memory comes from. Blocks are aligned for every type of C. Threads that share a package share its allocator.
+// Where all memory comes from. Blocks are aligned for every type of C. Threads that share a package share its
+// allocator.
 struct Allocator {
     void* (*allocate)(void* user, std::size_t bytes);           // null where no memory is left
     void (*release)(void* user, void* block, std::size_t bytes);  // never called with null

@@ -95,7 +95,8 @@ Digest Sha256::finish() {
     std::size_t held = static_cast<std::size_t>(length_ % block_bytes);
     std::uint8_t end[2 * block_bytes] = {0x80};
     std::size_t padding = (held < 56 ? 56 : 120) - held;  // up to the eight bytes of the length
-    for (std::size_t index = 0; index < 8; ++index) end[padding + index] = static_cast<std::uint8_t>(bits >> (56 - 8 * index));
+    for (std::size_t index = 0; index < 8; ++index)
+        end[padding + index] = static_cast<std::uint8_t>(bits >> (56 - 8 * index));
     update({reinterpret_cast<const char*>(end), padding + 8});
     Digest digest;
     for (std::size_t index = 0; index < 32; ++index) {

@@ -30,14 +30,16 @@ struct Writer {
     }
     void real(double value) {
         char digits[40];
-        put({digits, static_cast<std::size_t>(
-                         std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general, 6).ptr - digits)});
+        put({digits,
+             static_cast<std::size_t>(
+                 std::to_chars(digits, digits + sizeof digits, value, std::chars_format::general, 6).ptr - digits)});
     }
     // Text of a file or of the caller: what would command a terminal or hide in it is escaped.
     void printable(std::string_view part) {
         while (!part.empty()) {
             utf8::Character read = utf8::next(part);
-            bool is_plain = read.valid && read.point >= ' ' && !utf8::is_unprintable(read.point);  // a sentence is a line
+            bool is_plain =
+                read.valid && read.point >= ' ' && !utf8::is_unprintable(read.point);  // a sentence is a line
             put(is_plain ? part.substr(0, read.bytes) : quoting::escaped(read.point).view());
             part.remove_prefix(read.bytes);
         }

@@ -23,7 +23,8 @@ private:
     const char* code_ = nullptr;
 };
 
-// Writes what something is spelt as, at most `room` bytes of it, and returns how many there would be or more than `room`.
+// Writes what something is spelt as, at most `room` bytes of it, and returns how many there would be or more than
+// `room`.
 using Spelling = std::size_t (*)(const void* what, char* out, std::size_t room);
 
 // A piece of a sentence: text, or a number; one with a fraction has six digits, as "%g" prints it.
@@ -59,8 +60,8 @@ private:
     const void* what_ = nullptr;
 };
 
-// Text of a file or of the caller as Python's repr spells it: in quotes, with what would command a terminal or hide in it
-// escaped, and cut short.
+// Text of a file or of the caller as Python's repr spells it: in quotes, with what would command a terminal or hide in
+// it escaped, and cut short.
 Piece quoted(std::string_view text);
 
 // The same of any length. goes_on: it is the beginning of a longer one, which "…" says.

@@ -15,7 +15,8 @@ static void run_graph(const ldm_task *task, const ldm_tensor *output, float *num
     for (index = 0; index < count; ++index) {
         float value = 0.0f;
         if (input->element_type == LDM_FLOAT32) value = ((const float *)input->data)[index % (input->bytes / 4)];
-        if (input->element_type == LDM_INT64) value = (float)((const int64_t *)input->data)[index % (input->bytes / 8)] / 1e5f;
+        if (input->element_type == LDM_INT64)
+            value = (float)((const int64_t*)input->data)[index % (input->bytes / 8)] / 1e5f;
         numbers[index] = 0.5f * value + 0.01f * (float)(index % 7);
     }
 }
@@ -90,7 +91,8 @@ int main(int argc, char **argv) {
     if (status == LDM_OK) status = ldm_run_create(context, package, &options, &run);
     if (status == LDM_OK) status = draw(context, run);
     if (status == LDM_OK) status = ldm_run_image(context, run, 0, &image);
-    if (status == LDM_OK) printf("%dx%d pixels of %s\n", (int)image.width, (int)image.height, ldm_package_name(package));
+    if (status == LDM_OK)
+        printf("%dx%d pixels of %s\n", (int)image.width, (int)image.height, ldm_package_name(package));
     if (status != LDM_OK) fprintf(stderr, "%s: %s\n", ldm_error_code(context), ldm_error_text(context));
     ldm_run_free(run);
     ldm_package_free(package);

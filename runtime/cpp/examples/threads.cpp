@@ -51,7 +51,8 @@ int main(int argc, char** argv) {
     std::vector<std::thread> threads;
     for (size_t index = 0; index < images.size(); ++index) {
         images[index].path = std::string(argv[3]) + "/seed-" + std::to_string(index) + ".png";
-        threads.emplace_back([&, index] { draw(*package, *engine, argv[2], index, images[index].path, images[index].done); });
+        threads.emplace_back(
+            [&, index] { draw(*package, *engine, argv[2], index, images[index].path, images[index].done); });
     }
     for (std::thread& thread : threads) thread.join();
     bool all = true;

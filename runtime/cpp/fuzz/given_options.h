@@ -46,7 +46,8 @@ struct GivenOptions {
         options.guidance = bytes.of({1.0, 3.0, -1.0, static_cast<double>(INFINITY)});
         options.guidance_rescale = bytes.of({0.0, 0.7, 2.0});
         options.guidance_from = bytes.of({0.0, 0.5});
-        options.sampler = bytes.of<const char*>({"euler", "heun", "dpmpp_2m_sde", "ddim:clip_sample=true", "lms", "eular"});
+        options.sampler =
+            bytes.of<const char*>({"euler", "heun", "dpmpp_2m_sde", "ddim:clip_sample=true", "lms", "eular"});
         options.has_seed = 1;
         options.seed = bytes.next();
         options.seeds = bytes.of<const uint64_t*>({nullptr, nullptr, seeds});

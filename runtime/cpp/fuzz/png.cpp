@@ -109,7 +109,8 @@ void read_file_of(Bounded& its, std::string_view file) {
     Array<png::Text> texts(its.memory), kept(its.memory);
     its.require_told(png::read_texts(its.scope, arena, bytes_of(file), "a.png", texts), "request");
     for (const png::Text& text : texts) {
-        REQUIRE(utf8::first_invalid(text.key) == text.key.size() && utf8::first_invalid(text.value) == text.value.size());
+        REQUIRE(utf8::first_invalid(text.key) == text.key.size() &&
+                utf8::first_invalid(text.value) == text.value.size());
         if (is_kept(text) && !kept.push(text)) return;
     }
     images::Image image(its.memory);

@@ -1,6 +1,6 @@
-// Misuse of the step-wise protocol: each byte is a call of the interface, the bytes behind it choose its arguments, right
-// and wrong ones. The engine is a formula. Whatever the order, a failure is told, a run that failed draws no image, what
-// is handed out can be read, and all memory is given back.
+// Misuse of the step-wise protocol: each byte is a call of the interface, the bytes behind it choose its arguments,
+// right and wrong ones. The engine is a formula. Whatever the order, a failure is told, a run that failed draws no
+// image, what is handed out can be read, and all memory is given back.
 #include <cmath>
 #include <cstring>
 #include <vector>

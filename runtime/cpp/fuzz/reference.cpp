@@ -1,6 +1,6 @@
 // verify/reference.safetensors beside the kit's package: one that is taken has every number that a verdict depends on.
-// The input has three parts, which a NUL ends: the reference's JSON, the JSON of the tensors, and their bytes, which are
-// cut or filled up to what the tensors claim. So that a change of one part leaves the file whole.
+// The input has three parts, which a NUL ends: the reference's JSON, the JSON of the tensors, and their bytes, which
+// are cut or filled up to what the tensors claim. So that a change of one part leaves the file whole.
 #include "src/verify/reference.h"
 
 #include <sys/mman.h>
@@ -54,7 +54,8 @@ std::string escaped(std::string_view text) {
 // The last byte that a tensor claims.
 std::size_t claimed(std::string_view tensors) {
     std::size_t most = 0;
-    for (std::size_t at = tensors.find("data_offsets"); at != std::string_view::npos; at = tensors.find("data_offsets", at + 1)) {
+    for (std::size_t at = tensors.find("data_offsets"); at != std::string_view::npos;
+         at = tensors.find("data_offsets", at + 1)) {
         std::size_t comma = tensors.find(',', at);
         if (comma != std::string_view::npos) {
             std::string number(tensors.substr(comma + 1, 20));
@@ -71,7 +72,8 @@ std::string file_of(std::string_view input) {
         part = input.substr(0, end);
         input.remove_prefix(std::min(end + 1, input.size()));
     }
-    std::string header = "{\"__metadata__\":{\"reference\":\"" + escaped(parts[0]) + "\"}" + std::string(parts[1]) + "}";
+    std::string header =
+        "{\"__metadata__\":{\"reference\":\"" + escaped(parts[0]) + "\"}" + std::string(parts[1]) + "}";
     std::string file(8, '\0'), data(input);
     for (std::size_t index = 0; index < 8; ++index) file[index] = static_cast<char>(header.size() >> 8 * index);
     data.resize(claimed(parts[1]));
@@ -81,7 +83,8 @@ std::string file_of(std::string_view input) {
 void require_sound(verify::Reference& reference, Scope& scope) {
     const verify::SamplingRun& run = reference.run();
     View<std::int64_t> latents = reference.latents().tensor->shape, image = reference.image().tensor->shape;
-    REQUIRE(run.latents_floor >= 60.0 && run.latents_floor <= 120.0 && run.image_floor >= 60.0 && run.image_floor <= 120.0);
+    REQUIRE(run.latents_floor >= 60.0 && run.latents_floor <= 120.0 && run.image_floor >= 60.0 &&
+            run.image_floor <= 120.0);
     REQUIRE(run.seed >= 0 && run.steps >= 1 && run.guidance == reference.facts().defaults.guidance);
     REQUIRE(latents.size == 4 && static_cast<std::size_t>(latents[0]) == run.timesteps.size && !run.timesteps.empty());
     REQUIRE(image.size == 3 && image[0] == 3 && image[1] == run.size[1] && image[2] == run.size[0]);

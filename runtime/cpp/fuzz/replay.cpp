@@ -46,10 +46,22 @@ struct Random {
 
 // Change a text a few times; `other`: of the same corpus, to take pieces from.
 void mutate(std::string& bytes, const std::string& other, Random& random) {
-    static const std::string_view pieces[] = {"0", "-1", "1e999", "9223372036854775808", "\"", "{", "[", "null", "\xff",
-                                              std::string_view("\0\0\0\0", 4), "\xff\xff\xff\xff", "\u00e9", "\U0001f600"};
+    static const std::string_view pieces[] = {"0",
+                                              "-1",
+                                              "1e999",
+                                              "9223372036854775808",
+                                              "\"",
+                                              "{",
+                                              "[",
+                                              "null",
+                                              "\xff",
+                                              std::string_view("\0\0\0\0", 4),
+                                              "\xff\xff\xff\xff",
+                                              "\u00e9",
+                                              "\U0001f600"};
     for (std::size_t change = 1 + random.below(4); change > 0; --change) {
-        std::size_t at = random.below(bytes.size() + 1), count = random.below(std::min<std::size_t>(bytes.size() - at, 16) + 1);
+        std::size_t at = random.below(bytes.size() + 1),
+                    count = random.below(std::min<std::size_t>(bytes.size() - at, 16) + 1);
         std::size_t from = random.below(other.size() + 1);
         switch (random.below(6)) {
             case 0: bytes.erase(at, count); break;

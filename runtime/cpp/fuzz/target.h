@@ -45,8 +45,8 @@ struct Bounded {
     Bounded(const Bounded&) = delete;
     Bounded& operator=(const Bounded&) = delete;
 
-    // A failure has a sentence, and a code of one of these families, separated by spaces. That no memory is left is said
-    // where it is true alone.
+    // A failure has a sentence, and a code of one of these families, separated by spaces. That no memory is left is
+    // said where it is true alone.
     void require_told(ldm::Status status, std::string_view families) const {
         if (status.ok()) return;
         std::string_view code = status.code();

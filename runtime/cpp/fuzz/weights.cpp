@@ -39,7 +39,8 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     Bounded its;
     Arena arena(its.memory);
     SafetensorsHeader header;
-    Status status = read_header(its.scope, arena, {data, static_cast<std::size_t>(needed)}, size, "m.safetensors", header);
+    Status status =
+        read_header(its.scope, arena, {data, static_cast<std::size_t>(needed)}, size, "m.safetensors", header);
     its.require_told(status, "json weights file");
     if (status.ok()) require_layout(header, size);
 

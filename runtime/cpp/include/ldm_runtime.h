@@ -48,8 +48,8 @@
    Threads. A context is for one thread at a time: make one for each. Packages and engines are shared by threads once
    they are open, and each thread draws the images that it draws alone. A run is for one thread at a time, but for
    ldm_run_cancel, which any thread may call. Nothing here starts a thread but an engine and ldm_package_open, which
-   hashes files while the engine starts. A thread that calls needs a stack of 256 kB; with an engine of the host's own,
-   what that needs comes on top.
+   hashes files while the engine starts. A thread that calls needs a stack of 256 kB, which holds
+   for ONNX Runtime on the CPU; what another provider, OpenVINO, or an engine of the host's own needs comes on top.
 
    Life. What was made with a context may outlive it, as long as the memory functions that the context was given work:
    any context may be given with any package, engine or run. A package must outlive its engines and runs. Every *_free
@@ -60,15 +60,16 @@
    do, and its stable code are in the context until the next call with it. Every such function returns LDM_MISUSE for
    a context that is NULL, for which there is no sentence, and where an argument is NULL that may not be, also within
    an array. LDM_MISUSE changes no package, engine or run: the call can be made again as it should have been. Any
-   function that takes memory may return LDM_NO_MEMORY. Text is UTF-8 and ends with a NUL; sizes are in bytes. No
-   function aborts, throws or exits, also where no memory is left (an engine's own allocations are outside of this
-   promise).
+   function that takes memory may return LDM_NO_MEMORY. A path that is "" is LDM_BAD_REQUEST, with the code
+   request.path, wherever a path is taken: it is no name for the current folder, which is ".". Text is UTF-8 and ends
+   with a NUL; sizes are in bytes. No function aborts, throws or exits, also where no memory is left (an engine's own
+   allocations are outside of this promise).
 
    Structures that begin with struct_size may grow in later versions. An init function sets all fields to "not given"; a
    program and a library of different versions understand one another: fields that the shorter structure does not have
    are not given, and where a program fills a field that an older library does not know, the call is LDM_MISUSE. A
-   struct_size that no version has (0, no multiple of the structure's alignment, or over 4096) is LDM_MISUSE too; an init
-   function that is given one marks the structure as not begun. ldm_text and ldm_tensor never change. */
+   struct_size that no version has (0, no multiple of the structure's alignment, or over 4096) is LDM_MISUSE too; an
+   init function that is given one marks the structure as not begun. ldm_text and ldm_tensor never change. */
 
 #ifndef LDM_RUNTIME_H
 #define LDM_RUNTIME_H
@@ -137,21 +138,24 @@ LDM_API const char *ldm_status_name(ldm_status status);
 /* ---- Context -------------------------------------------------------------------------------------------------- */
 
 typedef enum ldm_log_level {
-    LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option without effect */
-    LDM_LOG_DETAIL = 2  /* what a developer wants to know, with times: a package that is opened and its hashes, an
-                           engine's library, options and graphs, each evaluation, the stages of ldm_verify. A sentence
-                           begins with its topic, "package: " and so on; its words may change in any version */
+    LDM_LOG_NOTICE =
+        1,             /* what the user should know beside the image: a prompt that was cut, an option without effect */
+    LDM_LOG_DETAIL = 2 /* what a developer wants to know, with times: a package that is opened and its hashes, an
+                          engine's library, options and graphs, each evaluation, the stages of ldm_verify. A sentence
+                          begins with its topic, "package: " and so on; its words may change in any version */
 } ldm_log_level;
 
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
    in a step. */
 typedef struct ldm_progress {
-    size_t struct_size;  /* of the library's version */
+    size_t struct_size;  /* filled by the library, with its own version's: a field that ends beyond it is not there, and
+                            is  not to be read. Fields are only ever added at the end */
     int32_t step;        /* steps that are done, 0 before the first */
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
     double timestep;     /* at which it was evaluated last */
-    int32_t preview_step; /* the step that the preview is of which ldm_run_image has; 0: there is none */
+    int32_t preview_step; /* of the preview that ldm_run_image has, the step after or within which it was asked for,
+                             from 1: one that was asked for within the first step says 1. 0: it has no preview */
 } ldm_progress;
 
 typedef struct ldm_context_options {
@@ -163,8 +167,8 @@ typedef struct ldm_context_options {
     void (*release)(void *memory_user, void *block, size_t bytes);
     void *memory_user;
 
-    /* Called by the thread that made the call, within it; `text` lasts until it returns. It must not use the context, nor
-       free what the call was given. NULL: nothing is logged, and no sentence is made. */
+    /* Called by the thread that made the call, within it; `text` lasts until it returns. It must not use the context,
+       nor free what the call was given. NULL: nothing is logged, and no sentence is made. */
     void (*log)(void *user, ldm_log_level level, const char *text);
 
     /* Called by ldm_engine_draw after each sampling step, within the call. Anything but 0 cancels the run, as
@@ -201,8 +205,8 @@ typedef struct ldm_package_options {
 LDM_API void ldm_package_options_init(ldm_package_options *options, size_t struct_size);
 
 /* Open the package in a folder. options: NULL for the defaults. Sizes and headers are checked now, hashes by the end of
-   ldm_engine_open. On failure *package is NULL: LDM_BAD_PACKAGE, or LDM_BAD_REQUEST for a folder that cannot be one. Free
-   it with ldm_package_free, after its engines and runs. */
+   ldm_engine_open. On failure *package is NULL: LDM_BAD_PACKAGE, or LDM_BAD_REQUEST for a folder that cannot be one.
+   Free it with ldm_package_free, after its engines and runs. */
 LDM_API ldm_status ldm_package_open(ldm_context *context, const char *folder, const ldm_package_options *options,
                                     ldm_package **package);
 
@@ -219,8 +223,8 @@ LDM_API ldm_status ldm_package_parse(ldm_context *context, ldm_text manifest, co
                                      size_t tokenizer_count, ldm_package **package);
 LDM_API void ldm_package_free(ldm_package *package);
 
-/* Wait for the hashes of an opened package's files: LDM_BAD_PACKAGE if one is not what the manifest says. ldm_engine_open
-   does it too. A package that was parsed has no files, and is fine. */
+/* Wait for the hashes of an opened package's files: LDM_BAD_PACKAGE if one is not what the manifest says.
+   ldm_engine_open does it too. A package that was parsed has no files, and is fine. */
 LDM_API ldm_status ldm_package_confirm(ldm_context *context, ldm_package *package);
 
 /* Its name, and the SHA-256 of its manifest in hexadecimal. They last as long as the package; "" for NULL. */
@@ -242,7 +246,8 @@ LDM_API void ldm_defaults_init(ldm_defaults *defaults, size_t struct_size);
 /* Fill `defaults`, which ldm_defaults_init began. Fails with LDM_MISUSE alone. */
 LDM_API ldm_status ldm_package_defaults(ldm_context *context, const ldm_package *package, ldm_defaults *defaults);
 
-/* ---- Runs --------------------------------------------------------------------------------------------------------- */
+/* ---- Runs ---------------------------------------------------------------------------------------------------------
+ */
 
 typedef enum ldm_pixel_type { LDM_UINT8 = 1, LDM_UINT16 = 2 } ldm_pixel_type;
 
@@ -254,14 +259,17 @@ typedef struct ldm_image {
     int32_t pixel_type;        /* an ldm_pixel_type; 16 bits in the byte order of the machine */
     const void *pixels;
     size_t row_bytes;          /* from one row to the next; 0: rows follow one another */
-    void *owned;               /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
-                                  what ldm_image_free frees. Copies of the structure do not own it too */
+    void *owned; /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
+                    what ldm_image_free frees. Copies of the structure do not own it too */
 } ldm_image;
 
 /* Begin an image. One that owns pixels is freed with ldm_image_free first. */
 LDM_API void ldm_image_init(ldm_image *image, size_t struct_size);
 
-/* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create. */
+/* What to draw. What is "not given" has the package's default, or no effect. Everything is copied by ldm_run_create.
+   What contradicts itself is LDM_BAD_REQUEST: an option beside the one whose place it takes, a field without what it
+   belongs to, such as `variation_seed` without `has_variation`, and a count or a width of an array that is NULL. What
+   is allowed and does nothing, such as `negative` without guidance, is a notice. */
 typedef struct ldm_run_options {
     size_t struct_size;
 
@@ -282,10 +290,11 @@ typedef struct ldm_run_options {
     uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
     int32_t has_seed;            /* 0: a random seed, which ldm_run_seed tells; `seed` is 0 then. In
                                     libldm_steps.a nothing is random: there it is LDM_BAD_REQUEST */
-    const uint64_t *seeds;       /* one for each image, in place of `seed` */
+    const uint64_t *seeds;       /* one for each image, in place of `seed`, which is 0 then, and has_seed too */
     size_t seed_count;
-    const char *noise;           /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
-    int32_t has_variation;       /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed */
+    const char *noise;     /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
+    int32_t has_variation; /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed. 0: none,
+                              and variation_seed and variation_strength are 0 */
     uint64_t variation_seed;
     double variation_strength;
 
@@ -296,7 +305,7 @@ typedef struct ldm_run_options {
     int32_t target_width, target_height;
 
     const ldm_image *images;     /* to start from: one for all, or one for each; all of one struct_size */
-    size_t image_count;
+    size_t image_count;          /* of `images`: 1 or more */
     const ldm_image *mask;       /* white where the image is inpainted */
     double strength;             /* how much the image is changed, 0 to 1. NaN: 0.8, with a mask 1 */
     int32_t stop_after;          /* end after this many steps; 0: at the end */
@@ -306,28 +315,30 @@ typedef struct ldm_run_options {
     size_t latents_count;        /* numbers: B * C * h * w */
     const float *prompt_embeds;  /* (embeds_count, embeds_tokens, embeds_width) in place of a prompt */
     size_t embeds_count, embeds_tokens, embeds_width;
-    const float *pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, for a model that reads pooled text */
+    const float*
+        pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, for a model that reads pooled text */
     size_t pooled_width;
 
-    const char *to_prompt;       /* interpolation: the prompt and the seed at the other end, */
+    const char *to_prompt;       /* interpolation: the prompt and the seed at the other end (NULL: none, and to_seed and
+                                    share are 0), */
     uint64_t to_seed;
-    double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
-                                    the package's, also with `images` */
+    double share; /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
+                     the package's, also with `images` */
 } ldm_run_options;
 
 LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);
 
-/* Check the options and make a run; nothing is computed yet but its plan and tokens. Notices are logged. On failure *run
-   is NULL: LDM_BAD_REQUEST, or LDM_MISUSE for an image that was not begun or a NULL in an array. Free it with
+/* Check the options and make a run; nothing is computed yet but its plan and tokens. Notices are logged. On failure
+   *run is NULL: LDM_BAD_REQUEST, or LDM_MISUSE for an image that was not begun or a NULL in an array. Free it with
    ldm_run_free, from the thread that uses it. */
 LDM_API ldm_status ldm_run_create(ldm_context *context, const ldm_package *package, const ldm_run_options *options,
                                   ldm_run **run);
 LDM_API void ldm_run_free(ldm_run *run);
 
 /* End a run, from any thread, until it is freed. Calls that take it on (ldm_run_next, ldm_run_give, ldm_run_preview,
-   ldm_engine_evaluate, ldm_engine_draw) return LDM_CANCELLED from the next one on; one that is under way ends first, but
-   for ldm_engine_draw, which ends after the evaluation that it is at. What was drawn before can still be looked at. A run
-   that is over, because it said LDM_TASK_DONE or failed, stays as it is. */
+   ldm_engine_evaluate, ldm_engine_draw) return LDM_CANCELLED from the next one on; one that is under way ends first,
+   but for ldm_engine_draw, which ends after the evaluation that it is at. What was drawn before can still be looked at.
+   A run that is over, because it said LDM_TASK_DONE or failed, stays as it is. */
 LDM_API void ldm_run_cancel(ldm_run *run);
 
 /* The number of images, 0 for NULL, and the seed of one; image: 0 to that number less one, else LDM_MISUSE. */
@@ -335,8 +346,8 @@ LDM_API size_t ldm_run_image_count(const ldm_run *run);
 LDM_API ldm_status ldm_run_seed(ldm_context *context, const ldm_run *run, size_t image, uint64_t *seed);
 
 /* An image that is drawn, RGB of 8 bits, or of the last preview; `pixels` belong to the run and last until it is freed
-   or goes on. `out` was begun with ldm_image_init; what it owned is freed. LDM_MISUSE before there is an image, while it
-   is decoded, and once the run has failed: then `out` is empty. */
+   or goes on. `out` was begun with ldm_image_init; what it owned is freed. LDM_MISUSE before there is an image, while
+   it is decoded, and once the run has failed: then `out` is empty. */
 LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_t image, ldm_image *out);
 
 /* The latents after the last evaluation of the denoiser, float32 (B, C, h, w); they belong to the run and last until it
@@ -344,13 +355,15 @@ LDM_API ldm_status ldm_run_image(ldm_context *context, const ldm_run *run, size_
 LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, const float **latents, int64_t shape[4]);
 
 /* How the image that ldm_run_image has was made, or, without one, what is drawn so far: pairs of a name and a value.
-   The same options draw it again. A preview says "preview after" a step: no options draw it. *count: set to the number
-   of pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called with it
-   again. */
+   The same options draw it again, but for what no options draw: a preview says "preview after" and where, and what is
+   drawn so far says "within step" where the last evaluation ended none (heun has two in a step). *count: set to the
+   number of pairs; keys and values: set to arrays of that many, which belong to the run and last until this is called
+   with it again. */
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
                                     const char *const **values, size_t *count);
 
-/* ---- Step by step, with the host's own engine ------------------------------------------------------------------------ */
+/* ---- Step by step, with the host's own engine
+ * ------------------------------------------------------------------------ */
 
 typedef enum ldm_element_type { LDM_FLOAT32 = 1, LDM_INT64 = 2, LDM_INT32 = 3 } ldm_element_type;
 
@@ -392,8 +405,8 @@ typedef struct ldm_task {
 LDM_API void ldm_task_init(ldm_task *task, size_t struct_size);
 
 /* Say what the run needs next. Asked twice without an answer, it says the same again (a step and a preview once); after
-   LDM_TASK_DONE it says that again. LDM_CANCELLED after ldm_run_cancel. After any other failure but LDM_MISUSE the run is
-   over: every call that takes it on fails with that code. On failure *task is as it was. */
+   LDM_TASK_DONE it says that again. LDM_CANCELLED after ldm_run_cancel. After any other failure but LDM_MISUSE the run
+   is over: every call that takes it on fails with that code. On failure *task is as it was. */
 LDM_API ldm_status ldm_run_next(ldm_context *context, ldm_run *run, ldm_task *task);
 
 /* Give the outputs that the last task asked for, in any order, and others if you like; they are copied. LDM_MISUSE
@@ -403,56 +416,63 @@ LDM_API ldm_status ldm_run_next(ldm_context *context, ldm_run *run, ldm_task *ta
 LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_tensor *outputs, size_t output_count);
 
 /* Ask for a preview: the next tasks decode the image that the model predicts now, and LDM_TASK_PREVIEW says that
-   ldm_run_image has it. After that the run goes on; a preview changes nothing of what it draws. It is asked for after an
-   evaluation of the denoiser and before the next task, such as when a step was told, also the last one; at any other time
-   it is LDM_MISUSE, also for the preview that is there already. No failure ends the run. */
+   ldm_run_image has it. After that the run goes on; a preview changes nothing of what it draws. It is asked for after
+   an evaluation of the denoiser and before the next task, such as when a step was told, also the last one; at any other
+   time it is LDM_MISUSE, also for the preview that is there already. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
 /* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */
 
 typedef struct ldm_engine_options {
     size_t struct_size;
-    const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
+    const char*
+        library;          /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
                              variable LDM_ONNXRUNTIME names, else one beside this library (libonnxruntime.so, .so.1,
                              or the highest .so.VERSION), else one that the system finds.
-                             Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this library */
-    const char *provider; /* "cpu" (NULL), or the name of one of its execution providers, such as "CUDAExecutionProvider",
-                             for which ONNX Runtime has to be 1.24 or newer.
+                             Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this
+                             library */
+    const char *provider; /* "cpu" (NULL), or one of its execution providers, by the name that it has in ldm-export
+                             ("cuda", "tensorrt", …) or in ONNX Runtime ("CUDAExecutionProvider"), in these letters,
+                             capitals or not; ONNX Runtime has to be 1.24 or newer for it.
                              OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
     const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;
     size_t provider_option_count;
     int32_t threads;      /* within an operator, on the CPU; 0: the engine's choice */
-    int32_t maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is done
-                             with gives its memory back: a start in less time and memory, for steps that take longer. 0:
-                             those of large components alone; others are copied into what the kernels like best */
-    const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
+    int32_t
+        maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is done
+                         with gives its memory back: a start in less time and memory, for steps that take longer. 0:
+                         those of large components alone; others are copied into what the kernels like best */
+    const char*
+        engine; /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
 
 /* Open the engine and the graph of each component; an image's encoder is opened when it is first needed. Waits for
-   the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option, or
-   LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. While ONNX Runtime is opened, the environment variable
-   ORT_DISABLE_TELEMETRY is set and restored: a host whose threads read the environment meanwhile sets it to 1 itself,
-   before it starts them, and then nothing changes. */
+   the package's hashes. On failure *engine is NULL: LDM_ENGINE_FAILED, LDM_BAD_PACKAGE, LDM_BAD_REQUEST for an option,
+   or LDM_MISUSE for a package that was parsed. Free it with ldm_engine_free, when no thread draws with it. While ONNX
+   Runtime is opened, the environment variable ORT_DISABLE_TELEMETRY is set and restored: a host whose threads read the
+   environment meanwhile sets it to 1 itself, before it starts them, and then nothing changes. */
 LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, const ldm_engine_options *options,
                                    ldm_engine **engine);
 LDM_API void ldm_engine_free(ldm_engine *engine);
 
-/* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a task,
-   and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be tried
-   again. Other failures are those of ldm_run_give. */
+/* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a
+   task, and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be
+   tried again. Other failures are those of ldm_run_give. */
 LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
 /* Take a run to its end, wherever it is, past previews that were asked for. The context's progress function is called
-   after each step. Failures are those of ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
+   after each step, and once more with the last step where a preview was asked for after that one. Failures are those of
+   ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
 LDM_API ldm_status ldm_engine_draw(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
-/* ---- Images as files ----------------------------------------------------------------------------------------------------- */
+/* ---- Images as files
+ * ----------------------------------------------------------------------------------------------------- */
 
-/* Write image `image` of a run, or of its last preview, as PNG, with how it was made as text. It appears whole or not at
-   all. force: 0 keeps what is there. LDM_BAD_OUTPUT: nothing was written; LDM_MISUSE as ldm_run_image. */
+/* Write image `image` of a run, or of its last preview, as PNG, with how it was made as text. It appears whole or not
+   at all. force: 0 keeps what is there. LDM_BAD_OUTPUT: nothing was written; LDM_MISUSE as ldm_run_image. */
 LDM_API ldm_status ldm_run_save_png(ldm_context *context, ldm_run *run, size_t image, const char *path, int32_t force);
 
 /* Read a PNG file of 8 or 16 bits as 8 bits. *image was begun with ldm_image_init; what it owned is freed. It owns what
@@ -462,7 +482,8 @@ LDM_API ldm_status ldm_image_read_png(ldm_context *context, const char *path, ld
 /* Free the pixels that an image owns, and begin it anew. Pixels of somebody else are let go. */
 LDM_API void ldm_image_free(ldm_image *image);
 
-/* ---- Plans ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Plans
+ * ---------------------------------------------------------------------------------------------------------------- */
 
 /* Describe the sampling plan of a package as JSON, as `ldm-export plan --json` does: sampler NULL and steps 0 are the
    package's; start: steps left out at the beginning. *json lasts until the next ldm_plan_json with the context. On
@@ -470,7 +491,9 @@ LDM_API void ldm_image_free(ldm_image *image);
 LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
                                  int32_t start, const char **json);
 
-/* ---- Proof ------------------------------------------------------------------------------------------------------------------- */
+/* ---- Proof
+ * -------------------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct ldm_report ldm_report;
 
@@ -495,11 +518,12 @@ LDM_API const char *ldm_report_json(const ldm_report *report);
 /* What did not pass, a sentence each, from 0; NULL after the last one. */
 LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
 
-/* ---- What a package is, and where its images go ------------------------------------------------------------------------------ */
+/* ---- What a package is, and where its images go
+ * ------------------------------------------------------------------------------ */
 
 /* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
-   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads share
-   the package. *text lasts until the next ldm_package_describe with the context. */
+   as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads
+   share the package. *text lasts until the next ldm_package_describe with the context. */
 LDM_API ldm_status ldm_package_describe(ldm_context *context, ldm_package *package, int32_t as_json, const char **text);
 
 /* Fail as ldm_run_save_png would for this path, before the work: something is there already, the folder is missing or

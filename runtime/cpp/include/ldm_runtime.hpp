@@ -14,9 +14,9 @@
 // dropped; the reason is in the context that the call was made with (code and text). The rules of threads and lives are
 // those of ldm_runtime.h.
 //
-// No handle keeps another: each call is given its context, which may be any, and handles may move, as what they hold stays
-// where it is. A package must outlive its engines and runs, so declare it before them. What was moved from holds nothing:
-// calls with it are LDM_MISUSE.
+// No handle keeps another: each call is given its context, which may be any, and handles may move, as what they hold
+// stays where it is. A package must outlive its engines and runs, so declare it before them. What was moved from holds
+// nothing: calls with it are LDM_MISUSE.
 #ifndef LDM_RUNTIME_HPP
 #define LDM_RUNTIME_HPP
 
@@ -166,8 +166,8 @@ public:
         if (ldm_package_describe(context.get(), get(), as_json ? 1 : 0, &text) != LDM_OK) return std::nullopt;
         return text;
     }
-    // A sampling plan as JSON; sampler null and steps 0 are the package's. It lasts until the next call of this with the
-    // context.
+    // A sampling plan as JSON; sampler null and steps 0 are the package's. It lasts until the next call of this with
+    // the context.
     std::optional<std::string_view> plan_json(const Context &context, const char *sampler = nullptr, int32_t steps = 0,
                                               int32_t start = 0) const noexcept {
         const char *json = nullptr;

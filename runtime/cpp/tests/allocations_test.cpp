@@ -8,8 +8,8 @@
 
 namespace {
 
-// Everything that a host calls, from the context to what is told of an image. folder: of the package; NULL: it is given as
-// text. draws: with ONNX Runtime; else the host's engine is a formula.
+// Everything that a host calls, from the context to what is told of an image. folder: of the package; NULL: it is given
+// as text. draws: with ONNX Runtime; else the host's engine is a formula.
 ldm_status draw_with(const ldm_context_options& options, const Kit& texts, const char* folder, bool draws) {
     ldm_context* context = nullptr;
     ldm_package* package = nullptr;
@@ -46,8 +46,8 @@ ldm_status draw_with(const ldm_context_options& options, const Kit& texts, const
     return status;
 }
 
-// The first allocation fails, then the second, and so on, each in a drawing of its own: load, prompt, plan, two steps and
-// what is told of it.
+// The first allocation fails, then the second, and so on, each in a drawing of its own: load, prompt, plan, two steps
+// and what is told of it.
 void any_allocation_may_fail(const char* folder, bool draws) {
     Kit texts;
     ldm_status status = LDM_NO_MEMORY;

@@ -104,7 +104,8 @@ static void resting_components_give_back_their_memory() {
 static void weights_are_mapped_where_they_are_large() {
     package::Weights small{1000, 4000, 0, {}}, large{std::uint64_t{1} << 30, std::uint64_t{1} << 31, 1 << 20, {}};
     CHECK(engines::weight_memory(small).own == 10000 && engines::weight_memory(small).mapped == 0);
-    CHECK(engines::weight_memory(large).own == 16 << 20 && engines::weight_memory(large).mapped == std::uint64_t{1} << 31);
+    CHECK(engines::weight_memory(large).own == 16 << 20 && engines::weight_memory(large).mapped == std::uint64_t{1}
+                                                                                                       << 31);
     package::Weights edge{std::uint64_t{1} << 28, std::uint64_t{1} << 30, 0, {}};
     CHECK(engines::weight_memory(edge).mapped == 0);
 #if defined(__linux__)

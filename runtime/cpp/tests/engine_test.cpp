@@ -134,6 +134,23 @@ void the_preview_of_the_last_step_is_told() {
     CHECK(looked.pixels() == plain.pixels());
 }
 
+// One that is asked for within the first step is of step 1: 0 would say that there is none.
+void a_preview_within_a_step_is_of_that_step() {
+    ldm_run_options heun = apple();
+    heun.sampler = "heun";
+    Fixture its(heun);
+    ldm_task task;
+    ldm_task_init(&task, sizeof task);
+    while (CHECK(ldm_run_next(its.context, its.run, &task) == LDM_OK)) {
+        CHECK(task.kind == LDM_TASK_EVALUATE && ldm_engine_evaluate(its.context, its.engine, its.run) == LDM_OK);
+        if (std::strcmp(task.component, "unet") == 0) break;
+    }
+    CHECK(ldm_run_preview(its.context, its.run) == LDM_OK);
+    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_OK);
+    CHECK(its.seen.steps == std::vector<int>({1, 2, 3}));
+    CHECK(its.seen.preview_steps == std::vector<int>({1, 1, 1}));
+}
+
 // A preview is saved as what it is, also after later steps.
 void a_saved_preview_says_that_it_is_one() {
     Scratch scratch;
@@ -220,7 +237,8 @@ void details_are_told_of_each_step() {
         ldm_package_options full;
         ldm_package_options_init(&full, sizeof full);
         full.check = LDM_CHECK_FULL;
-        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK && ldm_context_create(&callbacks, &context) == LDM_OK);
+        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK &&
+              ldm_context_create(&callbacks, &context) == LDM_OK);
         std::string folder = golden_path("package");
         CHECK(ldm_package_open(context, folder.c_str(), &full, &package) == LDM_OK);
         CHECK(details.count("package: " + folder + " is ", " files, ") == 1 && details.count("package: ", " s") == 1);
@@ -237,9 +255,11 @@ void details_are_told_of_each_step() {
         CHECK(details.count("engine: unet: " + folder + "/unet/", how) == 1);
         CHECK(details.count("engine: unet: ", " on ort, ") == 1);
         CHECK(details.count("engine: vae_decoder: ", how) == 1 && details.count("engine: vae_encoder: ", "") == 0);
-        CHECK(details.count("package: hashes of " + folder + " are right: 0 are remembered, ", " were computed; waited ") == 1);
+        CHECK(details.count("package: of ", " files of " + folder + " the hashes of ") == 1);
+        CHECK(details.count("package: of ", " are right, 0 remembered and ") == 1);
         ldm_run_options wanted = apple();
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
+              ldm_engine_draw(context, engine, run) == LDM_OK);
         CHECK(details.count("engine: unet evaluated in ", " s") == 3);
         ldm_run_free(run);
         ldm_engine_free(engine);
@@ -247,6 +267,27 @@ void details_are_told_of_each_step() {
         ldm_context_free(context);
         ldm_context_free(details.other);
     }
+}
+
+// Nobody is told that hashes are right which nobody looked at.
+void what_was_checked_is_what_is_told() {
+    Details details;
+    ldm_context_options callbacks;
+    ldm_context_options_init(&callbacks, sizeof callbacks);
+    callbacks.log = Details::log;
+    callbacks.user = &details;
+    ldm_context* context = nullptr;
+    ldm_package* package = nullptr;
+    ldm_package_options sizes;
+    ldm_package_options_init(&sizes, sizeof sizes);
+    sizes.check = LDM_CHECK_SIZE;
+    CHECK(ldm_context_create(&callbacks, &context) == LDM_OK);
+    CHECK(ldm_package_open(context, golden_path("package").c_str(), &sizes, &package) == LDM_OK);
+    CHECK(ldm_package_confirm(context, package) == LDM_OK);
+    CHECK(details.count("package: of ",
+                        " the hashes of 0 are right, 0 remembered and 0 computed; no file has changed") == 1);
+    ldm_package_free(package);
+    ldm_context_free(context);
 }
 
 void options_of_a_provider_are_pairs() {
@@ -288,7 +329,8 @@ void weights_stay_in_their_files() {
         ldm_run_options wanted = apple();
         CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
         long long before = counting.alive;
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK && ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
+              ldm_engine_draw(context, engine, run) == LDM_OK);
         const float* latents = nullptr;
         int64_t shape[4];
         CHECK(ldm_run_latents(context, run, &latents, shape) == LDM_OK);
@@ -297,7 +339,8 @@ void weights_stay_in_their_files() {
         CHECK((counting.alive < before) == (maps == 1));
         ldm_engine_free(engine);
     }
-    for (size_t index = 0; index < drawn[0].size(); ++index) CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
+    for (size_t index = 0; index < drawn[0].size(); ++index)
+        CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
     ldm_engine_options options;
     ldm_engine_options_init(&options, sizeof options);
     options.maps_weights = 2;
@@ -317,10 +360,12 @@ int main() {
     runs_of_another_package_are_refused();
     previews_do_not_end_it();
     the_preview_of_the_last_step_is_told();
+    a_preview_within_a_step_is_of_that_step();
     a_saved_preview_says_that_it_is_one();
     the_progress_function_may_end_it();
     notices_come_with_what_they_are_about();
     details_are_told_of_each_step();
+    what_was_checked_is_what_is_told();
     options_of_a_provider_are_pairs();
     weights_stay_in_their_files();
     return done();

@@ -39,8 +39,8 @@ struct FailingAllocator {
     }
 };
 
-// Run `work`, a Status(Scope&) that gives back all it takes, with each allocation failing once: the first, the second, …
-// It must report that no memory is left, and leak nothing, until no allocation fails.
+// Run `work`, a Status(Scope&) that gives back all it takes, with each allocation failing once: the first, the second,
+// … It must report that no memory is left, and leak nothing, until no allocation fails.
 template <typename Work>
 void check_every_allocation(const char* what, Work work) {
     for (long long allowed = 0;; ++allowed) {
@@ -51,7 +51,8 @@ void check_every_allocation(const char* what, Work work) {
         ldm::Scope scope{allocator, failure};
         ldm::Status status = work(scope);
         bool was_reached = failing.made == allowed;
-        if (!CHECK(failing.alive == 0 && failing.bytes == 0) || !CHECK(status.ok() || std::string_view(status.code()) == ldm::codes::other_memory)) {
+        if (!CHECK(failing.alive == 0 && failing.bytes == 0) ||
+            !CHECK(status.ok() || std::string_view(status.code()) == ldm::codes::other_memory)) {
             std::fprintf(stderr, "  %s, allocation %lld: %s, %lld blocks alive\n", what, allowed,
                          status.ok() ? "no failure" : failure.text, failing.alive);
             return;

@@ -67,7 +67,8 @@ void fields(Visitor& visit, Drawing& it) {
 using example::Drawing;
 
 static const std::string whole =
-    R"({"name": "a", "is_open": true, "colour": "blue", "centre": null, "points": [{"y": 1, "x": 2}], "sizes": [3, "w"],)"
+    R"({"name": "a", "is_open": true, "colour": "blue", "centre": null, "points": [{"y": 1, "x": 2}],)"
+    R"( "sizes": [3, "w"],)"
     R"( "places": {"to": {"x": 1, "y": 0.5}, "from": {"x": 3, "y": 0}, "at": {"x": 4, "y": 0}}, "extra": [1, {}]})";
 
 static Status read_text(Scope& scope, Arena& arena, std::string_view text, Drawing& out) {

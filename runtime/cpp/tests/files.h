@@ -55,7 +55,8 @@ struct GoldenTensors {
     explicit GoldenTensors(const std::string& name) : content(read_file(golden_path(name))) {
         ldm::Scope scope{memory, failure};
         unsigned long long bytes = 0;
-        for (int index = 7; index >= 0; --index) bytes = bytes << 8 | static_cast<unsigned char>(content[std::size_t(index)]);
+        for (int index = 7; index >= 0; --index)
+            bytes = bytes << 8 | static_cast<unsigned char>(content[std::size_t(index)]);
         start = 8 + static_cast<std::size_t>(bytes);
         std::string_view text(content.data() + 8, static_cast<std::size_t>(bytes));
         if (!ldm::json::parse(scope, arena, text, name, header).ok()) {
@@ -73,7 +74,8 @@ struct GoldenTensors {
             std::exit(2);
         }
         const ldm::json::Value& offsets = *entry->find("data_offsets");
-        auto first = static_cast<std::size_t>(offsets.items[0].integer), last = static_cast<std::size_t>(offsets.items[1].integer);
+        auto first = static_cast<std::size_t>(offsets.items[0].integer),
+             last = static_cast<std::size_t>(offsets.items[1].integer);
         return {reinterpret_cast<const T*>(content.data() + start + first), (last - first) / sizeof(T)};
     }
 };

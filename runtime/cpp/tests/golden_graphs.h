@@ -28,7 +28,8 @@ inline ldm::engines::Tensor golden_tensor(const GoldenTensors& tensors, std::str
 }
 
 inline bool are_near(const ldm::engines::Tensor& got, const ldm::engines::Tensor& expected, double tolerance) {
-    if (got.bytes != expected.bytes || got.rank != expected.rank || got.type != ldm::engines::ElementType::float32) return false;
+    if (got.bytes != expected.bytes || got.rank != expected.rank || got.type != ldm::engines::ElementType::float32)
+        return false;
     for (std::size_t axis = 0; axis < got.rank; ++axis) {
         if (got.shape[axis] != expected.shape[axis]) return false;
     }
@@ -92,7 +93,8 @@ struct GoldenGraphs {
                 bool is_equal = false;
                 ldm::Status status = evaluate(opened.scope, opened.components, each, is_equal);
                 if (!CHECK(status.ok() && is_equal)) {
-                    std::fprintf(stderr, "  %s: %s\n", each.find("component")->text.data(), status.ok() ? "" : opened.failure.text);
+                    std::fprintf(stderr, "  %s: %s\n", each.find("component")->text.data(),
+                                 status.ok() ? "" : opened.failure.text);
                 }
                 ++count;
             }

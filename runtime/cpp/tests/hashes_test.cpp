@@ -51,7 +51,8 @@ static Status check_files(Scope& scope, const std::string& path, View<Expected> 
     return first;
 }
 
-static std::string code_of(const std::string& path, View<Expected> expected, bool use_cache, Work work = Work::on_a_thread) {
+static std::string code_of(const std::string& path, View<Expected> expected, bool use_cache,
+                           Work work = Work::on_a_thread) {
     Allocator memory = system_allocator();
     Failure failure;
     Scope scope{memory, failure};
@@ -124,7 +125,8 @@ static void a_change_that_hides_from_the_modification_time_is_noticed() {
     scratch.write("package/a", "CONTENT");
     constexpr std::int64_t second = 1000000000;
     timespec modified{before.stamp.modified / second, before.stamp.modified % second}, times[] = {modified, modified};
-    for (after = before; after.changed == before.changed;) {  // the system's clock for files ticks some hundred times a second
+    for (after = before;
+         after.changed == before.changed;) {  // the system's clock for files ticks some hundred times a second
         CHECK(::utimensat(AT_FDCWD, file.c_str(), times, 0) == 0);
         if (!CHECK(look(files::Path(file), files::Links::follow, after).ok() && after.stamp == before.stamp)) return;
     }
@@ -138,8 +140,9 @@ static void a_cache_that_is_no_cache_is_left_aside() {
     std::string right = digest_of("content");
     Expected a[] = {{"a", right}};
     std::string place = scratch.at("cache/ldm_runtime/hashes/") + digest_of(path).substr(0, 32) + ".json";
-    for (const char* content : {"", "{", "[]", "null", "{\"a\": 1}", "{\"a\": [1, 2, 3, 4, 5, 6]}", "{\"a\": [1, 2, 3, 4]}",
-                                "{\"a\": [1, 2, 3, 4, \"x\"]}", "{\"a\": [-1, 99999999999999999999, 3, 4, 5, \"x\"]}", "\xff"}) {
+    for (const char* content :
+         {"", "{", "[]", "null", "{\"a\": 1}", "{\"a\": [1, 2, 3, 4, 5, 6]}", "{\"a\": [1, 2, 3, 4]}",
+          "{\"a\": [1, 2, 3, 4, \"x\"]}", "{\"a\": [-1, 99999999999999999999, 3, 4, 5, \"x\"]}", "\xff"}) {
         scratch.folder("cache/ldm_runtime/hashes");
         std::FILE* file = std::fopen(place.c_str(), "wb");
         std::fputs(content, file);

@@ -35,7 +35,8 @@ static void refused(std::string_view text, const char* code) {
     CHECK(std::string_view(failure.text).substr(0, 9) == "test.json");
 }
 
-// As in Python: the key that is there most often, of several the first. Few keys are compared in pairs, many in a table.
+// As in Python: the key that is there most often, of several the first. Few keys are compared in pairs, many in a
+// table.
 static void a_repeated_key_is_named() {
     for (int more : {0, 40}) {
         std::string text = "{\"c\": 0, \"a\": 0, \"b\": 0, \"b\": 0, \"a\": 0, \"c\": 0, \"b\": 0";
@@ -67,7 +68,9 @@ static void values_are_read() {
     Scope scope{machine, failure};
     Arena arena(machine);
     json::Value value;
-    std::string_view text = R"( {"a": [1, -2.5e3, true, false, null, 0, -0, 1e-400], "b\u00e9\ud83d\ude00\n": {"c": ""}, "n": 123456789012345678901} )";
+    std::string_view text =
+        R"( {"a": [1, -2.5e3, true, false, null, 0, -0, 1e-400], "b\u00e9\ud83d\ude00\n": {"c": ""}, )"
+        R"("n": 123456789012345678901} )";
     if (!CHECK(json::parse(scope, arena, text, "test.json", value).ok())) std::fprintf(stderr, "%s\n", failure.text);
     const json::Value* list = value.find("a");
     if (!CHECK(list != nullptr && list->items.size == 8)) return;
@@ -94,8 +97,8 @@ static void numbers_are_those_of_python() {
         found += numbers::shortest(value.real).view();
         if (!status.ok()) found = status.code();
         if (CHECK(found == expected)) continue;
-        std::fprintf(stderr, "  %.100s: %s, expected %.*s\n", text.data(), found.c_str(), static_cast<int>(expected.size()),
-                     expected.data());
+        std::fprintf(stderr, "  %.100s: %s, expected %.*s\n", text.data(), found.c_str(),
+                     static_cast<int>(expected.size()), expected.data());
     }
 }
 

@@ -147,6 +147,77 @@ void counts_of_numbers_are_checked() {
     CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.array"));
 }
 
+// A count beside an array that is not there was meant for one that was forgotten.
+void a_count_without_its_array_is_refused() {
+    Kit kit;
+    auto refused = [&](void (*fill)(ldm_run_options& options), const char* code, std::string_view sentence) {
+        ldm_run_options options = apple();
+        ldm_run* run = nullptr;
+        fill(options);
+        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says(code));
+        CHECK(std::string_view(ldm_error_text(kit.context)) == sentence);
+    };
+    refused([](ldm_run_options& its) { its.prompt_count = 2; }, "request.invalid",
+            "prompt_count is 2, but prompts is NULL; give prompts, or leave prompt_count 0");
+    refused([](ldm_run_options& its) { its.seed_count = 2; }, "request.invalid",
+            "seed_count is 2, but seeds is NULL; give seeds, or leave seed_count 0");
+    refused([](ldm_run_options& its) { its.image_count = 2; }, "request.image",
+            "image_count is 2, but images is NULL; give images, or leave image_count 0");
+    refused([](ldm_run_options& its) { its.latents_count = 2; }, "request.array",
+            "latents_count is 2, but latents is NULL; give latents, or leave latents_count 0");
+    refused([](ldm_run_options& its) { its.embeds_count = 2; }, "request.array",
+            "embeds_count is 2, but prompt_embeds is NULL; give prompt_embeds, or leave embeds_count 0");
+    refused([](ldm_run_options& its) { its.embeds_tokens = 2; }, "request.array",
+            "embeds_tokens is 2, but prompt_embeds is NULL; give prompt_embeds, or leave embeds_tokens 0");
+    refused([](ldm_run_options& its) { its.embeds_width = 2; }, "request.array",
+            "embeds_width is 2, but prompt_embeds is NULL; give prompt_embeds, or leave embeds_width 0");
+    refused([](ldm_run_options& its) { its.pooled_width = 2; }, "request.array",
+            "pooled_width is 2, but pooled_prompt_embeds is NULL; give pooled_prompt_embeds, or leave pooled_width 0");
+}
+
+// Advice that is followed leads to a run, not to the next refusal.
+void a_seed_beside_seeds_is_refused_as_what_it_is() {
+    Kit kit;
+    const uint64_t seeds[] = {5};
+    ldm_run_options options = apple();
+    ldm_run* run = nullptr;
+    options.seeds = seeds;
+    options.seed_count = 1;
+    for (int32_t has_seed : {0, 1}) {
+        options.has_seed = has_seed;
+        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST);
+        CHECK(std::string_view(ldm_error_text(kit.context)) == "both seed and seeds were given; give one of them");
+    }
+    options.seed = 0;
+    options.has_seed = 0;
+    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_OK);
+    ldm_run_free(run);
+}
+
+// The system would take it for the current folder.
+void an_empty_path_is_refused() {
+    Kit kit;
+    ldm_package* package = nullptr;
+    ldm_report* report = nullptr;
+    ldm_image image;
+    ldm_image_init(&image, sizeof image);
+    auto refused = [&](ldm_status status) {
+        CHECK(status == LDM_BAD_REQUEST && kit.says("request.path"));
+        CHECK(std::string_view(ldm_error_text(kit.context)) == "path is ''; expected a path");
+    };
+    refused(ldm_package_open(kit.context, "", nullptr, &package));
+    refused(ldm_verify(kit.context, "", nullptr, &report));
+    refused(ldm_image_read_png(kit.context, "", &image));
+    refused(ldm_check_output(kit.context, "", 0));
+    refused(ldm_run_save_png(kit.context, kit.run, 0, "", 0));
+    ldm_engine_options options;
+    ldm_engine_options_init(&options, sizeof options);
+    options.library = "";
+    CHECK(ldm_verify(kit.context, golden_path("package").c_str(), &options, &report) == LDM_BAD_REQUEST);
+    CHECK(std::string_view(ldm_error_text(kit.context)) == "library is ''; expected a path");
+    CHECK(package == nullptr && report == nullptr && image.pixels == nullptr);
+}
+
 void outputs_of_another_kind_are_refused() {
     Kit kit;
     ldm_task task;
@@ -221,6 +292,9 @@ int main() {
     what_contradicts_itself_is_refused();
     nulls_within_arrays_are_told();
     counts_of_numbers_are_checked();
+    a_count_without_its_array_is_refused();
+    a_seed_beside_seeds_is_refused_as_what_it_is();
+    an_empty_path_is_refused();
     outputs_of_another_kind_are_refused();
     contexts_may_go_before_what_they_made();
     CHECK(std::strcmp(ldm_status_name(LDM_CANCELLED), "LDM_CANCELLED") == 0);

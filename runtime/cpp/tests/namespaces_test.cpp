@@ -1,5 +1,5 @@
-// A C++ program may be linked with the library's own objects: what the header for C++ defines is not what the core calls
-// by the same names.
+// A C++ program may be linked with the library's own objects: what the header for C++ defines is not what the core
+// calls by the same names.
 #include "src/api/handles.h"
 
 #include "ldm_runtime.hpp"  // after the core, whose headers would find both

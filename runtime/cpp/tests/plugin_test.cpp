@@ -70,10 +70,12 @@ static void it_is_found_by_option_and_environment() {
     Scratch scratch;
     scratch.write("text.so", "no library");
     CHECK(opened(FAKE_PLUGIN).empty());
-    CHECK(opened(scratch.at("missing.so")) == codes::engine_unavailable && says(failure, "there is no plugin for OpenVINO at"));
+    CHECK(opened(scratch.at("missing.so")) == codes::engine_unavailable &&
+          says(failure, "there is no plugin for OpenVINO at"));
     CHECK(opened(scratch.at("text.so")) == codes::engine_unavailable && says(failure, "cannot be loaded from"));
     CHECK(opened(scratch.path) == codes::engine_unavailable);
-    CHECK(opened(FUTURE_PLUGIN) == codes::engine_unavailable && says(failure, "is a plugin of version 2; this library takes version 1"));
+    CHECK(opened(FUTURE_PLUGIN) == codes::engine_unavailable &&
+          says(failure, "is a plugin of version 2; this library takes version 1"));
     ::setenv("LDM_OPENVINO", scratch.at("missing.so").c_str(), 1);
     CHECK(opened(FAKE_PLUGIN).empty());  // an option goes first
     CHECK(opened("") == codes::engine_unavailable && says(failure, ", which LDM_OPENVINO names"));
@@ -149,7 +151,8 @@ static void its_failures_have_a_code() {
     CHECK(opened("ABSENT", "there is no abacus here") == codes::engine_unavailable);
     CHECK(opened("FULL", "memory") == codes::other_memory);
     CHECK(opened("BYTES", "'sample' of a type that no component uses") == codes::graph_signature);
-    CHECK(opened("NARROW", "has as input float32 sample (?, 3, ?, ?), but the manifest promises") == codes::graph_signature);
+    CHECK(opened("NARROW", "has as input float32 sample (?, 3, ?, ?), but the manifest promises") ==
+          codes::graph_signature);
     auto run = [](std::string_view device, std::string_view sentence) {
         GoldenComponents its(fake(device));
         Results results(its.memory);
@@ -158,8 +161,9 @@ static void its_failures_have_a_code() {
     };
     CHECK(run("BROKEN", "model.onnx: a bead is missing") == codes::engine_failed);
     CHECK(run("MUTE", "model.onnx made no out_sample") == codes::engine_failed);
-    CHECK(run("TURNED", "made out_sample as float32 of shape (2, 4, 6, 4), which is not what the contract says of batch 2, "
-                        "height 4, width 6, tokens 5") == codes::engine_failed);
+    CHECK(run("TURNED",
+              "made out_sample as float32 of shape (2, 4, 6, 4), which is not what the contract says of batch 2, "
+              "height 4, width 6, tokens 5") == codes::engine_failed);
 }
 
 // The sentences of the Python runtime.
@@ -176,10 +180,12 @@ static void wrong_feeds_are_refused() {
     CHECK(refused([](Tensors& feeds) { feeds.erase(feeds.begin()); },
                   "was given encoder_hidden_states, timestep; it takes sample, timestep, encoder_hidden_states"));
     CHECK(refused([](Tensors& feeds) { feeds.clear(); }, "was given nothing; it takes"));
-    CHECK(refused([](Tensors& feeds) { feeds.push_back(feeds[0]); }, "was given encoder_hidden_states, sample, sample, timestep;"));
+    CHECK(refused([](Tensors& feeds) { feeds.push_back(feeds[0]); },
+                  "was given encoder_hidden_states, sample, sample, timestep;"));
     CHECK(refused([](Tensors& feeds) { feeds[1].rank = 1, feeds[1].shape[0] = 1; },
                   "timestep as float32 of shape (1,); it takes float32 of shape ()"));
-    CHECK(refused([](Tensors& feeds) { feeds[1].type = ElementType::float64; }, "timestep as float64 of shape (); it takes"));
+    CHECK(refused([](Tensors& feeds) { feeds[1].type = ElementType::float64; },
+                  "timestep as float64 of shape (); it takes"));
     CHECK(refused([](Tensors& feeds) { feeds[0].shape[1] = 3; }, "sample of shape (2, 3, 4, 6): 3 where it takes 4"));
     CHECK(refused([](Tensors& feeds) { feeds[0].shape[0] = 1; },
                   "encoder_hidden_states of shape (2, 5, 6): 2 where it takes 1 for batch"));
@@ -220,7 +226,9 @@ static void linked_weights_are_read_through_hard_links() {
     ::setenv("XDG_CACHE_HOME", scratch.at("blobs/graph").c_str(), 1);
     openvino::PlainGraph plain;
     CHECK(code_of(plain.make(scope, graph, weights)) == codes::engine_unavailable);
-    CHECK(says(failure, "cannot be linked into the cache folder: there is no cache folder; copy the package with its links followed"));
+    CHECK(says(
+        failure,
+        "cannot be linked into the cache folder: there is no cache folder; copy the package with its links followed"));
 }
 
 static void memory_may_run_out() {

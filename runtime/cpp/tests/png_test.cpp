@@ -135,25 +135,26 @@ static void add_chunk(std::string& file, std::string_view kind, const std::strin
     put(lodepng_crc32(reinterpret_cast<const unsigned char*>(body.data()), body.size()));
 }
 
-// A file with a text of XMP, packed, many times; how it is refused, or "" where it is read.
-static std::string many_texts(std::size_t size, int times) {
+static std::string packed(const std::string& text) {
+    png::Borrowed borrowed(heap, std::size_t{1} << 26);
+    LodePNGCompressSettings settings;
+    lodepng_compress_settings_init(&settings);
+    unsigned char* bytes = nullptr;
+    std::size_t size = 0;
+    auto* given = reinterpret_cast<const unsigned char*>(text.data());
+    CHECK(lodepng_zlib_compress(&bytes, &size, given, text.size(), &settings) == 0);
+    std::string out(reinterpret_cast<const char*>(bytes), size);
+    lodepng_free(bytes);
+    return out;
+}
+
+// How a file with a text chunk many times is refused, or "" where it is read.
+static std::string many_texts(std::string_view kind, const std::string& content, int times) {
     Failure failure;
     Scope scope{heap, failure};
     Status status;
-    std::string whole = written(scope, {}, 2, 2, status), content("XML:com.adobe.xmp\0\1\0\0\0", 22), texts;
-    {
-        png::Borrowed borrowed(heap, std::size_t{1} << 26);
-        LodePNGCompressSettings settings;
-        lodepng_compress_settings_init(&settings);
-        unsigned char* packed = nullptr;
-        std::size_t packed_size = 0;
-        std::string text(size, 'a');
-        auto* bytes = reinterpret_cast<const unsigned char*>(text.data());
-        CHECK(lodepng_zlib_compress(&packed, &packed_size, bytes, size, &settings) == 0);
-        content.append(reinterpret_cast<const char*>(packed), packed_size);
-        lodepng_free(packed);
-    }
-    for (int time = 0; time < times; ++time) add_chunk(texts, "iTXt", content);
+    std::string whole = written(scope, {}, 2, 2, status), texts;
+    for (int time = 0; time < times; ++time) add_chunk(texts, kind, content);
     whole.insert(8 + 25, texts);
     images::Image image(heap);
     status = png::read(scope, bytes_of(whole), "a.png", image);
@@ -166,14 +167,35 @@ static std::string many_texts(std::size_t size, int times) {
     return failure.text;
 }
 
+// Whatever chunk they are in, by what they unpack to; and by their number, which is another reason.
 static void texts_are_bounded_together() {
-    const std::string refused = "a.png is not a PNG file that can be read: its texts have more than 64 MiB";
-    CHECK(many_texts(std::size_t{1} << 20, 60).empty() && many_texts(std::size_t{1} << 20, 65) == refused);
-    CHECK(many_texts(1, 1000).empty() && many_texts(1, 70'000) == refused);  // each has its cost
+    const std::string refused = "a.png is not a PNG file that can be read: ";
+    const std::string one_mib(std::size_t{1} << 20, 'a'), large = packed(one_mib), small = packed("a");
+    const std::string xmp("XML:com.adobe.xmp\0\1\0\0\0", 22), key("a\0", 2), packed_key("a\0\0", 3);
+    const std::pair<const char*, std::string> whole[] = {
+        {"iTXt", xmp + large}, {"zTXt", packed_key + large}, {"tEXt", key + one_mib}};
+    for (const auto& [kind, content] : whole) {
+        CHECK(many_texts(kind, content, 65) == refused + "its texts unpack to more than 64 MiB");
+    }
+    CHECK(many_texts("zTXt", packed_key + large, 64).empty() && many_texts("tEXt", key + "a", 65536).empty());
+    const std::pair<const char*, std::string> tiny[] = {{"zTXt", packed_key + small}, {"tEXt", key + "a"}};
+    for (const auto& [kind, content] : tiny) {
+        CHECK(many_texts(kind, content, 65537) == refused + "it has more than 65536 texts");
+    }
+    const std::string more = packed(one_mib + "a");
+    CHECK(many_texts("zTXt", packed_key + more, 1) == refused + "a text unpacks to more than 1 MiB");
+    CHECK(many_texts("iTXt", xmp + more, 1) == refused + "a text unpacks to more than 1 MiB");
+}
+
+// The image is not: as in Pillow, a damaged zTXt is an empty text, and a damaged iTXt none.
+static void damaged_texts_are_left_out() {
+    CHECK(many_texts("zTXt", std::string("a\0\0no zlib", 10), 1).empty());
+    CHECK(many_texts("iTXt", std::string("XML:com.adobe.xmp\0\1\0\0\0no zlib", 29), 1).empty());
 }
 
 int main() {
     texts_are_bounded_together();
+    damaged_texts_are_left_out();
     golden_files_are_read();
     what_is_written_is_read();
     a_grey_image_is_written_as_rgb();

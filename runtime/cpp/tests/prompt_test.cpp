@@ -30,7 +30,9 @@ static bool is_refused(const Status& status) {
     return !status.ok() && std::string_view(status.code()) == codes::request_prompt;
 }
 
-static bool close(double a, double b, double tolerance) { return std::fabs(a - b) <= tolerance * std::fmax(1.0, std::fabs(b)); }
+static bool close(double a, double b, double tolerance) {
+    return std::fabs(a - b) <= tolerance * std::fmax(1.0, std::fabs(b));
+}
 
 static bool same_parts(const View<View<WeightedText>>& parts, const json::Value& expected) {
     if (parts.size != expected.items.size) return false;
@@ -77,8 +79,10 @@ static void windows_are_those_of_the_kit(const GoldenJson& golden) {
         Status status = prompt_windows(given.scope, given.arena, given.tokenizer, facts, prompt, "the prompt",
                                        Syntax::weighted, made);
         const json::Value& expected = *one.find("windows");
-        bool fits = expected.kind == json::Kind::null ? is_refused(status) : status.ok() && made.windows.size == expected.items.size;
-        for (std::size_t at = 0; fits && at < made.windows.size; ++at) fits = same_window(made.windows[at], expected.items[at]);
+        bool fits = expected.kind == json::Kind::null ? is_refused(status)
+                                                      : status.ok() && made.windows.size == expected.items.size;
+        for (std::size_t at = 0; fits && at < made.windows.size; ++at)
+            fits = same_window(made.windows[at], expected.items[at]);
         if (!CHECK(fits)) std::fprintf(stderr, "  %s: %s\n", prompt.data(), given.failure.text);
     }
 }
@@ -106,7 +110,9 @@ static void what_is_left_out_is_told_from_its_word() {
     Given given;
     auto left_out = [&](std::string_view prompt) {
         PromptWindows made;
-        CHECK(prompt_windows(given.scope, given.arena, given.tokenizer, facts, prompt, "the prompt", Syntax::plain, made).ok());
+        CHECK(
+            prompt_windows(given.scope, given.arena, given.tokenizer, facts, prompt, "the prompt", Syntax::plain, made)
+                .ok());
         CHECK(made.windows.size == 1 && made.windows[0].ids.size == 12 && made.windows[0].weights.empty());
         return made.left_out;
     };
@@ -119,7 +125,8 @@ static void what_is_left_out_is_told_from_its_word() {
 static void refused(std::string_view prompt, std::string_view sentence) {
     Given given;
     PromptWindows made;
-    Status status = prompt_windows(given.scope, given.arena, given.tokenizer, facts, prompt, "the prompt", Syntax::plain, made);
+    Status status =
+        prompt_windows(given.scope, given.arena, given.tokenizer, facts, prompt, "the prompt", Syntax::plain, made);
     CHECK(is_refused(status) && given.failure.text == sentence);
 }
 
@@ -136,8 +143,9 @@ int main() {
         check_every_allocation("windows", [&](Scope& its) {
             Arena arena(its.memory);
             PromptWindows made;
-            return prompt_windows(its, arena, given.tokenizer, facts, "(red:1.2) apple [blue] BREAK \\(e\u0301 <|endoftext|> red",
-                                  "the prompt", syntax, made);
+            return prompt_windows(its, arena, given.tokenizer, facts,
+                                  "(red:1.2) apple [blue] BREAK \\(e\u0301 <|endoftext|> red", "the prompt", syntax,
+                                  made);
         });
     }
     return done();

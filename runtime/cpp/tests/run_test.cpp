@@ -85,7 +85,9 @@ Status draw(Scope& scope, Run& run, std::string* order = nullptr) {
     while (true) {
         LDM_TRY(run.next(scope, task));
         if (order != nullptr) {
-            *order += task.kind == Task::Kind::evaluate ? task.component.substr(0, 5) : task.kind == Task::Kind::step ? "step" : "";
+            *order += task.kind == Task::Kind::evaluate ? task.component.substr(0, 5)
+                      : task.kind == Task::Kind::step   ? "step"
+                                                        : "";
             *order += ' ';
         }
         if (task.kind == Task::Kind::done) return Status();

@@ -96,13 +96,14 @@ void draw(const ldm::Context& context, const ldm::Package& package, const ldm::E
         if (engine.evaluate(context, *run) != LDM_OK) break;
         auto latents = run->latents(context);
         if (!is_denoiser || !latents) continue;
-        if (rows * each < expected.size) worst = std::fmax(worst, relative_rms(latents->data, &expected[rows * each], each));
+        if (rows * each < expected.size)
+            worst = std::fmax(worst, relative_rms(latents->data, &expected[rows * each], each));
         ++rows;
     }
     auto image = run->image(context, 0);
     if (!CHECK(image.has_value()) || !CHECK(rows * each == expected.size) || !CHECK(worst <= 1e-5)) {
-        std::fprintf(stderr, "  %s, %s: %zu rows, relative RMS %g: %s\n", name.c_str(), its.text("sampler"), rows, worst,
-                     context.text().data());
+        std::fprintf(stderr, "  %s, %s: %zu rows, relative RMS %g: %s\n", name.c_str(), its.text("sampler"), rows,
+                     worst, context.text().data());
         return;
     }
     ldm::View<unsigned char> picture = tensors.tensor<unsigned char>(name + "/picture");
@@ -128,6 +129,7 @@ int main() {
     auto engine = ldm::Engine::open(context, *package);
     if (!CHECK(engine.has_value())) return std::fprintf(stderr, "%s\n", context.text().data()), 1;
     CHECK(cases.value.items.size > 40);
-    for (const ldm::json::Value& value : cases.value.items) draw(context, *package, *engine, Case(value, tensors), tensors);
+    for (const ldm::json::Value& value : cases.value.items)
+        draw(context, *package, *engine, Case(value, tensors), tensors);
     return done();
 }

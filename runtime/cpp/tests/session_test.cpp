@@ -29,7 +29,8 @@ static files::Path graph(const char* component) {
 }
 
 template <typename T>
-static Tensor tensor(const char* name, ElementType type, const std::vector<T>& values, std::vector<std::int64_t> shape) {
+static Tensor tensor(const char* name, ElementType type, const std::vector<T>& values,
+                     std::vector<std::int64_t> shape) {
     Tensor out;
     out.name = name;
     out.type = type;
@@ -46,8 +47,10 @@ struct Denoiser {
     std::vector<Tensor> feeds;
 
     explicit Denoiser(float start) : sample(4 * 8 * 8), timestep(1, 500.0f), context(12 * 6) {
-        for (std::size_t index = 0; index < sample.size(); ++index) sample[index] = std::sin(start + static_cast<float>(index));
-        for (std::size_t index = 0; index < context.size(); ++index) context[index] = std::cos(start * static_cast<float>(index));
+        for (std::size_t index = 0; index < sample.size(); ++index)
+            sample[index] = std::sin(start + static_cast<float>(index));
+        for (std::size_t index = 0; index < context.size(); ++index)
+            context[index] = std::cos(start * static_cast<float>(index));
         feeds.push_back(tensor("sample", ElementType::float32, sample, {1, 4, 8, 8}));
         feeds.push_back(tensor("timestep", ElementType::float32, timestep, {}));
         feeds.push_back(tensor("encoder_hidden_states", ElementType::float32, context, {1, 12, 6}));
@@ -77,7 +80,8 @@ static void graphs_say_what_they_take() {
     const Engine& engine = opened.engine;
     CHECK(engine.inputs.size == 3 && engine.outputs.size == 1 && engine.notices.empty() && !engine.maps_weights);
     CHECK(engine.inputs[0].name == "sample" && engine.inputs[0].dtype == "float32" && engine.inputs[0].dims.size == 4);
-    CHECK(engine.inputs[0].dims[0].is_named && engine.inputs[0].dims[0].axis == "batch" && engine.inputs[0].dims[1].is(4));
+    CHECK(engine.inputs[0].dims[0].is_named && engine.inputs[0].dims[0].axis == "batch" &&
+          engine.inputs[0].dims[1].is(4));
     CHECK(engine.inputs[1].name == "timestep" && engine.inputs[1].dims.empty());
     CHECK(engine.outputs[0].name == "out_sample");
     Opened text("text_encoder");
@@ -137,7 +141,8 @@ static void what_is_no_graph_is_refused() {
     scratch.write("noise.onnx", "no protobuf");
     Opened opened("unet");
     Engine engine;
-    for (const std::string& path : {scratch.at("noise.onnx"), scratch.at("missing.onnx"), scratch.path, std::string(5000, 'a')}) {
+    for (const std::string& path :
+         {scratch.at("noise.onnx"), scratch.at("missing.onnx"), scratch.path, std::string(5000, 'a')}) {
         Status status = ort::open_session(opened.scope, opened.memory, opened.library, files::Path(path), {}, engine);
         CHECK(code_of(status) == codes::engine_failed);
     }
@@ -168,7 +173,8 @@ static void a_truncated_library_is_refused() {
     CHECK(code_of(library.open(whole.scope, half)) == codes::engine_unavailable);
     std::string sentence = "ONNX Runtime cannot be loaded from " + half + ": it is truncated: it has " +
                            std::to_string(content.size() / 2) + " bytes, but needs ";
-    if (!CHECK(std::string_view(whole.failure.text).find(sentence) == 0)) std::fprintf(stderr, "  %s\n", whole.failure.text);
+    if (!CHECK(std::string_view(whole.failure.text).find(sentence) == 0))
+        std::fprintf(stderr, "  %s\n", whole.failure.text);
 }
 
 static void a_path_that_is_too_long_is_told() {
@@ -180,8 +186,9 @@ static void a_path_that_is_too_long_is_told() {
     ort::Library library;
     ::setenv("LDM_ONNXRUNTIME", long_path.c_str(), 1);
     CHECK(code_of(library.open(scope, "")) == codes::engine_unavailable);
-    CHECK(std::string_view(failure.text) == "the path of ONNX Runtime in LDM_ONNXRUNTIME is longer than the 4095 bytes that can "
-                                            "be opened; give a shorter one");
+    CHECK(std::string_view(failure.text) ==
+          "the path of ONNX Runtime in LDM_ONNXRUNTIME is longer than the 4095 bytes that can "
+          "be opened; give a shorter one");
     CHECK(code_of(library.open(scope, long_path)) == codes::engine_unavailable);
     CHECK(std::string_view(failure.text).find("the path of ONNX Runtime, 'aaaa") == 0);
     ::setenv("LDM_ONNXRUNTIME", named.c_str(), 1);
@@ -192,12 +199,15 @@ static void other_providers_are_told_from_missing_ones() {
     const ort::Provider* provider = nullptr;
     CHECK(ort::find_provider(opened.scope, "", provider).ok() && provider == nullptr);
     CHECK(ort::find_provider(opened.scope, "cpu", provider).ok() && provider == nullptr);
-    CHECK(ort::find_provider(opened.scope, "CPU", provider).ok() && provider == nullptr);
-    CHECK(ort::find_provider(opened.scope, "Cuda", provider).ok());
+    CHECK(ort::find_provider(opened.scope, "CPUExecutionProvider", provider).ok() && provider == nullptr);
+    CHECK(ort::find_provider(opened.scope, "cuda", provider).ok());
     CHECK(provider != nullptr && provider->name == std::string_view("cuda"));
-    CHECK(code_of(ort::find_provider(opened.scope, "cud", provider)) == codes::request_engine);
-    CHECK(code_of(ort::find_provider(opened.scope, "abacus", provider)) == codes::request_engine);
-    for (const char* name : {"cuda", "CUDAExecutionProvider", "tensorrt", "nv_tensorrt_rtx", "directml", "openvino", "qnn", "webgpu"}) {
+    for (const char* name :
+         {"cud", "abacus", "Cuda", "CPU", "cudaexecutionprovider"}) {  // in its own letters, as in Python
+        CHECK(code_of(ort::find_provider(opened.scope, name, provider)) == codes::request_engine);
+    }
+    for (const char* name :
+         {"cuda", "CUDAExecutionProvider", "tensorrt", "nv_tensorrt_rtx", "directml", "openvino", "qnn", "webgpu"}) {
         CHECK(ort::find_provider(opened.scope, name, provider).ok() && provider != nullptr);
         ort::SessionSettings settings;
         settings.provider = provider;
@@ -278,7 +288,20 @@ static void memory_may_run_out() {
     });
 }
 
+// Of whatever length it is, and also where nothing was set.
+static void the_environment_is_as_it_was() {
+    constexpr const char* name = "ORT_DISABLE_TELEMETRY";
+    const std::string longest(5000, 'x');
+    ::setenv(name, longest.c_str(), 1);
+    { Opened first("unet"); }  // the library is loaded here, and not again
+    CHECK(std::getenv(name) != nullptr && std::getenv(name) == longest);
+    ::unsetenv(name);
+    { Opened second("unet"); }
+    CHECK(std::getenv(name) == nullptr);
+}
+
 int main() {
+    the_environment_is_as_it_was();
     graphs_say_what_they_take();
     all_settings_compute_the_same();
     wrong_inputs_are_refused();

@@ -102,9 +102,11 @@ void an_image_is_told_as_what_it_is() {
         CHECK(go_to(within.context, within.run, LDM_TASK_EVALUATE, task));
         CHECK(Outputs(task).give(within.context, within.run) == LDM_OK);
     } while (std::strcmp(task.component, "unet") != 0);
+    CHECK(told(within, "within step") == "1, after evaluation 1" && told(within, "stopped after") == "");
     CHECK(ldm_run_preview(within.context, within.run) == LDM_OK);
+    CHECK(told(within, "within step") == "1, after evaluation 1");  // it is not decoded yet
     CHECK(go_to(within.context, within.run, LDM_TASK_PREVIEW, task));
-    CHECK(told(within, "preview after") == "evaluation 1, within step 1");
+    CHECK(told(within, "preview after") == "evaluation 1, within step 1" && told(within, "within step") == "");
 }
 
 // It is asked for after each step, the last one too, and the image is the one that is drawn without.
@@ -139,7 +141,8 @@ void an_image_is_whole_or_not_there() {
     CHECK(ldm_run_image(kit.context, kit.run, 0, &image) == LDM_OK && image.pixels != nullptr);
     CHECK(go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
     while (std::strcmp(task.component, "vae_decoder") != 0) {
-        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK && go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
+        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK &&
+              go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
     }
     MISUSED(kit, ldm_run_image(kit.context, kit.run, 0, &image));
     CHECK(image.pixels == nullptr && image.width == 0);

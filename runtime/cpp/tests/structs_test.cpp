@@ -62,18 +62,20 @@ bool has(const T* it, size_t end_of_field) {
 }
 
 void options_of_other_versions(Kit& kit) {
-    sizes_of<ldm_context_options>("context options", ldm_context_options_init, 8, true, [](const ldm_context_options* it) {
-        ldm_context* context = nullptr;
-        ldm_status status = ldm_context_create(it, &context);
-        ldm_context_free(context);
-        return status;
-    });
-    sizes_of<ldm_package_options>("package options", ldm_package_options_init, 8, true, [&](const ldm_package_options* it) {
-        ldm_package* package = nullptr;
-        ldm_status status = ldm_package_open(kit.context, golden_path("package").c_str(), it, &package);
-        ldm_package_free(package);
-        return status;
-    });
+    sizes_of<ldm_context_options>("context options", ldm_context_options_init, 8, true,
+                                  [](const ldm_context_options* it) {
+                                      ldm_context* context = nullptr;
+                                      ldm_status status = ldm_context_create(it, &context);
+                                      ldm_context_free(context);
+                                      return status;
+                                  });
+    sizes_of<ldm_package_options>(
+        "package options", ldm_package_options_init, 8, true, [&](const ldm_package_options* it) {
+            ldm_package* package = nullptr;
+            ldm_status status = ldm_package_open(kit.context, golden_path("package").c_str(), it, &package);
+            ldm_package_free(package);
+            return status;
+        });
     sizes_of<ldm_run_options>("run options", ldm_run_options_init, 16, true, [&](ldm_run_options* it) {
         ldm_run* run = nullptr;
         if (has(it, 16)) it->prompt = "a red apple";
@@ -154,7 +156,8 @@ void a_task_is_checked_before_the_run_goes_on() {
     ldm_task task, broken;
     CHECK(go_to(kit.context, kit.run, LDM_TASK_EVALUATE, task));
     while (std::strcmp(task.component, "unet") != 0) {
-        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK && ldm_run_next(kit.context, kit.run, &task) == LDM_OK);
+        CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK &&
+              ldm_run_next(kit.context, kit.run, &task) == LDM_OK);
     }
     CHECK(Outputs(task).give(kit.context, kit.run) == LDM_OK);
     broken = task;

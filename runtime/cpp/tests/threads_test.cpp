@@ -53,7 +53,8 @@ void threads_share_a_package_and_an_engine() {
             (void)package->confirm(own);
         }
     });
-    for (size_t index = 0; index < thread_count; ++index) CHECK(!alone[index].empty() && together[index] == alone[index]);
+    for (size_t index = 0; index < thread_count; ++index)
+        CHECK(!alone[index].empty() && together[index] == alone[index]);
 }
 
 void threads_share_a_package_without_an_engine() {

@@ -16,7 +16,8 @@ static Allocator machine = system_allocator();
 static bool has_ids(Scope& scope, const Tokenizer& tokenizer, std::string_view text, View<json::Value> expected) {
     Array<Token> tokens(machine);
     bool same = encode(scope, tokenizer, text, tokens).ok() && tokens.size() == expected.size;
-    for (std::size_t index = 0; same && index < tokens.size(); ++index) same = tokens[index].id == expected[index].integer;
+    for (std::size_t index = 0; same && index < tokens.size(); ++index)
+        same = tokens[index].id == expected[index].integer;
     return same;
 }
 
@@ -27,7 +28,8 @@ static void ids_are_those_of_the_kit() {
     Arena arena(machine);
     Tokenizer tokenizer;
     std::string content = read_file(golden_path("tokenizer/tokenizer.json"));
-    if (!CHECK(read_tokenizer(scope, arena, content, "tokenizer.json", tokenizer).ok())) std::fprintf(stderr, "%s\n", failure.text);
+    if (!CHECK(read_tokenizer(scope, arena, content, "tokenizer.json", tokenizer).ok()))
+        std::fprintf(stderr, "%s\n", failure.text);
     int wrong = 0;
     for (const json::Value& one : golden.value.find("cases")->items) {
         wrong += !has_ids(scope, tokenizer, one.items[0].text, one.items[1].items);

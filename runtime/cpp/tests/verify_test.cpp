@@ -34,7 +34,8 @@ void figures_are_python_s() {
     verify::Figures worst = verify::compare_samples(value, reference, 2, 12);
     CHECK(is_near(worst.relative_rms, 0.08891084489487741) && is_near(worst.max_abs, 2.0));
     CHECK(is_near(worst.psnr, 25.599066250361126) && is_near(verify::psnr(value, reference, 24), 32.58568873732535));
-    CHECK(std::isinf(verify::psnr(value, value, 24)) && verify::compare_samples(value, value, 2, 12).relative_rms == 0.0);
+    CHECK(std::isinf(verify::psnr(value, value, 24)) &&
+          verify::compare_samples(value, value, 2, 12).relative_rms == 0.0);
     float zeros[2] = {0.0f, 0.0f};
     CHECK(std::isinf(verify::compare_samples(value, zeros, 1, 2).psnr));
     CHECK(sampling::all_finite(value, 24) && !sampling::all_finite((value[5] = NAN, value), 24));
@@ -47,7 +48,8 @@ void similarity_is_python_s() {
         int levels;
     };
     Allocator memory = system_allocator();
-    for (const Case& each : {Case{16, 20, 0.014250583740062453, 253}, {4, 9, 0.11677530271679602, 227}, {1, 1, 0.997992479074421, 2}}) {
+    for (const Case& each :
+         {Case{16, 20, 0.014250583740062453, 253}, {4, 9, 0.11677530271679602, 227}, {1, 1, 0.997992479074421, 2}}) {
         Array<std::uint8_t> first(memory), second(memory);
         for (std::size_t index = 0; index < 3 * each.height * each.width; ++index) {
             std::size_t level = 7 * index * index + 3 * index;
@@ -76,7 +78,15 @@ void texts_are_python_s() {
     words.repr("a\t\\'\n\"").add(" ").repr("it's").add(" ").repr("é\x01");
     CHECK(words.view() == "'a\\t\\\\\\'\\n\"' \"it's\" 'é\\x01'");
     Words numbers(memory);
-    numbers.scientific(1.25e-7, 2).add(" ").fixed(59.96, 1).add(" ").general(3.0, 6).add(" ").grouped(9999).add(" ").grouped(1234567);
+    numbers.scientific(1.25e-7, 2)
+        .add(" ")
+        .fixed(59.96, 1)
+        .add(" ")
+        .general(3.0, 6)
+        .add(" ")
+        .grouped(9999)
+        .add(" ")
+        .grouped(1234567);
     CHECK(numbers.view() == "1.25e-07 60.0 3 9999 1,234,567");
 }
 
@@ -96,7 +106,8 @@ void wrong_calls_are_misuse() {
     CHECK(ldm_verify(context, "/nowhere", nullptr, &report) == LDM_BAD_PACKAGE && report == nullptr);
     CHECK(ldm_verify(context, kit.c_str(), nullptr, &report) == LDM_BAD_PACKAGE && report == nullptr);
     CHECK(std::strcmp(ldm_error_code(context), "proof.invalid") == 0);
-    CHECK(ldm_report_passed(nullptr) == 0 && ldm_report_table(nullptr)[0] == '\0' && ldm_report_json(nullptr)[0] == '\0');
+    CHECK(ldm_report_passed(nullptr) == 0 && ldm_report_table(nullptr)[0] == '\0' &&
+          ldm_report_json(nullptr)[0] == '\0');
     CHECK(ldm_report_failure(nullptr, 0) == nullptr);
     ldm_report_free(nullptr);
     CHECK(ldm_package_describe(nullptr, package, 0, &text) == LDM_MISUSE && text == nullptr);
@@ -121,7 +132,8 @@ void outputs_are_checked_before_the_work() {
     CHECK(ldm_check_output(context, path.c_str(), 0) == LDM_OK);
     CHECK(std::system(("test -z \"$(ls -A '" + folder + "')\"").c_str()) == 0);  // nothing is left there
     scratch.write("out/image.png", "kept");
-    CHECK(ldm_check_output(context, path.c_str(), 0) == LDM_BAD_OUTPUT && ldm_check_output(context, path.c_str(), 1) == LDM_OK);
+    CHECK(ldm_check_output(context, path.c_str(), 0) == LDM_BAD_OUTPUT &&
+          ldm_check_output(context, path.c_str(), 1) == LDM_OK);
     CHECK(read_file(path) == "kept");
     CHECK(ldm_check_output(context, (folder + "/missing/x.png").c_str(), 0) == LDM_BAD_OUTPUT);
     CHECK(ldm_check_output(context, "/proc/x.png", 0) == LDM_BAD_OUTPUT);  // a folder that takes no files

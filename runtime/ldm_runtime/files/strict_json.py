@@ -27,6 +27,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# How a complaint of the parser begins -> what it is called here, and in the C++ runtime.
+_SYNTAX = {
+    "Expecting property name": "expected a key in double quotes",
+    "Expecting ':'": "expected ':'",
+    "Expecting ','": "expected ','",
+    "Expecting value": "expected a value",
+    "Extra data": "extra data",
+    "Invalid control character": "control character in a string",
+    "Invalid \\": "unknown escape in a string",
+    "Unterminated string": "unterminated string",
+}
+
+
 def decode(content: bytes, where: str) -> str:
     """Decode the bytes of a file; FormatError unless they are UTF-8 without a byte order mark."""
     try:
@@ -55,7 +68,8 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
         return value
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise FormatError(where, f"is not valid JSON at {place} ({error.msg})", "json.syntax") from None
+        reason = next((ours for theirs, ours in _SYNTAX.items() if error.msg.startswith(theirs)), error.msg)
+        raise FormatError(where, f"is not valid JSON at {place} ({reason})", "json.syntax") from None
     except RecursionError:
         what = f"nests its JSON too deeply; expected at most {MAX_DEPTH} levels"
         raise FormatError(where, what, "json.depth") from None

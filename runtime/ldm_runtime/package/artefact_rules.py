@@ -1,6 +1,7 @@
 """Rules of a component's artefacts: names, formats, the requirements of plans."""
 
 import functools
+import itertools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -21,23 +22,24 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
     """Check the artefacts of a component and its key map."""
     names = [artefact.name for artefact in component.artefacts]
     if len(set(names)) != len(names) or names[:1] != ["canonical"]:
-        _refuse(f"{where}.artefacts", f"has the names {', '.join(names)}; expected 'canonical' first and each once")
+        found = ", ".join(sorted(names)) if names else "nothing"
+        _refuse(f"{where}.artefacts", f"has the names {found}; expected 'canonical' first and each once")
     if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
         _refuse(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     check_listed(component.weights, manifest, f"{where}.weights")
     for artefact in component.artefacts:
-        here = f"{where}.artefacts[{artefact.name!r}]"
+        here = f"{where}.artefacts[{shown(artefact.name)}]"
         _check_artefact(artefact, manifest, here)
         _check_format(artefact, component, here)
         if artefact.requires is not None:
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
         if entry.transpose is not None and sorted(entry.transpose) != list(range(len(entry.transpose))):
-            fail(f"{where}.keys[{key!r}].transpose", f"is {list(entry.transpose)}, not a permutation", "manifest.keys")
-        check_name(entry.initialiser, f"{where}.keys[{key!r}].initialiser")
+            fail(f"{where}.keys[{shown(key)}].transpose", "is not a permutation", "manifest.keys")
+        check_name(entry.initialiser, f"{where}.keys[{shown(key)}].initialiser")
         if entry.dtype not in DTYPES:
             what = f"is {shown(entry.dtype)}; expected one of {', '.join(DTYPES)}"
-            fail(f"{where}.keys[{key!r}].dtype", what, "manifest.keys")
+            fail(f"{where}.keys[{shown(key)}].dtype", what, "manifest.keys")
 
 
 def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:
@@ -65,7 +67,8 @@ def _check_format(artefact: "Artefact", component: "Component", where: str) -> N
     if artefact.format == "onnx":
         if _folder(artefact.file) != folder or files[1:] != (component.weights,):
             _refuse(
-                f"{where}.files", f"is {', '.join(files)}; expected a graph in {folder!r}, then {component.weights!r}"
+                f"{where}.files",
+                f"is {', '.join(files)}; expected a graph in {shown(folder)}, then {shown(component.weights)}",
             )
     elif artefact.format == "openvino":
         if [name[-4:] for name in files] != [".xml", ".bin"]:
@@ -79,12 +82,14 @@ def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", 
         _refuse_plan(f"{where}.compute_capabilities", "is empty")
     for capability in plan.compute_capabilities:
         if re.fullmatch(r"[0-9]{1,3}\.[0-9]", capability) is None:
-            _refuse_plan(f"{where}.compute_capabilities", f"has {capability!r}; expected such as '8.9'")
+            _refuse_plan(f"{where}.compute_capabilities", f"has {shown(capability)}; expected such as '8.9'")
+    twice = [each for each, other in itertools.pairwise(sorted(plan.compute_capabilities)) if each == other]
+    if twice:
+        _refuse_plan(f"{where}.compute_capabilities", f"has {shown(twice[0])} twice; expected each once")
     if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5}){1,3}", plan.version) is None:
         _refuse_plan(f"{where}.version", f"is {shown(plan.version)}; expected such as '10.13.3.9'")
-    for what, values in (("compute_capabilities", plan.compute_capabilities), ("options", plan.options)):
-        if len(set(values)) != len(values):
-            _refuse_plan(f"{where}.{what}", f"is {', '.join(values)}; expected each once")
+    if len(set(plan.options)) != len(plan.options):
+        _refuse_plan(f"{where}.options", "has an option twice; expected each once")
     for what, size in (("activation_bytes", plan.activation_bytes), ("weight_bytes", plan.weight_bytes)):
         if size is not None:
             check_between(size, 0, MAX_BYTES, f"{where}.{what}")
@@ -98,14 +103,17 @@ def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", 
 
 def _check_profile(profile: Mapping[str, "Range"], component: str, contract: "Contract", where: str) -> None:
     """Require a range for every axis of the component's inputs, within what the contract allows."""
-    axes = {dim for spec in contract.components[component].inputs for dim in spec.dims if isinstance(dim, str)}
-    if not axes <= set(profile) <= set(contract.axes):
-        _refuse_plan(where, f"has the axes {', '.join(sorted(profile))}; expected {', '.join(sorted(axes))}")
+    for dim in (dim for spec in contract.components[component].inputs for dim in spec.dims):
+        if isinstance(dim, str) and dim not in profile:
+            _refuse_plan(where, f"lacks the axis {shown(dim)} of the component's inputs")
+    for axis in profile:
+        if axis not in contract.axes:
+            _refuse_plan(where, f"has the axis {shown(axis)}, which the contract does not have")
     for name, sizes in profile.items():
         low, high = contract.range_of(name)
-        check_between(sizes.min, low, high, f"{where}[{name!r}].min")
-        check_between(sizes.opt, sizes.min, high, f"{where}[{name!r}].opt")
-        check_between(sizes.max, sizes.opt, high, f"{where}[{name!r}].max")
+        check_between(sizes.min, low, high, f"{where}[{shown(name)}].min")
+        check_between(sizes.opt, sizes.min, high, f"{where}[{shown(name)}].opt")
+        check_between(sizes.max, sizes.opt, high, f"{where}[{shown(name)}].max")
 
 
 def _folder(path: str) -> str:

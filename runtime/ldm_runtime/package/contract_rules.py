@@ -1,5 +1,6 @@
 """Rules of a contract: every tensor has a role, and sizes, latents and prompts agree."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -50,19 +51,23 @@ def check_contract(contract: "Contract", where: str) -> None:
     """Check that sizes are sane, and that components, roles, latents and prompts agree."""
     for name, axis in contract.axes.items():
         check_name(name, f"{where}.axes")
-        check_between(axis.min, 1, MAX_AXIS, f"{where}.axes[{name!r}].min")
-        check_between(axis.max, axis.min, MAX_AXIS, f"{where}.axes[{name!r}].max")
+        check_between(axis.min, 1, MAX_AXIS, f"{where}.axes[{shown(name)}].min")
+        check_between(axis.max, axis.min, MAX_AXIS, f"{where}.axes[{shown(name)}].max")
         for size in axis.proven:
-            check_between(size, axis.min, axis.max, f"{where}.axes[{name!r}].proven")
+            check_between(size, axis.min, axis.max, f"{where}.axes[{shown(name)}].proven")
         if axis.multiple_of is not None:
-            _check_multiple(axis, axis.multiple_of, contract, f"{where}.axes[{name!r}].multiple_of")
+            _check_multiple(axis, axis.multiple_of, contract, f"{where}.axes[{shown(name)}].multiple_of")
     for name, component in contract.components.items():
         check_name(name, f"{where}.components")
         for what, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
-            _check_tensors(specs, contract, f"{where}.components[{name!r}].{what}")
+            _check_tensors(specs, contract, f"{where}.components[{shown(name)}].{what}")
         both = {spec.name for spec in component.inputs} & {spec.name for spec in component.outputs}
         if both:
-            fail(f"{where}.components[{name!r}]", f"has an input and an output named {min(both)!r}", "manifest.tensor")
+            fail(
+                f"{where}.components[{shown(name)}]",
+                f"has an input and an output named {shown(min(both))}",
+                "manifest.tensor",
+            )
     _check_roles(contract, where)
     _check_latent(contract, where)
     _check_text(contract, where)
@@ -74,13 +79,13 @@ def _check_multiple(axis: "Axis", multiple: "Multiple", contract: "Contract", wh
     if source is None or source.multiple_of is not None:
         fail(
             where,
-            f"names the axis {multiple.axis!r}; expected one of axes that is not a multiple itself",
+            f"names the axis {shown(multiple.axis)}; expected one of axes that is not a multiple itself",
             "manifest.axis",
         )
     check_between(multiple.factor, 1, _MAX_DOWNSAMPLE, f"{where}.factor")
-    expected = (source.min * multiple.factor, source.max * multiple.factor)
-    if (axis.min, axis.max) != expected:
-        fail(where, f"has {axis.min} to {axis.max}; expected {expected[0]} to {expected[1]}", "manifest.axis")
+    if (axis.min, axis.max) != (source.min * multiple.factor, source.max * multiple.factor):
+        expected = f"{multiple.factor} times {source.min} to {source.max}"
+        fail(where, f"has {axis.min} to {axis.max}; expected {expected}", "manifest.axis")
 
 
 def _check_tensors(specs: Sequence["TensorSpec"], contract: "Contract", where: str) -> None:
@@ -91,12 +96,17 @@ def _check_tensors(specs: Sequence["TensorSpec"], contract: "Contract", where: s
         check_name(spec.name, where)
         for dim in spec.dims:
             if isinstance(dim, int):
-                check_between(dim, 1, MAX_AXIS, f"{where} {spec.name}.dims")
+                check_between(dim, 1, MAX_AXIS, f"{where}[{shown(spec.name)}].dims")
             elif dim not in contract.axes:
-                fail(f"{where} {spec.name}.dims", f"names the axis {dim!r}, which axes does not have", "manifest.axis")
-        named = [dim for dim in spec.dims if isinstance(dim, str)]
-        if len(set(named)) != len(named):
-            fail(f"{where} {spec.name}.dims", f"names an axis twice: {', '.join(named)}", "manifest.axis")
+                fail(
+                    f"{where}[{shown(spec.name)}].dims",
+                    f"names the axis {shown(dim)}, which axes does not have",
+                    "manifest.axis",
+                )
+        named = sorted(dim for dim in spec.dims if isinstance(dim, str))
+        twice = [dim for dim, other in itertools.pairwise(named) if dim == other]
+        if twice:
+            fail(f"{where}[{shown(spec.name)}].dims", f"names an axis twice: {shown(twice[0])}", "manifest.axis")
 
 
 def _ports(contract: "Contract") -> Iterator[tuple[str, str, str]]:
@@ -129,22 +139,24 @@ def _check_roles(contract: "Contract", where: str) -> None:
     fed: dict[str, set[str]] = {name: set() for name in owners}
     batches: dict[str, int | str] = {}
     for role, component, tensor in _ports(contract):
-        here = f"{where}.components[{component!r}]"
+        here = f"{where}.components[{shown(component)}]"
         spec = _check_port(contract.components[component], role, tensor, here)
         if spec.dims and spec.dims[0] != batches.setdefault(component, spec.dims[0]):
             fail(
-                f"{here} {tensor}",
-                f"begins with {spec.dims[0]!r}; expected {batches[component]!r}, the batch",
+                f"{here}[{shown(tensor)}]",
+                f"begins with {shown(spec.dims[0])}; expected {shown(batches[component])}, the batch",
                 "manifest.tensor",
             )
         if tensor in fed[component] and not role.endswith(_OUTPUTS):
-            fail(here, f"has two meanings for the input {tensor!r}", "manifest.role")
+            fail(here, f"has two meanings for the input {shown(tensor)}", "manifest.role")
         fed[component] |= set() if role.endswith(_OUTPUTS) else {tensor}
     for name, inputs in fed.items():
         for spec in contract.components[name].inputs:
             if spec.name not in inputs:
                 fail(
-                    f"{where}.components[{name!r}]", f"has the input {spec.name!r}, which has no role", "manifest.role"
+                    f"{where}.components[{shown(name)}]",
+                    f"has the input {shown(spec.name)}, which has no role",
+                    "manifest.role",
                 )
 
 
@@ -153,16 +165,20 @@ def _check_port(component: "ComponentContract", role: str, tensor: str, where: s
     is_output = role.endswith(_OUTPUTS)
     specs = {each.name: each for each in (component.outputs if is_output else component.inputs)}
     if tensor not in specs:
-        fail(where, f"has no {'output' if is_output else 'input'} {tensor!r}, which is its {role}", "manifest.role")
+        fail(
+            where, f"has no {'output' if is_output else 'input'} {shown(tensor)}, which is its {role}", "manifest.role"
+        )
     dtypes, rank = _ROLES[role]
     if specs[tensor].dtype not in dtypes:
         fail(
-            f"{where} {tensor}",
+            f"{where}[{shown(tensor)}]",
             f"has the dtype {shown(specs[tensor].dtype)}; expected {' or '.join(dtypes)}",
             "manifest.tensor",
         )
     if len(specs[tensor].dims) != rank:
-        fail(f"{where} {tensor}", f"has {len(specs[tensor].dims)} dimensions; expected {rank}", "manifest.tensor")
+        fail(
+            f"{where}[{shown(tensor)}]", f"has {len(specs[tensor].dims)} dimensions; expected {rank}", "manifest.tensor"
+        )
     return specs[tensor]
 
 
@@ -175,8 +191,8 @@ def _check_latent(contract: "Contract", where: str) -> None:
     if abs(latent.shift) > 1e6:
         fail(f"{where}.latent.shift", f"is {latent.shift}; expected a magnitude of 1e6 at most", "manifest.range")
     if contract.concat not in CONCATS:
-        shown_ = " or ".join(str(list(each)) for each in CONCATS)
-        fail(f"{where}.concat", f"is {list(contract.concat)}; expected {shown_}", "manifest.role")
+        expected = "none, or mask and masked_latents in this order"
+        fail(f"{where}.concat", f"has {len(contract.concat)} parts; expected {expected}", "manifest.role")
     concat = sum({"mask": 1, "masked_latents": latent.channels}[name] for name in contract.concat)
     for component, tensor, size in (
         (denoiser.component, denoiser.sample, latent.channels + concat),
@@ -188,15 +204,15 @@ def _check_latent(contract: "Contract", where: str) -> None:
         dim = contract.tensor(component, tensor).dims[1]
         if dim != size:
             fail(
-                f"{where}.components[{component!r}] {tensor}",
-                f"has {dim!r} channels; expected {size}",
+                f"{where}.components[{shown(component)}][{shown(tensor)}]",
+                f"has {shown(dim)} channels; expected {size}",
                 "manifest.tensor",
             )
     encoded = contract.tensor(codec.encoder.component, codec.encoder.output).dims[1]
     if encoded not in (latent.channels, 2 * latent.channels):
         fail(
-            f"{where}.components[{codec.encoder.component!r}] {codec.encoder.output}",
-            f"has {encoded!r} channels; expected {2 * latent.channels}, or {latent.channels} for latents",
+            f"{where}.components[{shown(codec.encoder.component)}][{shown(codec.encoder.output)}]",
+            f"has {shown(encoded)} channels; expected {2 * latent.channels}, or {latent.channels} for latents",
             "manifest.tensor",
         )
     grid = contract.sample.dims[2:]
@@ -207,8 +223,8 @@ def _check_latent(contract: "Contract", where: str) -> None:
     ):
         dims = contract.tensor(component, tensor).dims[2:]
         if dims != grid:
-            what = f"has latents of {_shown_dims(dims)}; expected {_shown_dims(grid)} as {denoiser.sample}"
-            fail(f"{where}.components[{component!r}] {tensor}", what, "manifest.tensor")
+            what = f"has latents of {_shown_dims(dims)}; expected {_shown_dims(grid)} as {shown(denoiser.sample)}"
+            fail(f"{where}.components[{shown(component)}][{shown(tensor)}]", what, "manifest.tensor")
     for half, large, small in (
         (codec.encoder, codec.encoder.input, codec.encoder.output),
         (codec.decoder, codec.decoder.output, codec.decoder.input),
@@ -216,12 +232,13 @@ def _check_latent(contract: "Contract", where: str) -> None:
         image, latents = (contract.tensor(half.component, name).dims[2:] for name in (large, small))
         for pixels, cells in zip(image, latents, strict=True):
             if not _is_multiple(pixels, cells, contract):
-                what = f"has images of {pixels!r} for latents of {cells!r}; expected {latent.downsample} times as many"
-                fail(f"{where}.components[{half.component!r}]", what, "manifest.tensor")
+                what = f"has images of {shown(pixels)} for latents of {shown(cells)}"
+                expected = f"{latent.downsample} times as many"
+                fail(f"{where}.components[{shown(half.component)}]", f"{what}; expected {expected}", "manifest.tensor")
 
 
 def _shown_dims(dims: Sequence["Dim"]) -> str:
-    return " x ".join(map(str, dims))
+    return " x ".join(map(shown, dims))
 
 
 def _is_multiple(pixels: "Dim", cells: "Dim", contract: "Contract") -> bool:
@@ -243,8 +260,8 @@ def _check_text(contract: "Contract", where: str) -> None:
         tokens, width = contract.tensor(text.component, text.output).dims[1:]
         taken = contract.tensor(text.component, text.input).dims[1]
         if tokens != taken:
-            what = f"has outputs of {tokens!r} tokens for inputs of {taken!r}"
-            fail(f"{where}.components[{text.component!r}]", what, "manifest.tensor")
+            what = f"has outputs of {shown(tokens)} tokens for inputs of {shown(taken)}"
+            fail(f"{where}.components[{shown(text.component)}]", what, "manifest.tensor")
         made.append(width)
         width = 0 if text.pooled is None else contract.tensor(text.component, text.pooled).dims[1]
         pooled += width if isinstance(width, int) else MAX_AXIS
@@ -265,13 +282,18 @@ def _check_text(contract: "Contract", where: str) -> None:
     low, high = contract.range_of(tokens)
     check_between(contract.window, low, high, f"{where}.text[0].tokenizer.max_length")
     if tokens in contract.sample.dims:
-        what = f"counts tokens by {tokens!r}, as {contract.denoiser.sample} counts latents"
-        fail(f"{where}.components[{contract.denoiser.component!r}] {contract.denoiser.context}", what, "manifest.axis")
+        what = f"counts tokens by {shown(tokens)}, as {shown(contract.denoiser.sample)} counts latents"
+        fail(
+            f"{where}.components[{shown(contract.denoiser.component)}][{shown(contract.denoiser.context)}]",
+            what,
+            "manifest.axis",
+        )
     if not all(isinstance(each, int) for each in [*made, width]) or sum(made) != width:  # type: ignore[arg-type]
-        given = " and ".join(map(repr, made))
+        is_fixed = all(isinstance(each, int) for each in [*made, width])
+        given = sum(made) if is_fixed else "unknown"  # type: ignore[arg-type]
         fail(
             f"{where}.components",
-            f"gives embeddings of width {given} to a denoiser that takes {width!r}",
+            f"gives embeddings of width {given} to a denoiser that takes {shown(width)}",
             "manifest.text",
         )
     for name, rule in contract.denoiser.extra.items():
@@ -283,8 +305,8 @@ def _check_text(contract: "Contract", where: str) -> None:
             fits, expected = width == size != 0, str(size)
         if not fits:
             fail(
-                f"{where}.denoiser.extra[{name!r}]",
-                f"has {width!r} numbers; expected {expected} of {rule}",
+                f"{where}.denoiser.extra[{shown(name)}]",
+                f"has {shown(width)} numbers; expected {expected}",
                 "manifest.text",
             )
 
@@ -315,7 +337,10 @@ def _check_batches(contract: "Contract", where: str) -> None:
     for role, component, tensor in _ports(contract):
         batch = contract.tensor(component, tensor).dims[:1]
         if role in ("text.input", "codec.encoder.input", "codec.decoder.input"):
-            check_between(1, *contract.range_of(batch[0]), f"the batch of {where}.components[{component!r}] {tensor}")
+            low, high = contract.range_of(batch[0])
+            if not low <= 1 <= high:
+                here = f"{where}.components[{shown(component)}][{shown(tensor)}]"
+                fail(here, f"takes a batch of {low} to {high}; expected 1", "manifest.range")
     low, high = contract.range_of(contract.sample.dims[0])
     needed = 2 if contract.evaluates_negative(contract.defaults.guidance) else 1
     if not low <= needed <= high:

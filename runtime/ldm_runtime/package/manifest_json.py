@@ -5,7 +5,6 @@ A parsed `Manifest` is consistent in itself (`rules.py`).
 
 import json
 
-from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.manifest import SCHEMA_VERSION, Manifest
@@ -22,7 +21,7 @@ def parse(text: str, where: str) -> Manifest:
     value = strict_json.parse(text, where)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if type(version) is not int or version != SCHEMA_VERSION:
-        what = f"has schema_version {shown(version)}, but this runtime reads {SCHEMA_VERSION}"
+        what = f"has schema_version {strict_json.spelt(version)}, but this runtime reads {SCHEMA_VERSION}"
         raise FormatError(where, what, "manifest.version")
     manifest = strict_json.read(Manifest, value, f"{where}: manifest")
     check(manifest, f"{where}: manifest")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ldm_runtime.checks import shown
 from ldm_runtime.package.artefact_rules import check_component
 from ldm_runtime.package.contract_rules import check_contract
 from ldm_runtime.package.values import (
@@ -24,12 +25,12 @@ def check(manifest: "Manifest", where: str) -> None:
     for path in manifest.files:
         check_relative_path(path, f"{where}.files")
     for path, entry in manifest.files.items():
-        check_digest(entry.sha256, f"{where}.files[{path!r}].sha256")
-        check_between(entry.size, 0, MAX_BYTES, f"{where}.files[{path!r}].size")
+        check_digest(entry.sha256, f"{where}.files[{shown(path)}].sha256")
+        check_between(entry.size, 0, MAX_BYTES, f"{where}.files[{shown(path)}].size")
     check_relative_path(manifest.proof.report, f"{where}.proof.report")
     check_contract(manifest.contract, f"{where}.contract")
     check_same_names(manifest.components, manifest.contract.components, f"{where}.components")
     for index, text in enumerate(manifest.contract.text):
         check_listed(text.tokenizer.file, manifest, f"{where}.contract.text[{index}].tokenizer.file")
     for name, component in manifest.components.items():
-        check_component(name, component, manifest, f"{where}.components[{name!r}]")
+        check_component(name, component, manifest, f"{where}.components[{shown(name)}]")

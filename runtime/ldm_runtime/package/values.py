@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import shown, shown_integer
 from ldm_runtime.errors import UNPRINTABLE, FormatError
 
 if TYPE_CHECKING:
@@ -35,10 +35,14 @@ def check_relative_path(path: str, where: str) -> None:
     if not path or len(path) > 1024:
         fail(where, f"has a path of {len(path)} characters; expected 1 to 1024", "manifest.path")
     if any(character in '\\:*?"<>|' for character in path) or CONTROL.search(path):
-        fail(where, f"has the path {path!r} with a character that no package path may have", "manifest.path")
+        fail(where, f"has the path {shown(path)} with a character that no package path may have", "manifest.path")
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.endswith((" ", ".")) or len(part) > 255 for part in parts):
-        fail(where, f"has the path {path!r}, which leaves the package or is not a plain relative path", "manifest.path")
+        fail(
+            where,
+            f"has the path {shown(path)}, which leaves the package or is not a plain relative path",
+            "manifest.path",
+        )
 
 
 def check_digest(text: str, where: str) -> None:
@@ -48,7 +52,7 @@ def check_digest(text: str, where: str) -> None:
 
 def check_listed(path: str, manifest: "Manifest", where: str) -> None:
     if path not in manifest.files:
-        fail(where, f"names the file {path!r}, which files does not list", "manifest.file")
+        fail(where, f"names the file {shown(path)}, which files does not list", "manifest.file")
 
 
 def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) -> None:
@@ -59,8 +63,7 @@ def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) ->
 
 def check_between(value: int, low: int, high: int, where: str) -> None:
     if not low <= value <= high:
-        shown = str(value) if abs(value) < 10**18 else "an immense number"
-        fail(where, f"is {shown}; expected {low} to {high}", "manifest.range")
+        fail(where, f"is {shown_integer(value)}; expected {low} to {high}", "manifest.range")
 
 
 def fail(where: str, what: str, code: str) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ldm_runtime.checks import shown
+from ldm_runtime.checks import shown, shown_integer
 from ldm_runtime.errors import FormatError
 
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -132,7 +132,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def _check_integer(name: str, value: Any, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        _refuse(name, f"is {shown(value)}; expected an integer from {low} to {high}")
+        _refuse(name, f"is {shown_integer(value)}; expected an integer from {low} to {high}")
 
 
 def _refuse(name: str, what: str) -> NoReturn:

@@ -21,7 +21,7 @@ NUMBERS = {
 }
 LOG = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
 FLOAT32, INT64 = 1, 2  # element types
-EVALUATE, DONE = 1, 3  # kinds of tasks
+EVALUATE, DONE, PREVIEW = 1, 3, 4  # kinds of tasks
 COUNTED = {"prompts": "prompt_count", "seeds": "seed_count", "images": "image_count"}
 
 
@@ -227,15 +227,24 @@ class Run:
 
     def draw(self) -> "Run":
         """Take it to its end."""
+        for _ in self.tasks():
+            pass
+        return self
+
+    def tasks(self) -> Iterator[Any]:
+        """Take it to its end, and yield each task once it is done."""
         library = self._library
         task = library.begun("ldm_task")
-        while True:
+        while task.kind != DONE or not self.evaluations:
             library.call("ldm_run_next", self._handle, ctypes.byref(task))
-            if task.kind == DONE:
-                return self
             if task.kind == EVALUATE:
                 self.evaluations.append(self._evaluation(task))
                 library.call("ldm_engine_evaluate", library.engine, self._handle, ctypes.byref(task))
+            yield task
+
+    def preview(self) -> None:
+        """Ask for a preview, which one of the next tasks tells."""
+        self._library.call("ldm_run_preview", self._handle)
 
     def _evaluation(self, task: Any) -> Evaluation:
         tensors = ctypes.cast(task.inputs, ctypes.POINTER(self._library.structures["ldm_tensor"]))

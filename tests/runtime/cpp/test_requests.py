@@ -11,6 +11,7 @@ from PIL import Image
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.interpolate import interpolate
+from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime.cpp.library import Library, Refusal
 from tests.runtime.notices import said
@@ -345,6 +346,14 @@ def test_what_contradicts_itself_is_refused(library: Library, fields: dict[str, 
     with pytest.raises(Refusal) as refusal:
         library.sample(**{"prompt": "red", "seed": 1, **fields})
     assert refusal.value.code == code and sentence in refusal.value.text
+
+
+def test_an_empty_path_is_refused_alike(library: Library) -> None:
+    with pytest.raises(InputError) as error:
+        open_package("")
+    with pytest.raises(Refusal) as refusal:
+        library.call("ldm_package_open", b"", None, ctypes.byref(ctypes.c_void_p()))
+    assert (refusal.value.code, refusal.value.text) == (error.value.code, str(error.value))
 
 
 @pytest.mark.parametrize("prompt", [{"prompt": "red"}, {"prompt_embeds": embeds()}])

@@ -15,7 +15,8 @@ std::uint8_t level(const unsigned char* row, std::size_t index, const Samples& s
 }
 
 std::size_t packed_row(const Samples& samples) {
-    return static_cast<std::size_t>(samples.width) * static_cast<std::size_t>(samples.channels) * (samples.bits == 16 ? 2 : 1);
+    return static_cast<std::size_t>(samples.width) * static_cast<std::size_t>(samples.channels) *
+           (samples.bits == 16 ? 2 : 1);
 }
 
 }  // namespace
@@ -29,8 +30,8 @@ Status check_size(Scope& scope, std::int64_t width, std::int64_t height, std::st
                           {what, " has ", width, "x", height, " pixels, more than ", most_pixels, "; scale it down"});
     }
     if (width > most_side || height > most_side) {
-        return scope.fail(codes::request_image, {what, " has ", width, "x", height, " pixels; expected sides of at most ",
-                                                 most_side, "; scale it down"});
+        return scope.fail(codes::request_image, {what, " has ", width, "x", height,
+                                                 " pixels; expected sides of at most ", most_side, "; scale it down"});
     }
     return Status();
 }

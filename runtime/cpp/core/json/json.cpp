@@ -46,7 +46,8 @@ private:
         return true;
     }
     bool take(std::string_view word) {
-        if (text_.size() - at_ < word.size() || std::memcmp(text_.data() + at_, word.data(), word.size()) != 0) return false;
+        if (text_.size() - at_ < word.size() || std::memcmp(text_.data() + at_, word.data(), word.size()) != 0)
+            return false;
         at_ += word.size();
         return true;
     }
@@ -54,9 +55,10 @@ private:
         while (has(' ') || has('\n') || has('\r') || has('\t')) ++at_;
     }
 
-    Status syntax(const char* what) {
+    Status syntax(const char* what) { return syntax(what, at_); }
+    Status syntax(const char* what, std::size_t at) {
         std::size_t line = 1, column = 1;
-        for (std::size_t index = 0; index < at_ && index < text_.size(); ++index) {
+        for (std::size_t index = 0; index < at && index < text_.size(); ++index) {
             bool ends = text_[index] == '\n';
             line += ends;
             column = ends ? 1 : column + 1;
@@ -108,7 +110,7 @@ private:
             LDM_NEED(scope_, values_.push(item));
             skip();
             if (take(']')) break;
-            if (!take(',')) return syntax("expected ',' or ']'");
+            if (!take(',')) return syntax("expected ','");
         }
         LDM_NEED(scope_, arena_.copy(values_.data() + first, values_.size() - first, out.items));
         values_.shrink(first);
@@ -132,7 +134,7 @@ private:
             LDM_NEED(scope_, members_.push(member));
             skip();
             if (take('}')) break;
-            if (!take(',')) return syntax("expected ',' or '}'");
+            if (!take(',')) return syntax("expected ','");
         }
         LDM_NEED(scope_, arena_.copy(members_.data() + first, members_.size() - first, out.members));
         members_.shrink(first);
@@ -175,15 +177,16 @@ private:
 
     // What follows an opening quote.
     Status string(std::string_view& out) {
-        std::size_t start = at_;
+        std::size_t start = at_, quote = at_ - 1;
         to_special();
         if (take('"')) return keep(text_.data() + start, at_ - 1 - start, out);
         bytes_.shrink(0);
         while (true) {
             LDM_NEED(scope_, bytes_.append(text_.data() + start, at_ - start));
-            if (at_ == text_.size()) return syntax("unterminated string");
+            if (at_ == text_.size()) return syntax("unterminated string", quote);
             if (take('"')) break;
             if (!take('\\')) return syntax("control character in a string");
+            if (at_ == text_.size()) return syntax("unterminated string", quote);
             LDM_TRY(escape());
             start = at_;
             to_special();
@@ -208,20 +211,21 @@ private:
         return Status();
     }
 
+    // What follows a backslash. A failure is at it, or at the u that no four digits follow.
     Status escape() {
         static constexpr char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-        const char* known = at_ < text_.size() ? static_cast<const char*>(std::memchr(from, text_[at_], 8)) : nullptr;
+        const char* known = static_cast<const char*>(std::memchr(from, text_[at_], 8));
         if (known != nullptr) {
             ++at_;
             LDM_NEED(scope_, bytes_.push(to[known - from]));
             return Status();
         }
         char32_t point = 0;
-        if (!take('u') || !hexadecimal(point)) return syntax("unknown escape in a string");
+        if (!take('u') || !hexadecimal(point)) return syntax("unknown escape in a string", at_ - 1);
         std::size_t behind = at_;
         char32_t low = 0;
         if (point >= 0xD800 && point < 0xDC00 && take("\\u")) {
-            if (!hexadecimal(low)) return syntax("unknown escape in a string");
+            if (!hexadecimal(low)) return syntax("unknown escape in a string", at_ - 1);
             if (low >= 0xDC00 && low < 0xE000) {
                 point = 0x10000 + ((point - 0xD800) << 10) + (low - 0xDC00);
             } else {
@@ -235,7 +239,7 @@ private:
     }
 
     bool hexadecimal(char32_t& out) {
-        if (text_.size() - at_ < 4) return false;
+        if (text_.size() - at_ <= 4) return false;  // something follows in every string
         unsigned found = 0;
         const char* start = text_.data() + at_;
         auto [end, error] = std::from_chars(start, start + 4, found, 16);
@@ -255,7 +259,7 @@ private:
         std::size_t start = at_;
         bool negative = take('-');
         std::size_t whole = has('0') ? 1 : digits();
-        if (whole == 0) return syntax("expected a value");
+        if (whole == 0) return syntax("expected a value", start);
         if (has('0') && whole == 1 && at_ == start + negative) ++at_;
         bool integer = true;
         if (std::size_t before = at_; take('.') && digits() == 0) {
@@ -284,7 +288,8 @@ private:
             View<char> spelt;
             LDM_NEED(scope_, arena_.copy(first, at_ - start, spelt));
             out.text = {spelt.data, spelt.size};
-            out.integer = negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
+            out.integer =
+                negative ? std::numeric_limits<std::int64_t>::min() : std::numeric_limits<std::int64_t>::max();
         }
         if (integer && out.integer == 0) out.real = 0.0;  // not -0
         return Status();

@@ -48,7 +48,8 @@ bool are_equal(const Value& first, const Value& second) {
         case Kind::real: return first.real == second.real;
         case Kind::text: return first.text == second.text;
         case Kind::list:
-            return std::equal(first.items.begin(), first.items.end(), second.items.begin(), second.items.end(), are_equal);
+            return std::equal(first.items.begin(), first.items.end(), second.items.begin(), second.items.end(),
+                              are_equal);
         case Kind::object: break;
     }
     return first.members.size == second.members.size &&

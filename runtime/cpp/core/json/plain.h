@@ -1,5 +1,5 @@
-// Structs as parsed JSON: what `read` of fields.h reads them from, as `strict_json.plain` of the Python runtime makes it.
-// The fields are those that a struct names there. A type with a `read` of its own has a `plain` of its own:
+// Structs as parsed JSON: what `read` of fields.h reads them from, as `strict_json.plain` of the Python runtime makes
+// it. The fields are those that a struct names there. A type with a `read` of its own has a `plain` of its own:
 //
 //     Status plain(json::Reader&, const Type&, json::Value&);
 #ifndef LDM_CORE_JSON_PLAIN_H
@@ -19,8 +19,9 @@ Value value_of(const Value* value);  // null for a null pointer
 bool are_equal(const Value& first, const Value& second);
 
 // Lists and objects are in the reader's arena, texts stay where they are.
-template <typename T>  // what `value_of` takes, an enum, or a struct, without the optional fields that have their default
-Status plain(Reader& reader, const T& value, Value& out);
+template <typename T>  // what `value_of` takes, an enum, or a struct, without the optional fields that have their
+                       // default
+                       Status plain(Reader& reader, const T& value, Value& out);
 template <typename T>
 Status plain(Reader& reader, const std::optional<T>& value, Value& out);
 template <typename T>
@@ -38,7 +39,8 @@ Status plain_whole(Reader& reader, const T& value, Value& out);
 class Members {
 public:
     // defaults: what an optional field is left out with; null leaves out nothing.
-    Members(Reader& reader, const Value* defaults) : members_(reader.scope.memory), reader_(reader), defaults_(defaults) {}
+    Members(Reader& reader, const Value* defaults)
+        : members_(reader.scope.memory), reader_(reader), defaults_(defaults) {}
 
     template <typename T>
     void operator()(std::string_view name, T& field) {

@@ -38,7 +38,8 @@ public:
             case Kind::real: return put(numbers::shortest(value.real).view());
             case Kind::text: return put_text(value.text);
             case Kind::list:
-                return put_items('[', ']', value.items.size, depth, [&](std::size_t index) { put(value.items[index], depth + 1); });
+                return put_items('[', ']', value.items.size, depth,
+                                 [&](std::size_t index) { put(value.items[index], depth + 1); });
             case Kind::object: return put_object(value.members, depth);
         }
     }
@@ -54,7 +55,8 @@ private:
 
     void put_object(View<Member> members, int depth) {
         if (!style_.is_sorted) {
-            return put_items('{', '}', members.size, depth, [&](std::size_t index) { put_member(members[index], depth); });
+            return put_items('{', '}', members.size, depth,
+                             [&](std::size_t index) { put_member(members[index], depth); });
         }
         Array<const Member*> order(memory_);
         fits_ = fits_ && order.reserve(members.size);

@@ -299,8 +299,9 @@ Status Rules::check_batches() {
     auto [low, high] = contract_.range_of(contract_.sample().dims[0]);
     if (low <= needed && needed <= high) return Status();
     json::Where defaults(where_, "defaults");
-    return json::fail(scope_, {defaults, "guidance"}, codes::manifest_range,
-                      {"is ", exactly(guidance), ", so an image needs a batch of ", needed, "; expected ", low, " to ", high});
+    return json::fail(
+        scope_, {defaults, "guidance"}, codes::manifest_range,
+        {"is ", exactly(guidance), ", so an image needs a batch of ", needed, "; expected ", low, " to ", high});
 }
 
 }  // namespace

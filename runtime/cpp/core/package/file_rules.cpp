@@ -28,7 +28,8 @@ bool ends_as_a_model(std::string_view name) {
 Status refuse_lfs_stub(Scope& scope, View<unsigned char> beginning, std::string_view where) {
     constexpr std::string_view stub = "version https://git-lfs.github.com/spec/";
     if (beginning.size < stub.size() || std::memcmp(beginning.data, stub.data(), stub.size()) != 0) return Status();
-    return scope.fail(codes::file_lfs_stub, {where, " is a Git-LFS stub, not the file itself; run `git lfs pull` where it "
+    return scope.fail(codes::file_lfs_stub, {where,
+                                             " is a Git-LFS stub, not the file itself; run `git lfs pull` where it "
                                              "came from"});
 }
 
@@ -37,8 +38,8 @@ Status check_file_size(Scope& scope, const FileEntry& entry, std::uint64_t size,
     auto expected = static_cast<std::uint64_t>(entry.size);
     if (size == expected) return Status();
     LDM_TRY(refuse_lfs_stub(scope, beginning, where));
-    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ", size,
-                                         " bytes, but the manifest says ", expected, fetch_or_build_again});
+    return scope.fail(codes::file_size, {where, size < expected ? " is truncated: it has " : " is too long: it has ",
+                                         size, " bytes, but the manifest says ", expected, fetch_or_build_again});
 }
 
 bool is_unlisted_model(const Manifest& manifest, std::string_view path) {

@@ -156,7 +156,7 @@ Status read_manifest(Scope& scope, Arena& arena, std::string_view text, Manifest
     const json::Value* version = value->find("schema_version");
     if (version == nullptr || version->kind != json::Kind::integer || version->integer != schema_version) {
         return scope.fail(codes::manifest_version, {where, " has schema_version ",
-                                                    version == nullptr ? Piece("of none") : json::shown(*version),
+                                                    version == nullptr ? Piece("null") : json::shown(*version),
                                                     ", but this runtime reads ", schema_version});
     }
     json::Reader reader{scope, arena};

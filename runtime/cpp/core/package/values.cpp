@@ -74,7 +74,8 @@ Status check_listed(Scope& scope, std::string_view path, const Manifest& manifes
 
 Status check_between(Scope& scope, std::int64_t value, std::int64_t low, std::int64_t high, const json::Where& where) {
     if (value >= low && value <= high) return Status();
-    return json::fail(scope, where, codes::manifest_range, {"is ", json::shown(value), "; expected ", low, " to ", high});
+    return json::fail(scope, where, codes::manifest_range,
+                      {"is ", json::shown(value), "; expected ", low, " to ", high});
 }
 
 Piece shown(const Dim& dim) { return dim.is_named ? quoted(dim.axis) : Piece(dim.size); }

@@ -11,12 +11,14 @@ namespace ldm {
 
 namespace {
 
-Status note_left_out(Scope& scope, std::string_view name, const LeftOut& left_out, std::size_t window, Notices& notices) {
+Status note_left_out(Scope& scope, std::string_view name, const LeftOut& left_out, std::size_t window,
+                     Notices& notices) {
     quoting::Beginning begins = quoting::beginning(left_out.text);
-    return notices.add(scope, "text", {name, " is longer than ", window, " tokens; ", left_out.words,
-                       left_out.words == 1 ? " word (" : " words (", left_out.characters,
-                       left_out.characters == 1 ? " character) " : " characters) ", left_out.words == 1 ? "was" : "were",
-                       " left out: ", quoted_whole(begins.text, begins.is_cut)});
+    return notices.add(
+        scope, "text",
+        {name, " is longer than ", window, " tokens; ", left_out.words, left_out.words == 1 ? " word (" : " words (",
+         left_out.characters, left_out.characters == 1 ? " character) " : " characters) ",
+         left_out.words == 1 ? "was" : "were", " left out: ", quoted_whole(begins.text, begins.is_cut)});
 }
 
 // "prompt 2": the name of a text of several in sentences.
@@ -133,7 +135,8 @@ Status Conditioning::add_windows(Scope& scope, std::size_t encoder, std::size_t 
                            syntax == "weighted" ? Syntax::weighted : Syntax::plain, read));
     if (!read.left_out.text.empty()) LDM_TRY(note_left_out(scope, its.name, read.left_out, window_, notices));
     View<Window> found = read.windows;
-    std::size_t most = static_cast<std::size_t>(model_.contract().range_of(model_.contract().context().dims[1]).max) / window_;
+    std::size_t most =
+        static_cast<std::size_t>(model_.contract().range_of(model_.contract().context().dims[1]).max) / window_;
     if (found.size > most) {
         return scope.fail(codes::request_prompt, {its.name, " takes ", found.size, " windows of ", window_,
                           " tokens, but the package takes at most ", most, "; shorten it, or use fewer BREAKs"});
@@ -228,7 +231,8 @@ Status Conditioning::finish(Scope& scope, const Request& request) {
             for (const Evaluation& window : windows_) count += window.encoder == encoder && window.text == text;
             for (std::size_t token = count * window_; token < most_ * window_; ++token) {
                 std::size_t column = encoders_[encoder].column;
-                std::memcpy(texts_[text].states + token * width_ + column, empty_.data() + token % window_ * width_ + column,
+                std::memcpy(texts_[text].states + token * width_ + column,
+                            empty_.data() + token % window_ * width_ + column,
                             encoders_[encoder].width * sizeof(float));
             }
         }
@@ -243,7 +247,8 @@ Status Conditioning::finish(Scope& scope, const Request& request) {
         if (request.to) {
             put_between(row, request);
         } else if (request.has_embeddings) {
-            put_embeddings(row, request.context.data + image * request.embeddings_tokens * width_, request.embeddings_tokens,
+            put_embeddings(row, request.context.data + image * request.embeddings_tokens * width_,
+                           request.embeddings_tokens,
                            pooled_width_ > 0 ? request.pooled.data + image * pooled_width_ : nullptr);
         } else {
             put_text(row, request.prompts[image]);
@@ -276,8 +281,8 @@ void Conditioning::put_embeddings(std::size_t row, const float* context, std::si
     if (pooled_width_ > 0) std::memcpy(pooled_.data() + row * pooled_width_, pooled, pooled_width_ * sizeof(float));
 }
 
-// The embedding on the straight line between both ends, in float32 as numpy computes with a Python number. What pads both
-// stays as it is.
+// The embedding on the straight line between both ends, in float32 as numpy computes with a Python number. What pads
+// both stays as it is.
 void Conditioning::put_between(std::size_t row, const Request& request) {
     const Text &first = find(request.prompts[0], true), &last = find(request.to->prompt, true);
     float share = static_cast<float>(request.to->share), rest = static_cast<float>(1.0 - request.to->share);

@@ -1,6 +1,6 @@
 // From prompts to the denoiser's context: tokens, windows, text encoders, weights, the negative prompt. Each window is
-// encoded alone, so an embedding does not depend on its neighbours in a batch. The host runs the encoders: `wanted` says
-// which window is next, `give` takes what came out, `finish` puts it together.
+// encoded alone, so an embedding does not depend on its neighbours in a batch. The host runs the encoders: `wanted`
+// says which window is next, `give` takes what came out, `finish` puts it together.
 #ifndef LDM_CORE_RUN_CONDITIONING_H
 #define LDM_CORE_RUN_CONDITIONING_H
 
@@ -24,8 +24,16 @@ struct WantedWindow {
 class Conditioning {
 public:
     Conditioning(Allocator& memory, const Model& model)
-        : model_(model), arena_(memory), texts_(memory), windows_(memory), encoders_(memory), empty_(memory),
-          states_(memory), context_(memory), pooled_(memory), window_(static_cast<std::size_t>(model.contract().window())) {}
+        : model_(model),
+          arena_(memory),
+          texts_(memory),
+          windows_(memory),
+          encoders_(memory),
+          empty_(memory),
+          states_(memory),
+          context_(memory),
+          pooled_(memory),
+          window_(static_cast<std::size_t>(model.contract().window())) {}
 
     // Before `begin`: read the prompts at both ends of an interpolation.
     Status read_ends(Scope& scope, const Request& request, Notices& notices);
@@ -55,8 +63,8 @@ private:
         std::size_t width = 0, column = 0;
         std::size_t pooled_width = 0, pooled_column = 0;
     };
-    // A text that is different from all others. The ends of an interpolation are read before its negative prompt, and by
-    // themselves, so one of them may be the same text.
+    // A text that is different from all others. The ends of an interpolation are read before its negative prompt, and
+    // by themselves, so one of them may be the same text.
     struct Text {
         std::string_view text;
         std::string_view name;     // in sentences

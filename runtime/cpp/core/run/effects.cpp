@@ -26,10 +26,13 @@ Status note_without_guidance(Scope& scope, const Request& request, Notices& noti
                                request.guidance_to});
         }
         if (request.embeds_guidance) {
-            return notices.add(scope, name, {name, " has no effect: this model reads guidance as a number and evaluates "
-                               "the prompt alone"});
+            return notices.add(scope, name,
+                               {name,
+                                " has no effect: this model reads guidance as a number and evaluates "
+                                "the prompt alone"});
         }
-        return notices.add(scope, name, {name, " has no effect with guidance ", request.guidance, "; it needs more than 1"});
+        return notices.add(scope, name,
+                           {name, " has no effect with guidance ", request.guidance, "; it needs more than 1"});
     };
     LDM_TRY(note(request.is_guided, "guidance"));
     LDM_TRY(note(request.negative_is_given, "negative"));
@@ -51,7 +54,8 @@ Status note_without_noise(Scope& scope, const Request& request, Notices& notices
     std::string_view instead = is_other_seed ? "variation has strength 1" : "latents are given";
     if (request.seed_is_chosen) {
         sampling::SamplerText sampler = request.plan.sampler.canonical();
-        LDM_TRY(notices.add(scope, "seed", {"seed has no effect: ", instead, " and ", sampler.view(), " draws no noise"}));
+        LDM_TRY(
+            notices.add(scope, "seed", {"seed has no effect: ", instead, " and ", sampler.view(), " draws no noise"}));
     }
     bool is_varied = request.variation && request.variation->strength > 0.0;
     if (request.noise == "philox" || is_varied) return Status();
@@ -61,7 +65,8 @@ Status note_without_noise(Scope& scope, const Request& request, Notices& notices
 
 // Nothing of the image is kept; that is normal for a denoiser made for inpainting.
 bool is_wholly_inpainted(const Request& request) {
-    if (request.mask.empty() || !request.masked_pixels.empty() || !request.strength || *request.strength != 1.0) return false;
+    if (request.mask.empty() || !request.masked_pixels.empty() || !request.strength || *request.strength != 1.0)
+        return false;
     return std::all_of(request.mask.begin(), request.mask.end(), [](float cell) { return cell == 1.0f; });
 }
 

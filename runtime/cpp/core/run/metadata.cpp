@@ -67,12 +67,14 @@ void put_guidance(Facts& facts, const Request& request) {
     }
 }
 
-// Only what is drawn of latents is drawn again by stopping there.
+// Only what is drawn of the latents after a step is drawn again by stopping there.
 void put_moment(Facts& facts, const Request& request, const Moment& moment) {
     if (moment.is_preview && moment.is_within_step) {
         facts.put("preview after", "evaluation ", moment.evaluations, ", within step ", moment.steps_done + 1);
     } else if (moment.is_preview) {
         facts.put("preview after", moment.steps_done);
+    } else if (moment.is_within_step) {
+        facts.put("within step", moment.steps_done + 1, ", after evaluation ", moment.evaluations);
     } else if (moment.steps_done < request.plan.taken()) {
         facts.put("stopped after", moment.steps_done);
     }

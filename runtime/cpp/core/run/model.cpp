@@ -19,8 +19,8 @@ Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::str
         const Document& document = tokenizers[index];
         const TokenizerFacts& facts = roles[index].tokenizer;
         LDM_TRY(read_tokenizer(scope, arena, document.content, document.where, read[index]));
-        LDM_TRY(check_ends(scope, read[index], document.where, facts.bos_token_id, facts.eos_token_id, facts.pad_token_id,
-                           facts.vocab_size));
+        LDM_TRY(check_ends(scope, read[index], document.where, facts.bos_token_id, facts.eos_token_id,
+                           facts.pad_token_id, facts.vocab_size));
     }
     out.tokenizers = {read, roles.size};
     return Status();

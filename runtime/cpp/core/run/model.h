@@ -26,8 +26,8 @@ struct Document {
     std::string_view where;
 };
 
-// Make a model of a manifest that is read, and of the tokenizer.json of each of its text roles, in their order. What they
-// are read into is the arena, which must live as long, as must the manifest and the identity. Codes: tokenizer.*,
+// Make a model of a manifest that is read, and of the tokenizer.json of each of its text roles, in their order. What
+// they are read into is the arena, which must live as long, as must the manifest and the identity. Codes: tokenizer.*,
 // manifest.text.
 Status make_model(Scope& scope, Arena& arena, const Manifest& manifest, std::string_view identity,
                   View<Document> tokenizers, Model& out);

@@ -1,5 +1,5 @@
-// What to draw: the options of a run, the same as SampleOptions of the Python runtime. A value that is not there has the
-// package's default, or no effect. Nothing here owns anything: a run copies what it keeps.
+// What to draw: the options of a run, the same as SampleOptions of the Python runtime. A value that is not there has
+// the package's default, or no effect. Nothing here owns anything: a run copies what it keeps.
 #ifndef LDM_CORE_RUN_OPTIONS_H
 #define LDM_CORE_RUN_OPTIONS_H
 

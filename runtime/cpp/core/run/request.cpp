@@ -96,7 +96,8 @@ Status read_seeds(const Checking& its) {
     its.out.seeds = {seeds, batch};
     its.out.seed_is_chosen = its.options.seed_is_chosen;
     its.out.variation = its.options.variation;
-    return its.out.variation ? check_share(its.scope, "the strength of variation", its.out.variation->strength) : Status();
+    return its.out.variation ? check_share(its.scope, "the strength of variation", its.out.variation->strength)
+                             : Status();
 }
 
 // The rest of the run between two ends is that of one prompt and image.

@@ -1,5 +1,5 @@
-// The checks of a request by kind of option, for request.cpp, which calls them in the Python runtime's order: of several
-// options that will not do, both name the same one.
+// The checks of a request by kind of option, for request.cpp, which calls them in the Python runtime's order: of
+// several options that will not do, both name the same one.
 #ifndef LDM_CORE_RUN_REQUEST_CHECKS_H
 #define LDM_CORE_RUN_REQUEST_CHECKS_H
 

@@ -18,7 +18,8 @@ Status check_pictures(const Checking& its) {
     }
     std::size_t count = options.pictures->size;
     if (count == 0) {
-        return its.scope.fail(codes::request_image, {"image is an empty list; expected an image or a list of at least one"});
+        return its.scope.fail(codes::request_image,
+                              {"image is an empty list; expected an image or a list of at least one"});
     }
     if (count != 1 && count != its.out.batch) {
         return its.scope.fail(codes::request_image, {"image has ", count, " images for a batch of ", its.out.batch,

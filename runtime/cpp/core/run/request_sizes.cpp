@@ -23,8 +23,8 @@ Status check_image_size(const Checking& its, Size size, std::initializer_list<Pi
         auto [low, high] = its.contract.range_of(sample.dims[is_width ? 3 : 2]);
         std::int64_t pixels = is_width ? size.width : size.height;
         if (pixels >= low * step && pixels <= high * step && pixels % step == 0) continue;
-        return refuse({"a ", is_width ? "width" : "height", " that is a multiple of ", step, ", from ", low * step, " to ",
-                       high * step});
+        return refuse({"a ", is_width ? "width" : "height", " that is a multiple of ", step, ", from ", low * step,
+                       " to ", high * step});
     }
     if (size.width * size.height <= images::most_pixels) return Status();
     return refuse({"at most ", images::most_pixels, " pixels"});
@@ -65,8 +65,9 @@ Status read_told(const Checking& its, const Told& told, Size otherwise, Size& ou
     for (bool is_first : {true, false}) {
         std::int64_t value = is_first ? out.width : out.height;
         if (value >= told.low && value <= most_side_told) continue;
-        return its.scope.fail(codes::request_size, {"the ", is_first ? told.first : told.second, " of ", told.name, " is ",
-                              value, "; expected an integer from ", told.low, " to ", most_side_told});
+        return its.scope.fail(codes::request_size,
+                              {"the ", is_first ? told.first : told.second, " of ", told.name, " is ", value,
+                               "; expected an integer from ", told.low, " to ", most_side_told});
     }
     return Status();
 }

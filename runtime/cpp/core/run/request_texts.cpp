@@ -20,12 +20,13 @@ Status check_embeddings(const Checking& its, std::int64_t most) {
                               given.width, "); expected (any, any, ", width, ")"});
     }
     if (given.count < 1 || given.tokens < positive(low) || given.tokens > positive(high)) {
-        return its.scope.fail(codes::request_array, {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ", width,
-                              "); expected at least one prompt of ", low, " to ", high, " tokens"});
+        return its.scope.fail(codes::request_array,
+                              {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ", width,
+                               "); expected at least one prompt of ", low, " to ", high, " tokens"});
     }
     if (given.count > positive(most)) {
-        return its.scope.fail(codes::request_array, {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ", width,
-                              "); the package takes a batch of at most ", most});
+        return its.scope.fail(codes::request_array, {"prompt_embeds has shape (", given.count, ", ", given.tokens, ", ",
+                                                     width, "); the package takes a batch of at most ", most});
     }
     View<float> once;
     std::size_t each = given.tokens * positive(width);

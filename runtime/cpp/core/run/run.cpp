@@ -127,7 +127,8 @@ Status Run::ask_denoiser(Scope& scope) {
 // latents: (B, C, h, w), of the denoiser.
 Status Run::begin_decoding(Scope& scope, const float* latents) {
     LDM_NEED(scope, decoded_.resize(request_.batch * each_));
-    for (std::size_t index = 0; index < decoded_.size(); ++index) decoded_[index] = contract_.latent.unscaled(latents[index]);
+    for (std::size_t index = 0; index < decoded_.size(); ++index)
+        decoded_[index] = contract_.latent.unscaled(latents[index]);
     phase_ = Phase::decode;
     place_ = 0;
     return Status();
@@ -184,7 +185,8 @@ Status Run::take(Scope& scope) {
 Status Run::check_output(Scope& scope, const Tensor& wanted) {
     const Tensor* found = result(wanted.name);
     if (found == nullptr || found->data == nullptr) {
-        return scope.fail(codes::other_misuse, {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
+        return scope.fail(codes::other_misuse,
+                          {"the output ", quoted(wanted.name), " of ", component_, " was not given"});
     }
     bool fits = found->type == ElementType::float32 && found->rank == wanted.rank;
     for (std::size_t axis = 0; fits && axis < wanted.rank; ++axis) fits = found->shape[axis] == wanted.shape[axis];
@@ -198,8 +200,8 @@ Status Run::check_output(Scope& scope, const Tensor& wanted) {
                                  request_.plan.taken(), " (timestep ", static_cast<double>(timestep_),
                                  ") holds NaN or infinity; no image is made of it"}));
     }
-    return failed(scope.fail(codes::result_not_finite,
-                             {component_, " gave NaN or infinity in ", quoted(wanted.name), "; no image is made of it"}));
+    return failed(scope.fail(codes::result_not_finite, {component_, " gave NaN or infinity in ", quoted(wanted.name),
+                                                        "; no image is made of it"}));
 }
 
 const Tensor* Run::result(std::string_view name) const {
@@ -277,13 +279,19 @@ bool Run::latents(const float*& out, std::int64_t shape[4]) const {
 }
 
 Status Run::describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const {
-    Moment so_far;
-    so_far.steps_done = steps_done_ > 0 ? steps_done_ : request_.stop_after;  // before the first step, the whole run
+    Moment so_far = now();
+    so_far.is_preview = false;  // one that is still being decoded
+    if (phase_ < Phase::denoise || loop_.evaluations() == 0) so_far.steps_done = request_.stop_after;  // the whole run
     bool is_shown = this->image(image) != nullptr;
     return ldm::describe(scope, arena, model_, request_, image, is_shown ? shown_ : so_far, out);
 }
 
 Moment Run::now() const { return {steps_done_, signed_of(loop_.evaluations()), is_within_step_, is_preview_}; }
+
+std::int64_t Run::preview_step() const {
+    if (image(0) == nullptr || !shown_.is_preview) return 0;
+    return shown_.is_within_step ? shown_.steps_done + 1 : shown_.steps_done;
+}
 
 const std::uint8_t* Run::image(std::size_t index) const {
     bool is_whole = images_.size() == request_.batch * image_bytes() && phase_ != Phase::decode && failed_ == nullptr;

@@ -1,5 +1,5 @@
-// A run: from a request to images, one evaluation of a component at a time. It never opens a file, runs a graph or starts
-// a thread: the host asks what is next, runs that component however it likes, and gives back what came out.
+// A run: from a request to images, one evaluation of a component at a time. It never opens a file, runs a graph or
+// starts a thread: the host asks what is next, runs that component however it likes, and gives back what came out.
 //
 //     Run run(memory, model);
 //     LDM_TRY(run.begin(scope, options));
@@ -88,8 +88,8 @@ public:
     Status describe(Scope& scope, Arena& arena, std::size_t image, View<Fact>& out) const;
     // Of the last `done` or `preview`: (height, width, 3); null before one.
     const std::uint8_t* image(std::size_t index) const;
-    // The step that the preview is of which `image` has; 0: none.
-    std::int64_t preview_step() const { return image(0) != nullptr && shown_.is_preview ? shown_.steps_done : 0; }
+    // The step, from 1, after or within which the preview was asked for that `image` has; 0: none.
+    std::int64_t preview_step() const;
     // Whether an evaluation is under way, whose outputs are to be given.
     bool is_asking() const { return is_asked_; }
     // What is to be given next; none where nothing is asked for.

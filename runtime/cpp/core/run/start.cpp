@@ -146,7 +146,8 @@ Status Run::begin_denoising(Scope& scope) {
     return Status();
 }
 
-// The denoiser's inputs by rule, for all rows: pooled text lies in the conditioning, the others one after the other here.
+// The denoiser's inputs by rule, for all rows: pooled text lies in the conditioning, the others one after the other
+// here.
 Status Run::make_extra_inputs(Scope& scope) {
     std::size_t rows = conditioning_.rows();
     for (const json::Entry<ExtraRule>& entry : contract_.denoiser.extra) {

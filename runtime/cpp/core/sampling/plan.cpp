@@ -19,7 +19,8 @@ void add_samplers(Failure& failure, Can can) {
 
 void add_predictions(Failure& failure, const Solver& solver) {
     const char* between = "";
-    for (Prediction each : {Prediction::epsilon, Prediction::v_prediction, Prediction::sample, Prediction::flow_prediction}) {
+    for (Prediction each :
+         {Prediction::epsilon, Prediction::v_prediction, Prediction::sample, Prediction::flow_prediction}) {
         if (!solver.takes(each)) continue;
         failure.add({between, name_of(each)});
         between = " or ";

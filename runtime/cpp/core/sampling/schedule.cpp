@@ -111,7 +111,8 @@ Status check(const Checks& checks, const NoiseFields& fields, NoiseSchedule& out
     LDM_TRY(checks.beta("beta_start", out.beta_start));
     LDM_TRY(checks.beta("beta_end", out.beta_end));
     if (out.beta_start > out.beta_end) {
-        return checks.refuse("beta_start", {"is ", exactly(out.beta_start), ", above beta_end ", exactly(out.beta_end)});
+        return checks.refuse("beta_start",
+                             {"is ", exactly(out.beta_start), ", above beta_end ", exactly(out.beta_end)});
     }
     double signal = 1.0;
     for (std::int64_t t = 0; t < out.num_train_timesteps; ++t) signal *= 1.0 - beta_at(out, t);

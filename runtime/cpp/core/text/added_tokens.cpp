@@ -40,17 +40,20 @@ void AddedTokens::set(Literal* literals, std::size_t count) {
     std::sort(literals, literals + count, [](const Literal& a, const Literal& b) {
         return a.text != b.text ? a.text < b.text : a.order < b.order;
     });
-    Literal* end = std::unique(literals, literals + count, [](const Literal& a, const Literal& b) { return a.text == b.text; });
+    Literal* end =
+        std::unique(literals, literals + count, [](const Literal& a, const Literal& b) { return a.text == b.text; });
     literals_ = {literals, static_cast<std::size_t>(end - literals)};
     for (const Literal& literal : literals_) begins_[static_cast<unsigned char>(literal.text[0])] = true;
 }
 
 const Literal* AddedTokens::longest_at(std::string_view text) const {
     const Literal *low = literals_.begin(), *high = literals_.end(), *found = nullptr;
-    for (std::size_t depth = 0; low != high && depth < text.size(); ++depth) {  // all from low to high begin as the text
+    for (std::size_t depth = 0; low != high && depth < text.size();
+         ++depth) {  // all from low to high begin as the text
         auto byte = static_cast<unsigned char>(text[depth]);
         auto at = [=](const Literal& literal) {
-            return literal.text.size() == depth ? -1 : static_cast<int>(static_cast<unsigned char>(literal.text[depth]));
+            return literal.text.size() == depth ? -1
+                                                : static_cast<int>(static_cast<unsigned char>(literal.text[depth]));
         };
         low = std::partition_point(low, high, [=](const Literal& literal) { return at(literal) < byte; });
         high = std::partition_point(low, high, [=](const Literal& literal) { return at(literal) <= byte; });

@@ -114,7 +114,8 @@ std::size_t signed_weight(const Text& text, std::size_t at) {
     std::string_view rest = behind_spaces(text.from(at + 1));
     if (rest.empty() || (rest.front() != '+' && rest.front() != '-')) return none;
     rest.remove_prefix(1);
-    std::string_view end = behind(rest, [](char32_t point) { return point == '.' || unicode::is_decimal_digit(point); });
+    std::string_view end =
+        behind(rest, [](char32_t point) { return point == '.' || unicode::is_decimal_digit(point); });
     if (end.size() == rest.size()) return none;
     end = behind_spaces(end);
     return !end.empty() && end.front() == ')' ? text.all.size() - end.size() + 1 : none;
@@ -148,7 +149,8 @@ std::size_t weighted(const Text& text, std::size_t at) {
     std::string_view behind_colon = inside.substr(colon + 1);
     std::size_t word = at + 1 + colon;  // what is before the colon and its white space ends here
     while (text.is_space_before(word)) word -= utf8::last(text.part(0, word)).bytes;
-    bool is_tight = word > at + 1 && !unicode::is_decimal_digit(text.before(word)) && !text.is_space_after(at + 2 + colon);
+    bool is_tight =
+        word > at + 1 && !unicode::is_decimal_digit(text.before(word)) && !text.is_space_after(at + 2 + colon);
     return (is_tight && is_number(behind_colon, false)) || is_number(behind_colon, true) ? end : none;
 }
 
@@ -196,8 +198,9 @@ Status note_foreign_syntax(Scope& scope, std::string_view name, std::string_view
             std::size_t end = each.match(text, at);
             if (end == none) continue;
             quoting::Beginning what = quoting::beginning(text.part(at, end));
-            LDM_TRY(notices.add(scope, "text", {quoted_whole(what.text, what.is_cut), " in ", name, " is read as words: ",
-                                each.reason}));
+            LDM_TRY(
+                notices.add(scope, "text",
+                            {quoted_whole(what.text, what.is_cut), " in ", name, " is read as words: ", each.reason}));
             break;
         }
     }

@@ -27,13 +27,14 @@ bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 
 Spelt general(double value, int digits) {
     Spelt spelt;
-    char* last = std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, digits).ptr;
+    char* last =
+        std::to_chars(spelt.text, spelt.text + sizeof spelt.text, value, std::chars_format::general, digits).ptr;
     spelt.size = static_cast<std::size_t>(last - spelt.text);
     return spelt;
 }
 
-// The power of ten of a number's first digit that is not 0, as 2 of "0123" and -3 of ".001"; far from 0 beyond a float's.
-// digits: those before the exponent, with a point; one of them is not 0.
+// The power of ten of a number's first digit that is not 0, as 2 of "0123" and -3 of ".001"; far from 0 beyond a
+// float's. digits: those before the exponent, with a point; one of them is not 0.
 std::int64_t magnitude(std::string_view digits, std::string_view exponent) {
     constexpr std::int64_t immense = std::int64_t{1} << 62;
     std::size_t point = std::min(digits.find('.'), digits.size()), first = digits.find_first_of("123456789");

@@ -80,8 +80,14 @@ struct Step {
 class PartParser {
 public:
     PartParser(Scope& scope, Arena& arena, std::string_view name)
-        : scope_(scope), arena_(arena), name_(name), steps_(scope.memory), opened_(scope.memory), weights_(scope.memory),
-          bytes_(scope.memory), found_(scope.memory) {}
+        : scope_(scope),
+          arena_(arena),
+          name_(name),
+          steps_(scope.memory),
+          opened_(scope.memory),
+          weights_(scope.memory),
+          bytes_(scope.memory),
+          found_(scope.memory) {}
 
     Status parse(std::string_view text, View<WeightedText>& out) {
         steps_.shrink(0);
@@ -117,7 +123,8 @@ private:
             LDM_NEED(scope_, steps_.push({Step::open, {}, byte == '(' ? round_factor : square_factor}));
             return Status();
         }
-        bool closes = mark.kind == Kind::bracket && ((innermost == '(' && byte == ')') || (innermost == '[' && byte == ']'));
+        bool closes =
+            mark.kind == Kind::bracket && ((innermost == '(' && byte == ')') || (innermost == '[' && byte == ']'));
         bool weighs = mark.kind == Kind::weight && innermost == '(';
         if (!closes && !weighs) return put_text(mark.kind == Kind::escaped ? token.substr(1) : token);
         if (weighs) LDM_TRY(weight(mark.number, steps_[opened_.back().step].factor));

@@ -46,8 +46,8 @@ Status parse_prompt(Scope& scope, Arena& arena, std::string_view prompt, std::st
 // Refuse a prompt that is too long or not UTF-8. Code: request.prompt.
 Status check_prompt(Scope& scope, std::string_view prompt, std::string_view name);
 
-// The windows of a prompt, at least one; one in the plain syntax. Code: request.prompt, for a prompt that is too long, not
-// UTF-8, cannot be read, or has weight 0 everywhere. The prompt must live as long as what was left out of it.
+// The windows of a prompt, at least one; one in the plain syntax. Code: request.prompt, for a prompt that is too long,
+// not UTF-8, cannot be read, or has weight 0 everywhere. The prompt must live as long as what was left out of it.
 Status prompt_windows(Scope& scope, Arena& arena, const Tokenizer& tokenizer, const TokenizerFacts& facts,
                       std::string_view prompt, std::string_view name, Syntax syntax, PromptWindows& out);
 

@@ -47,8 +47,8 @@ struct Token {
     std::uint32_t place;  // the byte of the text at which its first character begins
 };
 
-// Read the content of a tokenizer.json, whose form is told in the Python runtime's clip_form.py. `where` names the file.
-// Codes: file.too-large, those of JSON, tokenizer.form, vocabulary, merges, added-tokens.
+// Read the content of a tokenizer.json, whose form is told in the Python runtime's clip_form.py. `where` names the
+// file. Codes: file.too-large, those of JSON, tokenizer.form, vocabulary, merges, added-tokens.
 Status read_tokenizer(Scope& scope, Arena& arena, std::string_view json, std::string_view where, Tokenizer& out);
 
 // Append the tokens of a text, without begin and end. text: valid UTF-8. Takes time n log n.
@@ -56,8 +56,8 @@ Status encode(Scope& scope, const Tokenizer& tokenizer, std::string_view text, A
 
 // Refuse begin, end and padding tokens of a manifest that the file does not have: manifest.text. And a vocabulary that
 // the text encoder does not know: tokenizer.vocabulary.
-Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::int64_t begin, std::int64_t end,
-                  std::int64_t pad, std::int64_t vocab_size);
+Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::int64_t begin,
+                  std::int64_t end, std::int64_t pad, std::int64_t vocab_size);
 
 }  // namespace ldm
 

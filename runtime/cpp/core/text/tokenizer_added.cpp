@@ -28,7 +28,8 @@ Status read_added_tokens(TokenizerForm& form, const Value* value) {
         characters += length;
         LDM_TRY(keep(form.scope, form.arena, tokens[index].content));
     }
-    std::sort(tokens, tokens + read.size, [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
+    std::sort(tokens, tokens + read.size,
+              [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
     auto twice = [](const AddedToken& a, const AddedToken& b) { return a.content == b.content; };
     if (std::adjacent_find(tokens, tokens + read.size, twice) != tokens + read.size) {
         return json::fail(form.scope, where, codes::tokenizer_added_tokens, {"has a token twice"});
@@ -44,8 +45,8 @@ Status read_added_tokens(TokenizerForm& form, const Value* value) {
         std::int64_t wanted = known == no_token ? next++ : known;
         if (token.id != wanted) {
             return json::fail(form.scope, where, codes::tokenizer_added_tokens,
-                              {"has ", quoted(token.content), " as ", json::shown(token.id), "; expected ", wanted, ", ",
-                               known == no_token ? "the next free id" : "its id in vocab"});
+                              {"has ", quoted(token.content), " as ", json::shown(token.id), "; expected ", wanted,
+                               ", ", known == no_token ? "the next free id" : "its id in vocab"});
         }
     }
     form.out.added = read;
@@ -86,7 +87,8 @@ Status read_inversions(TokenizerForm& form) {
     Array<char> name(form.scope.memory);
     LDM_NEED(form.scope, found != nullptr && named.reserve(count));
     for (const AddedToken& token : form.out.added) LDM_NEED(form.scope, named.push(&token));
-    std::sort(named.begin(), named.end(), [](const AddedToken* a, const AddedToken* b) { return a->content < b->content; });
+    std::sort(named.begin(), named.end(),
+              [](const AddedToken* a, const AddedToken* b) { return a->content < b->content; });
     std::size_t several = 0;
     for (const AddedToken& token : form.out.added) {
         others.shrink(0);
@@ -97,9 +99,9 @@ Status read_inversions(TokenizerForm& form) {
             LDM_NEED(form.scope, name.append(token.content.data(), token.content.size()) && name.push('_') &&
                                  name.append(digits, static_cast<std::size_t>(end - digits)));
             std::string_view wanted(name.data(), name.size());
-            auto** at = std::lower_bound(named.begin(), named.end(), wanted, [](const AddedToken* each, std::string_view text) {
-                return each->content < text;
-            });
+            auto** at =
+                std::lower_bound(named.begin(), named.end(), wanted,
+                                 [](const AddedToken* each, std::string_view text) { return each->content < text; });
             if (at == named.end() || (*at)->content != wanted) break;
             LDM_NEED(form.scope, others.push(static_cast<std::int32_t>((*at)->id)));
         }

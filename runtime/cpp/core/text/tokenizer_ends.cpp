@@ -34,12 +34,14 @@ Status roberta(TokenizerForm& form, const Value& value, const Where& where) {
 bool is_special(const Value& value, const char* kind, std::string_view id) {
     const Value& its = value_of(value, kind);
     return value.members.size == 1 && its.members.size == 2 && value_of(its, "id").kind == Kind::text &&
-           value_of(its, "id").text == id && is_number(value_of(its, "type_id")) && value_of(its, "type_id").real == 0.0;
+           value_of(its, "id").text == id && is_number(value_of(its, "type_id")) &&
+           value_of(its, "type_id").real == 0.0;
 }
 
 bool is_template(const TokenizerForm& form, const Value& value, const json::Member& begin, const json::Member& end) {
     const Value &single = value_of(value, "single"), &tokens = value_of(value, "special_tokens");
-    if (tokens.members.size != (begin.key == end.key ? 1u : 2u) || single.kind != Kind::list || single.items.size != 3) {
+    if (tokens.members.size != (begin.key == end.key ? 1u : 2u) || single.kind != Kind::list ||
+        single.items.size != 3) {
         return false;
     }
     for (const json::Member* token : {&begin, &end}) {
@@ -75,8 +77,8 @@ Status check_end(Scope& scope, const Tokenizer& tokenizer, std::string_view wher
                  std::string_view text, std::int32_t known, std::int64_t given) {
     if (known != no_token) {
         if (known == given) return Status();
-        return scope.fail(codes::manifest_text, {where, " has the ", what, " token ", quoted(text), ", which is ", known,
-                                                 ", not ", given, " as in the manifest"});
+        return scope.fail(codes::manifest_text, {where, " has the ", what, " token ", quoted(text), ", which is ",
+                                                 known, ", not ", given, " as in the manifest"});
     }
     std::size_t special = 0;
     for (const AddedToken& token : tokenizer.added) {
@@ -84,8 +86,8 @@ Status check_end(Scope& scope, const Tokenizer& tokenizer, std::string_view wher
         special += token.special;
     }
     if (special == 0) return Status();
-    return scope.fail(codes::manifest_text, {where, " has ", special, " special tokens, and none is the ", what, " token ",
-                                             given, " as in the manifest"});
+    return scope.fail(codes::manifest_text, {where, " has ", special, " special tokens, and none is the ", what,
+                                             " token ", given, " as in the manifest"});
 }
 
 }  // namespace
@@ -109,8 +111,8 @@ Status read_ends(TokenizerForm& form, const Value* value) {
     return keep(form.scope, form.arena, form.out.end_text);
 }
 
-Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::int64_t begin, std::int64_t end,
-                  std::int64_t pad, std::int64_t vocab_size) {
+Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view where, std::int64_t begin,
+                  std::int64_t end, std::int64_t pad, std::int64_t vocab_size) {
     if (tokenizer.size > vocab_size) {
         return scope.fail(codes::tokenizer_vocabulary, {where, " has tokens up to ", tokenizer.size - 1,
                                                         ", but the text encoder knows ", vocab_size});
@@ -123,8 +125,9 @@ Status check_ends(Scope& scope, const Tokenizer& tokenizer, std::string_view whe
     };
     for (Given given : {Given{"begin", begin}, Given{"end", end}, Given{"padding", pad}}) {
         if (given.id < tokenizer.size) continue;
-        return scope.fail(codes::manifest_text, {where, " has the tokens 0 to ", tokenizer.size - 1, ", and none is the ",
-                                                 given.what, " token ", given.id, " as in the manifest"});
+        return scope.fail(codes::manifest_text,
+                          {where, " has the tokens 0 to ", tokenizer.size - 1, ", and none is the ", given.what,
+                           " token ", given.id, " as in the manifest"});
     }
     return Status();
 }

@@ -16,7 +16,8 @@ constexpr std::string_view normalizer =
     R"( {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}, {"type": "Lowercase"}]}])";
 constexpr std::string_view split_patterns =
     R"([{"Regex": "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"},)"
-    R"( {"Regex": "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"}])";
+    R"( {"Regex": "<\\|startoftext\\|>|<\\|endoftext\\|>|'s|'t|'re|'ve|'m|'ll|'d|)"
+    R"([\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+"}])";
 
 constexpr Accepted model_keys[] = {
     {"type", R"(["BPE", null])"},       {"dropout", "[null, 0.0]"},
@@ -55,7 +56,8 @@ Status check_pre_tokenizer(TokenizerForm& form, const Value& value) {
     LDM_TRY(form.keys(value, where, {"type", "pretokenizers"}, {"pretokenizers"}));
     const Value &type = value_of(value, "type"), &steps = value_of(value, "pretokenizers");
     if (type.kind != Kind::text || type.text != "Sequence" || steps.kind != Kind::list || steps.items.size != 2) {
-        return form.refuse(where, value, "a Sequence of Split and ByteLevel, as transformers writes it from version 4.17 on");
+        return form.refuse(where, value,
+                           "a Sequence of Split and ByteLevel, as transformers writes it from version 4.17 on");
     }
     LDM_TRY(form.table(steps.items[0], split_keys, Where(form.file, "pre_tokenizer: Split")));
     LDM_TRY(form.table(steps.items[1], byte_level_keys, Where(form.file, "pre_tokenizer: ByteLevel")));
@@ -65,8 +67,9 @@ Status check_pre_tokenizer(TokenizerForm& form, const Value& value) {
 
 Status read_form(TokenizerForm& form, std::string_view text) {
     if (text.size() > max_tokenizer_bytes) {
-        return form.scope.fail(codes::file_too_large, {form.file, " has ", text.size(), " bytes; expected a tokenizer of at most ",
-                                                   max_tokenizer_bytes});
+        return form.scope.fail(
+            codes::file_too_large,
+            {form.file, " has ", text.size(), " bytes; expected a tokenizer of at most ", max_tokenizer_bytes});
     }
     Value value;
     LDM_TRY(json::parse(form.scope, form.document, text, form.file, value));
@@ -88,13 +91,15 @@ Status read_form(TokenizerForm& form, std::string_view text) {
     const Value& model = value_of(value, "model");
     LDM_TRY(form.table(model, model_keys, Where(form.file, "model"), {"unk_token", "vocab", "merges"}));
     LDM_TRY(form.vocabulary.read(form.scope, value_of(model, "vocab"), Where(form.file, "vocab")));
-    LDM_TRY(read_merges(form.scope, form.arena, value_of(model, "merges"), form.vocabulary, Where(form.file, "merges"), form.out.merges));
+    LDM_TRY(read_merges(form.scope, form.arena, value_of(model, "merges"), form.vocabulary, Where(form.file, "merges"),
+                        form.out.merges));
     LDM_TRY(read_added_tokens(form, value.find("added_tokens")));
     LDM_TRY(read_ends(form, value.find("post_processor")));
     const Value& unknown = value_of(model, "unk_token");
     if (unknown.kind != Kind::null) {
         form.out.unknown = unknown.kind == Kind::text ? form.vocabulary.find(unknown.text) : no_token;
-        if (form.out.unknown == no_token) return form.refuse(Where(form.file, "unk_token"), unknown, "a token of vocab, or null");
+        if (form.out.unknown == no_token)
+            return form.refuse(Where(form.file, "unk_token"), unknown, "a token of vocab, or null");
     }
     form.vocabulary.bytes(form.out.byte_ids, form.out.last_byte_ids);
     form.out.comma = form.id_of(",</w>");

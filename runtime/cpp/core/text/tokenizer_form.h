@@ -66,7 +66,8 @@ Status TokenizerForm::table(const json::Value& value, const Accepted (&accepted)
         for (const Accepted& each : accepted) known = known || each.key == member.key;
         if (!known) return keys(value, where, {});
     }
-    for (const Accepted& each : accepted) LDM_TRY(one_of(value.find(each.key), each.values, json::Where(where, each.key)));
+    for (const Accepted& each : accepted)
+        LDM_TRY(one_of(value.find(each.key), each.values, json::Where(where, each.key)));
     return Status();
 }
 

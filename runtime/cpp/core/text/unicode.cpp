@@ -32,7 +32,8 @@ struct Point {
 
 const Pair* find_pair(char32_t point) {
     if ((record(point).flags & has_pair) == 0) return nullptr;
-    return std::lower_bound(pairs, pairs + pair_count, point, [](const Pair& pair, char32_t wanted) { return pair.point < wanted; });
+    return std::lower_bound(pairs, pairs + pair_count, point,
+                            [](const Pair& pair, char32_t wanted) { return pair.point < wanted; });
 }
 
 char32_t compose(char32_t first, char32_t second) {

@@ -25,7 +25,8 @@ bool has_space(std::string_view text) {
     return false;
 }
 
-Status refuse(Scope& scope, const Where& where, const char* code, const Value& value, std::initializer_list<Piece> expected) {
+Status refuse(Scope& scope, const Where& where, const char* code, const Value& value,
+              std::initializer_list<Piece> expected) {
     Failure inner;
     inner.set(code, expected);
     return json::fail(scope, where, code,
@@ -82,8 +83,9 @@ Status Vocabulary::read(Scope& scope, const Value& value, const Where& where) {
     for (const json::Member& token : value.members) {
         const json::Member*& its = tokens[static_cast<std::size_t>(token.value.integer)];
         if (its != nullptr) {
-            return json::fail(scope, where, code, {"gives the id ", token.value.integer, " to ", quoted(its->key), " and ",
-                                                   quoted(token.key)});
+            return json::fail(
+                scope, where, code,
+                {"gives the id ", token.value.integer, " to ", quoted(its->key), " and ", quoted(token.key)});
         }
         its = &token;
     }
@@ -125,7 +127,8 @@ Status read_merges(Scope& scope, Arena& arena, const Value& value, const Vocabul
         for (int part = 0; part < 3; ++part) {
             if (ids[part] != no_token) continue;
             if (part < 2) {
-                return json::fail(scope, at, code, {"needs the token ", quoted(part == 0 ? left : right), ", which vocab lacks"});
+                return json::fail(scope, at, code,
+                                  {"needs the token ", quoted(part == 0 ? left : right), ", which vocab lacks"});
             }
             return json::fail(scope, at, code,
                               {"needs the token of ", quoted(left), " and ", quoted(right), ", which vocab lacks"});
@@ -145,7 +148,8 @@ Status read_merges(Scope& scope, Arena& arena, const Value& value, const Vocabul
         std::sort(first, end, [](const Merge& a, const Merge& b) {
             return a.right != b.right ? a.right < b.right : a.rank < b.rank;
         });
-        Merge* twice = std::adjacent_find(first, end, [](const Merge& a, const Merge& b) { return a.right == b.right; });
+        Merge* twice =
+            std::adjacent_find(first, end, [](const Merge& a, const Merge& b) { return a.right == b.right; });
         if (twice != end) {
             auto index = static_cast<std::size_t>(twice[1].rank);
             return json::fail(scope, Where(where, index), code, {"repeats the pair ", json::shown(value.items[index])});

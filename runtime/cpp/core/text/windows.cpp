@@ -44,8 +44,9 @@ public:
 
     Status weighted(std::string_view prompt, std::string_view name, PromptWindows& out) {
         if (room_ < 1) {
-            return scope_.fail(codes::request_prompt, {"the package's text encoder has windows without room for words; use "
-                                                       "the plain syntax"});
+            return scope_.fail(codes::request_prompt,
+                               {"the package's text encoder has windows without room for words; use "
+                                "the plain syntax"});
         }
         View<View<WeightedText>> parts;
         LDM_TRY(parse_prompt(scope_, arena_, prompt, name, parts));

@@ -16,7 +16,8 @@ Words& Words::pad(std::size_t start, std::size_t width) {
 Words& Words::grouped(std::int64_t value) {
     if (value < 10'000) return add(value);
     char digits[24];
-    std::string_view text(digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
+    std::string_view text(digits,
+                          static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
     for (std::size_t index = 0; index < text.size(); ++index) {
         add(index > 0 && (text.size() - index) % 3 == 0 ? "," : "", text.substr(index, 1));
     }
@@ -59,7 +60,8 @@ Status Words::keep(Scope& scope, Arena& arena, std::string_view& out) const {
     return Status();
 }
 
-Status json_text(Scope& scope, Arena& arena, const json::Value& value, std::string_view& out, const json::Style& style) {
+Status json_text(Scope& scope, Arena& arena, const json::Value& value, std::string_view& out,
+                 const json::Style& style) {
     return Words(scope.memory).json(value, style).keep(scope, arena, out);
 }
 

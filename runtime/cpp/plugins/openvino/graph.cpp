@@ -7,8 +7,8 @@ namespace ldm::openvino {
 
 namespace {
 
-// One for the process, and for as long as that. OpenVINO's CPU plugin gives the thread a stack for signal handlers: of two
-// that end in the order in which they began, the second would restore the first one's stack, which is gone.
+// One for the process, and for as long as that. OpenVINO's CPU plugin gives the thread a stack for signal handlers: of
+// two that end in the order in which they began, the second would restore the first one's stack, which is gone.
 ov::Core& shared_core() {
     static auto* core = new ov::Core;
     return *core;
@@ -62,7 +62,8 @@ ldm_plugin_port port_of(const ov::Output<const ov::Node>& node, const std::strin
         throw std::runtime_error(name + " has an open number of dimensions, or more than 8");
     }
     port.rank = static_cast<int32_t>(shape.size());
-    for (size_t axis = 0; axis < shape.size(); ++axis) port.dims[axis] = shape[axis].is_static() ? shape[axis].get_length() : -1;
+    for (size_t axis = 0; axis < shape.size(); ++axis)
+        port.dims[axis] = shape[axis].is_static() ? shape[axis].get_length() : -1;
     return port;
 }
 
@@ -72,8 +73,8 @@ ov::Tensor over(const ldm_plugin_tensor& input) {
     for (int32_t axis = 0; axis < input.rank; ++axis) shape.push_back(static_cast<size_t>(input.shape[axis]));
     ov::Tensor tensor(type_of(input.element_type), shape, const_cast<void*>(input.data));
     if (tensor.get_byte_size() != input.bytes) {
-        throw std::runtime_error(std::string(input.name) + " has " + std::to_string(input.bytes) + " bytes; its shape has " +
-                                 std::to_string(tensor.get_byte_size()));
+        throw std::runtime_error(std::string(input.name) + " has " + std::to_string(input.bytes) +
+                                 " bytes; its shape has " + std::to_string(tensor.get_byte_size()));
     }
     return tensor;
 }
@@ -86,8 +87,10 @@ Graph::Graph(const ldm_plugin_options& options) {
     std::shared_ptr<ov::Model> model = shared_core().read_model(std::string(options.path), weights);
     compiled_ = shared_core().compile_model(model, options.device, properties_of(options));
     names_.reserve(compiled_.inputs().size() + compiled_.outputs().size());  // they stay where they are
-    for (const auto& node : compiled_.inputs()) inputs_.push_back(port_of(node, names_.emplace_back(node.get_any_name())));
-    for (const auto& node : compiled_.outputs()) outputs_.push_back(port_of(node, names_.emplace_back(node.get_any_name())));
+    for (const auto& node : compiled_.inputs())
+        inputs_.push_back(port_of(node, names_.emplace_back(node.get_any_name())));
+    for (const auto& node : compiled_.outputs())
+        outputs_.push_back(port_of(node, names_.emplace_back(node.get_any_name())));
 }
 
 ov::InferRequest Graph::take_request() {

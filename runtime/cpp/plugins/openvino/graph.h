@@ -24,7 +24,8 @@ public:
 
     const std::vector<ldm_plugin_port>& ports(bool are_outputs) const { return are_outputs ? outputs_ : inputs_; }
     // Threads may run it at the same time: each takes an infer request, and hands it back.
-    void run(const ldm_plugin_tensor* inputs, size_t input_count, int32_t (*give)(void*, const ldm_plugin_tensor*), void* user);
+    void run(const ldm_plugin_tensor* inputs, size_t input_count, int32_t (*give)(void*, const ldm_plugin_tensor*),
+             void* user);
 
 private:
     ov::InferRequest take_request();

@@ -25,7 +25,9 @@ ldm_status status_of(const char* code) {
     return LDM_OTHER;
 }
 
-Status misused(Scope& scope, std::initializer_list<Piece> sentence) { return scope.fail(codes::other_misuse, sentence); }
+Status misused(Scope& scope, std::initializer_list<Piece> sentence) {
+    return scope.fail(codes::other_misuse, sentence);
+}
 
 }  // namespace ldm::api
 

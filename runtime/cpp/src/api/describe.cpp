@@ -11,8 +11,9 @@ ldm_status ldm_package_describe(ldm_context* context, ldm_package* package, int3
     if (text != nullptr) *text = nullptr;
     return api::called(context, [&](Scope& scope) {
         if (package == nullptr || package->opened == nullptr || text == nullptr) {
-            return api::misused(scope, {"ldm_package_describe needs a package that was opened from a folder, and a place "
-                                        "for the text"});
+            return api::misused(scope,
+                                {"ldm_package_describe needs a package that was opened from a folder, and a place "
+                                 "for the text"});
         }
         LDM_TRY(verify::describe(scope, *package->opened, as_json != 0, context->description));
         *text = context->description.data();

@@ -5,6 +5,7 @@
 #include "src/api/handles.h"
 #include "src/api/settings.h"
 #include "src/engines/tasks.h"
+#include "src/files/reading.h"
 
 using namespace ldm;
 
@@ -25,7 +26,8 @@ Status open(Scope& scope, ldm_engine& engine, const ldm_engine_options& options)
     Status status = engine.components.start(scope, settings);
     if (status.ok()) status = open_components(scope, engine);
     Failure engines_reason = scope.failure;
-    LDM_TRY(engine.package->opened->confirm(scope));  // a damaged file is a better explanation than what an engine made of it
+    LDM_TRY(engine.package->opened->confirm(
+        scope));  // a damaged file is a better explanation than what an engine made of it
     scope.failure = engines_reason;
     return status;
 }
@@ -85,6 +87,7 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
 namespace ldm::api {
 
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out) {
+    if (options.library != nullptr) LDM_TRY(files::require_path(scope, "library", options.library));
     if (options.engine != nullptr) out.engine = options.engine;
     if (options.library != nullptr) out.library = options.library;
     if (options.provider != nullptr) out.provider = options.provider;
@@ -94,7 +97,8 @@ Status read_settings(Scope& scope, const ldm_engine_options& options, engines::S
     if (options.maps_weights != 0 && options.maps_weights != 1) {
         return scope.fail(codes::request_invalid, {"maps_weights is ", options.maps_weights, "; expected 0 or 1"});
     }
-    bool is_usable = options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
+    bool is_usable =
+        options.provider_option_count == 0 || (options.provider_keys != nullptr && options.provider_values != nullptr);
     for (size_t index = 0; is_usable && index < options.provider_option_count; ++index) {
         is_usable = options.provider_keys[index] != nullptr && options.provider_values[index] != nullptr;
     }
@@ -117,8 +121,9 @@ ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm
                                         "ldm_engine_options_init began"});
         }
         if (package->opened == nullptr) {
-            return api::misused(scope, {"a package that was given as text has no graphs to run; open its folder, or drive "
-                                        "its runs with ldm_run_next"});
+            return api::misused(scope,
+                                {"a package that was given as text has no graphs to run; open its folder, or drive "
+                                 "its runs with ldm_run_next"});
         }
         auto* made = make<ldm_engine>(scope.memory, scope.memory, package);
         LDM_NEED(scope, made != nullptr);

@@ -24,7 +24,8 @@ struct ldm_context {
     ldm_context_options options;
     ldm::Array<char> plan, description;  // of the last ldm_plan_json and ldm_package_describe
 
-    ldm_context(ldm::Allocator given, const ldm_context_options& its) : memory(given), options(its), plan(memory), description(memory) {}
+    ldm_context(ldm::Allocator given, const ldm_context_options& its)
+        : memory(given), options(its), plan(memory), description(memory) {}
     ldm::Scope scope() { return {memory, failure, {options.log == nullptr ? nullptr : log_detail, this}}; }
 
 private:

@@ -11,7 +11,26 @@ namespace ldm::api {
 
 namespace {
 
-std::optional<double> unless_nan(double value) { return std::isnan(value) ? std::nullopt : std::optional<double>(value); }
+std::optional<double> unless_nan(double value) {
+    return std::isnan(value) ? std::nullopt : std::optional<double>(value);
+}
+
+// A count of the caller's, by the name of its field.
+struct Count {
+    const char* field;
+    std::size_t value;
+};
+
+// Refuse counts of an array that is not given: whoever fills them forgot it.
+Status refuse_alone(Scope& scope, const char* code, const void* array, std::initializer_list<Count> counts,
+                    const char* name) {
+    for (const Count& count : counts) {
+        if (array != nullptr || count.value == 0) continue;
+        return scope.fail(code, {count.field, " is ", count.value, ", but ", name, " is NULL; give ", name,
+                                 ", or leave ", count.field, " 0"});
+    }
+    return Status();
+}
 
 // Two numbers of which both are given, or none.
 Status take_size(Scope& scope, const char* name, int32_t width, int32_t height, std::optional<Size>& out) {
@@ -68,8 +87,9 @@ Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     LDM_TRY(read_latents(scope, given));
     if (given.to_prompt != nullptr) options.to = OtherEnd{given.to_prompt, given.to_seed, given.share};
     if (given.to_prompt == nullptr && (given.to_seed != 0 || given.share != 0.0)) {
-        return scope.fail(codes::request_invalid, {"share and to_seed are given without to_prompt; give the prompt at the other "
-                                                   "end, or leave them 0"});
+        return scope.fail(codes::request_invalid,
+                          {"share and to_seed are given without to_prompt; give the prompt at the other "
+                           "end, or leave them 0"});
     }
     return Status();
 }
@@ -88,10 +108,13 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.prompt != nullptr && given.prompts != nullptr) {
         return scope.fail(codes::request_invalid, {"both prompt and prompts were given; give one of them"});
     }
-    if (given.prompts == nullptr && given.prompt_count != 0) {
-        return scope.fail(codes::request_invalid, {"prompt_count is ", given.prompt_count,
-                          ", but prompts is NULL; give as many prompts"});
-    }
+    LDM_TRY(
+        refuse_alone(scope, codes::request_invalid, given.prompts, {{"prompt_count", given.prompt_count}}, "prompts"));
+    LDM_TRY(refuse_alone(scope, codes::request_array, given.prompt_embeds,
+                         {{"embeds_count", given.embeds_count}, {"embeds_tokens", given.embeds_tokens},
+                          {"embeds_width", given.embeds_width}}, "prompt_embeds"));
+    LDM_TRY(refuse_alone(scope, codes::request_array, given.pooled_prompt_embeds,
+                         {{"pooled_width", given.pooled_width}}, "pooled_prompt_embeds"));
     const char* const* prompts = given.prompt != nullptr ? &given.prompt : given.prompts;
     std::size_t count = given.prompt != nullptr ? 1 : given.prompt_count;
     std::size_t of_negatives = prompts != nullptr ? count : given.embeds_count;  // one for each prompt
@@ -102,7 +125,8 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
     if (given.negative != nullptr) options.negative = given.negative;
     if (given.negatives != nullptr) options.negatives = View<std::string_view>{texts_.data() + count, of_negatives};
     if (given.prompt_embeds != nullptr) {
-        options.embeddings = Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
+        options.embeddings =
+            Embeddings{given.prompt_embeds, given.embeds_count, given.embeds_tokens, given.embeds_width};
     }
     if (given.pooled_prompt_embeds != nullptr) {
         options.pooled_embeddings = PooledEmbeddings{given.pooled_prompt_embeds, given.pooled_width};
@@ -111,17 +135,18 @@ Status TakenOptions::read_texts(Scope& scope, const ldm_run_options& given) {
 }
 
 Status TakenOptions::read_latents(Scope& scope, const ldm_run_options& given) {
+    LDM_TRY(
+        refuse_alone(scope, codes::request_array, given.latents, {{"latents_count", given.latents_count}}, "latents"));
     if (given.latents == nullptr) return Status();
     options.latents = View<float>{given.latents, given.latents_count};
     if (given.width != 0) return Status();
-    return scope.fail(codes::request_size, {"latents were given without width and height; give the size in pixels of the "
-                      "images that they are for"});
+    return scope.fail(codes::request_size,
+                      {"latents were given without width and height; give the size in pixels of the "
+                       "images that they are for"});
 }
 
 Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
-    if (given.images == nullptr && given.image_count != 0) {
-        return scope.fail(codes::request_image, {"image_count is ", given.image_count, ", but images is NULL; give as many"});
-    }
+    LDM_TRY(refuse_alone(scope, codes::request_image, given.images, {{"image_count", given.image_count}}, "images"));
     if (given.images != nullptr && given.image_count == 0) {
         return scope.fail(codes::request_image, {"images is given, but image_count is 0; give the number of images"});
     }
@@ -144,12 +169,10 @@ Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
 }
 
 Status TakenOptions::read_seeds(Scope& scope, const ldm_run_options& given) {
-    if (given.seeds != nullptr && given.has_seed != 0) {
+    if (given.seeds != nullptr && (given.has_seed != 0 || given.seed != 0)) {
         return scope.fail(codes::request_invalid, {"both seed and seeds were given; give one of them"});
     }
-    if (given.seeds == nullptr && given.seed_count > 0) {
-        return scope.fail(codes::request_invalid, {"seed_count is ", given.seed_count, ", but seeds is NULL"});
-    }
+    LDM_TRY(refuse_alone(scope, codes::request_invalid, given.seeds, {{"seed_count", given.seed_count}}, "seeds"));
     if (given.seed != 0 && given.has_seed == 0) {
         return scope.fail(codes::request_invalid, {"seed is ", given.seed, ", but has_seed is 0; set it to 1, or leave "
                                                    "seed 0 for a random one"});

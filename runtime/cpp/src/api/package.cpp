@@ -36,15 +36,17 @@ ldm_defaults defaults_of(const Contract& contract) {
 
 }  // namespace
 
-ldm_status ldm_package_parse(ldm_context* context, ldm_text manifest, const ldm_text* tokenizers, size_t tokenizer_count,
-                             ldm_package** package) {
+ldm_status ldm_package_parse(ldm_context* context, ldm_text manifest, const ldm_text* tokenizers,
+                             size_t tokenizer_count, ldm_package** package) {
     if (package != nullptr) *package = nullptr;
     return api::called(context, [&](Scope& scope) {
-        bool has_all = package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
+        bool has_all =
+            package != nullptr && manifest.text != nullptr && (tokenizers != nullptr || tokenizer_count == 0);
         for (size_t index = 0; has_all && index < tokenizer_count; ++index) has_all = tokenizers[index].text != nullptr;
         if (!has_all) {
-            return api::misused(scope, {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a place "
-                                        "for the package"});
+            return api::misused(scope,
+                                {"ldm_package_parse needs the texts of a manifest and its tokenizers, and a place "
+                                 "for the package"});
         }
         return api::make_package(scope, *package, [&](ldm_package& made) {
             return parse(scope, made, manifest, tokenizers, tokenizer_count);
@@ -73,7 +75,8 @@ void ldm_defaults_init(ldm_defaults* defaults, size_t struct_size) {
 ldm_status ldm_package_defaults(ldm_context* context, const ldm_package* package, ldm_defaults* defaults) {
     return api::called(context, [&](Scope& scope) {
         if (package == nullptr || !api::is_begun(defaults)) {
-            return api::misused(scope, {"ldm_package_defaults needs a package and defaults that ldm_defaults_init began"});
+            return api::misused(scope,
+                                {"ldm_package_defaults needs a package and defaults that ldm_defaults_init began"});
         }
         api::hand_out(defaults_of(package->model.contract()), *defaults);
         return Status();

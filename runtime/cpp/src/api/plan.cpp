@@ -112,20 +112,22 @@ Status put(Scope& scope, Arena& arena, const sampling::Plan& plan, Array<char>& 
     return Status();
 }
 
-Status compile(Scope& scope, const Model& model, const char* sampler_text, int32_t steps, int32_t start, Array<char>& out) {
+Status compile(Scope& scope, const Model& model, const char* sampler_text, int32_t steps, int32_t start,
+               Array<char>& out) {
     const Defaults& defaults = model.contract().defaults;
     sampling::Sampler sampler;
     LDM_TRY(sampling::read_sampler(scope, sampler_text == nullptr ? defaults.sampler : sampler_text, sampler));
     Arena arena(scope.memory);
     sampling::Plan plan;
-    LDM_TRY(sampling::compile_plan(scope, arena, model.contract().schedule, sampler, steps == 0 ? defaults.steps : steps, start, plan));
+    LDM_TRY(sampling::compile_plan(scope, arena, model.contract().schedule, sampler,
+                                   steps == 0 ? defaults.steps : steps, start, plan));
     return put(scope, arena, plan, out);
 }
 
 }  // namespace
 
-ldm_status ldm_plan_json(ldm_context* context, const ldm_package* package, const char* sampler, int32_t steps, int32_t start,
-                         const char** json) {
+ldm_status ldm_plan_json(ldm_context* context, const ldm_package* package, const char* sampler, int32_t steps,
+                         int32_t start, const char** json) {
     if (json != nullptr) *json = nullptr;
     return api::called(context, [&](Scope& scope) {
         if (package == nullptr || json == nullptr) {

@@ -58,6 +58,7 @@ ldm_status ldm_image_read_png(ldm_context* context, const char* path, ldm_image*
 ldm_status ldm_run_save_png(ldm_context* context, ldm_run* run, size_t image, const char* path, int32_t force) {
     return api::called(context, run, path != nullptr, "ldm_run_save_png needs a run and a path", [&](Scope& scope) {
         Array<unsigned char> file(scope.memory);
+        LDM_TRY(files::require_path(scope, "path", path));
         LDM_TRY(encode_png(scope, *run, image, file));
         std::string_view content(reinterpret_cast<const char*>(file.data()), file.size());
         return files::write_file(scope, path, content, force != 0 ? files::Existing::replace : files::Existing::keep);

@@ -17,14 +17,16 @@ Status create(ldm_context* context, Scope& scope, ldm_run& run, const ldm_run_op
 
 }  // namespace
 
-ldm_status ldm_run_create(ldm_context* context, const ldm_package* package, const ldm_run_options* options, ldm_run** run) {
+ldm_status ldm_run_create(ldm_context* context, const ldm_package* package, const ldm_run_options* options,
+                          ldm_run** run) {
     if (run != nullptr) *run = nullptr;
     return api::called(context, [&](Scope& scope) {
         ldm_run_options taken;
         bool has_all = package != nullptr && options != nullptr && run != nullptr;
         if (!has_all || !api::take(options, ldm_run_options_init, taken)) {
-            return api::misused(scope, {"ldm_run_create needs a package, options that ldm_run_options_init began, and a "
-                                        "place for the run"});
+            return api::misused(scope,
+                                {"ldm_run_create needs a package, options that ldm_run_options_init began, and a "
+                                 "place for the run"});
         }
         auto* made = make<ldm_run>(scope.memory, scope.memory, package);
         LDM_NEED(scope, made != nullptr);

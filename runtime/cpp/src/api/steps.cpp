@@ -70,7 +70,8 @@ Status take(Scope& scope, const ldm_tensor& given, size_t index, Tensor& out) {
         return api::misused(scope, {"output ", index, " has no name, no data, or a type or rank of no tensor"});
     }
     if (!has_bytes(given)) {
-        return api::misused(scope, {"output ", index, ", ", quoted(given.name), ", has ", given.bytes, " bytes, which are "
+        return api::misused(scope, {"output ", index, ", ", quoted(given.name), ", has ", given.bytes,
+                                    " bytes, which are "
                                     "not those of its shape and type"});
     }
     out = Tensor();

@@ -24,11 +24,13 @@ Status compare(Scope& scope, ldm_package& package, const ldm_engine_options& opt
 
 }  // namespace
 
-ldm_status ldm_verify(ldm_context* context, const char* folder, const ldm_engine_options* options, ldm_report** report) {
+ldm_status ldm_verify(ldm_context* context, const char* folder, const ldm_engine_options* options,
+                      ldm_report** report) {
     if (report != nullptr) *report = nullptr;
     ldm_engine_options taken;
     ldm_status status = api::called(context, [&](Scope& scope) {
-        if (folder != nullptr && report != nullptr && api::take(options, ldm_engine_options_init, taken)) return Status();
+        if (folder != nullptr && report != nullptr && api::take(options, ldm_engine_options_init, taken))
+            return Status();
         return api::misused(scope, {"ldm_verify needs a folder, a place for the report, and options that "
                                     "ldm_engine_options_init began"});
     });
@@ -62,7 +64,9 @@ void ldm_report_free(ldm_report* report) {
 
 int32_t ldm_report_passed(const ldm_report* report) { return report != nullptr && report->findings.passed ? 1 : 0; }
 
-const char* ldm_report_table(const ldm_report* report) { return report == nullptr ? "" : report->findings.table.data(); }
+const char* ldm_report_table(const ldm_report* report) {
+    return report == nullptr ? "" : report->findings.table.data();
+}
 
 const char* ldm_report_json(const ldm_report* report) { return report == nullptr ? "" : report->findings.json.data(); }
 

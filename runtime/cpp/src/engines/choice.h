@@ -7,8 +7,8 @@
 
 namespace ldm::engines {
 
-// For ONNX Runtime: on the CPU the graph that was fused for it, if there is one; else the canonical one, whose operators every provider
-// may have.
+// For ONNX Runtime: on the CPU the graph that was fused for it, if there is one; else the canonical one, whose
+// operators every provider may have.
 inline const Artefact& artefact_for(const Component& component, bool on_cpu) {
     for (const Artefact& each : component.artefacts) {
         if (on_cpu && each.format == "onnx" && each.engine == "ort_cpu") return each;
@@ -37,7 +37,8 @@ inline constexpr std::uint64_t large_weights = std::uint64_t{1} << 28;
 
 inline WeightMemory weight_memory(const package::Weights& weights, std::uint64_t large = large_weights) {
     constexpr std::uint64_t reordered = 10;  // bytes of a session for each smaller weight: the kernels' own copies
-    constexpr std::uint64_t widened = 4;  // weights of the largest size that a run holds in float32 at once, stored narrower
+    constexpr std::uint64_t widened =
+        4;  // weights of the largest size that a run holds in float32 at once, stored narrower
     if (weights.values <= large) return {reordered * weights.values, 0};
     return {4 * widened * weights.widest_narrow, weights.bytes};
 }

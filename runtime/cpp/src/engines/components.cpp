@@ -84,8 +84,9 @@ Status Components::start(Scope& scope, const Settings& settings) {
 Status Components::start_onnxruntime(Scope& scope, const Settings& settings) {
     LDM_TRY(ort::find_provider(scope, settings.provider, settings_.provider));
     if (settings_.provider == nullptr && settings.options.count > 0) {
-        return scope.fail(codes::request_engine, {"there are options for the engine ort, which has none; threads are a choice "
-                                                  "of their own"});
+        return scope.fail(codes::request_engine,
+                          {"there are options for the engine ort, which has none; threads are a choice "
+                           "of their own"});
     }
     LDM_TRY(copy(scope, arena_, settings.options, settings_.options));
     settings_.threads = settings.threads;
@@ -107,8 +108,10 @@ Status Components::start_openvino(Scope& scope, const Settings& settings) {
 
 Status Components::find(Scope& scope, std::string_view component, std::size_t& place) {
     if (process_ != files::process_number()) {
-        return scope.fail(codes::engine_failed, {"the package ", package_.path().view(), " was loaded before this process was "
-                                                 "forked, and its engines' threads stayed behind; load it in each process"});
+        return scope.fail(codes::engine_failed,
+                          {"the package ", package_.path().view(),
+                           " was loaded before this process was "
+                           "forked, and its engines' threads stayed behind; load it in each process"});
     }
     place = package_.manifest().components.place_of(component);
     if (place != json::Map<Component>::none) return Status();
@@ -223,7 +226,9 @@ std::string_view Components::engine_name() const {
     return settings_.provider == nullptr ? "ort" : settings_.provider->ort_name;
 }
 
-std::optional<std::uint64_t> Components::memory_left() const { return memory_left_ ? memory_left_ : available_memory(); }
+std::optional<std::uint64_t> Components::memory_left() const {
+    return memory_left_ ? memory_left_ : available_memory();
+}
 
 // Fail if the weights do not fit; say so where they hardly do. Large ones are mapped.
 Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
@@ -232,15 +237,19 @@ Status Components::check_memory(Scope& scope, std::string_view component, ort::S
     std::optional<std::uint64_t> free = memory_left();
     if (!free) return Status();
     if (needed.own > *free) {
-        return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own), " GB of memory in ONNX "
-                                                      "Runtime, but ", gigabytes(*free), " GB are available; close other "
+        return scope.fail(codes::engine_unavailable, {component, " needs about ", gigabytes(needed.own),
+                                                      " GB of memory in ONNX "
+                                                      "Runtime, but ",
+                                                      gigabytes(*free),
+                                                      " GB are available; close other "
                                                       "programs, or use a machine with more memory"});
     }
     bool& is_told = are_large_[package_.manifest().components.place_of(component)];  // once, however often it is opened
     if (needed.own + needed.mapped <= *free || is_told) return Status();
     is_told = true;
     Failure sentence;  // used as a sentence
-    sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free), " GB of memory are "
+    sentence.set("", {component, " has ", gigabytes(needed.mapped), " GB of weights, but ", gigabytes(*free),
+                      " GB of memory are "
                       "available, so that every evaluation reads them from the disk again; close other programs"});
     return keep_notice(scope, sentence.text);
 }

@@ -39,8 +39,8 @@ public:
     Components(const Components&) = delete;
     Components& operator=(const Components&) = delete;
 
-    // Open the engine's library and check the settings, which are copied; no graph is loaded yet. Codes: request.invalid,
-    // request.engine, engine.unavailable, engine.failed.
+    // Open the engine's library and check the settings, which are copied; no graph is loaded yet. Codes:
+    // request.invalid, request.engine, engine.unavailable, engine.failed.
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
     Status open(Scope& scope, std::string_view component);
@@ -48,8 +48,8 @@ public:
     Status open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     // Evaluate a component: all inputs by name, all outputs of its graph.
     Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
-    // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others stay.
-    // A thread that is at an evaluation of it ends that first.
+    // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others
+    // stay. A thread that is at an evaluation of it ends that first.
     void rest(std::string_view component);
 
     // What is to be said about the engines that were opened since it was asked last, each sentence once; it ends with a

@@ -13,11 +13,13 @@ namespace ldm::engines {
 struct Engine {
     void* self = nullptr;
 
-    // Its file, what the graph says of itself, and sentences for the user about how it runs here. They last until `close`.
+    // Its file, what the graph says of itself, and sentences for the user about how it runs here. They last until
+    // `close`.
     std::string_view path;
     View<TensorSpec> inputs, outputs;
     View<std::string_view> notices;
-    bool maps_weights = false;  // they are read where they lie in the package's file, so that to open it takes little time
+    bool maps_weights =
+        false;  // they are read where they lie in the package's file, so that to open it takes little time
 
     // Evaluate the graph: all inputs by name, all outputs in its own order. Threads may run it at the same time.
     // Codes: engine.failed, other.memory.

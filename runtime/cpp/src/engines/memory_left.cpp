@@ -53,7 +53,8 @@ std::optional<std::uint64_t> entry_of(std::string_view table, std::string_view n
     for (std::size_t start = 0; start < table.size();) {
         std::size_t end = table.find('\n', start);
         std::string_view line = table.substr(start, end == std::string_view::npos ? end : end - start);
-        if (line.size() > name.size() && line.substr(0, name.size()) == name && line.find_first_of(" \t") == name.size()) {
+        if (line.size() > name.size() && line.substr(0, name.size()) == name &&
+            line.find_first_of(" \t") == name.size()) {
             return number_of(line.substr(name.size()));
         }
         start = end == std::string_view::npos ? table.size() : end + 1;
@@ -62,10 +63,12 @@ std::optional<std::uint64_t> entry_of(std::string_view table, std::string_view n
 }
 
 std::optional<std::uint64_t> left_of(const ControlGroup& group) {
-    std::optional<std::uint64_t> most = number_of(Content(group.limit).view()), used = number_of(Content(group.used).view());
+    std::optional<std::uint64_t> most = number_of(Content(group.limit).view()),
+                                 used = number_of(Content(group.used).view());
     if (!most || !used) return {};  // no such file; "max"
     Content details(group.details);
-    std::uint64_t kept = entry_of(details.view(), "active_file").value_or(0) + entry_of(details.view(), "inactive_file").value_or(0);
+    std::uint64_t kept =
+        entry_of(details.view(), "active_file").value_or(0) + entry_of(details.view(), "inactive_file").value_or(0);
     return *most + kept > *used ? *most + kept - *used : 0;
 }
 

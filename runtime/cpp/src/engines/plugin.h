@@ -73,16 +73,16 @@ typedef struct ldm_plugin {
     /* The inputs, or with outputs 1 the outputs. They last until the graph is closed. */
     const ldm_plugin_port *(*ports)(void *graph, int32_t outputs, size_t *count);
 
-    /* Evaluate: `give` is called once for each output, which lasts until it returns. If that is not 0 the call ends with
-       LDM_PLUGIN_NO_MEMORY. The inputs' data may be read until `run` returns. */
+    /* Evaluate: `give` is called once for each output, which lasts until it returns. If that is not 0 the call ends
+       with LDM_PLUGIN_NO_MEMORY. The inputs' data may be read until `run` returns. */
     int32_t (*run)(void *graph, const ldm_plugin_tensor *inputs, size_t input_count,
                    int32_t (*give)(void *user, const ldm_plugin_tensor *output), void *user, ldm_plugin_error error);
 
     void (*close)(void *graph);
 } ldm_plugin;
 
-/* The exported function. version: LDM_PLUGIN_ABI_VERSION of the caller. It returns the plugin's own, and fills *plugin if
-   the two are equal. */
+/* The exported function. version: LDM_PLUGIN_ABI_VERSION of the caller. It returns the plugin's own, and fills *plugin
+   if the two are equal. */
 typedef int32_t (*ldm_engine_plugin_function)(int32_t version, ldm_plugin *plugin);
 
 #ifdef __cplusplus

@@ -89,8 +89,10 @@ Status check_side(Scope& scope, std::string_view path, std::string_view what, co
     for (const TensorSpec& spec : promised) {
         const TensorSpec* found = find(actual, spec.name);
         if (found != nullptr && fits(spec, *found)) continue;
-        return scope.fail(codes::graph_signature, {path, " has as ", what, " ", shown(found).view(), ", but the manifest "
-                                                   "promises ", shown(&spec).view(), "; build the package again"});
+        return scope.fail(codes::graph_signature, {path, " has as ", what, " ", shown(found).view(),
+                                                   ", but the manifest "
+                                                   "promises ",
+                                                   shown(&spec).view(), "; build the package again"});
     }
     return Status();
 }
@@ -129,8 +131,9 @@ Status check_size(Scope& scope, std::string_view path, const Tensor& feed, const
     Sizes range = known != nullptr ? Sizes{known->size, known->size} : contract.range_of(dim);
     if (dim.is_named && known == nullptr) LDM_NEED(scope, sizes.push({dim.axis, size}));
     if (range.min <= size && size <= range.max) return Status();
-    Status status = scope.fail(codes::engine_failed, {path, " was given ", feed.name, " of shape ", shape_of(feed).view(), ": ", size,
-                                                      " where it takes ", range.min});
+    Status status =
+        scope.fail(codes::engine_failed, {path, " was given ", feed.name, " of shape ", shape_of(feed).view(), ": ",
+                                          size, " where it takes ", range.min});
     if (range.min != range.max) scope.failure.add({" to ", range.max});
     if (dim.is_named) scope.failure.add({" for ", dim.axis});
     return status;
@@ -143,21 +146,22 @@ Status check_graph(Scope& scope, std::string_view path, const ComponentContract&
     LDM_TRY(check_side(scope, path, "input", promised.inputs, inputs));
     for (const TensorSpec& spec : inputs) {
         if (promised.inputs.find(spec.name) != nullptr) continue;
-        return scope.fail(codes::graph_signature, {path, " wants the input ", quoted(spec.name), ", which the manifest does "
+        return scope.fail(codes::graph_signature, {path, " wants the input ", quoted(spec.name),
+                                                   ", which the manifest does "
                                                    "not name; build the package again"});
     }
     return check_side(scope, path, "output", promised.outputs, outputs);
 }
 
-Status check_feeds(Scope& scope, std::string_view path, const Tensors& inputs, const Contract& contract, View<Tensor> feeds,
-                   Array<AxisSize>& sizes) {
+Status check_feeds(Scope& scope, std::string_view path, const Tensors& inputs, const Contract& contract,
+                   View<Tensor> feeds, Array<AxisSize>& sizes) {
     LDM_TRY(check_names(scope, path, inputs, feeds));
     for (const TensorSpec& spec : inputs) {
         const Tensor& feed = *find(feeds, spec.name);
         if (name_of(feed.type) != spec.dtype || feed.rank != spec.dims.size) {
-            return scope.fail(codes::engine_failed, {path, " was given ", spec.name, " as ", name_of(feed.type), " of shape ",
-                                                     shape_of(feed).view(), "; it takes ", spec.dtype, " of shape ",
-                                                     shown(spec.dims).view()});
+            return scope.fail(codes::engine_failed, {path, " was given ", spec.name, " as ", name_of(feed.type),
+                                                     " of shape ", shape_of(feed).view(), "; it takes ", spec.dtype,
+                                                     " of shape ", shown(spec.dims).view()});
         }
         for (std::size_t axis = 0; axis < feed.rank; ++axis) {
             LDM_TRY(check_size(scope, path, feed, spec.dims[axis], feed.shape[axis], contract, sizes));
@@ -166,7 +170,8 @@ Status check_feeds(Scope& scope, std::string_view path, const Tensors& inputs, c
     return Status();
 }
 
-Status check_results(Scope& scope, std::string_view path, const Tensors& outputs, View<AxisSize> sizes, const Results& results) {
+Status check_results(Scope& scope, std::string_view path, const Tensors& outputs, View<AxisSize> sizes,
+                     const Results& results) {
     for (const TensorSpec& spec : outputs) {
         const Tensor* result = results.find(spec.name);
         if (result == nullptr) return scope.fail(codes::engine_failed, {path, " made no ", spec.name});
@@ -174,12 +179,15 @@ Status check_results(Scope& scope, std::string_view path, const Tensors& outputs
         for (std::size_t axis = 0; is_right && axis < result->rank; ++axis) {
             const Dim& dim = spec.dims[axis];
             const AxisSize* known = dim.is_named ? find(sizes, dim.axis) : nullptr;
-            is_right = dim.is_named ? known == nullptr || known->size == result->shape[axis] : dim.size == result->shape[axis];
+            is_right =
+                dim.is_named ? known == nullptr || known->size == result->shape[axis] : dim.size == result->shape[axis];
         }
         if (is_right) continue;
-        Status status = scope.fail(codes::engine_failed, {path, " made ", spec.name, " as ", name_of(result->type), " of shape ",
-                                                          shape_of(*result).view(), ", which is not what the contract says of "});
-        for (const AxisSize& each : sizes) scope.failure.add({&each == sizes.begin() ? "" : ", ", each.axis, " ", each.size});
+        Status status =
+            scope.fail(codes::engine_failed, {path, " made ", spec.name, " as ", name_of(result->type), " of shape ",
+                                              shape_of(*result).view(), ", which is not what the contract says of "});
+        for (const AxisSize& each : sizes)
+            scope.failure.add({&each == sizes.begin() ? "" : ", ", each.axis, " ", each.size});
         return status;
     }
     return Status();

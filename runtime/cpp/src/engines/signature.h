@@ -20,15 +20,16 @@ struct AxisSize {
     std::int64_t size;
 };
 
-// Find the size of every axis in `feeds`, for an engine that does not check itself. Fail for an input that is missing or
-// not known, of another type or rank, with a fixed dimension of another size, or with an axis outside of its range or of
-// two sizes. Code: engine.failed.
-Status check_feeds(Scope& scope, std::string_view path, const Tensors& inputs, const Contract& contract, View<Tensor> feeds,
-                   Array<AxisSize>& sizes);
+// Find the size of every axis in `feeds`, for an engine that does not check itself. Fail for an input that is missing
+// or not known, of another type or rank, with a fixed dimension of another size, or with an axis outside of its range
+// or of two sizes. Code: engine.failed.
+Status check_feeds(Scope& scope, std::string_view path, const Tensors& inputs, const Contract& contract,
+                   View<Tensor> feeds, Array<AxisSize>& sizes);
 
 // Fail if an output that is promised is missing, or has another type or shape than follows from the axes of the inputs.
 // Code: engine.failed.
-Status check_results(Scope& scope, std::string_view path, const Tensors& outputs, View<AxisSize> sizes, const Results& results);
+Status check_results(Scope& scope, std::string_view path, const Tensors& outputs, View<AxisSize> sizes,
+                     const Results& results);
 
 }  // namespace ldm::engines
 

@@ -1,6 +1,7 @@
 #include "src/files/atomic.h"
 
 #include "core/codes.h"
+#include "src/files/reading.h"
 #include "src/files/system.h"
 
 namespace ldm::files {
@@ -13,6 +14,7 @@ Status refuse(Scope& scope, const Path& path, std::string_view why) {
 
 // given: the path as the caller has it; one that is too long is not in `path`.
 Status refuse_folder_of(Scope& scope, const Path& path, std::string_view given) {
+    LDM_TRY(require_path(scope, "path", given));
     if (!path.fits()) {
         return scope.fail(codes::output_refused, {"cannot write ", quoted(given), ": the path has ", given.size(),
                                                   " bytes; expected at most ", Path::room - 1});
@@ -71,7 +73,8 @@ Path partial_in(const Path& folder) {
     char token[32];
     for (std::size_t half = 0; half < 2; ++half) {
         std::uint64_t number = fresh_number();
-        for (std::size_t digit = 0; digit < 16; ++digit) token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
+        for (std::size_t digit = 0; digit < 16; ++digit)
+            token[half * 16 + digit] = "0123456789abcdef"[number >> 4 * digit & 15];
     }
     partial.enter(".ldm-");
     partial.add({token, sizeof token});
@@ -109,11 +112,13 @@ Status write_file(Scope& scope, std::string_view name, std::string_view content,
     }
     bool was_left = !remove_file(partial).ok() && look(partial, Links::keep, status).ok();
     if (answer.is_taken()) {
-        return scope.fail(codes::output_refused, {path.view(), " exists already: another process made it meanwhile; choose "
+        return scope.fail(codes::output_refused, {path.view(),
+                                                  " exists already: another process made it meanwhile; choose "
                                                   "another output"});
     }
-    return scope.fail(codes::output_refused, {"cannot write ", path.view(), ": ", std::string_view(Reason(answer)), "; ",
-                                              was_left ? partial.view() : "nothing", " was left behind, free space or "
+    return scope.fail(codes::output_refused, {"cannot write ", path.view(), ": ", std::string_view(Reason(answer)),
+                                              "; ", was_left ? partial.view() : "nothing",
+                                              " was left behind, free space or "
                                               "change the output and run again"});
 }
 

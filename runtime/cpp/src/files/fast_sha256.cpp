@@ -27,7 +27,8 @@ LDM_SHA_TARGET void mix_by_instructions(std::uint32_t (&state)[8], const std::ui
         }
         for (int part = 0; part < 16; ++part) {
             __m128i& oldest = words[part % 4];
-            const __m128i &second = words[(part + 1) % 4], &third = words[(part + 2) % 4], &newest = words[(part + 3) % 4];
+            const __m128i &second = words[(part + 1) % 4], &third = words[(part + 2) % 4],
+                          &newest = words[(part + 3) % 4];
             const auto* constants = reinterpret_cast<const __m128i*>(sha256_constants + 4 * part);
             __m128i sum = _mm_add_epi32(oldest, _mm_load_si128(constants));
             cdgh = _mm_sha256rnds2_epu32(cdgh, abef, sum);

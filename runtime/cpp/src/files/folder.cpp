@@ -13,8 +13,8 @@ bool is_repository(std::string_view name) {
     return false;
 }
 
-// Where a hub's cache keeps the contents of the repository of which `real` is (part of) a snapshot; "" where it is none.
-// The place is spelt, not resolved: a `blobs` that is a link itself leads out of the repository.
+// Where a hub's cache keeps the contents of the repository of which `real` is (part of) a snapshot; "" where it is
+// none. The place is spelt, not resolved: a `blobs` that is a link itself leads out of the repository.
 Path blobs_of(const Path& real) {
     for (Path folder = real; !folder.name().empty(); folder = folder.parent()) {
         Path snapshots = folder.parent(), repository = snapshots.parent();
@@ -93,8 +93,8 @@ Status Folder::read(Scope& scope, std::string_view name, std::size_t limit, Arra
     if (out.size() > limit) {
         std::uint64_t bytes = 0;
         LDM_TRY(size(scope, name, bytes));
-        return scope.fail(codes::file_too_large, {place_of(name).view(), " has ", bytes, " bytes; expected at most ", limit,
-                                                  ": it is not such a file"});
+        return scope.fail(codes::file_too_large, {place_of(name).view(), " has ", bytes, " bytes; expected at most ",
+                                                  limit, ": it is not such a file"});
     }
     return require_unchanged(scope, name);
 }
@@ -122,7 +122,8 @@ Status Folder::require_same(Scope& scope, const Seen& seen) const {
     Answer answer = look(file, Links::follow, status);
     if (!answer.ok()) return unreadable(scope, file, answer);
     if (status.stamp == seen.stamp) return Status();
-    return scope.fail(codes::file_changed, {file.view(), " has changed since the package was opened; let nothing write to "
+    return scope.fail(codes::file_changed, {file.view(),
+                                            " has changed since the package was opened; let nothing write to "
                                             "it meanwhile, and start again"});
 }
 

@@ -26,7 +26,9 @@ public:
 
     const Path& path() const { return path_; }
     const Path& real() const { return real_; }
-    Path place_of(std::string_view name) const { return Path(path_, name); }  // with its own name, also where it is a link
+    Path place_of(std::string_view name) const {
+        return Path(path_, name);
+    }  // with its own name, also where it is a link
 
     // Bytes of a file. Codes: file.missing, unreadable, link, kind.
     Status size(Scope& scope, std::string_view name, std::uint64_t& out);

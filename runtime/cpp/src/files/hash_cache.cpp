@@ -113,7 +113,9 @@ void HashCache::put(Words& words) const {
     words.add("{");
     for (const Known& known : known_) {
         const Stamp& stamp = known.state.stamp;
-        words.add(&known == known_.begin() ? "" : ", ").json(known.name).add(": [", stamp.device, ", ", stamp.inode, ", ");
+        words.add(&known == known_.begin() ? "" : ", ")
+            .json(known.name)
+            .add(": [", stamp.device, ", ", stamp.inode, ", ");
         words.add(stamp.size, ", ", stamp.modified, ", ", known.state.changed, ", ").json(known.digest).add("]");
     }
     words.add("}");

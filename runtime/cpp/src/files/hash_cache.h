@@ -2,8 +2,8 @@
 // runtime, in its format, so that either finds what the other has measured.
 //
 // A file counts as unchanged while its device, inode, size, modification time and time of change (of its content,
-// permissions and names, which no program sets) are the same, in ns. Whoever can forge those, with the clock or the disk,
-// can change files unseen; a full check does not use this.
+// permissions and names, which no program sets) are the same, in ns. Whoever can forge those, with the clock or the
+// disk, can change files unseen; a full check does not use this.
 #ifndef LDM_FILES_HASH_CACHE_H
 #define LDM_FILES_HASH_CACHE_H
 

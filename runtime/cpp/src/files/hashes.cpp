@@ -74,9 +74,9 @@ Answer Hashes::measure(File& file) {
 Status Hashes::refuse(Scope& scope, const File& file) const {
     Path place = folder_->place_of(file.expected.name);
     if (!trouble_.ok()) return unreadable(scope, place, trouble_);
-    return scope.fail(codes::file_hash,
-                      {place.view(), " has changed: its SHA-256 is ", file.digest.view().substr(0, shown_digits),
-                       "…, but the manifest says ", file.expected.sha256.substr(0, shown_digits), "…", fetch_or_build_again});
+    return scope.fail(codes::file_hash, {place.view(), " has changed: its SHA-256 is ",
+                                         file.digest.view().substr(0, shown_digits), "…, but the manifest says ",
+                                         file.expected.sha256.substr(0, shown_digits), "…", fetch_or_build_again});
 }
 
 // What was measured is remembered only if all is as it shall be.
@@ -91,7 +91,8 @@ Status Hashes::finish(Scope& scope) {
     is_done_ = true;
     if (failed_ != none) return Status();
     for (const File& file : files_) {
-        if (!file.is_known && file.is_settled) LDM_TRY(cache_.remember(scope, file.expected.name, file.state, file.digest));
+        if (!file.is_known && file.is_settled)
+            LDM_TRY(cache_.remember(scope, file.expected.name, file.state, file.digest));
     }
     return cache_.save(scope);
 }

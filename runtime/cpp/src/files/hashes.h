@@ -17,8 +17,8 @@ struct Expected {
     std::string_view sha256;  // 64 lower-case hexadecimal digits
 };
 
-// Used once: `prepare`, perhaps `start`, then `confirm`, which threads may call at once. The thread takes no memory from
-// the allocator: what it needs is prepared. It does not move.
+// Used once: `prepare`, perhaps `start`, then `confirm`, which threads may call at once. The thread takes no memory
+// from the allocator: what it needs is prepared. It does not move.
 class Hashes {
 public:
     explicit Hashes(Allocator& memory) : cache_(memory), files_(memory), block_(memory) {}

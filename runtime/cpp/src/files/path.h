@@ -63,7 +63,9 @@ public:
     }
 
 private:
-    bool ends_with_separator() const { return size_ > 0 && separators.find(text_[size_ - 1]) != std::string_view::npos; }
+    bool ends_with_separator() const {
+        return size_ > 0 && separators.find(text_[size_ - 1]) != std::string_view::npos;
+    }
     std::size_t start_of_name() const {
         std::size_t last = view().find_last_of(separators);
         return last == std::string_view::npos ? 0 : last + 1;

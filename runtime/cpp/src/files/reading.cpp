@@ -5,10 +5,15 @@
 
 namespace ldm::files {
 
+Status require_path(Scope& scope, std::string_view name, std::string_view path) {
+    return path.empty() ? scope.fail(codes::request_path, {name, " is ''; expected a path"}) : Status();
+}
+
 Status read_input(Scope& scope, std::string_view path, std::size_t limit, Array<char>& out) {
     auto refuse = [&](std::string_view reason) {
         return scope.fail(codes::request_image, {quoted(path), " cannot be read: ", reason});
     };
+    LDM_TRY(require_path(scope, "path", path));
     ReadFile file;
     FileStatus status;
     Answer answer = file.open(Path(path), Links::follow);

@@ -137,7 +137,9 @@ Answer NewFile::write(std::string_view bytes) {
     return {};
 }
 
-Answer NewFile::set_mode(std::uint32_t mode) { return answer(::fchmod(descriptor(handle_), static_cast<mode_t>(mode)) == 0); }
+Answer NewFile::set_mode(std::uint32_t mode) {
+    return answer(::fchmod(descriptor(handle_), static_cast<mode_t>(mode)) == 0);
+}
 
 Answer NewFile::sync_and_close() {
     Answer synced = answer(::fsync(descriptor(handle_)) == 0);

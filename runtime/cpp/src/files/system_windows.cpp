@@ -75,9 +75,11 @@ Reason::Reason(Answer answer) {
     wchar_t wide[128];
     constexpr DWORD flags = FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS | FORMAT_MESSAGE_MAX_WIDTH_MASK;
     DWORD count = ::FormatMessageW(flags, nullptr, answer.error, 0, wide, 128, nullptr);
-    int bytes = ::WideCharToMultiByte(CP_UTF8, 0, wide, static_cast<int>(count), text, sizeof text - 1, nullptr, nullptr);
+    int bytes =
+        ::WideCharToMultiByte(CP_UTF8, 0, wide, static_cast<int>(count), text, sizeof text - 1, nullptr, nullptr);
     while (bytes > 0 && (text[bytes - 1] == ' ' || text[bytes - 1] == '.')) --bytes;
-    if (bytes <= 0) bytes = std::snprintf(text, sizeof text, "error %u of the system", static_cast<unsigned>(answer.error));
+    if (bytes <= 0)
+        bytes = std::snprintf(text, sizeof text, "error %u of the system", static_cast<unsigned>(answer.error));
     size = static_cast<std::size_t>(bytes);
     text[size] = 0;
 }
@@ -100,7 +102,8 @@ Answer resolve(const Path& path, Path& out) {
     Answer said = count == 0 ? last() : count >= Path::room ? Answer{too_long} : Answer{};
     ::CloseHandle(handle);
     if (!said.ok()) return said;
-    const wchar_t* start = std::wcsncmp(wide, L"\\\\?\\", 4) == 0 && std::wcsncmp(wide, L"\\\\?\\UNC", 7) != 0 ? wide + 4 : wide;
+    const wchar_t* start =
+        std::wcsncmp(wide, L"\\\\?\\", 4) == 0 && std::wcsncmp(wide, L"\\\\?\\UNC", 7) != 0 ? wide + 4 : wide;
     Path real;
     if (!narrow(start, real)) return {too_long};
     out = Path(real.view());
@@ -148,7 +151,8 @@ NewFile::~NewFile() {
 Answer NewFile::create(const Path& path) {
     if (!path.fits()) return {too_long};
     NativePath native(path);
-    HANDLE handle = ::CreateFileW(native.get(), GENERIC_WRITE, FILE_SHARE_READ, nullptr, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, nullptr);
+    HANDLE handle = ::CreateFileW(native.get(), GENERIC_WRITE, FILE_SHARE_READ, nullptr, CREATE_NEW,
+                                  FILE_ATTRIBUTE_NORMAL, nullptr);
     if (handle == INVALID_HANDLE_VALUE) return last();
     handle_ = reinterpret_cast<std::intptr_t>(handle);
     return {};

@@ -16,11 +16,15 @@ inline Status advise(Scope& scope, Status status) {
     constexpr Advice all[] = {
         {codes::graph_external_data, "; do not use this package, build it again"},
         {codes::json_unknown_key, "; build it again, or install the version that wrote it"},
-        {codes::manifest_version, "; build the package again from its checkpoint with `ldm-export build`, or install the "
-                                  "version that wrote it"},
-        {"graph.", files::fetch_or_build_again},     {"json.", files::fetch_or_build_again},
-        {"manifest.", files::fetch_or_build_again},  {"schedule.", files::fetch_or_build_again},
-        {"tokenizer.", files::fetch_or_build_again}, {"weights.", files::fetch_or_build_again},
+        {codes::manifest_version,
+         "; build the package again from its checkpoint with `ldm-export build`, or install the "
+         "version that wrote it"},
+        {"graph.", files::fetch_or_build_again},
+        {"json.", files::fetch_or_build_again},
+        {"manifest.", files::fetch_or_build_again},
+        {"schedule.", files::fetch_or_build_again},
+        {"tokenizer.", files::fetch_or_build_again},
+        {"weights.", files::fetch_or_build_again},
     };
     if (status.ok()) return status;
     for (const Advice& each : all) {

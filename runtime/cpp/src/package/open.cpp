@@ -4,6 +4,7 @@
 #include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
 #include "core/package/safetensors.h"
+#include "src/files/reading.h"
 #include "src/files/stopwatch.h"
 #include "src/files/trouble.h"
 #include "src/package/advice.h"
@@ -43,7 +44,8 @@ Status find_package(Scope& scope, const Path& path, std::string_view given) {
     FileStatus status;
     LDM_TRY(check_path(scope, path, given, exists, status));
     if (!exists) {
-        return scope.fail(codes::package_missing, {"there is no package at ", path.view(), ": the folder does not exist"});
+        return scope.fail(codes::package_missing,
+                          {"there is no package at ", path.view(), ": the folder does not exist"});
     }
     if (status.kind != files::Kind::folder) {
         return scope.fail(codes::package_missing, {path.view(), " is a file; expected the folder of a package"});
@@ -68,7 +70,8 @@ Status Package::open(Scope& scope, std::string_view name, Check check) {
 
 Status Package::open_checked(Scope& scope, std::string_view name, Check check) {
     files::Stopwatch stopwatch;
-    Path path(name.empty() ? "." : name);
+    Path path(name);
+    LDM_TRY(files::require_path(scope, "path", name));
     LDM_TRY(find_package(scope, path, name));
     LDM_TRY(folder_.open(scope, path));
     LDM_TRY(read_manifest(scope));
@@ -86,8 +89,8 @@ Status Package::open_checked(Scope& scope, std::string_view name, Check check) {
                            stopwatch.seconds(), " s"});
     for (const auto& [component, its] : manifest_.components) {
         const Weights& found = weights(component);
-        scope.tell("package", {component, " has ", found.values, " weights, ", files::megabytes(found.bytes), " MB, in ",
-                               its.weights});
+        scope.tell("package", {component, " has ", found.values, " weights, ", files::megabytes(found.bytes),
+                               " MB, in ", its.weights});
     }
     return Status();
 }
@@ -200,9 +203,12 @@ Status Package::read(Scope& scope, std::string_view name, std::size_t limit, Arr
 Status Package::confirm(Scope& scope) {
     files::Stopwatch stopwatch;
     LDM_TRY(hashes_.confirm(scope));
-    scope.tell("package", {"hashes of ", path().view(), " are right: ", hashes_.known(), " are remembered, ",
-                           hashes_.measured(), " were computed; waited ", stopwatch.seconds(), " s"});
-    return folder_.require_unchanged(scope);
+    LDM_TRY(folder_.require_unchanged(scope));
+    scope.tell("package", {"of ", manifest_.files.size(), " files of ", path().view(), " the hashes of ",
+                           hashes_.known() + hashes_.measured(), " are right, ", hashes_.known(), " remembered and ",
+                           hashes_.measured(), " computed; no file has changed since it was opened; waited ",
+                           stopwatch.seconds(), " s"});
+    return Status();
 }
 
 Status Package::file(Scope& scope, std::string_view name, Path& out) const {

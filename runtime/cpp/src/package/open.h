@@ -1,8 +1,8 @@
 // Open a package folder: manifest read, every file in place, inside the folder, of the promised content.
 //
 // Sizes, places and headers are checked at once. Hashes are computed on a thread while the caller opens its engine, and
-// remembered by (path, device, inode, size, mtime, ctime) in the user's cache folder; `confirm` waits for them. Nothing of a
-// package is trusted before that call succeeds.
+// remembered by (path, device, inode, size, mtime, ctime) in the user's cache folder; `confirm` waits for them. Nothing
+// of a package is trusted before that call succeeds.
 #ifndef LDM_PACKAGE_OPEN_H
 #define LDM_PACKAGE_OPEN_H
 
@@ -46,14 +46,16 @@ public:
     // Wait for the hashes. Codes: file.hash, file.changed, file.missing, file.unreadable.
     Status confirm(Scope& scope);
 
-    // The path of a listed file, unless it has changed since the package was opened: file.changed. It keeps its name and
-    // its neighbours, also where it is a link: graphs find their weights beside them.
+    // The path of a listed file, unless it has changed since the package was opened: file.changed. It keeps its name
+    // and its neighbours, also where it is a link: graphs find their weights beside them.
     Status file(Scope& scope, std::string_view name, files::Path& out) const;
 
     const files::Path& path() const { return folder_.path(); }
     const Manifest& manifest() const { return manifest_; }
     // Of a component of the manifest.
-    const Weights& weights(std::string_view component) const { return weights_[manifest_.components.place_of(component)]; }
+    const Weights& weights(std::string_view component) const {
+        return weights_[manifest_.components.place_of(component)];
+    }
     std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
 
 private:

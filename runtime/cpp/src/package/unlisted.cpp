@@ -16,7 +16,9 @@ class Pending {
 public:
     explicit Pending(Allocator& memory) : names_(memory) {}
 
-    [[nodiscard]] bool push(std::string_view name) { return names_.append(name.data(), name.size()) && names_.push('\0'); }
+    [[nodiscard]] bool push(std::string_view name) {
+        return names_.append(name.data(), name.size()) && names_.push('\0');
+    }
     bool pop(Path& out) {
         if (names_.empty()) return false;
         std::size_t end = names_.size() - 1, start = end;
@@ -49,7 +51,8 @@ Status refuse_unlisted(Scope& scope, const Path& folder, const Manifest& manifes
             files::FileStatus status;
             bool is_link = kind == Kind::link && look(Path(folder, relative), files::Links::follow, status).ok();
             if (is_link && status.kind == Kind::folder) continue;
-            return scope.fail(codes::file_unlisted, {folder.view(), " holds ", relative.view(), ", which its manifest does not "
+            return scope.fail(codes::file_unlisted, {folder.view(), " holds ", relative.view(),
+                                                     ", which its manifest does not "
                                                      "list; remove it or build again"});
         }
     }

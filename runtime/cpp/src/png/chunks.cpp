@@ -108,11 +108,14 @@ bool read_text(const Chunk& chunk, RawText& out) {
     return true;
 }
 
-Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& out) {
+Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& out, bool& is_damaged) {
+    is_damaged = false;
+    out.shrink(0);
     if (!text.is_packed) {
-        LDM_NEED(scope, text.is_utf8 ? append_utf8(out, text.value) : append_latin1(out, text.value));
+        LDM_NEED(scope, out.append(text.value.data(), text.value.size()));
         return Status();
     }
+    constexpr unsigned no_memory = 83, too_large = 109;  // LodePNG's numbers
     LodePNGDecompressSettings settings;
     lodepng_decompress_settings_init(&settings);
     settings.max_output_size = most_text_bytes;
@@ -122,13 +125,16 @@ Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& ou
     unsigned error = lodepng_zlib_decompress(&bytes, &size, reinterpret_cast<const unsigned char*>(text.value.data()),
                                              text.value.size(), &settings);
     std::string_view value = text_in({bytes, size});
-    bool kept = error == 0 && (text.is_utf8 ? append_utf8(out, value) : append_latin1(out, value));
+    bool fits = error != 0 || out.append(value.data(), value.size());
     lodepng_free(bytes);
-    if (error == 0 || (error == 83 && !borrowed.limit_was_reached())) {
-        LDM_NEED(scope, kept);
-        return Status();
-    }
-    return chunks.refuse("a text cannot be unpacked, or has more than 1 MiB");
+    if (error == too_large || borrowed.limit_was_reached()) return chunks.refuse("a text unpacks to more than 1 MiB");
+    LDM_NEED(scope, fits && error != no_memory);
+    is_damaged = error != 0;
+    return Status();
+}
+
+bool append_as_utf8(Array<char>& out, std::string_view value, bool is_utf8) {
+    return is_utf8 ? append_utf8(out, value) : append_latin1(out, value);
 }
 
 }  // namespace ldm::png

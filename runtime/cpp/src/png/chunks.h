@@ -54,8 +54,12 @@ struct RawText {
 // Read a text chunk. False: it is none, or malformed.
 bool read_text(const Chunk& chunk, RawText& out);
 
-// Append the value as UTF-8. Code: request.image, where it does not unpack or is larger than 1 MiB.
-Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& out);
+// Fill `out` with the bytes of the value, unpacked. One that is damaged is empty: no image is refused for it, as in
+// Pillow. Code: request.image, where it unpacks to more than 1 MiB.
+Status unpack(Scope& scope, Chunks& chunks, const RawText& text, Array<char>& out, bool& is_damaged);
+
+// Append Latin-1 or UTF-8 as UTF-8. False: no memory is left.
+bool append_as_utf8(Array<char>& out, std::string_view value, bool is_utf8);
 
 }  // namespace ldm::png
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr unsigned no_memory = 83;  // LodePNG's number
 constexpr std::size_t most_texts_bytes = std::size_t{64} << 20;  // of a file, as Pillow allows
-constexpr std::size_t text_cost = std::size_t{1} << 10;  // of unpacking one, in bytes: so their number is bounded too
+constexpr std::size_t most_texts = std::size_t{1} << 16;  // of a file: each takes time to unpack, however small it is
 constexpr std::size_t small_change = std::size_t{1} << 20;  // tables of the unpacker
 
 // What LodePNG makes of a file: pixels of the kind of `state.info_raw`.
@@ -30,16 +30,25 @@ struct Decoded {
     Decoded& operator=(const Decoded&) = delete;
 };
 
-// Counts the texts of a file, which may be many and small once packed.
-class TextBudget {
+// Unpacks the texts of a file, which may be many and small once packed, one after the other.
+class Texts {
 public:
-    Status spend(Chunks& chunks, std::size_t bytes) {
-        spent_ += bytes + text_cost;
-        return spent_ <= most_texts_bytes ? Status() : chunks.refuse("its texts have more than 64 MiB");
+    explicit Texts(Scope& scope) : scope_(scope), value_(scope.memory) {}
+
+    // Unpack the next one, whose bytes last until the one after.
+    Status unpack(Chunks& chunks, const RawText& text, std::string_view& out, bool& is_damaged) {
+        if (++count_ > most_texts) return chunks.refuse("it has more than 65536 texts");
+        LDM_TRY(png::unpack(scope_, chunks, text, value_, is_damaged));
+        bytes_ += value_.size();
+        if (bytes_ > most_texts_bytes) return chunks.refuse("its texts unpack to more than 64 MiB");
+        out = {value_.data(), value_.size()};
+        return Status();
     }
 
 private:
-    std::size_t spent_ = 0;
+    Scope& scope_;
+    Array<char> value_;
+    std::size_t count_ = 0, bytes_ = 0;
 };
 
 struct Facts {
@@ -53,7 +62,7 @@ Status look_through(Scope& scope, Bytes file, std::string_view what, Facts& out)
     LDM_TRY(chunks.begin(out.header));
     LDM_TRY(images::check_size(scope, out.header.width, out.header.height, what));
     Chunk chunk;
-    TextBudget budget;
+    Texts texts(scope);
     int of_xmp = 0;
     for (bool done = false; !done;) {
         LDM_TRY(chunks.next(chunk, done));
@@ -62,14 +71,10 @@ Status look_through(Scope& scope, Bytes file, std::string_view what, Facts& out)
             return chunks.refuse("its EXIF data are damaged");
         }
         if (!read_text(chunk, text)) continue;
-        if (chunk.kind != "iTXt" || text.key != "XML:com.adobe.xmp") {
-            LDM_TRY(budget.spend(chunks, text.value.size()));
-        } else {
-            Array<char> packet(scope.memory);
-            LDM_TRY(unpack(scope, chunks, text, packet));
-            LDM_TRY(budget.spend(chunks, packet.size()));
-            of_xmp = xmp_orientation({packet.data(), packet.size()});
-        }
+        std::string_view value;
+        bool is_damaged = false;
+        LDM_TRY(texts.unpack(chunks, text, value, is_damaged));
+        if (chunk.kind == "iTXt" && text.key == "XML:com.adobe.xmp" && !is_damaged) of_xmp = xmp_orientation(value);
     }
     if (out.orientation == 0) out.orientation = of_xmp;
     return Status();
@@ -188,18 +193,21 @@ Status read_texts(Scope& scope, Arena& arena, Bytes file, std::string_view what,
     Chunks chunks(scope, file, what);
     Header header;
     LDM_TRY(chunks.begin(header));
-    TextBudget budget;
+    Texts texts(scope);
     Array<char> characters(scope.memory);  // of one text: its key, then its value
     for (bool done = false; !done;) {
         Chunk chunk;
         RawText text;
         LDM_TRY(chunks.next(chunk, done));
         if (!read_text(chunk, text)) continue;
+        std::string_view value;
+        bool is_damaged = false;
+        LDM_TRY(texts.unpack(chunks, text, value, is_damaged));
+        if (is_damaged && text.is_utf8) continue;  // as in Pillow, to which a zTXt is an empty text
         characters.shrink(0);
-        LDM_TRY(unpack(scope, chunks, {text.key, text.key, false, false}, characters));
+        LDM_NEED(scope, append_as_utf8(characters, text.key, false));
         std::size_t key_size = characters.size();
-        LDM_TRY(unpack(scope, chunks, text, characters));
-        LDM_TRY(budget.spend(chunks, characters.size()));
+        LDM_NEED(scope, append_as_utf8(characters, value, text.is_utf8));
         View<char> kept;
         LDM_NEED(scope, arena.copy(characters.data(), characters.size(), kept));
         LDM_NEED(scope, out.push({{kept.data, key_size}, {kept.data + key_size, kept.size - key_size}}));

@@ -142,7 +142,8 @@ bool Arguments::path(std::string_view name) {
 
 bool Arguments::natural(std::string_view name, std::uint64_t& out) {
     if (!has(name)) return true;
-    return whole(std::string_view(text(name)), out) || refuse(name, text(name), "an integer from 0 to 18446744073709551615");
+    return whole(std::string_view(text(name)), out) ||
+           refuse(name, text(name), "an integer from 0 to 18446744073709551615");
 }
 
 bool Arguments::real(std::string_view name, double& out) {
@@ -196,7 +197,8 @@ void print_help(const Verb& verb) {
     text("\n\n");
     for (std::size_t index = 0; index < verb.option_count; ++index) {
         const Option& option = verb.options[index];
-        std::string left = "  " + std::string(option.name) + (option.value.empty() ? "" : " ") + std::string(option.value);
+        std::string left =
+            "  " + std::string(option.name) + (option.value.empty() ? "" : " ") + std::string(option.value);
         left.resize(left.size() < 34 ? 34 : left.size() + 1, ' ');
         text(left);
         text(option.help);

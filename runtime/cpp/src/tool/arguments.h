@@ -42,7 +42,8 @@ public:
     std::vector<const char*> texts(std::string_view name) const;
     bool has(std::string_view name) const { return text(name) != nullptr; }
 
-    // Values of a kind, in decimal digits; false with an error where it is none. Nothing changes where it was not given.
+    // Values of a kind, in decimal digits; false with an error where it is none. Nothing changes where it was not
+    // given.
     bool integer(std::string_view name, std::int32_t low, std::int32_t& out);
     bool path(std::string_view name);  // not empty
     bool natural(std::string_view name, std::uint64_t& out);

@@ -26,7 +26,8 @@ int inspect(Arguments& arguments) {
 
 }  // namespace
 
-const Verb inspect_verb = verb("inspect", "Describe a package: sizes, defaults, components, proof. Its files are checked.",
-                               "ldm inspect ./package --json", options_of_inspect, inspect);
+const Verb inspect_verb =
+    verb("inspect", "Describe a package: sizes, defaults, components, proof. Its files are checked.",
+         "ldm inspect ./package --json", options_of_inspect, inspect);
 
 }  // namespace ldm::tool

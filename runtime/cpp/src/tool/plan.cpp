@@ -26,7 +26,8 @@ int plan(Arguments& arguments) {
     }
     auto package = Package::open(context, arguments.place().c_str(), options);
     const char* json = nullptr;
-    if (!package || ldm_plan_json(context.get(), package->get(), arguments.text("--sampler"), steps, start, &json) != LDM_OK) {
+    if (!package ||
+        ldm_plan_json(context.get(), package->get(), arguments.text("--sampler"), steps, start, &json) != LDM_OK) {
         return complain(context);
     }
     std::printf("%s\n", json);

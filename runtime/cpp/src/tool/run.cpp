@@ -142,7 +142,8 @@ bool is_short(const Context& context, const Package& package, const Run& drawn, 
     constexpr double most_work = 20.0 * 128 * 128;
     ldm_defaults defaults;
     ldm_defaults_init(&defaults, sizeof defaults);
-    if (drawn.image_count() != 1 || ldm_package_defaults(context.get(), package.get(), &defaults) != LDM_OK) return false;
+    if (drawn.image_count() != 1 || ldm_package_defaults(context.get(), package.get(), &defaults) != LDM_OK)
+        return false;
     bool has_image = options.width == 0 && options.image_count > 0;
     double width = has_image ? options.images->width : options.width != 0 ? options.width : defaults.width;
     double height = has_image ? options.images->height : options.width != 0 ? options.height : defaults.height;
@@ -173,12 +174,14 @@ int run(Arguments& arguments) {
     EngineChoice choice;
     Inputs inputs(context);
     if (!arguments.has("--prompt")) return complain("no prompt was given; add --prompt \"...\"", misused);
-    bool are_read = read_prompts(arguments, inputs, *options.operator->()) && read_options(arguments, *options.operator->()) &&
-                    choice.read(arguments) && read_check(arguments, package_options) && read_paths(arguments);
+    bool are_read = read_prompts(arguments, inputs, *options.operator->()) &&
+                    read_options(arguments, *options.operator->()) && choice.read(arguments) &&
+                    read_check(arguments, package_options) && read_paths(arguments);
     if (!are_read) return complain(arguments.error(), misused);
     std::string out = arguments.has("--out") ? arguments.text("--out") : "image.png";
     bool force = arguments.has("--force");
-    if (!ends_in_png(out)) return complain("the output " + out + " should end in .png, the one format written here", misused);
+    if (!ends_in_png(out))
+        return complain("the output " + out + " should end in .png, the one format written here", misused);
     if (!inputs.read_images(arguments, *options.operator->())) return complain(context);
 
     auto package = Package::open(context, arguments.place().c_str(), package_options);
@@ -193,7 +196,8 @@ int run(Arguments& arguments) {
 
 }  // namespace
 
-const Verb run_verb = verb("run", "Draw with a package.",
-                           "ldm run ./package --prompt \"red apple, 3d style\" --seed 1 --out apple.png", options_of_run, run);
+const Verb run_verb =
+    verb("run", "Draw with a package.", "ldm run ./package --prompt \"red apple, 3d style\" --seed 1 --out apple.png",
+         options_of_run, run);
 
 }  // namespace ldm::tool

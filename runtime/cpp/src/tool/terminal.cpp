@@ -67,7 +67,11 @@ std::string printable(std::string_view text) {
             out += text.substr(0, next.bytes);
         } else {
             char escape[16];
-            std::snprintf(escape, sizeof escape, point < 0x100 ? "\\x%02x" : point < 0x10000 ? "\\u%04x" : "\\U%08x", point);
+            std::snprintf(escape, sizeof escape,
+                          point < 0x100     ? "\\x%02x"
+                          : point < 0x10000 ? "\\u%04x"
+                                            : "\\U%08x",
+                          point);
             out += escape;
         }
         text.remove_prefix(next.bytes);
@@ -102,7 +106,8 @@ int print_step(void*, ldm_run*, const ldm_progress* progress) {
     bool is_last = progress->step == progress->steps, is_shown = is_for_a_person();
     double now = seconds_since(start);
     if (is_shown) {
-        std::fprintf(stderr, "\rstep %" PRId32 " of %" PRId32 "%s", progress->step, progress->steps, is_last ? "\n" : "");
+        std::fprintf(stderr, "\rstep %" PRId32 " of %" PRId32 "%s", progress->step, progress->steps,
+                     is_last ? "\n" : "");
     } else if (now - logged > log_every || (is_last && logged > 0.0)) {
         std::fprintf(stderr, "step %" PRId32 " of %" PRId32 "\n", progress->step, progress->steps);
         logged = now;
@@ -138,7 +143,8 @@ Uninterrupted::~Uninterrupted() {
 int flush(int status) {
     bool is_lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
     if (!is_lost || status != succeeded) return status;
-    return complain(std::string("the work is done, but its result could not be printed: ") + std::strerror(errno), failed);
+    return complain(std::string("the work is done, but its result could not be printed: ") + std::strerror(errno),
+                    failed);
 }
 
 }  // namespace ldm::tool

@@ -20,13 +20,19 @@ constexpr Verb verb(std::string_view name, std::string_view help, std::string_vi
 
 // Options that choose the engine.
 inline constexpr Option engine_option{"--engine", "NAME", "ort (ONNX Runtime) or openvino (ort)"};
-inline constexpr Option provider_option{"--provider", "NAME", "ONNX Runtime's execution provider, such as CUDAExecutionProvider, or OpenVINO's device (cpu)"};
-inline constexpr Option provider_options_option{"--provider-option", "NAME=VALUE", "the provider's own option (repeatable)"};
+inline constexpr Option provider_option{
+    "--provider", "NAME",
+    "ONNX Runtime's execution provider, such as CUDAExecutionProvider, or OpenVINO's device (cpu)"};
+inline constexpr Option provider_options_option{"--provider-option", "NAME=VALUE",
+                                                "the provider's own option (repeatable)"};
 inline constexpr Option threads_option{"--threads", "INTEGER", "CPU threads of an operator (the engine's choice)"};
-inline constexpr Option map_weights_option{"--map-weights", "", "start sooner, in less memory; steps take longer (for one small image)"};
+inline constexpr Option map_weights_option{"--map-weights", "",
+                                           "start sooner, in less memory; steps take longer (for one small image)"};
 inline constexpr Option no_map_weights_option{"--no-map-weights", "", "copy weights into what the kernels like best"};
-inline constexpr Option library_option{"--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer ($LDM_ONNXRUNTIME), or OpenVINO's plugin"};
-inline constexpr Option check_option{"--check", "cached|full|size", "hashes once per file, hashes now, or sizes only (cached)"};
+inline constexpr Option library_option{
+    "--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer ($LDM_ONNXRUNTIME), or OpenVINO's plugin"};
+inline constexpr Option check_option{"--check", "cached|full|size",
+                                     "hashes once per file, hashes now, or sizes only (cached)"};
 
 // How the engine is chosen, and what the options point at.
 class EngineChoice {

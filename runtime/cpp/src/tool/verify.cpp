@@ -29,7 +29,8 @@ int verify(Arguments& arguments) {
 
 }  // namespace
 
-const Verb verify_verb = verb("verify", "Verify that a package equals its torch reference, which it carries. It is only read.",
-                              "ldm verify ./package", options_of_verify, verify);
+const Verb verify_verb =
+    verb("verify", "Verify that a package equals its torch reference, which it carries. It is only read.",
+         "ldm verify ./package", options_of_verify, verify);
 
 }  // namespace ldm::tool

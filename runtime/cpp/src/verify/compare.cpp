@@ -26,7 +26,12 @@ bool has_shape(const engines::Tensor& tensor, View<std::int64_t> shape) {
 class Comparison {
 public:
     Comparison(Scope& scope, Arena& arena, Reference& reference, const Artefact& artefact, Array<CaseResult>& out)
-        : scope_(scope), arena_(arena), reference_(reference), artefact_(artefact), out_(out), expected_(scope.memory) {}
+        : scope_(scope),
+          arena_(arena),
+          reference_(reference),
+          artefact_(artefact),
+          out_(out),
+          expected_(scope.memory) {}
 
     Status compare(const engines::Engine& engine, const Case& its) {
         engines::Results results(scope_.memory);
@@ -49,7 +54,8 @@ private:
         for (const Stored& input : its.inputs) {
             LDM_TRY(reference_.read(scope_, input, loaded));
             if (loaded.tensor.type == engines::ElementType::none) {
-                return scope_.fail(codes::engine_failed, {input.name, " is ", input.tensor->dtype, ", which no engine takes"});
+                return scope_.fail(codes::engine_failed,
+                                   {input.name, " is ", input.tensor->dtype, ", which no engine takes"});
             }
             void* kept = data.take(loaded.content.size(), alignof(std::max_align_t));
             LDM_NEED(scope_, kept != nullptr);

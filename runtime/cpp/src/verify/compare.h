@@ -10,7 +10,8 @@
 
 namespace ldm::verify {
 
-// The largest difference from the float32 reference that is still the same model, as ldm_export/precision/table.py has it.
+// The largest difference from the float32 reference that is still the same model, as ldm_export/precision/table.py has
+// it.
 struct Tolerance {
     double relative_rms;                // of an output of one evaluation, a case's worst sample
     double latents_floor, image_floor;  // PSNR in dB over a sampling run

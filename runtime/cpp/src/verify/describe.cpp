@@ -59,7 +59,11 @@ private:
 class Description {
 public:
     Description(Scope& scope, Arena& arena, package::Package& package)
-        : scope_(scope), arena_(arena), package_(package), manifest_(package.manifest()), contract_(manifest_.contract) {}
+        : scope_(scope),
+          arena_(arena),
+          package_(package),
+          manifest_(package.manifest()),
+          contract_(manifest_.contract) {}
 
     Status make(Value& out) {
         Object all(scope_, arena_);

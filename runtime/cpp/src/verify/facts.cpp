@@ -68,7 +68,8 @@ public:
         Loaded expected(scope_.memory);
         for (std::size_t index = 0; index < contract_.text.size; ++index) {
             const TextRole& text = contract_.text[index];
-            LDM_TRY(reference_.read(scope_, reference_.tokens(reference_.facts().tokenizers.place_of(text.component)), expected));
+            LDM_TRY(reference_.read(scope_, reference_.tokens(reference_.facts().tokenizers.place_of(text.component)),
+                                    expected));
             for (std::size_t prompt = 0; prompt < reference_.prompts().size; ++prompt) {
                 LDM_TRY(compare_row(model_.tokenizers[index], text.tokenizer, prompt, expected));
             }
@@ -151,11 +152,13 @@ private:
         return Status();
     }
 
-    Status compare_row(const Tokenizer& tokenizer, const TokenizerFacts& facts, std::size_t prompt, const Loaded& expected) {
+    Status compare_row(const Tokenizer& tokenizer, const TokenizerFacts& facts, std::size_t prompt,
+                       const Loaded& expected) {
         std::string_view text = reference_.prompts()[prompt];
         Arena scratch(scope_.memory);
         PromptWindows windows;
-        LDM_TRY(prompt_windows(scope_, scratch, tokenizer, facts, text, "a prompt of the reference", Syntax::plain, windows));
+        LDM_TRY(prompt_windows(scope_, scratch, tokenizer, facts, text, "a prompt of the reference", Syntax::plain,
+                               windows));
         auto length = static_cast<std::size_t>(expected.tensor.shape[1]);
         const auto* row = reinterpret_cast<const std::int64_t*>(expected.content.data()) + prompt * length;
         View<std::int32_t> ids = windows.windows[0].ids;

@@ -133,8 +133,8 @@ private:
 
 }  // namespace
 
-Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
-              Findings& out) {
+Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model,
+              const engines::Settings& settings, Findings& out) {
     Gate gate(scope, arena, package, model, settings);
     Report report;  // of which parts are the gate's
     LDM_TRY(gate.compare(report));

@@ -1,5 +1,6 @@
 // The one parity gate: runs a package with the engine that ships and compares it with its torch reference. The twin of
-// ldm_export/verify/gate.py. No torch is needed: inputs, outputs and a whole sampling run are in the package's reference.
+// ldm_export/verify/gate.py. No torch is needed: inputs, outputs and a whole sampling run are in the package's
+// reference.
 #ifndef LDM_VERIFY_GATE_H
 #define LDM_VERIFY_GATE_H
 
@@ -20,10 +21,10 @@ struct Findings {
 };
 
 // Compare every graph, the facts and a sampling run of an opened package with its reference, and the contract with the
-// proven one; each stage is told before it begins. The package is only read. Codes: proof.invalid, and those of packages
-// and engines.
-Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model, const engines::Settings& settings,
-              Findings& out);
+// proven one; each stage is told before it begins. The package is only read. Codes: proof.invalid, and those of
+// packages and engines.
+Status verify(Scope& scope, Arena& arena, package::Package& package, const Model& model,
+              const engines::Settings& settings, Findings& out);
 
 }  // namespace ldm::verify
 

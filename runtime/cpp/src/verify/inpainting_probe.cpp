@@ -79,8 +79,9 @@ Status require_same_probe(Scope& scope, Reference& reference, const Contract& co
             for (std::size_t index = 0; index < sample.count(); ++index) {
                 if (index / plane % channels != channel) continue;
                 if (sample.floats()[index] == (index % width >= width / 2 ? 1.0f : 0.0f)) continue;
-                return scope.fail(codes::proof_invalid, {"the reference was computed with another image to inpaint than "
-                                                         "this program uses; build the package again"});
+                return scope.fail(codes::proof_invalid,
+                                  {"the reference was computed with another image to inpaint than "
+                                   "this program uses; build the package again"});
             }
         }
     }

@@ -38,7 +38,8 @@ double relative_rms(const float* value, const float* reference, std::size_t coun
 double max_abs(const float* value, const float* reference, std::size_t count) {
     double largest = 0.0;
     for (std::size_t index = 0; index < count; ++index) {
-        largest = std::max(largest, std::fabs(static_cast<double>(value[index]) - static_cast<double>(reference[index])));
+        largest =
+            std::max(largest, std::fabs(static_cast<double>(value[index]) - static_cast<double>(reference[index])));
     }
     return largest;
 }
@@ -144,7 +145,8 @@ bool ssim(Allocator& memory, const std::uint8_t* value, const std::uint8_t* refe
 
 int max_levels(const std::uint8_t* value, const std::uint8_t* reference, std::size_t count) {
     int largest = 0;
-    for (std::size_t index = 0; index < count; ++index) largest = std::max(largest, std::abs(value[index] - reference[index]));
+    for (std::size_t index = 0; index < count; ++index)
+        largest = std::max(largest, std::abs(value[index] - reference[index]));
     return largest;
 }
 

@@ -83,7 +83,8 @@ Status proven_contract(Scope& scope, Arena& arena, const Contract& contract, Pro
         json::Value& group = groups[index].value;
         if (groups[index].key != "axes") continue;
         LDM_TRY(own_members(scope, arena, group, axes));
-        for (std::size_t axis = 0; axis < group.members.size; ++axis) LDM_TRY(without(scope, arena, "proven", axes[axis].value));
+        for (std::size_t axis = 0; axis < group.members.size; ++axis)
+            LDM_TRY(without(scope, arena, "proven", axes[axis].value));
     }
     Digest hash;
     LDM_TRY(digest(scope, *facts, hash));

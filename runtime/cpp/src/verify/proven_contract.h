@@ -1,4 +1,5 @@
-// The contract that a proof is about, in a form that is compared later. The twin of ldm_export/verify/proven_contract.py.
+// The contract that a proof is about, in a form that is compared later. The twin of
+// ldm_export/verify/proven_contract.py.
 #ifndef LDM_VERIFY_PROVEN_CONTRACT_H
 #define LDM_VERIFY_PROVEN_CONTRACT_H
 

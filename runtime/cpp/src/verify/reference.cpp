@@ -117,7 +117,8 @@ Status Reference::read_header(Scope& scope, ReferenceHeader& out) {
     LDM_TRY(ldm::read_header(scope, arena_, bytes(), status.stamp.size, path_.view(), tensors_));
     const std::string_view* text = tensors_.metadata.find(metadata_key);
     if (text == nullptr) {
-        return refuse(scope, {" has no '", metadata_key, "' in its metadata: it is not a reference; build the package again"});
+        return refuse(scope,
+                      {" has no '", metadata_key, "' in its metadata: it is not a reference; build the package again"});
     }
     Words where(scope.memory);
     where.add("the metadata of ", path_.view());
@@ -127,7 +128,7 @@ Status Reference::read_header(Scope& scope, ReferenceHeader& out) {
     LDM_TRY(json::parse(scope, arena_, *text, place, value));
     const json::Value* version = value.find("schema_version");
     if (version == nullptr || version->kind != json::Kind::integer || version->integer != reference_version) {
-        return refuse(scope, {" has schema_version ", version == nullptr ? Piece("of none") : json::shown(*version),
+        return refuse(scope, {" has schema_version ", version == nullptr ? Piece("null") : json::shown(*version),
                               ", this program reads ", reference_version, "; build the package again"});
     }
     json::Reader reader{scope, arena_};
@@ -166,7 +167,8 @@ Status Reference::take_tensors(Scope& scope, const ReferenceHeader& header) {
     View<TensorInfo> all = tensors_.tensors;
     LDM_NEED(scope, order_.resize(all.size) && used_.resize(all.size));
     for (std::size_t index = 0; index < all.size; ++index) order_[index] = static_cast<std::uint32_t>(index);
-    std::sort(order_.begin(), order_.end(), [=](std::uint32_t a, std::uint32_t b) { return all[a].name < all[b].name; });
+    std::sort(order_.begin(), order_.end(),
+              [=](std::uint32_t a, std::uint32_t b) { return all[a].name < all[b].name; });
     auto* cases = arena_.make<Case>(header.cases.size);
     auto* tokens = arena_.make<Stored>(facts_.tokenizers.size());
     LDM_NEED(scope, cases != nullptr && tokens != nullptr);

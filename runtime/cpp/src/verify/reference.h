@@ -1,5 +1,6 @@
 // verify/reference.safetensors: inputs and torch's outputs for them, so that verifying needs no torch. The twin of
-// ldm_export/verify/reference_file.py, which describes the file. Nothing of it is trusted, and one tensor at a time is read.
+// ldm_export/verify/reference_file.py, which describes the file. Nothing of it is trusted, and one tensor at a time is
+// read.
 #ifndef LDM_VERIFY_REFERENCE_H
 #define LDM_VERIFY_REFERENCE_H
 

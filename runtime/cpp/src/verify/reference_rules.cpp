@@ -1,5 +1,5 @@
-// What a reference has to hold so that its verdicts prove something: each number and array that one depends on. The twin
-// of ldm_export/verify/reference_rules.py.
+// What a reference has to hold so that its verdicts prove something: each number and array that one depends on. The
+// twin of ldm_export/verify/reference_rules.py.
 #include <algorithm>
 #include <cmath>
 
@@ -72,21 +72,22 @@ Status Reference::check_shapes(Scope& scope) const {
         return refuse(scope, {" is incomplete: its sampling run has not latents for each of its timesteps"});
     }
     if (run_.size.size != 2) {
-        return refuse(scope, {" is incomplete: its sampling run has a size of ", run_.size.size, " numbers; expected 2"});
+        return refuse(scope,
+                      {" is incomplete: its sampling run has a size of ", run_.size.size, " numbers; expected 2"});
     }
     std::int64_t width = run_.size[0], height = run_.size[1], factor = facts_.latent.downsample;
     Words shape(scope.memory);
     if (image.size != 3 || image[0] != 3 || image[1] != height || image[2] != width) {
         LDM_NEED(scope, add_list(shape, image).fits());
-        return refuse(scope, {" contradicts itself: its image has the shape ", shape.view(), ", but the size is ", json::shown(width), "x",
-                              json::shown(height)});
+        return refuse(scope, {" contradicts itself: its image has the shape ", shape.view(), ", but the size is ",
+                              json::shown(width), "x", json::shown(height)});
     }
     if (latents[1] != facts_.latent.channels || !is_multiple(width, latents[3], factor) ||
         !is_multiple(height, latents[2], factor)) {
         LDM_NEED(scope, add_list(shape, latents).fits());
         return refuse(scope, {" contradicts itself: its latents have the shape ", shape.view(), ", but the size is ",
-                              json::shown(width), "x", json::shown(height), ", and a latent has ", json::shown(facts_.latent.channels), " channels at 1/", json::shown(factor),
-                              " of it"});
+                              json::shown(width), "x", json::shown(height), ", and a latent has ",
+                              json::shown(facts_.latent.channels), " channels at 1/", json::shown(factor), " of it"});
     }
     return Status();
 }
@@ -94,7 +95,8 @@ Status Reference::check_shapes(Scope& scope) const {
 // The numbers of a run, which is one with the package's own defaults.
 Status Reference::check_settings(Scope& scope) const {
     if (run_.seed < 0 || run_.seed > highest_seed) {
-        return refuse(scope, {": its sampling run has the seed ", json::shown(run_.seed), "; expected 0 to ", highest_seed});
+        return refuse(scope,
+                      {": its sampling run has the seed ", json::shown(run_.seed), "; expected 0 to ", highest_seed});
     }
     if (run_.guidance != facts_.defaults.guidance) {
         return refuse(scope, {" contradicts itself: its sampling run has guidance ", exactly(run_.guidance),
@@ -138,8 +140,9 @@ Status Reference::check_plan(Scope& scope) const {
                               ", its defaults have ", quoted(name.view())});
     }
     if (plan.rows.size != timesteps.size) {
-        return refuse(scope, {" contradicts itself: its sampling run has latents of ", timesteps.size,
-                              " evaluations, but ", run_.sampler, " with ", run_.steps, " steps makes ", plan.rows.size});
+        return refuse(scope,
+                      {" contradicts itself: its sampling run has latents of ", timesteps.size, " evaluations, but ",
+                       run_.sampler, " with ", run_.steps, " steps makes ", plan.rows.size});
     }
     for (std::size_t index = 0; index < timesteps.size; ++index) {
         if (is_same_timestep(timesteps[index], plan.rows[index].timestep)) continue;
@@ -178,7 +181,8 @@ Status Reference::check_numbers(Scope& scope, const Stored& stored) {
         is_sound = sampling::all_finite(loaded.floats(), loaded.count());
     }
     if (is_sound) return Status();
-    return refuse(scope, {": ", quoted(tensor.name), " is empty, not float32, or holds NaN or infinity; build the package "
+    return refuse(scope, {": ", quoted(tensor.name),
+                          " is empty, not float32, or holds NaN or infinity; build the package "
                           "again"});
 }
 
@@ -186,7 +190,8 @@ Status Reference::require_complete(Scope& scope, const Contract& contract) const
     Words missing(scope.memory);
     for (std::uint32_t place : contract.components.sorted) {
         std::string_view name = contract.components.entries[place].key;
-        bool has_case = std::any_of(cases_.begin(), cases_.end(), [=](const Case& each) { return each.component == name; });
+        bool has_case =
+            std::any_of(cases_.begin(), cases_.end(), [=](const Case& each) { return each.component == name; });
         if (!has_case) missing.add(missing.view().empty() ? "" : ", ", name);
     }
     LDM_NEED(scope, missing.fits());
@@ -194,9 +199,11 @@ Status Reference::require_complete(Scope& scope, const Contract& contract) const
         return scope.fail(codes::proof_invalid, {"the reference is incomplete: it has no case of ", missing.view()});
     }
     bool has_tokens = facts_.tokenizers.size() == contract.text.size;
-    for (const TextRole& text : contract.text) has_tokens = has_tokens && facts_.tokenizers.find(text.component) != nullptr;
+    for (const TextRole& text : contract.text)
+        has_tokens = has_tokens && facts_.tokenizers.find(text.component) != nullptr;
     if (!has_tokens) {
-        return scope.fail(codes::proof_invalid, {"the reference is incomplete: it has not the tokens of every text encoder"});
+        return scope.fail(codes::proof_invalid,
+                          {"the reference is incomplete: it has not the tokens of every text encoder"});
     }
     for (const Case& each : cases_) LDM_TRY(require_outputs(scope, contract, each));
     return Status();
@@ -208,7 +215,8 @@ Status Reference::require_outputs(Scope& scope, const Contract& contract, const 
     if (component == nullptr) return Status();  // the facts name it
     for (const TensorSpec& spec : component->outputs) {
         auto is_it = [&](const Stored& stored) { return stored.name == spec.name; };
-        if (!is_read(contract, its.component, spec.name) || std::any_of(its.outputs.begin(), its.outputs.end(), is_it)) continue;
+        if (!is_read(contract, its.component, spec.name) || std::any_of(its.outputs.begin(), its.outputs.end(), is_it))
+            continue;
         return scope.fail(codes::proof_invalid, {"the reference is incomplete: case ", its.component, "/", its.name,
                                                  " lacks the output ", spec.name});
     }

@@ -17,13 +17,14 @@ constexpr std::size_t max_report_bytes = std::size_t{1} << 24;  // a report has 
 bool is_whole(const Report& report) {
     auto passed = [](const auto& result) { return result.passed; };
     return std::all_of(report.facts.begin(), report.facts.end(), passed) &&
-           std::all_of(report.cases.begin(), report.cases.end(), passed) && report.trajectory && report.trajectory->passed;
+           std::all_of(report.cases.begin(), report.cases.end(), passed) && report.trajectory &&
+           report.trajectory->passed;
 }
 
 Status check_report(Scope& scope, const Report& report, std::string_view where) {
     if (report.passed != is_whole(report)) {
-        return scope.fail(codes::proof_invalid, {where, " contradicts itself: passed is ", report.passed ? "true" : "false",
-                                                 "; verify the package again"});
+        return scope.fail(codes::proof_invalid, {where, " contradicts itself: passed is ",
+                                                 report.passed ? "true" : "false", "; verify the package again"});
     }
     Digest hash;
     LDM_TRY(digest(scope, *report.contract.facts, hash));
@@ -49,10 +50,10 @@ Status recorded(Scope& scope, Arena& arena, package::Package& package, Report& o
     const json::Value* version = value->find("schema_version");
     if (value->kind == json::Kind::object &&
         (version == nullptr || version->kind != json::Kind::integer || version->integer != report_version)) {
-        return scope.fail(codes::proof_invalid, {path.view(), " has schema_version ",
-                                                 version == nullptr ? Piece("of none") : json::shown(*version),
-                                                 ", this program reads ", report_version,
-                                                 ", which records the contract that was proven; build the package again"});
+        return scope.fail(codes::proof_invalid,
+                          {path.view(), " has schema_version ",
+                           version == nullptr ? Piece("null") : json::shown(*version), ", this program reads ",
+                           report_version, ", which records the contract that was proven; build the package again"});
     }
     json::Reader reader{scope, arena};
     LDM_TRY(json::read(reader, *value, json::Where(path.view()), out));

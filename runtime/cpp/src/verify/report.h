@@ -89,8 +89,8 @@ struct Report {
 // What a record holds of a figure: none of an infinite PSNR, where nothing differs.
 std::optional<double> finite_or_none(double figure);
 
-// Read the report of the build, which a package carries, strictly. Codes: file.*, json.*, proof.invalid, for one of another
-// version or that contradicts itself.
+// Read the report of the build, which a package carries, strictly. Codes: file.*, json.*, proof.invalid, for one of
+// another version or that contradicts itself.
 Status recorded(Scope& scope, Arena& arena, package::Package& package, Report& out);
 
 // A sentence per failure, in the order of the checks.

@@ -146,7 +146,8 @@ Status make_line(Scope& scope, Arena& arena, const Graph& graph, Line& out) {
         LDM_TRY(words.keep(scope, arena, out.cells[3]));
     }
     out.cells[4] = "passed";
-    return graph.failed == 0 ? Status() : Words(scope.memory).add(graph.failed, " failed").keep(scope, arena, out.cells[4]);
+    return graph.failed == 0 ? Status()
+                             : Words(scope.memory).add(graph.failed, " failed").keep(scope, arena, out.cells[4]);
 }
 
 void add_lines(Words& words, const Array<Line>& lines) {

@@ -19,8 +19,16 @@ namespace {
 class Comparison {
 public:
     Comparison(Scope& scope, const Model& model, engines::Components& components, Reference& reference)
-        : scope_(scope), model_(model), components_(components), reference_(reference), run_(scope.memory, model),
-          latents_(scope.memory), results_(scope.memory), used_(scope.memory), drift_(scope.memory), image_(scope.memory) {}
+        : scope_(scope),
+          model_(model),
+          components_(components),
+          reference_(reference),
+          run_(scope.memory, model),
+          latents_(scope.memory),
+          results_(scope.memory),
+          used_(scope.memory),
+          drift_(scope.memory),
+          image_(scope.memory) {}
 
     // Draw from the reference's noise and compare on the way. Codes: whatever a run fails with, proof.invalid.
     Status draw() {
@@ -120,9 +128,10 @@ private:
         bool fits = run_.latents(latents, shape) && shape[0] == 1 && static_cast<std::int64_t>(index) < expected[0] &&
                     std::equal(shape + 1, shape + 4, expected.begin() + 1);
         if (!fits) {
-            return scope_.fail(codes::proof_invalid, {"step ", index + 1, " has latents of shape (", shape[0], ", ", shape[1],
-                               ", ", shape[2], ", ", shape[3], "), expected ", expected[0], " steps of (1, ", expected[1],
-                               ", ", expected[2], ", ", expected[3], ")"});
+            return scope_.fail(codes::proof_invalid,
+                               {"step ", index + 1, " has latents of shape (", shape[0], ", ", shape[1], ", ", shape[2],
+                                ", ", shape[3], "), expected ", expected[0], " steps of (1, ", expected[1], ", ",
+                                expected[2], ", ", expected[3], ")"});
         }
         if (!sampling::all_finite(latents, each)) {
             return scope_.fail(codes::result_not_finite, {"the latents hold NaN or infinity after step ", index + 1});
@@ -140,11 +149,12 @@ private:
     Status take_image(const Tensor& output) {
         View<std::int64_t> expected = reference_.image().tensor->shape;
         if (!std::equal(output.shape + 1, output.shape + output.rank, expected.begin(), expected.end())) {
-            return scope_.fail(codes::proof_invalid, {"the image is ", output.shape[3], "x", output.shape[2], ", expected ",
-                                                      expected[2], "x", expected[1]});
+            return scope_.fail(codes::proof_invalid, {"the image is ", output.shape[3], "x", output.shape[2],
+                                                      ", expected ", expected[2], "x", expected[1]});
         }
         image_.clear();
-        LDM_NEED(scope_, image_.append(static_cast<const float*>(output.data), static_cast<std::size_t>(output.count())));
+        LDM_NEED(scope_,
+                 image_.append(static_cast<const float*>(output.data), static_cast<std::size_t>(output.count())));
         return Status();
     }
 
@@ -164,7 +174,8 @@ private:
 Status judge_image(Scope& scope, Reference& reference, const Array<float>& image, TrajectoryResult& out) {
     Loaded expected(scope.memory);
     LDM_TRY(reference.read(scope, reference.image(), expected));
-    auto height = static_cast<std::size_t>(expected.tensor.shape[1]), width = static_cast<std::size_t>(expected.tensor.shape[2]);
+    auto height = static_cast<std::size_t>(expected.tensor.shape[1]),
+         width = static_cast<std::size_t>(expected.tensor.shape[2]);
     Array<std::uint8_t> measured(scope.memory), levels(scope.memory);
     LDM_NEED(scope, measured.resize(image.size()) && levels.resize(image.size()));
     images::to_levels(image.data(), height, width, measured.data());
@@ -189,7 +200,8 @@ Status compare_run(Scope& scope, Arena& arena, const Model& model, engines::Comp
     LDM_NEED(scope, arena.copy(comparison.drift().data, comparison.drift().size, out.drift));
     if (!status.ok()) {
         if (status.code() == std::string_view(codes::other_memory)) return status;
-        LDM_TRY(Words(scope.memory).add(std::string_view(scope.failure.text)).keep(scope, arena, out.problem.emplace()));
+        LDM_TRY(
+            Words(scope.memory).add(std::string_view(scope.failure.text)).keep(scope, arena, out.problem.emplace()));
         scope.failure.clear();
         return Status();
     }

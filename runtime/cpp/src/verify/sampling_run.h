@@ -1,5 +1,5 @@
-// A whole sampling run of a package against the reference's: the drift of the latents, and the image at the end. The twin
-// of ldm_export/verify/sampling_run.py.
+// A whole sampling run of a package against the reference's: the drift of the latents, and the image at the end. The
+// twin of ldm_export/verify/sampling_run.py.
 #ifndef LDM_VERIFY_SAMPLING_RUN_H
 #define LDM_VERIFY_SAMPLING_RUN_H
 

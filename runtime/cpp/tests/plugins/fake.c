@@ -1,5 +1,6 @@
 /* A plugin in C for the tests of what opens one. Its graph is the denoiser of the conformance kit's package: what comes
-   out is its sample. The name of the device says how it behaves. FAKE_VERSION: the version of the ABI that it claims. */
+   out is its sample. The name of the device says how it behaves. FAKE_VERSION: the version of the ABI that it
+   claims. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +26,12 @@ static int32_t is(const char *device, const char *name) { return strcmp(device, 
 
 /* What it was told to open, in one line. */
 static void echo(const ldm_plugin_options *options, ldm_plugin_error error) {
-    size_t used = (size_t)snprintf(error.text, error.size, "%s|%s|%s|%d", options->path, options->weights ? options->weights : "",
-                                   options->cache ? options->cache : "", options->threads);
+    size_t used =
+        (size_t)snprintf(error.text, error.size, "%s|%s|%s|%d", options->path, options->weights ? options->weights : "",
+                         options->cache ? options->cache : "", options->threads);
     for (size_t index = 0; index < options->option_count && used < error.size; ++index) {
-        used += (size_t)snprintf(error.text + used, error.size - used, "|%s=%s", options->keys[index], options->values[index]);
+        used += (size_t)snprintf(error.text + used, error.size - used, "|%s=%s", options->keys[index],
+                                 options->values[index]);
     }
 }
 
@@ -65,8 +68,9 @@ static const ldm_plugin_port *ports_of(void *graph, int32_t outputs, size_t *cou
     return outputs ? its->outputs : its->inputs;
 }
 
-static int32_t run_graph(void *graph, const ldm_plugin_tensor *inputs, size_t input_count,
-                         int32_t (*give)(void *user, const ldm_plugin_tensor *output), void *user, ldm_plugin_error error) {
+static int32_t run_graph(void* graph, const ldm_plugin_tensor* inputs, size_t input_count,
+                         int32_t (*give)(void* user, const ldm_plugin_tensor* output), void* user,
+                         ldm_plugin_error error) {
     const char *device = ((fake_graph *)graph)->device;
     ldm_plugin_tensor output = inputs[0];
     for (size_t index = 0; index < input_count; ++index) {

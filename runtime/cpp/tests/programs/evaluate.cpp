@@ -30,13 +30,15 @@ static Tensor tensor_of(const TensorInfo& info, const std::string& content) {
 static void print(const engines::Results& results) {
     for (const Tensor& each : results.view()) {
         std::printf("%s %s", each.name, engines::name_of(each.type).data());
-        for (std::size_t axis = 0; axis < each.rank; ++axis) std::printf(" %lld", static_cast<long long>(each.shape[axis]));
+        for (std::size_t axis = 0; axis < each.rank; ++axis)
+            std::printf(" %lld", static_cast<long long>(each.shape[axis]));
         std::printf("\n");
         std::fwrite(each.data, 1, each.bytes, stdout);
     }
 }
 
-static Status evaluate(Scope& scope, engines::Components& components, const char* component, const std::string& inputs) {
+static Status evaluate(Scope& scope, engines::Components& components, const char* component,
+                       const std::string& inputs) {
     Arena arena(scope.memory);
     SafetensorsHeader header;
     View<unsigned char> whole{reinterpret_cast<const unsigned char*>(inputs.data()), inputs.size()};

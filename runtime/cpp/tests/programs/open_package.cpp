@@ -14,7 +14,9 @@ static Status open(Scope& scope, const char* path, package::Check check, package
 
 int main(int count, char** arguments) {
     std::string_view name = count > 1 ? arguments[1] : "";
-    package::Check check = name == "full" ? package::Check::full : name == "size" ? package::Check::size : package::Check::cached;
+    package::Check check = name == "full"   ? package::Check::full
+                           : name == "size" ? package::Check::size
+                                            : package::Check::cached;
     for (int index = 2; index < count; ++index) {
         Allocator memory = system_allocator();
         Failure failure;

@@ -19,10 +19,12 @@ Status distilled_timesteps(Scope& scope, std::string_view sampler, const Problem
     auto steps = static_cast<std::int64_t>(problem.steps);
     std::int64_t used = reach > 0.0 ? static_cast<std::int64_t>(original * reach) : original;
     if (original > count || steps > used) {
+        Piece share = reach > 0.0 ? Piece(reach) : Piece("");
         return scope.fail(
             codes::request_sampler,
-            {steps, " steps of ", sampler, " are not usable with original_steps ", original, ", reach ", reach, " and ",
-             count, " trained timesteps: expected at most ", used, " steps, and original_steps of at most ", count});
+            {steps, " steps of ", quoted(sampler), " are not usable with original_steps ", original,
+             reach > 0.0 ? ", reach " : "", share, " and ", count, " trained timesteps: expected at most ", used,
+             " steps, and original_steps of at most ", count});
     }
     std::int64_t stride = count / original;
     double step = static_cast<double>(used) / static_cast<double>(steps);

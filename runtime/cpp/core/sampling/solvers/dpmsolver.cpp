@@ -19,7 +19,7 @@ Form converted(Algorithm algorithm, const Reading& read) { return is_of_data(alg
 Status check_end(Scope& scope, std::string_view sampler, Algorithm algorithm, Final final) {
     if (is_of_data(algorithm) || final != Final::zero) return Status();
     return scope.fail(codes::request_sampler,
-                      {"sampler ", sampler, ": ", algorithms[static_cast<int>(algorithm)],
+                      {"sampler ", quoted(sampler), ": ", algorithms[static_cast<int>(algorithm)],
                        " cannot end at zero noise; use it with final=sigma_min"});
 }
 
@@ -103,7 +103,7 @@ Status solve_multistep(Scope& scope, const Problem& problem, const DpmSolverOpti
     LDM_TRY(check_end(scope, "dpmsolver", options.algorithm, options.final));
     if (options.algorithm == Algorithm::sde_dpmsolver && order == 3) {
         return scope.fail(codes::request_sampler,
-                          {"sampler dpmsolver: sde-dpmsolver has no order 3; use order 1 or 2, or sde-dpmsolver++"});
+                          {"sampler 'dpmsolver': sde-dpmsolver has no order 3; use order 1 or 2, or sde-dpmsolver++"});
     }
     bool is_rounded = problem.schedule.beta_schedule != BetaSchedule::squaredcos_cap_v2;
     Levels levels(scope.memory);

@@ -21,7 +21,7 @@ Status check_trained(Scope& scope, const NoiseSchedule& schedule, Spacing spacin
     if (timestep >= 0.0 && timestep <= static_cast<double>(last)) return Status();
     return scope.fail(
         codes::request_sampler,
-        {steps, " steps with timestep_spacing ", name_of(spacing), " and steps_offset ", schedule.steps_offset,
+        {steps, " steps with timestep_spacing ", quoted(name_of(spacing)), " and steps_offset ", schedule.steps_offset,
          " reach timestep ", timestep, ", but the model was trained on 0 to ", last, "; use fewer steps"});
 }
 

@@ -93,7 +93,7 @@ Status solve_pndm(Scope& scope, const Problem& problem, const PndmOptions& optio
     }
     if (problem.steps < 4 || problem.start > 0) {
         return scope.fail(codes::request_sampler,
-                          {"sampler pndm: its Runge-Kutta start needs 4 steps or more, from the first one on; got ",
+                          {"sampler 'pndm': its Runge-Kutta start needs 4 steps or more, from the first one on; got ",
                            problem.steps, " from step ", problem.start + 1, "; set skip_prk_steps=true"});
     }
     rows.keep(5);  // the same, and a Runge-Kutta sum

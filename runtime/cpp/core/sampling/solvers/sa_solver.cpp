@@ -90,7 +90,7 @@ Form adams(const SaSolverOptions& options, const Level& now, const Level& after,
 Status solve_sa(Scope& scope, const Problem& problem, const SaSolverOptions& options, Rows& rows) {
     if (problem.hooked && options.predict == Predict::eps) {
         return scope.fail(codes::request_sampler,
-                          {"sampler sa_solver: predict=eps does not take a threshold; use predict=x0"});
+                          {"sampler 'sa_solver': predict=eps does not take a threshold; use predict=x0"});
     }
     auto predictor = static_cast<std::size_t>(options.order);
     auto corrector = static_cast<std::size_t>(options.corrector_order);

@@ -16,10 +16,10 @@ Status check(Scope& scope, const UniPcOptions& options) {
     if (options.final != Final::zero) return Status();
     if (options.predict == Predict::eps) {
         return scope.fail(codes::request_sampler,
-                          {"sampler unipc: predict=eps cannot end at zero noise; use it with final=sigma_min"});
+                          {"sampler 'unipc': predict=eps cannot end at zero noise; use it with final=sigma_min"});
     }
     if (options.order > 1 && !options.lower_order_final) {
-        return scope.fail(codes::request_sampler, {"sampler unipc: order ", options.order,
+        return scope.fail(codes::request_sampler, {"sampler 'unipc': order ", options.order,
                           " cannot end at zero noise; use final=sigma_min or lower_order_final=true"});
     }
     return Status();

@@ -9,8 +9,9 @@ namespace {
 
 constexpr std::string_view cpu = "CPUExecutionProvider";
 // Operators on shapes, which ONNX Runtime leaves on the CPU on purpose: copying them to a device would take longer.
-constexpr std::string_view on_shapes[] = {"Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze", "Slice", "Cast", "Add",
-                                          "Sub", "Mul", "Div", "Constant", "ConstantOfShape", "Range", "Reshape"};
+constexpr std::string_view on_shapes[] = {
+    "Shape", "Size", "Gather", "Concat", "Unsqueeze", "Squeeze",         "Slice", "Cast",
+    "Add",   "Sub",  "Mul",    "Div",    "Constant",  "ConstantOfShape", "Range", "Reshape"};
 
 struct Count {
     std::string_view op;
@@ -85,18 +86,20 @@ void sort(Array<Count>& counts) {
 
 }  // namespace
 
-Status fallbacks(Scope& scope, Arena& arena, const Library& library, const OrtSession* session, std::string_view provider,
-                 std::string_view path, View<std::string_view>& out) {
+Status fallbacks(Scope& scope, Arena& arena, const Library& library, const OrtSession* session,
+                 std::string_view provider, std::string_view path, View<std::string_view>& out) {
     Assignment assignment(scope.memory);
     LDM_TRY(count(scope, library.api(), session, path, assignment));
     if (assignment.on_cpu == assignment.nodes) {
-        return scope.fail(codes::engine_unavailable, {provider, " would run nothing of ", path, ": ONNX Runtime leaves all of "
+        return scope.fail(codes::engine_unavailable, {provider, " would run nothing of ", path,
+                                                      ": ONNX Runtime leaves all of "
                                                       "it to the CPU"});
     }
     if (assignment.left.empty()) return Status();
     sort(assignment.left);
     Words words(scope.memory);
-    words.add(provider, " leaves ", assignment.total_left, " of ", assignment.nodes, " nodes of ", path, " to the CPU: ");
+    words.add(provider, " leaves ", assignment.total_left, " of ", assignment.nodes, " nodes of ", path,
+              " to the CPU: ");
     for (const Count& each : assignment.left) {
         words.add(&each == assignment.left.begin() ? "" : ", ", each.count, " ", each.op);
     }

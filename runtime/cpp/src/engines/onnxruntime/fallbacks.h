@@ -10,10 +10,10 @@
 
 namespace ldm::ort {
 
-// Tell what `provider` (ONNX Runtime's name) leaves to the CPU, as sentences in the arena. Fails if it leaves everything:
-// engine.unavailable.
-Status fallbacks(Scope& scope, Arena& arena, const Library& library, const OrtSession* session, std::string_view provider,
-                 std::string_view path, View<std::string_view>& out);
+// Tell what `provider` (ONNX Runtime's name) leaves to the CPU, as sentences in the arena. Fails if it leaves
+// everything: engine.unavailable.
+Status fallbacks(Scope& scope, Arena& arena, const Library& library, const OrtSession* session,
+                 std::string_view provider, std::string_view path, View<std::string_view>& out);
 
 }  // namespace ldm::ort
 

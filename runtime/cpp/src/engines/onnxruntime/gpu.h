@@ -26,8 +26,8 @@ inline Status require_nvidia_gpu(Scope& scope) {
     int devices = 0, answer = start == nullptr || count == nullptr ? -1 : start(0);
     if (answer == 0) answer = count(&devices);
     if (answer != 0) {
-        return scope.fail(codes::engine_unavailable, {"it needs a working NVIDIA driver (", name, " answers with error ", answer,
-                                                      ")"});
+        return scope.fail(codes::engine_unavailable,
+                          {"it needs a working NVIDIA driver (", name, " answers with error ", answer, ")"});
     }
     if (devices > 0) return Status();
     return scope.fail(codes::engine_unavailable, {"it needs an NVIDIA GPU (the driver finds none)"});

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <cstring>
 #include <iterator>
 #include <mutex>
 
@@ -29,23 +30,31 @@ constexpr std::string_view file_names[] = {"libonnxruntime.so", "libonnxruntime.
 // before it started threads has an environment that nothing changes.
 class NoTelemetry {
 public:
+    NoTelemetry(const NoTelemetry&) = delete;
+    NoTelemetry& operator=(const NoTelemetry&) = delete;
 #if defined(_WIN32)
-    explicit NoTelemetry(bool) {}  // Windows' builds are told by DisableTelemetryEvents
+    explicit NoTelemetry(Scope&) {}
+    Status begin(bool) { return Status(); }  // Windows' builds are told by DisableTelemetryEvents
 #else
-    explicit NoTelemetry(bool sets) {
-        was_set_ = files::environment(name_, before_);
-        sets_ = sets && !(was_set_ && before_.view() == "1");
-        if (sets_) ::setenv(name_, "1", 1);
+    explicit NoTelemetry(Scope& scope) : scope_(scope), before_(scope.memory) {}
+    Status begin(bool sets) {
+        const char* value = std::getenv(name_);
+        if (!sets || (value != nullptr && std::strcmp(value, "1") == 0)) return Status();
+        LDM_NEED(scope_, value == nullptr || before_.append(value, std::strlen(value) + 1));  // however long it is
+        LDM_NEED(scope_, ::setenv(name_, "1", 1) == 0);
+        has_set_ = true;
+        return Status();
     }
     ~NoTelemetry() {
-        if (sets_ && was_set_) ::setenv(name_, before_.c_str(), 1);
-        if (sets_ && !was_set_) ::unsetenv(name_);
+        if (has_set_ && !before_.empty()) ::setenv(name_, before_.data(), 1);
+        if (has_set_ && before_.empty()) ::unsetenv(name_);
     }
 
 private:
     static constexpr const char* name_ = "ORT_DISABLE_TELEMETRY";
-    Path before_;
-    bool was_set_ = false, sets_ = false;
+    Scope& scope_;
+    Array<char> before_;  // with its NUL; empty: it was not set
+    bool has_set_ = false;
 #endif
 };
 
@@ -82,7 +91,8 @@ Status Library::open(Scope& scope, std::string_view path) {
     bool is_open = false;
     LDM_TRY(find(scope, path, is_open));
     if (!is_open) was_loaded_ = library_.open_if_loaded(path_);
-    NoTelemetry off(!was_loaded_);
+    NoTelemetry off(scope);
+    LDM_TRY(off.begin(!was_loaded_));
     if (!is_open) LDM_TRY(load(scope));
     LDM_TRY(read_api(scope));
     return start(scope);
@@ -111,27 +121,34 @@ Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
     for (std::string_view name : file_names) {
         path_ = Path(name);
         was_loaded_ = library_.open_if_loaded(path_);
-        NoTelemetry off(!was_loaded_);
+        NoTelemetry off(scope);
+        LDM_TRY(off.begin(!was_loaded_));
         is_open = was_loaded_ || library_.open(path_);
         if (is_open) return Status();
     }
-    return scope.fail(codes::engine_unavailable, {"ONNX Runtime was not found; install it and give the path of its shared "
-                                                  "library (", file_names[0], ", 1.20 or newer) as the option library "
-                                                  "(--library), or in the environment variable LDM_ONNXRUNTIME, or "
-                                                  "put it beside this library"});
+    return scope.fail(codes::engine_unavailable,
+                      {"ONNX Runtime was not found; install it and give the path of its shared "
+                       "library (",
+                       file_names[0],
+                       ", 1.20 or newer) as the option library "
+                       "(--library), or in the environment variable LDM_ONNXRUNTIME, or "
+                       "put it beside this library"});
 }
 
 Status Library::load(Scope& scope) {
     if (was_loaded_ || library_.open(path_)) return Status();
-    return scope.fail(codes::engine_unavailable, {"ONNX Runtime cannot be loaded from ", path_.view(), ": ", library_.reason(),
-                                                  "; give the shared library of 1.20 or newer for this machine"});
+    return scope.fail(codes::engine_unavailable,
+                      {"ONNX Runtime cannot be loaded from ", path_.view(), ": ", library_.reason(),
+                       "; give the shared library of 1.20 or newer for this machine"});
 }
 
 Status Library::read_api(Scope& scope) {
     auto get_base = reinterpret_cast<GetApiBase>(library_.find("OrtGetApiBase"));
     if (get_base == nullptr) {
-        return scope.fail(codes::engine_unavailable, {path_.view(), " is not ONNX Runtime: it has no function OrtGetApiBase; "
-                                                      "give its shared library, such as ", file_names[0]});
+        return scope.fail(codes::engine_unavailable, {path_.view(),
+                                                      " is not ONNX Runtime: it has no function OrtGetApiBase; "
+                                                      "give its shared library, such as ",
+                                                      file_names[0]});
     }
     const ApiBase* base = get_base();
     version_ = base->GetVersionString();
@@ -143,7 +160,8 @@ Status Library::read_api(Scope& scope) {
         if (table != nullptr) api_.read(table, version);
     }
     if (table != nullptr) return Status();
-    return scope.fail(codes::engine_unavailable, {path_.view(), " is ONNX Runtime ", version_, "; expected 1.20 or newer"});
+    return scope.fail(codes::engine_unavailable,
+                      {path_.view(), " is ONNX Runtime ", version_, "; expected 1.20 or newer"});
 }
 
 Status Library::start(Scope& scope) {

@@ -47,7 +47,8 @@ struct Passed {
 Status refuse(Scope& scope, const Api& api, OrtStatus* status, const Provider& provider) {
     Outcome outcome(api, status);
     if (outcome.ok()) return Status();
-    return scope.fail(codes::engine_failed, {"ONNX Runtime cannot load ", provider.ort_name, ": ", outcome.first_line()});
+    return scope.fail(codes::engine_failed,
+                      {"ONNX Runtime cannot load ", provider.ort_name, ": ", outcome.first_line()});
 }
 
 Status is_built_in(Scope& scope, const Api& api, const Provider& provider, bool& out) {
@@ -59,7 +60,8 @@ Status is_built_in(Scope& scope, const Api& api, const Provider& provider, bool&
     return refuse(scope, api, api.ReleaseAvailableProviders(available, count), provider);
 }
 
-Status append_cuda(Scope& scope, const Api& api, const Provider& provider, const Passed& passed, OrtSessionOptions* options) {
+Status append_cuda(Scope& scope, const Api& api, const Provider& provider, const Passed& passed,
+                   OrtSessionOptions* options) {
     Owned<OrtCudaOptions> own(api.ReleaseCUDAProviderOptions);
     OrtStatus* said = api.CreateCUDAProviderOptions(own.out());
     if (said == nullptr) {
@@ -74,7 +76,8 @@ Status append_tensorrt(Scope& scope, const Api& api, const Provider& provider, c
     Owned<OrtTensorRtOptions> own(api.ReleaseTensorRTProviderOptions);
     OrtStatus* said = api.CreateTensorRTProviderOptions(own.out());
     if (said == nullptr && !passed.keys.empty()) {
-        said = api.UpdateTensorRTProviderOptions(own.get(), passed.keys.data(), passed.values.data(), passed.keys.size());
+        said =
+            api.UpdateTensorRTProviderOptions(own.get(), passed.keys.data(), passed.values.data(), passed.keys.size());
     }
     if (said == nullptr) said = api.SessionOptionsAppendExecutionProvider_TensorRT_V2(options, own.get());
     return refuse(scope, api, said, provider);
@@ -109,7 +112,8 @@ private:
     std::size_t count_ = 0;
 };
 
-Status find_device(Scope& scope, Library& library, const Provider& provider, const char* kind, const OrtEpDevice*& out) {
+Status find_device(Scope& scope, Library& library, const Provider& provider, const char* kind,
+                   const OrtEpDevice*& out) {
     Devices devices(library, provider);
     int type = -1;
     for (const DeviceKind& each : device_kinds) {
@@ -125,33 +129,37 @@ Status find_device(Scope& scope, Library& library, const Provider& provider, con
     for (std::size_t index = 0; index < 3; ++index) {
         if (devices.find(device_kinds[index].type) != nullptr) has[index] = device_kinds[index].name;
     }
-    return scope.fail(codes::request_engine, {"the option device is ", quoted(kind), "; ", provider.ort_name, " has here ", has[0],
-                                              " ", has[1], " ", has[2]});
+    return scope.fail(codes::request_engine, {"the option device is ", quoted(kind), "; ", provider.ort_name,
+                                              " has here ", has[0], " ", has[1], " ", has[2]});
 }
 
 // Plugins are the process's: one thread at a time looks for one and registers it.
 std::mutex registering;
 
-Status append_plugin(Scope& scope, Library& library, const Provider& provider, const Options& given, const Passed& passed,
-                     OrtSessionOptions* options) {
+Status append_plugin(Scope& scope, Library& library, const Provider& provider, const Options& given,
+                     const Passed& passed, OrtSessionOptions* options) {
     const Api& api = library.api();
     std::lock_guard<std::mutex> turn(registering);
     const char* place = given.find(library_key);
     bool is_registered = api.version >= devices_api && Devices(library, provider).find(-1) != nullptr;
     if (!is_registered && (place == nullptr || api.version < devices_api)) {
-        return scope.fail(codes::engine_unavailable, {provider.ort_name, " is not in ONNX Runtime ", library.version(), " at ",
-                                                      library.path(), "; give the path of its plugin in the option library "
-                                                      "(1.22 or newer takes one)"});
+        return scope.fail(codes::engine_unavailable,
+                          {provider.ort_name, " is not in ONNX Runtime ", library.version(), " at ", library.path(),
+                           "; give the path of its plugin in the option library "
+                           "(1.22 or newer takes one)"});
     }
     if (!is_registered) {
         files::Path path(place);
         files::NativePath native(path);
-        LDM_TRY(refuse(scope, api, api.RegisterExecutionProviderLibrary(library.env(), provider.ort_name, native.get()), provider));
+        LDM_TRY(refuse(scope, api, api.RegisterExecutionProviderLibrary(library.env(), provider.ort_name, native.get()),
+                       provider));
     }
     const OrtEpDevice* device = nullptr;
     LDM_TRY(find_device(scope, library, provider, given.find(device_key), device));
-    return refuse(scope, api, api.SessionOptionsAppendExecutionProvider_V2(options, library.env(), &device, 1, passed.keys.data(),
-                                                                           passed.values.data(), passed.keys.size()), provider);
+    return refuse(scope, api,
+                  api.SessionOptionsAppendExecutionProvider_V2(options, library.env(), &device, 1, passed.keys.data(),
+                                                               passed.values.data(), passed.keys.size()),
+                  provider);
 }
 
 }  // namespace
@@ -163,23 +171,11 @@ const char* Options::find(std::string_view key) const {
     return nullptr;
 }
 
-// Whether two names are the same, whatever the case of their letters.
-static bool is_same(std::string_view name, std::string_view other) {
-    auto lower = [](char letter) {
-        return 'A' <= letter && letter <= 'Z' ? static_cast<char>(letter + ('a' - 'A')) : letter;
-    };
-    if (name.size() != other.size()) return false;
-    for (std::size_t index = 0; index < name.size(); ++index) {
-        if (lower(name[index]) != lower(other[index])) return false;
-    }
-    return true;
-}
-
 Status find_provider(Scope& scope, std::string_view name, const Provider*& out) {
     out = nullptr;
-    if (name.empty() || is_same(name, "cpu") || is_same(name, "CPUExecutionProvider")) return Status();
+    if (name.empty() || name == "cpu" || name == "CPUExecutionProvider") return Status();
     for (const Provider& each : providers) {
-        if (!is_same(name, each.name) && !is_same(name, each.ort_name)) continue;
+        if (name != each.name && name != each.ort_name) continue;
         out = &each;
         return Status();
     }
@@ -192,13 +188,17 @@ Status append_provider(Scope& scope, Library& library, const Provider& provider,
     bool built_in = false;
     LDM_TRY(is_built_in(scope, api, provider, built_in));
     if (!built_in && !provider.may_be_plugin) {
-        return scope.fail(codes::engine_unavailable, {provider.ort_name, " is not in ONNX Runtime ", library.version(), " at ",
-                                                      library.path(), "; give the library of a build that has it"});
+        return scope.fail(codes::engine_unavailable,
+                          {provider.ort_name, " is not in ONNX Runtime ", library.version(), " at ", library.path(),
+                           "; give the library of a build that has it"});
     }
     if (provider.needs_nvidia_gpu) LDM_TRY(require_nvidia_gpu(scope));
     if (api.version < assignment_api) {
-        return scope.fail(codes::engine_unavailable, {"ONNX Runtime ", library.version(), " does not tell which provider runs "
-                                                      "what; ", provider.ort_name, " needs 1.24 or newer, so that nothing runs "
+        return scope.fail(codes::engine_unavailable, {"ONNX Runtime ", library.version(),
+                                                      " does not tell which provider runs "
+                                                      "what; ",
+                                                      provider.ort_name,
+                                                      " needs 1.24 or newer, so that nothing runs "
                                                       "on the CPU unsaid"});
     }
     Passed passed(scope.memory);
@@ -206,8 +206,10 @@ Status append_provider(Scope& scope, Library& library, const Provider& provider,
     if (!built_in) return append_plugin(scope, library, provider, options, passed, session_options);
     if (provider.append == Append::cuda) return append_cuda(scope, api, provider, passed, session_options);
     if (provider.append == Append::tensorrt) return append_tensorrt(scope, api, provider, passed, session_options);
-    return refuse(scope, api, api.SessionOptionsAppendExecutionProvider(session_options, provider.short_name, passed.keys.data(),
-                                                                        passed.values.data(), passed.keys.size()), provider);
+    return refuse(scope, api,
+                  api.SessionOptionsAppendExecutionProvider(session_options, provider.short_name, passed.keys.data(),
+                                                            passed.values.data(), passed.keys.size()),
+                  provider);
 }
 
 }  // namespace ldm::ort

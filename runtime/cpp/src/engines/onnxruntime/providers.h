@@ -1,5 +1,5 @@
-// ONNX Runtime's execution providers by the names they have here, and what each needs of a machine. The same table as in
-// the Python runtime. https://onnxruntime.ai/docs/execution-providers
+// ONNX Runtime's execution providers by the names they have here, and what each needs of a machine. The same table as
+// in the Python runtime. https://onnxruntime.ai/docs/execution-providers
 #ifndef LDM_ENGINES_ONNXRUNTIME_PROVIDERS_H
 #define LDM_ENGINES_ONNXRUNTIME_PROVIDERS_H
 
@@ -38,8 +38,8 @@ struct Provider {
 // request.engine.
 Status find_provider(Scope& scope, std::string_view name, const Provider*& out);
 
-// Make a provider the first choice of a session. A plugin that is not built in takes two options of ours: `library`, the
-// path of its shared library, and `device`, "CPU", "GPU" or "NPU". Codes: engine.unavailable, engine.failed,
+// Make a provider the first choice of a session. A plugin that is not built in takes two options of ours: `library`,
+// the path of its shared library, and `device`, "CPU", "GPU" or "NPU". Codes: engine.unavailable, engine.failed,
 // request.engine, other.memory.
 Status append_provider(Scope& scope, Library& library, const Provider& provider, const Options& options,
                        OrtSessionOptions* session_options);

@@ -82,7 +82,8 @@ OrtStatus* Session::set(OrtSessionOptions* options, const SessionSettings& setti
         constexpr const char* key = "optimization.disable_specified_optimizers";
         if (said == nullptr) said = ort.AddSessionConfigEntry(options, key, "ConstantFolding");
     }
-    if (said == nullptr && settings.threads > 0) said = ort.SetIntraOpNumThreads(options, static_cast<int>(settings.threads));
+    if (said == nullptr && settings.threads > 0)
+        said = ort.SetIntraOpNumThreads(options, static_cast<int>(settings.threads));
     if (said == nullptr && settings.provider != nullptr) {
         said = ort.AddSessionConfigEntry(options, "session.record_ep_graph_assignment_info", "1");
     }
@@ -143,8 +144,10 @@ Status Session::read_port(Scope& scope, bool is_output, std::size_t index, Tenso
     if (said == nullptr && info != nullptr) said = ort.GetTensorElementType(info, &element);
     LDM_TRY(failed(scope, said, "cannot load"));
     if (type_of(element) == ElementType::none) {
-        return scope.fail(codes::graph_signature, {path_.view(), " has ", quoted(out.name), " of a type that no component "
-                                                   "uses (ONNX' number ", element, "); build the package again"});
+        return scope.fail(codes::graph_signature, {path_.view(), " has ", quoted(out.name),
+                                                   " of a type that no component "
+                                                   "uses (ONNX' number ",
+                                                   element, "); build the package again"});
     }
     out.dtype = engines::name_of(type_of(element));
     return read_dims(scope, info, out.dims);
@@ -207,15 +210,16 @@ Status Session::run(Scope& scope, View<Tensor> feeds, Results& out) {
     for (std::size_t index = 0; index < feeds.size; ++index) {
         const Tensor& feed = feeds[index];
         names[index] = feed.name;
-        OrtStatus* said = api().CreateTensorWithDataAsOrtValue(library_.memory(), const_cast<void*>(feed.data), feed.bytes,
-                                                               feed.shape, feed.rank, type_of(feed.type), &inputs[index]);
+        OrtStatus* said =
+            api().CreateTensorWithDataAsOrtValue(library_.memory(), const_cast<void*>(feed.data), feed.bytes,
+                                                 feed.shape, feed.rank, type_of(feed.type), &inputs[index]);
         LDM_TRY(failed(scope, said, "cannot take an input of"));
     }
     {
         std::unique_lock<std::mutex> turn(turn_, std::defer_lock);
         if (takes_turns_) turn.lock();
-        OrtStatus* said = api().Run(session_.get(), nullptr, names.data(), inputs.data(), feeds.size, output_names_.data,
-                                    outputs_.size, outputs.data());
+        OrtStatus* said = api().Run(session_.get(), nullptr, names.data(), inputs.data(), feeds.size,
+                                    output_names_.data, outputs_.size, outputs.data());
         LDM_TRY(failed(scope, said, "failed in"));
     }
     for (std::size_t index = 0; index < outputs_.size; ++index) LDM_TRY(read_result(scope, index, outputs[index], out));
@@ -230,7 +234,8 @@ Status Session::read_result(Scope& scope, std::size_t index, OrtValue* value, Re
     OrtStatus* said = api().GetTensorTypeAndShape(value, info.out());
     if (said == nullptr) said = api().GetTensorElementType(info.get(), &element);
     if (said == nullptr) said = api().GetDimensionsCount(info.get(), &result.rank);
-    if (said == nullptr && result.rank <= engines::max_rank) said = api().GetDimensions(info.get(), result.shape, result.rank);
+    if (said == nullptr && result.rank <= engines::max_rank)
+        said = api().GetDimensions(info.get(), result.shape, result.rank);
     if (said == nullptr) said = api().GetTensorMutableData(value, &data);
     LDM_TRY(failed(scope, said, "failed in"));
     if (result.rank > engines::max_rank) {

@@ -114,7 +114,8 @@ Status Graph::read_ports(Scope& scope, bool are_outputs, View<TensorSpec>& out) 
 Status Graph::read_port(Scope& scope, const ldm_plugin_port& port, TensorSpec& out) {
     out.name = port.name;
     if (type_of(port.element_type) == ElementType::none) {
-        return scope.fail(codes::graph_signature, {path_.view(), " has ", quoted(out.name), " of a type that no component uses; "
+        return scope.fail(codes::graph_signature, {path_.view(), " has ", quoted(out.name),
+                                                   " of a type that no component uses; "
                                                    "build the package again"});
     }
     out.dtype = engines::name_of(type_of(port.element_type));

@@ -96,8 +96,11 @@ Status PlainGraph::make(Scope& scope, const Path& graph, const Path& weights) {
     }
     files::Reason said(answer);
     if (has_cache) reason = said;
-    return scope.fail(codes::engine_unavailable, {"OpenVINO does not read weights through links, and ", graph.view(), " cannot be "
-                                                  "linked into the cache folder: ", reason, "; copy the package with its links "
+    return scope.fail(codes::engine_unavailable, {"OpenVINO does not read weights through links, and ", graph.view(),
+                                                  " cannot be "
+                                                  "linked into the cache folder: ",
+                                                  reason,
+                                                  "; copy the package with its links "
                                                   "followed, or choose the engine ort"});
 }
 

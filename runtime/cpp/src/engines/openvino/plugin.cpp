@@ -38,10 +38,13 @@ Status find(Scope& scope, std::string_view given, files::Path& out) {
                                                       " is longer than the ", files::Path::room - 1,
                                                       " bytes that can be opened; give a shorter one"});
     }
-    return scope.fail(codes::engine_unavailable, {"the plugin for OpenVINO was not found; build it (LDM_BUILD_OPENVINO) and give "
-                                                  "the path of ", file_names[0], " as the option library (--library), "
-                                                  "or in the environment variable LDM_OPENVINO, or put it beside this "
-                                                  "library"});
+    return scope.fail(codes::engine_unavailable,
+                      {"the plugin for OpenVINO was not found; build it (LDM_BUILD_OPENVINO) and give "
+                       "the path of ",
+                       file_names[0],
+                       " as the option library (--library), "
+                       "or in the environment variable LDM_OPENVINO, or put it beside this "
+                       "library"});
 }
 
 }  // namespace
@@ -50,18 +53,21 @@ Status Plugin::open(Scope& scope, std::string_view given) {
     files::Path path;
     LDM_TRY(find(scope, given, path));
     if (!library_.open(path)) {
-        return scope.fail(codes::engine_unavailable, {"the plugin for OpenVINO cannot be loaded from ", path.view(), ": ",
-                                                      library_.reason(), "; it needs the OpenVINO that it was built with"});
+        return scope.fail(codes::engine_unavailable,
+                          {"the plugin for OpenVINO cannot be loaded from ", path.view(), ": ", library_.reason(),
+                           "; it needs the OpenVINO that it was built with"});
     }
     auto fill = reinterpret_cast<ldm_engine_plugin_function>(library_.find("ldm_engine_plugin"));
     if (fill == nullptr) {
-        return scope.fail(codes::engine_unavailable, {path.view(), " is no plugin: it has no function ldm_engine_plugin; expected ",
-                                                      file_names[0]});
+        return scope.fail(
+            codes::engine_unavailable,
+            {path.view(), " is no plugin: it has no function ldm_engine_plugin; expected ", file_names[0]});
     }
     std::int32_t version = fill(LDM_PLUGIN_ABI_VERSION, &functions_);
     if (version == LDM_PLUGIN_ABI_VERSION) return Status();
-    return scope.fail(codes::engine_unavailable, {path.view(), " is a plugin of version ", version, "; this library takes version ",
-                                                  LDM_PLUGIN_ABI_VERSION, "; build both from the same release"});
+    return scope.fail(codes::engine_unavailable,
+                      {path.view(), " is a plugin of version ", version, "; this library takes version ",
+                       LDM_PLUGIN_ABI_VERSION, "; build both from the same release"});
 }
 
 }  // namespace ldm::openvino

@@ -1,0 +1,108 @@
+"""What is wrong with a manifest is said in the same words by both runtimes, byte for byte."""
+
+import ctypes
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldm_runtime.errors import FormatError
+from ldm_runtime.files import strict_json
+from ldm_runtime.package import manifest_json
+from tests.test_golden import GOLDEN, load
+
+pytestmark = pytest.mark.slow
+GOOD = "package/manifest.json"
+MUTATED = (GOOD, "manifests/sdxl_inpaint.json", "manifests/lcm.json", "manifests/tiny_autoencoder.json")
+IMMENSE = (b"999999999999999999", b"-1000000000000000000", b"1" + b"0" * 40)
+
+
+class Text(ctypes.Structure):
+    _fields_ = [("text", ctypes.c_char_p), ("size", ctypes.c_size_t)]
+
+
+class Parser:
+    """Manifests read by the C++ library."""
+
+    def __init__(self, library: Path) -> None:
+        self._calls: Any = ctypes.CDLL(str(library))
+        self._calls.ldm_package_parse.argtypes = [
+            *(ctypes.c_void_p, Text, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+        ]
+        for what in (self._calls.ldm_error_code, self._calls.ldm_error_text):
+            what.restype, what.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+        self._context = ctypes.c_void_p()
+        assert self._calls.ldm_context_create(None, ctypes.byref(self._context)) == 0
+
+    def refusal(self, content: bytes) -> tuple[str, str]:
+        """Return the code and the sentence with which a manifest is refused."""
+        package = ctypes.c_void_p()
+        text = Text(content, len(content))
+        assert self._calls.ldm_package_parse(self._context, text, None, 0, ctypes.byref(package)) != 0
+        said = (self._calls.ldm_error_code(self._context), self._calls.ldm_error_text(self._context))
+        return said[0].decode(), said[1].decode()
+
+    def close(self) -> None:
+        self._calls.ldm_context_free(self._context)
+
+
+@pytest.fixture(scope="module")
+def parser(library_file: Path) -> Iterator[Parser]:
+    opened = Parser(library_file)
+    yield opened
+    opened.close()
+
+
+def of_python(content: bytes) -> tuple[str | None, str] | None:
+    """Return the code and the sentence of Python's refusal; None: it takes the manifest."""
+    try:
+        manifest_json.parse(strict_json.decode(content, "manifest.json"), "manifest.json")
+    except FormatError as error:
+        return error.code, str(error)
+    return None
+
+
+def golden() -> Iterator[bytes]:
+    good = (GOLDEN / GOOD).read_bytes()
+    for case in load("manifests"):
+        yield good[: case["offset"]] + case["text"].encode() + good[case["offset"] + case["removed"] :]
+
+
+def mutated(name: str) -> Iterator[bytes]:
+    good = (GOLDEN / name).read_bytes()
+    for splice in load("mutations")[name]:
+        offset, removed, inserted, _ = splice.split(" ")
+        new = b"" if inserted == "-" else bytes.fromhex(inserted)
+        yield good[: int(offset)] + new + good[int(offset) + int(removed) :]
+
+
+def enlarged(name: str) -> Iterator[bytes]:
+    """Put immense integers in the place of each integer of a manifest's contract."""
+    good = (GOLDEN / name).read_bytes()
+    for found in re.finditer(rb"(?<=[ \n])-?[0-9]+(?=[,\n\]])", good[: good.index(b'"proof"')]):
+        for number in IMMENSE:
+            yield good[: found.start()] + number + good[found.end() :]
+
+
+def differing(parser: Parser, cases: Iterator[bytes]) -> tuple[int, list[Any]]:
+    """Return how many cases Python refuses, and what the two runtimes say where they differ."""
+    refused = [(expected, parser.refusal(case)) for case in cases if (expected := of_python(case)) is not None]
+    return len(refused), [both for both in refused if both[0] != both[1]][:5]
+
+
+def test_golden_manifests_are_refused_in_the_same_words(parser: Parser) -> None:
+    count, different = differing(parser, golden())
+    assert count > 140 and different == []
+
+
+@pytest.mark.parametrize("name", MUTATED)
+def test_mutated_manifests_are_refused_in_the_same_words(parser: Parser, name: str) -> None:
+    count, different = differing(parser, mutated(name))
+    assert count > 400 and different == []
+
+
+def test_immense_integers_are_refused_in_the_same_words(parser: Parser) -> None:
+    count, different = differing(parser, enlarged(GOOD))
+    assert count > 100 and different == []
