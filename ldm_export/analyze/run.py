@@ -148,10 +148,6 @@ def require(section: Section, pictures: Pictures) -> None:
             f"{section.name} needs captions, and the images in {pictures.folder} have none; write captions.jsonl "
             f"there, as docs/train.md has it"
         )
-    if needs.mask and pictures.alpha is None:
-        raise AnalysisError(
-            f"{section.name} needs images that are transparent around their objects, and none in {pictures.folder} is"
-        )
 
 
 def backgrounds_of(subject: Subject) -> tuple[Background, ...]:
