@@ -69,7 +69,7 @@ def remove_others(out: Path, key: str) -> None:
     """Remove what was kept of other analyses, whose report this one has replaced."""
     for folder in (out / WORK).iterdir():
         if folder.name != key and re.fullmatch(f"[0-9a-f]{{{KEY_LETTERS}}}", folder.name) and not folder.is_symlink():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed stays: the report is written
 
 
 @contextlib.contextmanager
