@@ -84,7 +84,7 @@ class Findings:
             if any(each is not None and not math.isfinite(each) for each in (figure.value, figure.low, figure.high)):
                 raise AnalysisError(
                     f"{figure.title} is {figure.value} (interval {figure.low} to {figure.high}): the model or the "
-                    f"pictures make NaN or infinity in {figure.estimator}"
+                    f"images make NaN or infinity in {figure.estimator}"
                 )
         for table in self.tables:
             for row in table.rows:

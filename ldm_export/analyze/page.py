@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ldm_export.analyze.findings import Cell, Figure
+from ldm_runtime.errors import one_line
 
 if TYPE_CHECKING:
     from ldm_export.analyze.run import Analysis
 
 TEMPLATE = "page.html.j2"
+LONGEST_NAME = 60  # characters
 
 
 def render(analysis: "Analysis") -> str:
@@ -23,7 +25,13 @@ def render(analysis: "Analysis") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": shown_value, "interval": shown_interval, "cell": shown_cell, "data_url": _data_url}
+    environment.filters |= {
+        "value": shown_value,
+        "interval": shown_interval,
+        "cell": shown_cell,
+        "name": shown_name,
+        "data_url": _data_url,
+    }
     return environment.get_template(TEMPLATE).render(facts=analysis.facts, results=analysis.results)
 
 
@@ -40,15 +48,21 @@ def shown_value(figure: Figure) -> str:
 
 
 def shown_interval(figure: Figure) -> str:
-    """Write the interval of a figure, and what it is over."""
+    """Write the interval of a figure, and what it is over; that there is none, if so."""
     if figure.low is None or figure.high is None:
-        return figure.interval
+        return figure.interval or ("" if figure.value is None else "no interval")
     return f"{shown_number(figure.low)} to {shown_number(figure.high)} ({figure.interval})"
 
 
 def shown_cell(cell: Cell) -> str:
     """Write a cell of a table."""
     return "" if cell is None else shown_number(cell) if isinstance(cell, int | float) else cell
+
+
+def shown_name(name: str) -> str:
+    """Write a name that came from a file or folder, cut in the middle where it is long."""
+    text = one_line(name)
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 + 1 :]}"
 
 
 def _data_url(content: bytes) -> str:

@@ -1,6 +1,5 @@
 """Runs the sections that are asked for, one after the other, and writes the report. An interrupted analysis goes on."""
 
-import hashlib
 import json
 import os
 import time
@@ -12,8 +11,10 @@ from typing import Any
 
 from ldm_export.analyze.features import Extractor, efficientnet_lite0
 from ldm_export.analyze.findings import Findings
+from ldm_export.analyze.keeping import FULL, ends_analysis, key_of, open_kept, remove_others
 from ldm_export.analyze.page import render
 from ldm_export.analyze.pictures import Pictures, load_pictures
+from ldm_export.analyze.report_folder import PAGE, PICTURES, REPORT, refuse_images_in
 from ldm_export.analyze.section import Section
 from ldm_export.analyze.sections import SECTIONS
 from ldm_export.analyze.study import Say, Study
@@ -21,14 +22,11 @@ from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
-from ldm_runtime.errors import InputError, LdmError, one_line
+from ldm_runtime.errors import InputError, LdmError, OutputError, one_line
 from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_existing_in, refuse_unwritable
 from ldm_runtime.files.strict_json import parse as parse_json
 
 SCHEMA_VERSION = 1
-REPORT, PAGE = "report.json", "report.html"
-PICTURES = "pictures"  # the folder of the report's pictures as files
-WORK = "kept"  # the folder of what is kept of an analysis, by its key
 SAMPLES, QUICK_SAMPLES = 512, 96  # images
 MAX_SAMPLES = 100_000
 MAX_SEED = 2**63 - 1
@@ -94,7 +92,8 @@ def analyze(
     Raises:
         InputError: an option that cannot be, a section that does not exist, or features that are not installed.
         AnalysisError: the images are not usable, or are fewer than a section needs that was asked for by name.
-        LdmError: the model cannot be opened, or `out` cannot be written, or has a report already (without `force`).
+        OutputError: `out` cannot be written, has no room, or has a report already (without `force`).
+        LdmError: the model cannot be opened.
     """
     say = progress if progress is not None else lambda text: None
     chosen = choose_sections(only)
@@ -102,24 +101,34 @@ def analyze(
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
     refuse_existing_in(out, [REPORT, PAGE], force=force)
+    refuse_images_in(out, data)
     refuse_unwritable(out)
     extractor = make_extractor()
     with open_subject(source) as subject:
-        pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject))
+        pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject), out)
+        if pictures.too_small:
+            say(f"images that are smaller than the model's, and left out: {pictures.too_small}")
         if only:
             for section in chosen:
                 require(section, pictures)
         options = {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
         facts = _facts(subject, pictures, options)
-        folder = out / WORK / _key(facts, pictures)
-        make_folder(folder)
-        study = Study(subject, pictures, extractor, seed, quick, folder, say)
+        key = key_of(facts, pictures)
+        study = Study(subject, pictures, extractor, seed, quick, open_kept(out, key, pictures), say)
         analysis = Analysis(facts)
-        for section in chosen:
-            say(f"{section.name}: {section.title}")
-            analysis.results.append(_measured(section, study))
-    _write(analysis, out)
+        for number, section in enumerate(chosen, 1):
+            study.say = _numbered(say, number, len(chosen))
+            study.say(f"{section.name}: {section.title}")
+            with ends_analysis(study.folder):
+                analysis.results.append(_measured(section, study))
+    with ends_analysis(study.folder):
+        _write(analysis, out)
+    remove_others(out, key)
     return analysis
+
+
+def _numbered(say: Say, number: int, total: int) -> Say:
+    return lambda text: say(f"section {number} of {total}: {text}")
 
 
 def picture_file(section: Section, name: str) -> str:
@@ -139,18 +148,15 @@ def require(section: Section, pictures: Pictures) -> None:
     """Raise AnalysisError unless the images are what a section needs."""
     needs = section.needs
     if len(pictures) < needs.pictures:
+        small = f", of which {pictures.too_small} are too small" if pictures.too_small else ""
         raise AnalysisError(
             f"{section.name} needs {needs.pictures} images, and {len(pictures)} were read of {pictures.available} in "
-            f"{pictures.folder}; give more, or raise --samples"
+            f"{pictures.folder}{small}; give more, or raise --samples"
         )
     if needs.captions and not pictures.captions:
         raise AnalysisError(
             f"{section.name} needs captions, and the images in {pictures.folder} have none; write captions.jsonl "
             f"there, as docs/train.md has it"
-        )
-    if needs.mask and pictures.alpha is None:
-        raise AnalysisError(
-            f"{section.name} needs images that are transparent around their objects, and none in {pictures.folder} is"
         )
 
 
@@ -179,6 +185,7 @@ def _facts(subject: Subject, pictures: Pictures, options: dict[str, Any]) -> dic
             "images": len(pictures),
             "available": pictures.available,
             "cropped": pictures.cropped,
+            "too_small": pictures.too_small,
             "size": list(pictures.size),
             "captions": bool(pictures.captions),
             "masks": pictures.alpha is not None,
@@ -200,14 +207,6 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _key(facts: dict[str, Any], pictures: Pictures) -> str:
-    """Return what the kept arrays belong to: the model, the images' pixels and captions, and the options."""
-    digest = hashlib.sha256(json.dumps([facts["tool"], facts["model"], facts["options"]]).encode())
-    digest.update(pictures.pixels.tobytes())
-    digest.update(repr(pictures.captions).encode())
-    return digest.hexdigest()[:16]
-
-
 def _measured(section: Section, study: Study) -> SectionResult:
     """Measure one section, or take what was kept of it."""
     kept = study.folder / f"{section.name}.json"
@@ -220,21 +219,32 @@ def _measured(section: Section, study: Study) -> SectionResult:
         require(section, study.pictures)
         findings = section.measure(study)
         findings.require_finite()
-    except LdmError as error:
-        study.say(f"{section.name}: failed: {error}")
-        return SectionResult(section, None, str(error), time.monotonic() - started)
+    except OutputError:  # no section after this could keep what it makes
+        raise
+    except (LdmError, MemoryError) as error:
+        return _failed(section, study, _sentence(error), started)
     except Exception as error:  # a fault of the section: the others are still to be had, and its traceback
-        place = study.folder / f"{section.name}.traceback.txt"
-        place.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-        problem = one_line(
-            f"a fault of the program itself, {type(error).__name__}: {error}; its traceback is in {place}"
-        )
-        study.say(f"{section.name}: failed: {problem}")
-        return SectionResult(section, None, problem, time.monotonic() - started)
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
+        name, trace = f"{section.name}.traceback.txt", "".join(traceback.format_exception(error))
+        study.keep(name, lambda file: file.write(trace.encode()))
+        what = f"a fault of the program itself, {type(error).__name__}: {error}"
+        return _failed(section, study, one_line(f"{what}; its traceback is in {study.folder / name}"), started)
     seconds = time.monotonic() - started
-    with atomic_file(kept) as temporary:
-        temporary.write_text(json.dumps({"findings": findings.to_json(), "seconds": seconds}), encoding="utf-8")
+    text = json.dumps({"findings": findings.to_json(), "seconds": seconds})
+    study.keep(kept.name, lambda file: file.write(text.encode()))
     return SectionResult(section, findings, None, seconds)
+
+
+def _sentence(error: LdmError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "the machine ran out of memory; give fewer images with --samples, or use a larger one"
+    return str(error)
+
+
+def _failed(section: Section, study: Study, problem: str, started: float) -> SectionResult:
+    study.say(f"{section.name}: failed: {problem}")
+    return SectionResult(section, None, problem, time.monotonic() - started)
 
 
 def _kept(section: Section, file: Path) -> SectionResult | None:

@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 class Needs:
     """What a section cannot do without.
 
-    pictures: the fewest that its estimators take. captions: of the pictures. mask: pictures with transparency, which
-    tells their object from the ground.
+    pictures: the fewest that its estimators take. captions: of the pictures.
     """
 
     pictures: int = 0
     captions: bool = False
-    mask: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 
 from ldm_export.analyze.features import Extractor
+from ldm_export.analyze.keeping import ends_analysis
 from ldm_export.analyze.pictures import Pictures
 from ldm_export.analyze.subject import Subject
 from ldm_runtime.files.atomic import atomic_file
@@ -83,29 +84,40 @@ class Study:
             with contextlib.suppress(ValueError, EOFError):  # damaged: it is made again
                 return np.asarray(np.load(path, allow_pickle=False))
         made = make()
-        with atomic_file(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, made, allow_pickle=False)
+        self.keep(path.name, lambda file: np.save(file, made, allow_pickle=False))
         return made
+
+    def keep(self, name: str, write: Callable[[BinaryIO], object]) -> None:
+        """Write a file of the folder. Raises KeepError, which ends the analysis, if that cannot be."""
+        with ends_analysis(self.folder), atomic_file(self.folder / name) as temporary, open(temporary, "wb") as file:
+            write(file)
 
     def in_blocks(
         self, name: str, items: Sequence[T], block: int, make: Callable[[Sequence[T]], np.ndarray]
     ) -> np.ndarray:
         """Return what `make` computes of all items, (N, …), block by block: an interrupted one goes on at a block."""
         progress = self.progress(name, len(items))
-        parts = []
+        whole = np.empty(0)
         for start in range(0, len(items), block):
             part = items[start : start + block]
-            parts.append(self.kept(f"{name}-{start}", lambda part=part: make(part)))  # type: ignore[misc]
+            made = self.kept(f"{name}-{start}", lambda part=part: make(part))  # type: ignore[misc]
+            if len(made) != len(part):
+                raise ValueError(f"{name}: {len(made)} of {len(part)} items were made")
+            if start == 0:
+                whole = np.empty((len(items), *made.shape[1:]), made.dtype)
+            whole[start : start + block] = made
             progress.advance(len(part))
-        return np.concatenate(parts)
+        return whole
 
     # --- What several sections measure ---
 
     @cached_property
     def pixels(self) -> np.ndarray:
         """Return the images, float32 (N, 3, H, W) in [-1, 1]."""
-        levels = self.pictures.pixels.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(levels, np.float32) / np.float32(127.5) - np.float32(1)
+        pixels = np.ascontiguousarray(self.pictures.pixels.transpose(0, 3, 1, 2), np.float32)
+        pixels /= np.float32(127.5)
+        pixels -= np.float32(1)
+        return pixels
 
     @cached_property
     def moments(self) -> np.ndarray:
@@ -148,5 +160,7 @@ class Study:
 
 def levels(pixels: np.ndarray) -> np.ndarray:
     """Convert pixels (N, 3, H, W) in [-1, 1] to uint8 (N, H, W, 3)."""
-    clipped = np.clip((pixels + 1) * 127.5, 0, 255)
-    return np.ascontiguousarray(np.rint(clipped).astype(np.uint8).transpose(0, 2, 3, 1))
+    found = np.empty((len(pixels), *pixels.shape[2:], 3), np.uint8)
+    for place, image in enumerate(pixels):  # one after the other: float copies of all take four times as much
+        found[place] = np.rint(np.clip((image + 1) * 127.5, 0, 255)).transpose(1, 2, 0)
+    return found

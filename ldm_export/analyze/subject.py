@@ -16,12 +16,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import ldm_runtime
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.open import open_checkpoint
+from ldm_export.errors import CheckpointError
 from ldm_export.package.write import write_draft
 from ldm_export.verify.evaluate import run_model
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.package.manifest import LOG_VARIANCE, Contract, TensorSpec
-from ldm_runtime.package.open import Package
+from ldm_runtime.package.open import Package, is_package
 from ldm_runtime.pipeline import Pipeline, builtin_package
 
 
@@ -93,7 +94,8 @@ class Subject:
     def model(self, part: str) -> nn.Module:
         """Return a part in float32, without gradients of its weights."""
         if part not in self._models:
-            self._models[part] = self.checkpoint.load(part).requires_grad_(False)
+            with _says_what_instead(self.checkpoint.package is not None):
+                self._models[part] = self.checkpoint.load(part).requires_grad_(False)
         return self._models[part]
 
     @cached_property
@@ -121,13 +123,45 @@ class Subject:
         return Codec(encode, decode, space.channels, space.downsample)
 
 
+def input_shape(subject: Subject, spec: TensorSpec) -> tuple[int, ...]:
+    """Return the shape of an input for one image of the model's size and one window of text."""
+    width, height = subject.size
+    cell = subject.contract.latent.downsample
+    sizes = {
+        "batch": 1,
+        "height": height // cell,
+        "width": width // cell,
+        "image_height": height,
+        "image_width": width,
+        "tokens": subject.contract.window,
+        "context_tokens": subject.contract.window,
+    }
+    return tuple(each if isinstance(each, int) else sizes[each] for each in spec.dims)
+
+
+@contextlib.contextmanager
+def _says_what_instead(of_package: bool) -> Iterator[None]:
+    """Say of a package that torch cannot take, and so not differentiate, what to analyse in its place."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not of_package:
+            raise
+        raise CheckpointError(
+            f"{error}; without its weights in torch a package has no gradients: analyse the checkpoint that it was "
+            f"built from"
+        ) from error
+
+
 @contextlib.contextmanager
 def open_subject(source: Path | None) -> Iterator[Subject]:
     """Open a package (None: the built-in one) or a checkpoint, and close it at the end.
 
     Raises CheckpointError, ConfigError or PackageError as `open_checkpoint` does.
     """
-    checkpoint = open_checkpoint(builtin_package() if source is None else source)
+    path = builtin_package() if source is None else source
+    with _says_what_instead(is_package(path)):
+        checkpoint = open_checkpoint(path)
     if checkpoint.package is not None:
         subject = Subject(checkpoint, checkpoint.package.manifest.contract)
         with ldm_runtime.load(checkpoint.path) as subject.pipe:

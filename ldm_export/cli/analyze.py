@@ -74,7 +74,7 @@ def analyze(
     import json
 
     from ldm_export.analyze.features import EXTRACTORS
-    from ldm_export.analyze.run import PAGE
+    from ldm_export.analyze.report_folder import PAGE
     from ldm_export.analyze.run import analyze as run_analysis
 
     names = () if only is None else read_list(only)

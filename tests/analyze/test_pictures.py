@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ldm_export.analyze import pictures as pictures_module
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.errors import AnalysisError, TrainingError
 from ldm_export.recipes.train import Background
@@ -47,6 +48,44 @@ def test_a_plain_folder_of_larger_images(tmp_path: Path) -> None:
     assert pictures.size == SIZE and pictures.parts() == {}
 
 
+@pytest.mark.parametrize("captions", [True, False])
+def test_images_that_are_too_small_make_way_for_others(tmp_path: Path, captions: bool) -> None:
+    write_images(tmp_path / "data", 6, captions=captions)
+    for number in (0, 3):
+        Image.new("RGB", (127, 300)).save(tmp_path / "data" / f"{number:03}.png")
+    pictures = load_pictures(tmp_path / "data", 6, SIZE, 0, [])
+    assert (len(pictures), pictures.available, pictures.too_small) == (4, 6, 2)
+    assert pictures.files == ("001.png", "002.png", "004.png", "005.png")
+    if captions:
+        assert [each.partition(",")[0] for each in pictures.captions] == ["disc 1", "disc 2", "disc 4", "disc 5"]
+    assert all(len(load_pictures(tmp_path / "data", 3, SIZE, seed, [])) == 3 for seed in range(4))
+
+
+def test_hidden_files_and_the_pictures_of_reports_are_no_images(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "data" / "out"
+    write_images(data / "within", 1, captions=False)
+    for folder in (data / ".thumbnails", data / "earlier" / "pictures", out / "pictures", data / "other"):
+        write_images(folder, 1, captions=False)
+    (data / "within" / "._000.png").write_bytes(b"no image")
+    (data / "earlier" / "report.json").write_text('{\n "schema_version": 1,\n "tool": "ldm-export 1.0"}')
+    (data / "other" / "report.json").write_text('{"tool": "another"}')
+    assert load_pictures(data, 8, SIZE, 0, [], out).files == ("other/000.png", "within/000.png")
+    (tmp_path / "link").symlink_to(out)
+    assert load_pictures(data, 8, SIZE, 0, [], tmp_path / "link").files == ("other/000.png", "within/000.png")
+    assert "out/pictures/000.png" in load_pictures(data, 8, SIZE, 0, []).files
+
+
+def test_more_images_than_fit_into_memory_are_refused_before_one_is_read(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = pictures_module.BYTES_PER_PIXEL * SIZE[0] * SIZE[1]
+    monkeypatch.setattr(pictures_module, "available_memory", lambda: 5 * each)
+    assert len(load_pictures(images, 5, SIZE, 0, [])) == 5
+    monkeypatch.setattr(pictures_module, "open_image", None)
+    with pytest.raises(AnalysisError, match=r"8 images of 128x128 from .* GB: lower --samples to 5 or fewer"):
+        load_pictures(images, 100_000, SIZE, 0, [])
+
+
 def test_scaling_keeps_the_middle(tmp_path: Path) -> None:
     levels = np.zeros((256, 512, 3), np.uint8)
     levels[:, 128:384] = 200  # what stays
@@ -61,7 +100,10 @@ def test_scaling_keeps_the_middle(tmp_path: Path) -> None:
     [
         (lambda folder: None, "is not a folder"),
         (lambda folder: folder.mkdir(), "has no images; expected .png"),
-        (lambda folder: write_images(folder, 2, (64, 64), captions=False), "has 64x64 pixels, but the model's images"),
+        (
+            lambda folder: write_images(folder, 2, (64, 64), captions=False),
+            "has 2 images, all smaller than the model's",
+        ),
         (lambda folder: (folder.mkdir(), (folder / "a.png").write_bytes(b"no")), r"a\.png"),
         (lambda folder: (folder.mkdir(), (folder / "captions.jsonl").write_text("{}\n")), "line 1: expected an object"),
     ],

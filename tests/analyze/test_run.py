@@ -1,12 +1,19 @@
 """Analyses: resumed, failing in a section, refused; the report and its page."""
 
+import errno
 import json
+import os
+import resource
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from ldm_export.analyze import run
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
@@ -15,6 +22,7 @@ from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, to_png
 from ldm_runtime.errors import InputError, OutputError
+from tests.analyze.conftest import write_images
 
 pytestmark = pytest.mark.slow  # each opens the built-in model
 
@@ -58,9 +66,17 @@ def test_a_report_and_its_page(images: Path, tmp_path: Path, sections, make_extr
     analysis = run.analyze(None, data=images, out=out, make_extractor=make_extractor)
     assert analysis.failures == []
     report = json.loads((out / "report.json").read_text())
-    assert report["data"] | {"folder": ""} == report["data"] | {"folder": ""}
-    options = {"samples": 512, "seed": 0, "quick": False, "features": "mean colour"}
-    assert report["data"]["images"] == 8 and report["options"] == options
+    assert report["data"] == {
+        "folder": "images",
+        "images": 8,
+        "available": 8,
+        "cropped": 0,
+        "too_small": 0,
+        "size": [128, 128],
+        "captions": True,
+        "masks": True,
+    }
+    assert report["options"] == {"samples": 512, "seed": 0, "quick": False, "features": "mean colour"}
     figure = report["sections"]["second"]["findings"]["figures"][0]
     assert (figure["value"], figure["unit"], figure["low"], figure["interval"]) == (2.0, "bits", 0.5, "made up")
     page = (out / "report.html").read_text()
@@ -102,6 +118,150 @@ def test_other_images_are_another_analysis(images: Path, tmp_path: Path, section
     for force, count in ((False, 8), (True, 7)):
         run.analyze(None, data=images, out=tmp_path / "o", samples=count, force=force, make_extractor=make_extractor)
     assert section.calls == 2
+
+
+@pytest.mark.parametrize("change", ["mask", "caption", "label", "weights", "machine", "threads", "nothing"])
+def test_what_is_kept_belongs_to_all_that_it_was_made_of(
+    images: Path, tmp_path: Path, sections, make_extractor, monkeypatch, change: str
+) -> None:
+    """A mask of which no pixel shows, a caption, a label, the weights beside the images, and what times are of."""
+    (section,) = sections(Counted("first")).values()
+    run.analyze(None, data=images, out=tmp_path / "o", make_extractor=make_extractor)
+    rows = [json.loads(line) for line in (images / "captions.jsonl").read_text().splitlines()]
+    if change == "mask":  # where nothing is, white on white is nothing too
+        with Image.open(images / "000.png") as image:
+            rgba = np.array(image)
+        rgba[0, 0] = 255
+        Image.fromarray(rgba).save(images / "000.png")
+    elif change == "caption":
+        rows[0]["caption"] = "another"
+    elif change == "label":
+        rows = [{**row, "group": "a"} for row in rows]
+    elif change == "weights":
+        (images / "vgg16.safetensors").write_bytes(b"weights")
+    elif change == "machine":
+        monkeypatch.setattr(run, "processor", lambda: "another")
+    elif change == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    (images / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.analyze(None, data=images, out=tmp_path / "o", force=True, make_extractor=make_extractor)
+    assert section.calls == (1 if change == "nothing" else 2)
+    assert len(list((tmp_path / "o" / "kept").iterdir())) == 1, "what was kept of the other analysis is gone"
+
+
+def test_only_what_this_program_kept_is_removed(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first"))
+    kept = tmp_path / "out" / "kept"
+    for name in ("0123456789abcdef", "mine", "0123456789abcdef.bak"):
+        (kept / name).mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (kept / "fedcba9876543210").symlink_to(tmp_path / "elsewhere")
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    left = {each.name for each in kept.iterdir()}
+    assert left > {"mine", "0123456789abcdef.bak", "fedcba9876543210"} and "0123456789abcdef" not in left
+
+
+@pytest.mark.parametrize("place", ["array", "result", "elsewhere"])
+def test_a_full_disk_ends_the_analysis_and_it_goes_on_later(
+    images: Path, tmp_path: Path, sections, make_extractor, monkeypatch, place: str
+) -> None:
+    first, second, third = Counted("first"), Counted("second"), Counted("third")
+    sections(first, second, third)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fail(study: Study) -> Findings:
+        if place == "elsewhere":
+            raise full
+        if place == "array":
+            with monkeypatch.context() as patch:
+                patch.setattr(np, "save", raise_full)
+                return study.kept("large", lambda: np.zeros(3))
+        monkeypatch.setattr(run.json, "dumps", lambda facts: "x" * 2**21)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+        return Findings()
+
+    def raise_full(*arguments: object, **options: object) -> None:
+        raise full
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    measure, second.measure = second.measure, fail  # type: ignore[method-assign]
+    pattern = r"(No space left on device|File too large).*; the analysis ends here, and what it has done is kept in .*"
+    try:
+        with pytest.raises(
+            OutputError, match=pattern + "/kept/[0-9a-f]{16}: make room, and run the same command again"
+        ):
+            run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        monkeypatch.undo()
+    assert third.calls == 0 and not (tmp_path / "out" / "report.json").exists()
+    second.measure = measure  # type: ignore[method-assign]
+    sections(first, second, third)
+    assert run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor).failures == []
+    assert (first.calls, second.calls, third.calls) == (1, 1, 1)
+
+
+def test_a_report_that_does_not_fit_leaves_what_was_measured(
+    images: Path, tmp_path: Path, sections, make_extractor, monkeypatch
+) -> None:
+    (section,) = sections(Counted("first")).values()
+
+    def full(analysis: run.Analysis) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "render", full)
+        with pytest.raises(OutputError, match="No space left on device; the analysis ends here"):
+            run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert section.calls == 1
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_measured(
+    images: Path, tmp_path: Path, sections, make_extractor, monkeypatch
+) -> None:
+    (section,) = sections(Counted("first")).values()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=50_000_000))
+    with pytest.raises(OutputError, match=r"will need about 0\.1\d? GB .* of 8 images; free on that disk are 0\.05 GB"):
+        run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert section.calls == 0
+
+
+def test_memory_that_does_not_do_is_no_fault(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    hungry = Counted("hungry")
+    sections(hungry, Counted("whole"))
+
+    def fail(study: Study) -> Findings:
+        raise MemoryError
+
+    hungry.measure = fail  # type: ignore[method-assign]
+    analysis = run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert analysis.failures == [
+        f"{hungry.title}: the machine ran out of memory; give fewer images with --samples, or use a larger one"
+    ]
+
+
+def test_progress_says_how_many_sections_there_are(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first"), Counted("second"))
+    Image.new("RGB", (9, 9)).save(images / "003.png")
+    said: list[str] = []
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor, progress=said.append)
+    assert said == [
+        "images that are smaller than the model's, and left out: 1",
+        "section 1 of 2: first: A <title>",
+        "section 2 of 2: second: A <title>",
+    ]
+
+
+@pytest.mark.parametrize("out", [".", "link", ".."])
+def test_a_report_among_the_images_is_refused(tmp_path: Path, sections, make_extractor, out: str) -> None:
+    (section,) = sections(Counted("first")).values()
+    write_images(tmp_path / "pictures", 1)
+    (tmp_path / "pictures" / "link").symlink_to(".")
+    data = tmp_path / "pictures"
+    with pytest.raises(InputError, match="the report would be written into .*pictures, the folder of the images"):
+        run.analyze(None, data=data, out=data / out, make_extractor=make_extractor)
+    assert section.calls == 0
 
 
 def test_a_section_that_fails_leaves_the_others(images: Path, tmp_path: Path, sections, make_extractor) -> None:

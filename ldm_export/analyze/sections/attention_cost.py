@@ -11,9 +11,9 @@ import torch
 from ldm_export.analyze.attention_maps import Layer
 from ldm_export.analyze.findings import Cell, Figure, Findings, Table
 from ldm_export.analyze.graph_cost import count_cost
-from ldm_export.analyze.sections.compression import input_shape
 from ldm_export.analyze.statistics import spread
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.subject import input_shape
 from ldm_export.models.layers import Attention
 
 ROUNDS = 7  # of each timing

@@ -18,7 +18,7 @@ from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.graph_cost import KINDS, Cost, count_cost
 from ldm_export.analyze.statistics import spread
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.subject import Subject
+from ldm_export.analyze.subject import Subject, input_shape
 from ldm_export.plots import draw_lines, to_png
 from ldm_export.process.isolate import run_isolated
 from ldm_export.process.peak_memory import peak_memory
@@ -84,22 +84,6 @@ def component_costs(subject: Subject) -> dict[str, Cost]:
 def _input(subject: Subject, spec: TensorSpec) -> torch.Tensor:
     """Make an input of a component for one image of the model's size, with numbers that do not matter."""
     return torch.zeros(input_shape(subject, spec), dtype=getattr(torch, spec.dtype))
-
-
-def input_shape(subject: Subject, spec: TensorSpec) -> tuple[int, ...]:
-    """Return the shape of an input for one image of the model's size and one window of text."""
-    width, height = subject.size
-    cell = subject.contract.latent.downsample
-    sizes = {
-        "batch": 1,
-        "height": height // cell,
-        "width": width // cell,
-        "image_height": height,
-        "image_width": width,
-        "tokens": subject.contract.window,
-        "context_tokens": subject.contract.window,
-    }
-    return tuple(each if isinstance(each, int) else sizes[each] for each in spec.dims)
 
 
 def _engine_seconds(study: Study, name: str) -> tuple[float, ...]:

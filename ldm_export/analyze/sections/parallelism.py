@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.compression import input_shape
 from ldm_export.analyze.sections.parallelism_picard import add_picard
 from ldm_export.analyze.sections.parallelism_stages import add_stages
 from ldm_export.analyze.sections.parallelism_strips import add_strips
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.subject import input_shape
 from ldm_export.analyze.workers import Bench, Speed, open_workers, ratio, time_in_turns, worker_count
 from ldm_export.plots import draw_bars, to_png
 from ldm_runtime.request import SampleOptions

@@ -1,0 +1,27 @@
+"""The folder of a report: what lies in it, and how it is told from a folder of images."""
+
+import os
+from pathlib import Path
+
+from ldm_runtime.errors import InputError
+from ldm_runtime.files.atomic import lies_in
+
+REPORT, PAGE = "report.json", "report.html"
+PICTURES = "pictures"  # the folder of the report's pictures as files
+WORK = "kept"  # the folder of what is kept of an analysis, by its key
+_MARK, _MARK_BYTES = b'"tool": "ldm-export', 200  # how a report begins
+
+
+def is_report(folder: Path) -> bool:
+    """Return whether a folder has a report of this program: the pictures there are none of the user's."""
+    report = folder / REPORT
+    if not report.is_file():
+        return False
+    with open(report, "rb") as file:
+        return _MARK in file.read(_MARK_BYTES)
+
+
+def refuse_images_in(out: Path, data: Path) -> None:
+    """Raise InputError if the report's folder is that of the images, or would write pictures among them."""
+    if os.path.realpath(out) == os.path.realpath(data) or any(lies_in(data, out / each) for each in (PICTURES, WORK)):
+        raise InputError(f"the report would be written into {data}, the folder of the images; give another --out")

@@ -1,0 +1,68 @@
+"""What sections share: blocks that an interrupted analysis goes on at, and arrays that are held once."""
+
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ldm_export.analyze.similarity import squared_errors
+from ldm_export.analyze.study import Study, levels
+from tests.analyze.codec_study import fill_cell, mean_of_cell, study_of
+
+MOST = 2.0  # times the result: what a function may hold while it makes it
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return study_of(mean_of_cell, fill_cell, tmp_path)
+
+
+def peak_over_result(work: Callable[[], np.ndarray]) -> float:
+    """Return the most memory that was held, over that of the result."""
+    tracemalloc.start()
+    result = work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return peak / result.nbytes
+
+
+def test_blocks_are_made_once(study: Study) -> None:
+    asked: list[list[int]] = []
+
+    def make(part: Sequence[int]) -> np.ndarray:
+        asked.append(list(part))
+        if part[0] == 4 and len(asked) == 3:
+            raise KeyboardInterrupt
+        return np.array([[each, each**2] for each in part])
+
+    with pytest.raises(KeyboardInterrupt):
+        study.in_blocks("squares", range(5), 2, make)
+    found = study.in_blocks("squares", range(5), 2, make)
+    assert asked == [[0, 1], [2, 3], [4], [4]]
+    assert found.tolist() == [[0, 0], [1, 1], [2, 4], [3, 9], [4, 16]]
+
+
+def test_a_block_of_another_length_is_a_fault(study: Study) -> None:
+    with pytest.raises(ValueError, match="ones: 1 of 3 items were made"):
+        study.in_blocks("ones", range(3), 3, lambda part: np.ones((1, 2)))
+
+
+def test_levels_are_those_of_the_pixels(study: Study) -> None:
+    np.testing.assert_array_equal(levels(study.pixels), study.pictures.pixels)
+    beyond = np.array([-9, -1, 0.001, 1, 9], np.float32).reshape(1, 1, 1, 5).repeat(3, axis=1)
+    assert levels(beyond)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_squared_errors_are_of_grey_levels() -> None:
+    one, other = np.full((2, 4, 4, 3), 250, np.uint8), np.full((2, 4, 4, 3), 250, np.uint8)
+    other[1] = 7
+    assert squared_errors(one, other).tolist() == [0, 243**2]
+
+
+def test_no_function_holds_the_images_several_times(study: Study) -> None:
+    pixels = np.zeros((64, 3, 32, 32), np.float32)
+    assert peak_over_result(lambda: levels(pixels)) < MOST
+    assert peak_over_result(lambda: study.in_blocks("zeros", pixels, 8, lambda part: np.stack(list(part)))) < MOST
+    assert peak_over_result(lambda: study.pixels) < MOST
