@@ -9,6 +9,7 @@ from scipy import stats
 
 RESAMPLES = 1000
 LEVEL = 0.95
+NORMAL_95 = 1.959963984540054  # deviations of a normal to either side that hold so much
 FEWEST_TO_RESAMPLE = 8
 GROUPS = 20  # of samples, each left out in turn
 

@@ -1,6 +1,7 @@
 """Information: what the posterior tells of an image, between bounds; unused channels; entropy; rate and distortion."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -9,9 +10,9 @@ from ldm_export.analyze.entropy import (
     gaussian_entropy,
     neighbour_entropy,
     neighbour_error,
-    principal_components,
 )
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
+from ldm_export.analyze.frechet import main_directions
 from ldm_export.analyze.mutual_information import (
     gaussian_channel_bound,
     is_at_ceiling,
@@ -21,7 +22,7 @@ from ldm_export.analyze.mutual_information import (
 from ldm_export.analyze.posterior import drawn_latents, posterior, require_variation
 from ldm_export.analyze.rate_distortion import measure_curves
 from ldm_export.analyze.sections.information_rate import add_rate
-from ldm_export.analyze.statistics import Interval, bootstrap, spread
+from ldm_export.analyze.statistics import NORMAL_95, Interval, bootstrap, groups_of, jackknife
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
 
@@ -253,55 +254,105 @@ def _add_entropies(findings: Findings, study: Study) -> None:
     used = min(channels, MOST_DIMENSIONS)
     cells = latents.transpose(0, 2, 3, 1).reshape(count, height * width, channels)
     if used < channels:
-        reduced = principal_components(cells.reshape(-1, channels), used)
-        cells = reduced.reshape(count, height * width, used)
-    places = random.integers(0, height * width, (DRAWS, count))
-    draws = [cells[np.arange(count), each] for each in places]
-    what = f"{used} channels" if used == channels else f"{used} principal components of {channels} channels"
-    _add_entropy(findings, "cell", f"a latent cell, {what}", draws, study)
+        cells = cells @ main_directions(cells.reshape(-1, channels), used)
+    everything = np.arange(count)
+    draws = [(everything, cells[everything, random.integers(0, height * width, count)]) for _ in range(DRAWS)]
+    what = f"{channels} channels" if used == channels else f"{used} principal components of {channels} channels"
+    _add_entropy(findings, "cell", f"a latent cell ({what})", draws, study)
     parts = min(MOST_DIMENSIONS, count // 16)
-    projected = principal_components(latents.reshape(count, -1), parts)
-    halves = [projected[random.permutation(count)[: count // 2]] for _ in range(DRAWS)]
-    _add_entropy(findings, "components", f"the first {parts} principal components of the whole latents", halves, study)
-
-
-def _add_entropy(findings: Findings, name: str, what: str, draws: list[np.ndarray], study: Study) -> None:
-    dimensions, count = draws[0].shape[1], len(draws[0])
-    bound = spread(np.array([gaussian_entropy(each) for each in draws]) / BIT)
-    over = f"range of {len(draws)} draws of {count} points"
-    scale = "Differential entropy moves with the latents' scale by log2 of it, and may be negative."
-    title, estimator = f"Entropy of {what}: at most", "entropy of a Gaussian with the same covariance"
-    if not math.isfinite(bound.low):
-        note = "Some direction does not vary, so there is no density."
-        findings.figures.append(Figure(f"entropy_{name}_gaussian", title, None, "bits", estimator, scale, note=note))
-        return
-    findings.figures.append(
-        Figure.measured(f"entropy_{name}_gaussian", title, bound, "bits", estimator, scale, over),
+    flat, order = latents.reshape(count, -1), random.permutation(count)
+    halves = (order[: count // 2], order[count // 2 :])
+    # Components of the very images that are measured would have too much variance: they are those of the other half.
+    held_out = [(one, flat[one] @ main_directions(flat[other], parts)) for one, other in (halves, halves[::-1])]
+    _add_entropy(
+        findings, "components", f"the first {parts} principal components of the whole latents", held_out, study
     )
-    title, estimator = f"Entropy of {what}: estimate", "fourth nearest neighbour (Kozachenko and Leonenko 1987)"
-    estimates = np.array([neighbour_entropy(each) for each in draws]) / BIT
-    if not np.isfinite(estimates).all():
+
+
+def _add_entropy(
+    findings: Findings, name: str, what: str, draws: list[tuple[np.ndarray, np.ndarray]], study: Study
+) -> None:
+    """draws: of the same density, each the numbers of some images and a point of each of them."""
+    count, dimensions = draws[0][1].shape
+    images = 1 + max(int(numbers.max()) for numbers, _ in draws)
+    groups = groups_of(images, study.random(f"entropy {name} groups"))
+    over = f"95 % by the jackknife over {images} images in {groups.max() + 1} groups"
+    scale = "Differential entropy moves with the latents' scale by log2 of it, and may be negative."
+    title, estimator = (
+        f"Entropy of {what}: at most",
+        f"entropy of a Gaussian with the same covariance, without the bias of its logarithm; mean of {len(draws)} "
+        f"draws of {count} points",
+    )
+    key = f"entropy_{name}_gaussian"
+    limits = f"{scale} The bias is that of Gaussian points, others leave some."
+    if not all(math.isfinite(gaussian_entropy(points)) for _, points in draws):
+        note = "Some direction does not vary, so there is no density."
+        findings.figures.append(Figure(key, title, None, "bits", estimator, limits, note=note))
+        return
+
+    def mean_of(estimate: Callable[[np.ndarray], float], kept: np.ndarray) -> float:
+        return float(np.mean([estimate(points[kept[numbers]]) for numbers, points in draws])) / BIT
+
+    bound = _as_interval(jackknife(groups, lambda kept: np.array([mean_of(gaussian_entropy, kept)])), 0)
+    findings.figures.append(Figure.measured(key, title, bound, "bits", estimator, limits, over))
+    title = f"Entropy of {what}: estimate"
+    estimator = (
+        "fourth nearest neighbour (Kozachenko and Leonenko 1987), without its bias on a Gaussian like the points"
+    )
+    if not all(math.isfinite(neighbour_entropy(points)) for _, points in draws):
         note = "Some images have exactly the same values there, so there is no density."
         findings.figures.append(Figure(f"entropy_{name}", title, None, "bits", estimator, scale, note=note))
         return
-    error = neighbour_error(draws[0], study.random(f"entropy {name}")) / BIT
-    if abs(error) > MOST_ERROR * dimensions:
+    bias, uncertain = (each / BIT for each in neighbour_error(count, dimensions, study.random(f"entropy {name}")))
+    if abs(bias) > MOST_ERROR * dimensions:
         note = (
-            f"Too few points: on a Gaussian, {count} points in {dimensions} dimensions leave it {error:+.2g} bits off."
+            f"Too few points: on a Gaussian, {count} points in {dimensions} dimensions leave it {bias:+.2g} bits off."
         )
         findings.figures.append(Figure(f"entropy_{name}", title, None, "bits", estimator, scale, note=note))
         return
-    limits = f"{scale} On a Gaussian of as many points it is off by {error:+.2g} bits."
-    found = spread(estimates)
-    findings.figures.append(
-        Figure.measured(f"entropy_{name}", title, found, "bits", estimator, limits, over),
+
+    def both(kept: np.ndarray) -> np.ndarray:
+        estimate = mean_of(neighbour_entropy, kept) - bias
+        return np.array([estimate, mean_of(gaussian_entropy, kept) - estimate])
+
+    ends = jackknife(groups, both)
+    limits = (
+        f"{scale} The bias that was taken off is {bias:+.2g} bits (± {2 * uncertain:.1g}); on what is no Gaussian it "
+        "may be another."
     )
-    gap = bound.value - found.value
-    findings.sentences.append(
-        f"The entropy of {what} is {gap:.2g} bits below that of a Gaussian with the same covariance: "
-        + (
-            "close to one."
-            if gap < MOST_ERROR * dimensions
-            else "its values cluster, and a model that knows where would need that many bits less than a Gaussian."
+    found = _wider(_as_interval(ends, 0), NORMAL_95 * uncertain)
+    findings.figures.append(Figure.measured(f"entropy_{name}", title, found, "bits", estimator, limits, over))
+    gap = _wider(_as_interval(ends, 1), NORMAL_95 * uncertain)
+    findings.figures.append(
+        Figure.measured(
+            f"entropy_{name}_gap",
+            f"Entropy of {what}: how far below that of a Gaussian",
+            gap,
+            "bits",
+            "difference of the two figures above, by leaving out the same images in both",
+            "0 for a Gaussian, on average: below 0 is chance.",
+            over,
         )
     )
+    findings.sentences.append(gap_sentence(what, gap, dimensions))
+
+
+def _as_interval(ends: tuple[np.ndarray, np.ndarray, np.ndarray], place: int) -> Interval:
+    return Interval(*(float(each[place]) for each in ends))
+
+
+def _wider(found: Interval, more: float) -> Interval:
+    """Return an interval with a further, independent error."""
+    low, high = math.hypot(found.value - found.low, more), math.hypot(found.high - found.value, more)
+    return Interval(found.value, found.value - low, found.value + high)
+
+
+def gap_sentence(what: str, gap: Interval, dimensions: int) -> str:
+    """Say how far an entropy is below that of a Gaussian with the same covariance."""
+    values = f"({gap.value:.2g} bits, {gap.low:.2g} to {gap.high:.2g})"
+    if gap.low <= 0:
+        return f"The entropy of {what} is not told from that of a Gaussian with the same covariance {values}."
+    text = f"The entropy of {what} is below that of a Gaussian with the same covariance {values}: "
+    if gap.value < MOST_ERROR * dimensions:
+        return text + "close to one."
+    return text + "its values cluster, and a model that knows where would need that many bits less than a Gaussian."

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.information import measure, unused_reason
+from ldm_export.analyze.sections.information import gap_sentence, measure, unused_reason
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from tests.analyze.linear_study import LinearSubject, draw_levels, make_study
 
@@ -53,6 +54,29 @@ def test_entropy_of_cells(gaussian: Findings) -> None:
     exact = 3 * 0.5 * math.log2(2 * math.pi * math.e * (0.0625 + 0.01))
     assert gaussian.value("entropy_cell_gaussian") == pytest.approx(exact, abs=0.3)
     assert gaussian.value("entropy_cell") == pytest.approx(exact, abs=0.5)
+    figures = {each.name: each for each in gaussian.figures}
+    gaps = [figures["entropy_cell_gap"], figures["entropy_components_gap"]]
+    for gap in gaps:
+        assert gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high
+    assert sum("not told from that of a Gaussian" in each for each in gaussian.sentences) == 2
+    bound, estimate = figures["entropy_cell_gaussian"], figures["entropy_cell"]
+    assert bound.value is not None and estimate.value is not None
+    assert gaps[0].value == pytest.approx(bound.value - estimate.value)
+
+
+def test_cells_of_two_colours_are_far_below_a_gaussian(tmp_path) -> None:
+    squares = np.where(np.random.default_rng(2).random((COUNT, 8, 8, 3)) < 0.5, 60, 200).astype(np.uint8)
+    findings = found(tmp_path, LinearSubject(0.02), squares.repeat(4, 1).repeat(4, 2))
+    (gap,) = [each for each in findings.figures if each.name == "entropy_cell_gap"]
+    assert gap.low is not None and gap.low > 3
+    assert any("a latent cell (3 channels) is below" in each and "cluster" in each for each in findings.sentences)
+
+
+def test_what_is_said_of_a_gap() -> None:
+    assert "is not told from" in gap_sentence("it", Interval(0.2, -0.1, 0.5), 4)
+    assert "is not told from" in gap_sentence("it", Interval(-0.2, -0.3, -0.1), 4)
+    assert gap_sentence("it", Interval(0.2, 0.1, 0.3), 4).endswith("(0.2 bits, 0.1 to 0.3): close to one.")
+    assert "cluster" in gap_sentence("it", Interval(2.0, 1.0, 3.0), 4)
 
 
 def test_every_number_is_active_and_none_of_a_constant_channel(tmp_path, gaussian: Findings) -> None:
