@@ -20,7 +20,7 @@ from ldm_export.analyze.mutual_information import (
     minibatch_bound,
 )
 from ldm_export.analyze.posterior import drawn_latents, posterior, require_variation
-from ldm_export.analyze.rate_distortion import measure_curves
+from ldm_export.analyze.sections.information_curves import measure_curves
 from ldm_export.analyze.sections.information_rate import add_rate
 from ldm_export.analyze.statistics import NORMAL_95, Interval, bootstrap, groups_of, jackknife
 from ldm_export.analyze.study import Study
