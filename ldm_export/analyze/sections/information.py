@@ -136,8 +136,8 @@ def _add_bounds(findings: Findings, study: Study, mean: np.ndarray, variance: np
     lowest = findings.value("information_below")
     findings.sentences.append(
         f"A draw of the latents tells {between(lowest, most)} bits ({most / 8:,.0f} bytes, {most / pixels:.3g} bits "
-        f"per pixel) about its image. N(0, I) as a model of all latents gives {kl_image:,.0f} bits as the upper bound, a "
-        f"fitted Gaussian {above.value:,.0f}."
+        f"per pixel) about its image. N(0, I) as a model of all latents gives {kl_image:,.0f} bits as the upper bound, "
+        f"a fitted Gaussian {above.value:,.0f}."
         + (
             f" The lower estimate is at its ceiling with {count} images."
             if is_at_ceiling(below.value * BIT, count)

@@ -95,6 +95,11 @@ def test_every_number_is_active_and_none_of_a_constant_channel(tmp_path, gaussia
 def test_the_coder_writes_the_rate(gaussian: Findings) -> None:
     excess = gaussian.value("coder_excess")
     assert excess is not None and abs(excess) < 1
+    drawn = gaussian.value("rate_draws")
+    above = gaussian.value("information_above")
+    assert drawn is not None and above is not None and drawn == pytest.approx(above / 32**2, rel=0.1)
+    assert gaussian.value("rate_at_draws") is None, "their noise is more than that of the coarsest step"
+    assert any("No step of quantised latents has that PSNR" in each for each in gaussian.sentences)
     (table,) = [each for each in gaussian.tables if each.name == "rate"]
     assert {row[0] for row in table.rows} == {
         "latents",
