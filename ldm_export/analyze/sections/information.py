@@ -242,7 +242,8 @@ def channels_sentence(active: float, unused: int, channels: int) -> str:
         return text + (", and no channel carries less than it could." if channels > 1 else ".")
     if channels == 1:
         return text + ", and their only channel carries less than it could."
-    return text + f", and {unused} of {channels} channels carr{'ies' if unused == 1 else 'y'} less than they could."
+    less = "carries less than it could" if unused == 1 else "carry less than they could"
+    return text + f", and {unused} of {channels} channels {less}."
 
 
 def unused_reason(kl: float, active: float, signal: float, noise: float) -> str:
@@ -271,7 +272,8 @@ def unused_reason(kl: float, active: float, signal: float, noise: float) -> str:
     if signal < noise:
         return (
             f"is mostly noise: its mean varies by {signal:.2g} over the images, less than the posterior's own variance "
-            f"of {noise:.2g}. It carries less than half a bit for each number; the KL term is heavy for what it holds"
+            f"of {noise:.2g}. As a Gaussian channel it carries less than half a bit for each number; the KL term is heavy "
+            "for what it holds"
         )
     return ""
 

@@ -164,7 +164,7 @@ def test_channels_are_told_by_their_kl_too(
 
 def test_what_is_said_of_channels_and_bounds() -> None:
     assert channels_sentence(1.0, 0, 4).endswith("are active, and no channel carries less than it could.")
-    assert channels_sentence(1.0, 1, 4).endswith("1 of 4 channels carries less than they could.")
+    assert channels_sentence(1.0, 1, 4).endswith("1 of 4 channels carries less than it could.")
     assert channels_sentence(0.5, 2, 4).endswith("2 of 4 channels carry less than they could.")
     assert channels_sentence(0.0, 1, 1).endswith("their only channel carries less than it could.")
     assert between(None, 1421.6) == "at most 1,422" and between(3.0, 20.0) == "between 3 and 20"
