@@ -272,8 +272,8 @@ def unused_reason(kl: float, active: float, signal: float, noise: float) -> str:
     if signal < noise:
         return (
             f"is mostly noise: its mean varies by {signal:.2g} over the images, less than the posterior's own variance "
-            f"of {noise:.2g}. As a Gaussian channel it carries less than half a bit for each number; the KL term is heavy "
-            "for what it holds"
+            f"of {noise:.2g}. As a Gaussian channel it carries less than half a bit for each number; the KL term is "
+            "heavy for what it holds"
         )
     return ""
 

@@ -71,7 +71,8 @@ def _add_bands(findings: Findings, study: Study) -> None:
             rows,
             "kept: share of the image's power in that band that the reconstruction explains (squared correlation after "
             f"a band-pass filter), {over_resampled(len(images))}. power of the reconstruction: over that of the "
-            "image; below 1 it is smoothed. SNR: the image's power over that of the difference. Empty: images without such detail.",
+            "image; below 1 it is smoothed. SNR: the image's power over that of the difference. Empty: "
+            "images without such detail.",
         )
     )
     _add_levels(findings, study, powers, bands, seen)
