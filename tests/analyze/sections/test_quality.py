@@ -9,6 +9,8 @@ import pytest
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Figure, Findings
 from ldm_export.analyze.sections.quality import measure
+from ldm_export.analyze.sections.quality_sets import told_sentence
+from ldm_export.analyze.study import levels
 from ldm_export.errors import AnalysisError
 from ldm_runtime.package import safetensors
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
@@ -98,7 +100,7 @@ def test_drawn_images_of_the_same_kind_are_not_told_from_real_ones(tmp_path) -> 
     real, drawn = figure(findings, "frechet_images"), figure(findings, "frechet_drawn")
     assert real.value is not None and drawn.value is not None and real.high is not None
     assert drawn.value < 2 * real.high
-    assert any("drawn images are not told from real images" in each for each in findings.sentences)
+    assert any("drawn images are not told from real images in" in each for each in findings.sentences)
     assert findings.value("frechet_all_drawn") is not None, "three features need no more images"
     assert {each.name for each in findings.pictures} == {"worst", "drawn"}
 
@@ -115,6 +117,34 @@ def test_drawn_images_that_are_all_alike_are_told(tmp_path) -> None:
     assert score is not None and 1.5 < score <= 3
 
 
+def test_a_small_difference_that_is_the_same_in_every_set_is_not_told() -> None:
+    """Each set is a little farther than the real one of the same images; real ones differ by far more."""
+    reference = np.linspace(1.0, 2.0, 40)
+    assert "Sets of 32 drawn images are not told" in told_sentence("drawn images", reference + 0.01, reference, 32, 4)
+    assert "told from real images: " in told_sentence("drawn images", reference + 1, reference, 32, 4)
+    assert "so they vary less" in told_sentence("drawn images", reference - 1, reference, 32, 4)
+
+
+def test_sets_of_the_same_kind_are_told_as_seldom_as_it_says() -> None:
+    random, told = np.random.default_rng(0), 0
+    for _ in range(300):
+        found = told_sentence("sets", random.gamma(2, 1, 1), random.gamma(2, 1, 40), 32, 4)
+        told += found.startswith("As a set, sets are told")
+    assert 3 <= told <= 27, "5 % of 300 are 15"
+
+
+def test_reconstructions_are_compared_few_at_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def levels_of(pixels: np.ndarray) -> np.ndarray:
+        counts.append(len(pixels))
+        return levels(pixels)
+
+    monkeypatch.setattr("ldm_export.analyze.sections.quality.levels", levels_of)
+    found(tmp_path, squares(COUNT), LinearSubject())
+    assert sum(counts) >= 3 * COUNT and max(counts) <= 16
+
+
 def test_few_images_have_no_distances_between_sets(tmp_path) -> None:
     findings = found(tmp_path, squares(24), DrawingSubject(squares(24)), captions=captions(24))
     for name in ("frechet_reconstructions", "frechet_drawn", "score_drawn"):
@@ -129,7 +159,7 @@ def test_a_network_of_many_features_has_none_of_all_of_them_and_one_without_clas
     study.extractor = Extractor("pixels", lambda images: images.reshape(len(images), -1).astype(np.float32))
     findings = measure(study)
     note = figure(findings, "frechet_all").note
-    assert "Sets of 32 images are too few for 3072 features" in note and "It takes 18432 images" in note
+    assert "Sets of 32 images are too few for 3072 features" in note and "It takes 18,432 images" in note
     assert findings.value("frechet_reconstructions") is not None
     assert figure(findings, "score_images").note == "pixels has no classes."
 
