@@ -26,7 +26,10 @@ CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to
 HALVES = 40  # random halves of the images
 SHOWN = 8  # channels
 SINGULAR = 1e-10  # ratio of eigenvalues
-NEAR_NORMAL = 0.04  # distance of Kolmogorov and Smirnov
+NEAR_NORMAL, FAR_FROM_NORMAL = (
+    0.05,
+    0.1,
+)  # distance of Kolmogorov and Smirnov; 0.06 of a uniform, 0.16 of an exponential
 BINS = np.linspace(-5, 5, 51)
 
 SHARED = "Total correlation of a cell's channels"
@@ -201,7 +204,7 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
         to_standard = distance_to_normal(samples, at, standard=True)
         facts = (float(values.mean()), float(values.std()), skewness, kurtosis)
         rows.append((channel + 1, *facts, own.value, own.low, own.high, to_standard))
-        distances.append(own.value)
+        distances.append(own)
     findings.tables.append(
         Table(
             "marginals",
@@ -224,17 +227,12 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "significance is made.",
         )
     )
-    furthest = int(np.argmax(distances))
+    furthest = int(np.argmax([each.value for each in distances]))
     mean_of = max(abs(row[1]) for row in rows)
     findings.sentences.append(
         f"In the denoiser's scale the latents have a standard deviation of {overall.value:.3g}. The channel that is "
-        f"furthest from a normal distribution of its mean and width is {furthest + 1}, by {distances[furthest]:.2g}: "
-        + (
-            "all are near one."
-            if distances[furthest] < NEAR_NORMAL
-            else "diffusion does not need normal latents, it needs their scale; but a Gaussian would model these "
-            "poorly."
-        )
+        f"furthest from a normal distribution of its mean and width is {furthest + 1}: "
+        + normality_sentence(distances[furthest])
     )
     if not 0.5 < overall.value < 2:
         findings.warnings.append(
@@ -247,6 +245,23 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "of its power is the same in every image. A shift in the model's configuration would take it away."
         )
     findings.pictures.append(_histograms(latents))
+
+
+def normality_sentence(distance: Interval) -> str:
+    """Say how far a channel is from its normal distribution: by the size of the difference, not by its significance."""
+    text = (
+        f"at no value does the share of numbers below it differ by more than {distance.value:.1%} "
+        f"({distance.low:.1%} to {distance.high:.1%}). "
+    )
+    if distance.value < NEAR_NORMAL:
+        return text + f"Below {NEAR_NORMAL:.0%} this counts as near one."
+    if distance.low < FAR_FROM_NORMAL:
+        return text + f"That is seen, and small: a Gaussian counts as a poor model from {FAR_FROM_NORMAL:.0%} on."
+    return (
+        text
+        + f"From {FAR_FROM_NORMAL:.0%} on a Gaussian would model these poorly. Diffusion does not need normal latents, "
+        "it needs their scale."
+    )
 
 
 def _deviation(moments: np.ndarray) -> float:
