@@ -70,6 +70,7 @@ def _add_draws(
         )
         line = curves.lines[LATENTS]
         same = bootstrap(equal_error_samples(draws, line), random, at_equal_error)
+        low, high = (None if math.isnan(same.low + same.high) else each / pixels for each in (same.low, same.high))
         findings.figures.append(
             Figure(
                 "rate_at_draws",
@@ -78,8 +79,9 @@ def _add_draws(
                 "bits per pixel",
                 "as above; between steps the logarithm of the rate goes straight with the PSNR",
                 "With as many dB errors may still look different.",
-                *((None, None) if math.isnan(same.low + same.high) else (same.low / pixels, same.high / pixels)),
-                "" if math.isnan(same.low + same.high) else over,
+                low,
+                high,
+                "" if low is None else over,
                 f"The steps go from {line[-1].psnr:.1f} to {line[0].psnr:.1f} dB." if math.isnan(same.value) else "",
             )
         )
