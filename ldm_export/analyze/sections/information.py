@@ -24,9 +24,9 @@ from ldm_export.analyze.sections.information_curves import measure_curves
 from ldm_export.analyze.sections.information_rate import add_rate
 from ldm_export.analyze.statistics import NORMAL_95, Interval, bootstrap, groups_of, jackknife, over_resampled
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.units import BIT
 from ldm_export.plots import image_grid, to_png
 
-BIT = math.log(2)  # nats
 PLAIN, FAINT = 4.0, 0.3  # bits of KL for each number, above and below which its weight is as good as none, or too high
 ACTIVE = 0.01  # variance of means, unscaled (Burda et al. 2016)
 COLLAPSED = 0.05  # bits of KL for each number of a channel: about a variance of means of 0.07 in N(0, 1)
