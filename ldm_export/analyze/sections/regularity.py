@@ -17,11 +17,11 @@ from ldm_export.analyze.marginals import distance_to_normal, distribution_sample
 from ldm_export.analyze.posterior import drawn_latents, require_variation
 from ldm_export.analyze.sections.regularity_decoder import add_reaction
 from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, participation_ratio
-from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.units import BIT
 from ldm_export.plots import draw_lines, to_png
 
-BIT = math.log(2)  # nats
 CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to be given
 HALVES = 40  # random halves of the images
 SHOWN = 8  # channels
@@ -47,10 +47,6 @@ def measure(study: Study) -> Findings:
     _add_marginals(findings, study, drawn_latents(study, study.random("regularity draw")))
     add_reaction(findings, study, means)
     return findings
-
-
-def _over(count: int) -> str:
-    return f"95 % by bootstrap over {count} images"
 
 
 # --- Spectrum ---
@@ -99,7 +95,7 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
             f"of {channels}",
             "exp of the entropy of the normalised eigenvalues of the channels' covariance, all cells together",
             "Linear dependence alone.",
-            _over(count),
+            over_resampled(count),
         )
     )
     share = np.cumsum(spectrum) / spectrum.sum()
@@ -149,7 +145,7 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
             "bits",
             "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels",
             LINEAR,
-            _over(count),
+            over_resampled(count),
         )
     )
     eigenvalues = np.linalg.eigvalsh(cell_covariance(moments))
@@ -163,7 +159,9 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
         if numbers >= count:
             limits += f" Nor is that between all {numbers} numbers of the latents, too many for {count} images."
         findings.figures.append(
-            Figure.measured("total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, _over(count))
+            Figure.measured(
+                "total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, over_resampled(count)
+            )
         )
         each = shared.value / channels
         text = f"A cell's channels share {shared.value:.2g} bits, {each:.2g} for each: they are " + (
@@ -192,7 +190,7 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "",
             "of a draw of each image from the posterior, mean over channels",
             "The schedule's noise levels are made for 1.",
-            _over(count),
+            over_resampled(count),
         )
     )
     rows, distances = [], []
@@ -222,8 +220,8 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             ),
             tuple(rows),
             f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
-            f"Smirnov, the largest difference of two distribution functions; low and high: {_over(count)}. Cells of an "
-            "image are alike, so the number of samples is between the images and the cells, and no test of "
+            f"Smirnov, the largest difference of two distribution functions; low and high: {over_resampled(count)}. Cells "
+            "of an image are alike, so the number of samples is between the images and the cells, and no test of "
             "significance is made.",
         )
     )
