@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.rate_distortion import (
     BARE_JPEG,
     DRAWS,
@@ -48,7 +48,7 @@ def add_rate(findings: Findings, study: Study, curves: Curves) -> None:
         findings.figures.append(_other_rate(key, codec, point, curves, pixels, random, over))
     findings.sentences.append(_sentence(findings, curves, point, random))
     _add_draws(findings, curves, point, pixels, random, over)
-    findings.tables.append(_table(curves, pixels))
+    findings.tables.append(_table(curves, pixels, random))
     findings.pictures += [_plot(curves, pixels), _images(study, curves, point)]
 
 
@@ -191,21 +191,21 @@ def _compared(name: str, line: Sequence[Point], point: Point, rate: float | None
     return f"{name} has no quality so low" if point.psnr < min(psnrs) else f"{name} has no quality so high"
 
 
-def _table(curves: Curves, pixels: int) -> Table:
-    rows = tuple(
-        (name, point.setting, float(point.bits.mean()) / pixels, float(point.bits.mean()) / 8, point.psnr)
-        for name, line in curves.lines.items()
-        for point in line
-    )
+def _table(curves: Curves, pixels: int, random: np.random.Generator) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, line in curves.lines.items():
+        for point in line:
+            rate = bootstrap(point.bits / pixels, random)
+            rows.append((name, point.setting, rate.value, rate.low, rate.high, rate.value * pixels / 8, point.psnr))
     kept = psnr(float(curves.unquantised.mean()))
     return Table(
         "rate",
         "Rate and distortion",
-        ("codec", "step or quality", "bits per pixel", "bytes per image", "PSNR, dB"),
-        rows,
-        f"{len(curves.places)} images. Steps are in standard deviations of the latents; as they are they give "
-        f"{kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of all latents; nothing "
-        "was written. PSNR of the mean squared error over all images.",
+        ("codec", "step or quality", "bits per pixel", "low", "high", "bytes per image", "PSNR, dB"),
+        tuple(rows),
+        f"low and high: of the rate, {over_resampled(len(curves.places))}. Steps are in standard deviations of the "
+        f"latents; as they are they give {kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of "
+        "all latents; nothing was written. PSNR of the mean squared error over all images.",
     )
 
 

@@ -72,12 +72,15 @@ def _add_similarity(findings: Findings, study: Study) -> None:
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(float(np.quantile(each, share)) for each in values.values())) for name, share in QUANTILES.items()
     )
-    findings.tables.append(Table("pairs", f"Reconstructions of {len(errors)} images", ("images", *values), rows))
+    note = "Each column by itself, of these images: the ends are single images, and have no interval."
+    findings.tables.append(Table("pairs", f"Reconstructions of {len(errors)} images", ("images", *values), rows, note))
     _add_labels(findings, study, errors, values)
     worst = np.argsort(-errors)[:SHOWN]
     grey = float(np.sqrt(errors.mean()))
     findings.sentences.append(
-        f"A reconstruction is {grey:.1f} of 255 grey levels off its image (root mean square), which is a PSNR of "
+        "Reconstructions are equal to their images, in 8 bits."
+        if grey == 0
+        else f"A reconstruction is {grey:.1f} of 255 grey levels off its image (root mean square), which is a PSNR of "
         f"{findings.value('psnr'):.1f} dB; the worst tenth of the images is below "
         f"{np.quantile(values['PSNR, dB'], 0.1):.1f} dB. Their SSIM is {findings.value('ssim'):.3f} on average."
     )
@@ -157,7 +160,10 @@ def _add_perceptual(findings: Findings, study: Study) -> None:
     pairs = np.stack([((features - others) ** 2).sum(axis=1)[order], different], axis=1).astype(np.float64)
     name = study.extractor.name
     title = f"Distance of reconstructions in features of {name}, as a share of that of different images"
-    limits = f"What looks alike is what {name} finds alike; it is not a person."
+    limits = (
+        f"What looks alike is what {name} finds alike; it is not a person. Each image is compared with one other, so "
+        "the interval is a little narrow."
+    )
     findings.figures.append(_share("features", title, pairs, study, "mean squared distance of features", limits))
     shares = {
         "VGG16's early features, which see edges and texture,": findings.value("perceptual"),

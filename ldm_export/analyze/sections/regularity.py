@@ -220,8 +220,8 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             ),
             tuple(rows),
             f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
-            f"Smirnov, the largest difference of two distribution functions; low and high: {over_resampled(count)}. Cells "
-            "of an image are alike, so the number of samples is between the images and the cells, and no test of "
+            f"Smirnov, the largest difference of two distribution functions; low and high: {over_resampled(count)}. "
+            "Cells of an image are alike, so the number of samples is between the images and the cells, and no test of "
             "significance is made.",
         )
     )

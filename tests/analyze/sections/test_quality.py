@@ -13,7 +13,7 @@ from ldm_export.analyze.sections.quality_sets import told_sentence
 from ldm_export.analyze.study import levels
 from ldm_export.errors import AnalysisError
 from ldm_runtime.package import safetensors
-from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
+from tests.analyze.linear_study import CELL, LinearSubject, make_study
 from tests.train.conftest import vgg_tensors
 
 COUNT = 96
@@ -84,6 +84,7 @@ def test_what_is_kept_is_equal(tmp_path) -> None:
     assert findings.value("psnr") == pytest.approx(138.1, abs=0.1)
     assert findings.value("ssim") == pytest.approx(1) and findings.value("ms_ssim") == pytest.approx(1)
     assert findings.value("features") == pytest.approx(0, abs=1e-6)
+    assert findings.sentences[0] == "Reconstructions are equal to their images, in 8 bits."
     assert figure(findings, "perceptual").value is None and "vgg16.safetensors" in figure(findings, "perceptual").note
 
 
@@ -91,8 +92,13 @@ def test_the_perceptual_distance_is_a_share_of_that_of_other_images(tmp_path) ->
     safetensors.write(tmp_path / "vgg16.safetensors", vgg_tensors())
     same = found(tmp_path / "a", squares(COUNT), LinearSubject())
     assert same.value("perceptual") is None, "the weights lie beside the images"
-    value = found(tmp_path, draw_levels(COUNT), LinearSubject()).value("perceptual")
-    assert value is not None and 0 < value < 100
+    assert found(tmp_path, squares(COUNT), LinearSubject()).value("perceptual") == pytest.approx(0, abs=1e-4)
+    again = tmp_path / "again"
+    again.mkdir()
+    safetensors.write(again / "vgg16.safetensors", vgg_tensors())
+    noise = np.random.default_rng(1).normal(0, 40, (COUNT, 32, 32, 3))  # of which most is lost, as in another image
+    lost = found(again, np.clip(128 + noise, 0, 255).astype(np.uint8), LinearSubject()).value("perceptual")
+    assert lost is not None and 50 < lost < 150
 
 
 def test_drawn_images_of_the_same_kind_are_not_told_from_real_ones(tmp_path) -> None:
