@@ -1,25 +1,16 @@
-"""The denoiser's errors on images under their captions, without a text, and under others, at each noise level.
+"""The denoiser's errors on an image under several texts, at each noise level, and which texts those are."""
 
-For each image, at each level, the denoiser predicts the same noise without a text, with the caption, with that of
-another image, and with the caption less a part or a word, and with a part alone.
-"""
-
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ldm_export.analyze.denoiser import Denoiser, log_snr, noise_levels
+from ldm_export.analyze.denoiser import Denoiser
 from ldm_export.analyze.denoising_information import prediction_errors
-from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_runtime.sampling.solvers.rows import Level
 
-BIT = math.log(2)  # nats
-FULL, NONE, OTHER = range(3)  # conditions of every image; others follow
-LEVELS, QUICK_LEVELS, FEWEST_LEVELS = 16, 8, 8
-PAIRS = 1  # of draws of noise
+NONE, OTHER = 1, 2  # conditions of every image, after its own caption; others follow
 
 
 @dataclass(frozen=True)
@@ -37,28 +28,6 @@ class CaptionErrors:
     distance: np.ndarray
 
 
-def levels_of(study: Study) -> list[Level]:
-    """Return the levels at which errors are measured, the noisiest first."""
-    return noise_levels(study.subject.contract.schedule, study.scaled_by_size(LEVELS, QUICK_LEVELS, FEWEST_LEVELS))
-
-
-def measure_captions(study: Study, parts: Sequence[Sequence[str]]) -> CaptionErrors:
-    """Measure images of the folder without text, with another's caption, and with each image's text of `parts`."""
-    captions = study.pictures.captions
-    levels = levels_of(study)
-    order = study.random("text images").permutation(len(captions))  # folders are often sorted by kind
-    numbers = sorted(order[: study.scaled_by_size(48, 10, 8)].tolist())
-    denoiser, others = Denoiser(study.subject), other_captions(captions)
-
-    def errors(part: Sequence[int]) -> np.ndarray:
-        (number,) = part
-        texts = [captions[number], "", others[number], *(each[number] for each in parts)]
-        return text_errors(study, denoiser, number, texts, levels, PAIRS, "text noise")[None]
-
-    found = study.in_blocks("text errors", numbers, 1, errors) / BIT  # (N, 3, K, L)
-    return CaptionErrors(numbers, levels, log_snr(levels), found[:, 0] - found[:, 0, :1], found[:, 1])
-
-
 def other_captions(captions: Sequence[str]) -> list[str]:
     """Return for each image another one's caption that differs: half the folder on, or the next after that."""
     count = len(captions)
@@ -70,25 +39,23 @@ def other_captions(captions: Sequence[str]) -> list[str]:
 
 
 def text_errors(
-    study: Study,
     denoiser: Denoiser,
-    number: int,
+    latents: np.ndarray,
     texts: Sequence[str],
     levels: Sequence[Level],
     pairs: int,
+    random: np.random.Generator,
     name: str,
 ) -> np.ndarray:
-    """Return the errors of an image under each text, (3, K, L); a text that is there twice is evaluated once."""
+    """Return the errors of an image's latents (C, h, w) under each text, (3, K, L): those of `Errors.stacked`.
+
+    A text that is there twice is evaluated once. Raises AnalysisError, which names the image, for NaN or infinity.
+    """
     unique = list(dict.fromkeys(texts))
     condition = denoiser.condition(unique).repeated(2 * pairs)
     errors = prediction_errors(
-        lambda x, level: denoiser.noise(x, level, condition),
-        study.latents[number],
-        len(unique),
-        levels,
-        study.random(f"{name} {number}"),
-        pairs,
+        lambda x, level: denoiser.noise(x, level, condition), latents, len(unique), levels, random, pairs
     )
     if not np.isfinite(errors.error).all():
-        raise AnalysisError(f"the denoiser predicts NaN or infinity for {study.pictures.files[number]} in noise")
+        raise AnalysisError(f"the denoiser predicts NaN or infinity for {name} in noise")
     return errors.stacked()[:, [unique.index(text) for text in texts]]

@@ -6,10 +6,9 @@ answer, the number of classes where each is sure and all come up as often.
 
 import numpy as np
 
-from ldm_export.analyze.statistics import Interval
+from ldm_export.analyze.statistics import NORMAL_95, Interval
 
 TINY = 1e-300
-NORMAL_95 = 1.959963984540054
 CEILING = 0.99  # of log N: from there on each image is alone in its class, and the score is the number of images
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 
+SINGLE = "A single value: it has no interval."
 Cell = str | int | float | None  # of a table; None is empty
 
 
@@ -17,8 +18,8 @@ class Figure:
     """One measured number. `name` is its key in report.json, unique in its section.
 
     value: None where there is none to give, and `note` says why. low, high: the interval that `interval` describes,
-    such as "95 % by bootstrap over 256 images"; "" where there is none. estimator: how it was measured. limits: what it
-    does not tell.
+    such as "95 % by bootstrap over 256 images"; "" where there is none. The unknown interval of a single value is taken
+    off, and the note says so. estimator: how it was measured. limits: what it does not tell.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Figure:
     high: float | None = None
     interval: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.low == -math.inf and self.high == math.inf:
+            without = {"low": None, "high": None, "interval": "", "note": f"{self.note} {SINGLE}".strip()}
+            for name, value in without.items():
+                object.__setattr__(self, name, value)
 
     @classmethod
     def measured(

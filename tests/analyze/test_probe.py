@@ -68,3 +68,15 @@ def test_which_labels_have_enough_images() -> None:
 def test_entropy_of_labels() -> None:
     assert entropy_of(np.array([0, 1, 2, 3])) == pytest.approx(math.log(4))
     assert information(np.array([[0.0, 0.1], [0.0, 0.1]])) == 0.0, "one label has no entropy to read"
+
+
+def test_a_bound_that_says_nothing_is_below_zero() -> None:
+    """A probe that is sure and wrong: its cross-entropy is more than the labels' entropy."""
+    assert information(np.array([[0.0, 2.0], [1.0, 2.0]])) == pytest.approx(1 - 2 / math.log(2))
+
+
+def test_products_are_those_of_centred_points_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = 100 + np.random.default_rng(6).normal(size=(9, 5, 7)).astype(np.float32)
+    centred = points.reshape(9, -1).astype(np.float64) - points.reshape(9, -1).mean(axis=0, dtype=np.float64)
+    monkeypatch.setattr("ldm_export.analyze.probe.BLOCK", 8)
+    assert gram_matrix(points) == pytest.approx(centred @ centred.T, abs=1e-9)

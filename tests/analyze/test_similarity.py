@@ -1,5 +1,7 @@
 """Similarity of images: equal ones, damaged ones, and sizes that are too small."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,15 @@ def test_the_error_of_an_offset() -> None:
     flat = np.full((1, 16, 16, 3), 100, np.uint8)
     assert squared_errors(flat, flat + 7) == pytest.approx([49])
     assert squared_errors(flat + 7, flat) == pytest.approx([49]), "bytes do not wrap around"
+
+
+def test_the_errors_of_many_pairs_take_the_memory_of_one() -> None:
+    images = np.broadcast_to(IMAGES[:1], (200, 64, 64, 3))
+    tracemalloc.start()
+    assert squared_errors(images, images[::-1]).shape == (200,)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 10 * IMAGES[0].size * 8
 
 
 @pytest.mark.parametrize("measure", [ssim, lambda images, others: ms_ssim(images, others, 3)])

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from ldm_export.analyze.statistics import bootstrap, over_images, pearson, spearman, spread
+from ldm_export.analyze.findings import SINGLE, Figure
+from ldm_export.analyze.statistics import (
+    bootstrap,
+    groups_of,
+    jackknife,
+    over_images,
+    over_resampled,
+    pearson,
+    spearman,
+    spread,
+)
 
 
 def test_a_mean_s_interval_holds_it_as_often_as_it_says() -> None:
@@ -47,3 +57,31 @@ def test_few_images_have_a_range_and_not_a_bootstrap() -> None:
     assert (squares.low, squares.high) == (1.0, 3.0)
     many, how = over_images(np.arange(100.0), random)
     assert 40 < many.low < many.value < many.high < 60 and how == "95 % by bootstrap over 100 images"
+
+
+def test_a_single_value_has_no_interval() -> None:
+    one, random = np.array([5.0]), np.random.default_rng(0)
+    for found in (over_images(one, random)[0], bootstrap(one, random), bootstrap(one, random, np.max), spread(one)):
+        assert found.value == 5.0 and found.low < 0 < found.high, "nothing is decided from it"
+        figure = Figure.measured("name", "title", found, "bits", "estimator", "", over_resampled(1))
+        assert (figure.low, figure.high, figure.interval, figure.note) == (None, None, "", SINGLE)
+    two = Figure.measured("name", "title", spread(np.array([1.0, 3.0])), "bits", "estimator", "", "range of 2")
+    assert (two.low, two.high, two.interval, two.note) == (1.0, 3.0, "range of 2", "")
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error() -> None:
+    values = np.random.default_rng(2).normal(size=200)
+    (value,), (low,), (high,) = jackknife(np.arange(200), lambda kept: np.array([values[kept].mean()]))
+    assert value == values.mean() and high - value == pytest.approx(value - low)
+    assert high - value == pytest.approx(1.972 * values.std(ddof=1) / np.sqrt(200), rel=1e-3)
+
+
+def test_the_jackknife_in_groups_holds_the_value_as_often_as_it_says() -> None:
+    random, held = np.random.default_rng(3), 0
+    for _ in range(400):
+        values = random.normal(0, 2, 60)
+        groups = groups_of(60, random)
+        assert sorted(np.bincount(groups)) == [3] * 20
+        _, (low,), (high,) = jackknife(groups, lambda kept, values=values: np.array([np.log(values[kept].var(ddof=1))]))
+        held += low <= np.log(4) <= high
+    assert 0.91 <= held / 400 <= 0.98

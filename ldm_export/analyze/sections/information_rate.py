@@ -1,10 +1,11 @@
 """What the section on information says of rate and distortion."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.rate_distortion import (
     BARE_JPEG,
     DRAWS,
@@ -16,7 +17,7 @@ from ldm_export.analyze.rate_distortion import (
     psnr,
     working_point,
 )
-from ldm_export.analyze.statistics import bootstrap
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
 from ldm_export.plots import draw_lines, image_grid, to_png
 
@@ -29,7 +30,7 @@ def add_rate(findings: Findings, study: Study, curves: Curves) -> None:
     pixels = study.pictures.size[0] * study.pictures.size[1]
     point, count = working_point(curves, LOSS), len(curves.places)
     random = study.random("information rate")
-    over = f"95 % by bootstrap over {count} images"
+    over = over_resampled(count)
     findings.figures.append(
         Figure.measured(
             "rate",
@@ -45,9 +46,85 @@ def add_rate(findings: Findings, study: Study, curves: Curves) -> None:
     _add_coder_check(findings, curves)
     for key, codec in (("rate_jpeg", BARE_JPEG), ("rate_webp", "WebP")):
         findings.figures.append(_other_rate(key, codec, point, curves, pixels, random, over))
-    findings.sentences.append(_sentence(findings, curves, point))
-    findings.tables.append(_table(curves, pixels))
+    findings.sentences.append(_sentence(findings, curves, point, random))
+    _add_draws(findings, curves, point, pixels, random, over)
+    findings.tables.append(_table(curves, pixels, random))
     findings.pictures += [_plot(curves, pixels), _images(study, curves, point)]
+
+
+def _add_draws(
+    findings: Findings, curves: Curves, point: Point, pixels: int, random: np.random.Generator, over: str
+) -> None:
+    """Add what draws of the posterior would take, beside quantised latents with the same error."""
+    for draws in curves.lines.get(DRAWS, ()):
+        findings.figures.append(
+            Figure.measured(
+                "rate_draws",
+                f"Rate of draws of the posterior, {draws.psnr:.1f} dB, by its KL",
+                bootstrap(draws.bits / pixels, random),
+                "bits per pixel",
+                "KL of the posterior against a Gaussian with the latents' covariances, fitted to other images",
+                "Nothing was written: a draw can be sent in about so many bits, but known ways to do it are slow.",
+                over,
+            )
+        )
+        line = curves.lines[LATENTS]
+        same = bootstrap(equal_error_samples(draws, line), random, at_equal_error)
+        low, high = (None if math.isnan(same.low + same.high) else each / pixels for each in (same.low, same.high))
+        findings.figures.append(
+            Figure(
+                "rate_at_draws",
+                "Rate of quantised latents at the PSNR of draws",
+                None if math.isnan(same.value) else same.value / pixels,
+                "bits per pixel",
+                "as above; between steps the logarithm of the rate goes straight with the PSNR",
+                "With as many dB errors may still look different.",
+                low,
+                high,
+                "" if low is None else over,
+                f"The steps go from {line[-1].psnr:.1f} to {line[0].psnr:.1f} dB." if math.isnan(same.value) else "",
+            )
+        )
+        ratio = _ratio(draws, line, random)
+        findings.sentences.append(draws_sentence(point, draws, same.value, ratio, pixels))
+
+
+def _ratio(point: Point, line: Sequence[Point], random: np.random.Generator) -> Interval:
+    """Return how many times a point's bits another codec takes at its error; NaN where it is not that bad or good."""
+    samples = np.column_stack([equal_error_samples(point, line), point.bits])
+    return bootstrap(samples, random, lambda part: at_equal_error(part[:, :-1]) / float(part[:, -1].mean()))
+
+
+def times(ratio: Interval) -> str:
+    """Say a ratio, and whether it is told from 1."""
+    if math.isnan(ratio.low + ratio.high):
+        return f"{ratio.value:.2f} times as many"
+    values = f"{ratio.value:.2f} times, {ratio.low:.2f} to {ratio.high:.2f}"
+    return f"as many, as far as these images tell: {values}" if ratio.low <= 1 <= ratio.high else values
+
+
+def draws_sentence(point: Point, draws: Point, same: float, ratio: Interval, pixels: int) -> str:
+    """Say what of the bits of quantised latents a draw of the posterior would save, and what for.
+
+    same: bits of quantised latents at the draws' PSNR, NaN if no step has it. ratio: those over the draws' bits.
+    """
+    rate, drawn = (float(each.bits.mean()) / pixels for each in (point, draws))
+    text = (
+        f"Draws of the posterior would take {drawn:.3g} bits per pixel ({drawn / rate:.0%} of those of quantised "
+        f"latents; nothing was written), with {draws.psnr:.1f} dB."
+    )
+    if math.isnan(same):
+        return f"{text} No step of quantised latents has that PSNR to compare with."
+    text += f" Quantised latents of that PSNR take {same / pixels:.3g} ({times(ratio)}). "
+    if ratio.low > 1 and rate > drawn:
+        finer = max(0.0, (rate - same / pixels) / (rate - drawn))
+        return text + (
+            f"So {finer:.0%} of the difference pays for a higher PSNR; the rest is what rounding costs, and a model of "
+            "the symbols that sees no dependence between numbers, where the Gaussian of the draws has covariances."
+        )
+    if ratio.high < 1:
+        return text + "So draws save nothing: for the same PSNR they take more."
+    return text + "So draws save nothing that can be seen: the difference pays for a higher or lower PSNR."
 
 
 def _add_coder_check(findings: Findings, curves: Curves) -> None:
@@ -94,42 +171,41 @@ def _other_rate(
     )
 
 
-def _sentence(findings: Findings, curves: Curves, point: Point) -> str:
+def _sentence(findings: Findings, curves: Curves, point: Point, random: np.random.Generator) -> str:
     kept = psnr(float(curves.unquantised.mean()))
     text = (
         f"Latents in steps of {point.setting:g} standard deviations take {findings.value('rate'):.3g} bits per pixel "
         f"and give {point.psnr:.1f} dB, against {kept:.1f} dB without quantising, which is where finer steps lead. "
     )
-    worse = [
-        f"{name} has no such low quality" if other is None else f"{name} needs {other:.3g} ({other / rate:.2g} times)"
+    compared = [
+        _compared(name, curves.lines[name], point, findings.value(key), random)
         for name, key in ((BARE_JPEG, "rate_jpeg"), ("WebP", "rate_webp"))
-        for other, rate in [(findings.value(key), findings.value("rate") or math.nan)]
-        if other is not None or point.psnr < curves.lines[name][0].psnr
     ]
-    text += f"For the same PSNR {' and '.join(worse)}." if worse else "The others do not reach that PSNR."
-    for draws in curves.lines.get(DRAWS, ()):
-        share = float(draws.bits.mean() / point.bits.mean())
-        text += f" A draw from the posterior could be sent in {share:.0%} of those bits, with {draws.psnr:.1f} dB: " + (
-            "the other bits tell the mean more finely than the posterior does." if share < 1 else "no gain."
-        )
-    return text
+    return f"{text}At that PSNR {' and '.join(compared)}."
 
 
-def _table(curves: Curves, pixels: int) -> Table:
-    rows = tuple(
-        (name, point.setting, float(point.bits.mean()) / pixels, float(point.bits.mean()) / 8, point.psnr)
-        for name, line in curves.lines.items()
-        for point in line
-    )
+def _compared(name: str, line: Sequence[Point], point: Point, rate: float | None, random: np.random.Generator) -> str:
+    if rate is not None:
+        return f"{name} needs {rate:.3g} ({times(_ratio(point, line, random))})"
+    psnrs = [each.psnr for each in line]
+    return f"{name} has no quality so low" if point.psnr < min(psnrs) else f"{name} has no quality so high"
+
+
+def _table(curves: Curves, pixels: int, random: np.random.Generator) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for name, line in curves.lines.items():
+        for point in line:
+            rate = bootstrap(point.bits / pixels, random)
+            rows.append((name, point.setting, rate.value, rate.low, rate.high, rate.value * pixels / 8, point.psnr))
     kept = psnr(float(curves.unquantised.mean()))
     return Table(
         "rate",
         "Rate and distortion",
-        ("codec", "step or quality", "bits per pixel", "bytes per image", "PSNR, dB"),
-        rows,
-        f"{len(curves.places)} images. Steps are in standard deviations of the latents; as they are they give "
-        f"{kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of all latents; nothing "
-        "was written. PSNR of the mean squared error over all images.",
+        ("codec", "step or quality", "bits per pixel", "low", "high", "bytes per image", "PSNR, dB"),
+        tuple(rows),
+        f"low and high: of the rate, {over_resampled(len(curves.places))}. Steps are in standard deviations of the "
+        f"latents; as they are they give {kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of "
+        "all latents; nothing was written. PSNR of the mean squared error over all images.",
     )
 
 

@@ -16,7 +16,7 @@ from ldm_export.analyze.probe import (
     read_labels,
     usable,
 )
-from ldm_export.analyze.statistics import bootstrap
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
 from ldm_export.plots import draw_bars, draw_lines, image_grid, to_png
 
@@ -24,6 +24,7 @@ WHOLE = 0.9  # share kept, from which on a band counts as kept
 MARGIN = 0.1  # by which power may be above what is kept
 FAINTEST = 1e-7  # mean square of detail in pixel units, far below a grey level
 SHOWN = 6  # images
+BLOCK = 16  # images at once
 
 
 def measure(study: Study) -> Findings:
@@ -34,17 +35,13 @@ def measure(study: Study) -> Findings:
     return findings
 
 
-def _over(count: int) -> str:
-    return f"95 % by bootstrap over {count} images"
-
-
 # --- Detail ---
 
 
 def _add_bands(findings: Findings, study: Study) -> None:
-    images, others = study.pixels, np.clip(study.reconstructions, -1, 1)
+    images = study.pixels
     bands = Bands.of(*images.shape[2:])
-    powers = study.kept("band powers", lambda: band_powers(images, others, bands))  # (N, 3, bands)
+    powers = study.kept("band powers", lambda: _band_powers(study, bands))  # (N, 3, bands)
     random = study.random("preservation bands")
     image, other, cross = powers.sum(axis=0)
     error = image + other - 2 * cross
@@ -73,8 +70,9 @@ def _add_bands(findings: Findings, study: Study) -> None:
             head,
             rows,
             "kept: share of the image's power in that band that the reconstruction explains (squared correlation after "
-            f"a band-pass filter), {_over(len(images))}. power of the reconstruction: over that of the image; below 1 "
-            "it is smoothed. SNR: the image's power over that of the difference. Empty: images without such detail.",
+            f"a band-pass filter), {over_resampled(len(images))}. power of the reconstruction: over that of the "
+            "image; below 1 it is smoothed. SNR: the image's power over that of the difference. Empty: "
+            "images without such detail.",
         )
     )
     _add_levels(findings, study, powers, bands, seen)
@@ -93,10 +91,18 @@ def _add_bands(findings: Findings, study: Study) -> None:
     caption = f"What is kept of detail, by its size. A latent cell is {cell} pixels wide."
     findings.pictures.append(Picture("bands", caption, to_png(plot)))
     places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
-    before, after = images[places], others[places]
+    before, after = images[places], np.clip(study.reconstructions[places], -1, 1)
     shown = np.concatenate([before, after, np.clip(after - before, -1, 1)])
     caption = "Images, their reconstructions, and the difference (grey: none)."
     findings.pictures.append(Picture("difference", caption, to_png(image_grid(shown, len(places)))))
+
+
+def _band_powers(study: Study, bands: Bands) -> np.ndarray:
+    """Return `band_powers` of all images and their reconstructions, of which few at once are cut to [-1, 1]."""
+    parts = [slice(start, start + BLOCK) for start in range(0, len(study.pixels), BLOCK)]
+    return np.concatenate(
+        [band_powers(study.pixels[part], np.clip(study.reconstructions[part], -1, 1), bands) for part in parts]
+    )
 
 
 def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Bands, seen: np.ndarray) -> None:
@@ -115,9 +121,12 @@ def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Ban
             findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
             continue
         found = bootstrap(powers[..., chosen], random, share_kept, 400)
-        findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, _over(count)))
-    pairs = zip(study.pixels, np.clip(study.reconstructions, -1, 1), strict=True)
-    edges = study.kept("edge correlations", lambda: np.array([edge_correlation(*pair) for pair in pairs]))
+        findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, over_resampled(count)))
+    pairs = zip(study.pixels, study.reconstructions, strict=True)
+    edges = study.kept(
+        "edge correlations",
+        lambda: np.array([edge_correlation(image, np.clip(other, -1, 1)) for image, other in pairs]),
+    )
     with_edges = edges[np.isfinite(edges)]
     estimator = (
         "mean squared correlation of how strong edges are, image and reconstruction (Gaussian gradient, 1 pixel)"
@@ -130,7 +139,7 @@ def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Ban
         return
     found = bootstrap(with_edges**2 * (with_edges > 0), random)
     findings.figures.append(
-        Figure.measured("shape", title, found, "", estimator, limits, _over(len(with_edges))),
+        Figure.measured("shape", title, found, "", estimator, limits, over_resampled(len(with_edges))),
     )
 
 
@@ -232,24 +241,13 @@ def _read(
             found = bootstrap(samples, random, information, 400)
             rows.append((name, len(names), representation, found.value, found.low, found.high, reading.correct.mean()))
             values[representation] = found
-        bars |= {f"{name}: {representation}": {"read, at least": each.value} for representation, each in values.items()}
-        findings.figures.append(
-            Figure.measured(
-                f"label_{name}",
-                _title(name),
-                values["latents"],
-                "",
-                f"(H - cross-entropy) / H of a linear probe on the latents, {FOLDS} folds, {len(places)} images of "
-                f"{len(names)} labels",
-                "What a linear map reads: a larger probe, or more images, may read more.",
-                _over(len(places)),
-            )
-        )
-        before, after = values[REPRESENTATIONS[3]].value, values[REPRESENTATIONS[4]].value
+        bars |= {
+            f"{name}: {representation}": {"read, at least": max(0.0, each.value)}
+            for representation, each in values.items()
+        }
+        findings.figures.append(_label_figure(name, values["latents"], len(places), len(names)))
         findings.sentences.append(
-            f"{name.capitalize()} ({len(names)} labels): a probe reads {values['latents'].value:.0%} of it from the "
-            f"latents themselves. Through a network for features it reads {before:.0%} from images and {after:.0%} "
-            "from reconstructions" + _verdict(before, after)
+            label_sentence(name, len(names), *(values[REPRESENTATIONS[place]] for place in (0, 3, 4)))
         )
     head = ("level", "labels", "read from", "share of H(label), at least", "low", "high", "right")
     findings.tables.append(
@@ -258,8 +256,9 @@ def _read(
             "What can be read of labels",
             head,
             tuple(rows),
-            f"{_over(len(study.pictures))}, fewer where labels are rare. Pixels hold all that latents do, so less read "
-            "from pixels means that it is harder to read there. right: share of images whose label the probe names.",
+            f"{over_resampled(len(study.pictures))}, fewer where labels are rare. Pixels hold all that latents do, so "
+            "less read from pixels means that it is harder to read there. Below 0 the probe says less than the labels' "
+            "frequencies, and bounds nothing. right: share of images whose label the probe names.",
         )
     )
     if not any(share for parts in bars.values() for share in parts.values()):
@@ -268,9 +267,39 @@ def _read(
     findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, ""))))
 
 
-def _verdict(before: float, after: float) -> str:
-    if before < 0.1:
-        return ": it is hard to read at all with these images."
-    if after > 0.95 * before:
-        return ": the autoencoder keeps what can be read."
-    return f": {1 - after / before:.0%} of what can be read is lost on the way."
+def _label_figure(name: str, found: Interval, count: int, labels: int) -> Figure:
+    estimator = (
+        f"(H - cross-entropy) / H of a linear probe on the latents, {FOLDS} folds, {count} images of {labels} labels"
+    )
+    limits = (
+        "What a linear map reads: a larger probe, or more images, may read more. An end below 0 says nothing. The "
+        "interval is over held-out images, with the probes as they were fitted."
+    )
+    if found.value <= 0:
+        note = (
+            f"Not informative: the bound is {found.value:.2g}, below 0 ({found.low:.2g} to {found.high:.2g}). The "
+            "probe reads nothing, which does not say that nothing is there."
+        )
+        return Figure(f"label_{name}", _title(name), None, "", estimator, limits, note=note)
+    return Figure.measured(f"label_{name}", _title(name), found, "", estimator, limits, over_resampled(count))
+
+
+def label_sentence(name: str, labels: int, latents: Interval, before: Interval, after: Interval) -> str:
+    """Say what a probe reads of a label from latents, and from features of images and of reconstructions."""
+    text = f"{name.capitalize()} ({labels} labels): a probe reads {_read_share(latents)} from the latents themselves. "
+    text += f"Through a network for features it reads {_read_share(before)} from images"
+    if before.low <= 0:
+        return f"{text}: with these images it cannot be told what is lost of it."
+    text += f" and {_read_share(after)} from reconstructions"
+    if after.low <= before.value <= after.high or before.low <= after.value <= before.high:
+        return f"{text}: no loss that these images can tell."
+    if after.value > before.value:
+        return f"{text}: more, for what the autoencoder leaves out was in the way of the probe."
+    return f"{text}: {1 - max(after.value, 0.0) / before.value:.0%} of what can be read is lost on the way."
+
+
+def _read_share(found: Interval) -> str:
+    """Write a share that is a lower bound, or that it says nothing."""
+    if found.low > 0:
+        return f"{found.value:.0%} of it"
+    return "nothing" if found.value <= 0 else "nothing for sure"

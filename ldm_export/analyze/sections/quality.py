@@ -1,5 +1,7 @@
 """Quality: how like the reconstructions are to their images, and how like the real images the drawn ones are."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ldm_export.analyze.drawing import draw_captions, draws_from_text
@@ -8,19 +10,20 @@ from ldm_export.analyze.perceptual_pairs import WEIGHTS, perceptual_distances
 from ldm_export.analyze.rate_distortion import psnr
 from ldm_export.analyze.sections.quality_sets import SHARES, add_sets
 from ldm_export.analyze.similarity import ms_ssim, scales_that_fit, squared_errors, ssim
-from ldm_export.analyze.statistics import bootstrap, over_images
+from ldm_export.analyze.statistics import bootstrap, over_images, over_resampled
 from ldm_export.analyze.study import Study, levels
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import image_grid, to_png
 
 SHOWN = 6  # images
+BLOCK = 16  # images at once
 QUANTILES = {"the worst": 0.0, "a tenth is below": 0.1, "half are below": 0.5, "a tenth is above": 0.9, "the best": 1.0}
 LEAST_PER_LABEL, MOST_LABELS = 8, 16
 
 
 def measure(study: Study) -> Findings:
     """Compare reconstructions with their images one by one, and with drawn images as sets."""
-    if not np.isfinite(study.reconstructions).all():
+    if not all(np.isfinite(each).all() for each in study.reconstructions):
         raise AnalysisError("the autoencoder makes NaN or infinity of some images; look at its weights")
     findings = Findings()
     _add_similarity(findings, study)
@@ -36,9 +39,8 @@ def measure(study: Study) -> Findings:
 
 
 def _add_similarity(findings: Findings, study: Study) -> None:
-    images, others = study.pictures.pixels, levels(study.reconstructions)
     random = study.random("quality")
-    errors = squared_errors(images, others)
+    errors = _of_pairs(study, squared_errors)
     found, over = over_images(errors, random, lambda part: psnr(float(part.mean())))
     findings.figures.append(
         Figure.measured(
@@ -52,7 +54,7 @@ def _add_similarity(findings: Findings, study: Study) -> None:
         )
     )
     values = {"PSNR, dB": np.array([psnr(float(error)) for error in errors])}
-    values["SSIM"] = study.kept("quality ssim", lambda: ssim(images, others))
+    values["SSIM"] = study.kept("quality ssim", lambda: _of_pairs(study, ssim))
     found, over = over_images(values["SSIM"], random)
     findings.figures.append(
         Figure.measured(
@@ -66,20 +68,23 @@ def _add_similarity(findings: Findings, study: Study) -> None:
         )
     )
     scales = scales_that_fit(*study.pictures.size)
-    findings.figures.append(_ms_ssim(study, images, others, scales, values, random))
+    findings.figures.append(_ms_ssim(study, scales, values, random))
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (name, *(float(np.quantile(each, share)) for each in values.values())) for name, share in QUANTILES.items()
     )
-    findings.tables.append(Table("pairs", f"Reconstructions of {len(images)} images", ("images", *values), rows))
+    note = "Each column by itself, of these images: the ends are single images, and have no interval."
+    findings.tables.append(Table("pairs", f"Reconstructions of {len(errors)} images", ("images", *values), rows, note))
     _add_labels(findings, study, errors, values)
     worst = np.argsort(-errors)[:SHOWN]
     grey = float(np.sqrt(errors.mean()))
     findings.sentences.append(
-        f"A reconstruction is {grey:.1f} of 255 grey levels off its image (root mean square), which is a PSNR of "
+        "Reconstructions are equal to their images, in 8 bits."
+        if grey == 0
+        else f"A reconstruction is {grey:.1f} of 255 grey levels off its image (root mean square), which is a PSNR of "
         f"{findings.value('psnr'):.1f} dB; the worst tenth of the images is below "
         f"{np.quantile(values['PSNR, dB'], 0.1):.1f} dB. Their SSIM is {findings.value('ssim'):.3f} on average."
     )
-    tiles = np.concatenate([images[worst], others[worst]])
+    tiles = np.concatenate([study.pictures.pixels[worst], levels(study.reconstructions[worst])])
     captions = [f"{values['PSNR, dB'][place]:.1f} dB" for place in worst]
     shown = image_grid(_pixels(tiles), len(worst), [*captions, *[""] * len(worst)])
     findings.pictures.append(
@@ -87,10 +92,14 @@ def _add_similarity(findings: Findings, study: Study) -> None:
     )
 
 
+def _of_pairs(study: Study, measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return a measure of each image and its reconstruction, both uint8 (N, H, W, 3), of few at once."""
+    parts = [slice(start, start + BLOCK) for start in range(0, len(study.pictures), BLOCK)]
+    return np.concatenate([measure(study.pictures.pixels[part], levels(study.reconstructions[part])) for part in parts])
+
+
 def _ms_ssim(
     study: Study,
-    images: np.ndarray,
-    others: np.ndarray,
     scales: int,
     values: dict[str, np.ndarray],
     random: np.random.Generator,
@@ -103,13 +112,16 @@ def _ms_ssim(
     if scales < 2:
         note = f"The images are too small: two scales need 22 pixels, and they have {min(study.pictures.size)}."
         return Figure("ms_ssim", title, None, "", "multi-scale structural similarity", limits, note=note)
-    values["MS-SSIM"] = study.kept("quality ms-ssim", lambda: ms_ssim(images, others, scales))
+    values["MS-SSIM"] = study.kept(
+        "quality ms-ssim", lambda: _of_pairs(study, lambda images, others: ms_ssim(images, others, scales))
+    )
     found, over = over_images(values["MS-SSIM"], random)
     return Figure.measured("ms_ssim", title, found, "", estimator, limits, over)
 
 
 def _add_labels(findings: Findings, study: Study, errors: np.ndarray, values: dict[str, np.ndarray]) -> None:
     """Say which kinds of image are reconstructed worst."""
+    random = study.random("quality kinds")
     rows: list[tuple[Cell, ...]] = []
     for level, labels in study.pictures.parts().items():
         names, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -117,11 +129,15 @@ def _add_labels(findings: Findings, study: Study, errors: np.ndarray, values: di
             continue
         for number in np.flatnonzero(counts >= LEAST_PER_LABEL):
             chosen = index == number
+            own, _ = over_images(errors[chosen], random, lambda part: psnr(float(part.mean())))
             others = (float(each[chosen].mean()) for name, each in values.items() if name != "PSNR, dB")
-            rows.append((level, str(names[number]), int(counts[number]), psnr(float(errors[chosen].mean())), *others))
+            row = (level, str(names[number]), int(counts[number]), own.value, own.low, own.high)
+            rows.append((*row, *others))
     if rows:
-        head = ("part of the caption", "label", "images", *values)
-        findings.tables.append(Table("kinds", "Reconstructions by kind of image", head, tuple(rows)))
+        first, *rest = values
+        head = ("part of the caption", "label", "images", first, "low", "high", *rest)
+        note = "low and high: of the PSNR, 95 % by bootstrap over that many images."
+        findings.tables.append(Table("kinds", "Reconstructions by kind of image", head, tuple(rows), note))
 
 
 def _add_perceptual(findings: Findings, study: Study) -> None:
@@ -144,7 +160,10 @@ def _add_perceptual(findings: Findings, study: Study) -> None:
     pairs = np.stack([((features - others) ** 2).sum(axis=1)[order], different], axis=1).astype(np.float64)
     name = study.extractor.name
     title = f"Distance of reconstructions in features of {name}, as a share of that of different images"
-    limits = f"What looks alike is what {name} finds alike; it is not a person."
+    limits = (
+        f"What looks alike is what {name} finds alike; it is not a person. Each image is compared with one other, so "
+        "the interval is a little narrow."
+    )
     findings.figures.append(_share("features", title, pairs, study, "mean squared distance of features", limits))
     shares = {
         "VGG16's early features, which see edges and texture,": findings.value("perceptual"),
@@ -163,7 +182,7 @@ def _share(name: str, title: str, pairs: np.ndarray, study: Study, estimator: st
         note = "All images are the same to the network." if len(pairs) >= 8 else "It needs 8 images."
         return Figure(name, title, None, "%", estimator, limits, note=note)
     found = bootstrap(pairs, study.random(f"quality {name}"), lambda part: 100 * part[:, 0].sum() / part[:, 1].sum())
-    return Figure.measured(name, title, found, "%", estimator, limits, f"95 % by bootstrap over {len(pairs)} images")
+    return Figure.measured(name, title, found, "%", estimator, limits, over_resampled(len(pairs)))
 
 
 # --- Drawn ---

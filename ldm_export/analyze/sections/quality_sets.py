@@ -12,10 +12,11 @@ from ldm_export.analyze.study import Study
 
 FEWEST = 32  # images of a set
 SHARES = 3  # of the images: a set, and others to compare with
-SPLITS, FEW_SPLITS = 20, 3
+SPLITS, FEW_SPLITS = 40, 3  # random sets of real images
+OTHERS = 4  # sets of other images that each is compared with
 IMAGES_PER_DIRECTION = 8
 IMAGES_PER_FEATURE = 2  # with fewer, a set of less variance may be nearer than a real one
-SURE = 0.95
+CHANCE = 0.05  # that a set of real images is as far from the others
 REAL, REBUILT, DRAWN = "real images", "reconstructions", "drawn images"
 KEYS = {REAL: "images", REBUILT: "reconstructions", DRAWN: "drawn"}
 
@@ -24,8 +25,9 @@ KEYS = {REAL: "images", REBUILT: "reconstructions", DRAWN: "drawn"}
 class Sets:
     """Features (N, D) of all real images and their reconstructions; of sets of n, the images' places.
 
-    drawn: features (n, D) of the drawn images, if enough were drawn. splits: places (2, n) of a set of real images and
-    of other ones that sets are compared with. places: of the images whose captions were drawn.
+    drawn: features (n, D) of the drawn images, if enough were drawn. places: of the images whose captions were drawn.
+    splits: places (1 + OTHERS, n) of a random set of real images, then of sets of other ones. apart: places (OTHERS, n)
+    of sets without the images whose captions were drawn.
     """
 
     real: np.ndarray
@@ -33,6 +35,7 @@ class Sets:
     drawn: np.ndarray | None
     places: np.ndarray
     splits: list[np.ndarray]
+    apart: list[np.ndarray]
 
     @property
     def count(self) -> int:
@@ -71,14 +74,17 @@ def _sets(study: Study, places: np.ndarray, drawn: np.ndarray) -> Sets | None:
         return None
     random = study.random("quality sets")
     chosen = places if is_drawn else random.permutation(total)[:count]
-    others = np.setdiff1d(np.arange(total), chosen)
-    splits = []
-    for _ in range(SPLITS):
-        against = random.permutation(others)[:count]
-        rest = np.setdiff1d(np.arange(total), against)
-        splits.append(np.stack([random.permutation(rest)[:count], against]))
+    everything = np.arange(total)
+
+    def others(places: np.ndarray) -> np.ndarray:
+        rest = np.setdiff1d(everything, places)
+        return np.stack([random.permutation(rest)[:count] for _ in range(OTHERS)])
+
+    sets = [random.permutation(total)[:count] for _ in range(SPLITS)]
+    splits = [np.concatenate([each[None], others(each)]) for each in sets]
     features = study.features_of("drawn images", drawn) if is_drawn else None
-    return Sets(study.features, study.reconstructed_features, features, chosen, splits)
+    apart = [others(chosen) for _ in range(SPLITS)]
+    return Sets(study.features, study.reconstructed_features, features, chosen, splits, apart)
 
 
 # --- Fréchet distance ---
@@ -88,8 +94,9 @@ def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
     """Add the distance in few directions; and in all features, as it is known in the field, of many images."""
     network, count, width = study.extractor.name, sets.count, sets.real.shape[1]
     few = min(width, count // IMAGES_PER_DIRECTION)
-    in_few = _distances(sets, main_directions(sets.real, few), SPLITS)
-    over = f"95 % of {SPLITS} random choices of the real images"
+    in_few = _distances(sets, main_directions(sets.real, few), SPLITS, OTHERS)
+    over = f"95 % of {SPLITS} random choices of the images"
+    whole = SHARES * IMAGES_PER_FEATURE * width
     for what, values in in_few.items():
         low, high = np.quantile(values, [0.025, 0.975])
         findings.figures.append(
@@ -99,16 +106,17 @@ def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
                 float(np.median(values)),
                 "",
                 f"Gaussians fitted to features of {network} in the {few} directions of most variance, {count} images "
-                f"against {count}",
+                f"against {count}, mean over {OTHERS} sets of other images",
                 "It is above 0 for real images too: compare only distances of as many images and directions. What the "
-                "other directions show is not seen.",
+                f"other directions show is not seen: all {width} features take {whole:,} images. Choices share images"
+                + (", and the drawn ones stay the same." if what == DRAWN else "."),
                 float(low),
                 float(high),
                 over,
             )
         )
     for what in list(in_few)[1:]:
-        findings.sentences.append(_told(what, in_few[what], in_few[REAL]))
+        findings.sentences.append(told_sentence(what, in_few[what], in_few[REAL], count, few))
     title, estimator = (
         f"{study.extractor.distance}, {{}} from other real images",
         f"Gaussians fitted to {width} features",
@@ -117,12 +125,12 @@ def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
     if count < IMAGES_PER_FEATURE * width:
         note = (
             f"Sets of {count} images are too few for {width} features: their fewness would be most of it, and blurred "
-            f"images would be nearer than real ones. It takes {SHARES * IMAGES_PER_FEATURE * width} images."
+            f"images would be nearer than real ones. It takes {whole:,} images."
         )
         sets_named = " and ".join(list(in_few)[1:])
         findings.figures.append(Figure("frechet_all", title.format(sets_named), None, "", estimator, limits, note=note))
         return
-    for what, values in _distances(sets, np.eye(width), FEW_SPLITS).items():
+    for what, values in _distances(sets, np.eye(width), FEW_SPLITS, 1).items():
         findings.figures.append(
             Figure.measured(
                 f"frechet_all_{KEYS[what]}",
@@ -136,26 +144,46 @@ def _add_distances(findings: Findings, study: Study, sets: Sets) -> None:
         )
 
 
-def _distances(sets: Sets, directions: np.ndarray, splits: int) -> dict[str, np.ndarray]:
-    """Return the distance of each kind of set from other real images, (splits,)."""
+def _distances(sets: Sets, directions: np.ndarray, splits: int, others: int) -> dict[str, np.ndarray]:
+    """Return the distance of each kind of set from other real images, mean over `others` sets of them, (splits,)."""
     real, rebuilt = sets.real @ directions, sets.rebuilt @ directions
+
+    def mean(one: np.ndarray, against: list[np.ndarray]) -> float:
+        return float(np.mean([frechet_distance(one, real[each]) for each in against[:others]]))
+
     chosen = sets.splits[:splits]
     found = {
-        REAL: np.array([frechet_distance(real[one], real[other]) for one, other in chosen]),
-        REBUILT: np.array([frechet_distance(rebuilt[one], real[other]) for one, other in chosen]),
+        REAL: np.array([mean(real[one], against) for one, *against in chosen]),
+        REBUILT: np.array([mean(rebuilt[one], against) for one, *against in chosen]),
     }
     if sets.drawn is not None:
         drawn = sets.drawn @ directions
-        found[DRAWN] = np.array([frechet_distance(drawn, real[other]) for _, other in chosen])
+        found[DRAWN] = np.array([mean(drawn, list(against)) for against in sets.apart[:splits]])
     return found
 
 
-def _told(what: str, found: np.ndarray, real: np.ndarray) -> str:
-    """Say whether sets can be told from real images. found, real: distances from the same other images."""
-    values = f"{np.median(found):.3g} from other images, where real ones have {np.median(real):.3g}"
-    if np.mean(found > real) >= SURE:
-        return f"As a set, {what} are told from real images: their Fréchet distance is {values}."
-    return f"As a set of so few, {what} are not told from real images: their Fréchet distance is {values}."
+def told_sentence(what: str, found: np.ndarray, reference: np.ndarray, count: int, directions: int) -> str:
+    """Say whether sets can be told from real images.
+
+    found: their distances from other images, of which the median is judged. reference: those of as many sets of real
+    images: where the median lies among them is what chance alone would give.
+    """
+    median = float(np.median(found))
+    low, high = np.quantile(reference, [CHANCE, 1 - CHANCE])
+    values = (
+        f"their Fréchet distance from other images is {median:.3g}, where {1 - 2 * CHANCE:.0%} of sets of as many real "
+        f"ones have {low:.3g} to {high:.3g}"
+    )
+    if _rank(reference >= median) <= CHANCE:
+        return f"As a set, {what} are told from real images: {values}."
+    if _rank(reference <= median) <= CHANCE:
+        return f"As a set, {what} are nearer to real images than those are to one another, so they vary less: {values}."
+    return f"Sets of {count} {what} are not told from real images in {directions} directions: {values}."
+
+
+def _rank(as_extreme: np.ndarray) -> float:
+    """Return the chance of what is as extreme as these of a reference are, itself counted (Phipson and Smyth 2010)."""
+    return float((1 + as_extreme.sum()) / (1 + len(as_extreme)))
 
 
 # --- Score ---

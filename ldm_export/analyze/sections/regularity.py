@@ -17,16 +17,19 @@ from ldm_export.analyze.marginals import distance_to_normal, distribution_sample
 from ldm_export.analyze.posterior import drawn_latents, require_variation
 from ldm_export.analyze.sections.regularity_decoder import add_reaction
 from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, participation_ratio
-from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.units import BIT
 from ldm_export.plots import draw_lines, to_png
 
-BIT = math.log(2)  # nats
 CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to be given
 HALVES = 40  # random halves of the images
 SHOWN = 8  # channels
 SINGULAR = 1e-10  # ratio of eigenvalues
-NEAR_NORMAL = 0.04  # distance of Kolmogorov and Smirnov
+NEAR_NORMAL, FAR_FROM_NORMAL = (
+    0.05,
+    0.1,
+)  # distance of Kolmogorov and Smirnov; 0.06 of a uniform, 0.16 of an exponential
 BINS = np.linspace(-5, 5, 51)
 
 SHARED = "Total correlation of a cell's channels"
@@ -44,10 +47,6 @@ def measure(study: Study) -> Findings:
     _add_marginals(findings, study, drawn_latents(study, study.random("regularity draw")))
     add_reaction(findings, study, means)
     return findings
-
-
-def _over(count: int) -> str:
-    return f"95 % by bootstrap over {count} images"
 
 
 # --- Spectrum ---
@@ -96,7 +95,7 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
             f"of {channels}",
             "exp of the entropy of the normalised eigenvalues of the channels' covariance, all cells together",
             "Linear dependence alone.",
-            _over(count),
+            over_resampled(count),
         )
     )
     share = np.cumsum(spectrum) / spectrum.sum()
@@ -146,7 +145,7 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
             "bits",
             "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels",
             LINEAR,
-            _over(count),
+            over_resampled(count),
         )
     )
     eigenvalues = np.linalg.eigvalsh(cell_covariance(moments))
@@ -160,7 +159,9 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
         if numbers >= count:
             limits += f" Nor is that between all {numbers} numbers of the latents, too many for {count} images."
         findings.figures.append(
-            Figure.measured("total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, _over(count))
+            Figure.measured(
+                "total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, over_resampled(count)
+            )
         )
         each = shared.value / channels
         text = f"A cell's channels share {shared.value:.2g} bits, {each:.2g} for each: they are " + (
@@ -189,7 +190,7 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "",
             "of a draw of each image from the posterior, mean over channels",
             "The schedule's noise levels are made for 1.",
-            _over(count),
+            over_resampled(count),
         )
     )
     rows, distances = [], []
@@ -201,7 +202,7 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
         to_standard = distance_to_normal(samples, at, standard=True)
         facts = (float(values.mean()), float(values.std()), skewness, kurtosis)
         rows.append((channel + 1, *facts, own.value, own.low, own.high, to_standard))
-        distances.append(own.value)
+        distances.append(own)
     findings.tables.append(
         Table(
             "marginals",
@@ -219,22 +220,17 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             ),
             tuple(rows),
             f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
-            f"Smirnov, the largest difference of two distribution functions; low and high: {_over(count)}. Cells of an "
-            "image are alike, so the number of samples is between the images and the cells, and no test of "
+            f"Smirnov, the largest difference of two distribution functions; low and high: {over_resampled(count)}. "
+            "Cells of an image are alike, so the number of samples is between the images and the cells, and no test of "
             "significance is made.",
         )
     )
-    furthest = int(np.argmax(distances))
+    furthest = int(np.argmax([each.value for each in distances]))
     mean_of = max(abs(row[1]) for row in rows)
     findings.sentences.append(
         f"In the denoiser's scale the latents have a standard deviation of {overall.value:.3g}. The channel that is "
-        f"furthest from a normal distribution of its mean and width is {furthest + 1}, by {distances[furthest]:.2g}: "
-        + (
-            "all are near one."
-            if distances[furthest] < NEAR_NORMAL
-            else "diffusion does not need normal latents, it needs their scale; but a Gaussian would model these "
-            "poorly."
-        )
+        f"furthest from a normal distribution of its mean and width is {furthest + 1}: "
+        + normality_sentence(distances[furthest])
     )
     if not 0.5 < overall.value < 2:
         findings.warnings.append(
@@ -247,6 +243,23 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "of its power is the same in every image. A shift in the model's configuration would take it away."
         )
     findings.pictures.append(_histograms(latents))
+
+
+def normality_sentence(distance: Interval) -> str:
+    """Say how far a channel is from its normal distribution: by the size of the difference, not by its significance."""
+    text = (
+        f"at no value does the share of numbers below it differ by more than {distance.value:.1%} "
+        f"({distance.low:.1%} to {distance.high:.1%}). "
+    )
+    if distance.value < NEAR_NORMAL:
+        return text + f"Below {NEAR_NORMAL:.0%} this counts as near one."
+    if distance.low < FAR_FROM_NORMAL:
+        return text + f"That is seen, and small: a Gaussian counts as a poor model from {FAR_FROM_NORMAL:.0%} on."
+    return (
+        text
+        + f"From {FAR_FROM_NORMAL:.0%} on a Gaussian would model these poorly. Diffusion does not need normal latents, "
+        "it needs their scale."
+    )
 
 
 def _deviation(moments: np.ndarray) -> float:

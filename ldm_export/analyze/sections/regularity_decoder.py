@@ -9,7 +9,7 @@ import torch
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.hutchinson import column_energies
 from ldm_export.analyze.posterior import drawn_latents
-from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
 
@@ -34,10 +34,6 @@ def add_reaction(findings: Findings, study: Study, latents: np.ndarray) -> None:
     findings.pictures.append(_traversals(study, latents))
 
 
-def _over(count: int) -> str:
-    return f"95 % by bootstrap over {count} images"
-
-
 def _energies(study: Study, places: Sequence[int]) -> np.ndarray:
     """Return the squared norm of the decoder's Jacobian in each channel's numbers, (B, C)."""
     codec, at = study.subject.codec, torch.from_numpy(study.latents[list(places)])
@@ -48,7 +44,7 @@ def _energies(study: Study, places: Sequence[int]) -> np.ndarray:
 def _add_gain(findings: Findings, study: Study, energies: np.ndarray) -> None:
     energy = bootstrap(energies.sum(axis=1), study.random("regularity gain"))
     pixels = study.pixels[0].size
-    over = _over(len(energies))
+    over = over_resampled(len(energies))
     findings.figures.append(
         Figure.measured(
             "jacobian",
@@ -118,7 +114,7 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
             "grey levels of 255",
             "root mean square over images that were decoded from both",
             "The decoder was trained on draws, so the mean is not always the better one.",
-            _over(count),
+            over_resampled(count),
         )
     )
 

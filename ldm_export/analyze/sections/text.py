@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 
-from ldm_export.analyze.caption_errors import NONE, OTHER, CaptionErrors, measure_captions
+from ldm_export.analyze.caption_errors import NONE, OTHER, CaptionErrors
 from ldm_export.analyze.caption_parts import caption_parts
 from ldm_export.analyze.denoising_information import beyond, integrated, middle
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.text_captions import measure_captions
 from ldm_export.analyze.sections.text_parts import add_parts, add_words
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
@@ -28,7 +29,7 @@ def measure(study: Study) -> Findings:
     parts = caption_parts(study.pictures)
     measured = measure_captions(study, [each for part in parts.values() for each in (part.without, part.alone)])
     told = _add_whole(study, findings, measured)
-    _add_levels(findings, measured, told)
+    _add_levels(study, findings, measured, told)
     add_parts(study, findings, measured, parts)
     add_words(study, findings)
     return findings
@@ -98,7 +99,7 @@ def _add_whole(study: Study, findings: Findings, measured: CaptionErrors) -> boo
     pictures = study.pictures
     most = math.log2(pictures.available * len(set(pictures.backgrounds)))
     beside_another, _ = over_images(integrated(at, measured.gain[:, OTHER]), random)
-    findings.sentences.append(_whole_sentence(by_error, wrong, beside_another, most))
+    findings.sentences.append(whole_sentence(by_error, wrong, beside_another, most))
     if by_error.low > 0:
         findings.sentences.append(_scale_sentence(scale, study.subject.contract.defaults.guidance))
     return by_error.low > 0
@@ -110,31 +111,44 @@ def best_scale(samples: np.ndarray) -> float:
     return float(0.5 * (gain / distance + 1)) if distance > 0 else 1.0
 
 
-def _whole_sentence(by_error: Interval, wrong: Interval, beside_another: Interval, most: float) -> str:
+def whole_sentence(by_error: Interval, wrong: Interval, beside_another: Interval, most: float) -> str:
     """Say what a caption tells. most: bits that tell all images and backgrounds of the folder apart."""
     if by_error.high < 0:
         return (
             "Captions mislead the denoiser: with its own it finds the noise in an image "
-            f"{-by_error.value:.1f} bits worse than without."
+            f"{shown_bits(-by_error.value)} worse than without."
         )
     if by_error.low <= 0:
+        direction = "better" if by_error.value >= 0 else "worse"
         return (
-            "That captions tell anything of these images cannot be seen: with its caption the denoiser finds the "
-            f"noise in an image {by_error.value:+.1f} bits better than without, from {by_error.low:+.1f} to "
-            f"{by_error.high:+.1f}."
+            "That captions tell anything of these images cannot be seen: with its caption the denoiser finds the noise "
+            f"in an image {shown_bits(abs(by_error.value))} {direction} than without, and the interval of what it "
+            f"gains is {by_error.low:+,.3g} to {by_error.high:+,.3g}."
         )
-    text = f"A caption tells the denoiser {by_error.value:.1f} bits of its image. "
-    text += f"To tell all images and backgrounds of this folder apart takes {most:.1f}. "
+    text = f"A caption tells the denoiser {shown_bits(by_error.value)} of its image. "
+    if most > 0:
+        text += f"To tell all images and backgrounds of this folder apart takes {shown_bits(most)}. "
     if by_error.low > most:
         text += (
             "What is above that says what kind of images these are, to a model that was trained on others too; or it "
             "makes up for what the denoiser without a text could find in the noise by itself, and does not. "
         )
     if wrong.high < 0:
-        return text + f"Another image's caption does harm: {wrong.value:.1f} bits."
+        return text + (
+            f"Another image's caption does harm: with it the noise is found {shown_bits(-wrong.value)} worse than "
+            "without a text."
+        )
     if beside_another.low > 0:
-        return text + f"Another image's caption tells less: {wrong.value:+.1f} bits."
-    return text + f"But another image's caption does as well ({wrong.value:+.1f} bits): which one it is matters little."
+        if wrong.low > 0:
+            return text + f"Another image's caption tells less: {shown_bits(wrong.value)}."
+        return text + "Another image's caption tells nothing that can be seen."
+    return text + f"But another image's caption does as well ({wrong.value:+,.3g}): which one it is matters little."
+
+
+def shown_bits(value: float) -> str:
+    """Write a number of bits, with its word in the right number."""
+    shown = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{shown} bit" if shown == "1" else f"{shown} bits"
 
 
 def _scale_sentence(scale: Interval, guidance: float) -> str:
@@ -146,20 +160,34 @@ def _scale_sentence(scale: Interval, guidance: float) -> str:
     )
 
 
-def _add_levels(findings: Findings, measured: CaptionErrors, told: bool) -> None:
+def _add_levels(study: Study, findings: Findings, measured: CaptionErrors, told: bool) -> None:
     """told: whether the caption tells something for sure."""
     at = measured.log_snr
     gain, distance = (each[:, NONE].mean(axis=0) / 2 for each in (measured.gain, measured.distance))
     wrong = (measured.gain[:, NONE] - measured.gain[:, OTHER]).mean(axis=0) / 2
+    random = study.random("text levels")
+    ends = [over_images(each, random)[0] for each in measured.gain[:, NONE].T / 2]
+    _, over = over_images(measured.gain[:, NONE, 0], random)
     rows = tuple(
-        (level.timestep, float(each), level.ratio, *map(float, (one, two, other)), best_scale(np.array([[one, two]])))
-        for level, each, one, two, other in zip(measured.levels, at, gain, distance, wrong, strict=True)
+        (
+            level.timestep,
+            float(each),
+            level.ratio,
+            one.value,
+            one.low,
+            one.high,
+            *map(float, (two, other)),
+            best_scale(np.array([[one.value, two]])),
+        )
+        for level, each, one, two, other in zip(measured.levels, at, ends, distance, wrong, strict=True)
     )
     head = (
         "timestep",
         "log-SNR",
         "noise over signal",
         "by errors",
+        "low",
+        "high",
         "by predictions",
         "another image's caption",
         "best guidance scale",
@@ -170,7 +198,7 @@ def _add_levels(findings: Findings, measured: CaptionErrors, told: bool) -> None
             "What the caption tells at each noise level, bits for a unit of log-SNR",
             head,
             rows,
-            "The area under a column is its figure.",
+            f"The area under a column is its figure. low and high: of the column by errors, {over}.",
         )
     )
     lines = {
@@ -181,19 +209,38 @@ def _add_levels(findings: Findings, measured: CaptionErrors, told: bool) -> None
     findings.pictures.append(
         Picture("levels", "Where the caption tells something, by noise level; areas are bits.", to_png(plot))
     )
-    half = middle(at, gain)
-    figure = ("middle", "Noise over signal below which half of the information is left to find", "")
+    _add_middle(findings, measured, told, random)
+
+
+def _add_middle(findings: Findings, measured: CaptionErrors, told: bool, random: np.random.Generator) -> None:
+    """Add where in noise half of the information lies; told: whether there is some for sure."""
+    name, title = "middle", "Noise over signal below which half of the information is left to find"
     estimator = "the place in log-SNR that halves the area by errors"
-    if half is None:
-        note = "The caption tells nothing."
-        findings.figures.append(Figure(figure[0], figure[1], None, figure[2], estimator, "", note=note))
-        return
-    ratio = math.exp(-half / 2)
     limits = "In latents of about unit deviation. Where the integral is cut off, the middle moves."
-    findings.figures.append(Figure(*figure[:2], ratio, figure[2], estimator, limits))
-    if told:
-        said = "noise outweighs the image" if ratio > 1 else "the image already outweighs the noise"
-        findings.sentences.append(
-            f"Half of that is told where noise has more than {ratio:.2g} times the deviation of the signal, half "
-            f"below: at the middle {said}."
-        )
+    gains = measured.gain[:, NONE]
+    if not told or middle(measured.log_snr, gains.mean(axis=0)) is None:
+        note = "That the caption tells anything is not sure, so it has no middle."
+        findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
+        return
+
+    def ratio(part: np.ndarray) -> float:
+        half = middle(measured.log_snr, part.mean(axis=0))
+        return math.nan if half is None else math.exp(-half / 2)
+
+    found, over = over_images(gains, random, ratio)
+    if math.isnan(found.low + found.high):
+        note = "Of some choices of the images there is no middle, so it has no interval."
+        findings.figures.append(Figure(name, title, found.value, "", estimator, limits, note=note))
+    else:
+        findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, over))
+    said = (
+        "noise outweighs the image"
+        if found.low > 1
+        else "the image already outweighs the noise"
+        if found.high < 1
+        else "noise and image weigh about the same"
+    )
+    findings.sentences.append(
+        f"Half of that is told where noise has more than {found.value:.2g} times the deviation of the signal, half "
+        f"below: at the middle {said}."
+    )

@@ -4,14 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ldm_export.analyze.caption_errors import BIT, NONE, OTHER, CaptionErrors, levels_of, text_errors
+from ldm_export.analyze.caption_errors import NONE, OTHER, CaptionErrors, text_errors
 from ldm_export.analyze.caption_parts import Part, count_words, without_words
 from ldm_export.analyze.coloured_text import Coloured, draw_coloured
 from ldm_export.analyze.denoiser import Denoiser, log_snr
 from ldm_export.analyze.denoising_information import integrated, integrated_deviation
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.text_captions import levels_of
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.units import BIT
 from ldm_export.plots import draw_lines, to_png
 
 WORD_PAIRS = 2  # of draws of noise
@@ -66,7 +68,7 @@ def add_parts(study: Study, findings: Findings, measured: CaptionErrors, parts: 
 def _parts_sentence(told: Mapping[tuple[str, str], Interval], harmful: Sequence[str]) -> str:
     names = sorted({name for name, _ in told}, key=lambda name: -told[name, "without"].value)
     listed = "; ".join(
-        f"{name} {told[name, 'without'].value:.1f} bits, {told[name, 'alone'].value:+.1f}" for name in names
+        f"{name} {told[name, 'without'].value:,.0f} bits, {told[name, 'alone'].value:+,.0f}" for name in names
     )
     text = f"What is lost without a part of the caption, and what the part alone tells: {listed}."
     if harmful:
@@ -99,7 +101,13 @@ def add_words(study: Study, findings: Findings) -> None:
         errors = study.kept(
             f"text words {number}",
             lambda number=number, texts=texts: text_errors(  # type: ignore[misc]
-                study, denoiser, number, texts, levels, WORD_PAIRS, "text words"
+                denoiser,
+                study.latents[number],
+                texts,
+                levels,
+                WORD_PAIRS,
+                study.random(f"text words {number}"),
+                study.pictures.files[number],
             ),
         )
         bits = integrated(at, errors[0, 1:] - errors[0, :1]) / BIT

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ldm_export.analyze.attention_maps import Layer
-from ldm_export.analyze.caption_errors import FULL, NONE, measure_captions
+from ldm_export.analyze.caption_errors import NONE
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.image_maps import GROUPS, measure_maps, record_layers
@@ -18,6 +18,7 @@ from ldm_export.analyze.sections import SECTIONS, attention_cost
 from ldm_export.analyze.sections.attention_cost import text_macs
 from ldm_export.analyze.sections.attention_drawn import draw, tile
 from ldm_export.analyze.sections.attention_overlap import add_overlap
+from ldm_export.analyze.sections.text_captions import measure_captions
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
@@ -150,7 +151,7 @@ def test_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> 
     for each in maps.values():
         assert each[:, :, :-1].sum(axis=2) == pytest.approx(np.ones((8, 3, *each.shape[3:])), abs=1e-4)
     assert errors.gain.shape == (8, 3, 8) and np.isfinite(errors.gain).all()
-    assert (errors.gain[:, FULL] == 0).all() and (errors.distance[:, NONE] > 0).all()
+    assert (errors.gain[:, 0] == 0).all() and (errors.distance[:, NONE] > 0).all()
 
 
 def test_work_of_attention_to_the_text_by_hand() -> None:

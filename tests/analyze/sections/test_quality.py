@@ -9,9 +9,11 @@ import pytest
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Figure, Findings
 from ldm_export.analyze.sections.quality import measure
+from ldm_export.analyze.sections.quality_sets import told_sentence
+from ldm_export.analyze.study import levels
 from ldm_export.errors import AnalysisError
 from ldm_runtime.package import safetensors
-from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
+from tests.analyze.linear_study import CELL, LinearSubject, make_study
 from tests.train.conftest import vgg_tensors
 
 COUNT = 96
@@ -82,6 +84,7 @@ def test_what_is_kept_is_equal(tmp_path) -> None:
     assert findings.value("psnr") == pytest.approx(138.1, abs=0.1)
     assert findings.value("ssim") == pytest.approx(1) and findings.value("ms_ssim") == pytest.approx(1)
     assert findings.value("features") == pytest.approx(0, abs=1e-6)
+    assert findings.sentences[0] == "Reconstructions are equal to their images, in 8 bits."
     assert figure(findings, "perceptual").value is None and "vgg16.safetensors" in figure(findings, "perceptual").note
 
 
@@ -89,8 +92,13 @@ def test_the_perceptual_distance_is_a_share_of_that_of_other_images(tmp_path) ->
     safetensors.write(tmp_path / "vgg16.safetensors", vgg_tensors())
     same = found(tmp_path / "a", squares(COUNT), LinearSubject())
     assert same.value("perceptual") is None, "the weights lie beside the images"
-    value = found(tmp_path, draw_levels(COUNT), LinearSubject()).value("perceptual")
-    assert value is not None and 0 < value < 100
+    assert found(tmp_path, squares(COUNT), LinearSubject()).value("perceptual") == pytest.approx(0, abs=1e-4)
+    again = tmp_path / "again"
+    again.mkdir()
+    safetensors.write(again / "vgg16.safetensors", vgg_tensors())
+    noise = np.random.default_rng(1).normal(0, 40, (COUNT, 32, 32, 3))  # of which most is lost, as in another image
+    lost = found(again, np.clip(128 + noise, 0, 255).astype(np.uint8), LinearSubject()).value("perceptual")
+    assert lost is not None and 50 < lost < 150
 
 
 def test_drawn_images_of_the_same_kind_are_not_told_from_real_ones(tmp_path) -> None:
@@ -98,7 +106,7 @@ def test_drawn_images_of_the_same_kind_are_not_told_from_real_ones(tmp_path) -> 
     real, drawn = figure(findings, "frechet_images"), figure(findings, "frechet_drawn")
     assert real.value is not None and drawn.value is not None and real.high is not None
     assert drawn.value < 2 * real.high
-    assert any("drawn images are not told from real images" in each for each in findings.sentences)
+    assert any("drawn images are not told from real images in" in each for each in findings.sentences)
     assert findings.value("frechet_all_drawn") is not None, "three features need no more images"
     assert {each.name for each in findings.pictures} == {"worst", "drawn"}
 
@@ -115,6 +123,34 @@ def test_drawn_images_that_are_all_alike_are_told(tmp_path) -> None:
     assert score is not None and 1.5 < score <= 3
 
 
+def test_a_small_difference_that_is_the_same_in_every_set_is_not_told() -> None:
+    """Each set is a little farther than the real one of the same images; real ones differ by far more."""
+    reference = np.linspace(1.0, 2.0, 40)
+    assert "Sets of 32 drawn images are not told" in told_sentence("drawn images", reference + 0.01, reference, 32, 4)
+    assert "told from real images: " in told_sentence("drawn images", reference + 1, reference, 32, 4)
+    assert "so they vary less" in told_sentence("drawn images", reference - 1, reference, 32, 4)
+
+
+def test_sets_of_the_same_kind_are_told_as_seldom_as_it_says() -> None:
+    random, told = np.random.default_rng(0), 0
+    for _ in range(300):
+        found = told_sentence("sets", random.gamma(2, 1, 1), random.gamma(2, 1, 40), 32, 4)
+        told += found.startswith("As a set, sets are told")
+    assert 3 <= told <= 27, "5 % of 300 are 15"
+
+
+def test_reconstructions_are_compared_few_at_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def levels_of(pixels: np.ndarray) -> np.ndarray:
+        counts.append(len(pixels))
+        return levels(pixels)
+
+    monkeypatch.setattr("ldm_export.analyze.sections.quality.levels", levels_of)
+    found(tmp_path, squares(COUNT), LinearSubject())
+    assert sum(counts) >= 3 * COUNT and max(counts) <= 16
+
+
 def test_few_images_have_no_distances_between_sets(tmp_path) -> None:
     findings = found(tmp_path, squares(24), DrawingSubject(squares(24)), captions=captions(24))
     for name in ("frechet_reconstructions", "frechet_drawn", "score_drawn"):
@@ -129,7 +165,7 @@ def test_a_network_of_many_features_has_none_of_all_of_them_and_one_without_clas
     study.extractor = Extractor("pixels", lambda images: images.reshape(len(images), -1).astype(np.float32))
     findings = measure(study)
     note = figure(findings, "frechet_all").note
-    assert "Sets of 32 images are too few for 3072 features" in note and "It takes 18432 images" in note
+    assert "Sets of 32 images are too few for 3072 features" in note and "It takes 18,432 images" in note
     assert findings.value("frechet_reconstructions") is not None
     assert figure(findings, "score_images").note == "pixels has no classes."
 

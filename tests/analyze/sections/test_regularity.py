@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.regularity import measure
+from ldm_export.analyze.sections.regularity import measure, normality_sentence
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
@@ -83,7 +84,15 @@ def test_marginals_tell_a_normal_from_two_peaks(tmp_path, gaussian: Findings) ->
     ]
     assert max(distances[0]) < 0.03 < 0.15 < min(distances[1])
     assert any("model these poorly" in each for each in other.sentences)
-    assert any("all are near one" in each for each in gaussian.sentences)
+    assert any("this counts as near one" in each for each in gaussian.sentences)
+
+
+def test_a_small_distance_is_small_however_sure_it_is() -> None:
+    """With millions of numbers any distance is significant: the size decides."""
+    assert normality_sentence(Interval(0.03, 0.029, 0.031)).endswith("Below 5% this counts as near one.")
+    assert "seen, and small" in normality_sentence(Interval(0.06, 0.059, 0.061))
+    assert "seen, and small" in normality_sentence(Interval(0.12, 0.09, 0.15)), "not surely above the threshold"
+    assert "poorly" in normality_sentence(Interval(0.12, 0.11, 0.13))
 
 
 def test_nan_in_a_derivative_is_refused(tmp_path) -> None:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ldm_export.analyze import caption_errors
+from ldm_export.analyze.caption_errors import other_captions
 from ldm_export.analyze.denoiser import Condition
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections import SECTIONS, text_parts
-from ldm_export.analyze.sections.text import best_scale
+from ldm_export.analyze.sections import SECTIONS, text_captions, text_parts
+from ldm_export.analyze.sections.text import best_scale, shown_bits, whole_sentence
+from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_runtime.sampling.schedule import NoiseSchedule
@@ -60,10 +61,10 @@ class BestDenoiser:
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(BestDenoiser, "heed", 1.0)
-    monkeypatch.setattr(caption_errors, "Denoiser", BestDenoiser)
+    monkeypatch.setattr(text_captions, "Denoiser", BestDenoiser)
     monkeypatch.setattr(text_parts, "Denoiser", BestDenoiser)
-    monkeypatch.setattr(caption_errors, "QUICK_LEVELS", 24)
-    monkeypatch.setattr(caption_errors, "PAIRS", 8)
+    monkeypatch.setattr(text_captions, "QUICK_LEVELS", 24)
+    monkeypatch.setattr(text_captions, "PAIRS", 8)
     subject = LinearSubject()
     subject.contract.schedule, subject.contract.embeds_guidance = SCHEDULE, False
     subject.contract.defaults = SimpleNamespace(guidance=3.0)
@@ -99,6 +100,9 @@ def test_information_of_gaussians(study: Study) -> None:
     assert another is not None and told is not None and another < 0 < told
     assert any("of the right size" in each for each in findings.sentences)
     assert any("does harm" in each for each in findings.sentences)
+    (half,) = [each for each in findings.figures if each.name == "middle"]
+    assert half.value is not None and half.low is not None and half.high is not None
+    assert half.low <= half.value <= half.high and half.low < half.high
     (words,) = [each for each in findings.tables if each.name == "words"]
     concepts = [row[2] for row in words.rows if str(row[1]).startswith("thing")]
     assert concepts and all(isinstance(value, float) and value > 0 for value in concepts)
@@ -168,5 +172,17 @@ def test_the_best_scale_of_predictions() -> None:
 
 
 def test_another_caption_always_differs() -> None:
-    assert caption_errors.other_captions(["a", "a", "b"]) == ["b", "b", "a"]
-    assert caption_errors.other_captions(["a", "a"]) == ["", ""]
+    assert other_captions(["a", "a", "b"]) == ["b", "b", "a"]
+    assert other_captions(["a", "a"]) == ["", ""]
+
+
+def test_what_is_said_of_captions_has_no_odd_number() -> None:
+    some, harm, little = Interval(430.4, 300, 500), Interval(-3148.8, -4600, -1800), Interval(0.2, -1, 2)
+    said = whole_sentence(some, harm, some, 15.3)
+    assert said.startswith("A caption tells the denoiser 430 bits of its image. ")
+    assert said.endswith("does harm: with it the noise is found 3,149 bits worse than without a text.")
+    assert "takes" not in whole_sentence(some, harm, some, 0.0), "a single image is told from none"
+    assert whole_sentence(some, little, some, 1.0).endswith("tells nothing that can be seen.")
+    assert whole_sentence(some, Interval(3, 1, 5), some, 1.0).endswith("caption tells less: 3 bits.")
+    assert "0.2 bits worse than without, and" in whole_sentence(Interval(-0.2, -1, 2), little, some, 1.0)
+    assert (shown_bits(1.0), shown_bits(15.26), shown_bits(0.0)) == ("1 bit", "15.3 bits", "0 bits")
