@@ -27,7 +27,7 @@ ASK_NO_SYSTEM = (
     r"__cxa_(guard_\w+|pure_virtual|atexit)|__gxx_personality_v0|_Unwind_Resume",
     # C++: numbers as text, and ends at what is out of range.
     r"_ZNK?St(3?__[12n0-9]*)?(10from_chars|8to_chars)\w+|_ZSt(10from_chars|8to_chars)\w+",
-    r"_ZSt\d+__throw_\w+|_ZNSt3?__\w*__(throw|libcpp_verbose_abort)\w*|_Zd[la]\w+",
+    r"_ZSt\d+(__throw|__glibcxx_assert_fail)\w+|_ZNSt3?__\w*__(throw|libcpp_verbose_abort)\w*|_Zd[la]\w+",
 )
 
 
@@ -131,7 +131,8 @@ def of_a_system(names: set[str]) -> set[str]:
             "__stack_chk_fail _GLOBAL_OFFSET_TABLE_ __udivti3 __popcountdi2 __aarch64_ldadd4_relax __cxa_guard_acquire",
         ),
         (False, "_ZSt10from_charsPKcS0_RdSt12chars_format _ZSt8to_charsPcS_dSt12chars_format"),
-        (False, "_ZNSt3__18to_charsEPcS0_dNS_12chars_formatE _ZSt24__throw_out_of_range_fmtPKcz _ZdlPvm"),
+        (False, "_ZNSt3__18to_charsEPcS0_dNS_12chars_formatE _ZSt24__throw_out_of_range_fmtPKcz"),
+        (False, "_ZSt21__glibcxx_assert_failPKciS0_S0_ _ZdlPvm"),
         (False, "_ZNSt3__122__libcpp_verbose_abortEPKcz _ZNSt3__110from_charsB8ne210100EPKcS1_RdNS_12chars_formatE"),
     ],
 )
