@@ -45,6 +45,14 @@ def run(command: str, *arguments: str | Path) -> str:
     return result.stdout
 
 
+def pkg_config(prefix: Path, module: str, *asked: str) -> str:
+    """Return what pkg-config says of an installed module; the Python package pkgconf brings that program."""
+    folder = next(prefix.rglob(f"{module}.pc")).parent
+    command = [program("pkg-config"), *asked, module]
+    values = {"PKG_CONFIG_PATH": str(folder)}
+    return subprocess.run(command, env=values, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def environment() -> dict[str, str]:
     """This process's environment, with the ONNX Runtime of the Python package."""
     values = dict(os.environ)

@@ -1,15 +1,13 @@
 """What the shared library shows to programs, and how they find it."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from ldm_runtime import __version__
 from ldm_runtime.errors import CODES
-from tests.cpp.cpp_build import SOURCE, built, program, run
+from tests.cpp.cpp_build import SOURCE, built, pkg_config, program, run
 
 pytestmark = pytest.mark.slow
 HEADER = (SOURCE / "include" / "ldm_runtime.h").read_text(encoding="utf-8")
@@ -104,14 +102,8 @@ def test_programs_find_the_installed_library_with_cmake(installed: Path, tmp_pat
 
 
 def test_programs_find_the_installed_library_with_pkg_config(installed: Path, tmp_path: Path) -> None:
-    if shutil.which("pkg-config") is None:
-        pytest.skip("pkg-config is not installed")
-    folder = next(installed.rglob("ldm_runtime.pc")).parent
-
     def said(*asked: str) -> str:
-        command = ["pkg-config", *asked, "ldm_runtime"]
-        environment = {"PKG_CONFIG_PATH": str(folder)}
-        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+        return pkg_config(installed, "ldm_runtime", *asked)
 
     assert Path(said("--variable=prefix")).resolve() == installed.resolve()
     flags, library = said("--cflags", "--libs").split(), said("--variable=libdir")

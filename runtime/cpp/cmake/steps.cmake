@@ -12,4 +12,3 @@ target_include_directories(ldm_steps PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} INTERFA
   $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_include_directories(ldm_steps PRIVATE include)
 target_compile_definitions(ldm_steps PRIVATE LDM_VERSION="${PROJECT_VERSION}" PUBLIC LDM_STATIC)
-set(LDM_INSTALLED ldm_steps)

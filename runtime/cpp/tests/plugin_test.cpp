@@ -1,7 +1,9 @@
 // An engine that is a plugin: how it is found, what it is told, what it may answer. tests/plugins/fake.c is one.
 #include "src/engines/openvino/plugin.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "core/codes.h"
 #include "src/engines/library_file.h"
@@ -87,6 +89,13 @@ static void it_is_found_by_option_and_environment() {
     CHECK(opened(std::string(5000, 'a')) == codes::engine_unavailable && says(failure, "plugin, 'aaa"));
     ::unsetenv("LDM_OPENVINO");
     CHECK(opened("") == codes::engine_unavailable && says(failure, "put it beside this library"));
+    // A plugin has no versions to choose among: what is called so beside the library is not it.
+    files::Path folder;
+    CHECK(engines::own_folder(folder));
+    files::Path other(folder, "libldm_openvino.so.1");
+    CHECK(::symlink(FAKE_PLUGIN, other.c_str()) == 0);
+    CHECK(opened("") == codes::engine_unavailable && says(failure, "put it beside this library"));
+    CHECK(std::remove(other.c_str()) == 0);
 }
 
 // Wherever a file was cut, it is refused or whole enough, and the process lives.
@@ -107,15 +116,84 @@ static void truncated_plugins_are_refused() {
         truncated += std::string_view(failure.text).find(sentence) != std::string_view::npos;
     }
     CHECK(truncated > 10);
-    CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed > 0);
-    // Headers that lie.
+}
+
+// Numbers of an ELF file of 64 bits, little-endian.
+template <class Number>
+static Number number_at(const std::string& content, std::size_t place) {
+    Number number;
+    std::memcpy(&number, content.data() + place, sizeof number);
+    return number;
+}
+
+template <class Number>
+static void set_number(std::string& content, std::size_t place, Number number) {
+    std::memcpy(&content[place], &number, sizeof number);
+}
+
+constexpr std::uint32_t mapped_segment = 1, stack_segment = 0x6474e551;
+
+// The places of the program headers of a kind.
+static std::vector<std::size_t> segments(const std::string& content, std::uint32_t kind) {
+    std::vector<std::size_t> found;
+    for (std::size_t index = 0; index < number_at<std::uint16_t>(content, 56); ++index) {
+        std::size_t entry = number_at<std::uint64_t>(content, 32) + 56 * index;
+        if (number_at<std::uint32_t>(content, entry) == kind) found.push_back(entry);
+    }
+    return found;
+}
+
+static std::size_t end_of_segments(const std::string& content) {
+    std::uint64_t end = 0;
+    for (std::size_t entry : segments(content, mapped_segment)) {
+        end = std::max(end, number_at<std::uint64_t>(content, entry + 8) + number_at<std::uint64_t>(content, entry + 32));
+    }
+    return end;
+}
+
+// A loader maps segments: what is behind them, and what other headers say, may be anything or absent.
+static void only_what_is_mapped_must_be_there() {
+    Scratch scratch;
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    auto opened = [&](const std::string& name, const std::string& content) {
+        scratch.write(name, content);
+        openvino::Plugin plugin;
+        return code_of(plugin.open(scope, scratch.at(name)));
+    };
+    const std::string content = read_file(FAKE_PLUGIN);
+    std::size_t needed = end_of_segments(content);
+    CHECK(needed > 0 && needed < content.size());
+    CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed == needed);
+    CHECK(opened("cut.so", content.substr(0, needed)).empty());  // its section headers are named, and not there
+    CHECK(opened("short.so", content.substr(0, needed - 1)) == codes::engine_unavailable);
+    CHECK(says(failure, ": it is truncated: it has " + std::to_string(needed - 1) + " bytes, but needs " + std::to_string(needed)));
+    CHECK(opened("appended.so", content + std::string(5000, 'x')).empty());
+    std::string stripped = content;
+    set_number<std::uint64_t>(stripped, 40, 0);
+    set_number<std::uint32_t>(stripped, 60, 0);
+    CHECK(opened("stripped.so", stripped.substr(0, needed)).empty());
+    std::string other = content, lie = content;
+    std::vector<std::size_t> stacks = segments(other, stack_segment);
+    if (!CHECK(stacks.size() == 1)) return;
+    set_number<std::uint64_t>(other, stacks[0] + 32, 1 << 30);  // of a header that says no more than its flags
+    CHECK(opened("other.so", other).empty());
+    set_number<std::uint64_t>(lie, segments(lie, mapped_segment)[0] + 32, 1 << 30);
+    CHECK(opened("lie.so", lie) == codes::engine_unavailable && says(failure, ": it is truncated"));
+}
+
+// Headers that lie: the file is refused, or looked at no further, and nothing outside it is read.
+static void broken_headers_are_read_without_harm() {
+    Scratch scratch;
+    const std::string content = read_file(FAKE_PLUGIN);
     for (int place : {32, 39, 54, 55, 56, 57, 64 + 8, 64 + 15, 64 + 32, 64 + 39}) {
         std::string changed = content;
         changed[static_cast<std::size_t>(place)] = '\x7f';
         std::string name = "lie" + std::to_string(place) + ".so";
         scratch.write(name, changed);
         engines::Extent extent = engines::extent_of_library(files::Path(scratch.at(name)));
-        CHECK(extent.is_truncated() || extent.needed <= changed.size());
+        CHECK(extent.needed == 0 || extent.there == changed.size());
     }
     CHECK(engines::extent_of_library(files::Path(scratch.path)).needed == 0);
 }
@@ -249,6 +327,8 @@ int main() {
     Scratch scratch;  // its cache folder
     it_is_found_by_option_and_environment();
     truncated_plugins_are_refused();
+    only_what_is_mapped_must_be_there();
+    broken_headers_are_read_without_harm();
     onnxruntime_is_not_needed();
     it_is_told_what_to_open();
     its_failures_have_a_code();

@@ -9,6 +9,7 @@
 
 #include "tests/check.h"
 #include "tests/files.h"
+#include "tests/sanitizers.h"
 #include "tests/scratch.h"
 
 namespace {
@@ -66,11 +67,7 @@ void* work(void* given) {
 }  // namespace
 
 int main(int argc, char** argv) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    std::size_t promised = 2048;  // frames are several times as large
-#else
-    std::size_t promised = 256;
-#endif
+    std::size_t promised = is_sanitized ? 2048 : 256;  // frames are several times as large with a sanitizer
     std::size_t kilobytes = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : promised;
     Work its;
     its.out = its.scratch.folder("out") + "/image.png";

@@ -98,21 +98,6 @@ bool is_there(const files::Path& path) {
     return files::look(path, files::Links::follow, status).ok() && status.kind == files::Kind::file;
 }
 
-// The highest version of a library in a folder; false where there is none.
-bool find_version(const files::Path& folder, std::string_view name, files::Path& out) {
-    files::Listing listing;
-    if (!listing.open(folder).ok()) return false;
-    std::string_view file;
-    files::Kind kind;
-    out = files::Path();
-    while (listing.next(file, kind)) {
-        if (!is_lower(version_in(out.name(), name), version_in(file, name))) continue;
-        files::Path its(folder, file);
-        if (is_there(its)) out = its;
-    }
-    return !out.view().empty();
-}
-
 }  // namespace
 
 std::string_view version_in(std::string_view file, std::string_view name) {
@@ -161,8 +146,22 @@ Found find_library(std::string_view path, const char* variable, View<std::string
         out = files::Path(folder, name);
         if (is_there(out)) return Found::yes;
     }
-    if (find_version(folder, names[0], out)) return Found::yes;
     return Found::nowhere;
+}
+
+bool find_highest_version(std::string_view name, files::Path& out) {
+    files::Path folder;
+    files::Listing listing;
+    if (!own_folder(folder) || !listing.open(folder).ok()) return false;
+    std::string_view file;
+    files::Kind kind;
+    out = files::Path();
+    while (listing.next(file, kind)) {
+        if (!is_lower(version_in(out.name(), name), version_in(file, name))) continue;
+        files::Path its(folder, file);
+        if (is_there(its)) out = its;
+    }
+    return !out.view().empty();
 }
 
 }  // namespace ldm::engines

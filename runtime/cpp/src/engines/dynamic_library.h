@@ -30,10 +30,12 @@ private:
 
 enum class Found { yes, nowhere, not_where_named, is_folder, too_long };
 
-// The place of a library: `path`, else what an environment variable names, else one of `names` beside this library,
-// else the highest version of the first name there, such as libonnxruntime.so.1.24.1.
+// The place of a library: `path`, else what an environment variable names, else one of `names` beside this library.
 // `out` is set but where it is nowhere, or named by a path that no system takes.
 Found find_library(std::string_view path, const char* variable, View<std::string_view> names, files::Path& out);
+// The highest version of a library beside this one, such as libonnxruntime.so.1.24.1 of libonnxruntime.so: of one whose
+// versions a program may choose among. False where there is none.
+bool find_highest_version(std::string_view name, files::Path& out);
 
 // The version in a file's name, "1.24.1" of libNAME.so.1.24.1 or libNAME.1.24.1.dylib; empty for another name or none.
 std::string_view version_in(std::string_view file, std::string_view name);

@@ -9,13 +9,15 @@ namespace ldm::engines {
 
 namespace {
 
-// The fields of an ELF file that are read here: their places, and how many bytes an address has.
+// The fields of an ELF file that are read here: their places, and how many bytes an address has. The kind of a segment is
+// in the first four bytes of its entry.
 struct Layout {
     std::size_t header_bytes, table, entry_bytes, entry_count, offset, bytes_in_file, address;
 };
 
 constexpr Layout of_32_bits{52, 28, 42, 44, 4, 16, 4}, of_64_bits{64, 32, 54, 56, 8, 32, 8};
 constexpr std::size_t most_entry_bytes = 64;
+constexpr std::uint64_t loaded = 1;  // PT_LOAD: a segment that is mapped
 constexpr std::uint64_t most_bytes = std::uint64_t{1} << 62;
 
 // Little-endian.
@@ -51,7 +53,7 @@ Extent extent_of_library(const files::Path& path) {
         unsigned char entry[most_entry_bytes];
         if (!file.read(table + index * each, entry, static_cast<std::size_t>(each), got).ok() || got < each) return {};
         std::uint64_t bytes = number_at(entry + layout.bytes_in_file, layout.address);
-        if (bytes == 0) continue;
+        if (number_at(entry, 4) != loaded || bytes == 0) continue;
         extent.needed = std::max(extent.needed, end_of(number_at(entry + layout.offset, layout.address), bytes));
     }
     return extent;

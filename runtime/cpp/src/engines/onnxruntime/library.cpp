@@ -100,6 +100,7 @@ Status Library::open(Scope& scope, std::string_view path) {
 
 Status Library::find(Scope& scope, std::string_view path, bool& is_open) {
     engines::Found found = engines::find_library(path, variable, {file_names, std::size(file_names)}, path_);
+    if (found == engines::Found::nowhere && engines::find_highest_version(file_names[0], path_)) return Status();
     if (found == engines::Found::yes) return Status();
     if (found == engines::Found::not_where_named) {
         std::string_view origin = path.empty() ? ", which LDM_ONNXRUNTIME names" : "";
