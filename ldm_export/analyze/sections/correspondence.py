@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ldm_export.analyze.cell_edits import EDITS, Edit, edited, followed, measure_edits
-from ldm_export.analyze.changes import decoded
+from ldm_export.analyze.coding import decoded
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.jacobian import Jacobian
 from ldm_export.analyze.receptive_field import Place, energy_map, outlined, pick_cells, square, window
@@ -173,7 +173,7 @@ def _add_edits(study: Study, findings: Findings) -> None:
         cells = pick_cells(study.pixels[number], side, CELLS + 1, random)
         pairs = list(pairwise(cells))
         changed = np.concatenate([edited(study.latents[number], *pair, other) for pair in pairs])
-        after = study.kept(f"correspondence edits {number}", lambda: decoded(study, changed))  # noqa: B023
+        after = study.kept(f"correspondence edits {number}", lambda: decoded(study.subject.pipe, changed))  # noqa: B023
         after = after.reshape(len(pairs), len(EDITS), *before.shape)
         edits = [measure_edits(before, each, *pair, side) for each, pair in zip(after, pairs, strict=True)]
         for place, name in enumerate(EDITS):

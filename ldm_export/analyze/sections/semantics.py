@@ -4,9 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ldm_export.analyze.changes import Change, Consistency, Scales, measure_change, measure_mean, measure_operation
 from ldm_export.analyze.distances import advantage, agreement, pair_distances, typical_distance
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.semantics_changes import (
+    Change,
+    Consistency,
+    Scales,
+    measure_change,
+    measure_mean,
+    measure_operation,
+)
 from ldm_export.analyze.statistics import Interval, bootstrap, pearson, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.transforms import transforms

@@ -7,12 +7,11 @@ and features can be compared.
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from ldm_export.analyze.coding import decoded, encoded
 from ldm_export.analyze.study import Study, levels
 from ldm_export.analyze.transforms import Transform
 
-BLOCK = 16
 SHOWN = 3  # images that are kept to be shown
 
 
@@ -58,7 +57,7 @@ def measure_change(study: Study, transform: Transform, count: int, scales: Scale
     images, before = study.pixels[:count], study.latents[:count]
     changed = np.ascontiguousarray(transform.on_images(images), np.float32)
     name = f"semantics {transform.name}"
-    after = study.kept(f"{name}, latents", lambda: encoded(study, changed))
+    after = study.kept(f"{name}, latents", lambda: encoded(study.subject.pipe, study.subject.contract.latent, changed))
     features = study.features_of(f"{name}, image", levels(changed))
     twin = None if transform.on_latents is None else transform.on_latents(before)
     return Change(
@@ -70,21 +69,6 @@ def measure_change(study: Study, transform: Transform, count: int, scales: Scale
     )
 
 
-def encoded(study: Study, images: np.ndarray) -> np.ndarray:
-    """Return the means of the latents of images (N, 3, H, W) in [-1, 1], as the denoiser has them."""
-    space = study.subject.contract.latent
-    pictures = [Image.fromarray(each) for each in levels(images)]
-    parts = [study.subject.pipe.encode(pictures[start : start + BLOCK]) for start in range(0, len(pictures), BLOCK)]
-    return np.asarray(space.scaled(np.concatenate(parts)[:, : space.channels]), np.float32)
-
-
-def decoded(study: Study, latents: np.ndarray) -> np.ndarray:
-    """Return the images of latents (N, C, h, w): (N, 3, H, W)."""
-    whole = np.ascontiguousarray(latents, np.float32)
-    parts = [study.subject.pipe.decode_array(whole[start : start + BLOCK]) for start in range(0, len(whole), BLOCK)]
-    return np.concatenate(parts)
-
-
 def _norms(arrays: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(arrays.reshape(len(arrays), -1).astype(np.float64), axis=1))
 
@@ -92,14 +76,14 @@ def _norms(arrays: np.ndarray) -> np.ndarray:
 def measure_operation(study: Study, transform: Transform, count: int, scales: Scales) -> Consistency:
     assert transform.on_latents is not None
     before, changed = study.reconstructions[:count], transform.on_latents(study.latents[:count])
-    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study, changed))
+    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study.subject.pipe, changed))
     return _compared(study, transform.name, image, transform.on_images(before), before, scales)
 
 
 def measure_mean(study: Study, count: int, scales: Scales) -> Consistency:
     latents, before = study.latents[:count], study.reconstructions[:count]
     mean = 0.5 * (latents + np.roll(latents, 1, axis=0))
-    image = study.kept("semantics latents averaged", lambda: decoded(study, mean))
+    image = study.kept("semantics latents averaged", lambda: decoded(study.subject.pipe, mean))
     return _compared(study, "mean with another", image, 0.5 * (before + np.roll(before, 1, axis=0)), before, scales)
 
 
