@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ldm_export.analyze.coding import decoded, encoded
+from ldm_export.analyze.distances import next_different, pair_distances
 from ldm_export.analyze.study import Study, levels
 from ldm_export.analyze.transforms import Transform
 
 SHOWN = 3  # images that are kept to be shown
+SAME = 1e-3  # of the typical distance, below which two images are the same
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Change:
 class Consistency:
     """An operation on latents, decoded, against the same on what the latents decode to, (N,) each.
 
-    error: in 8-bit levels, root mean square. share: of what the operation changes. features: of the typical distance.
+    error: in 8-bit levels, root mean square. share: of what the operation changes, NaN for an image that it leaves as
+    it is. features: of the typical distance.
     """
 
     name: str
@@ -81,10 +84,13 @@ def measure_operation(study: Study, transform: Transform, count: int, scales: Sc
 
 
 def measure_mean(study: Study, count: int, scales: Scales) -> Consistency:
+    """Average the latents of each image with those of the next one that differs."""
     latents, before = study.latents[:count], study.reconstructions[:count]
-    mean = 0.5 * (latents + np.roll(latents, 1, axis=0))
-    image = study.kept("semantics latents averaged", lambda: decoded(study.subject.pipe, mean))
-    return _compared(study, "mean with another", image, 0.5 * (before + np.roll(before, 1, axis=0)), before, scales)
+    others = next_different(pair_distances(latents), SAME * scales.latents)
+    image = study.kept(
+        "semantics latents averaged", lambda: decoded(study.subject.pipe, 0.5 * (latents + latents[others]))
+    )
+    return _compared(study, "mean with another", image, 0.5 * (before + before[others]), before, scales)
 
 
 def _compared(
@@ -94,10 +100,12 @@ def _compared(
     features = [
         study.features_of(f"semantics {name}, {kind}", levels(each)) for kind, each in (("a", image), ("b", wanted))
     ]
+    error, change = _norms(image - wanted), _norms(wanted - before)
+    moves = change > SAME * scales.pixels
     return Consistency(
         name,
-        to_levels * _norms(image - wanted),
-        _norms(image - wanted) / np.maximum(_norms(wanted - before), 1e-9),
+        to_levels * error,
+        np.divide(error, change, out=np.full_like(error, np.nan), where=moves | np.isnan(change)),
         _norms(features[0] - features[1]) / scales.features,
         image[:SHOWN],
         wanted[:SHOWN],

@@ -209,4 +209,3 @@ def test_nan_is_refused(tmp_path):
     study = study_of(mean_of_cell, lambda latents: fill_cell(latents) * float("nan"), tmp_path)
     with pytest.raises(AnalysisError, match="NaN"):
         SECTIONS["geometry"].measure(study)
-    assert np.isfinite(study.pixels).all()
