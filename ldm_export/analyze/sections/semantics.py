@@ -259,8 +259,8 @@ def _add_consistency(study: Study, findings: Findings, operations: Sequence[Cons
             tuple(rows),
             f"Over {len(operations[0].error)} images. Levels: root mean square of 8-bit values, with 95 % by "
             "bootstrap. Share of the operation: the difference over what the operation changes in the image, median "
-            "over the images that it changes; at 1 the operation on latents is as far from its goal as doing nothing. Features: share of their typical "
-            "distance.",
+            "over the images that it changes; at 1 the operation on latents is as far from its goal as doing nothing. "
+            "Features: share of their typical distance.",
         )
     )
     shares = operations[-1].share
