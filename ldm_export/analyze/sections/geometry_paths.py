@@ -84,7 +84,8 @@ def different_pairs(points: np.ndarray, count: int) -> list[tuple[int, int]]:
     typical = typical_distance(distances)
     if not np.isfinite(typical):
         raise AnalysisError("the latents of the images have NaN or infinity")
-    free, pairs = list(range(len(points))), []
+    free = list(range(len(points)))
+    pairs: list[tuple[int, int]] = []
     while free and len(pairs) < count:
         first = free.pop(0)
         other = next((each for each in free if distances[first, each] > SAME * typical), None)
