@@ -59,7 +59,7 @@ def add_paths(study: Study, findings: Findings, work: Work) -> None:
     progress = study.progress("geometry: paths", len(pairs))
     measured = []
     for pair in pairs:
-        ways = compare_ways(study, pair, None if lacking else _search(study, pair))
+        ways = compare_ways(study, pair, None if lacking else _search(study, pair, work))
         if ways.paths[-1].pixels != 0:  # NaN goes on, and is refused
             measured.append(ways)
         progress.advance()
@@ -100,12 +100,12 @@ def to_levels(study: Study) -> float:
     return 127.5 / float(np.sqrt(study.pixels[0].size))
 
 
-def _search(study: Study, pair: tuple[int, int]) -> Geodesic:
+def _search(study: Study, pair: tuple[int, int], work: Work) -> Geodesic:
     """Search for the shortest path between two images; what is found is kept, as it takes long."""
     start, end = study.latents[list(pair)]
 
     def find() -> np.ndarray:
-        most = study.scaled(24, 5)
+        most = work.affordable(study.scaled(24, 5), least=5)
         path = geodesic(study.subject.codec.decode, start, end, knots=KNOTS, steps=PIECES, most=most)
         return np.concatenate([path.knots.reshape(-1), [path.converged, path.evaluations]])
 

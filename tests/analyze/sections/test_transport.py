@@ -70,6 +70,10 @@ def test_a_mixture_saves_what_pairing_could_and_few_steps_suffice(found) -> None
     assert cost is not None and best is not None and best <= cost + 1e-9
     saved = findings.value("saved")
     assert saved is not None and saved > 90
+    bound = figure(findings, "cost_bound")
+    assert (
+        bound.value is not None and bound.low is not None and bound.low <= bound.value and "5 random" in bound.interval
+    )
     needed = findings.value("steps_needed_euler")
     assert needed is not None and needed <= 8
     assert figure(findings, "relation").value is None and "needs 16 images" in figure(findings, "relation").note
