@@ -159,8 +159,11 @@ def _ratio(name: str, measured: Sequence[Ways]) -> Figure:
         else f"{len(measured[0].paths[0].images) - 1} steps of each way, decoded"
     )
     limits = "An upper bound: shorter paths may exist." if searched else "Of a few pairs of images."
-    over = f"median and range of {len(known)} pairs" if len(known) > 1 else "of one pair"
     note = _search_note(measured) if searched else ""
+    if len(known) == 1:
+        limits = f"{limits} Of one pair of images, so that its spread is not known."
+        return Figure(name, title, interval.value, "times", estimator, limits, note=note)
+    over = f"median and range of {len(known)} pairs"
     return Figure(name, title, interval.value, "times", estimator, limits, interval.low, interval.high, over, note)
 
 
