@@ -14,7 +14,7 @@ class Edit:
     """A change of one cell, or of two that are exchanged. Squares are those of these cells.
 
     inside, outside: root mean square of the change in the squares and elsewhere, in 8-bit levels. share: of the squared
-    change that lies in the squares. near: the same with one cell more around them.
+    change that lies in the squares. near: the same with one cell more around them. Both are NaN where nothing changed.
     """
 
     inside: float
@@ -40,8 +40,8 @@ def measure_edits(before: np.ndarray, after: np.ndarray, cell: Place, partner: P
         cells = [cell, partner] if name == "exchanged" else [cell]
         change = np.square(np.asarray(image, np.float64) - before).mean(axis=0)
         masks = [_mask(change.shape, cells, side, reach) for reach in (0, 1)]
-        total = max(float(change.sum()), np.finfo(float).tiny)
-        inside, near = (float(change[mask].sum()) / total for mask in masks)
+        total = float(change.sum())
+        inside, near = (float(change[mask].sum()) / total if total != 0 else float("nan") for mask in masks)
         mask = masks[0]
         within, elsewhere = (127.5 * float(np.sqrt(change[each].mean())) for each in (mask, ~mask))
         found.append(Edit(within, elsewhere, inside, near))
@@ -51,12 +51,14 @@ def measure_edits(before: np.ndarray, after: np.ndarray, cell: Place, partner: P
 def followed(before: np.ndarray, after: np.ndarray, cell: Place, partner: Place, side: int) -> float:
     """Return how far the pixels of two cells change places with them: 1 is all the way, 0 no nearer than before.
 
-    1 - ‖after - goal‖ / ‖before - goal‖ over both squares; the goal is that the pixels have changed places.
+    1 - ‖after - goal‖ / ‖before - goal‖ over both squares; the goal is that the pixels have changed places. NaN where
+    the squares are the same.
     """
     here, there = (slice(None), *square(cell, side)), (slice(None), *square(partner, side))
     left = np.stack([after[here] - before[there], after[there] - before[here]])
     whole = np.stack([before[here] - before[there]] * 2)
-    return 1 - float(np.linalg.norm(left) / max(float(np.linalg.norm(whole)), 1e-9))
+    distance = float(np.linalg.norm(whole))
+    return 1 - float(np.linalg.norm(left)) / distance if distance != 0 else float("nan")
 
 
 def _mask(shape: tuple[int, ...], cells: list[Place], side: int, reach: int) -> np.ndarray:

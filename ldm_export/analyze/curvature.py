@@ -19,11 +19,6 @@ class Curvature:
     gaussian: float
     area: float
 
-    @property
-    def angle(self) -> float:
-        """Return K times the area: what a direction turns by, in radians, when carried around that unit square."""
-        return self.gaussian * self.area
-
 
 def gaussian_curvature(function: Callable[[Tensor], Tensor], point: Tensor, a: Tensor, b: Tensor) -> Curvature:
     """Measure the curvature of a slice, exactly: first and second derivatives along a and b, forwards.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from ldm_export.analyze.statistics import Interval, bootstrap
+from ldm_export.analyze.statistics import LEVEL, Interval
 
 Correlation = Callable[[np.ndarray, np.ndarray], float]
 
@@ -50,7 +50,26 @@ def advantage(
 def _over_images(
     count: int, statistic: Callable[[np.ndarray], float], random: np.random.Generator, resamples: int
 ) -> Interval:
-    return bootstrap(np.arange(count), random, statistic, resamples)
+    """Resample images. Where all distances of a resample are the same, it has no correlation and is left out.
+
+    That happens where nearly all images are alike. The interval is NaN if most resamples are so.
+    """
+    places = np.arange(count)
+    found = np.array([statistic(random.choice(places, count)) for _ in range(resamples)])
+    known = found[~np.isnan(found)]
+    if 2 * len(known) <= resamples:
+        return Interval(statistic(places), float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(statistic(places), float(low), float(high))
+
+
+def next_different(distances: np.ndarray, least: float) -> np.ndarray:
+    """Return for each of N places the next one, around the end, that is farther than `least`; itself if none is."""
+    count = len(distances)
+    order = (np.arange(count)[:, None] + np.arange(1, count + 1)) % count  # itself comes last
+    far = np.take_along_axis(distances, order, axis=1) > least
+    far[:, -1] = True
+    return np.asarray(np.take_along_axis(order, far.argmax(axis=1)[:, None], axis=1)[:, 0])
 
 
 def _correlate(first: np.ndarray, second: np.ndarray, correlation: Correlation, chosen: np.ndarray) -> float:
@@ -58,4 +77,7 @@ def _correlate(first: np.ndarray, second: np.ndarray, correlation: Correlation, 
     rows, columns = np.triu_indices(len(chosen), 1)
     rows, columns = chosen[rows], chosen[columns]
     different = rows != columns
-    return correlation(first[rows, columns][different], second[rows, columns][different])
+    pairs = [each[rows, columns][different] for each in (first, second)]
+    if any(not len(each) or np.ptp(each) == 0 for each in pairs):
+        return float("nan")
+    return correlation(*pairs)

@@ -56,14 +56,16 @@ def bending_by_time(paths: Paths) -> np.ndarray:
     return np.asarray(off / (rate**2).sum(axis=1).mean())
 
 
-def gaussian_paths(noise: np.ndarray, deviations: np.ndarray, times: np.ndarray) -> Paths:
-    """Return the exact paths to data that are Gaussian around 0 with these deviations (D,), from noise (N, D).
+def gaussian_paths(noise: np.ndarray, means: np.ndarray, deviations: np.ndarray, times: np.ndarray) -> Paths:
+    """Return the exact paths from noise (N, D) to Gaussian data with these means and deviations, (D,) both.
 
-    The flow to a Gaussian keeps each number's place in its distribution: sqrt(((1 - t) deviation)² + t²) noise.
+    The flow keeps each number's place in its distribution, which at t is that of (1 - t) data + t noise: around
+    (1 - t) mean, with a deviation of sqrt(((1 - t) deviation)² + t²).
     """
-    scale = np.sqrt(((1 - times[:, None]) * deviations) ** 2 + times[:, None] ** 2)  # (K + 1, D)
-    start = noise / np.where(scale[0] > 0, scale[0], 1)
-    return Paths(start[:, None] * scale, times)
+    centre = (1 - times[:, None]) * means  # (K + 1, D)
+    scale = np.sqrt(((1 - times[:, None]) * deviations) ** 2 + times[:, None] ** 2)
+    place = (noise - centre[0]) / np.where(scale[0] > 0, scale[0], 1)
+    return Paths(centre + place[:, None] * scale, times)
 
 
 def _squares(paths: Paths) -> np.ndarray:

@@ -36,10 +36,11 @@ def spherical(start: np.ndarray, end: np.ndarray, steps: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Geodesic:
-    """A path that is shorter than the straight one, or equal to it. knots: with start and end, (K, …).
+    """What a search for the shortest path ended at. knots: with start and end, (K, …).
 
-    converged: the energy has stopped to fall. Otherwise, and at a minimum that is not the global one, the shortest path
-    is shorter still. evaluations: of energy and gradient.
+    Its energy is at most that of the straight line. Its length is an upper bound of the distance, and may be above that
+    of the line: the energy sees few points of the path. converged: the energy has stopped to fall. evaluations: of
+    energy and gradient.
     """
 
     knots: np.ndarray

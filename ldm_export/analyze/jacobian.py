@@ -6,60 +6,70 @@ the squares of J's singular values.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import jvp, vmap
 
 from ldm_export.errors import AnalysisError
 
 COLUMNS_AT_ONCE = 4096  # that are in float64
+PRODUCTS_AT_ONCE = 16
 CONVERGED = 0.01  # a singular value whose error is at most this share of it
 
 
 class Jacobian:
     """J of `function` at `point`, (1, …) both. Keeps the graph of gradients, not the matrix.
 
-    J v is the derivative of Jᵀu by u, times v: the gradient of a gradient.
+    J v is a forward derivative, which keeps nothing; Jᵀ u goes back through the graph. Raises what torch raises for a
+    function that has no such derivative.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor) -> None:
+        self._function = function
         self._point = point.detach().clone().requires_grad_()
         self._result = function(self._point)
-
-    @cached_property
-    def _pulled(self) -> tuple[Tensor, Tensor]:
-        """Return Jᵀ u as a function of u, and u."""
-        weights = torch.zeros_like(self._result, requires_grad=True)
-        (pulled,) = torch.autograd.grad(self._result, self._point, weights, create_graph=True)
-        return pulled, weights
 
     @property
     def shape(self) -> tuple[int, int]:
         """Return the number of outputs and of inputs."""
         return self._result.numel(), self._point.numel()
 
-    def times(self, direction: np.ndarray) -> np.ndarray:
-        """Return J v, flat, for a flat v."""
-        vector = torch.as_tensor(direction, dtype=self._point.dtype).reshape(self._point.shape)
-        (product,) = torch.autograd.grad(*self._pulled, vector, retain_graph=True)
-        return np.asarray(product.detach(), np.float64).reshape(-1)
+    def times(self, directions: np.ndarray) -> np.ndarray:
+        """Return J v, (M,), for a flat v, (N,); or those of several at once, (B, M) for (B, N)."""
+        vectors = torch.as_tensor(directions, dtype=self._point.dtype).reshape(-1, *self._point.shape)
+        point = self._point.detach()
+
+        def product(vector: Tensor) -> Tensor:
+            return jvp(self._function, (point,), (vector,))[1]
+
+        with torch.no_grad():
+            products = product(vectors[0])[None] if len(vectors) == 1 else vmap(product)(vectors)
+        return np.asarray(products, np.float64).reshape(*directions.shape[:-1], -1)
 
     def transposed_times(self, weights: np.ndarray) -> np.ndarray:
-        """Return Jᵀ u, flat, for a flat u."""
-        vector = torch.as_tensor(weights, dtype=self._point.dtype).reshape(self._result.shape)
-        (product,) = torch.autograd.grad(self._result, self._point, vector, retain_graph=True)
-        return np.asarray(product.detach(), np.float64).reshape(-1)
+        """Return Jᵀ u, (N,), for a flat u, (M,); or those of several at once, (B, N) for (B, M)."""
+        vectors = torch.as_tensor(weights, dtype=self._point.dtype).reshape(-1, *self._result.shape)
+        several = len(vectors) > 1
+        (products,) = torch.autograd.grad(
+            self._result,
+            self._point,
+            vectors if several else vectors[0],
+            retain_graph=True,
+            is_grads_batched=several,
+        )
+        return np.asarray(products.detach(), np.float64).reshape(*weights.shape[:-1], -1)
 
 
 @dataclass(frozen=True)
 class SingularValues:
     """What is known of the singular values of a matrix.
 
-    values: estimates, the largest first; errors: a bound on how far the nearest singular value is from each. weights:
-    the share of all singular values that each stands for, as a random start sees it (Ubaru, Chen and Saad 2017). rank:
-    the most that the matrix can have. products: with the matrix and its transpose, together.
+    values: estimates, the largest first. errors: the residual of each, which bounds how far a singular value is from
+    it; NaN where it was not computed. weights: the share of all singular values that each stands for, as a random start
+    sees it (Ubaru, Chen and Saad 2017). rank: the most that the matrix can have. products: with the matrix and its
+    transpose, together.
     """
 
     values: np.ndarray
@@ -69,13 +79,19 @@ class SingularValues:
     products: int
 
     def converged(self, place: int) -> bool:
-        """Tell whether the estimate at that place (-1: the smallest) is within 1 %."""
+        """Tell whether a singular value is known to be within 1 % of the estimate at that place (-1: the smallest)."""
         return bool(self.errors[place] <= CONVERGED * self.values[place])
 
     @property
+    def condition(self) -> float:
+        """Return the largest over the smallest value; infinite where the smallest is zero."""
+        return float(self.values[0] / self.values[-1]) if self.values[-1] > 0 else float("inf")
+
+    @property
     def anisotropy(self) -> float:
-        """Return the 95 % quantile over the median."""
-        return self.quantile(0.95) / max(self.quantile(0.5), 1e-12)
+        """Return the 95 % quantile over the median; infinite where that is zero."""
+        median = self.quantile(0.5)
+        return self.quantile(0.95) / median if median > 0 else float("inf")
 
     @property
     def resolved(self) -> float:
@@ -98,23 +114,52 @@ def all_singular_values(
 ) -> SingularValues:
     """Return the singular values of a matrix (M, N) from its columns or its rows, whichever are fewer, in float32.
 
-    It takes min(M, N) products, and the memory of the whole matrix.
+    Both functions take several vectors at once, (B, N) and (B, M). It takes min(M, N) products, and the memory of the
+    whole matrix. The columns are rounded, and so are values: the largest and the smallest are checked by products that
+    are made anew (`_residual`).
     """
-    rank, is_tall = min(shape), shape[0] >= shape[1]
-    lines, unit = np.empty((rank, max(shape)), np.float32), np.zeros(rank)
-    for place in range(rank):
-        unit[place] = 1
-        lines[place] = times(unit) if is_tall else transposed_times(unit)
-        unit[place] = 0
+    if shape[1] > shape[0]:
+        times, transposed_times, shape = transposed_times, times, (shape[1], shape[0])
+    rank = shape[1]
+    lines, units = np.empty((rank, shape[0]), np.float32), np.eye(rank)
+    for start in range(0, rank, PRODUCTS_AT_ONCE):
+        part = slice(start, start + PRODUCTS_AT_ONCE)
+        lines[part] = times(units[part])
     squares = np.zeros((rank, rank))
     for start in range(0, lines.shape[1], COLUMNS_AT_ONCE):
-        part = lines[:, start : start + COLUMNS_AT_ONCE].astype(np.float64)
-        squares += part @ part.T
+        columns = lines[:, start : start + COLUMNS_AT_ONCE].astype(np.float64)
+        squares += columns @ columns.T
     if not np.isfinite(squares).all():
         raise AnalysisError("the Jacobian has NaN or infinity")
-    values = np.sqrt(np.linalg.eigvalsh(squares)[::-1].clip(0))
-    rounding = np.full(rank, np.finfo(np.float32).eps * values[0])
-    return SingularValues(values, rounding, np.full(rank, 1 / rank), rank, rank)
+    eigenvalues, vectors = np.linalg.eigh(squares)
+    values, errors = np.sqrt(eigenvalues[::-1].clip(0)), np.full(rank, np.nan)
+    for place in {0, rank - 1}:
+        vector = vectors[:, rank - 1 - place]
+        errors[place] = _residual(times, transposed_times, lines, vector, values[place])
+    return SingularValues(values, errors, np.full(rank, 1 / rank), rank, rank + 4)
+
+
+def _residual(
+    times: Callable[[np.ndarray], np.ndarray],
+    transposed_times: Callable[[np.ndarray], np.ndarray],
+    lines: np.ndarray,
+    vector: np.ndarray,
+    value: float,
+) -> float:
+    """Return ‖(J v - s u, Jᵀu - s v)‖ of a value s and its vectors in the computed columns `lines`, by new products.
+
+    J v and Jᵀu are one product with the symmetric matrix of J and Jᵀ, whose eigenvalues are ± the singular values and
+    zero. An eigenvalue is no farther from s than the residual is long (Parlett 1998, theorem 4.5.1, which has it by
+    √2 smaller); it is a singular value if that is below s.
+    """
+    parts = [
+        vector @ lines[:, start : start + COLUMNS_AT_ONCE].astype(np.float64)
+        for start in range(0, lines.shape[1], COLUMNS_AT_ONCE)
+    ]
+    other = np.concatenate(parts)
+    other /= max(float(np.linalg.norm(other)), np.finfo(float).tiny)
+    first, second = times(vector) - value * other, transposed_times(other) - value * vector
+    return float(np.hypot(np.linalg.norm(first), np.linalg.norm(second)))
 
 
 def singular_values(
@@ -128,7 +173,8 @@ def singular_values(
 
     Every vector is made orthogonal to all before it. The extreme values converge first. The smallest estimate is above
     the smallest singular value in any case, and the largest below the largest. Unlike ARPACK, which gives values that
-    have converged or none, it has a bound on the error of each (Saad 2011, corollary 3.2).
+    have converged or none, it has a residual of each, which bounds its error but for rounding (Saad 2011, corollary
+    3.2).
     """
     rank = min(shape)
     if shape[1] > shape[0]:  # start on the shorter side, or vectors that J maps to zero would join

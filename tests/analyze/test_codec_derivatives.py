@@ -36,6 +36,13 @@ def test_products_are_finite_differences(codec, half):
     assert np.linalg.norm(product - difference) < 0.01 * np.linalg.norm(difference)
     forward = jvp(function, (point,), (step,))[1].numpy().ravel()
     assert np.allclose(product, forward, atol=1e-4 * np.abs(forward).max())
+    steps = np.stack([step.numpy().ravel(), normal(step.numel(), seed=3).numpy()])
+    several = jacobian.times(steps)
+    assert np.allclose(several[0], product, atol=1e-4 * np.abs(product).max())
+    assert np.allclose(several[1], jacobian.times(steps[1]), atol=1e-4 * np.abs(product).max())
+    outputs = normal(2, product.size, seed=4).numpy()
+    alone = np.stack([jacobian.transposed_times(each) for each in outputs])
+    assert np.allclose(jacobian.transposed_times(outputs), alone, atol=1e-4 * np.abs(alone).max())
     weights = normal(product.size, seed=2).double().numpy()
     assert weights @ product == pytest.approx(jacobian.transposed_times(weights) @ step.numpy().ravel(), rel=1e-3)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ldm_export.analyze.distances import advantage, agreement, pair_distances, typical_distance
+from ldm_export.analyze.distances import advantage, agreement, next_different, pair_distances, typical_distance
 from ldm_export.analyze.statistics import pearson, spearman
 
 POINTS = np.random.default_rng(0).standard_normal((40, 3))
@@ -55,3 +55,20 @@ def test_a_distance_that_knows_more_has_the_advantage():
     better = advantage(pair_distances(POINTS), pair_distances(noisy), distances, spearman, random(), 100)
     worse = advantage(pair_distances(noisy), pair_distances(POINTS), distances, spearman, random(), 100)
     assert better.low > 0 and worse.high < 0
+
+
+def test_the_next_that_differs():
+    distances = pair_distances(np.array([0.0, 0.0, 1.0, 0.0])[:, None])
+    assert next_different(distances, 0.5).tolist() == [2, 2, 3, 2]
+    assert next_different(np.zeros((3, 3)), 0.5).tolist() == [0, 1, 2]
+
+
+def test_resamples_without_distances_that_differ_are_left_out():
+    points = np.array([0.0, 0.0, 0.0, 0.0, 1.0, 3.0])[:, None]
+    distances = pair_distances(points)
+    found = agreement(distances, distances, pearson, np.random.default_rng(0), 200)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    alike = pair_distances(np.array([0.0] * 40 + [1.0])[:, None])
+    found = agreement(alike, alike, pearson, np.random.default_rng(0), 200)
+    assert found.value == pytest.approx(1) and 0.3 < (1 - 1 / 41) ** 41 < 0.5  # of the resamples are all alike
+    assert found.low == pytest.approx(1)

@@ -1,5 +1,7 @@
 """Bending and length of lines, arcs and loops, and of the flow to a Gaussian, which are known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.integrate import quad
@@ -59,17 +61,34 @@ def test_a_path_that_stands_still_does_not_bend() -> None:
     assert bending(paths_of(np.ones((len(TIMES), 2)))) == pytest.approx(0)
 
 
+@pytest.mark.parametrize("mean", [0.0, 1.5])
 @pytest.mark.parametrize("deviation", [0.0, 0.3, 1.0, 2.0])
-def test_the_flow_to_a_gaussian_has_its_closed_form(deviation: float) -> None:
+def test_the_flow_to_a_gaussian_has_its_closed_form(mean: float, deviation: float) -> None:
+    """With s² = (1 - t)² deviation² + t² the velocity is s' noise - mean, and s(1) = 1."""
     noise = np.random.default_rng(0).normal(size=(3, 5))
-    paths = gaussian_paths(noise, np.full(5, deviation), TIMES)
+    paths = gaussian_paths(noise, np.full(5, mean), np.full(5, deviation), TIMES)
 
-    def squared_speed(t: float) -> float:
-        scale = (1 - t) ** 2 * deviation**2 + t**2
-        return (t - (1 - t) * deviation**2) ** 2 / scale if scale > 0 else 1.0
+    def speed(t: float) -> float:
+        scale = np.sqrt((1 - t) ** 2 * deviation**2 + t**2)
+        return (t - (1 - t) * deviation**2) / scale if scale > 0 else 1.0
 
-    energy = quad(squared_speed, 0, 1, limit=200)[0]
-    expected = 1 - (1 - deviation) ** 2 / energy
-    assert bending(paths) == pytest.approx(np.full(3, expected), abs=2e-3)
-    np.testing.assert_allclose(paths.points[:, 0], noise)
-    np.testing.assert_allclose(paths.points[:, -1], deviation * noise, atol=1e-12)
+    squared, mixed = quad(lambda t: speed(t) ** 2, 0, 1, limit=200)[0], 1 - deviation
+    energy = (squared * noise**2 - 2 * mixed * mean * noise + mean**2).sum(axis=1)
+    chord = ((mixed * noise - mean) ** 2).sum(axis=1)
+    assert bending(paths) == pytest.approx(1 - chord / energy, abs=2e-3)
+    np.testing.assert_allclose(paths.points[:, 0], noise, atol=1e-12)
+    np.testing.assert_allclose(paths.points[:, -1], mean + deviation * noise, atol=1e-12)
+
+
+def test_paths_to_a_mean_are_those_of_its_flow() -> None:
+    """Each number moves by E[noise - data | x], whatever noise it starts from; so it does not without the mean."""
+    mean, deviation, noise = 1.5, 0.3, np.array([[0.7]])
+    exact = gaussian_paths(noise, np.array([mean]), np.array([deviation]), TIMES).points[0, :, 0]
+    x = 0.7
+    for first, second in pairwise(TIMES):
+        t = (first + second) / 2
+        variance = ((1 - t) * deviation) ** 2 + t**2
+        x += (second - first) * ((t - (1 - t) * deviation**2) / variance * (x - (1 - t) * mean) - mean)
+    assert exact[-1] == pytest.approx(x, abs=5e-3)
+    without = gaussian_paths(noise, np.zeros(1), np.array([deviation]), TIMES).points[0, :, 0]
+    assert abs(without[-1] - x) > 1

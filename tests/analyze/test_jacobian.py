@@ -32,6 +32,9 @@ def test_products_are_those_of_the_jacobian():
     assert jacobian.shape == (3, 3)
     assert np.allclose(np.stack([jacobian.times(each) for each in np.eye(3)], axis=1), expected)
     assert np.allclose(np.stack([jacobian.transposed_times(each) for each in np.eye(3)]), expected)
+    assert np.allclose(jacobian.times(np.eye(3)).T, expected) and np.allclose(
+        jacobian.transposed_times(np.eye(3)), expected
+    )
 
 
 def test_products_go_through_attention():
@@ -109,19 +112,32 @@ def test_a_constant_map_has_singular_values_of_zero():
 def test_the_whole_matrix_gives_all_singular_values(outputs):
     values = np.geomspace(10, 0.01, min(outputs, 12))
     matrix = with_singular_values(values, outputs) if outputs >= 12 else with_singular_values(values, 12).T
-    found = all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)
+    found = all_singular_values(lambda v: v @ matrix.T, lambda u: u @ matrix, matrix.shape)
     assert np.allclose(found.values, values, rtol=1e-4)
-    assert found.converged(0) and found.converged(-1) and found.resolved == 0 and found.products == len(values)
+    assert found.converged(0) and found.converged(-1) and found.resolved == 0 and found.products == len(values) + 4
     assert found.quantile(0.5) == pytest.approx(np.median(values), rel=0.2)
+
+
+@pytest.mark.parametrize("rounding", [1e-2, 1e-4])
+def test_errors_of_the_whole_matrix_bound_those_of_products_that_are_rounded(rounding):
+    """The columns are off, the products with the transpose are not: the residual tells by how much."""
+    values = np.linspace(2, 1, 12)
+    matrix = with_singular_values(values, 30)
+    off = matrix + rounding * np.random.default_rng(5).standard_normal(matrix.shape)
+    found = all_singular_values(lambda v: v @ off.T, lambda u: u @ matrix, matrix.shape)
+    for place in (0, -1):
+        distance = abs(found.values[place] - values[place])
+        assert 10 * np.finfo(np.float32).eps < distance <= found.errors[place] < 10 * rounding
+    assert found.converged(0) == (rounding < 1e-3) and np.isnan(found.errors[1:-1]).all()
 
 
 def test_what_rounding_hides_has_not_converged():
     matrix = with_singular_values(np.array([1.0, 0.5, 1e-7]), 6)
-    found = all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)
+    found = all_singular_values(lambda v: v @ matrix.T, lambda u: u @ matrix, matrix.shape)
     assert found.converged(0) and not found.converged(-1)
 
 
 def test_nan_in_the_whole_matrix_is_refused():
     matrix = np.full((5, 4), np.nan)
     with pytest.raises(AnalysisError, match="NaN"):
-        all_singular_values(lambda v: matrix @ v, lambda u: matrix.T @ u, matrix.shape)
+        all_singular_values(lambda v: v @ matrix.T, lambda u: u @ matrix, matrix.shape)

@@ -10,10 +10,10 @@ import numpy as np
 
 from ldm_export.analyze.caption_tokens import CONCEPT
 from ldm_export.analyze.findings import Figure, Findings, Table
-from ldm_export.analyze.image_maps import GROUPS, ImageMaps, measure_maps, record_layers, shown
 from ldm_export.analyze.overlap import agreement
 from ldm_export.analyze.sections.attention_cost import add_cost
 from ldm_export.analyze.sections.attention_drawn import add_drawn
+from ldm_export.analyze.sections.attention_images import GROUPS, ImageMaps, measure_maps, record_layers, shown
 from ldm_export.analyze.sections.attention_overlap import add_overlap
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study

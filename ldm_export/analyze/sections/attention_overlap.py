@@ -7,9 +7,9 @@ import numpy as np
 from ldm_export.analyze.attention_maps import Size
 from ldm_export.analyze.caption_tokens import CONCEPT
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
-from ldm_export.analyze.image_maps import FEWEST, GROUPS, ImageMaps, shown
 from ldm_export.analyze.overlap import best_by_grid, intersection_over_union, is_usable, ranking, share_inside
 from ldm_export.analyze.sections.attention_drawn import tile
+from ldm_export.analyze.sections.attention_images import FEWEST, GROUPS, ImageMaps, shown
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png

@@ -11,21 +11,26 @@ import numpy as np
 import torch
 
 from ldm_export.analyze.cell_edits import EDITS, Edit, edited, followed, measure_edits
-from ldm_export.analyze.changes import decoded
-from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.coding import decoded
+from ldm_export.analyze.derivative_cost import Work, count_work, lacking_memory
+from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.jacobian import Jacobian
 from ldm_export.analyze.receptive_field import Place, energy_map, outlined, pick_cells, square, window
+from ldm_export.analyze.sections.derivatives import said_of_work, says_what_cannot_be_differentiated
 from ldm_export.analyze.shift_test import FEWEST_CELLS, ShiftTest, shift_test
-from ldm_export.analyze.statistics import over_images
+from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
+from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, image_grid, to_png
 
+OWN = "Share of the energy in the own square"
+INERT = "The derivatives are zero at all cells that were looked at: nothing there depends on anything."
 REACH = 3  # cells around a cell
 CELLS = 2  # of each image
 FIELDS = {
     "encoder": "what a latent cell reads of the image",
     "decoder": "what a latent cell changes in the image",
-    "pixel": "which cells a pixel in the middle of a square is made of",
+    "pixel": "which cells a pixel in the centre of a square is made of",
     "corner": "which cells a pixel in the corner of a square is made of",
 }
 SHOWN_EDITS = 3  # images
@@ -40,10 +45,22 @@ SHOWN_PIXELS = 168  # of a receptive field, about
 DARKEST = 1e-4  # of the largest energy, in pictures
 
 
+@says_what_cannot_be_differentiated
 def measure(study: Study) -> Findings:
     """Measure receptive fields, edits of single cells, and shifts."""
     findings = Findings()
-    _add_fields(study, findings)
+    codec = study.subject.codec
+    works = (
+        count_work(codec.decode, (1, *study.latents.shape[1:])),
+        count_work(lambda pixels: codec.encode(pixels)[0], (1, *study.pixels.shape[1:])),
+    )
+    lacking = lacking_memory(Work(works[0].operations, works[0].kept + works[1].kept))
+    if lacking:
+        findings.figures += [_field_figure(name, lacking) for name in FIELDS]
+        findings.sentences.append(f"Receptive fields were not measured. {lacking}")
+    else:
+        findings.sentences += said_of_work(works[0], "receptive fields are of fewer images")
+        _add_fields(study, findings, works[0])
     _add_edits(study, findings)
     _add_shifts(study, findings)
     return findings
@@ -52,8 +69,14 @@ def measure(study: Study) -> Findings:
 # --- Receptive fields ---
 
 
-def _add_fields(study: Study, findings: Findings) -> None:
-    count = min(len(study.pictures), study.scaled(16, 3))
+def _field_figure(name: str, note: str) -> Figure:
+    """Return the figure of a field that has none."""
+    return Figure(f"{name}_own", f"{OWN}: {FIELDS[name]}", None, "", "squared derivatives by gradients", "", note=note)
+
+
+def _add_fields(study: Study, findings: Findings, work: Work) -> None:
+    wanted = min(len(study.pictures), study.scaled(16, 3))
+    count = work.affordable(wanted, least=min(wanted, 3))
     side = study.subject.codec.downsample
     maps = study.in_blocks("correspondence fields", list(range(count)), 1, lambda part: _maps(study, part[0])[None])
     # (images, REACH + 1) for each field: energy in the own square, and with more cells around it
@@ -62,21 +85,30 @@ def _add_fields(study: Study, findings: Findings) -> None:
         for place, name in enumerate(FIELDS)
     }
     random = study.random("correspondence fields")
-    for name, each in shares.items():
+    for name in FIELDS:
+        each = shares[name] = shares[name][~np.isnan(shares[name][:, 0])]  # images whose cells do anything at all
+        if not len(each):
+            findings.figures.append(_field_figure(name, INERT))
+            del shares[name]
+            continue
         interval, over = over_images(each[:, 0], random)
         findings.figures.append(
             Figure(
                 f"{name}_own",
-                f"Share of the energy in the own square: {FIELDS[name]}",
+                f"{OWN}: {FIELDS[name]}",
                 interval.value,
                 "",
-                f"squared derivatives by gradients, {CELLS} cells of each of {count} images",
+                f"squared derivatives by gradients, {CELLS} cells of each of {len(each)} images",
                 "Of small changes. Cells are chosen among those that are not plain.",
                 interval.low,
                 interval.high,
                 over,
             )
         )
+    if len(shares) < len(FIELDS):
+        inert = [FIELDS[name] for name in FIELDS if name not in shares]
+        findings.sentences.append(f"Derivatives are zero in all that was looked at of: {'; '.join(inert)}.")
+        return
     cells = study.latents[0, 0].size
     rows = [
         (
@@ -96,11 +128,14 @@ def _add_fields(study: Study, findings: Findings) -> None:
         )
     )
     findings.sentences.append(_field_sentence({name: each.mean(axis=0) for name, each in shares.items()}))
-    findings.pictures.append(_field_picture(maps.mean(axis=0), side))
+    findings.pictures.append(_field_picture(np.nanmean(maps, axis=0), side))
 
 
 def _maps(study: Study, number: int) -> np.ndarray:
-    """Return the energies of one image around its cells, as shares of the whole: (fields, rows, columns)."""
+    """Return the energies of one image around its cells, as shares of the whole: (fields, rows, columns).
+
+    NaN in a field whose derivatives are zero at all cells.
+    """
     codec = study.subject.codec
     side = codec.downsample
     pixels, latents = study.pixels[number], study.latents[number]
@@ -109,18 +144,33 @@ def _maps(study: Study, number: int) -> np.ndarray:
     decoder = Jacobian(codec.decode, torch.from_numpy(latents[None]))
     found = []
     for row, column in cells:
-        middle = (row * side + side // 2, column * side + side // 2)
+        centre = (row * side + side // 2, column * side + side // 2)
         corner = (row * side, column * side)
         for energy in (
             energy_map(encoder.transposed_times, (row, column), latents.shape, pixels.shape),
             energy_map(decoder.times, (row, column), latents.shape, pixels.shape),
             *(
                 np.kron(energy_map(decoder.transposed_times, each, pixels.shape, latents.shape), np.ones((side, side)))
-                for each in (middle, corner)
+                for each in (centre, corner)
             ),
         ):
-            found.append(window(energy, (row, column), side, REACH) / energy.sum())
-    return np.mean(np.reshape(found, (len(cells), len(FIELDS), *found[0].shape)), axis=0)
+            found.append(_share(energy, (row, column), side))
+    maps = np.reshape(found, (len(cells), len(FIELDS), *found[0].shape))
+    return np.stack([_mean_of_known(maps[:, place]) for place in range(len(FIELDS))])
+
+
+def _share(energy: np.ndarray, cell: Place, side: int) -> np.ndarray:
+    """Return the energy around a cell as a share of the whole; NaN where there is none."""
+    total = float(energy.sum())
+    if not np.isfinite(total):
+        raise AnalysisError("the derivatives of the autoencoder have NaN or infinity")
+    around = window(energy, cell, side, REACH)
+    return around / total if total > 0 else np.full_like(around, np.nan)
+
+
+def _mean_of_known(maps: np.ndarray) -> np.ndarray:
+    known = maps[~np.isnan(maps[:, 0, 0])]
+    return np.asarray(known.mean(axis=0)) if len(known) else maps[0]
 
 
 def _within(maps: np.ndarray, side: int, reach: int) -> np.ndarray:
@@ -139,13 +189,14 @@ def _field_sentence(shares: dict[str, np.ndarray]) -> str:
     return (
         f"That a latent cell stands for its own square {holds} here: of what a cell reads {own['encoder']:.0%} lies in "
         f"its square, of what it changes {own['decoder']:.0%}; {MOST:.0%} of the energy take {cells_for('encoder')} to "
-        f"read and {cells_for('decoder')} to change. A pixel in the middle of a square depends on its own cell by "
+        f"read and {cells_for('decoder')} to change. A pixel in the centre of a square depends on its own cell by "
         f"{own['pixel']:.0%}, one in the corner by {own['corner']:.0%}."
     )
 
 
 def _field_picture(maps: np.ndarray, side: int) -> Picture:
-    shades = np.log10(np.maximum(maps / maps.max(axis=(1, 2), keepdims=True), DARKEST)) / -np.log10(DARKEST) * 2 + 1
+    largest = np.maximum(maps.max(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
+    shades = np.log10(np.maximum(maps / largest, DARKEST)) / -np.log10(DARKEST) * 2 + 1
     tiles = [outlined(np.repeat(each[None], 3, axis=0), (REACH, REACH), side) for each in shades]
     scale = max(1, SHOWN_PIXELS // tiles[0].shape[1])
     grid = image_grid(np.kron(np.stack(tiles), np.ones((1, 1, scale, scale))), len(tiles), list(FIELDS))
@@ -163,23 +214,23 @@ def _field_picture(maps: np.ndarray, side: int) -> Picture:
 
 def _add_edits(study: Study, findings: Findings) -> None:
     """Zero, replace and exchange cells, and see where the image changes."""
-    count, side = min(len(study.pictures), study.scaled(32, 6)), study.subject.codec.downsample
-    random = study.random("correspondence edits")
+    count = min(len(study.pictures), study.scaled_by_size(32, 6, least=min(6, len(study.pictures))))
+    side, random = study.subject.codec.downsample, study.random("correspondence edits")
     found: dict[str, list[list[Edit]]] = {name: [] for name in EDITS}  # of each image, of each cell
     follow, shown = [], []
     progress = study.progress("correspondence: cells edited", count)
     for number in range(count):
-        before, other = study.reconstructions[number], study.latents[(number + 1) % count]
+        before, other = study.reconstructions[number], another(study.latents, number)
         cells = pick_cells(study.pixels[number], side, CELLS + 1, random)
         pairs = list(pairwise(cells))
         changed = np.concatenate([edited(study.latents[number], *pair, other) for pair in pairs])
-        after = study.kept(f"correspondence edits {number}", lambda: decoded(study, changed))  # noqa: B023
+        after = study.kept(f"correspondence edits {number}", lambda: decoded(study.subject.pipe, changed))  # noqa: B023
         after = after.reshape(len(pairs), len(EDITS), *before.shape)
         edits = [measure_edits(before, each, *pair, side) for each, pair in zip(after, pairs, strict=True)]
         for place, name in enumerate(EDITS):
             found[name].append([each[place] for each in edits])
         follow.append(
-            np.mean([followed(before, each[2], *pair, side) for each, pair in zip(after, pairs, strict=True)])
+            _mean_known([followed(before, each[2], *pair, side) for each, pair in zip(after, pairs, strict=True)])
         )
         if number < SHOWN_EDITS:
             shown += [_close_up(each, cells[0], side) for each in (before, *after[0])]
@@ -189,6 +240,13 @@ def _add_edits(study: Study, findings: Findings) -> None:
     findings.pictures.append(
         Picture("edits", "Parts of images with one cell of their latents changed; red: its own square.", to_png(grid))
     )
+
+
+def another(latents: np.ndarray, number: int) -> np.ndarray:
+    """Return the next latents of (N, C, h, w) that differ from those of a number; the same where none do."""
+    following = np.roll(latents, -number - 1, axis=0)
+    differs = np.any(following != latents[number], axis=(1, 2, 3))
+    return np.asarray(following[int(differs.argmax())])
 
 
 def _close_up(image: np.ndarray, cell: Place, side: int) -> np.ndarray:
@@ -201,41 +259,29 @@ def _close_up(image: np.ndarray, cell: Place, side: int) -> np.ndarray:
 def _report_edits(
     findings: Findings, found: dict[str, list[list[Edit]]], moved: np.ndarray, random: np.random.Generator
 ) -> None:
-    count = len(found["zeroed"])
-    follow, over = over_images(moved, random)
-    rows: list[tuple[str, float, float, float, float]] = []
+    rows: list[tuple[Cell, ...]] = []
+    shares: dict[str, Interval | None] = {}
     for name, images in found.items():
-        inside, outside, share, near = (
-            over_images(np.array([np.mean([getattr(edit, key) for edit in edits]) for edits in images]), random)[0]
-            for key in ("inside", "outside", "share", "near")
-        )
-        rows.append((name, inside.value, outside.value, share.value, near.value))
-        findings.figures.append(
-            Figure(
-                f"{name}_share",
-                f"Share of the squared change of pixels in the cell's own square, one cell {name}",
-                share.value,
-                "",
-                f"{CELLS} cells of each of {count} images, decoded before and after",
-                "Of large changes, unlike the derivatives.",
-                share.low,
-                share.high,
-                over,
-            )
-        )
-    findings.figures.append(
-        Figure(
-            "exchange_follows",
-            "How far the pixels of two cells change places with them",
-            follow.value,
-            "",
-            "1 - what is left of the difference of the two squares, after their cells were exchanged",
-            "1 is all the way, 0 is no nearer than before; below 0 farther.",
-            follow.low,
-            follow.high,
-            over,
-        )
-    )
+        means = {
+            key: np.array([_mean(edits, key) for edits in images]) for key in ("inside", "outside", "share", "near")
+        }
+        inside, outside = (over_images(means[key], random)[0].value for key in ("inside", "outside"))
+        known = ~np.isnan(means["share"])
+        title = f"Share of the squared change of pixels in the cell's own square, one cell {name}"
+        how = f"{CELLS} cells of each of {int(known.sum())} images, decoded before and after"
+        limits = "Of large changes, unlike the derivatives."
+        if not known.any():
+            note = "Nothing changed: the cells hold nothing else, or the decoder does not react to them."
+            findings.figures.append(Figure(f"{name}_share", title, None, "", how, limits, note=note))
+            shares[name] = None
+            rows.append((name, inside, outside, None, None))
+            continue
+        share, over = over_images(means["share"][known], random)
+        near, _ = over_images(means["near"][known], random)
+        findings.figures.append(Figure.measured(f"{name}_share", title, share, "", how, limits, over))
+        shares[name] = share
+        rows.append((name, inside, outside, share.value, near.value))
+    follow = _follow(findings, moved[~np.isnan(moved)], random)
     findings.tables.append(
         Table(
             "edits",
@@ -243,17 +289,48 @@ def _report_edits(
             ("cell", "inside, levels", "outside, levels", "share inside", "share within one cell more"),
             tuple(rows),
             "Levels: root mean square of the change, of 8-bit values, in the cell's own square and everywhere else. "
-            "Zeroed: set to the mean of the prior. Replaced: by the same place of another image. Exchanged: with "
-            "another cell of the image, whose square counts as inside too.",
+            "Zeroed: set to 0, the mean of the noise that drawing starts from. Replaced: by the same place of another "
+            "image. Exchanged: with another cell of the image, whose square counts as inside too.",
         )
     )
-    shares = {row[0]: row[3] for row in rows}
-    findings.sentences.append(
-        f"Of what changes when a cell is zeroed, {shares['zeroed']:.0%} lies in its own square; replaced by another "
-        f"image's {shares['replaced']:.0%}. When two cells change places their pixels "
-        + ("follow" if follow.low > 0.5 else "follow in part" if follow.low > 0 else "do not follow")
-        + f" ({follow.value:.2f} of the way)."
-    )
+    findings.sentences.append(_edit_sentence(shares, follow))
+
+
+def _mean(edits: Sequence[Edit], key: str) -> float:
+    """Return the mean of what is known of a few edits; NaN where nothing is."""
+    return _mean_known([getattr(edit, key) for edit in edits])
+
+
+def _mean_known(values: Sequence[float]) -> float:
+    known = np.array(values)[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _follow(findings: Findings, moved: np.ndarray, random: np.random.Generator) -> Interval | None:
+    """Report how far pixels follow cells that are exchanged, of images where they differ."""
+    title = "How far the pixels of two cells change places with them"
+    how = "1 - what is left of the difference of the two squares, after their cells were exchanged"
+    limits = "1 is all the way, 0 is no nearer than before; below 0 farther."
+    if not len(moved):
+        note = "The squares of the cells are the same: there is nothing to exchange."
+        findings.figures.append(Figure("exchange_follows", title, None, "", how, limits, note=note))
+        return None
+    found, over = over_images(moved, random)
+    findings.figures.append(Figure.measured("exchange_follows", title, found, "", how, limits, over))
+    return found
+
+
+def _edit_sentence(shares: dict[str, Interval | None], follow: Interval | None) -> str:
+    zeroed, replaced = (shares[name] for name in ("zeroed", "replaced"))
+    said = []
+    if zeroed is not None:
+        said.append(f"Of what changes when a cell is zeroed, {zeroed.value:.0%} lies in its own square.")
+    if replaced is not None:
+        said.append(f"Of what changes when it is replaced by another image's, {replaced.value:.0%} does.")
+    if follow is not None:
+        nature = "follow" if follow.low > 0.5 else "follow in part" if follow.low > 0 else "do not follow"
+        said.append(f"When two cells change places their pixels {nature} ({follow.value:.2f} of the way).")
+    return " ".join(said) or "Changing a cell changes nothing in the image."
 
 
 # --- Shifts ---
@@ -263,17 +340,17 @@ def _add_shifts(study: Study, findings: Findings) -> None:
     """Shift images by every number of pixels of a cell."""
     codec, side = study.subject.codec, study.subject.codec.downsample
     if min(study.latents.shape[2:]) < FEWEST_CELLS:
-        note = f"It takes {FEWEST_CELLS} latent cells along each side; the model's images have fewer."
-        findings.figures += [
-            Figure(name, title, None, unit, "shift test", "", note=note) for name, title, unit in SHIFT_FIGURES
-        ]
+        _no_shifts(findings, f"It takes {FEWEST_CELLS} latent cells along each side; the model's images have fewer.")
         return
-    count = min(len(study.pictures), study.scaled(24, 3))
+    variance = float(study.latents.var(axis=(0, 2, 3), dtype=np.float64).mean())
+    if variance == 0:
+        _no_shifts(findings, "The latents do not vary: they have no deviation to compare a change with.")
+        return
+    count = min(len(study.pictures), study.scaled_by_size(24, 3, least=min(3, len(study.pictures))))
     numbers = list(range(count))
     test = lambda part: np.stack(astuple(shift_test(codec, study.pixels[part[0]])))[None]  # noqa: E731
     squares = study.in_blocks("correspondence shifts", numbers, 1, test).transpose(1, 2, 0)
     tests = ShiftTest(*squares)  # (offsets, images) each
-    variance = float(study.latents.var(axis=(0, 2, 3)).mean())
     shares = {"still": tests.still / variance, "moved": tests.moved / variance}
     to_levels = 127.5**2
     latents, image = (int(np.argmax(each[:-1].mean(axis=1))) for each in (tests.moved, tests.decoded))
@@ -320,14 +397,21 @@ def _add_shifts(study: Study, findings: Findings) -> None:
     findings.pictures.append(Picture("shifts", caption, to_png(plot)))
 
 
+def _no_shifts(findings: Findings, note: str) -> None:
+    findings.figures += [
+        Figure(name, title, None, unit, "shift test", "", note=note) for name, title, unit in SHIFT_FIGURES
+    ]
+
+
 def _shift_sentence(rows: Sequence[tuple[float, ...]], worst: int, side: int) -> str:
     whole, between, error = rows[-1][2], rows[worst][2], rows[0][4]
+    pixels = "1 pixel" if worst == 1 else f"{worst} pixels"
     largest = max(row[3] for row in rows[1:-1]) if side > 1 else rows[-1][3]
     against = "less than" if largest < error else "more than"
     nature = "Parts of a cell are coded anew at every offset" if between > 2 * whole else "Offsets matter little"
     return (
-        f"A shift by a whole cell moves the grid of latents, but for {whole:.2f} of their deviation; one by {worst} "
-        f"pixels leaves {between:.2f}. {nature}: reconstructions of shifted images differ by up to {largest:.1f} "
+        f"A shift by a whole cell moves the grid of latents, but for {whole:.2f} of their deviation; one by "
+        f"{pixels} leaves {between:.2f}. {nature}: reconstructions of shifted images differ by up to {largest:.1f} "
         f"levels, {against} the error of reconstruction itself ({error:.1f})."
     )
 

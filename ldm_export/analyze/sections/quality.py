@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ldm_export.analyze.drawing import draw_captions, draws_from_text
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.perceptual_pairs import WEIGHTS, perceptual_distances
 from ldm_export.analyze.rate_distortion import psnr
+from ldm_export.analyze.sections.quality_drawn import draw_captions, draws_from_text
 from ldm_export.analyze.sections.quality_sets import SHARES, add_sets
 from ldm_export.analyze.similarity import ms_ssim, scales_that_fit, squared_errors, ssim
 from ldm_export.analyze.statistics import bootstrap, over_images, over_resampled

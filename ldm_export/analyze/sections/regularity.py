@@ -12,12 +12,13 @@ from ldm_export.analyze.dependence import (
     neighbour_moments,
     total_correlation,
 )
-from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.marginals import distance_to_normal, distribution_samples, thresholds
 from ldm_export.analyze.posterior import drawn_latents, require_variation
+from ldm_export.analyze.sections.derivatives import says_what_cannot_be_differentiated
 from ldm_export.analyze.sections.regularity_decoder import add_reaction
 from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, participation_ratio
-from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
+from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.units import BIT
 from ldm_export.plots import draw_lines, to_png
@@ -37,6 +38,7 @@ GAUSSIAN = "of a Gaussian with the covariance of the channels' means, all cells 
 LINEAR = "Dependence that is not linear is not seen."
 
 
+@says_what_cannot_be_differentiated
 def measure(study: Study) -> Findings:
     """Measure the latents' distribution, and the decoder's reaction to small changes."""
     require_variation(study)
@@ -86,7 +88,9 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
         )
     )
     moments = cell_moments(latents)
-    of_cells = bootstrap(moments, random, lambda part: effective_rank(np.linalg.eigvalsh(cell_covariance(part))))
+    of_cells, over = over_images(
+        moments, random, lambda part: effective_rank(np.linalg.eigvalsh(cell_covariance(part)))
+    )
     findings.figures.append(
         Figure.measured(
             "cell_rank",
@@ -95,7 +99,7 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
             f"of {channels}",
             "exp of the entropy of the normalised eigenvalues of the channels' covariance, all cells together",
             "Linear dependence alone.",
-            over_resampled(count),
+            over,
         )
     )
     share = np.cumsum(spectrum) / spectrum.sum()
@@ -136,7 +140,7 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
     numbers = latents[0].size
     random = study.random("regularity dependence")
     moments, beside = cell_moments(latents), neighbour_moments(latents)
-    near = bootstrap(beside, random, lambda part: float(neighbour_information(part).mean()) / BIT)
+    near, over = over_images(beside, random, lambda part: float(neighbour_information(part).mean()) / BIT)
     findings.figures.append(
         Figure.measured(
             "neighbours",
@@ -145,7 +149,7 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
             "bits",
             "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels",
             LINEAR,
-            over_resampled(count),
+            over,
         )
     )
     eigenvalues = np.linalg.eigvalsh(cell_covariance(moments))
@@ -154,14 +158,12 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
         findings.figures.append(Figure("total_correlation", SHARED, None, "bits per cell", GAUSSIAN, LINEAR, note=note))
         text = ""
     else:
-        shared = bootstrap(moments, random, lambda part: total_correlation(cell_covariance(part)) / BIT)
+        shared, over = over_images(moments, random, lambda part: total_correlation(cell_covariance(part)) / BIT)
         limits = LINEAR
         if numbers >= count:
             limits += f" Nor is that between all {numbers} numbers of the latents, too many for {count} images."
         findings.figures.append(
-            Figure.measured(
-                "total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, over_resampled(count)
-            )
+            Figure.measured("total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, over)
         )
         each = shared.value / channels
         text = f"A cell's channels share {shared.value:.2g} bits, {each:.2g} for each: they are " + (
@@ -181,7 +183,7 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
     count, channels, height, width = latents.shape
     random = study.random("regularity marginals")
     moments = np.stack([latents.mean(axis=(2, 3)), (latents**2).mean(axis=(2, 3))], axis=2)  # (N, C, 2)
-    overall = bootstrap(moments, random, _deviation)
+    overall, over = over_images(moments, random, _deviation)
     findings.figures.append(
         Figure.measured(
             "deviation",
@@ -190,19 +192,23 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             "",
             "of a draw of each image from the posterior, mean over channels",
             "The schedule's noise levels are made for 1.",
-            over_resampled(count),
+            over,
         )
     )
-    rows, distances = [], []
+    rows: list[tuple[Cell, ...]] = []
+    distances: dict[int, Interval] = {}  # by channel
     for channel, values in enumerate(latents.swapaxes(0, 1).reshape(channels, count, -1)):
+        if np.ptp(values) == 0:  # neither skewness nor a normal to compare with
+            rows.append((channel + 1, float(values.flat[0]), 0.0, None, None, None, None, None, None))
+            continue
         at = thresholds(values)
         samples = distribution_samples(values, at)
-        own = bootstrap(samples, random, lambda part, at=at: distance_to_normal(part, at))  # type: ignore[misc]
+        own, _ = over_images(samples, random, lambda part, at=at: distance_to_normal(part, at))  # type: ignore[misc]
         skewness, kurtosis = (float(moment(values.ravel())) for moment in (stats.skew, stats.kurtosis))
         to_standard = distance_to_normal(samples, at, standard=True)
         facts = (float(values.mean()), float(values.std()), skewness, kurtosis)
         rows.append((channel + 1, *facts, own.value, own.low, own.high, to_standard))
-        distances.append(own)
+        distances[channel + 1] = own
     findings.tables.append(
         Table(
             "marginals",
@@ -220,16 +226,16 @@ def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> Non
             ),
             tuple(rows),
             f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
-            f"Smirnov, the largest difference of two distribution functions; low and high: {over_resampled(count)}. "
-            "Cells of an image are alike, so the number of samples is between the images and the cells, and no test of "
-            "significance is made.",
+            f"Smirnov, the largest difference of two distribution functions; low and high: {over}. Cells of an "
+            "image are alike, so the number of samples is between the images and the cells, and no test of "
+            "significance is made. A channel that is the same everywhere has no distance.",
         )
     )
-    furthest = int(np.argmax([each.value for each in distances]))
-    mean_of = max(abs(row[1]) for row in rows)
+    furthest = max(distances, key=lambda channel: distances[channel].value)
+    mean_of = float(np.abs(latents.mean(axis=(0, 2, 3))).max())
     findings.sentences.append(
         f"In the denoiser's scale the latents have a standard deviation of {overall.value:.3g}. The channel that is "
-        f"furthest from a normal distribution of its mean and width is {furthest + 1}: "
+        f"furthest from a normal distribution of its mean and width is {furthest}: "
         + normality_sentence(distances[furthest])
     )
     if not 0.5 < overall.value < 2:
@@ -268,13 +274,18 @@ def _deviation(moments: np.ndarray) -> float:
     return float(np.sqrt(np.maximum(square - mean**2, 0)).mean())
 
 
+def _density(values: np.ndarray) -> np.ndarray:
+    """Return the density of values in BINS, of all of them, also those that lie outside."""
+    return np.histogram(values, BINS)[0] / (values.size * np.diff(BINS))
+
+
 def _histograms(latents: np.ndarray) -> Picture:
-    middles = (BINS[1:] + BINS[:-1]) / 2
+    centres = (BINS[1:] + BINS[:-1]) / 2
     lines = {
-        f"channel {place + 1}": list(zip(middles, np.histogram(channel, BINS, density=True)[0], strict=True))
+        f"channel {place + 1}": list(zip(centres, _density(channel), strict=True))
         for place, channel in enumerate(latents.swapaxes(0, 1)[:SHOWN])
     }
-    lines["N(0, 1)"] = list(zip(middles, stats.norm.pdf(middles), strict=True))
+    lines["N(0, 1)"] = list(zip(centres, stats.norm.pdf(centres), strict=True))
     image = draw_lines(lines, "value, as the denoiser has it", "density")
     return Picture(
         "marginals", "How often each value comes up in the latents, by channel, beside N(0, 1).", to_png(image)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ldm_export.analyze.derivative_cost import Work, count_work, lacking_memory
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.hutchinson import column_energies
 from ldm_export.analyze.posterior import drawn_latents
-from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
+from ldm_export.analyze.sections.derivatives import said_of_work
+from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
 
@@ -17,19 +19,34 @@ MOST_CHANNELS, COMPONENTS = 8, 4  # axes that are shown
 SHIFTS = (-3, -2, -1, 0, 1, 2, 3)  # standard deviations
 BLOCK = 4  # images of 128x128 whose derivatives are computed at once
 PROBES = 2  # of each image
-NOISE = 0.1
+NOISE = 0.1  # of the latents' deviation
+JACOBIAN = "E |dD/dz|²: squared change of the image, summed over unit changes of each number of the latents"
+GAIN = f"Change of a pixel where noise of {NOISE:.0%} of the latents' deviation is added to them"
 HALF_RANGE = 127.5  # grey levels of a pixel's unit
 
 
 def add_reaction(findings: Findings, study: Study, latents: np.ndarray) -> None:
     """Measure how the decoder reacts to small changes, and show large ones."""
-    count = min(study.scaled_by_size(32, 8, least=4), len(latents))
+    codec = study.subject.codec
+    work = count_work(codec.decode, (1, *latents.shape[1:]))
+    wanted = min(study.scaled(32, 8), len(latents))
+    count = work.affordable(wanted, least=min(4, wanted))
     block = study.scaled_by_size(BLOCK, BLOCK, least=1)
-    energies = study.in_blocks(
-        "decoder's reaction", range(count), block, lambda places: _energies(study, places)
-    )  # (N, C)
-    _add_gain(findings, study, energies)
-    _add_channels(findings, energies, latents.std(axis=(0, 2, 3)))
+    lacking = lacking_memory(Work(work.operations, block * work.kept))
+    deviation = latents.std(axis=(0, 2, 3))
+    if lacking:
+        findings.figures += [
+            Figure("jacobian", JACOBIAN, None, "", "Hutchinson's", "", note=lacking),
+            Figure("gain", GAIN, None, "grey levels of 255", "Hutchinson's", "", note=lacking),
+        ]
+        findings.sentences.append(f"The decoder's reaction was not measured. {lacking}")
+    else:
+        findings.sentences += said_of_work(work, "the decoder's reaction is of fewer images")
+        energies = study.in_blocks(
+            "decoder's reaction", range(count), block, lambda places: _energies(study, places)
+        )  # (N, C)
+        _add_gain(findings, study, energies, float(np.sqrt(np.mean(deviation**2))))
+        _add_channels(findings, energies, deviation)
     _add_own_noise(findings, study, count)
     findings.pictures.append(_traversals(study, latents))
 
@@ -41,14 +58,13 @@ def _energies(study: Study, places: Sequence[int]) -> np.ndarray:
     return np.asarray(column_energies(codec.decode, at, PROBES, generator).sum(dim=(2, 3)))
 
 
-def _add_gain(findings: Findings, study: Study, energies: np.ndarray) -> None:
-    energy = bootstrap(energies.sum(axis=1), study.random("regularity gain"))
-    pixels = study.pixels[0].size
-    over = over_resampled(len(energies))
+def _add_gain(findings: Findings, study: Study, energies: np.ndarray, deviation: float) -> None:
+    """energies: (N, C). deviation: of the latents."""
+    energy, over = over_images(energies.sum(axis=1), study.random("regularity gain"))
     findings.figures.append(
         Figure.measured(
             "jacobian",
-            "E |dD/dz|²: squared change of the image, summed over unit changes of each number of the latents",
+            JACOBIAN,
             energy,
             "",
             f"Hutchinson's, {PROBES} vectors of random signs for each image, by backward derivatives at the means",
@@ -56,22 +72,23 @@ def _add_gain(findings: Findings, study: Study, energies: np.ndarray) -> None:
             over,
         )
     )
-    scale = NOISE * HALF_RANGE / math.sqrt(pixels)
+    noise = NOISE * deviation
+    scale = noise * HALF_RANGE / math.sqrt(study.pixels[0].size)
     gain = Interval(*(scale * math.sqrt(each) for each in (energy.value, energy.low, energy.high)))
     findings.figures.append(
         Figure.measured(
             "gain",
-            f"Change of a pixel where noise of deviation {NOISE:g} is added to the latents",
+            GAIN,
             gain,
             "grey levels of 255",
-            "root mean square, from the figure above",
+            f"root mean square, from the figure above; the latents' deviation is {deviation:.3g}",
             "To first order.",
             over,
         )
     )
     findings.sentences.append(
-        f"Noise of deviation {NOISE:g} in the latents moves a pixel by {gain.value:.2g} grey levels: an error of the "
-        f"denoiser of {NOISE / gain.value:.2g} is one grey level in the image."
+        f"Noise in the latents of {NOISE:.0%} of their deviation, {noise:.2g}, moves a pixel by {gain.value:.2g} grey "
+        f"levels: an error of the denoiser of {noise / gain.value:.2g} is one grey level in the image."
         if gain.value > 0
         else "The decoder does not react to small changes of the latents."
     )
@@ -80,7 +97,9 @@ def _add_gain(findings: Findings, study: Study, energies: np.ndarray) -> None:
 def _add_channels(findings: Findings, energies: np.ndarray, deviation: np.ndarray) -> None:
     """energies: (N, C). deviation: (C,), of the latents."""
     shares = energies.mean(axis=0) * deviation**2
-    shares = shares / max(float(shares.sum()), 1e-30)
+    if shares.sum() == 0:
+        return
+    shares = shares / float(shares.sum())
     rows = tuple(
         (channel + 1, float(energies[:, channel].mean()), float(deviation[channel]), float(shares[channel]))
         for channel in range(len(shares))
@@ -104,7 +123,7 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
     decode = study.subject.pipe.decode_array
     images = study.in_blocks("images of drawn latents", list(drawn), 16, lambda part: decode(np.stack(part)))
     error = np.square(images - study.reconstructions[:count], dtype=np.float64).mean(axis=(1, 2, 3))
-    found = bootstrap(error, study.random("regularity own noise interval"))
+    found, over = over_images(error, study.random("regularity own noise interval"))
     moved = Interval(*(HALF_RANGE * math.sqrt(each) for each in (found.value, found.low, found.high)))
     findings.figures.append(
         Figure.measured(
@@ -114,7 +133,7 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
             "grey levels of 255",
             "root mean square over images that were decoded from both",
             "The decoder was trained on draws, so the mean is not always the better one.",
-            over_resampled(count),
+            over,
         )
     )
 

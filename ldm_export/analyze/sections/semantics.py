@@ -4,14 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ldm_export.analyze.changes import Change, Consistency, Scales, measure_change, measure_mean, measure_operation
 from ldm_export.analyze.distances import advantage, agreement, pair_distances, typical_distance
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.semantics_changes import (
+    Change,
+    Consistency,
+    Scales,
+    measure_change,
+    measure_mean,
+    measure_operation,
+)
 from ldm_export.analyze.statistics import Interval, bootstrap, pearson, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.transforms import transforms
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, image_grid, to_png
+
+LINEAR = 0.5  # of half the distance of two images, within which the mean of their latents lands
 
 
 def measure(study: Study) -> Findings:
@@ -20,8 +29,8 @@ def measure(study: Study) -> Findings:
     scales = _add_distances(study, findings)
     _add_alignment(study, findings, scales)
     height, width = study.pixels.shape[2:]
-    changes = transforms(study.subject.codec.downsample, height == width, study.random("semantics noise"))
-    count = min(len(study.pictures), study.scaled(64, 8))
+    changes = transforms(study.subject.contract.latent.downsample, height == width, study.random("semantics noise"))
+    count = min(len(study.pictures), study.scaled_by_size(64, 8, least=8))
     progress = study.progress("semantics: images changed", 2 * len(changes))
     measured = []
     for transform in changes:
@@ -52,6 +61,8 @@ def _add_distances(study: Study, findings: Findings) -> Scales:
     for name, distances in spaces.items():
         if not distances.max() > 0:
             raise AnalysisError(f"the {count} images are all the same in {name}: there is no distance between them")
+    if any(np.ptp(each[np.triu_indices(count, 1)]) == 0 for each in spaces.values()):
+        raise AnalysisError(f"all pairs of the {count} images are equally far apart: there is nothing to correlate")
     random = study.random("semantics distances")
     over = f"95 % by bootstrap over {count} images, {resamples} times"
     found: dict[str, Interval] = {}
@@ -60,36 +71,38 @@ def _add_distances(study: Study, findings: Findings) -> Scales:
             name = f"{kind}_{one}_{other}"
             found[name] = agreement(spaces[one], spaces[other], correlation, random, resamples)
             findings.figures.append(
-                Figure(
+                _correlation(
                     name,
                     f"Correlation of distances in {one} with distances in {other} ({kind.capitalize()})",
-                    found[name].value,
-                    "",
+                    found[name],
                     f"{kind.capitalize()}'s correlation over all {count * (count - 1) // 2} pairs of {count} images; "
                     f"features of {study.extractor.name}",
                     "Euclidean distances of whole images: an object that only moved is far away in pixels.",
-                    found[name].low,
-                    found[name].high,
                     over,
                 )
             )
     better = advantage(spaces["latents"], spaces["pixels"], spaces["features"], spearman, random, resamples)
     findings.figures.append(
-        Figure(
+        _correlation(
             "advantage",
             "By how much latents order images more like features than pixels do",
-            better.value,
-            "",
+            better,
             "difference of the two correlations by Spearman, on the same resampled images",
             f"What looks alike is what {study.extractor.name} finds alike; it is not a person.",
-            better.low,
-            better.high,
             over,
         )
     )
     findings.sentences.append(_distance_sentence(found, better))
     findings.pictures.append(_distance_plot(spaces))
     return Scales(**{name: typical_distance(distances) for name, distances in spaces.items()})
+
+
+def _correlation(name: str, title: str, found: Interval, estimator: str, limits: str, over: str) -> Figure:
+    """Return a figure; without an interval where most resamples have no distances that differ."""
+    if np.isnan(found.low):
+        note = "Nearly all images are alike, so that resampling them tells of no interval."
+        return Figure(name, title, found.value, "", estimator, limits, note=note)
+    return Figure.measured(name, title, found, "", estimator, limits, over)
 
 
 def _distance_sentence(found: dict[str, Interval], better: Interval) -> str:
@@ -101,10 +114,11 @@ def _distance_sentence(found: dict[str, Interval], better: Interval) -> str:
         None: "Latents are no better and no worse a guide to what looks alike than pixels are, as far as these images "
         "can tell",
     }[True if better.low > 0 else False if better.high < 0 else None]
+    known = "" if np.isnan(better.low) else f", from {better.low:+.3f} to {better.high:+.3f}"
     return (
-        f"Distances between latents go with distances between pixels ({to_pixels:.2f} of 1 by Spearman) and with "
-        f"distances between features ({to_features:.2f}): the latent space is {nature}. {said} (difference "
-        f"{better.value:+.3f}, from {better.low:+.3f} to {better.high:+.3f})."
+        f"The rank correlation of distances between latents with those between pixels is {to_pixels:.2f}, with those "
+        f"between features {to_features:.2f}: the latent space is {nature}. {said} (difference "
+        f"{better.value:+.3f}{known})."
     )
 
 
@@ -234,7 +248,9 @@ def _add_consistency(study: Study, findings: Findings, operations: Sequence[Cons
     rows = []
     for each in operations:
         error = bootstrap(each.error, random)
-        rows.append((each.name, error.value, _range(error), float(np.median(each.share)), float(each.features.mean())))
+        known = each.share[~np.isnan(each.share)]
+        share = float(np.median(known)) if len(known) else None
+        rows.append((each.name, error.value, _range(error), share, float(each.features.mean())))
     findings.tables.append(
         Table(
             "consistency",
@@ -242,32 +258,40 @@ def _add_consistency(study: Study, findings: Findings, operations: Sequence[Cons
             ("operation", "levels", "from to", "share of the operation", "features"),
             tuple(rows),
             f"Over {len(operations[0].error)} images. Levels: root mean square of 8-bit values, with 95 % by "
-            "bootstrap. Share of the operation: the difference over what the operation changes in the image, median; "
-            "at 1 the operation on latents is as far from its goal as doing nothing. Features: share of their typical "
-            "distance.",
+            "bootstrap. Share of the operation: the difference over what the operation changes in the image, median "
+            "over the images that it changes; at 1 the operation on latents is as far from its goal as doing nothing. "
+            "Features: share of their typical distance.",
         )
     )
-    mean = operations[-1]
-    found = bootstrap(mean.share, random)
-    findings.figures.append(
-        Figure(
-            "mean_of_two",
-            "The mean of two latents, decoded, against the mean of the two images",
-            found.value,
-            "of half the distance of the images",
-            "root mean square of the difference over that from the mean of the images to one of them; mean over pairs",
-            "0 is a decoder that is linear between two images: it cross-fades. What is better is for the eye to say.",
-            found.low,
-            found.high,
-            f"95 % by bootstrap over {len(mean.share)} pairs",
-        )
+    shares = operations[-1].share
+    _add_mean(findings, shares[~np.isnan(shares) | np.isnan(operations[-1].error)], random)
+    findings.pictures.append(_picture(study, operations))
+
+
+def _add_mean(findings: Findings, shares: np.ndarray, random: np.random.Generator) -> None:
+    """Report how far the decoder is from linear between two images. shares: of pairs that differ, (pairs,)."""
+    title = "The mean of two latents, decoded, against the mean of the two images"
+    unit = "of half the distance of the images"
+    how = "root mean square of the difference over that from the mean of the images to one of them; mean over pairs"
+    limits = "0 is a decoder that is linear between two images: it cross-fades. What is better is for the eye to say."
+    if not len(shares):
+        note = "No two of the images differ once decoded."
+        findings.figures.append(Figure("mean_of_two", title, None, unit, how, limits, note=note))
+        return
+    found = bootstrap(shares, random)
+    over = f"95 % by bootstrap over {len(shares)} pairs"
+    findings.figures.append(Figure.measured("mean_of_two", title, found, unit, how, limits, over))
+    nature = (
+        "nearly linear, so it cross-fades"
+        if found.high < LINEAR
+        else "far from linear"
+        if found.low >= LINEAR
+        else "neither nearly linear nor surely far from it"
     )
-    nature = "nearly linear, so it cross-fades" if found.high < 0.5 else "far from linear"
     findings.sentences.append(
         f"Between two latents the decoder is {nature}: "
         f"the mean of two latents is {found.value:.2f} of half their distance away from the mean of the two images."
     )
-    findings.pictures.append(_picture(study, operations))
 
 
 def _picture(study: Study, operations: Sequence[Consistency]) -> Picture:

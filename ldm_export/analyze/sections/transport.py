@@ -19,7 +19,7 @@ from ldm_export.analyze.flow_runs import (
     result,
 )
 from ldm_export.analyze.sections.transport_cost import BATCH, add_codec, add_cost
-from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, bootstrap, over_images, spearman
+from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, Interval, bootstrap, over_images, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, image_grid, to_png
@@ -138,15 +138,18 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     if guided is not None:
         curves[f"with guidance {flow.guidance:g}"] = bending_by_time(guided)
         _add_guided(findings, study, flow, guided, 100 * float(whole[: flow.guided].mean()))
-    spreads = study.latents.reshape(len(study.latents), -1).std(axis=0, dtype=np.float64)
-    exact = bending(gaussian_paths(flow.noise.reshape(flow.count, -1).astype(np.float64), spreads, paths.times))
+    flat = study.latents.reshape(len(study.latents), -1).astype(np.float64)
+    noise = flow.noise.reshape(flow.count, -1).astype(np.float64)
+    exact = bending(gaussian_paths(noise, flat.mean(axis=0), flat.std(axis=0), paths.times))
     found, over = over_images(100 * exact, random)
-    title, limits = "Bending where nothing but the spread of each number is known", "To compare with."
-    estimator = "exact paths to independent Gaussians with the deviations of the latents of the images"
+    title = "Bending where nothing but the mean and the spread of each number is known"
+    limits = "To compare with: the paths of a model that knew no more of the images."
+    estimator = "exact paths to independent Gaussians with the means and deviations of the latents of the images"
     findings.figures.append(Figure.measured("bending_gaussian", title, found, "%", estimator, limits, over))
-    middle = (paths.times[1:] + paths.times[:-1]) / 2
+    midpoints = (paths.times[1:] + paths.times[:-1]) / 2
     lines = {
-        name: [(float(x), float(100 * y)) for x, y in zip(middle, curve, strict=True)] for name, curve in curves.items()
+        name: [(float(x), float(100 * y)) for x, y in zip(midpoints, curve, strict=True)]
+        for name, curve in curves.items()
     }
     plot = draw_lines(lines, "noise: sigma / (alpha + sigma)", "off the straight way, % of its squared speed")
     caption = (
@@ -266,7 +269,11 @@ def _needed(study: Study, key: str, name: str, errors: dict[int, np.ndarray], fl
     if not np.isfinite(value):
         return Figure(key, title, None, "steps", estimator, limits, note=f"{counts[-1]} steps do not.")
     if len(table) < FEWEST_TO_RESAMPLE:
-        return Figure(key, title, value, "steps", estimator, limits)
+        alone = [fewest(row[None]) for row in table]
+        over = f"range of {len(table)} images"
+        if np.isfinite(alone).all():
+            return Figure(key, title, value, "steps", estimator, limits, min(alone), max(alone), over)
+        return Figure(key, title, value, "steps", estimator, limits, interval=f"{min(alone):g} or more ({over})")
     found = bootstrap(table, study.random("transport needed"), fewest, 400)
     over = f"95 % by bootstrap over {len(table)} images"
     if np.isfinite(found.high):
@@ -287,11 +294,22 @@ def _add_relation(findings: Findings, study: Study, paths: Paths, errors: dict[i
     found = bootstrap(both, study.random("transport relation"), lambda part: spearman(part[:, 0], part[:, 1]), 400)
     over = f"95 % by bootstrap over {len(both)} images"
     findings.figures.append(Figure.measured("relation", title, found, "", estimator, limits, over))
-    if found.low > 0:
-        findings.sentences.append(
-            f"Images whose paths bend more need more steps (rank correlation {found.value:.2f}, {found.low:.2f} to "
-            f"{found.high:.2f})."
+    findings.sentences.append(_relation_sentence(found, len(both), _steps(steps)))
+
+
+def _relation_sentence(found: Interval, count: int, steps: str) -> str:
+    """Say what the rank correlation of bending and the error of few steps is, and what it does not tell."""
+    told = f"rank correlation {found.value:+.2f}, from {found.low:+.2f} to {found.high:+.2f}, over {count} images"
+    if found.low <= 0 <= found.high:
+        return (
+            f"Whether results of {steps} end farther off where a path bends more is not to be told from these images "
+            f"({told})."
         )
+    nature = "farther off" if found.low > 0 else "less far off"
+    return (
+        f"Where a path bends more, results of {steps} tend to end {nature} ({told}): the two go together, which does "
+        "not say that bending is why."
+    )
 
 
 def _steps(count: int) -> str:

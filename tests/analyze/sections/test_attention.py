@@ -12,11 +12,11 @@ from ldm_export.analyze.attention_maps import Layer
 from ldm_export.analyze.caption_errors import NONE
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.image_maps import GROUPS, measure_maps, record_layers
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.sections import SECTIONS, attention_cost
 from ldm_export.analyze.sections.attention_cost import text_macs
 from ldm_export.analyze.sections.attention_drawn import draw, tile
+from ldm_export.analyze.sections.attention_images import GROUPS, measure_maps, record_layers
 from ldm_export.analyze.sections.attention_overlap import add_overlap
 from ldm_export.analyze.sections.text_captions import measure_captions
 from ldm_export.analyze.study import Study

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ldm_export.analyze import derivative_cost
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS
 from ldm_export.errors import AnalysisError
@@ -65,3 +66,41 @@ def test_nan_is_refused(tmp_path):
     study = study_of(mean_of_cell, lambda latents: fill_cell(latents) * float("nan"), tmp_path, count=8)
     with pytest.raises(AnalysisError, match="NaN"):
         SECTIONS["correspondence"].measure(study).require_finite()
+
+
+def test_images_that_come_twice_are_replaced_by_another(tmp_path):
+    study = study_of(mean_of_cell, fill_cell, tmp_path, count=8)
+    study.pictures.pixels[1::2] = study.pictures.pixels[::2]
+    findings = SECTIONS["correspondence"].measure(study)
+    findings.require_finite()
+    assert findings.value("replaced_share") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("level", [None, 127])  # one image again and again; one colour
+def test_images_that_are_all_the_same(tmp_path, level):
+    study = study_of(mean_of_cell, fill_cell, tmp_path, count=8)
+    study.pictures.pixels[:] = study.pictures.pixels[:1] if level is None else level
+    findings = SECTIONS["correspondence"].measure(study)
+    findings.require_finite()
+    values = {each.name: each.value for each in findings.figures}
+    assert values["replaced_share"] is None and values["zeroed_share"] == pytest.approx(1)
+    assert (values["exchange_follows"] is None) == (level is not None) == (values["shift_whole"] is None)
+    assert not any("nan" in each for each in findings.sentences)
+
+
+def test_a_decoder_that_does_not_react(tmp_path):
+    findings = measured(tmp_path, decode=lambda latents: fill_cell(0 * latents))
+    values = {each.name: each.value for each in findings.figures}
+    assert values["encoder_own"] == pytest.approx(1)
+    for name in ("decoder_own", "pixel_own", "zeroed_share", "replaced_share", "exchange_follows"):
+        assert values[name] is None, name
+    assert any("changes nothing in the image" in each for each in findings.sentences)
+    assert any(each.startswith("Derivatives are zero") for each in findings.sentences)
+
+
+def test_fields_that_do_not_fit_into_the_memory_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(derivative_cost, "available_memory", lambda: 100)
+    findings = measured(tmp_path, decode=lambda latents: fill_cell(torch.sin(latents)))
+    (field,) = [each for each in findings.figures if each.name == "decoder_own"]
+    assert field.value is None and "GB of memory" in field.note
+    assert findings.value("zeroed_share") == pytest.approx(1) and findings.value("shift_whole") is not None

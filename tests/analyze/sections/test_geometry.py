@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from ldm_export.analyze import derivative_cost
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections import SECTIONS
+from ldm_export.analyze.geodesic import Geodesic, straight
+from ldm_export.analyze.sections import SECTIONS, geometry_paths
 from ldm_export.errors import AnalysisError
 from tests.analyze.codec_study import CELL, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
 
@@ -17,6 +19,13 @@ def measured(folder, encode=mean_of_cell, decode=fill_cell, **options) -> Findin
     findings = SECTIONS["geometry"].measure(study_of(encode, decode, folder, count=10, **options))
     findings.require_finite()
     return findings
+
+
+def duplicated(folder):
+    """A study of eight images of which each comes twice in a row."""
+    study = study_of(mean_of_cell, fill_cell, folder, count=16)
+    study.pictures.pixels[1::2] = study.pictures.pixels[::2]
+    return study
 
 
 def figure(findings: Findings, name: str):
@@ -74,6 +83,27 @@ def test_a_bent_decoder_is_curved_and_has_shorter_ways(tmp_path):
     assert max(abs(findings.value(f"turn_{place}")) for place in (0, 1)) > 1e-3
     assert findings.value("straight_length") > 1.02
     assert findings.value("geodesic_gain") < 0.99
+    assert any("save" in each and "In features that path" in each for each in findings.sentences)
+
+
+def test_a_search_that_ends_at_a_longer_path_leaves_the_straight_line_as_the_shortest(tmp_path, monkeypatch):
+    """The decoder is linear, so that every way but the straight one is longer."""
+
+    def wander(function, start, end, *, knots, steps, most):
+        path = straight(start, end, knots + 1).astype(np.float64)
+        path[1:-1] += 0.5 * np.random.default_rng(0).standard_normal(path[1:-1].shape)
+        return Geodesic(path, False, 3)
+
+    monkeypatch.setattr(geometry_paths, "geodesic", wander)
+    findings = measured(tmp_path)
+    assert findings.value("geodesic_gain") == findings.value("geodesic_features") == 1
+    assert findings.value("geodesic_length") == findings.value("straight_length")
+    note = figure(findings, "geodesic_length").note
+    assert (
+        "1 of 1 searches ended at their budget" in note and "In 1 of 1 pairs the straight way is the shortest" in note
+    )
+    (said,) = [each for each in findings.sentences if "cross-fade" in each]
+    assert "found nothing shorter than the straight line" in said and "bound from above" in said
 
 
 def test_correlations_take_eight_images(tmp_path):
@@ -84,11 +114,90 @@ def test_correlations_take_eight_images(tmp_path):
     assert {each.name for each in findings.pictures} == {"spectrum", "paths", "curvature"}
 
 
-def test_correlations_of_a_decoder_that_bends_more_where_it_is_larger(tmp_path):
-    findings = measured(tmp_path, decode=lambda latents: fill_cell(latents + latents**3), quick=False)
+def test_where_the_decoder_is_more_anisotropic_features_change_faster(tmp_path):
+    """Its gain grows with the latents in one channel: both the condition number and the change of the pixels do."""
+
+    def growing(latents):
+        size = latents.square().mean(dim=(1, 2, 3), keepdim=True)
+        gains = torch.cat([1 + 24 * size, torch.ones_like(size), torch.ones_like(size)], dim=1)
+        return fill_cell(0.5 * gains * latents)
+
+    study = study_of(mean_of_cell, growing, tmp_path, count=10, quick=False)
+    contrast = np.linspace(0.2, 1, 10)[:, None, None, None]
+    study.pictures.pixels[:] = 128 + contrast * (study.pictures.pixels - 128.0)
+    findings = SECTIONS["geometry"].measure(study)
     found = figure(findings, "correlation_condition")
-    assert found.value is not None and -1 <= found.low <= found.value <= found.high <= 1
-    assert figure(findings, "correlation_curvature").value is not None
+    assert "condition number" in found.title and 0 < found.low <= found.value <= found.high <= 1
+    assert any("faster where the latent space is more anisotropic" in each for each in findings.sentences)
+
+
+def test_an_even_decoder_has_nothing_to_correlate(tmp_path):
+    found = figure(measured(tmp_path, quick=False), "correlation_condition")
+    assert found.value is None and "the same at all images" in found.note
+
+
+def test_images_that_come_twice_are_no_pair(tmp_path):
+    findings = SECTIONS["geometry"].measure(duplicated(tmp_path))
+    findings.require_finite()
+    assert findings.value("straight_length") == pytest.approx(1, abs=1e-4)
+    assert findings.value("turn_1") is not None
+
+
+def test_images_that_are_all_the_same_have_no_ways_between_them(tmp_path):
+    study = study_of(mean_of_cell, fill_cell, tmp_path, count=10)
+    study.pictures.pixels[:] = study.pictures.pixels[:1]
+    findings = SECTIONS["geometry"].measure(study)
+    findings.require_finite()
+    for name in ("straight_length", "geodesic_gain", "negative_1", "turn_1", "feature_change"):
+        found = figure(findings, name)
+        assert found.value is None and "the same" in found.note or "No two images differ" in found.note, name
+    assert findings.value("decoder_top") == pytest.approx(CELL, rel=1e-4)
+    assert not any("nan" in each for each in findings.sentences)
+
+
+def test_a_decoder_that_is_constant_has_no_finite_condition(tmp_path):
+    findings = measured(tmp_path, decode=lambda latents: fill_cell(0 * latents))
+    assert findings.value("decoder_top") == 0
+    for name in ("decoder_condition", "decoder_spread"):
+        assert figure(findings, name).value is None and "Infinite" in figure(findings, name).note
+    assert any("changes no pixel" in each for each in findings.sentences)
+    assert any("No two images differ" in each for each in findings.sentences)
+
+
+def test_turns_are_over_the_deviation_of_the_latents(tmp_path):
+    """Ten times larger latents whose decoder takes a tenth of them are the same surface."""
+
+    def bent(latents):
+        pixels = fill_cell(latents)
+        return pixels + 3 * torch.sin(3 * pixels)
+
+    small = measured(tmp_path / "a", decode=bent)
+    large = measured(tmp_path / "b", lambda pixels: 10 * mean_of_cell(pixels), lambda latents: bent(latents / 10))
+    for name in ("turn_0", "turn_1", "feature_change"):
+        assert large.value(name) == pytest.approx(small.value(name), rel=0.01), name
+
+
+def test_what_does_not_fit_into_the_memory_is_left_out_and_the_rest_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(derivative_cost, "available_memory", lambda: 100)
+    findings = measured(tmp_path, decode=lambda latents: fill_cell(torch.sin(latents)))
+    for name in ("decoder_top", "decoder_condition", "geodesic_gain"):
+        assert figure(findings, name).value is None and "GB of memory" in figure(findings, name).note, name
+    assert findings.value("straight_length") is not None and findings.value("turn_0") is not None
+    assert any("metric of the decoder was not measured. It needs" in each for each in findings.sentences)
+
+
+def test_a_decoder_without_derivatives_is_refused_in_a_sentence(tmp_path):
+    class Rounded(torch.autograd.Function):
+        @staticmethod
+        def forward(context, latents):
+            return latents.round()
+
+        @staticmethod
+        def backward(context, gradient):
+            return gradient
+
+    with pytest.raises(AnalysisError, match=r"cannot be differentiated \(.*give the checkpoint that"):
+        measured(tmp_path, decode=lambda latents: fill_cell(Rounded.apply(latents)))
 
 
 def test_it_measures_the_same_again(tmp_path):
@@ -100,4 +209,3 @@ def test_nan_is_refused(tmp_path):
     study = study_of(mean_of_cell, lambda latents: fill_cell(latents) * float("nan"), tmp_path)
     with pytest.raises(AnalysisError, match="NaN"):
         SECTIONS["geometry"].measure(study)
-    assert np.isfinite(study.pixels).all()

@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ldm_export.analyze import derivative_cost
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections.regularity import measure, normality_sentence
 from ldm_export.analyze.statistics import Interval
-from ldm_export.errors import AnalysisError
+from ldm_export.errors import AnalysisError, CheckpointError
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
 COUNT, NUMBERS, PIXELS = 96, 8 * 8 * 3, 32 * 32 * 3
@@ -30,7 +31,8 @@ def test_the_decoder_s_jacobian(gaussian: Findings) -> None:
     """A latent of 1 is 1 / scale in each pixel of its cell and channel. Columns do not overlap: in part exact."""
     energy = gaussian.value("jacobian")
     assert energy == pytest.approx(NUMBERS * CELL**2 / 16, rel=0.1)
-    assert gaussian.value("gain") == pytest.approx(0.1 * 127.5 * math.sqrt(energy / PIXELS))
+    spread = 4 * 0.25  # of the latents; the decoder divides by the scale
+    assert gaussian.value("gain") == pytest.approx(0.1 * spread * 127.5 * math.sqrt(energy / PIXELS), rel=0.05)
     assert gaussian.value("own_noise") == pytest.approx(0.1 * 127.5, rel=0.05)
     (table,) = [each for each in gaussian.tables if each.name == "reaction"]
     assert [row[3] for row in table.rows] == pytest.approx([1 / 3] * 3, abs=0.06)
@@ -93,6 +95,51 @@ def test_a_small_distance_is_small_however_sure_it_is() -> None:
     assert "seen, and small" in normality_sentence(Interval(0.06, 0.059, 0.061))
     assert "seen, and small" in normality_sentence(Interval(0.12, 0.09, 0.15)), "not surely above the threshold"
     assert "poorly" in normality_sentence(Interval(0.12, 0.11, 0.13))
+
+
+def test_noise_is_measured_by_the_latents_own_deviation(tmp_path, gaussian: Findings) -> None:
+    """Another scale of the same latents is the same model."""
+    small = found(tmp_path, LinearSubject(0.1, scale=0.5))
+    assert small.value("gain") == pytest.approx(gaussian.value("gain"), rel=0.05)
+    assert small.value("jacobian") == pytest.approx(64 * gaussian.value("jacobian"), rel=0.1)
+
+
+def test_a_channel_that_does_not_vary(tmp_path) -> None:
+    levels = draw_levels(COUNT)
+    levels[..., 2] = 90
+    findings = found(tmp_path, LinearSubject(None), levels)  # no posterior, whose draws would vary
+    assert findings.value("total_correlation") is None and findings.value("cell_rank") < 2.1
+    (table,) = [each for each in findings.tables if each.name == "marginals"]
+    assert table.rows[2][3:] == (None,) * 6 and None not in table.rows[0]
+    assert any("channel 3 (0.0% of" in each for each in findings.warnings)
+
+
+def test_a_decoder_that_does_not_react(tmp_path) -> None:
+    subject = LinearSubject(0.1)
+    subject.codec = replace(subject.codec, decode=lambda latents: 0 * subject._decode(latents))
+    findings = found(tmp_path, subject)
+    assert findings.value("gain") == 0 and any("does not react" in each for each in findings.sentences)
+    assert not any("hardly depends" in each for each in findings.warnings)
+
+
+def test_a_reaction_that_does_not_fit_into_the_memory_is_left_out(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(derivative_cost, "available_memory", lambda: 100)
+    subject = LinearSubject(0.1)
+    subject.codec = replace(subject.codec, decode=lambda latents: subject._decode(latents.sin()))
+    findings = found(tmp_path, subject)
+    (gain,) = [each for each in findings.figures if each.name == "gain"]
+    assert gain.value is None and "GB of memory" in gain.note and findings.value("participation_ratio") is not None
+
+
+def test_a_checkpoint_that_torch_cannot_load_says_what_to_give_instead(tmp_path) -> None:
+    class Unloadable(LinearSubject):
+        codec = property(lambda self: self.refuse(), lambda self, value: None)
+
+        def refuse(self) -> None:
+            raise CheckpointError("the weights of vae are not there")
+
+    with pytest.raises(AnalysisError, match="cannot be loaded into torch .the weights of vae.*give the checkpoint"):
+        found(tmp_path, Unloadable(0.1))
 
 
 def test_nan_in_a_derivative_is_refused(tmp_path) -> None:

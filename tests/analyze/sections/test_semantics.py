@@ -1,6 +1,7 @@
 """Semantics of autoencoders that are known: one that keeps every distance, and one that mixes left and right."""
 
-import numpy as np
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -81,4 +82,32 @@ def test_equal_images_have_no_distance_to_measure_by(tmp_path):
     study.pictures.pixels[:] = 7
     with pytest.raises(AnalysisError, match="the same"):
         SECTIONS["semantics"].measure(study)
-    assert np.isfinite(study.pixels).all()
+
+
+def test_images_that_come_twice_are_averaged_with_another(tmp_path):
+    study = study_of(mean_of_cell, lambda latents: torch.sign(fill_cell(latents)), tmp_path)
+    study.pictures.pixels[1::2] = study.pictures.pixels[::2]
+    findings = SECTIONS["semantics"].measure(study)
+    findings.require_finite()
+    (mean,) = [each for each in findings.figures if each.name == "mean_of_two"]
+    assert 0.3 < mean.value < 1.5 and "over 8 pairs" in mean.interval
+
+
+def test_one_image_among_copies_of_another_has_no_interval(tmp_path):
+    study = study_of(mean_of_cell, fill_cell, tmp_path)
+    study.pictures.pixels[2:] = study.pictures.pixels[1]
+    findings = SECTIONS["semantics"].measure(study)
+    findings.require_finite()
+    assert findings.value("pearson_latents_pixels") == pytest.approx(1)
+    assert not any("nan" in each for each in findings.sentences)
+
+
+def test_a_change_that_leaves_an_image_as_it_is_has_no_share(tmp_path):
+    """Images that are the same from left to right: an error has nothing to be compared with."""
+    study = study_of(mean_of_cell, lambda latents: fill_cell(latents) + 0.1 * torch.linspace(0, 1, SIDE), tmp_path)
+    study.pictures.pixels[:] = study.pictures.pixels[:, :, :1]
+    changed = replace(study, folder=tmp_path)
+    changed.__dict__["reconstructions"] = study.pixels  # what is flipped: it stays the same
+    findings = SECTIONS["semantics"].measure(changed)
+    findings.require_finite()
+    assert column(findings, "consistency", "share of the operation")["flipped left to right"] is None

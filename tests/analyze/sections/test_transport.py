@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.findings import Figure, Findings
+from ldm_export.analyze.flow_path import Paths, gaussian_paths
 from ldm_export.analyze.sections import transport
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from ldm_runtime.errors import NonFiniteError
 from tests.analyze.flow_pipe import MixturePipe
@@ -20,14 +22,21 @@ SIZE = 3 * (SIDE // CELL) ** 2
 @pytest.fixture
 def found(tmp_path, monkeypatch: pytest.MonkeyPatch):
     def measure(
-        pipe: MixturePipe, *, count: int = COUNT, deviation: float | None = 0.1, folder: str = "kept", **facts: Any
+        pipe: MixturePipe,
+        *,
+        count: int = COUNT,
+        deviation: float | None = 0.1,
+        folder: str = "kept",
+        brightness: int = 0,
+        **facts: Any,
     ) -> Findings:
         subject = LinearSubject(deviation)
         cast(Any, pipe).decode_array = lambda latents: subject.pipe.decode_array(np.array(latents))
         subject.contract = SimpleNamespace(**{**vars(pipe.contract), **vars(subject.contract)})
         cast(Any, subject).size = (SIDE, SIDE)
         monkeypatch.setattr(transport, "flow_pipeline", lambda subject: pipe)
-        study = make_study(tmp_path / folder, draw_levels(count, SIDE), subject, **facts)
+        levels = np.clip(draw_levels(count, SIDE).astype(int) + brightness, 0, 255).astype(np.uint8)
+        study = make_study(tmp_path / folder, levels, subject, **facts)
         findings = transport.measure(study)
         findings.require_finite()
         return findings
@@ -61,6 +70,10 @@ def test_a_mixture_saves_what_pairing_could_and_few_steps_suffice(found) -> None
     assert cost is not None and best is not None and best <= cost + 1e-9
     saved = findings.value("saved")
     assert saved is not None and saved > 90
+    bound = figure(findings, "cost_bound")
+    assert (
+        bound.value is not None and bound.low is not None and bound.low <= bound.value and "5 random" in bound.interval
+    )
     needed = findings.value("steps_needed_euler")
     assert needed is not None and needed <= 8
     assert figure(findings, "relation").value is None and "needs 16 images" in figure(findings, "relation").note
@@ -91,6 +104,41 @@ def test_steps_suffice_from_which_on_none_miss(errors: tuple[float, ...], expect
     needed = transport._needed(study, "key", "ddim", by_steps, flow)
     assert needed.value == expected
     assert needed.note == ("4 steps do not." if expected is None else "")
+
+
+def test_few_images_have_the_range_of_their_steps() -> None:
+    study: Any = SimpleNamespace(random=lambda name: np.random.default_rng(0))
+    flow: Any = SimpleNamespace(many=25)
+    errors = {1: np.array([0.05, 0.2]), 2: np.array([0.05, 0.12]), 4: np.array([0.01, 0.05])}
+    needed = transport._needed(study, "key", "ddim", errors, flow)
+    assert (needed.value, needed.low, needed.high, needed.interval) == (2, 1, 4, "range of 2 images")
+    errors[4][1] = 0.15
+    needed = transport._needed(study, "key", "ddim", errors, flow)
+    assert (needed.value, needed.low, needed.interval) == (2, None, "1 or more (range of 2 images)")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.1, 0.5, "tend to end farther off"), (-0.5, -0.1, "tend to end less far off"), (-0.1, 0.4, "not to be told")],
+)
+def test_the_relation_of_bending_and_error_is_a_correlation(low: float, high: float, said: str) -> None:
+    sentence = transport._relation_sentence(Interval((low + high) / 2, low, high), 40, "4 steps")
+    assert said in sentence and f"from {low:+.2f} to {high:+.2f}, over 40 images" in sentence
+    assert "need" not in sentence
+
+
+def test_the_gaussian_to_compare_with_has_the_mean_of_the_latents(found, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that are bright all over are no Gaussian around 0."""
+    given: list[np.ndarray] = []
+
+    def seen(noise: np.ndarray, means: np.ndarray, deviations: np.ndarray, times: np.ndarray) -> Paths:
+        given.extend([means, deviations])
+        return gaussian_paths(noise, means, deviations, times)
+
+    monkeypatch.setattr(transport, "gaussian_paths", seen)
+    findings = found(MixturePipe(one_image(), 0.0), brightness=60)
+    assert given[0].mean() == pytest.approx(60 / 127.5, abs=0.05) and given[1].mean() == pytest.approx(0.25, abs=0.05)
+    assert findings.value("bending_gaussian") is not None
 
 
 def test_guidance_is_followed_where_the_model_draws_with_it(found) -> None:

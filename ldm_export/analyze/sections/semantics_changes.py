@@ -7,13 +7,14 @@ and features can be compared.
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
+from ldm_export.analyze.coding import decoded, encoded
+from ldm_export.analyze.distances import next_different, pair_distances
 from ldm_export.analyze.study import Study, levels
 from ldm_export.analyze.transforms import Transform
 
-BLOCK = 16
 SHOWN = 3  # images that are kept to be shown
+SAME = 1e-3  # of the typical distance, below which two images are the same
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Change:
 class Consistency:
     """An operation on latents, decoded, against the same on what the latents decode to, (N,) each.
 
-    error: in 8-bit levels, root mean square. share: of what the operation changes. features: of the typical distance.
+    error: in 8-bit levels, root mean square. share: of what the operation changes, NaN for an image that it leaves as
+    it is. features: of the typical distance.
     """
 
     name: str
@@ -58,7 +60,7 @@ def measure_change(study: Study, transform: Transform, count: int, scales: Scale
     images, before = study.pixels[:count], study.latents[:count]
     changed = np.ascontiguousarray(transform.on_images(images), np.float32)
     name = f"semantics {transform.name}"
-    after = study.kept(f"{name}, latents", lambda: encoded(study, changed))
+    after = study.kept(f"{name}, latents", lambda: encoded(study.subject.pipe, study.subject.contract.latent, changed))
     features = study.features_of(f"{name}, image", levels(changed))
     twin = None if transform.on_latents is None else transform.on_latents(before)
     return Change(
@@ -70,21 +72,6 @@ def measure_change(study: Study, transform: Transform, count: int, scales: Scale
     )
 
 
-def encoded(study: Study, images: np.ndarray) -> np.ndarray:
-    """Return the means of the latents of images (N, 3, H, W) in [-1, 1], as the denoiser has them."""
-    space = study.subject.contract.latent
-    pictures = [Image.fromarray(each) for each in levels(images)]
-    parts = [study.subject.pipe.encode(pictures[start : start + BLOCK]) for start in range(0, len(pictures), BLOCK)]
-    return np.asarray(space.scaled(np.concatenate(parts)[:, : space.channels]), np.float32)
-
-
-def decoded(study: Study, latents: np.ndarray) -> np.ndarray:
-    """Return the images of latents (N, C, h, w): (N, 3, H, W)."""
-    whole = np.ascontiguousarray(latents, np.float32)
-    parts = [study.subject.pipe.decode_array(whole[start : start + BLOCK]) for start in range(0, len(whole), BLOCK)]
-    return np.concatenate(parts)
-
-
 def _norms(arrays: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(arrays.reshape(len(arrays), -1).astype(np.float64), axis=1))
 
@@ -92,15 +79,18 @@ def _norms(arrays: np.ndarray) -> np.ndarray:
 def measure_operation(study: Study, transform: Transform, count: int, scales: Scales) -> Consistency:
     assert transform.on_latents is not None
     before, changed = study.reconstructions[:count], transform.on_latents(study.latents[:count])
-    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study, changed))
+    image = study.kept(f"semantics latents {transform.name}", lambda: decoded(study.subject.pipe, changed))
     return _compared(study, transform.name, image, transform.on_images(before), before, scales)
 
 
 def measure_mean(study: Study, count: int, scales: Scales) -> Consistency:
+    """Average the latents of each image with those of the next one that differs."""
     latents, before = study.latents[:count], study.reconstructions[:count]
-    mean = 0.5 * (latents + np.roll(latents, 1, axis=0))
-    image = study.kept("semantics latents averaged", lambda: decoded(study, mean))
-    return _compared(study, "mean with another", image, 0.5 * (before + np.roll(before, 1, axis=0)), before, scales)
+    others = next_different(pair_distances(latents), SAME * scales.latents)
+    image = study.kept(
+        "semantics latents averaged", lambda: decoded(study.subject.pipe, 0.5 * (latents + latents[others]))
+    )
+    return _compared(study, "mean with another", image, 0.5 * (before + before[others]), before, scales)
 
 
 def _compared(
@@ -110,10 +100,12 @@ def _compared(
     features = [
         study.features_of(f"semantics {name}, {kind}", levels(each)) for kind, each in (("a", image), ("b", wanted))
     ]
+    error, change = _norms(image - wanted), _norms(wanted - before)
+    moves = change > SAME * scales.pixels
     return Consistency(
         name,
-        to_levels * _norms(image - wanted),
-        _norms(image - wanted) / np.maximum(_norms(wanted - before), 1e-9),
+        to_levels * error,
+        np.divide(error, change, out=np.full_like(error, np.nan), where=moves | np.isnan(change)),
         _norms(features[0] - features[1]) / scales.features,
         image[:SHOWN],
         wanted[:SHOWN],
