@@ -10,7 +10,7 @@ from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.image_maps import FEWEST, GROUPS, ImageMaps, shown
 from ldm_export.analyze.overlap import best_by_grid, intersection_over_union, is_usable, ranking, share_inside
 from ldm_export.analyze.sections.attention_drawn import tile
-from ldm_export.analyze.sections.attention_pixels import Effects, add_pixels, measure_effects
+from ldm_export.analyze.sections.attention_pixels import PIXELS_TITLE, Effects, add_pixels, measure_effects
 from ldm_export.analyze.sections.budget import Budget
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
@@ -26,11 +26,14 @@ def add_overlap(study: Study, findings: Findings, measured: ImageMaps, budget: B
     masks = [None if alpha is None else alpha[number] > 127 for number in measured.numbers]
     known = [row for row, mask in enumerate(masks) if mask is not None and is_usable(mask)]
     if len(known) < FEWEST:
-        note = f"{len(known)} of the images have an object on a transparent ground; it takes {FEWEST}."
+        note = f"Images with an object on a transparent ground: {len(known)}; it takes {FEWEST}."
         findings.figures += [
             Figure(f"overlap_{shown(size)}", _overlap_title(size), None, "", "overlap with the mask", "", note=note)
             for size in measured.maps
         ]
+        findings.figures.append(
+            Figure("overlap_pixels", PIXELS_TITLE, None, "", "overlap with the mask", "", note=note)
+        )
         return
     chosen = [np.asarray(masks[row]) for row in known]
     random = study.random("attention overlap")

@@ -25,6 +25,7 @@ METHOD = (
     f"RMS over colours of the expected image with the caption less that without its {CONCEPT}, both decoded from the "
     "predicted clean latents"
 )
+PIXELS_TITLE = f"Overlap with the object's mask of what the {CONCEPT} of the caption changes, at every pixel"
 FLOOR = "The floor of all overlaps."
 WHY = "No UNet on pixels: with random weights its attention points nowhere, and a trained one is another model."
 
@@ -119,7 +120,7 @@ def _figures(sizes: Sequence[Size], levels: int) -> list[tuple[str, str, str, st
         (
             "overlap_pixels",
             "pixels",
-            f"Overlap with the object's mask of what the {CONCEPT} of the caption changes, at every pixel",
+            PIXELS_TITLE,
             f"{overlap}; {METHOD}",
             f"The control for attention. It has the decoder's resolution, which latents bound too. {WHY}",
         ),

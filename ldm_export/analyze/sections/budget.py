@@ -32,8 +32,8 @@ class Budget:
         """Say what was cut, if anything was."""
         if self.cuts:
             findings.sentences.append(
-                f"An evaluation of this model is large ({self.denoiser / 1e9:.3g} GMAC, an image decoded "
-                f"{self.decoder / 1e9:.3g}). To stay near {self.most / 1e12:g} TMAC, or at the least that the "
+                f"An evaluation of this model is large ({self.denoiser / 1e9:,.0f} GMAC, a decoded image "
+                f"{self.decoder / 1e9:,.0f} GMAC). To stay near {self.most / 1e12:g} TMAC, or at the least that the "
                 f"estimators take, this section took fewer runs: {'; '.join(self.cuts)}."
             )
 

@@ -24,6 +24,7 @@ from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.models.layers import Attention
 from ldm_runtime.errors import NonFiniteError
+from tests.analyze.checkpoints import CHECKPOINTS
 from tests.analyze.conftest import mean_colour
 from tests.oracles import build_tiny_sd
 
@@ -126,8 +127,8 @@ def test_without_transparency_overlap_has_no_value(study: Study) -> None:
     object.__setattr__(study.pictures, "alpha", None)
     findings = Findings()
     add_overlap(study, findings, measure_maps(study, [(8, 8), (4, 4)], 8), Budget(1e9, 1e9, 1e12))
-    assert [each.name for each in findings.figures] == ["overlap_8x8", "overlap_4x4"]
-    assert all(each.value is None and "0 of the images have an object" in each.note for each in findings.figures)
+    assert [each.name for each in findings.figures] == ["overlap_8x8", "overlap_4x4", "overlap_pixels"]
+    assert all(each.value is None and "transparent ground: 0; it takes 4" in each.note for each in findings.figures)
 
 
 def test_a_denoiser_without_attention_to_text_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,17 +150,28 @@ def test_nan_is_refused(study: Study) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sdxl", "inpaint"])
-def test_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> None:
-    """Pooled text, sizes and concat channels reach the denoiser; errors under captions are measured there too."""
+def test_errors_under_captions_of_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> None:
+    """Pooled text, sizes and concat channels reach the denoiser."""
     with open_subject(build_tiny_sd(tmp_path / "source", kind)) as subject:
-        study = study_of(subject, images, tmp_path)
-        sizes = [layer.size for layer in record_layers(study)]
-        maps = measure_maps(study, sorted(set(sizes), key=math.prod, reverse=True), 8).maps
-        errors = measure_captions(study, [])
-    for each in maps.values():
-        assert each[:, :, :-1].sum(axis=2) == pytest.approx(np.ones((8, 3, *each.shape[3:])), abs=1e-4)
+        errors = measure_captions(study_of(subject, images, tmp_path), [])
     assert errors.gain.shape == (8, 3, 8) and np.isfinite(errors.gain).all()
     assert (errors.gain[:, FULL] == 0).all() and (errors.distance[:, NONE] > 0).all()
+
+
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cost, "ROUNDS", 1)
+    monkeypatch.setitem(attention_cost.LARGEST_MACS, True, 1e7)
+    with open_subject(CHECKPOINTS[kind](tmp_path / "source")) as subject:
+        study = study_of(subject, images, tmp_path)
+        sizes = {f"{layer.size[0]}x{layer.size[1]}" for layer in record_layers(study)}
+        findings = measured(study)
+    names = {each.name for each in findings.figures}
+    for kind_of_figure in ("entropy", "overlap", "ranking", "precision"):
+        assert {f"{kind_of_figure}_{size}" for size in sizes} <= names
+    pixels, chance = findings.value("overlap_pixels"), findings.value("overlap_chance")
+    assert pixels is not None and chance is not None and 0 < pixels < 1 and 0 < chance < 1
+    assert len(findings.pictures) == 4
 
 
 def test_work_of_attention_to_the_text_by_hand() -> None:
