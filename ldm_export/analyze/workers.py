@@ -129,9 +129,15 @@ class Speed:
         return ratio(self.alone, self.together)
 
     @property
-    def efficiency(self) -> float:
+    def efficiency(self) -> Interval:
         """Return the speed-up over the number of workers."""
-        return self.speedup.value / self.workers
+        found = self.speedup
+        return Interval(found.value / self.workers, found.low / self.workers, found.high / self.workers)
+
+    @property
+    def beside_law(self) -> Interval:
+        """Return the time of several workers over what the law predicts, and that of the fastest and slowest run."""
+        return Interval(self.seconds / self.law, min(self.together) / self.law, max(self.together) / self.law)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:

@@ -34,7 +34,9 @@ def test_a_speed_is_what_its_times_say() -> None:
     assert speed.law == 2.0 and speed.seconds == 3.5
     found = speed.speedup
     assert (found.value, found.low, found.high) == (8 / 3.5, 2.0, 4.5)
-    assert speed.efficiency == pytest.approx(8 / 3.5 / 4)
+    efficiency, beside = speed.efficiency, speed.beside_law
+    assert (efficiency.value, efficiency.low, efficiency.high) == pytest.approx((8 / 3.5 / 4, 0.5, 4.5 / 4))
+    assert (beside.value, beside.low, beside.high) == (1.75, 1.0, 2.0)
 
 
 def test_communication_bounds_what_workers_gain() -> None:

@@ -3,26 +3,32 @@
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ldm_export.analyze.findings import Figure, Findings, Table
-from ldm_export.analyze.sections.parallelism_picard import prompts_of
+from ldm_export.analyze.sections.budget import Budget
+from ldm_export.analyze.sections.parallelism_picard import prompts_of, step_work, steps_of
 from ldm_export.analyze.stages import Stage, balance, chain, run_in_stages, seconds_in_stages
+from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.workers import Bench, Speed, time_in_turns
 from ldm_runtime.request import SampleOptions
 
+BATCH = (4, 2)  # images; the second: quick
 NAMES = ("text encoder", "denoiser", "decoder")
 
 
-def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOptions) -> list[Speed]:
+def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOptions, budget: Budget) -> list[Speed]:
     """Draw a batch on one worker, in stages on several, and with whole images on each."""
-    count = study.scaled(4, 2)
+    image = steps_of(options) * step_work(study, budget) + budget.decoder
+    count = budget.runs("images of a batch", study.scaled(*BATCH), (1 + 3 * bench.rounds) * image, 0.2, 2)
     items = list(enumerate(prompts_of(study, count)))
     stages = _stages(study, bench, options)
-    seconds = _seconds_of(stages, items)
+    taken = _seconds_of(stages, items)
+    seconds = [statistics.median(each) for each in taken]
     groups = balance(seconds, bench.workers)
     workers = [chain([stages[each] for each in group]) for group in groups]
     whole = chain(stages)
@@ -39,7 +45,7 @@ def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOp
     sums = [sum(seconds[each] for each in group) for group in groups]
     slowdown = bench.slowdown[study.subject.contract.denoiser.component].value
     spread_out = math.ceil(count / bench.workers) * sum(seconds) * slowdown
-    _add_shares(findings, seconds, groups, count)
+    _add_shares(findings, taken, groups)
     return [
         Speed(
             f"{count} images in {len(groups)} stages",
@@ -83,8 +89,8 @@ def _stages(study: Study, bench: Bench, options: SampleOptions) -> list[Stage]:
     return [encode, denoise, pipe.decode_array]
 
 
-def _seconds_of(stages: list[Stage], items: list[Any]) -> list[float]:
-    """Return the median of what each stage takes for an item, alone."""
+def _seconds_of(stages: list[Stage], items: list[Any]) -> list[list[float]]:
+    """Return what each stage takes for each item, alone."""
     taken: list[list[float]] = []
     for stage in stages:
         started = [time.perf_counter()]
@@ -94,22 +100,31 @@ def _seconds_of(stages: list[Stage], items: list[Any]) -> list[float]:
             started.append(time.perf_counter())
         taken.append([after - before for before, after in zip(started[:-1], started[1:], strict=True)])
         items = made
-    return [statistics.median(each) for each in taken]
+    return taken
+
+
+def _bound(seconds: Sequence[float], groups: Sequence[range]) -> float:
+    """Return the time of an image over that of its slowest group of stages."""
+    return sum(seconds) / max(sum(seconds[each] for each in group) for group in groups)
 
 
 # --- What it says ---
 
 
-def _add_shares(findings: Findings, seconds: list[float], groups: tuple[range, ...], count: int) -> None:
-    total, slowest = sum(seconds), max(sum(seconds[each] for each in group) for group in groups)
+def _add_shares(findings: Findings, taken: list[list[float]], groups: tuple[range, ...]) -> None:
+    """Say what each stage takes. taken: seconds by stage and image."""
+    seconds, count = [statistics.median(each) for each in taken], len(taken[0])
+    total = sum(seconds)
+    single = [_bound([each[number] for each in taken], groups) for number in range(count)]
     findings.figures.append(
-        Figure(
+        Figure.measured(
             "stages_bound",
             f"Most that a pipeline of {len(groups)} stages can gain over one worker",
-            total / slowest,
+            Interval(_bound(seconds, groups), min(single), max(single)),
             "times",
             f"time of an image over that of its slowest stage, each the median of {count}, one worker",
             "For batches without end; a short one also waits for its first and its last image.",
+            f"range of {count} images",
         )
     )
     place = int(np.argmax(seconds))
