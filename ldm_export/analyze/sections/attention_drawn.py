@@ -94,8 +94,8 @@ def tile(image: np.ndarray, heat: np.ndarray | None) -> np.ndarray:
 
 
 def _scaled(channel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    picture = Image.fromarray(np.asarray(channel, np.float32))
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BOX))
+    image = Image.fromarray(np.asarray(channel, np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BOX))
 
 
 def _mean(drawn: Drawn, size: Size, places: Sequence[int]) -> np.ndarray:
