@@ -3,7 +3,6 @@
 A worker is a thread that computes with one core, on memory that all share: communication is copies and hand-overs.
 """
 
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,9 +14,10 @@ from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.sections.compression import input_shape
 from ldm_export.analyze.sections.parallelism_picard import add_picard
 from ldm_export.analyze.sections.parallelism_stages import add_stages
-from ldm_export.analyze.sections.parallelism_strips import add_strips
+from ldm_export.analyze.sections.parallelism_strips import STRIP_ROUNDS, add_strips
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, open_workers, ratio, time_in_turns, worker_count
+from ldm_export.analyze.timing import milliseconds, ratio, time_in_turns
+from ldm_export.analyze.workers import Bench, Speed, open_workers, worker_count
 from ldm_export.plots import draw_bars, to_png
 from ldm_runtime.request import SampleOptions
 
@@ -42,7 +42,7 @@ def measure(study: Study) -> Findings:
         speeds = [*strips, *picard, *add_stages(findings, study, bench, options)]
     names = [*KEYS[: len(strips)], *KEYS[2:]]
     for name, speed in zip(names, speeds, strict=True):
-        _add_speed(findings, name, speed, bench.rounds)
+        _add_speed(findings, name, speed)
     findings.tables.append(_table(speeds, bench))
     findings.sentences.append(_sentence(speeds))
     findings.pictures.append(_plot(speeds))
@@ -99,7 +99,8 @@ def _at_once(evaluate: Callable[[], object], bench: Bench) -> None:
 # --- What it says ---
 
 
-def _add_speed(findings: Findings, name: str, speed: Speed, rounds: int) -> None:
+def _add_speed(findings: Findings, name: str, speed: Speed) -> None:
+    rounds = len(speed.together)
     findings.figures.append(
         Figure.measured(
             f"{name}_speedup",
@@ -112,13 +113,14 @@ def _add_speed(findings: Findings, name: str, speed: Speed, rounds: int) -> None
         )
     )
     findings.figures.append(
-        Figure(
+        Figure.measured(
             f"{name}_efficiency",
             f"Parallel efficiency of {speed.name}",
             speed.efficiency,
             "",
             f"speed-up over {speed.workers} workers",
             "1 where no work is added and nobody waits.",
+            f"smallest and largest of {rounds} pairs",
         )
     )
 
@@ -128,11 +130,13 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         "what is divided",
         "workers",
         "one worker, ms",
+        "fastest",
+        "slowest",
         "max(compute/P, communication), ms",
         "expected, ms",
         "measured, ms",
-        "fastest",
-        "slowest",
+        "fastest ",
+        "slowest ",
         "speed-up",
         "efficiency",
         "communication, ms",
@@ -141,14 +145,12 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         (
             speed.name,
             speed.workers,
-            statistics.median(speed.alone) * 1e3,
+            *milliseconds(speed.alone),
             speed.law * 1e3,
             speed.expected * 1e3,
-            speed.seconds * 1e3,
-            min(speed.together) * 1e3,
-            max(speed.together) * 1e3,
+            *milliseconds(speed.together),
             speed.speedup.value,
-            speed.efficiency,
+            speed.efficiency.value,
             speed.communication * 1e3,
         )
         for speed in speeds
@@ -158,9 +160,9 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         "Predicted and measured",
         head,
         rows,
-        f"Medians of {bench.rounds} runs; a worker is a thread with one core. expected: what also counts the work that "
-        "dividing adds, waits for one another, and how much workers slow one another down. communication: copies, "
-        "hand-overs and the loop's own work.",
+        f"Medians of {bench.rounds} runs, of strips {STRIP_ROUNDS * bench.rounds}; a worker is a thread with one core. "
+        "expected: what also counts the work that dividing adds, waits for one another, and how much workers slow one "
+        "another down. communication: copies, hand-overs and the loop's own work.",
     )
 
 
