@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from ldm_export.analyze.sections import SECTIONS
 from ldm_export.analyze.study import Say, Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
+from ldm_export.process.cores import usable_cores
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
 from ldm_runtime.errors import InputError, LdmError, one_line
@@ -184,7 +184,7 @@ def _facts(subject: Subject, pictures: Pictures, options: dict[str, Any]) -> dic
             "masks": pictures.alpha is not None,
         },
         "options": options,
-        "machine": {"processor": processor(), "threads": os.cpu_count()},
+        "machine": {"processor": processor(), "threads": usable_cores()},
     }
 
 

@@ -3,7 +3,6 @@
 A worker is a thread that computes with one core, on memory that all share: communication is copies and hand-overs.
 """
 
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,9 +15,10 @@ from ldm_export.analyze.sections.budget import Budget, budget_of
 from ldm_export.analyze.sections.compression import input_shape
 from ldm_export.analyze.sections.parallelism_picard import PICARD_WORK, add_picard, step_work, steps_of
 from ldm_export.analyze.sections.parallelism_stages import BATCH, add_stages
-from ldm_export.analyze.sections.parallelism_strips import add_strips
+from ldm_export.analyze.sections.parallelism_strips import STRIP_ROUNDS, add_strips
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, open_workers, ratio, time_in_turns, worker_count
+from ldm_export.analyze.timing import milliseconds, ratio, time_in_turns
+from ldm_export.analyze.workers import Bench, Speed, open_workers, worker_count
 from ldm_export.plots import draw_bars, to_png
 from ldm_runtime.request import SampleOptions
 
@@ -67,7 +67,11 @@ def drawing_options(study: Study, budget: Budget) -> SampleOptions:
 def _round_work(study: Study, budget: Budget, options: SampleOptions) -> float:
     """Return the work of timing everything once: strips, Picard iteration, and a batch in three ways."""
     image = steps_of(options) * step_work(study, budget)
-    return 15 * budget.decoder + (1 + PICARD_WORK) * image + 3 * study.scaled(*BATCH) * (image + budget.decoder)
+    return (
+        5 * STRIP_ROUNDS * budget.decoder
+        + (1 + PICARD_WORK) * image
+        + 3 * study.scaled(*BATCH) * (image + budget.decoder)
+    )
 
 
 def _add_slowdown(findings: Findings, study: Study, bench: Bench, budget: Budget) -> None:
@@ -157,11 +161,13 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         "what is divided",
         "workers",
         "one worker, ms",
+        "fastest",
+        "slowest",
         "max(compute/P, communication), ms",
         "expected, ms",
         "measured, ms",
-        "fastest",
-        "slowest",
+        "fastest ",
+        "slowest ",
         "speed-up",
         "efficiency",
         "communication, ms",
@@ -170,12 +176,10 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         (
             speed.name,
             speed.workers,
-            statistics.median(speed.alone) * 1e3,
+            *milliseconds(speed.alone),
             speed.law * 1e3,
             speed.expected * 1e3,
-            speed.seconds * 1e3,
-            min(speed.together) * 1e3,
-            max(speed.together) * 1e3,
+            *milliseconds(speed.together),
             speed.speedup.value,
             speed.efficiency.value,
             speed.communication * 1e3,
@@ -187,9 +191,9 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         "Predicted and measured",
         head,
         rows,
-        f"Medians of {bench.rounds} runs; a worker is a thread with one core. expected: what also counts the work that "
-        "dividing adds, waits for one another, and how much workers slow one another down. communication: copies, "
-        "hand-overs and the loop's own work.",
+        f"Medians of {bench.rounds} runs, of strips {STRIP_ROUNDS * bench.rounds}; a worker is a thread with one core. "
+        "expected: what also counts the work that dividing adds, waits for one another, and how much workers slow one "
+        "another down. communication: copies, hand-overs and the loop's own work.",
     )
 
 

@@ -1,7 +1,6 @@
 """Parallelism in time: Picard iteration beside the usual run, in rounds, evaluations, difference and time."""
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +12,10 @@ from ldm_export.analyze.rounds import Outcome, round_sizes
 from ldm_export.analyze.sections.budget import Budget
 from ldm_export.analyze.statistics import Interval, spread
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_export.analyze.timing import time_in_turns
+from ldm_export.analyze.workers import Bench, Speed
 from ldm_export.plots import draw_lines, image_grid, to_png
+from ldm_export.process.cores import usable_cores
 from ldm_export.verify.metrics import relative_rms
 from ldm_runtime.errors import InputError
 from ldm_runtime.request import SampleOptions
@@ -161,7 +162,7 @@ def _speed(study: Study, bench: Bench, options: SampleOptions, setting: Setting,
     """Time one image, drawn as usual on one worker and by Picard iteration on several."""
     (prompt,) = prompts_of(study, 1)
     component = study.subject.contract.denoiser.component
-    clock, workers = bench.engines[component].seconds, min(setting.window, os.cpu_count() or 1)
+    clock, workers = bench.engines[component].seconds, min(setting.window, usable_cores())
     ways: dict[str, Callable[[], object]] = {
         name: partial(_draw, study, bench, options, setting, 0, prompt, usually=name == "alone")
         for name in ("alone", "together")

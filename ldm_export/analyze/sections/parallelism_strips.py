@@ -11,10 +11,12 @@ from ldm_export.analyze.sections.budget import Budget
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.strips import Strip, beside_seams, cut, decode_strips, join
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_export.analyze.timing import time_in_turns
+from ldm_export.analyze.workers import Bench, Speed
 from ldm_export.plots import draw_lines, image_grid, to_png
 
 OVERLAPS = (0, 1, 2, 4, 8, 16)  # rows of latents
+STRIP_ROUNDS = 3  # of short work, for each round of a whole image
 INVISIBLE = 1.0  # levels of 255, RMS beside a seam
 
 
@@ -84,7 +86,7 @@ def _speed(study: Study, bench: Bench, latents: np.ndarray, strips: tuple[Strip,
         "together": partial(decode_strips, decode, latents, strips, bench.pool.map),
         "copies": lambda: join([part.copy() for part in parts], strips),
     }
-    seconds = time_in_turns(ways, 3 * bench.rounds)
+    seconds = time_in_turns(ways, STRIP_ROUNDS * bench.rounds)
     compute, copies = statistics.median(seconds["alone"]), statistics.median(seconds["copies"])
     tallest = max(each.high - each.low for each in strips) / rows
     slowdown = bench.slowdown[study.subject.contract.codec.decoder.component].value

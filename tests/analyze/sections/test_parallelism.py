@@ -31,7 +31,8 @@ def measured(folder: Path) -> tuple[Findings, Path]:
         patch.setattr(parallelism_picard, "OTHERS", ())
         patch.setattr(parallelism_picard, "WINDOW", 4)
         patch.setattr(parallelism_strips, "OVERLAPS", (0, 2))
-        patch.setattr("os.cpu_count", lambda: 2)
+        patch.setattr("ldm_export.analyze.workers.usable_cores", lambda: 2)
+        patch.setattr("ldm_export.analyze.sections.parallelism_picard.usable_cores", lambda: 2)
         pictures = load_pictures(folder / "images", 4, subject.size, 0, [])
         extractor = Extractor("mean colour", mean_colour)
         study = Study(subject, pictures, extractor, 0, True, folder, lambda text: None)
@@ -69,12 +70,15 @@ def test_what_is_divided_is_timed_beside_what_is_predicted(findings: Findings) -
         "2 images, each whole on a worker",
     ]
     for row in rows:
-        workers, alone, law, expected, seconds, fastest, slowest, speedup, efficiency, communication = map(
+        workers, alone, alone_fastest, alone_slowest, law, expected, seconds, fastest, slowest, *others = map(
             number, row[1:]
         )
-        assert workers == 2 and 0 < fastest <= seconds <= slowest
+        speedup, efficiency, communication = others
+        assert workers == 2 and 0 < fastest <= seconds <= slowest and alone_fastest <= alone <= alone_slowest
         assert speedup == pytest.approx(alone / seconds) and efficiency == pytest.approx(speedup / 2)
         assert 0 <= communication < law and expected > 0
+    timed = [figure for figure in findings.figures if figure.name.endswith(("_speedup", "_efficiency", "_bound"))]
+    assert len(timed) == 2 * 5 + 1 and all(figure.low is not None and figure.interval for figure in timed)
     names = {figure.name for figure in findings.figures}
     assert {f"{name}_{kind}" for name in parallelism.KEYS for kind in ("speedup", "efficiency", "beside_law")} <= names
 
@@ -203,13 +207,13 @@ def test_the_law_is_said_to_hold_only_where_it_does() -> None:
 
 def test_the_slowest_stage_sets_the_bound() -> None:
     findings = Findings()
-    taken = [[0.1, 0.1, 0.1], [0.6, 0.4, 0.8], [0.3, 0.3, 0.3]]
+    taken = [(0.1, 0.1, 0.1), (0.6, 0.3, 0.9), (0.3, 0.3, 0.3)]
     parallelism_stages._add_shares(findings, taken, (range(0, 2), range(2, 3)))
     (bound,) = findings.figures
-    assert (bound.low, bound.value, bound.high) == pytest.approx((1.2 / 0.9, 1 / 0.7, 0.8 / 0.5))
+    assert (bound.value, bound.low, bound.high) == pytest.approx((1 / 0.7, 1.3 / 1.0, 0.7 / 0.4))
     assert "the denoiser takes 60% of an image's time" in findings.sentences[0]
     assert "more than 1.67 times of one" in findings.sentences[0]
-    assert [row[3] for row in findings.tables[0].rows] == [1, 1, 2]
+    assert [row[5] for row in findings.tables[0].rows] == [1, 1, 2]
 
 
 def test_an_image_of_few_rows_is_not_cut(tmp_path: Path) -> None:
