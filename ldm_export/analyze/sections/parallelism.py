@@ -207,7 +207,7 @@ def _sentence(speeds: list[Speed]) -> str:
     share = max(speed.communication / speed.seconds for speed in speeds)
     take = "takes" if len(misses) == 1 else "take"
     return (
-        f"{law} is a lower bound: over {CLOSE:.0%} longer {take} {len(misses)} of {len(speeds)} ways, most of all "
+        f"{law} is a lower bound: {len(misses)} of {len(speeds)} ways {take} over {CLOSE:.0%} longer, most of all "
         f"{worst.name}, {worst.seconds / worst.law:.2g} times as long. Communication is at most "
         f"{share:.1%} of the time here. What the law leaves out is the work that dividing adds (overlap, rounds that "
         "are repeated), waiting for the slowest part, and cores that share memory; counted, "

@@ -201,7 +201,7 @@ def speed(
 def test_the_law_is_said_to_hold_only_where_it_does() -> None:
     assert "predicts all 2 times" in parallelism._sentence([speed("a", 4.0), speed("b", 4.5)])
     text = parallelism._sentence([speed("a", 4.0), speed("b", 12.0), speed("c", 6.0)])
-    assert "a lower bound: over 15% longer take 2 of 3 ways, most of all b, 3 times as long" in text
+    assert "a lower bound: 2 of 3 ways take over 15% longer, most of all b, 3 times as long" in text
     assert "Communication is at most 2.5% of the time" in text and "counted, 1 of 3 times come out within 15%" in text
 
 
