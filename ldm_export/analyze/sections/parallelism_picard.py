@@ -1,6 +1,7 @@
 """Parallelism in time: Picard iteration beside the usual run, in rounds, evaluations, difference and time."""
 
 import itertools
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -169,9 +170,10 @@ def _speed(study: Study, bench: Bench, options: SampleOptions, setting: Setting,
     }
     clock.clear()
     (seconds,) = time_in_turns({"alone": ways["alone"]}, 1, warm=False)["alone"]
-    compute = sum(clock)  # what else there is, the text encoder's part among it, is communication
-    communication = seconds - compute
+    share = sum(clock) / seconds  # what else there is, the text encoder's part among it, is communication
     timed = time_in_turns(ways, bench.rounds, warm=False)
+    alone = statistics.median(timed["alone"])  # of the same turns as what it is held against
+    compute, communication = share * alone, (1 - share) * alone
     slowdown = bench.slowdown[component].value if workers > 1 else 1.0
     waits, evaluations = (float(each[0]) / outcome.rows for each in (outcome.waits(workers), outcome.evaluations))
     expected = compute * waits * slowdown + communication * evaluations

@@ -17,13 +17,14 @@ from ldm_export.analyze.workers import Bench, Speed
 from ldm_runtime.request import SampleOptions
 
 BATCH = (4, 2)  # images; the second: quick
+SHARE = 0.2  # of the budget
 NAMES = ("text encoder", "denoiser", "decoder")
 
 
 def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOptions, budget: Budget) -> list[Speed]:
     """Draw a batch on one worker, in stages on several, and with whole images on each."""
-    image = steps_of(options) * step_work(study, budget) + budget.decoder
-    count = budget.runs("images of a batch", study.scaled(*BATCH), (1 + 3 * bench.rounds) * image, 0.2, 2)
+    work = (1 + 3 * bench.rounds) * (steps_of(options) * step_work(study, budget) + budget.decoder)
+    count = budget.runs("images of a batch", study.scaled(*BATCH), work, SHARE, 2)
     items = list(enumerate(prompts_of(study, count)))
     stages = _stages(study, bench, options)
     taken = _seconds_of(stages, items)
@@ -38,12 +39,13 @@ def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOp
     }
     study.say(f"parallelism: {count} images in stages, {bench.rounds} times")
     found = time_in_turns(ways, bench.rounds)
-    compute = sum(seconds) * count
+    compute = statistics.median(found["alone"])  # of the same turns as what it is held against
     handing_over = time_in_turns({"nothing": lambda: run_in_stages(items, [_same] * len(groups))}, bench.rounds)
     communication = statistics.median(handing_over["nothing"])
-    sums = [sum(seconds[each] for each in group) for group in groups]
+    image = compute / count
+    sums = [image * sum(seconds[each] for each in group) / sum(seconds) for group in groups]
     slowdown = bench.slowdown[study.subject.contract.denoiser.component].value
-    spread_out = math.ceil(count / bench.workers) * sum(seconds) * slowdown
+    spread_out = math.ceil(count / bench.workers) * image * slowdown
     _add_shares(findings, taken, groups)
     return [
         Speed(
