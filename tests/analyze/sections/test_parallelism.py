@@ -163,6 +163,14 @@ def test_what_picard_iteration_gains_is_said_of_its_rounds() -> None:
     assert "settles 8 rows in 3 rounds, for 1.5 times the evaluations, and ends 0.003 from" in gains
     assert "faster from 2 workers on, and with 4 at most 2.7 times as fast" in gains
     assert "faster with no number of workers" in parallelism_picard._sentence(setting, outcome(*[4] * 8))
+    exact = Outcome(8, np.array([[8.0] + [0.0] * 7]), np.zeros(1), np.zeros(1))
+    assert "in 1 round, for 1 times" in parallelism_picard._sentence(setting, exact)
+    assert "and ends with the usual latents." in parallelism_picard._sentence(setting, exact)
+
+
+def test_workers_that_do_not_disturb_one_another() -> None:
+    assert parallelism._slowdown_sentence(4, 0.98).endswith("4 evaluations at once take as long as one.")
+    assert "take up to 2 times as long as one, so that 4 workers" in parallelism._slowdown_sentence(4, 2.0)
 
 
 @pytest.mark.parametrize(
