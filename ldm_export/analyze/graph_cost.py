@@ -50,8 +50,8 @@ class Cost:
 
     @property
     def memory(self) -> int:
-        """Return the bytes that an evaluation may need: weights, activations and twice as much besides, the matrix."""
-        return 4 * self.parameters + 3 * self.peak + self.matrix
+        """Return the bytes that an evaluation may need without the matrix: weights, activations and twice as much."""
+        return 4 * self.parameters + 3 * self.peak
 
 
 def count_cost(network: nn.Module, *inputs: tuple[int, ...] | Tensor, fixed: Collection[int] = ()) -> Cost:

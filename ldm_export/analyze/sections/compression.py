@@ -58,7 +58,7 @@ def time_components(study: Study, costs: Mapping[str, Cost]) -> tuple[dict[str, 
     found: dict[str, Seconds] = dict.fromkeys(costs, ())
     left_out = []
     for name in sorted(costs, key=lambda each: costs[each].total):
-        free, needed = available_memory(), costs[name].memory
+        free, needed = available_memory(), costs[name].memory + costs[name].matrix
         if free is not None and needed > free:
             left_out.append(f"{name} (may need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available)")
             continue

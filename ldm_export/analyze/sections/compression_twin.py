@@ -48,7 +48,11 @@ def law_sentence(own: Pair, cell: int, channels: int, ratio: float) -> str:
     shown = ", ".join(f"{name} = {value:,.6g}" for name, value in laws.items())
     nearest = min(laws, key=lambda name: abs(math.log(own.work / laws[name])))
     near = own.work / laws[nearest]
-    text += f"Of the laws {shown}, {nearest} is the nearest: the count is {times_as(near, 'much')}. "
+    same = "as much" if f"{near:.3g}" == "1" else f"{near:.3g} of it"
+    if abs(near - 1) <= FAR:
+        text += f"Of the laws {shown}, {nearest} is near: the count is {same}. "
+    else:
+        text += f"None of the laws {shown} holds: of {nearest}, the nearest, the count is {near:.3g}. "
     if channels == 3:
         return text + "r is f² here, for latents have three channels as pixels do."
     return text + (

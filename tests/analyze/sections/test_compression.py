@@ -228,11 +228,21 @@ def pair(area: int, positions: int, squares: int = 0, fixed: int = 0) -> Pair:
 @pytest.mark.parametrize(
     ("cell", "channels", "work", "said"),
     (
-        (8, 4, (1000, 0, 0), ("64 times as much", "100.0% grows", "f² is the nearest: the count is as much", "c = 4")),
+        (8, 4, (1000, 0, 0), ("64 times as much", "100.0% grows", "f² is near: the count is as much", "c = 4")),
         (8, 3, (1000, 0, 0), ("r = 64, f² = 64", "r is f² here, for latents have three channels")),
-        (4, 16, (900, 0, 100), ("14.5 times as much", "10.0% is made of text and timestep", "f² is the nearest")),
-        (16, 8, (1, 1, 0), ("f² = 256 times as many", "f⁴ = 65,536", "r² is the nearest")),
-        (2, 4, (1, 0, 3), ("r = 3, f² = 4, r² = 9", "r is the nearest", "75.0% is made of")),
+        (
+            4,
+            16,
+            (900, 0, 100),
+            ("14.5 times as much", "10.0% is made of text and timestep", "f² is near: the count is 0.906 of it"),
+        ),
+        (
+            16,
+            8,
+            (1, 1, 0),
+            ("f² = 256 times as many", "f⁴ = 65,536", "None of the laws", "of r², the nearest, the count is 3.57"),
+        ),
+        (2, 4, (1, 0, 3), ("r = 3, f² = 4, r² = 9", "of r, the nearest, the count is 0.583", "75.0% is made of")),
         (1, 4, (1000, 10, 0), ("f = 1", "does as much work", "r = 0.75")),
     ),
 )
