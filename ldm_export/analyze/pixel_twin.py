@@ -138,13 +138,14 @@ def measure_pairs(
     cell, subject = study.subject.contract.latent.downsample, study.subject
     latents = [Job(axis_sizes(subject, (pair.height // cell, pair.width // cell)), pair.latent) for pair in pairs]
     study.say(f"compression: the UNet on latents, timed up to {pairs[-1].size} pixels")
-    first, reason = _measure(networks[0], latents, budget, rounds, budget.seconds / 4)
+    first, reason = _measure(networks[0], latents, budget, rounds, budget.seconds / 2)
+    reason = f"on latents {reason}"
     pixels = [Job(axis_sizes(subject, (pair.height, pair.width)), pair.pixel) for pair in pairs[: len(first)]]
     second: list[Side] = []
     if pixels:
         study.say(f"compression: the UNet on pixels, timed up to {pairs[len(first) - 1].size} if that fits")
         second, why = _measure(networks[1], pixels, budget, rounds, budget.left)
-        reason = why or reason
+        reason = f"on pixels {why}" if why else reason
     found = [
         replace(pair, measured=sides) for pair, sides in zip(pairs, zip(first, second, strict=False), strict=False)
     ]

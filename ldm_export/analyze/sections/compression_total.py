@@ -74,7 +74,7 @@ def add_total(
             "counted from the shapes; a backward pass is taken as two forward passes",
             "What checkpointing computes again and the optimiser are not in it; kept latents and embeddings save all "
             "but the UNet.",
-            note="An estimate by its last third, without an interval.",
+            note="The backward pass is a rule of thumb, so there is no interval.",
         ),
         _counted("codec_share", f"Share of the decoder in the work of one image from {source}", decoder, ""),
     ]

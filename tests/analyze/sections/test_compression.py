@@ -171,7 +171,7 @@ def test_nothing_is_started_that_will_not_fit(tiny: Path, tmp_path: Path, monkey
         started = time.monotonic()
         found, reason = measure_pairs(study, networks, pairs, Budget(100.0, pace=1.0), 7)
         assert found == pairs and time.monotonic() - started < 20
-        assert "Sizes from 2x2 on are counted, and not measured: an evaluation would take about" in reason
+        assert "Sizes from 2x2 on are counted, and not measured: on latents an evaluation would take about" in reason
         monkeypatch.setattr(pixel_twin, "available_memory", lambda: 300_000_000)
         found, reason = measure_pairs(study, networks, pairs, Budget(100.0), 7)
     assert found == pairs and "may need 0.5 GB of memory, and 0.3 GB are available" in reason
