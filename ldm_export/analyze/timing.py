@@ -42,6 +42,16 @@ def time_in_turns(
     return {name: tuple(each) for name, each in seconds.items()}
 
 
+def time_within(work: Callable[[], object], rounds: int, seconds: float, clock: Clock = time.perf_counter) -> Seconds:
+    """Time work in as many rounds as fit into so many seconds.
+
+    A first round is not counted, unless it is the only one that fits.
+    """
+    _, first = timed(work, clock)
+    fitting = rounds if first <= 0 else int(min(rounds, (seconds - first) / first))
+    return time_in_turns({"": work}, fitting, warm=False, clock=clock)[""] if fitting > 0 else (first,)
+
+
 def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
     """Return the ratio of medians, and the smallest and largest of the pairs'."""
     pairs = [one / other for one, other in zip(above, below, strict=True)]
@@ -88,22 +98,17 @@ class Budget:
 
     def learn(self, macs: float, seconds: float) -> None:
         """Take note of work that was timed. Small work is all overhead: the best pace tells most of larger work."""
-        self.pace = max(self.pace, macs / seconds) if seconds > 0 else self.pace
+        if seconds > 0:
+            self.pace = max(self.pace, macs / seconds)
 
     def time(
         self, work: Callable[[], object], macs: float, rounds: int, clock: Clock = time.perf_counter
     ) -> Seconds | None:
-        """Time work of so many multiply-accumulates in as many rounds as fit; None, without a try, if none will.
-
-        A first round is not counted, unless it is the only one that fits.
-        """
+        """Time work of so many multiply-accumulates as `time_within` does; None, without a try, if it will not fit."""
         if self.expected(macs) > self.left:
             return None
-        _, first = timed(work, clock)
-        self.spent += first
-        fitting = int(min(rounds, self.left / first)) if first > 0 else rounds
-        seconds = time_in_turns({"": work}, fitting, warm=False, clock=clock)[""] if fitting > 0 else (first,)
-        self.spent += sum(seconds) if fitting > 0 else 0.0
+        seconds, spent = timed(lambda: time_within(work, rounds, self.left, clock), clock)
+        self.spent += spent
         self.learn(macs, min(seconds))
         return seconds
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.graph_cost import Cost
 from ldm_export.analyze.sections import budget
 from ldm_export.analyze.sections.budget import FULL, QUICK, Budget, budget_of
 
@@ -32,7 +31,7 @@ def test_what_was_cut_is_said() -> None:
 
 @pytest.mark.parametrize(("quick", "most"), ((False, FULL), (True, QUICK)))
 def test_it_counts_the_denoiser_and_the_decoder(monkeypatch: pytest.MonkeyPatch, quick: bool, most: float) -> None:
-    cost = {name: Cost({"linear": each}, 0, 0, 0) for name, each in (("unet", 7), ("vae_decoder", 5), ("text", 3))}
+    cost = {name: SimpleNamespace(total=each) for name, each in (("unet", 7), ("vae_decoder", 5), ("text", 3))}
     monkeypatch.setattr(budget, "component_costs", lambda subject: cost)
     contract = SimpleNamespace(
         denoiser=SimpleNamespace(component="unet"),

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from ldm_export.analyze.component_inputs import component_costs
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.compression import component_costs
 from ldm_export.analyze.study import Study
 
 FULL, QUICK = 30e12, 4e12  # multiply-accumulates: some 15 minutes on two cores of a laptop, and 2

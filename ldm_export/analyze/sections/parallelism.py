@@ -7,12 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import numpy as np
 from PIL import Image
 
+from ldm_export.analyze.component_inputs import axis_sizes, zeros
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.sections.budget import Budget, budget_of
-from ldm_export.analyze.sections.compression import input_shape
 from ldm_export.analyze.sections.parallelism_picard import PICARD_WORK, add_picard, step_work, steps_of
 from ldm_export.analyze.sections.parallelism_stages import BATCH, add_stages
 from ldm_export.analyze.sections.parallelism_strips import STRIP_ROUNDS, add_strips
@@ -79,8 +78,7 @@ def _add_slowdown(findings: Findings, study: Study, bench: Bench, budget: Budget
     contract, each_round = study.subject.contract, (1 + bench.workers) * (budget.denoiser + budget.decoder)
     rounds = budget.runs("evaluations that are timed", study.scaled(*EVALUATIONS), each_round, 0.1, 3)
     for role, component in (("denoiser", contract.denoiser.component), ("decoder", contract.codec.decoder.component)):
-        specs = study.subject.checkpoint.specs[component].inputs
-        feeds = {each.name: np.zeros(input_shape(study.subject, each), each.dtype) for each in specs}
+        feeds = zeros(study.subject.checkpoint.specs[component], axis_sizes(study.subject))
         evaluate = partial(bench.engines[component].run, feeds)
         seconds = time_in_turns({"alone": evaluate, "together": partial(_at_once, evaluate, bench)}, rounds)
         found = bench.slowdown[component] = ratio(seconds["together"], seconds["alone"])
