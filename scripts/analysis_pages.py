@@ -88,6 +88,8 @@ def _fact(report: dict[str, Any], name: str) -> str:
     value: Any = report
     for part in name.split("."):
         value = value[part]
+    if isinstance(value, list):
+        return "x".join(map(str, value))
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

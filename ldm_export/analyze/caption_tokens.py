@@ -30,6 +30,13 @@ def words_of(caption: str, tokenizer: Tokenizer) -> list[Word]:
     return found
 
 
+def without_first_part(caption: str) -> str:
+    """Return what follows a caption's first part, "" where that is all of it."""
+    words = caption.split()
+    first = next((number for number, word in enumerate(words) if word.endswith(",")), len(words))
+    return " ".join(words[first + 1 :])
+
+
 def token_groups(caption: str, tokenizer: Tokenizer, window: int) -> dict[str, list[int]]:
     """Return the places of the begin, of a caption's first part (to its first comma), of its rest, and of the end."""
     words = words_of(caption, tokenizer)

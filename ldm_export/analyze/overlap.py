@@ -6,6 +6,8 @@ from scipy import stats
 
 LEAST_AREA = 0.02  # share of the image that an object and its ground take, to tell them apart
 
+DIGITS = 5  # of a map's largest value, that are not rounding
+
 
 def is_usable(mask: np.ndarray) -> bool:
     """Tell whether a mask has both an object and a ground."""
@@ -18,6 +20,12 @@ def enlarged(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
+def settled(grid: np.ndarray) -> np.ndarray:
+    """Return a map as float64 in which nothing is left of rounding: it does not make an even map uneven."""
+    largest = np.abs(grid).max()
+    return np.round(np.asarray(grid, np.float64) / largest, DIGITS) if largest > 0 else np.zeros(grid.shape)
+
+
 def pooled(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Return the mean of an image (H, W) over each cell of a grid (h, w)."""
     reduced = Image.fromarray(np.asarray(image, np.float32)).resize((shape[1], shape[0]), Image.Resampling.BOX)
@@ -27,13 +35,20 @@ def pooled(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 def intersection_over_union(grid: np.ndarray, mask: np.ndarray) -> float:
     """Return the overlap of a mask (H, W) with as many pixels, those where a map (h, w) is largest.
 
-    1 is the mask itself. No threshold is to be chosen: the area is given.
+    1 is the mask itself. No threshold is to be chosen: the area is given. Pixels that share the last value are taken in
+    part, so that an even map overlaps as one by chance does.
     """
-    values = enlarged(grid, mask.shape).ravel()
-    chosen = np.zeros(mask.size, bool)
-    chosen[np.argsort(-values, kind="stable")[: int(mask.sum())]] = True
-    both = (chosen & mask.ravel()).sum()
-    return float(both / (2 * mask.sum() - both))
+    values, area = enlarged(settled(grid), mask.shape), int(mask.sum())
+    last = np.partition(values, -area, axis=None)[-area]
+    above, tied = values > last, values == last
+    both = (above & mask).sum() + (area - above.sum()) * (tied & mask).sum() / tied.sum()
+    return float(both / (2 * area - both))
+
+
+def by_chance(mask: np.ndarray) -> float:
+    """Return the same for a map that is even, or that does not know of the mask."""
+    area = float(mask.mean())
+    return area / (2 - area)
 
 
 def best_by_grid(mask: np.ndarray, shape: tuple[int, int]) -> float:
@@ -43,7 +58,7 @@ def best_by_grid(mask: np.ndarray, shape: tuple[int, int]) -> float:
 
 def ranking(grid: np.ndarray, mask: np.ndarray) -> float:
     """Return how often a pixel of the object has more of a map (h, w) than one of the ground has: 0.5 is chance."""
-    values = enlarged(grid, mask.shape).ravel()
+    values = enlarged(settled(grid), mask.shape).ravel()
     ranks, inside = stats.rankdata(values), int(mask.sum())
     outside = mask.size - inside
     return float((ranks[mask.ravel()].sum() - inside * (inside + 1) / 2) / (inside * outside))
@@ -60,7 +75,7 @@ def share_inside(grid: np.ndarray, mask: np.ndarray) -> float:
 
 def agreement(fine: np.ndarray, coarse: np.ndarray) -> float:
     """Correlate two maps of one thing, on the coarser grid; NaN where one of them is even."""
-    reduced = pooled(fine, coarse.shape).ravel()
-    if np.ptp(reduced) == 0 or np.ptp(coarse) == 0:
+    one, other = settled(pooled(fine, coarse.shape)).ravel(), settled(coarse).ravel()
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
-    return float(np.corrcoef(reduced, coarse.ravel())[0, 1])
+    return float(np.corrcoef(one, other)[0, 1])

@@ -1,7 +1,6 @@
 """Runs the sections that are asked for, one after the other, and writes the report. An interrupted analysis goes on."""
 
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from ldm_export.analyze.sections import SECTIONS
 from ldm_export.analyze.study import Say, Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
+from ldm_export.process.cores import usable_cores
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
 from ldm_runtime.errors import InputError, LdmError, OutputError, one_line
@@ -191,7 +191,7 @@ def _facts(subject: Subject, pictures: Pictures, options: dict[str, Any]) -> dic
             "masks": pictures.alpha is not None,
         },
         "options": options,
-        "machine": {"processor": processor(), "threads": os.cpu_count()},
+        "machine": {"processor": processor(), "threads": usable_cores()},
     }
 
 

@@ -61,6 +61,10 @@ class Study:
         """Return a number of samples."""
         return quick if self.quick else full
 
+    def scaled_seconds(self, full: float, quick: float) -> float:
+        """Return the seconds that timings may take."""
+        return quick if self.quick else full
+
     def scaled_by_size(self, full: int, quick: int, least: int) -> int:
         """Return a number of images that cost time by their pixels: fewer than of 128x128 where they are larger."""
         width, height = self.pictures.size

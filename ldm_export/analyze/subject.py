@@ -123,22 +123,6 @@ class Subject:
         return Codec(encode, decode, space.channels, space.downsample)
 
 
-def input_shape(subject: Subject, spec: TensorSpec) -> tuple[int, ...]:
-    """Return the shape of an input for one image of the model's size and one window of text."""
-    width, height = subject.size
-    cell = subject.contract.latent.downsample
-    sizes = {
-        "batch": 1,
-        "height": height // cell,
-        "width": width // cell,
-        "image_height": height,
-        "image_width": width,
-        "tokens": subject.contract.window,
-        "context_tokens": subject.contract.window,
-    }
-    return tuple(each if isinstance(each, int) else sizes[each] for each in spec.dims)
-
-
 @contextlib.contextmanager
 def _says_what_instead(of_package: bool) -> Iterator[None]:
     """Say of a package that torch cannot take, and so not differentiate, what to analyse in its place."""

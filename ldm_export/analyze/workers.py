@@ -1,9 +1,7 @@
 """Workers: threads that each compute with one core, what they take for a job, and what a simple law predicts of it."""
 
-import os
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +11,8 @@ import torch
 
 from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.subject import Subject, TorchEngine
+from ldm_export.analyze.timing import Seconds, ratio, timed
+from ldm_export.process.cores import usable_cores
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.pipeline import Pipeline
@@ -30,9 +30,8 @@ class ClockedEngine:
         self._engine = engine
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        started = time.perf_counter()
-        outputs = self._engine.run(feeds)
-        self.seconds.append(time.perf_counter() - started)
+        outputs, seconds = timed(lambda: self._engine.run(feeds))
+        self.seconds.append(seconds)
         return outputs
 
     def close(self) -> None:
@@ -62,25 +61,8 @@ def open_workers(subject: Subject) -> Iterator[tuple[Pipeline, dict[str, Clocked
 
 
 def worker_count() -> int:
-    """Return how many workers are measured: as many as the machine has cores, at least 2."""
-    return max(2, min(os.cpu_count() or 1, MOST_WORKERS))
-
-
-def time_in_turns(
-    ways: Mapping[str, Callable[[], object]], rounds: int, *, warm: bool = True
-) -> dict[str, tuple[float, ...]]:
-    """Time each way, all of them once in each round, so that they share what else the machine does: seconds.
-
-    warm: whether a round that is not counted comes before.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(-1 if warm else 0, rounds):
-        for name, work in ways.items():
-            started = time.perf_counter()
-            work()
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: tuple(each) for name, each in seconds.items()}
+    """Return how many workers are measured: as many as this process may use cores, at least 2."""
+    return max(2, min(usable_cores(), MOST_WORKERS))
 
 
 @dataclass(frozen=True)
@@ -112,8 +94,8 @@ class Speed:
     compute: float
     communication: float
     expected: float
-    alone: tuple[float, ...]
-    together: tuple[float, ...]
+    alone: Seconds
+    together: Seconds
 
     @property
     def law(self) -> float:
@@ -129,12 +111,12 @@ class Speed:
         return ratio(self.alone, self.together)
 
     @property
-    def efficiency(self) -> float:
+    def efficiency(self) -> Interval:
         """Return the speed-up over the number of workers."""
-        return self.speedup.value / self.workers
+        found = self.speedup
+        return Interval(found.value / self.workers, found.low / self.workers, found.high / self.workers)
 
-
-def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
-    """Return the ratio of medians, and the smallest and largest of the pairs'."""
-    pairs = [one / other for one, other in zip(above, below, strict=True)]
-    return Interval(statistics.median(above) / statistics.median(below), min(pairs), max(pairs))
+    @property
+    def beside_law(self) -> Interval:
+        """Return the time of several workers over what the law predicts, and that of the fastest and slowest run."""
+        return Interval(self.seconds / self.law, min(self.together) / self.law, max(self.together) / self.law)

@@ -2,7 +2,7 @@
 
 import re
 
-from ldm_export.analyze.caption_tokens import BEGIN, CONCEPT, END, REST, token_groups, words_of
+from ldm_export.analyze.caption_tokens import BEGIN, CONCEPT, END, REST, token_groups, without_first_part, words_of
 
 WINDOW = 12
 
@@ -39,3 +39,9 @@ def test_what_does_not_fit_is_left_out() -> None:
 
 def test_a_caption_without_words_has_no_concept() -> None:
     assert token_groups(",", Pairs(), WINDOW)[CONCEPT] == []  # type: ignore[arg-type]
+
+
+def test_a_caption_without_its_first_part_is_its_rest() -> None:
+    assert without_first_part("red apple, 3d style, blue background") == "3d style, blue background"
+    assert without_first_part("apple") == without_first_part("red apple,") == without_first_part("") == ""
+    assert without_first_part("apple,by me") == ""  # one word, as `words_of` takes it

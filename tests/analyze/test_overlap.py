@@ -6,6 +6,7 @@ import pytest
 from ldm_export.analyze.overlap import (
     agreement,
     best_by_grid,
+    by_chance,
     intersection_over_union,
     is_usable,
     pooled,
@@ -44,7 +45,26 @@ def test_chance() -> None:
     assert ranking(even, mask) == 0.5
     assert share_inside(even, mask) == pytest.approx(mask.mean())
     found = [intersection_over_union(random.random((SIDE, SIDE)), mask) for _ in range(8)]
-    assert np.mean(found) == pytest.approx(0.3**2 / (0.6 - 0.3**2), abs=0.02)
+    assert np.mean(found) == pytest.approx(0.3 / 1.7, abs=0.02)
+    assert by_chance(mask) == pytest.approx(0.3 / 1.7, abs=0.01)
+
+
+@pytest.mark.parametrize("turned", (0, 1, 2, 3))
+def test_an_even_map_overlaps_as_chance_does_wherever_the_object_is(turned: int) -> None:
+    """Rounding of its values, which is most where the object is, says nothing."""
+    mask = np.rot90(half(), turned)
+    for even in (np.ones((8, 8)), 0.03 + 1e-8 * np.rot90(left_map(), turned)):
+        assert intersection_over_union(even, mask) == pytest.approx(by_chance(mask)) == pytest.approx(1 / 3)
+        assert ranking(even, mask) == 0.5
+        assert np.isnan(agreement(even, left_map(4)))
+    told = 0.03 + 1e-4 * np.rot90(left_map(), turned)
+    assert intersection_over_union(told, mask) == pytest.approx(1, abs=0.01)
+
+
+def test_pixels_that_share_the_last_value_are_taken_in_part() -> None:
+    mask = np.array([[True, True, False, False]])
+    assert intersection_over_union(np.array([[2, 1, 1, 0]], float), mask) == pytest.approx(1.5 / 2.5)
+    assert intersection_over_union(np.array([[0, 1, 1, 2]], float), mask) == pytest.approx(0.5 / 3.5)
 
 
 def test_what_a_grid_loses() -> None:

@@ -27,7 +27,7 @@ def small_report() -> dict:
         [Picture("dots", "Dots", b"png")],
     )
     section = Section("first", "First", "Is it so?", lambda study: findings)
-    facts = {"model": {"name": "small"}}
+    facts = {"model": {"name": "small", "size": [64, 32]}}
     return Analysis(facts, [SectionResult(section, findings, None, 1.0)]).to_json()
 
 
@@ -51,6 +51,7 @@ def test_every_key_of_a_report_is_in_the_guide() -> None:
         ("first.none", "no value: Too few."),
         ("first.plain", "0.5"),
         ("report.model.name", "small"),
+        ("report.model.size", "64x32"),
         ("first.sentences", "\n\n- It is so.\n\n"),
         ("first.table.rows", "\n\n| a | b |\n| --- | --- |\n| x | 1.5 |\n| y |  |\n\n"),
     ],
@@ -72,6 +73,19 @@ def test_no_figure_of_the_documentation_was_typed(name: str) -> None:
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     report = json.loads(analysis_pages.REPORT.read_text(encoding="utf-8"))
     assert analysis_pages.filled(page, report) == page, "run scripts/analysis_pages.py"
+
+
+def typed_figures(page: str) -> list[str]:
+    """Return the lines of a page with a number that is not of a report, a formula, a quotation, a link or a year."""
+    plain = re.sub(r"<!--=.*?<!--/-->|`[^`]*`|\"[^\"]*\"|\]\([^)]*\)|, \d{4}\)|float32", "", page, flags=re.DOTALL)
+    return [line for line in plain.splitlines() if re.search(r"\d", line)]
+
+
+def test_no_figure_of_the_theory_was_typed() -> None:
+    assert typed_figures((ROOT / "docs" / "theory.md").read_text(encoding="utf-8")) == []
+    for typed in ("It is 42 dB.", "r² is 2,304", "<!--=a.b-->1<!--/--> of 20"):
+        assert typed_figures(typed) != []
+    assert typed_figures('`f² = 64`, <!--=a.b-->1\n2<!--/--> (Kong et al., 2023), "16 times"') == []
 
 
 def test_the_pictures_of_the_documentation_are_all_that_it_shows() -> None:

@@ -1,17 +1,19 @@
 """Stages: order, overlap and failures of the threads; the division and the time that are predicted."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ldm_export.analyze import stages
 from ldm_export.analyze.stages import balance, chain, run_in_stages, seconds_in_stages
 
 
 def test_items_come_out_in_their_order_through_all_stages() -> None:
-    stages = [lambda x: x + 1, lambda x: x * 10, str]
-    assert run_in_stages(range(20), stages) == [str(10 * (x + 1)) for x in range(20)]
-    assert [chain(stages)(x) for x in range(3)] == ["10", "20", "30"]
-    assert run_in_stages([], stages) == []
+    line = [lambda x: x + 1, lambda x: x * 10, str]
+    assert run_in_stages(range(20), line) == [str(10 * (x + 1)) for x in range(20)]
+    assert [chain(line)(x) for x in range(3)] == ["10", "20", "30"]
+    assert run_in_stages([], line) == []
 
 
 def test_stages_work_at_the_same_time() -> None:
@@ -31,17 +33,25 @@ def test_stages_work_at_the_same_time() -> None:
     assert run_in_stages(range(4), [first, second]) == [0, 1, 2, 3]
 
 
-def test_a_stage_has_one_item_at_a_time() -> None:
-    inside, most = [], []
+def most_inside() -> int:
+    """Return how many items are inside a stage at once, at most; each stays there for a moment."""
+    inside, most = set(), []
 
     def stage(item: int) -> int:
-        inside.append(item)
+        inside.add(item)
+        threading.Event().wait(0.02)
         most.append(len(inside))
         inside.remove(item)
         return item
 
-    run_in_stages(range(50), [stage])
-    assert max(most) == 1
+    assert run_in_stages(range(8), [stage]) == list(range(8))
+    return max(most)
+
+
+def test_a_stage_has_one_item_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert most_inside() == 1
+    monkeypatch.setattr(stages, "ThreadPoolExecutor", lambda workers: ThreadPoolExecutor(workers + 2))
+    assert most_inside() > 1, "a stage of several threads would be seen"
 
 
 def test_a_failure_is_raised() -> None:

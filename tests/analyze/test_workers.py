@@ -7,26 +7,7 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.subject import open_subject
-from ldm_export.analyze.workers import ClockedEngine, Speed, open_workers, ratio, time_in_turns, worker_count
-
-
-def test_ways_take_turns_and_a_first_round_is_not_counted() -> None:
-    calls: list[str] = []
-    seconds = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
-    assert calls == ["a", "b"] * 4
-    assert [len(each) for each in seconds.values()] == [3, 3] and all(each >= 0 for each in seconds["a"])
-    time_in_turns({"a": lambda: calls.append("c")}, 2, warm=False)
-    assert calls[8:] == ["c", "c"]
-
-
-def test_times_are_those_of_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr("ldm_export.analyze.workers.time", SimpleNamespace(perf_counter=lambda: now[0]))
-
-    def wait(seconds: float) -> None:
-        now[0] += seconds
-
-    assert time_in_turns({"a": lambda: wait(2.0), "b": lambda: wait(0.5)}, 2) == {"a": (2.0, 2.0), "b": (0.5, 0.5)}
+from ldm_export.analyze.workers import ClockedEngine, Speed, open_workers, worker_count
 
 
 def test_a_speed_is_what_its_times_say() -> None:
@@ -34,16 +15,13 @@ def test_a_speed_is_what_its_times_say() -> None:
     assert speed.law == 2.0 and speed.seconds == 3.5
     found = speed.speedup
     assert (found.value, found.low, found.high) == (8 / 3.5, 2.0, 4.5)
-    assert speed.efficiency == pytest.approx(8 / 3.5 / 4)
+    efficiency, beside = speed.efficiency, speed.beside_law
+    assert (efficiency.value, efficiency.low, efficiency.high) == pytest.approx((8 / 3.5 / 4, 0.5, 4.5 / 4))
+    assert (beside.value, beside.low, beside.high) == (1.75, 1.0, 2.0)
 
 
 def test_communication_bounds_what_workers_gain() -> None:
     assert Speed("work", 100, 8.0, 0.5, 1.0, (8.0,), (1.0,)).law == 0.5
-
-
-def test_a_ratio_is_of_medians_and_its_range_of_pairs() -> None:
-    found = ratio([2.0, 4.0, 6.0], [1.0, 4.0, 2.0])
-    assert (found.value, found.low, found.high) == (2.0, 1.0, 3.0)
 
 
 def test_an_engine_is_clocked_in_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +38,9 @@ def test_an_engine_is_clocked_in_every_thread(monkeypatch: pytest.MonkeyPatch) -
     assert len(clocked.seconds) == 2
 
 
-@pytest.mark.parametrize(("cores", "workers"), ((None, 2), (1, 2), (2, 2), (6, 6), (64, 8)))
-def test_workers_are_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int | None, workers: int) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+@pytest.mark.parametrize(("cores", "workers"), ((1, 2), (2, 2), (6, 6), (64, 8)))
+def test_workers_are_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, workers: int) -> None:
+    monkeypatch.setattr("ldm_export.analyze.workers.usable_cores", lambda: cores)
     assert worker_count() == workers
 
 

@@ -13,10 +13,21 @@ from ldm_export.analyze.findings import Figure, Findings, Table
 from ldm_export.analyze.overlap import agreement
 from ldm_export.analyze.sections.attention_cost import add_cost
 from ldm_export.analyze.sections.attention_drawn import add_drawn
-from ldm_export.analyze.sections.attention_images import GROUPS, ImageMaps, measure_maps, record_layers, shown
+from ldm_export.analyze.sections.attention_images import (
+    FEWEST,
+    GROUPS,
+    LEVELS,
+    ImageMaps,
+    measure_maps,
+    record_layers,
+    shown,
+)
 from ldm_export.analyze.sections.attention_overlap import add_overlap
+from ldm_export.analyze.sections.budget import budget_of
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study
+
+SHARE = 0.4  # of the budget, for the maps
 
 
 def measure(study: Study) -> Findings:
@@ -24,12 +35,16 @@ def measure(study: Study) -> Findings:
     findings = Findings()
     layers = record_layers(study)
     sizes = sorted({layer.size for layer in layers}, key=math.prod, reverse=True)
-    measured = measure_maps(study, sizes)
+    budget = budget_of(study)
+    wanted = study.scaled(128, 16)
+    count = budget.runs("images of the maps", wanted, LEVELS * budget.denoiser, SHARE, FEWEST)
+    measured = measure_maps(study, sizes, count)
     _add_tokens(study, findings, measured)
     _add_agreement(study, findings, measured)
-    add_overlap(study, findings, measured)
-    add_drawn(study, findings, measured.numbers)
+    add_overlap(study, findings, measured, budget)
+    add_drawn(study, findings, measured.numbers, budget)
     add_cost(study, findings, layers)
+    budget.add_cuts(findings)
     return findings
 
 

@@ -1,108 +1,126 @@
 """What attention to the text costs on grids of latents and of pixels, beside the image's attention to itself."""
 
 import math
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import thread_time
 
-import numpy as np
 import torch
 
-from ldm_export.analyze.attention_maps import Layer
+from ldm_export.analyze.attention_maps import Layer, Size
+from ldm_export.analyze.component_inputs import axis_sizes, count_component
 from ldm_export.analyze.findings import Cell, Figure, Findings, Table
-from ldm_export.analyze.graph_cost import count_cost
-from ldm_export.analyze.statistics import spread
+from ldm_export.analyze.sections.attention_images import shown
+from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.subject import input_shape
+from ldm_export.analyze.timing import Seconds, TimeBudget, milliseconds, ratio_apart
+from ldm_export.analyze.wording import times_as
 from ldm_export.models.layers import Attention
+from ldm_runtime.memory import available_memory
 
 ROUNDS = 7  # of each timing
-LARGEST_MACS = {False: 20e9, True: 8e9}  # of a layer that is measured; quick: True
+SECONDS = (90.0, 20.0)  # for all of them; the second: quick
+TEXT, SELF = "text", "self"
+SAID = {TEXT: "attention to the text", SELF: "the image's attention to itself"}
+WORK_COPIES = 8  # of a layer's input, that it holds at once at the most
+
+
+@dataclass
+class Timings:
+    """What one thread took for one layer of each resolution. seconds: (size, kind, on pixels) -> its rounds."""
+
+    seconds: dict[tuple[Size, str, bool], Seconds] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def ratio(self, size: Size, kind: str) -> Interval | None:
+        """Return how many times as long it takes on pixels; None: not both were timed."""
+        latent, pixel = (self.seconds.get((size, kind, on_pixels), ()) for on_pixels in (False, True))
+        return ratio_apart(pixel, latent) if latent and pixel else None
 
 
 def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
     """Time one layer of each resolution at its size, and at that which it would have on pixels."""
-    area, most = study.subject.contract.latent.downsample**2, LARGEST_MACS[study.quick]
-    rows: list[tuple[Cell, ...]] = []
-    ratios: dict[str, list[np.ndarray]] = {"text": [], "self": []}
+    area = study.subject.contract.latent.downsample**2
     by_size = {layer.size: layer for layer in layers}
     finest_first = sorted(by_size.values(), key=lambda layer: -math.prod(layer.size))
-    progress = study.progress("attention: layers timed", len(finest_first))
-    for layer in finest_first:
-        places = layer.size[0] * layer.size[1]
-        seconds = {
-            (kind, count): _seconds(layer, kind, count, most) for kind in ratios for count in (places, places * area)
-        }
-        for kind, found in ratios.items():
-            latent, pixel = (seconds[kind, count] for count in (places, places * area))
-            if latent is not None and pixel is not None:
-                found.append(np.array(pixel) / np.array(latent))
-        milliseconds = {each: statistics.median(found) * 1e3 if found else None for each, found in seconds.items()}
-        row: list[Cell] = [f"{layer.size[0]}x{layer.size[1]}", places, places * area]
-        for kind in ratios:
-            latent_ms, pixel_ms = milliseconds[kind, places], milliseconds[kind, places * area]
-            ratio = None if latent_ms is None or pixel_ms is None else pixel_ms / latent_ms
-            row += [latent_ms, pixel_ms, ratio]
-        matrix = 4 * layer.module.heads * places * layer.tokens / 1e6
-        rows.append((*row, matrix, matrix * area))
-        progress.advance()
-    findings.tables.append(
-        Table(
-            "cost",
-            "One layer of attention on latents and on pixels",
-            (
-                "feature map",
-                "places",
-                "on pixels",
-                "text, ms",
-                "on pixels, ms",
-                "ratio",
-                "self, ms",
-                "on pixels, ms ",
-                "ratio ",
-                "matrix to text, MB",
-                "on pixels, MB",
-            ),
-            tuple(rows),
-            f"By one thread of torch on this machine, the median of {ROUNDS}, projections included. On pixels: the "
-            f"same layer where the feature map has f² = {area:g} times as many places. Empty: more than "
-            f"{most / 1e9:g} GMAC. Matrix: "
-            "all shares of all heads in float32, which torch does not hold at once.",
+    timings = time_layers(study, finest_first, area)
+    findings.tables.append(_times_table(finest_first, timings, area))
+    findings.tables.append(_matrix_table(finest_first, area))
+    share = _text_share(study, layers)
+    _add_figures(findings, finest_first, timings, share, area)
+    findings.sentences.append(cost_sentence(findings, share, area))
+    if timings.left_out:
+        budget = study.scaled_seconds(*SECONDS)
+        findings.sentences.append(
+            f"Not timed, for all layers have {budget:.0f} s together: {'; '.join(timings.left_out)}."
         )
-    )
-    _add_figures(study, findings, layers, ratios, area)
 
 
-def _seconds(layer: Layer, kind: str, places: int, most: float) -> list[float] | None:
-    """Time a layer's attention to the text, or one of its kind to itself, at a number of places; None: too much."""
+def time_layers(study: Study, layers: Sequence[Layer], area: int) -> Timings:
+    """Time what fits, the cheapest first."""
+    budget, timings = TimeBudget(study.scaled_seconds(*SECONDS)), Timings()
+    jobs = [(layer, kind, on_pixels) for layer in layers for kind in SAID for on_pixels in (False, True)]
+    jobs.sort(key=lambda job: layer_macs(job[0], job[1], places_of(job[0], area if job[2] else 1)))
+    progress = study.progress("attention: layers timed", len(jobs))
+    with _one_thread():
+        for layer, kind, on_pixels in jobs:
+            places = places_of(layer, area if on_pixels else 1)
+            reason = _time(budget, timings, (layer.size, kind, on_pixels), layer, places)
+            if reason:
+                timings.left_out.append(f"{SAID[kind]} with {places:,} positions ({reason})")
+            progress.advance()
+    return timings
+
+
+def _time(budget: TimeBudget, timings: Timings, key: tuple[Size, str, bool], layer: Layer, places: int) -> str:
+    """Time one layer; return why it does not fit, or ""."""
+    kind, macs = key[1], layer_macs(layer, key[1], places)
+    needed, free = 4 * WORK_COPIES * places * layer.module.to_q.in_features, available_memory()
+    if free is not None and needed > free:
+        return f"may need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are available"
+    if budget.expected(macs) > budget.left:
+        return f"about {budget.expected(macs):.0f} s each"
+    seconds = budget.time(_job(layer, kind, places), macs, ROUNDS, thread_time)
+    timings.seconds[key] = seconds or ()
+    return ""
+
+
+def _job(layer: Layer, kind: str, places: int) -> Callable[[], object]:
+    """Make the inputs of a layer's attention to the text, or of one of its kind to itself."""
     module, channels = layer.module, layer.module.to_q.in_features
-    keys = layer.tokens if kind == "text" else places
-    if text_macs(layer, places) > most or (2 * places * keys + 4 * places * channels) * channels > most:
-        return None
     random = torch.Generator().manual_seed(0)
     x = torch.randn((1, places, channels), generator=random)
-    if kind == "text":
+    if kind == TEXT:
         context = torch.randn((1, layer.tokens, module.to_k.in_features), generator=random)
-        return _timed(lambda: module(x, context))
+        return lambda: module(x, context)
     twin = Attention(channels, heads=module.heads)
-    return _timed(lambda: twin(x))
+    return lambda: twin(x)
 
 
-def _timed(work: Callable[[], object]) -> list[float]:
-    """Return seconds of one thread on the processor, several times: others who use it do not count."""
-    found = []
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, whose time on the processor is known: others who use it do not count."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            work()
-            for _ in range(ROUNDS):
-                started = time.thread_time()
-                work()
-                found.append(time.thread_time() - started)
+            yield
     finally:
         torch.set_num_threads(threads)
-    return found
+
+
+def places_of(layer: Layer, area: int) -> int:
+    """Return the positions of a layer's feature map, where each is `area` of them."""
+    return math.prod(layer.size) * area
+
+
+def layer_macs(layer: Layer, kind: str, places: int) -> float:
+    """Count the multiply-accumulates of a layer's attention to the text, or of one of its kind to itself."""
+    if kind == TEXT:
+        return text_macs(layer, places)
+    channels = layer.module.to_q.in_features
+    return float((2 * places + 4 * channels) * places * channels)
 
 
 def text_macs(layer: Layer, places: int) -> float:
@@ -113,14 +131,58 @@ def text_macs(layer: Layer, places: int) -> float:
     return float(places * by_place + 2 * layer.tokens * key.in_features * width)
 
 
-def _add_figures(
-    study: Study, findings: Findings, layers: Sequence[Layer], ratios: dict[str, list[np.ndarray]], area: float
-) -> None:
+def _text_share(study: Study, layers: Sequence[Layer]) -> float:
+    """Return the share of attention to the text in the work of an evaluation of the denoiser."""
     subject = study.subject
     spec = subject.checkpoint.specs[subject.contract.denoiser.component]
-    inputs = [torch.zeros(input_shape(subject, each), dtype=getattr(torch, each.dtype)) for each in spec.inputs]
-    total = count_cost(spec.wrap(subject.checkpoint.empty(spec.part)), *inputs).total
-    share = sum(text_macs(layer, layer.size[0] * layer.size[1]) for layer in layers) / total
+    total = count_component(spec, subject.checkpoint.empty(spec.part), axis_sizes(subject)).total
+    return sum(text_macs(layer, places_of(layer, 1)) for layer in layers) / total
+
+
+# --- What it says ---
+
+
+def _times_table(layers: Sequence[Layer], timings: Timings, area: int) -> Table:
+    def row(layer: Layer, kind: str) -> tuple[Cell, ...]:
+        times = [timings.seconds.get((layer.size, kind, on_pixels), ()) for on_pixels in (False, True)]
+        found = timings.ratio(layer.size, kind)
+        counted = layer_macs(layer, kind, places_of(layer, area)) / layer_macs(layer, kind, places_of(layer, 1))
+        ratio = (None, None, None) if found is None else (found.value, found.low, found.high)
+        cells = [cell for each in times for cell in milliseconds(each)]
+        return (shown(layer.size), kind, places_of(layer, 1), *cells, *ratio, counted)
+
+    head = ("feature map", "attention to", "positions", "ms", "fastest", "slowest")
+    on_pixels = ("on pixels, ms", "fastest ", "slowest ", "ratio", "least", "most", "ratio of work")
+    return Table(
+        "cost",
+        "One layer of attention on latents and on pixels",
+        (*head, *on_pixels),
+        tuple(row(layer, kind) for layer in layers for kind in SAID),
+        f"By one thread of torch on this machine, its time on the processor, medians of at most {ROUNDS}, projections "
+        f"included. On pixels: the same layer where the feature map has f² = {area:,} times as many positions. least "
+        "and most: what any two of the times give. ratio of work: multiply-accumulates, counted. Empty: it did not "
+        "fit the time or the memory.",
+    )
+
+
+def _matrix_table(layers: Sequence[Layer], area: int) -> Table:
+    def row(layer: Layer) -> tuple[Cell, ...]:
+        places = places_of(layer, 1)
+        text = 4e-6 * layer.module.heads * places * layer.tokens
+        itself = 4e-6 * layer.module.heads * places**2
+        return (shown(layer.size), layer.module.heads, text, text * area, itself, itself * area**2)
+
+    return Table(
+        "matrix",
+        "The matrix of all shares of attention, in MB of float32",
+        ("feature map", "heads", "to the text", "on pixels", "to itself", "on pixels "),
+        tuple(row(layer) for layer in layers),
+        "Exact, from the shapes: positions times tokens, or positions times positions, for each head. Torch does not "
+        "hold it at once; an engine without fused attention does.",
+    )
+
+
+def _add_figures(findings: Findings, layers: Sequence[Layer], timings: Timings, share: float, area: int) -> None:
     findings.figures.append(
         Figure(
             "cost_share",
@@ -132,28 +194,31 @@ def _add_figures(
             interval="exact",
         )
     )
-    titles = {"text": "attention to the text", "self": "the image's attention to itself"}
-    power = {"text": f"f² = {area:g}", "self": f"between f² = {area:g} and f⁴ = {area**2:g}"}
-    for kind, found in ratios.items():
-        title = f"How much longer {titles[kind]} takes on a grid of pixels"
-        estimator = f"ratio of one thread's times of one layer, {ROUNDS} pairs, the finest feature map that fits"
+    power = {TEXT: f"at most f² = {area:,}", SELF: f"between f² = {area:,} and f⁴ = {area**2:,}"}
+    for kind in SAID:
+        title = f"How many times as long {SAID[kind]} takes on a grid of pixels"
         limits = f"By the counts it is {power[kind]}; overhead makes it less, memory that caches do not hold more."
-        if not found:
-            note = "On pixels no layer is small enough to be measured."
+        found = next(((layer, each) for layer in layers if (each := timings.ratio(layer.size, kind))), None)
+        if found is None:
+            note = "No layer fitted the time and the memory on pixels."
+            estimator = "ratio of one thread's times of one layer"
             findings.figures.append(Figure(f"cost_{kind}", title, None, "times", estimator, limits, note=note))
             continue
-        ratio, over = spread(found[0]), f"smallest and largest ratio of {ROUNDS} pairs"
+        layer, ratio = found
+        estimator = f"ratio of medians of one thread's times of one layer, {shown(layer.size)}, the finest that fits"
+        over = "least and most that any two of the times give"
         findings.figures.append(Figure.measured(f"cost_{kind}", title, ratio, "times", estimator, limits, over))
-    findings.sentences.append(_sentence(findings, share, area))
 
 
-def _sentence(findings: Findings, share: float, area: float) -> str:
+def cost_sentence(findings: Findings, share: float, area: int) -> str:
+    """Say what attention costs, from the figures that there are."""
     text = f"Attention to the text is {share:.1%} of the work of an evaluation. "
+    if area == 1:
+        return text + "A cell of latents is one pixel (f = 1): on a grid of pixels attention is the same."
     to_text, to_self = findings.value("cost_text"), findings.value("cost_self")
-    if to_text is not None:
-        text += (
-            f"On a grid of pixels it takes {to_text:.0f} times as long: its work grows with the places, f² = {area:g}. "
-        )
-    if to_self is not None:
-        text += f"That of the image to itself grows with their square, and takes {to_self:.0f} times as long. "
-    return text + "So attention to the text saves by latents what all layers do; attention to itself saves more."
+    grows = f"its work grows with the positions, of which there are f² = {area:,} times as many"
+    took = "" if to_text is None else f"On a grid of pixels it takes {times_as(to_text, 'long')}: "
+    text += f"{took}{grows}. " if took else f"On a grid of pixels {grows}. "
+    text += "The image's attention to itself grows with their square"
+    text += ". " if to_self is None else f", and takes {times_as(to_self, 'long')}. "
+    return text + "So attention to the text gains by latents what most layers do, and attention to itself gains more."

@@ -11,6 +11,7 @@ from ldm_export.analyze.caption_tokens import CONCEPT, Word, words_of
 from ldm_export.analyze.denoiser import Denoiser
 from ldm_export.analyze.findings import Findings, Picture
 from ldm_export.analyze.overlap import enlarged
+from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import TorchEngine
 from ldm_export.plots import draw_lines, image_grid, to_png
@@ -20,6 +21,8 @@ from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.text.tokenizer import Tokenizer
 
 SHOWN_WORDS, SHOWN_STEPS = 8, 6
+FEWEST_STEPS = 8
+SHARE = 0.3  # of the budget
 TILE = 128  # pixels along the longer side of an image that is shown
 
 
@@ -34,21 +37,25 @@ class Drawn:
     latents: np.ndarray
 
 
-def add_drawn(study: Study, findings: Findings, numbers: Sequence[int]) -> None:
+def add_drawn(study: Study, findings: Findings, numbers: Sequence[int], budget: WorkBudget) -> None:
     """Draw captions of some of these images as the model draws by itself, and show where their words attend."""
     captions = list(dict.fromkeys(study.pictures.captions[number] for number in numbers))
-    count = min(len(captions), study.scaled_by_size(3, 2, 1))
+    contract = study.subject.contract
+    step = budget.denoiser * (2 if contract.evaluates_negative(contract.defaults.guidance) else 1)
+    steps = budget.runs("steps of images drawn", contract.defaults.steps, step, SHARE, FEWEST_STEPS)
+    wanted = min(len(captions), study.scaled(3, 2))
+    count = budget.runs("images drawn", wanted, step * steps, SHARE, 1)
     chosen = [captions[place * len(captions) // count] for place in range(count)]
     progress = study.progress("attention: images drawn", count)
     drawn = []
     for seed, caption in enumerate(chosen):
-        drawn.append(draw(study, caption, study.seed + seed))
+        drawn.append(draw(study, caption, study.seed + seed, steps))
         progress.advance()
     findings.pictures += [_words_picture(study, drawn), _steps_picture(study, drawn[0]), _plot(drawn)]
 
 
-def draw(study: Study, caption: str, seed: int) -> Drawn:
-    """Draw a caption by the model's own sampler, steps and guidance, evaluated by torch."""
+def draw(study: Study, caption: str, seed: int, steps: int) -> Drawn:
+    """Draw a caption in so many steps by the model's own sampler and guidance, evaluated by torch."""
     subject, contract = study.subject, study.subject.contract
     defaults, space, role = contract.defaults, contract.latent, contract.denoiser
     denoiser = Denoiser(subject, TorchEngine(subject, role.component))
@@ -56,7 +63,7 @@ def draw(study: Study, caption: str, seed: int) -> Drawn:
     condition = denoiser.condition(["", caption] if both else [caption])
     (width, height), cell = subject.size, space.downsample
     noise = Noise("philox", [seed % 2**32], (space.channels, height // cell, width // cell))
-    plan = compile_plan(contract.schedule, defaults.parsed_sampler, defaults.steps)
+    plan = compile_plan(contract.schedule, defaults.parsed_sampler, steps)
     maps: list[dict[Size, Maps]] = []
 
     with recorded(subject.model(subject.checkpoint.specs[role.component].part)) as recorder:
@@ -66,10 +73,10 @@ def draw(study: Study, caption: str, seed: int) -> Drawn:
             maps.append({size: each.of(-1) for size, each in recorder.take().items()})
             return guide(output[:1], output[1:], defaults.guidance) if both else output
 
-        steps = list(run_plan(plan, denoise, noise.initial(), noise.row))
+        found = list(run_plan(plan, denoise, noise.initial(), noise.row))
     tokenizer = Tokenizer(subject.pipe.package, contract.text[0].tokenizer)
-    predicted = np.concatenate([step.predicted() for step in steps])
-    return Drawn(caption, words_of(caption, tokenizer), maps, predicted, steps[-1].latents[0])
+    predicted = np.concatenate([step.predicted() for step in found])
+    return Drawn(caption, words_of(caption, tokenizer), maps, predicted, found[-1].latents[0])
 
 
 def tile(image: np.ndarray, heat: np.ndarray | None) -> np.ndarray:
@@ -87,8 +94,8 @@ def tile(image: np.ndarray, heat: np.ndarray | None) -> np.ndarray:
 
 
 def _scaled(channel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    picture = Image.fromarray(np.asarray(channel, np.float32))
-    return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.BOX))
+    image = Image.fromarray(np.asarray(channel, np.float32))
+    return np.asarray(image.resize((shape[1], shape[0]), Image.Resampling.BOX))
 
 
 def _mean(drawn: Drawn, size: Size, places: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from ldm_runtime.text.tokenizer import Tokenizer
 GROUPS = (BEGIN, CONCEPT, REST, END)
 BLOCK = 4  # images at once
 FEWEST = 4  # images
+LEVELS = 3  # of noise
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ def record_layers(study: Study) -> list[Layer]:
     return recorder.layers
 
 
-def measure_maps(study: Study, sizes: Sequence[Size]) -> ImageMaps:
-    """Record maps of these sizes on images of the folder, under their captions."""
+def measure_maps(study: Study, sizes: Sequence[Size], count: int) -> ImageMaps:
+    """Record maps of these sizes on at most `count` images of the folder, under their captions."""
     captions, contract = study.pictures.captions, study.subject.contract
     tokenizer = Tokenizer(study.subject.pipe.package, contract.text[0].tokenizer)
     groups = [token_groups(caption, tokenizer, contract.window) for caption in captions]
@@ -52,8 +53,8 @@ def measure_maps(study: Study, sizes: Sequence[Size]) -> ImageMaps:
     usable = [int(number) for number in order if groups[number][CONCEPT]]
     if len(usable) < FEWEST:
         raise AnalysisError(f"captions of {len(usable)} images have words; it takes {FEWEST}")
-    numbers = sorted(usable[: study.scaled_by_size(128, 16, FEWEST)])
-    levels = noise_levels(contract.schedule, 5)[1:-1]
+    numbers = sorted(usable[:count])
+    levels = noise_levels(contract.schedule, LEVELS + 2)[1:-1]
     denoiser = Denoiser(study.subject, TorchEngine(study.subject, contract.denoiser.component))
     model = study.subject.model(study.subject.checkpoint.specs[contract.denoiser.component].part)
 

@@ -10,6 +10,8 @@ from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.overlap import best_by_grid, intersection_over_union, is_usable, ranking, share_inside
 from ldm_export.analyze.sections.attention_drawn import tile
 from ldm_export.analyze.sections.attention_images import FEWEST, GROUPS, ImageMaps, shown
+from ldm_export.analyze.sections.attention_pixels import PIXELS_TITLE, Effects, add_pixels, measure_effects
+from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
@@ -18,17 +20,20 @@ SHOWN = 5  # images
 OVERLAPS = ("map", "grid", "another", "ranking")
 
 
-def add_overlap(study: Study, findings: Findings, measured: ImageMaps) -> None:
-    """Compare the maps of the first part of captions with masks, beside the masks seen through the maps' grids."""
+def add_overlap(study: Study, findings: Findings, measured: ImageMaps, budget: WorkBudget) -> None:
+    """Compare the maps of the first part of captions with masks, beside controls by grid and in pixels."""
     alpha = study.pictures.alpha
     masks = [None if alpha is None else alpha[number] > 127 for number in measured.numbers]
     known = [row for row, mask in enumerate(masks) if mask is not None and is_usable(mask)]
     if len(known) < FEWEST:
-        note = f"{len(known)} of the images have an object on a transparent ground; it takes {FEWEST}."
+        note = f"Images with an object on a transparent ground: {len(known)}; it takes {FEWEST}."
         findings.figures += [
             Figure(f"overlap_{shown(size)}", _overlap_title(size), None, "", "overlap with the mask", "", note=note)
             for size in measured.maps
         ]
+        findings.figures.append(
+            Figure("overlap_pixels", PIXELS_TITLE, None, "", "overlap with the mask", "", note=note)
+        )
         return
     chosen = [np.asarray(masks[row]) for row in known]
     random = study.random("attention overlap")
@@ -64,7 +69,9 @@ def add_overlap(study: Study, findings: Findings, measured: ImageMaps) -> None:
         )
     )
     findings.sentences += said
-    findings.pictures.append(_overlap_picture(study, measured, known[:SHOWN]))
+    effects = measure_effects(study, measured, known, budget)
+    add_pixels(study, findings, measured, effects, dict(zip(known, chosen, strict=True)))
+    findings.pictures.append(_overlap_picture(study, measured, effects))
 
 
 def _overlap_title(size: Size) -> str:
@@ -85,7 +92,7 @@ def _overlap_figures(size: Size) -> list[tuple[str, str, str, str]]:
             "overlap_grid",
             f"The same of the mask itself, averaged over cells, {shown(size)}: what the grid allows",
             f"{overlap}, where its average over cells is largest, enlarged linearly",
-            "The control for pixels, whose overlap would be 1: no UNet on pixels is trained here to compare with.",
+            "The most that a map of this size could reach; at every pixel it is 1.",
         ),
         (
             "overlap_another",
@@ -126,35 +133,50 @@ def _cell(number: float) -> float | None:
 
 
 def _overlap_sentence(size: Size, found: Mapping[str, Interval], beyond: Interval) -> str:
-    """beyond: how much larger the overlap is with the image's own mask than with another's."""
+    """Say what the overlaps show. beyond: how much larger it is with the image's own mask than with another's."""
     map_, grid, another = (found[name].value for name in ("overlap", "overlap_grid", "overlap_another"))
     text = (
-        f"At {shown(size)}, the map of the {CONCEPT} of the caption overlaps the object by {map_:.2f}, of {grid:.2f} "
-        f"that such a grid allows; another image's object by {another:.2f}: "
+        f"At {shown(size)}, the map of the {CONCEPT} of the caption overlaps the object of its image by {map_:.2f} and "
+        f"another image's object by {another:.2f}; a grid of this size allows {grid:.2f}. "
     )
+    return text + _told(beyond, grid - another) + _ranked(found["ranking"])
+
+
+def _told(beyond: Interval, room: float) -> str:
+    if beyond.low > 0 and beyond.value < room:
+        return (
+            f"So it tells the object from other images', by {beyond.value / room:.0%} of what the grid leaves room for."
+        )
     if beyond.low > 0:
-        reach = beyond.value / max(grid - another, 1e-9)
-        return text + f"it tells this object from others, {reach:.0%} of the way to what the grid allows."
+        return "So it tells the object from other images', as well as the grid allows."
     if beyond.high < 0:
-        return text + "the words are attended to around the object, rather than in it."
-    return text + "it does not tell where the object is."
+        return "It overlaps other images' objects more than its own."
+    return "So it does not tell the object from other images' for sure."
 
 
-def _overlap_picture(study: Study, measured: ImageMaps, rows: Sequence[int]) -> Picture:
+def _ranked(ranking: Interval) -> str:
+    if ranking.high < 0.5:
+        return " The words are attended to around the object, rather than in it."
+    if ranking.low > 0.5:
+        return " Within an image, the object's pixels have more of it than the ground's."
+    return ""
+
+
+def _overlap_picture(study: Study, measured: ImageMaps, effects: Effects) -> Picture:
     middle, concept = len(measured.levels) // 2, GROUPS.index(CONCEPT)
     tiles, names = [], []
-    for row in rows:
+    for row, maps in list(zip(effects.rows, effects.maps[:, effects.levels.index(middle)], strict=True))[:SHOWN]:
         number = measured.numbers[row]
         image, alpha = study.pixels[number], study.pictures.alpha
         assert alpha is not None
-        tiles += [tile(image, None), tile(image, alpha[number] / 255)]
-        names += [study.pictures.captions[number], "mask"]
-        for size, maps in measured.maps.items():
-            tiles.append(tile(image, maps[row, middle, concept]))
+        tiles += [tile(image, None), tile(image, alpha[number] / 255), tile(image, maps)]
+        names += [study.pictures.captions[number], "mask", "in pixels"]
+        for size, each in measured.maps.items():
+            tiles.append(tile(image, each[row, middle, concept]))
             names.append(shown(size))
     return Picture(
         "overlap",
-        f"Images, their objects, and the maps of the {CONCEPT} of their captions at noise of "
-        f"{measured.levels[middle].ratio:.2g} times the signal: red is most.",
-        to_png(image_grid(np.stack(tiles), 2 + len(measured.maps), names)),
+        f"Images, their objects, where the {CONCEPT} of their captions changes the expected image, and where it is "
+        f"attended to, at noise of {measured.levels[middle].ratio:.2g} times the signal: red is most.",
+        to_png(image_grid(np.stack(tiles), 3 + len(measured.maps), names)),
     )

@@ -1,7 +1,7 @@
 """Parallelism in time: Picard iteration beside the usual run, in rounds, evaluations, difference and time."""
 
 import itertools
-import os
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -10,19 +10,25 @@ import numpy as np
 
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.rounds import Outcome, round_sizes
+from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, spread
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_export.analyze.timing import time_in_turns
+from ldm_export.analyze.workers import Bench, Speed
 from ldm_export.plots import draw_lines, image_grid, to_png
+from ldm_export.process.cores import usable_cores
 from ldm_export.verify.metrics import relative_rms
 from ldm_runtime.errors import InputError
 from ldm_runtime.request import SampleOptions
 from ldm_runtime.run import Step
 
 WINDOW, TOLERANCE = 8, 0.01  # what the figures are about
+PICARD_WORK = 4  # times that of the usual run, about
+SHARE = 0.3  # of the budget
 WINDOWS, TOLERANCES = (4, 8, 16), (0.1, 0.01, 0.001)
 OTHERS = ("ddim", "euler_ancestral")  # one that draws no noise and one that does, beside the model's own
 MANY_STEPS = 50
+IMAGES = (4, 2)  # the second: quick
 
 
 @dataclass(frozen=True)
@@ -35,11 +41,16 @@ class Setting:
     tolerance: float
 
 
-def add_picard(findings: Findings, study: Study, bench: Bench, options: SampleOptions) -> list[Speed]:
+def add_picard(
+    findings: Findings, study: Study, bench: Bench, options: SampleOptions, budget: WorkBudget
+) -> list[Speed]:
     """Draw images with Picard iteration and one row after the other."""
-    defaults = study.subject.contract.defaults
-    main = Setting(defaults.sampler, defaults.steps, WINDOW, TOLERANCE)
-    outcomes = _outcomes(study, bench, options, _settings(study, main))
+    main = Setting(study.subject.contract.defaults.sampler, steps_of(options), WINDOW, TOLERANCE)
+    image = PICARD_WORK * main.steps * step_work(study, budget)
+    settings = _settings(study, main)
+    kept = settings[: budget.runs("settings of Picard iteration", len(settings), image, SHARE, 1)]
+    count = budget.runs("images of Picard iteration", study.scaled(*IMAGES), image * len(kept), SHARE, 1)
+    outcomes = _outcomes(study, bench, options, kept, count)
     outcome = outcomes[main]
     findings.tables.append(_table(outcomes, len(outcome.latents)))
     _add_figures(findings, main, outcome)
@@ -60,9 +71,24 @@ def _settings(study: Study, main: Setting) -> list[Setting]:
     return list(dict.fromkeys([main, *own, *others, *many]))
 
 
-def _outcomes(study: Study, bench: Bench, options: SampleOptions, settings: list[Setting]) -> dict[Setting, Outcome]:
-    """Measure the settings that the model takes; its own sampler, the first, is one of them."""
-    prompts = prompts_of(study, study.scaled(4, 1))
+def step_work(study: Study, budget: WorkBudget) -> float:
+    """Return the work of a step: guidance evaluates it with and without the text."""
+    contract = study.subject.contract
+    return budget.denoiser * (2 if contract.evaluates_negative(contract.defaults.guidance) else 1)
+
+
+def steps_of(options: SampleOptions) -> int:
+    """Return the steps of the images of this section."""
+    steps = options["steps"]
+    assert steps is not None
+    return steps
+
+
+def _outcomes(
+    study: Study, bench: Bench, options: SampleOptions, settings: list[Setting], count: int
+) -> dict[Setting, Outcome]:
+    """Measure the settings that the model takes on images; its own sampler, the first, is one of them."""
+    prompts = prompts_of(study, count)
     usual: dict[tuple[str, int, int], np.ndarray] = {}  # latents by sampler, steps and number
 
     def latents(setting: Setting, number: int) -> np.ndarray:
@@ -76,6 +102,10 @@ def _outcomes(study: Study, bench: Bench, options: SampleOptions, settings: list
         for number, prompt in enumerate(prompts):
             steps = _draw(study, bench, options, setting, number, prompt)
             pair = (steps[-1].latents, latents(setting, number))
+            if number == 0:
+                _keep(study, setting, pair[0])
+                if setting == settings[0]:
+                    _keep(study, None, pair[1])
             one, other = (np.clip(bench.pipe.decode_array(each), -1, 1) for each in pair)
             pixels = np.sqrt(np.mean(np.square((one - other) * 127.5)))
             found.append([relative_rms(*pair), pixels, *round_sizes(steps)])
@@ -92,6 +122,19 @@ def _outcomes(study: Study, bench: Bench, options: SampleOptions, settings: list
             outcomes[setting] = Outcome(kept.shape[1] - 2, kept[:, 2:], kept[:, 0], kept[:, 1])
         progress.advance()
     return outcomes
+
+
+def _keep(study: Study, setting: Setting | None, latents: np.ndarray) -> None:
+    """Keep the first image's latents, to show it. setting: None for the usual run."""
+    study.kept(_kept_name(setting), lambda: latents)
+
+
+def _kept_name(setting: Setting | None) -> str:
+    return (
+        "picard usual"
+        if setting is None
+        else f"picard {setting.sampler} {setting.steps} {setting.window} {setting.tolerance:g}"
+    )
 
 
 def _draw(
@@ -122,16 +165,17 @@ def _speed(study: Study, bench: Bench, options: SampleOptions, setting: Setting,
     """Time one image, drawn as usual on one worker and by Picard iteration on several."""
     (prompt,) = prompts_of(study, 1)
     component = study.subject.contract.denoiser.component
-    clock, workers = bench.engines[component].seconds, min(setting.window, os.cpu_count() or 1)
+    clock, workers = bench.engines[component].seconds, min(setting.window, usable_cores())
     ways: dict[str, Callable[[], object]] = {
         name: partial(_draw, study, bench, options, setting, 0, prompt, usually=name == "alone")
         for name in ("alone", "together")
     }
     clock.clear()
     (seconds,) = time_in_turns({"alone": ways["alone"]}, 1, warm=False)["alone"]
-    compute = sum(clock)  # what else there is, the text encoder's part among it, is communication
-    communication = seconds - compute
+    share = sum(clock) / seconds  # what else there is, the text encoder's part among it, is communication
     timed = time_in_turns(ways, bench.rounds, warm=False)
+    alone = statistics.median(timed["alone"])  # of the same turns as what it is held against
+    compute, communication = share * alone, (1 - share) * alone
     slowdown = bench.slowdown[component].value if workers > 1 else 1.0
     waits, evaluations = (float(each[0]) / outcome.rows for each in (outcome.waits(workers), outcome.evaluations))
     expected = compute * waits * slowdown + communication * evaluations
@@ -143,7 +187,8 @@ def _speed(study: Study, bench: Bench, options: SampleOptions, setting: Setting,
 
 
 def _add_figures(findings: Findings, main: Setting, outcome: Outcome) -> None:
-    interval = f"range of {len(outcome.latents)} images" if len(outcome.latents) > 1 else "of one image"
+    count = len(outcome.latents)
+    interval = f"range of {count} images, each of another seed" if count > 1 else "of one image: no spread is known"
     where = f"{main.sampler}, {main.steps} steps, window {main.window}, tolerance {main.tolerance:g}"
     for name, title, values, unit, limits in (
         (
@@ -231,10 +276,11 @@ def _table(outcomes: dict[Setting, Outcome], count: int) -> Table:
 
 def _sentence(main: Setting, outcome: Outcome) -> str:
     rounds, work = float(np.median(outcome.rounds)), float(np.median(outcome.evaluations)) / outcome.rows
+    turns = "round" if rounds == 1 else "rounds"
     text = (
         f"Steps can be computed side by side: with a window of {main.window} rows and a tolerance of "
-        f"{main.tolerance:g}, Picard iteration settles {outcome.rows} rows in {rounds:g} rounds, for {work:.2g} times "
-        f"the evaluations, and ends {float(np.median(outcome.latents)):.1g} from the usual latents (relative RMS)."
+        f"{main.tolerance:g}, Picard iteration settles {outcome.rows} rows in {rounds:g} {turns}, for {work:.2g} times "
+        f"the evaluations, and ends {_distance(float(np.median(outcome.latents)))}."
     )
     if outcome.pays_from is None:
         return text + " It is faster with no number of workers."
@@ -242,6 +288,10 @@ def _sentence(main: Setting, outcome: Outcome) -> str:
         f" It is faster from {outcome.pays_from} workers on, and with {main.window} at most "
         f"{outcome.rows / rounds:.2g} times as fast: the chain of steps becomes shorter, it does not go away."
     )
+
+
+def _distance(latents: float) -> str:
+    return f"{latents:.1g} from the usual latents (relative RMS)" if latents > 0 else "with the usual latents"
 
 
 def _plot(outcomes: dict[Setting, Outcome], main: Setting) -> Picture:
@@ -268,9 +318,16 @@ def _images(
         each for each in outcomes if (each.sampler, each.steps, each.window) == (main.sampler, main.steps, WINDOW)
     ]
     settings.sort(key=lambda each: each.tolerance)
-    draw = partial(_draw, study, bench, options)
-    latents = {"usual": draw(main, 0, prompt, usually=True)[-1].latents}
-    latents |= {f"tolerance {each.tolerance:g}": draw(each, 0, prompt)[-1].latents for each in settings}
+
+    def drawn(setting: Setting | None) -> np.ndarray:
+        def draw() -> np.ndarray:
+            steps = _draw(study, bench, options, setting or main, 0, prompt, usually=setting is None)
+            return steps[-1].latents
+
+        return study.kept(_kept_name(setting), draw)
+
+    latents = {"usual": drawn(None)}
+    latents |= {f"tolerance {each.tolerance:g}": drawn(each) for each in settings}
     images = [np.clip(bench.pipe.decode_array(each), -1, 1) for each in latents.values()]
     grid = image_grid(np.concatenate(images), len(images), list(latents))
     caption = f"One image drawn as usual and by Picard iteration with a window of {WINDOW} rows, by tolerance."

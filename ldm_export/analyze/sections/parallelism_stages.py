@@ -2,27 +2,35 @@
 
 import math
 import statistics
-import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ldm_export.analyze.findings import Figure, Findings, Table
-from ldm_export.analyze.sections.parallelism_picard import prompts_of
+from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.parallelism_picard import prompts_of, step_work, steps_of
 from ldm_export.analyze.stages import Stage, balance, chain, run_in_stages, seconds_in_stages
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_export.analyze.timing import Seconds, milliseconds, ratio, time_in_turns, timed
+from ldm_export.analyze.workers import Bench, Speed
 from ldm_runtime.request import SampleOptions
 
+BATCH = (4, 2)  # images; the second: quick
+SHARE = 0.2  # of the budget
 NAMES = ("text encoder", "denoiser", "decoder")
 
 
-def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOptions) -> list[Speed]:
+def add_stages(
+    findings: Findings, study: Study, bench: Bench, options: SampleOptions, budget: WorkBudget
+) -> list[Speed]:
     """Draw a batch on one worker, in stages on several, and with whole images on each."""
-    count = study.scaled(4, 2)
+    work = (1 + 3 * bench.rounds) * (steps_of(options) * step_work(study, budget) + budget.decoder)
+    count = budget.runs("images of a batch", study.scaled(*BATCH), work, SHARE, 2)
     items = list(enumerate(prompts_of(study, count)))
     stages = _stages(study, bench, options)
-    seconds = _seconds_of(stages, items)
+    taken = _seconds_of(stages, items)
+    seconds = [statistics.median(each) for each in taken]
     groups = balance(seconds, bench.workers)
     workers = [chain([stages[each] for each in group]) for group in groups]
     whole = chain(stages)
@@ -32,14 +40,15 @@ def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOp
         "images": lambda: list(bench.pool.map(whole, items)),
     }
     study.say(f"parallelism: {count} images in stages, {bench.rounds} times")
-    timed = time_in_turns(ways, bench.rounds)
-    compute = sum(seconds) * count
+    found = time_in_turns(ways, bench.rounds)
+    compute = statistics.median(found["alone"])  # of the same turns as what it is held against
     handing_over = time_in_turns({"nothing": lambda: run_in_stages(items, [_same] * len(groups))}, bench.rounds)
     communication = statistics.median(handing_over["nothing"])
-    sums = [sum(seconds[each] for each in group) for group in groups]
+    image = compute / count
+    sums = [image * sum(seconds[each] for each in group) / sum(seconds) for group in groups]
     slowdown = bench.slowdown[study.subject.contract.denoiser.component].value
-    spread_out = math.ceil(count / bench.workers) * sum(seconds) * slowdown
-    _add_shares(findings, seconds, groups, count)
+    spread_out = math.ceil(count / bench.workers) * image * slowdown
+    _add_shares(findings, taken, groups)
     return [
         Speed(
             f"{count} images in {len(groups)} stages",
@@ -47,8 +56,8 @@ def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOp
             compute,
             communication,
             seconds_in_stages(sums, count) + communication,
-            timed["alone"],
-            timed["stages"],
+            found["alone"],
+            found["stages"],
         ),
         Speed(
             f"{count} images, each whole on a worker",
@@ -56,8 +65,8 @@ def add_stages(findings: Findings, study: Study, bench: Bench, options: SampleOp
             compute,
             communication,
             spread_out,
-            timed["alone"],
-            timed["images"],
+            found["alone"],
+            found["images"],
         ),
     ]
 
@@ -83,36 +92,35 @@ def _stages(study: Study, bench: Bench, options: SampleOptions) -> list[Stage]:
     return [encode, denoise, pipe.decode_array]
 
 
-def _seconds_of(stages: list[Stage], items: list[Any]) -> list[float]:
-    """Return the median of what each stage takes for an item, alone."""
-    taken: list[list[float]] = []
+def _seconds_of(stages: list[Stage], items: list[Any]) -> list[Seconds]:
+    """Return what each stage takes for each item, alone."""
+    taken = []
     for stage in stages:
-        started = [time.perf_counter()]
-        made = []
-        for item in items:
-            made.append(stage(item))
-            started.append(time.perf_counter())
-        taken.append([after - before for before, after in zip(started[:-1], started[1:], strict=True)])
-        items = made
-    return [statistics.median(each) for each in taken]
+        made = [timed(partial(stage, item)) for item in items]
+        items = [item for item, _ in made]
+        taken.append(tuple(seconds for _, seconds in made))
+    return taken
 
 
 # --- What it says ---
 
 
-def _add_shares(findings: Findings, seconds: list[float], groups: tuple[range, ...], count: int) -> None:
-    total, slowest = sum(seconds), max(sum(seconds[each] for each in group) for group in groups)
+def _add_shares(findings: Findings, taken: list[Seconds], groups: tuple[range, ...]) -> None:
+    seconds, count = [statistics.median(each) for each in taken], len(taken[0])
+    total, place = sum(seconds), int(np.argmax(seconds))
+    slowest = max(groups, key=lambda group: sum(seconds[each] for each in group))
+    images = np.array(taken)  # (stages, items)
     findings.figures.append(
-        Figure(
+        Figure.measured(
             "stages_bound",
             f"Most that a pipeline of {len(groups)} stages can gain over one worker",
-            total / slowest,
+            ratio(images.sum(axis=0).tolist(), images[slowest].sum(axis=0).tolist()),
             "times",
-            f"time of an image over that of its slowest stage, each the median of {count}, one worker",
+            f"time of an image over that of its slowest stage, medians of {count} images, one worker",
             "For batches without end; a short one also waits for its first and its last image.",
+            f"smallest and largest of {count} images",
         )
     )
-    place = int(np.argmax(seconds))
     findings.sentences.append(
         f"In a pipeline of stages the slowest sets the pace: the {NAMES[place]} takes {seconds[place] / total:.0%} of "
         f"an image's time, so that no number of workers makes more than {total / seconds[place]:.3g} times of one. "
@@ -123,10 +131,15 @@ def _add_shares(findings: Findings, seconds: list[float], groups: tuple[range, .
         Table(
             "stages",
             "The stages of an image",
-            ("stage", "ms", "share", "worker"),
+            ("stage", "ms", "fastest", "slowest", "share", "worker"),
             tuple(
-                (name, each * 1e3, each / total, 1 + next(k for k, group in enumerate(groups) if index in group))
-                for index, (name, each) in enumerate(zip(NAMES, seconds, strict=True))
+                (
+                    name,
+                    *milliseconds(each),
+                    seconds[index] / total,
+                    1 + next(k for k, group in enumerate(groups) if index in group),
+                )
+                for index, (name, each) in enumerate(zip(NAMES, taken, strict=True))
             ),
             f"Medians of {count} images on one worker. Stages are divided so that the slowest worker has least to do.",
         )

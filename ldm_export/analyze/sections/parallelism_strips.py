@@ -7,23 +7,28 @@ from functools import partial
 import numpy as np
 
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
+from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.strips import Strip, beside_seams, cut, decode_strips, join
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.workers import Bench, Speed, time_in_turns
+from ldm_export.analyze.timing import time_in_turns
+from ldm_export.analyze.workers import Bench, Speed
 from ldm_export.plots import draw_lines, image_grid, to_png
 
 OVERLAPS = (0, 1, 2, 4, 8, 16)  # rows of latents
+STRIP_ROUNDS = 3  # of short work, for each round of a whole image
 INVISIBLE = 1.0  # levels of 255, RMS beside a seam
 
 
-def add_strips(findings: Findings, study: Study, bench: Bench) -> list[Speed]:
+def add_strips(findings: Findings, study: Study, bench: Bench, budget: WorkBudget) -> list[Speed]:
     """Compare images that are decoded in strips with whole ones, and time both."""
-    latents = study.latents[: study.scaled(16, 4)]
-    overlaps = _possible(study, latents.shape[2], bench.workers)
+    overlaps = _possible(study, study.latents.shape[2], bench.workers)
+    each = (1 + 1.5 * len(overlaps)) * budget.decoder
+    latents = study.latents[: budget.runs("images in strips", study.scaled(16, 4), each, 0.1, 2)]
     if not overlaps:
         findings.sentences.append(
-            f"An image of {latents.shape[2]} rows of latents is not divided: the decoder takes no strips of it."
+            f"Images are not decoded in strips: {latents.shape[2]} rows of latents are too few, or the decoder takes "
+            "none so low."
         )
         return []
     strips = {overlap: cut(latents.shape[2], bench.workers, overlap) for overlap in overlaps}
@@ -81,7 +86,7 @@ def _speed(study: Study, bench: Bench, latents: np.ndarray, strips: tuple[Strip,
         "together": partial(decode_strips, decode, latents, strips, bench.pool.map),
         "copies": lambda: join([part.copy() for part in parts], strips),
     }
-    seconds = time_in_turns(ways, 3 * bench.rounds)
+    seconds = time_in_turns(ways, STRIP_ROUNDS * bench.rounds)
     compute, copies = statistics.median(seconds["alone"]), statistics.median(seconds["copies"])
     tallest = max(each.high - each.low for each in strips) / rows
     slowdown = bench.slowdown[study.subject.contract.codec.decoder.component].value
@@ -135,21 +140,27 @@ def _sentence(found: dict[int, tuple[float, float]], enough: int, count: int, ro
         f"An image decoded in {count} strips differs from the whole by {near:.2g} levels (RMS, of 255) beside a seam "
         f"and by {far:.2g} elsewhere when strips do not overlap"
     )
-    if enough > first and found[enough][0] <= INVISIBLE:
+    if enough > first and found[enough][0] <= INVISIBLE < near:
         text += (
-            f"; with {enough} rows of latents of overlap by {found[enough][0]:.2g} beside it, less than a grey level, "
-            f"for {1 + 2 * enough * (count - 1) / rows:.3g} times the work"
+            f"; with an overlap of {_rows(enough)} of latents by {found[enough][0]:.2g} beside it, less than a grey "
+            f"level, for {1 + 2 * enough * (count - 1) / rows:.3g} times the work"
         )
+    elif near > INVISIBLE and last > first:
+        text += f"; no overlap up to {_rows(last)} of latents brings it below a grey level there"
     text += "."
     near, far = found[last]
     if far > INVISIBLE / 10 and far > found[first][1] / 10:
         text += (
-            f" Overlap does not end the difference: with {last} rows it is {far:.2g} levels away from the seam. What "
+            f" Overlap does not end the difference: with {_rows(last)} it is {far:.2g} levels away from the seam. What "
             "the decoder computes of the whole image, as normalisation and attention do, is another for a strip."
         )
     elif max(near, far) < 1e-3:
-        text += f" With {last} rows of overlap there is no difference: no pixel depends on latents further away."
+        text += f" With {_rows(last)} of overlap there is no difference: no pixel depends on latents further away."
     return text
+
+
+def _rows(count: int) -> str:
+    return "one row" if count == 1 else f"{count} rows"
 
 
 def _add_pictures(

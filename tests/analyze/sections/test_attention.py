@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from ldm_export.analyze.attention_maps import Layer
 from ldm_export.analyze.caption_errors import NONE
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.sections import SECTIONS, attention_cost
-from ldm_export.analyze.sections.attention_cost import text_macs
 from ldm_export.analyze.sections.attention_drawn import draw, tile
 from ldm_export.analyze.sections.attention_images import GROUPS, measure_maps, record_layers
 from ldm_export.analyze.sections.attention_overlap import add_overlap
+from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.sections.text_captions import measure_captions
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.models.layers import Attention
 from ldm_runtime.errors import NonFiniteError
+from tests.analyze.checkpoints import CHECKPOINTS
 from tests.analyze.conftest import mean_colour
 from tests.oracles import build_tiny_sd
 
@@ -37,8 +37,7 @@ def subject() -> Iterator[Subject]:
 
 
 @pytest.fixture
-def study(subject: Subject, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    monkeypatch.setitem(attention_cost.LARGEST_MACS, True, 1e9)  # what the large layers take is not tested
+def study(subject: Subject, images: Path, tmp_path: Path) -> Study:
     return study_of(subject, images, tmp_path)
 
 
@@ -68,8 +67,10 @@ def test_the_built_in_model(study: Study) -> None:
         assert words is not None and 0 < words < 1
         overlap, grid = findings.value(f"overlap_{size}"), findings.value(f"overlap_grid_{size}")
         assert overlap is not None and grid is not None and overlap < grid < 1
-    fine, coarse = findings.value("overlap_grid_8x8"), findings.value("overlap_grid_4x4")
-    assert fine is not None and coarse is not None and fine > coarse
+    grids = [findings.value(f"overlap{name}") for name in ("_grid_8x8", "_grid_4x4")]
+    control = [findings.value(f"overlap_{name}") for name in ("pixels", "pixels_8x8", "pixels_4x4", "chance")]
+    for falling in (grids, control):
+        assert falling == sorted(falling, reverse=True) and len(set(falling)) == len(falling)
     share = findings.value("cost_share")
     assert share is not None and 0.01 < share < 0.2
     to_text, to_self = findings.value("cost_text"), findings.value("cost_self")
@@ -87,17 +88,23 @@ def test_queries_that_ask_nothing_attend_evenly(study: Study) -> None:
     findings = measured(study)
     for size in ("8x8", "4x4"):
         assert findings.value(f"entropy_{size}") == pytest.approx(math.log(32), abs=1e-4)
-        assert findings.value(f"ranking_{size}") == pytest.approx(0.5, abs=0.05)
-    assert findings.value("agreement_8x8_4x4") is None or abs(findings.value("agreement_8x8_4x4") or 0) < 0.5
-    said = [each for each in findings.sentences if "overlaps the object" in each]
-    assert len(said) == 2 and all("does not tell where the object is" in each for each in said)
+        assert findings.value(f"ranking_{size}") == 0.5
+        assert findings.value(f"overlap_{size}") == pytest.approx(findings.value("overlap_chance"))
+        less, pixels = findings.value(f"precision_{size}"), findings.value("overlap_pixels")
+        assert less is not None and pixels is not None and -pixels < less < 0
+    (agreement,) = [each for each in findings.figures if each.name == "agreement_8x8_4x4"]
+    assert agreement.value is None and "even for all images" in agreement.note
+    said = [each for each in findings.sentences if each.startswith("At ")]
+    assert len(said) == 2 and all(
+        each.endswith("does not tell the object from other images' for sure.") for each in said
+    )
 
 
 def test_maps_of_the_same_images_are_the_same(study: Study) -> None:
-    first = measure_maps(study, [(8, 8), (4, 4)])
+    first = measure_maps(study, [(8, 8), (4, 4)], 8)
     for kept in study.folder.iterdir():
         kept.unlink()
-    again = measure_maps(study, [(8, 8), (4, 4)])
+    again = measure_maps(study, [(8, 8), (4, 4)], 8)
     assert first.numbers == again.numbers and len(first.levels) == 3
     for size, maps in first.maps.items():
         assert maps.shape == (8, 3, len(GROUPS) + 1, *size)
@@ -106,7 +113,7 @@ def test_maps_of_the_same_images_are_the_same(study: Study) -> None:
 
 
 def test_what_is_drawn_is_what_a_run_draws(study: Study) -> None:
-    drawn = draw(study, "red apple, 3d style", 7)
+    drawn = draw(study, "red apple, 3d style", 7, 20)
     steps = list(study.subject.pipe.sample("red apple, 3d style", seed=7))
     assert len(drawn.maps) == len(steps) == 20
     assert drawn.latents == pytest.approx(steps[-1].latents[0], abs=0.02)
@@ -117,9 +124,9 @@ def test_what_is_drawn_is_what_a_run_draws(study: Study) -> None:
 def test_without_transparency_overlap_has_no_value(study: Study) -> None:
     object.__setattr__(study.pictures, "alpha", None)
     findings = Findings()
-    add_overlap(study, findings, measure_maps(study, [(8, 8), (4, 4)]))
-    assert [each.name for each in findings.figures] == ["overlap_8x8", "overlap_4x4"]
-    assert all(each.value is None and "0 of the images have an object" in each.note for each in findings.figures)
+    add_overlap(study, findings, measure_maps(study, [(8, 8), (4, 4)], 8), WorkBudget(1e9, 1e9, 1e12))
+    assert [each.name for each in findings.figures] == ["overlap_8x8", "overlap_4x4", "overlap_pixels"]
+    assert all(each.value is None and "transparent ground: 0; it takes 4" in each.note for each in findings.figures)
 
 
 def test_a_denoiser_without_attention_to_text_is_refused(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,24 +148,27 @@ def test_nan_is_refused(study: Study) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sdxl", "inpaint"])
-def test_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> None:
-    """Pooled text, sizes and concat channels reach the denoiser; errors under captions are measured there too."""
+def test_errors_under_captions_of_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> None:
+    """Pooled text, sizes and concat channels reach the denoiser."""
     with open_subject(build_tiny_sd(tmp_path / "source", kind)) as subject:
-        study = study_of(subject, images, tmp_path)
-        sizes = [layer.size for layer in record_layers(study)]
-        maps = measure_maps(study, sorted(set(sizes), key=math.prod, reverse=True)).maps
-        errors = measure_captions(study, [])
-    for each in maps.values():
-        assert each[:, :, :-1].sum(axis=2) == pytest.approx(np.ones((8, 3, *each.shape[3:])), abs=1e-4)
+        errors = measure_captions(study_of(subject, images, tmp_path), [])
     assert errors.gain.shape == (8, 3, 8) and np.isfinite(errors.gain).all()
     assert (errors.gain[:, 0] == 0).all() and (errors.distance[:, NONE] > 0).all()
 
 
-def test_work_of_attention_to_the_text_by_hand() -> None:
-    layer = Layer(Attention(8, heads=2, context_channels=5), (2, 3), 7)
-    places, channels, tokens, width = 6, 8, 7, 5
-    by_hand = 2 * places * channels**2 + 2 * tokens * width * channels + 2 * places * tokens * channels
-    assert text_macs(layer, places) == by_hand
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_cost, "SECONDS", (1.0, 1.0))
+    with open_subject(CHECKPOINTS[kind](tmp_path / "source")) as subject:
+        study = study_of(subject, images, tmp_path)
+        sizes = {f"{layer.size[0]}x{layer.size[1]}" for layer in record_layers(study)}
+        findings = measured(study)
+    names = {each.name for each in findings.figures}
+    for kind_of_figure in ("entropy", "overlap", "ranking", "precision"):
+        assert {f"{kind_of_figure}_{size}" for size in sizes} <= names
+    pixels, chance = findings.value("overlap_pixels"), findings.value("overlap_chance")
+    assert pixels is not None and chance is not None and 0 < pixels < 1 and 0 < chance < 1
+    assert len(findings.pictures) == 4
 
 
 def test_tiles_are_red_where_a_map_is_most() -> None:

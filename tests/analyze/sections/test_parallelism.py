@@ -11,11 +11,12 @@ from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Findings, Table
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.rounds import Outcome
-from ldm_export.analyze.sections import parallelism, parallelism_picard, parallelism_stages, parallelism_strips
+from ldm_export.analyze.sections import budget, parallelism, parallelism_picard, parallelism_stages, parallelism_strips
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import open_subject
 from ldm_export.analyze.workers import Speed
 from ldm_runtime.errors import NonFiniteError
+from tests.analyze.checkpoints import CHECKPOINTS
 from tests.analyze.conftest import mean_colour, write_images
 
 STEPS = 10
@@ -30,7 +31,8 @@ def measured(folder: Path) -> tuple[Findings, Path]:
         patch.setattr(parallelism_picard, "OTHERS", ())
         patch.setattr(parallelism_picard, "WINDOW", 4)
         patch.setattr(parallelism_strips, "OVERLAPS", (0, 2))
-        patch.setattr("os.cpu_count", lambda: 2)
+        patch.setattr("ldm_export.analyze.workers.usable_cores", lambda: 2)
+        patch.setattr("ldm_export.analyze.sections.parallelism_picard.usable_cores", lambda: 2)
         pictures = load_pictures(folder / "images", 4, subject.size, 0, [])
         extractor = Extractor("mean colour", mean_colour)
         study = Study(subject, pictures, extractor, 0, True, folder, lambda text: None)
@@ -68,14 +70,17 @@ def test_what_is_divided_is_timed_beside_what_is_predicted(findings: Findings) -
         "2 images, each whole on a worker",
     ]
     for row in rows:
-        workers, alone, law, expected, seconds, fastest, slowest, speedup, efficiency, communication = map(
+        workers, alone, alone_fastest, alone_slowest, law, expected, seconds, fastest, slowest, *others = map(
             number, row[1:]
         )
-        assert workers == 2 and 0 < fastest <= seconds <= slowest
+        speedup, efficiency, communication = others
+        assert workers == 2 and 0 < fastest <= seconds <= slowest and alone_fastest <= alone <= alone_slowest
         assert speedup == pytest.approx(alone / seconds) and efficiency == pytest.approx(speedup / 2)
         assert 0 <= communication < law and expected > 0
+    timed = [figure for figure in findings.figures if figure.name.endswith(("_speedup", "_efficiency", "_bound"))]
+    assert len(timed) == 2 * 5 + 1 and all(figure.low is not None and figure.interval for figure in timed)
     names = {figure.name for figure in findings.figures}
-    assert {f"{name}_{kind}" for name in parallelism.KEYS for kind in ("speedup", "efficiency")} <= names
+    assert {f"{name}_{kind}" for name in parallelism.KEYS for kind in ("speedup", "efficiency", "beside_law")} <= names
 
 
 @pytest.mark.slow
@@ -124,6 +129,26 @@ def test_a_model_that_makes_nan_is_refused(tmp_path: Path, monkeypatch: pytest.M
         measured(tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints_of_every_kind_with_no_more_than_the_least(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch evaluates them, in threads; a budget of nothing leaves what the estimators take at least."""
+    write_images(tmp_path / "images", 4)
+    monkeypatch.setattr(budget, "QUICK", 1.0)
+    with open_subject(CHECKPOINTS[kind](tmp_path / "source")) as subject:
+        pictures = load_pictures(tmp_path / "images", 4, subject.size, 0, [])
+        extractor = Extractor("mean colour", mean_colour)
+        findings = parallelism.measure(Study(subject, pictures, extractor, 0, True, tmp_path, lambda text: None))
+    findings.require_finite()
+    ((name, steps, *_),) = table(findings, "picard").rows
+    assert name == subject.contract.defaults.sampler
+    assert steps == min(subject.contract.defaults.steps, parallelism.FEWEST_STEPS)
+    assert {"picard_beside_law", "stages_beside_law", "images_beside_law"} <= {each.name for each in findings.figures}
+    assert any("To stay near" in sentence and "rounds of timing: 1 of 2" in sentence for sentence in findings.sentences)
+
+
 # --- sentences ---
 
 
@@ -138,6 +163,14 @@ def test_what_picard_iteration_gains_is_said_of_its_rounds() -> None:
     assert "settles 8 rows in 3 rounds, for 1.5 times the evaluations, and ends 0.003 from" in gains
     assert "faster from 2 workers on, and with 4 at most 2.7 times as fast" in gains
     assert "faster with no number of workers" in parallelism_picard._sentence(setting, outcome(*[4] * 8))
+    exact = Outcome(8, np.array([[8.0] + [0.0] * 7]), np.zeros(1), np.zeros(1))
+    assert "in 1 round, for 1 times" in parallelism_picard._sentence(setting, exact)
+    assert "and ends with the usual latents." in parallelism_picard._sentence(setting, exact)
+
+
+def test_workers_that_do_not_disturb_one_another() -> None:
+    assert parallelism._slowdown_sentence(4, 0.98).endswith("4 evaluations at once take as long as one.")
+    assert "take up to 2 times as long as one, so that 4 workers" in parallelism._slowdown_sentence(4, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +178,14 @@ def test_what_picard_iteration_gains_is_said_of_its_rounds() -> None:
     (
         (
             {0: (9.0, 0.0), 2: (0.4, 0.0)},
-            "2 rows of latents of overlap by 0.4 beside it, less than a grey level",
+            "an overlap of 2 rows of latents by 0.4 beside it, less than a grey level",
             "not end",
+        ),
+        ({0: (9.0, 0.0), 1: (0.4, 0.0)}, "an overlap of one row of latents by 0.4 beside it", "1 rows"),
+        (
+            {0: (9.0, 2.0), 2: (3.0, 1.5)},
+            "no overlap up to 2 rows of latents brings it below a grey",
+            "less than a grey",
         ),
         ({0: (9.0, 2.0), 2: (3.0, 1.5)}, "with 2 rows it is 1.5 levels away from the seam", "less than a grey level"),
         ({0: (9.0, 0.0), 2: (0.0, 0.0)}, "With 2 rows of overlap there is no difference", "not end"),
@@ -170,17 +209,19 @@ def speed(
 def test_the_law_is_said_to_hold_only_where_it_does() -> None:
     assert "predicts all 2 times" in parallelism._sentence([speed("a", 4.0), speed("b", 4.5)])
     text = parallelism._sentence([speed("a", 4.0), speed("b", 12.0), speed("c", 6.0)])
-    assert "a lower bound: 2 of 3 ways take over 15% longer, b 3 times as long" in text
+    assert "a lower bound: 2 of 3 ways take over 15% longer, most of all b, 3 times as long" in text
     assert "Communication is at most 2.5% of the time" in text and "counted, 1 of 3 times come out within 15%" in text
 
 
 def test_the_slowest_stage_sets_the_bound() -> None:
     findings = Findings()
-    parallelism_stages._add_shares(findings, [0.1, 0.6, 0.3], (range(0, 2), range(2, 3)), 4)
-    assert findings.value("stages_bound") == pytest.approx(1 / 0.7)
+    taken = [(0.1, 0.1, 0.1), (0.6, 0.3, 0.9), (0.3, 0.3, 0.3)]
+    parallelism_stages._add_shares(findings, taken, (range(0, 2), range(2, 3)))
+    (bound,) = findings.figures
+    assert (bound.value, bound.low, bound.high) == pytest.approx((1 / 0.7, 1.3 / 1.0, 0.7 / 0.4))
     assert "the denoiser takes 60% of an image's time" in findings.sentences[0]
     assert "more than 1.67 times of one" in findings.sentences[0]
-    assert [row[3] for row in findings.tables[0].rows] == [1, 1, 2]
+    assert [row[5] for row in findings.tables[0].rows] == [1, 1, 2]
 
 
 def test_an_image_of_few_rows_is_not_cut(tmp_path: Path) -> None:
