@@ -47,7 +47,7 @@ def test_the_way_to_a_gaussian_is_the_closed_form() -> None:
     start = noise(4)
     found = paths(pipe, start, 500)
     scale = np.hypot((1 - found.times[0]) * 0.5, found.times[0])
-    exact = gaussian_paths(found.points[:, 0].astype(np.float64), np.full(SIZE, 0.5), found.times)
+    exact = gaussian_paths(found.points[:, 0].astype(np.float64), np.zeros(SIZE), np.full(SIZE, 0.5), found.times)
     np.testing.assert_allclose(found.points[:, 0] * scale, exact.points[:, 0] * scale, rtol=1e-6)
     np.testing.assert_allclose(found.points, exact.points, atol=0.02)
     assert bending(found) == pytest.approx(bending(exact), abs=0.02)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldm_export.analyze.subject import input_shape, open_subject
+from ldm_export.analyze.component_inputs import axis_sizes, zeros
+from ldm_export.analyze.subject import open_subject
 from ldm_export.errors import CheckpointError
 from ldm_runtime.errors import PackageError
 from ldm_runtime.pipeline import builtin_package
@@ -55,10 +56,10 @@ def test_a_checkpoint_is_not_told_of_another(tmp_path: Path) -> None:
 
 def test_inputs_are_those_of_one_image_and_one_window_of_text() -> None:
     with open_subject(None) as subject:
-        specs = subject.checkpoint.specs
-        shapes = {each.name: input_shape(subject, each) for each in specs["unet"].inputs}
-        (image,) = specs["vae_encoder"].inputs
-        assert input_shape(subject, image) == (1, 3, 128, 128)
+        specs, sizes = subject.checkpoint.specs, axis_sizes(subject)
+        shapes = {name: each.shape for name, each in zeros(specs["unet"], sizes).items()}
+        (image,) = zeros(specs["vae_encoder"], sizes).values()
+        assert image.shape == (1, 3, 128, 128)
         role = subject.contract.denoiser
         assert shapes[role.sample] == (1, 4, 16, 16) and shapes[role.timestep] == ()
         assert subject.codec.decode(torch.zeros(shapes[role.sample])).shape == (1, 3, 128, 128)

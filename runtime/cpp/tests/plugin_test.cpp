@@ -146,7 +146,8 @@ static std::vector<std::size_t> segments(const std::string& content, std::uint32
 static std::size_t end_of_segments(const std::string& content) {
     std::uint64_t end = 0;
     for (std::size_t entry : segments(content, mapped_segment)) {
-        end = std::max(end, number_at<std::uint64_t>(content, entry + 8) + number_at<std::uint64_t>(content, entry + 32));
+        const auto offset = number_at<std::uint64_t>(content, entry + 8);
+        end = std::max(end, offset + number_at<std::uint64_t>(content, entry + 32));
     }
     return end;
 }
@@ -168,7 +169,8 @@ static void only_what_is_mapped_must_be_there() {
     CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed == needed);
     CHECK(opened("cut.so", content.substr(0, needed)).empty());  // its section headers are named, and not there
     CHECK(opened("short.so", content.substr(0, needed - 1)) == codes::engine_unavailable);
-    CHECK(says(failure, ": it is truncated: it has " + std::to_string(needed - 1) + " bytes, but needs " + std::to_string(needed)));
+    const std::string has = std::to_string(needed - 1) + " bytes, but needs " + std::to_string(needed);
+    CHECK(says(failure, ": it is truncated: it has " + has));
     CHECK(opened("appended.so", content + std::string(5000, 'x')).empty());
     std::string stripped = content;
     set_number<std::uint64_t>(stripped, 40, 0);
