@@ -68,8 +68,8 @@ bool DynamicLibrary::open(const files::Path& path) {
     bool is_a_path = path.view().find('/') != std::string_view::npos;
     Extent extent = is_a_path ? extent_of_library(path) : Extent();
     if (!extent.is_truncated()) return keep(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
-    std::snprintf(reason_, sizeof reason_, "it is truncated: it has %" PRIu64 " bytes, but needs %" PRIu64, extent.there,
-                  extent.needed);
+    constexpr const char* truncated = "it is truncated: it has %" PRIu64 " bytes, but needs %" PRIu64;
+    std::snprintf(reason_, sizeof reason_, truncated, extent.there, extent.needed);
     return false;
 }
 

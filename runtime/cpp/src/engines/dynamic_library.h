@@ -11,8 +11,8 @@ namespace ldm::engines {
 
 class DynamicLibrary {
 public:
-    // A path, or a name alone, which the system looks for. False where it cannot be loaded, or the file is not all there:
-    // `reason` says why.
+    // A path, or a name alone, which the system looks for. False where it cannot be loaded, or the file is not all
+    // there: `reason` says why.
     bool open(const files::Path& path);
     // Whether the process has it already; if so it is opened.
     bool open_if_loaded(const files::Path& path);

@@ -9,8 +9,8 @@ namespace ldm::engines {
 
 namespace {
 
-// The fields of an ELF file that are read here: their places, and how many bytes an address has. The kind of a segment is
-// in the first four bytes of its entry.
+// The fields of an ELF file that are read here: their places, and how many bytes an address has. The kind of a segment
+// is in the first four bytes of its entry.
 struct Layout {
     std::size_t header_bytes, table, entry_bytes, entry_count, offset, bytes_in_file, address;
 };

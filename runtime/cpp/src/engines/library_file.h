@@ -15,8 +15,8 @@ struct Extent {
     bool is_truncated() const { return there < needed; }
 };
 
-// How far an ELF file must reach, by its program headers and the segments that are mapped: its section headers, and what
-// else stands behind, a loader does not read. Of another format, or where it cannot be read, nothing is needed:
+// How far an ELF file must reach, by its program headers and the segments that are mapped: its section headers, and
+// what else stands behind, a loader does not read. Of another format, or where it cannot be read, nothing is needed:
 // the loader says what is wrong with it (those of macOS and Windows compare its size with its headers themselves).
 Extent extent_of_library(const files::Path& path);
 
