@@ -95,7 +95,7 @@
 extern "C" {
 #endif
 
-/* ---- Version ------------------------------------------------------------------------------------------------- */
+/* ---- Version ----------------------------------------------------------------------------------------------------- */
 
 /* Grows by one when a program that was compiled with an older header must be compiled again. */
 #define LDM_ABI_VERSION 1
@@ -106,7 +106,7 @@ LDM_API int32_t ldm_abi_version(void);
 /* The version of the library, such as "0.1.0". Static; never freed. */
 LDM_API const char *ldm_version(void);
 
-/* ---- Status and errors ---------------------------------------------------------------------------------------- */
+/* ---- Status and errors ------------------------------------------------------------------------------------------- */
 
 /* What kind of failure it is. The finer code is text: ldm_error_code. */
 typedef enum ldm_status {
@@ -135,21 +135,21 @@ LDM_API const char *ldm_error_text(const ldm_context *context);
 /* The name of a status, such as "LDM_BAD_PACKAGE"; "unknown status" for no status. Static; never freed. */
 LDM_API const char *ldm_status_name(ldm_status status);
 
-/* ---- Context -------------------------------------------------------------------------------------------------- */
+/* ---- Context ----------------------------------------------------------------------------------------------------- */
 
 typedef enum ldm_log_level {
-    LDM_LOG_NOTICE =
-        1,             /* what the user should know beside the image: a prompt that was cut, an option without effect */
-    LDM_LOG_DETAIL = 2 /* what a developer wants to know, with times: a package that is opened and its hashes, an
-                          engine's library, options and graphs, each evaluation, the stages of ldm_verify. A sentence
-                          begins with its topic, "package: " and so on; its words may change in any version */
+    LDM_LOG_NOTICE = 1, /* what the user should know beside the image: a prompt that was cut, an option that has no
+                           effect */
+    LDM_LOG_DETAIL = 2  /* what a developer wants to know, with times: a package that is opened and its hashes, an
+                           engine's library, options and graphs, each evaluation, the stages of ldm_verify. A sentence
+                           begins with its topic, "package: " and so on; its words may change in any version */
 } ldm_log_level;
 
 /* Where a run is. A step is a sampling step as `steps` counts them; some samplers evaluate the denoiser several times
    in a step. */
 typedef struct ldm_progress {
     size_t struct_size;  /* filled by the library, with its own version's: a field that ends beyond it is not there, and
-                            is  not to be read. Fields are only ever added at the end */
+                            is not to be read. Fields are only ever added at the end */
     int32_t step;        /* steps that are done, 0 before the first */
     int32_t steps;       /* of the run */
     int32_t evaluations; /* of the denoiser so far */
@@ -189,7 +189,7 @@ LDM_API void ldm_context_options_init(ldm_context_options *options, size_t struc
 LDM_API ldm_status ldm_context_create(const ldm_context_options *options, ldm_context **context);
 LDM_API void ldm_context_free(ldm_context *context);
 
-/* ---- Package: what was built, without an engine ----------------------------------------------------------------- */
+/* ---- Package: what was built, without an engine ------------------------------------------------------------------ */
 
 typedef enum ldm_check {
     LDM_CHECK_CACHED = 0, /* hash each file once, and remember it in the user's cache folder */
@@ -246,8 +246,7 @@ LDM_API void ldm_defaults_init(ldm_defaults *defaults, size_t struct_size);
 /* Fill `defaults`, which ldm_defaults_init began. Fails with LDM_MISUSE alone. */
 LDM_API ldm_status ldm_package_defaults(ldm_context *context, const ldm_package *package, ldm_defaults *defaults);
 
-/* ---- Runs ---------------------------------------------------------------------------------------------------------
- */
+/* ---- Runs -------------------------------------------------------------------------------------------------------- */
 
 typedef enum ldm_pixel_type { LDM_UINT8 = 1, LDM_UINT16 = 2 } ldm_pixel_type;
 
@@ -259,8 +258,8 @@ typedef struct ldm_image {
     int32_t pixel_type;        /* an ldm_pixel_type; 16 bits in the byte order of the machine */
     const void *pixels;
     size_t row_bytes;          /* from one row to the next; 0: rows follow one another */
-    void *owned; /* the library's: NULL where the pixels are somebody else's, such as yours or a run's; else
-                    what ldm_image_free frees. Copies of the structure do not own it too */
+    void *owned;               /* the library's: NULL where the pixels are somebody else's, such as yours or a run's;
+                                  else what ldm_image_free frees. Copies of the structure do not own it too */
 } ldm_image;
 
 /* Begin an image. One that owns pixels is freed with ldm_image_free first. */
@@ -292,9 +291,9 @@ typedef struct ldm_run_options {
                                     libldm_steps.a nothing is random: there it is LDM_BAD_REQUEST */
     const uint64_t *seeds;       /* one for each image, in place of `seed`, which is 0 then, and has_seed too */
     size_t seed_count;
-    const char *noise;     /* "philox" (NULL), or "torch" or "cuda": the images that diffusers draws from a seed */
-    int32_t has_variation; /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed. 0: none,
-                              and variation_seed and variation_strength are 0 */
+    const char *noise;           /* "philox" (NULL), or "torch" or "cuda": what diffusers draws from a seed */
+    int32_t has_variation;       /* 1: move the noise by variation_strength, 0 to 1, towards that of another seed. 0:
+                                    none, and variation_seed and variation_strength are 0 */
     uint64_t variation_seed;
     double variation_strength;
 
@@ -315,15 +314,14 @@ typedef struct ldm_run_options {
     size_t latents_count;        /* numbers: B * C * h * w */
     const float *prompt_embeds;  /* (embeds_count, embeds_tokens, embeds_width) in place of a prompt */
     size_t embeds_count, embeds_tokens, embeds_width;
-    const float*
-        pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, for a model that reads pooled text */
+    const float *pooled_prompt_embeds; /* (embeds_count, pooled_width) beside them, where a model reads pooled text */
     size_t pooled_width;
 
     const char *to_prompt;       /* interpolation: the prompt and the seed at the other end (NULL: none, and to_seed and
                                     share are 0), */
     uint64_t to_seed;
-    double share; /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it has
-                     the package's, also with `images` */
+    double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it
+                                    has the package's, also with `images` */
 } ldm_run_options;
 
 LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);
@@ -362,8 +360,7 @@ LDM_API ldm_status ldm_run_latents(ldm_context *context, const ldm_run *run, con
 LDM_API ldm_status ldm_run_metadata(ldm_context *context, ldm_run *run, size_t image, const char *const **keys,
                                     const char *const **values, size_t *count);
 
-/* ---- Step by step, with the host's own engine
- * ------------------------------------------------------------------------ */
+/* ---- Step by step, with the host's own engine -------------------------------------------------------------------- */
 
 typedef enum ldm_element_type { LDM_FLOAT32 = 1, LDM_INT64 = 2, LDM_INT32 = 3 } ldm_element_type;
 
@@ -421,12 +418,11 @@ LDM_API ldm_status ldm_run_give(ldm_context *context, ldm_run *run, const ldm_te
    time it is LDM_MISUSE, also for the preview that is there already. No failure ends the run. */
 LDM_API ldm_status ldm_run_preview(ldm_context *context, ldm_run *run);
 
-/* ---- Engines: ONNX Runtime, OpenVINO --------------------------------------------------------------------------- */
+/* ---- Engines: ONNX Runtime, OpenVINO ----------------------------------------------------------------------------- */
 
 typedef struct ldm_engine_options {
     size_t struct_size;
-    const char*
-        library;          /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
+    const char *library;  /* path of ONNX Runtime's shared library, 1.20 or newer. NULL: the one that the environment
                              variable LDM_ONNXRUNTIME names, else one beside this library (libonnxruntime.so, .so.1,
                              or the highest .so.VERSION), else one that the system finds.
                              Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this
@@ -439,12 +435,12 @@ typedef struct ldm_engine_options {
     const char *const *provider_values;
     size_t provider_option_count;
     int32_t threads;      /* within an operator, on the CPU; 0: the engine's choice */
-    int32_t
-        maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is done
-                         with gives its memory back: a start in less time and memory, for steps that take longer. 0:
-                         those of large components alone; others are copied into what the kernels like best */
-    const char*
-        engine; /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for it */
+    int32_t maps_weights; /* 1: ONNX Runtime, on the CPU, leaves the weights in their files, and a component that is
+                             done with gives its memory back: a start in less time and memory, for steps that take
+                             longer. 0: those of large components alone; others are copied into what the kernels like
+                             best */
+    const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for
+                             it */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
@@ -468,8 +464,7 @@ LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine,
    ldm_run_next and ldm_engine_evaluate. A run that is done stays so (LDM_OK). */
 LDM_API ldm_status ldm_engine_draw(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
-/* ---- Images as files
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- Images as files --------------------------------------------------------------------------------------------- */
 
 /* Write image `image` of a run, or of its last preview, as PNG, with how it was made as text. It appears whole or not
    at all. force: 0 keeps what is there. LDM_BAD_OUTPUT: nothing was written; LDM_MISUSE as ldm_run_image. */
@@ -482,8 +477,7 @@ LDM_API ldm_status ldm_image_read_png(ldm_context *context, const char *path, ld
 /* Free the pixels that an image owns, and begin it anew. Pixels of somebody else are let go. */
 LDM_API void ldm_image_free(ldm_image *image);
 
-/* ---- Plans
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- Plans ------------------------------------------------------------------------------------------------------- */
 
 /* Describe the sampling plan of a package as JSON, as `ldm-export plan --json` does: sampler NULL and steps 0 are the
    package's; start: steps left out at the beginning. *json lasts until the next ldm_plan_json with the context. On
@@ -491,9 +485,7 @@ LDM_API void ldm_image_free(ldm_image *image);
 LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *package, const char *sampler, int32_t steps,
                                  int32_t start, const char **json);
 
-/* ---- Proof
- * -------------------------------------------------------------------------------------------------------------------
- */
+/* ---- Proof ------------------------------------------------------------------------------------------------------- */
 
 typedef struct ldm_report ldm_report;
 
@@ -518,8 +510,7 @@ LDM_API const char *ldm_report_json(const ldm_report *report);
 /* What did not pass, a sentence each, from 0; NULL after the last one. */
 LDM_API const char *ldm_report_failure(const ldm_report *report, size_t index);
 
-/* ---- What a package is, and where its images go
- * ------------------------------------------------------------------------------ */
+/* ---- What a package is, and where its images go ------------------------------------------------------------------ */
 
 /* Describe a package that was opened from a folder, as `ldm-export inspect` does: sizes, defaults, components, proof.
    as_json: 1 for JSON, 0 for lines of text. Waits for its hashes: what is told is true of its files. Before threads
