@@ -106,3 +106,38 @@ def test_mutated_manifests_are_refused_in_the_same_words(parser: Parser, name: s
 def test_immense_integers_are_refused_in_the_same_words(parser: Parser) -> None:
     count, different = differing(parser, enlarged(GOOD))
     assert count > 100 and different == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"é": "ü\u0001"}'.encode(),
+        '{"é" "ü": 1}'.encode(),
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"[" * 65,
+        b'{"a": ["]]]]", ' + b"[" * 63 + b"}",
+        b'{"a": ["[[[[", ' + b"[" * 62 + b"}",
+        b'{"\\"[": ' + b"[]," * 70,
+        b"[1, ]",
+        b'{"a": 1 ,\n }',
+    ],
+)
+def test_wrong_json_is_refused_in_the_same_words(parser: Parser, content: bytes) -> None:
+    assert of_python(content) == parser.refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "' + b"x" * 300 + b'"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "' + b"x" * 300 + b':a=1"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "dpmsolver:' + b"x" * 300 + b'"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "dpmsolver:order=' + b"x" * 300 + b'"'),
+        (b'"beta_end": 0.012', b'"beta_end": 0.2'),
+    ],
+)
+def test_long_and_small_values_are_refused_in_the_same_words(parser: Parser, old: bytes, new: bytes) -> None:
+    content = (GOLDEN / GOOD).read_bytes()
+    assert content.count(old) == 1
+    expected = of_python(content.replace(old, new))
+    assert expected is not None and expected == parser.refusal(content.replace(old, new))
