@@ -118,4 +118,5 @@ def test_images_lie_as_in_python(reader: Reader, tmp_path: Path, name: str) -> N
     path.write_bytes(png(np.arange(45, dtype=np.uint8).reshape(5, 3, 3), 8, RGB, CHUNKS[name]))
     expected, found = of_python(path), reader.pixels(path)
     assert (expected is None) is (found is None) is (name in REFUSED)
-    assert expected is None or np.array_equal(expected, found)
+    if expected is not None and found is not None:
+        assert np.array_equal(expected, found)
