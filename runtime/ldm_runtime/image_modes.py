@@ -51,7 +51,7 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
     try:
         _check_tiff(image, what)
         key, file_format = _transparent_colour(image), image.format
-        return _in_eight_bits(ImageOps.exif_transpose(image), key, file_format, what)
+        return _in_eight_bits(_turned(image), key, file_format, what)
     except InputError:
         raise
     except Exception as error:  # decoders raise whatever a damaged file makes of them: KeyError, struct.error, ...
@@ -91,6 +91,17 @@ def _check_tiff(image: Image.Image, what: str) -> None:
                 f"{what} is a grey TIFF with {reason}; convert it to 8 or 16 bits with black at zero",
                 code="request.image",
             )
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data says. PIL takes a PNG's texts of these names for such data; they say nothing."""
+    image.load()
+    texts = [name for name in ("exif", "xmp") if isinstance(image.info.get(name), str)]
+    if texts:
+        image = image.copy()
+        for name in texts:
+            del image.info[name]
+    return ImageOps.exif_transpose(image)
 
 
 def _transparent_colour(image: Image.Image) -> Any:

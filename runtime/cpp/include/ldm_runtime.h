@@ -428,8 +428,8 @@ typedef struct ldm_engine_options {
                              Of OpenVINO's plugin; NULL: the one that LDM_OPENVINO names, else the one beside this
                              library */
     const char *provider; /* "cpu" (NULL), or one of its execution providers, by the name that it has in ldm-export
-                             ("cuda", "tensorrt", …) or in ONNX Runtime ("CUDAExecutionProvider"), in these letters,
-                             capitals or not; ONNX Runtime has to be 1.24 or newer for it.
+                             ("cuda", "tensorrt", …) or in ONNX Runtime ("CUDAExecutionProvider"), spelt as there:
+                             "CUDA" is none; ONNX Runtime has to be 1.24 or newer for it.
                              OpenVINO's device: "CPU" (NULL), "GPU", "GPU.1", "NPU" */
     const char *const *provider_keys; /* options that are passed to the provider as they are; OpenVINO's properties */
     const char *const *provider_values;

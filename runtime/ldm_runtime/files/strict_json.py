@@ -24,6 +24,7 @@ OPTIONAL = {"optional": True}
 _NESTING = (dict, list)
 MAX_DEPTH = 64  # lists and objects within one another; ours have 8, and what walks a value calls itself that often
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)  # or a string, which may hold some
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -67,17 +68,14 @@ def parse(text: str, where: str, *, infinity: bool = False) -> JSON:
             raise _Refused("it has half of a character (a lone surrogate)", "json.surrogate")
         return value
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        reason = next((ours for theirs, ours in _SYNTAX.items() if error.msg.startswith(theirs)), error.msg)
-        raise FormatError(where, f"is not valid JSON at {place} ({reason})", "json.syntax") from None
+        raise _syntax_error(error, where) from None
     except RecursionError:
-        what = f"nests its JSON too deeply; expected at most {MAX_DEPTH} levels"
-        raise FormatError(where, what, "json.depth") from None
+        raise _too_deep(where) from None
     except _Refused as refused:
         reason, code = refused.args
         raise FormatError(where, f"is not acceptable JSON: {reason}", code) from None
     except ValueError:  # Python reads integers of up to 4,300 digits
-        reason = "an integer of thousands of digits"
+        reason = "it has an integer of thousands of digits"
         raise FormatError(where, f"is not acceptable JSON: {reason}", "json.number") from None
 
 
@@ -133,6 +131,32 @@ def _require_shallow(value: JSON) -> None:
         depth += 1
         if depth >= MAX_DEPTH:
             raise RecursionError
+
+
+def _syntax_error(error: json.JSONDecodeError, where: str) -> FormatError:
+    """Say what a complaint of the parser says, in the C++ runtime's words. What nests too deeply is found first."""
+    if _depth(error.doc[: error.pos]) > MAX_DEPTH:
+        return _too_deep(where)
+    if error.msg.startswith("Illegal trailing comma"):  # Python 3.13 and newer: at the comma, not at what follows
+        msg = "Expecting property name" if "object" in error.msg else "Expecting value"
+        behind = error.pos + 1 + len(error.doc[error.pos + 1 :]) - len(error.doc[error.pos + 1 :].lstrip(" \t\n\r"))
+        error = json.JSONDecodeError(msg, error.doc, behind)
+    reason = next((ours for theirs, ours in _SYNTAX.items() if error.msg.startswith(theirs)), error.msg)
+    place = f"line {error.lineno}, column {error.colno}"
+    return FormatError(where, f"is not valid JSON at {place} ({reason})", "json.syntax")
+
+
+def _too_deep(where: str) -> FormatError:
+    return FormatError(where, f"nests its JSON too deeply; expected at most {MAX_DEPTH} levels", "json.depth")
+
+
+def _depth(start: str) -> int:
+    """Return how many lists and objects are open at once, at most, in what begins a text."""
+    level = deepest = 0
+    for bracket in _BRACKET.findall(start):
+        level += 1 if bracket in ("[", "{") else -1 if bracket in ("]", "}") else 0
+        deepest = max(deepest, level)
+    return deepest
 
 
 def _items(value: JSON) -> typing.Iterable[JSON]:

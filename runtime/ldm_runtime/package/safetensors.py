@@ -180,17 +180,17 @@ def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorIn
         refuse("should have exactly the keys dtype, shape, data_offsets")
     dtype, shape, places = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        refuse(f"has the dtype {shown(dtype)}; supported: {', '.join(DTYPES)}")
+        refuse(f"has the dtype {strict_json.spelt(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
-        refuse(f"has a shape that is not a list of sizes: {shown(shape)}")
+        refuse(f"has a shape that is not a list of sizes: {strict_json.spelt(shape)}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
-        refuse(f"has data_offsets that are not [begin, end]: {shown(places)}")
+        refuse(f"has data_offsets that are not [begin, end]: {strict_json.spelt(places)}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
-        refuse(f"has the shape {shown(shape)}, larger than any memory")
+        refuse(f"has the shape {strict_json.spelt(shape)}, larger than any memory")
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        refuse(f"is {dtype} {shown(shape)} and needs {needed} bytes, but spans {shown(length)}")
+        refuse(f"is {dtype} {strict_json.spelt(shape)} and needs {needed} bytes, but spans {shown(length)}")
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 

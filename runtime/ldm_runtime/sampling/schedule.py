@@ -59,7 +59,7 @@ class NoiseSchedule:
         if signal < SMALLEST_SIGNAL:
             _refuse(
                 "num_train_timesteps",
-                f"is {self.num_train_timesteps}, which to beta_end {self.beta_end} leave a signal of {signal:.3g}; "
+                f"is {self.num_train_timesteps}, which to beta_end {self.beta_end} leave a signal of {signal:g}; "
                 f"expected {SMALLEST_SIGNAL:g} or more: use fewer or smaller betas",
             )
 

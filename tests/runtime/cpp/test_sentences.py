@@ -1,21 +1,27 @@
 """What is wrong with a manifest is said in the same words by both runtimes, byte for byte."""
 
 import ctypes
+import json
 import re
+import shutil
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ldm_runtime.errors import FormatError
+from ldm_runtime.errors import FormatError, PackageError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package import manifest_json
+from ldm_runtime.package.open import open_package
+from tests.runtime.cpp.library import HEADER, declared
 from tests.test_golden import GOLDEN, load
 
 pytestmark = pytest.mark.slow
 GOOD = "package/manifest.json"
 MUTATED = (GOOD, "manifests/sdxl_inpaint.json", "manifests/lcm.json", "manifests/tiny_autoencoder.json")
+CHECK_SIZE = 2
 IMMENSE = (b"999999999999999999", b"-1000000000000000000", b"1" + b"0" * 40)
 
 
@@ -41,6 +47,16 @@ class Parser:
         package = ctypes.c_void_p()
         text = Text(content, len(content))
         assert self._calls.ldm_package_parse(self._context, text, None, 0, ctypes.byref(package)) != 0
+        said = (self._calls.ldm_error_code(self._context), self._calls.ldm_error_text(self._context))
+        return said[0].decode(), said[1].decode()
+
+    def refusal_of(self, folder: Path) -> tuple[str, str]:
+        """Return the code and the sentence with which a package's headers are refused."""
+        package, options = ctypes.c_void_p(), declared(HEADER.read_text(encoding="utf-8"))["ldm_package_options"]()
+        self._calls.ldm_package_options_init(ctypes.byref(options), ctypes.c_size_t(ctypes.sizeof(options)))
+        options.check = CHECK_SIZE
+        arguments = (str(folder).encode(), ctypes.byref(options), ctypes.byref(package))
+        assert self._calls.ldm_package_open(self._context, *arguments) != 0
         said = (self._calls.ldm_error_code(self._context), self._calls.ldm_error_text(self._context))
         return said[0].decode(), said[1].decode()
 
@@ -106,3 +122,81 @@ def test_mutated_manifests_are_refused_in_the_same_words(parser: Parser, name: s
 def test_immense_integers_are_refused_in_the_same_words(parser: Parser) -> None:
     count, different = differing(parser, enlarged(GOOD))
     assert count > 100 and different == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"é": "ü\u0001"}'.encode(),
+        '{"é" "ü": 1}'.encode(),
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"[" * 65,
+        b'{"a": ["]]]]", ' + b"[" * 63 + b"}",
+        b'{"a": ["[[[[", ' + b"[" * 62 + b"}",
+        b'{"\\"[": ' + b"[]," * 70,
+        b"[1, ]",
+        b'{"a": 1 ,\n }',
+    ],
+)
+def test_wrong_json_is_refused_in_the_same_words(parser: Parser, content: bytes) -> None:
+    assert of_python(content) == parser.refusal(content)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "' + b"x" * 300 + b'"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "' + b"x" * 300 + b':a=1"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "dpmsolver:' + b"x" * 300 + b'"'),
+        (b'"sampler": "dpmpp_2m"', b'"sampler": "dpmsolver:order=' + b"x" * 300 + b'"'),
+        (b'"beta_end": 0.012', b'"beta_end": 0.2'),
+    ],
+)
+def test_long_and_small_values_are_refused_in_the_same_words(parser: Parser, old: bytes, new: bytes) -> None:
+    content = (GOLDEN / GOOD).read_bytes()
+    assert content.count(old) == 1
+    expected = of_python(content.replace(old, new))
+    assert expected is not None and expected == parser.refusal(content.replace(old, new))
+
+
+WEIGHTS = "unet/model.safetensors"
+HEADERS = {
+    "no JSON": lambda text: text[:-9] + b"!" + text[-9:],
+    "no UTF-8": lambda text: text.replace(b"conv", b"c\xffnv", 1),
+    "not a number": lambda text: text.replace(b"[16,", b"[NaN,", 1),
+    "half of a character": lambda text: text.replace(b"conv", b"c\\ud800nv", 1),
+    "an unknown type": lambda text: text.replace(b'"F32"', b'"F\xc3\xa9"', 1),
+    "no type": lambda text: text.replace(b'"F32"', b"null", 1),
+    "no sizes": lambda text: text.replace(b"[4]", b'[4, "a", true]', 1),
+    "an immense shape": lambda text: text.replace(b"[4]", b"[4611686018427387904]", 1),
+    "another shape": lambda text: text.replace(b"[4]", b"[5]", 1),
+    "no places": lambda text: text.replace(b"[0, 16]", b"[0, null]", 1),
+    "places in the wrong order": lambda text: text.replace(b"[0, 16]", b"[16, 0]", 1),
+    "an overlap": lambda text: text.replace(b"[16, 592]", b"[12, 588]", 1),
+    "texts that are none": lambda text: b'{"__metadata__": {"a": 1}, ' + text[1:],
+}
+
+
+def with_header(folder: Path, header: bytes, data: bytes) -> Path:
+    """Copy the golden package with other weights, whose size its manifest says."""
+    shutil.copytree(GOLDEN / "package", folder)
+    content = struct.pack("<Q", len(header)) + header + data
+    (folder / WEIGHTS).write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest["files"][WEIGHTS]["size"] = len(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("why", [*HEADERS, "too little data", "too much data"])
+def test_headers_of_weights_are_refused_in_the_same_words(parser: Parser, tmp_path: Path, why: str) -> None:
+    content = (GOLDEN / "package" / WEIGHTS).read_bytes()
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    text, data = json.dumps(json.loads(content[8:end])).encode(), content[end:]
+    header = HEADERS[why](text) if why in HEADERS else text
+    assert (header != text) is (why in HEADERS)
+    extra = {"too little data": data[:-5], "too much data": data + b"12345"}
+    folder = with_header(tmp_path / "package", header, extra.get(why, data))
+    with pytest.raises(PackageError) as refused:
+        open_package(folder, check="size")
+    assert (refused.value.code, str(refused.value)) == parser.refusal_of(folder)

@@ -14,7 +14,7 @@ BAD = {
     "NaN": ("[NaN]", "NaN is not a JSON number"),
     "a number beyond float64": ("[1e400]", "'1e400' is too large for a float64"),
     "a negative one": ("[-1e400]", "'-1e400' is too large"),
-    "an integer of 5,000 digits": (f"[{'9' * 5000}]", "an integer of thousands of digits"),
+    "an integer of 5,000 digits": (f"[{'9' * 5000}]", "it has an integer of thousands of digits"),
     "half a surrogate pair": (r'["\ud800"]', "half of a character"),
     "the other half, in a key": (r'{"a": [{"\uDFFF": 1}]}', "half of a character"),
     "half a pair as it is": ('["\udc80"]', "half of a character"),
@@ -75,3 +75,20 @@ def test_where_a_value_stands_is_spelt_for_an_error_only(monkeypatch: pytest.Mon
         strict_json.read(dict[str, tuple[int, ...]], {"a": [1, "2"]}, "x")
     monkeypatch.setattr(strict_json, "shown", lambda value: pytest.fail(f"spelt {value}"))
     assert strict_json.read(dict[str, tuple[int, ...]], {"a": [1, 2]}, "x") == {"a": (1, 2)}
+
+
+@pytest.mark.parametrize("text", ["[1 , ]", '{"a": 1, }'])
+def test_trailing_commas_are_told_alike_by_every_python(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.13 and newer complain of the comma, older ones of what follows it."""
+    with pytest.raises(FormatError) as older:
+        strict_json.parse(text, "a.json")
+    kind = "array" if text.startswith("[") else "object"
+    newer = json.JSONDecodeError(f"Illegal trailing comma before end of {kind}", text, text.index(","))
+
+    def complain(*arguments: object, **options: object) -> None:
+        raise newer
+
+    monkeypatch.setattr(json, "loads", complain)
+    with pytest.raises(FormatError) as found:
+        strict_json.parse(text, "a.json")
+    assert str(found.value) == str(older.value) and "expected a" in str(found.value)

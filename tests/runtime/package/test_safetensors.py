@@ -122,7 +122,7 @@ BAD_HEADERS = {
     "entry no object": ({"x": 3}, "exactly the keys"),
     "entry with more": ({"x": {**entry(), "more": 1}}, "exactly the keys"),
     "entry with less": ({"x": {"dtype": "F32"}}, "exactly the keys"),
-    "unknown dtype": ({"x": entry("F4")}, "dtype 'F4'"),
+    "unknown dtype": ({"x": entry("F4")}, 'dtype "F4"'),
     "dtype no string": ({"x": entry(["F32"])}, "has the dtype"),  # type: ignore[arg-type]
     "negative size": ({"x": entry(shape=[-2])}, "not a list of sizes"),
     "fractional size": ({"x": entry(shape=[2.0])}, "not a list of sizes"),

@@ -61,7 +61,7 @@ private:
         for (std::size_t index = 0; index < at && index < text_.size(); ++index) {
             bool ends = text_[index] == '\n';
             line += ends;
-            column = ends ? 1 : column + 1;
+            column = ends ? 1 : column + utf8::begins_character(text_[index]);
         }
         return scope_.fail(codes::json_syntax,
                            {where_, " is not valid JSON at line ", line, ", column ", column, " (", what, ")"});

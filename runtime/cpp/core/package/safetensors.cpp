@@ -119,10 +119,11 @@ Status HeaderReader::read_tensor(std::string_view name, const json::Value& value
                       {"has the dtype ", json::shown(*dtype), "; supported: ", dtype_names});
     }
     if (!are_sizes(shape)) {
-        return refuse(name, codes::weights_tensor, {"has a shape that is not a list of sizes"});
+        return refuse(name, codes::weights_tensor, {"has a shape that is not a list of sizes: ", json::shown(*shape)});
     }
     if (!are_sizes(places) || places->items.size != 2 || places->items[0].real > places->items[1].real) {
-        return refuse(name, codes::weights_tensor, {"has data_offsets that are not [begin, end]"});
+        return refuse(name, codes::weights_tensor,
+                      {"has data_offsets that are not [begin, end]: ", json::shown(*places)});
     }
     std::uint64_t most = 8, needed = static_cast<std::uint64_t>(known->bytes);  // most: as if no size were 0
     auto* sizes = arena_.make<std::int64_t>(shape->items.size);
@@ -130,7 +131,8 @@ Status HeaderReader::read_tensor(std::string_view name, const json::Value& value
     for (std::size_t index = 0; index < shape->items.size; ++index) {
         auto size = static_cast<std::uint64_t>(shape->items[index].integer);
         if (size > 1 && most > (too_large - 1) / size) {
-            return refuse(name, codes::weights_tensor, {"has a shape larger than any memory"});
+            return refuse(name, codes::weights_tensor,
+                          {"has the shape ", json::shown(*shape), ", larger than any memory"});
         }
         most *= size > 1 ? size : 1;
         needed *= size;
@@ -141,7 +143,8 @@ Status HeaderReader::read_tensor(std::string_view name, const json::Value& value
     bool is_immense = begin == end && first.real < last.real;  // numbers beyond 64 bits
     if (is_immense || end - begin != needed) {
         return refuse(name, codes::weights_tensor,
-                      {"is ", known->name, " and needs ", needed, " bytes, but spans ", end - begin});
+                      {"is ", known->name, " ", json::shown(*shape), " and needs ", needed,
+                       " bytes, but spans ", end - begin});
     }
     out = {name, known->name, {sizes, shape->items.size}, data_offset + begin, needed};
     return Status();
@@ -154,13 +157,12 @@ Status HeaderReader::check_places(View<TensorInfo> tensors, std::uint64_t data_o
         if (tensor.offset > end) {
             return refuse_layout({"has a hole of ", tensor.offset - end, " bytes before tensor ", quoted(tensor.name)});
         }
-        if (tensor.bytes > file_size_ - end) {
-            return refuse_layout({"is truncated: tensor ", quoted(tensor.name), " ends at byte ", end + tensor.bytes,
-                                  ", but it has ", file_size_});
-        }
-        end += tensor.bytes;
+        end += tensor.bytes;  // both below 2^63
     }
     if (end == file_size_) return Status();
+    if (end > file_size_) {
+        return refuse_layout({"is truncated: its tensors end at byte ", end, ", but it has ", file_size_});
+    }
     return refuse_layout({"has ", file_size_ - end, " bytes after its last tensor"});
 }
 
@@ -192,9 +194,13 @@ Status read_header(Scope& scope, Arena& arena, View<unsigned char> beginning, st
     std::string_view text;
     LDM_TRY(find_text(scope, beginning, file_size, where, text));
     json::Value header;
-    LDM_TRY(json::parse(scope, arena, text, where, header));
+    Array<char> what(scope.memory);
+    constexpr std::string_view header_of = "the safetensors header of ";
+    LDM_NEED(scope, what.append(header_of.data(), header_of.size()) &&
+                        what.append(where.data(), where.size()));
+    LDM_TRY(json::parse(scope, arena, text, {what.data(), what.size()}, header));
     if (header.kind != json::Kind::object) {
-        return scope.fail(codes::weights_header, {where, " has a header that is not a JSON object"});
+        return scope.fail(codes::weights_header, {std::string_view(what.data(), what.size()), " is not a JSON object"});
     }
     return HeaderReader(scope, arena, file_size, where).read(header, 8 + text.size(), out);
 }

@@ -23,7 +23,7 @@ Character next(std::string_view text) {
 
 Character last(std::string_view text) {
     std::size_t start = text.size() - 1;
-    while (start > 0 && text.size() - start < 4 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+    while (start > 0 && text.size() - start < 4 && !begins_character(text[start])) --start;
     Character read = next(text.substr(start));
     return start + read.bytes == text.size() ? read : next(text.substr(text.size() - 1));
 }
@@ -63,7 +63,7 @@ std::size_t first_invalid(std::string_view text) {
 
 std::string_view prefix(std::string_view text, std::size_t bytes) {
     if (text.size() <= bytes) return text;
-    while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xC0) == 0x80) --bytes;
+    while (bytes > 0 && !begins_character(text[bytes])) --bytes;
     return {text.data(), bytes};
 }
 
@@ -75,7 +75,7 @@ std::string_view first_characters(std::string_view text, std::size_t count) {
 
 std::size_t characters(std::string_view text) {
     std::size_t count = 0;
-    for (char byte : text) count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+    for (char byte : text) count += begins_character(byte);
     return count;
 }
 

@@ -31,6 +31,9 @@ std::string_view prefix(std::string_view text, std::size_t bytes);
 // The first `count` characters.
 std::string_view first_characters(std::string_view text, std::size_t count);
 
+// Whether a byte of a valid text is the first one of a character.
+inline bool begins_character(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) != 0x80; }
+
 // How many characters a text has.
 std::size_t characters(std::string_view text);
 

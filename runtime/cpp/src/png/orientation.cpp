@@ -1,5 +1,7 @@
 #include "src/png/orientation.h"
 
+#include <cstring>
+
 namespace ldm::png {
 
 namespace {
@@ -22,10 +24,47 @@ struct Reader {
     }
 };
 
+constexpr std::string_view jpeg_mark("Exif\0\0", 6);
+
+bool has_mark(const unsigned char* data, std::size_t size) {
+    return size >= jpeg_mark.size() && std::memcmp(data, jpeg_mark.data(), jpeg_mark.size()) == 0;
+}
+
+// A hexadecimal digit's value; -1: it is none.
+int digit_of(char byte) {
+    if (byte >= '0' && byte <= '9') return byte - '0';
+    char lower = static_cast<char>(byte | 0x20);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
 }  // namespace
+
+bool exif_of_profile(std::string_view text, Array<unsigned char>& out, bool& fits) {
+    constexpr int lines_before = 3;
+    int lines = 0, high = -1;
+    out.shrink(0);
+    fits = true;
+    for (char byte : text) {
+        bool ends_line = byte == '\n';
+        lines += ends_line && lines < lines_before;
+        if (ends_line || lines < lines_before) continue;
+        bool is_space = byte == ' ' || (byte >= '\t' && byte <= '\r');
+        if (is_space && high < 0) continue;
+        int digit = digit_of(byte);
+        if (digit < 0) return false;
+        if (high >= 0 && !out.push(static_cast<unsigned char>(high * 16 + digit))) return fits = false;
+        high = high < 0 ? digit : -1;
+    }
+    if (has_mark(out.data(), out.size())) {
+        std::memmove(out.data(), out.data() + jpeg_mark.size(), out.size() - jpeg_mark.size());
+        out.shrink(out.size() - jpeg_mark.size());
+    }
+    return high < 0;
+}
 
 bool exif_orientation(Bytes exif, int& out) {
     out = 0;
+    if (has_mark(exif.data, exif.size)) exif = {exif.data + jpeg_mark.size(), exif.size - jpeg_mark.size()};
     if (exif.empty()) return true;
     if (exif.size < 8 || exif[0] != exif[1] || (exif[0] != 'I' && exif[0] != 'M')) return false;
     Reader reader{exif, exif[0] == 'I'};

@@ -56,28 +56,68 @@ struct Facts {
     int orientation = 0;
 };
 
-// Walk through the whole file: each checksum is right. As in Pillow, EXIF data go before XMP.
+// What the chunks of a file say of how it lies. As in Pillow, eXIf goes before ImageMagick's text, and EXIF before XMP.
+class Orientation {
+public:
+    explicit Orientation(Scope& scope) : scope_(scope), profile_(scope.memory) {}
+
+    // Look at a chunk that is no text. False: it is damaged.
+    bool look(const Chunk& chunk) {
+        if (chunk.kind != "eXIf") return true;
+        has_exif_ = true;
+        return exif_orientation(chunk.content, of_exif_);
+    }
+
+    Status look(std::string_view kind, std::string_view key, std::string_view value) {
+        if (key == "XML:com.adobe.xmp") {
+            bool is_packet = kind == "iTXt";  // another text of that name counts where it says anything
+            of_xmp_ = is_packet || !value.empty() ? xmp_orientation(value) : of_packet_;
+            if (is_packet) of_packet_ = of_xmp_;
+        }
+        if (key != "Raw profile type exif") return Status();
+        bool fits = true;
+        profile_is_damaged_ = !exif_of_profile(value, profile_, fits);
+        LDM_NEED(scope_, fits);
+        if (!profile_is_damaged_) {
+            profile_is_damaged_ = !exif_orientation({profile_.data(), profile_.size()}, of_profile_);
+        }
+        return Status();
+    }
+
+    // False: what counts of it is damaged.
+    bool end(int& out) const {
+        out = has_exif_ ? of_exif_ : of_profile_;
+        if (out == 0) out = of_xmp_;
+        return has_exif_ || !profile_is_damaged_;
+    }
+
+private:
+    Scope& scope_;
+    Array<unsigned char> profile_;
+    bool has_exif_ = false, profile_is_damaged_ = false;
+    int of_exif_ = 0, of_profile_ = 0, of_xmp_ = 0, of_packet_ = 0;
+};
+
+// Walk through the whole file: each checksum is right.
 Status look_through(Scope& scope, Bytes file, std::string_view what, Facts& out) {
     Chunks chunks(scope, file, what);
     LDM_TRY(chunks.begin(out.header));
     LDM_TRY(images::check_size(scope, out.header.width, out.header.height, what));
     Chunk chunk;
     Texts texts(scope);
-    int of_xmp = 0;
+    Orientation orientation(scope);
     for (bool done = false; !done;) {
         LDM_TRY(chunks.next(chunk, done));
+        if (!orientation.look(chunk)) return chunks.refuse("its EXIF data are damaged");
         RawText text;
-        if (chunk.kind == "eXIf" && !exif_orientation(chunk.content, out.orientation)) {
-            return chunks.refuse("its EXIF data are damaged");
-        }
         if (!read_text(chunk, text)) continue;
         std::string_view value;
         bool is_damaged = false;
         LDM_TRY(texts.unpack(chunks, text, value, is_damaged));
-        if (chunk.kind == "iTXt" && text.key == "XML:com.adobe.xmp" && !is_damaged) of_xmp = xmp_orientation(value);
+        if (is_damaged && text.is_utf8) continue;  // as in Pillow, to which a zTXt is an empty text
+        LDM_TRY(orientation.look(chunk.kind, text.key, value));
     }
-    if (out.orientation == 0) out.orientation = of_xmp;
-    return Status();
+    return orientation.end(out.orientation) ? Status() : chunks.refuse("its EXIF data are damaged");
 }
 
 // The kind of pixels to ask for: alpha where a channel or a palette may have it, 16 bits of grey alone.

@@ -158,7 +158,7 @@ def read_sampler(text: object) -> Sampler:
     name, _, options = text.partition(":")
     if name not in SAMPLERS:
         raise InputError(
-            f"sampler {name!r} is not known; expected one of {', '.join(SAMPLERS)}", code="request.sampler"
+            f"sampler {shown(name)} is not known; expected one of {', '.join(SAMPLERS)}", code="request.sampler"
         )
     solver_name, _, preset = PRESETS.get(name, name).partition(":")
     solver = SOLVERS[solver_name]

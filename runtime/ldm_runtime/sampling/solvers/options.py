@@ -226,14 +226,16 @@ def read_options(sampler: str, text: str, kinds: Mapping[str, Kind]) -> dict[str
         name, equals, value = part.partition("=")
         if equals == "" or name not in kinds:
             known = f"expected {', '.join(f'{known}=…' for known in kinds)}" if kinds else "it has none"
-            raise InputError(f"sampler {sampler!r}: {part!r} is none of its options; {known}", code="request.sampler")
+            raise InputError(
+                f"sampler {shown(sampler)}: {shown(part)} is none of its options; {known}", code="request.sampler"
+            )
         if name in values:
-            raise InputError(f"sampler {sampler!r}: option {name!r} is given twice", code="request.sampler")
+            raise InputError(f"sampler {shown(sampler)}: option {name!r} is given twice", code="request.sampler")
         try:
             values[name] = kinds[name].check(kinds[name].parse(value))
         except ValueError as error:
             raise InputError(
-                f"sampler {sampler!r}: {name} is {value!r}, expected {error}", code="request.sampler"
+                f"sampler {shown(sampler)}: {name} is {shown(value)}, expected {error}", code="request.sampler"
             ) from None
     return values
 
