@@ -116,15 +116,20 @@ def draws_sentence(point: Point, draws: Point, same: float, ratio: Interval, pix
     if math.isnan(same):
         return f"{text} No step of quantised latents has that PSNR to compare with."
     text += f" Quantised latents of that PSNR take {same / pixels:.3g} ({times(ratio)}). "
-    if ratio.low > 1 and rate > drawn:
-        finer = max(0.0, (rate - same / pixels) / (rate - drawn))
-        return text + (
-            f"So {finer:.0%} of the difference pays for a higher PSNR; the rest is what rounding costs, and a model of "
-            "the symbols that sees no dependence between numbers, where the Gaussian of the draws has covariances."
-        )
-    if ratio.high < 1:
-        return text + "So draws save nothing: for the same PSNR they take more."
-    return text + "So draws save nothing that can be seen: the difference pays for a higher or lower PSNR."
+    if math.isnan(ratio.low + ratio.high):
+        return text + "Of some choices of the images no step has that PSNR, so what draws save is not known."
+    if ratio.low <= 1:
+        if ratio.high < 1:
+            return text + "So draws save nothing: for the same PSNR they take more."
+        return text + "So draws save nothing that can be seen: the difference pays for a higher or lower PSNR."
+    why = (
+        "what rounding costs, and a model of the symbols that sees no dependence between numbers, where the Gaussian "
+        "of the draws has covariances"
+    )
+    if rate <= drawn:
+        return f"{text}So draws save {1 - 1 / ratio.value:.0%} at the same PSNR: that is {why}."
+    finer = max(0.0, (rate - same / pixels) / (rate - drawn))
+    return f"{text}So {finer:.0%} of the difference pays for a higher PSNR; the rest is {why}."
 
 
 def _add_coder_check(findings: Findings, curves: Curves) -> None:

@@ -137,7 +137,7 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     curves = {"without guidance": bending_by_time(paths)}
     if guided is not None:
         curves[f"with guidance {flow.guidance:g}"] = bending_by_time(guided)
-        _add_guided(findings, study, flow, guided, 100 * float(whole[: flow.guided].mean()))
+        _add_guided(findings, study, flow, guided, whole[: flow.guided])
     flat = study.latents.reshape(len(study.latents), -1).astype(np.float64)
     noise = flow.noise.reshape(flow.count, -1).astype(np.float64)
     exact = bending(gaussian_paths(noise, flat.mean(axis=0), flat.std(axis=0), paths.times))
@@ -158,18 +158,29 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     findings.pictures.append(Picture("bending", caption, to_png(plot)))
 
 
-def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: float) -> None:
-    """without: the bending of the same paths without guidance, in %."""
-    found, over = over_images(100 * bending(guided), study.random("transport guided"))
+def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: np.ndarray) -> None:
+    """without: the bending of the same paths without guidance, a share, (N,)."""
+    random, bent = study.random("transport guided"), bending(guided)
+    found, over = over_images(100 * bent, random)
     title = f"Bending with the model's guidance of {flow.guidance:g}"
     estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)}, x / (alpha + sigma)"
     limits = "Guided paths end elsewhere: they are not the flow from noise to the data."
     findings.figures.append(Figure.measured("bending_guided", title, found, "%", estimator, limits, over))
-    change = f"{found.value:.1f} % of the motion with a guidance of {flow.guidance:g}, {without:.1f} % without"
-    if found.low > without:
-        findings.sentences.append(f"Guidance bends it more: {change}.")
-    else:
-        findings.sentences.append(f"Guidance does not bend it more: {change}.")
+    more, over = over_images(100 * (bent - without), random)
+    title = f"By how much guidance of {flow.guidance:g} bends paths more"
+    estimator = "difference of the bending with and without it, of the same noise and prompt"
+    findings.figures.append(Figure.measured("bending_by_guidance", title, more, "% points", estimator, limits, over))
+    findings.sentences.append(guided_sentence(found.value, 100 * float(without.mean()), more, flow.guidance))
+
+
+def guided_sentence(guided: float, without: float, more: Interval, guidance: float) -> str:
+    """Say whether guidance bends paths. guided, without: in %. more: the difference over the same images."""
+    change = f"{guided:.1f} % of the motion with a guidance of {guidance:g}, {without:.1f} % without"
+    if more.low > 0:
+        return f"Guidance bends it more: {change}."
+    if more.high < 0:
+        return f"Guidance bends it less: {change}."
+    return f"That guidance bends it more or less these images do not tell: {change}."
 
 
 # --- Few steps ---

@@ -145,8 +145,16 @@ def test_guidance_is_followed_where_the_model_draws_with_it(found) -> None:
     findings = found(MixturePipe(one_image(), 0.5, guidance=3.0))
     guided, without = findings.value("bending_guided"), findings.value("bending")
     assert guided == pytest.approx(without, rel=0.2), "this denoiser does not heed it"
-    assert any(each.startswith("Guidance does not bend it more") for each in findings.sentences)
+    assert any(each.startswith("That guidance bends it more or less") for each in findings.sentences)
     assert findings.value("steps_needed_guided") == findings.value("steps_needed_euler")
+
+
+def test_what_guidance_does_is_told_from_the_same_noise() -> None:
+    def said(low: float, high: float) -> str:
+        return transport.guided_sentence(12.0, 10.0, Interval(2.0, low, high), 3.0)
+
+    assert said(1, 3).startswith("Guidance bends it more: 12.0 % of the motion with a guidance of 3, 10.0 % without")
+    assert said(-3, -1).startswith("Guidance bends it less") and "do not tell" in said(-1, 3)
 
 
 def test_few_images_have_no_bound_and_an_encoder_without_noise_no_rate(found) -> None:
