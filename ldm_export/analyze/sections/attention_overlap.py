@@ -92,7 +92,7 @@ def _overlap_figures(size: Size) -> list[tuple[str, str, str, str]]:
             "overlap_grid",
             f"The same of the mask itself, averaged over cells, {shown(size)}: what the grid allows",
             f"{overlap}, where its average over cells is largest, enlarged linearly",
-            "The most that a map of this size could reach; at every pixel it is 1.",
+            "About the most that a map of this size could reach; at every pixel it is 1.",
         ),
         (
             "overlap_another",
