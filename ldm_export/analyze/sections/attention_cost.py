@@ -51,7 +51,7 @@ def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
     _add_figures(findings, finest_first, timings, share, area)
     findings.sentences.append(cost_sentence(findings, share, area))
     if timings.left_out:
-        budget = study.scaled_seconds(*SECONDS)
+        budget = study.scaled(*SECONDS)
         findings.sentences.append(
             f"Not timed, for all layers have {budget:.0f} s together: {'; '.join(timings.left_out)}."
         )
@@ -59,7 +59,7 @@ def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
 
 def time_layers(study: Study, layers: Sequence[Layer], area: int) -> Timings:
     """Time what fits, the cheapest first."""
-    budget, timings = TimeBudget(study.scaled_seconds(*SECONDS)), Timings()
+    budget, timings = TimeBudget(study.scaled(*SECONDS)), Timings()
     jobs = [(layer, kind, on_pixels) for layer in layers for kind in SAID for on_pixels in (False, True)]
     jobs.sort(key=lambda job: layer_macs(job[0], job[1], places_of(job[0], area if job[2] else 1)))
     progress = study.progress("attention: layers timed", len(jobs))
