@@ -9,7 +9,6 @@ from time import thread_time
 import torch
 
 from ldm_export.analyze.attention_maps import Layer, Size
-from ldm_export.analyze.component_inputs import axis_sizes, count_component
 from ldm_export.analyze.findings import Cell, Figure, Findings, Table
 from ldm_export.analyze.sections.attention_images import shown
 from ldm_export.analyze.statistics import Interval
@@ -39,15 +38,18 @@ class Timings:
         return ratio_apart(pixel, latent) if latent and pixel else None
 
 
-def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
-    """Time one layer of each resolution at its size, and at that which it would have on pixels."""
+def add_cost(study: Study, findings: Findings, layers: Sequence[Layer], evaluation: float) -> None:
+    """Time one layer of each resolution at its size, and at that which it would have on pixels.
+
+    evaluation: multiply-accumulates of one of the denoiser.
+    """
     area = study.subject.contract.latent.downsample**2
     by_size = {layer.size: layer for layer in layers}
     finest_first = sorted(by_size.values(), key=lambda layer: -math.prod(layer.size))
     timings = time_layers(study, finest_first, area)
     findings.tables.append(_times_table(finest_first, timings, area))
     findings.tables.append(_matrix_table(finest_first, area))
-    share = _text_share(study, layers)
+    share = sum(text_macs(layer, places_of(layer, 1)) for layer in layers) / evaluation
     _add_figures(findings, finest_first, timings, share, area)
     findings.sentences.append(cost_sentence(findings, share, area))
     if timings.left_out:
@@ -129,14 +131,6 @@ def text_macs(layer: Layer, places: int) -> float:
     width = query.out_features
     by_place = query.in_features * width + 2 * layer.tokens * width + width * layer.module.to_out[0].out_features  # type: ignore[operator]
     return float(places * by_place + 2 * layer.tokens * key.in_features * width)
-
-
-def _text_share(study: Study, layers: Sequence[Layer]) -> float:
-    """Return the share of attention to the text in the work of an evaluation of the denoiser."""
-    subject = study.subject
-    spec = subject.checkpoint.specs[subject.contract.denoiser.component]
-    total = count_component(spec, subject.checkpoint.empty(spec.part), axis_sizes(subject)).total
-    return sum(text_macs(layer, places_of(layer, 1)) for layer in layers) / total
 
 
 # --- What it says ---

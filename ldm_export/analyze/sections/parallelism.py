@@ -11,10 +11,10 @@ from PIL import Image
 
 from ldm_export.analyze.component_inputs import axis_sizes, zeros
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.budget import WorkBudget, budget_of
 from ldm_export.analyze.sections.parallelism_picard import PICARD_WORK, add_picard, step_work, steps_of
 from ldm_export.analyze.sections.parallelism_stages import BATCH, add_stages
 from ldm_export.analyze.sections.parallelism_strips import STRIP_ROUNDS, add_strips
+from ldm_export.analyze.sections.work_budget import WorkBudget, budget_of
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.timing import milliseconds, ratio, time_in_turns
 from ldm_export.analyze.workers import Bench, Speed, open_workers, worker_count
