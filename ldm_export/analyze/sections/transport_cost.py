@@ -23,12 +23,12 @@ NEAR_BEST = 0.95
 UNIT = "per number"  # of the latents
 
 
-def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray) -> None:
+def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray, steps: int) -> None:
     """Compare the pairs of noise and latents that the model makes with others. noise: (N, C, h, w), of N/BATCH batches.
 
-    The prompt is empty, so that all noises go to one and the same distribution.
+    steps: about how many. The prompt is empty, so that all noises go to one and the same distribution.
     """
-    (steps,) = even_steps(pipe.contract, [study.scaled(25, 10)])
+    (steps,) = even_steps(pipe.contract, [steps])
 
     def draw(part: Sequence[int]) -> np.ndarray:
         return result(

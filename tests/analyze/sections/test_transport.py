@@ -9,6 +9,7 @@ import pytest
 from ldm_export.analyze.findings import Figure, Findings
 from ldm_export.analyze.flow_path import Paths, gaussian_paths
 from ldm_export.analyze.sections import transport
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from ldm_runtime.errors import NonFiniteError
@@ -28,6 +29,7 @@ def found(tmp_path, monkeypatch: pytest.MonkeyPatch):
         deviation: float | None = 0.1,
         folder: str = "kept",
         brightness: int = 0,
+        most: float = 1e9,
         **facts: Any,
     ) -> Findings:
         subject = LinearSubject(deviation)
@@ -35,6 +37,7 @@ def found(tmp_path, monkeypatch: pytest.MonkeyPatch):
         subject.contract = SimpleNamespace(**{**vars(pipe.contract), **vars(subject.contract)})
         cast(Any, subject).size = (SIDE, SIDE)
         monkeypatch.setattr(transport, "flow_pipeline", lambda subject: pipe)
+        monkeypatch.setattr(transport, "budget_of", lambda study: WorkBudget(1.0, 1.0, most))
         levels = np.clip(draw_levels(count, SIDE).astype(int) + brightness, 0, 255).astype(np.uint8)
         study = make_study(tmp_path / folder, levels, subject, **facts)
         findings = transport.measure(study)
@@ -161,6 +164,19 @@ def test_few_images_have_no_bound_and_an_encoder_without_noise_no_rate(found) ->
     findings = found(MixturePipe(one_image(), 0.5), count=16, deviation=None)
     assert "needs 64 images" in figure(findings, "cost_bound").note
     assert "no posterior" in figure(findings, "rate").note
+
+
+def test_a_large_model_is_followed_on_the_fewest_paths(found) -> None:
+    """Evaluations are counted: of a model that takes all of the budget at once they are the least."""
+    evaluations = []
+    pipe = MixturePipe(one_image(), 0.5, guidance=3.0)
+    pipe._data = lambda x, alpha, sigma, data=pipe._data: evaluations.append(len(x)) or data(x, alpha, sigma)
+    findings = found(pipe, most=1.0)
+    assert "range of 4 images" in figure(findings, "bending").interval
+    assert "5 steps, empty prompt, batches of 24" in figure(findings, "cost").estimator
+    assert any("paths: 4 of 8; steps to pairs: 5 of 10" in each for each in findings.sentences)
+    few = sum((1, 2, 4, 8))
+    assert sum(evaluations) == 4 * 25 * 2 + 4 * few * 3 + 24 * 5, "what the picture shows is not drawn again"
 
 
 def test_a_model_that_inpaints_is_refused(found) -> None:
