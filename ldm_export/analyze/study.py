@@ -67,6 +67,10 @@ class Study:
         width, height = self.pictures.size
         return max(least, self.scaled(full, quick) * 128 * 128 // max(width * height, 128 * 128))
 
+    def at_once(self, images: int) -> int:
+        """Return how many images are drawn or differentiated at once, for their memory: fewer where they are large."""
+        return self.scaled_by_size(images, images, least=1)
+
     def random(self, name: str) -> np.random.Generator:
         """Return the random numbers of that name: the same in every run with the same seed."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])

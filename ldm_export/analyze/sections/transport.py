@@ -124,7 +124,7 @@ def _paths(study: Study, flow: Flow, count: int, guidance: float) -> Paths:
         prompts = [flow.prompts[place] for place in places]
         return follow(flow.pipe, prompts, flow.noise[places], flow.many, guidance)
 
-    found = study.in_blocks(f"transport paths with guidance {guidance:g}", range(count), BLOCK, points)
+    found = study.in_blocks(f"transport paths with guidance {guidance:g}", range(count), study.at_once(BLOCK), points)
     return Paths(found, flow_times(flow.pipe.contract, flow.many))
 
 
@@ -274,7 +274,7 @@ def _few(study: Study, flow: Flow, sampler: str, steps: int, guidance: float, co
 
     name = f"transport {sampler} {steps} steps, guidance {guidance:g}".replace(":", " ")
     try:
-        return study.in_blocks(name, range(count), BLOCK, draw)
+        return study.in_blocks(name, range(count), study.at_once(BLOCK), draw)
     except InputError:
         return None
 

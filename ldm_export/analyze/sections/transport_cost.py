@@ -35,7 +35,7 @@ def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray
             pipe, [""] * len(part), noise[list(part)], steps, euler_of(pipe.contract), plain_guidance(pipe.contract)
         )
 
-    drawn = study.in_blocks("transport empty prompt", range(len(noise)), BLOCK, draw)
+    drawn = study.in_blocks("transport empty prompt", range(len(noise)), study.at_once(BLOCK), draw)
     size = min(BATCH, len(noise))
     batches = [slice(start, start + size) for start in range(0, len(noise) - size + 1, size)]
     pairs = [pairing(noise[batch], drawn[batch]) for batch in batches]
