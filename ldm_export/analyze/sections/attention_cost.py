@@ -13,7 +13,7 @@ from ldm_export.analyze.findings import Cell, Figure, Findings, Table
 from ldm_export.analyze.sections.attention_images import shown
 from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.timing import Seconds, TimeBudget, milliseconds, ratio_apart
+from ldm_export.analyze.timing import Seconds, TimeBudget, cells, milliseconds, ratio_apart
 from ldm_export.analyze.wording import times_as
 from ldm_export.models.layers import Attention
 from ldm_runtime.memory import available_memory
@@ -141,9 +141,9 @@ def _times_table(layers: Sequence[Layer], timings: Timings, area: int) -> Table:
         times = [timings.seconds.get((layer.size, kind, on_pixels), ()) for on_pixels in (False, True)]
         found = timings.ratio(layer.size, kind)
         counted = layer_macs(layer, kind, places_of(layer, area)) / layer_macs(layer, kind, places_of(layer, 1))
-        ratio = (None, None, None) if found is None else (found.value, found.low, found.high)
-        cells = [cell for each in times for cell in milliseconds(each)]
-        return (shown(layer.size), kind, places_of(layer, 1), *cells, *ratio, counted)
+        ratio = (None, None, None) if found is None else cells(found)
+        shown_times = [each for seconds in times for each in milliseconds(seconds)]
+        return (shown(layer.size), kind, places_of(layer, 1), *shown_times, *ratio, counted)
 
     head = ("feature map", "attention to", "positions", "ms", "fastest", "slowest")
     on_pixels = ("on pixels, ms", "fastest ", "slowest ", "ratio", "least", "most", "ratio of work")

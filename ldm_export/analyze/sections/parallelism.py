@@ -122,7 +122,7 @@ def _at_once(evaluate: Callable[[], object], bench: Bench) -> None:
 
 def _add_speed(findings: Findings, name: str, speed: Speed) -> None:
     pairs = len(speed.together)
-    over = f"smallest and largest ratio of {pairs} pairs" if pairs > 1 else "one pair: no spread is known"
+    over = f"smallest and largest ratio of {pairs} pairs"
     findings.figures += [
         Figure.measured(
             f"{name}_speedup",
@@ -149,7 +149,7 @@ def _add_speed(findings: Findings, name: str, speed: Speed) -> None:
             "times",
             f"median of {pairs} runs, over {speed.law * 1e3:.3g} ms that the law predicts from the work of one worker",
             "The law knows neither work that dividing adds nor waiting; the table has what is expected with them.",
-            f"smallest and largest of {pairs} runs" if pairs > 1 else over,
+            f"smallest and largest of {pairs} runs",
         ),
     ]
 
