@@ -74,8 +74,8 @@ def _known(value: float, low: float, high: float, rounds: int) -> Interval:
 
 def cells(found: Interval) -> tuple[float, float | None, float | None]:
     """Return value, least and most for three cells of a table; the last two are empty of a single value."""
-    ends = (each if math.isfinite(each) else None for each in (found.low, found.high))
-    return found.value, *ends
+    low, high = (each if math.isfinite(each) else None for each in (found.low, found.high))
+    return found.value, low, high
 
 
 def milliseconds(seconds: Sequence[float]) -> tuple[float | None, float | None, float | None]:
