@@ -6,7 +6,7 @@ answer, the number of classes where each is sure and all come up as often.
 
 import numpy as np
 
-from ldm_export.analyze.statistics import NORMAL_95, Interval
+from ldm_export.analyze.statistics import Interval, jackknife
 
 TINY = 1e-300
 CEILING = 0.99  # of log N: from there on each image is alone in its class, and the score is the number of images
@@ -22,17 +22,13 @@ def class_score_interval(probabilities: np.ndarray) -> Interval:
 
     Resampling would count images twice, and lower the score.
     """
-    count = len(probabilities)
-    entropies, total = _entropies(probabilities), probabilities.sum(axis=0)
-    value = _information(entropies, total / count)
-    without = np.array(
-        [
-            _information(np.delete(entropies, place), (total - probabilities[place]) / (count - 1))
-            for place in range(count)
-        ]
-    )
-    error = NORMAL_95 * np.sqrt((count - 1) * np.mean((without - without.mean()) ** 2))
-    return Interval(float(np.exp(value)), float(np.exp(value - error)), float(np.exp(value + error)))
+    entropies = _entropies(probabilities)
+
+    def logarithm(kept: np.ndarray) -> np.ndarray:
+        return np.array([_information(entropies[kept], probabilities[kept].mean(axis=0))])
+
+    ends = jackknife(np.arange(len(probabilities)), logarithm)
+    return Interval(*(float(np.exp(each[0])) for each in ends))
 
 
 def is_at_ceiling(score: float, count: int) -> bool:

@@ -15,6 +15,7 @@ from ldm_runtime.request_sizes import ImageSizes
 from ldm_runtime.sampling.schedule import FlowSchedule, Schedule
 from ldm_runtime.sampling.solvers.rows import Level, level_of_bar, noise_prediction
 
+CELLS_AT_ONCE = 64 * 16 * 16  # of latents: four images of Stable Diffusion's 64 x 64 cells
 NOISIEST, CLEAREST = -10.0, 10.0  # log-SNR at which no schedule leaves anything to find
 
 
@@ -34,6 +35,10 @@ class Condition:
     def repeated(self, count: int) -> "Condition":
         """Return each row `count` times, one after the other."""
         return Condition(np.repeat(self.context, count, axis=0), np.repeat(self.pooled, count, axis=0))
+
+    def part(self, rows: slice) -> "Condition":
+        """Return some of the rows."""
+        return Condition(self.context[rows], self.pooled[rows])
 
     def after(self, other: "Condition") -> "Condition":
         """Return the rows of another one, and then these."""
@@ -76,8 +81,13 @@ class Denoiser:
         return np.asarray(self._engine.run(feeds)[role.output], np.float32)
 
     def noise(self, latents: np.ndarray, level: Level, condition: Condition) -> np.ndarray:
-        """Predict the noise in `latents` (B, C, h, w), which are alpha * clean + sigma * noise of a level."""
-        output = self.output(latents, level.timestep, condition)
+        """Predict the noise in `latents` (B, C, h, w), which are alpha * clean + sigma * noise of a level.
+
+        Large latents are evaluated a few at a time, however many texts there are: memory grows with the rows.
+        """
+        rows = max(1, CELLS_AT_ONCE // math.prod(latents.shape[2:]))
+        parts = [slice(start, start + rows) for start in range(0, len(latents), rows)]
+        output = np.concatenate([self.output(latents[part], level.timestep, condition.part(part)) for part in parts])
         convert: Any = noise_prediction  # of arrays as well as of forms
         return np.asarray(convert(self._contract.schedule.prediction_type, level, latents, output), np.float32)
 

@@ -5,7 +5,6 @@ from PIL import Image
 from scipy import stats
 
 LEAST_AREA = 0.02  # share of the image that an object and its ground take, to tell them apart
-
 DIGITS = 5  # of a map's largest value, that are not rounding
 
 
@@ -52,7 +51,7 @@ def by_chance(mask: np.ndarray) -> float:
 
 
 def best_by_grid(mask: np.ndarray, shape: tuple[int, int]) -> float:
-    """Return the same for the mask itself, seen through a grid: what a map of that size could reach."""
+    """Return the same for the mask itself, seen through a grid: about what a map of that size could reach."""
     return intersection_over_union(pooled(mask, shape), mask)
 
 

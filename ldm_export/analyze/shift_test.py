@@ -4,14 +4,18 @@ Shifts are windows of one image, a cell smaller than it, so no edge is invented.
 border is not compared: padding changes it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ldm_export.analyze.subject import Codec
 
 BATCH = 8  # windows
+
+Code = Callable[[Tensor], tuple[Tensor, Tensor]]  # windows (B, 3, H, W) -> their latents and reconstructions
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,25 @@ FEWEST_CELLS = 5  # along each side: a window has one less, and a border of one
 
 def shift_test(codec: Codec, image: np.ndarray) -> ShiftTest:
     """Encode and decode the windows of an image, (3, H, W) in [-1, 1]."""
-    along = [_along_row(codec, each) for each in (image, image.transpose(0, 2, 1))]
+
+    def upright(windows: Tensor) -> tuple[Tensor, Tensor]:
+        mean, _ = codec.encode(windows)
+        return mean, codec.decode(mean)
+
+    def transposed(windows: Tensor) -> tuple[Tensor, Tensor]:
+        """See windows of a transposed image as they stand in the image: a network knows rows from columns."""
+        latents, images = upright(windows.mT.contiguous())
+        return latents.mT, images.mT
+
+    pairs = ((upright, image), (transposed, image.transpose(0, 2, 1)))
+    along = [_along_row(code, each, codec.downsample) for code, each in pairs]
     return ShiftTest(*(np.mean(parts, axis=0) for parts in zip(*along, strict=True)))
 
 
-def _along_row(codec: Codec, image: np.ndarray) -> tuple[np.ndarray, ...]:
-    side = codec.downsample
+def _along_row(code: Code, image: np.ndarray, side: int) -> tuple[np.ndarray, ...]:
     height, width = image.shape[1] - side, image.shape[2] - side
     windows = np.stack([image[:, :height, offset : offset + width] for offset in range(side + 1)])
-    latents, images = _coded(codec, np.ascontiguousarray(windows, np.float32))
+    latents, images = _coded(code, np.ascontiguousarray(windows, np.float32), side)
     rows = []
     for offset in range(side + 1):
         part = offset / side
@@ -60,16 +74,12 @@ def _along_row(codec: Codec, image: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.array(rows).T)
 
 
-def _coded(codec: Codec, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _coded(code: Code, windows: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return latents and reconstructions of the windows, without the rows at their borders."""
-    latents, images = [], []
     with torch.no_grad():
-        for start in range(0, len(windows), BATCH):
-            mean, _ = codec.encode(torch.from_numpy(windows[start : start + BATCH]))
-            latents.append(mean)
-            images.append(codec.decode(mean))
-    side = codec.downsample
-    return torch.cat(latents).numpy()[:, :, 1:-1], torch.cat(images).numpy()[:, :, side:-side]
+        parts = [code(torch.from_numpy(windows[start : start + BATCH])) for start in range(0, len(windows), BATCH)]
+    latents, images = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+    return latents[:, :, 1:-1], images[:, :, side:-side]
 
 
 def _square(values: np.ndarray) -> float:

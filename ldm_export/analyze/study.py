@@ -19,6 +19,7 @@ from ldm_export.analyze.subject import Subject
 from ldm_runtime.files.atomic import atomic_file
 
 T = TypeVar("T")
+Amount = TypeVar("Amount", int, float)
 
 Say = Callable[[str], None]
 SAY_EVERY_SECONDS = 5.0
@@ -45,7 +46,7 @@ class Progress:
 class Study:
     """An analysis that is under way.
 
-    pictures: None without a folder of images. quick: fewer samples everywhere, for trying out. folder: keeps arrays, so
+    quick: fewer samples everywhere, for trying out. folder: keeps arrays, so
     that an interrupted analysis goes on where it was; what is kept belongs to this model, these images and options.
     """
 
@@ -57,18 +58,18 @@ class Study:
     folder: Path
     say: Say
 
-    def scaled(self, full: int, quick: int) -> int:
-        """Return a number of samples."""
-        return quick if self.quick else full
-
-    def scaled_seconds(self, full: float, quick: float) -> float:
-        """Return the seconds that timings may take."""
+    def scaled(self, full: Amount, quick: Amount) -> Amount:
+        """Return a number of samples, or the seconds that timings may take."""
         return quick if self.quick else full
 
     def scaled_by_size(self, full: int, quick: int, least: int) -> int:
         """Return a number of images that cost time by their pixels: fewer than of 128x128 where they are larger."""
         width, height = self.pictures.size
         return max(least, self.scaled(full, quick) * 128 * 128 // max(width * height, 128 * 128))
+
+    def at_once(self, images: int) -> int:
+        """Return how many images are drawn or differentiated at once, for their memory: fewer where they are large."""
+        return self.scaled_by_size(images, images, least=1)
 
     def random(self, name: str) -> np.random.Generator:
         """Return the random numbers of that name: the same in every run with the same seed."""

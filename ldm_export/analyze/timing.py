@@ -1,5 +1,6 @@
 """What work takes: seconds of rounds, their median with its spread, and a budget that a measurement stays in."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,23 +54,35 @@ def time_within(work: Callable[[], object], rounds: int, seconds: float, clock: 
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Interval:
-    """Return the ratio of medians, and the smallest and largest of the pairs'."""
+    """Return the ratio of medians, and the smallest and largest of the pairs'; unknown ends of a single pair."""
     pairs = [one / other for one, other in zip(above, below, strict=True)]
-    return Interval(statistics.median(above) / statistics.median(below), min(pairs), max(pairs))
+    return _known(statistics.median(above) / statistics.median(below), min(pairs), max(pairs), len(pairs))
 
 
 def ratio_apart(above: Sequence[float], below: Sequence[float]) -> Interval:
-    """Return the ratio of medians of rounds that are no pairs, and the least and most that any two of them give."""
+    """Return the ratio of medians of rounds that are no pairs, and the least and most that any two of them give.
+
+    Unknown ends of a single round of each.
+    """
     middle = statistics.median(above) / statistics.median(below)
-    return Interval(middle, min(above) / max(below), max(above) / min(below))
+    return _known(middle, min(above) / max(below), max(above) / min(below), max(len(above), len(below)))
+
+
+def _known(value: float, low: float, high: float, rounds: int) -> Interval:
+    return Interval(value, low, high) if rounds > 1 else Interval.unknown(value)
+
+
+def cells(found: Interval) -> tuple[float, float | None, float | None]:
+    """Return value, least and most for three cells of a table; the last two are empty of a single value."""
+    low, high = (each if math.isfinite(each) else None for each in (found.low, found.high))
+    return found.value, low, high
 
 
 def milliseconds(seconds: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Return median, fastest and slowest for three cells of a table; empty where nothing was timed."""
+    """Return median, fastest and slowest for three cells of a table; empty where nothing or one round was timed."""
     if not seconds:
         return None, None, None
-    found = spread(np.array(seconds) * 1e3)
-    return found.value, found.low, found.high
+    return cells(spread(np.array(seconds) * 1e3))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ldm_export.analyze.statistics import Interval
+from ldm_export.analyze.statistics import Interval, spread
 from ldm_export.analyze.subject import Subject, TorchEngine
 from ldm_export.analyze.timing import Seconds, ratio, timed
 from ldm_export.process.cores import usable_cores
@@ -119,4 +119,5 @@ class Speed:
     @property
     def beside_law(self) -> Interval:
         """Return the time of several workers over what the law predicts, and that of the fastest and slowest run."""
-        return Interval(self.seconds / self.law, min(self.together) / self.law, max(self.together) / self.law)
+        found = spread(np.array(self.together))
+        return Interval(found.value / self.law, found.low / self.law, found.high / self.law)

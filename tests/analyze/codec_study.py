@@ -38,7 +38,9 @@ def spread_cell(latents: Tensor) -> Tensor:
     return torch.nn.functional.pixel_shuffle(latents, CELL)
 
 
-def study_of(encode: Map, decode: Map, folder: Path, *, count: int = 24, seed: int = 0, quick: bool = True) -> Study:
+def study_of(
+    encode: Map, decode: Map, folder: Path, *, count: int = 24, seed: int = 0, quick: bool = True, cell: int = CELL
+) -> Study:
     """A study of that autoencoder on smooth random images, with pixels as features."""
     channels = encode(torch.zeros(1, 3, SIDE, SIDE)).shape[1]
 
@@ -48,11 +50,11 @@ def study_of(encode: Map, decode: Map, folder: Path, *, count: int = 24, seed: i
         return torch.cat([mean, torch.full_like(mean, -10)], dim=1).numpy()
 
     subject = SimpleNamespace(
-        codec=Codec(lambda pixels: (encode(pixels), torch.zeros(1)), decode, channels, CELL),
+        codec=Codec(lambda pixels: (encode(pixels), torch.zeros(1)), decode, channels, cell),
         pipe=SimpleNamespace(
             encode=encode_images, decode_array=lambda latents: decode(torch.from_numpy(latents)).numpy()
         ),
-        contract=SimpleNamespace(latent=LatentSpec(channels, CELL, 1.0, 0.0)),
+        contract=SimpleNamespace(latent=LatentSpec(channels, cell, 1.0, 0.0)),
         size=(SIDE, SIDE),
     )
     extractor = Extractor("pixels", lambda images: images.reshape(len(images), -1).astype(np.float32))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ldm_export.analyze.denoiser import Denoiser, log_snr, noise_levels
+from ldm_export.analyze.denoiser import Condition, Denoiser, log_snr, noise_levels
 from ldm_export.analyze.subject import open_subject
 from ldm_runtime.package.manifest import DenoiserRole, LatentSpec
 from ldm_runtime.sampling.loop import data_prediction
@@ -67,6 +67,25 @@ def test_the_noise_that_is_found_is_that_of_the_image_that_a_run_predicts(chosen
     condition = denoiser.condition(["a", "b"])
     noise = denoiser.noise(x, Level(row.timestep, row.alpha, row.sigma), condition)
     assert row.alpha * data_prediction(row, x, output) + row.sigma * noise == pytest.approx(x, abs=1e-5)
+
+
+def test_large_latents_are_evaluated_a_few_at_a_time() -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Echo:
+        def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            assert len(feeds["sample"]) == len(feeds["context"])
+            seen.append(feeds["sample"].shape)
+            return {"out": feeds["sample"] * feeds["context"][:, :1, :1, None]}
+
+    denoiser = Denoiser(subject(schedule("epsilon")), Echo())
+    x, texts = np.random.default_rng(0).standard_normal((6, 4, 64, 64), np.float32), np.arange(6.0, dtype=np.float32)
+    condition = Condition(np.repeat(texts, 15).reshape(6, 3, 5), np.ones((6, 0), np.float32))
+    noise = denoiser.noise(x, Level(500.0, 0.6, 0.8), condition)
+    assert noise == pytest.approx(x * texts[:, None, None, None]) and [each[0] for each in seen] == [4, 2]
+    seen.clear()
+    denoiser.noise(x[:, :, :16, :16], Level(500.0, 0.6, 0.8), condition)
+    assert [each[0] for each in seen] == [6]
 
 
 def test_no_text_is_zeros_where_the_model_takes_those() -> None:

@@ -44,3 +44,27 @@ def test_latents_that_depend_on_the_place_do_not_follow():
 def test_images_need_not_be_square():
     found = shift_test(codec(), IMAGE[:, :24])
     assert found.moved[CELL] < 1e-12 and found.error[0] == pytest.approx(found.error[CELL], rel=0.5)
+
+
+def test_the_network_sees_windows_of_the_image_as_it_stands():
+    """It knows rows from columns: a transposed image is another one."""
+    seen: list[torch.Tensor] = []
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        seen.extend(pixels)
+        return mean_of_cell(pixels)
+
+    shift_test(codec(encode), IMAGE)
+    length = SIDE - CELL
+    right = [IMAGE[:, :length, offset : offset + length] for offset in range(CELL + 1)]
+    down = [IMAGE[:, offset : offset + length, :length] for offset in range(CELL + 1)]
+    assert len(seen) == len(right + down)
+    assert all(np.array_equal(one, other) for one, other in zip(seen, right + down, strict=True))
+
+
+def test_rows_and_columns_count_the_same():
+    """An encoder that is wrong from left to right alone, and one that is so from top to bottom alone."""
+    ramp = torch.linspace(0.2, 2, SIDE // CELL - 1)
+    wide = shift_test(codec(lambda pixels: mean_of_cell(pixels) * ramp), IMAGE)
+    tall = shift_test(codec(lambda pixels: mean_of_cell(pixels) * ramp[:, None]), IMAGE.transpose(0, 2, 1).copy())
+    assert wide.moved == pytest.approx(tall.moved) and wide.still == pytest.approx(tall.still)

@@ -66,3 +66,9 @@ def test_no_function_holds_the_images_several_times(study: Study) -> None:
     assert peak_over_result(lambda: levels(pixels)) < MOST
     assert peak_over_result(lambda: study.in_blocks("zeros", pixels, 8, lambda part: np.stack(list(part)))) < MOST
     assert peak_over_result(lambda: study.pixels) < MOST
+
+
+@pytest.mark.parametrize(("side", "at_once"), [(64, 8), (128, 8), (256, 2), (512, 1)])
+def test_fewer_of_large_images_are_computed_at_once(study: Study, side: int, at_once: int) -> None:
+    object.__setattr__(study.pictures, "pixels", np.zeros((1, side, side, 3), np.uint8))
+    assert study.at_once(8) == at_once

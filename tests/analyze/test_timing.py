@@ -1,8 +1,10 @@
 """Times by a clock that is set: turns, spreads, and a budget that is kept."""
 
+import math
+
 import pytest
 
-from ldm_export.analyze.timing import TimeBudget, milliseconds, ratio, ratio_apart, time_in_turns, timed
+from ldm_export.analyze.timing import TimeBudget, cells, milliseconds, ratio, ratio_apart, time_in_turns, timed
 
 
 class Watch:
@@ -43,6 +45,14 @@ def test_a_ratio_is_of_medians_and_its_range_of_pairs() -> None:
 def test_a_ratio_of_rounds_that_are_no_pairs_has_the_range_of_any_two() -> None:
     found = ratio_apart([2.0, 4.0, 6.0], [1.0, 2.0])
     assert (found.value, found.low, found.high) == (4.0 / 1.5, 1.0, 6.0)
+
+
+def test_one_round_has_no_spread_and_empty_cells() -> None:
+    for found in (ratio([6.0], [2.0]), ratio_apart([6.0], [2.0])):
+        assert (found.value, found.low, found.high) == (3.0, -math.inf, math.inf)
+        assert cells(found) == (3.0, None, None)
+    assert milliseconds([0.003]) == (pytest.approx(3.0), None, None)
+    assert ratio_apart([6.0], [1.0, 2.0]).high == 6.0
 
 
 def test_cells_of_a_table_have_the_spread() -> None:

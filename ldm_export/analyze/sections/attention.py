@@ -23,7 +23,7 @@ from ldm_export.analyze.sections.attention_images import (
     shown,
 )
 from ldm_export.analyze.sections.attention_overlap import add_overlap
-from ldm_export.analyze.sections.budget import budget_of
+from ldm_export.analyze.sections.work_budget import budget_of
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study
 
@@ -43,7 +43,7 @@ def measure(study: Study) -> Findings:
     _add_agreement(study, findings, measured)
     add_overlap(study, findings, measured, budget)
     add_drawn(study, findings, measured.numbers, budget)
-    add_cost(study, findings, layers)
+    add_cost(study, findings, layers, budget.denoiser)
     budget.add_cuts(findings)
     return findings
 

@@ -9,12 +9,11 @@ from time import thread_time
 import torch
 
 from ldm_export.analyze.attention_maps import Layer, Size
-from ldm_export.analyze.component_inputs import axis_sizes, count_component
 from ldm_export.analyze.findings import Cell, Figure, Findings, Table
 from ldm_export.analyze.sections.attention_images import shown
 from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.timing import Seconds, TimeBudget, milliseconds, ratio_apart
+from ldm_export.analyze.timing import Seconds, TimeBudget, cells, milliseconds, ratio_apart
 from ldm_export.analyze.wording import times_as
 from ldm_export.models.layers import Attention
 from ldm_runtime.memory import available_memory
@@ -39,19 +38,22 @@ class Timings:
         return ratio_apart(pixel, latent) if latent and pixel else None
 
 
-def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
-    """Time one layer of each resolution at its size, and at that which it would have on pixels."""
+def add_cost(study: Study, findings: Findings, layers: Sequence[Layer], evaluation: float) -> None:
+    """Time one layer of each resolution at its size, and at that which it would have on pixels.
+
+    evaluation: multiply-accumulates of one of the denoiser.
+    """
     area = study.subject.contract.latent.downsample**2
     by_size = {layer.size: layer for layer in layers}
     finest_first = sorted(by_size.values(), key=lambda layer: -math.prod(layer.size))
     timings = time_layers(study, finest_first, area)
     findings.tables.append(_times_table(finest_first, timings, area))
     findings.tables.append(_matrix_table(finest_first, area))
-    share = _text_share(study, layers)
+    share = sum(text_macs(layer, places_of(layer, 1)) for layer in layers) / evaluation
     _add_figures(findings, finest_first, timings, share, area)
     findings.sentences.append(cost_sentence(findings, share, area))
     if timings.left_out:
-        budget = study.scaled_seconds(*SECONDS)
+        budget = study.scaled(*SECONDS)
         findings.sentences.append(
             f"Not timed, for all layers have {budget:.0f} s together: {'; '.join(timings.left_out)}."
         )
@@ -59,7 +61,7 @@ def add_cost(study: Study, findings: Findings, layers: Sequence[Layer]) -> None:
 
 def time_layers(study: Study, layers: Sequence[Layer], area: int) -> Timings:
     """Time what fits, the cheapest first."""
-    budget, timings = TimeBudget(study.scaled_seconds(*SECONDS)), Timings()
+    budget, timings = TimeBudget(study.scaled(*SECONDS)), Timings()
     jobs = [(layer, kind, on_pixels) for layer in layers for kind in SAID for on_pixels in (False, True)]
     jobs.sort(key=lambda job: layer_macs(job[0], job[1], places_of(job[0], area if job[2] else 1)))
     progress = study.progress("attention: layers timed", len(jobs))
@@ -131,14 +133,6 @@ def text_macs(layer: Layer, places: int) -> float:
     return float(places * by_place + 2 * layer.tokens * key.in_features * width)
 
 
-def _text_share(study: Study, layers: Sequence[Layer]) -> float:
-    """Return the share of attention to the text in the work of an evaluation of the denoiser."""
-    subject = study.subject
-    spec = subject.checkpoint.specs[subject.contract.denoiser.component]
-    total = count_component(spec, subject.checkpoint.empty(spec.part), axis_sizes(subject)).total
-    return sum(text_macs(layer, places_of(layer, 1)) for layer in layers) / total
-
-
 # --- What it says ---
 
 
@@ -147,9 +141,9 @@ def _times_table(layers: Sequence[Layer], timings: Timings, area: int) -> Table:
         times = [timings.seconds.get((layer.size, kind, on_pixels), ()) for on_pixels in (False, True)]
         found = timings.ratio(layer.size, kind)
         counted = layer_macs(layer, kind, places_of(layer, area)) / layer_macs(layer, kind, places_of(layer, 1))
-        ratio = (None, None, None) if found is None else (found.value, found.low, found.high)
-        cells = [cell for each in times for cell in milliseconds(each)]
-        return (shown(layer.size), kind, places_of(layer, 1), *cells, *ratio, counted)
+        ratio = (None, None, None) if found is None else cells(found)
+        shown_times = [each for seconds in times for each in milliseconds(seconds)]
+        return (shown(layer.size), kind, places_of(layer, 1), *shown_times, *ratio, counted)
 
     head = ("feature map", "attention to", "positions", "ms", "fastest", "slowest")
     on_pixels = ("on pixels, ms", "fastest ", "slowest ", "ratio", "least", "most", "ratio of work")

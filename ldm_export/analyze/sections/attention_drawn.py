@@ -11,7 +11,7 @@ from ldm_export.analyze.caption_tokens import CONCEPT, Word, words_of
 from ldm_export.analyze.denoiser import Denoiser
 from ldm_export.analyze.findings import Findings, Picture
 from ldm_export.analyze.overlap import enlarged
-from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import TorchEngine
 from ldm_export.plots import draw_lines, image_grid, to_png

@@ -75,7 +75,7 @@ def measure_maps(study: Study, sizes: Sequence[Size], count: int) -> ImageMaps:
             found.append(np.stack(rows))
         return np.stack(found, axis=1)  # (n, L, groups + 1, cells of all sizes)
 
-    flat = study.in_blocks("attention maps", numbers, BLOCK, make)
+    flat = study.in_blocks("attention maps", numbers, study.at_once(BLOCK), make)
     ends = np.cumsum([height * width for height, width in sizes])
     parts = np.split(flat, ends[:-1], axis=-1)
     maps = {size: part.reshape(*part.shape[:-1], *size) for size, part in zip(sizes, parts, strict=True)}

@@ -11,7 +11,7 @@ from ldm_export.analyze.overlap import best_by_grid, intersection_over_union, is
 from ldm_export.analyze.sections.attention_drawn import tile
 from ldm_export.analyze.sections.attention_images import FEWEST, GROUPS, ImageMaps, shown
 from ldm_export.analyze.sections.attention_pixels import PIXELS_TITLE, Effects, add_pixels, measure_effects
-from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
@@ -92,7 +92,7 @@ def _overlap_figures(size: Size) -> list[tuple[str, str, str, str]]:
             "overlap_grid",
             f"The same of the mask itself, averaged over cells, {shown(size)}: what the grid allows",
             f"{overlap}, where its average over cells is largest, enlarged linearly",
-            "The most that a map of this size could reach; at every pixel it is 1.",
+            "About the most that a map of this size could reach; at every pixel it is 1.",
         ),
         (
             "overlap_another",

@@ -15,7 +15,7 @@ from ldm_export.analyze.denoiser import Denoiser
 from ldm_export.analyze.findings import Figure, Findings, Table
 from ldm_export.analyze.overlap import by_chance, intersection_over_union, pooled, ranking
 from ldm_export.analyze.sections.attention_images import FEWEST, GROUPS, ImageMaps, shown
-from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.word_effect import effect_maps

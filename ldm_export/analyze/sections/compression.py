@@ -35,9 +35,7 @@ def measure(study: Study) -> Findings:
     findings.figures += [_time_figure(name, each) for name, each in seconds.items() if each]
     networks = twins(subject)
     counts = count_pairs(subject, networks)
-    pairs, not_measured = measure_pairs(
-        study, networks, counts, TimeBudget(study.scaled_seconds(*TWIN_SECONDS)), ROUNDS
-    )
+    pairs, not_measured = measure_pairs(study, networks, counts, TimeBudget(study.scaled(*TWIN_SECONDS)), ROUNDS)
     add_twin(findings, subject, pairs, _ratio(study))
     add_total(findings, subject, costs, seconds, pairs[-1].pixel)
     findings.sentences += [each for each in (left_out, not_measured) if each]
@@ -55,7 +53,7 @@ def time_components(study: Study, costs: Mapping[str, Cost]) -> tuple[dict[str, 
 
     What does not fit has no seconds.
     """
-    subject, budget = study.subject, TimeBudget(study.scaled_seconds(*COMPONENT_SECONDS))
+    subject, budget = study.subject, TimeBudget(study.scaled(*COMPONENT_SECONDS))
     sizes = axis_sizes(subject)
     found: dict[str, Seconds] = dict.fromkeys(costs, ())
     left_out = []

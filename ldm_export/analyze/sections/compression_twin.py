@@ -7,7 +7,7 @@ from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.graph_cost import CROSS, SELF, Cost
 from ldm_export.analyze.pixel_twin import Pair, Side
 from ldm_export.analyze.subject import Subject
-from ldm_export.analyze.timing import milliseconds
+from ldm_export.analyze.timing import cells, milliseconds
 from ldm_export.analyze.wording import times_as
 from ldm_export.plots import draw_lines, to_png
 
@@ -72,8 +72,12 @@ def growth_shares(cost: Cost) -> dict[str, float]:
 def speed_sentence(pair: Pair) -> str:
     """Say how time compares with work, at the largest size that was measured."""
     found = pair.speedup
-    compared = f"{found.value:.3g} times ({found.low:.3g} to {found.high:.3g}) as long on pixels as on latents"
+    is_single = math.isinf(found.high)
+    ends = "" if is_single else f" ({found.low:.3g} to {found.high:.3g})"
+    compared = f"{found.value:.3g} times{ends} as long on pixels as on latents"
     text = f"Measured, at {pair.size}, an evaluation takes {compared}, for {times_as(pair.work, 'much')} work. "
+    if is_single:
+        return text + "Of one evaluation of each: how far others would be from it is not known."
     if found.high < (1 - FAR) * pair.work:
         return text + (
             "Time gains less than work: each operator has an overhead, and all weights are read, at every size, and "
@@ -180,9 +184,9 @@ def _laws_table(own: Pair, cell: int) -> Table:
 def _times_table(measured: list[Pair]) -> Table:
     def row(pair: Pair) -> tuple[Any, ...]:
         found, both = pair.speedup, sides(pair)
-        times = [cell for side in both for cell in milliseconds(side.seconds)]
+        times = [each for side in both for each in milliseconds(side.seconds)]
         added = [None if side.added is None else side.added / 1e6 for side in both]
-        return (pair.size, *times, found.value, found.low, found.high, *added)
+        return (pair.size, *times, *cells(found), *added)
 
     head = ("image", "latents, ms", "fastest", "slowest", "pixels, ms", "fastest ", "slowest ")
     rounds = sorted({len(side.seconds) for pair in measured for side in sides(pair)})

@@ -40,6 +40,7 @@ SHIFT_FIGURES = (
     ("shift_whole_image", "Reconstructions of an image shifted by a whole cell, moved back", "levels"),
     ("shift_between_image", "The same at the worst shift by less than a cell", "levels"),
 )
+ONE_PIXEL = "A cell is one pixel (f = 1): no shift is less than a cell."
 MOST = 0.9  # of an energy, to speak of all
 SHOWN_PIXELS = 168  # of a receptive field, about
 DARKEST = 1e-4  # of the largest energy, in pictures
@@ -354,26 +355,11 @@ def _add_shifts(study: Study, findings: Findings) -> None:
     shares = {"still": tests.still / variance, "moved": tests.moved / variance}
     to_levels = 127.5**2
     latents, image = (int(np.argmax(each[:-1].mean(axis=1))) for each in (tests.moved, tests.decoded))
-    random = study.random("correspondence shifts")
     values = (
         *(shares["moved"][place] for place in (-1, latents)),
         *(to_levels * tests.decoded[place] for place in (-1, image)),
     )
-    for (name, title, unit), value in zip(SHIFT_FIGURES, values, strict=True):
-        found, over = over_images(value, random, _root)
-        findings.figures.append(
-            Figure(
-                name,
-                title,
-                found.value,
-                unit,
-                f"windows of {count} images, {side} pixels smaller, along rows and columns; root mean square",
-                "A cell at the borders is left out. Between whole cells the grid is moved by linear interpolation.",
-                found.low,
-                found.high,
-                over,
-            )
-        )
+    findings.figures += _shift_figures(values, side, count, study.random("correspondence shifts"))
     columns = (shares["still"], shares["moved"], to_levels * tests.decoded, to_levels * tests.error)
     rows = [(offset, *(_root(each[offset]) for each in columns)) for offset in range(side + 1)]
     findings.tables.append(
@@ -397,6 +383,20 @@ def _add_shifts(study: Study, findings: Findings) -> None:
     findings.pictures.append(Picture("shifts", caption, to_png(plot)))
 
 
+def _shift_figures(values: Sequence[np.ndarray], side: int, count: int, random: np.random.Generator) -> list[Figure]:
+    """Return the figures of mean squares of each image, in the order of SHIFT_FIGURES."""
+    estimator = f"windows of {count} images, {side} pixels smaller, along rows and columns; root mean square"
+    limits = "A cell at the borders is left out. Between whole cells the grid is moved by linear interpolation."
+    figures = []
+    for (name, title, unit), value in zip(SHIFT_FIGURES, values, strict=True):
+        if side == 1 and "between" in name:
+            figures.append(Figure(name, title, None, unit, estimator, limits, note=ONE_PIXEL))
+            continue
+        found, over = over_images(value, random, _root)
+        figures.append(Figure.measured(name, title, found, unit, estimator, limits, over))
+    return figures
+
+
 def _no_shifts(findings: Findings, note: str) -> None:
     findings.figures += [
         Figure(name, title, None, unit, "shift test", "", note=note) for name, title, unit in SHIFT_FIGURES
@@ -405,15 +405,18 @@ def _no_shifts(findings: Findings, note: str) -> None:
 
 def _shift_sentence(rows: Sequence[tuple[float, ...]], worst: int, side: int) -> str:
     whole, between, error = rows[-1][2], rows[worst][2], rows[0][4]
-    pixels = "1 pixel" if worst == 1 else f"{worst} pixels"
-    largest = max(row[3] for row in rows[1:-1]) if side > 1 else rows[-1][3]
-    against = "less than" if largest < error else "more than"
-    nature = "Parts of a cell are coded anew at every offset" if between > 2 * whole else "Offsets matter little"
-    return (
-        f"A shift by a whole cell moves the grid of latents, but for {whole:.2f} of their deviation; one by "
-        f"{pixels} leaves {between:.2f}. {nature}: reconstructions of shifted images differ by up to {largest:.1f} "
-        f"levels, {against} the error of reconstruction itself ({error:.1f})."
+    largest = max(row[3] for row in (rows[1:-1] if side > 1 else rows[-1:]))
+    against = "less than" if largest < error else "no less than"
+    said = (
+        f"reconstructions of shifted images differ by up to {largest:.1f} levels, {against} the error of "
+        f"reconstruction itself ({error:.1f})."
     )
+    moves = f"A shift by a whole cell moves the grid of latents, but for {whole:.2f} of their deviation"
+    if side == 1:
+        return f"{ONE_PIXEL} {moves}; {said}"
+    pixels = "1 pixel" if worst == 1 else f"{worst} pixels"
+    nature = "Parts of a cell are coded anew at every offset" if between > 2 * whole else "Offsets matter little"
+    return f"{moves}; one by {pixels} leaves {between:.2f}. {nature}: {said}"
 
 
 def _root(squares: np.ndarray) -> float:

@@ -25,6 +25,7 @@ from ldm_export.analyze.sections.information_rate import add_rate
 from ldm_export.analyze.statistics import NORMAL_95, Interval, bootstrap, groups_of, jackknife, over_resampled
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.units import BIT
+from ldm_export.analyze.wording import counted
 from ldm_export.plots import image_grid, to_png
 
 PLAIN, FAINT = 4.0, 0.3  # bits of KL for each number, above and below which its weight is as good as none, or too high
@@ -305,7 +306,9 @@ def _add_entropies(findings: Findings, study: Study) -> None:
         cells = cells @ main_directions(cells.reshape(-1, channels), used)
     everything = np.arange(count)
     draws = [(everything, cells[everything, random.integers(0, height * width, count)]) for _ in range(DRAWS)]
-    what = f"{channels} channels" if used == channels else f"{used} principal components of {channels} channels"
+    what = counted(channels, "channel")
+    if used < channels:
+        what = f"{used} principal components of {what}"
     _add_entropy(findings, "cell", f"a latent cell ({what})", draws, study)
     parts = min(MOST_DIMENSIONS, count // 16)
     flat, order = latents.reshape(count, -1), random.permutation(count)

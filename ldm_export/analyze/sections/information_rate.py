@@ -70,19 +70,16 @@ def _add_draws(
         )
         line = curves.lines[LATENTS]
         same = bootstrap(equal_error_samples(draws, line), random, at_equal_error)
-        low, high = (None if math.isnan(same.low + same.high) else each / pixels for each in (same.low, same.high))
+        note = f"The steps go from {line[-1].psnr:.1f} to {line[0].psnr:.1f} dB."
         findings.figures.append(
-            Figure(
+            _rate_at(
                 "rate_at_draws",
                 "Rate of quantised latents at the PSNR of draws",
-                None if math.isnan(same.value) else same.value / pixels,
-                "bits per pixel",
+                _per_pixel(same, pixels),
                 "as above; between steps the logarithm of the rate goes straight with the PSNR",
                 "With as many dB errors may still look different.",
-                low,
-                high,
-                "" if low is None else over,
-                f"The steps go from {line[-1].psnr:.1f} to {line[0].psnr:.1f} dB." if math.isnan(same.value) else "",
+                over,
+                note,
             )
         )
         ratio = _ratio(draws, line, random)
@@ -116,15 +113,20 @@ def draws_sentence(point: Point, draws: Point, same: float, ratio: Interval, pix
     if math.isnan(same):
         return f"{text} No step of quantised latents has that PSNR to compare with."
     text += f" Quantised latents of that PSNR take {same / pixels:.3g} ({times(ratio)}). "
-    if ratio.low > 1 and rate > drawn:
-        finer = max(0.0, (rate - same / pixels) / (rate - drawn))
-        return text + (
-            f"So {finer:.0%} of the difference pays for a higher PSNR; the rest is what rounding costs, and a model of "
-            "the symbols that sees no dependence between numbers, where the Gaussian of the draws has covariances."
-        )
-    if ratio.high < 1:
-        return text + "So draws save nothing: for the same PSNR they take more."
-    return text + "So draws save nothing that can be seen: the difference pays for a higher or lower PSNR."
+    if math.isnan(ratio.low + ratio.high):
+        return text + "Of some choices of the images no step has that PSNR, so what draws save is not known."
+    if ratio.low <= 1:
+        if ratio.high < 1:
+            return text + "So draws save nothing: for the same PSNR they take more."
+        return text + "So draws save nothing that can be seen: the difference pays for a higher or lower PSNR."
+    why = (
+        "what rounding costs, and a model of the symbols that sees no dependence between numbers, where the Gaussian "
+        "of the draws has covariances"
+    )
+    if rate <= drawn:
+        return f"{text}So draws save {1 - 1 / ratio.value:.0%} at the same PSNR: that is {why}."
+    finer = max(0.0, (rate - same / pixels) / (rate - drawn))
+    return f"{text}So {finer:.0%} of the difference pays for a higher PSNR; the rest is {why}."
 
 
 def _add_coder_check(findings: Findings, curves: Curves) -> None:
@@ -152,23 +154,32 @@ def _other_rate(
     """Return the rate of a codec where its PSNR is that of a point of the latents."""
     samples = equal_error_samples(point, curves.lines[codec])
     found = bootstrap(samples, random, at_equal_error)
-    low, high = (None if math.isnan(each) else each / pixels for each in (found.low, found.high))
     worst, *_, best = curves.lines[codec]
-    return Figure(
+    return _rate_at(
         key,
         f"Rate of {codec} at the same PSNR, {point.psnr:.1f} dB",
-        None if math.isnan(found.value) else found.value / pixels,
-        "bits per pixel",
+        _per_pixel(found, pixels),
         "Pillow's encoder; between qualities the logarithm of the rate goes straight with the PSNR",
         "PSNR is blind to what is sharp and what is smeared: look at the images below.",
-        low,
-        high,
-        "" if low is None or high is None else over,
+        over,
         f"Its qualities go from {worst.psnr:.1f} dB at {worst.bits.mean() / pixels:.2g} bits per pixel to "
-        f"{best.psnr:.1f} dB."
-        if math.isnan(found.value)
-        else "",
+        f"{best.psnr:.1f} dB.",
     )
+
+
+def _per_pixel(bits: Interval, pixels: int) -> Interval:
+    return Interval(bits.value / pixels, bits.low / pixels, bits.high / pixels)
+
+
+def _rate_at(key: str, title: str, found: Interval, estimator: str, limits: str, over: str, reach: str) -> Figure:
+    """Return a rate at a PSNR. found: NaN where no setting has it. reach: which PSNRs the settings have, a sentence."""
+    unit = "bits per pixel"
+    if math.isnan(found.value):
+        return Figure(key, title, None, unit, estimator, limits, note=reach)
+    if math.isnan(found.low + found.high):
+        note = f"Some choices of the images are out of reach, so there is no interval. {reach}"
+        return Figure(key, title, found.value, unit, estimator, limits, note=note)
+    return Figure.measured(key, title, found, unit, estimator, limits, over)
 
 
 def _sentence(findings: Findings, curves: Curves, point: Point, random: np.random.Generator) -> str:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from ldm_export.analyze.component_inputs import axis_sizes, zeros
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.budget import WorkBudget, budget_of
 from ldm_export.analyze.sections.parallelism_picard import PICARD_WORK, add_picard, step_work, steps_of
 from ldm_export.analyze.sections.parallelism_stages import BATCH, add_stages
 from ldm_export.analyze.sections.parallelism_strips import STRIP_ROUNDS, add_strips
+from ldm_export.analyze.sections.work_budget import WorkBudget, budget_of
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.timing import milliseconds, ratio, time_in_turns
 from ldm_export.analyze.workers import Bench, Speed, open_workers, worker_count
@@ -122,7 +122,7 @@ def _at_once(evaluate: Callable[[], object], bench: Bench) -> None:
 
 def _add_speed(findings: Findings, name: str, speed: Speed) -> None:
     pairs = len(speed.together)
-    over = f"smallest and largest ratio of {pairs} pairs" if pairs > 1 else "one pair: no spread is known"
+    over = f"smallest and largest ratio of {pairs} pairs"
     findings.figures += [
         Figure.measured(
             f"{name}_speedup",
@@ -149,7 +149,7 @@ def _add_speed(findings: Findings, name: str, speed: Speed) -> None:
             "times",
             f"median of {pairs} runs, over {speed.law * 1e3:.3g} ms that the law predicts from the work of one worker",
             "The law knows neither work that dividing adds nor waiting; the table has what is expected with them.",
-            f"smallest and largest of {pairs} runs" if pairs > 1 else over,
+            f"smallest and largest of {pairs} runs",
         ),
     ]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.rounds import Outcome, round_sizes
-from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, spread
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.timing import time_in_turns

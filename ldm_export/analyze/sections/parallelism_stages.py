@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ldm_export.analyze.findings import Figure, Findings, Table
-from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.sections.parallelism_picard import prompts_of, step_work, steps_of
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.stages import Stage, balance, chain, run_in_stages, seconds_in_stages
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.timing import Seconds, milliseconds, ratio, time_in_turns, timed

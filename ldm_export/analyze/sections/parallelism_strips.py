@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.budget import WorkBudget
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.strips import Strip, beside_seams, cut, decode_strips, join
 from ldm_export.analyze.study import Study

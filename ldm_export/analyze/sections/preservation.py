@@ -18,10 +18,12 @@ from ldm_export.analyze.probe import (
 )
 from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
+from ldm_export.analyze.wording import counted
 from ldm_export.plots import draw_bars, draw_lines, image_grid, to_png
 
 WHOLE = 0.9  # share kept, from which on a band counts as kept
 MARGIN = 0.1  # by which power may be above what is kept
+NONE_SUCH = {"layout": "long", "texture": "short"}
 FAINTEST = 1e-7  # mean square of detail in pixel units, far below a grey level
 SHOWN = 6  # images
 BLOCK = 16  # images at once
@@ -88,7 +90,7 @@ def _add_bands(findings: Findings, study: Study) -> None:
     }
     plot = draw_lines(lines, "size of detail, pixels a cycle", "share", log_x=True)
     cell = study.subject.contract.latent.downsample
-    caption = f"What is kept of detail, by its size. A latent cell is {cell} pixels wide."
+    caption = f"What is kept of detail, by its size. A latent cell is {counted(cell, 'pixel')} wide."
     findings.pictures.append(Picture("bands", caption, to_png(plot)))
     places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
     before, after = images[places], np.clip(study.reconstructions[places], -1, 1)
@@ -109,15 +111,11 @@ def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Ban
     """Add what is kept of layout, shapes and texture."""
     random = study.random("preservation levels")
     cell, count = study.subject.contract.latent.downsample, len(powers)
-    coarse, fine = bands.edges[1:] <= 1 / (2 * cell) + 1e-9, bands.edges[:-1] >= 1 / cell - 1e-9
-    for name, title, chosen in (
-        ("layout", f"Layout kept: detail longer than {2 * cell} pixels", coarse),
-        ("texture", f"Texture kept: detail shorter than {cell} pixels", fine),
-    ):
+    for name, (title, chosen) in detail_levels(bands, cell).items():
         estimator = "squared correlation of image and reconstruction after a filter for that detail"
         limits = "The outlines of objects are in it too." if name == "texture" else "The mean colour is left out."
         if not chosen[seen].any():
-            note = "The images have no such detail."
+            note = "The images have no such detail." if chosen.any() else f"No octave is so {NONE_SUCH[name]}."
             findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
             continue
         found = bootstrap(powers[..., chosen], random, share_kept, 400)
@@ -143,6 +141,21 @@ def _add_levels(findings: Findings, study: Study, powers: np.ndarray, bands: Ban
     )
 
 
+def detail_levels(bands: Bands, cell: int) -> dict[str, tuple[str, np.ndarray]]:
+    """Return what layout and texture are called, and their octaves, bool (bands,), of cells of so many pixels.
+
+    Layout is all detail of two cells a cycle and longer, texture that of a cell and shorter; where a cell is no power
+    of two in pixels, they begin at the next octave, which the title names.
+    """
+    coarse, fine = bands.edges[1:] <= 1 / (2 * cell) + 1e-9, bands.edges[:-1] >= 1 / cell - 1e-9
+    longest = 1 / bands.edges[1:][coarse].max() if coarse.any() else 2 * cell
+    shortest = 1 / bands.edges[:-1][fine].min() if fine.any() else cell
+    return {
+        "layout": (f"Layout kept: detail longer than {counted(round(longest), 'pixel')} a cycle", coarse),
+        "texture": (f"Texture kept: detail shorter than {counted(round(shortest), 'pixel')} a cycle", fine),
+    }
+
+
 def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarray, gain: np.ndarray) -> str:
     """Say which sizes of detail are not kept, and whether they are smoothed or replaced."""
     partly = seen[kept[seen] < WHOLE]
@@ -152,8 +165,8 @@ def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarr
     share, power = float(kept[partly].mean()), float(gain[partly].mean())
     text = (
         f"Of detail of {names} pixels a cycle {share:.0%} is kept (a latent cell is "
-        f"{study.subject.contract.latent.downsample} pixels wide). The reconstruction has {power:.0%} of the "
-        "power there, "
+        f"{counted(study.subject.contract.latent.downsample, 'pixel')} wide). The reconstruction has {power:.0%} of "
+        "the power there, "
     )
     if power <= share + MARGIN:
         return text + "no more than it gets right: what it does not know it leaves out, which is blur."

@@ -25,4 +25,4 @@ def draw_captions(study: Study, places: Sequence[int]) -> np.ndarray:
         *_, last = run
         return levels(last.decode())
 
-    return study.in_blocks("drawn images", list(places), BLOCK, draw)
+    return study.in_blocks("drawn images", list(places), study.at_once(BLOCK), draw)

@@ -21,6 +21,7 @@ from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, par
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.units import BIT
+from ldm_export.analyze.wording import counted
 from ldm_export.plots import draw_lines, to_png
 
 CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to be given
@@ -94,7 +95,7 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
     findings.figures.append(
         Figure.measured(
             "cell_rank",
-            f"Effective rank of a cell's {channels} channels",
+            f"Effective rank of a cell's {counted(channels, 'channel')}",
             of_cells,
             f"of {channels}",
             "exp of the entropy of the normalised eigenvalues of the channels' covariance, all cells together",
@@ -106,11 +107,30 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
     most = int(np.searchsorted(share, 0.9)) + 1
     findings.sentences.append(
         f"The variance of the latents is spread as over {ratio.value:.3g} equal dimensions of {flat.shape[1]}; "
-        f"the first {most} principal components of {count} images hold 90 % of it. "
-        f"A cell's {channels} channels count as {of_cells.value:.3g}"
-        + (": all are in use." if of_cells.value > 0.8 * channels else ": some repeat others, or hardly vary.")
+        f"{components_sentence(most, count)}{cell_sentence(of_cells.value, channels)}"
     )
-    noise = random.standard_normal(flat.shape) * math.sqrt(spectrum.sum() / flat.shape[1])
+    findings.pictures.append(_spectrum_picture(spectrum, flat.shape, random))
+
+
+def components_sentence(most: int, images: int) -> str:
+    """Say how many principal components hold nine tenths of the variance."""
+    if most == 1:
+        return f"the first principal component of {images} images holds 90 % of it."
+    return f"the first {most} principal components of {images} images hold 90 % of it."
+
+
+def cell_sentence(rank: float, channels: int) -> str:
+    """Say how many of a cell's channels are in use; "" of one channel, which is what it is."""
+    if channels == 1:
+        return ""
+    use = "all are in use" if rank > 0.8 * channels else "some repeat others, or hardly vary"
+    return f" A cell's {channels} channels count as {rank:.3g}: {use}."
+
+
+def _spectrum_picture(spectrum: np.ndarray, shape: tuple[int, ...], random: np.random.Generator) -> Picture:
+    """Show the variances of latents, of a shape (N, D), beside those of as many draws without structure."""
+    count, size = shape
+    noise = random.standard_normal(shape) * math.sqrt(spectrum.sum() / size)
     places = np.unique(np.geomspace(1, count - 1, 40).astype(int))
     lines = {
         "latents": [(float(place), float(spectrum[place - 1])) for place in places],
@@ -124,7 +144,7 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
         f"Variance of the latents' principal components, {count} images. The second line falls only because the "
         "images are few: what lies above it is structure."
     )
-    findings.pictures.append(Picture("spectrum", caption, to_png(image)))
+    return Picture("spectrum", caption, to_png(image))
 
 
 def _range(values: list[float]) -> tuple[float, float]:
@@ -156,7 +176,7 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
     if eigenvalues[0] < SINGULAR * eigenvalues[-1]:
         note = "A channel follows from others, or does not vary: there is no finite value."
         findings.figures.append(Figure("total_correlation", SHARED, None, "bits per cell", GAUSSIAN, LINEAR, note=note))
-        text = ""
+        shared = None
     else:
         shared, over = over_images(moments, random, lambda part: total_correlation(cell_covariance(part)) / BIT)
         limits = LINEAR
@@ -165,14 +185,19 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
         findings.figures.append(
             Figure.measured("total_correlation", SHARED, shared, "bits per cell", GAUSSIAN, limits, over)
         )
-        each = shared.value / channels
-        text = f"A cell's channels share {shared.value:.2g} bits, {each:.2g} for each: they are " + (
+    findings.sentences.append(dependence_sentence(None if shared is None else shared.value, near.value, channels))
+
+
+def dependence_sentence(shared: float | None, near: float, channels: int) -> str:
+    """Say what channels and neighbours have in common, in bits. shared: by a cell's channels; None: not finite."""
+    text = ""
+    if shared is not None and channels > 1:
+        each = shared / channels
+        text = f"A cell's channels share {shared:.2g} bits, {each:.2g} for each: they are " + (
             "almost uncorrelated. " if each < 0.05 else "correlated, so that moving one alone leaves what images have. "
         )
-    findings.sentences.append(
-        f"{text}Neighbouring cells share {near.value:.2g} bits in each channel"
-        + (", which a coder or a denoiser that sees them together can use." if near.value > 0.1 else ".")
-    )
+    text += f"Neighbouring cells share {near:.2g} bits in each channel"
+    return text + (", which a coder or a denoiser that sees them together can use." if near > 0.1 else ".")
 
 
 # --- Marginals ---

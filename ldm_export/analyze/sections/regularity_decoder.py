@@ -31,7 +31,7 @@ def add_reaction(findings: Findings, study: Study, latents: np.ndarray) -> None:
     work = count_work(codec.decode, (1, *latents.shape[1:]))
     wanted = min(study.scaled(32, 8), len(latents))
     count = work.affordable(wanted, least=min(4, wanted))
-    block = study.scaled_by_size(BLOCK, BLOCK, least=1)
+    block = study.at_once(BLOCK)
     lacking = lacking_memory(Work(work.operations, block * work.kept))
     deviation = latents.std(axis=(0, 2, 3))
     if lacking:

@@ -107,7 +107,7 @@ def _correlation(name: str, title: str, found: Interval, estimator: str, limits:
 
 def _distance_sentence(found: dict[str, Interval], better: Interval) -> str:
     to_pixels, to_features = found["spearman_latents_pixels"].value, found["spearman_latents_features"].value
-    nature = "more of a small image than of a meaning" if to_pixels > to_features else "nearer to looks than to pixels"
+    nature = _nature(found["spearman_latents_pixels"], found["spearman_latents_features"])
     said = {
         True: "Latents are a better guide to what looks alike than pixels are",
         False: "Latents are a worse guide to what looks alike than pixels are",
@@ -120,6 +120,15 @@ def _distance_sentence(found: dict[str, Interval], better: Interval) -> str:
         f"between features {to_features:.2f}: the latent space is {nature}. {said} (difference "
         f"{better.value:+.3f}{known})."
     )
+
+
+def _nature(to_pixels: Interval, to_features: Interval) -> str:
+    """Say what latents are nearer to. Intervals that meet, or are not known, do not tell."""
+    if to_pixels.low > to_features.high:
+        return "more of a small image than of a meaning"
+    if to_features.low > to_pixels.high:
+        return "nearer to looks than to pixels"
+    return "about as near to pixels as to looks, as far as these images can tell"
 
 
 def _distance_plot(spaces: dict[str, np.ndarray]) -> Picture:

@@ -152,8 +152,12 @@ def shown_bits(value: float) -> str:
 
 
 def _scale_sentence(scale: Interval, guidance: float) -> str:
-    size = "too large" if scale.value < 1 else "too small"
-    said = "of the right size" if abs(scale.value - 1) <= ALIKE else size
+    if abs(scale.value - 1) <= ALIKE:
+        said = "of the right size"
+    elif scale.low <= 1 <= scale.high:
+        said = "of the right size, as far as these images tell"
+    else:
+        said = "too large" if scale.value < 1 else "too small"
     return (
         f"What the caption changes in predictions is {said}: a guidance scale of {scale.value:.2f} would have the "
         f"least error. The model's own for drawing is {guidance:g}."
@@ -233,14 +237,14 @@ def _add_middle(findings: Findings, measured: CaptionErrors, told: bool, random:
         findings.figures.append(Figure(name, title, found.value, "", estimator, limits, note=note))
     else:
         findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, over))
-    said = (
-        "noise outweighs the image"
-        if found.low > 1
-        else "the image already outweighs the noise"
-        if found.high < 1
-        else "noise and image weigh about the same"
-    )
-    findings.sentences.append(
-        f"Half of that is told where noise has more than {found.value:.2g} times the deviation of the signal, half "
-        f"below: at the middle {said}."
-    )
+    findings.sentences.append(middle_sentence(found))
+
+
+def middle_sentence(found: Interval) -> str:
+    """Say at which noise over signal half of the information lies; NaN ends where no interval is known."""
+    text = f"Half of that is told where noise has over {found.value:.2g} times the deviation of the signal, half below"
+    if found.low > 1:
+        return f"{text}: at the middle noise outweighs the image."
+    if found.high < 1:
+        return f"{text}: at the middle the image already outweighs the noise."
+    return f"{text}; whether noise or image outweighs the other at the middle these images do not tell."

@@ -19,6 +19,7 @@ from ldm_export.analyze.flow_runs import (
     result,
 )
 from ldm_export.analyze.sections.transport_cost import BATCH, add_codec, add_cost
+from ldm_export.analyze.sections.work_budget import WorkBudget, budget_of
 from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, Interval, bootstrap, over_images, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
@@ -27,6 +28,8 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
 
 BLOCK = 8
+FEWEST_PATHS, FEWEST_STEPS = 4, 25  # paths; steps that count as many
+PATHS_SHARE, PAIRS_SHARE = 0.6, 0.3  # of the budget
 FEW = (1, 2, 4, 8, 16)
 TOLERANCE = 0.1  # of the distance between two results, below which steps suffice
 STRAIGHT = 0.1  # of the motion, that may not go straight
@@ -70,28 +73,41 @@ def measure(study: Study) -> Findings:
             "that draws from text"
         )
     findings = Findings()
-    flow = _flow(study)
+    budget = budget_of(study)
+    flow = _flow(study, budget)
     paths = _paths(study, flow, flow.count, flow.plain)
     guided = _paths(study, flow, flow.guided, flow.guidance) if flow.guided else None
     _add_paths(findings, study, flow, paths, guided)
     _add_few_steps(findings, study, flow, paths, guided)
-    batches = max(1, study.scaled_by_size(3, 1, least=1))
-    add_cost(findings, study, flow.pipe, _noise(study, "empty prompt", batches * study.scaled(BATCH, 24)))
+    _add_pairs(findings, study, flow, budget)
     add_codec(findings, study)
+    budget.add_cuts(findings)
     return findings
 
 
-def _flow(study: Study) -> Flow:
-    count = study.scaled_by_size(40, 8, least=4)
+def _flow(study: Study, budget: WorkBudget) -> Flow:
+    """Choose as many paths and steps as fit the budget: the steps first, for the fewest paths."""
+    pipe = flow_pipeline(study.subject)
+    guides = pipe.contract.evaluates_negative(pipe.contract.defaults.guidance)
+    step = budget.denoiser * (3 if guides else 1)  # of one path without guidance, and with
+    steps = budget.runs("steps of a path", study.scaled(100, 25), FEWEST_PATHS * step, PATHS_SHARE, FEWEST_STEPS)
+    (many,) = even_steps(pipe.contract, [steps])
+    few = [each for each in even_steps(pipe.contract, FEW) if 2 * each <= many]
+    each_path = step * (many + 2 * sum(few))
+    count = budget.runs("paths", study.scaled(40, 8), each_path, PATHS_SHARE, FEWEST_PATHS)
     captions = study.pictures.captions
     chosen = study.random("transport captions").permutation(max(len(captions), 1))
     prompts = [captions[chosen[place % len(chosen)]] if captions else "" for place in range(count)]
-    pipe = flow_pipeline(study.subject)
-    (many,) = even_steps(pipe.contract, [study.scaled(100, 25)])
-    few = [each for each in even_steps(pipe.contract, FEW) if 2 * each <= many]
-    guides = pipe.contract.evaluates_negative(pipe.contract.defaults.guidance)
-    guided = max(min(count, 4), count // 3) if guides else 0
+    guided = max(min(count, FEWEST_PATHS), count // 3) if guides else 0
     return Flow(pipe, prompts, _noise(study, "captions", count), many, few, guided)
+
+
+def _add_pairs(findings: Findings, study: Study, flow: Flow, budget: WorkBudget) -> None:
+    """Add the costs of as many batches of pairs as fit the budget."""
+    size = study.scaled(BATCH, 24)
+    steps = budget.runs("steps to pairs", study.scaled(25, 10), size * budget.denoiser, PAIRS_SHARE, 5)
+    batches = budget.runs("batches of pairs", study.scaled(3, 1), size * steps * budget.denoiser, PAIRS_SHARE, 1)
+    add_cost(findings, study, flow.pipe, _noise(study, "empty prompt", batches * size), steps)
 
 
 def _noise(study: Study, name: str, count: int) -> np.ndarray:
@@ -108,7 +124,7 @@ def _paths(study: Study, flow: Flow, count: int, guidance: float) -> Paths:
         prompts = [flow.prompts[place] for place in places]
         return follow(flow.pipe, prompts, flow.noise[places], flow.many, guidance)
 
-    found = study.in_blocks(f"transport paths with guidance {guidance:g}", range(count), BLOCK, points)
+    found = study.in_blocks(f"transport paths with guidance {guidance:g}", range(count), study.at_once(BLOCK), points)
     return Paths(found, flow_times(flow.pipe.contract, flow.many))
 
 
@@ -137,7 +153,7 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     curves = {"without guidance": bending_by_time(paths)}
     if guided is not None:
         curves[f"with guidance {flow.guidance:g}"] = bending_by_time(guided)
-        _add_guided(findings, study, flow, guided, 100 * float(whole[: flow.guided].mean()))
+        _add_guided(findings, study, flow, guided, whole[: flow.guided])
     flat = study.latents.reshape(len(study.latents), -1).astype(np.float64)
     noise = flow.noise.reshape(flow.count, -1).astype(np.float64)
     exact = bending(gaussian_paths(noise, flat.mean(axis=0), flat.std(axis=0), paths.times))
@@ -158,18 +174,29 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     findings.pictures.append(Picture("bending", caption, to_png(plot)))
 
 
-def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: float) -> None:
-    """without: the bending of the same paths without guidance, in %."""
-    found, over = over_images(100 * bending(guided), study.random("transport guided"))
+def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: np.ndarray) -> None:
+    """without: the bending of the same paths without guidance, a share, (N,)."""
+    random, bent = study.random("transport guided"), bending(guided)
+    found, over = over_images(100 * bent, random)
     title = f"Bending with the model's guidance of {flow.guidance:g}"
     estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)}, x / (alpha + sigma)"
     limits = "Guided paths end elsewhere: they are not the flow from noise to the data."
     findings.figures.append(Figure.measured("bending_guided", title, found, "%", estimator, limits, over))
-    change = f"{found.value:.1f} % of the motion with a guidance of {flow.guidance:g}, {without:.1f} % without"
-    if found.low > without:
-        findings.sentences.append(f"Guidance bends it more: {change}.")
-    else:
-        findings.sentences.append(f"Guidance does not bend it more: {change}.")
+    more, over = over_images(100 * (bent - without), random)
+    title = f"By how much guidance of {flow.guidance:g} bends paths more"
+    estimator = "difference of the bending with and without it, of the same noise and prompt"
+    findings.figures.append(Figure.measured("bending_by_guidance", title, more, "% points", estimator, limits, over))
+    findings.sentences.append(guided_sentence(found.value, 100 * float(without.mean()), more, flow.guidance))
+
+
+def guided_sentence(guided: float, without: float, more: Interval, guidance: float) -> str:
+    """Say whether guidance bends paths. guided, without: in %. more: the difference over the same images."""
+    change = f"{guided:.1f} % of the motion with a guidance of {guidance:g}, {without:.1f} % without"
+    if more.low > 0:
+        return f"Guidance bends it more: {change}."
+    if more.high < 0:
+        return f"Guidance bends it less: {change}."
+    return f"That guidance bends it more or less these images do not tell: {change}."
 
 
 # --- Few steps ---
@@ -218,7 +245,7 @@ def _add_few_steps(findings: Findings, study: Study, flow: Flow, paths: Paths, g
     findings.tables.append(Table("few_steps", "How far few steps are off", head, tuple(rows), note))
     plot = draw_lines(lines, "steps", "off, % of the distance between two images", log=True, log_x=True)
     findings.pictures.append(Picture("few_steps", f"Distance from {reference}.", to_png(plot)))
-    findings.pictures.append(_strip(study, flow))
+    findings.pictures.append(_strip(study, flow, paths if guided is None else guided))
 
 
 def _are_the_same(latents: np.ndarray) -> bool:
@@ -247,7 +274,7 @@ def _few(study: Study, flow: Flow, sampler: str, steps: int, guidance: float, co
 
     name = f"transport {sampler} {steps} steps, guidance {guidance:g}".replace(":", " ")
     try:
-        return study.in_blocks(name, range(count), BLOCK, draw)
+        return study.in_blocks(name, range(count), study.at_once(BLOCK), draw)
     except InputError:
         return None
 
@@ -316,20 +343,16 @@ def _steps(count: int) -> str:
     return "1 step" if count == 1 else f"{count} steps"
 
 
-def _strip(study: Study, flow: Flow) -> Picture:
-    """Show what few steps draw beside many: with guidance, if the model draws with it."""
-    shown = min(SHOWN, flow.count)
-    prompts, noise = flow.prompts[:shown], flow.noise[:shown]
-    sampler = euler_of(flow.pipe.contract)
-
-    def draw(steps: int) -> np.ndarray:
-        guidance = flow.guidance if flow.guided else flow.plain
-        return flow.pipe.decode_array(result(flow.pipe, prompts, noise, steps, sampler, guidance))
-
-    counts = [*flow.few, flow.many]
-    columns = study.kept("transport strip", lambda: np.stack([draw(steps) for steps in counts], axis=1))
-    grid = image_grid(
-        np.clip(columns, -1, 1).reshape(-1, *columns.shape[2:]), len(counts), [_steps(each) for each in counts] * shown
-    )
+def _strip(study: Study, flow: Flow, many: Paths) -> Picture:
+    """Show what few steps draw beside many: with guidance, if the model draws with it. All of it was drawn before."""
+    shown, sampler = min(SHOWN, len(many.points)), euler_of(flow.pipe.contract)
+    guidance = flow.guidance if flow.guided else flow.plain
+    drawn = {steps: _few(study, flow, sampler, steps, guidance, len(many.points)) for steps in flow.few}
+    columns = {steps: each[:shown] for steps, each in drawn.items() if each is not None}
+    columns[flow.many] = many.points[:shown, -1].reshape(flow.noise[:shown].shape)
+    latents = np.stack(list(columns.values()), axis=1)
+    images = flow.pipe.decode_array(latents.reshape(-1, *latents.shape[2:]))
+    names = [_steps(each) for each in columns] * shown
+    grid = image_grid(np.clip(images, -1, 1), len(columns), names)
     with_guidance = f"with guidance {flow.guidance:g}" if flow.guided else "without guidance"
     return Picture("steps", f"What {sampler} {with_guidance} draws of the same noise in few steps.", to_png(grid))

@@ -23,19 +23,19 @@ NEAR_BEST = 0.95
 UNIT = "per number"  # of the latents
 
 
-def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray) -> None:
+def add_cost(findings: Findings, study: Study, pipe: Pipeline, noise: np.ndarray, steps: int) -> None:
     """Compare the pairs of noise and latents that the model makes with others. noise: (N, C, h, w), of N/BATCH batches.
 
-    The prompt is empty, so that all noises go to one and the same distribution.
+    steps: about how many. The prompt is empty, so that all noises go to one and the same distribution.
     """
-    (steps,) = even_steps(pipe.contract, [study.scaled(25, 10)])
+    (steps,) = even_steps(pipe.contract, [steps])
 
     def draw(part: Sequence[int]) -> np.ndarray:
         return result(
             pipe, [""] * len(part), noise[list(part)], steps, euler_of(pipe.contract), plain_guidance(pipe.contract)
         )
 
-    drawn = study.in_blocks("transport empty prompt", range(len(noise)), BLOCK, draw)
+    drawn = study.in_blocks("transport empty prompt", range(len(noise)), study.at_once(BLOCK), draw)
     size = min(BATCH, len(noise))
     batches = [slice(start, start + size) for start in range(0, len(noise) - size + 1, size)]
     pairs = [pairing(noise[batch], drawn[batch]) for batch in batches]

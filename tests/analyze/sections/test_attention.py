@@ -16,8 +16,8 @@ from ldm_export.analyze.sections import SECTIONS, attention_cost
 from ldm_export.analyze.sections.attention_drawn import draw, tile
 from ldm_export.analyze.sections.attention_images import GROUPS, measure_maps, record_layers
 from ldm_export.analyze.sections.attention_overlap import add_overlap
-from ldm_export.analyze.sections.budget import WorkBudget
 from ldm_export.analyze.sections.text_captions import measure_captions
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError

@@ -17,7 +17,7 @@ LAYERS = [Layer(Attention(8, heads=2, context_channels=5), size, 7) for size in 
 
 def study(seconds: float = 60.0) -> SimpleNamespace:
     return SimpleNamespace(
-        scaled_seconds=lambda full, quick: seconds, progress=lambda what, total: Progress(what, total, print)
+        scaled=lambda full, quick: seconds, progress=lambda what, total: Progress(what, total, print)
     )
 
 

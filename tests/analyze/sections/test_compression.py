@@ -16,7 +16,7 @@ from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.pixel_twin import Pair, Side, count_pairs, measure_pairs, sizes_up_to, twins
 from ldm_export.analyze.sections import compression
 from ldm_export.analyze.sections.compression_total import recipe_of, total_sentence
-from ldm_export.analyze.sections.compression_twin import law_sentence, speed_sentence
+from ldm_export.analyze.sections.compression_twin import _speedup_figure, _times_table, law_sentence, speed_sentence
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.analyze.timing import TimeBudget
@@ -266,6 +266,16 @@ def test_time_is_compared_with_work(pixel: tuple[float, float], said: str) -> No
     known = replace(pair(64, 1000), measured=(Side((0.01, 0.0101), None), Side(pixel, None)))
     text = speed_sentence(known)
     assert said in text and "64x48" in text and "for 64 times as much work" in text
+
+
+def test_one_evaluation_of_each_tells_of_no_spread() -> None:
+    known = replace(pair(64, 1000), measured=(Side((0.01,), None), Side((0.2,), None)))
+    text = speed_sentence(known)
+    assert "takes 20 times as long" in text and "inf" not in text and text.endswith("from it is not known.")
+    findings = Findings(tables=[_times_table([known])], figures=[_speedup_figure([known])])
+    findings.require_finite()
+    assert findings.tables[0].rows[0][1:4] == (pytest.approx(10.0), None, None)
+    assert "no interval" in findings.figures[0].note
 
 
 def contract(*, negative: bool = True, zero_negative: bool = False, inpaints: bool = False, sampler: str = "ddim"):

@@ -57,6 +57,17 @@ def test_small_images_have_no_shift_test_and_it_says_why(tmp_path):
     assert figure.value is None and "5 latent cells" in figure.note
 
 
+def test_cells_of_one_pixel_have_no_shift_within_them(tmp_path):
+    findings = SECTIONS["correspondence"].measure(study_of(lambda x: x, lambda x: x, tmp_path, count=8, cell=1))
+    findings.require_finite()
+    values = {each.name: each for each in findings.figures}
+    assert values["shift_whole"].value == pytest.approx(0, abs=1e-6)
+    for name in ("shift_between", "shift_between_image"):
+        assert values[name].value is None and "one pixel" in values[name].note
+    (said,) = [each for each in findings.sentences if "whole cell" in each]
+    assert said.startswith("A cell is one pixel (f = 1)") and "0 pixels" not in said and "Offsets" not in said
+
+
 def test_it_measures_the_same_again(tmp_path):
     first, second = (measured(tmp_path / name) for name in ("a", "b"))
     assert first.to_json() == second.to_json()

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.preservation import label_levels, label_sentence, measure
+from ldm_export.analyze.frequency import Bands
+from ldm_export.analyze.sections.preservation import detail_levels, label_levels, label_sentence, measure
 from ldm_export.analyze.statistics import Interval
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
@@ -117,3 +118,23 @@ def test_what_is_said_of_a_label() -> None:
     assert label_sentence("style", 4, some, more, some).endswith("50% of what can be read is lost on the way.")
     assert label_sentence("style", 4, some, more, nothing).endswith("98% of what can be read is lost on the way.")
     assert label_sentence("style", 4, some, some, more).endswith("in the way of the probe.")
+
+
+@pytest.mark.parametrize(
+    ("cell", "layout", "texture", "octaves"),
+    [
+        (8, "longer than 16 pixels", "shorter than 8 pixels", 2),
+        (6, "longer than 16 pixels", "shorter than 4 pixels", 1),
+        (3, "longer than 8 pixels", "shorter than 3 pixels", 0),
+        (1, "longer than 2 pixels", "shorter than 1 pixel a", 0),
+    ],
+)
+def test_levels_of_detail_are_named_by_their_octaves(cell: int, layout: str, texture: str, octaves: int) -> None:
+    bands = Bands.of(64, 64)
+    levels = detail_levels(bands, cell)
+    assert layout in levels["layout"][0] and texture in levels["texture"][0]
+    assert levels["texture"][1].sum() == octaves
+    title, chosen = levels["layout"]
+    assert f" {1 / bands.edges[1:][chosen].max():.0f} pixels" in title
+    title, chosen = levels["texture"]
+    assert octaves == 0 or f" {1 / bands.edges[:-1][chosen].min():.0f} pixels" in title

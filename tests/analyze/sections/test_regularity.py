@@ -8,7 +8,13 @@ import pytest
 
 from ldm_export.analyze import derivative_cost
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.regularity import measure, normality_sentence
+from ldm_export.analyze.sections.regularity import (
+    cell_sentence,
+    components_sentence,
+    dependence_sentence,
+    measure,
+    normality_sentence,
+)
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError, CheckpointError
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
@@ -152,3 +158,14 @@ def test_nan_in_a_derivative_is_refused(tmp_path) -> None:
 def test_images_that_are_all_the_same_are_refused(tmp_path) -> None:
     with pytest.raises(AnalysisError, match="all 64 images have the same latents"):
         found(tmp_path, LinearSubject(), draw_levels(1).repeat(64, 0))
+
+
+def test_of_one_channel_nothing_is_said_of_several() -> None:
+    assert "component of 96 images holds" in components_sentence(1, 96)
+    assert "the first 3 principal components of 96 images hold" in components_sentence(3, 96)
+    assert cell_sentence(1.0, 1) == ""
+    assert cell_sentence(2.9, 3).endswith("3 channels count as 2.9: all are in use.")
+    assert "some repeat others" in cell_sentence(1.2, 3)
+    assert dependence_sentence(0.0, 0.05, 1) == "Neighbouring cells share 0.05 bits in each channel."
+    assert "0.02 for each: they are almost uncorrelated. Neighbouring" in dependence_sentence(0.06, 0.05, 3)
+    assert dependence_sentence(None, 0.5, 3).endswith("that sees them together can use.")

@@ -7,6 +7,8 @@ import torch
 
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS
+from ldm_export.analyze.sections.semantics import _nature
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from tests.analyze.codec_study import CELL, SIDE, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
 
@@ -111,3 +113,11 @@ def test_a_change_that_leaves_an_image_as_it_is_has_no_share(tmp_path):
     findings = SECTIONS["semantics"].measure(changed)
     findings.require_finite()
     assert column(findings, "consistency", "share of the operation")["flipped left to right"] is None
+
+
+def test_latents_are_nearer_to_what_their_intervals_tell_apart():
+    pixels, features = Interval(0.8, 0.7, 0.9), Interval(0.2, 0.1, 0.3)
+    assert "small image" in _nature(pixels, features) and "looks than" in _nature(features, pixels)
+    unknown = Interval(0.2, float("nan"), float("nan"))
+    for other in (Interval(0.6, 0.4, 0.75), unknown):
+        assert "as far as these images can tell" in _nature(pixels, other)

@@ -12,7 +12,7 @@ from ldm_export.analyze.caption_errors import other_captions
 from ldm_export.analyze.denoiser import Condition
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS, text_captions, text_parts
-from ldm_export.analyze.sections.text import best_scale, shown_bits, whole_sentence
+from ldm_export.analyze.sections.text import _scale_sentence, best_scale, middle_sentence, shown_bits, whole_sentence
 from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
@@ -186,3 +186,17 @@ def test_what_is_said_of_captions_has_no_odd_number() -> None:
     assert whole_sentence(some, Interval(3, 1, 5), some, 1.0).endswith("caption tells less: 3 bits.")
     assert "0.2 bits worse than without, and" in whole_sentence(Interval(-0.2, -1, 2), little, some, 1.0)
     assert (shown_bits(1.0), shown_bits(15.26), shown_bits(0.0)) == ("1 bit", "15.3 bits", "0 bits")
+
+
+def test_the_middle_outweighs_only_where_its_interval_says_so() -> None:
+    assert "noise outweighs the image" in middle_sentence(Interval(3.0, 1.2, 9.0))
+    assert "the image already outweighs" in middle_sentence(Interval(0.5, 0.3, 0.9))
+    for low, high in ((0.5, 9.0), (math.nan, math.nan)):
+        assert "do not tell" in middle_sentence(Interval(3.0, low, high))
+
+
+def test_the_best_scale_is_off_only_where_its_interval_says_so() -> None:
+    assert "is of the right size: " in _scale_sentence(Interval(1.05, 1.02, 1.08), 3)
+    assert "too small" in _scale_sentence(Interval(1.5, 1.2, 1.8), 3)
+    assert "too large" in _scale_sentence(Interval(0.5, 0.2, 0.8), 3)
+    assert "as far as these images tell" in _scale_sentence(Interval(1.5, 0.8, 2.2), 3)

@@ -9,6 +9,7 @@ import pytest
 from ldm_export.analyze.findings import Figure, Findings
 from ldm_export.analyze.flow_path import Paths, gaussian_paths
 from ldm_export.analyze.sections import transport
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from ldm_runtime.errors import NonFiniteError
@@ -28,6 +29,7 @@ def found(tmp_path, monkeypatch: pytest.MonkeyPatch):
         deviation: float | None = 0.1,
         folder: str = "kept",
         brightness: int = 0,
+        most: float = 1e9,
         **facts: Any,
     ) -> Findings:
         subject = LinearSubject(deviation)
@@ -35,6 +37,7 @@ def found(tmp_path, monkeypatch: pytest.MonkeyPatch):
         subject.contract = SimpleNamespace(**{**vars(pipe.contract), **vars(subject.contract)})
         cast(Any, subject).size = (SIDE, SIDE)
         monkeypatch.setattr(transport, "flow_pipeline", lambda subject: pipe)
+        monkeypatch.setattr(transport, "budget_of", lambda study: WorkBudget(1.0, 1.0, most))
         levels = np.clip(draw_levels(count, SIDE).astype(int) + brightness, 0, 255).astype(np.uint8)
         study = make_study(tmp_path / folder, levels, subject, **facts)
         findings = transport.measure(study)
@@ -145,14 +148,35 @@ def test_guidance_is_followed_where_the_model_draws_with_it(found) -> None:
     findings = found(MixturePipe(one_image(), 0.5, guidance=3.0))
     guided, without = findings.value("bending_guided"), findings.value("bending")
     assert guided == pytest.approx(without, rel=0.2), "this denoiser does not heed it"
-    assert any(each.startswith("Guidance does not bend it more") for each in findings.sentences)
+    assert any(each.startswith("That guidance bends it more or less") for each in findings.sentences)
     assert findings.value("steps_needed_guided") == findings.value("steps_needed_euler")
+
+
+def test_what_guidance_does_is_told_from_the_same_noise() -> None:
+    def said(low: float, high: float) -> str:
+        return transport.guided_sentence(12.0, 10.0, Interval(2.0, low, high), 3.0)
+
+    assert said(1, 3).startswith("Guidance bends it more: 12.0 % of the motion with a guidance of 3, 10.0 % without")
+    assert said(-3, -1).startswith("Guidance bends it less") and "do not tell" in said(-1, 3)
 
 
 def test_few_images_have_no_bound_and_an_encoder_without_noise_no_rate(found) -> None:
     findings = found(MixturePipe(one_image(), 0.5), count=16, deviation=None)
     assert "needs 64 images" in figure(findings, "cost_bound").note
     assert "no posterior" in figure(findings, "rate").note
+
+
+def test_a_large_model_is_followed_on_the_fewest_paths(found) -> None:
+    """Evaluations are counted: of a model that takes all of the budget at once they are the least."""
+    evaluations = []
+    pipe = MixturePipe(one_image(), 0.5, guidance=3.0)
+    pipe._data = lambda x, alpha, sigma, data=pipe._data: evaluations.append(len(x)) or data(x, alpha, sigma)
+    findings = found(pipe, most=1.0)
+    assert "range of 4 images" in figure(findings, "bending").interval
+    assert "5 steps, empty prompt, batches of 24" in figure(findings, "cost").estimator
+    assert any("paths: 4 of 8; steps to pairs: 5 of 10" in each for each in findings.sentences)
+    few = sum((1, 2, 4, 8))
+    assert sum(evaluations) == 4 * 25 * 2 + 4 * few * 3 + 24 * 5, "what the picture shows is not drawn again"
 
 
 def test_a_model_that_inpaints_is_refused(found) -> None:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections import budget
-from ldm_export.analyze.sections.budget import FULL, QUICK, WorkBudget, budget_of
+from ldm_export.analyze.sections import work_budget
+from ldm_export.analyze.sections.work_budget import FULL, QUICK, WorkBudget, budget_of
 
 
 def test_runs_are_what_fits_between_the_wanted_and_the_least() -> None:
@@ -32,7 +32,7 @@ def test_what_was_cut_is_said() -> None:
 @pytest.mark.parametrize(("quick", "most"), ((False, FULL), (True, QUICK)))
 def test_it_counts_the_denoiser_and_the_decoder(monkeypatch: pytest.MonkeyPatch, quick: bool, most: float) -> None:
     cost = {name: SimpleNamespace(total=each) for name, each in (("unet", 7), ("vae_decoder", 5), ("text", 3))}
-    monkeypatch.setattr(budget, "component_costs", lambda subject: cost)
+    monkeypatch.setattr(work_budget, "component_costs", lambda subject: cost)
     contract = SimpleNamespace(
         denoiser=SimpleNamespace(component="unet"),
         codec=SimpleNamespace(decoder=SimpleNamespace(component="vae_decoder")),
