@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from ldm_runtime.errors import OutputError
 from ldm_runtime.files.atomic import make_folder
 
 KEY_LETTERS = 16
+DIGEST_BYTES = 32  # of the SHA-256 after an array, which numpy does not read
+_READ_BYTES = 2**20
 IMAGES_KEPT = 4  # float32 images that all sections together keep of one that is analysed, by the whole report
 LEAST_ROOM = 100_000_000  # bytes: drawn images, features and maps, which do not grow with the folder
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -49,6 +51,46 @@ def key_of(facts: dict[str, Any], pictures: Pictures) -> str:
     return digest.hexdigest()[:KEY_LETTERS]
 
 
+def write_array(array: np.ndarray, file: BinaryIO) -> None:
+    """Write an array as .npy and the SHA-256 of that after it. file: new, and open for reading too."""
+    np.save(file, array, allow_pickle=False)
+    file.write(_digest_of(file, file.tell()))
+
+
+def read_array(path: Path) -> np.ndarray | None:
+    """Return a kept array; None if there is none, or it is damaged: it is not what was written, to the last byte."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        length = max(0, file.seek(0, 2) - DIGEST_BYTES)
+        if _digest_of(file, length) != file.read():
+            return None
+        file.seek(0)
+        return np.asarray(np.load(file, allow_pickle=False))
+
+
+def _digest_of(file: BinaryIO, length: int) -> bytes:
+    """Return the SHA-256 of the first bytes of a file, and leave it at their end."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    for start in range(0, length, _READ_BYTES):
+        digest.update(file.read(min(_READ_BYTES, length - start)))
+    return digest.digest()
+
+
+def sealed(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return values for JSON with the SHA-256 of them all."""
+    return {**facts, "sha256": hashlib.sha256(json.dumps(facts).encode()).hexdigest()}
+
+
+def unsealed(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what was sealed. Raises ValueError for anything else, TypeError or KeyError if it is no such object."""
+    bare = {name: value for name, value in facts.items() if name != "sha256"}
+    if facts["sha256"] != sealed(bare)["sha256"]:
+        raise ValueError("it is not what was written")
+    return bare
+
+
 def open_kept(out: Path, key: str, pictures: Pictures) -> Path:
     """Make the folder of what is kept under a key. Raises OutputError if there is no room for it."""
     folder = out / WORK / key
@@ -67,6 +109,8 @@ def open_kept(out: Path, key: str, pictures: Pictures) -> Path:
 
 def remove_others(out: Path, key: str) -> None:
     """Remove what was kept of other analyses, whose report this one has replaced."""
+    if (out / WORK).is_symlink():
+        return  # a place that others may keep something in
     for folder in (out / WORK).iterdir():
         if folder.name != key and re.fullmatch(f"[0-9a-f]{{{KEY_LETTERS}}}", folder.name) and not folder.is_symlink():
             shutil.rmtree(folder, ignore_errors=True)  # what cannot be removed stays: the report is written
@@ -81,7 +125,9 @@ def ends_analysis(folder: Path) -> Iterator[None]:
         if isinstance(error, KeepError) or (isinstance(error, OSError) and error.errno not in FULL):
             raise
         what = str(error) if isinstance(error, OutputError) else error.strerror
+        trouble = error.__cause__ if isinstance(error, OutputError) else error
+        is_full = isinstance(trouble, OSError) and trouble.errno in FULL
         raise KeepError(
-            f"{what}; the analysis ends here, and what it has done is kept in {folder}: make room, and run the same "
-            f"command again"
+            f"{what}; the analysis ends here, and what it has done is kept in {folder}: "
+            f"{'make room, and run' if is_full else 'without that trouble, run'} the same command again"
         ) from error

@@ -19,6 +19,7 @@ from ldm_runtime.memory import available_memory
 
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 MAX_FILES = 1_000_000
+WITHOUT_CAPTIONS = f"take {ROWS_FILE} out to analyse the images without captions"
 MOST_LISTED = 5  # damaged images that one error lists
 PLAIN = Background("", (255, 255, 255))
 # An image while it is analysed: itself with its mask, as it was read, as floats, its reconstruction, a copy of each.
@@ -195,9 +196,9 @@ def _rows(folder: Path, out: Path | None) -> list[dict[str, Any]]:
     """Return a row for each image, with its file and perhaps its caption."""
     if not folder.is_dir():
         raise AnalysisError(f"{folder} is not a folder; expected a folder of images, with or without {ROWS_FILE}")
-    if (folder / ROWS_FILE).exists():
-        with refused_as(AnalysisError, "correct it, or take the file out to analyse the images without captions"):
-            return _require_some(folder, read_rows(folder))
+    if os.path.lexists(folder / ROWS_FILE):
+        with refused_as(AnalysisError, f"correct it, or {WITHOUT_CAPTIONS}"):
+            return _require_some(folder, read_rows(folder, WITHOUT_CAPTIONS))
     return _require_some(folder, [{"file": name} for name in _image_names(folder, out)])
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, OutputError
 from ldm_runtime.files.atomic import lies_in
 
 REPORT, PAGE = "report.json", "report.html"
@@ -25,3 +25,12 @@ def refuse_images_in(out: Path, data: Path) -> None:
     """Raise InputError if the report's folder is that of the images, or would write pictures among them."""
     if os.path.realpath(out) == os.path.realpath(data) or any(lies_in(data, out / each) for each in (PICTURES, WORK)):
         raise InputError(f"the report would be written into {data}, the folder of the images; give another --out")
+
+
+def refuse_other_than_folders_in(out: Path) -> None:
+    """Raise OutputError if the report's folder has something else where the report's own folders are to be."""
+    for each in (out / PICTURES, out / WORK):
+        if os.path.lexists(each) and not each.is_dir():
+            raise OutputError(
+                f"{each} is no folder, and the report needs one there; take it out, or give another --out"
+            )

@@ -1,5 +1,6 @@
 """Runs the sections that are asked for, one after the other, and writes the report. An interrupted analysis goes on."""
 
+import contextlib
 import json
 import time
 import traceback
@@ -10,10 +11,17 @@ from typing import Any
 
 from ldm_export.analyze.features import Extractor, efficientnet_lite0
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.keeping import FULL, ends_analysis, key_of, open_kept, remove_others
+from ldm_export.analyze.keeping import FULL, ends_analysis, key_of, open_kept, remove_others, sealed, unsealed
+from ldm_export.analyze.lock import only_analysis
 from ldm_export.analyze.page import render
 from ldm_export.analyze.pictures import Pictures, load_pictures
-from ldm_export.analyze.report_folder import PAGE, PICTURES, REPORT, refuse_images_in
+from ldm_export.analyze.report_folder import (
+    PAGE,
+    PICTURES,
+    REPORT,
+    refuse_images_in,
+    refuse_other_than_folders_in,
+)
 from ldm_export.analyze.section import Section
 from ldm_export.analyze.sections import SECTIONS
 from ldm_export.analyze.study import Say, Study
@@ -92,7 +100,8 @@ def analyze(
     Raises:
         InputError: an option that cannot be, a section that does not exist, or features that are not installed.
         AnalysisError: the images are not usable, or are fewer than a section needs that was asked for by name.
-        OutputError: `out` cannot be written, has no room, or has a report already (without `force`).
+        OutputError: `out` cannot be written, has no room, has a report already (without `force`), or another analysis
+            is writing there.
         LdmError: the model cannot be opened.
     """
     say = progress if progress is not None else lambda text: None
@@ -102,29 +111,37 @@ def analyze(
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
     refuse_existing_in(out, [REPORT, PAGE], force=force)
     refuse_images_in(out, data)
+    refuse_other_than_folders_in(out)
     refuse_unwritable(out)
     extractor = make_extractor()
-    with open_subject(source) as subject:
-        pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject), out)
-        if pictures.too_small:
-            say(f"images that are smaller than the model's, and left out: {pictures.too_small}")
-        if only:
-            for section in chosen:
-                require(section, pictures)
-        options = {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
-        facts = _facts(subject, pictures, options)
-        key = key_of(facts, pictures)
-        study = Study(subject, pictures, extractor, seed, quick, open_kept(out, key, pictures), say)
-        analysis = Analysis(facts)
-        for number, section in enumerate(chosen, 1):
-            study.say = _numbered(say, number, len(chosen))
-            study.say(f"{section.name}: {section.title}")
-            with ends_analysis(study.folder):
-                analysis.results.append(_measured(section, study))
-    with ends_analysis(study.folder):
-        _write(analysis, out)
-    remove_others(out, key)
+    with contextlib.ExitStack() as held:
+        with open_subject(source) as subject:
+            pictures = load_pictures(data, count, subject.size, seed, backgrounds_of(subject), out)
+            if pictures.too_small:
+                say(f"images that are smaller than the model's, and left out: {pictures.too_small}")
+            if only:
+                for section in chosen:
+                    require(section, pictures)
+            held.enter_context(only_analysis(out))
+            refuse_existing_in(out, [REPORT, PAGE], force=force)  # of an analysis that ended meanwhile
+            facts = _facts(
+                subject, pictures, {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
+            )
+            key = key_of(facts, pictures)
+            study = Study(subject, pictures, extractor, seed, quick, open_kept(out, key, pictures), say)
+            analysis = Analysis(facts, [_next(section, study, n, chosen, say) for n, section in enumerate(chosen, 1)])
+        with ends_analysis(study.folder):
+            _write(analysis, out)
+        remove_others(out, key)
     return analysis
+
+
+def _next(section: Section, study: Study, number: int, chosen: Sequence[Section], say: Say) -> SectionResult:
+    """Measure a section, and say before all that it says which of the chosen ones it is."""
+    study.say = _numbered(say, number, len(chosen))
+    study.say(f"{section.name}: {section.title}")
+    with ends_analysis(study.folder):
+        return _measured(section, study)
 
 
 def _numbered(say: Say, number: int, total: int) -> Say:
@@ -231,7 +248,7 @@ def _measured(section: Section, study: Study) -> SectionResult:
         what = f"a fault of the program itself, {type(error).__name__}: {error}"
         return _failed(section, study, one_line(f"{what}; its traceback is in {study.folder / name}"), started)
     seconds = time.monotonic() - started
-    text = json.dumps({"findings": findings.to_json(), "seconds": seconds})
+    text = json.dumps(sealed({"findings": findings.to_json(), "seconds": seconds}))
     study.keep(kept.name, lambda file: file.write(text.encode()))
     return SectionResult(section, findings, None, seconds)
 
@@ -252,9 +269,9 @@ def _kept(section: Section, file: Path) -> SectionResult | None:
     if not file.is_file():
         return None
     try:
-        facts = parse_json(file.read_text(encoding="utf-8"), str(file))
+        facts = unsealed(parse_json(file.read_text(encoding="utf-8"), str(file)))
         return SectionResult(section, Findings.from_json(facts["findings"]), None, facts["seconds"])
-    except (LdmError, KeyError, TypeError, ValueError):
+    except (LdmError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

@@ -1,6 +1,5 @@
 """What every section works with: the model, the images, seeds, and arrays that are computed once and kept."""
 
-import contextlib
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from ldm_export.analyze.features import Extractor
-from ldm_export.analyze.keeping import ends_analysis
+from ldm_export.analyze.keeping import ends_analysis, read_array, write_array
 from ldm_export.analyze.pictures import Pictures
 from ldm_export.analyze.subject import Subject
 from ldm_runtime.files.atomic import atomic_file
@@ -83,18 +82,18 @@ class Study:
         return Progress(what, total, self.say)
 
     def kept(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return an array that `make` computes once; it stays in the folder."""
+        """Return an array that `make` computes once; it stays in the folder. A damaged one is made again."""
         path = self.folder / f"{name}.npy"
-        if path.is_file():
-            with contextlib.suppress(ValueError, EOFError):  # damaged: it is made again
-                return np.asarray(np.load(path, allow_pickle=False))
+        found = read_array(path)
+        if found is not None:
+            return found
         made = make()
-        self.keep(path.name, lambda file: np.save(file, made, allow_pickle=False))
+        self.keep(path.name, lambda file: write_array(made, file))
         return made
 
     def keep(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         """Write a file of the folder. Raises KeepError, which ends the analysis, if that cannot be."""
-        with ends_analysis(self.folder), atomic_file(self.folder / name) as temporary, open(temporary, "wb") as file:
+        with ends_analysis(self.folder), atomic_file(self.folder / name) as temporary, open(temporary, "w+b") as file:
             write(file)
 
     def in_blocks(

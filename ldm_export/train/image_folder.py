@@ -157,7 +157,7 @@ def _read_text(file: Path, what: str, limit: int) -> str:
 def read_rows(folder: Path, advice: str = "fetch the images with: ldm-export data") -> list[dict[str, Any]]:
     """Read the rows of a data folder. Raises TrainingError for the first that is malformed, with `advice`."""
     file = data_file(folder, ROWS_FILE)
-    if not file.is_file():
+    if not file.exists():
         raise TrainingError(f"{folder} is not a folder of captioned images: {folder / ROWS_FILE} is missing; {advice}")
     text = _read_text(file, str(folder / ROWS_FILE), MAX_ROWS_BYTES)
     if text.startswith("\ufeff"):

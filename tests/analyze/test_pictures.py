@@ -139,3 +139,20 @@ def test_labels_are_the_fields_that_every_row_has_as_a_text(images: Path) -> Non
     assert list(pictures.labels) == ["group"]
     numbers = [int(file.removesuffix(".png")) for file in pictures.files]
     assert pictures.labels["group"] == tuple(f"group {number % 2}" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "pattern"),
+    [
+        (lambda file: file.write_text("{}\n"), "line 1: expected an object"),
+        (lambda file: file.symlink_to("absent"), "captions.jsonl is missing"),
+        (lambda file: file.mkdir(), "it is not a regular file"),
+    ],
+    ids=["malformed", "a link to nothing", "a folder"],
+)
+def test_captions_that_cannot_be_read_are_refused(tmp_path: Path, prepare, pattern: str) -> None:
+    write_images(tmp_path / "data", 1, captions=False)
+    prepare(tmp_path / "data" / "captions.jsonl")
+    with pytest.raises(LdmError, match=pattern) as caught:
+        load_pictures(tmp_path / "data", 1, (128, 128), 0, ())
+    assert "ldm-export data" not in str(caught.value), "whose images these are not"

@@ -146,7 +146,8 @@ def test_what_is_kept_belongs_to_all_that_it_was_made_of(
     (images / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     run.analyze(None, data=images, out=tmp_path / "o", force=True, make_extractor=make_extractor)
     assert section.calls == (1 if change == "nothing" else 2)
-    assert len(list((tmp_path / "o" / "kept").iterdir())) == 1, "what was kept of the other analysis is gone"
+    kept = [each for each in (tmp_path / "o" / "kept").iterdir() if each.is_dir()]
+    assert len(kept) == 1, "what was kept of the other analysis is gone"
 
 
 def test_only_what_this_program_kept_is_removed(images: Path, tmp_path: Path, sections, make_extractor) -> None:
@@ -345,3 +346,62 @@ def test_a_checkpoint_is_drawn_with_torch(images: Path, tmp_path: Path, sections
         run.analyze(source, data=images, out=tmp_path / name, samples=2, make_extractor=make_extractor)
     for from_torch, from_engine in zip(*found, strict=True):
         np.testing.assert_allclose(from_torch, from_engine, rtol=0, atol=2e-4 * np.abs(from_engine).max())
+
+
+def test_two_analyses_into_one_folder(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    first, out = Counted("first"), tmp_path / "out"
+    sections(first)
+    measure = first.measure
+
+    def second_meanwhile(study: Study) -> Findings:
+        with pytest.raises(OutputError, match=r"another analysis is writing its report into .*out; wait for its end"):
+            run.analyze(None, data=images, out=out, seed=1, make_extractor=make_extractor)
+        return measure(study)
+
+    first.measure = second_meanwhile  # type: ignore[method-assign]
+    analysis = run.analyze(None, data=images, out=out, make_extractor=make_extractor)
+    assert analysis.failures == [] and first.calls == 1
+    first.measure = measure  # type: ignore[method-assign]
+    run.analyze(None, data=images, out=out, seed=1, force=True, make_extractor=make_extractor)
+
+
+@pytest.mark.parametrize("name", ["pictures", "kept"])
+def test_a_file_in_place_of_a_folder_is_refused_before_anything_is_measured(
+    images: Path, tmp_path: Path, sections, make_extractor, name: str
+) -> None:
+    (section,) = sections(Counted("first")).values()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(OutputError, match=f"{name} is no folder, and the report needs one there"):
+        run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert section.calls == 0
+
+
+def test_a_picture_that_cannot_be_written_is_no_want_of_room(
+    images: Path, tmp_path: Path, sections, make_extractor
+) -> None:
+    sections(Counted("first"))
+    (tmp_path / "out" / "pictures" / "first-line.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match="a folder has that name.*: without that trouble, run the same command again"):
+        run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+
+
+def test_nothing_is_removed_from_a_place_that_kept_is_a_link_to(
+    images: Path, tmp_path: Path, sections, make_extractor
+) -> None:
+    sections(Counted("first"))
+    (tmp_path / "shared" / "0123456789abcdef").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "kept").symlink_to(tmp_path / "shared")
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert (tmp_path / "shared" / "0123456789abcdef").is_dir()
+
+
+def test_a_digit_that_changed_in_what_was_kept(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    (section,) = sections(Counted("first")).values()
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    (file,) = (tmp_path / "out").rglob("first.json")
+    file.write_text(file.read_text().replace('"value": 1.0', '"value": 7.0'))
+    again = run.analyze(None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor)
+    assert again.results[0].findings is not None and again.results[0].findings.value("one") == 1.0
+    assert section.calls == 2

@@ -44,6 +44,46 @@ def test_blocks_are_made_once(study: Study) -> None:
     assert found.tolist() == [[0, 0], [1, 1], [2, 4], [3, 9], [4, 16]]
 
 
+def _plain(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.zeros((2, 9)))
+
+
+def _zip(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.savez(file, other=np.zeros(2))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-40] ^= 1  # in the last number: its header is whole
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit": _flip,
+    "another array": _plain,
+    "several arrays": _zip,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "cut to less than a digest": lambda path: path.write_bytes(b"x"),
+    "empty": lambda path: path.write_bytes(b""),
+    "half a header": lambda path: path.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': ((((((\n" + bytes(99)),
+    "nearly a zip": lambda path: path.write_bytes(b"PK\x03\x04" + bytes(99)),
+    "of a huge shape": lambda path: path.write_bytes(path.read_bytes().replace(b"(2, 2)", b"(2, 2000000000000)")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_array_is_made_again(study: Study, damage: Callable[[Path], object]) -> None:
+    def make(part: Sequence[int]) -> np.ndarray:
+        return np.array([[each, each**2] for each in part])
+
+    whole = study.in_blocks("squares", range(4), 2, make)
+    damage(study.folder / "squares-2.npy")
+    assert study.in_blocks("squares", range(4), 2, make).tolist() == whole.tolist()
+    np.testing.assert_array_equal(np.load(study.folder / "squares-2.npy"), whole[2:])
+
+
 def test_a_block_of_another_length_is_a_fault(study: Study) -> None:
     with pytest.raises(ValueError, match="ones: 1 of 3 items were made"):
         study.in_blocks("ones", range(3), 3, lambda part: np.ones((1, 2)))
