@@ -10,7 +10,7 @@ from ldm_runtime.errors import OutputError
 from ldm_runtime.files.atomic import make_folder
 from ldm_runtime.files.journal import lock
 
-LOCK_FILE = "analysis.lock"  # stays when the lock ends: removing it could remove another analysis' lock
+LOCK_FILE = "lock"  # stays when the lock ends: removing it could remove another analysis' lock
 
 
 @contextlib.contextmanager
