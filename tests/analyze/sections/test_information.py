@@ -14,6 +14,8 @@ from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
 from tests.analyze.linear_study import LinearSubject, draw_levels, make_study
 
+pytestmark = pytest.mark.slow  # each measures a section
+
 COUNT, NUMBERS = 96, 8 * 8 * 3  # images; numbers of the latents
 
 

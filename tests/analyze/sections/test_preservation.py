@@ -9,6 +9,8 @@ from ldm_export.analyze.sections.preservation import detail_levels, label_levels
 from ldm_export.analyze.statistics import Interval
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
+pytestmark = pytest.mark.slow  # each measures a section
+
 COUNT = 80
 
 

@@ -16,6 +16,8 @@ from ldm_runtime.package import safetensors
 from tests.analyze.linear_study import CELL, LinearSubject, make_study
 from tests.train.conftest import vgg_tensors
 
+pytestmark = pytest.mark.slow  # each measures a section
+
 COUNT = 96
 
 

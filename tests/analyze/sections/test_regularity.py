@@ -19,6 +19,8 @@ from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError, CheckpointError
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
+pytestmark = pytest.mark.slow  # each measures a section
+
 COUNT, NUMBERS, PIXELS = 96, 8 * 8 * 3, 32 * 32 * 3
 
 

@@ -16,6 +16,8 @@ from ldm_runtime.errors import NonFiniteError
 from tests.analyze.flow_pipe import MixturePipe
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
+pytestmark = pytest.mark.slow  # each measures a section
+
 SIDE, COUNT = 16, 64
 SIZE = 3 * (SIDE // CELL) ** 2
 
