@@ -146,9 +146,7 @@ def measure_pairs(
         study.say(f"compression: the UNet on pixels, timed up to {pairs[len(first) - 1].size} if that fits")
         second, why = _measure(networks[1], pixels, budget, rounds, budget.left)
         reason = f"on pixels {why}" if why else reason
-    found = [
-        replace(pair, measured=sides) for pair, sides in zip(pairs, zip(first, second, strict=False), strict=False)
-    ]
+    found = [replace(pairs[place], measured=(first[place], side)) for place, side in enumerate(second)]
     if len(found) == len(pairs):
         return found, ""
     left_out = pairs[len(found) :]

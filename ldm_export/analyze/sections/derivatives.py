@@ -25,7 +25,7 @@ def says_what_cannot_be_differentiated(measure: Callable[[Study], Findings]) -> 
             return measure(study)
         except CheckpointError as error:
             raise AnalysisError(f"the autoencoder cannot be loaded into torch ({error}): {INSTEAD}") from error
-        except RuntimeError as error:  # NotImplementedError too
+        except RuntimeError as error:  # or its NotImplementedError
             if not any(each in str(error).lower() for each in UNKNOWN_TO_TORCH):
                 raise
             raise AnalysisError(

@@ -10,7 +10,7 @@ import pytest
 from ldm_export.analyze import pixel_twin
 from ldm_export.analyze.component_inputs import axis_sizes
 from ldm_export.analyze.features import Extractor
-from ldm_export.analyze.findings import Findings, Table
+from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.graph_cost import CROSS, KINDS, SELF, Cost
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.pixel_twin import Pair, Side, count_pairs, measure_pairs, sizes_up_to, twins
@@ -21,6 +21,7 @@ from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.analyze.timing import TimeBudget
 from tests.analyze.conftest import mean_colour, write_images
+from tests.analyze.tables import number, table
 from tests.oracles import build_tiny_sd, with_tiny_autoencoder
 
 SECONDS = (60.0, 60.0)
@@ -47,15 +48,6 @@ def measured(source: Path | None, folder: Path) -> Findings:
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return measured(None, tmp_path_factory.mktemp("compression"))
-
-
-def table(findings: Findings, name: str) -> Table:
-    return next(each for each in findings.tables if each.name == name)
-
-
-def number(value: object) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
 
 
 @pytest.mark.slow

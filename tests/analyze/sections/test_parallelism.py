@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.features import Extractor
-from ldm_export.analyze.findings import Findings, Table
+from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.keeping import write_array
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.analyze.rounds import Outcome
@@ -25,6 +25,7 @@ from ldm_export.analyze.workers import Speed
 from ldm_runtime.errors import NonFiniteError
 from tests.analyze.checkpoints import CHECKPOINTS
 from tests.analyze.conftest import mean_colour, write_images
+from tests.analyze.tables import number, table
 
 STEPS = 10
 
@@ -56,15 +57,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Findings, Path]:
 @pytest.fixture(scope="module")
 def findings(kept: tuple[Findings, Path]) -> Findings:
     return kept[0]
-
-
-def table(findings: Findings, name: str) -> Table:
-    return next(each for each in findings.tables if each.name == name)
-
-
-def number(value: object) -> float:
-    assert isinstance(value, int | float)
-    return float(value)
 
 
 @pytest.mark.slow

@@ -361,6 +361,7 @@ def relative_rms(actual: np.ndarray, expected: np.ndarray) -> float:
 
 # diffusers computes their coefficients in float32: sqrt(s'^2 - up^2) where both are near, and a numerical integral
 LOOSE = {("dpm2_ancestral", 2): 2e-4, ("lms", 50): 3e-5}  # (solver, steps)
+AS_SHIPPED = {("sa_solver", 50): 1.2e-5}  # the same, of options of low order: up to 1.01e-5 where torch has AVX-512
 
 
 @pytest.mark.parametrize("steps", (1, 4, 10, *(pytest.param(steps, marks=SLOW) for steps in (2, 3, 50))))
@@ -391,7 +392,8 @@ def test_every_option_is_that_of_diffusers_as_shipped(solver: str, prediction_ty
         for steps in (1, 2, 3, 4, 10, 50):
             if steps > vars(sampler.options).get("original_steps", steps) or (steps == 50 and not (even and low)):
                 continue
-            assert step_error(schedule, text, steps) < (2e-5 if even and low else 2e-4), (text, steps)
+            bound = AS_SHIPPED.get((solver, steps), 1e-5) if even and low else 2e-4
+            assert step_error(schedule, text, steps) < bound, (text, steps)
             compared += 1
     assert compared >= 5
 
