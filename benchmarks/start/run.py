@@ -36,7 +36,7 @@ ROUNDS = click.IntRange(1, MAX_ROUNDS)
 @click.option("--sd-cli", type=PROGRAM, help="stable-diffusion.cpp's program, which draws in the second table.")
 @click.option("--checkpoint", type=FOLDER, help="What --large was built from, a diffusers folder, for --sd-cli.")
 @click.option("--rounds", type=ROUNDS, default=9, show_default=True, help="Rounds in which the contenders take turns.")
-@click.option("--large-rounds", type=ROUNDS, default=3, show_default=True, help="Those of the second table.")
+@click.option("--large-rounds", type=ROUNDS, default=5, show_default=True, help="Those of the second table.")
 @click.option("--large-size", metavar="WxH", default="256x256", show_default=True, help="Size of its image in pixels.")
 @click.option(
     "--large-steps", type=click.IntRange(2, MAX_STEPS), default=4, show_default=True, help="Steps of its image."

@@ -20,10 +20,11 @@ HEAD = ("to the first step, s", "to the image, s", "peak, MB", "beyond the weigh
 def render(drawing: Drawing, rows: Sequence[Row]) -> str:
     """Render one table below a sentence that says what was drawn."""
     first = rows[0]
+    rounds = len(first.runs)
     said = (
         f"{drawing.package.manifest.name}, {drawing.size[0]}x{drawing.size[1]} pixels, {drawing.steps} steps of"
         f" `{SAMPLER}`, guidance {drawing.guidance:g}, {drawing.threads} threads; weights of"
-        f" {first.weight_bytes / 1e6:.0f} MB; {len(first.runs)} rounds:"
+        f" {first.weight_bytes / 1e6:.0f} MB; {rounds} round{'' if rounds == 1 else 's'}:"
     )
     head = ["", *HEAD, f"image / {first.title}"]
     return f"{said}\n\n" + markdown_table(head, [_cells(row, first) for row in rows], "<" + ">" * len(HEAD) + ">")
