@@ -2,8 +2,8 @@
 //
 // Built with the headers and libraries of GenAI's archive for C++, in $R:
 //   c++ -std=c++17 -O2 -s genai.cpp -I$R/include -L$R/lib/intel64 -lopenvino_genai -lopenvino -o genai
-// or with the libraries of the wheels openvino and openvino-genai, in site-packages $P, and the headers of the same release
-// of GenAI's source, in $S; while it runs, OPENVINO_TOKENIZERS_PATH_GENAI is the path of
+// or with the libraries of the wheels openvino and openvino-genai, in site-packages $P, and the headers of the same
+// release of GenAI's source, in $S; while it runs, OPENVINO_TOKENIZERS_PATH_GENAI is the path of
 // openvino_tokenizers/lib/libopenvino_tokenizers.so then:
 //   c++ -std=c++17 -O2 -s genai.cpp -I$S/src/cpp/include -I$P/openvino/include $P/openvino_genai/libopenvino_genai.so.*
 //     $P/openvino/libs/libopenvino.so.* -Wl,--disable-new-dtags,-rpath,$P/openvino_genai:$P/openvino/libs -o genai
