@@ -137,6 +137,10 @@ static void wrong_headers_are_refused() {
     expect_header(
         with_header(
             first + R"({"dtype": "U8", "shape": [0], "data_offsets": [9223372036854775807, 9223372036854775807]}})", 4),
+        codes::weights_tensor);
+    expect_header(
+        with_header(
+            first + R"({"dtype": "U8", "shape": [0], "data_offsets": [999999999999999999, 999999999999999999]}})", 4),
         codes::weights_layout);
 }
 

@@ -64,7 +64,7 @@ private:
         auto seed = static_cast<std::uint64_t>(its.seed);
         RunOptions options;
         Array<std::uint8_t> image(scope_.memory), mask(scope_.memory);
-        images::Samples picture, keep;
+        images::Samples start, keep;
         options.prompts = {&its.prompt, 1};
         options.negatives = View<std::string_view>{&its.negative, 1};
         options.steps = its.steps;
@@ -72,9 +72,9 @@ private:
         options.size = Size{its.size[0], its.size[1]};
         if (model_.contract().inpaints()) {
             LDM_TRY(make_probe(image, mask));
-            picture = samples(image, 3);
+            start = samples(image, 3);
             keep = samples(mask, 1);
-            options.pictures = {&picture, 1};
+            options.start_images = {&start, 1};
             options.mask = &keep;
         }
         return run_.begin(scope_, options);
