@@ -46,6 +46,15 @@ class Figure:
         """Return a figure with its interval, and what that is over."""
         return cls(name, title, found.value, unit, estimator, limits, found.low, found.high, interval)
 
+    @classmethod
+    def perhaps(
+        cls, name: str, title: str, found: Interval, unit: str, estimator: str, limits: str, interval: str, note: str
+    ) -> "Figure":
+        """Return a figure with its interval; where one of its ends is not known (NaN) without, and `note` says why."""
+        if math.isnan(found.low + found.high):
+            return cls(name, title, found.value, unit, estimator, limits, note=note)
+        return cls.measured(name, title, found, unit, estimator, limits, interval)
+
 
 @dataclass(frozen=True)
 class Table:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ldm_runtime.errors import InputError, OutputError
-from ldm_runtime.files.atomic import lies_in
+from ldm_runtime.files.atomic import lies_in, refuse_existing_in
 
 REPORT, PAGE = "report.json", "report.html"
 PICTURES = "pictures"  # the folder of the report's pictures as files
@@ -19,6 +19,12 @@ def is_report(folder: Path) -> bool:
         return False
     with open(report, "rb") as file:
         return _MARK in file.read(_MARK_BYTES)
+
+
+def refuse_report_in(out: Path, *, force: bool) -> None:
+    """Raise OutputError if the folder has a report already, without `force`, or is none. It may be missing."""
+    if os.path.lexists(out):
+        refuse_existing_in(out, [REPORT, PAGE], force=force)
 
 
 def refuse_images_in(out: Path, data: Path) -> None:

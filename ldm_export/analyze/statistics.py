@@ -51,9 +51,14 @@ def bootstrap(
     return Interval(value, float(low), float(high))
 
 
-def over_resampled(count: int) -> str:
-    """Say what an interval of `bootstrap` is over, for samples that are images."""
-    return f"95 % by bootstrap over {count} images"
+def over_resampled(count: int | str, what: str = "images") -> str:
+    """Say what an interval of `bootstrap` is over, for samples that are images or something else."""
+    return f"{100 * LEVEL:g} % by bootstrap over {count} {what}"
+
+
+def over_left_out(count: int) -> str:
+    """Say what an interval of `jackknife` is over."""
+    return f"{100 * LEVEL:g} % by the jackknife over {count} images"
 
 
 def over_images(
@@ -71,7 +76,8 @@ def over_images(
     if len(values) == 1:
         return Interval.unknown(estimate(values)), "none of 1 image"
     alone = [estimate(values[place : place + 1]) for place in range(len(values))]
-    return Interval(estimate(values), min(alone), max(alone)), f"range of {len(values)} images"
+    ends = float(np.min(alone)), float(np.max(alone))  # NaN of any is NaN
+    return Interval(estimate(values), *ends), f"range of {len(values)} images"
 
 
 def spread(values: np.ndarray) -> Interval:

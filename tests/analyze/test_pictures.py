@@ -11,7 +11,7 @@ from ldm_export.analyze import pictures as pictures_module
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.errors import AnalysisError, TrainingError
 from ldm_export.recipes.train import Background
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import InputError, LdmError
 from tests.analyze.conftest import write_images
 
 RED = Background("red", (255, 0, 0))
@@ -113,6 +113,19 @@ def test_refusals(tmp_path: Path, prepare, pattern: str) -> None:
     with pytest.raises(LdmError, match=pattern) as caught:
         load_pictures(tmp_path / "data", 8, SIZE, 0, [])
     assert isinstance(caught.value, AnalysisError | TrainingError)
+
+
+@pytest.mark.parametrize("target", ["gone.png", "../gone.png"])
+def test_a_link_to_nothing_is_named(tmp_path: Path, target: str) -> None:
+    write_images(tmp_path / "data", 1, captions=False)
+    (tmp_path / "data" / "link.png").symlink_to(target)
+    with pytest.raises(AnalysisError, match=r"data/link\.png is a link to nothing; take them out of the folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
+def test_a_path_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="the folder of images is .* cannot be looked up: File name too long"):
+        load_pictures(Path("x" * 5000), 8, SIZE, 0, [])
 
 
 def test_an_image_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -405,3 +405,61 @@ def test_a_digit_that_changed_in_what_was_kept(images: Path, tmp_path: Path, sec
     again = run.analyze(None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor)
     assert again.results[0].findings is not None and again.results[0].findings.value("one") == 1.0
     assert section.calls == 2
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "digit"])
+def test_what_is_in_the_place_of_a_kept_section_is_said_and_measured_again(
+    images: Path, tmp_path: Path, sections, make_extractor, what: str
+) -> None:
+    (section,) = sections(Counted("first")).values()
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    (file,) = (tmp_path / "out").rglob("first.json")
+    elsewhere = tmp_path / "elsewhere.json"
+    if what == "digit":
+        file.write_text(file.read_text().replace('"value": 1.0', '"value": 7.0'))
+    else:
+        file.rename(elsewhere)
+        if what == "link":
+            file.symlink_to(elsewhere)
+        else:
+            file.mkdir()
+    before, said = elsewhere.read_text() if elsewhere.exists() else "", []
+    again = run.analyze(
+        None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor, progress=said.append
+    )
+    assert again.failures == [] and section.calls == 2
+    assert any(each.endswith("first.json is damaged: first is measured again") for each in said)
+    assert file.is_file() and not file.is_symlink()
+    assert (elsewhere.read_text() if elsewhere.exists() else "") == before
+
+
+def test_parents_of_the_output_are_made(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first"))
+    out = tmp_path / "runs" / "today" / "analysis"
+    assert run.analyze(None, data=images, out=out, make_extractor=make_extractor).failures == []
+    assert (out / "report.html").is_file()
+
+
+def test_nothing_is_made_of_an_analysis_that_is_refused(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first", needs=Needs(pictures=99)))
+    with pytest.raises(AnalysisError, match="first needs 99 images"):
+        run.analyze(None, data=images, out=tmp_path / "runs" / "o", only=["first"], make_extractor=make_extractor)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "''; expected a path"),
+        ("x" * 5000, "which cannot be looked up: File name too long"),
+        ("a\0b", "is not a path"),
+    ],
+)
+@pytest.mark.parametrize("option", ["data", "out"])
+def test_paths_that_cannot_be(
+    images: Path, tmp_path: Path, sections, make_extractor, option: str, path: str, said: str
+) -> None:
+    sections(Counted("first"))
+    given = {"data": images, "out": tmp_path / "out"} | {option: path}
+    with pytest.raises(InputError, match=f"^{option} is .*{said}"):
+        run.analyze(None, **given, make_extractor=make_extractor)

@@ -5,7 +5,8 @@ import pytest
 
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.frequency import Bands
-from ldm_export.analyze.sections.preservation import detail_levels, label_levels, label_sentence, measure
+from ldm_export.analyze.sections.preservation import Detail, bands_sentence, detail_levels, measure
+from ldm_export.analyze.sections.preservation_labels import label_levels, label_sentence
 from ldm_export.analyze.statistics import Interval
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
@@ -140,3 +141,16 @@ def test_levels_of_detail_are_named_by_their_octaves(cell: int, layout: str, tex
     assert f" {1 / bands.edges[1:][chosen].max():.0f} pixels" in title
     title, chosen = levels["texture"]
     assert octaves == 0 or f" {1 / bands.edges[:-1][chosen].min():.0f} pixels" in title
+
+
+def test_detail_is_lost_where_its_interval_says_so() -> None:
+    def said(*kept: Interval) -> str:
+        gain = np.array([each.value for each in kept])
+        return bands_sentence(("coarse", "fine"), Detail(gain, gain, gain, list(kept), np.arange(len(kept))), 8)
+
+    whole, unsure, lost = Interval(0.97, 0.95, 0.99), Interval(0.88, 0.85, 0.93), Interval(0.5, 0.4, 0.6)
+    assert said(whole, whole) == "Detail of every size is kept: 97% at least."
+    assert said(whole, unsure) == "That detail of any size is lost these images do not tell: 88% at least is kept."
+    assert said(unsure, lost).startswith(
+        "Of detail of fine pixels a cycle 50% is kept (a latent cell is 8 pixels wide)"
+    )
