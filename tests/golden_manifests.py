@@ -225,7 +225,7 @@ def header_code(content: bytes) -> str | None:
 def graph_result(content: bytes) -> str:
     """The code of a refusal, or how many tokens the graph knows."""
     try:
-        with_file(content, lambda file: read_graph(file, "model.safetensors"))
+        with_file(content, lambda file: read_graph(file, ["model.safetensors"]))
         return str(known_tokens(content, "input_ids", "model.onnx"))
     except FormatError as error:
         return error.code

@@ -30,7 +30,7 @@ def model(entry: bytes) -> bytes:
 
 def check(folder: Path, content: bytes) -> None:
     (folder / "model.onnx").write_bytes(content)
-    read_graph(folder / "model.onnx", WEIGHTS)
+    read_graph(folder / "model.onnx", [WEIGHTS])
 
 
 KEY, EVIL, GOOD = field(1, b"location"), field(2, b"/a/b"), field(2, WEIGHTS.encode())
@@ -160,4 +160,4 @@ def test_graph_of_impossible_size_is_refused(tmp_path: Path) -> None:
     with open(tmp_path / "model.onnx", "wb") as file:
         file.truncate(2**28 + 1)  # sparse: takes no space
     with pytest.raises(FormatError, match="more than the 268435456 of a graph without weights"):
-        read_graph(tmp_path / "model.onnx", WEIGHTS)
+        read_graph(tmp_path / "model.onnx", [WEIGHTS])
