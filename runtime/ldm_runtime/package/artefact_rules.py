@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ldm_runtime.package.artefacts import Artefact, Component, PlanRequirements, Range
     from ldm_runtime.package.manifest import Contract, Manifest
 
-_MAX_RESCALED = 2**64
+_MAX_RESCALED = 2**60
 _refuse = functools.partial(fail, code="manifest.artefact")
 _refuse_plan = functools.partial(fail, code="manifest.plan")
 

@@ -53,7 +53,7 @@ def read_graph(graph: Path, data: Sequence[str]) -> bytes:
         raise FormatError(str(graph), f"is not an ONNX file ({error})", "graph.format") from None
     for location in sorted(locations - {name.encode() for name in data}):
         found, known = location.decode(errors="replace"), " or ".join(map(shown, data))
-        what = f"keeps data in {found!r}, expected only {known} in the same folder"
+        what = f"keeps data in {shown(found)}, expected only {known} in the same folder"
         raise FormatError(str(graph), what, "graph.external-data")
     return content
 

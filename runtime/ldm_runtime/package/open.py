@@ -205,7 +205,8 @@ def _check_graphs(path: Path, parsed: manifest.Manifest) -> None:
     """Check where each graph's weights are, and that text encoders know their tokenizer's ids."""
     for name, component in parsed.components.items():
         graphs = [artefact for artefact in component.artefacts if artefact.format == "onnx"]
-        for data in dict.fromkeys([component.weights, *(file for graph in graphs for file in graph.files[1:])]):
+        own = {file for graph in graphs for file in graph.files[1:]} - {component.weights}
+        for data in (component.weights, *sorted(own)):
             safetensors.read_header(path / data)
         for artefact in graphs:
             content = read_graph(path / artefact.file, [file.rpartition("/")[2] for file in artefact.files[1:]])

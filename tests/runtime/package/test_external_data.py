@@ -114,6 +114,15 @@ def test_external_data_in_its_place_is_accepted(tmp_path: Path) -> None:
     check(tmp_path, b"")
 
 
+def test_data_may_be_in_each_file_of_a_graph_and_in_no_other(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(model(KEY + GOOD) + model(KEY + field(2, b"model.int8.safetensors")))
+    read_graph(tmp_path / "model.onnx", ["model.int8.safetensors", WEIGHTS])
+    with pytest.raises(FormatError, match="keeps data in 'model.int8.safetensors', expected only 'model.safetens"):
+        read_graph(tmp_path / "model.onnx", [WEIGHTS])
+    with pytest.raises(FormatError, match="keeps data in 'model.safetensors', expected only 'a' or 'b' in the same"):
+        read_graph(tmp_path / "model.onnx", ["a", "b"])
+
+
 def test_what_onnx_writes_is_accepted(tmp_path: Path) -> None:
     tensor = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "location")
     node = helper.make_node("Identity", ["location"], ["y"], doc_string="location")
