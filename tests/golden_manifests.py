@@ -33,7 +33,7 @@ BYTES = b'0123456789-+.eE"{}[]:, \\/ntfa\x00\x7f\xff'  # what a byte becomes, bu
 MUTATED = {MANIFEST: 2000, "package/unet/model.safetensors": 400, "package/text_encoder/model.onnx": 1000}
 # Manifest -> how many changes of one value of it.
 REPLACED = {"manifests/sdxl_inpaint.json": 1200, "manifests/lcm.json": 600, "manifests/tiny_autoencoder.json": 600}
-REPLACED[VARIANTS] = 2000
+REPLACED[VARIANTS] = 800
 VALUES: list[Any] = [
     None,
     True,

@@ -167,7 +167,7 @@ int main() {
     changes_have_their_codes("manifests/sdxl_inpaint.json", 1200);
     changes_have_their_codes("manifests/lcm.json", 600);
     changes_have_their_codes("manifests/tiny_autoencoder.json", 600);
-    changes_have_their_codes("manifests/variants.json", 2000);
+    changes_have_their_codes("manifests/variants.json", 800);
     edited_packages_have_their_codes();
     every_family_is_read();
     values_have_their_types();

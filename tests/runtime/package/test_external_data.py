@@ -119,7 +119,7 @@ def test_data_may_be_in_each_file_of_a_graph_and_in_no_other(tmp_path: Path) -> 
     read_graph(tmp_path / "model.onnx", ["model.int8.safetensors", WEIGHTS])
     with pytest.raises(FormatError, match="keeps data in 'model.int8.safetensors', expected only 'model.safetens"):
         read_graph(tmp_path / "model.onnx", [WEIGHTS])
-    with pytest.raises(FormatError, match="keeps data in 'model.safetensors', expected only 'a' or 'b' in the same"):
+    with pytest.raises(FormatError, match="keeps data in 'model.int8.safetensors', expected only 'a' or 'b' in"):
         read_graph(tmp_path / "model.onnx", ["a", "b"])
 
 
