@@ -50,7 +50,8 @@ def measure(run: Run, cases: Sequence[Case], precision: Precision, *, target: st
 
     Raises VerificationError if a case exceeds the tolerance, which is the case's own in fp32, or cannot be compared.
     """
-    reduced = PRECISIONS[precision].tolerance.relative_rms if precision != "fp32" else None
+    row = PRECISIONS[precision].tolerance
+    reduced = None if precision == "fp32" or row is None else row.relative_rms
     results = list(compare(run, cases, artefact=f"{target} {precision}", tolerance=reduced))
     for result in results:
         if not result.passed:
