@@ -22,7 +22,10 @@ from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
+from tests.runtime.package.varied_package import add_variants
 from tests.wall import run_behind_wall
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 ROOT = Path(__file__).parents[2]
 
@@ -395,6 +398,20 @@ def test_inspect_tells_what_a_package_is(package):
     facts = json.loads(call("inspect", package, "--json").stdout)
     assert facts["kind"] == "package" and set(facts["components"]) >= {"unet", "vae_decoder"}
     assert "unet" in call("inspect", package).stdout
+
+
+def test_inspect_tells_of_variants_and_of_their_artefacts(tmp_path):
+    package = add_variants(Path(shutil.copytree(GOLDEN / "package", tmp_path / "package")))
+    facts = json.loads(call("inspect", package, "--json").stdout)
+    variants, artefacts = facts["variants"], facts["components"]["unet"]["artefacts"]
+    assert list(variants) == ["int8-bf16", "cached", "hoisted"]
+    assert variants["int8-bf16"]["ways"]["unet"]["precision"] == "bf16"
+    assert variants["int8-bf16"]["error"]["psnr"] == 34.1 and variants["cached"]["run"]["caching"]["interval"] == 2
+    assert artefacts["shallow"]["inputs"][1] == "deep float32 [batch, 4, height, width]"
+    assert artefacts["step"]["hoists"] == [{"inputs": ["encoder_hidden_states"], "artefact": "keys"}]
+    assert artefacts["int8"]["kept"] == ["conv_in", "conv_out"] and artefacts["fp16"]["rescaled"] == 64.0
+    assert "units: avx512_bf16; avx512_vnni" in call("inspect", package).stdout
+    assert "variants" not in json.loads(call("inspect", GOLDEN / "package", "--json").stdout)
 
 
 @pytest.mark.slow

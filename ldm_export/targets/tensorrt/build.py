@@ -118,7 +118,18 @@ def _describe(
     difference = measured.difference
     exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
     files = (f"{FOLDER}/{name}/{plan.name}",)
-    return Artefact(name, "tensorrt", files, "tensorrt", work.precision, exactness, difference, requires)
+    return Artefact(
+        name=name,
+        format="tensorrt",
+        files=files,
+        engine="tensorrt",
+        precision=work.precision,
+        exactness=exactness,
+        difference=difference,
+        requires=requires,
+        kept=measured.repair.kept,
+        rescaled=measured.repair.scale if measured.repair.carried else None,
+    )
 
 
 def _sources(manifest: Manifest, component: str) -> tuple[str, str]:

@@ -14,11 +14,10 @@ from pathlib import Path
 from ldm_export.errors import VerificationError
 from ldm_export.export.graph_file import read_graph
 from ldm_export.optimise.rescale_residual import residual_streams
-from ldm_export.precision.table import PRECISIONS
 from ldm_export.targets.tensorrt.probe import Seen, Stray, first_stray, largest_values, look
 from ldm_export.targets.tensorrt.reduced import PLAIN, Repair, compare_reduced
 from ldm_export.verify import reference_file
-from ldm_export.verify.compare import advice, judge
+from ldm_export.verify.compare import advice, judge, reduced_tolerance
 from ldm_export.verify.reference_file import Case
 from ldm_export.verify.report import CaseResult
 from ldm_runtime.package.artefacts import Difference, Precision
@@ -62,7 +61,8 @@ def measure_or_repair(
 
 def find_repair(canonical: Path, cases: Sequence[Case], precision: Precision, *, progress: Progress) -> Repair:
     """Return the first form of a graph that holds. Raises VerificationError if none does, with what overflows first."""
-    tolerance = PRECISIONS[precision].tolerance.relative_rms
+    tolerance = reduced_tolerance(precision)
+    assert tolerance is not None
     seen = look(canonical, precision, cases)
     stray = first_stray(seen, tolerance)
     component = cases[0].component

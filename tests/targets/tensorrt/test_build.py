@@ -267,8 +267,10 @@ def test_plans_in_fp16_of_graphs_that_overflow_are_repaired(
     for component in ("unet", "vae_encoder", "vae_decoder"):
         (plan,) = plans_of(folder, component).values()
         assert plan.difference is not None and plan.difference.relative_rms < 2e-2
+        assert plan.rescaled is not None and plan.rescaled >= 2 and plan.kept == ()
         assert any(re.match(f"{component}: repaired, .* carried at 1/", text) for text in said), said
-    assert not any(text.startswith("text_encoder: repaired") for text in said)
+    (plan,) = plans_of(folder, "text_encoder").values()
+    assert (plan.rescaled, plan.kept) == (None, ())
     assert {name for name in files_of(folder) if not name.startswith("engines/")} == set(before)
     open_package(folder, check="full").confirm()
 

@@ -10,8 +10,8 @@ namespace ldm {
 
 namespace {
 
-constexpr Dtype dtypes[] = {{"F64", 8}, {"I64", 8},     {"F32", 4},     {"I32", 4}, {"F16", 2},
-                            {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U8", 1},  {"BOOL", 1}};
+constexpr Dtype dtypes[dtype_count] = {{"F64", 8},     {"I64", 8},     {"F32", 4}, {"I32", 4}, {"F16", 2}, {"BF16", 2},
+                                       {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}};
 constexpr std::string_view metadata_key = "__metadata__";
 constexpr std::size_t max_rank = 32;
 constexpr std::uint64_t too_large = std::uint64_t{1} << 63;  // bytes

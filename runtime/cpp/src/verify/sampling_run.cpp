@@ -48,8 +48,8 @@ public:
     // The lower floors that hold where a component is lossy.
     void lower_floors(SamplingRun& run) const {
         double latents = run.latents_floor, image = run.image_floor;
-        for (const Component* each : used_) {
-            const Tolerance* lossy = lossy_tolerance(components_.artefact_of(*each));
+        for (std::string_view each : used_) {
+            const Tolerance* lossy = lossy_tolerance(components_.artefact_of(each));
             if (lossy == nullptr) continue;
             latents = std::min(latents, lossy->latents_floor);
             image = std::min(image, lossy->image_floor);
@@ -114,8 +114,7 @@ private:
     }
 
     Status note_use(std::string_view component) {
-        const Component* found = model_.manifest->components.find(component);
-        if (std::find(used_.begin(), used_.end(), found) == used_.end()) LDM_NEED(scope_, used_.push(found));
+        if (std::find(used_.begin(), used_.end(), component) == used_.end()) LDM_NEED(scope_, used_.push(component));
         return Status();
     }
 
@@ -165,7 +164,7 @@ private:
     Run run_;
     Loaded latents_;
     engines::Results results_;
-    Array<const Component*> used_;
+    Array<std::string_view> used_;  // components
     Array<StepResult> drift_;
     Array<float> image_;
 };
