@@ -56,18 +56,22 @@ def measure_or_repair(
         return Measured(judge(results, cases, precision))
     progress(f"{component}: does not compute in {precision} as it is; looking for the reason")
     repair = find_repair(canonical, cases, precision, progress=progress)
-    return Measured(judge(list(compare_reduced(canonical, cases, precision, repair)), cases, precision), repair)
+    results = list(compare_reduced(canonical, cases, precision, repair))
+    return Measured(judge(results, cases, precision), repair)
 
 
 def find_repair(canonical: Path, cases: Sequence[Case], precision: Precision, *, progress: Progress) -> Repair:
-    """Return the first form of a graph that holds. Raises VerificationError if none does, with what overflows first."""
+    """Return the first form of a graph that holds; as it is where no value strays by itself.
+
+    Raises VerificationError if none does, with the value that overflows first, its operator and its case.
+    """
     tolerance = reduced_tolerance(precision)
     assert tolerance is not None
     seen = look(canonical, precision, cases)
     stray = first_stray(seen, tolerance)
     component = cases[0].component
     if stray is None:
-        raise VerificationError(f"{component} is not within the tolerance in {precision}; {advice(precision)}")
+        return PLAIN
     progress(f"{component}: {stray}, in case {stray.case}")
 
     def holds(repair: Repair) -> bool:

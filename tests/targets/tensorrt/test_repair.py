@@ -228,6 +228,13 @@ def test_what_strays_without_overflow_is_named(tmp_path: Path, monkeypatch: pyte
     assert {"b/Add", "c/Sub"} <= set(kept)
 
 
+def test_a_graph_of_which_no_value_strays_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong is then said by the comparison itself, of the output."""
+    path, cases = written(tmp_path, SCORES, WEIGHTS, normal(2, 4, 8))
+    monkeypatch.setattr(repairing, "first_stray", lambda seen, tolerance: None)
+    assert find_repair(path, cases, "fp16", progress=pytest.fail) == PLAIN
+
+
 def test_a_mask_of_infinities_is_no_overflow(tmp_path: Path) -> None:
     text = """g (float[B, 4] x) => (float[B, 4] y) {
         zero = Constant<value = float {0.0}>()
