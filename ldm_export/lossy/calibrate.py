@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
-from ldm_export.lossy.quantise import quantisable
+from ldm_export.lossy.layers import quantisable
 from ldm_export.lossy.ranges import ValueRange, join_ranges
 from ldm_export.verify.inpainting_probe import probe_task
 from ldm_runtime.engines.choice import EngineChoice, open_engine

@@ -5,6 +5,7 @@ its weight through DequantizeLinear (QDQ). Engines with kernels for eight bits p
 The numbers are the same whichever engine the graph is for, so that one data file serves all.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,14 +15,13 @@ import onnx_ir as ir
 
 from ldm_export.errors import ExportError
 from ldm_export.lossy.blocks import BLOCK, pack_blocks
+from ldm_export.lossy.layers import Layer, parameter_array, quantisable, stored
 from ldm_export.lossy.ranges import SMALLEST_SCALE, Scale, ValueRange, check_range, fit_scale, smoothing
-from ldm_export.optimise.matching import MICROSOFT, is_weight, operands, producer, replace, used_once
+from ldm_export.optimise.matching import MICROSOFT, operands, producer, replace, used_once
 from ldm_export.optimise.remove_unused import remove_unused
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _LARGEST = 127  # of a signed weight, on both sides
 _LARGEST_BIAS = 2.0**30  # a product of 23,040 channels and taps adds 0.7·2^30 at most: int32 holds both
-_FEW_CHANNELS = 16  # an image's or a latent's: so little work that it stays in float32
 
 
 @dataclass(frozen=True)
@@ -48,88 +48,6 @@ class Scheme:
             raise ExportError(f"alpha is {self.alpha!r}; expected a number above 0, at most 1, or None")
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution in one group, or a product of a value with a matrix, whose weight is a parameter."""
-
-    node: ir.Node
-    stored: ir.Value  # the weight as the data file has it
-
-    @property
-    def name(self) -> str:
-        return str(self.node.name)
-
-    @property
-    def is_convolution(self) -> bool:
-        return self.node.op_type == "Conv"
-
-    @property
-    def input(self) -> ir.Value:
-        value = self.node.inputs[0]
-        assert value is not None
-        return value
-
-    @property
-    def bias(self) -> ir.Value | None:
-        """The bias of a convolution; a product's is a node of its own."""
-        return self.node.inputs[2] if len(self.node.inputs) > 2 else None
-
-    @property
-    def output_axis(self) -> int:
-        """The axis of outputs in the stored weight: (O, I, …) of a convolution, (I, O) of a product."""
-        return 0 if self.is_convolution else 1
-
-    @property
-    def rank(self) -> int:
-        """The number of the weight's axes."""
-        return len(self.stored.shape or ())
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Output and input channels."""
-        shape = self.stored.shape
-        assert shape is not None
-        return int(shape[self.output_axis]), int(shape[1 - self.output_axis])
-
-    def along_inputs(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` (I,) in a shape that broadcasts along the weight's axis of inputs."""
-        return values.reshape([-1 if axis == 1 - self.output_axis else 1 for axis in range(self.rank)])
-
-    def along_outputs(self, values: np.ndarray) -> np.ndarray:
-        """Return `values` (O,) in a shape that broadcasts along the weight's axis of outputs."""
-        return values.reshape([-1 if axis == self.output_axis else 1 for axis in range(self.rank)])
-
-    def over_outputs(self) -> tuple[int, ...]:
-        """Return the axes of the weight but that of inputs."""
-        return tuple(axis for axis in range(self.rank) if axis != 1 - self.output_axis)
-
-    def over_inputs(self) -> tuple[int, ...]:
-        """Return the axes of the weight but that of outputs."""
-        return tuple(axis for axis in range(self.rank) if axis != self.output_axis)
-
-
-def quantisable(model: ir.Model) -> list[Layer]:
-    """Return the layers that can be quantised, in the graph's order. Weights that are rounded already are none."""
-    return [Layer(node, stored) for node in model.graph if (stored := _stored_weight(node)) is not None]
-
-
-def exposed(model: ir.Model) -> frozenset[str]:
-    """Name the layers that stay in float32 whatever the budget: little work, or the first and last to touch numbers.
-
-    These read or write the graph's own inputs and outputs (so do keys and values of the text, whose first token is an
-    outlier), read a vector for each image (the embedding of time), or have fewer than 16 channels on a side.
-    """
-    inputs = set(model.graph.inputs)
-    return frozenset(
-        layer.name
-        for layer in quantisable(model)
-        if layer.input in inputs
-        or layer.node.outputs[0].is_graph_output()
-        or _is_vector(layer)
-        or min(layer.channels) < _FEW_CHANNELS
-    )
-
-
 def quantise(
     model: ir.Model, ranges: Mapping[str, ValueRange], scheme: Scheme, keep: Collection[str] = ()
 ) -> tuple[ir.Model, dict[str, np.ndarray]]:
@@ -142,14 +60,10 @@ def quantise(
 
     Raises:
         ExportError: a range is missing, of another shape or not finite; a weight is not finite; `keep` names a layer
-        that does not exist.
+        that does not exist, or two layers have one name.
     """
     layers = quantisable(model)
-    unknown = set(keep) - {layer.name for layer in layers}
-    if layers and unknown:
-        raise ExportError(
-            f"there is no layer {min(unknown)!r} to keep in float32; expected nodes such as {layers[0].name!r}"
-        )
+    _check_names(layers, keep)
     chosen = [layer for layer in layers if layer.name not in keep]
     writer = _Writer(model, scheme, ranges)
     if scheme.activations:
@@ -163,6 +77,18 @@ def quantise(
             writer.shrink_weight(layer)
     remove_unused(model)
     return model, writer.data
+
+
+def _check_names(layers: list[Layer], keep: Collection[str]) -> None:
+    counts = Counter(layer.name for layer in layers)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ExportError(f"{counts[twice[0]]} layers of the graph are called {twice[0]!r}; export the component again")
+    unknown = set(keep) - set(counts)
+    if layers and unknown:
+        raise ExportError(
+            f"there is no layer {min(unknown)!r} to keep in float32; expected nodes such as {layers[0].name!r}"
+        )
 
 
 class _Writer:
@@ -179,19 +105,18 @@ class _Writer:
         """Quantise layers that read one value, with it."""
         first, value = readers[0], readers[0].input
         found = self._range(value, first.channels[1])
-        weights = {layer.name: _array(layer.stored, layer.name) for layer in readers}
+        weights = [parameter_array(layer.stored, layer.name) for layer in readers]
         if self.scheme.alpha is not None:
-            largest = np.max([_largest(weights[each.name], each.over_outputs()) for each in readers], axis=0)
+            largest = np.max(list(map(_largest_by_input, readers, weights)), axis=0)
             divisors = smoothing(found, largest, self.scheme.alpha)
             found = found.divided(divisors)
-            weights = {each.name: weights[each.name] * each.along_inputs(divisors) for each in readers}
+            weights = [each * layer.along_inputs(divisors) for layer, each in zip(readers, weights, strict=True)]
             value = self._smoothed(value, divisors, readers)
-        importance = sum(np.square(weights[each.name]).sum(axis=each.over_outputs()) for each in readers)
-        scale = fit_scale(found, np.asarray(importance, np.float32))
+        scale = fit_scale(found, np.sum(list(map(_power_by_input, readers, weights)), axis=0))
         rounded = self._rounded(first.node, value, scale, f"{self._key(first)}/input")
-        for layer in readers:
+        for layer, weight in zip(readers, weights, strict=True):
             layer.node.replace_input_with(0, rounded)
-            self._quantise_weight(layer, weights[layer.name], scale)
+            self._quantise_weight(layer, weight, scale)
 
     def round_output(self, layer: Layer) -> None:
         """Let everything that reads a convolution's output read it in eight bits."""
@@ -210,7 +135,7 @@ class _Writer:
 
     def shrink_weight(self, layer: Layer) -> None:
         """Store a weight in fewer bits, and widen it where it is read."""
-        weight = _array(layer.stored, layer.name)
+        weight = parameter_array(layer.stored, layer.name)
         if self.scheme.weights == "int4" and not layer.is_convolution:
             self._put_blocks(layer, weight)
         else:
@@ -218,7 +143,7 @@ class _Writer:
 
     def _quantise_weight(self, layer: Layer, weight: np.ndarray, scale: Scale | None) -> None:
         """Store a weight with a scale for each output, and read it; `scale`: of the layer's input, if rounded."""
-        bias = None if layer.bias is None or scale is None else _array(layer.bias, layer.name)
+        bias = None if layer.bias is None or scale is None else parameter_array(layer.bias, layer.name)
         steps = _weight_scales(weight, layer, bias, scale)
         rounded = np.clip(np.rint(weight / layer.along_outputs(steps)), -_LARGEST, _LARGEST).astype(np.int8)
         key = self._key(layer)
@@ -248,7 +173,7 @@ class _Writer:
             for (node, index), part in zip(parameters, ("weight", "bias"), strict=False):
                 parameter = node.inputs[index]
                 assert parameter is not None
-                divided = _array(parameter, str(node.name)) / divisors
+                divided = parameter_array(parameter, str(node.name)) / divisors
                 node.replace_input_with(index, self._initial(f"{self._key(readers[0])}/norm_{part}", divided))
             if parameters:
                 return value
@@ -313,14 +238,19 @@ class _Writer:
 
 def _weight_scales(weight: np.ndarray, layer: Layer, bias: np.ndarray | None, scale: Scale | None) -> np.ndarray:
     """Return a scale for each output: float32 (O,). It is wide enough for a bias in int32 of the products' scale."""
-    steps = _largest(weight, layer.over_inputs()) / np.float32(_LARGEST)
+    steps = np.abs(weight).max(axis=layer.over_inputs()) / np.float32(_LARGEST)
     if bias is not None and scale is not None:
         steps = np.maximum(steps, np.abs(bias) / np.float32(scale.scale * _LARGEST_BIAS))
     return np.asarray(np.maximum(steps, SMALLEST_SCALE), np.float32)
 
 
-def _largest(weight: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    return np.asarray(np.abs(weight).max(axis=axes), np.float32)
+def _largest_by_input(layer: Layer, weight: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(weight).max(axis=layer.over_outputs()))
+
+
+def _power_by_input(layer: Layer, weight: np.ndarray) -> np.ndarray:
+    """Return what a squared error in each input adds to the outputs: float32 (I,)."""
+    return np.asarray(np.square(weight).sum(axis=layer.over_outputs()))
 
 
 def _by_input(layers: list[Layer]) -> dict[tuple[ir.Value, bool], list[Layer]]:
@@ -331,46 +261,12 @@ def _by_input(layers: list[Layer]) -> dict[tuple[ir.Value, bool], list[Layer]]:
     return groups
 
 
-def _stored_weight(node: ir.Node) -> ir.Value | None:
-    """Return the weight of a layer as it is stored; None if the node is none, or its weight is not known."""
-    if node.domain != "" or node.op_type not in ("Conv", "MatMul") or node.attributes.get_int("group", 1) != 1:
-        return None
-    stored = _stored(node.inputs[1])
-    if stored is None or stored.dtype not in _FLOATS or stored.const_value is None or stored.shape is None:
-        return None
-    return stored if node.op_type == "Conv" or len(stored.shape) == 2 else None
-
-
-def _stored(value: ir.Value | None) -> ir.Value | None:
-    """Return a parameter as it is stored, perhaps before a Cast; None for anything else."""
-    if value is None or not is_weight(value):
-        return None
-    cast = producer(value, "Cast")
-    return value if cast is None else cast.inputs[0]
-
-
-def _array(parameter: ir.Value, layer: str) -> np.ndarray:
-    """Return a parameter, stored or widened, as float32. Raises ExportError for NaN, infinity and what is no parameter."""
-    stored = _stored(parameter)
-    if stored is None or stored.const_value is None:
-        raise ExportError(f"{parameter.name!r}, which {layer} reads, is not stored; export the component again")
-    array = np.asarray(stored.const_value.numpy()).astype(np.float32)
-    if not np.isfinite(array).all():
-        raise ExportError(f"{stored.name!r} holds NaN or infinity, which no scale covers; check the checkpoint")
-    return array
-
-
-def _is_vector(layer: Layer) -> bool:
-    """Tell whether a product reads one vector for each image."""
-    return not layer.is_convolution and layer.input.shape is not None and len(layer.input.shape) == 2
-
-
 def _affine(value: ir.Value) -> list[tuple[ir.Node, int]]:
     """Return where the scale and the shift of the norm that makes `value` are read: (node, index of its input)."""
     norm = producer(value, "LayerNormalization")
     if norm is not None:
         places = [(norm, index) for index in (1, 2) if index < len(norm.inputs) and norm.inputs[index] is not None]
-        return places if all(_stored(node.inputs[index]) is not None for node, index in places) else []
+        return places if all(stored(node.inputs[index]) is not None for node, index in places) else []
     shifted = producer(value, "Add")
     for scaled, shift in [] if shifted is None else operands(shifted):
         product = producer(scaled, "Mul")
@@ -379,6 +275,6 @@ def _affine(value: ir.Value) -> list[tuple[ir.Node, int]]:
             spread = [producer(each, "Unsqueeze") for each in (factor, shift)]
             if reshape is not None and producer(reshape.inputs[0], "InstanceNormalization") is not None:
                 places = [(node, 0) for node in spread if node is not None and used_once(node.outputs[0])]
-                if len(places) == 2 and all(_stored(node.inputs[0]) is not None for node, _ in places):
+                if len(places) == 2 and all(stored(node.inputs[0]) is not None for node, _ in places):
                     return places
     return []

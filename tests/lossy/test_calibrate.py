@@ -11,14 +11,15 @@ import pytest
 from ldm_export.errors import ExportError
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.calibrate import RecordingEngine, collect_ranges, record_runs, spread
-from ldm_export.lossy.quantise import Scheme, exposed, quantisable, quantise
+from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.optimise.fuse_activations import fuse_activations
 from ldm_export.optimise.fuse_attention import fuse_attention
 from ldm_export.optimise.pipeline import run_passes
 from ldm_export.optimise.remove_unused import remove_unused
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.package.open import open_package
-from tests.lossy.layers import convolution, image, operators_of, range_of, relative_rms, session, types_of
+from tests.lossy.graphs import convolution, image, operators_of, range_of, relative_rms, session, types_of
 from tests.optimise.graphs import normal, parse, run
 
 FUSIONS = (fuse_attention, fuse_activations, remove_unused)

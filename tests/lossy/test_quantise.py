@@ -13,9 +13,10 @@ import pytest
 from onnxruntime import quantization
 
 from ldm_export.errors import ExportError
-from ldm_export.lossy.quantise import Scheme, exposed, quantisable, quantise
+from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.ranges import ValueRange
-from tests.lossy.layers import (
+from tests.lossy.graphs import (
     CONVOLUTION,
     WEIGHTS,
     by_whole_numbers,
@@ -24,6 +25,7 @@ from tests.lossy.layers import (
     convolved,
     image,
     operators_of,
+    parsed,
     product,
     range_of,
     relative_rms,
@@ -192,9 +194,9 @@ def test_smoothing_goes_into_the_norm_where_only_layers_read_it() -> None:
     weights = {"weight": 1 + normal(8, seed=6), "bias": normal(8, seed=7), "m": WEIGHTS["m"], "k": normal(8, 5, seed=8)}
     x = tokens()
     (n,) = run(parse(NORM.replace("float[B, T, 5] y, float[B, T, 5] z", "float[B, T, 8] n"), weights), {"x": x})
-    folded, data = quantise(parse(NORM, weights), {"n": range_of(n, 2)}, OPENVINO)
+    folded, data = quantise(parsed(NORM, weights), {"n": range_of(n, 2)}, OPENVINO)
     assert "Mul" not in operators(folded) and operators(folded).count("QuantizeLinear") == 1
-    beside, others = quantise(parse(READ_ELSEWHERE, weights), {"n": range_of(n, 2)}, OPENVINO)
+    beside, others = quantise(parsed(READ_ELSEWHERE, weights), {"n": range_of(n, 2)}, OPENVINO)
     assert operators(beside).count("Mul") == 1 and operators(beside).count("QuantizeLinear") == 1
     np.testing.assert_allclose(data["m/norm_weight"], weights["weight"] * others["m/smoothing"], rtol=1e-6)
     for got, expected in zip(run(folded, {"x": x}), run(beside, {"x": x})[:2], strict=True):
@@ -207,7 +209,7 @@ def test_smoothing_goes_into_a_norm_over_groups() -> None:
     x = image()
     (expected,) = run(parse(GROUPS, weights), {"x": x})
     (n,) = run(parse(GROUPS.replace("float[B, 5, H, W] y", "float[B, 8, H, W] n"), weights), {"x": x})
-    model, data = quantise(parse(GROUPS, weights), {"n": range_of(n)}, OPENVINO)
+    model, data = quantise(parsed(GROUPS, weights), {"n": range_of(n)}, OPENVINO)
     assert {"w/norm_weight", "w/norm_bias"} <= set(data) and "w/smoothing" not in data
     assert relative_rms(run(model, {"x": x})[0], expected) < 2e-2
 
@@ -239,17 +241,15 @@ TWO_WEIGHTS = {"u": normal(8, 8, 1, 1, seed=9), "v": normal(8, 8, 1, 1, seed=10)
 
 
 def two() -> ir.Model:
-    model = parse(TWO, TWO_WEIGHTS)
-    for node in model.graph:
-        node.name = f"{node.outputs[0].name}/{node.op_type}"
-    return model
+    return parsed(TWO, TWO_WEIGHTS)
 
 
 def ranges_of_two(x: np.ndarray) -> dict[str, ValueRange]:
-    first, bent, y = run(
-        parse(TWO.replace("=> (", "=> (float[B, 8, H, W] first, float[B, 8, H, W] bent, "), TWO_WEIGHTS), {"x": x}
-    )
-    return {"x": range_of(x), "first": range_of(first), "bent": range_of(bent), "y": range_of(y)}
+    text = TWO.replace("=> (", "=> (float[B, 8, H, W] first, float[B, 8, H, W] bent, ")
+    values = run(parse(text, TWO_WEIGHTS), {"x": x})
+    return {"x": range_of(x)} | {
+        name: range_of(each) for name, each in zip(("first", "bent", "y"), values, strict=True)
+    }
 
 
 @pytest.mark.parametrize("scheme", [ORT, OPENVINO, Scheme(activations=False)])
@@ -296,17 +296,20 @@ def test_both_engines_read_the_same_numbers() -> None:
 
 
 def test_two_layers_of_one_weight_have_numbers_of_their_own() -> None:
-    text, weights = TWO.replace("(bent, v)", "(bent, u)"), {"u": TWO_WEIGHTS["u"]}
-    model, shared = parse(text, weights), image()
+    text, weights, x = TWO.replace("(bent, v)", "(bent, u)"), {"u": TWO_WEIGHTS["u"]}, image()
+    (exact,) = run(parse(text, weights), {"x": x})
+    ranges = {"x": range_of(x), "bent": ranges_of_two(x)["bent"]}
+    model, data = quantise(parsed(text, weights), ranges, OPENVINO)
+    assert {"u/int8", "u of y/Conv/int8"} <= set(data)
+    assert relative_rms(run(model, {"x": x})[0], exact) < 2e-2
+
+
+def test_layers_of_one_name_are_refused() -> None:
+    model = parse(TWO, TWO_WEIGHTS)
     for node in model.graph:
-        node.name = node.outputs[0].name
-    (exact,) = run(model, {"x": shared})
-    first, bent = run(
-        parse(text.replace("=> (", "=> (float[B, 8, H, W] first, float[B, 8, H, W] bent, "), weights), {"x": shared}
-    )[:2]
-    model, data = quantise(model, {"x": range_of(shared), "bent": range_of(bent)}, OPENVINO)
-    assert {"u/int8", "u of y/int8"} <= set(data)
-    assert relative_rms(run(model, {"x": shared})[0], exact) < 2e-2
+        node.name = "layer"
+    with pytest.raises(ExportError, match="2 layers of the graph are called 'layer'"):
+        quantise(model, ranges_of_two(image()), OPENVINO)
 
 
 def test_the_names_of_the_graphs_outputs_stay() -> None:
@@ -334,31 +337,14 @@ def test_a_weight_in_half_precision_is_widened_first(dtype: Any) -> None:
     assert "Cast" not in operators(got)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("(x, w, b)", "(x, v, b)\n    v = Relu(w)"),
-        ("pads = [1, 1, 1, 1]>", "pads = [1, 1, 1, 1], group = 1>"),
-    ],
-    ids=["computed-weight", "one-group"],
-)
-def test_only_parameters_are_quantised(old: str, new: str) -> None:
-    text = CONVOLUTION.replace(old, new)
-    if "v = Relu" in text:
-        text = CONVOLUTION.replace("    y = ", "    v = Relu(w)\n    y = ").replace("(x, w, b)", "(x, v, b)")
-    found = quantisable(parse(text, {"w": WEIGHTS["w"], "b": WEIGHTS["b"]}))
-    assert len(found) == (0 if "Relu" in text else 1)
+def test_only_parameters_are_quantised() -> None:
+    text = CONVOLUTION.replace("    y = ", "    v = Relu(w)\n    y = ").replace("(x, w, b)", "(x, v, b)")
+    assert quantisable(parse(text, {"w": WEIGHTS["w"], "b": WEIGHTS["b"]})) == []
 
 
-def test_a_convolution_in_groups_is_none() -> None:
-    text = CONVOLUTION.replace("pads = [1, 1, 1, 1]>", "pads = [1, 1, 1, 1], group = 4>")
-    assert (
-        quantisable(
-            parse(text, {"w": normal(4, 2, 3, 3), "b": normal(4)}).graph
-            and parse(text.replace("float[B, 5", "float[B, 4"), {"w": normal(4, 2, 3, 3), "b": normal(4)})
-        )
-        == []
-    )
+def test_a_convolution_in_groups_is_left_alone() -> None:
+    text = CONVOLUTION.replace("pads = [1, 1, 1, 1]>", "pads = [1, 1, 1, 1], group = 4>").replace("[B, 5", "[B, 4")
+    assert quantisable(parse(text, {"w": normal(4, 2, 3, 3), "b": normal(4)})) == []
 
 
 def test_the_first_and_last_to_touch_numbers_are_exposed() -> None:
@@ -385,10 +371,9 @@ def test_the_first_and_last_to_touch_numbers_are_exposed() -> None:
         "time_w": normal(32, 16),
         "key_w": normal(32, 32),
     }
-    model = parse(text, {**weights, "narrow_w": normal(4, 16, 1, 1), "wide_w": normal(16, 4, 1, 1)})
-    for node in model.graph:
-        node.name = node.outputs[0].name
-    assert exposed(model) == {"first", "embedded", "narrow", "wide", "y", "keys"}
+    model = parsed(text, {**weights, "narrow_w": normal(4, 16, 1, 1), "wide_w": normal(16, 4, 1, 1)})
+    names = {name.removesuffix("/Conv").removesuffix("/MatMul") for name in exposed(model)}
+    assert names == {"first", "embedded", "narrow", "wide", "y", "keys"}
 
 
 # --- hostile numbers -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ldm_export.lossy.ranges import Scale, ValueRange, fit_scale, join_ranges, smoothing
-from tests.lossy.layers import range_of
+from tests.lossy.graphs import range_of
 from tests.optimise.graphs import normal
 
 EVEN = np.ones(4, np.float32)

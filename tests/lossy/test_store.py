@@ -10,7 +10,7 @@ from ldm_export.errors import ExportError
 from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.store import store
 from ldm_runtime.package import safetensors
-from tests.lossy.layers import convolution, image, range_of
+from tests.lossy.graphs import convolution, image, range_of
 from tests.optimise.graphs import run
 
 

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 import openvino
 
-from ldm_export.lossy.quantise import Layer
+from ldm_export.lossy.layers import Layer
 from ldm_export.lossy.ranges import ValueRange
 from tests.optimise.graphs import normal, parse
 
@@ -21,12 +21,20 @@ PRODUCT = "g (float[B, T, 8] x) => (float[B, T, 5] y) { y = MatMul(x, m) }"
 WEIGHTS = {"w": normal(5, 8, 3, 3, seed=1), "b": normal(5, seed=2), "m": normal(8, 5, seed=3)}
 
 
+def parsed(text: str, weights: Mapping[str, np.ndarray]) -> ir.Model:
+    """A graph in ONNX's text format whose nodes are called after their outputs."""
+    model = parse(text, weights)
+    for node in model.graph:
+        node.name = f"{node.outputs[0].name}/{node.op_type}"
+    return model
+
+
 def convolution(**weights: np.ndarray) -> ir.Model:
-    return parse(CONVOLUTION, {"w": WEIGHTS["w"], "b": WEIGHTS["b"], **weights})
+    return parsed(CONVOLUTION, {"w": WEIGHTS["w"], "b": WEIGHTS["b"], **weights})
 
 
 def product(**weights: np.ndarray) -> ir.Model:
-    return parse(PRODUCT, {"m": WEIGHTS["m"], **weights})
+    return parsed(PRODUCT, {"m": WEIGHTS["m"], **weights})
 
 
 def image(*, seed: int = 4, channels: int = 8) -> np.ndarray:
