@@ -32,8 +32,8 @@ DTYPES: dict[str, np.dtype] = {
     "BF16": np.dtype("<u2"),
     "F8_E4M3": np.dtype("u1"),
     "F8_E5M2": np.dtype("u1"),
-    "U8": np.dtype("u1"),
     "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
