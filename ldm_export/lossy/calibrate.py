@@ -96,15 +96,13 @@ def collect_ranges(graph: Path, feeds: Iterable[Feeds]) -> dict[str, ValueRange]
         EngineError: ONNX Runtime fails.
     """
     collected: dict[str, list[ValueRange]] = {}
-    with _observed(graph) as (path, channels):
-        engine = OrtEngine(path, reorder=False)
+    with _observed(graph) as (path, channels), contextlib.closing(OrtEngine(path, reorder=False)) as engine:
         for each in feeds:
             outputs = engine.run(each)
             for name, count in channels.items():
                 low, high, sample = (outputs[f"{name}/{part}"] for part in ("low", "high", "sample"))
                 rows = sample if sample.ndim == 2 else np.moveaxis(sample, 1, -1).reshape(-1, count)
                 collected.setdefault(name, []).append(ValueRange(low, high, rows))
-        engine.close()
     if channels and not collected:
         raise ExportError(f"there is nothing to calibrate {graph} with; expected at least one evaluation's inputs")
     return {name: join_ranges(ranges) for name, ranges in collected.items()}
