@@ -162,6 +162,7 @@ def _add_outputs(graph: ir.Graph, value: ir.Value, channels: int, is_image: bool
     scaled = put("Mul", [count, constant(places, "shares")], "places")
     indices = put("Cast", [scaled], "indices", to=ir.DataType.INT64)
     sample = put("Gather", [flat, indices], "sample", axis=axis)
-    for output in (low, high, sample):
-        output.type = ir.TensorType(ir.DataType.FLOAT)
+    sampled = (None, channels, len(places)) if is_image else (len(places), channels)
+    for output, sizes in ((low, (channels,)), (high, (channels,)), (sample, sampled)):
+        output.type, output.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(sizes)
         graph.outputs.append(output)
