@@ -70,30 +70,36 @@ def by_whole_numbers(
     return convolved(levels, whole) * steps + (0 if bias is None else bias[:, None, None])
 
 
-def session(model: ir.Model, path: Path | None = None, *, optimised: bool = True) -> onnxruntime.InferenceSession:
-    """ONNX Runtime's session of a graph in memory; `path`: where its optimised graph is written."""
+def session(
+    model: ir.Model | Path, path: Path | None = None, *, optimised: bool = True
+) -> onnxruntime.InferenceSession:
+    """ONNX Runtime's session of a graph in memory or in a file; `path`: where its optimised graph is written."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if path is not None:
         options.optimized_model_filepath = str(path)
-    return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    return onnxruntime.InferenceSession(_source(model), options)
 
 
 def operators_of(path: Path) -> list[str]:
     return [node.op_type for node in onnx.load(path, load_external_data=False).graph.node]
 
 
-def compiled(model: ir.Model) -> Any:
-    """OpenVINO's compiled form of a graph in memory, in float32 but for what is quantised.
+def compiled(model: ir.Model | Path) -> Any:
+    """OpenVINO's compiled form of a graph in memory or in a file, in float32 but for what is quantised.
 
     Left to itself it rounds what products with narrow weights read to eight bits, by a scale of each run's own.
     """
     core = openvino.Core()
-    read = core.read_model(ir.to_proto(model).SerializeToString())
+    read = core.read_model(_source(model))
     options = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
     return core.compile_model(read, "CPU", options)
+
+
+def _source(model: ir.Model | Path) -> bytes | str:
+    return str(model) if isinstance(model, Path) else ir.to_proto(model).SerializeToString()
 
 
 def types_of(compiled: Any) -> dict[str, str]:

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from ldm_export.errors import ExportError
 from ldm_export.lossy.quantise import Scheme, quantise
 from ldm_export.lossy.store import store
 from ldm_runtime.package import safetensors
-from tests.lossy.graphs import convolution, image, range_of
+from tests.lossy.graphs import convolution, image, range_of, session
 from tests.optimise.graphs import run
 
 
@@ -30,11 +29,7 @@ def test_two_graphs_share_one_file(tmp_path: Path) -> None:
         assert path.stat().st_size < 4000  # no numbers inside
         for name, array in data.items():
             np.testing.assert_array_equal(stored[name], array)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        np.testing.assert_array_equal(
-            onnxruntime.InferenceSession(path, options).run(None, {"x": x})[0], expected[path]
-        )
+        np.testing.assert_array_equal(session(path, optimised=False).run(None, {"x": x})[0], expected[path])
 
 
 def test_graphs_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
