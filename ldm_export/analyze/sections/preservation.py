@@ -82,7 +82,7 @@ def _add_bands(findings: Findings, study: Study) -> None:
         findings.sentences.append("The images have no detail: each is of one colour.")
         return
     shares = np.array([each.value for each in kept])
-    findings.sentences.append(_bands_sentence(study, bands, seen, shares, gain))
+    findings.sentences.append(_bands_sentence(study, bands, seen, shares, powers.sum(axis=0)))
     lengths = 1 / np.sqrt(np.maximum(bands.edges[:-1], bands.edges[1] / 2) * bands.edges[1:])
     lines = {
         "kept": [(float(lengths[band]), float(shares[band])) for band in seen],
@@ -95,7 +95,7 @@ def _add_bands(findings: Findings, study: Study) -> None:
     places = np.linspace(0, len(images) - 1, min(SHOWN, len(images))).astype(int)
     before, after = images[places], np.clip(study.reconstructions[places], -1, 1)
     shown = np.concatenate([before, after, np.clip(after - before, -1, 1)])
-    caption = "Images, their reconstructions, and the difference (grey: none)."
+    caption = "Images, their reconstructions, and the difference, not enlarged (grey: none)."
     findings.pictures.append(Picture("difference", caption, to_png(image_grid(shown, len(places)))))
 
 
@@ -156,20 +156,24 @@ def detail_levels(bands: Bands, cell: int) -> dict[str, tuple[str, np.ndarray]]:
     }
 
 
-def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarray, gain: np.ndarray) -> str:
-    """Say which sizes of detail are not kept, and whether they are smoothed or replaced."""
+def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarray, powers: np.ndarray) -> str:
+    """Say which sizes of detail are not kept, and whether they are smoothed or replaced.
+
+    kept: of each band. powers: (3, bands), summed over images: what is kept of several bands is weighted by them.
+    """
     partly = seen[kept[seen] < WHOLE]
     if len(partly) == 0:
         return f"Detail of every size is kept: {kept[seen].min():.0%} at least."
     names = " and ".join(bands.names[band] for band in partly)
-    share, power = float(kept[partly].mean()), float(gain[partly].mean())
+    image, other, _ = powers[:, partly].sum(axis=1)
+    share, power = share_kept(powers[None, :, partly]), float(other / image)
     text = (
         f"Of detail of {names} pixels a cycle {share:.0%} is kept (a latent cell is "
         f"{counted(study.subject.contract.latent.downsample, 'pixel')} wide). The reconstruction has {power:.0%} of "
         "the power there, "
     )
     if power <= share + MARGIN:
-        return text + "no more than it gets right: what it does not know it leaves out, which is blur."
+        return text + "about what it gets right: what it does not know it leaves out, which is blur."
     if power <= 1 + MARGIN:
         return text + "more than it gets right: some of its detail is made up."
     return text + "more than the image: it adds detail that is not there."
@@ -244,6 +248,7 @@ def _read(
     ]
     rows: list[tuple[Cell, ...]] = []
     bars: dict[str, dict[str, float]] = {}
+    spans: dict[str, tuple[float, float]] = {}
     for name, places in readable.items():
         names, index = np.unique(np.array(levels[name])[places], return_inverse=True)
         random = study.random(f"labels {name}")
@@ -255,7 +260,11 @@ def _read(
             rows.append((name, len(names), representation, found.value, found.low, found.high, reading.correct.mean()))
             values[representation] = found
         bars |= {
-            f"{name}: {representation}": {"read, at least": max(0.0, each.value)}
+            f"{name}: {representation}": {"share of the label's entropy that is read, at least": max(0.0, each.value)}
+            for representation, each in values.items()
+        }
+        spans |= {
+            f"{name}: {representation}": (max(0.0, each.low), max(0.0, each.high))
             for representation, each in values.items()
         }
         findings.figures.append(_label_figure(name, values["latents"], len(places), len(names)))
@@ -276,8 +285,8 @@ def _read(
     )
     if not any(share for parts in bars.values() for share in parts.values()):
         return
-    caption = "Share of a label's entropy that a linear probe reads, at least."
-    findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, ""))))
+    caption = "Share of a label's entropy that a linear probe reads, at least, with 95 % by bootstrap."
+    findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, "", spans))))
 
 
 def _label_figure(name: str, found: Interval, count: int, labels: int) -> Figure:

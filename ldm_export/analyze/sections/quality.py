@@ -49,7 +49,8 @@ def _add_similarity(findings: Findings, study: Study) -> None:
             found,
             "dB",
             "10 log10(255² / mean squared error over all images), of 8 bits",
-            "Blind to what people see: blur and a slight shift cost as much as visible damage. 138 where all is equal.",
+            "Blind to what people see: blur and a slight shift cost as much as visible damage. Where image and "
+            "reconstruction are equal it is given as 138.",
             over,
         )
     )

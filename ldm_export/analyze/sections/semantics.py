@@ -170,7 +170,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
         ),
         Figure(
             "alignment_share",
-            "The same as a share of what two different images have",
+            "The same as a share of the squared distance of two different images",
             found.value / whole,
             "",
             f"{estimator}, over that of pairs of different images",
@@ -182,7 +182,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
     ]
     findings.sentences.append(
         f"By its features, a reconstruction is {np.sqrt(found.value / whole):.0%} as far from its image as other "
-        "images are."
+        f"images are, which is {found.value / whole:.0%} of the squared distance."
     )
 
 
@@ -230,9 +230,13 @@ def change_sentences(changes: Sequence[Change]) -> list[str]:
     less = [each.transform.name for each in changes if each.latents.mean() < 0.9 * each.pixels.mean()]
     said = []
     if less:
-        said.append(f"Beside the distance to another image, latents react less than pixels do to: {'; '.join(less)}.")
+        said.append(
+            f"Measured by the distance to another image, latents react less than pixels do to: {'; '.join(less)}."
+        )
     if more:
-        said.append(f"Beside the distance to another image, latents react more than pixels do to: {'; '.join(more)}.")
+        said.append(
+            f"Measured by the distance to another image, latents react more than pixels do to: {'; '.join(more)}."
+        )
     if not less and not more:
         said.append("Latents react to every change of the image as pixels do: they are not invariant to any.")
     pairs = [(each, each.commuted) for each in changes if each.commuted is not None]
@@ -310,7 +314,7 @@ def _picture(study: Study, operations: Sequence[Consistency]) -> Picture:
     for each in operations:
         if each.name.startswith(("shifted by", "turned by 5")):
             continue
-        names += [f"{each.name}"] * count + ["of the image"] * count
+        names += [f"{each.name}"] * count + ["decoded, then changed"] * count
         images += [*each.image, *each.wanted]
     grid = image_grid(np.clip(np.stack(images), -1, 1), 2 * count, names)
     return Picture(
