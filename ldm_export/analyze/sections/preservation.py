@@ -164,7 +164,8 @@ def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarr
     partly = seen[kept[seen] < WHOLE]
     if len(partly) == 0:
         return f"Detail of every size is kept: {kept[seen].min():.0%} at least."
-    names = " and ".join(bands.names[band] for band in partly)
+    *first, last = (bands.names[band] for band in partly)
+    names = f"{', '.join(first)} and {last}" if first else last
     image, other, _ = powers[:, partly].sum(axis=1)
     share, power = share_kept(powers[None, :, partly]), float(other / image)
     text = (
@@ -174,6 +175,8 @@ def _bands_sentence(study: Study, bands: Bands, seen: np.ndarray, kept: np.ndarr
     )
     if power <= share + MARGIN:
         return text + "about what it gets right: what it does not know it leaves out, which is blur."
+    if power < 1 - MARGIN:
+        return text + "less than the image, which is blur, and more than it gets right: some of what it has is made up."
     if power <= 1 + MARGIN:
         return text + "more than it gets right: some of its detail is made up."
     return text + "more than the image: it adds detail that is not there."

@@ -5,7 +5,13 @@ import pytest
 
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.frequency import Bands
-from ldm_export.analyze.sections.preservation import detail_levels, label_levels, label_sentence, measure
+from ldm_export.analyze.sections.preservation import (
+    _bands_sentence,
+    detail_levels,
+    label_levels,
+    label_sentence,
+    measure,
+)
 from ldm_export.analyze.statistics import Interval
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
@@ -28,6 +34,30 @@ def coloured(colours: np.ndarray) -> np.ndarray:
 
 def captions(count: int) -> tuple[str, ...]:
     return tuple(f"thing {number}, {('flat', '3d')[number % 2]} style" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("cross", "other", "said"),
+    (
+        (0.6, 0.6, "about what it gets right: what it does not know it leaves out, which is blur"),
+        (0.4, 0.7, "less than the image, which is blur, and more than it gets right"),
+        (0.4, 1.1, "more than it gets right: some of its detail is made up"),
+        (0.4, 1.5, "more than the image: it adds detail that is not there"),
+    ),
+)
+def test_what_is_kept_of_several_bands_is_weighted_by_their_power(tmp_path, cross, other, said) -> None:
+    study = make_study(tmp_path, draw_levels(8), LinearSubject(0.1))
+    bands = Bands.of(32, 32)
+    image = np.array([100.0, 9.0, 3.0, 0.5][-bands.count :])
+    powers = np.stack([image, other * image, cross * image])
+    powers[1:, 0] = image[0]
+    powers[1:, -1] = 0  # of the faintest detail nothing is there
+    seen, kept = np.arange(bands.count), powers[2] ** 2 / np.maximum(powers[0] * powers[1], 1e-30)
+    lost = image[1:-1].sum() / image[1:].sum()
+    text = _bands_sentence(study, bands, seen, kept, powers)
+    assert f"{', '.join(bands.names[1:-1])} and {bands.names[-1]} pixels a cycle" in text
+    assert f"{cross**2 / other * lost:.0%} is kept" in text
+    assert said in text
 
 
 def test_squares_are_kept_and_noise_within_them_is_not(tmp_path) -> None:
