@@ -18,6 +18,7 @@ Points = Sequence[tuple[float, float]]
 
 DOTS_PER_INCH = 100
 GROUND = 0x44  # grey level between the images of a grid
+MOST_INSIDE = 3  # lines whose legend finds room among them
 EMPTY = GROUND / 127.5 - 1  # value of an image that is not there: it looks like the ground
 # Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
 _STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
@@ -62,7 +63,10 @@ def draw_lines(
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.grid(color="#dddddd")
-        axes.legend()
+        if len(lines) > MOST_INSIDE:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        else:
+            axes.legend()
         return _image(figure)
 
 
