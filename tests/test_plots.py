@@ -83,6 +83,40 @@ def test_a_grid_holds_every_image_row_by_row():
     assert [int(grid[y, x, 0]) for y, x in ((60, 60), (60, 200), (200, 60))] == [0, 128, 255]
 
 
+def test_a_caption_that_is_wider_than_its_image_is_cut_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        plots.ImageDraw.ImageDraw, "text", lambda pen, at, text, **kwargs: written.append(text), raising=True
+    )
+    image_grid(np.zeros((2, 3, 128, 128), np.float32), columns=2, captions=["short", "head shaking vertically" * 3])
+    assert written[0] == "short"
+    assert written[1].endswith("…") and "head shaking vertically".startswith(written[1].rstrip("…")[:10])
+    assert plots.ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(written[1]) <= 128
+
+
+def test_an_image_that_is_not_there_looks_like_the_ground_of_the_grid() -> None:
+    grid = np.asarray(image_grid(np.full((1, 3, 128, 128), plots.EMPTY, np.float32), columns=1))
+    assert set(grid.ravel().tolist()) == {plots.GROUND}
+
+
+def test_bars_of_one_part_are_named_at_the_axis_and_show_their_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: list[Any] = []
+
+    def look(figure: Any) -> Image.Image:
+        axes.extend(figure.axes)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(plots, "_image", look)
+    draw_bars({"a": {"speed-up": 1.5}, "b": {"speed-up": 2.0}}, "times", {"a": (1.0, 3.0)})
+    draw_bars({"a": {"load": 1.0, "run": 2.0}}, "s")
+    one, several = axes
+    assert one.get_xlabel() == "speed-up, times" and one.get_legend() is None
+    assert several.get_xlabel() == "s" and [each.get_text() for each in several.get_legend().texts] == ["load", "run"]
+    (span,) = one.collections
+    assert span.get_segments()[0][:, 0].tolist() == [1.0, 3.0]
+    assert one.get_xlim()[1] > 3.0
+
+
 @pytest.mark.parametrize("arguments", [["plan", "--plot", "a.png"], ["bench", "--out", "a"]])
 def test_a_plot_without_matplotlib_is_refused_before_any_work(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

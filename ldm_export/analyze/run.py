@@ -179,10 +179,11 @@ def require(section: Section, pictures: Pictures) -> None:
     """Raise AnalysisError unless the images are what a section needs."""
     needs = section.needs
     if len(pictures) < needs.pictures:
+        have_more = len(pictures) + pictures.too_small < pictures.available
         small = f", of which {pictures.too_small} are too small" if pictures.too_small else ""
         raise AnalysisError(
             f"{section.name} needs {needs.pictures} images, and {len(pictures)} were read of {pictures.available} in "
-            f"{pictures.folder}{small}; give more, or raise --samples"
+            f"{pictures.folder}{small}; give more{', or raise --samples' if have_more else ''}"
         )
     if needs.captions and not pictures.captions:
         raise AnalysisError(

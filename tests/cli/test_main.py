@@ -626,3 +626,24 @@ def test_the_command_line_starts_without_numpy():
     body = f"import sys, ldm_export.cli.main\nprint([name for name in {heavy!r} if name in sys.modules])"
     done = run_behind_wall(body, blocked=[], paths=[ROOT, ROOT / "runtime"])
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_an_interrupted_analysis_says_what_goes_on_if_anything_was_kept(
+    began: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ldm_export.analyze import run
+
+    def stopped(*arguments: object, out: Path, **options: object) -> None:
+        if began:
+            (out / "kept").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "analyze", stopped)
+    result = CliRunner().invoke(verbs, ["analyze", "--data", str(tmp_path), "--out", str(tmp_path / "a")])
+    assert result.exit_code == 130
+    lines = result.stderr.splitlines()
+    assert lines[-1] == "interrupted"
+    assert lines[:-1] == (
+        [f"what is done is kept in {tmp_path / 'a' / 'kept'}: the same command goes on there"] if began else []
+    )

@@ -181,7 +181,7 @@ def _spectrum_figures(study: Study, half: Half, spectra: Sequence[SingularValues
     is_known = has_median(spectra)
     for key, values, estimator, note in rows:
         title, each_unit = _titles(unit)[key]
-        limits = "At the images measured."
+        limits = "At the images measured, of small steps. Norms are of all pixel values, from -1 to 1, and all latents."
         if not np.isfinite(values).all():
             note = "Infinite: half of the directions have no effect at all at some of the images."
             full = f"{title} of the {name}'s Jacobian"

@@ -35,16 +35,29 @@ def measure(study: Study) -> Findings:
 
 @dataclass(frozen=True)
 class Detail:
-    """Detail in bands, (bands,). image: its power, a sum over images; error: that of the difference. gain: power of the
-    reconstruction over the image's. kept: share of the image's power that the reconstruction explains. seen: the bands
-    in which the images have any.
+    """Detail in bands. powers: of the images, of their reconstructions and across, sums over images, (3, bands). kept:
+    share of the images' power that the reconstructions explain. seen: the bands in which the images have any.
     """
 
-    image: np.ndarray
-    error: np.ndarray
-    gain: np.ndarray
+    powers: np.ndarray
     kept: list[Interval]
     seen: np.ndarray
+
+    @property
+    def image(self) -> np.ndarray:
+        """The power of the images, (bands,)."""
+        return self.powers[0]
+
+    @property
+    def error(self) -> np.ndarray:
+        """The power of the difference, (bands,)."""
+        image, other, cross = self.powers
+        return image + other - 2 * cross
+
+    @property
+    def gain(self) -> np.ndarray:
+        """The power of the reconstructions over the images', (bands,)."""
+        return self.powers[1] / np.maximum(self.image, 1e-30)
 
 
 def _add_bands(findings: Findings, study: Study) -> None:
@@ -64,10 +77,10 @@ def _add_bands(findings: Findings, study: Study) -> None:
 def _detail(study: Study, bands: Bands, powers: np.ndarray) -> Detail:
     """powers: of an image, of its reconstruction, and across, (N, 3, bands)."""
     random = study.random("preservation bands")
-    image, other, cross = powers.sum(axis=0)
     kept = [bootstrap(powers[..., band], random, share_kept, 400) for band in range(bands.count)]
-    seen = np.flatnonzero(image > FAINTEST * study.pixels.size * study.pixels[0, 0].size)
-    return Detail(image, image + other - 2 * cross, other / np.maximum(image, 1e-30), kept, seen)
+    total = powers.sum(axis=0)
+    seen = np.flatnonzero(total[0] > FAINTEST * study.pixels.size * study.pixels[0, 0].size)
+    return Detail(total, kept, seen)
 
 
 def _bands_table(bands: Bands, detail: Detail, count: int) -> Table:
@@ -115,7 +128,7 @@ def _difference(study: Study) -> Picture:
     places = np.linspace(0, len(study.pixels) - 1, min(SHOWN, len(study.pixels))).astype(int)
     before, after = study.pixels[places], np.clip(study.reconstructions[places], -1, 1)
     shown = np.concatenate([before, after, np.clip(after - before, -1, 1)])
-    caption = "Images, their reconstructions, and the difference (grey: none)."
+    caption = "Images, their reconstructions, and the difference, not enlarged (grey: none)."
     return Picture("difference", caption, to_png(image_grid(shown, len(places))))
 
 
@@ -188,14 +201,18 @@ def bands_sentence(names: Sequence[str], detail: Detail, cell: int) -> str:
         if all(detail.kept[band].low >= WHOLE for band in detail.seen):
             return f"Detail of every size is kept: {least:.0%} at least."
         return f"That detail of any size is lost these images do not tell: {least:.0%} at least is kept."
-    listed = " and ".join(names[band] for band in partly)
-    share, power = float(kept[partly].mean()), float(detail.gain[partly].mean())
+    *first, last = (names[band] for band in partly)
+    listed = f"{', '.join(first)} and {last}" if first else last
+    image, other, _ = detail.powers[:, partly].sum(axis=1)
+    share, power = share_kept(detail.powers[None, :, partly]), float(other / image)  # weighted by the bands' power
     text = (
         f"Of detail of {listed} pixels a cycle {share:.0%} is kept (a latent cell is {counted(cell, 'pixel')} wide). "
         f"The reconstruction has {power:.0%} of the power there, "
     )
     if power <= share + MARGIN:
-        return text + "no more than it gets right: what it does not know it leaves out, which is blur."
+        return text + "about what it gets right: what it does not know it leaves out, which is blur."
+    if power < 1 - MARGIN:
+        return text + "less than the image, which is blur, and more than it gets right: some of what it has is made up."
     if power <= 1 + MARGIN:
         return text + "more than it gets right: some of its detail is made up."
     return text + "more than the image: it adds detail that is not there."

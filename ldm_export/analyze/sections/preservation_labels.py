@@ -86,6 +86,7 @@ def _read(
     ]
     rows: list[tuple[Cell, ...]] = []
     bars: dict[str, dict[str, float]] = {}
+    spans: dict[str, tuple[float, float]] = {}
     for name, places in readable.items():
         names, index = np.unique(np.array(levels[name])[places], return_inverse=True)
         random = study.random(f"labels {name}")
@@ -97,7 +98,11 @@ def _read(
             rows.append((name, len(names), representation, found.value, found.low, found.high, reading.correct.mean()))
             values[representation] = found
         bars |= {
-            f"{name}: {representation}": {"read, at least": max(0.0, each.value)}
+            f"{name}: {representation}": {"share of the label's entropy that is read, at least": max(0.0, each.value)}
+            for representation, each in values.items()
+        }
+        spans |= {
+            f"{name}: {representation}": (max(0.0, each.low), max(0.0, each.high))
             for representation, each in values.items()
         }
         findings.figures.append(_label_figure(name, values["latents"], len(places), len(names)))
@@ -118,8 +123,8 @@ def _read(
     )
     if not any(share for parts in bars.values() for share in parts.values()):
         return
-    caption = "Share of a label's entropy that a linear probe reads, at least."
-    findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, ""))))
+    caption = "Share of a label's entropy that a linear probe reads, at least, with 95 % by bootstrap."
+    findings.pictures.append(Picture("labels", caption, to_png(draw_bars(bars, "", spans))))
 
 
 def _label_figure(name: str, found: Interval, count: int, labels: int) -> Figure:

@@ -52,7 +52,8 @@ def _add_similarity(findings: Findings, study: Study) -> None:
             found,
             "dB",
             "10 log10(255² / mean squared error over all images), of 8 bits",
-            "Blind to what people see: blur and a slight shift cost as much as visible damage. 138 where all is equal.",
+            "Blind to what people see: blur and a slight shift cost as much as visible damage. Where image and "
+            "reconstruction are equal it is given as 138.",
             over,
         )
     )
@@ -156,7 +157,7 @@ def _add_labels(findings: Findings, study: Study, errors: np.ndarray, values: di
 def _add_perceptual(findings: Findings, study: Study) -> None:
     count = min(len(study.pixels), study.scaled_by_size(96, 16, least=8))
     weights = study.pictures.folder / WEIGHTS
-    title = "Perceptual distance of reconstructions, as a share of that of different images"
+    title = "Squared perceptual distance of reconstructions, as a share of that of different images"
     estimator = "mean squared difference of unit-length VGG16 features, two blocks (after LPIPS, without its weights)"
     limits = "It is not LPIPS. The autoencoder may have been trained to lower this very distance."
     if not weights.is_file():
@@ -172,7 +173,7 @@ def _add_perceptual(findings: Findings, study: Study) -> None:
     different = ((features[order] - features[np.roll(order, 1)]) ** 2).sum(axis=1)
     pairs = np.stack([((features - others) ** 2).sum(axis=1)[order], different], axis=1).astype(np.float64)
     name = study.extractor.name
-    title = f"Distance of reconstructions in features of {name}, as a share of that of different images"
+    title = f"Squared distance of reconstructions in features of {name}, as a share of that of different images"
     limits = (
         f"What looks alike is what {name} finds alike; it is not a person. Each image is compared with one other, so "
         "the interval is a little narrow."

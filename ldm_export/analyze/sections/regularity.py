@@ -102,7 +102,8 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
     most = int(np.searchsorted(share, 0.9)) + 1
     findings.sentences.append(
         f"The variance of the latents is spread as over {ratio.value:.3g} equal dimensions of {flat.shape[1]}; "
-        f"{components_sentence(most, count)}{cell_sentence(of_cells.value, channels)}"
+        f"{components_sentence(most, count)}{'' if converged else ' Of more images it would be more of them.'}"
+        f"{cell_sentence(of_cells.value, channels)}"
     )
     findings.pictures.append(_spectrum_picture(spectrum, flat.shape, random))
 

@@ -81,7 +81,7 @@ def _add_gain(findings: Findings, study: Study, energies: np.ndarray, deviation:
             GAIN,
             gain,
             "grey levels of 255",
-            f"root mean square, from the figure above; the latents' deviation is {deviation:.3g}",
+            f"root mean square, from the figure above; the deviation of the latents' means is {deviation:.3g}",
             "To first order.",
             over,
         )
@@ -133,7 +133,8 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
             moved,
             "grey levels of 255",
             "root mean square over images that were decoded from both",
-            "The decoder was trained on draws, so the mean is not always the better one.",
+            "Hold it against the error of reconstructions, 255 / 10^(PSNR / 20) grey levels. The decoder was trained "
+            "on draws, so the mean is not always the better one.",
             over,
         )
     )

@@ -170,7 +170,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
         ),
         Figure(
             "alignment_share",
-            "The same as a share of what two different images have",
+            "The same as a share of the squared distance of two different images",
             found.value / whole,
             "",
             f"{estimator}, over that of pairs of different images",
@@ -182,7 +182,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
     ]
     findings.sentences.append(
         f"By its features, a reconstruction is {np.sqrt(found.value / whole):.0%} as far from its image as other "
-        "images are."
+        f"images are, which is {found.value / whole:.0%} of the squared distance."
     )
 
 
@@ -233,7 +233,7 @@ def change_sentences(changes: Sequence[Change], random: np.random.Generator) -> 
     more = [name for name, over in above.items() if over.low > 0]
     less = [name for name, under in below.items() if under.high < 0]
     alike = [name for name in above if above[name].high <= 0 <= below[name].low]
-    beside, said = "Beside the distance to another image, latents react", []
+    beside, said = "Measured by the distance to another image, latents react", []
     if less:
         said.append(f"{beside} less than pixels do to: {'; '.join(less)}.")
     if more:
@@ -334,7 +334,7 @@ def _picture(study: Study, operations: Sequence[Consistency]) -> Picture:
     for each in operations:
         if each.name.startswith(("shifted by", "turned by 5")):
             continue
-        names += [f"{each.name}"] * count + ["of the image"] * count
+        names += [f"{each.name}"] * count + ["decoded, then changed"] * count
         images += [*each.image, *each.wanted]
     grid = image_grid(np.clip(np.stack(images), -1, 1), 2 * count, names)
     return Picture(

@@ -265,7 +265,8 @@ def _add_middle(findings: Findings, measured: CaptionErrors, told: bool, random:
 
 def middle_sentence(found: Interval) -> str:
     """Say at which noise over signal half of the information lies; NaN ends where no interval is known."""
-    text = f"Half of that is told where noise has over {found.value:.2g} times the deviation of the signal, half below"
+    place = f"over {found.value:.2g} times the deviation of the signal"
+    text = f"Half of what the caption tells is told where noise has {place}, half below"
     if found.low > 1:
         return f"{text}: at the middle noise outweighs the image."
     if found.high < 1:

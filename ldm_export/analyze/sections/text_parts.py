@@ -119,7 +119,8 @@ def add_words(study: Study, findings: Findings, levels: Sequence[Level], budget:
         Picture(
             "words",
             "Words by the bits that are lost without them: green where a word helps to find the image, red where it "
-            "misleads.",
+            "misleads. More than the whole caption tells are the words without which it names another image: that does "
+            "harm beside no text, and the harm is in the number.",
             to_png(draw_coloured(drawn)),
         )
     )

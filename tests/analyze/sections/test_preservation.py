@@ -31,6 +31,29 @@ def captions(count: int) -> tuple[str, ...]:
     return tuple(f"thing {number}, {('flat', '3d')[number % 2]} style" for number in range(count))
 
 
+@pytest.mark.parametrize(
+    ("cross", "other", "said"),
+    (
+        (0.6, 0.6, "about what it gets right: what it does not know it leaves out, which is blur"),
+        (0.4, 0.7, "less than the image, which is blur, and more than it gets right"),
+        (0.4, 1.1, "more than it gets right: some of its detail is made up"),
+        (0.4, 1.5, "more than the image: it adds detail that is not there"),
+    ),
+)
+def test_what_is_kept_of_several_bands_is_weighted_by_their_power(cross, other, said) -> None:
+    bands = Bands.of(32, 32)
+    image = np.array([100.0, 9.0, 3.0, 0.5][-bands.count :])
+    powers = np.stack([image, other * image, cross * image])
+    powers[1:, 0] = image[0]
+    powers[1:, -1] = 0  # of the faintest detail nothing is there
+    seen, kept = np.arange(bands.count), powers[2] ** 2 / np.maximum(powers[0] * powers[1], 1e-30)
+    lost = image[1:-1].sum() / image[1:].sum()
+    text = bands_sentence(bands.names, Detail(powers, [Interval(each, each, each) for each in kept], seen), CELL)
+    assert f"{', '.join(bands.names[1:-1])} and {bands.names[-1]} pixels a cycle" in text
+    assert f"{cross**2 / other * lost:.0%} is kept" in text
+    assert said in text
+
+
 def test_squares_are_kept_and_noise_within_them_is_not(tmp_path) -> None:
     random = np.random.default_rng(0)
     noise = random.normal(128, 40, (COUNT, 32, 32, 3))
@@ -145,8 +168,9 @@ def test_levels_of_detail_are_named_by_their_octaves(cell: int, layout: str, tex
 
 def test_detail_is_lost_where_its_interval_says_so() -> None:
     def said(*kept: Interval) -> str:
-        gain = np.array([each.value for each in kept])
-        return bands_sentence(("coarse", "fine"), Detail(gain, gain, gain, list(kept), np.arange(len(kept))), 8)
+        alike = np.ones(len(kept))
+        powers = np.stack([alike, alike, np.sqrt([each.value for each in kept])])
+        return bands_sentence(("coarse", "fine"), Detail(powers, list(kept), np.arange(len(kept))), 8)
 
     whole, unsure, lost = Interval(0.97, 0.95, 0.99), Interval(0.88, 0.85, 0.93), Interval(0.5, 0.4, 0.6)
     assert said(whole, whole) == "Detail of every size is kept: 97% at least."
