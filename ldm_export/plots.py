@@ -4,19 +4,21 @@ import contextlib
 import importlib.util
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, one_line
 from ldm_runtime.image import to_levels
 from ldm_runtime.sampling.plan import Plan
 
 Points = Sequence[tuple[float, float]]
 
 DOTS_PER_INCH = 100
+LONGEST_NAME = 40  # characters beside a bar
 # Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
 _STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
 
@@ -81,15 +83,19 @@ def draw_plan(plan: Plan) -> Image.Image:
 
 
 def draw_bars(groups: Mapping[str, Mapping[str, float]], unit: str) -> Image.Image:
-    """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide."""
+    """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide.
+
+    Groups that come from a file may have any name: a long one is cut in its middle.
+    """
     names = list(dict.fromkeys(part for parts in groups.values() for part in parts))
     with _figure(7.2, 1.1 + 0.3 * len(groups)) as figure:
         axes = figure.add_subplot()
-        left = np.zeros(len(groups))
+        places, left = np.arange(len(groups)), np.zeros(len(groups))
         for name in names:
             widths = np.array([parts.get(name, 0.0) for parts in groups.values()])
-            bars = axes.barh(list(groups), widths, left=left, label=name)
+            bars = axes.barh(places, widths, left=left, label=name)
             left += widths
+        axes.set_yticks(places, [shortened(name, LONGEST_NAME) for name in groups])
         axes.bar_label(bars, [f"{total:.3g} {unit}" for total in left], padding=4)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
@@ -112,6 +118,12 @@ def draw_drift(title: str, values: Sequence[float | None], floor: float | None, 
         axes.set_title(title)
         _count_along(axes, "step")
         return _svg(figure)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name that came from a file on one line, cut in the middle where it has over `longest` characters."""
+    text = one_line(name)
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[len(text) + longest // 2 - longest + 1 :]}"
 
 
 def _make_logarithmic(axes: Any) -> None:
@@ -148,7 +160,9 @@ def _image(figure: Any) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a letter that the font lacks is a box in the image, which says enough
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
