@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, one_line
 from ldm_runtime.image import to_levels
 from ldm_runtime.sampling.plan import Plan
 
@@ -20,6 +21,7 @@ DOTS_PER_INCH = 100
 GROUND = 0x44  # grey level between the images of a grid
 MOST_INSIDE = 3  # lines whose legend finds room among them
 EMPTY = GROUND / 127.5 - 1  # value of an image that is not there: it looks like the ground
+LONGEST_NAME = 40  # characters beside a bar
 # Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
 _STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
 
@@ -91,22 +93,24 @@ def draw_bars(
 ) -> Image.Image:
     """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide.
 
-    A single part names the axis, in place of a legend. spans: the intervals of totals, of the groups that have one.
+    Groups that come from a file may have any name: a long one is cut in its middle. A single part names the axis, in
+    place of a legend. spans: the intervals of totals, of the groups that have one.
     """
     names = list(dict.fromkeys(part for parts in groups.values() for part in parts))
     with _figure(7.2, 1.1 + 0.3 * len(groups)) as figure:
         axes = figure.add_subplot()
-        left = np.zeros(len(groups))
+        places, left = np.arange(len(groups)), np.zeros(len(groups))
         for name in names:
             widths = np.array([parts.get(name, 0.0) for parts in groups.values()])
-            axes.barh(list(groups), widths, left=left, label=name)
+            axes.barh(places, widths, left=left, label=name)
             left += widths
+        axes.set_yticks(places, [shortened(name, LONGEST_NAME) for name in groups])
         ends = left.copy()
         for place, (group, total) in enumerate(zip(groups, left, strict=True)):
             if spans is not None and group in spans:
                 low, ends[place] = spans[group]
-                axes.hlines(group, low, ends[place], color="black", linewidth=1)
-            shown, at = f"{total:.3g} {unit}".rstrip(), (max(total, ends[place]), group)
+                axes.hlines(place, low, ends[place], color="black", linewidth=1)
+            shown, at = f"{total:.3g} {unit}".rstrip(), (max(total, ends[place]), place)
             axes.annotate(shown, at, (4, 0), textcoords="offset points", va="center")
         axes.invert_yaxis()
         axes.set_xlim(0, 1.2 * max(left.max(), ends.max()))
@@ -132,6 +136,12 @@ def draw_drift(title: str, values: Sequence[float | None], floor: float | None, 
         axes.set_title(title)
         _count_along(axes, "step")
         return _svg(figure)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name that came from a file on one line, cut in the middle where it has over `longest` characters."""
+    text = one_line(name)
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[len(text) + longest // 2 - longest + 1 :]}"
 
 
 def _make_logarithmic(axes: Any) -> None:
@@ -168,7 +178,9 @@ def _image(figure: Any) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a letter that the font lacks is a box in the image, which says enough
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 

@@ -47,6 +47,31 @@ def test_bars_are_as_long_as_their_values():
     assert lengths[-1] / lengths[0] == pytest.approx(1.5, rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\x07\u202eab\ud800", "\U0001f600 日本語", "a\nb", ""])
+def test_bars_of_any_name_are_as_long_and_say_nothing_on_stderr(name, recwarn):
+    """A long name left its bar no room, with a warning of a library; half a character was a fault of it."""
+    image = draw_bars({f"{name}: first": {"share": 0.5}, f"{name}: second": {"share": 0.25}}, "")
+    pixels = np.asarray(image).astype(int)
+    rows = ((pixels[..., 2] - pixels[..., 0]) > 80).sum(axis=1)
+    lengths = sorted({int(length) for length in rows if length > 100})
+    assert lengths[-1] / lengths[0] == pytest.approx(2, rel=0.05) and lengths[-1] > 200
+    assert not recwarn.list
+
+
+def test_groups_of_long_names_that_begin_and_end_alike_have_bars_of_their_own():
+    names = [f"{'x' * 100}{middle}{'y' * 100}" for middle in "ab"]
+    alone, both = (draw_bars({name: {"share": 1.0} for name in chosen}, "") for chosen in (names[:1], names))
+    assert both.height > alone.height and plots.shortened(names[0], 40) == plots.shortened(names[1], 40)
+    blue = (np.asarray(both).astype(int)[..., 2] - np.asarray(both).astype(int)[..., 0] > 80).sum(axis=1) > 100
+    assert np.count_nonzero(np.diff(blue.astype(int)) == 1) == 2
+
+
+@pytest.mark.parametrize("longest", [1, 2, 7, 40])
+def test_a_shortened_name_is_as_long_as_allowed(longest):
+    assert len(plots.shortened("abc" * 100, longest)) == longest
+    assert plots.shortened("\u202e\n", 99) == "\\u202e\\x0a"
+
+
 def points_of(svg: bytes) -> list[float]:
     """Heights of the markers, in the file's units from the top."""
     return [float(y) for y in re.findall(r'<use [^>]*y="([\d.]+)" style="fill: #1f77b4', svg.decode())]

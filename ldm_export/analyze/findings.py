@@ -18,8 +18,9 @@ class Figure:
     """One measured number. `name` is its key in report.json, unique in its section.
 
     value: None where there is none to give, and `note` says why. low, high: the interval that `interval` describes,
-    such as "95 % by bootstrap over 256 images"; "" where there is none. The unknown interval of a single value is taken
-    off, and the note says so. estimator: how it was measured. limits: what it does not tell.
+    such as "95 % by bootstrap over 256 images"; "exact", without ends, of what is counted; "" where there is none. The
+    unknown interval of a single value is taken off, and the note says so. estimator: how it was measured. limits: what
+    it does not tell.
     """
 
     name: str

@@ -223,7 +223,12 @@ def _image_names(folder: Path, out: Path | None) -> list[str]:
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
         below = [Path(place, each) for each in folders]
-        folders[:] = [each.name for each in below if not (each.name.startswith(".") or is_report(each) or each == out)]
+        try:
+            folders[:] = [
+                each.name for each in below if not (each.name.startswith(".") or is_report(each) or each == out)
+            ]
+        except OSError as error:
+            unreadable(error)
         names += [
             Path(place, file).relative_to(folder).as_posix()
             for file in files

@@ -13,9 +13,12 @@ _MARK, _MARK_BYTES = b'"tool": "ldm-export', 200  # how a report begins
 
 
 def is_report(folder: Path) -> bool:
-    """Return whether a folder has a report of this program: the pictures there are none of the user's."""
+    """Return whether a folder has a report of this program: the pictures there are none of the user's.
+
+    Raises OSError where there is one that cannot be read.
+    """
     report = folder / REPORT
-    if not report.is_file():
+    if not os.path.isfile(report):  # also false in a folder that nothing can be looked up in
         return False
     with open(report, "rb") as file:
         return _MARK in file.read(_MARK_BYTES)

@@ -1,13 +1,18 @@
 """Folders of images: captions or none, sizes, transparency, and what is refused."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ldm_export.analyze import pictures as pictures_module
+from ldm_export.analyze import report_folder
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.errors import AnalysisError, TrainingError
 from ldm_export.recipes.train import Background
@@ -73,6 +78,39 @@ def test_hidden_files_and_the_pictures_of_reports_are_no_images(tmp_path: Path) 
     (tmp_path / "link").symlink_to(out)
     assert load_pictures(data, 8, SIZE, 0, [], tmp_path / "link").files == ("other/000.png", "within/000.png")
     assert "out/pictures/000.png" in load_pictures(data, 8, SIZE, 0, []).files
+
+
+def test_an_unreadable_folder_among_the_images_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether such a folder holds a report cannot even be asked, which was a fault of the program."""
+    place = tmp_path / "data" / "sub"
+    write_images(place, 1, captions=False)
+    scandir = os.scandir
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: object, *arguments: object, **options: object) -> object:
+            if str(path) == str(place / "report.json") or (real is scandir and str(path) == str(place)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path, *arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
+    with pytest.raises(AnalysisError, match=f"cannot read {place}: Permission denied; choose another folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
+def test_an_unreadable_report_among_the_images_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = tmp_path / "data" / "sub" / "report.json"
+    write_images(report.parent, 1, captions=False)
+    report.write_text("{}")
+
+    def refuse(path: Path, mode: str) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(report_folder, "open", refuse, raising=False)
+    with pytest.raises(AnalysisError, match=f"cannot read {report}: Permission denied; choose another folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
 
 
 def test_more_images_than_fit_into_memory_are_refused_before_one_is_read(

@@ -16,7 +16,9 @@ from ldm_export.analyze.probe import (
 )
 from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled
 from ldm_export.analyze.study import Study
-from ldm_export.plots import draw_bars, to_png
+from ldm_export.plots import draw_bars, shortened, to_png
+
+LONGEST_NAME = 60  # characters of a label's name that are shown: it may be any field of captions.jsonl
 
 
 def label_levels(pictures: Pictures) -> dict[str, tuple[str, ...]]:
@@ -60,7 +62,8 @@ def _too_few(name: str, labels: tuple[str, ...]) -> Figure:
 
 
 def _title(name: str) -> str:
-    return f"I({name}; latents) / H({name}): at least"
+    shown = shortened(name, LONGEST_NAME)
+    return f"I({shown}; latents) / H({shown}): at least"
 
 
 REPRESENTATIONS = ("latents", "pixels", "reconstructions", "features of images", "features of reconstructions")
@@ -95,7 +98,8 @@ def _read(
             reading = read_labels(gram[np.ix_(places, places)], index, study.random(f"folds {name}"))
             samples = np.stack([index, reading.cross_entropy], axis=1)
             found = bootstrap(samples, random, information, 400)
-            rows.append((name, len(names), representation, found.value, found.low, found.high, reading.correct.mean()))
+            interval = (found.value, found.low, found.high)
+            rows.append((shortened(name, LONGEST_NAME), len(names), representation, *interval, reading.correct.mean()))
             values[representation] = found
         bars |= {
             f"{name}: {representation}": {"share of the label's entropy that is read, at least": max(0.0, each.value)}
@@ -146,8 +150,9 @@ def _label_figure(name: str, found: Interval, count: int, labels: int) -> Figure
 
 def label_sentence(name: str, labels: int, latents: Interval, before: Interval, after: Interval) -> str:
     """Say what a probe reads of a label from latents, and from features of images and of reconstructions."""
-    text = f"{name.capitalize()} ({labels} labels): a probe reads {_read_share(latents)} from the latents themselves. "
-    text += f"Through a network for features it reads {_read_share(before)} from images"
+    shown = shortened(name, LONGEST_NAME)
+    text = f"{shown[:1].upper()}{shown[1:]} ({labels} labels): a probe reads {_read_share(latents)} from the latents "
+    text += f"themselves. Through a network for features it reads {_read_share(before)} from images"
     if before.low <= 0:
         return f"{text}: with these images it cannot be told what is lost of it."
     text += f" and {_read_share(after)} from reconstructions"
