@@ -1,5 +1,6 @@
 """The residual stream carried at a fraction: the same numbers in float32, wherever norms and products read it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from ldm_export.export.graph_file import read_graph, write_graph
+from ldm_export.export.graph_file import read_graph
 from ldm_export.optimise.rescale_residual import rescale_residual, residual_streams
 from ldm_export.precision.reduce import reduce_precision
 from ldm_export.targets.tensorrt.reduced import exact_session
@@ -173,12 +174,12 @@ FEEDS: dict[str, Callable[[], dict[str, np.ndarray]]] = {
 
 @pytest.mark.parametrize("component", FEEDS)
 def test_shipped_graphs_keep_their_numbers(component: str, tmp_path: Path):
-    (tmp_path / "model.safetensors").symlink_to(BUILTIN / component / "model.safetensors")
+    shutil.copyfile(BUILTIN / component / "model.safetensors", tmp_path / "model.safetensors")
     outputs = []
     for name, scale in (("plain", 1.0), ("rescaled", 256.0)):
         model, count = rescale_residual(read_graph(BUILTIN / component / "model.onnx"), scale)
         assert (count > 0) == (scale > 1)
-        write_graph(model, tmp_path / f"{name}.onnx")
+        ir.save(model, tmp_path / f"{name}.onnx")
         outputs.append(exact_session(tmp_path / f"{name}.onnx").run(None, FEEDS[component]())[0])
     spread = np.sqrt(np.mean(outputs[0] ** 2))
     assert np.sqrt(np.mean((outputs[1] - outputs[0]) ** 2)) < 1e-6 * spread
