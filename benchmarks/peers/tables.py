@@ -114,7 +114,7 @@ def _image_table(results: Results, peers: Sequence[str]) -> str:
         row = [PEERS[peer].title]
         for what, figure in IMAGE.items():
             values = list(figures(results, peer, "image", figure).values())
-            row.append(_spread(values, 1e-6) if what == "peak memory" else _spread(values))
+            row.append(spread(values, 1e-6) if what == "peak memory" else spread(values))
         last = list(results.of(peer, "image").values())[-1]
         installed = results.environment_bytes.get(peer)
         levels = results.errors.get(peer, {}).get("image")
@@ -130,7 +130,7 @@ def _component_table(results: Results, peers: Sequence[str]) -> str:
         row = [PEERS[peer].title]
         for name in COMPONENTS:
             values = list(figures(results, peer, "components", component_seconds(name)).values())
-            row.append(_spread(values, 1e3))
+            row.append(spread(values, 1e3))
         errors = [error for what, error in results.errors.get(peer, {}).items() if what in COMPONENTS]
         rows.append([*row, f"{max(errors):.1e}" if errors else NONE])
     return _table(["", *(f"{name}, ms" for name in COMPONENTS), "difference"], rows)
@@ -142,10 +142,10 @@ def _open_table(results: Results, peers: Sequence[str]) -> str:
         answers = list(results.of(peer, "open").values())
         if answers:
             size = answers[-1]["file_bytes"]
-            row = [_spread([answer["load_seconds"] for answer in answers])]
-            row.append(_spread([answer["peak_bytes"] for answer in answers], 1e-6))
+            row = [spread([answer["load_seconds"] for answer in answers])]
+            row.append(spread([answer["peak_bytes"] for answer in answers], 1e-6))
             times = [answer["peak_bytes"] / size for answer in answers]
-            rows.append([PEERS[peer].title, *row, f"{size / 1e6:.0f}", _spread(times)])
+            rows.append([PEERS[peer].title, *row, f"{size / 1e6:.0f}", spread(times)])
     return _table(["", "seconds", "peak memory, MB", "its files, MB", "peak / files"], rows)
 
 
@@ -164,7 +164,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return markdown_table(head, rows, "<" + ">" * (len(head) - 1))
 
 
-def _spread(values: Sequence[float], scale: float = 1.0) -> str:
+def spread(values: Sequence[float], scale: float = 1.0) -> str:
+    """Write the median of values times `scale`, with the smallest and the largest in brackets."""
     if not values:
         return NONE
     low, high = _ends([scale * value for value in values])

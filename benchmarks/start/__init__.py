@@ -1,0 +1,1 @@
+"""Measures the start of the C++ library's tool beside Python and other programs."""
