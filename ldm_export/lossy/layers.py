@@ -51,9 +51,9 @@ class Layer:
     @property
     def channels(self) -> tuple[int, int]:
         """Output and input channels."""
-        shape = self.stored.shape
-        assert shape is not None
-        return int(shape[self.output_axis]), int(shape[1 - self.output_axis])
+        assert self.stored.shape is not None
+        shape = self.stored.shape.numpy()
+        return shape[self.output_axis], shape[1 - self.output_axis]
 
     def along_inputs(self, values: np.ndarray) -> np.ndarray:
         """Return `values` (I,) in a shape that broadcasts along the weight's axis of inputs."""

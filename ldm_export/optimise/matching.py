@@ -165,7 +165,9 @@ def multiply_input(node: ir.Node, index: int, factor: float) -> None:
         return
     number = make_constant(np.array(factor, np.float32), node)
     (product,) = insert_before(node, "Mul", [value, number], f"scaled_{index}", {})
-    product.dtype, product.shape = value.dtype, value.shape
+    product.shape = value.shape
+    if value.dtype is not None:
+        product.dtype = value.dtype
     node.replace_input_with(index, product)
 
 
