@@ -1,4 +1,4 @@
-"""The contenders: how each is told to draw the same image, where its weights are, and what it says after its first step."""
+"""The contenders: how each is told to draw the same image, where its weights are, and what it says after a step."""
 
 import json
 import sys

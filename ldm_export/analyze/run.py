@@ -29,6 +29,7 @@ from ldm_export.analyze.report_folder import (
     PAGE,
     PICTURES,
     REPORT,
+    is_report,
     refuse_images_in,
     refuse_other_than_folders_in,
     refuse_report_in,
@@ -39,6 +40,7 @@ from ldm_export.analyze.study import Say, Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.process.cores import usable_cores
+from ldm_export.process.out_of_memory import is_out_of_memory
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
 from ldm_runtime.checks import check_path
@@ -50,6 +52,7 @@ SCHEMA_VERSION = 1
 SAMPLES, QUICK_SAMPLES = 512, 96  # images
 MAX_SAMPLES = 100_000
 MAX_SEED = 2**63 - 1
+OUT_OF_MEMORY = "the machine ran out of memory; give fewer images with --samples, or use a larger one"
 
 
 @dataclass
@@ -123,7 +126,11 @@ def analyze(
     count = _samples(samples, quick)
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
+<<<<<<< HEAD
     refuse_report_in(out, force=force)
+=======
+    _refuse_existing(out, force)
+>>>>>>> hostile20b
     refuse_images_in(out, data)
     refuse_other_than_folders_in(out)
     refuse_unwritable(out)
@@ -137,7 +144,11 @@ def analyze(
                 for section in chosen:
                     require(section, pictures)
             held.enter_context(only_analysis(out))
+<<<<<<< HEAD
             refuse_report_in(out, force=force)  # of an analysis that ended meanwhile
+=======
+            _refuse_existing(out, force)  # the report of an analysis that ended meanwhile
+>>>>>>> hostile20b
             facts = _facts(
                 subject, pictures, {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
             )
@@ -148,6 +159,14 @@ def analyze(
             _write(analysis, out)
         remove_others(out, key)
     return analysis
+
+
+def _refuse_existing(out: Path, force: bool) -> None:
+    """Raise OutputError if a report is there without `force`, but for one that lacks its page, which is written last:
+    its writing was interrupted.
+    """
+    is_half = not os.path.lexists(out / PAGE) and is_report(out)
+    refuse_existing_in(out, [REPORT, PAGE], force=force or is_half)
 
 
 def _next(section: Section, study: Study, number: int, chosen: Sequence[Section], say: Say) -> SectionResult:
@@ -255,25 +274,21 @@ def _measured(section: Section, study: Study) -> SectionResult:
         findings.require_finite()
     except OutputError:  # no section after this could keep what it makes
         raise
-    except (LdmError, MemoryError) as error:
-        return _failed(section, study, _sentence(error), started)
+    except LdmError as error:
+        return _failed(section, study, str(error), started)
     except Exception as error:  # a fault of the section: the others are still to be had, and its traceback
+        if is_out_of_memory(error):
+            return _failed(section, study, OUT_OF_MEMORY, started)
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         name, trace = f"{section.name}.traceback.txt", "".join(traceback.format_exception(error))
-        study.keep(name, lambda file: file.write(trace.encode()))
+        study.keep(name, lambda file: file.write(trace.encode(errors="backslashreplace")))
         what = f"a fault of the program itself, {type(error).__name__}: {error}"
         return _failed(section, study, one_line(f"{what}; its traceback is in {study.folder / name}"), started)
     seconds = time.monotonic() - started
     text = json.dumps(sealed({"findings": findings.to_json(), "seconds": seconds}))
     study.keep(kept.name, lambda file: file.write(text.encode()))
     return SectionResult(section, findings, None, seconds)
-
-
-def _sentence(error: LdmError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "the machine ran out of memory; give fewer images with --samples, or use a larger one"
-    return str(error)
 
 
 def _failed(section: Section, study: Study, problem: str, started: float) -> SectionResult:
