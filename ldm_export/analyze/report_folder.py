@@ -25,9 +25,16 @@ def is_report(folder: Path) -> bool:
 
 
 def refuse_report_in(out: Path, *, force: bool) -> None:
-    """Raise OutputError if the folder has a report already, without `force`, or is none. It may be missing."""
+    """Raise OutputError if the folder has a report already, without `force`, or is none. It may be missing.
+
+    A report that lacks its page, which is written last, was interrupted and is no obstacle.
+    """
     if os.path.lexists(out):
-        refuse_existing_in(out, [REPORT, PAGE], force=force)
+        try:
+            is_half = not os.path.lexists(out / PAGE) and is_report(out)
+        except OSError:  # it cannot be read, but it is there
+            is_half = False
+        refuse_existing_in(out, [REPORT, PAGE], force=force or is_half)
 
 
 def refuse_images_in(out: Path, data: Path) -> None:

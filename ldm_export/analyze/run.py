@@ -29,7 +29,6 @@ from ldm_export.analyze.report_folder import (
     PAGE,
     PICTURES,
     REPORT,
-    is_report,
     refuse_images_in,
     refuse_other_than_folders_in,
     refuse_report_in,
@@ -126,11 +125,7 @@ def analyze(
     count = _samples(samples, quick)
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
-<<<<<<< HEAD
     refuse_report_in(out, force=force)
-=======
-    _refuse_existing(out, force)
->>>>>>> hostile20b
     refuse_images_in(out, data)
     refuse_other_than_folders_in(out)
     refuse_unwritable(out)
@@ -144,11 +139,7 @@ def analyze(
                 for section in chosen:
                     require(section, pictures)
             held.enter_context(only_analysis(out))
-<<<<<<< HEAD
             refuse_report_in(out, force=force)  # of an analysis that ended meanwhile
-=======
-            _refuse_existing(out, force)  # the report of an analysis that ended meanwhile
->>>>>>> hostile20b
             facts = _facts(
                 subject, pictures, {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
             )
@@ -159,14 +150,6 @@ def analyze(
             _write(analysis, out)
         remove_others(out, key)
     return analysis
-
-
-def _refuse_existing(out: Path, force: bool) -> None:
-    """Raise OutputError if a report is there without `force`, but for one that lacks its page, which is written last:
-    its writing was interrupted.
-    """
-    is_half = not os.path.lexists(out / PAGE) and is_report(out)
-    refuse_existing_in(out, [REPORT, PAGE], force=force or is_half)
 
 
 def _next(section: Section, study: Study, number: int, chosen: Sequence[Section], say: Say) -> SectionResult:
