@@ -23,7 +23,7 @@ import ldm_runtime
 
 package, prompt, sampler, steps, guidance, width, height, threads, out = sys.argv[1:]
 with ldm_runtime.load(package, engine="ort", threads=int(threads)) as pipe:
-    told = {"steps": int(steps), "guidance": float(guidance), "width": int(width), "height": int(height)}
+    told = {"steps": int(steps), "guidance": float(guidance), "size": (int(width), int(height))}
     for step in pipe.sample(prompt, seed=1, sampler=sampler, **told):
         print("step", step.index + 1, flush=True)
     step.images()[0].save(out)

@@ -151,7 +151,7 @@ def _check_image(title: str, out: Path, size: tuple[int, int]) -> None:
         with Image.open(out) as image:
             image.load()
             drawn, pixels = image.size, np.asarray(image.convert("RGB"))
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a header that ends early
         raise InputError(f"{title} wrote no image") from None
     if drawn != size:
         raise InputError(f"{title} drew {drawn[0]}x{drawn[1]} pixels, expected {size[0]}x{size[1]}")
