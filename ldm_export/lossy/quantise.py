@@ -28,15 +28,16 @@ _LARGEST_BIAS = 2.0**30  # a product of 23,040 channels and taps adds 0.7·2^30 
 class Scheme:
     """What is quantised, and for which kind of engine.
 
-    activations: the inputs of layers are rounded to uint8 too; False: weights alone are small, and float32 is
-    computed with. alpha: of SmoothQuant, above 0 to 1; None: no smoothing. outputs: convolutions' outputs are rounded
-    to uint8, and their biases to int32, without which ONNX Runtime computes convolutions in float32.
-    weights: "int4" is for products; convolutions then have int8.
+    weights: "int4" is for products; convolutions then have int8. activations: the inputs of layers are rounded to uint8
+    too; False: weights alone are small, and float32 is computed with. alpha: of SmoothQuant, above 0 to 1; None: no
+    smoothing. It is not always a gain: with 0.5 for all layers, images of the built-in model were 30 dB from the exact
+    ones, without it 42 dB (medians of 8, OpenVINO). outputs: convolutions' outputs are rounded to uint8, and their
+    biases to int32, without which ONNX Runtime computes convolutions in float32.
     """
 
     weights: Literal["int8", "int4"] = "int8"
     activations: bool = True
-    alpha: float | None = 0.5
+    alpha: float | None = None
     outputs: bool = False
 
     def __post_init__(self) -> None:
