@@ -104,7 +104,7 @@ def _join(exact: ir.Model, emulated: ir.Model) -> list[Value]:
     computed = [node for node in graph if not parameters.issuperset(node.outputs)]
     graph.outputs.clear()
     twins = _move(emulated.graph, graph)
-    values = []
+    values: list[Value] = []
     for node in computed:
         for value in node.outputs:
             rounded = twins.get(f"{value.name}/rounded")

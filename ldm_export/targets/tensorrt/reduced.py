@@ -5,7 +5,7 @@ ONNX Runtime runs the emulation on the CPU: its own kernels for half precision w
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def graph_beside(canonical: Path, model: ir.Model, kind: str) -> Iterator[Path]:
 
 def compare_reduced(
     canonical: Path, cases: Sequence[Case], precision: Precision, repair: Repair = PLAIN
-) -> Iterator[CaseResult]:
+) -> Generator[CaseResult, None, None]:
     """Compare a component's graph in `precision` with its cases, output by output.
 
     Raises ExportError if the graph cannot be reduced.
