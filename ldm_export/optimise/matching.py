@@ -165,9 +165,7 @@ def multiply_input(node: ir.Node, index: int, factor: float) -> None:
         return
     number = make_constant(np.array(factor, np.float32), node)
     (product,) = insert_before(node, "Mul", [value, number], f"scaled_{index}", {})
-    product.shape = value.shape
-    if value.dtype is not None:
-        product.dtype = value.dtype
+    product.type, product.shape = value.type, value.shape
     node.replace_input_with(index, product)
 
 
