@@ -21,7 +21,7 @@ DOTS_PER_INCH = 100
 GROUND = 0x44  # grey level between the images of a grid
 MOST_INSIDE = 3  # lines whose legend finds room among them
 EMPTY = GROUND / 127.5 - 1  # value of an image that is not there: it looks like the ground
-LONGEST_NAME = 40  # characters beside a bar
+LONGEST_NAME = 48  # characters beside a bar
 # Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
 _STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
 
