@@ -215,7 +215,8 @@ def _opened(path: Path) -> Path | io.BytesIO:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return path
         file.seek(0)
-        return io.BytesIO(without_notes(file.read(MAX_FILE_BYTES), path))
+        size = min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)  # read() takes memory for all that it is asked for
+        return io.BytesIO(without_notes(file.read(size), path))
 
 
 def texts(image: Image.Image) -> dict[str, str]:

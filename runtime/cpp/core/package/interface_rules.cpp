@@ -9,7 +9,7 @@ namespace ldm {
 
 namespace {
 
-constexpr std::string_view dtypes[] = {"float32", "float16", "int64", "int32"};
+constexpr std::string_view allowed_dtypes[] = {"float32", "float16", "int64", "int32"};
 
 bool has(const Tensors& tensors, const TensorSpec& spec) {
     const TensorSpec* found = tensors.find(spec.name);
@@ -18,7 +18,8 @@ bool has(const Tensors& tensors, const TensorSpec& spec) {
 
 Status check_dtypes(Scope& scope, const Tensors& tensors, const json::Where& where) {
     for (const TensorSpec& spec : tensors) {
-        if (std::find(std::begin(dtypes), std::end(dtypes), spec.dtype) != std::end(dtypes)) continue;
+        auto end = std::end(allowed_dtypes);
+        if (std::find(std::begin(allowed_dtypes), end, spec.dtype) != end) continue;
         return json::fail(scope, {where, json::Key{spec.name}}, codes::manifest_tensor,
                           {"has the dtype ", quoted(spec.dtype), "; expected float32, float16, int64, int32"});
     }
