@@ -4,19 +4,24 @@ import contextlib
 import importlib.util
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, one_line
 from ldm_runtime.image import to_levels
 from ldm_runtime.sampling.plan import Plan
 
 Points = Sequence[tuple[float, float]]
 
 DOTS_PER_INCH = 100
+GROUND = 0x44  # grey level between the images of a grid
+MOST_INSIDE = 3  # lines whose legend finds room among them
+EMPTY = GROUND / 127.5 - 1  # value of an image that is not there: it looks like the ground
+LONGEST_NAME = 48  # characters beside a bar
 # Text is drawn as it is: a dollar sign begins no formula. The same numbers give the same file.
 _STYLE = {"text.parse_math": False, "svg.fonttype": "none", "svg.hashsalt": "ldm-export", "font.size": 9.0}
 
@@ -60,7 +65,10 @@ def draw_lines(
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.grid(color="#dddddd")
-        axes.legend()
+        if len(lines) > MOST_INSIDE:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        else:
+            axes.legend()
         return _image(figure)
 
 
@@ -80,21 +88,37 @@ def draw_plan(plan: Plan) -> Image.Image:
     return draw_curves(curves, "evaluation")
 
 
-def draw_bars(groups: Mapping[str, Mapping[str, float]], unit: str) -> Image.Image:
-    """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide."""
+def draw_bars(
+    groups: Mapping[str, Mapping[str, float]], unit: str, spans: Mapping[str, tuple[float, float]] | None = None
+) -> Image.Image:
+    """Draw a horizontal bar for each group, stacked of its named parts, 720 pixels wide.
+
+    Groups that come from a file may have any name: a long one is cut in its middle. A single part names the axis, in
+    place of a legend. spans: the intervals of totals, of the groups that have one.
+    """
     names = list(dict.fromkeys(part for parts in groups.values() for part in parts))
     with _figure(7.2, 1.1 + 0.3 * len(groups)) as figure:
         axes = figure.add_subplot()
-        left = np.zeros(len(groups))
+        places, left = np.arange(len(groups)), np.zeros(len(groups))
         for name in names:
             widths = np.array([parts.get(name, 0.0) for parts in groups.values()])
-            bars = axes.barh(list(groups), widths, left=left, label=name)
+            axes.barh(places, widths, left=left, label=name)
             left += widths
-        axes.bar_label(bars, [f"{total:.3g} {unit}" for total in left], padding=4)
+        axes.set_yticks(places, [shortened(name, LONGEST_NAME) for name in groups])
+        ends = left.copy()
+        for place, (group, total) in enumerate(zip(groups, left, strict=True)):
+            if spans is not None and group in spans:
+                low, ends[place] = spans[group]
+                axes.hlines(place, low, ends[place], color="black", linewidth=1)
+            shown, at = f"{total:.3g} {unit}".rstrip(), (max(total, ends[place]), place)
+            axes.annotate(shown, at, (4, 0), textcoords="offset points", va="center")
         axes.invert_yaxis()
-        axes.set_xlabel(unit)
-        axes.set_xlim(0, 1.15 * left.max())
-        axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+        axes.set_xlim(0, 1.2 * max(left.max(), ends.max()))
+        if len(names) == 1:
+            axes.set_xlabel(f"{names[0]}, {unit}" if unit else names[0])
+        else:
+            axes.set_xlabel(unit)
+            axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
         return _image(figure)
 
 
@@ -112,6 +136,12 @@ def draw_drift(title: str, values: Sequence[float | None], floor: float | None, 
         axes.set_title(title)
         _count_along(axes, "step")
         return _svg(figure)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name that came from a file on one line, cut in the middle where it has over `longest` characters."""
+    text = one_line(name)
+    return text if len(text) <= longest else f"{text[: longest // 2]}…{text[len(text) + longest // 2 - longest + 1 :]}"
 
 
 def _make_logarithmic(axes: Any) -> None:
@@ -148,7 +178,9 @@ def _image(figure: Any) -> Image.Image:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():  # a letter that the font lacks is a box in the image, which says enough
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
@@ -159,13 +191,16 @@ def _svg(figure: Any) -> bytes:
 
 
 def image_grid(images: np.ndarray, columns: int, captions: Sequence[str] | None = None) -> Image.Image:
-    """Lay out many images as one: float (N, 3, H, W) in [-1, 1], row by row, each with its caption under it."""
+    """Lay out many images as one: float (N, 3, H, W) in [-1, 1], row by row, each with its caption under it.
+
+    A caption that is wider than its image ends in "…".
+    """
     count, _, height, width = images.shape
     scale = max(1, 128 // width)
     line = 0 if captions is None else 14
     cell_width, cell_height = width * scale + 4, height * scale + 4 + line
     rows = math.ceil(count / columns)
-    grid = Image.new("RGB", (columns * cell_width, rows * cell_height), "#444444")
+    grid = Image.new("RGB", (columns * cell_width, rows * cell_height), (GROUND,) * 3)
     pen = ImageDraw.Draw(grid)
     levels = to_levels(images)
     for index in range(count):
@@ -173,5 +208,14 @@ def image_grid(images: np.ndarray, columns: int, captions: Sequence[str] | None 
         tile = Image.fromarray(levels[index]).resize((width * scale, height * scale), Image.Resampling.NEAREST)
         grid.paste(tile, (x, y))
         if captions is not None:
-            pen.text((x, y + height * scale), captions[index][: cell_width // 6], fill="white")
+            pen.text((x, y + height * scale), _cut(captions[index], width * scale, pen), fill="white")
     return grid
+
+
+def _cut(text: str, width: int, pen: ImageDraw.ImageDraw) -> str:
+    """Return a text that is as wide in pixels as there is room, or its beginning."""
+    if pen.textlength(text) <= width:
+        return text
+    while text and pen.textlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

@@ -78,7 +78,7 @@ def _shown(report: dict[str, Any], section: str, name: str) -> str:
         raise KeyError(f"{section}.{name}")
     figure = found[0]
     if figure.value is None:
-        return f"no value: {figure.note}"
+        return f"no value ({figure.note[:1].lower()}{figure.note[1:].rstrip('.')})"
     if figure.low is None or figure.high is None:
         return shown_value(figure)
     return f"{shown_value(figure)} ({shown_number(figure.low)} to {shown_number(figure.high)})"

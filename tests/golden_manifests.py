@@ -22,13 +22,18 @@ from ldm_runtime.package.token_table import known_tokens
 from tests.runtime.package.edits import HASH, edited
 from tests.runtime.package.test_artefacts import OPENVINO, PLAN, WRONG_PLANS, with_artefact
 from tests.runtime.package.test_manifest import ESCAPES, WRONG
+from tests.runtime.package.test_variants import WRONG as WRONG_VARIANTS
+from tests.runtime.package.test_variants import with_variants
+from tests.runtime.tiny_package import CONTRACT
 
 MANIFEST = "package/manifest.json"
+VARIANTS = "manifests/variants.json"
 BYTES = b'0123456789-+.eE"{}[]:, \\/ntfa\x00\x7f\xff'  # what a byte becomes, but for any other one
 # File -> how many changes of it: the manifest, a header with its data, a graph with its table of tokens.
 MUTATED = {MANIFEST: 2000, "package/unet/model.safetensors": 400, "package/text_encoder/model.onnx": 1000}
 # Manifest -> how many changes of one value of it.
 REPLACED = {"manifests/sdxl_inpaint.json": 1200, "manifests/lcm.json": 600, "manifests/tiny_autoencoder.json": 600}
+REPLACED[VARIANTS] = 800
 VALUES: list[Any] = [
     None,
     True,
@@ -55,7 +60,7 @@ VALUES: list[Any] = [
 
 
 def family_manifests() -> dict[str, manifest.Manifest]:
-    """Return the contracts of tiny checkpoints of the families, with stand-ins for their files."""
+    """Return contracts of tiny checkpoints of the families, with stand-ins for their files, and one with variants."""
     from ldm_export.checkpoint.open import open_checkpoint
     from ldm_export.package.write import contract_of
     from ldm_export.recipes.build import BuildRecipe
@@ -73,6 +78,8 @@ def family_manifests() -> dict[str, manifest.Manifest]:
             checkpoint = open_checkpoint(source)
             contract = contract_of(checkpoint, BuildRecipe())
             made[source.name] = described(source.name, checkpoint.family.name, contract)
+    plain = manifest_json.dump(described("variants", "stable-diffusion", CONTRACT))
+    made["variants"] = manifest_json.parse(with_variants(plain), "variants")
     return made
 
 
@@ -104,7 +111,14 @@ def stand_in(name: str) -> Component:
 
 
 def manifest_cases(golden: Path) -> list[dict[str, Any]]:
-    """Every change of the Python runtime's own tests, as a splice of package/manifest.json."""
+    """Every change of the Python runtime's own tests, as a splice of a manifest."""
+    varied = (golden / VARIANTS).read_text("utf-8")
+    changes = {why: edited(varied, path, value) for why, (path, value, _) in WRONG_VARIANTS.items()}
+    return splices(golden, MANIFEST, plain_changes(golden)) + splices(golden, VARIANTS, changes)
+
+
+def plain_changes(golden: Path) -> dict[str, str]:
+    """Return the changed texts of a manifest without variants, each with what is changed."""
     good = (golden / MANIFEST).read_text("ascii")
     changed = {why: edited(good, path, value) for why, (path, value, _) in WRONG.items()}
     changed |= {
@@ -117,11 +131,17 @@ def manifest_cases(golden: Path) -> list[dict[str, Any]]:
     changed["a plan"], changed["for openvino"] = with_artefact(good, PLAN), with_artefact(good, OPENVINO)
     changed["zeros"] = edited(good, ("contract", "defaults", "zero_negative"), True)
     changed["a latent grid"] = edited(good, ("contract", "latent", "scale"), 10**400)
+    return changed
+
+
+def splices(golden: Path, file: str, changed: dict[str, str]) -> list[dict[str, Any]]:
+    """Return changed texts as splices of a file, with the code of the refusal."""
+    good = (golden / file).read_bytes()
     cases = []
     for why, text in changed.items():
         content = (json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n").encode()
-        offset, removed, inserted = splice(good.encode(), content)
-        case = {"why": why, "offset": offset, "removed": removed, "text": inserted.decode()}
+        offset, removed, inserted = splice(good, content)
+        case = {"why": why, "file": file, "offset": offset, "removed": removed, "text": inserted.decode()}
         cases.append({**case, "code": manifest_code(content)})
     return cases
 
@@ -225,7 +245,7 @@ def header_code(content: bytes) -> str | None:
 def graph_result(content: bytes) -> str:
     """The code of a refusal, or how many tokens the graph knows."""
     try:
-        with_file(content, lambda file: read_graph(file, "model.safetensors"))
+        with_file(content, lambda file: read_graph(file, ["model.safetensors"]))
         return str(known_tokens(content, "input_ids", "model.onnx"))
     except FormatError as error:
         return error.code

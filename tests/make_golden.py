@@ -40,6 +40,7 @@ from ldm_runtime.text.weighting import parse_prompt, weigh, windows  # noqa: E40
 from tests import golden_manifests, golden_numbers, golden_tokenizers  # noqa: E402
 from tests.golden_images import image_cases  # noqa: E402
 from tests.runtime import tiny_package  # noqa: E402
+from tests.runtime.package.test_variants import LOSSY, onnx, variant, way  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 SD15 = NoiseSchedule(1000, 0.00085, 0.012, "scaled_linear", "epsilon", None, 1, False, False)
@@ -738,11 +739,36 @@ def package_cases() -> list[dict[str, Any]]:
             set_(["contract", "denoiser", "output"], "x"),
             code="graph.signature",
         ),
+        *variant_cases(set_, case, write),
         rehashed("the tokenizer is a text", write(tokenizer, b"hello"), "json.syntax"),
         rehashed("no normalizer", set_(["normalizer"], None, file=tokenizer), "tokenizer.form"),
         rehashed("an id beyond", set_(["model", "vocab", "a"], 99999, file=tokenizer), "tokenizer.vocabulary"),
         rehashed("an unknown part", set_(["model", "merges", 0], ["?a", "b"], file=tokenizer), "tokenizer.merges"),
         rehashed("a wrong id", set_(["added_tokens", 0, "id"], 3, file=tokenizer), "tokenizer.added-tokens"),
+    ]
+
+
+def variant_cases(
+    set_: Callable[..., dict[str, Any]], case: Callable[..., dict[str, Any]], write: Callable[..., dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Packages with an int8 graph of a variant, which ONNX Runtime would take first if it picked it by itself."""
+    graph, data, entry = "unet/int8.onnx", "unet/model.int8.safetensors", {"sha256": "0" * 64, "size": 1}
+    canonical = {**onnx("canonical"), "files": ["unet/model.onnx", "unet/model.safetensors"]}
+    lossy = {**LOSSY, "engine": "ort_cpu", "precision": "int8"}
+    one = variant("int8", {"unet": way("ort", "int8", "int8")})
+
+    def with_int8(why: str, location: str, content: bytes, code: str | None = None) -> dict[str, Any]:
+        listed = [set_(["files", name], entry) for name in (graph, data)]
+        artefacts = set_(["components", "unet", "artefacts"], [canonical, onnx("int8", data, **lossy)])
+        files = [write(graph, graph_that_reads(location)), write(data, content)]
+        return case(why, *files, *listed, artefacts, set_(["variants"], [one]), {"do": "rehash"}, code=code)
+
+    name, good = data.rpartition("/")[2], weights_of("I8", b"\0")
+    return [
+        with_int8("a variant with a graph and data of its own", name, good),
+        with_int8("a variant's graph reads the weights unsaid", "model.safetensors", good, "graph.external-data"),
+        with_int8("a variant's data is a text", name, b"hello, world", "weights.header"),
+        case("a variant of nothing", set_(["variants"], [one]), code="manifest.variant"),
     ]
 
 

@@ -47,6 +47,31 @@ def test_bars_are_as_long_as_their_values():
     assert lengths[-1] / lengths[0] == pytest.approx(1.5, rel=0.02)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\x07\u202eab\ud800", "\U0001f600 日本語", "a\nb", ""])
+def test_bars_of_any_name_are_as_long_and_say_nothing_on_stderr(name, recwarn):
+    """A long name left its bar no room, with a warning of a library; half a character was a fault of it."""
+    image = draw_bars({f"{name}: first": {"share": 0.5}, f"{name}: second": {"share": 0.25}}, "")
+    pixels = np.asarray(image).astype(int)
+    rows = ((pixels[..., 2] - pixels[..., 0]) > 80).sum(axis=1)
+    lengths = sorted({int(length) for length in rows if length > 100})
+    assert lengths[-1] / lengths[0] == pytest.approx(2, rel=0.05) and lengths[-1] > 200
+    assert not recwarn.list
+
+
+def test_groups_of_long_names_that_begin_and_end_alike_have_bars_of_their_own():
+    names = [f"{'x' * 100}{middle}{'y' * 100}" for middle in "ab"]
+    alone, both = (draw_bars({name: {"share": 1.0} for name in chosen}, "") for chosen in (names[:1], names))
+    assert both.height > alone.height and plots.shortened(names[0], 40) == plots.shortened(names[1], 40)
+    blue = (np.asarray(both).astype(int)[..., 2] - np.asarray(both).astype(int)[..., 0] > 80).sum(axis=1) > 100
+    assert np.count_nonzero(np.diff(blue.astype(int)) == 1) == 2
+
+
+@pytest.mark.parametrize("longest", [1, 2, 7, 40])
+def test_a_shortened_name_is_as_long_as_allowed(longest):
+    assert len(plots.shortened("abc" * 100, longest)) == longest
+    assert plots.shortened("\u202e\n", 99) == "\\u202e\\x0a"
+
+
 def points_of(svg: bytes) -> list[float]:
     """Heights of the markers, in the file's units from the top."""
     return [float(y) for y in re.findall(r'<use [^>]*y="([\d.]+)" style="fill: #1f77b4', svg.decode())]
@@ -81,6 +106,40 @@ def test_a_grid_holds_every_image_row_by_row():
     grid = np.asarray(image_grid(images, columns=2, captions=["a", "b", "c"]))
     assert grid.shape == (2 * (128 + 4 + 14), 2 * (128 + 4), 3)
     assert [int(grid[y, x, 0]) for y, x in ((60, 60), (60, 200), (200, 60))] == [0, 128, 255]
+
+
+def test_a_caption_that_is_wider_than_its_image_is_cut_with_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(
+        plots.ImageDraw.ImageDraw, "text", lambda pen, at, text, **kwargs: written.append(text), raising=True
+    )
+    image_grid(np.zeros((2, 3, 128, 128), np.float32), columns=2, captions=["short", "head shaking vertically" * 3])
+    assert written[0] == "short"
+    assert written[1].endswith("…") and "head shaking vertically".startswith(written[1].rstrip("…")[:10])
+    assert plots.ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(written[1]) <= 128
+
+
+def test_an_image_that_is_not_there_looks_like_the_ground_of_the_grid() -> None:
+    grid = np.asarray(image_grid(np.full((1, 3, 128, 128), plots.EMPTY, np.float32), columns=1))
+    assert set(grid.ravel().tolist()) == {plots.GROUND}
+
+
+def test_bars_of_one_part_are_named_at_the_axis_and_show_their_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes: list[Any] = []
+
+    def look(figure: Any) -> Image.Image:
+        axes.extend(figure.axes)
+        return Image.new("RGB", (1, 1))
+
+    monkeypatch.setattr(plots, "_image", look)
+    draw_bars({"a": {"speed-up": 1.5}, "b": {"speed-up": 2.0}}, "times", {"a": (1.0, 3.0)})
+    draw_bars({"a": {"load": 1.0, "run": 2.0}}, "s")
+    one, several = axes
+    assert one.get_xlabel() == "speed-up, times" and one.get_legend() is None
+    assert several.get_xlabel() == "s" and [each.get_text() for each in several.get_legend().texts] == ["load", "run"]
+    (span,) = one.collections
+    assert span.get_segments()[0][:, 0].tolist() == [1.0, 3.0]
+    assert one.get_xlim()[1] > 3.0
 
 
 @pytest.mark.parametrize("arguments", [["plan", "--plot", "a.png"], ["bench", "--out", "a"]])

@@ -15,8 +15,9 @@ from ldm_export.package.write import contract_of
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.verify.evaluate import run_model
 from ldm_runtime.engines.choice import choose
-from ldm_runtime.package.manifest import SCHEMA_VERSION, Manifest, Proof, Provenance, Source, TensorSpec
+from ldm_runtime.package.manifest import SCHEMA_VERSION, Manifest, Proof, Provenance, Source
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.tensor_spec import TensorSpec
 from ldm_runtime.pipeline import Pipeline
 
 

@@ -50,4 +50,4 @@ def _cells(row: Row, first: Row) -> list[str]:
 def write_page(text: str, page: Path = PAGE) -> None:
     """Write the text into the documentation, between its marks."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{text.strip()}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -13,8 +13,9 @@ EDITS = ("zeroed", "replaced", "exchanged")
 class Edit:
     """A change of one cell, or of two that are exchanged. Squares are those of these cells.
 
-    inside, outside: root mean square of the change in the squares and elsewhere, in 8-bit levels. share: of the squared
-    change that lies in the squares. near: the same with one cell more around them. Both are NaN where nothing changed.
+    inside, outside: root mean square of the change in the squares and elsewhere, in 8-bit levels; outside is NaN where
+    the squares are the whole image. share: of the squared change that lies in the squares. near: the same with one cell
+    more around them. Both are NaN where nothing changed.
     """
 
     inside: float
@@ -42,8 +43,7 @@ def measure_edits(before: np.ndarray, after: np.ndarray, cell: Place, partner: P
         masks = [_mask(change.shape, cells, side, reach) for reach in (0, 1)]
         total = float(change.sum())
         inside, near = (float(change[mask].sum()) / total if total != 0 else float("nan") for mask in masks)
-        mask = masks[0]
-        within, elsewhere = (127.5 * float(np.sqrt(change[each].mean())) for each in (mask, ~mask))
+        within, elsewhere = (_level(change[each]) for each in (masks[0], ~masks[0]))
         found.append(Edit(within, elsewhere, inside, near))
     return found
 
@@ -59,6 +59,11 @@ def followed(before: np.ndarray, after: np.ndarray, cell: Place, partner: Place,
     whole = np.stack([before[here] - before[there]] * 2)
     distance = float(np.linalg.norm(whole))
     return 1 - float(np.linalg.norm(left)) / distance if distance != 0 else float("nan")
+
+
+def _level(squares: np.ndarray) -> float:
+    """Return the root mean square of changes in 8-bit levels; NaN of none."""
+    return 127.5 * float(np.sqrt(squares.mean())) if squares.size else float("nan")
 
 
 def _mask(shape: tuple[int, ...], cells: list[Place], side: int, reach: int) -> np.ndarray:

@@ -19,5 +19,5 @@ def encoded(pipe: Pipeline, space: LatentSpec, images: np.ndarray) -> np.ndarray
 
 def decoded(pipe: Pipeline, latents: np.ndarray) -> np.ndarray:
     """Return the images of latents (N, C, h, w): (N, 3, H, W) around [-1, 1]."""
-    whole = np.ascontiguousarray(latents, np.float32)
+    whole = np.array(latents, np.float32, order="C")  # a copy: one cell that is flipped keeps its negative strides
     return np.concatenate([pipe.decode_array(whole[at : at + BLOCK]) for at in range(0, len(whole), BLOCK)])

@@ -9,7 +9,7 @@ from torch import nn
 from ldm_export.analyze.graph_cost import Cost, count_cost
 from ldm_export.analyze.subject import Subject
 from ldm_export.families.spec import ComponentSpec
-from ldm_runtime.package.manifest import TensorSpec
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 IMAGE_AXES = frozenset({"height", "width", "image_height", "image_width"})
 

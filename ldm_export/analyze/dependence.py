@@ -28,7 +28,12 @@ def total_correlation(covariance: np.ndarray) -> float:
 
 
 def neighbour_moments(latents: np.ndarray) -> np.ndarray:
-    """Return the moments x, y, xx, yy, xy of cells with those to the right and below, (N, C, 5); h or w is above 1."""
+    """Return the moments x, y, xx, yy, xy of cells with those to the right and below, (N, C, 5), of (N, C, h, w).
+
+    Raises ValueError for latents that are one cell.
+    """
+    if latents.shape[2] * latents.shape[3] < 2:
+        raise ValueError("latents of one cell have no neighbours")
     count, channels = latents.shape[:2]
     first, second = (
         np.concatenate([each.reshape(count, channels, -1) for each in pair], axis=2)

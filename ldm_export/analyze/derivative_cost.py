@@ -10,30 +10,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ldm_runtime.memory import available_memory
 
-USUAL_WORK = 7 * 10**9  # floating-point operations: about what the built-in decoder takes for 128x128
 MORE = 1.25  # than what is kept for the way back: what is computed on it
 
 
 @dataclass(frozen=True)
 class Work:
-    """One evaluation. operations: of floating point, a multiply-accumulate is two. kept: bytes for going back."""
+    """One evaluation. macs: multiply-accumulates. kept: bytes for going back."""
 
-    operations: int
+    macs: int
     kept: int
 
     @property
     def memory(self) -> int:
         """Return about how many bytes a derivative needs, going back from the outputs."""
         return int(MORE * self.kept)
-
-    @property
-    def times_usual(self) -> float:
-        """Return by how much the work is more than what numbers of samples are meant for; 1 at least."""
-        return max(1.0, self.operations / USUAL_WORK)
-
-    def affordable(self, full: int, least: int) -> int:
-        """Return a number of samples: `full` of usual work, fewer of more, so that the work is the same in all."""
-        return min(full, max(least, int(full / self.times_usual)))
 
 
 def count_work(function: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Work:
@@ -54,7 +44,8 @@ def count_work(function: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Wo
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
         function(torch.zeros(*shape, requires_grad=True))
-    return Work(int(counter.get_total_flops()), sum(each.nbytes() for each in storages.values()))
+    macs = int(counter.get_total_flops()) // 2  # torch counts both of their operations
+    return Work(macs, sum(each.nbytes() for each in storages.values()))
 
 
 def lacking_memory(work: Work) -> str:

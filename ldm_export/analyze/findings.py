@@ -18,8 +18,9 @@ class Figure:
     """One measured number. `name` is its key in report.json, unique in its section.
 
     value: None where there is none to give, and `note` says why. low, high: the interval that `interval` describes,
-    such as "95 % by bootstrap over 256 images"; "" where there is none. The unknown interval of a single value is taken
-    off, and the note says so. estimator: how it was measured. limits: what it does not tell.
+    such as "95 % by bootstrap over 256 images"; "exact", without ends, of what is counted; "" where there is none. The
+    unknown interval of a single value is taken off, and the note says so. estimator: how it was measured. limits: what
+    it does not tell.
     """
 
     name: str
@@ -45,6 +46,15 @@ class Figure:
     ) -> "Figure":
         """Return a figure with its interval, and what that is over."""
         return cls(name, title, found.value, unit, estimator, limits, found.low, found.high, interval)
+
+    @classmethod
+    def perhaps(
+        cls, name: str, title: str, found: Interval, unit: str, estimator: str, limits: str, interval: str, note: str
+    ) -> "Figure":
+        """Return a figure with its interval; where one of its ends is not known (NaN) without, and `note` says why."""
+        if math.isnan(found.low + found.high):
+            return cls(name, title, found.value, unit, estimator, limits, note=note)
+        return cls.measured(name, title, found, unit, estimator, limits, interval)
 
 
 @dataclass(frozen=True)

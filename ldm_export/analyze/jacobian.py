@@ -77,7 +77,7 @@ class SingularValues:
     values: estimates, the largest first. errors: the residual of each, which bounds how far a singular value is from
     it; NaN where it was not computed. weights: the share of all singular values that each stands for, as a random start
     sees it (Ubaru, Chen and Saad 2017). rank: the most that the matrix can have. products: with the matrix and its
-    transpose, together.
+    transpose, together. is_whole: whether these are all of them, from the whole matrix, and no estimates.
     """
 
     values: np.ndarray
@@ -85,6 +85,7 @@ class SingularValues:
     weights: np.ndarray
     rank: int
     products: int
+    is_whole: bool
 
     def converged(self, place: int) -> bool:
         """Tell whether a singular value is known to be within 1 % of the estimate at that place (-1: the smallest)."""
@@ -144,7 +145,7 @@ def all_singular_values(
     for place in {0, rank - 1}:
         vector = vectors[:, rank - 1 - place]
         errors[place] = _residual(times, transposed_times, lines, vector, values[place])
-    return SingularValues(values, errors, np.full(rank, 1 / rank), rank, rank + 4)
+    return SingularValues(values, errors, np.full(rank, 1 / rank), rank, rank + 4, is_whole=True)
 
 
 def _residual(
@@ -206,7 +207,7 @@ def singular_values(
             right, left, diagonal, above = (each[: step + 1] for each in (right, left, diagonal, above))
             break
     outer, values, inner = np.linalg.svd(np.diag(diagonal) + np.diag(above[:-1], 1))
-    return SingularValues(values, np.abs(above[-1] * outer[-1]), np.square(inner[:, 0]), rank, products)
+    return SingularValues(values, np.abs(above[-1] * outer[-1]), np.square(inner[:, 0]), rank, products, is_whole=False)
 
 
 def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ldm_export.analyze.pictures import Pictures
 from ldm_export.analyze.report_folder import WORK
 from ldm_runtime.errors import OutputError
 from ldm_runtime.files.atomic import make_folder
+from ldm_runtime.files.trouble import refused
 
 KEY_LETTERS = 16
 DIGEST_BYTES = 32  # of the SHA-256 after an array, which numpy does not read
@@ -51,6 +53,22 @@ def key_of(facts: dict[str, Any], pictures: Pictures) -> str:
     return digest.hexdigest()[:KEY_LETTERS]
 
 
+def is_kept_file(path: Path) -> bool:
+    """Return whether a file of its own has that name. A link, which may lead anywhere, and a folder were not kept."""
+    return path.is_file() and not path.is_symlink()
+
+
+def make_way(path: Path) -> None:
+    """Remove what is in the place of a kept file and none; of a link, the link alone. Raises OutputError."""
+    if not os.path.lexists(path) or is_kept_file(path):
+        return
+    with refused(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def write_array(array: np.ndarray, file: BinaryIO) -> None:
     """Write an array as .npy and the SHA-256 of that after it. file: new, and open for reading too."""
     np.save(file, array, allow_pickle=False)
@@ -59,14 +77,14 @@ def write_array(array: np.ndarray, file: BinaryIO) -> None:
 
 def read_array(path: Path) -> np.ndarray | None:
     """Return a kept array; None if there is none, or it is damaged: it is not what was written, to the last byte."""
-    if not path.is_file():
+    if not is_kept_file(path):
         return None
-    with open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # what cannot be read is as good as damaged
         length = max(0, file.seek(0, 2) - DIGEST_BYTES)
-        if _digest_of(file, length) != file.read():
-            return None
-        file.seek(0)
-        return np.asarray(np.load(file, allow_pickle=False))
+        if _digest_of(file, length) == file.read():
+            file.seek(0)
+            return np.asarray(np.load(file, allow_pickle=False))
+    return None
 
 
 def _digest_of(file: BinaryIO, length: int) -> bytes:

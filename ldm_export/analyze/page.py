@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ldm_export.analyze.findings import Cell, Figure
-from ldm_runtime.errors import one_line
+from ldm_export.plots import shortened
+from ldm_runtime.errors import printable
 
 if TYPE_CHECKING:
     from ldm_export.analyze.run import Analysis
 
 TEMPLATE = "page.html.j2"
 LONGEST_NAME = 60  # characters
+LONGEST_CELL = 300  # characters: a caption may have thousands
 
 
 def render(analysis: "Analysis") -> str:
-    """Render the whole page. It loads nothing from anywhere, and everything that came from a file is escaped."""
+    """Render the whole page. It loads nothing from anywhere, and everything that came from a file is escaped: what
+    would be markup, and what would turn the direction of the page's own sentences, or is not seen.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
+        finalize=_visible,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -55,14 +60,19 @@ def shown_interval(figure: Figure) -> str:
 
 
 def shown_cell(cell: Cell) -> str:
-    """Write a cell of a table."""
-    return "" if cell is None else shown_number(cell) if isinstance(cell, int | float) else cell
+    """Write a cell of a table, a long text cut in its middle."""
+    if cell is None:
+        return ""
+    return shown_number(cell) if isinstance(cell, int | float) else shortened(cell, LONGEST_CELL)
 
 
 def shown_name(name: str) -> str:
     """Write a name that came from a file or folder, cut in the middle where it is long."""
-    text = one_line(name)
-    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME // 2]}…{text[-LONGEST_NAME // 2 + 1 :]}"
+    return shortened(name, LONGEST_NAME)
+
+
+def _visible(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value
 
 
 def _data_url(content: bytes) -> str:

@@ -13,6 +13,7 @@ from ldm_export.analyze.report_folder import is_report
 from ldm_export.errors import AnalysisError
 from ldm_export.recipes.train import Background
 from ldm_export.train.image_folder import ROWS_FILE, caption_on, compose, data_file, read_rows
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, refused_as
 from ldm_runtime.image import open_image
 from ldm_runtime.memory import available_memory
@@ -90,8 +91,10 @@ def load_pictures(
     the backgrounds in turn, the plain one every second time; captions name the background. out: a folder of a report,
     whose pictures are none to read.
 
-    Raises AnalysisError for a folder without images of that size, for more than fit into memory, and for damaged ones.
+    Raises AnalysisError for a folder without images of that size, for more than fit into memory, and for damaged ones,
+    InputError for a path that cannot be.
     """
+    folder = check_path("the folder of images", folder)
     rows = _rows(folder, out)
     require_memory(min(count, len(rows)), size, folder)
     random = np.random.default_rng([seed, 1])
@@ -151,7 +154,7 @@ def _read_first(
         if len(numbers) + len(faults) == count:
             break
         try:
-            image = open_image(data_file(folder, rows[number]["file"])).convert("RGBA")
+            image = _open(folder, rows[number]["file"]).convert("RGBA")
         except InputError as error:
             faults.append(str(error))
             continue
@@ -171,6 +174,14 @@ def _read_first(
         )
     rising = np.argsort(numbers)
     return _Chosen(rgba[: len(numbers)][rising], [numbers[place] for place in rising], cropped, too_small)
+
+
+def _open(folder: Path, name: str) -> Image.Image:
+    """Read an image of the folder. Raises InputError, TrainingError if it lies outside."""
+    place = folder / name
+    if os.path.islink(place) and not os.path.exists(place):
+        raise InputError(f"the image {place} is a link to nothing")
+    return open_image(data_file(folder, name))
 
 
 def fitted(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -212,7 +223,12 @@ def _image_names(folder: Path, out: Path | None) -> list[str]:
 
     for place, folders, files in os.walk(folder, onerror=unreadable):
         below = [Path(place, each) for each in folders]
-        folders[:] = [each.name for each in below if not (each.name.startswith(".") or is_report(each) or each == out)]
+        try:
+            folders[:] = [
+                each.name for each in below if not (each.name.startswith(".") or is_report(each) or each == out)
+            ]
+        except OSError as error:
+            unreadable(error)
         names += [
             Path(place, file).relative_to(folder).as_posix()
             for file in files

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 Place = tuple[int, int]  # row and column
+REACH = 3  # cells around a cell that are looked at
+SHOWN_PIXELS = 168  # of what is around a cell, about
 
 
 def energy_map(
@@ -59,3 +61,9 @@ def outlined(image: np.ndarray, cell: Place, side: int) -> np.ndarray:
     marked[:, rows, columns] = np.array([1.0, -1.0, -1.0])[:, None, None]
     marked[inner] = np.clip(image, -1, 1)[inner]
     return marked
+
+
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Return an image (3, H, W) of what is around a cell, large enough to be looked at."""
+    scale = max(1, SHOWN_PIXELS // image.shape[1])
+    return np.kron(image, np.ones((1, scale, scale)))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ldm_runtime.errors import InputError, OutputError
-from ldm_runtime.files.atomic import lies_in
+from ldm_runtime.files.atomic import lies_in, refuse_existing_in
 
 REPORT, PAGE = "report.json", "report.html"
 PICTURES = "pictures"  # the folder of the report's pictures as files
@@ -13,12 +13,28 @@ _MARK, _MARK_BYTES = b'"tool": "ldm-export', 200  # how a report begins
 
 
 def is_report(folder: Path) -> bool:
-    """Return whether a folder has a report of this program: the pictures there are none of the user's."""
+    """Return whether a folder has a report of this program: the pictures there are none of the user's.
+
+    Raises OSError where there is one that cannot be read.
+    """
     report = folder / REPORT
-    if not report.is_file():
+    if not os.path.isfile(report):  # also false in a folder that nothing can be looked up in
         return False
     with open(report, "rb") as file:
         return _MARK in file.read(_MARK_BYTES)
+
+
+def refuse_report_in(out: Path, *, force: bool) -> None:
+    """Raise OutputError if the folder has a report already, without `force`, or is none. It may be missing.
+
+    A report that lacks its page, which is written last, was interrupted and is no obstacle.
+    """
+    if os.path.lexists(out):
+        try:
+            is_half = not os.path.lexists(out / PAGE) and is_report(out)
+        except OSError:  # it cannot be read, but it is there
+            is_half = False
+        refuse_existing_in(out, [REPORT, PAGE], force=force or is_half)
 
 
 def refuse_images_in(out: Path, data: Path) -> None:

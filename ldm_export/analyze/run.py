@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +12,16 @@ from typing import Any
 
 from ldm_export.analyze.features import Extractor, efficientnet_lite0
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.keeping import FULL, ends_analysis, key_of, open_kept, remove_others, sealed, unsealed
+from ldm_export.analyze.keeping import (
+    FULL,
+    ends_analysis,
+    is_kept_file,
+    key_of,
+    open_kept,
+    remove_others,
+    sealed,
+    unsealed,
+)
 from ldm_export.analyze.lock import only_analysis
 from ldm_export.analyze.page import render
 from ldm_export.analyze.pictures import Pictures, load_pictures
@@ -21,6 +31,7 @@ from ldm_export.analyze.report_folder import (
     REPORT,
     refuse_images_in,
     refuse_other_than_folders_in,
+    refuse_report_in,
 )
 from ldm_export.analyze.section import Section
 from ldm_export.analyze.sections import SECTIONS
@@ -28,16 +39,19 @@ from ldm_export.analyze.study import Say, Study
 from ldm_export.analyze.subject import Subject, open_subject
 from ldm_export.errors import AnalysisError
 from ldm_export.process.cores import usable_cores
+from ldm_export.process.out_of_memory import is_out_of_memory
 from ldm_export.recipes.train import Background, load_train_recipe
 from ldm_runtime import __version__
+from ldm_runtime.checks import check_path
 from ldm_runtime.errors import InputError, LdmError, OutputError, one_line
-from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_existing_in, refuse_unwritable
+from ldm_runtime.files.atomic import atomic_file, make_folder, refuse_unwritable
 from ldm_runtime.files.strict_json import parse as parse_json
 
 SCHEMA_VERSION = 1
 SAMPLES, QUICK_SAMPLES = 512, 96  # images
 MAX_SAMPLES = 100_000
 MAX_SEED = 2**63 - 1
+OUT_OF_MEMORY = "the machine ran out of memory; give fewer images with --samples, or use a larger one"
 
 
 @dataclass
@@ -95,21 +109,23 @@ def analyze(
 ) -> Analysis:
     """Measure a model (None: the built-in one) on the images in `data`; writes the report and its pictures into `out`.
 
-    only: names of sections; all if empty. samples: the most images. A section that fails does not stop the others.
+    out: may be missing, with its parents. only: names of sections; all if empty. samples: the most images. A section
+    that fails does not stop the others.
 
     Raises:
-        InputError: an option that cannot be, a section that does not exist, or features that are not installed.
+        InputError: a path or option that cannot be, a section that does not exist, or features that are not installed.
         AnalysisError: the images are not usable, or are fewer than a section needs that was asked for by name.
         OutputError: `out` cannot be written, has no room, has a report already (without `force`), or another analysis
             is writing there.
         LdmError: the model cannot be opened.
     """
     say = progress if progress is not None else lambda text: None
+    data, out = check_path("data", data), check_path("out", out)
     chosen = choose_sections(only)
     count = _samples(samples, quick)
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {seed}; expected an integer from 0 to {MAX_SEED}")
-    refuse_existing_in(out, [REPORT, PAGE], force=force)
+    refuse_report_in(out, force=force)
     refuse_images_in(out, data)
     refuse_other_than_folders_in(out)
     refuse_unwritable(out)
@@ -123,7 +139,7 @@ def analyze(
                 for section in chosen:
                     require(section, pictures)
             held.enter_context(only_analysis(out))
-            refuse_existing_in(out, [REPORT, PAGE], force=force)  # of an analysis that ended meanwhile
+            refuse_report_in(out, force=force)  # of an analysis that ended meanwhile
             facts = _facts(
                 subject, pictures, {"samples": count, "seed": seed, "quick": quick, "features": extractor.name}
             )
@@ -165,10 +181,11 @@ def require(section: Section, pictures: Pictures) -> None:
     """Raise AnalysisError unless the images are what a section needs."""
     needs = section.needs
     if len(pictures) < needs.pictures:
+        have_more = len(pictures) + pictures.too_small < pictures.available
         small = f", of which {pictures.too_small} are too small" if pictures.too_small else ""
         raise AnalysisError(
             f"{section.name} needs {needs.pictures} images, and {len(pictures)} were read of {pictures.available} in "
-            f"{pictures.folder}{small}; give more, or raise --samples"
+            f"{pictures.folder}{small}; give more{', or raise --samples' if have_more else ''}"
         )
     if needs.captions and not pictures.captions:
         raise AnalysisError(
@@ -231,6 +248,8 @@ def _measured(section: Section, study: Study) -> SectionResult:
     if found is not None:
         study.say(f"{section.name}: kept from before")
         return found
+    if os.path.lexists(kept):
+        study.say(f"what was kept in {kept} is damaged: {section.name} is measured again")
     started = time.monotonic()
     try:
         require(section, study.pictures)
@@ -238,25 +257,21 @@ def _measured(section: Section, study: Study) -> SectionResult:
         findings.require_finite()
     except OutputError:  # no section after this could keep what it makes
         raise
-    except (LdmError, MemoryError) as error:
-        return _failed(section, study, _sentence(error), started)
+    except LdmError as error:
+        return _failed(section, study, str(error), started)
     except Exception as error:  # a fault of the section: the others are still to be had, and its traceback
+        if is_out_of_memory(error):
+            return _failed(section, study, OUT_OF_MEMORY, started)
         if isinstance(error, OSError) and error.errno in FULL:
             raise
         name, trace = f"{section.name}.traceback.txt", "".join(traceback.format_exception(error))
-        study.keep(name, lambda file: file.write(trace.encode()))
+        study.keep(name, lambda file: file.write(trace.encode(errors="backslashreplace")))
         what = f"a fault of the program itself, {type(error).__name__}: {error}"
         return _failed(section, study, one_line(f"{what}; its traceback is in {study.folder / name}"), started)
     seconds = time.monotonic() - started
     text = json.dumps(sealed({"findings": findings.to_json(), "seconds": seconds}))
     study.keep(kept.name, lambda file: file.write(text.encode()))
     return SectionResult(section, findings, None, seconds)
-
-
-def _sentence(error: LdmError | MemoryError) -> str:
-    if isinstance(error, MemoryError):
-        return "the machine ran out of memory; give fewer images with --samples, or use a larger one"
-    return str(error)
 
 
 def _failed(section: Section, study: Study, problem: str, started: float) -> SectionResult:
@@ -266,12 +281,12 @@ def _failed(section: Section, study: Study, problem: str, started: float) -> Sec
 
 def _kept(section: Section, file: Path) -> SectionResult | None:
     """Return what was kept of a section; None without it, or if it is damaged: then it is measured again."""
-    if not file.is_file():
+    if not is_kept_file(file):
         return None
     try:
         facts = unsealed(parse_json(file.read_text(encoding="utf-8"), str(file)))
         return SectionResult(section, Findings.from_json(facts["findings"]), None, facts["seconds"])
-    except (LdmError, KeyError, TypeError, ValueError, AttributeError):
+    except (LdmError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
 
 

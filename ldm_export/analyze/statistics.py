@@ -36,7 +36,11 @@ def bootstrap(
     statistic: Callable[[np.ndarray], float] | None = None,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """Estimate a statistic of `samples` (N, …), resampled along axis 0; None: their mean."""
+    """Estimate a statistic of `samples` (N, …), resampled along axis 0; None: their mean.
+
+    The interval reaches to the estimate where resampling alone would not: drawing samples twice takes variance away,
+    and a count that few samples could raise only falls.
+    """
     if len(samples) == 1:
         return Interval.unknown(float(np.mean(samples)) if statistic is None else statistic(samples))
     if statistic is None:
@@ -48,12 +52,17 @@ def bootstrap(
         estimates = np.array([statistic(samples[each]) for each in places])
         value = statistic(samples)
     low, high = np.quantile(estimates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high))
+    return Interval(value, min(float(low), value), max(float(high), value))
 
 
-def over_resampled(count: int) -> str:
-    """Say what an interval of `bootstrap` is over, for samples that are images."""
-    return f"95 % by bootstrap over {count} images"
+def over_resampled(count: int | str, what: str = "images") -> str:
+    """Say what an interval of `bootstrap` is over, for samples that are images or something else."""
+    return f"{100 * LEVEL:g} % by bootstrap over {count} {what}"
+
+
+def over_left_out(count: int) -> str:
+    """Say what an interval of `jackknife` is over."""
+    return f"{100 * LEVEL:g} % by the jackknife over {count} images"
 
 
 def over_images(
@@ -71,7 +80,8 @@ def over_images(
     if len(values) == 1:
         return Interval.unknown(estimate(values)), "none of 1 image"
     alone = [estimate(values[place : place + 1]) for place in range(len(values))]
-    return Interval(estimate(values), min(alone), max(alone)), f"range of {len(values)} images"
+    ends = float(np.min(alone)), float(np.max(alone))  # NaN of any is NaN
+    return Interval(estimate(values), *ends), f"range of {len(values)} images"
 
 
 def spread(values: np.ndarray) -> Interval:

@@ -1,5 +1,6 @@
 """What every section works with: the model, the images, seeds, and arrays that are computed once and kept."""
 
+import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ldm_export.analyze.features import Extractor
-from ldm_export.analyze.keeping import ends_analysis, read_array, write_array
+from ldm_export.analyze.keeping import ends_analysis, make_way, read_array, write_array
 from ldm_export.analyze.pictures import Pictures
 from ldm_export.analyze.subject import Subject
 from ldm_runtime.files.atomic import atomic_file
@@ -87,14 +88,18 @@ class Study:
         found = read_array(path)
         if found is not None:
             return found
+        if os.path.lexists(path):
+            self.say(f"what was kept in {path} is damaged: it is made again")
         made = make()
         self.keep(path.name, lambda file: write_array(made, file))
         return made
 
     def keep(self, name: str, write: Callable[[BinaryIO], object]) -> None:
         """Write a file of the folder. Raises KeepError, which ends the analysis, if that cannot be."""
-        with ends_analysis(self.folder), atomic_file(self.folder / name) as temporary, open(temporary, "w+b") as file:
-            write(file)
+        with ends_analysis(self.folder):
+            make_way(self.folder / name)
+            with atomic_file(self.folder / name) as temporary, open(temporary, "w+b") as file:
+                write(file)
 
     def in_blocks(
         self, name: str, items: Sequence[T], block: int, make: Callable[[Sequence[T]], np.ndarray]

@@ -21,8 +21,9 @@ from ldm_export.package.write import write_draft
 from ldm_export.verify.evaluate import run_model
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.files.atomic import scratch_folder
-from ldm_runtime.package.manifest import LOG_VARIANCE, Contract, TensorSpec
+from ldm_runtime.package.manifest import LOG_VARIANCE, Contract
 from ldm_runtime.package.open import Package, is_package
+from ldm_runtime.package.tensor_spec import TensorSpec
 from ldm_runtime.pipeline import Pipeline, builtin_package
 
 

@@ -74,22 +74,27 @@ def analyze(
     import json
 
     from ldm_export.analyze.features import EXTRACTORS
-    from ldm_export.analyze.report_folder import PAGE
+    from ldm_export.analyze.report_folder import PAGE, WORK
     from ldm_export.analyze.run import analyze as run_analysis
 
     names = () if only is None else read_list(only)
-    analysis = run_analysis(
-        source,
-        data=data,
-        out=out,
-        only=names,
-        samples=samples,
-        seed=seed,
-        quick=quick,
-        force=force,
-        make_extractor=EXTRACTORS[features],
-        progress=stage_printer(),
-    )
+    try:
+        analysis = run_analysis(
+            source,
+            data=data,
+            out=out,
+            only=names,
+            samples=samples,
+            seed=seed,
+            quick=quick,
+            force=force,
+            make_extractor=EXTRACTORS[features],
+            progress=stage_printer(),
+        )
+    except KeyboardInterrupt:
+        if (out / WORK).is_dir():
+            echo(f"what is done is kept in {one_line(str(out / WORK))}: the same command goes on there", err=True)
+        raise
     if as_json:
         echo_json(json.dumps(analysis.to_json(), indent=2))
     else:

@@ -9,7 +9,7 @@ import click
 from ldm_export.cli.options import PATH, SOURCE, checkpoint_options, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
 from ldm_export.package.choices import FEW_STEP
-from ldm_export.precision.table import PRECISIONS
+from ldm_export.precision.table import FLOATING
 from ldm_export.process.streams import echo
 from ldm_export.targets import TARGETS
 from ldm_runtime.errors import one_line
@@ -25,7 +25,7 @@ from ldm_runtime.errors import one_line
     multiple=True,
     help="Target to build besides the ONNX graphs, which every package has (repeatable).",
 )
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), help="Precision of the target (default: fp32).")
+@click.option("--precision", type=click.Choice(FLOATING), help="Precision of the target (default: fp32).")
 @click.option("--genai", is_flag=True, help="OpenVINO: also a folder openvino-genai, which OpenVINO GenAI opens.")
 @click.option(
     "--compute-capability",

@@ -75,7 +75,9 @@ class Verbs(click.Group):
             return "interrupted", 128 + signal.SIGINT
         if isinstance(error, LdmError) and type(error) is not FormatError:  # a fact that no border gave advice on
             return f"error: {error}", 1
-        if isinstance(error, MemoryError):
+        from ldm_export.process.out_of_memory import is_out_of_memory
+
+        if is_out_of_memory(error):
             return "error: the machine ran out of memory; ask for less at once or use a larger one", 1
         if isinstance(error, ModuleNotFoundError):
             extra = _extra_of(error.name, next((each for each in arguments if each in self.commands), None))

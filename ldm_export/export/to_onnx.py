@@ -18,14 +18,14 @@ from ldm_export.checkpoint.stored import StoredTensor
 from ldm_export.checkpoint.tensors import EIGHT_BITS, to_array
 from ldm_export.export.graph_file import write_graph
 from ldm_export.export.trace import trace
-from ldm_export.precision.table import PRECISIONS
+from ldm_export.precision.table import FLOATING, PRECISIONS
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.artefacts import KeyEntry
 
 GRAPH_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
 TRANSPOSED = ".T"  # suffix of a weight that is stored transposed
-ONNX_TYPES = {each.stored: ir.DataType[each.onnx] for each in PRECISIONS.values()}
+ONNX_TYPES = {PRECISIONS[name].stored: ir.DataType[PRECISIONS[name].onnx] for name in FLOATING}
 EXPORTER_BYTES = 900 * 2**20  # torch, its exporter and a traced graph, measured at the size of SD 1.5
 
 

@@ -12,7 +12,8 @@ from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
 from ldm_export.configs.vae_tiny import TinyVAEConfig
 from ldm_export.families.spec import ComponentSpec, Sizes, TracedAxis
-from ldm_runtime.package.manifest import CodecHalf, CodecRole, Multiple, TensorSpec
+from ldm_runtime.package.manifest import CodecHalf, CodecRole, Multiple
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 AnyVAEConfig = VAEConfig | TinyVAEConfig
 

@@ -29,7 +29,8 @@ from ldm_export.families.stable_diffusion import (
     unet_spec,
 )
 from ldm_export.models.sdxl import CLIPTextModelWithProjection, SDXLUNet
-from ldm_runtime.package.manifest import DenoiserRole, TensorSpec
+from ldm_runtime.package.manifest import DenoiserRole
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"
 

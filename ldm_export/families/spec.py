@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import nn
 
-from ldm_runtime.package.manifest import ComponentContract, Multiple, TensorSpec
+from ldm_runtime.package.manifest import Multiple
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 Sizes = Mapping[str, int]  # axis name -> size
 

@@ -30,7 +30,8 @@ from ldm_export.families.keymaps import AUTOENCODER, CLIP_TEXT_MODEL_WITHOUT_PRO
 from ldm_export.families.original.kinds import SD1, SD2
 from ldm_export.families.spec import ComponentSpec, TracedAxis
 from ldm_export.models import AutoencoderKL, AutoencoderTiny, CLIPTextModel, UNet2DConditionModel
-from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec, TensorSpec
+from ldm_runtime.package.manifest import DenoiserRole, ExtraRule, LatentSpec
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 PIPELINE_CLASS, INPAINT_CLASS = "StableDiffusionPipeline", "StableDiffusionInpaintPipeline"
 CONSISTENCY_CLASS = "LatentConsistencyModelPipeline"

@@ -7,7 +7,7 @@ nodes lose the name of their module, so that the graph is another one. Attention
 and on a causal mask, which are conditions in Python either way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,25 @@ def is_weight(value: ir.Value) -> bool:
     cast = producer(value, "Cast")
     source = value if cast is None else cast.inputs[0]
     return source is not None and source.is_initializer()
+
+
+def find_parameters(graph: ir.Graph) -> set[ir.Value]:
+    """Return all values that follow from weights and constants alone."""
+    parameters: set[ir.Value] = set(graph.initializers.values())
+    for node in graph:
+        if all(value is None or value in parameters for value in node.inputs):
+            parameters.update(node.outputs)
+    return parameters
+
+
+def product_places(node: ir.Node, parameters: Collection[ir.Value]) -> tuple[int, int] | None:
+    """Return which input of a product is computed and which is its weight; None for any other node."""
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain != "":
+        return None
+    places = [index for index in (0, 1) if node.inputs[index] in parameters]
+    if places == [1]:
+        return 0, 1
+    return (1, 0) if places == [0] and node.op_type == "MatMul" else None
 
 
 def is_padded_3x3(conv: ir.Node) -> bool:
@@ -137,6 +156,17 @@ def insert_before(
     assert last.graph is not None
     last.graph.insert_before(last, node)
     return node.outputs
+
+
+def multiply_input(node: ir.Node, index: int, factor: float) -> None:
+    """Let a node read one of its inputs times `factor`; where that is 1 or there is no input, nothing changes."""
+    value = node.inputs[index]
+    if value is None or factor == 1:
+        return
+    number = make_constant(np.array(factor, np.float32), node)
+    (product,) = insert_before(node, "Mul", [value, number], f"scaled_{index}", {})
+    product.type, product.shape = value.type, value.shape
+    node.replace_input_with(index, product)
 
 
 def redirect(old: ir.Value, new: ir.Value) -> bool:

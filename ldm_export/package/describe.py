@@ -18,7 +18,9 @@ from ldm_runtime.files import strict_json
 from ldm_runtime.package import open as packages
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.artefacts import Artefact, PlanRequirements
-from ldm_runtime.package.manifest import Manifest, TensorSpec
+from ldm_runtime.package.manifest import Manifest
+from ldm_runtime.package.tensor_spec import TensorSpec
+from ldm_runtime.package.variants import Variant
 from ldm_runtime.pipeline import builtin_package
 
 if TYPE_CHECKING:  # torch, which packages do without
@@ -73,6 +75,7 @@ def _package(folder: Path) -> Facts:
         "text": {text.component: vars(text.tokenizer) for text in contract.text},
         "axes": {name: [axis.min, axis.max] for name, axis in contract.axes.items()},
         "components": {name: _component(folder, manifest, name) for name in manifest.components},
+        **({"variants": {each.name: _variant(each) for each in manifest.variants}} if manifest.variants else {}),
         "dropped": list(manifest.dropped),
         "provenance": {
             "source": manifest.provenance.source.name,
@@ -125,7 +128,20 @@ def _artefact(artefact: Artefact) -> Facts:
     }
     if artefact.difference is not None:
         facts["relative_rms"] = artefact.difference.relative_rms
+    if artefact.interface is not None:
+        facts["inputs"] = [_tensor(spec) for spec in artefact.interface.inputs]
+        facts["outputs"] = [_tensor(spec) for spec in artefact.interface.outputs]
+    if artefact.hoists:
+        facts["hoists"] = strict_json.plain(artefact.hoists)
+    if artefact.kept:
+        facts["kept"] = list(artefact.kept)
+    if artefact.rescaled is not None:
+        facts["rescaled"] = artefact.rescaled
     return facts if artefact.requires is None else {**facts, "requires": _requirements(artefact.requires)}
+
+
+def _variant(variant: Variant) -> Facts:
+    return {key: value for key, value in strict_json.plain(variant).items() if key != "name"}
 
 
 def _requirements(plan: PlanRequirements) -> Facts:

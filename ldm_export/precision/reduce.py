@@ -5,7 +5,7 @@ no second copy of them is needed. Norms, softmax, sums and the angles of the tim
 operators that autocast keeps in float32: https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
@@ -24,28 +24,34 @@ _FLOAT32 |= {"Softmax", "LogSoftmax", "Sin", "Cos", "Exp", "Log", "Pow", "Sqrt",
 _FLOAT32 |= {"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceL1", "ReduceProd", "ReduceLogSumExp"}
 _FLOAT32 |= {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "ArgMax", "ArgMin", "TopK", "IsNaN", "IsInf"}
 # Operators that move numbers about: these keep the type that they have.
-_MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Expand", "Identity", "Flatten", "Tile"}
-_MOVES |= {"GatherND", "DepthToSpace", "SpaceToDepth"}
+MOVES = {"Reshape", "Transpose", "Unsqueeze", "Squeeze", "Slice", "Split", "Expand", "Identity", "Flatten", "Tile"}
+MOVES |= {"GatherND", "DepthToSpace", "SpaceToDepth"}
 _ARITHMETIC = {"Add", "Sub", "Mul", "Div"}
 _READS_SHAPE = {"Shape", "Size"}
 _INTEGERS = {ir.DataType.INT64, ir.DataType.INT32}
 
 
-def reduce_precision(model: ir.Model, precision: Precision, *, emulate: bool = False) -> ir.Model:
+def reduce_precision(
+    model: ir.Model, precision: Precision, *, emulate: bool = False, keep: Collection[str] = ()
+) -> ir.Model:
     """Let `model`, which is changed in place, compute in `precision`.
 
     emulate: let all kernels compute in float32 and round what the reduced graph would hold to `precision` and back, so
     that an engine without kernels for it shows its rounding, and an overflow as infinity. The sums inside of a matrix
     product or convolution are float32 then, which is what GPUs' tensor cores have too.
+    keep: names of nodes that compute in float32 besides.
 
-    Raises ExportError for a graph with another graph inside, or with a value of unknown type.
+    Raises ExportError for a graph with another graph inside, a value of unknown type, or without a node of `keep`.
     """
     if _untyped(model):
         ShapeInferencePass()(model)
         untyped = _untyped(model)
         if untyped:
             raise ExportError(f"ONNX's shape inference finds no type for {untyped[0]!r}; export the component again")
-    _Reduction(model, precision, emulate).apply()
+    unknown = set(keep) - {str(node.name) for node in model.graph}
+    if unknown:
+        raise ExportError(f"the graph has no node {min(unknown)!r} that could stay in float32")
+    _Reduction(model, precision, emulate, keep).apply()
     RemoveUnusedNodesPass()(model)
     return model
 
@@ -57,7 +63,7 @@ def _untyped(model: ir.Model) -> list[str | None]:
 class _Reduction:
     """One walk over the nodes in their order. A value is "reduced" if the reduced graph holds it in that type."""
 
-    def __init__(self, model: ir.Model, precision: Precision, emulate: bool) -> None:
+    def __init__(self, model: ir.Model, precision: Precision, emulate: bool, keep: Collection[str]) -> None:
         self.graph = model.graph
         self.suffix = precision
         self.type = TYPES[precision]
@@ -65,7 +71,7 @@ class _Reduction:
         self.reduced: set[ir.Value] = set()
         self.rounded: dict[ir.Value, ir.Value] = {}  # what stands for a value in an emulation
         self.cast: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
-        self.exact = _exact_nodes(model.graph)
+        self.exact = _exact_nodes(model.graph) | {node for node in model.graph if node.name in keep}
 
     def apply(self) -> None:
         for node in list(self.graph):
@@ -80,7 +86,7 @@ class _Reduction:
         floats = [(index, value) for index, value in enumerate(node.inputs) if value is not None and _is_float(value)]
         if node.op_type in _READS_SHAPE or not floats or _widens(node):
             return  # has no numbers to compute with, or widens a stored weight
-        if node.op_type in _MOVES:
+        if node.op_type in MOVES:
             source = floats[0][1]
             node.replace_input_with(floats[0][0], self.rounded.get(source, source))
             if source in self.reduced:

@@ -35,23 +35,29 @@ class Tolerance:
 class PrecisionInfo:
     """One precision, as the exporter, the targets and the gate know it.
 
-    tolerance: of fp32 the loosest one; each case's own is a multiple of torch's rounding there.
+    floating: whether it is of floating point. Graphs are computed in such; integers are made by quantising.
+    stored, torch, numpy: names of the type of its numbers, for int4 of the byte that holds two.
+    tolerance: of fp32 the loosest one; each case's own is a multiple of torch's rounding there. None: a variant has the
+    error that was measured of it.
     rtx: compute capabilities for which TensorRT for RTX 1.7 builds plans in it (its support matrix, and what its
     builder says: "FP32 GEMM is not supported" for 7.5). 9.0, 10.0 and GPUs older than 7.5 are not for RTX at all.
     classic: the oldest capability on which classic TensorRT computes in it; (0, 0) is any.
     """
 
+    floating: bool
     onnx: str
     stored: str  # safetensors' name
     torch: str
     numpy: str | None  # None: numpy has no such type
-    bytes: int  # of one number
-    tolerance: Tolerance
+    bytes: float  # of one number
+    tolerance: Tolerance | None
     instead: str | None  # what to suggest where this precision does not do
-    rtx: tuple[str, ...]
-    classic: tuple[int, int]
+    rtx: tuple[str, ...] = ()
+    classic: tuple[int, int] | None = None  # None: on none
 
 
+EXACT = Tolerance(1e-5, latents_floor=60.0, image_floor=60.0)
+"""That of fp32."""
 _RTX = ("8.0", "8.6", "8.9", "12.0", "12.1")
 
 # Measured with the emulation of `reduce` on the built-in package and tiny randomly weighted SD 1.5 and 2.1 pipelines:
@@ -60,17 +66,19 @@ _RTX = ("8.0", "8.6", "8.9", "12.0", "12.1")
 # in fp16 and 49 dB in bf16, and the images were at 67 and 50 dB or better.
 PRECISIONS: "dict[Precision, PrecisionInfo]" = {
     "fp32": PrecisionInfo(
+        floating=True,
         onnx="FLOAT",
         stored="F32",
         torch="float32",
         numpy="float32",
         bytes=4,
-        tolerance=Tolerance(1e-5, latents_floor=60.0, image_floor=60.0),
+        tolerance=EXACT,
         instead=None,
         rtx=_RTX,
         classic=(0, 0),
     ),
     "fp16": PrecisionInfo(
+        floating=True,
         onnx="FLOAT16",
         stored="F16",
         torch="float16",
@@ -82,6 +90,7 @@ PRECISIONS: "dict[Precision, PrecisionInfo]" = {
         classic=(0, 0),
     ),
     "bf16": PrecisionInfo(
+        floating=True,
         onnx="BFLOAT16",
         stored="BF16",
         torch="bfloat16",
@@ -92,7 +101,28 @@ PRECISIONS: "dict[Precision, PrecisionInfo]" = {
         rtx=_RTX,
         classic=(8, 0),
     ),
+    "int8": PrecisionInfo(
+        floating=False,
+        onnx="INT8",
+        stored="I8",
+        torch="int8",
+        numpy="int8",
+        bytes=1,
+        tolerance=None,
+        instead=None,
+    ),
+    "int4": PrecisionInfo(
+        floating=False,
+        onnx="INT4",
+        stored="U8",
+        torch="uint8",
+        numpy="uint8",
+        bytes=0.5,
+        tolerance=None,
+        instead=None,
+    ),
 }
 """Precision -> its row."""
 
-REDUCED: "tuple[Precision, ...]" = tuple(name for name in PRECISIONS if name != "fp32")
+FLOATING: "tuple[Precision, ...]" = tuple(name for name, each in PRECISIONS.items() if each.floating)
+REDUCED: "tuple[Precision, ...]" = tuple(name for name in FLOATING if name != "fp32")

@@ -11,7 +11,7 @@ from ldm_export.targets import TARGETS
 from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.tensorrt.options import TensorRtOptions
 from ldm_export.targets.tensorrt.profiles import read_profile
-from ldm_runtime.package.artefacts import Precision
+from ldm_runtime.package.artefacts import Floating, Precision
 
 PASSES = ("onnxsim",)  # of other projects, besides our own
 MAX_NAME = 200  # characters
@@ -29,7 +29,7 @@ class BuildRecipe(PackageChoices):
     """
 
     targets: tuple[str, ...] = ("onnx",)
-    precision: Precision = "fp32"
+    precision: Floating = "fp32"
     openvino: OpenVinoOptions = OpenVinoOptions()
     tensorrt: TensorRtOptions = TensorRtOptions()
 

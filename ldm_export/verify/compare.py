@@ -50,17 +50,35 @@ def measure(run: Run, cases: Sequence[Case], precision: Precision, *, target: st
 
     Raises VerificationError if a case exceeds the tolerance, which is the case's own in fp32, or cannot be compared.
     """
-    reduced = PRECISIONS[precision].tolerance.relative_rms if precision != "fp32" else None
-    results = list(compare(run, cases, artefact=f"{target} {precision}", tolerance=reduced))
+    return judge(list(compare_in(run, cases, precision, target=target)), cases, precision)
+
+
+def compare_in(run: Run, cases: Iterable[Case], precision: Precision, *, target: str) -> Iterator[CaseResult]:
+    """Run every case and judge it by the tolerance of `precision`, which is the case's own in fp32."""
+    return compare(run, cases, artefact=f"{target} {precision}", tolerance=reduced_tolerance(precision))
+
+
+def reduced_tolerance(precision: Precision) -> float | None:
+    """Return the largest relative RMS in a reduced precision; None where each case has its own, as in fp32."""
+    row = PRECISIONS[precision].tolerance
+    return None if precision == "fp32" or row is None else row.relative_rms
+
+
+def judge(results: Sequence[CaseResult], cases: Sequence[Case], precision: Precision) -> Difference | None:
+    """Return the largest difference of all results; None if rounding in float32 explains it.
+
+    Raises VerificationError for one that did not pass.
+    """
     for result in results:
         if not result.passed:
-            raise VerificationError(f"{case_failure(result)}; {_advice(precision)}")
+            raise VerificationError(f"{case_failure(result)}; {advice(precision)}")
     own = {case.name: case.tolerance for case in cases}
     exact = all(result.relative_rms is not None and result.relative_rms <= own[result.case] for result in results)
     return None if exact else worst(results)
 
 
-def _advice(precision: Precision) -> str:
+def advice(precision: Precision) -> str:
+    """Say what to do where a component is not itself in `precision`."""
     instead = PRECISIONS[precision].instead
     return "no package is left" if instead is None else f"build with --precision {instead}"
 

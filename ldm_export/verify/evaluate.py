@@ -14,14 +14,13 @@ import torch
 from torch import nn
 
 from ldm_export.families.spec import ComponentSpec
-from ldm_export.precision.table import PRECISIONS, ROUNDING_FACTOR, SMALLEST_TOLERANCE
+from ldm_export.precision.table import EXACT, ROUNDING_FACTOR, SMALLEST_TOLERANCE
 from ldm_export.verify import metrics
 from ldm_export.verify.reference_file import Case
 from ldm_runtime.errors import NonFiniteError
 
 Arrays = dict[str, np.ndarray]
 
-EXACT = PRECISIONS["fp32"].tolerance
 QUIET = (0.3, 0.1, 0.01)  # amplitude of the second case at each probe size
 CALMEST = 1 / 64  # amplitude of random text embeddings, at the least
 

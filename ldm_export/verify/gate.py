@@ -161,8 +161,11 @@ def _compared(package: Package, choice: EngineChoice, component: str, say: Progr
     name = choice.names(package.manifest.contract)[component]
     picks = name != AUTO and ENGINES[name].pick is not None
     read = [] if picks else artefacts_for(choice, package, component)
+    pickable = package.manifest.pickable(component)
     for artefact in package.manifest.components[component].artefacts:
-        if artefact in read:
+        if artefact not in pickable:
+            say(f"verify: {component}, {artefact.name} left out: no engine picks it by itself")
+        elif artefact in read:
             say(f"verify: {component}, {artefact.name}")
             yield artefact
         elif not picks or artefact not in readable_by(ENGINES[name], package, component):

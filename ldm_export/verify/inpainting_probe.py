@@ -4,7 +4,10 @@ An image that is grey all over would be ill-conditioned: where a norm has one ch
 the rounding of a sum becomes a hundredth of the output. So one half of the image is kept, and it is noise.
 """
 
+from typing import Any
+
 import numpy as np
+from PIL import Image
 
 from ldm_export.verify.reference_file import Reference
 from ldm_runtime.errors import PackageError
@@ -38,6 +41,14 @@ def probe_channels(size: tuple[int, int], step: int) -> tuple[np.ndarray, np.nda
     mask = probe_mask(size, step)
     pixels = np.where(mask, np.float32(0.0), from_levels(probe_image(size)[None]))
     return on_grid(mask, step), np.ascontiguousarray(pixels, np.float32)
+
+
+def probe_task(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the options of a run that an inpainting model needs, image and mask of `size`; none for others."""
+    if not contract.inpaints:
+        return {}
+    mask = Image.fromarray(probe_mask(size, contract.latent.downsample))
+    return {"image": Image.fromarray(probe_image(size)), "mask": mask.convert("L")}
 
 
 def require_same_probe(reference: Reference, contract: Contract) -> None:

@@ -14,9 +14,9 @@ from torch import nn
 from ldm_export.checkpoint.checkpoint import Checkpoint
 from ldm_export.checkpoint.streaming import largest_block
 from ldm_export.families.spec import ComponentSpec
-from ldm_export.precision.table import FLOOR_MARGIN, HIGHEST_PSNR
+from ldm_export.precision.table import EXACT, FLOOR_MARGIN, HIGHEST_PSNR
 from ldm_export.verify import metrics, reference_file
-from ldm_export.verify.evaluate import EXACT, Arrays, Request, evaluate, precision_of, run_model, seeded
+from ldm_export.verify.evaluate import Arrays, Request, evaluate, precision_of, run_model, seeded
 from ldm_export.verify.inpainting_probe import probe_channels
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 from ldm_runtime.extra_inputs import extra_inputs

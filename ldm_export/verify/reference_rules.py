@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ldm_export.precision.table import FLOOR_MARGIN, HIGHEST_PSNR, PRECISIONS
+from ldm_export.precision.table import EXACT, FLOOR_MARGIN, HIGHEST_PSNR
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import InputError, PackageError
 from ldm_runtime.package.manifest import Contract
@@ -19,7 +19,6 @@ from ldm_runtime.sampling.plan import compile_plan
 if TYPE_CHECKING:
     from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
 
-EXACT = PRECISIONS["fp32"].tolerance
 HIGHEST_FLOOR = HIGHEST_PSNR - FLOOR_MARGIN  # dB
 HIGHEST_SEED = 2**62  # what is larger is no number that every program reads
 SAME_TIMESTEP = 1e-6  # relative: exp and cos differ in the last bits between machines

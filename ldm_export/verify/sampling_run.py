@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ldm_export.errors import VerificationError
 from ldm_export.precision.table import PRECISIONS, Tolerance
 from ldm_export.verify import metrics
 from ldm_export.verify.images import side_by_side, to_bytes
-from ldm_export.verify.inpainting_probe import probe_image, probe_mask
+from ldm_export.verify.inpainting_probe import probe_task
 from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Trajectory, settings
 from ldm_export.verify.report import StepResult, TrajectoryResult, finite_or_none
@@ -34,10 +32,6 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
     problem: str | None = None
     try:
         with Pipeline(package, choice) as pipe:
-            task: dict[str, Any] = {}
-            if pipe.contract.inpaints:
-                mask = Image.fromarray(probe_mask(expected.size, pipe.contract.latent.downsample))
-                task = {"image": Image.fromarray(probe_image(expected.size)), "mask": mask.convert("L")}
             last = None
             run = pipe.sample(
                 expected.prompt,
@@ -45,7 +39,7 @@ def compare_run(package: Package, choice: EngineChoice, expected: Trajectory) ->
                 steps=expected.steps,
                 seed=expected.seed,
                 size=expected.size,
-                **task,
+                **probe_task(pipe.contract, expected.size),
             )
             for last in run.evaluations():  # the reference has the latents after each
                 drift.append(_step(last.evaluations - 1, last.latents, expected, last.timestep))

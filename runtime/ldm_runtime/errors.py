@@ -60,6 +60,7 @@ CODES: dict[str, str] = {
     "manifest.artefact": "an artefact has a wrong name, format, list of files or exactness",
     "manifest.plan": "the requirements of a TensorRT plan are not usable",
     "manifest.keys": "a parameter has an unknown type, or a transpose that is not a permutation",
+    "manifest.variant": "a variant names what is not there or does not fit, or gives up nothing",
     "schedule.invalid": "a noise schedule is not usable",
     "weights.header": "a file has no safetensors header",
     "weights.tensor": "a tensor of a safetensors file has a wrong type, shape or place",

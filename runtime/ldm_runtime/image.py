@@ -1,5 +1,6 @@
 """PIL images to arrays and back, and PNG files that record how they were made."""
 
+import io
 import os
 import re
 import stat
@@ -15,6 +16,7 @@ from ldm_runtime.checks import check_integer, first_line, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file, refuse_existing, refuse_existing_in
 from ldm_runtime.image_modes import laid_on, settled
+from ldm_runtime.png.chunks import SIGNATURE, without_notes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer
 MAX_FILE_BYTES = 2**30  # twice MAX_PIXELS of four 16-bit numbers; some decoders read the whole file first
@@ -175,7 +177,7 @@ def open_image(path: Path) -> Image.Image:
     formats = [name for name in FORMATS if name in Image.OPEN]
     try:
         # A decoder's warnings do not help the user: the image is refused, or they are harmless.
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(_opened(path), formats=formats) as image:
             return settled(image, f"the image {path}")
     except Image.UnidentifiedImageError:
         raise InputError(
@@ -205,6 +207,16 @@ def _check_file(path: Path) -> None:
         raise InputError(
             f"the image {path} has {status.st_size} bytes; expected at most {MAX_FILE_BYTES}", code="request.image"
         )
+
+
+def _opened(path: Path) -> Path | io.BytesIO:
+    """Return what Pillow is to read: the file itself, or of a PNG no more than its pixels need."""
+    with Path(path).open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return path
+        file.seek(0)
+        size = min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)  # read() takes memory for all that it is asked for
+        return io.BytesIO(without_notes(file.read(size), path))
 
 
 def texts(image: Image.Image) -> dict[str, str]:

@@ -32,18 +32,7 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
     Raises InputError for what is not a PIL image, an image without pixels or with more than MAX_PIXELS or
         MAX_SIDE, a mode without colours, and a damaged file.
     """
-    width, height = size_of(image)
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down", code="request.image"
-        )
-    if max(width, height) > MAX_SIDE:
-        raise InputError(
-            f"{what} has {width}x{height} pixels; expected sides of at most {MAX_SIDE}; scale it down",
-            code="request.image",
-        )
-    if min(width, height) < 1:
-        raise InputError(f"{what} is {width}x{height}; expected at least one pixel", code="request.image")
+    check_size(*size_of(image), what)
     if image.format == "EPS":
         raise InputError(
             f"{what} is EPS, a program that Ghostscript would run; convert it to PNG first", code="request.image"
@@ -72,6 +61,21 @@ def size_of(image: Any) -> tuple[int, int]:
     return image.size
 
 
+def check_size(width: int, height: int, what: str) -> None:
+    """Raise InputError for an image without pixels, or with more than MAX_PIXELS or MAX_SIDE."""
+    if min(width, height) < 1:
+        raise InputError(f"{what} is {width}x{height}; expected at least one pixel", code="request.image")
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down", code="request.image"
+        )
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{what} has {width}x{height} pixels; expected sides of at most {MAX_SIDE}; scale it down",
+            code="request.image",
+        )
+
+
 def _check_tiff(image: Image.Image, what: str) -> None:
     """Refuse the TIFFs that Pillow opens as if they had unsigned samples of 16 bits, black at zero."""
     tags = getattr(image, "tag_v2", None)
@@ -94,9 +98,9 @@ def _check_tiff(image: Image.Image, what: str) -> None:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF data says. PIL takes a PNG's texts of these names for such data; they say nothing."""
+    """Turn an image as its EXIF data says. PIL takes a PNG's texts of these names for facts; they say nothing."""
     image.load()
-    texts = [name for name in ("exif", "xmp") if isinstance(image.info.get(name), str)]
+    texts = [name for name in ("exif", "xmp", "transparency") if isinstance(image.info.get(name), str)]
     if texts:
         image = image.copy()
         for name in texts:
@@ -110,6 +114,8 @@ def _transparent_colour(image: Image.Image) -> Any:
     Pillow leaves the colour as a PNG has it, in 2, 4 or 16 bits, where it makes the pixels 8 bits wide.
     """
     key = image.info.get("transparency")
+    if isinstance(key, str):  # a text of that name
+        return None
     tiles = getattr(image, "tile", None)
     raw_mode = tiles[0][3] if tiles else None  # nothing is left of it once it is decoded
     if isinstance(key, int) and raw_mode in ("L;2", "L;4"):

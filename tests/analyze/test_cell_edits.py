@@ -46,3 +46,10 @@ def test_pixels_that_stay_have_not_followed():
     before = fill(LATENTS)
     assert followed(before, before, CELL, PARTNER, SIDE) == pytest.approx(0)
     assert followed(before, -before, CELL, PARTNER, SIDE) < 0.5
+
+
+def test_nothing_is_outside_of_two_cells_that_are_the_whole_image():
+    latents = LATENTS[:, :2, :1]
+    before, after = fill(latents), np.stack([fill(each) for each in edited(latents, (0, 0), (1, 0), 2 * latents)])
+    zeroed, _, exchanged = measure_edits(before, after, (0, 0), (1, 0), SIDE)
+    assert zeroed.outside == 0 and np.isnan(exchanged.outside) and exchanged.share == pytest.approx(1)

@@ -47,3 +47,11 @@ def test_neighbours_of_white_noise_share_nothing_and_smoothed_ones_do() -> None:
 
 def test_a_constant_channel_shares_nothing() -> None:
     assert neighbour_information(neighbour_moments(np.ones((3, 1, 4, 4)))) == pytest.approx(0)
+
+
+def test_latents_of_one_cell_have_no_neighbours_and_a_row_has() -> None:
+    with pytest.raises(ValueError, match="no neighbours"):
+        neighbour_moments(np.ones((3, 1, 1, 1)))
+    row = np.random.default_rng(0).normal(size=(2000, 1, 1, 2))
+    row[..., 1] += row[..., 0]
+    assert neighbour_information(neighbour_moments(row)) == pytest.approx(-0.5 * math.log(1 - 0.5), rel=0.1)

@@ -1,17 +1,22 @@
 """Folders of images: captions or none, sizes, transparency, and what is refused."""
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ldm_export.analyze import pictures as pictures_module
+from ldm_export.analyze import report_folder
 from ldm_export.analyze.pictures import load_pictures
 from ldm_export.errors import AnalysisError, TrainingError
 from ldm_export.recipes.train import Background
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import InputError, LdmError
 from tests.analyze.conftest import write_images
 
 RED = Background("red", (255, 0, 0))
@@ -75,6 +80,39 @@ def test_hidden_files_and_the_pictures_of_reports_are_no_images(tmp_path: Path) 
     assert "out/pictures/000.png" in load_pictures(data, 8, SIZE, 0, []).files
 
 
+def test_an_unreadable_folder_among_the_images_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether such a folder holds a report cannot even be asked, which was a fault of the program."""
+    place = tmp_path / "data" / "sub"
+    write_images(place, 1, captions=False)
+    scandir = os.scandir
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: object, *arguments: object, **options: object) -> object:
+            if str(path) == str(place / "report.json") or (real is scandir and str(path) == str(place)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return real(path, *arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", refusing(scandir))
+    monkeypatch.setattr(os, "stat", refusing(os.stat))
+    with pytest.raises(AnalysisError, match=f"cannot read {place}: Permission denied; choose another folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
+def test_an_unreadable_report_among_the_images_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report = tmp_path / "data" / "sub" / "report.json"
+    write_images(report.parent, 1, captions=False)
+    report.write_text("{}")
+
+    def refuse(path: Path, mode: str) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(report_folder, "open", refuse, raising=False)
+    with pytest.raises(AnalysisError, match=f"cannot read {report}: Permission denied; choose another folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
 def test_more_images_than_fit_into_memory_are_refused_before_one_is_read(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +151,19 @@ def test_refusals(tmp_path: Path, prepare, pattern: str) -> None:
     with pytest.raises(LdmError, match=pattern) as caught:
         load_pictures(tmp_path / "data", 8, SIZE, 0, [])
     assert isinstance(caught.value, AnalysisError | TrainingError)
+
+
+@pytest.mark.parametrize("target", ["gone.png", "../gone.png"])
+def test_a_link_to_nothing_is_named(tmp_path: Path, target: str) -> None:
+    write_images(tmp_path / "data", 1, captions=False)
+    (tmp_path / "data" / "link.png").symlink_to(target)
+    with pytest.raises(AnalysisError, match=r"data/link\.png is a link to nothing; take them out of the folder"):
+        load_pictures(tmp_path / "data", 8, SIZE, 0, [])
+
+
+def test_a_path_that_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match="the folder of images is .* cannot be looked up: File name too long"):
+        load_pictures(Path("x" * 5000), 8, SIZE, 0, [])
 
 
 def test_an_image_elsewhere_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, to_png
 from ldm_runtime.errors import InputError, OutputError
+from ldm_runtime.files.atomic import atomic_file
 from tests.analyze.conftest import write_images
 
 pytestmark = pytest.mark.slow  # each opens the built-in model
@@ -228,18 +229,45 @@ def test_a_disk_without_room_is_refused_before_anything_is_measured(
     assert section.calls == 0
 
 
-def test_memory_that_does_not_do_is_no_fault(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_memory_that_does_not_do_is_no_fault(
+    images: Path, tmp_path: Path, sections, make_extractor, error: Exception
+) -> None:
     hungry = Counted("hungry")
     sections(hungry, Counted("whole"))
 
     def fail(study: Study) -> Findings:
-        raise MemoryError
+        raise error
 
     hungry.measure = fail  # type: ignore[method-assign]
     analysis = run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
     assert analysis.failures == [
         f"{hungry.title}: the machine ran out of memory; give fewer images with --samples, or use a larger one"
     ]
+
+
+def test_a_report_without_its_page_was_interrupted_and_goes_on(
+    images: Path, tmp_path: Path, sections, make_extractor, monkeypatch
+) -> None:
+    """The page is written last: a full disk or a kill before it left a report that the same command refused."""
+    (section,) = sections(Counted("first")).values()
+
+    def full_at_the_page(path: Path) -> object:
+        if path.name == "report.html":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return atomic_file(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "atomic_file", full_at_the_page)
+        with pytest.raises(OutputError, match="make room, and run the same command again"):
+            run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    assert (tmp_path / "out" / "report.json").exists() and not (tmp_path / "out" / "report.html").exists()
+    assert run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor).failures == []
+    assert section.calls == 1 and (tmp_path / "out" / "report.html").exists()
+    with pytest.raises(OutputError, match=r"report\.json.* exists"):
+        run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
 
 
 def test_progress_says_how_many_sections_there_are(images: Path, tmp_path: Path, sections, make_extractor) -> None:
@@ -283,12 +311,12 @@ def test_a_fault_of_a_section_leaves_the_others_and_its_traceback(
     sections(broken, Counted("whole"))
 
     def fault(study: Study) -> Findings:
-        raise RuntimeError("no more\nmemory")
+        raise RuntimeError("no more\nroom in \udcff")
 
     broken.measure = fault  # type: ignore[method-assign]
     analysis = run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
     (failure,) = analysis.failures
-    assert "a fault of the program itself, RuntimeError: no more\\x0amemory; its traceback is in " in failure
+    assert "a fault of the program itself, RuntimeError: no more\\x0aroom in \\udcff; its traceback is in " in failure
     assert "in fault" in Path(failure.rpartition(" in ")[2]).read_text()
     assert analysis.results[1].findings is not None
 
@@ -405,3 +433,61 @@ def test_a_digit_that_changed_in_what_was_kept(images: Path, tmp_path: Path, sec
     again = run.analyze(None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor)
     assert again.results[0].findings is not None and again.results[0].findings.value("one") == 1.0
     assert section.calls == 2
+
+
+@pytest.mark.parametrize("what", ["link", "folder", "digit"])
+def test_what_is_in_the_place_of_a_kept_section_is_said_and_measured_again(
+    images: Path, tmp_path: Path, sections, make_extractor, what: str
+) -> None:
+    (section,) = sections(Counted("first")).values()
+    run.analyze(None, data=images, out=tmp_path / "out", make_extractor=make_extractor)
+    (file,) = (tmp_path / "out").rglob("first.json")
+    elsewhere = tmp_path / "elsewhere.json"
+    if what == "digit":
+        file.write_text(file.read_text().replace('"value": 1.0', '"value": 7.0'))
+    else:
+        file.rename(elsewhere)
+        if what == "link":
+            file.symlink_to(elsewhere)
+        else:
+            file.mkdir()
+    before, said = elsewhere.read_text() if elsewhere.exists() else "", []
+    again = run.analyze(
+        None, data=images, out=tmp_path / "out", force=True, make_extractor=make_extractor, progress=said.append
+    )
+    assert again.failures == [] and section.calls == 2
+    assert any(each.endswith("first.json is damaged: first is measured again") for each in said)
+    assert file.is_file() and not file.is_symlink()
+    assert (elsewhere.read_text() if elsewhere.exists() else "") == before
+
+
+def test_parents_of_the_output_are_made(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first"))
+    out = tmp_path / "runs" / "today" / "analysis"
+    assert run.analyze(None, data=images, out=out, make_extractor=make_extractor).failures == []
+    assert (out / "report.html").is_file()
+
+
+def test_nothing_is_made_of_an_analysis_that_is_refused(images: Path, tmp_path: Path, sections, make_extractor) -> None:
+    sections(Counted("first", needs=Needs(pictures=99)))
+    with pytest.raises(AnalysisError, match="first needs 99 images"):
+        run.analyze(None, data=images, out=tmp_path / "runs" / "o", only=["first"], make_extractor=make_extractor)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("", "''; expected a path"),
+        ("x" * 5000, "which cannot be looked up: File name too long"),
+        ("a\0b", "is not a path"),
+    ],
+)
+@pytest.mark.parametrize("option", ["data", "out"])
+def test_paths_that_cannot_be(
+    images: Path, tmp_path: Path, sections, make_extractor, option: str, path: str, said: str
+) -> None:
+    sections(Counted("first"))
+    given = {"data": images, "out": tmp_path / "out"} | {option: path}
+    with pytest.raises(InputError, match=f"^{option} is .*{said}"):
+        run.analyze(None, **given, make_extractor=make_extractor)

@@ -1,5 +1,6 @@
 """What sections share: blocks that an interrupted analysis goes on at, and arrays that are held once."""
 
+import os
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,6 +83,33 @@ def test_a_damaged_array_is_made_again(study: Study, damage: Callable[[Path], ob
     damage(study.folder / "squares-2.npy")
     assert study.in_blocks("squares", range(4), 2, make).tolist() == whole.tolist()
     np.testing.assert_array_equal(np.load(study.folder / "squares-2.npy"), whole[2:])
+
+
+@pytest.mark.parametrize("what", ["link", "dangling link", "folder", "pipe"])
+def test_what_is_in_the_place_of_a_kept_array_makes_way(study: Study, tmp_path: Path, what: str) -> None:
+    """A link leads to an array that is whole: it was not kept here all the same."""
+    outside, said = tmp_path / "outside", []
+    outside.mkdir()
+    study.kept("mine", lambda: np.arange(3))
+    kept = study.folder / "mine.npy"
+    if what == "link":
+        kept.rename(outside / "mine.npy")
+    else:
+        kept.unlink()
+    if what == "folder":
+        (kept / "within").mkdir(parents=True)
+        (kept / "within" / "link").symlink_to(outside)
+    elif what == "pipe":
+        os.mkfifo(kept)
+    else:
+        kept.symlink_to(outside / "mine.npy")
+    (outside / "theirs").write_text("theirs")
+    before = sorted(each.name for each in outside.iterdir())
+    study.say = said.append
+    assert study.kept("mine", lambda: np.arange(4)).tolist() == [0, 1, 2, 3]
+    assert said == [f"what was kept in {kept} is damaged: it is made again"]
+    assert kept.is_file() and not kept.is_symlink() and study.kept("mine", lambda: np.zeros(0)).tolist() == [0, 1, 2, 3]
+    assert sorted(each.name for each in outside.iterdir()) == before and (outside / "theirs").read_text() == "theirs"
 
 
 def test_a_block_of_another_length_is_a_fault(study: Study) -> None:

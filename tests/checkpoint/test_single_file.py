@@ -286,8 +286,8 @@ def put(key: str, *shape: int) -> Callable[[dict[str, Tensor]], None]:
     return lambda tensors: tensors.update({key: torch.zeros(shape)})
 
 
-def as_integers(key: str) -> Callable[[dict[str, Tensor]], None]:
-    return lambda tensors: tensors.update({key: tensors[key].to(torch.uint8)})
+def as_integers(key: str, dtype: torch.dtype) -> Callable[[dict[str, Tensor]], None]:
+    return lambda tensors: tensors.update({key: tensors[key].to(dtype)})
 
 
 U = "model.diffusion_model."
@@ -330,7 +330,8 @@ TEXT = "cond_stage_model.transformer.text_model."
         (put("edm_mean", 4), "is a model of EDM's schedule"),
         (put("lora_unet_down_blocks_0.lora_down.weight", 4), "is a LoRA"),
         (put(f"{U}input_blocks.1.1.scale_weight"), "scaled weights of 8 bits"),
-        (as_integers(f"{U}input_blocks.0.0.weight"), "as U8, which is not supported: weights must be F64"),
+        (as_integers(f"{U}input_blocks.0.0.weight", torch.uint8), "as U8, which is not supported: weights must be F64"),
+        (as_integers(f"{U}input_blocks.0.0.weight", torch.int8), "as I8, which is not supported: weights must be F64"),
     ],
 )
 def test_files_that_are_no_whole_model_are_refused_in_one_sentence(

@@ -22,7 +22,10 @@ from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 from ldm_runtime.sampling.solvers import read_sampler
+from tests.runtime.package.varied_package import add_variants
 from tests.wall import run_behind_wall
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 ROOT = Path(__file__).parents[2]
 
@@ -397,6 +400,20 @@ def test_inspect_tells_what_a_package_is(package):
     assert "unet" in call("inspect", package).stdout
 
 
+def test_inspect_tells_of_variants_and_of_their_artefacts(tmp_path):
+    package = add_variants(Path(shutil.copytree(GOLDEN / "package", tmp_path / "package")))
+    facts = json.loads(call("inspect", package, "--json").stdout)
+    variants, artefacts = facts["variants"], facts["components"]["unet"]["artefacts"]
+    assert list(variants) == ["int8-bf16", "cached", "hoisted"]
+    assert variants["int8-bf16"]["ways"]["unet"]["precision"] == "bf16"
+    assert variants["int8-bf16"]["error"]["psnr"] == 34.1 and variants["cached"]["run"]["caching"]["interval"] == 2
+    assert artefacts["shallow"]["inputs"][1] == "deep float32 [batch, 4, height, width]"
+    assert artefacts["step"]["hoists"] == [{"inputs": ["encoder_hidden_states"], "artefact": "keys"}]
+    assert artefacts["int8"]["kept"] == ["conv_in", "conv_out"] and artefacts["fp16"]["rescaled"] == 64.0
+    assert "units: avx512_bf16; avx512_vnni" in call("inspect", package).stdout
+    assert "variants" not in json.loads(call("inspect", GOLDEN / "package", "--json").stdout)
+
+
 @pytest.mark.slow
 def test_inspect_tells_the_precision_of_the_weights(tiny_build):
     for kind, dtype in (("sd15", "F32"), ("sd15-fp16", "F16")):
@@ -609,3 +626,24 @@ def test_the_command_line_starts_without_numpy():
     body = f"import sys, ldm_export.cli.main\nprint([name for name in {heavy!r} if name in sys.modules])"
     done = run_behind_wall(body, blocked=[], paths=[ROOT, ROOT / "runtime"])
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_an_interrupted_analysis_says_what_goes_on_if_anything_was_kept(
+    began: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ldm_export.analyze import run
+
+    def stopped(*arguments: object, out: Path, **options: object) -> None:
+        if began:
+            (out / "kept").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "analyze", stopped)
+    result = CliRunner().invoke(verbs, ["analyze", "--data", str(tmp_path), "--out", str(tmp_path / "a")])
+    assert result.exit_code == 130
+    lines = result.stderr.splitlines()
+    assert lines[-1] == "interrupted"
+    assert lines[:-1] == (
+        [f"what is done is kept in {tmp_path / 'a' / 'kept'}: the same command goes on there"] if began else []
+    )

@@ -20,7 +20,8 @@ from ldm_runtime.pipeline import BUILTIN
 from tests import hub_cache
 from tests.cpp.cpp_build import built, ctest, run
 from tests.runtime import tiny_package
-from tests.runtime.cpp.library import Library, Refusal
+from tests.runtime.cpp.context import Refusal
+from tests.runtime.cpp.library import Library
 from tests.runtime.cpp.test_engine import outputs_of
 from tests.runtime.engines.test_openvino import add_openvino_graph
 from tests.runtime.engines.test_ort import feeds

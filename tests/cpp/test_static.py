@@ -2,6 +2,7 @@
 
 import ctypes
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,62 @@ def test_a_kind_that_is_not_there_is_named(static: Path, tmp_path: Path, compone
 def test_shared_and_static_at_once_are_refused(all_kinds: Path, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"is\s+a\s+SHARED_LIBRARY\s+already,\s+and\s+cannot\s+be\s+static"):
         consume(tmp_path, all_kinds, "-DCOMPONENTS=shared;static")
+
+
+FOUND = 'message(STATUS "${ldm_runtime_FOUND}, ${ldm_runtime_shared_FOUND}, ${ldm_runtime_NOT_FOUND_MESSAGE}")'
+
+
+def finding(folder: Path, prefix: Path, *asked: str) -> list[list[str]]:
+    """Return FOUND, shared_FOUND and why not, of calls of find_package one after the other in one project."""
+    calls = [f"find_package(ldm_runtime {arguments})\n{FOUND}\n" for arguments in asked]
+    calls.insert(0, "cmake_minimum_required(VERSION 3.20)\nproject(x C CXX)\n")
+    calls.insert(1, "set(ldm_runtime_shared_FOUND TRUE)\n")  # of a search before
+    lines = "".join(calls)
+    (folder / "CMakeLists.txt").write_text(lines, encoding="utf-8")
+    make = f"-DCMAKE_MAKE_PROGRAM={program('ninja')}"
+    said = run("cmake", "-S", folder, "-B", folder / "build", "-G", "Ninja", make, f"-DCMAKE_PREFIX_PATH={prefix}")
+    return [found.split(", ", 2) for found in re.findall(r"^-- ((?:0|1|TRUE|FALSE), .*)", said, re.MULTILINE)]
+
+
+def test_optional_kinds_of_which_none_is_there_are_not_found(static: Path, tmp_path: Path) -> None:
+    [[is_found, _, why]] = finding(tmp_path, static, "OPTIONAL_COMPONENTS shared")
+    assert is_found in ("0", "FALSE") and why.startswith("the kind shared of ldm_runtime is not installed in ")
+
+
+def test_one_search_leaves_nothing_to_the_next(static: Path, tmp_path: Path) -> None:
+    beside, absent, again = finding(
+        *(tmp_path, static, "COMPONENTS static OPTIONAL_COMPONENTS shared", "COMPONENTS shared", "COMPONENTS static")
+    )
+    assert beside == again == ["1", "FALSE", ""]
+    assert absent[0] in ("0", "FALSE") and absent[2].startswith("the kind shared of ldm_runtime is not installed in ")
+
+
+@pytest.fixture(scope="module")
+def two_folders(static: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix with the shared library in lib and the static one in lib64."""
+    folder = tmp_path_factory.mktemp("two_folders")
+    run("cmake", "--install", built("cpp"), "--prefix", folder)
+    shutil.copytree(static / "lib", folder / "lib64")
+    for file in (folder / "lib64" / "cmake").rglob("*.cmake"):
+        file.write_text(file.read_text(encoding="utf-8").replace("/lib/", "/lib64/"), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("components", "is_shared"), [("", True), ("shared", True), ("static", False)])
+def test_kinds_in_two_folders_of_one_prefix_are_found(
+    two_folders: Path, tmp_path: Path, components: str, is_shared: bool
+) -> None:
+    found = consume(tmp_path, two_folders, f"-DCOMPONENTS={components}")
+    assert run(str(found)) == f"{__version__} 1\n"
+    assert ("libldm_runtime.so" in needed(found)) is is_shared
+
+
+def test_a_kind_of_another_version_is_not_taken(two_folders: Path, tmp_path: Path) -> None:
+    prefix = shutil.copytree(two_folders, tmp_path / "prefix", symlinks=True)
+    for file in (prefix / "lib64").rglob("ldm_runtime-config-version.cmake"):
+        file.write_text(file.read_text(encoding="utf-8").replace(__version__, "0.0.9"), encoding="utf-8")
+    static, shared = finding(tmp_path, prefix, "0.1 COMPONENTS static", "0.1 COMPONENTS shared")
+    assert static[0] in ("0", "FALSE") and shared[0] == "1"
 
 
 @pytest.mark.parametrize(("kind", "library"), [("static", "ldm_runtime"), ("steps", "ldm_steps")])

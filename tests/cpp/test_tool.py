@@ -20,6 +20,9 @@ from ldm_export.cli.main import verbs
 from ldm_runtime.pipeline import BUILTIN, Pipeline
 from tests.cpp.cpp_build import SOURCE, environment
 from tests.cpp.tool_runs import PROMPT, VERBS, draw, ldm, sentence
+from tests.runtime.package.varied_package import add_variants
+from tests.runtime.tiny_package import rehash
+from tests.test_golden import GOLDEN
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +164,33 @@ def test_inspect_tells_what_python_s_tells(tool, options):
     done = ldm(tool, "inspect", BUILTIN, *options)
     expected = CliRunner().invoke(verbs.commands["inspect"], [str(BUILTIN), *options])
     assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+
+
+@pytest.fixture
+def varied(tmp_path):
+    return add_variants(Path(shutil.copytree(GOLDEN / "package", tmp_path / "package")))
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_inspect_tells_of_variants_what_python_s_tells(tool, varied, options):
+    done = ldm(tool, "inspect", varied, *options)
+    expected = CliRunner().invoke(verbs.commands["inspect"], [str(varied), *options])
+    assert (done.returncode, done.stdout) == (0, expected.stdout), done.stderr
+    for said in ("int8-bf16", "avx512_bf16", "shallow", "rescaled", "keys"):
+        assert said in done.stdout
+
+
+def test_a_package_with_variants_is_drawn_with_exactly(tool, varied, tmp_path):
+    """The int8 graph for ONNX Runtime, which comes first, is none: whoever opened it would say so."""
+    (varied / "unet" / "int8.onnx").write_bytes(b"")
+    rehash(varied)
+    images = []
+    for package in (GOLDEN / "package", varied):
+        out = tmp_path / f"{len(images)}.png"
+        done = ldm(tool, "run", package, "--prompt", "red", "--steps", "2", "--seed", "1", "--out", out)
+        assert done.returncode == 0, done.stderr
+        images.append(np.asarray(Image.open(out)))
+    assert np.array_equal(*images)
 
 
 def test_inspect_believes_no_proof_of_another_contract(tool, tmp_path):

@@ -148,6 +148,15 @@ def test_an_artefact_of_another_engine_is_left_out(tool, copy):
     assert "verify: unet, ort_cpu left out: ort does not run it\n" in verify(tool, copy).stderr
 
 
+def test_an_artefact_of_a_variant_is_left_out(tool, copy):
+    perturbations.add_variant_of_the_cpu_graph(copy)
+    _, found = both(tool, copy)
+    assert found["passed"] and {case["artefact"] for case in found["cases"] if case["component"] == "unet"} == {
+        "canonical"
+    }
+    assert "verify: unet, ort_cpu left out: no engine picks it by itself\n" in verify(tool, copy).stderr
+
+
 @pytest.mark.parametrize("value", [0.0, 3e38])
 def test_latents_of_no_scale_prove_nothing(tool, copy, value):
     """They have no PSNR, as equal ones have none."""

@@ -187,6 +187,46 @@ def test_a_graph_inside_of_a_graph_is_refused():
         reduce_precision(parse(text), "fp16")
 
 
+# --- what is kept in float32 ---
+
+
+KEPT = """g (float[B, 2] x) => (float[B, 2] y) {
+    thousand = Constant<value = float {1000.0}>()
+    a = Tanh(x)
+    b = Mul(a, thousand)
+    c = Mul(b, thousand)
+    d = Div(c, thousand)
+    y = Div(d, thousand)
+}"""
+
+
+def named(text: str) -> ir.Model:
+    """A graph whose nodes are called as what they compute."""
+    model = parse(text)
+    for node in model.graph:
+        node.name = node.outputs[0].name
+    return model
+
+
+def test_kept_nodes_compute_in_float32_and_the_rest_does_not():
+    feeds = {"x": normal(3, 2)}
+    models = [reduce_precision(named(KEPT), "fp16", emulate=True, keep=names) for names in ((), ("c", "d"))]
+    plain, kept = (run(model, feeds)[0] for model in models)
+    assert np.isinf(plain).all()
+    np.testing.assert_allclose(kept, np.tanh(feeds["x"]), rtol=3e-3)
+
+
+def test_a_kept_node_reads_and_writes_float32():
+    model = reduce_precision(named(KEPT), "fp16", keep=("c", "d"))
+    types_of = {node.name: node.outputs[0].dtype for node in model.graph}
+    assert [types_of[name] for name in "abcd"] == [TYPES["fp16"], TYPES["fp16"], FLOAT, FLOAT]
+
+
+def test_a_name_that_is_no_node_is_refused():
+    with pytest.raises(ExportError, match="has no node 'z' that could stay in float32"):
+        reduce_precision(named(KEPT), "fp16", keep=("a", "z"))
+
+
 # --- the emulation -------------------------------------------------------------------------------------------------
 
 OVERFLOW = """g (float[B, 2] x) => (float[B, 2] y) {

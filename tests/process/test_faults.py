@@ -72,7 +72,13 @@ def test_debug_shows_the_traceback_before_or_after_the_verb(verb, monkeypatch):
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(InputError("x"), 1), (MemoryError(), 1), (KeyboardInterrupt(), 130), (ModuleNotFoundError("x", name="torch"), 1)],
+    [
+        (InputError("x"), 1),
+        (MemoryError(), 1),
+        (RuntimeError("std::bad_alloc"), 1),
+        (KeyboardInterrupt(), 130),
+        (ModuleNotFoundError("x", name="torch"), 1),
+    ],
 )
 def test_what_has_an_exit_of_its_own_is_no_fault(error, code, monkeypatch, tmp_path):
     plant(monkeypatch, "engines", error)

@@ -86,6 +86,7 @@ def test_every_pass_that_a_recipe_can_name_is_there():
         ("guidence = 3.0", r"unknown key 'guidence' \(did you mean 'guidance'\?\); expected name, sampler, steps"),
         ('targets = ["onnx", "openvion"]', r"one of .* \(did you mean 'openvino'\?\); got .*openvion"),
         ('precision = "fp23"', r"precision must be one of fp32, fp16, bf16; got \"fp23\" \(did you mean 'fp32'\?\)"),
+        ('precision = "int8"', r"precision must be one of fp32, fp16, bf16; got \"int8\""),
         ('sampler = "dpmp_2m"', r"\(did you mean 'dpmpp_2m'\?\); got sampler = 'dpmp_2m'"),
     ],
 )

@@ -16,8 +16,9 @@ from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, 
 from tokenizers.models import BPE
 
 from ldm_runtime.package import artefacts, manifest, manifest_json, safetensors
-from ldm_runtime.package.manifest import Axis, ComponentContract, Multiple, TensorSpec
+from ldm_runtime.package.manifest import Axis, Multiple
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 from ldm_runtime.sampling.schedule import NoiseSchedule
 from ldm_runtime.text.tokenizer import Tokenizer as PackageTokenizer
 

@@ -17,6 +17,7 @@ from onnx import helper
 
 from ldm_runtime.package import safetensors
 from tests.runtime import tiny_package
+from tests.runtime.package.test_variants import LOSSY, variant, way
 from tests.runtime.tiny_package import entry_of
 
 COMPONENTS = tiny_package.COMPONENTS
@@ -58,6 +59,14 @@ def rehash(package: Path, *names: str) -> None:
 def replace_text(file: Path, text: str) -> None:
     file.unlink()
     file.write_text(text)
+
+
+def add_variant_of_the_cpu_graph(package: Path) -> None:
+    """Let a variant name the UNet's graph for ONNX Runtime's CPU, which then calls itself lossy."""
+    value = json.loads((package / "manifest.json").read_text())
+    value["components"]["unet"]["artefacts"][1] |= {"precision": "fp16", **LOSSY}
+    value["variants"] = [variant("half", {"unet": way("ort", "ort_cpu", "fp16")})]
+    replace_text(package / "manifest.json", json.dumps(value))
 
 
 # --- weights ----------------------------------------------------------------------------------------------------

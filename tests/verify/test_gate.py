@@ -78,6 +78,14 @@ def test_progress_names_every_graph(proven):
     assert "verify: unet, ort_cpu" in said and "verify: sampling run of 20 steps" in said
 
 
+def test_an_artefact_of_a_variant_is_left_out(copy):
+    perturbations.add_variant_of_the_cpu_graph(copy)
+    said: list[str] = []
+    report = verify_package(copy, progress=said.append)
+    assert report.passed and {case.artefact for case in report.cases if case.component == "unet"} == {"canonical"}
+    assert "verify: unet, ort_cpu left out: no engine picks it by itself" in said
+
+
 def test_reports_are_written_where_asked_and_kept_unless_forced(proven, tmp_path):
     out = tmp_path / "proof"
     report = verify_package(proven("sd15"), out=out)

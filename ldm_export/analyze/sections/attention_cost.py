@@ -146,7 +146,7 @@ def _times_table(layers: Sequence[Layer], timings: Timings, area: int) -> Table:
         return (shown(layer.size), kind, places_of(layer, 1), *shown_times, *ratio, counted)
 
     head = ("feature map", "attention to", "positions", "ms", "fastest", "slowest")
-    on_pixels = ("on pixels, ms", "fastest ", "slowest ", "ratio", "least", "most", "ratio of work")
+    on_pixels = ("on pixels, ms", "pixels, fastest", "pixels, slowest", "ratio", "least", "most", "ratio of work")
     return Table(
         "cost",
         "One layer of attention on latents and on pixels",
@@ -169,7 +169,7 @@ def _matrix_table(layers: Sequence[Layer], area: int) -> Table:
     return Table(
         "matrix",
         "The matrix of all shares of attention, in MB of float32",
-        ("feature map", "heads", "to the text", "on pixels", "to itself", "on pixels "),
+        ("feature map", "heads", "to the text", "to the text, pixels", "to itself", "to itself, pixels"),
         tuple(row(layer) for layer in layers),
         "Exact, from the shapes: positions times tokens, or positions times positions, for each head. Torch does not "
         "hold it at once; an engine without fused attention does.",

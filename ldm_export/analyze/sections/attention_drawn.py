@@ -14,7 +14,7 @@ from ldm_export.analyze.overlap import enlarged
 from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import TorchEngine
-from ldm_export.plots import draw_lines, image_grid, to_png
+from ldm_export.plots import EMPTY, draw_lines, image_grid, to_png
 from ldm_runtime.noise import Noise
 from ldm_runtime.sampling.loop import guide, run_plan
 from ldm_runtime.sampling.plan import compile_plan
@@ -109,7 +109,7 @@ def _words_picture(study: Study, images: Sequence[Drawn]) -> Picture:
     for drawn in images:
         image = study.subject.pipe.decode_array(drawn.latents[None])[0]
         words = drawn.words[:columns]
-        empty = [np.full_like(tile(image, None), -1)] * (columns - len(words))
+        empty = [np.full_like(tile(image, None), EMPTY)] * (columns - len(words))
         for size in sizes:
             tiles += [tile(image, None), *(tile(image, _mean(drawn, size, word.places)) for word in words), *empty]
             names += [f"{size[0]}x{size[1]}", *(word.text for word in words), *[""] * len(empty)]
@@ -149,6 +149,8 @@ def _plot(images: Sequence[Drawn]) -> Picture:
         for size in images[0].maps[0]
     }
     plot = draw_lines(lines, "evaluation", "tokens attended to, in effect")
-    return Picture(
-        "entropy", f"Tokens in effect, e to the entropy, while {len(images)} images are drawn.", to_png(plot)
+    caption = (
+        f"Tokens in effect, e to the entropy, while {len(images)} images are drawn. Captions differ, so it is not the "
+        "table's figure, which is over more images."
     )
+    return Picture("entropy", caption, to_png(plot))

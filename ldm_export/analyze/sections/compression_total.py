@@ -199,7 +199,16 @@ def _table(macs: Mapping[str, float], recipe: Recipe) -> Table:
     return Table(
         "total",
         "Evaluations for one image, and their shares of its work",
-        ("component", "GMAC", "from a text", "from an image", "training step", "share", "share ", "share  "),
+        (
+            "component",
+            "GMAC",
+            "from a text",
+            "from an image",
+            "training step",
+            "share, text",
+            "share, image",
+            "share, training",
+        ),
         tuple(row(name) for name in macs),
         "With the model's own sampler, steps and guidance; from an image at full strength. An inpainting model draws "
         f"from an image alone, and encodes it twice. In training a backward pass counts as {BACKWARD} evaluations.",

@@ -52,7 +52,7 @@ def law_sentence(own: Pair, cell: int, channels: int, ratio: float) -> str:
     if abs(near - 1) <= FAR:
         text += f"Of the laws {shown}, {nearest} is near: the count is {same}. "
     else:
-        text += f"None of the laws {shown} holds: of {nearest}, the nearest, the count is {near:.3g}. "
+        text += f"None of the laws {shown} holds: the nearest is {nearest}, and the count {near:.3g} times it. "
     if channels == 3:
         return text + "r is f² here, for latents have three channels as pixels do."
     return text + (
@@ -147,7 +147,7 @@ def _counts_table(pairs: list[Pair], ratio: float, cell: int) -> Table:
         )
         for pair in pairs
     )
-    head = ("image", "latents, GMAC", "pixels, GMAC", "ratio", "latents, MB", "pixels, MB", "ratio ")
+    head = ("image", "latents, GMAC", "pixels, GMAC", "ratio of GMAC", "latents, MB", "pixels, MB", "ratio of MB")
     return Table(
         "twin",
         "The UNet beside its twin on pixels, counted",
@@ -188,7 +188,7 @@ def _times_table(measured: list[Pair]) -> Table:
         added = [None if side.added is None else side.added / 1e6 for side in both]
         return (pair.size, *times, *cells(found), *added)
 
-    head = ("image", "latents, ms", "fastest", "slowest", "pixels, ms", "fastest ", "slowest ")
+    head = ("image", "latents, ms", "fastest", "slowest", "pixels, ms", "pixels, fastest", "pixels, slowest")
     rounds = sorted({len(side.seconds) for pair in measured for side in sides(pair)})
     return Table(
         "twin_times",

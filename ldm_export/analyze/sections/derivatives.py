@@ -1,9 +1,8 @@
-"""What sections that need derivatives say of a model that has none, or that takes more work than most."""
+"""What sections that need derivatives say of a model that has none."""
 
 import functools
 from collections.abc import Callable
 
-from ldm_export.analyze.derivative_cost import Work
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError, CheckpointError
@@ -33,13 +32,3 @@ def says_what_cannot_be_differentiated(measure: Callable[[Study], Findings]) -> 
             ) from error
 
     return measured
-
-
-def said_of_work(work: Work, instead: str) -> list[str]:
-    """Return a sentence on a decoder that takes more work than the numbers of samples are meant for, if it does."""
-    if work.times_usual < 1.05:  # it would be said to be once the work
-        return []
-    return [
-        f"An evaluation of the decoder takes {work.times_usual:.2g} times the work that the numbers of samples here "
-        f"are meant for: {instead}."
-    ]

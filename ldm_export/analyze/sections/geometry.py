@@ -13,10 +13,11 @@ from ldm_export.analyze.curvature import gaussian_curvature
 from ldm_export.analyze.distances import pair_distances, typical_distance
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.jacobian import SingularValues
-from ldm_export.analyze.sections.derivatives import said_of_work, says_what_cannot_be_differentiated
+from ldm_export.analyze.sections.derivatives import says_what_cannot_be_differentiated
 from ldm_export.analyze.sections.geometry_metric import add_metric, halves_of, has_median
 from ldm_export.analyze.sections.geometry_paths import SAME, add_paths, to_levels
-from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, bootstrap, over_images, spearman
+from ldm_export.analyze.sections.work_budget import affordable, said_of_work
+from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, bootstrap, over_images, over_resampled, spearman
 from ldm_export.analyze.study import Study, levels
 from ldm_export.plots import draw_lines, to_png
 
@@ -42,7 +43,7 @@ def measure(study: Study) -> Findings:
     spectra = add_metric(study, findings, halves)
     add_paths(study, findings, work)
     wanted = min(len(study.pictures), study.scaled(12, 2))
-    angles = _add_curvature(study, findings, work.affordable(wanted, least=min(wanted, 2)))
+    angles = _add_curvature(study, findings, affordable(work, wanted, least=min(wanted, 2)))
     _add_correlations(study, findings, spectra, angles)
     return findings
 
@@ -248,7 +249,7 @@ def _correlation(name: str, title: str, values: np.ndarray, change: np.ndarray, 
         return Figure(f"correlation_{name}", title, None, "", how, limits, note=note)
     pairs = np.stack([values, change], axis=1)
     found = bootstrap(pairs, random, lambda sample: spearman(sample[:, 0], sample[:, 1]))
-    over = f"95 % by bootstrap over {count} images"
+    over = over_resampled(count)
     return Figure(f"correlation_{name}", title, found.value, "", how, limits, found.low, found.high, over)
 
 

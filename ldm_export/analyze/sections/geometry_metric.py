@@ -13,6 +13,7 @@ from torch import Tensor
 from ldm_export.analyze.derivative_cost import Work, count_work, lacking_memory
 from ldm_export.analyze.findings import Figure, Findings, Picture
 from ldm_export.analyze.jacobian import Jacobian, SingularValues, all_singular_values, singular_values
+from ldm_export.analyze.sections.work_budget import affordable
 from ldm_export.analyze.statistics import over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import draw_lines, to_png
@@ -75,8 +76,8 @@ def _spectra(study: Study, half: Half) -> list[SingularValues]:
     rank = min(study.latents[0].size, study.pixels[0].size)
     is_whole = not study.quick and rank <= MOST_WHOLE
     wanted = min(len(study.pictures), WHOLE_IMAGES[half.name] if is_whole else study.scaled(8, 2))
-    count = half.work.affordable(wanted, least=min(wanted, 2))
-    steps = rank if is_whole else min(rank, half.work.affordable(study.scaled(48, 12), least=12))
+    count = affordable(half.work, wanted, least=min(wanted, 2))
+    steps = rank if is_whole else min(rank, affordable(half.work, study.scaled(48, 12), least=12))
     packed = study.in_blocks(
         f"geometry {half.name} spectrum",
         list(range(count)),
@@ -126,7 +127,8 @@ def has_median(spectra: Sequence[SingularValues]) -> bool:
 
 def _unpacked(packed: np.ndarray, rank: int, is_whole: bool) -> SingularValues:
     values, errors, weights = packed[:, ~np.isnan(packed[0])]
-    return SingularValues(values, errors, weights, rank, rank + 4 if is_whole else 2 * len(values))
+    products = rank + 4 if is_whole else 2 * len(values)
+    return SingularValues(values, errors, weights, rank, products, is_whole)
 
 
 def _missing(half: Half, note: str) -> list[Figure]:
@@ -157,7 +159,7 @@ def _residual(spectra: Sequence[SingularValues], place: int) -> str:
 def _spectrum_figures(study: Study, half: Half, spectra: Sequence[SingularValues]) -> list[Figure]:
     name, unit = half.name, half.unit
     random, count = study.random(f"geometry {name}"), len(spectra)
-    is_whole = spectra[0].products < 2 * len(spectra[0].values)
+    is_whole = spectra[0].is_whole
     whole = f"all {spectra[0].rank} singular values of the whole Jacobian, from its columns, at {count} images"
     some = f"Lanczos bidiagonalisation by products with the Jacobian, {spectra[0].products} of each of {count} images"
     how, density = (whole, whole) if is_whole else (some, f"{some}; quantiles by stochastic Lanczos quadrature")
@@ -179,7 +181,7 @@ def _spectrum_figures(study: Study, half: Half, spectra: Sequence[SingularValues
     is_known = has_median(spectra)
     for key, values, estimator, note in rows:
         title, each_unit = _titles(unit)[key]
-        limits = "At the images measured."
+        limits = "At the images measured, of small steps. Norms are of all pixel values, from -1 to 1, and all latents."
         if not np.isfinite(values).all():
             note = "Infinite: half of the directions have no effect at all at some of the images."
             full = f"{title} of the {name}'s Jacobian"

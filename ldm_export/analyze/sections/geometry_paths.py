@@ -10,6 +10,7 @@ from ldm_export.analyze.derivative_cost import Work, lacking_memory
 from ldm_export.analyze.distances import pair_distances, typical_distance
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.geodesic import Geodesic, geodesic, path_length, spherical, straight
+from ldm_export.analyze.sections.work_budget import affordable
 from ldm_export.analyze.statistics import spread
 from ldm_export.analyze.study import Study, levels
 from ldm_export.errors import AnalysisError
@@ -54,7 +55,7 @@ class Ways:
 
 def add_paths(study: Study, findings: Findings, work: Work) -> None:
     """Measure the ways between pairs of images that differ. work: of the decoder."""
-    pairs = different_pairs(study.latents, work.affordable(study.scaled(4, 1), least=1))
+    pairs = different_pairs(study.latents, affordable(work, study.scaled(4, 1), least=1))
     lacking = lacking_memory(work)
     progress = study.progress("geometry: paths", len(pairs))
     measured = []
@@ -105,7 +106,7 @@ def _search(study: Study, pair: tuple[int, int], work: Work) -> Geodesic:
     start, end = study.latents[list(pair)]
 
     def find() -> np.ndarray:
-        most = work.affordable(study.scaled(24, 5), least=5)
+        most = affordable(work, study.scaled(24, 5), least=5)
         path = geodesic(study.subject.codec.decode, start, end, knots=KNOTS, steps=PIECES, most=most)
         return np.concatenate([path.knots.reshape(-1), [path.converged, path.evaluations]])
 

@@ -25,7 +25,7 @@ def measure_curves(study: Study, posterior_bits: np.ndarray | None) -> Curves:
     order = study.random("rate").permutation(len(study.pictures))
     half = len(order) // 2
     taught, places = order[:half], np.sort(order[half:][: study.scaled_by_size(128, 16, least=8)])
-    latents, pixels = study.latents, study.pictures.pixels[places]
+    latents, pixels, space = study.latents, study.pictures.pixels[places], study.subject.contract.latent
 
     def decoded(name: str, part: np.ndarray) -> np.ndarray:
         decode = study.subject.pipe.decode_array
@@ -42,7 +42,7 @@ def measure_curves(study: Study, posterior_bits: np.ndarray | None) -> Curves:
         written = len(model.encode(symbols))
         lines[LATENTS].append(_point(step, model.bits(symbols), images, pixels, written))
     if posterior_bits is not None:
-        images = decoded("images of draws", drawn_latents(study, study.random("rate of draws"))[places])
+        images = decoded("images of draws", drawn_latents(study.moments, space, study.random("rate of draws"))[places])
         lines[DRAWS] = [_point(None, posterior_bits[places], images, pixels)]
     for codec in FORMATS:
         lines[codec] = []

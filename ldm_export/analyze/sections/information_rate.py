@@ -48,7 +48,7 @@ def add_rate(findings: Findings, study: Study, curves: Curves) -> None:
         findings.figures.append(_other_rate(key, codec, point, curves, pixels, random, over))
     findings.sentences.append(_sentence(findings, curves, point, random))
     _add_draws(findings, curves, point, pixels, random, over)
-    findings.tables.append(_table(curves, pixels, random))
+    findings.tables.append(_table(curves, pixels, random, study.random("information rate, PSNR")))
     findings.pictures += [_plot(curves, pixels), _images(study, curves, point)]
 
 
@@ -176,10 +176,8 @@ def _rate_at(key: str, title: str, found: Interval, estimator: str, limits: str,
     unit = "bits per pixel"
     if math.isnan(found.value):
         return Figure(key, title, None, unit, estimator, limits, note=reach)
-    if math.isnan(found.low + found.high):
-        note = f"Some choices of the images are out of reach, so there is no interval. {reach}"
-        return Figure(key, title, found.value, unit, estimator, limits, note=note)
-    return Figure.measured(key, title, found, unit, estimator, limits, over)
+    note = f"Some choices of the images are out of reach, so there is no interval. {reach}"
+    return Figure.perhaps(key, title, found, unit, estimator, limits, over, note)
 
 
 def _sentence(findings: Findings, curves: Curves, point: Point, random: np.random.Generator) -> str:
@@ -202,21 +200,34 @@ def _compared(name: str, line: Sequence[Point], point: Point, rate: float | None
     return f"{name} has no quality so low" if point.psnr < min(psnrs) else f"{name} has no quality so high"
 
 
-def _table(curves: Curves, pixels: int, random: np.random.Generator) -> Table:
+def _table(curves: Curves, pixels: int, of_rate: np.random.Generator, of_error: np.random.Generator) -> Table:
+    """of_rate, of_error: what the intervals of both are drawn by."""
     rows: list[tuple[Cell, ...]] = []
     for name, line in curves.lines.items():
         for point in line:
-            rate = bootstrap(point.bits / pixels, random)
-            rows.append((name, point.setting, rate.value, rate.low, rate.high, rate.value * pixels / 8, point.psnr))
+            rate, error = bootstrap(point.bits / pixels, of_rate), bootstrap(point.error, of_error)
+            rates = (rate.value, rate.low, rate.high, rate.value * pixels / 8)
+            rows.append((name, point.setting, *rates, point.psnr, psnr(error.high), psnr(error.low)))
     kept = psnr(float(curves.unquantised.mean()))
     return Table(
         "rate",
         "Rate and distortion",
-        ("codec", "step or quality", "bits per pixel", "low", "high", "bytes per image", "PSNR, dB"),
+        (
+            "codec",
+            "step or quality",
+            "bits per pixel",
+            "low",
+            "high",
+            "bytes per image",
+            "PSNR, dB",
+            "PSNR: low",
+            "PSNR: high",
+        ),
         tuple(rows),
-        f"low and high: of the rate, {over_resampled(len(curves.places))}. Steps are in standard deviations of the "
-        f"latents; as they are they give {kept:.4g} dB. Draws: the bits are the KL of the posterior against a model of "
-        "all latents; nothing was written. PSNR of the mean squared error over all images.",
+        f"low and high: of the rate, PSNR: low and high: of that; {over_resampled(len(curves.places))}. Steps are in "
+        f"standard deviations of the latents; as they are they give {kept:.4g} dB. Draws: the bits are the KL of the "
+        "posterior against a model of all latents; nothing was written. PSNR of the mean squared error over all "
+        "images.",
     )
 
 

@@ -3,7 +3,8 @@
 A worker is a thread that computes with one core, on memory that all share: communication is copies and hand-overs.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -77,7 +78,8 @@ def _add_slowdown(findings: Findings, study: Study, bench: Bench, budget: WorkBu
     """Measure what workers lose to one another: memory, caches, and what else runs on the machine."""
     contract, each_round = study.subject.contract, (1 + bench.workers) * (budget.denoiser + budget.decoder)
     rounds = budget.runs("evaluations that are timed", study.scaled(*EVALUATIONS), each_round, 0.1, 3)
-    for role, component in (("denoiser", contract.denoiser.component), ("decoder", contract.codec.decoder.component)):
+    roles = (("denoiser", contract.denoiser.component), ("decoder", contract.codec.decoder.component))
+    for role, component in roles:
         feeds = zeros(study.subject.checkpoint.specs[component], axis_sizes(study.subject))
         evaluate = partial(bench.engines[component].run, feeds)
         seconds = time_in_turns({"alone": evaluate, "together": partial(_at_once, evaluate, bench)}, rounds)
@@ -94,8 +96,9 @@ def _add_slowdown(findings: Findings, study: Study, bench: Bench, budget: WorkBu
                 f"smallest and largest ratio of {rounds} pairs",
             )
         )
-    worst = max(each.value for each in bench.slowdown.values())
-    findings.sentences.append(_slowdown_sentence(bench.workers, worst))
+    slowdown = {role: bench.slowdown[component].value for role, component in roles}
+    worst = max(slowdown.values())
+    findings.sentences.append(_slowdown_sentence(bench.workers, slowdown))
     if worst > GAINS_NOTHING * bench.workers:
         findings.warnings.append(
             "Workers gain next to nothing on this machine: it has one core to give, or was busy with something else. "
@@ -103,12 +106,15 @@ def _add_slowdown(findings: Findings, study: Study, bench: Bench, budget: WorkBu
         )
 
 
-def _slowdown_sentence(workers: int, worst: float) -> str:
-    if worst <= UNDISTURBED:
+def _slowdown_sentence(workers: int, slowdown: Mapping[str, float]) -> str:
+    """slowdown: of several evaluations at once, by what is evaluated."""
+    if max(slowdown.values()) <= UNDISTURBED:
         return f"Workers do not disturb one another here: {workers} evaluations at once take as long as one."
+    taken = " and ".join(f"{factor:.3g} times (the {role})" for role, factor in slowdown.items())
+    work = " and ".join(f"{workers / max(factor, 1):.2g}" for factor in slowdown.values())
     return (
-        f"{workers} evaluations at once take up to {worst:.3g} times as long as one, so that {workers} workers of this "
-        f"machine do the work of {workers / worst:.2g}, before anything is divided."
+        f"{workers} evaluations at once take {taken} as long as one, so that {workers} workers of this machine do the "
+        f"work of {work}, before anything is divided."
     )
 
 
@@ -164,8 +170,8 @@ def _table(speeds: list[Speed], bench: Bench) -> Table:
         "max(compute/P, communication), ms",
         "expected, ms",
         "measured, ms",
-        "fastest ",
-        "slowest ",
+        "measured, fastest",
+        "measured, slowest",
         "speed-up",
         "efficiency",
         "communication, ms",
@@ -208,13 +214,18 @@ def _sentence(speeds: list[Speed]) -> str:
         f"{law} is a lower bound: {len(misses)} of {len(speeds)} ways {take} over {CLOSE:.0%} longer, most of all "
         f"{worst.name}, {worst.seconds / worst.law:.2g} times as long. Communication is at most "
         f"{share:.1%} of the time here. What the law leaves out is the work that dividing adds (overlap, rounds that "
-        "are repeated), waiting for the slowest part, and cores that share memory; counted, "
-        f"{len(close)} of {len(speeds)} times come out within {CLOSE:.0%}."
+        "are repeated), waiting for the slowest part, and cores that share memory; a prediction that counts them is "
+        f"within {CLOSE:.0%} of {len(close)} of the {len(speeds)} times."
     )
 
 
 def _plot(speeds: list[Speed]) -> Picture:
     bars = {speed.name: {"speed-up": speed.speedup.value} for speed in speeds}
+    measured = [(speed.name, speed.speedup) for speed in speeds]
+    spans = {name: (found.low, found.high) for name, found in measured if math.isfinite(found.high)}
     workers = max(speed.workers for speed in speeds)
-    caption = f"Speed-up over one worker, by what is divided. {workers} workers that lose nothing have {workers}."
-    return Picture("speedups", caption, to_png(draw_bars(bars, "x")))
+    caption = (
+        f"Speed-up over one worker, by what is divided, with the smallest and the largest ratio of two runs. {workers} "
+        f"workers that lose nothing have {workers}."
+    )
+    return Picture("speedups", caption, to_png(draw_bars(bars, "times", spans)))

@@ -296,7 +296,7 @@ def _distance(latents: float) -> str:
 
 def _plot(outcomes: dict[Setting, Outcome], main: Setting) -> Picture:
     lines: dict[str, list[tuple[float, float]]] = {}
-    for setting, outcome in outcomes.items():
+    for setting, outcome in sorted(outcomes.items(), key=lambda pair: pair[0].tolerance):
         if (setting.sampler, setting.steps) == (main.sampler, main.steps):
             points = lines.setdefault(f"tolerance {setting.tolerance:g}", [])
             points.append((setting.window, float(np.median(outcome.rounds))))

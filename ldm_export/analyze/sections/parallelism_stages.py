@@ -11,8 +11,9 @@ from ldm_export.analyze.findings import Figure, Findings, Table
 from ldm_export.analyze.sections.parallelism_picard import prompts_of, step_work, steps_of
 from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.stages import Stage, balance, chain, run_in_stages, seconds_in_stages
+from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
-from ldm_export.analyze.timing import Seconds, milliseconds, ratio, time_in_turns, timed
+from ldm_export.analyze.timing import Seconds, milliseconds, time_in_turns, timed
 from ldm_export.analyze.workers import Bench, Speed
 from ldm_runtime.request import SampleOptions
 
@@ -106,24 +107,28 @@ def _seconds_of(stages: list[Stage], items: list[Any]) -> list[Seconds]:
 
 
 def _add_shares(findings: Findings, taken: list[Seconds], groups: tuple[range, ...]) -> None:
+    """Say what each stage takes of an image's time, the median over images, and what follows for a pipeline."""
     seconds, count = [statistics.median(each) for each in taken], len(taken[0])
-    total, place = sum(seconds), int(np.argmax(seconds))
+    place = int(np.argmax(seconds))
     slowest = max(groups, key=lambda group: sum(seconds[each] for each in group))
-    images = np.array(taken)  # (stages, items)
+    shares = np.array(taken) / np.sum(taken, axis=0)  # (stages, items)
+    gains = 1 / shares[slowest].sum(axis=0)
+    ends = (gains.min(), gains.max()) if count > 1 else (-math.inf, math.inf)
     findings.figures.append(
         Figure.measured(
             "stages_bound",
             f"Most that a pipeline of {len(groups)} stages can gain over one worker",
-            ratio(images.sum(axis=0).tolist(), images[slowest].sum(axis=0).tolist()),
+            Interval(float(np.median(gains)), *map(float, ends)),
             "times",
-            f"time of an image over that of its slowest stage, medians of {count} images, one worker",
+            f"time of an image over that of its slowest stage, median of {count} images, one worker",
             "For batches without end; a short one also waits for its first and its last image.",
             f"smallest and largest of {count} images",
         )
     )
+    own = float(np.median(shares[place]))
     findings.sentences.append(
-        f"In a pipeline of stages the slowest sets the pace: the {NAMES[place]} takes {seconds[place] / total:.0%} of "
-        f"an image's time, so that no number of workers makes more than {total / seconds[place]:.3g} times of one. "
+        f"In a pipeline of stages the slowest sets the pace: the {NAMES[place]} takes {own:.0%} of an "
+        f"image's time, so that no number of workers makes more than {1 / own:.3g} times of one. "
         "Whole images on each worker have no such bound: over a batch they are the better way to divide, where memory "
         "allows a set of activations for each."
     )
@@ -136,11 +141,12 @@ def _add_shares(findings: Findings, taken: list[Seconds], groups: tuple[range, .
                 (
                     name,
                     *milliseconds(each),
-                    seconds[index] / total,
+                    float(np.median(shares[index])),
                     1 + next(k for k, group in enumerate(groups) if index in group),
                 )
                 for index, (name, each) in enumerate(zip(NAMES, taken, strict=True))
             ),
-            f"Medians of {count} images on one worker. Stages are divided so that the slowest worker has least to do.",
+            f"Medians of {count} images on one worker; share: of an image's time. Stages are divided so that the "
+            "slowest worker has least to do.",
         )
     )

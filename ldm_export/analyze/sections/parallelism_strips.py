@@ -183,7 +183,11 @@ def _add_pictures(
     overlaps = sorted({min(strips), enough})
     parts = [decode_strips(bench.pipe.decode_array, shown, strips[each]) for each in overlaps]
     grid = np.concatenate([whole, *parts, *(4 * (part - whole) for part in parts)])
-    captions = ["whole", *(f"overlap {each}" for each in overlaps), *(["difference x4"] * len(overlaps))]
+    captions = [
+        "whole",
+        *(f"overlap {each}" for each in overlaps),
+        *(f"overlap {each}: difference" for each in overlaps),
+    ]
     caption = (
         "The image that strips change most: whole, decoded in strips by their overlap in rows of latents, and four "
         "times the difference (grey: none)."

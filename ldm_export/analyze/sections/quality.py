@@ -7,8 +7,9 @@ import numpy as np
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
 from ldm_export.analyze.perceptual_pairs import WEIGHTS, perceptual_distances
 from ldm_export.analyze.rate_distortion import psnr
-from ldm_export.analyze.sections.quality_drawn import draw_captions, draws_from_text
-from ldm_export.analyze.sections.quality_sets import SHARES, add_sets
+from ldm_export.analyze.sections.quality_drawn import Drawn, count_drawn, draw_captions, no_images
+from ldm_export.analyze.sections.quality_sets import FEWEST, SHARES, add_sets
+from ldm_export.analyze.sections.work_budget import WorkBudget, budget_of
 from ldm_export.analyze.similarity import ms_ssim, scales_that_fit, squared_errors, ssim
 from ldm_export.analyze.statistics import bootstrap, over_images, over_resampled
 from ldm_export.analyze.study import Study, levels
@@ -28,10 +29,12 @@ def measure(study: Study) -> Findings:
     findings = Findings()
     _add_similarity(findings, study)
     _add_perceptual(findings, study)
-    places, drawn = _drawn(study)
-    add_sets(findings, study, places, drawn)
-    if len(places):
-        _add_drawn_images(findings, study, places, drawn)
+    budget = budget_of(study)
+    drawn = _drawn(study, budget)
+    add_sets(findings, study, drawn)
+    if len(drawn.places):
+        _add_drawn_images(findings, study, drawn)
+    budget.add_cuts(findings)
     return findings
 
 
@@ -49,7 +52,8 @@ def _add_similarity(findings: Findings, study: Study) -> None:
             found,
             "dB",
             "10 log10(255² / mean squared error over all images), of 8 bits",
-            "Blind to what people see: blur and a slight shift cost as much as visible damage. 138 where all is equal.",
+            "Blind to what people see: blur and a slight shift cost as much as visible damage. Where image and "
+            "reconstruction are equal it is given as 138.",
             over,
         )
     )
@@ -69,11 +73,7 @@ def _add_similarity(findings: Findings, study: Study) -> None:
     )
     scales = scales_that_fit(*study.pictures.size)
     findings.figures.append(_ms_ssim(study, scales, values, random))
-    rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (name, *(float(np.quantile(each, share)) for each in values.values())) for name, share in QUANTILES.items()
-    )
-    note = "Each column by itself, of these images: the ends are single images, and have no interval."
-    findings.tables.append(Table("pairs", f"Reconstructions of {len(errors)} images", ("images", *values), rows, note))
+    findings.tables.append(_pairs_table(values, study.random("quality quantiles")))
     _add_labels(findings, study, errors, values)
     worst = np.argsort(-errors)[:SHOWN]
     grey = float(np.sqrt(errors.mean()))
@@ -90,6 +90,20 @@ def _add_similarity(findings: Findings, study: Study) -> None:
     findings.pictures.append(
         Picture("worst", "The images that are worst reconstructed, and below what becomes of them.", to_png(shown))
     )
+
+
+def _pairs_table(values: dict[str, np.ndarray], random: np.random.Generator) -> Table:
+    """values: of each image, by the name of the measure."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, share in QUANTILES.items():
+        row: list[Cell] = [name]
+        for each in values.values():
+            found, over = over_images(each, random, lambda part, share=share: float(np.quantile(part, share)))  # type: ignore[misc]
+            row += [found.value, found.low, found.high] if 0 < share < 1 else [found.value, None, None]
+        rows.append(tuple(row))
+    head = ("images", *(column for name in values for column in (name, f"{name}: low", f"{name}: high")))
+    note = f"Each measure by itself; low and high: {over}. The ends are single images, and have none."
+    return Table("pairs", f"Reconstructions of {len(each)} images", head, tuple(rows), note)
 
 
 def _of_pairs(study: Study, measure: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
@@ -136,14 +150,14 @@ def _add_labels(findings: Findings, study: Study, errors: np.ndarray, values: di
     if rows:
         first, *rest = values
         head = ("part of the caption", "label", "images", first, "low", "high", *rest)
-        note = "low and high: of the PSNR, 95 % by bootstrap over that many images."
+        note = f"low and high: of the PSNR, {over_resampled('that many')}."
         findings.tables.append(Table("kinds", "Reconstructions by kind of image", head, tuple(rows), note))
 
 
 def _add_perceptual(findings: Findings, study: Study) -> None:
     count = min(len(study.pixels), study.scaled_by_size(96, 16, least=8))
     weights = study.pictures.folder / WEIGHTS
-    title = "Perceptual distance of reconstructions, as a share of that of different images"
+    title = "Squared perceptual distance of reconstructions, as a share of that of different images"
     estimator = "mean squared difference of unit-length VGG16 features, two blocks (after LPIPS, without its weights)"
     limits = "It is not LPIPS. The autoencoder may have been trained to lower this very distance."
     if not weights.is_file():
@@ -159,7 +173,7 @@ def _add_perceptual(findings: Findings, study: Study) -> None:
     different = ((features[order] - features[np.roll(order, 1)]) ** 2).sum(axis=1)
     pairs = np.stack([((features - others) ** 2).sum(axis=1)[order], different], axis=1).astype(np.float64)
     name = study.extractor.name
-    title = f"Distance of reconstructions in features of {name}, as a share of that of different images"
+    title = f"Squared distance of reconstructions in features of {name}, as a share of that of different images"
     limits = (
         f"What looks alike is what {name} finds alike; it is not a person. Each image is compared with one other, so "
         "the interval is a little narrow."
@@ -188,21 +202,22 @@ def _share(name: str, title: str, pairs: np.ndarray, study: Study, estimator: st
 # --- Drawn ---
 
 
-def _drawn(study: Study) -> tuple[np.ndarray, np.ndarray]:
-    """Return of which images the captions were drawn, and the drawn images; empty where there is no text to draw."""
-    if not draws_from_text(study):
-        return np.zeros(0, int), np.zeros((0, *study.pictures.pixels.shape[1:]), np.uint8)
-    third = len(study.pictures) // SHARES
-    count = study.scaled_by_size(third, third, least=min(third, SHOWN))
+def _drawn(study: Study, budget: WorkBudget) -> Drawn:
+    """Draw the captions of as many images as fit the budget; of none where there is no text to draw."""
+    if study.subject.contract.inpaints:
+        return no_images(study, "the model draws only from an image")
+    if not study.pictures.captions:
+        return no_images(study, "the images have no captions")
+    count, lacking = count_drawn(study, budget, len(study.pictures) // SHARES, FEWEST, SHOWN)
     places = study.random("quality drawn").permutation(len(study.pictures))[:count]
-    return places, draw_captions(study, [int(place) for place in places])
+    return Drawn(places, draw_captions(study, [int(place) for place in places]), lacking)
 
 
-def _add_drawn_images(findings: Findings, study: Study, places: np.ndarray, drawn: np.ndarray) -> None:
-    count = min(SHOWN, len(places))
-    tiles = np.concatenate([study.pictures.pixels[places[:count]], drawn[:count]])
-    captions = [study.pictures.captions[place] for place in places[:count]]
-    shown = image_grid(_pixels(tiles), count, [*captions, *[""] * count])
+def _add_drawn_images(findings: Findings, study: Study, drawn: Drawn) -> None:
+    places = drawn.places[:SHOWN]
+    tiles = np.concatenate([study.pictures.pixels[places], drawn.images[:SHOWN]])
+    captions = [study.pictures.captions[place] for place in places]
+    shown = image_grid(_pixels(tiles), len(places), [*captions, *[""] * len(places)])
     caption = "Images, and below what the model draws of their captions with its defaults."
     findings.pictures.append(Picture("drawn", caption, to_png(shown)))
 

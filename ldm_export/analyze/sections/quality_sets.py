@@ -7,7 +7,8 @@ import numpy as np
 from ldm_export.analyze.class_score import class_score_interval, is_at_ceiling
 from ldm_export.analyze.findings import Figure, Findings
 from ldm_export.analyze.frechet import frechet_distance, main_directions
-from ldm_export.analyze.statistics import Interval, spread
+from ldm_export.analyze.sections.quality_drawn import Drawn
+from ldm_export.analyze.statistics import Interval, over_left_out, spread
 from ldm_export.analyze.study import Study
 
 FEWEST = 32  # images of a set
@@ -42,12 +43,12 @@ class Sets:
         return len(self.places)
 
 
-def add_sets(findings: Findings, study: Study, places: np.ndarray, drawn: np.ndarray) -> None:
-    """Compare real, reconstructed and drawn images as sets. places: of the images whose captions were drawn."""
-    sets = _sets(study, places, drawn)
+def add_sets(findings: Findings, study: Study, drawn: Drawn) -> None:
+    """Compare real, reconstructed and drawn images as sets."""
+    sets = _sets(study, drawn)
     if sets is None:
         note = f"Too few images: it needs {SHARES * FEWEST}, and there are {len(study.pictures)}."
-        for what in (REBUILT, DRAWN) if len(places) else (REBUILT,):
+        for what in (REBUILT, DRAWN) if len(drawn.places) else (REBUILT,):
             for name, title in (("frechet", "Fréchet distance of {}"), ("score", f"{study.extractor.score} of {{}}")):
                 findings.figures.append(
                     Figure(f"{name}_{KEYS[what]}", title.format(what), None, "", study.extractor.name, "", note=note)
@@ -56,18 +57,11 @@ def add_sets(findings: Findings, study: Study, places: np.ndarray, drawn: np.nda
     _add_distances(findings, study, sets)
     _add_scores(findings, study, sets)
     if sets.drawn is None:
-        why = (
-            "the model draws only from an image"
-            if study.subject.contract.inpaints
-            else f"of images of this size only {len(places)} are drawn, and a set needs {FEWEST}"
-            if study.pictures.captions
-            else "the images have no captions"
-        )
-        findings.sentences.append(f"Drawn images were not compared with real ones: {why}.")
+        findings.sentences.append(f"Drawn images were not compared with real ones: {drawn.lacking}.")
 
 
-def _sets(study: Study, places: np.ndarray, drawn: np.ndarray) -> Sets | None:
-    total = len(study.pictures)
+def _sets(study: Study, drawn: Drawn) -> Sets | None:
+    total, places = len(study.pictures), drawn.places
     is_drawn = len(places) >= FEWEST
     count = len(places) if is_drawn else total // SHARES
     if count < FEWEST:
@@ -82,7 +76,7 @@ def _sets(study: Study, places: np.ndarray, drawn: np.ndarray) -> Sets | None:
 
     sets = [random.permutation(total)[:count] for _ in range(SPLITS)]
     splits = [np.concatenate([each[None], others(each)]) for each in sets]
-    features = study.features_of("drawn images", drawn) if is_drawn else None
+    features = study.features_of("drawn images", drawn.images) if is_drawn else None
     apart = [others(chosen) for _ in range(SPLITS)]
     return Sets(study.features, study.reconstructed_features, features, chosen, splits, apart)
 
@@ -211,7 +205,7 @@ def _add_scores(findings: Findings, study: Study, sets: Sets) -> None:
             findings.figures.append(Figure(name, title, None, "", estimator, limits, note=note))
             continue
         found[what] = interval
-        over = f"95 % by the jackknife over {sets.count} images"
+        over = over_left_out(sets.count)
         findings.figures.append(Figure.measured(name, title, interval, "", estimator, limits, over))
     if REAL in found:
         for what in (what for what in found if what != REAL):

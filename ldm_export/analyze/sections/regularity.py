@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from ldm_export.analyze.dependence import (
     cell_covariance,
@@ -12,11 +11,11 @@ from ldm_export.analyze.dependence import (
     neighbour_moments,
     total_correlation,
 )
-from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
-from ldm_export.analyze.marginals import distance_to_normal, distribution_samples, thresholds
+from ldm_export.analyze.findings import Figure, Findings, Picture
 from ldm_export.analyze.posterior import drawn_latents, require_variation
 from ldm_export.analyze.sections.derivatives import says_what_cannot_be_differentiated
 from ldm_export.analyze.sections.regularity_decoder import add_reaction
+from ldm_export.analyze.sections.regularity_marginals import add_marginals
 from ldm_export.analyze.spectrum import covariance_spectrum, effective_rank, participation_ratio
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
@@ -26,28 +25,24 @@ from ldm_export.plots import draw_lines, to_png
 
 CONVERGED = 0.1  # by which a figure may rise from half of the images to all, to be given
 HALVES = 40  # random halves of the images
-SHOWN = 8  # channels
 SINGULAR = 1e-10  # ratio of eigenvalues
-NEAR_NORMAL, FAR_FROM_NORMAL = (
-    0.05,
-    0.1,
-)  # distance of Kolmogorov and Smirnov; 0.06 of a uniform, 0.16 of an exponential
-BINS = np.linspace(-5, 5, 51)
 
 SHARED = "Total correlation of a cell's channels"
 GAUSSIAN = "of a Gaussian with the covariance of the channels' means, all cells together"
+ONE_CELL = "The latents are one cell, which has no other beside it."
 LINEAR = "Dependence that is not linear is not seen."
 
 
 @says_what_cannot_be_differentiated
 def measure(study: Study) -> Findings:
     """Measure the latents' distribution, and the decoder's reaction to small changes."""
-    require_variation(study)
+    require_variation(study.latents)
     findings = Findings()
     means = study.latents.astype(np.float64)
     _add_spectrum(findings, study, means)
     _add_dependence(findings, study, means)
-    _add_marginals(findings, study, drawn_latents(study, study.random("regularity draw")))
+    space, random = study.subject.contract.latent, study.random("regularity draw")
+    add_marginals(findings, study, drawn_latents(study.moments, space, random))
     add_reaction(findings, study, means)
     return findings
 
@@ -107,7 +102,8 @@ def _add_spectrum(findings: Findings, study: Study, latents: np.ndarray) -> None
     most = int(np.searchsorted(share, 0.9)) + 1
     findings.sentences.append(
         f"The variance of the latents is spread as over {ratio.value:.3g} equal dimensions of {flat.shape[1]}; "
-        f"{components_sentence(most, count)}{cell_sentence(of_cells.value, channels)}"
+        f"{components_sentence(most, count)}{'' if converged else ' Of more images it would be more of them.'}"
+        f"{cell_sentence(of_cells.value, channels)}"
     )
     findings.pictures.append(_spectrum_picture(spectrum, flat.shape, random))
 
@@ -131,7 +127,7 @@ def _spectrum_picture(spectrum: np.ndarray, shape: tuple[int, ...], random: np.r
     """Show the variances of latents, of a shape (N, D), beside those of as many draws without structure."""
     count, size = shape
     noise = random.standard_normal(shape) * math.sqrt(spectrum.sum() / size)
-    places = np.unique(np.geomspace(1, count - 1, 40).astype(int))
+    places = np.unique(np.geomspace(1, min(count - 1, size), 40).astype(int))
     lines = {
         "latents": [(float(place), float(spectrum[place - 1])) for place in places],
         "as many draws of a Gaussian with equal dimensions": [
@@ -159,19 +155,9 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
     count, channels = latents.shape[:2]
     numbers = latents[0].size
     random = study.random("regularity dependence")
-    moments, beside = cell_moments(latents), neighbour_moments(latents)
-    near, over = over_images(beside, random, lambda part: float(neighbour_information(part).mean()) / BIT)
-    findings.figures.append(
-        Figure.measured(
-            "neighbours",
-            "Information between a number and the same channel of the cell beside it",
-            near,
-            "bits",
-            "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels",
-            LINEAR,
-            over,
-        )
-    )
+    moments = cell_moments(latents)
+    near = _neighbours(latents, random)
+    findings.figures.append(near)
     eigenvalues = np.linalg.eigvalsh(cell_covariance(moments))
     if eigenvalues[0] < SINGULAR * eigenvalues[-1]:
         note = "A channel follows from others, or does not vary: there is no finite value."
@@ -188,130 +174,30 @@ def _add_dependence(findings: Findings, study: Study, latents: np.ndarray) -> No
     findings.sentences.append(dependence_sentence(None if shared is None else shared.value, near.value, channels))
 
 
-def dependence_sentence(shared: float | None, near: float, channels: int) -> str:
-    """Say what channels and neighbours have in common, in bits. shared: by a cell's channels; None: not finite."""
+def _neighbours(latents: np.ndarray, random: np.random.Generator) -> Figure:
+    """Return what neighbouring cells share; latents that are one cell have none."""
+    name, title = "neighbours", "Information between a number and the same channel of the cell beside it"
+    estimator = "-1/2 log2(1 - correlation²), right and lower neighbours, mean over channels"
+    if latents[0, 0].size == 1:
+        return Figure(name, title, None, "bits", estimator, LINEAR, note=ONE_CELL)
+    near, over = over_images(
+        neighbour_moments(latents), random, lambda part: float(neighbour_information(part).mean()) / BIT
+    )
+    return Figure.measured(name, title, near, "bits", estimator, LINEAR, over)
+
+
+def dependence_sentence(shared: float | None, near: float | None, channels: int) -> str:
+    """Say what channels and neighbours have in common, in bits.
+
+    shared: by a cell's channels; None: not finite. near: by neighbours; None: there are none.
+    """
     text = ""
     if shared is not None and channels > 1:
         each = shared / channels
         text = f"A cell's channels share {shared:.2g} bits, {each:.2g} for each: they are " + (
             "almost uncorrelated. " if each < 0.05 else "correlated, so that moving one alone leaves what images have. "
         )
+    if near is None:
+        return text + ONE_CELL
     text += f"Neighbouring cells share {near:.2g} bits in each channel"
     return text + (", which a coder or a denoiser that sees them together can use." if near > 0.1 else ".")
-
-
-# --- Marginals ---
-
-
-def _add_marginals(findings: Findings, study: Study, latents: np.ndarray) -> None:
-    """latents: a draw of each image."""
-    count, channels, height, width = latents.shape
-    random = study.random("regularity marginals")
-    moments = np.stack([latents.mean(axis=(2, 3)), (latents**2).mean(axis=(2, 3))], axis=2)  # (N, C, 2)
-    overall, over = over_images(moments, random, _deviation)
-    findings.figures.append(
-        Figure.measured(
-            "deviation",
-            "Standard deviation of the latents as the denoiser has them",
-            overall,
-            "",
-            "of a draw of each image from the posterior, mean over channels",
-            "The schedule's noise levels are made for 1.",
-            over,
-        )
-    )
-    rows: list[tuple[Cell, ...]] = []
-    distances: dict[int, Interval] = {}  # by channel
-    for channel, values in enumerate(latents.swapaxes(0, 1).reshape(channels, count, -1)):
-        if np.ptp(values) == 0:  # neither skewness nor a normal to compare with
-            rows.append((channel + 1, float(values.flat[0]), 0.0, None, None, None, None, None, None))
-            continue
-        at = thresholds(values)
-        samples = distribution_samples(values, at)
-        own, _ = over_images(samples, random, lambda part, at=at: distance_to_normal(part, at))  # type: ignore[misc]
-        skewness, kurtosis = (float(moment(values.ravel())) for moment in (stats.skew, stats.kurtosis))
-        to_standard = distance_to_normal(samples, at, standard=True)
-        facts = (float(values.mean()), float(values.std()), skewness, kurtosis)
-        rows.append((channel + 1, *facts, own.value, own.low, own.high, to_standard))
-        distances[channel + 1] = own
-    findings.tables.append(
-        Table(
-            "marginals",
-            "Marginals of the latents, by channel",
-            (
-                "channel",
-                "mean",
-                "standard deviation",
-                "skewness",
-                "excess kurtosis",
-                "distance to its normal",
-                "low",
-                "high",
-                "distance to N(0, 1)",
-            ),
-            tuple(rows),
-            f"Of a draw of each of {count} images, {height * width} cells each. Distances are those of Kolmogorov and "
-            f"Smirnov, the largest difference of two distribution functions; low and high: {over}. Cells of an "
-            "image are alike, so the number of samples is between the images and the cells, and no test of "
-            "significance is made. A channel that is the same everywhere has no distance.",
-        )
-    )
-    furthest = max(distances, key=lambda channel: distances[channel].value)
-    mean_of = float(np.abs(latents.mean(axis=(0, 2, 3))).max())
-    findings.sentences.append(
-        f"In the denoiser's scale the latents have a standard deviation of {overall.value:.3g}. The channel that is "
-        f"furthest from a normal distribution of its mean and width is {furthest}: "
-        + normality_sentence(distances[furthest])
-    )
-    if not 0.5 < overall.value < 2:
-        findings.warnings.append(
-            f"The latents have a standard deviation of {overall.value:.3g}, not about 1: each noise level of the "
-            "schedule acts as another one. The scale in the model's configuration does not fit these images."
-        )
-    if mean_of > overall.value:
-        findings.warnings.append(
-            f"A channel's mean is {mean_of:.3g} from 0, more than the standard deviation of {overall.value:.3g}: most "
-            "of its power is the same in every image. A shift in the model's configuration would take it away."
-        )
-    findings.pictures.append(_histograms(latents))
-
-
-def normality_sentence(distance: Interval) -> str:
-    """Say how far a channel is from its normal distribution: by the size of the difference, not by its significance."""
-    text = (
-        f"at no value does the share of numbers below it differ by more than {distance.value:.1%} "
-        f"({distance.low:.1%} to {distance.high:.1%}). "
-    )
-    if distance.value < NEAR_NORMAL:
-        return text + f"Below {NEAR_NORMAL:.0%} this counts as near one."
-    if distance.low < FAR_FROM_NORMAL:
-        return text + f"That is seen, and small: a Gaussian counts as a poor model from {FAR_FROM_NORMAL:.0%} on."
-    return (
-        text
-        + f"From {FAR_FROM_NORMAL:.0%} on a Gaussian would model these poorly. Diffusion does not need normal latents, "
-        "it needs their scale."
-    )
-
-
-def _deviation(moments: np.ndarray) -> float:
-    """Return the standard deviation, mean over channels, of moments (N, C, 2): mean and mean square."""
-    mean, square = moments.mean(axis=0).T
-    return float(np.sqrt(np.maximum(square - mean**2, 0)).mean())
-
-
-def _density(values: np.ndarray) -> np.ndarray:
-    """Return the density of values in BINS, of all of them, also those that lie outside."""
-    return np.histogram(values, BINS)[0] / (values.size * np.diff(BINS))
-
-
-def _histograms(latents: np.ndarray) -> Picture:
-    centres = (BINS[1:] + BINS[:-1]) / 2
-    lines = {
-        f"channel {place + 1}": list(zip(centres, _density(channel), strict=True))
-        for place, channel in enumerate(latents.swapaxes(0, 1)[:SHOWN])
-    }
-    lines["N(0, 1)"] = list(zip(centres, stats.norm.pdf(centres), strict=True))
-    image = draw_lines(lines, "value, as the denoiser has it", "density")
-    return Picture(
-        "marginals", "How often each value comes up in the latents, by channel, beside N(0, 1).", to_png(image)
-    )

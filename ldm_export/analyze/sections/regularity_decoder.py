@@ -10,7 +10,7 @@ from ldm_export.analyze.derivative_cost import Work, count_work, lacking_memory
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
 from ldm_export.analyze.hutchinson import column_energies
 from ldm_export.analyze.posterior import drawn_latents
-from ldm_export.analyze.sections.derivatives import said_of_work
+from ldm_export.analyze.sections.work_budget import affordable, said_of_work
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.plots import image_grid, to_png
@@ -30,9 +30,9 @@ def add_reaction(findings: Findings, study: Study, latents: np.ndarray) -> None:
     codec = study.subject.codec
     work = count_work(codec.decode, (1, *latents.shape[1:]))
     wanted = min(study.scaled(32, 8), len(latents))
-    count = work.affordable(wanted, least=min(4, wanted))
+    count = affordable(work, wanted, least=min(4, wanted))
     block = study.at_once(BLOCK)
-    lacking = lacking_memory(Work(work.operations, block * work.kept))
+    lacking = lacking_memory(Work(work.macs, block * work.kept))
     deviation = latents.std(axis=(0, 2, 3))
     if lacking:
         findings.figures += [
@@ -81,7 +81,7 @@ def _add_gain(findings: Findings, study: Study, energies: np.ndarray, deviation:
             GAIN,
             gain,
             "grey levels of 255",
-            f"root mean square, from the figure above; the latents' deviation is {deviation:.3g}",
+            f"root mean square, from the figure above; the deviation of the latents' means is {deviation:.3g}",
             "To first order.",
             over,
         )
@@ -119,7 +119,8 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
     """Measure what drawing latents from the posterior changes, against decoding its mean."""
     if not study.subject.contract.encodes_moments:
         return
-    drawn = drawn_latents(study, study.random("regularity own noise"))[:count].astype(np.float32)
+    space, random = study.subject.contract.latent, study.random("regularity own noise")
+    drawn = drawn_latents(study.moments, space, random)[:count].astype(np.float32)
     decode = study.subject.pipe.decode_array
     images = study.in_blocks("images of drawn latents", list(drawn), 16, lambda part: decode(np.stack(part)))
     error = np.square(images - study.reconstructions[:count], dtype=np.float64).mean(axis=(1, 2, 3))
@@ -132,7 +133,8 @@ def _add_own_noise(findings: Findings, study: Study, count: int) -> None:
             moved,
             "grey levels of 255",
             "root mean square over images that were decoded from both",
-            "The decoder was trained on draws, so the mean is not always the better one.",
+            "Hold it against the error of reconstructions, 255 / 10^(PSNR / 20) grey levels. The decoder was trained "
+            "on draws, so the mean is not always the better one.",
             over,
         )
     )

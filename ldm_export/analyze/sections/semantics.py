@@ -14,12 +14,14 @@ from ldm_export.analyze.sections.semantics_changes import (
     measure_mean,
     measure_operation,
 )
-from ldm_export.analyze.statistics import Interval, bootstrap, pearson, spearman
+from ldm_export.analyze.statistics import Interval, bootstrap, over_resampled, pearson, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.transforms import transforms
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, image_grid, to_png
 
+MARGIN = 0.1  # of the pixels' reaction, by which that of latents is the same
+MOST_LEFT = 0.5  # of a change of latents, below which most of it is made up for
 LINEAR = 0.5  # of half the distance of two images, within which the mean of their latents lands
 
 
@@ -64,7 +66,7 @@ def _add_distances(study: Study, findings: Findings) -> Scales:
     if any(np.ptp(each[np.triu_indices(count, 1)]) == 0 for each in spaces.values()):
         raise AnalysisError(f"all pairs of the {count} images are equally far apart: there is nothing to correlate")
     random = study.random("semantics distances")
-    over = f"95 % by bootstrap over {count} images, {resamples} times"
+    over = f"{over_resampled(count)}, {resamples} times"
     found: dict[str, Interval] = {}
     for one, other in (("latents", "pixels"), ("latents", "features"), ("pixels", "features")):
         for kind, correlation in (("spearman", spearman), ("pearson", pearson)):
@@ -99,10 +101,8 @@ def _add_distances(study: Study, findings: Findings) -> Scales:
 
 def _correlation(name: str, title: str, found: Interval, estimator: str, limits: str, over: str) -> Figure:
     """Return a figure; without an interval where most resamples have no distances that differ."""
-    if np.isnan(found.low):
-        note = "Nearly all images are alike, so that resampling them tells of no interval."
-        return Figure(name, title, found.value, "", estimator, limits, note=note)
-    return Figure.measured(name, title, found, "", estimator, limits, over)
+    note = "Nearly all images are alike, so that resampling them tells of no interval."
+    return Figure.perhaps(name, title, found, "", estimator, limits, over, note)
 
 
 def _distance_sentence(found: dict[str, Interval], better: Interval) -> str:
@@ -153,7 +153,7 @@ def _distance_plot(spaces: dict[str, np.ndarray]) -> Picture:
 def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
     squared = np.square(study.features - study.reconstructed_features).sum(axis=1)
     found = bootstrap(squared, study.random("semantics alignment"))
-    over = f"95 % by bootstrap over {len(squared)} images"
+    over = over_resampled(len(squared))
     estimator = f"mean squared distance of features of {study.extractor.name}"
     whole = scales.features**2
     findings.figures += [
@@ -170,7 +170,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
         ),
         Figure(
             "alignment_share",
-            "The same as a share of what two different images have",
+            "The same as a share of the squared distance of two different images",
             found.value / whole,
             "",
             f"{estimator}, over that of pairs of different images",
@@ -182,7 +182,7 @@ def _add_alignment(study: Study, findings: Findings, scales: Scales) -> None:
     ]
     findings.sentences.append(
         f"By its features, a reconstruction is {np.sqrt(found.value / whole):.0%} as far from its image as other "
-        "images are."
+        f"images are, which is {found.value / whole:.0%} of the squared distance."
     )
 
 
@@ -216,32 +216,56 @@ def _add_changes(study: Study, findings: Findings, changes: Sequence[Change]) ->
             "What a change of an image does, as a share of the typical distance to another image",
             head,
             tuple(rows),
-            f"Means over {count} images; from to: 95 % by bootstrap over them. 0 in a column is invariance. Latents, "
+            f"Means; from to: {over_resampled(count)}. 0 in a column is invariance. Latents, "
             "changed alike: latents of the changed image against the changed latents of the image; 0 is equivariance. "
             "Turns by other than quarters and shifts by parts of a cell interpolate latents linearly: that counts too.",
         )
     )
-    findings.sentences += change_sentences(changes)
+    findings.sentences += change_sentences(changes, study.random("semantics changes, sentences"))
 
 
-def change_sentences(changes: Sequence[Change]) -> list[str]:
-    """Say to which changes latents are more and less sensitive than pixels, and which they follow."""
-    more = [each.transform.name for each in changes if each.latents.mean() > 1.1 * each.pixels.mean()]
-    less = [each.transform.name for each in changes if each.latents.mean() < 0.9 * each.pixels.mean()]
-    said = []
+def change_sentences(changes: Sequence[Change], random: np.random.Generator) -> list[str]:
+    """Say to which changes latents are more and less sensitive than pixels, and which they follow: for sure alone."""
+    above, below = (
+        {each.transform.name: bootstrap(each.latents - times * each.pixels, random) for each in changes}
+        for times in (1 + MARGIN, 1 - MARGIN)
+    )
+    more = [name for name, over in above.items() if over.low > 0]
+    less = [name for name, under in below.items() if under.high < 0]
+    alike = [name for name in above if above[name].high <= 0 <= below[name].low]
+    beside, said = "Measured by the distance to another image, latents react", []
     if less:
-        said.append(f"Beside the distance to another image, latents react less than pixels do to: {'; '.join(less)}.")
+        said.append(f"{beside} less than pixels do to: {'; '.join(less)}.")
     if more:
-        said.append(f"Beside the distance to another image, latents react more than pixels do to: {'; '.join(more)}.")
-    if not less and not more:
+        said.append(f"{beside} more than pixels do to: {'; '.join(more)}.")
+    if len(alike) == len(changes):
         said.append("Latents react to every change of the image as pixels do: they are not invariant to any.")
-    pairs = [(each, each.commuted) for each in changes if each.commuted is not None]
-    follow = [each.transform.name for each, commuted in pairs if commuted.mean() <= 0.5 * each.latents.mean()]
-    rest = [each.transform.name for each, commuted in pairs if commuted.mean() > 0.5 * each.latents.mean()]
+    elif not less and not more:
+        said.append("That latents react more or less than pixels do to any change these images do not tell.")
+    return said + _follow_sentences(changes, random)
+
+
+def _follow_sentences(changes: Sequence[Change], random: np.random.Generator) -> list[str]:
+    """Say to which changes of an image the same change of its latents leads: nearer than half the way, for sure."""
+    left = {
+        each.transform.name: bootstrap(each.commuted - MOST_LEFT * each.latents, random)
+        for each in changes
+        if each.commuted is not None
+    }
+    follow = [name for name, over in left.items() if over.high <= 0]
+    rest = [name for name, over in left.items() if over.low > 0]
+    unclear = [name for name in left if name not in follow and name not in rest]
+    said, alike = [], "Changing the grid of latents alike"
     if follow:
-        said.append(f"Changing the grid of latents alike makes up for most of the difference: {'; '.join(follow)}.")
+        said.append(f"{alike} makes up for most of the difference: {'; '.join(follow)}.")
     if rest:
-        said.append(f"It does not for these, to which the autoencoder is not equivariant: {'; '.join(rest)}.")
+        said.append(
+            f"{'It' if follow else alike} does not make up for most of the difference for these, to which the "
+            f"autoencoder is not equivariant: {'; '.join(rest)}."
+        )
+    if unclear:
+        what = "it" if said else alike[0].lower() + alike[1:]
+        said.append(f"Whether {what} makes up for most of it these images do not tell of: {'; '.join(unclear)}.")
     return said
 
 
@@ -266,10 +290,10 @@ def _add_consistency(study: Study, findings: Findings, operations: Sequence[Cons
             "Operations on latents, decoded, against the same on the decoded image",
             ("operation", "levels", "from to", "share of the operation", "features"),
             tuple(rows),
-            f"Over {len(operations[0].error)} images. Levels: root mean square of 8-bit values, with 95 % by "
-            "bootstrap. Share of the operation: the difference over what the operation changes in the image, median "
-            "over the images that it changes; at 1 the operation on latents is as far from its goal as doing nothing. "
-            "Features: share of their typical distance.",
+            f"Levels: root mean square of 8-bit values; from to: {over_resampled(len(operations[0].error))}. Share of "
+            "the operation: the difference over what the operation changes in the image, median over the images that "
+            "it changes; at 1 the operation on latents is as far from its goal as doing nothing. Features: share of "
+            "their typical distance.",
         )
     )
     shares = operations[-1].share
@@ -288,7 +312,7 @@ def _add_mean(findings: Findings, shares: np.ndarray, random: np.random.Generato
         findings.figures.append(Figure("mean_of_two", title, None, unit, how, limits, note=note))
         return
     found = bootstrap(shares, random)
-    over = f"95 % by bootstrap over {len(shares)} pairs"
+    over = over_resampled(len(shares), "pairs")
     findings.figures.append(Figure.measured("mean_of_two", title, found, unit, how, limits, over))
     nature = (
         "nearly linear, so it cross-fades"
@@ -310,7 +334,7 @@ def _picture(study: Study, operations: Sequence[Consistency]) -> Picture:
     for each in operations:
         if each.name.startswith(("shifted by", "turned by 5")):
             continue
-        names += [f"{each.name}"] * count + ["of the image"] * count
+        names += [f"{each.name}"] * count + ["decoded, then changed"] * count
         images += [*each.image, *each.wanted]
     grid = image_grid(np.clip(np.stack(images), -1, 1), 2 * count, names)
     return Picture(

@@ -8,8 +8,9 @@ from ldm_export.analyze.caption_errors import NONE, OTHER, CaptionErrors
 from ldm_export.analyze.caption_parts import caption_parts
 from ldm_export.analyze.denoising_information import beyond, integrated, middle
 from ldm_export.analyze.findings import Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.text_captions import measure_captions
+from ldm_export.analyze.sections.text_captions import measure_captions, plan_captions, say_few
 from ldm_export.analyze.sections.text_parts import add_parts, add_words
+from ldm_export.analyze.sections.work_budget import budget_of
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
@@ -25,13 +26,20 @@ def measure(study: Study) -> Findings:
             "the model was distilled with guidance: what it predicts is not the noise that it expects, so its errors "
             "tell no information; analyse the model that it was distilled from"
         )
-    findings = Findings()
+    findings, budget = Findings(), budget_of(study)
     parts = caption_parts(study.pictures)
-    measured = measure_captions(study, [each for part in parts.values() for each in (part.without, part.alone)])
+    texts = [each for part in parts.values() for each in (part.without, part.alone)]
+    runs = plan_captions(study, budget, len(texts))
+    measured = measure_captions(study, runs, [] if runs.lacking else texts)
     told = _add_whole(study, findings, measured)
+    say_few(findings, runs, budget)
     _add_levels(study, findings, measured, told)
-    add_parts(study, findings, measured, parts)
-    add_words(study, findings)
+    if runs.lacking:
+        findings.sentences.append(f"What parts of captions tell was not measured: {runs.lacking}.")
+    else:
+        add_parts(study, findings, measured, parts)
+    add_words(study, findings, measured.levels, budget)
+    budget.add_cuts(findings)
     return findings
 
 
@@ -49,6 +57,22 @@ def _add_whole(study: Study, findings: Findings, measured: CaptionErrors) -> boo
     wrong, _ = over_images(gain - integrated(at, measured.gain[:, OTHER]), random)
     missing, _ = over_images(beyond(measured.gain[:, NONE]), random)
     findings.figures += [
+        *_information(by_error, by_distance, span, over),
+        _scale_figure(scale, over),
+        *_beside(wrong, missing, over),
+    ]
+    pictures = study.pictures
+    most = math.log2(pictures.available * len(set(pictures.backgrounds)))
+    beside_another, _ = over_images(integrated(at, measured.gain[:, OTHER]), random)
+    findings.sentences.append(whole_sentence(by_error, wrong, beside_another, most))
+    if by_error.low > 0:
+        findings.sentences.append(_scale_sentence(scale, study.subject.contract.defaults.guidance))
+    return by_error.low > 0
+
+
+def _information(by_error: Interval, by_distance: Interval, span: str, over: str) -> list[Figure]:
+    """Return what a caption tells, by both forms of the integral. span: over what, and how."""
+    return [
         Figure.measured(
             "information",
             "What a caption tells the denoiser of its image, by errors",
@@ -68,15 +92,24 @@ def _add_whole(study: Study, findings: Findings, measured: CaptionErrors) -> boo
             "Never below 0: it counts all that the text changes, right or wrong.",
             over,
         ),
-        Figure.measured(
-            "best_scale",
-            "Guidance scale with which predictions would have the least squared error",
-            scale,
-            "",
-            "(errors over predictions + 1) / 2 of the two figures above: the projection of the error on the difference",
-            "Of one scale for all levels. Images are drawn with a larger one for other reasons than that error.",
-            over,
-        ),
+    ]
+
+
+def _scale_figure(scale: Interval, over: str) -> Figure:
+    return Figure.measured(
+        "best_scale",
+        "Guidance scale with which predictions would have the least squared error",
+        scale,
+        "",
+        "(errors over predictions + 1) / 2 of the two figures above: the projection of the error on the difference",
+        "Of one scale for all levels. Images are drawn with a larger one for other reasons than that error.",
+        over,
+    )
+
+
+def _beside(wrong: Interval, missing: Interval, over: str) -> list[Figure]:
+    """Return what another image's caption tells, and what the integral leaves out."""
+    return [
         Figure.measured(
             "information_of_another",
             "What the caption of another image tells, by errors",
@@ -96,13 +129,6 @@ def _add_whole(study: Study, findings: Findings, measured: CaptionErrors) -> boo
             over,
         ),
     ]
-    pictures = study.pictures
-    most = math.log2(pictures.available * len(set(pictures.backgrounds)))
-    beside_another, _ = over_images(integrated(at, measured.gain[:, OTHER]), random)
-    findings.sentences.append(whole_sentence(by_error, wrong, beside_another, most))
-    if by_error.low > 0:
-        findings.sentences.append(_scale_sentence(scale, study.subject.contract.defaults.guidance))
-    return by_error.low > 0
 
 
 def best_scale(samples: np.ndarray) -> float:
@@ -218,7 +244,7 @@ def _add_levels(study: Study, findings: Findings, measured: CaptionErrors, told:
 
 def _add_middle(findings: Findings, measured: CaptionErrors, told: bool, random: np.random.Generator) -> None:
     """Add where in noise half of the information lies; told: whether there is some for sure."""
-    name, title = "middle", "Noise over signal below which half of the information is left to find"
+    name, title = "noise_at_half", "Noise over signal below which half of the information is left to find"
     estimator = "the place in log-SNR that halves the area by errors"
     limits = "In latents of about unit deviation. Where the integral is cut off, the middle moves."
     gains = measured.gain[:, NONE]
@@ -232,17 +258,15 @@ def _add_middle(findings: Findings, measured: CaptionErrors, told: bool, random:
         return math.nan if half is None else math.exp(-half / 2)
 
     found, over = over_images(gains, random, ratio)
-    if math.isnan(found.low + found.high):
-        note = "Of some choices of the images there is no middle, so it has no interval."
-        findings.figures.append(Figure(name, title, found.value, "", estimator, limits, note=note))
-    else:
-        findings.figures.append(Figure.measured(name, title, found, "", estimator, limits, over))
+    note = "Of some choices of the images there is no middle, so it has no interval."
+    findings.figures.append(Figure.perhaps(name, title, found, "", estimator, limits, over, note))
     findings.sentences.append(middle_sentence(found))
 
 
 def middle_sentence(found: Interval) -> str:
     """Say at which noise over signal half of the information lies; NaN ends where no interval is known."""
-    text = f"Half of that is told where noise has over {found.value:.2g} times the deviation of the signal, half below"
+    place = f"over {found.value:.2g} times the deviation of the signal"
+    text = f"Half of what the caption tells is told where noise has {place}, half below"
     if found.low > 1:
         return f"{text}: at the middle noise outweighs the image."
     if found.high < 1:

@@ -10,14 +10,16 @@ from ldm_export.analyze.coloured_text import Coloured, draw_coloured
 from ldm_export.analyze.denoiser import Denoiser, log_snr
 from ldm_export.analyze.denoising_information import integrated, integrated_deviation
 from ldm_export.analyze.findings import Cell, Figure, Findings, Picture, Table
-from ldm_export.analyze.sections.text_captions import levels_of
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval, over_images
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.units import BIT
 from ldm_export.plots import draw_lines, to_png
+from ldm_runtime.sampling.solvers.rows import Level
 
 WORD_PAIRS = 2  # of draws of noise
 MOST_WORDS, SEVERAL_WORDS = 12, 6  # of a caption
+WORDS_SHARE = 0.4  # of the budget
 FEWEST_PART = 4  # images that have a part
 
 
@@ -85,38 +87,21 @@ def _parts_sentence(told: Mapping[tuple[str, str], Interval], harmful: Sequence[
 # --- Words ---
 
 
-def add_words(study: Study, findings: Findings) -> None:
+def add_words(study: Study, findings: Findings, levels: Sequence[Level], budget: WorkBudget) -> None:
     """Add some captions with what is lost without each of their words."""
     captions = study.pictures.captions
-    levels = levels_of(study)
-    at = log_snr(levels)
-    numbers = chosen_captions(captions, study.scaled_by_size(6, 2, 2), study.random("text words"))
+    each = len(levels) * 2 * WORD_PAIRS * budget.denoiser  # of a text
+    most = budget.runs("words of a caption", MOST_WORDS, each, WORDS_SHARE, SEVERAL_WORDS)
+    count = budget.runs("captions word by word", study.scaled(6, 2), (1 + most) * each, WORDS_SHARE, 1)
+    numbers = chosen_captions(captions, count, study.random("text words"))
     denoiser = Denoiser(study.subject)
     progress = study.progress("text: captions less a word", len(numbers))
     rows: list[tuple[Cell, ...]] = []
     drawn = []
     for number in numbers:
-        less = without_words(captions[number], MOST_WORDS)
-        texts = [captions[number], *(text for _, text in less)]
-        errors = study.kept(
-            f"text words {number}",
-            lambda number=number, texts=texts: text_errors(  # type: ignore[misc]
-                denoiser,
-                study.latents[number],
-                texts,
-                levels,
-                WORD_PAIRS,
-                study.random(f"text words {number}"),
-                study.pictures.files[number],
-            ),
-        )
-        bits = integrated(at, errors[0, 1:] - errors[0, :1]) / BIT
-        deviation = integrated_deviation(at, errors[2, 1:]) / BIT
-        for (word, _), value, error in zip(less, bits, deviation, strict=True):
-            rows.append((captions[number], word, float(value), float(error)))
-        drawn.append(
-            Coloured(study.pixels[number], [(word, float(v)) for (word, _), v in zip(less, bits, strict=True)])
-        )
+        words = _words(study, denoiser, number, most, levels)
+        rows += [(captions[number], *each) for each in words]
+        drawn.append(Coloured(study.pixels[number], [(word, bits) for word, bits, _ in words]))
         progress.advance()
     findings.tables.append(
         Table(
@@ -127,17 +112,34 @@ def add_words(study: Study, findings: Findings) -> None:
             f"The squared error with the caption less that word, above that with all of it, integrated as above; "
             f"{2 * WORD_PAIRS} draws of noise at each level. Below 0: the image is found better without the word. "
             "What two words both say is in neither; where a caption without the word names another image, the harm of "
-            f"that is in it. At most {MOST_WORDS} words of a caption.",
+            f"that is in it. At most {most} words of a caption.",
         )
     )
     findings.pictures.append(
         Picture(
             "words",
             "Words by the bits that are lost without them: green where a word helps to find the image, red where it "
-            "misleads.",
+            "misleads. More than the whole caption tells are the words without which it names another image: that does "
+            "harm beside no text, and the harm is in the number.",
             to_png(draw_coloured(drawn)),
         )
     )
+
+
+def _words(
+    study: Study, denoiser: Denoiser, number: int, most: int, levels: Sequence[Level]
+) -> list[tuple[str, float, float]]:
+    """Return each word of an image's caption, the bits that are lost without it, and their standard error."""
+    caption, at = study.pictures.captions[number], log_snr(levels)
+    less = without_words(caption, most)
+    texts, name = [caption, *(text for _, text in less)], f"text words {number}"
+    latents, file = study.latents[number], study.pictures.files[number]
+    errors = study.kept(
+        name, lambda: text_errors(denoiser, latents, texts, levels, WORD_PAIRS, study.random(name), file)
+    )
+    bits = integrated(at, errors[0, 1:] - errors[0, :1]) / BIT
+    deviation = integrated_deviation(at, errors[2, 1:]) / BIT
+    return [(word, float(lost), float(error)) for (word, _), lost, error in zip(less, bits, deviation, strict=True)]
 
 
 def chosen_captions(captions: Sequence[str], count: int, random: np.random.Generator) -> list[int]:

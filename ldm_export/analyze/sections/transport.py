@@ -20,7 +20,7 @@ from ldm_export.analyze.flow_runs import (
 )
 from ldm_export.analyze.sections.transport_cost import BATCH, add_codec, add_cost
 from ldm_export.analyze.sections.work_budget import WorkBudget, budget_of
-from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, Interval, bootstrap, over_images, spearman
+from ldm_export.analyze.statistics import FEWEST_TO_RESAMPLE, Interval, bootstrap, over_images, over_resampled, spearman
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
 from ldm_export.plots import draw_lines, image_grid, to_png
@@ -138,17 +138,18 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
     estimator = f"{flow.many} steps of {euler_of(flow.pipe.contract)} without guidance, x / (alpha + sigma)"
     asked = "captions of the images" if study.pictures.captions else "the empty prompt"
     limits = f"Of {asked}. Half as many steps give {100 * half.mean():.3g} %; more should add less than that differs."
-    for name, title, values in (
-        ("bending", "Bending: share of a path's motion that does not go straight", whole),
-        ("detour", "How much longer a path is than the line between its ends", detour),
-    ):
-        found, over = over_images(100 * values, random)
-        said = limits if name == "bending" else f"Of {asked}. A line that is walked at changing speed has none."
-        findings.figures.append(Figure.measured(name, title, found, "%", estimator, said, over))
-    is_straight = "is almost straight" if whole.mean() < STRAIGHT else "bends"
+    bent, over = over_images(100 * whole, random)
+    longer, _ = over_images(100 * detour, random)
+    bent_title = "Bending: share of a path's motion that does not go straight"
+    longer_title = "How much longer a path is than the line between its ends"
+    longer_limits = f"Of {asked}. A line that is walked at changing speed has none."
+    findings.figures += [
+        Figure.measured("bending", bent_title, bent, "%", estimator, limits, over),
+        Figure.measured("detour", longer_title, longer, "%", estimator, longer_limits, over),
+    ]
     findings.sentences.append(
-        f"The way from noise to an image {is_straight}: {whole.mean():.1%} of its motion does not go straight at one "
-        f"speed, and it is {detour.mean():.1%} longer than the line between its ends."
+        f"{ways_bend(bent)}: {whole.mean():.1%} of its motion does not go straight at one speed, and it is "
+        f"{detour.mean():.1%} longer than the line between its ends."
     )
     curves = {"without guidance": bending_by_time(paths)}
     if guided is not None:
@@ -172,6 +173,16 @@ def _add_paths(findings: Findings, study: Study, flow: Flow, paths: Paths, guide
         "Where paths bend: how far their velocity is off the straight way, from noise (right) to the image (left)."
     )
     findings.pictures.append(Picture("bending", caption, to_png(plot)))
+
+
+def ways_bend(share: Interval) -> str:
+    """Say whether ways from noise to images bend, by the share of their motion that does not go straight, in %."""
+    way = "way from noise to an image"
+    if share.high < 100 * STRAIGHT:
+        return f"The {way} is almost straight"
+    if share.low >= 100 * STRAIGHT:
+        return f"The {way} bends"
+    return f"Whether the {way} is almost straight these images do not tell"
 
 
 def _add_guided(findings: Findings, study: Study, flow: Flow, guided: Paths, without: np.ndarray) -> None:
@@ -302,7 +313,7 @@ def _needed(study: Study, key: str, name: str, errors: dict[int, np.ndarray], fl
             return Figure(key, title, value, "steps", estimator, limits, min(alone), max(alone), over)
         return Figure(key, title, value, "steps", estimator, limits, interval=f"{min(alone):g} or more ({over})")
     found = bootstrap(table, study.random("transport needed"), fewest, 400)
-    over = f"95 % by bootstrap over {len(table)} images"
+    over = over_resampled(len(table))
     if np.isfinite(found.high):
         return Figure.measured(key, title, found, "steps", estimator, limits, over)
     return Figure(key, title, value, "steps", estimator, limits, interval=f"{found.low:g} or more ({over})")
@@ -319,7 +330,7 @@ def _add_relation(findings: Findings, study: Study, paths: Paths, errors: dict[i
         findings.figures.append(Figure("relation", title, None, "", estimator, limits, note=note))
         return
     found = bootstrap(both, study.random("transport relation"), lambda part: spearman(part[:, 0], part[:, 1]), 400)
-    over = f"95 % by bootstrap over {len(both)} images"
+    over = over_resampled(len(both))
     findings.figures.append(Figure.measured("relation", title, found, "", estimator, limits, over))
     findings.sentences.append(_relation_sentence(found, len(both), _steps(steps)))
 

@@ -166,6 +166,6 @@ def _rate(study: Study, pixels: int, random: np.random.Generator) -> Figure:
     if not study.subject.contract.encodes_moments:
         note = "This encoder gives latents and no posterior."
         return Figure("rate", title, None, "bits per pixel", estimator, limits, note=note)
-    divergence = kl_to_standard_normal(*posterior(study)).reshape(len(study.latents), -1).sum(axis=1)
+    divergence = kl_to_standard_normal(*posterior(study.moments)).reshape(len(study.latents), -1).sum(axis=1)
     found, over = over_images(divergence / np.log(2) / pixels, random)
     return Figure.measured("rate", title, found, "bits per pixel", estimator, limits, over)

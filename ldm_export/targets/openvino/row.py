@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ldm_export.precision.table import PRECISIONS
+from ldm_export.precision.table import FLOATING, PRECISIONS
 from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.target import Built, Order, Progress, Target
 
@@ -24,5 +24,5 @@ def _build(order: Order, folder: Path, manifest: "Manifest", progress: Progress)
 
 
 # Its constants are made with numpy.
-_PRECISIONS = tuple(name for name, each in PRECISIONS.items() if each.numpy is not None)
+_PRECISIONS = tuple(name for name in FLOATING if PRECISIONS[name].numpy is not None)
 OPENVINO = Target(_PRECISIONS, OpenVinoOptions, "openvino", _check, _build)

@@ -10,14 +10,15 @@ from ldm_export.targets.target import Built, Progress
 from ldm_export.targets.tensorrt.check import Work
 from ldm_export.targets.tensorrt.plan import BuiltPlan, PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import input_shapes
-from ldm_export.targets.tensorrt.reduced import measure_reduced, reduced_graph
+from ldm_export.targets.tensorrt.reduced import Repair, reduced_graph
+from ldm_export.targets.tensorrt.repair import Measured, measure_or_repair
 from ldm_export.verify import reference_file
 from ldm_runtime.engines.cuda.device import compute_capability
 from ldm_runtime.engines.tensorrt.fit import plan_name
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, read_header
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.files.hash_cache import make_cache_folder
-from ldm_runtime.package.artefacts import Artefact, Difference, PlanRequirements, Precision
+from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Precision
 from ldm_runtime.package.manifest import Manifest
 
 FOLDER = "engines"
@@ -26,15 +27,16 @@ FOLDER = "engines"
 def build_tensorrt(work: Work, folder: Path, manifest: Manifest, progress: Progress) -> Built:
     """Build plans of every component into `engines/<flavour, version, GPUs, precision>/<component>.plan`.
 
-    In a reduced precision the graphs are compared with the package's reference before, rounded as a GPU would.
+    In a reduced precision the graphs are compared with the package's reference before, rounded as a GPU would, and
+    repaired where they overflow in fp16.
 
     Raises:
         ExportError: TensorRT cannot build a graph.
-        VerificationError: a component is not itself any more in that precision.
+        VerificationError: a component is not itself any more in that precision, and cannot be repaired.
         LdmError: a plan cannot be written; nothing is left of its set.
     """
     stages: list[StageCost] = []
-    differences = _measure(work, folder, manifest, stages, progress)
+    measured = _measure(work, folder, manifest, stages, progress)
     artefacts: dict[str, list[Artefact]] = {component: [] for component in manifest.components}
     (folder / FOLDER).mkdir(exist_ok=True)
     for name in work.groups:
@@ -42,23 +44,26 @@ def build_tensorrt(work: Work, folder: Path, manifest: Manifest, progress: Progr
             for component in manifest.components:
                 progress(f"{component}: building the plan {name}")
                 plan = partial / f"{component}.plan"
-                built = _build_plan(work, name, component, folder, manifest, plan, stages, progress)
-                artefacts[component].append(_describe(work, name, component, manifest, plan, built, differences))
+                repair = measured[component].repair
+                built = _build_plan(work, name, component, folder, manifest, plan, repair, stages, progress)
+                artefacts[component].append(
+                    _describe(work, name, component, manifest, plan, built, measured[component])
+                )
     return Built(artefacts, stages)
 
 
 def _measure(
     work: Work, folder: Path, manifest: Manifest, stages: list[StageCost], progress: Progress
-) -> dict[str, Difference | None]:
-    """Measure what each component differs by from the reference in a reduced precision; None in fp32."""
-    differences: dict[str, Difference | None] = dict.fromkeys(manifest.components)
+) -> dict[str, Measured]:
+    """Measure what each component differs by from the reference in a reduced precision; nothing in fp32."""
+    measured = dict.fromkeys(manifest.components, Measured(None))
     for component, parts in manifest.components.items() if work.precision != "fp32" else ():
         progress(f"{component}: {work.precision} against the reference")
         graph, reference = folder / parts.canonical.file, folder / reference_file.FILE
-        outcome = run_isolated(measure_reduced, graph, reference, component, work.precision)
+        outcome = run_isolated(measure_or_repair, graph, reference, component, work.precision, progress=progress)
         stages.append(outcome.stage(f"{work.precision} {component}"))
-        differences[component] = outcome.value
-    return differences
+        measured[component] = outcome.value
+    return measured
 
 
 def _build_plan(
@@ -68,10 +73,11 @@ def _build_plan(
     folder: Path,
     manifest: Manifest,
     plan: Path,
+    repair: Repair,
     stages: list[StageCost],
     progress: Progress,
 ) -> BuiltPlan:
-    with _graph(folder / manifest.components[component].canonical.file, work.precision) as graph:
+    with _graph(folder / manifest.components[component].canonical.file, work.precision, repair) as graph:
         request = PlanRequest(
             graph=graph,
             plan=plan,
@@ -95,7 +101,7 @@ def _describe(
     manifest: Manifest,
     plan: Path,
     built: BuiltPlan,
-    differences: dict[str, Difference | None],
+    measured: Measured,
 ) -> Artefact:
     graph, weights = _sources(manifest, component)
     requires = PlanRequirements(
@@ -109,10 +115,21 @@ def _describe(
         activation_bytes=built.activation_bytes,
         weight_bytes=built.weight_bytes,
     )
-    difference = differences[component]
+    difference = measured.difference
     exactness: Literal["exact", "lossy"] = "exact" if difference is None else "lossy"
     files = (f"{FOLDER}/{name}/{plan.name}",)
-    return Artefact(name, "tensorrt", files, "tensorrt", work.precision, exactness, difference, requires)
+    return Artefact(
+        name=name,
+        format="tensorrt",
+        files=files,
+        engine="tensorrt",
+        precision=work.precision,
+        exactness=exactness,
+        difference=difference,
+        requires=requires,
+        kept=measured.repair.kept,
+        rescaled=measured.repair.scale if measured.repair.carried else None,
+    )
 
 
 def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
@@ -122,12 +139,12 @@ def _sources(manifest: Manifest, component: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _graph(canonical: Path, precision: Precision) -> Iterator[Path]:
+def _graph(canonical: Path, precision: Precision, repair: Repair) -> Iterator[Path]:
     """Yield the graph that the plan is built from: the canonical one, or its reduced form, which is then removed."""
     if precision == "fp32":
         yield canonical
         return
-    with reduced_graph(canonical, precision) as reduced:
+    with reduced_graph(canonical, precision, repair=repair) as reduced:
         yield reduced
 
 

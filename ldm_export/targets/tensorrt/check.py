@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ldm_export.errors import ExportError
-from ldm_export.precision.table import PRECISIONS
+from ldm_export.precision.table import FLOATING, PRECISIONS
 from ldm_export.process.isolate import require_memory
 from ldm_export.targets.target import Order
 from ldm_export.targets.tensorrt.options import TensorRtOptions
@@ -66,8 +66,8 @@ def check_tensorrt(order: Order) -> Work:
     chosen: TensorRtOptions = order.options
     if chosen.flavour not in FLAVOURS:
         raise InputError(f"--flavour (tensorrt.flavour) got {chosen.flavour!r}; expected {', '.join(FLAVOURS)}")
-    if order.precision not in PRECISIONS:
-        raise InputError(f"--precision got {order.precision!r}; expected {', '.join(PRECISIONS)}")
+    if order.precision not in FLOATING:
+        raise InputError(f"--precision got {order.precision!r}; expected {', '.join(FLOATING)}")
     profile = read_profile(chosen.profiles)
     if chosen.flavour != CLASSIC:
         check_capabilities(chosen, order.precision)
@@ -132,7 +132,8 @@ def _check_classic(chosen: TensorRtOptions, precision: Precision) -> None:
     if chosen.compute_capabilities:
         raise InputError(f"classic TensorRT builds for the GPU of this machine; leave {_CAPABILITIES} out")
     here = compute_capability()
-    able = [name for name, each in PRECISIONS.items() if each.classic <= tuple(int(part) for part in here.split("."))]
+    version = tuple(int(part) for part in here.split("."))
+    able = [name for name, each in PRECISIONS.items() if each.classic is not None and each.classic <= version]
     if precision not in able:
         raise InputError(
             f"the GPU here, of compute capability {here}, does not compute in {precision}; choose {' or '.join(able)}"

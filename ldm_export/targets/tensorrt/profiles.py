@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.artefacts import Range
-from ldm_runtime.package.manifest import Contract, Dim
+from ldm_runtime.package.manifest import Contract
+from ldm_runtime.package.tensor_spec import Dim
 from ldm_runtime.package.values import MAX_PIXELS
 
 DEFAULT_BATCH = Range(1, 1, 4)

@@ -5,52 +5,90 @@ ONNX Runtime runs the emulation on the CPU: its own kernels for half precision w
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from ldm_export.export.graph_file import read_graph, write_graph
+from ldm_export.optimise.rescale_residual import rescale_residual
+from ldm_export.optimise.split_attention_scale import split_attention_scale
 from ldm_export.precision.reduce import reduce_precision
-from ldm_export.verify import reference_file
-from ldm_export.verify.compare import measure
+from ldm_export.verify.compare import compare_in
+from ldm_export.verify.reference_file import Case
+from ldm_export.verify.report import CaseResult
 from ldm_runtime.engines.ort.session import import_onnxruntime
-from ldm_runtime.package.artefacts import Difference, Precision
+from ldm_runtime.package.artefacts import Precision
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What lets a graph compute in a precision in which it would overflow; nothing of it is the plain graph.
+
+    scale: the power of two by which the residual streams with the values `carried` are divided; attention's scale moves
+    into its projections with it, so that 1 is that alone, and None no rewrite. kept: operators in float32, by name.
+    """
+
+    scale: float | None = None
+    carried: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+PLAIN = Repair()
+
+
+def read_repaired(canonical: Path, repair: Repair) -> ir.Model:
+    """Read a canonical graph with its rewrites, which change no result in float32. Raises ExportError."""
+    model = read_graph(canonical)
+    if repair.scale is not None:
+        model, _ = rescale_residual(model, repair.scale, repair.carried)
+        model, _ = split_attention_scale(model)
+    return model
 
 
 @contextlib.contextmanager
-def reduced_graph(canonical: Path, precision: Precision, *, emulate: bool = False) -> Iterator[Path]:
+def reduced_graph(
+    canonical: Path, precision: Precision, *, emulate: bool = False, repair: Repair = PLAIN
+) -> Iterator[Path]:
     """Write the canonical graph in `precision` to a file beside it that shares its weights; remove it afterwards.
 
     Raises ExportError if the graph cannot be read or reduced.
     """
     kind = f"{precision}-emulated" if emulate else precision
+    model = reduce_precision(read_repaired(canonical, repair), precision, emulate=emulate, keep=repair.kept)
+    with graph_beside(canonical, model, kind) as path:
+        yield path
+
+
+@contextlib.contextmanager
+def graph_beside(canonical: Path, model: ir.Model, kind: str) -> Iterator[Path]:
+    """Write a graph to a file of its own beside the canonical one, whose weights it reads; remove it afterwards."""
     path = canonical.with_name(f".{canonical.stem}.{kind}-{os.getpid()}.onnx")
     try:
-        write_graph(reduce_precision(read_graph(canonical), precision, emulate=emulate), path)
+        write_graph(model, path)
         yield path
     finally:
         path.unlink(missing_ok=True)
 
 
-def measure_reduced(canonical: Path, reference: Path, component: str, precision: Precision) -> Difference | None:
-    """Return what a component's graph in `precision` differs by from the file `reference`; None: rounding only.
+def compare_reduced(
+    canonical: Path, cases: Sequence[Case], precision: Precision, repair: Repair = PLAIN
+) -> Generator[CaseResult, None, None]:
+    """Compare a component's graph in `precision` with its cases, output by output.
 
-    Raises:
-        VerificationError: NaN or infinity, or more than the tolerance; it names the component.
-        PackageError: there is no reference.
-        ExportError: the graph cannot be reduced.
+    Raises ExportError if the graph cannot be reduced.
     """
-    cases = reference_file.read(reference).cases_of(component)
-    with reduced_graph(canonical, precision, emulate=True) as path:
+    with reduced_graph(canonical, precision, emulate=True, repair=repair) as path:
         session = exact_session(path)
         names = [output.name for output in session.get_outputs()]
 
         def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return dict(zip(names, session.run(names, inputs), strict=True))
 
-        return measure(run, cases, precision, target="tensorrt")
+        yield from compare_in(run, cases, precision, target="tensorrt")
 
 
 def exact_session(path: Path) -> Any:

@@ -3,7 +3,7 @@
 # LodePNG as it is published, but for what is not needed: files, other chunks, std::vector, malloc.
 add_library(ldm_lodepng STATIC third_party/lodepng/lodepng.cpp)
 target_compile_definitions(ldm_lodepng PUBLIC LODEPNG_NO_COMPILE_DISK LODEPNG_NO_COMPILE_ANCILLARY_CHUNKS
-  LODEPNG_NO_COMPILE_CPP LODEPNG_NO_COMPILE_ALLOCATORS)
+  LODEPNG_NO_COMPILE_CPP LODEPNG_NO_COMPILE_ALLOCATORS LODEPNG_NO_COMPILE_ERROR_TEXT)
 target_compile_options(ldm_lodepng PRIVATE -fno-exceptions -fno-rtti)
 
 # What knows the operating system: files, threads, engines. ONNX Runtime is opened when it is needed, never linked.

@@ -43,6 +43,7 @@ inline constexpr const char* manifest_sampler = "manifest.sampler";
 inline constexpr const char* manifest_artefact = "manifest.artefact";
 inline constexpr const char* manifest_plan = "manifest.plan";
 inline constexpr const char* manifest_keys = "manifest.keys";
+inline constexpr const char* manifest_variant = "manifest.variant";
 
 inline constexpr const char* schedule_invalid = "schedule.invalid";
 

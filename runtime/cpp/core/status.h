@@ -75,7 +75,7 @@ Piece spelt(const void* what, Spelling spelling);
 
 // The last failure, in memory of its own: telling one needs no memory.
 struct Failure {
-    static constexpr std::size_t room = 4096;
+    static constexpr std::size_t room = 4 * 4000 + 1;  // bytes of what Python's runtime takes for the longest sentence
 
     const char* code = nullptr;
     char text[room] = {0};  // UTF-8, ends with 0

@@ -22,7 +22,7 @@ struct Bytes {
 };
 
 struct GivenOptions {
-    ldm_image picture;
+    ldm_image image;
     ldm_run_options options;
 
     explicit GivenOptions(Bytes& bytes) {
@@ -30,11 +30,11 @@ struct GivenOptions {
         static const float numbers[2 * 4 * 4 * 4] = {0.5f, -1.0f, NAN};
         static const uint64_t seeds[] = {3, 0xFFFFFFFFFFFFFFFF};
         static const char* const prompts[] = {"a red apple", "(tree:1.2)", "x\xff"};
-        ldm_image_init(&picture, sizeof picture);
-        picture.width = bytes.of({32, 32, 32, 16, 0, -1});
-        picture.height = bytes.of({32, 32, 32, 9});
-        picture.channels = bytes.of({3, 4, 1, 5});
-        picture.pixels = bytes.of<const void*>({pixels, pixels, pixels, nullptr});
+        ldm_image_init(&image, sizeof image);
+        image.width = bytes.of({32, 32, 32, 16, 0, -1});
+        image.height = bytes.of({32, 32, 32, 9});
+        image.channels = bytes.of({3, 4, 1, 5});
+        image.pixels = bytes.of<const void*>({pixels, pixels, pixels, nullptr});
         ldm_run_options_init(&options, sizeof options);
         options.prompt = bytes.of<const char*>({"a red apple", "", "(tree:1.2) [sky] BREAK grass", "x\xff", nullptr});
         options.prompts = bytes.of<const char* const*>({nullptr, nullptr, nullptr, prompts});
@@ -59,9 +59,9 @@ struct GivenOptions {
         options.variation_strength = options.has_variation == 0 ? 0.0 : variation_strength;
         options.width = bytes.of({16, 32, 0, 17, -8});
         options.height = bytes.of({16, 32, 0, 100000});
-        options.images = bytes.of<const ldm_image*>({nullptr, nullptr, &picture});
+        options.images = bytes.of<const ldm_image*>({nullptr, nullptr, &image});
         options.image_count = bytes.of<size_t>({1, 0});
-        options.mask = bytes.of<const ldm_image*>({nullptr, nullptr, &picture});
+        options.mask = bytes.of<const ldm_image*>({nullptr, nullptr, &image});
         options.strength = bytes.of({static_cast<double>(NAN), 0.5, 1.0, 0.0, 7.0});
         options.stop_after = bytes.of({0, 1, 2, -1});
         options.to_prompt = bytes.of<const char*>({nullptr, nullptr, "a green tree"});

@@ -8,7 +8,8 @@ using namespace ldm;
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     View<unsigned char> graph{data, size};
     Bounded its;
-    Status status = check_external_data(its.scope, graph, "model.safetensors", "model.onnx");
+    const std::string_view weights[] = {"model.safetensors"};
+    Status status = check_external_data(its.scope, graph, {weights, 1}, "model.onnx");
     its.require_told(status, "graph");
     std::optional<std::uint64_t> known, again;
     Status counted = known_tokens(its.scope, graph, "input_ids", "model.onnx", known);

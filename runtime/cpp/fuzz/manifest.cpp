@@ -43,7 +43,12 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     REQUIRE(status.ok() == verdict.ok() && std::string_view(first.failure.text) == second.failure.text);
     if (!status.ok()) return 0;
     REQUIRE(manifest.name == same.name && manifest.files.size() == same.files.size());
-    for (const json::Entry<Component>& each : manifest.components) REQUIRE(!each.value.canonical().file().empty());
+    for (const auto& [name, component] : manifest.components) {
+        REQUIRE(!component.canonical().file().empty() && is_pickable(manifest, name, component.canonical()));
+        for (const Artefact& artefact : component.artefacts) {
+            REQUIRE(!is_integer(artefact.precision) || !is_pickable(manifest, name, artefact));
+        }
+    }
     ask_contract(first, arena, manifest.contract);
     return 0;
 }

@@ -146,15 +146,55 @@ static void what_was_made_for_an_engine_is_preferred() {
     other.name = "openvino";
     Artefact all[] = {canonical, other, fused, fused};
     all[3].name = "second";
-    Component component;
-    component.artefacts = {all, 4};
-    CHECK(engines::artefact_for(component, true).name == "fused");
-    CHECK(engines::artefact_for(component, false).name == "canonical");
-    CHECK(engines::openvino_artefact_for(component).name == "openvino");
-    component.artefacts = {all, 2};
-    CHECK(engines::artefact_for(component, true).name == "canonical");
-    component.artefacts = {all, 1};
-    CHECK(engines::openvino_artefact_for(component).name == "canonical");
+    json::Entry<Component> unet{"unet", {}};
+    const std::uint32_t places[] = {0};
+    Manifest manifest;
+    manifest.components = {{&unet, 1}, {places, 1}};
+    unet.value.artefacts = {all, 4};
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "fused");
+    CHECK(engines::artefact_for(manifest, "unet", false).name == "canonical");
+    CHECK(engines::openvino_artefact_for(manifest, "unet").name == "openvino");
+    unet.value.artefacts = {all, 2};
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "canonical");
+    unet.value.artefacts = {all, 1};
+    CHECK(engines::openvino_artefact_for(manifest, "unet").name == "canonical");
+}
+
+// A lossy artefact is a variant's alone, in whatever place it stands; an exact one may be a variant's too.
+static void what_a_variant_names_is_not_picked_where_it_is_lossy() {
+    std::string_view files[] = {"a.onnx"};
+    Artefact all[4];
+    for (Artefact& each : all) {
+        each.format = "onnx";
+        each.engine = "ort_cpu";
+        each.files = {files, 1};
+    }
+    all[0].name = "canonical";
+    all[0].engine = "any";
+    all[1].name = "int8";
+    all[1].precision = Precision::int8;
+    all[1].exactness = Exactness::lossy;
+    all[2].name = "deep";
+    all[2].interface_.emplace();
+    all[3].name = "fused";
+    json::Entry<Component> unet{"unet", {}};
+    json::Entry<Way> ways[] = {{"unet", {"ort", "int8", Precision::int8, {}}}};
+    const std::uint32_t places[] = {0};
+    Variant variants[2];
+    variants[0].ways = variants[1].ways = {{ways, 1}, {places, 1}};
+    Manifest manifest;
+    manifest.contract.denoiser.component = "unet";
+    manifest.components = {{&unet, 1}, {places, 1}};
+    manifest.variants = {variants, 1};
+    unet.value.artefacts = {all, 4};
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "fused");
+    ways[0].value.artefact = "fused";
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "int8");  // nobody names it: a manifest that is refused
+    variants[1].run.caching = Caching{2, "int8", "deep"};
+    manifest.variants = {variants, 2};
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "fused");
+    manifest.contract.denoiser.component = "transformer";
+    CHECK(engines::artefact_for(manifest, "unet", true).name == "int8");
 }
 
 static void a_file_that_changes_is_noticed() {
@@ -206,6 +246,7 @@ int main() {
     weights_are_mapped_where_they_are_large();
     notices_are_told_once();
     what_was_made_for_an_engine_is_preferred();
+    what_a_variant_names_is_not_picked_where_it_is_lossy();
     a_file_that_changes_is_noticed();
     memory_may_run_out();
     return done();

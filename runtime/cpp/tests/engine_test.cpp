@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tests/failing_allocator.h"
-#include "tests/kit.h"
+#include "tests/handles.h"
 #include "tests/scratch.h"
 
 namespace {
@@ -45,36 +45,18 @@ struct Seen {
     }
 };
 
-struct Fixture {
+struct Listening {
     Seen seen;
-    ldm_context* context = nullptr;
-    ldm_package* package = nullptr;
-    ldm_engine* engine = nullptr;
-    ldm_run* run = nullptr;
+};
 
+struct Fixture : Listening, Handles {  // what listens is freed last
     explicit Fixture(const ldm_run_options& options = apple()) {
-        ldm_context_options callbacks;
-        ldm_context_options_init(&callbacks, sizeof callbacks);
-        callbacks.log = Seen::log;
+        ldm_context_options callbacks = telling(Seen::log, &seen);
         callbacks.progress = Seen::progress;
-        callbacks.user = &seen;
-        CHECK(ldm_context_create(&callbacks, &context) == LDM_OK);
+        CHECK(open(&callbacks, nullptr) && start(nullptr) && begin(options));
         seen.context = context;
-        bool is_open = ldm_package_open(context, golden_path("package").c_str(), nullptr, &package) == LDM_OK &&
-                       ldm_engine_open(context, package, nullptr, &engine) == LDM_OK &&
-                       ldm_run_create(context, package, &options, &run) == LDM_OK;
-        if (!CHECK(is_open)) std::fprintf(stderr, "  %s\n", ldm_error_text(context));
     }
-    ~Fixture() {
-        ldm_run_free(run);
-        ldm_engine_free(engine);
-        ldm_package_free(package);
-        ldm_context_free(context);
-    }
-    Fixture(const Fixture&) = delete;
-    Fixture& operator=(const Fixture&) = delete;
 
-    bool says_misuse() const { return std::strcmp(ldm_error_code(context), "other.misuse") == 0; }
     std::string pixels() const {
         ldm_image image;
         ldm_image_init(&image, sizeof image);
@@ -95,8 +77,8 @@ void it_evaluates_what_a_run_asks_for() {
     CHECK(task.kind == LDM_TASK_DONE);
     MISUSED(its, ldm_engine_evaluate(its.context, its.engine, its.run));
     Fixture drawn;
-    CHECK(ldm_engine_draw(drawn.context, drawn.engine, drawn.run) == LDM_OK && drawn.pixels() == its.pixels());
-    CHECK(ldm_engine_draw(drawn.context, drawn.engine, drawn.run) == LDM_OK);  // it is done
+    CHECK(drawn.draw() == LDM_OK && drawn.pixels() == its.pixels());
+    CHECK(drawn.draw() == LDM_OK);  // it is done
     CHECK(drawn.seen.steps == std::vector<int>({1, 2, 3}));
 }
 
@@ -113,9 +95,9 @@ void runs_of_another_package_are_refused() {
 // A preview that the progress function asks for is there when it is called next, and the run is drawn to its end.
 void previews_do_not_end_it() {
     Fixture plain, looked;
-    CHECK(ldm_engine_draw(plain.context, plain.engine, plain.run) == LDM_OK && plain.seen.previews == 0);
+    CHECK(plain.draw() == LDM_OK && plain.seen.previews == 0);
     looked.seen.asks_for_preview_at = 1;
-    CHECK(ldm_engine_draw(looked.context, looked.engine, looked.run) == LDM_OK);
+    CHECK(looked.draw() == LDM_OK);
     CHECK(looked.seen.steps == std::vector<int>({1, 2, 3}) && looked.seen.previews == 2);
     CHECK(looked.seen.preview_steps == std::vector<int>({0, 1, 1}));  // a host sees which is new
     CHECK(looked.pixels() == plain.pixels());
@@ -125,9 +107,9 @@ void previews_do_not_end_it() {
 // of the call that draws.
 void the_preview_of_the_last_step_is_told() {
     Fixture plain, looked;
-    CHECK(ldm_engine_draw(plain.context, plain.engine, plain.run) == LDM_OK);
+    CHECK(plain.draw() == LDM_OK);
     looked.seen.asks_for_preview_at = 3;
-    CHECK(ldm_engine_draw(looked.context, looked.engine, looked.run) == LDM_OK);
+    CHECK(looked.draw() == LDM_OK);
     CHECK(*ldm_error_code(looked.context) == '\0');
     CHECK(looked.seen.steps == std::vector<int>({1, 2, 3, 3}));
     CHECK(looked.seen.preview_steps == std::vector<int>({0, 0, 0, 3}));
@@ -146,7 +128,7 @@ void a_preview_within_a_step_is_of_that_step() {
         if (std::strcmp(task.component, "unet") == 0) break;
     }
     CHECK(ldm_run_preview(its.context, its.run) == LDM_OK);
-    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_OK);
+    CHECK(its.draw() == LDM_OK);
     CHECK(its.seen.steps == std::vector<int>({1, 2, 3}));
     CHECK(its.seen.preview_steps == std::vector<int>({1, 1, 1}));
 }
@@ -158,7 +140,7 @@ void a_saved_preview_says_that_it_is_one() {
     its.seen.asks_for_preview_at = 1;
     its.seen.saves_at = 3;
     its.seen.saved = scratch.at("preview.png");
-    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_OK);
+    CHECK(its.draw() == LDM_OK);
     std::string file = read_file(its.seen.saved);
     CHECK(file.find("preview after") != std::string::npos && file.find("stopped after") == std::string::npos);
     CHECK(ldm_run_save_png(its.context, its.run, 0, its.seen.saved.c_str(), 1) == LDM_OK);
@@ -168,7 +150,7 @@ void a_saved_preview_says_that_it_is_one() {
 void the_progress_function_may_end_it() {
     Fixture its;
     its.seen.cancels_at = 2;
-    CHECK(ldm_engine_draw(its.context, its.engine, its.run) == LDM_CANCELLED);
+    CHECK(its.draw() == LDM_CANCELLED);
     CHECK(its.seen.steps == std::vector<int>({1, 2}));
     CHECK(ldm_engine_evaluate(its.context, its.engine, its.run) == LDM_CANCELLED);
 }
@@ -176,12 +158,7 @@ void the_progress_function_may_end_it() {
 // The encoder of images is opened when it is needed: what there is to tell of it comes then, to a context that listens.
 void notices_come_with_what_they_are_about() {
     std::vector<unsigned char> pixels(64 * 48 * 3, 100);
-    ldm_image image;
-    ldm_image_init(&image, sizeof image);
-    image.width = 64;
-    image.height = 48;
-    image.channels = 3;
-    image.pixels = pixels.data();
+    ldm_image image = image_of(pixels.data(), 3);
     ldm_run_options options = apple();
     options.images = &image;
     options.image_count = 1;
@@ -210,6 +187,11 @@ struct Details {
     ldm_context* other = nullptr;
     ldm_package* package = nullptr;
 
+    Details() { CHECK(ldm_context_create(nullptr, &other) == LDM_OK); }
+    ~Details() { ldm_context_free(other); }
+    Details(const Details&) = delete;
+    Details& operator=(const Details&) = delete;
+
     static void log(void* user, ldm_log_level level, const char* text) {
         auto* its = static_cast<Details*>(user);
         if (level == LDM_LOG_DETAIL) its->all.emplace_back(text);
@@ -226,29 +208,20 @@ struct Details {
 void details_are_told_of_each_step() {
     for (int maps = 0; maps < 2; ++maps) {
         Details details;
-        ldm_context_options callbacks;
-        ldm_context_options_init(&callbacks, sizeof callbacks);
-        callbacks.log = Details::log;
-        callbacks.user = &details;
-        ldm_context* context = nullptr;
-        ldm_package* package = nullptr;
-        ldm_engine* engine = nullptr;
-        ldm_run* run = nullptr;
+        Handles its;
+        ldm_context_options callbacks = telling(Details::log, &details);
         ldm_package_options full;
         ldm_package_options_init(&full, sizeof full);
         full.check = LDM_CHECK_FULL;
-        CHECK(ldm_context_create(nullptr, &details.other) == LDM_OK &&
-              ldm_context_create(&callbacks, &context) == LDM_OK);
-        std::string folder = golden_path("package");
-        CHECK(ldm_package_open(context, folder.c_str(), &full, &package) == LDM_OK);
+        const std::string folder = golden_path("package");
+        if (!CHECK(its.open(&callbacks, &full))) return;
         CHECK(details.count("package: " + folder + " is ", " files, ") == 1 && details.count("package: ", " s") == 1);
         CHECK(details.count("package: unet has 172 weights, ", "unet/model.safetensors") == 1);
-        details.package = package;
-        ldm_engine_options options;
-        ldm_engine_options_init(&options, sizeof options);
+        details.package = its.package;
+        ldm_engine_options options = engine_options();
         options.maps_weights = maps;
         options.threads = 2 * maps;
-        CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
+        CHECK(its.start(&options));
         CHECK(details.count("engine: ONNX Runtime 1.", " loaded from ") == 1);
         std::string how = maps == 1 ? ", threads 2, 0 MB of weights mapped, opened in "
                                     : ", threads of its choice, 0 MB of weights copied, opened in ";
@@ -257,45 +230,29 @@ void details_are_told_of_each_step() {
         CHECK(details.count("engine: vae_decoder: ", how) == 1 && details.count("engine: vae_encoder: ", "") == 0);
         CHECK(details.count("package: of ", " files of " + folder + " the hashes of ") == 1);
         CHECK(details.count("package: of ", " are right, 0 remembered and ") == 1);
-        ldm_run_options wanted = apple();
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
-              ldm_engine_draw(context, engine, run) == LDM_OK);
+        CHECK(its.begin(apple()) && its.draw() == LDM_OK);
         CHECK(details.count("engine: unet evaluated in ", " s") == 3);
-        ldm_run_free(run);
-        ldm_engine_free(engine);
-        ldm_package_free(package);
-        ldm_context_free(context);
-        ldm_context_free(details.other);
     }
 }
 
 // Nobody is told that hashes are right which nobody looked at.
 void what_was_checked_is_what_is_told() {
     Details details;
-    ldm_context_options callbacks;
-    ldm_context_options_init(&callbacks, sizeof callbacks);
-    callbacks.log = Details::log;
-    callbacks.user = &details;
-    ldm_context* context = nullptr;
-    ldm_package* package = nullptr;
+    Handles its;
+    ldm_context_options callbacks = telling(Details::log, &details);
     ldm_package_options sizes;
     ldm_package_options_init(&sizes, sizeof sizes);
     sizes.check = LDM_CHECK_SIZE;
-    CHECK(ldm_context_create(&callbacks, &context) == LDM_OK);
-    CHECK(ldm_package_open(context, golden_path("package").c_str(), &sizes, &package) == LDM_OK);
-    CHECK(ldm_package_confirm(context, package) == LDM_OK);
+    CHECK(its.open(&callbacks, &sizes) && ldm_package_confirm(its.context, its.package) == LDM_OK);
     CHECK(details.count("package: of ",
                         " the hashes of 0 are right, 0 remembered and 0 computed; no file has changed") == 1);
-    ldm_package_free(package);
-    ldm_context_free(context);
 }
 
 void options_of_a_provider_are_pairs() {
     Fixture its;
     const char *texts[] = {"device_id", nullptr}, *numbers[] = {"0", "1"};
     for (int turn = 0; turn < 4; ++turn) {
-        ldm_engine_options options;
-        ldm_engine_options_init(&options, sizeof options);
+        ldm_engine_options options = engine_options();
         options.provider = "cuda";
         options.provider_keys = turn == 0 ? texts : turn == 2 ? nullptr : numbers;
         options.provider_values = turn == 1 ? texts : turn == 3 ? nullptr : numbers;
@@ -306,6 +263,24 @@ void options_of_a_provider_are_pairs() {
     }
 }
 
+// Draw with weights that are copied or mapped, and return the latents.
+std::vector<float> drawn_with(Handles& its, int maps, const FailingAllocator& counting) {
+    ldm_engine_options options = engine_options();
+    CHECK(options.maps_weights == 0);
+    options.maps_weights = maps;
+    CHECK(its.start(&options));
+    long long before = counting.alive;
+    CHECK(its.begin(apple()) && its.draw() == LDM_OK);
+    const float* latents = nullptr;
+    int64_t shape[4];
+    if (!CHECK(ldm_run_latents(its.context, its.run, &latents, shape) == LDM_OK)) return {};
+    std::vector<float> drawn(latents, latents + shape[0] * shape[1] * shape[2] * shape[3]);
+    its.free_run();
+    CHECK((counting.alive < before) == (maps == 1));
+    its.free_engine();
+    return drawn;
+}
+
 // The same latents but for rounding; what is done with gives its memory back.
 void weights_stay_in_their_files() {
     FailingAllocator counting;
@@ -314,41 +289,19 @@ void weights_stay_in_their_files() {
     memory.allocate = counting.allocator().allocate;
     memory.release = counting.allocator().release;
     memory.memory_user = counting.allocator().user;
-    ldm_context* context = nullptr;
-    ldm_package* package = nullptr;
-    CHECK(ldm_context_create(&memory, &context) == LDM_OK);
-    CHECK(ldm_package_open(context, golden_path("package").c_str(), nullptr, &package) == LDM_OK);
-    std::vector<float> drawn[2];
-    for (int maps = 0; maps < 2; ++maps) {
-        ldm_engine_options options;
-        ldm_engine_options_init(&options, sizeof options);
-        CHECK(options.maps_weights == 0);
-        options.maps_weights = maps;
-        ldm_engine* engine = nullptr;
-        ldm_run* run = nullptr;
-        ldm_run_options wanted = apple();
-        CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_OK);
-        long long before = counting.alive;
-        CHECK(ldm_run_create(context, package, &wanted, &run) == LDM_OK &&
-              ldm_engine_draw(context, engine, run) == LDM_OK);
-        const float* latents = nullptr;
-        int64_t shape[4];
-        CHECK(ldm_run_latents(context, run, &latents, shape) == LDM_OK);
-        drawn[maps].assign(latents, latents + shape[0] * shape[1] * shape[2] * shape[3]);
-        ldm_run_free(run);
-        CHECK((counting.alive < before) == (maps == 1));
-        ldm_engine_free(engine);
+    {
+        Handles its;
+        if (!CHECK(its.open(&memory, nullptr))) return;
+        const std::vector<float> copied = drawn_with(its, 0, counting), mapped = drawn_with(its, 1, counting);
+        CHECK(copied.size() == mapped.size() && !copied.empty());
+        for (size_t index = 0; index < copied.size(); ++index) {
+            CHECK(std::fabs(copied[index] - mapped[index]) <= 1e-4f);
+        }
+        ldm_engine_options options = engine_options();
+        options.maps_weights = 2;
+        CHECK(ldm_engine_open(its.context, its.package, &options, &its.engine) == LDM_BAD_REQUEST);
+        CHECK(std::string(ldm_error_text(its.context)) == "maps_weights is 2; expected 0 or 1");
     }
-    for (size_t index = 0; index < drawn[0].size(); ++index)
-        CHECK(std::fabs(drawn[0][index] - drawn[1][index]) <= 1e-4f);
-    ldm_engine_options options;
-    ldm_engine_options_init(&options, sizeof options);
-    options.maps_weights = 2;
-    ldm_engine* engine = nullptr;
-    CHECK(ldm_engine_open(context, package, &options, &engine) == LDM_BAD_REQUEST);
-    CHECK(std::string(ldm_error_text(context)) == "maps_weights is 2; expected 0 or 1");
-    ldm_package_free(package);
-    ldm_context_free(context);
     CHECK(counting.alive == 0);
 }
 

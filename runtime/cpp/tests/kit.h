@@ -23,6 +23,17 @@ inline ldm_run_options apple() {
     return options;
 }
 
+// An image of that size, of 8 bits. Its pixels are the caller's.
+inline ldm_image image_of(const unsigned char* pixels, int32_t channels) {
+    ldm_image image;
+    ldm_image_init(&image, sizeof image);
+    image.width = 64;
+    image.height = 48;
+    image.channels = channels;
+    image.pixels = pixels;
+    return image;
+}
+
 struct Kit {
     std::string manifest = read_file(golden_path("package/manifest.json"));
     std::string tokenizer = read_file(golden_path("package/tokenizer/tokenizer.json"));
@@ -43,6 +54,18 @@ struct Kit {
     }
     Kit(const Kit&) = delete;
     Kit& operator=(const Kit&) = delete;
+
+    // Begin another run, which is there unless it is refused, and is freed at once.
+    ldm_status begin(const ldm_run_options& options) const {
+        ldm_run* another = nullptr;
+        ldm_status status = ldm_run_create(context, package, &options, &another);
+        CHECK((another != nullptr) == (status == LDM_OK));
+        ldm_run_free(another);
+        return status;
+    }
+    bool refuses(const ldm_run_options& options, const char* code) const {
+        return begin(options) == LDM_BAD_REQUEST && says(code);
+    }
 
     // Whether the last call was refused as wrong in itself, with a sentence.
     bool says_misuse() const { return says("other.misuse"); }

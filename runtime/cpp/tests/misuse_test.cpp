@@ -18,7 +18,6 @@ void memory_functions_come_together() {
 // Numbers that are no option's: a status, whatever they are.
 void values_out_of_range_are_refused() {
     Kit kit;
-    ldm_run* run = nullptr;
     ldm_package* package = nullptr;
     const char* json = nullptr;
     using Field = int32_t ldm_run_options::*;
@@ -28,7 +27,7 @@ void values_out_of_range_are_refused() {
         for (int32_t value : {INT32_MIN, -1, INT32_MAX}) {
             ldm_run_options options = apple();
             options.*field = value;
-            CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
+            CHECK(kit.begin(options) == LDM_BAD_REQUEST);
             CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);
         }
     }
@@ -45,7 +44,6 @@ void values_out_of_range_are_refused() {
 
 void what_contradicts_itself_is_refused() {
     Kit kit;
-    ldm_run* run = nullptr;
     const char* texts[] = {"a red apple"};
     uint64_t seeds[] = {1};
     for (int turn = 0; turn < 12; ++turn) {
@@ -64,70 +62,59 @@ void what_contradicts_itself_is_refused() {
         if (turn == 11) options.images = &image;  // none of them
         if (turn == 10) options.variation_seed = 7;
         if (turn == 6) options.prompt_embeds = reinterpret_cast<const float*>(seeds);
-        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && run == nullptr);
+        CHECK(kit.begin(options) == LDM_BAD_REQUEST);
         CHECK(std::strncmp(ldm_error_code(kit.context), "request.", 8) == 0);
     }
 }
 
 void nulls_within_arrays_are_told() {
     Kit kit;
-    ldm_run* run = nullptr;
     const char* texts[] = {"a red apple", nullptr};
     ldm_run_options options = apple();
     options.prompt = nullptr;
     options.prompts = texts;
     options.prompt_count = 2;
-    MISUSED(kit, ldm_run_create(kit.context, kit.package, &options, &run));
+    MISUSED(kit, kit.begin(options));
     const char* prompts[] = {"a red apple", "a green tree"};
     options.prompts = prompts;
     options.negatives = texts;
-    MISUSED(kit, ldm_run_create(kit.context, kit.package, &options, &run));
+    MISUSED(kit, kit.begin(options));
     unsigned char pixels[64 * 48] = {};
-    ldm_image images[2];
-    for (ldm_image& image : images) {
-        ldm_image_init(&image, sizeof image);
-        image.width = 64;
-        image.height = 48;
-        image.channels = 1;
-        image.pixels = pixels;
-    }
+    ldm_image images[] = {image_of(pixels, 1), image_of(pixels, 1)};
     images[1].pixels = nullptr;
     options.negatives = nullptr;
     options.images = images;
     options.image_count = 2;
-    MISUSED(kit, ldm_run_create(kit.context, kit.package, &options, &run));
+    MISUSED(kit, kit.begin(options));
     images[1].pixels = pixels;
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_OK);
-    ldm_run_free(run);
+    CHECK(kit.begin(options) == LDM_OK);
     options.mask = &images[1];
     images[1].pixels = nullptr;
     options.image_count = 1;
-    MISUSED(kit, ldm_run_create(kit.context, kit.package, &options, &run));
+    MISUSED(kit, kit.begin(options));
     images[1].pixels = pixels;
     images[1].pixel_type = 3;
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.image"));
+    CHECK(kit.refuses(options, "request.image"));
     ldm_text text{nullptr, 8};
     ldm_package* package = nullptr;
     MISUSED(kit, ldm_package_parse(kit.context, {kit.manifest.data(), kit.manifest.size()}, &text, 1, &package));
-    CHECK(run == nullptr && package == nullptr);
+    CHECK(package == nullptr);
 }
 
 // Arrays of numbers come with their counts: a wrong one is refused, and not read over.
 void counts_of_numbers_are_checked() {
     Kit kit;
-    ldm_run* run = nullptr;
     std::vector<float> numbers(4 * 6 * 8, 0.5f);
     ldm_run_options options = apple();
     options.latents = numbers.data();
     for (size_t count : {size_t{0}, numbers.size() - 1, numbers.size() + 1, SIZE_MAX}) {
         options.latents_count = count;
-        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.array"));
+        CHECK(kit.refuses(options, "request.array"));
     }
     options.latents_count = numbers.size();
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_OK);
-    ldm_run_free(run);
+    CHECK(kit.begin(options) == LDM_OK);
     options.width = options.height = 0;
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.size"));
+    CHECK(kit.refuses(options, "request.size"));
 
     options = apple();
     options.prompt = nullptr;
@@ -136,15 +123,14 @@ void counts_of_numbers_are_checked() {
     options.embeds_tokens = 12;
     for (size_t width : {size_t{0}, size_t{5}, size_t{7}, SIZE_MAX}) {
         options.embeds_width = width;
-        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.array"));
+        CHECK(kit.refuses(options, "request.array"));
     }
     options.embeds_width = 6;
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_OK);
-    ldm_run_free(run);
+    CHECK(kit.begin(options) == LDM_OK);
     options.prompt_embeds = nullptr;
     options.pooled_prompt_embeds = numbers.data();
     options.prompt = "a red apple";
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says("request.array"));
+    CHECK(kit.refuses(options, "request.array"));
 }
 
 // A count beside an array that is not there was meant for one that was forgotten.
@@ -152,9 +138,8 @@ void a_count_without_its_array_is_refused() {
     Kit kit;
     auto refused = [&](void (*fill)(ldm_run_options& options), const char* code, std::string_view sentence) {
         ldm_run_options options = apple();
-        ldm_run* run = nullptr;
         fill(options);
-        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST && kit.says(code));
+        CHECK(kit.refuses(options, code));
         CHECK(std::string_view(ldm_error_text(kit.context)) == sentence);
     };
     refused([](ldm_run_options& its) { its.prompt_count = 2; }, "request.invalid",
@@ -180,18 +165,16 @@ void a_seed_beside_seeds_is_refused_as_what_it_is() {
     Kit kit;
     const uint64_t seeds[] = {5};
     ldm_run_options options = apple();
-    ldm_run* run = nullptr;
     options.seeds = seeds;
     options.seed_count = 1;
     for (int32_t has_seed : {0, 1}) {
         options.has_seed = has_seed;
-        CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_BAD_REQUEST);
+        CHECK(kit.begin(options) == LDM_BAD_REQUEST);
         CHECK(std::string_view(ldm_error_text(kit.context)) == "both seed and seeds were given; give one of them");
     }
     options.seed = 0;
     options.has_seed = 0;
-    CHECK(ldm_run_create(kit.context, kit.package, &options, &run) == LDM_OK);
-    ldm_run_free(run);
+    CHECK(kit.begin(options) == LDM_OK);
 }
 
 // The system would take it for the current folder.

@@ -38,7 +38,8 @@ static std::string graph_result(std::string_view content) {
     Allocator memory = system_allocator();
     Failure failure;
     Scope scope{memory, failure};
-    Status status = check_external_data(scope, bytes_of(content), "model.safetensors", "model.onnx");
+    const std::string_view weights[] = {"model.safetensors"};
+    Status status = check_external_data(scope, bytes_of(content), {weights, 1}, "model.onnx");
     std::optional<std::uint64_t> known;
     if (status.ok()) status = known_tokens(scope, bytes_of(content), "input_ids", "model.onnx", known);
     if (!status.ok()) return status.code();
@@ -137,6 +138,10 @@ static void wrong_headers_are_refused() {
     expect_header(
         with_header(
             first + R"({"dtype": "U8", "shape": [0], "data_offsets": [9223372036854775807, 9223372036854775807]}})", 4),
+        codes::weights_tensor);
+    expect_header(
+        with_header(
+            first + R"({"dtype": "U8", "shape": [0], "data_offsets": [999999999999999999, 999999999999999999]}})", 4),
         codes::weights_layout);
 }
 

@@ -166,7 +166,7 @@ static void only_what_is_mapped_must_be_there() {
     const std::string content = read_file(FAKE_PLUGIN);
     std::size_t needed = end_of_segments(content);
     CHECK(needed > 0 && needed < content.size());
-    CHECK(engines::extent_of_library(files::Path(FAKE_PLUGIN)).needed == needed);
+    CHECK(engines::look_at_library(files::Path(FAKE_PLUGIN)).needed == needed);
     CHECK(opened("cut.so", content.substr(0, needed)).empty());  // its section headers are named, and not there
     CHECK(opened("short.so", content.substr(0, needed - 1)) == codes::engine_unavailable);
     const std::string has = std::to_string(needed - 1) + " bytes, but needs " + std::to_string(needed);
@@ -194,10 +194,34 @@ static void broken_headers_are_read_without_harm() {
         changed[static_cast<std::size_t>(place)] = '\x7f';
         std::string name = "lie" + std::to_string(place) + ".so";
         scratch.write(name, changed);
-        engines::Extent extent = engines::extent_of_library(files::Path(scratch.at(name)));
-        CHECK(extent.needed == 0 || extent.there == changed.size());
+        engines::LibraryFile file = engines::look_at_library(files::Path(scratch.at(name)));
+        CHECK(file.needed == 0 || file.there == changed.size());
     }
-    CHECK(engines::extent_of_library(files::Path(scratch.path)).needed == 0);
+    CHECK(engines::look_at_library(files::Path(scratch.path)).needed == 0);
+}
+
+// The loader's own words would be that there is no such file.
+static void a_library_for_another_machine_is_refused_by_its_name() {
+    Scratch scratch;
+    Allocator memory = system_allocator();
+    Failure failure;
+    Scope scope{memory, failure};
+    const std::string content = read_file(FAKE_PLUGIN);
+    const auto own = number_at<std::uint16_t>(content, 18);
+    const std::pair<std::uint16_t, const char*> others[] = {{3, "32-bit x86 (3 in ELF)"},
+                                                            {62, "x86-64 (62 in ELF)"},
+                                                            {183, "aarch64 (183 in ELF)"},
+                                                            {999, "a machine that is not known here (999 in ELF)"}};
+    for (const auto& [machine, name] : others) {
+        if (machine == own) continue;
+        std::string changed = content, file = "for" + std::to_string(machine) + ".so";
+        set_number<std::uint16_t>(changed, 18, machine);
+        scratch.write(file, changed);
+        openvino::Plugin plugin;
+        CHECK(code_of(plugin.open(scope, scratch.at(file))) == codes::engine_unavailable);
+        const std::string sentence = ": it is for another machine: for " + std::string(name) + ", but this program is ";
+        CHECK(says(failure, sentence));
+    }
 }
 
 static void onnxruntime_is_not_needed() {
@@ -331,6 +355,7 @@ int main() {
     truncated_plugins_are_refused();
     only_what_is_mapped_must_be_there();
     broken_headers_are_read_without_harm();
+    a_library_for_another_machine_is_refused_by_its_name();
     onnxruntime_is_not_needed();
     it_is_told_what_to_open();
     its_failures_have_a_code();

@@ -193,7 +193,42 @@ static void damaged_texts_are_left_out() {
     CHECK(many_texts("iTXt", std::string("XML:com.adobe.xmp\0\1\0\0\0no zlib", 29), 1).empty());
 }
 
+// One chunk too many, before the pixels or behind them. tests/runtime/cpp/test_png_verdicts.py has many more, and holds
+// Python to the same words.
+static void what_is_out_of_place_is_refused() {
+    struct Case {
+        const char *kind, *content;
+        std::size_t bytes;
+        bool is_behind;
+        std::string_view sentence;
+    };
+    const Case cases[] = {
+        {"WHAT", "", 0, false, "it needs a chunk that PNG does not have"},
+        {"prvt", "", 0, true, "the name of a chunk is not four letters, of which the third is a capital"},
+        {"PLTE", "abcd", 4, false, "its palette is not 1 to 256 colours of 3 bytes"},
+        {"PLTE", "abc", 3, true, "it has two palettes, or one behind its pixels"},
+        {"tRNS", "abcdefg", 7, false, "its list of what is transparent has a size that does not fit its colours"},
+        {"tRNS", "abcdef", 6, true, "it has two lists of what is transparent, or one behind its pixels"},
+        {"IDAT", "", 0, true, ""},
+        {"gAMA", "", 0, false, ""},
+    };
+    for (const Case& each : cases) {
+        Failure failure;
+        Scope scope{heap, failure};
+        Status status;
+        std::string whole = written(scope, {}, 2, 2, status), added;
+        add_chunk(added, each.kind, {each.content, each.bytes});
+        whole.insert(each.is_behind ? whole.size() - 12 : 8 + 25, added);
+        images::Image image(heap);
+        CHECK(png::read(scope, bytes_of(whole), "a.png", image).ok() == each.sentence.empty());
+        if (each.sentence.empty()) continue;
+        const std::string expected = "a.png is not a PNG file that can be read: " + std::string(each.sentence);
+        if (!CHECK(failure.text == expected)) std::fprintf(stderr, "  %s: %s\n", each.kind, failure.text);
+    }
+}
+
 int main() {
+    what_is_out_of_place_is_refused();
     texts_are_bounded_together();
     damaged_texts_are_left_out();
     golden_files_are_read();

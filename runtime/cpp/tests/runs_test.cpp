@@ -106,11 +106,11 @@ void draw(const ldm::Context& context, const ldm::Package& package, const ldm::E
                      worst, context.text().data());
         return;
     }
-    ldm::View<unsigned char> picture = tensors.tensor<unsigned char>(name + "/picture");
+    ldm::View<unsigned char> pixels = tensors.tensor<unsigned char>(name + "/picture");
     const auto* levels = static_cast<const unsigned char*>((*image)->pixels);
     int largest = 0;
-    for (std::size_t index = 0; index < picture.size; ++index) {
-        int difference = std::abs(int{levels[index]} - int{picture[index]});
+    for (std::size_t index = 0; index < pixels.size; ++index) {
+        int difference = std::abs(int{levels[index]} - int{pixels[index]});
         largest = difference > largest ? difference : largest;
     }
     if (!CHECK(largest <= 1)) std::fprintf(stderr, "  %s: the image is %d levels off\n", name.c_str(), largest);

@@ -138,8 +138,7 @@ def open_engine(
         return _opened(name, choice, package, component, artefact)
     passed_over: list[str] = []
     for name, considers in _automatic(choice).items():
-        readable = readable_by(ENGINES[name], package, component)
-        if not readable or (artefact is not None and artefact not in readable) or not considers():
+        if not _can_run(ENGINES[name], package, component, artefact) or not considers():
             continue
         try:
             opened = _opened(name, choice, package, component, artefact)
@@ -178,9 +177,16 @@ def artefact_for(name: str, package: Package, component: str) -> Artefact:
 
 
 def readable_by(kind: EngineKind, package: Package, component: str) -> list[Artefact]:
-    """List the artefacts of a component that an engine reads, the best first."""
-    artefacts = package.manifest.components[component].artefacts
+    """List the artefacts of a component that an engine may pick by itself, the best first."""
+    artefacts = package.manifest.pickable(component)
     return [each for reads in kind.reads for each in artefacts if (each.format, each.engine) == reads]
+
+
+def _can_run(kind: EngineKind, package: Package, component: str, artefact: Artefact | None) -> bool:
+    """Return whether an engine reads an artefact; None: any that it may pick by itself."""
+    if artefact is None:
+        return bool(readable_by(kind, package, component))
+    return (artefact.format, artefact.engine) in kind.reads
 
 
 def artefacts_for(choice: EngineChoice, package: Package, component: str) -> list[Artefact]:

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from ldm_runtime.package.artefacts import Artefact
-from ldm_runtime.package.manifest import TensorSpec
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 
 class Engine(Protocol):

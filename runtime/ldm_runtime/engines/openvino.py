@@ -19,8 +19,9 @@ from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
 from ldm_runtime.package.artefacts import Artefact
-from ldm_runtime.package.manifest import Contract, TensorSpec
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 

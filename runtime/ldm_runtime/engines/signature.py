@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ldm_runtime.errors import EngineError, PackageError
-from ldm_runtime.package.manifest import Axis, ComponentContract, TensorSpec
+from ldm_runtime.package.manifest import Axis
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 Sizes = dict[str, int]  # axis -> size
 

@@ -7,13 +7,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ldm_runtime.checks import shown
+from ldm_runtime.package.artefacts import CANONICAL, INTEGERS
+from ldm_runtime.package.interface_rules import check_interface
 from ldm_runtime.package.safetensors import DTYPES
-from ldm_runtime.package.values import MAX_BYTES, check_between, check_digest, check_listed, check_name, fail
+from ldm_runtime.package.values import (
+    MAX_BYTES,
+    check_between,
+    check_digest,
+    check_label,
+    check_listed,
+    check_name,
+    check_short_name,
+    fail,
+)
 
 if TYPE_CHECKING:
     from ldm_runtime.package.artefacts import Artefact, Component, PlanRequirements, Range
     from ldm_runtime.package.manifest import Contract, Manifest
 
+_MAX_RESCALED = 2**60
 _refuse = functools.partial(fail, code="manifest.artefact")
 _refuse_plan = functools.partial(fail, code="manifest.plan")
 
@@ -24,13 +36,18 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
     if len(set(names)) != len(names) or names[:1] != ["canonical"]:
         found = ", ".join(sorted(names)) if names else "nothing"
         _refuse(f"{where}.artefacts", f"has the names {found}; expected 'canonical' first and each once")
+    if component.canonical.interface is not None:
+        _refuse(f"{where}.artefacts", "has a canonical graph with an interface; expected the contract's")
     if (component.canonical.format, component.canonical.engine) != ("onnx", "any"):
         _refuse(f"{where}.artefacts", "has a canonical graph that is not ONNX for any engine")
     check_listed(component.weights, manifest, f"{where}.weights")
+    parts = {artefact.name: artefact for artefact in component.artefacts}
+    inputs = {spec.name for spec in manifest.contract.components[name].inputs}
     for artefact in component.artefacts:
         here = f"{where}.artefacts[{shown(artefact.name)}]"
         _check_artefact(artefact, manifest, here)
         _check_format(artefact, component, here)
+        check_interface(artefact, parts, inputs, manifest.contract, here)
         if artefact.requires is not None:
             _check_plan(name, artefact.requires, manifest.contract, f"{here}.requires")
     for key, entry in component.keys.items():
@@ -44,19 +61,32 @@ def check_component(name: str, component: "Component", manifest: "Manifest", whe
 
 def _check_artefact(artefact: "Artefact", manifest: "Manifest", where: str) -> None:
     """Check what holds for every format, known to this runtime or not."""
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", artefact.name) is None:
-        _refuse(f"{where}.name", f"is {shown(artefact.name)}; expected up to 200 letters, digits and . _ -")
+    check_label(artefact.name, f"{where}.name", "manifest.artefact")
     for key in ("format", "engine"):
-        if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", getattr(artefact, key)) is None:
-            _refuse(f"{where}.{key}", f"is {shown(getattr(artefact, key))}; expected a short name such as 'onnx'")
+        check_short_name(getattr(artefact, key), "onnx", f"{where}.{key}", "manifest.artefact")
     if not artefact.files:
         _refuse(f"{where}.files", "is empty")
     for file in artefact.files:
         check_listed(file, manifest, f"{where}.files")
     if artefact.exactness == "lossy" and artefact.precision == "fp32":
         _refuse(where, "is lossy in fp32; expected a reduced precision or exact")
+    if artefact.exactness == "exact" and artefact.precision in INTEGERS:
+        _refuse(where, f"is exact in {artefact.precision}; expected lossy")
     if artefact.exactness == "lossy" and artefact.difference is None:
         _refuse(where, "is lossy without its measured difference")
+    _check_repair(artefact, where)
+
+
+def _check_repair(artefact: "Artefact", where: str) -> None:
+    """Check what was done so that a graph stays finite in a reduced precision."""
+    if artefact.precision == "fp32" and (artefact.kept or artefact.rescaled is not None):
+        _refuse(where, "has nodes kept or values rescaled in fp32; expected neither")
+    for node in artefact.kept:
+        check_name(node, f"{where}.kept")
+    if len(set(artefact.kept)) != len(artefact.kept):
+        _refuse(f"{where}.kept", "has a node twice; expected each once")
+    if artefact.rescaled is not None and not 1 < artefact.rescaled <= _MAX_RESCALED:
+        _refuse(f"{where}.rescaled", f"is {artefact.rescaled}; expected more than 1 and at most {_MAX_RESCALED}")
 
 
 def _check_format(artefact: "Artefact", component: "Component", where: str) -> None:
@@ -65,16 +95,27 @@ def _check_format(artefact: "Artefact", component: "Component", where: str) -> N
     if (artefact.format == "tensorrt") != (artefact.requires is not None):
         _refuse(f"{where}.requires", "does not fit the format; expected requirements of TensorRT plans alone")
     if artefact.format == "onnx":
-        if _folder(artefact.file) != folder or files[1:] != (component.weights,):
-            _refuse(
-                f"{where}.files",
-                f"is {', '.join(files)}; expected a graph in {shown(folder)}, then {shown(component.weights)}",
-            )
+        _check_graph(artefact, component, folder, f"{where}.files")
     elif artefact.format == "openvino":
         if [name[-4:] for name in files] != [".xml", ".bin"]:
             _refuse(f"{where}.files", f"is {', '.join(files)}; expected a graph in .xml, then its weights in .bin")
     elif artefact.format == "tensorrt" and (len(files) != 1 or _folder(artefact.file) != f"engines/{artefact.name}"):
         _refuse(f"{where}.files", f"is {', '.join(files)}; expected one plan in engines/{artefact.name}")
+
+
+def _check_graph(artefact: "Artefact", component: "Component", folder: str, where: str) -> None:
+    """Require a graph and what its external data may be in: files of its own, then perhaps the component's weights."""
+    graph, *data = artefact.files
+    expected = f"a graph in {shown(folder)}, then {shown(component.weights)}"
+    if artefact.name == CANONICAL:
+        fits = data == [component.weights]
+    else:
+        own = data[:-1] if data[-1:] == [component.weights] else data
+        fits = bool(data) and len(set(data)) == len(data) and component.weights not in own
+        fits = fits and all(_folder(name) == folder and name.endswith(".safetensors") for name in own)
+        expected += ", or .safetensors files of its own in that folder before it or in its place"
+    if not fits or _folder(graph) != folder:
+        _refuse(where, f"is {', '.join(artefact.files)}; expected {expected}")
 
 
 def _check_plan(component: str, plan: "PlanRequirements", contract: "Contract", where: str) -> None:

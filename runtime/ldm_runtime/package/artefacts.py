@@ -3,9 +3,14 @@
 import dataclasses
 from typing import Literal
 
+from ldm_runtime.files.strict_json import OPTIONAL
+from ldm_runtime.package.tensor_spec import ComponentContract
+
 CANONICAL = "canonical"
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Floating = Literal["fp32", "fp16", "bf16"]
+Precision = Literal[Floating, "int8", "int4"]
+INTEGERS: tuple[Precision, ...] = ("int8", "int4")  # lossy by more than rounding: a variant has the error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +50,27 @@ class PlanRequirements:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hoist:
+    """A part of a graph that was cut off, because it depends on a few of the inputs alone.
+
+    inputs: those of the component. artefact: the part, another artefact of the component; its outputs are inputs of
+    the graph that it was cut off from.
+    """
+
+    inputs: tuple[str, ...]
+    artefact: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Artefact:
     """One form of a component: its canonical graph, or what was made of that for one engine.
 
     files: relative posix paths; the engine opens the first, the others hold the weights.
     engine: what it was made for, or "any". A runtime leaves alone what none of its engines reads.
     requires: what the machine must have; None where any machine does.
+    interface: the graph's inputs and outputs, where they are not the component's.
+    kept: nodes that stay in float32 where the others are reduced.
+    rescaled: what the values between residual blocks were divided by, so that they stay in half precision's range.
     """
 
     name: str
@@ -61,6 +81,10 @@ class Artefact:
     exactness: Literal["exact", "lossy"]
     difference: Difference | None
     requires: PlanRequirements | None = None
+    interface: ComponentContract | None = dataclasses.field(default=None, metadata=OPTIONAL)
+    hoists: tuple[Hoist, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
+    kept: tuple[str, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
+    rescaled: float | None = dataclasses.field(default=None, metadata=OPTIONAL)
 
     @property
     def file(self) -> str:

@@ -13,12 +13,15 @@ from ldm_runtime.package.values import (
     check_name,
     check_relative_path,
     check_same_names,
+    check_span,
     fail,
 )
 from ldm_runtime.sampling.plan import check_steps
+from ldm_runtime.sampling.solvers import read_sampler
 
 if TYPE_CHECKING:
-    from ldm_runtime.package.manifest import Axis, ComponentContract, Contract, Dim, Multiple, TensorSpec
+    from ldm_runtime.package.manifest import Axis, Contract, Multiple
+    from ldm_runtime.package.tensor_spec import ComponentContract, Dim, TensorSpec
 
 # Role of a tensor -> its types and its number of dimensions.
 _INTEGERS = ("int64", "int32")
@@ -45,6 +48,7 @@ _MAX_DOWNSAMPLE = 2**10
 _MAX_WINDOW = 2**16
 _MAX_VOCABULARY = 2**24
 _MAX_STEPS = 1000  # by default
+MAX_GUIDANCE = 1000
 
 
 def check_contract(contract: "Contract", where: str) -> None:
@@ -59,19 +63,31 @@ def check_contract(contract: "Contract", where: str) -> None:
             _check_multiple(axis, axis.multiple_of, contract, f"{where}.axes[{shown(name)}].multiple_of")
     for name, component in contract.components.items():
         check_name(name, f"{where}.components")
-        for what, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
-            _check_tensors(specs, contract, f"{where}.components[{shown(name)}].{what}")
-        both = {spec.name for spec in component.inputs} & {spec.name for spec in component.outputs}
-        if both:
-            fail(
-                f"{where}.components[{shown(name)}]",
-                f"has an input and an output named {shown(min(both))}",
-                "manifest.tensor",
-            )
+        check_signature(component, contract, f"{where}.components[{shown(name)}]")
     _check_roles(contract, where)
     _check_latent(contract, where)
     _check_text(contract, where)
     _check_facts(contract, where)
+
+
+def check_signature(component: "ComponentContract", contract: "Contract", where: str) -> None:
+    """Check the names and dimensions of a graph's inputs and outputs."""
+    for what, specs in (("inputs", component.inputs), ("outputs", component.outputs)):
+        _check_tensors(specs, contract, f"{where}.{what}")
+    both = {spec.name for spec in component.inputs} & {spec.name for spec in component.outputs}
+    if both:
+        fail(where, f"has an input and an output named {shown(min(both))}", "manifest.tensor")
+
+
+def check_plan(contract: "Contract", steps: int | None, sampler: str | None, where: str) -> None:
+    """Check steps and a sampler, at their places below `where`; of those that are None the defaults count."""
+    defaults, schedule = contract.defaults, contract.schedule
+    steps = defaults.steps if steps is None else steps
+    check_between(steps, 1, min(schedule.num_train_timesteps, _MAX_STEPS), f"{where}.steps")
+    try:
+        check_steps(schedule, read_sampler(defaults.sampler if sampler is None else sampler), steps)
+    except InputError as error:
+        fail(f"{where}.sampler", f"is not usable: {error}", "manifest.sampler")
 
 
 def _check_multiple(axis: "Axis", multiple: "Multiple", contract: "Contract", where: str) -> None:
@@ -321,14 +337,8 @@ def _check_facts(contract: "Contract", where: str) -> None:
             fail(f"{where}.image.{name}", f"is {pixels}, not a multiple of {latent.downsample}", "manifest.image")
     if image.width * image.height > MAX_PIXELS:
         fail(f"{where}.image", f"is {image.width}x{image.height}, more than {MAX_PIXELS} pixels", "manifest.image")
-    defaults, schedule = contract.defaults, contract.schedule
-    check_between(defaults.steps, 1, min(schedule.num_train_timesteps, _MAX_STEPS), f"{where}.defaults.steps")
-    try:
-        check_steps(schedule, defaults.parsed_sampler, defaults.steps)
-    except InputError as error:
-        fail(f"{where}.defaults.sampler", f"is not usable: {error}", "manifest.sampler")
-    if not 0 <= defaults.guidance <= 1000:
-        fail(f"{where}.defaults.guidance", f"is {defaults.guidance}; expected 0 to 1000", "manifest.range")
+    check_plan(contract, None, None, f"{where}.defaults")
+    check_span(contract.defaults.guidance, 0, MAX_GUIDANCE, f"{where}.defaults.guidance")
     _check_batches(contract, where)
 
 

@@ -4,9 +4,10 @@ An engine opens whatever file an `external_data` entry names, so the entries are
 numbers: onnx.proto3 of ONNX 1.18.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError, unreadable
 from ldm_runtime.package.protobuf import Malformed, fields
 
@@ -34,8 +35,8 @@ _MESSAGES: dict[str, dict[int, str]] = {
 }
 
 
-def read_graph(graph: Path, weights: str) -> bytes:
-    """Read an ONNX file; raise FormatError unless every external tensor is in the file `weights` beside it."""
+def read_graph(graph: Path, data: Sequence[str]) -> bytes:
+    """Read an ONNX file; raise FormatError unless every external tensor is in one of the files `data` beside it."""
     try:
         size = graph.stat().st_size
         content = graph.read_bytes() if size <= MAX_GRAPH_BYTES else b""
@@ -43,16 +44,16 @@ def read_graph(graph: Path, weights: str) -> bytes:
         raise unreadable(graph, error) from error
     if size > MAX_GRAPH_BYTES:
         what = (
-            f"has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; expected those in {weights}"
+            f"has {size} bytes, more than the {MAX_GRAPH_BYTES} of a graph without weights; expected those in {data[0]}"
         )
         raise FormatError(str(graph), what, "file.too-large")
     try:
         locations = set(_locations(content))
     except (Malformed, RecursionError) as error:
         raise FormatError(str(graph), f"is not an ONNX file ({error})", "graph.format") from None
-    for location in sorted(locations - {weights.encode()}):
-        found = location.decode(errors="replace")
-        what = f"keeps data in {found!r}, expected only {weights!r} in the same folder"
+    for location in sorted(locations - {name.encode() for name in data}):
+        found, known = location.decode(errors="replace"), " or ".join(map(shown, data))
+        what = f"keeps data in {shown(found)}, expected only {known} in the same folder"
         raise FormatError(str(graph), what, "graph.external-data")
     return content
 

@@ -1,7 +1,7 @@
 """manifest.json: the contract, identity, provenance and proof of a package, as frozen dataclasses.
 
-The forms of its components are in `artefacts.py`. `manifest_json.py` reads and writes all of it as text. Whether the
-files agree is up to `open.py`.
+The forms of its components are in `artefacts.py`, faster ways to draw in `variants.py`. `manifest_json.py` reads and
+writes all of it as text. Whether the files agree is up to `open.py`.
 """
 
 import dataclasses
@@ -11,7 +11,9 @@ from typing import Any, Literal, TypeVar, cast
 import numpy as np
 
 from ldm_runtime.files.strict_json import OPTIONAL
-from ldm_runtime.package.artefacts import Component
+from ldm_runtime.package.artefacts import Artefact, Component
+from ldm_runtime.package.tensor_spec import ComponentContract, Dim, TensorSpec
+from ldm_runtime.package.variants import Variant
 from ldm_runtime.sampling.schedule import Schedule
 from ldm_runtime.sampling.solvers import Sampler, read_sampler
 
@@ -20,25 +22,8 @@ LOG_VARIANCE = (-30.0, 20.0)  # a latent's posterior; values beyond are clipped,
 
 Array = TypeVar("Array")
 
-# A size of one dimension of a tensor: fixed, or the name of an axis of the contract.
-Dim = int | str
 ExtraRule = Literal["pooled_text", "image_sizes", "guidance_embedding"]
 ConcatChannels = Literal["mask", "masked_latents"]
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorSpec:
-    """One input or output of a graph."""
-
-    name: str
-    dtype: str  # numpy's name: "float32", "int64"
-    dims: tuple[int | str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class ComponentContract:
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -337,3 +322,17 @@ class Manifest:
     provenance: Provenance
     dropped: tuple[str, ...]
     proof: Proof
+    variants: tuple[Variant, ...] = dataclasses.field(default=(), metadata=OPTIONAL)
+
+    def pickable(self, component: str) -> tuple[Artefact, ...]:
+        """List the artefacts of a component that an engine may pick by itself, in the manifest's order.
+
+        Of the others, a variant has the error, or their inputs and outputs are not the component's.
+        """
+        denoiser = self.contract.denoiser.component
+        named = {name for variant in self.variants for name in variant.artefacts_of(component, denoiser)}
+        return tuple(
+            each
+            for each in self.components[component].artefacts
+            if each.interface is None and not (each.exactness == "lossy" and each.name in named)
+        )

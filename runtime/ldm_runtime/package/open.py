@@ -204,13 +204,15 @@ def _check_files(folder: ModelFolder, parsed: manifest.Manifest) -> None:
 def _check_graphs(path: Path, parsed: manifest.Manifest) -> None:
     """Check where each graph's weights are, and that text encoders know their tokenizer's ids."""
     for name, component in parsed.components.items():
-        safetensors.read_header(path / component.weights)
-        for artefact in component.artefacts:
-            if artefact.format == "onnx":
-                content = read_graph(path / artefact.file, component.weights.rpartition("/")[2])
-                for text in parsed.contract.text:
-                    if text.component == name and artefact is component.canonical:
-                        _check_vocabulary(path, artefact.file, content, text)
+        graphs = [artefact for artefact in component.artefacts if artefact.format == "onnx"]
+        own = {file for graph in graphs for file in graph.files[1:]} - {component.weights}
+        for data in (component.weights, *sorted(own)):
+            safetensors.read_header(path / data)
+        for artefact in graphs:
+            content = read_graph(path / artefact.file, [file.rpartition("/")[2] for file in artefact.files[1:]])
+            for text in parsed.contract.text:
+                if text.component == name and artefact is component.canonical:
+                    _check_vocabulary(path, artefact.file, content, text)
 
 
 def _check_vocabulary(path: Path, graph: str, content: bytes, text: manifest.TextRole) -> None:

@@ -14,6 +14,7 @@ from ldm_runtime.package.values import (
     check_relative_path,
     check_same_names,
 )
+from ldm_runtime.package.variant_rules import check_variants
 
 if TYPE_CHECKING:
     from ldm_runtime.package.manifest import Manifest
@@ -34,3 +35,4 @@ def check(manifest: "Manifest", where: str) -> None:
         check_listed(text.tokenizer.file, manifest, f"{where}.contract.text[{index}].tokenizer.file")
     for name, component in manifest.components.items():
         check_component(name, component, manifest, f"{where}.components[{shown(name)}]")
+    check_variants(manifest, where)

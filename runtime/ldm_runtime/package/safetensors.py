@@ -32,6 +32,7 @@ DTYPES: dict[str, np.dtype] = {
     "BF16": np.dtype("<u2"),
     "F8_E4M3": np.dtype("u1"),
     "F8_E5M2": np.dtype("u1"),
+    "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
@@ -39,6 +40,7 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 MAX_HEADER_BYTES = 16 * 2**20  # a model of 10,000 tensors needs 1.5 MB
 _ALIGNMENT = 64
+_IMMENSE = 10**18  # a place that no file has, and that fits into 64 bits
 _LFS_STUB = b"version https://git-lfs.github.com/spec/"
 
 
@@ -183,6 +185,8 @@ def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorIn
         refuse(f"has the dtype {strict_json.spelt(dtype)}; supported: {', '.join(DTYPES)}")
     if not _are_sizes(shape):
         refuse(f"has a shape that is not a list of sizes: {strict_json.spelt(shape)}")
+    if _are_sizes(places) and len(places) == 2 and max(places) >= _IMMENSE:
+        refuse(f"has data_offsets beyond any file: {strict_json.spelt(places)}")
     if not _are_sizes(places) or len(places) != 2 or places[0] > places[1]:
         refuse(f"has data_offsets that are not [begin, end]: {strict_json.spelt(places)}")
     if math.prod(max(size, 1) for size in shape) * 8 >= 2**63:
@@ -190,7 +194,7 @@ def _tensor_info(name: str, entry: Any, data_start: int, path: Path) -> TensorIn
     length = places[1] - places[0]
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if length != needed:
-        refuse(f"is {dtype} {strict_json.spelt(shape)} and needs {needed} bytes, but spans {shown(length)}")
+        refuse(f"is {dtype} {strict_json.spelt(shape)} and needs {needed} bytes, but spans {length}")
     return TensorInfo(dtype, tuple(shape), data_start + places[0], length)
 
 

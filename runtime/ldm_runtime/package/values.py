@@ -1,7 +1,8 @@
 """Checks of single values of a manifest: names, paths, digests, bounds. Each raises FormatError."""
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ldm_runtime.checks import shown, shown_integer
@@ -28,6 +29,32 @@ def check_name(name: str, where: str) -> None:
             f"is {shown(name)}, expected 1 to {_MAX_NAME} characters and no control characters or hidden ones",
             "manifest.name",
         )
+
+
+def check_label(name: str, where: str, code: str) -> None:
+    """Raise FormatError unless `name` is one of an artefact or a variant, which may be a folder's."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name) is None:
+        fail(where, f"is {shown(name)}; expected up to 200 letters, digits and . _ -", code)
+
+
+def check_short_name(name: str, example: str, where: str, code: str) -> None:
+    """Raise FormatError unless `name` is one such as formats have."""
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name) is None:
+        fail(where, f"is {shown(name)}; expected a short name such as {shown(example)}", code)
+
+
+def check_short_names(names: Sequence[str], example: str, where: str, code: str) -> None:
+    """Raise FormatError unless all are such names, each once."""
+    for name in names:
+        check_short_name(name, example, where, code)
+    twice = [name for name, other in itertools.pairwise(sorted(names)) if name == other]
+    if twice:
+        fail(where, f"has {shown(twice[0])} twice; expected each once", code)
+
+
+def is_engine_name(name: str) -> bool:
+    """Return whether `name` has the form of an engine's, with its provider behind a colon if it has one."""
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,31}(:[a-z][a-z0-9_]{0,31})?", name) is not None
 
 
 def check_relative_path(path: str, where: str) -> None:
@@ -64,6 +91,16 @@ def check_same_names(got: Iterable[str], expected: Iterable[str], where: str) ->
 def check_between(value: int, low: int, high: int, where: str) -> None:
     if not low <= value <= high:
         fail(where, f"is {shown_integer(value)}; expected {low} to {high}", "manifest.range")
+
+
+def check_amount(value: float, where: str) -> None:
+    if value < 0:
+        fail(where, f"is {value}; expected 0 or more", "manifest.range")
+
+
+def check_span(value: float, low: int, high: int, where: str) -> None:
+    if not low <= value <= high:
+        fail(where, f"is {value}; expected {low} to {high}", "manifest.range")
 
 
 def fail(where: str, what: str, code: str) -> NoReturn:

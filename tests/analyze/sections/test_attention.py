@@ -16,7 +16,7 @@ from ldm_export.analyze.sections import SECTIONS, attention_cost
 from ldm_export.analyze.sections.attention_drawn import draw, tile
 from ldm_export.analyze.sections.attention_images import GROUPS, measure_maps, record_layers
 from ldm_export.analyze.sections.attention_overlap import add_overlap
-from ldm_export.analyze.sections.text_captions import measure_captions
+from ldm_export.analyze.sections.text_captions import CaptionRuns, measure_captions
 from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.study import Study
 from ldm_export.analyze.subject import Subject, open_subject
@@ -151,7 +151,7 @@ def test_nan_is_refused(study: Study) -> None:
 def test_errors_under_captions_of_checkpoints_of_other_kinds(images: Path, tmp_path: Path, kind: str) -> None:
     """Pooled text, sizes and concat channels reach the denoiser."""
     with open_subject(build_tiny_sd(tmp_path / "source", kind)) as subject:
-        errors = measure_captions(study_of(subject, images, tmp_path), [])
+        errors = measure_captions(study_of(subject, images, tmp_path), CaptionRuns(8, 8, ""), [])
     assert errors.gain.shape == (8, 3, 8) and np.isfinite(errors.gain).all()
     assert (errors.gain[:, 0] == 0).all() and (errors.distance[:, NONE] > 0).all()
 

@@ -232,9 +232,19 @@ def pair(area: int, positions: int, squares: int = 0, fixed: int = 0) -> Pair:
             16,
             8,
             (1, 1, 0),
-            ("f² = 256 times as many", "f⁴ = 65,536", "None of the laws", "of r², the nearest, the count is 3.57"),
+            (
+                "f² = 256 times as many",
+                "f⁴ = 65,536",
+                "None of the laws",
+                "the nearest is r², and the count 3.57 times it",
+            ),
         ),
-        (2, 4, (1, 0, 3), ("r = 3, f² = 4, r² = 9", "of r, the nearest, the count is 0.583", "75.0% is made of")),
+        (
+            2,
+            4,
+            (1, 0, 3),
+            ("r = 3, f² = 4, r² = 9", "the nearest is r, and the count 0.583 times it", "75.0% is made of"),
+        ),
         (1, 4, (1000, 10, 0), ("f = 1", "does as much work", "r = 0.75")),
     ),
 )

@@ -6,8 +6,11 @@ import torch
 from ldm_export.analyze import derivative_cost
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS
+from ldm_export.analyze.sections.correspondence import owns
+from ldm_export.analyze.sections.correspondence_shifts import beside_error, offsets_matter
+from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
-from tests.analyze.codec_study import fill_cell, mean_of_cell, study_of
+from tests.analyze.codec_study import SIDE, fill_cell, mean_of_cell, study_of
 
 pytestmark = pytest.mark.slow  # imports matplotlib
 
@@ -115,3 +118,41 @@ def test_fields_that_do_not_fit_into_the_memory_are_left_out(tmp_path, monkeypat
     (field,) = [each for each in findings.figures if each.name == "decoder_own"]
     assert field.value is None and "GB of memory" in field.note
     assert findings.value("zeroed_share") == pytest.approx(1) and findings.value("shift_whole") is not None
+
+
+def coarse_study(folder, side, *, columns=SIDE):
+    """A study of cells that are half or all of the image."""
+    pool, fill = torch.nn.functional.avg_pool2d, torch.nn.functional.interpolate
+    study = study_of(lambda x: pool(x, side), lambda z: fill(z, scale_factor=side), folder, count=8, cell=side)
+    object.__setattr__(study.pictures, "pixels", study.pictures.pixels[:, :, :columns].copy())
+    return study
+
+
+def test_a_cell_that_is_the_whole_image_is_told_from_nothing(tmp_path):
+    findings = SECTIONS["correspondence"].measure(coarse_study(tmp_path, SIDE))
+    findings.require_finite()
+    assert findings.sentences == [
+        "The latents are one cell, whose square is the whole image: nothing lies outside of it."
+    ]
+    assert len(findings.figures) == 12 and all(each.value is None and each.note for each in findings.figures)
+
+
+def test_two_cells_that_are_the_whole_image_have_nothing_outside(tmp_path):
+    findings = SECTIONS["correspondence"].measure(coarse_study(tmp_path, SIDE // 2, columns=SIDE // 2))
+    findings.require_finite()
+    (table,) = [each for each in findings.tables if each.name == "edits"]
+    outside = {row[0]: row[2] for row in table.rows}
+    assert outside["exchanged"] is None and outside["zeroed"] == pytest.approx(0, abs=1e-4)
+    (zeroed,) = [each for each in findings.figures if each.name == "zeroed_share"]
+    assert zeroed.value == pytest.approx(1) and zeroed.estimator.startswith("1 cell of each")
+
+
+def test_sentences_say_what_their_intervals_do():
+    sure, unsure, no = Interval(0.95, 0.92, 0.97), Interval(0.9, 0.85, 0.95), Interval(0.5, 0.4, 0.6)
+    assert (
+        "holds here" in owns(sure, sure) and "does not hold" in owns(sure, no) and "do not tell" in owns(sure, unsure)
+    )
+    less, more, either = Interval(-2, -3, -1), Interval(2, 1, 3), Interval(0.1, -1, 1)
+    assert [beside_error(each) for each in (less, more, either)] == ["less than", "more than", "not told from"]
+    assert offsets_matter(more).startswith("Parts of a cell") and "little" in offsets_matter(less)
+    assert "do not tell" in offsets_matter(either)

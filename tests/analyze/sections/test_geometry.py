@@ -9,7 +9,7 @@ from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.geodesic import Geodesic, straight
 from ldm_export.analyze.sections import SECTIONS, geometry_paths
 from ldm_export.errors import AnalysisError
-from tests.analyze.codec_study import CELL, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
+from tests.analyze.codec_study import CELL, SIDE, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
 
 pytestmark = pytest.mark.slow  # imports matplotlib
 
@@ -198,6 +198,16 @@ def test_a_decoder_without_derivatives_is_refused_in_a_sentence(tmp_path):
 
     with pytest.raises(AnalysisError, match=r"cannot be differentiated \(.*give the checkpoint that"):
         measured(tmp_path, decode=lambda latents: fill_cell(Rounded.apply(latents)))
+
+
+def test_the_whole_jacobian_of_three_numbers_is_said_to_be_whole(tmp_path):
+    """So few that its products are not fewer than twice its values."""
+    pool, fill = torch.nn.functional.avg_pool2d, torch.nn.functional.interpolate
+    findings = measured(tmp_path, lambda x: pool(x, SIDE), lambda z: fill(z, scale_factor=SIDE), cell=SIDE, quick=False)
+    for name in ("decoder_top", "encoder_top"):
+        found = figure(findings, name)
+        assert found.estimator.startswith("all 3 singular values of the whole Jacobian"), name
+    assert findings.value("decoder_top") == pytest.approx(SIDE, rel=1e-4)
 
 
 def test_it_measures_the_same_again(tmp_path):

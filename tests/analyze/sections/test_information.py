@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from ldm_export.analyze.findings import Findings
-from ldm_export.analyze.sections.information import between, channels_sentence, gap_sentence, measure
+from ldm_export.analyze.sections.information import between, channels_sentence, measure
+from ldm_export.analyze.sections.information_entropy import add_entropies, gap_sentence
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError
-from tests.analyze.linear_study import LinearSubject, draw_levels, make_study
+from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
 pytestmark = pytest.mark.slow  # each measures a section
 
@@ -110,6 +111,9 @@ def test_the_coder_writes_the_rate(gaussian: Findings) -> None:
         "JPEG without headers",
         "WebP",
     }
+    for row in table.rows:
+        psnr, low, high = (row[table.head.index(name)] for name in ("PSNR, dB", "PSNR: low", "PSNR: high"))
+        assert low < psnr < high, row
 
 
 def test_an_encoder_without_a_posterior(tmp_path) -> None:
@@ -171,3 +175,10 @@ def test_what_is_said_of_channels_and_bounds() -> None:
     assert channels_sentence(0.0, 1, 1).endswith("their only channel carries less than it could.")
     assert between(None, 1421.6) == "at most 1,422" and between(3.0, 20.0) == "between 3 and 20"
     assert between(3.2, 3.1) == "about 3.1"
+
+
+def test_latents_of_few_numbers_have_no_more_components(tmp_path) -> None:
+    study, findings = make_study(tmp_path, draw_levels(COUNT, side=CELL), LinearSubject(0.1)), Findings()
+    add_entropies(findings, study)
+    titles = {each.name: each.title for each in findings.figures}
+    assert titles["entropy_components"].startswith("Entropy of the first 3 principal components")

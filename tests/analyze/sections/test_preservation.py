@@ -5,7 +5,8 @@ import pytest
 
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.frequency import Bands
-from ldm_export.analyze.sections.preservation import detail_levels, label_levels, label_sentence, measure
+from ldm_export.analyze.sections.preservation import Detail, bands_sentence, detail_levels, measure
+from ldm_export.analyze.sections.preservation_labels import label_levels, label_sentence
 from ldm_export.analyze.statistics import Interval
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
 
@@ -28,6 +29,29 @@ def coloured(colours: np.ndarray) -> np.ndarray:
 
 def captions(count: int) -> tuple[str, ...]:
     return tuple(f"thing {number}, {('flat', '3d')[number % 2]} style" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("cross", "other", "said"),
+    (
+        (0.6, 0.6, "about what it gets right: what it does not know it leaves out, which is blur"),
+        (0.4, 0.7, "less than the image, which is blur, and more than it gets right"),
+        (0.4, 1.1, "more than it gets right: some of its detail is made up"),
+        (0.4, 1.5, "more than the image: it adds detail that is not there"),
+    ),
+)
+def test_what_is_kept_of_several_bands_is_weighted_by_their_power(cross, other, said) -> None:
+    bands = Bands.of(32, 32)
+    image = np.array([100.0, 9.0, 3.0, 0.5][-bands.count :])
+    powers = np.stack([image, other * image, cross * image])
+    powers[1:, 0] = image[0]
+    powers[1:, -1] = 0  # of the faintest detail nothing is there
+    seen, kept = np.arange(bands.count), powers[2] ** 2 / np.maximum(powers[0] * powers[1], 1e-30)
+    lost = image[1:-1].sum() / image[1:].sum()
+    text = bands_sentence(bands.names, Detail(powers, [Interval(each, each, each) for each in kept], seen), CELL)
+    assert f"{', '.join(bands.names[1:-1])} and {bands.names[-1]} pixels a cycle" in text
+    assert f"{cross**2 / other * lost:.0%} is kept" in text
+    assert said in text
 
 
 def test_squares_are_kept_and_noise_within_them_is_not(tmp_path) -> None:
@@ -140,3 +164,17 @@ def test_levels_of_detail_are_named_by_their_octaves(cell: int, layout: str, tex
     assert f" {1 / bands.edges[1:][chosen].max():.0f} pixels" in title
     title, chosen = levels["texture"]
     assert octaves == 0 or f" {1 / bands.edges[:-1][chosen].min():.0f} pixels" in title
+
+
+def test_detail_is_lost_where_its_interval_says_so() -> None:
+    def said(*kept: Interval) -> str:
+        alike = np.ones(len(kept))
+        powers = np.stack([alike, alike, np.sqrt([each.value for each in kept])])
+        return bands_sentence(("coarse", "fine"), Detail(powers, list(kept), np.arange(len(kept))), 8)
+
+    whole, unsure, lost = Interval(0.97, 0.95, 0.99), Interval(0.88, 0.85, 0.93), Interval(0.5, 0.4, 0.6)
+    assert said(whole, whole) == "Detail of every size is kept: 97% at least."
+    assert said(whole, unsure) == "That detail of any size is lost these images do not tell: 88% at least is kept."
+    assert said(unsure, lost).startswith(
+        "Of detail of fine pixels a cycle 50% is kept (a latent cell is 8 pixels wide)"
+    )

@@ -1,5 +1,6 @@
 """The section on an autoencoder that keeps mean colours, with images of its own to draw."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,17 +9,32 @@ import pytest
 
 from ldm_export.analyze.features import Extractor
 from ldm_export.analyze.findings import Figure, Findings
+from ldm_export.analyze.sections import quality, quality_drawn
 from ldm_export.analyze.sections.quality import measure
 from ldm_export.analyze.sections.quality_sets import told_sentence
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.study import levels
 from ldm_export.errors import AnalysisError
 from ldm_runtime.package import safetensors
+from tests.analyze.flow_pipe import MixturePipe
 from tests.analyze.linear_study import CELL, LinearSubject, make_study
 from tests.train.conftest import vgg_tensors
 
 pytestmark = pytest.mark.slow  # each measures a section
 
 COUNT = 96
+
+
+@pytest.fixture(autouse=True)
+def set_budget(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Let an image that is drawn be one multiply-accumulate, and set how many there may be; by default enough."""
+
+    def most(macs: float) -> None:
+        monkeypatch.setattr(quality, "budget_of", lambda study: WorkBudget(1.0, 1.0, macs))
+
+    monkeypatch.setattr(quality_drawn, "image_work", lambda study, budget: 1.0)
+    most(1e9)
+    return most
 
 
 class DrawingSubject(LinearSubject):
@@ -201,3 +217,37 @@ def test_an_interruption_draws_no_image_twice(tmp_path) -> None:
     assert subject.asked == 32
     found(tmp_path, squares(COUNT), subject, captions=captions(COUNT))
     assert subject.asked == 32
+
+
+@pytest.mark.parametrize(("most", "drawn", "cut"), [(32, 32, False), (31, 6, False), (3, 3, True), (0, 2, True)])
+def test_images_are_drawn_as_far_as_the_budget_goes(tmp_path, set_budget, most: int, drawn: int, cut: bool) -> None:
+    """32 are a set; where that does not fit, six are shown, or as many as fit."""
+    set_budget(float(most))
+    subject = DrawingSubject(squares(COUNT))
+    findings = found(tmp_path, squares(COUNT), subject, captions=captions(COUNT))
+    assert subject.asked == drawn
+    lacking = [each for each in findings.sentences if each.startswith("Drawn images were not compared")]
+    assert len(lacking) == (drawn < 32) and all("32 drawn images, the fewest that it takes" in each for each in lacking)
+    assert any(f"drawn images: {drawn} of 6" in each for each in findings.sentences) == cut
+    assert any(each.name == "drawn" for each in findings.pictures)
+
+
+def test_the_work_of_an_image_is_that_of_its_evaluations_and_of_decoding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    study: Any = SimpleNamespace(
+        subject=SimpleNamespace(contract=MixturePipe(np.zeros((1, 4)), 1.0, guidance=3).contract)
+    )
+    assert quality_drawn.image_work(study, WorkBudget(10.0, 3.0, 1.0)) == 20 * 2 * 10 + 3
+
+
+def test_quantiles_have_intervals_and_single_images_none(tmp_path) -> None:
+    noise = np.random.default_rng(1).normal(0, np.linspace(5, 40, COUNT)[:, None, None, None], (COUNT, 32, 32, 3))
+    findings = found(tmp_path, np.clip(np.rint(128 + noise), 0, 255).astype(np.uint8), LinearSubject())
+    (table,) = [each for each in findings.tables if each.name == "pairs"]
+    rows = {row[0]: dict(zip(table.head, row, strict=True)) for row in table.rows}
+    for name in ("PSNR, dB", "SSIM", "MS-SSIM"):
+        ends = [rows[each][f"{name}: {end}"] for each in ("the worst", "the best") for end in ("low", "high")]
+        assert ends == [None] * 4
+        half = rows["half are below"]
+        assert half[f"{name}: low"] < half[name] < half[f"{name}: high"]
+    assert "95 % by bootstrap over 96 images" in table.note

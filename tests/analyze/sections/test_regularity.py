@@ -13,8 +13,8 @@ from ldm_export.analyze.sections.regularity import (
     components_sentence,
     dependence_sentence,
     measure,
-    normality_sentence,
 )
+from ldm_export.analyze.sections.regularity_marginals import normality_sentence
 from ldm_export.analyze.statistics import Interval
 from ldm_export.errors import AnalysisError, CheckpointError
 from tests.analyze.linear_study import CELL, LinearSubject, draw_levels, make_study
@@ -171,3 +171,12 @@ def test_of_one_channel_nothing_is_said_of_several() -> None:
     assert dependence_sentence(0.0, 0.05, 1) == "Neighbouring cells share 0.05 bits in each channel."
     assert "0.02 for each: they are almost uncorrelated. Neighbouring" in dependence_sentence(0.06, 0.05, 3)
     assert dependence_sentence(None, 0.5, 3).endswith("that sees them together can use.")
+    assert dependence_sentence(None, None, 1) == "The latents are one cell, which has no other beside it."
+
+
+def test_latents_of_one_cell_have_no_neighbours_and_it_says_so(tmp_path) -> None:
+    findings = found(tmp_path, LinearSubject(0.1), draw_levels(COUNT, side=CELL))
+    (neighbours,) = [each for each in findings.figures if each.name == "neighbours"]
+    assert neighbours.value is None and "one cell" in neighbours.note
+    assert any("one cell, which has no other beside it" in each for each in findings.sentences)
+    assert findings.value("total_correlation") is not None and findings.value("jacobian") is not None

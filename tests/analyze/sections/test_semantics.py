@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS
-from ldm_export.analyze.sections.semantics import _nature
+from ldm_export.analyze.sections.semantics import _nature, change_sentences
+from ldm_export.analyze.sections.semantics_changes import Change
 from ldm_export.analyze.statistics import Interval
+from ldm_export.analyze.transforms import Transform
 from ldm_export.errors import AnalysisError
 from tests.analyze.codec_study import CELL, SIDE, all_of_cell, fill_cell, mean_of_cell, spread_cell, study_of
 
@@ -121,3 +124,42 @@ def test_latents_are_nearer_to_what_their_intervals_tell_apart():
     unknown = Interval(0.2, float("nan"), float("nan"))
     for other in (Interval(0.6, 0.4, 0.75), unknown):
         assert "as far as these images can tell" in _nature(pixels, other)
+
+
+def change(name, latents, commuted=None, noise=0.0):
+    """A change of 64 images that moves pixels by 1, and latents by so much on average."""
+    spread = noise * np.random.default_rng(len(name)).standard_normal(64)
+    return Change(
+        Transform(name, lambda images: images),
+        np.ones(64),
+        np.ones(64),
+        latents + spread - spread.mean(),
+        None if commuted is None else commuted + spread - spread.mean(),
+    )
+
+
+def said_of(*changes):
+    return " ".join(change_sentences(changes, np.random.default_rng(0)))
+
+
+def test_what_latents_react_to_is_said_where_intervals_tell():
+    said = said_of(change("a", 0.5, 0.1), change("b", 2.0, 1.9), change("c", 1.0))
+    assert "less than pixels do to: a." in said and "more than pixels do to: b." in said and "as pixels do" not in said
+    assert (
+        "makes up for most of the difference: a." in said and "It does not" in said and said.endswith("equivariant: b.")
+    )
+    assert said_of(change("a", 1.0), change("b", 1.02)).startswith("Latents react to every change of the image as")
+
+
+def test_what_images_do_not_tell_is_not_said():
+    """Means are beyond the thresholds, by far less than they are uncertain."""
+    said = said_of(change("a", 0.85, 0.45, noise=2.0), change("b", 1.15, noise=2.0))
+    assert "That latents react more or less than pixels do to any change these images do not tell." in said
+    assert "Whether changing the grid of latents alike makes up for most of it these images do not tell of: a." in said
+    assert "not invariant" not in said and "not equivariant" not in said
+
+
+def test_an_autoencoder_of_one_cell_is_measured(tmp_path):
+    pool, fill = torch.nn.functional.avg_pool2d, torch.nn.functional.interpolate
+    findings = measured(tmp_path, lambda x: pool(x, SIDE), lambda z: fill(z, scale_factor=SIDE), cell=SIDE)
+    assert findings.value("spearman_latents_pixels") is not None

@@ -2,8 +2,10 @@
 
 import math
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ldm_export.analyze.denoiser import Condition
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import SECTIONS, text_captions, text_parts
 from ldm_export.analyze.sections.text import _scale_sentence, best_scale, middle_sentence, shown_bits, whole_sentence
+from ldm_export.analyze.sections.work_budget import WorkBudget
 from ldm_export.analyze.statistics import Interval
 from ldm_export.analyze.study import Study
 from ldm_export.errors import AnalysisError
@@ -65,6 +68,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setattr(text_parts, "Denoiser", BestDenoiser)
     monkeypatch.setattr(text_captions, "QUICK_LEVELS", 24)
     monkeypatch.setattr(text_captions, "PAIRS", 8)
+    set_budget(monkeypatch, 1e9)
     subject = LinearSubject()
     subject.contract.schedule, subject.contract.embeds_guidance = SCHEDULE, False
     subject.contract.defaults = SimpleNamespace(guidance=3.0)
@@ -73,6 +77,11 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     means = [sum(addition(part) for part in caption.split(", ")) for caption in CAPTIONS]
     made.__dict__["latents"] = np.stack(means) + math.sqrt(REST) * random.standard_normal((COUNT, *SHAPE))
     return made
+
+
+def set_budget(monkeypatch: pytest.MonkeyPatch, most: float) -> None:
+    """Let an evaluation be one multiply-accumulate."""
+    monkeypatch.setattr("ldm_export.analyze.sections.text.budget_of", lambda study: WorkBudget(1.0, 1.0, most))
 
 
 def measured(study: Study) -> Findings:
@@ -100,7 +109,7 @@ def test_information_of_gaussians(study: Study) -> None:
     assert another is not None and told is not None and another < 0 < told
     assert any("of the right size" in each for each in findings.sentences)
     assert any("does harm" in each for each in findings.sentences)
-    (half,) = [each for each in findings.figures if each.name == "middle"]
+    (half,) = [each for each in findings.figures if each.name == "noise_at_half"]
     assert half.value is not None and half.low is not None and half.high is not None
     assert half.low <= half.value <= half.high and half.low < half.high
     (words,) = [each for each in findings.tables if each.name == "words"]
@@ -111,7 +120,7 @@ def test_information_of_gaussians(study: Study) -> None:
 def test_a_denoiser_that_does_not_listen_learns_nothing(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BestDenoiser, "condition", lambda self, texts: condition_of_nothing(len(texts)))
     findings = measured(study)
-    assert findings.value("information") == 0 and findings.value("middle") is None
+    assert findings.value("information") == 0 and findings.value("noise_at_half") is None
     assert findings.sentences[0].startswith("That captions tell anything of these images cannot be seen")
 
 
@@ -135,7 +144,7 @@ def test_captions_that_mislead_are_seen(study: Study, monkeypatch: pytest.Monkey
     told = findings.value("information")
     assert told is not None and told < 0
     assert findings.sentences[0].startswith("Captions mislead the denoiser")
-    assert not any("Half of that" in each or "right size" in each for each in findings.sentences)
+    assert not any("Half of what the caption tells" in each or "right size" in each for each in findings.sentences)
 
 
 def test_it_measures_the_same_again(study: Study) -> None:
@@ -200,3 +209,42 @@ def test_the_best_scale_is_off_only_where_its_interval_says_so() -> None:
     assert "too small" in _scale_sentence(Interval(1.5, 1.2, 1.8), 3)
     assert "too large" in _scale_sentence(Interval(0.5, 0.2, 0.8), 3)
     assert "as far as these images tell" in _scale_sentence(Interval(1.5, 0.8, 2.2), 3)
+
+
+def test_a_large_model_is_measured_at_the_least_and_it_says_what_more_would_be(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of twelve images: four, at eight levels, without parts; one caption word by word, of its first six words."""
+    monkeypatch.setattr(text_parts, "without_words", without := Recorded(text_parts.without_words))
+    set_budget(monkeypatch, 1.0)
+    findings = measured(study)
+    (told,) = [each for each in findings.figures if each.name == "information"]
+    assert told.value is not None and told.interval == "range of 4 images"
+    assert not any(each.name.startswith(("concept", "style")) for each in findings.figures)
+    text_levels = 2 * 8 * 8  # draws of a text, at eight levels
+    parts, whole = (8 * texts * text_levels / 1e12 for texts in (3 + 4, 3))
+    for said in (
+        f"What parts of captions tell was not measured: 8 images, the fewest that it takes, would be {parts:.3g} TMAC",
+        f"a bootstrap takes 8, which would be {whole:.3g} TMAC.",
+        "noise levels: 8 of 24; captions: 4 of 10; words of a caption: 6 of 12; captions word by word: 1 of 2.",
+    ):
+        assert any(said in each for each in findings.sentences), (said, findings.sentences)
+    assert [most for _, most in without.asked] == [6]
+
+
+class Recorded:
+    """A function that remembers what it was asked."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.asked: list[tuple[Any, ...]] = []
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.asked.append(arguments)
+        return self.function(*arguments)
+
+
+def test_a_model_of_usual_work_is_measured_whole(study: Study) -> None:
+    findings = measured(study)
+    assert not any("range of single" in each or "TMAC" in each for each in findings.sentences)
+    assert findings.value("style_alone") is not None

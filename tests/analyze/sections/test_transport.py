@@ -197,3 +197,9 @@ def test_the_same_seed_gives_the_same_figures(found) -> None:
     image = one_image()
     pipe = MixturePipe(np.concatenate([image, -image]), 0.2)
     assert found(pipe, folder="a").figures == found(pipe, folder="b").figures
+
+
+def test_ways_bend_where_their_interval_says_so() -> None:
+    assert transport.ways_bend(Interval(5, 4, 6)).endswith("is almost straight")
+    assert transport.ways_bend(Interval(20, 15, 25)).endswith("bends")
+    assert transport.ways_bend(Interval(9, 7, 12)).startswith("Whether the way")

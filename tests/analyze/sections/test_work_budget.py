@@ -4,9 +4,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from ldm_export.analyze.derivative_cost import Work
 from ldm_export.analyze.findings import Findings
 from ldm_export.analyze.sections import work_budget
-from ldm_export.analyze.sections.work_budget import FULL, QUICK, WorkBudget, budget_of
+from ldm_export.analyze.sections.work_budget import (
+    FULL,
+    QUICK,
+    USUAL,
+    WorkBudget,
+    affordable,
+    budget_of,
+    said_of_work,
+    shown_work,
+)
 
 
 def test_runs_are_what_fits_between_the_wanted_and_the_least() -> None:
@@ -39,3 +49,31 @@ def test_it_counts_the_denoiser_and_the_decoder(monkeypatch: pytest.MonkeyPatch,
     )
     study = SimpleNamespace(subject=SimpleNamespace(contract=contract), quick=quick)
     assert budget_of(study) == WorkBudget(7.0, 5.0, most)  # type: ignore[arg-type]
+
+
+def test_what_does_not_fit_says_what_it_would_be() -> None:
+    budget = WorkBudget(1.0, 1.0, 30e12)
+    assert budget.lacking("8 images", 15e12, 0.5) == ""
+    assert budget.lacking("8 images", 1.5e15, 0.5) == (
+        "8 images, the fewest that it takes, would be 1,500 TMAC, and 15 TMAC are what it may take here"
+    )
+    assert (shown_work(391.68e12), shown_work(4.2e9)) == ("392 TMAC", "0.0042 TMAC")
+
+
+def times(factor: float) -> Work:
+    """Work that is a multiple of the usual."""
+    return Work(int(factor * USUAL), 0)
+
+
+def test_more_work_takes_fewer_samples_and_less_takes_no_more() -> None:
+    assert affordable(times(0.1), 12, 2) == affordable(times(1), 12, 2) == 12
+    assert affordable(times(3), 12, 2) == 4 and affordable(times(100), 12, 2) == 2
+    assert affordable(times(100), 1, 2) == 1  # there are no more
+
+
+def test_work_that_is_more_than_the_usual_is_said() -> None:
+    assert said_of_work(times(1.01), "fewer") == []
+    assert said_of_work(times(3), "fewer are taken") == [
+        "An evaluation of the decoder takes 3 times the work that the numbers of samples here are meant for: fewer are "
+        "taken."
+    ]

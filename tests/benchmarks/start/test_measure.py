@@ -27,7 +27,7 @@ def out(tmp_path):
 
 def test_the_first_step_is_the_first_that_is_said(out):
     measured = measure("one", says(out, "loading", "step 1 of 20", last="import time; time.sleep(0.3)"), SIZE)
-    assert measured.first is not None and measured.first + 0.3 <= measured.image
+    assert measured.first is not None and 0 < measured.first < measured.image
     assert measured.processor > 0.0 and 1e6 < measured.peak < 1e9
 
 

@@ -18,7 +18,7 @@ def _make(random: Random, seeds: list[bytes]) -> bytes:
 
 def _read(content: bytes, seeds: list[bytes]) -> None:
     Path("model.onnx").write_bytes(content)
-    read_graph(Path("model.onnx"), "model.safetensors")
+    read_graph(Path("model.onnx"), ["model.safetensors"])
 
 
 KINDS = [Kind("graph", _prepare, _make, _read, inner=True)]

@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cpp.cpp_build import built
+from tests.runtime.cpp.context import Context
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,13 @@ def library_file() -> Path:
     """The shared library. The variable LDM_CPP_LIBRARY may name one."""
     given = os.environ.get("LDM_CPP_LIBRARY")
     return built("cpp") / "libldm_runtime.so" if given is None else Path(given)
+
+
+@pytest.fixture(scope="session")
+def context(library_file: Path) -> Iterator[Context]:
+    """The shared library with a context, and no package."""
+    with Context(library_file) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

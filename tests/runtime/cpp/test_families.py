@@ -16,7 +16,8 @@ from ldm_runtime.pipeline import Pipeline, builtin_package
 from tests.families.test_latent_consistency import SCHEDULER
 from tests.once import make_once
 from tests.oracles import build_tiny_sd, with_tiny_autoencoder
-from tests.runtime.cpp.library import Evaluation, Library, Refusal
+from tests.runtime.cpp.context import Refusal
+from tests.runtime.cpp.library import Evaluation, Library
 from tests.runtime.cpp.library import Run as LibraryRun
 from tests.runtime.notices import said
 from tests.tiny_build import packaged

@@ -10,7 +10,8 @@ import pytest
 import ldm_runtime
 from ldm_runtime.errors import InputError
 from ldm_runtime.pipeline import Pipeline
-from tests.runtime.cpp.library import Library, Refusal
+from tests.runtime.cpp.context import Refusal
+from tests.runtime.cpp.library import Library
 from tests.runtime.notices import said
 
 pytestmark = pytest.mark.slow

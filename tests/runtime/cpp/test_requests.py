@@ -13,7 +13,8 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.interpolate import interpolate
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import Pipeline
-from tests.runtime.cpp.library import Library, Refusal
+from tests.runtime.cpp.context import Refusal
+from tests.runtime.cpp.library import Library
 from tests.runtime.notices import said
 from tests.runtime.tiny_package import CHANNELS, WIDTH, WINDOW
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ldm_runtime.engines.tensorrt.library import RTX, Flavour, Library
 from ldm_runtime.package.artefacts import PlanRequirements
-from ldm_runtime.package.manifest import ComponentContract, TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 Compute = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

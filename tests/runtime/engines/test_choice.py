@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 import ldm_runtime
-from ldm_runtime.engines.choice import artefact_for, artefacts_for, choose, most_threads, open_engine
+from ldm_runtime.engines.choice import artefact_for, artefacts_for, choose, most_threads, open_engine, readable_by
 from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.ort import providers as ort_providers
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
@@ -20,6 +20,7 @@ from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import open_package
 from tests.runtime.notices import said
+from tests.runtime.package.varied_package import add_variants
 from tests.runtime.tiny_package import COMPONENTS, CONTRACT
 
 NAN = float("nan")
@@ -304,6 +305,26 @@ def test_the_artefact_that_shall_run_may_be_given(tiny: Path) -> None:
     other = dataclasses.replace(canonical, engine="abacus")
     with pytest.raises(EngineUnavailable, match="no engine here runs unet of"):
         open_engine(choose(), package, "unet", other)
+
+
+def test_no_engine_picks_what_a_variant_has_the_error_of(package_copy: Path) -> None:
+    """The int8 graph for ONNX Runtime's CPU comes before the one that computes exactly."""
+    package = open_package(add_variants(package_copy))
+    assert [each.name for each in readable_by(ENGINES["ort"], package, "unet")] == ["canonical"]
+    assert artefact_for("ort", package, "unet").name == "canonical"
+    assert [each.name for each in artefacts_for(choose(), package, "unet")] == ["canonical"]
+    for name in ("auto", "ort", "openvino"):
+        assert open_engine(choose(name), package, "unet").artefact.name == "canonical"
+    with ldm_runtime.load(package_copy) as pipe:
+        assert pipe("red", seed=1, steps=1)[0].size == (64, 48)
+
+
+@pytest.mark.parametrize("name", ["auto", "ort"])
+def test_what_no_engine_picks_by_itself_may_be_given(package_copy: Path, name: str) -> None:
+    package = open_package(add_variants(package_copy))
+    int8 = package.manifest.components["unet"].artefacts[1]
+    opened = open_engine(choose(name), package, "unet", int8)
+    assert (opened.name, opened.artefact) == ("ort", int8) and int8.name == "int8"
 
 
 def test_an_engine_without_anything_to_read_says_so(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

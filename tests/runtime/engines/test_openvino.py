@@ -16,8 +16,9 @@ from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
-from ldm_runtime.package.manifest import Contract, TensorSpec
+from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import open_package
+from ldm_runtime.package.tensor_spec import TensorSpec
 from tests import hub_cache
 from tests.runtime import tiny_package
 from tests.runtime.engines.test_ort import feeds

@@ -22,8 +22,8 @@ from ldm_runtime.engines.ort import session as ort
 from ldm_runtime.engines.ort.session import OrtEngine, import_onnxruntime
 from ldm_runtime.errors import EngineError
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.manifest import TensorSpec
 from ldm_runtime.package.open import open_package
+from ldm_runtime.package.tensor_spec import TensorSpec
 from tests.runtime import tiny_package
 from tests.runtime.tiny_package import CHANNELS, WIDTH
 

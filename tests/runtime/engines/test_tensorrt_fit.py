@@ -11,8 +11,11 @@ import pytest
 from ldm_runtime.engines.tensorrt.fit import Machine, check_header, choose_profile, find_plan, misfit
 from ldm_runtime.engines.tensorrt.library import CLASSIC, RTX, _imported, import_tensorrt, installed, read_header
 from ldm_runtime.errors import EngineUnavailable, OutOfProfile, PackageError
-from ldm_runtime.package.artefacts import Artefact, PlanRequirements, Range
+from ldm_runtime.files import strict_json
+from ldm_runtime.package.artefacts import Artefact, Difference, PlanRequirements, Range
 from ldm_runtime.package.open import Package, open_package
+from ldm_runtime.package.variants import Variant
+from tests.runtime.package.test_variants import variant, way
 
 VERSION = "1.7.1.116"
 HERE = Machine({RTX: VERSION}, "8.9")
@@ -49,6 +52,16 @@ def test_a_plan_that_fits_is_found(package: Package) -> None:
     assert misfit(package, "unet", made, HERE) is None
     give(package, made)
     assert find_plan(package, "unet", HERE) == made
+
+
+def test_a_lossy_plan_of_a_variant_is_not_picked(package: Package) -> None:
+    lossy = dataclasses.replace(plan(package), precision="fp16", exactness="lossy", difference=Difference(1e-3, 0.1))
+    give(package, lossy)
+    assert find_plan(package, "unet", HERE) == lossy
+    named = strict_json.read(Variant, variant("fp16", {"unet": way("tensorrt", lossy.name, "fp16")}), "variant")
+    package.manifest = dataclasses.replace(package.manifest, variants=(named,))
+    with pytest.raises(EngineUnavailable, match="fits this machine: it has none"):
+        find_plan(package, "unet", HERE)
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ def test_hostile_sizes_do_not_cost_memory(package_copy: Path) -> None:
         + b'{"x":{"dtype":"F32","shape":[1152921504606846976],"data_offsets":[0,4611686018427387904]}}'.ljust(0x60)
     )
     rehash(package_copy)
-    with pytest.raises(PackageError, match="truncated|larger than any memory"):
+    with pytest.raises(PackageError, match="truncated|beyond any file|larger than any memory"):
         ldm_runtime.load(package_copy)
 
 

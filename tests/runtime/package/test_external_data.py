@@ -30,7 +30,7 @@ def model(entry: bytes) -> bytes:
 
 def check(folder: Path, content: bytes) -> None:
     (folder / "model.onnx").write_bytes(content)
-    read_graph(folder / "model.onnx", WEIGHTS)
+    read_graph(folder / "model.onnx", [WEIGHTS])
 
 
 KEY, EVIL, GOOD = field(1, b"location"), field(2, b"/a/b"), field(2, WEIGHTS.encode())
@@ -114,6 +114,15 @@ def test_external_data_in_its_place_is_accepted(tmp_path: Path) -> None:
     check(tmp_path, b"")
 
 
+def test_data_may_be_in_each_file_of_a_graph_and_in_no_other(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(model(KEY + GOOD) + model(KEY + field(2, b"model.int8.safetensors")))
+    read_graph(tmp_path / "model.onnx", ["model.int8.safetensors", WEIGHTS])
+    with pytest.raises(FormatError, match="keeps data in 'model.int8.safetensors', expected only 'model.safetens"):
+        read_graph(tmp_path / "model.onnx", [WEIGHTS])
+    with pytest.raises(FormatError, match="keeps data in 'model.int8.safetensors', expected only 'a' or 'b' in"):
+        read_graph(tmp_path / "model.onnx", ["a", "b"])
+
+
 def test_what_onnx_writes_is_accepted(tmp_path: Path) -> None:
     tensor = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "location")
     node = helper.make_node("Identity", ["location"], ["y"], doc_string="location")
@@ -160,4 +169,4 @@ def test_graph_of_impossible_size_is_refused(tmp_path: Path) -> None:
     with open(tmp_path / "model.onnx", "wb") as file:
         file.truncate(2**28 + 1)  # sparse: takes no space
     with pytest.raises(FormatError, match="more than the 268435456 of a graph without weights"):
-        read_graph(tmp_path / "model.onnx", WEIGHTS)
+        read_graph(tmp_path / "model.onnx", [WEIGHTS])

@@ -18,6 +18,7 @@ TENSORS = {
     "ids": np.array([-1, 2**40], dtype=np.int64),
     "small": np.array([7], dtype=np.int32),
     "bytes": np.arange(3, dtype=np.uint8),
+    "integers": np.array([-127, 0, 127], dtype=np.int8),
     "flags": np.array([True, False, True]),
     "scalar": np.array(3.25, dtype=np.float32),
     "empty": np.zeros((0, 4), dtype=np.float32),

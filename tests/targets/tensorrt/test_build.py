@@ -5,6 +5,7 @@ TensorRT for RTX has to be installed; what only a GPU can do is in `test_gpu.py`
 
 import dataclasses
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +26,14 @@ from ldm_export.process.isolate import Outcome, StageCost
 from ldm_export.recipes.build import BuildRecipe
 from ldm_export.targets.tensorrt import build as building
 from ldm_export.targets.tensorrt import check as checking
+from ldm_export.targets.tensorrt import repair as repairing
 from ldm_export.targets.tensorrt.check import CAPABILITIES, Work, check_tensorrt, group_capabilities
 from ldm_export.targets.tensorrt.plan import PlanRequest, build_plan
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes
-from ldm_export.targets.tensorrt.reduced import exact_session, measure_reduced, reduced_graph
+from ldm_export.targets.tensorrt.reduced import compare_reduced, exact_session, reduced_graph
+from ldm_export.targets.tensorrt.repair import measure_or_repair
 from ldm_export.verify import reference_file
+from ldm_export.verify.compare import judge
 from ldm_runtime.engines.cuda.driver import missing_gpu
 from ldm_runtime.engines.tensorrt.engine import load_plan
 from ldm_runtime.engines.tensorrt.fit import Machine, check_header, find_plan, requirements
@@ -38,8 +42,10 @@ from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageE
 from ldm_runtime.files.atomic import atomic_folder
 from ldm_runtime.package.artefacts import Artefact, Range
 from ldm_runtime.package.open import open_package, read_manifest
+from tests.once import make_once
 from tests.runtime.tiny_package import COMPONENTS, rehash
 from tests.targets.building import add, order
+from tests.targets.tensorrt import overflowing
 
 pytestmark = pytest.mark.slow
 
@@ -228,8 +234,8 @@ def scaled_decoder(folder: Path, factor: float) -> Path:
     model = onnx.load(graph, load_external_data=False)
     for name, value in (("grow", factor), ("shrink", 1 / factor)):
         model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [name], value_float=value))
-    model.graph.node.insert(2, onnx.helper.make_node("Mul", ["latent_sample", "grow"], ["grown_in"]))
-    model.graph.node.insert(3, onnx.helper.make_node("Mul", ["grown_in", "shrink"], ["same"]))
+    model.graph.node.insert(2, onnx.helper.make_node("Mul", ["latent_sample", "grow"], ["grown_in"], "grow/Mul"))
+    model.graph.node.insert(3, onnx.helper.make_node("Mul", ["grown_in", "shrink"], ["same"], "shrink/Mul"))
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     first.input[0] = "same"
     onnx.save(model, graph)
@@ -237,7 +243,9 @@ def scaled_decoder(folder: Path, factor: float) -> Path:
 
 
 def reduced_difference(folder: Path, component: str, precision: Any) -> Any:
-    return measure_reduced(folder / component / "model.onnx", folder / reference_file.FILE, component, precision)
+    """As `build` measures it, without a repair."""
+    cases = reference_file.read(folder / reference_file.FILE).cases_of(component)
+    return judge(list(compare_reduced(folder / component / "model.onnx", cases, precision)), cases, precision)
 
 
 def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Path], tmp_path: Path) -> None:
@@ -247,6 +255,45 @@ def test_a_component_that_overflows_in_fp16_is_named(proven: Callable[[str], Pat
     ):
         reduced_difference(folder, "vae_decoder", "fp16")
     assert reduced_difference(folder, "vae_decoder", "bf16").relative_rms < 0.1
+
+
+def test_plans_in_fp16_of_graphs_that_overflow_are_repaired(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    large = make_once(tmp_path_factory, "overflowing", overflowing.make)
+    folder = Path(shutil.copytree(large, tmp_path / "package"))
+    before, said = files_of(folder), list[str]()
+    build_tensorrt(folder, asked("rtx", ("8.9",), precision="fp16"), progress=said.append)
+    for component in ("unet", "vae_encoder", "vae_decoder"):
+        (plan,) = plans_of(folder, component).values()
+        assert plan.difference is not None and plan.difference.relative_rms < 2e-2
+        assert plan.rescaled is not None and plan.rescaled >= 2 and plan.kept == ()
+        assert any(re.match(f"{component}: repaired, .* carried at 1/", text) for text in said), said
+    (plan,) = plans_of(folder, "text_encoder").values()
+    assert (plan.rescaled, plan.kept) == (None, ())
+    assert {name for name in files_of(folder) if not name.startswith("engines/")} == set(before)
+    open_package(folder, check="full").confirm()
+
+
+def test_operators_that_stay_in_float32_are_found(proven: Callable[[str], Path], tmp_path: Path) -> None:
+    folder = scaled_decoder(Path(shutil.copytree(proven("sd15"), tmp_path / "package")), 2.0**17)
+    graph, reference = folder / "vae_decoder" / "model.onnx", folder / reference_file.FILE
+    measured = measure_or_repair(graph, reference, "vae_decoder", "fp16", progress=lambda text: None)
+    assert set(measured.repair.kept) == {"grow/Mul", "shrink/Mul"} and measured.repair.carried == ()
+    assert measured.difference is not None and measured.difference.relative_rms < 2e-2
+
+
+def test_what_cannot_be_repaired_leaves_the_package_as_it_was(
+    proven: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scaled_decoder(Path(shutil.copytree(proven("sd15"), tmp_path / "package")), 2.0**17)
+    before = files_of(folder)
+    monkeypatch.setattr(repairing, "MOST_KEPT", 0.0)
+    with pytest.raises(
+        VerificationError, match=r"vae_decoder does not .* overflows is [0-9.e+]+ of grow/Mul \(Mul\); with 1 of"
+    ):
+        build_tensorrt(folder, asked("rtx", ("8.9",), precision="fp16"))
+    assert files_of(folder) == before
 
 
 def test_a_component_that_differs_too_much_is_named(

@@ -8,7 +8,8 @@ import pytest
 from ldm_export.targets.tensorrt.profiles import Profile, axis_ranges, input_shapes, read_profile
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.artefacts import Range
-from ldm_runtime.package.manifest import Axis, Contract, TensorSpec
+from ldm_runtime.package.manifest import Axis, Contract
+from ldm_runtime.package.tensor_spec import TensorSpec
 from tests.runtime.tiny_package import CONTRACT, WINDOW
 
 

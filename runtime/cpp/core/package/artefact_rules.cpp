@@ -12,22 +12,6 @@ namespace ldm {
 namespace {
 
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
-bool is_small(char byte) { return byte >= 'a' && byte <= 'z'; }
-bool is_letter(char byte) { return is_small(byte) || (byte >= 'A' && byte <= 'Z'); }
-
-bool is_artefact_name(std::string_view text) {
-    auto fits = [](char byte) {
-        return is_letter(byte) || is_digit(byte) || byte == '.' || byte == '_' || byte == '-';
-    };
-    return !text.empty() && text.size() <= 200 && (is_letter(text[0]) || is_digit(text[0])) &&
-           std::all_of(text.begin(), text.end(), fits);
-}
-
-// Of a format or an engine.
-bool is_short_name(std::string_view text) {
-    auto fits = [](char byte) { return is_small(byte) || is_digit(byte) || byte == '_'; };
-    return !text.empty() && text.size() <= 32 && is_small(text[0]) && std::all_of(text.begin(), text.end(), fits);
-}
 
 // Numbers of up to `digits` digits, parted by points; returns how many, 0 where the text is no such thing.
 std::size_t count_numbers(std::string_view text, std::size_t digits) {
@@ -70,11 +54,16 @@ public:
 
     Status check_names();
     Status check_artefact(const Artefact& artefact, const json::Where& where);
+    Status check_error(const Artefact& artefact, const json::Where& where);
+    Status check_repair(const Artefact& artefact, const json::Where& where);
     Status check_format(const Artefact& artefact, const json::Where& where);
     Status check_plan(const PlanRequirements& plan, const json::Where& where);
     Status check_keys();
 
 private:
+    Status check_graph(const Artefact& artefact, const json::Where& where);
+    bool are_own(View<std::string_view> files, std::string_view folder);
+    Status find_once(View<std::string_view> names, bool& out);  // whether each is there once
     Status check_profile(const json::Map<Range>& profile, const json::Where& where);
     Status check_bytes(const std::optional<std::int64_t>& size, const json::Where& where);
     Status check_capabilities(const PlanRequirements& plan, const json::Where& where);
@@ -107,30 +96,51 @@ Status ArtefactRules::check_names() {
         scope_.failure.add({"; expected 'canonical' first and each once"});
         return status;
     }
+    if (component_.canonical().interface_.has_value()) {
+        return refuse(here, {"has a canonical graph with an interface; expected the contract's"});
+    }
     if (component_.canonical().format == "onnx" && component_.canonical().engine == "any") return Status();
     return refuse(here, {"has a canonical graph that is not ONNX for any engine"});
 }
 
 // What holds for every format, known to this runtime or not.
 Status ArtefactRules::check_artefact(const Artefact& artefact, const json::Where& where) {
-    if (!is_artefact_name(artefact.name)) {
-        return refuse({where, "name"},
-                      {"is ", quoted(artefact.name), "; expected up to 200 letters, digits and . _ -"});
-    }
-    if (!is_short_name(artefact.format)) {
-        return refuse({where, "format"}, {"is ", quoted(artefact.format), "; expected a short name such as 'onnx'"});
-    }
-    if (!is_short_name(artefact.engine)) {
-        return refuse({where, "engine"}, {"is ", quoted(artefact.engine), "; expected a short name such as 'onnx'"});
-    }
+    LDM_TRY(check_label(scope_, artefact.name, {where, "name"}, codes::manifest_artefact));
+    LDM_TRY(check_short_name(scope_, artefact.format, "onnx", {where, "format"}, codes::manifest_artefact));
+    LDM_TRY(check_short_name(scope_, artefact.engine, "onnx", {where, "engine"}, codes::manifest_artefact));
     json::Where files(where, "files");
     if (artefact.files.empty()) return refuse(files, {"is empty"});
     for (std::string_view file : artefact.files) LDM_TRY(check_listed(scope_, file, manifest_, files));
-    if (artefact.exactness == Exactness::exact) return Status();
+    LDM_TRY(check_error(artefact, where));
+    return check_repair(artefact, where);
+}
+
+Status ArtefactRules::check_error(const Artefact& artefact, const json::Where& where) {
+    if (artefact.exactness == Exactness::exact) {
+        if (!is_integer(artefact.precision)) return Status();
+        return refuse(where, {"is exact in ", name_of(artefact.precision), "; expected lossy"});
+    }
     if (artefact.precision == Precision::fp32) {
         return refuse(where, {"is lossy in fp32; expected a reduced precision or exact"});
     }
     return artefact.difference.has_value() ? Status() : refuse(where, {"is lossy without its measured difference"});
+}
+
+// What was done so that a graph stays finite in a reduced precision.
+Status ArtefactRules::check_repair(const Artefact& artefact, const json::Where& where) {
+    constexpr std::int64_t largest = std::int64_t{1} << 60;
+    if (artefact.precision == Precision::fp32 && (!artefact.kept.empty() || artefact.rescaled.has_value())) {
+        return refuse(where, {"has nodes kept or values rescaled in fp32; expected neither"});
+    }
+    json::Where kept(where, "kept");
+    for (std::string_view node : artefact.kept) LDM_TRY(check_name(scope_, node, kept));
+    bool are_once = true;
+    LDM_TRY(find_once(artefact.kept, are_once));
+    if (!are_once) return refuse(kept, {"has a node twice; expected each once"});
+    double rescaled = artefact.rescaled.value_or(2.0);
+    if (rescaled > 1.0 && rescaled <= static_cast<double>(largest)) return Status();
+    return refuse({where, "rescaled"},
+                  {"is ", exactly(rescaled), "; expected more than 1 and at most ", largest});
 }
 
 // What the formats that this runtime knows expect of their files.
@@ -140,17 +150,47 @@ Status ArtefactRules::check_format(const Artefact& artefact, const json::Where& 
         return refuse({where, "requires"},
                       {"does not fit the format; expected requirements of TensorRT plans alone"});
     }
-    if (artefact.format == "onnx") {
-        std::string_view folder = folder_of_file(component_.weights);
-        if (folder_of_file(files[0]) == folder && files.size == 2 && files[1] == component_.weights) return Status();
-        return refuse_files(artefact, where, {"a graph in ", quoted(folder), ", then ", quoted(component_.weights)});
-    }
+    if (artefact.format == "onnx") return check_graph(artefact, where);
     if (artefact.format == "openvino") {
         if (files.size == 2 && ends_in(files[0], ".xml") && ends_in(files[1], ".bin")) return Status();
         return refuse_files(artefact, where, {"a graph in .xml, then its weights in .bin"});
     }
     if (artefact.format != "tensorrt" || (files.size == 1 && is_in_engines(files[0], artefact.name))) return Status();
     return refuse_files(artefact, where, {"one plan in engines/", artefact.name});
+}
+
+// A graph and what its external data may be in: files of its own, then perhaps the component's weights.
+Status ArtefactRules::check_graph(const Artefact& artefact, const json::Where& where) {
+    std::string_view folder = folder_of_file(component_.weights);
+    View<std::string_view> data{artefact.files.data + 1, artefact.files.size - 1};
+    bool has_weights = !data.empty() && data[data.size - 1] == component_.weights;
+    bool is_in_folder = folder_of_file(artefact.file()) == folder;
+    if (artefact.name == canonical_name) {
+        if (is_in_folder && has_weights && data.size == 1) return Status();
+        return refuse_files(artefact, where, {"a graph in ", quoted(folder), ", then ", quoted(component_.weights)});
+    }
+    View<std::string_view> own{data.data, has_weights ? data.size - 1 : data.size};
+    bool are_once = true;
+    LDM_TRY(find_once(data, are_once));
+    if (is_in_folder && !data.empty() && are_once && are_own(own, folder)) return Status();
+    return refuse_files(artefact, where,
+                        {"a graph in ", quoted(folder), ", then ", quoted(component_.weights),
+                         ", or .safetensors files of its own in that folder before it or in its place"});
+}
+
+// Whether files are data of one graph, and not the component's weights.
+bool ArtefactRules::are_own(View<std::string_view> files, std::string_view folder) {
+    return std::all_of(files.begin(), files.end(), [&](std::string_view file) {
+        return file != component_.weights && folder_of_file(file) == folder && ends_in(file, ".safetensors");
+    });
+}
+
+Status ArtefactRules::find_once(View<std::string_view> names, bool& out) {
+    Array<std::string_view> sorted(scope_.memory);
+    LDM_NEED(scope_, sorted.append(names));
+    std::sort(sorted.begin(), sorted.end());
+    out = std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
+    return Status();
 }
 
 Status ArtefactRules::refuse_files(const Artefact& artefact, const json::Where& where,
@@ -258,10 +298,14 @@ Status check_component(Scope& scope, std::string_view name, const Component& com
     LDM_TRY(rules.check_names());
     LDM_TRY(check_listed(scope, component.weights, manifest, {where, "weights"}));
     json::Where artefacts(where, "artefacts");
+    Parts parts(scope);
+    LDM_TRY(parts.take(component));
+    const ComponentContract& promised = *manifest.contract.components.find(name);
     for (const Artefact& artefact : component.artefacts) {
         json::Where here(artefacts, json::Key{artefact.name});
         LDM_TRY(rules.check_artefact(artefact, here));
         LDM_TRY(rules.check_format(artefact, here));
+        LDM_TRY(check_interface(scope, artefact, parts, promised, manifest.contract, here));
         if (artefact.requires_.has_value()) LDM_TRY(rules.check_plan(*artefact.requires_, {here, "requires"}));
     }
     return rules.check_keys();

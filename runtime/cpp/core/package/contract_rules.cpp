@@ -45,7 +45,6 @@ private:
     Status check_extra(std::int64_t pooled);
     Status check_image();
     Status check_defaults();
-    Status check_sampler();
 
     const Dim& dim(const Port& port, std::size_t index) const {
         return contract_.tensor(port.component, port.tensor).dims[index];
@@ -260,29 +259,9 @@ Status Rules::check_image() {
 }
 
 Status Rules::check_defaults() {
-    const Defaults& defaults = contract_.defaults;
     json::Where here(where_, "defaults");
-    std::int64_t most = std::min(contract_.schedule.num_train_timesteps(), max_steps);
-    LDM_TRY(check_between(scope_, defaults.steps, 1, most, {here, "steps"}));
-    LDM_TRY(check_sampler());
-    if (defaults.guidance >= 0.0 && defaults.guidance <= 1000.0) return Status();
-    return json::fail(scope_, {here, "guidance"}, codes::manifest_range,
-                      {"is ", exactly(defaults.guidance), "; expected 0 to 1000"});
-}
-
-// The default sampler is known, and walks the schedule in the default steps.
-Status Rules::check_sampler() {
-    const Defaults& defaults = contract_.defaults;
-    Failure failure;
-    Scope inner{scope_.memory, failure};
-    sampling::Sampler sampler;
-    Status status = sampling::read_sampler(inner, defaults.sampler, sampler);
-    if (status.ok()) status = sampling::check_steps(inner, contract_.schedule, sampler, defaults.steps);
-    if (status.ok()) return status;
-    if (std::string_view(status.code()) == codes::other_memory) return scope_.out_of_memory();
-    json::Where here(where_, "defaults");
-    return json::fail(scope_, {here, "sampler"}, codes::manifest_sampler,
-                      {"is not usable: ", std::string_view(failure.text)});
+    LDM_TRY(check_plan(scope_, contract_, std::nullopt, std::nullopt, here));
+    return check_span(scope_, contract_.defaults.guidance, 0, max_guidance, {here, "guidance"});
 }
 
 // One image can be drawn by the defaults: text and images go one at a time, guidance doubles rows.
@@ -305,6 +284,23 @@ Status Rules::check_batches() {
 }
 
 }  // namespace
+
+Status check_plan(Scope& scope, const Contract& contract, std::optional<std::int64_t> steps,
+                  std::optional<std::string_view> sampler, const json::Where& where) {
+    const Defaults& defaults = contract.defaults;
+    std::int64_t taken = steps.value_or(defaults.steps);
+    std::int64_t most = std::min(contract.schedule.num_train_timesteps(), max_steps);
+    LDM_TRY(check_between(scope, taken, 1, most, {where, "steps"}));
+    Failure failure;
+    Scope inner{scope.memory, failure};
+    sampling::Sampler parsed;
+    Status status = sampling::read_sampler(inner, sampler.value_or(defaults.sampler), parsed);
+    if (status.ok()) status = sampling::check_steps(inner, contract.schedule, parsed, taken);
+    if (status.ok()) return status;
+    if (std::string_view(status.code()) == codes::other_memory) return scope.out_of_memory();
+    return json::fail(scope, {where, "sampler"}, codes::manifest_sampler,
+                      {"is not usable: ", std::string_view(failure.text)});
+}
 
 Status check_contract(Scope& scope, const Contract& contract, const json::Where& where) {
     Rules rules(scope, contract, where);

@@ -1,4 +1,6 @@
 // The places of an ONNX file's external data.
+#include <algorithm>
+
 #include "core/codes.h"
 #include "core/json/where.h"
 #include "core/package/onnx_file.h"
@@ -43,9 +45,9 @@ Message child_of(Message message, std::uint64_t field) {
     }
 }
 
-// Looks through a file for data that is elsewhere than in the weights.
+// Looks through a file for data that is elsewhere than in some files.
 struct Walk {
-    std::string_view weights;
+    View<std::string_view> data;
     bool found = false;
     std::string_view elsewhere;  // the first such place in alphabetical order
 
@@ -73,7 +75,8 @@ struct Walk {
             if (field.number == 2) value = field.content;
         }
         if (fields.is_malformed()) return false;
-        if (key != location_key || value == weights || (found && value >= elsewhere)) return true;
+        if (key != location_key || (found && value >= elsewhere)) return true;
+        if (std::find(data.begin(), data.end(), value) != data.end()) return true;
         elsewhere = value;
         found = true;
         return true;
@@ -89,16 +92,21 @@ Status check_graph_size(Scope& scope, std::uint64_t bytes, std::string_view weig
                        " of a graph without weights; expected those in ", weights});
 }
 
-Status check_external_data(Scope& scope, View<unsigned char> graph, std::string_view weights, std::string_view where) {
-    Walk walk{weights, false, {}};
+Status check_external_data(Scope& scope, View<unsigned char> graph, View<std::string_view> data,
+                           std::string_view where) {
+    Walk walk{data, false, {}};
     std::string_view content(reinterpret_cast<const char*>(graph.data), graph.size);
     if (!walk.visit(content, Message::model, 0)) {
         return json::fail(scope, json::Where(where), codes::graph_format, {"is not an ONNX file"});
     }
     if (!walk.found) return Status();
-    return json::fail(scope, json::Where(where), codes::graph_external_data,
-                      {"keeps data in ", quoted(walk.elsewhere), ", expected only ", quoted(weights),
-                       " in the same folder"});
+    Status status = json::fail(scope, json::Where(where), codes::graph_external_data,
+                               {"keeps data in ", quoted(walk.elsewhere), ", expected only "});
+    for (std::size_t file = 0; file < data.size; ++file) {
+        scope.failure.add({file == 0 ? "" : " or ", quoted(data[file])});
+    }
+    scope.failure.add({" in the same folder"});
+    return status;
 }
 
 }  // namespace ldm

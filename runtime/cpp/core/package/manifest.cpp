@@ -4,24 +4,12 @@
 #include <algorithm>
 
 #include "core/codes.h"
+#include "core/package/artefact_fields.h"
 #include "core/package/contract_fields.h"
 #include "core/package/rules.h"
+#include "core/package/variant_fields.h"
 
 namespace ldm {
-
-namespace {
-
-constexpr std::string_view precisions[] = {"fp32", "fp16", "bf16"};
-constexpr std::string_view flavours[] = {"rtx", "classic"};
-constexpr std::string_view plan_options[] = {"refit", "weight_stripped"};
-constexpr std::string_view exactnesses[] = {"exact", "lossy"};
-
-}  // namespace
-
-constexpr json::Choices choices(Precision) { return precisions; }
-constexpr json::Choices choices(Flavour) { return flavours; }
-constexpr json::Choices choices(PlanOption) { return plan_options; }
-constexpr json::Choices choices(Exactness) { return exactnesses; }
 
 std::string_view name_of(Precision value) { return precisions[static_cast<std::size_t>(value)]; }
 std::string_view name_of(Flavour value) { return flavours[static_cast<std::size_t>(value)]; }
@@ -52,58 +40,6 @@ Status plain(json::Reader&, const Dim& dim, json::Value& out) {
 
 Status plain(json::Reader& reader, const Tensors& tensors, json::Value& out) {
     return json::plain(reader, tensors.all, out);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Difference& it) {
-    visit("relative_rms", it.relative_rms);
-    visit("max_abs", it.max_abs);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Range& it) {
-    visit("min", it.min);
-    visit("opt", it.opt);
-    visit("max", it.max);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, PlanRequirements& it) {
-    visit("flavour", it.flavour);
-    visit("version", it.version);
-    visit("compute_capabilities", it.compute_capabilities);
-    visit("options", it.options);
-    visit("graph", it.graph);
-    visit("weights", it.weights);
-    visit("profiles", it.profiles);
-    visit("activation_bytes", it.activation_bytes);
-    visit("weight_bytes", it.weight_bytes);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Artefact& it) {
-    visit("name", it.name);
-    visit("format", it.format);
-    visit("files", it.files);
-    visit("engine", it.engine);
-    visit("precision", it.precision);
-    visit("exactness", it.exactness);
-    visit("difference", it.difference);
-    visit("requires", it.requires_);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, KeyEntry& it) {
-    visit("initialiser", it.initialiser);
-    visit("transpose", it.transpose);
-    visit("dtype", it.dtype);
-}
-
-template <typename Visitor>
-void fields(Visitor& visit, Component& it) {
-    visit("weights", it.weights);
-    visit("artefacts", it.artefacts);
-    visit("keys", it.keys);
 }
 
 template <typename Visitor>
@@ -146,6 +82,7 @@ void fields(Visitor& visit, Manifest& it) {
     visit("provenance", it.provenance);
     visit("dropped", it.dropped);
     visit("proof", it.proof);
+    visit.optional("variants", it.variants);
 }
 
 Status read_manifest(Scope& scope, Arena& arena, std::string_view text, Manifest& out, std::string_view where) {

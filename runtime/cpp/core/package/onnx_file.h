@@ -15,12 +15,13 @@ namespace ldm {
 // A graph without its weights; Stable Diffusion 1.5's UNet has 0.7 MB.
 inline constexpr std::uint64_t max_graph_bytes = std::uint64_t{1} << 28;
 
-// Refuse a graph that is larger, before it is read: file.too-large.
+// Refuse a graph that is larger, before it is read: file.too-large. weights: a file that could hold what it holds.
 Status check_graph_size(Scope& scope, std::uint64_t bytes, std::string_view weights, std::string_view where);
 
-// Require that every external tensor of an ONNX file is in the file `weights` (a name) beside it: an engine opens
+// Require that every external tensor of an ONNX file is in one of the files `data` (names) beside it: an engine opens
 // whatever file such an entry names. Codes: graph.format, graph.external-data.
-Status check_external_data(Scope& scope, View<unsigned char> graph, std::string_view weights, std::string_view where);
+Status check_external_data(Scope& scope, View<unsigned char> graph, View<std::string_view> data,
+                           std::string_view where);
 
 // How many tokens a graph knows whose input `ids` are token ids: the rows of the table that they index; none where it
 // does not say that plainly. graph.format.

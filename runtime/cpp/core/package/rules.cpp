@@ -44,7 +44,7 @@ Status check_manifest(Scope& scope, const Manifest& manifest, const json::Where&
     for (const auto& [name, component] : manifest.components) {
         LDM_TRY(check_component(scope, name, component, manifest, {components, json::Key{name}}));
     }
-    return Status();
+    return check_variants(scope, manifest, where);
 }
 
 Status check_same_names(Scope& scope, View<std::string_view> got, View<std::string_view> expected,

@@ -3,11 +3,16 @@
 #ifndef LDM_CORE_PACKAGE_RULES_H
 #define LDM_CORE_PACKAGE_RULES_H
 
+#include <optional>
+#include <string_view>
+
 #include "core/json/where.h"
 #include "core/package/manifest.h"
 #include "core/status.h"
 
 namespace ldm {
+
+inline constexpr std::int64_t max_guidance = 1000;
 
 Status check_manifest(Scope& scope, const Manifest& manifest, const json::Where& where);
 
@@ -18,12 +23,43 @@ Status check_contract(Scope& scope, const Contract& contract, const json::Where&
 Status check_axes(Scope& scope, const Contract& contract, const json::Where& where);
 Status check_tensors(Scope& scope, const Contract& contract, const json::Where& where);
 
+// The names and dimensions of a graph's inputs and outputs.
+Status check_signature(Scope& scope, const Contract& contract, const ComponentContract& component,
+                       const json::Where& where);
+
+// Steps and a sampler, at their places below `where`; of those that are not given the defaults count.
+Status check_plan(Scope& scope, const Contract& contract, std::optional<std::int64_t> steps,
+                  std::optional<std::string_view> sampler, const json::Where& where);
+
 // The roles of a contract: one for each component, one meaning for each input, for each tensor what its role requires.
 Status check_roles(Scope& scope, const Contract& contract, const json::Where& where);
 
 // The artefacts of a component, and its key map.
 Status check_component(Scope& scope, std::string_view name, const Component& component, const Manifest& manifest,
                        const json::Where& where);
+
+// The artefacts of a component, by name.
+class Parts {
+public:
+    explicit Parts(Scope& scope) : scope_(scope), sorted_(scope.memory) {}
+    Status take(const Component& component);
+    const Artefact* find(std::string_view name) const;
+
+private:
+    Scope& scope_;
+    Array<const Artefact*> sorted_;
+};
+
+// An artefact's interface, and that each part of it makes some of its inputs. promised: the component's own.
+Status check_interface(Scope& scope, const Artefact& artefact, const Parts& parts, const ComponentContract& promised,
+                       const Contract& contract, const json::Where& where);
+// Require that an artefact with its parts runs as the component. kept: that whose outputs it may read, too, or null.
+Status require_fit(Scope& scope, const Artefact& artefact, const Parts& parts, const ComponentContract& promised,
+                   const Artefact* kept, const json::Where& where);
+bool are_same(const TensorSpec& one, const TensorSpec& other);
+
+// The variants, and that no artefact is drawn with unsaid whose error only a variant could have.
+Status check_variants(Scope& scope, const Manifest& manifest, const json::Where& where);
 
 // Exactly the expected names, in any order; manifest.role.
 Status check_same_names(Scope& scope, View<std::string_view> got, View<std::string_view> expected,

@@ -10,10 +10,11 @@ namespace ldm {
 
 namespace {
 
-constexpr Dtype dtypes[] = {{"F64", 8}, {"I64", 8},     {"F32", 4},     {"I32", 4}, {"F16", 2},
-                            {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"U8", 1},  {"BOOL", 1}};
+constexpr Dtype dtypes[dtype_count] = {{"F64", 8},     {"I64", 8},     {"F32", 4}, {"I32", 4}, {"F16", 2}, {"BF16", 2},
+                                       {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}};
 constexpr std::string_view metadata_key = "__metadata__";
 constexpr std::size_t max_rank = 32;
+constexpr std::int64_t immense = 1'000'000'000'000'000'000;  // a place that no file has
 constexpr std::uint64_t too_large = std::uint64_t{1} << 63;  // bytes
 
 std::uint64_t length_of(View<unsigned char> beginning) {
@@ -121,7 +122,11 @@ Status HeaderReader::read_tensor(std::string_view name, const json::Value& value
     if (!are_sizes(shape)) {
         return refuse(name, codes::weights_tensor, {"has a shape that is not a list of sizes: ", json::shown(*shape)});
     }
-    if (!are_sizes(places) || places->items.size != 2 || places->items[0].real > places->items[1].real) {
+    bool are_two = are_sizes(places) && places->items.size == 2;
+    if (are_two && std::max(places->items[0].integer, places->items[1].integer) >= immense) {
+        return refuse(name, codes::weights_tensor, {"has data_offsets beyond any file: ", json::shown(*places)});
+    }
+    if (!are_two || places->items[0].integer > places->items[1].integer) {
         return refuse(name, codes::weights_tensor,
                       {"has data_offsets that are not [begin, end]: ", json::shown(*places)});
     }
@@ -138,10 +143,9 @@ Status HeaderReader::read_tensor(std::string_view name, const json::Value& value
         needed *= size;
         sizes[index] = shape->items[index].integer;
     }
-    const json::Value &first = places->items[0], &last = places->items[1];
-    auto begin = static_cast<std::uint64_t>(first.integer), end = static_cast<std::uint64_t>(last.integer);
-    bool is_immense = begin == end && first.real < last.real;  // numbers beyond 64 bits
-    if (is_immense || end - begin != needed) {
+    auto begin = static_cast<std::uint64_t>(places->items[0].integer);
+    auto end = static_cast<std::uint64_t>(places->items[1].integer);
+    if (end - begin != needed) {
         return refuse(name, codes::weights_tensor,
                       {"is ", known->name, " ", json::shown(*shape), " and needs ", needed,
                        " bytes, but spans ", end - begin});

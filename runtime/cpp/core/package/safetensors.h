@@ -21,7 +21,9 @@ struct Dtype {
     std::int64_t bytes;  // of one value
 };
 
-inline constexpr std::string_view dtype_names = "F64, I64, F32, I32, F16, BF16, F8_E4M3, F8_E5M2, U8, BOOL";
+inline constexpr std::string_view dtype_names = "F64, I64, F32, I32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, BOOL";
+
+inline constexpr std::size_t dtype_count = 11;
 
 // Null for a type that is not supported.
 const Dtype* find_dtype(std::string_view name);

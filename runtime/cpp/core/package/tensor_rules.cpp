@@ -81,15 +81,20 @@ Status check_axes(Scope& scope, const Contract& contract, const json::Where& whe
 Status check_tensors(Scope& scope, const Contract& contract, const json::Where& where) {
     json::Where components(where, "components");
     for (const auto& [name, component] : contract.components) {
-        json::Where here(components, json::Key{name});
         LDM_TRY(check_name(scope, name, components));
-        LDM_TRY(check_names(scope, contract, component.inputs, {here, "inputs"}));
-        LDM_TRY(check_names(scope, contract, component.outputs, {here, "outputs"}));
-        for (const TensorSpec& output : component.outputs) {
-            if (component.inputs.find(output.name) == nullptr) continue;
-            return json::fail(scope, here, codes::manifest_tensor,
-                              {"has an input and an output named ", quoted(output.name)});
-        }
+        LDM_TRY(check_signature(scope, contract, component, {components, json::Key{name}}));
+    }
+    return Status();
+}
+
+Status check_signature(Scope& scope, const Contract& contract, const ComponentContract& component,
+                       const json::Where& where) {
+    LDM_TRY(check_names(scope, contract, component.inputs, {where, "inputs"}));
+    LDM_TRY(check_names(scope, contract, component.outputs, {where, "outputs"}));
+    for (std::uint32_t place : component.outputs.sorted) {
+        std::string_view name = component.outputs.all[place].name;
+        if (component.inputs.find(name) == nullptr) continue;
+        return json::fail(scope, where, codes::manifest_tensor, {"has an input and an output named ", quoted(name)});
     }
     return Status();
 }

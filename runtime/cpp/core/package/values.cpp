@@ -22,6 +22,23 @@ bool has_control(std::string_view text) {
     return false;
 }
 
+bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
+bool is_small(char byte) { return byte >= 'a' && byte <= 'z'; }
+bool is_letter(char byte) { return is_small(byte) || (byte >= 'A' && byte <= 'Z'); }
+
+bool is_label(std::string_view text) {
+    auto fits = [](char byte) {
+        return is_letter(byte) || is_digit(byte) || byte == '.' || byte == '_' || byte == '-';
+    };
+    return !text.empty() && text.size() <= 200 && (is_letter(text[0]) || is_digit(text[0])) &&
+           std::all_of(text.begin(), text.end(), fits);
+}
+
+bool is_short_name(std::string_view text) {
+    auto fits = [](char byte) { return is_small(byte) || is_digit(byte) || byte == '_'; };
+    return !text.empty() && text.size() <= 32 && is_small(text[0]) && std::all_of(text.begin(), text.end(), fits);
+}
+
 bool is_plain_part(std::string_view part) {
     return !part.empty() && part.back() != ' ' && part.back() != '.' && utf8::characters(part) <= longest_part;
 }
@@ -34,6 +51,35 @@ Status check_name(Scope& scope, std::string_view name, const json::Where& where)
     return json::fail(scope, where, codes::manifest_name,
                       {"is ", quoted(name), ", expected 1 to ", longest_name,
                        " characters and no control characters or hidden ones"});
+}
+
+Status check_label(Scope& scope, std::string_view name, const json::Where& where, const char* code) {
+    if (is_label(name)) return Status();
+    return json::fail(scope, where, code, {"is ", quoted(name), "; expected up to 200 letters, digits and . _ -"});
+}
+
+Status check_short_name(Scope& scope, std::string_view name, std::string_view example, const json::Where& where,
+                        const char* code) {
+    if (is_short_name(name)) return Status();
+    return json::fail(scope, where, code,
+                      {"is ", quoted(name), "; expected a short name such as ", quoted(example)});
+}
+
+Status check_short_names(Scope& scope, View<std::string_view> names, std::string_view example,
+                         const json::Where& where, const char* code) {
+    Array<std::string_view> sorted(scope.memory);
+    for (std::string_view name : names) LDM_TRY(check_short_name(scope, name, example, where, code));
+    LDM_NEED(scope, sorted.append(names));
+    std::sort(sorted.begin(), sorted.end());
+    const std::string_view* twice = std::adjacent_find(sorted.begin(), sorted.end());
+    if (twice == sorted.end()) return Status();
+    return json::fail(scope, where, code, {"has ", quoted(*twice), " twice; expected each once"});
+}
+
+bool is_engine_name(std::string_view name) {
+    std::size_t colon = name.find(':');
+    if (colon == std::string_view::npos) return is_short_name(name);
+    return is_short_name(name.substr(0, colon)) && is_short_name(name.substr(colon + 1));
 }
 
 Status check_relative_path(Scope& scope, std::string_view path, const json::Where& where) {
@@ -76,6 +122,17 @@ Status check_between(Scope& scope, std::int64_t value, std::int64_t low, std::in
     if (value >= low && value <= high) return Status();
     return json::fail(scope, where, codes::manifest_range,
                       {"is ", json::shown(value), "; expected ", low, " to ", high});
+}
+
+Status check_span(Scope& scope, double value, std::int64_t low, std::int64_t high, const json::Where& where) {
+    if (value >= static_cast<double>(low) && value <= static_cast<double>(high)) return Status();
+    return json::fail(scope, where, codes::manifest_range,
+                      {"is ", exactly(value), "; expected ", low, " to ", high});
+}
+
+Status check_amount(Scope& scope, double value, const json::Where& where) {
+    if (value >= 0.0) return Status();
+    return json::fail(scope, where, codes::manifest_range, {"is ", exactly(value), "; expected 0 or more"});
 }
 
 Piece shown(const Dim& dim) { return dim.is_named ? quoted(dim.axis) : Piece(dim.size); }

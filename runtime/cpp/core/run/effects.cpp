@@ -7,7 +7,7 @@ namespace ldm {
 namespace {
 
 bool draws_noise(const Request& request) {
-    if (request.picture_count > 0) return true;
+    if (request.start_image_count > 0) return true;
     return std::any_of(request.plan.rows.begin(), request.plan.rows.end(),
                        [](const sampling::PlanRow& row) { return row.noise_rows.size() > 0; });
 }

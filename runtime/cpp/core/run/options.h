@@ -71,7 +71,7 @@ struct RunOptions {
     std::optional<Size> original_size, target_size;
     std::optional<Size> crop_left_top;              // width: left, height: top
 
-    std::optional<View<images::Samples>> pictures;  // to start from: one for all images, or one for each
+    std::optional<View<images::Samples>> start_images;  // to start from: one for all images, or one for each
     const images::Samples* mask = nullptr;
     std::optional<double> strength;
     std::optional<std::int64_t> stop_after;

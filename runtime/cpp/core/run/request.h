@@ -57,12 +57,12 @@ struct Request {
     ImageSizes sizes;
     View<float> latents;           // (B, C, h, w), noise of unit variance; empty: that of the seeds
 
-    std::size_t picture_count = 0; // 1 or B, 0 without pictures
-    View<float> pixels;            // (picture_count, 3, height, width) in [-1, 1]
+    std::size_t start_image_count = 0;  // 1 or B, 0 without images
+    View<float> pixels;            // (start_image_count, 3, height, width) in [-1, 1]
     View<float> mask;              // (h, w), 1 where the image is inpainted; empty without a mask
     View<float> masked_pixels;     // as `pixels`, grey there; for a denoiser that reads it
     std::optional<double> strength;
-    bool picture_is_transparent = false, mask_is_transparent = false;
+    bool image_is_transparent = false, mask_is_transparent = false;
 
     std::size_t latent_height(const Contract& contract) const {
         return static_cast<std::size_t>(size.height / contract.latent.downsample);
@@ -73,7 +73,7 @@ struct Request {
     // Whether the negative prompt is evaluated at a row of the plan.
     bool is_guided_at(std::size_t row) const;
     std::size_t prompt_count() const { return batch / repeats; }
-    // Whether a run with a picture begins with noise alone.
+    // Whether a run with an image begins with noise alone.
     bool starts_from_noise() const { return !strength.has_value() || (!mask.empty() && *strength == 1.0); }
 };
 

@@ -7,16 +7,16 @@ namespace ldm {
 
 namespace {
 
-constexpr double picture_strength = 0.8, mask_strength = 1.0;  // what is taken where none is given, as in diffusers
+constexpr double image_strength = 0.8, mask_strength = 1.0;  // what is taken where none is given, as in diffusers
 
-Status check_pictures(const Checking& its) {
+Status check_start_images(const Checking& its) {
     const RunOptions& options = its.options;
-    if (!options.pictures) {
+    if (!options.start_images) {
         if (options.mask == nullptr && !options.strength) return Status();
         return its.scope.fail(codes::request_image, {options.mask != nullptr ? "mask" : "strength",
                               " was given without an image; give the image that it is for"});
     }
-    std::size_t count = options.pictures->size;
+    std::size_t count = options.start_images->size;
     if (count == 0) {
         return its.scope.fail(codes::request_image,
                               {"image is an empty list; expected an image or a list of at least one"});
@@ -25,12 +25,12 @@ Status check_pictures(const Checking& its) {
         return its.scope.fail(codes::request_image, {"image has ", count, " images for a batch of ", its.out.batch,
                               "; give one, or one for each"});
     }
-    for (const images::Samples& picture : *options.pictures) {
-        LDM_TRY(images::check_samples(its.scope, picture, "the image"));
+    for (const images::Samples& samples : *options.start_images) {
+        LDM_TRY(images::check_samples(its.scope, samples, "the image"));
     }
     if (options.mask != nullptr) LDM_TRY(images::check_samples(its.scope, *options.mask, "the mask"));
-    its.out.picture_count = count;
-    its.out.strength = options.strength.value_or(options.mask == nullptr ? picture_strength : mask_strength);
+    its.out.start_image_count = count;
+    its.out.strength = options.strength.value_or(options.mask == nullptr ? image_strength : mask_strength);
     return check_share(its.scope, "strength", *its.out.strength);
 }
 
@@ -49,21 +49,21 @@ Status grey_where(const Checking& its, const Array<std::uint8_t>& inpainted) {
 }  // namespace
 
 Status check_images(const Checking& its) {
-    LDM_TRY(check_pictures(its));
-    if (!its.contract.inpaints() || (its.options.pictures && its.options.mask != nullptr)) return Status();
+    LDM_TRY(check_start_images(its));
+    if (!its.contract.inpaints() || (its.options.start_images && its.options.mask != nullptr)) return Status();
     return its.scope.fail(codes::request_invalid,
                           {"this model inpaints; give an image and a mask (all white for all of it)"});
 }
 
 Status read_pixels(const Checking& its) {
-    if (!its.options.pictures) return Status();
+    if (!its.options.start_images) return Status();
     auto width = static_cast<std::size_t>(its.out.size.width), height = static_cast<std::size_t>(its.out.size.height);
     Array<float> values(its.scope.memory);
-    for (const images::Samples& samples : *its.options.pictures) {
-        images::Image picture(its.scope.memory);
-        LDM_TRY(images::settle(its.scope, samples, "the image", picture));
-        its.out.picture_is_transparent |= picture.channels == 4;
-        LDM_TRY(images::start_values(its.scope, width, height, picture, values));
+    for (const images::Samples& samples : *its.options.start_images) {
+        images::Image image(its.scope.memory);
+        LDM_TRY(images::settle(its.scope, samples, "the image", image));
+        its.out.image_is_transparent |= image.channels == 4;
+        LDM_TRY(images::start_values(its.scope, width, height, image, values));
     }
     LDM_NEED(its.scope, its.arena.copy(values.data(), values.size(), its.out.pixels));
     return Status();

@@ -31,18 +31,18 @@ Status check_image_size(const Checking& its, Size size, std::initializer_list<Pi
 }
 
 // The image's own size, less what is over a multiple of the latents' grid.
-Status size_of_image(const Checking& its, const images::Samples& picture) {
+Status size_of_image(const Checking& its, const images::Samples& image) {
     std::int64_t step = its.contract.latent.downsample;
-    its.out.size = {picture.width - picture.width % step, picture.height - picture.height % step};
-    return check_image_size(its, its.out.size, {"the size that the image of ", picture.width, "x", picture.height,
+    its.out.size = {image.width - image.width % step, image.height - image.height % step};
+    return check_image_size(its, its.out.size, {"the size that the image of ", image.width, "x", image.height,
                                                 " gives (name another with size)"});
 }
 
 // An interpolation has the package's size, not that of an image: its noise is drawn first.
 Status choose_size(const Checking& its) {
     const RunOptions& options = its.options;
-    if (!options.size && options.pictures && !options.latents && !options.to) {
-        return size_of_image(its, (*options.pictures)[0]);
+    if (!options.size && options.start_images && !options.latents && !options.to) {
+        return size_of_image(its, (*options.start_images)[0]);
     }
     its.out.size = {its.contract.image.width, its.contract.image.height};
     if (!options.size) return Status();

@@ -10,8 +10,8 @@ namespace ldm {
 
 Run::Run(Allocator& memory, const Model& model)
     : model_(model), contract_(model.contract()), arena_(memory), notices_(memory), conditioning_(memory, model),
-      noise_(memory), loop_(memory), ids_(memory), sample_(memory), extra_(memory), moments_(memory), picture_(memory),
-      masked_(memory), concat_(memory), initial_(memory), decoded_(memory), images_(memory) {}
+      noise_(memory), loop_(memory), ids_(memory), sample_(memory), extra_(memory), moments_(memory),
+      start_latents_(memory), masked_(memory), concat_(memory), initial_(memory), decoded_(memory), images_(memory) {}
 
 // ---- The beginning ----
 
@@ -22,7 +22,7 @@ Status Run::begin(Scope& scope, const RunOptions& options) {
     }
     LDM_TRY(check_request(scope, arena_, model_, options, request_));
     if (request_.to) LDM_TRY(conditioning_.read_ends(scope, request_, notices_));
-    if (request_.picture_is_transparent) {
+    if (request_.image_is_transparent) {
         LDM_TRY(notices_.add(scope, "image", {"the image is transparent in parts; they were laid on white"}));
     }
     if (request_.mask_is_transparent) {
@@ -76,9 +76,9 @@ Status Run::ask_next(Scope& scope) {
     while (!is_asked_ && !ends_preview_ && phase_ != Phase::done) {
         switch (phase_) {
             case Phase::text: LDM_TRY(ask_encoder_of_text(scope)); break;
-            case Phase::picture: LDM_TRY(ask_encoder_of_pictures(scope, request_.pixels, picture_)); break;
+            case Phase::start_image: LDM_TRY(ask_encoder_of_images(scope, request_.pixels, start_latents_)); break;
             case Phase::noise: LDM_TRY(draw_noise(scope)); break;
-            case Phase::masked_picture: LDM_TRY(ask_encoder_of_pictures(scope, request_.masked_pixels, masked_)); break;
+            case Phase::masked_image: LDM_TRY(ask_encoder_of_images(scope, request_.masked_pixels, masked_)); break;
             case Phase::denoise: LDM_TRY(ask_denoiser(scope)); break;
             case Phase::decode: LDM_TRY(ask_decoder(scope)); break;
             case Phase::done: break;
@@ -172,8 +172,8 @@ Status Run::take(Scope& scope) {
     Status status;
     switch (phase_) {
         case Phase::text: status = take_text(scope); break;
-        case Phase::picture:
-        case Phase::masked_picture: status = take_picture(); break;
+        case Phase::start_image:
+        case Phase::masked_image: status = take_encoded_image(); break;
         case Phase::denoise: status = take_denoiser(scope); break;
         case Phase::decode: status = take_decoder(); break;
         case Phase::noise:
@@ -217,8 +217,8 @@ Status Run::take_text(Scope& scope) {
                               pooled == nullptr ? nullptr : static_cast<const float*>(pooled->data));
 }
 
-Status Run::take_picture() {
-    std::size_t given = moments_.size() / request_.picture_count;
+Status Run::take_encoded_image() {
+    std::size_t given = moments_.size() / request_.start_image_count;
     std::memcpy(moments_.data() + place_ * given, result(outputs_[0].name)->data, given * sizeof(float));
     ++place_;
     return Status();

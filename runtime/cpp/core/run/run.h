@@ -100,12 +100,12 @@ public:
     std::int64_t steps_done() const { return steps_done_; }
 
 private:
-    enum class Phase { text, picture, noise, masked_picture, denoise, decode, done };
+    enum class Phase { text, start_image, noise, masked_image, denoise, decode, done };
     static constexpr std::size_t most_noises = 8;
 
     Status ask_next(Scope& scope);
     Status ask_encoder_of_text(Scope& scope);
-    Status ask_encoder_of_pictures(Scope& scope, View<float> pixels, Array<float>& latents);
+    Status ask_encoder_of_images(Scope& scope, View<float> pixels, Array<float>& latents);
     Status ask_denoiser(Scope& scope);
     Status ask_decoder(Scope& scope);
 
@@ -121,7 +121,7 @@ private:
     Status take(Scope& scope);
     Status check_output(Scope& scope, const Tensor& wanted);
     Status take_text(Scope& scope);
-    Status take_picture();
+    Status take_encoded_image();
     Status take_denoiser(Scope& scope);
     Status take_decoder();
     Status failed(Status status);
@@ -152,7 +152,7 @@ private:
     bool ends_preview_ = false;   // one that is to be told
     bool is_guided_ = false;      // the evaluation of the denoiser that is under way
     const char* failed_ = nullptr;  // the code of the failure that ended it
-    std::size_t place_ = 0;       // picture, or image, within the phase
+    std::size_t place_ = 0;       // of an image within the phase
     std::int64_t steps_done_ = 0;
     std::size_t channels_ = 0, height_ = 0, width_ = 0, each_ = 0;  // of latents; each_: numbers of an image's
 
@@ -164,8 +164,8 @@ private:
     Array<std::int64_t> ids_;     // of a window, for encoders that read int64
     Array<float> sample_;         // (rows, channels, h, w): the denoiser's input
     Array<float> extra_;          // the denoiser's other inputs, one after the other
-    Array<float> moments_;        // of pictures as they are encoded
-    Array<float> picture_;        // (B, C, h, w): latents of the image to start from
+    Array<float> moments_;        // of images as they are encoded
+    Array<float> start_latents_;  // (B, C, h, w): latents of the image to start from
     Array<float> masked_;         // (B, C, h, w): latents of the masked image, for a denoiser that reads them
     Array<float> concat_;         // (B, 1 + C, h, w)
     Array<float> initial_;        // (B, C, h, w): noise of unit variance

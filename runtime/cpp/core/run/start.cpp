@@ -1,4 +1,4 @@
-// The beginning of a run: texts, pictures and noise, up to the first evaluation of the denoiser.
+// The beginning of a run: texts, images and noise, up to the first evaluation of the denoiser.
 #include "core/run/counts.h"
 #include "core/run/extra_inputs.h"
 #include "core/run/run.h"
@@ -10,8 +10,8 @@ Status Run::ask_encoder_of_text(Scope& scope) {
     WantedWindow wanted;
     if (!conditioning_.wanted(wanted)) {
         LDM_TRY(conditioning_.finish(scope, request_));
-        bool is_read = request_.picture_count > 0 && !(request_.starts_from_noise() && contract_.inpaints());
-        phase_ = is_read ? Phase::picture : Phase::noise;
+        bool is_read = request_.start_image_count > 0 && !(request_.starts_from_noise() && contract_.inpaints());
+        phase_ = is_read ? Phase::start_image : Phase::noise;
         return Status();
     }
     const TextRole& role = contract_.text[wanted.encoder];
@@ -29,33 +29,34 @@ Status Run::ask_encoder_of_text(Scope& scope) {
     return Status();
 }
 
-// Encode one picture after the other, then draw their latents from what the encoder gave.
-Status Run::ask_encoder_of_pictures(Scope& scope, View<float> pixels, Array<float>& latents) {
+// Encode one image after the other, then draw their latents from what the encoder gave.
+Status Run::ask_encoder_of_images(Scope& scope, View<float> pixels, Array<float>& latents) {
     bool has_moments = contract_.encodes_moments();
-    std::size_t given = has_moments ? 2 * each_ : each_;  // numbers that the encoder gives for a picture
-    if (place_ < request_.picture_count) {
-        LDM_NEED(scope, moments_.resize(request_.picture_count * given));
-        std::size_t picture = pixels.size / request_.picture_count;
+    std::size_t given = has_moments ? 2 * each_ : each_;  // numbers that the encoder gives for an image
+    if (place_ < request_.start_image_count) {
+        LDM_NEED(scope, moments_.resize(request_.start_image_count * given));
+        std::size_t values = pixels.size / request_.start_image_count;
         const CodecHalf& encoder = contract_.codec.encoder;
         ask(encoder.component);
         feed(encoder.input, ElementType::float32, {1, 3, request_.size.height, request_.size.width},
-             pixels.data + place_ * picture);
+             pixels.data + place_ * values);
         want(encoder.output, {1, signed_of(given / height_ / width_), signed_of(height_), signed_of(width_)});
         return Status();
     }
     place_ = 0;
     Array<float> noise(scope.memory);
     LDM_NEED(scope, noise.resize(has_moments ? noise_.size() : 0) && latents.resize(noise_.size()));
-    if (has_moments) LDM_TRY(noise_.stream(scope, phase_ == Phase::picture ? vae_stream : masked_stream, noise.data()));
+    std::uint32_t stream = phase_ == Phase::start_image ? vae_stream : masked_stream;
+    if (has_moments) LDM_TRY(noise_.stream(scope, stream, noise.data()));
     for (std::size_t image = 0; image < request_.batch; ++image) {
-        const float* mean = moments_.data() + (request_.picture_count == 1 ? 0 : image) * given;
+        const float* mean = moments_.data() + (request_.start_image_count == 1 ? 0 : image) * given;
         for (std::size_t index = 0; index < each_; ++index) {
             std::size_t number = image * each_ + index;
             latents[number] = has_moments ? contract_.latent.sampled(mean[index], mean[each_ + index], noise[number])
                                           : contract_.latent.scaled(mean[index]);
         }
     }
-    if (phase_ == Phase::picture) {
+    if (phase_ == Phase::start_image) {
         phase_ = Phase::noise;
         return Status();
     }
@@ -75,7 +76,7 @@ Status Run::draw_noise(Scope& scope) {
     }
     if (request_.variation) LDM_TRY(vary(scope));
     if (!request_.masked_pixels.empty()) {
-        phase_ = Phase::masked_picture;
+        phase_ = Phase::masked_image;
         return Status();
     }
     if (!request_.mask.empty() && request_.noise_mode.kind != NoiseMode::Kind::philox && contract_.encodes_moments()) {
@@ -136,10 +137,10 @@ Status Run::begin_denoising(Scope& scope) {
     start.batch = request_.batch;
     start.each = each_;
     start.noise = initial_.data();
-    start.image = request_.starts_from_noise() ? nullptr : picture_.data();
+    start.image = request_.starts_from_noise() ? nullptr : start_latents_.data();
     LDM_TRY(loop_.begin(scope, request_.plan, start));
     if (!request_.mask.empty() && request_.masked_pixels.empty()) {
-        loop_.keep({request_.mask.data, height_ * width_, picture_.data(), initial_.data()});
+        loop_.keep({request_.mask.data, height_ * width_, start_latents_.data(), initial_.data()});
     }
     LDM_TRY(make_extra_inputs(scope));
     phase_ = Phase::denoise;

@@ -39,7 +39,7 @@ std::string_view behind(std::string_view text, Is is) {
 std::string_view behind_spaces(std::string_view text) { return behind(text, unicode::is_python_space); }
 
 // "1", "1.", "1.5", ".5", white space around. `fraction`: it needs a point and a digit behind it.
-bool is_number(std::string_view text, bool fraction) {
+bool is_decimal(std::string_view text, bool fraction) {
     text = behind_spaces(text);
     std::string_view rest = behind(text, unicode::is_decimal_digit);
     bool has_whole = rest.size() < text.size(), has_point = !rest.empty() && rest.front() == '.', has_fraction = false;
@@ -78,7 +78,7 @@ std::size_t switching(const Text& text, std::size_t at) {
     if (end == none) return none;
     std::string_view inside = text.part(at + 1, end - 1);
     std::size_t colon = inside.rfind(':');
-    if (colon == none || !is_number(inside.substr(colon + 1), false)) return none;
+    if (colon == none || !is_decimal(inside.substr(colon + 1), false)) return none;
     std::size_t place = at + 1 + colon;
     bool is_tight = colon > 0 && !text.is_space_before(place) && !text.is_space_after(place + 1);
     bool is_second = inside.substr(0, colon).find(':') != none;
@@ -151,7 +151,7 @@ std::size_t weighted(const Text& text, std::size_t at) {
     while (text.is_space_before(word)) word -= utf8::last(text.part(0, word)).bytes;
     bool is_tight =
         word > at + 1 && !unicode::is_decimal_digit(text.before(word)) && !text.is_space_after(at + 2 + colon);
-    return (is_tight && is_number(behind_colon, false)) || is_number(behind_colon, true) ? end : none;
+    return (is_tight && is_decimal(behind_colon, false)) || is_decimal(behind_colon, true) ? end : none;
 }
 
 std::size_t plain_break(const Text& text, std::size_t at) {

@@ -19,11 +19,11 @@ bool is_space(char byte) { return byte == ' ' || (byte >= '\t' && byte <= '\r');
 bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 bool is_bracket(char byte) { return byte == '(' || byte == ')' || byte == '[' || byte == ']'; }
 
-enum class Kind { end, escaped, weight, bracket, stop };
+enum class MarkKind { end, escaped, weight, bracket, stop };
 
 // A mark of the syntax; `number`: of a weight.
 struct Mark {
-    Kind kind = Kind::end;
+    MarkKind kind = MarkKind::end;
     std::size_t start = 0, end = 0;
     std::string_view number;
 };
@@ -46,7 +46,7 @@ bool read_weight(std::string_view text, Mark& mark) {
     mark.number = text.substr(first, at - first);
     while (at < text.size() && is_space(text[at])) ++at;
     if (at == text.size() || text[at] != ')') return false;
-    mark.kind = Kind::weight;
+    mark.kind = MarkKind::weight;
     mark.end = at + 1;
     return true;
 }
@@ -58,16 +58,16 @@ bool is_break(std::string_view text, std::size_t at) {
 
 Mark next_mark(std::string_view text, std::size_t from) {
     for (std::size_t at = from; at < text.size(); ++at) {
-        Mark mark{Kind::end, at, at + 1, {}};
+        Mark mark{MarkKind::end, at, at + 1, {}};
         char byte = text[at];
         if (byte == '\\' && at + 1 < text.size() && (is_bracket(text[at + 1]) || text[at + 1] == '\\')) {
-            return {Kind::escaped, at, at + 2, {}};
+            return {MarkKind::escaped, at, at + 2, {}};
         }
         if (byte == ':' && read_weight(text, mark)) return mark;
-        if (is_bracket(byte)) return {Kind::bracket, at, at + 1, {}};
-        if (byte == 'B' && is_break(text, at)) return {Kind::stop, at, at + 5, {}};
+        if (is_bracket(byte)) return {MarkKind::bracket, at, at + 1, {}};
+        if (byte == 'B' && is_break(text, at)) return {MarkKind::stop, at, at + 5, {}};
     }
-    return {Kind::end, text.size(), text.size(), {}};
+    return {MarkKind::end, text.size(), text.size(), {}};
 }
 
 // A text, an opening bracket or a closing one, in order.
@@ -96,7 +96,7 @@ public:
         while (true) {
             Mark mark = next_mark(text, place);
             LDM_TRY(put_text(text.substr(place, mark.start - place)));
-            if (mark.kind == Kind::end) break;
+            if (mark.kind == MarkKind::end) break;
             place = mark.end;
             LDM_TRY(read(text.substr(mark.start, mark.end - mark.start), mark));
         }
@@ -118,15 +118,15 @@ private:
     Status read(std::string_view token, const Mark& mark) {
         char innermost = opened_.empty() ? ' ' : opened_.back().bracket;
         char byte = token[0];
-        if (mark.kind == Kind::bracket && (byte == '(' || byte == '[')) {
+        if (mark.kind == MarkKind::bracket && (byte == '(' || byte == '[')) {
             LDM_NEED(scope_, opened_.push({byte, steps_.size()}));
             LDM_NEED(scope_, steps_.push({Step::open, {}, byte == '(' ? round_factor : square_factor}));
             return Status();
         }
         bool closes =
-            mark.kind == Kind::bracket && ((innermost == '(' && byte == ')') || (innermost == '[' && byte == ']'));
-        bool weighs = mark.kind == Kind::weight && innermost == '(';
-        if (!closes && !weighs) return put_text(mark.kind == Kind::escaped ? token.substr(1) : token);
+            mark.kind == MarkKind::bracket && ((innermost == '(' && byte == ')') || (innermost == '[' && byte == ']'));
+        bool weighs = mark.kind == MarkKind::weight && innermost == '(';
+        if (!closes && !weighs) return put_text(mark.kind == MarkKind::escaped ? token.substr(1) : token);
         if (weighs) LDM_TRY(weight(mark.number, steps_[opened_.back().step].factor));
         opened_.shrink(opened_.size() - 1);
         LDM_NEED(scope_, steps_.push({Step::close, {}, 1.0}));
@@ -210,12 +210,12 @@ Status parse_prompt(Scope& scope, Arena& arena, std::string_view prompt, std::st
     Mark mark;
     do {
         mark = next_mark(prompt, mark.end);
-        if (mark.kind != Kind::stop && mark.kind != Kind::end) continue;
+        if (mark.kind != MarkKind::stop && mark.kind != MarkKind::end) continue;
         View<WeightedText> part;
         LDM_TRY(parser.parse(prompt.substr(start, mark.start - start), part));
         LDM_NEED(scope, parts.push(part));
         start = mark.end;
-    } while (mark.kind != Kind::end);
+    } while (mark.kind != MarkKind::end);
     LDM_NEED(scope, arena.copy(parts.data(), parts.size(), out));
     return Status();
 }

@@ -65,7 +65,7 @@ Status take_image(Scope& scope, const ldm_image& given, const char* what, images
 
 Status TakenOptions::read(Scope& scope, const ldm_run_options& given) {
     LDM_TRY(read_texts(scope, given));
-    LDM_TRY(read_pictures(scope, given));
+    LDM_TRY(read_images(scope, given));
     LDM_TRY(read_seeds(scope, given));
     LDM_TRY(read_sizes(scope, given));
     options.count = given.count == 0 ? 1 : given.count;
@@ -145,7 +145,7 @@ Status TakenOptions::read_latents(Scope& scope, const ldm_run_options& given) {
                        "images that they are for"});
 }
 
-Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
+Status TakenOptions::read_images(Scope& scope, const ldm_run_options& given) {
     LDM_TRY(refuse_alone(scope, codes::request_image, given.images, {{"image_count", given.image_count}}, "images"));
     if (given.images != nullptr && given.image_count == 0) {
         return scope.fail(codes::request_image, {"images is given, but image_count is 0; give the number of images"});
@@ -157,11 +157,11 @@ Status TakenOptions::read_pictures(Scope& scope, const ldm_run_options& given) {
         if (image.struct_size != each) {
             return misused(scope, {"images differ in struct_size; begin each with ldm_image_init"});
         }
-        images::Samples picture;
-        LDM_TRY(take_image(scope, image, "the image", picture));
-        LDM_NEED(scope, pictures_.push(picture));
+        images::Samples samples;
+        LDM_TRY(take_image(scope, image, "the image", samples));
+        LDM_NEED(scope, start_images_.push(samples));
     }
-    if (given.images != nullptr) options.pictures = pictures_.view();
+    if (given.images != nullptr) options.start_images = start_images_.view();
     if (given.mask == nullptr) return Status();
     LDM_TRY(take_image(scope, *given.mask, "the mask", mask_));
     options.mask = &mask_;

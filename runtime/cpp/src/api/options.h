@@ -14,7 +14,7 @@ Status take_image(Scope& scope, const ldm_image& given, const char* what, images
 // Options of the core, and what they point at that is not the caller's.
 class TakenOptions {
 public:
-    explicit TakenOptions(Allocator& memory) : texts_(memory), pictures_(memory) {}
+    explicit TakenOptions(Allocator& memory) : texts_(memory), start_images_(memory) {}
 
     // Codes: other.misuse, request.*. Draws a seed where none is given.
     Status read(Scope& scope, const ldm_run_options& given);
@@ -24,12 +24,12 @@ public:
 private:
     Status read_latents(Scope& scope, const ldm_run_options& given);
     Status read_texts(Scope& scope, const ldm_run_options& given);
-    Status read_pictures(Scope& scope, const ldm_run_options& given);
+    Status read_images(Scope& scope, const ldm_run_options& given);
     Status read_seeds(Scope& scope, const ldm_run_options& given);
     Status read_sizes(Scope& scope, const ldm_run_options& given);
 
     Array<std::string_view> texts_;  // prompts, then negative prompts
-    Array<images::Samples> pictures_;
+    Array<images::Samples> start_images_;
     images::Samples mask_;
 };
 

@@ -7,24 +7,28 @@
 
 namespace ldm::engines {
 
+// The first artefact of a component that an engine may pick by itself, of a format for an engine; null where none is.
+inline const Artefact* find_pickable(const Manifest& manifest, std::string_view component, std::string_view format,
+                                     std::string_view engine) {
+    for (const Artefact& each : manifest.components.find(component)->artefacts) {
+        if (each.format == format && each.engine == engine && is_pickable(manifest, component, each)) return &each;
+    }
+    return nullptr;
+}
+
 // For ONNX Runtime: on the CPU the graph that was fused for it, if there is one; else the canonical one, whose
 // operators every provider may have.
-inline const Artefact& artefact_for(const Component& component, bool on_cpu) {
-    for (const Artefact& each : component.artefacts) {
-        if (on_cpu && each.format == "onnx" && each.engine == "ort_cpu") return each;
-    }
-    for (const Artefact& each : component.artefacts) {
-        if (each.format == "onnx" && each.engine == "any") return each;
-    }
-    return component.canonical();
+inline const Artefact& artefact_for(const Manifest& manifest, std::string_view component, bool on_cpu) {
+    const Artefact* fused = on_cpu ? find_pickable(manifest, component, "onnx", "ort_cpu") : nullptr;
+    const Artefact* any = find_pickable(manifest, component, "onnx", "any");
+    if (fused != nullptr) return *fused;
+    return any != nullptr ? *any : manifest.components.find(component)->canonical();
 }
 
 // For OpenVINO: its own format, if there is one; else the canonical graph.
-inline const Artefact& openvino_artefact_for(const Component& component) {
-    for (const Artefact& each : component.artefacts) {
-        if (each.format == "openvino" && each.engine == "openvino") return each;
-    }
-    return artefact_for(component, false);
+inline const Artefact& openvino_artefact_for(const Manifest& manifest, std::string_view component) {
+    const Artefact* own = find_pickable(manifest, component, "openvino", "openvino");
+    return own != nullptr ? *own : artefact_for(manifest, component, false);
 }
 
 // The bytes that a session's weights take: its own, and mapped ones, which the system may drop and read again.

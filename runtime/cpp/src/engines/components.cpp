@@ -133,7 +133,7 @@ Status Components::open_slot(Scope& scope, std::string_view component, std::size
     Lock turn(opening_);
     if (slots_.use(place)) return Status();  // another thread was faster
     Engine engine;
-    LDM_TRY(load(scope, component, artefact_of(*package_.manifest().components.find(component)), engine));
+    LDM_TRY(load(scope, component, artefact_of(component), engine));
     slots_.open(place, engine);
     is_new = true;
     return Status();
@@ -217,8 +217,10 @@ bool Components::runs(const Artefact& artefact) const {
     return artefact.engine == "any" || (is_on_cpu && artefact.engine == "ort_cpu");
 }
 
-const Artefact& Components::artefact_of(const Component& component) const {
-    return is_openvino_ ? openvino_artefact_for(component) : artefact_for(component, settings_.provider == nullptr);
+const Artefact& Components::artefact_of(std::string_view component) const {
+    const Manifest& manifest = package_.manifest();
+    if (is_openvino_) return openvino_artefact_for(manifest, component);
+    return artefact_for(manifest, component, settings_.provider == nullptr);
 }
 
 std::string_view Components::engine_name() const {

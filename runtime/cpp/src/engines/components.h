@@ -58,7 +58,7 @@ public:
 
     // Whether the engine runs an artefact, and which of a component's it draws with.
     bool runs(const Artefact& artefact) const;
-    const Artefact& artefact_of(const Component& component) const;
+    const Artefact& artefact_of(std::string_view component) const;
     // The engine's name, or the provider's.
     std::string_view engine_name() const;
     std::string_view library_version() const { return library_.version(); }

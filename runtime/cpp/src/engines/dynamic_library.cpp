@@ -66,10 +66,14 @@ bool DynamicLibrary::keep(void* handle) {
 
 bool DynamicLibrary::open(const files::Path& path) {
     bool is_a_path = path.view().find('/') != std::string_view::npos;
-    Extent extent = is_a_path ? extent_of_library(path) : Extent();
-    if (!extent.is_truncated()) return keep(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
+    LibraryFile file = is_a_path ? look_at_library(path) : LibraryFile();
+    if (file.is_for_another_machine()) {
+        say_machines(file, reason_, sizeof reason_);
+        return false;
+    }
+    if (!file.is_truncated()) return keep(::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL));
     constexpr const char* truncated = "it is truncated: it has %" PRIu64 " bytes, but needs %" PRIu64;
-    std::snprintf(reason_, sizeof reason_, truncated, extent.there, extent.needed);
+    std::snprintf(reason_, sizeof reason_, truncated, file.there, file.needed);
     return false;
 }
 

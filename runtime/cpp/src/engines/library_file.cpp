@@ -1,6 +1,7 @@
 #include "src/engines/library_file.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 
 #include "src/files/system.h"
@@ -16,9 +17,41 @@ struct Layout {
 };
 
 constexpr Layout of_32_bits{52, 28, 42, 44, 4, 16, 4}, of_64_bits{64, 32, 54, 56, 8, 32, 8};
+constexpr std::size_t machine_place = 18;
 constexpr std::size_t most_entry_bytes = 64;
 constexpr std::uint64_t loaded = 1;  // PT_LOAD: a segment that is mapped
 constexpr std::uint64_t most_bytes = std::uint64_t{1} << 62;
+
+struct Machine {
+    unsigned number;
+    const char* name;
+};
+
+constexpr Machine machines[] = {{3, "32-bit x86"}, {40, "32-bit Arm"},    {62, "x86-64"},    {183, "aarch64"},
+                                {21, "PowerPC64"}, {8, "MIPS"},           {243, "RISC-V"},   {258, "LoongArch"}};
+
+// What this library was compiled for; 0: not known here, or files are not ELF.
+#if !defined(__ELF__)
+constexpr unsigned own_machine = 0;
+#elif defined(__x86_64__)
+constexpr unsigned own_machine = 62;
+#elif defined(__aarch64__)
+constexpr unsigned own_machine = 183;
+#elif defined(__i386__)
+constexpr unsigned own_machine = 3;
+#elif defined(__arm__)
+constexpr unsigned own_machine = 40;
+#elif defined(__riscv)
+constexpr unsigned own_machine = 243;
+#else
+constexpr unsigned own_machine = 0;
+#endif
+
+const char* name_of(unsigned machine) {
+    const auto* found = std::find_if(std::begin(machines), std::end(machines),
+                                     [=](const Machine& each) { return each.number == machine; });
+    return found == std::end(machines) ? "a machine that is not known here" : found->name;
+}
 
 // Little-endian.
 std::uint64_t number_at(const unsigned char* bytes, std::size_t size) {
@@ -34,7 +67,16 @@ std::uint64_t end_of(std::uint64_t start, std::uint64_t size) {
 
 }  // namespace
 
-Extent extent_of_library(const files::Path& path) {
+bool LibraryFile::is_for_another_machine() const {
+    return machine != 0 && own_machine != 0 && machine != own_machine;
+}
+
+void say_machines(const LibraryFile& file, char* out, std::size_t room) {
+    std::snprintf(out, room, "it is for another machine: for %s (%u in ELF), but this program is for %s",
+                  name_of(file.machine), file.machine, name_of(own_machine));
+}
+
+LibraryFile look_at_library(const files::Path& path) {
     files::ReadFile file;
     files::FileStatus status;
     unsigned char header[64];
@@ -47,16 +89,19 @@ Extent extent_of_library(const files::Path& path) {
     const Layout& layout = header[4] == 2 ? of_64_bits : of_32_bits;
     std::uint64_t table = number_at(header + layout.table, layout.address);
     std::uint64_t each = number_at(header + layout.entry_bytes, 2), count = number_at(header + layout.entry_count, 2);
-    if (each < layout.bytes_in_file + layout.address || each > most_entry_bytes) return {};
-    Extent extent{status.stamp.size, end_of(table, each * count)};
-    for (std::uint64_t index = 0; index < count && !extent.is_truncated(); ++index) {
+    const LibraryFile nothing_needed{static_cast<unsigned>(number_at(header + machine_place, 2)), status.stamp.size, 0};
+    if (each < layout.bytes_in_file + layout.address || each > most_entry_bytes) return nothing_needed;
+    LibraryFile found = nothing_needed;
+    found.needed = end_of(table, each * count);
+    for (std::uint64_t index = 0; index < count && !found.is_truncated(); ++index) {
         unsigned char entry[most_entry_bytes];
-        if (!file.read(table + index * each, entry, static_cast<std::size_t>(each), got).ok() || got < each) return {};
+        bool is_read = file.read(table + index * each, entry, static_cast<std::size_t>(each), got).ok();
+        if (!is_read || got < each) return nothing_needed;
         std::uint64_t bytes = number_at(entry + layout.bytes_in_file, layout.address);
         if (number_at(entry, 4) != loaded || bytes == 0) continue;
-        extent.needed = std::max(extent.needed, end_of(number_at(entry + layout.offset, layout.address), bytes));
+        found.needed = std::max(found.needed, end_of(number_at(entry + layout.offset, layout.address), bytes));
     }
-    return extent;
+    return found;
 }
 
 }  // namespace ldm::engines

@@ -1,5 +1,7 @@
 #include "src/package/open.h"
 
+#include <algorithm>
+
 #include "core/codes.h"
 #include "core/package/file_rules.h"
 #include "core/package/onnx_file.h"
@@ -126,10 +128,27 @@ Status Package::check_components(Scope& scope) {
     Weights* next = weights_;
     for (const auto& [name, component] : manifest_.components) {
         LDM_TRY(check_weights(scope, component.weights, *next++));
-        std::string_view file = name_of_file(component.weights);
+        LDM_TRY(check_data(scope, component));
         for (const Artefact& artefact : component.artefacts) {
-            if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact.file(), file));
+            if (artefact.format == "onnx") LDM_TRY(check_graph(scope, artefact));
         }
+    }
+    return Status();
+}
+
+// The headers of data files that graphs have of their own.
+Status Package::check_data(Scope& scope, const Component& component) {
+    Array<std::string_view> data(scope.memory);
+    for (const Artefact& artefact : component.artefacts) {
+        for (std::size_t place = 1; artefact.format == "onnx" && place < artefact.files.size; ++place) {
+            if (artefact.files[place] != component.weights) LDM_NEED(scope, data.push(artefact.files[place]));
+        }
+    }
+    std::sort(data.begin(), data.end());
+    data.shrink(static_cast<std::size_t>(std::unique(data.begin(), data.end()) - data.begin()));
+    for (std::string_view file : data) {
+        Weights its;
+        LDM_TRY(check_weights(scope, file, its));
     }
     return Status();
 }
@@ -157,14 +176,19 @@ Status Package::check_weights(Scope& scope, std::string_view name, Weights& out)
     return Status();
 }
 
-Status Package::check_graph(Scope& scope, std::string_view name, std::string_view weights) {
+Status Package::check_graph(Scope& scope, const Artefact& artefact) {
+    std::string_view name = artefact.file();
     Path place = folder_.place_of(name);
     std::uint64_t size = 0;
+    Array<std::string_view> data(scope.memory);
+    for (std::size_t file = 1; file < artefact.files.size; ++file) {
+        LDM_NEED(scope, data.push(name_of_file(artefact.files[file])));
+    }
     LDM_TRY(folder_.size(scope, name, size));
-    LDM_TRY(check_graph_size(scope, size, weights, place.view()));
+    LDM_TRY(check_graph_size(scope, size, data[0], place.view()));
     Array<char> graph(scope.memory);
     LDM_TRY(folder_.read(scope, name, max_graph_bytes, graph));
-    return check_external_data(scope, bytes_of(graph), weights, place.view());
+    return check_external_data(scope, bytes_of(graph), data.view(), place.view());
 }
 
 Status Package::check_vocabulary(Scope& scope, const TextRole& text) {

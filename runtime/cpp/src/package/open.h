@@ -8,6 +8,7 @@
 
 #include "core/memory.h"
 #include "core/package/manifest.h"
+#include "core/package/safetensors.h"
 #include "core/sha256.h"
 #include "core/status.h"
 #include "src/files/folder.h"
@@ -30,8 +31,7 @@ struct Weights {
         std::string_view dtype;
         std::uint64_t values = 0;
     };
-    static constexpr std::size_t most_types = 10;
-    OfType types[most_types] = {};  // in the order of the file; the last ones have no name
+    OfType types[dtype_count] = {};  // in the order of the file; the last ones may have no name
 };
 
 // An opened package. It does not move; threads may call what is const, and `confirm`.
@@ -64,7 +64,8 @@ private:
     Status check_sizes(Scope& scope);
     Status check_components(Scope& scope);
     Status check_weights(Scope& scope, std::string_view name, Weights& out);
-    Status check_graph(Scope& scope, std::string_view name, std::string_view weights);
+    Status check_data(Scope& scope, const Component& component);
+    Status check_graph(Scope& scope, const Artefact& artefact);
     Status check_vocabulary(Scope& scope, const TextRole& text);
     std::uint64_t bytes_of_files() const;
     Status list_expected(Scope& scope, bool in_blobs_only, View<files::Expected>& out);

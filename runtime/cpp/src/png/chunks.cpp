@@ -64,15 +64,22 @@ Status Chunks::begin(Header& out) {
     }
     at_ = sizeof signature;
     Chunk chunk;
-    bool done = false;
-    LDM_TRY(next(chunk, done));
-    if (chunk.kind != "IHDR" || chunk.content.size != 13) return refuse("it has no header");
-    const unsigned char* header = chunk.content.data;
-    out = {big_endian(header), big_endian(header + 4), header[8], header[9]};
+    LDM_TRY(take(chunk));
+    const char* fault = read_header(chunk.kind == "IHDR" ? chunk.content : Bytes(), out);
+    if (fault != nullptr) return refuse(fault);
+    order_.begin(out);
     return Status();
 }
 
 Status Chunks::next(Chunk& out, bool& done) {
+    LDM_TRY(take(out));
+    const char* fault = order_.look(out.kind, out.content.size);
+    if (fault != nullptr) return refuse(fault);
+    done = out.kind == "IEND";
+    return Status();
+}
+
+Status Chunks::take(Chunk& out) {
     constexpr std::size_t around = 12;  // length, kind and checksum
     if (file_.size - at_ < around) return refuse("it is truncated");
     const unsigned char* start = file_.data + at_;
@@ -84,7 +91,6 @@ Status Chunks::next(Chunk& out, bool& done) {
         return refuse("a checksum is wrong, so it is damaged");
     }
     at_ += length + around;
-    done = out.kind == "IEND";
     return Status();
 }
 

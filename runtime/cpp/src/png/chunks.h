@@ -1,4 +1,4 @@
-// The chunks of a PNG file, each with the right checksum, from IHDR to IEND.
+// The chunks of a PNG file, each with the right checksum and in its place, from IHDR to IEND.
 #ifndef LDM_SRC_PNG_CHUNKS_H
 #define LDM_SRC_PNG_CHUNKS_H
 
@@ -6,17 +6,13 @@
 
 #include "core/status.h"
 #include "src/png/png.h"
+#include "src/png/rules.h"
 
 namespace ldm::png {
 
 struct Chunk {
     std::string_view kind;  // four letters
     Bytes content;
-};
-
-struct Header {
-    std::uint32_t width, height;
-    int depth, colour_type;  // bits of a sample; 0 is grey, 2 RGB, 3 a palette, 4 grey and alpha, 6 RGB and alpha
 };
 
 // Walks through a file.
@@ -34,15 +30,14 @@ public:
     Status refuse(std::string_view reason);
 
 private:
+    Status take(Chunk& out);
+
     Scope& scope_;
     Bytes file_;
     std::string_view what_;
     std::size_t at_ = 0;
+    Order order_;
 };
-
-inline std::uint32_t big_endian(const unsigned char* bytes) {
-    return std::uint32_t{bytes[0]} << 24 | std::uint32_t{bytes[1]} << 16 | std::uint32_t{bytes[2]} << 8 | bytes[3];
-}
 
 // The value of a text chunk as the file has it: Latin-1 of tEXt and zTXt, UTF-8 of iTXt.
 struct RawText {

@@ -9,7 +9,7 @@ namespace ldm::png {
 
 namespace {
 
-constexpr unsigned no_memory = 83;  // LodePNG's number
+constexpr unsigned no_memory = 83, wrong_size = 91, too_large = 109;  // LodePNG's numbers
 constexpr std::size_t most_texts_bytes = std::size_t{64} << 20;  // of a file, as Pillow allows
 constexpr std::size_t most_texts = std::size_t{1} << 16;  // of a file: each takes time to unpack, however small it is
 constexpr std::size_t small_change = std::size_t{1} << 20;  // tables of the unpacker
@@ -148,7 +148,9 @@ Status decode(Scope& scope, Bytes file, std::string_view what, const Header& hea
     unsigned error = lodepng_decode(&out.bytes, &out.width, &out.height, &out.state, file.data, file.size);
     if (error == 0) return Status();
     if (error == no_memory && !out.borrowed.limit_was_reached()) return scope.out_of_memory();
-    return Chunks(scope, file, what).refuse(error == no_memory ? "it unpacks to too much" : lodepng_error_text(error));
+    bool is_of_another_size = error == wrong_size || error == too_large || error == no_memory;
+    return Chunks(scope, file, what)
+        .refuse(is_of_another_size ? "its pixels are not as many as its header says" : "its pixels are damaged");
 }
 
 // A transparent grey value, compared as Pillow does: in 8 bits where samples have no more.

@@ -2,6 +2,7 @@
 
 #include "core/codes.h"
 #include "core/package/contract_fields.h"
+#include "core/package/variant_fields.h"
 #include "core/text/words.h"
 #include "src/verify/proven_contract.h"
 #include "src/verify/report.h"
@@ -82,6 +83,7 @@ public:
         LDM_TRY(add_text(all));
         LDM_TRY(add_axes(all));
         LDM_TRY(add_components(all));
+        if (!manifest_.variants.empty()) LDM_TRY(add_variants(all));
         LDM_TRY(all.add("dropped", manifest_.dropped));
         LDM_TRY(add_provenance(all));
         LDM_TRY(add_proof(all));
@@ -153,8 +155,30 @@ private:
         LDM_TRY(its.add("precision", name_of(artefact.precision)));
         LDM_TRY(its.add("exactness", name_of(artefact.exactness)));
         if (artefact.difference) LDM_TRY(its.add("relative_rms", artefact.difference->relative_rms));
+        if (artefact.interface_) {
+            LDM_TRY(add_tensors(its, "inputs", artefact.interface_->inputs));
+            LDM_TRY(add_tensors(its, "outputs", artefact.interface_->outputs));
+        }
+        if (!artefact.hoists.empty()) LDM_TRY(its.add("hoists", artefact.hoists));
+        if (!artefact.kept.empty()) LDM_TRY(its.add("kept", artefact.kept));
+        if (artefact.rescaled) LDM_TRY(its.add("rescaled", *artefact.rescaled));
         if (artefact.requires_) LDM_TRY(add_requirements(its, *artefact.requires_));
         return artefacts.add_object(artefact.name, its);
+    }
+
+    Status add_variants(Object& all) {
+        Object variants(scope_, arena_);
+        for (const Variant& variant : manifest_.variants) {
+            Object its(scope_, arena_);
+            LDM_TRY(its.add("methods", variant.methods));
+            LDM_TRY(its.add("ways", variant.ways));
+            LDM_TRY(its.add("run", variant.run));
+            LDM_TRY(its.add("error", variant.error));
+            LDM_TRY(its.add("time", variant.time));
+            LDM_TRY(its.add("bytes", variant.bytes));
+            LDM_TRY(variants.add_object(variant.name, its));
+        }
+        return all.add_object("variants", variants);
     }
 
     Status add_requirements(Object& artefact, const PlanRequirements& plan) {

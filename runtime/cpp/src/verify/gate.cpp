@@ -65,6 +65,10 @@ private:
 
     Status compare_component(std::string_view name, const Component& component) {
         for (const Artefact& artefact : component.artefacts) {
+            if (!is_pickable(package_.manifest(), name, artefact)) {
+                scope_.tell("verify", {name, ", ", artefact.name, " left out: no engine picks it by itself"});
+                continue;
+            }
             if (!components_.runs(artefact)) {
                 scope_.tell("verify", {name, ", ", artefact.name, " left out: ", engine(), " does not run it"});
                 continue;

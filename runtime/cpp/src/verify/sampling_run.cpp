@@ -48,8 +48,8 @@ public:
     // The lower floors that hold where a component is lossy.
     void lower_floors(SamplingRun& run) const {
         double latents = run.latents_floor, image = run.image_floor;
-        for (const Component* each : used_) {
-            const Tolerance* lossy = lossy_tolerance(components_.artefact_of(*each));
+        for (std::string_view each : used_) {
+            const Tolerance* lossy = lossy_tolerance(components_.artefact_of(each));
             if (lossy == nullptr) continue;
             latents = std::min(latents, lossy->latents_floor);
             image = std::min(image, lossy->image_floor);
@@ -64,7 +64,7 @@ private:
         auto seed = static_cast<std::uint64_t>(its.seed);
         RunOptions options;
         Array<std::uint8_t> image(scope_.memory), mask(scope_.memory);
-        images::Samples picture, keep;
+        images::Samples start, keep;
         options.prompts = {&its.prompt, 1};
         options.negatives = View<std::string_view>{&its.negative, 1};
         options.steps = its.steps;
@@ -72,9 +72,9 @@ private:
         options.size = Size{its.size[0], its.size[1]};
         if (model_.contract().inpaints()) {
             LDM_TRY(make_probe(image, mask));
-            picture = samples(image, 3);
+            start = samples(image, 3);
             keep = samples(mask, 1);
-            options.pictures = {&picture, 1};
+            options.start_images = {&start, 1};
             options.mask = &keep;
         }
         return run_.begin(scope_, options);
@@ -114,8 +114,7 @@ private:
     }
 
     Status note_use(std::string_view component) {
-        const Component* found = model_.manifest->components.find(component);
-        if (std::find(used_.begin(), used_.end(), found) == used_.end()) LDM_NEED(scope_, used_.push(found));
+        if (std::find(used_.begin(), used_.end(), component) == used_.end()) LDM_NEED(scope_, used_.push(component));
         return Status();
     }
 
@@ -165,7 +164,7 @@ private:
     Run run_;
     Loaded latents_;
     engines::Results results_;
-    Array<const Component*> used_;
+    Array<std::string_view> used_;  // components
     Array<StepResult> drift_;
     Array<float> image_;
 };

@@ -17,7 +17,8 @@ from ldm_runtime.checks import first_line
 from ldm_runtime.engines.ort.providers import Provider
 from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
-from ldm_runtime.package.manifest import Contract, TensorSpec
+from ldm_runtime.package.manifest import Contract
+from ldm_runtime.package.tensor_spec import TensorSpec
 
 # They overwrite each other's files.
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")

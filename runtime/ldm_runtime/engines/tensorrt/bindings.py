@@ -10,7 +10,7 @@ from typing import Any
 from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import PackageError
 from ldm_runtime.package.artefacts import Range
-from ldm_runtime.package.manifest import ComponentContract, TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT64": "int64", "INT32": "int32"}
 _OPEN = "?"  # a size that a plan leaves to the run; it keeps no names of axes

@@ -24,7 +24,7 @@ def find_plan(package: Package, component: str, machine: Machine) -> Artefact:
     Raises EngineUnavailable with what is wrong with each, if none fits.
     """
     reasons = []
-    for artefact in package.manifest.components[component].artefacts:
+    for artefact in package.manifest.pickable(component):
         if artefact.format == "tensorrt":
             problem = misfit(package, component, artefact, machine)
             if problem is None:

@@ -1,0 +1,1 @@
+"""Lossy forms of a package's components: fewer bits, at an error that is measured."""

@@ -1,0 +1,25 @@
+"""Weights of four bits, in blocks along the inputs that have a scale each, as ONNX Runtime's MatMulNBits reads them."""
+
+import numpy as np
+
+BLOCK = 32  # weights that share a scale
+_ZERO = 8  # the level that stands for 0, which MatMulNBits takes where none is given
+
+
+def pack_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round a weight (N, K) to four bits: uint8 (N, blocks, 16), two weights a byte, and scales, float32 (N · blocks,).
+
+    The scale lets the weight of largest magnitude be −8 times it: of 16 levels none is unused. The lower half of a byte
+    is the first weight. The last block is filled with zeros.
+    https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.MatMulNBits
+    """
+    outputs, inputs = weight.shape
+    count = -(-inputs // BLOCK)
+    blocks = np.zeros((outputs, count * BLOCK), np.float32)
+    blocks[:, :inputs] = weight
+    blocks = blocks.reshape(outputs, count, BLOCK)
+    extreme = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=2)[..., None], axis=2)  # (N, blocks, 1)
+    scales = extreme / np.float32(-_ZERO)
+    scales[scales == 0] = 1
+    levels = (np.clip(np.rint(blocks / scales), -_ZERO, _ZERO - 1) + _ZERO).astype(np.uint8)
+    return levels[..., 0::2] | levels[..., 1::2] << 4, scales.reshape(-1)
