@@ -22,7 +22,7 @@ def test_of_addresses_and_undefined_behaviour() -> None:
 
 
 def test_of_threads() -> None:
-    """All but what takes minutes with this sanitizer and has one thread at a time."""
+    """All but what takes minutes with this sanitizer: its threads, which hash files, are in the engine's tests."""
     folder = built("cpp-thread", LDM_SANITIZE="thread", **FLAGS)
     check(folder, "-E", "^(allocations|manifest|png|stack|verify)_test$")
 

@@ -99,6 +99,9 @@ def test_runs_of_nothing_are_refused(tiny_build: Callable) -> None:
             record_runs(package, choose("ort"), prompts, seeds)
 
 
+LARGEST = {"sdxl": 0.2}  # 0.177 was measured on ONNX Runtime, which rounds the outputs of convolutions too
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl", "inpaint", "sd15-fp16"])
 def test_a_whole_denoiser_is_near_itself_on_both_engines(kind: str, tiny_build: Callable, tmp_path: Path) -> None:
@@ -129,12 +132,12 @@ def test_a_whole_denoiser_is_near_itself_on_both_engines(kind: str, tiny_build: 
 
     on_ort = session(ort, tmp_path / "optimised.onnx")
     error = relative_rms(np.concatenate([on_ort.run([output], dict(feeds))[0] for feeds in held_out]), exact)
-    assert 1e-4 < error < 0.25  # weights of one distribution are quantised worse than trained ones
+    assert 1e-4 < error < LARGEST.get(kind, 0.15)
     found = operators_of(tmp_path / "optimised.onnx")
     assert found.count("QLinearConv") == sum(layer.is_convolution for layer in layers)
     assert found.count("MatMulIntegerToFloat") == sum(not layer.is_convolution for layer in layers)
 
     on_openvino = compiled(openvino)
     error = relative_rms(np.concatenate([on_openvino(dict(feeds))[output] for feeds in held_out]), exact)
-    assert 1e-4 < error < 0.25  # weights of one distribution are quantised worse than trained ones
+    assert 1e-4 < error < 0.15
     assert [each in ("u8", "i8") for each in types_of(on_openvino).values()].count(True) == len(layers)
