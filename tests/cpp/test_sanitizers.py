@@ -8,13 +8,7 @@ import pytest
 from tests.cpp.cpp_build import SOURCE, built, run
 
 pytestmark = pytest.mark.slow
-# Ten sources at a time: what the sanitizers add is compiled once for all of them, in a third of the time.
-FLAGS = {
-    "CMAKE_BUILD_TYPE": "Debug",
-    "CMAKE_CXX_FLAGS_DEBUG": "-O1 -g1",
-    "CMAKE_UNITY_BUILD": "ON",
-    "CMAKE_UNITY_BUILD_BATCH_SIZE": "10",
-}
+FLAGS = {"CMAKE_BUILD_TYPE": "Debug", "CMAKE_CXX_FLAGS_DEBUG": "-O1 -g1"}
 
 
 def test_of_addresses_and_undefined_behaviour() -> None:

@@ -14,5 +14,5 @@ def test_the_core_s_tests_pass_as_webassembly() -> None:
     if shutil.which("node") is None:
         pytest.fail("node is not installed; the core's tests as WebAssembly need Node.js 20 or newer")
     script = SOURCE / "scripts" / "cross_build.py"
-    said = run(sys.executable, script, "wasm32", "--test", "--out", ROOT / "build" / "cross")
+    said = run(sys.executable, script, "wasm32", "--test", "--unity", "--out", ROOT / "build" / "cross")
     assert "passed with node" in said, said

@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="+", metavar="TARGET", help=f"all, or some of {', '.join(TARGETS)}")
     parser.add_argument("--test", action="store_true", help="run the tests of each target that can run here")
     parser.add_argument("--browser", metavar="PROGRAM", help="run WebAssembly in this browser too, such as chromium")
+    parser.add_argument("--unity", action="store_true", help="compile ten sources at a time: faster from scratch")
     parser.add_argument("--out", type=Path, default=SOURCE / "build-cross", help="folder to build in")
     arguments = parser.parse_args()
     names = list(TARGETS) if arguments.targets == ["all"] else arguments.targets
@@ -66,7 +67,7 @@ def main() -> int:
     for name in names:
         target, folder = TARGETS[name], arguments.out.resolve() / name
         emulator = emulator_of(name)
-        build(target, folder, emulator)
+        build(target, folder, emulator, arguments.unity)
         if name.startswith("macos"):
             refuse_other_exports(folder / "libldm_runtime.dylib")
         tested = (
@@ -77,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def build(target: Target, folder: Path, emulator: list[str] | None) -> None:
+def build(target: Target, folder: Path, emulator: list[str] | None, unity: bool) -> None:
     settings = {
         "CMAKE_TOOLCHAIN_FILE": SOURCE / "cmake" / "zig.cmake",
         "CMAKE_MAKE_PROGRAM": program("ninja"),
@@ -87,6 +88,8 @@ def build(target: Target, folder: Path, emulator: list[str] | None) -> None:
         "LDM_ZIG": zig(),
         "LDM_TARGET": target.triple,
         "LDM_BUILD_LIBRARY": "ON" if target.library else "OFF",
+        "CMAKE_UNITY_BUILD": "ON" if unity else "OFF",
+        "CMAKE_UNITY_BUILD_BATCH_SIZE": "10",
     }
     values = [f"-D{name}={value}" for name, value in settings.items()]
     run([program("cmake"), "-S", str(SOURCE), "-B", str(folder), "-G", "Ninja", *values])

@@ -165,7 +165,7 @@ private:
     void* user_ = nullptr;
     std::uintptr_t handle_ = 0;
     bool runs_ = false;
-    std::uint64_t process_ = 0;  // a forked one has no such thread
+    [[maybe_unused]] std::uint64_t process_ = 0;  // a forked one has no such thread; Windows forks none
 };
 
 }  // namespace ldm::files

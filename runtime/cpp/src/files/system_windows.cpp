@@ -281,7 +281,7 @@ Answer try_writing(const Path& path) {
 }
 
 bool environment(const char* name, Path& out) {
-    static constexpr char too_long[Path::room] = {};
+    static constexpr char unfitting[Path::room] = {};
     wchar_t wide[Path::room];
     out = Path();
     Path its_name;
@@ -289,7 +289,7 @@ bool environment(const char* name, Path& out) {
     NativePath native(its_name);
     DWORD count = ::GetEnvironmentVariableW(native.get(), wide, Path::room);
     if (count == 0) return false;
-    if (count >= Path::room || !narrow(wide, out)) out.add(std::string_view(too_long, sizeof too_long));
+    if (count >= Path::room || !narrow(wide, out)) out.add(std::string_view(unfitting, sizeof unfitting));
     return true;
 }
 
