@@ -178,4 +178,4 @@ def _ends(values: Sequence[float]) -> tuple[str, str]:
 
 def _short(value: float) -> str:
     """Format three digits, but all of those before the point."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

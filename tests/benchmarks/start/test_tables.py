@@ -26,6 +26,11 @@ def test_ratios_are_within_a_round(drawing):
     assert rows[-1] == "| b | – | 3 (3 to 3) | 3000 (3000 to 3000) | 2999 (2999 to 2999) | – | 3.00 |"
 
 
+def test_a_peak_below_the_weights_has_all_of_its_digits(drawing):
+    rows = render(drawing, [Row("a", 1_349_000_000, [OWN])]).splitlines()
+    assert rows[-1] == "| a | 0.1 (0.1 to 0.1) | 1 (1 to 1) | 3 (3 to 3) | -1346 (-1346 to -1346) | 1.5 | 1.00 |"
+
+
 def test_who_is_not_measured_has_the_reason(drawing):
     rows = render(drawing, [Row("a", 0, [OWN]), Row("b", 0, [], "no `--sd-cli`")]).splitlines()
     assert rows[-1] == "| b | not measured: no `--sd-cli` |  |  |  |  |  |"
