@@ -117,7 +117,7 @@ def _records(place: Path, name: str) -> dict[int, int]:
                     f"{name} has a pickle of {info.file_size} bytes beside its tensors; expected at most "
                     f"{MAX_PROGRAM_BYTES}: it holds more than tensors, so it is not read"
                 )
-            if record == "byteorder" and archive.read(info) != b"little":
+            if record == "byteorder" and _start_of(archive, info, 8) != b"little":
                 raise CheckpointError(f"{name} was written on a big-endian machine; save it again on another")
             if folder.endswith("/data"):
                 file.seek(info.header_offset + 26)  # of a local header: the lengths of its name and extra field
@@ -125,6 +125,11 @@ def _records(place: Path, name: str) -> dict[int, int]:
                 begin = info.header_offset + 30 + int.from_bytes(lengths[:2], "little")
                 records[begin + int.from_bytes(lengths[2:], "little")] = info.file_size
     return records
+
+
+def _start_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> bytes:
+    with archive.open(info) as record:
+        return record.read(most)
 
 
 def _load(place: Path) -> Any:

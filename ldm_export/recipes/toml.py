@@ -21,6 +21,7 @@ from ldm_export.errors import ConfigError
 from ldm_runtime.checks import shown
 from ldm_runtime.errors import FormatError, LdmError, Lines
 from ldm_runtime.files import strict_json
+from ldm_runtime.files.reading import read_at_most
 
 T = TypeVar("T")
 
@@ -117,7 +118,7 @@ def read_text(path: Path) -> str:
         with open(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigError(f"cannot read the recipe {path}: it is not a regular file")
-            content = file.read(MAX_FILE_BYTES + 1)
+            content = read_at_most(file, MAX_FILE_BYTES)
         if len(content) > MAX_FILE_BYTES:
             raise ConfigError(f"the recipe {path} has more than {MAX_FILE_BYTES} bytes; it is not a recipe")
         return content.decode("utf-8-sig").replace("\r\n", "\n")  # some editors under Windows write a mark first

@@ -132,10 +132,12 @@ def _cut(text: str) -> str:
     return f"{text[:kept]} … ({len(text) - 2 * kept} characters left out) … {text[-kept:]}"
 
 
+def _plain(argument: object) -> str:
+    return argument if isinstance(argument, Lines) else one_line(str(argument))
+
+
 def _shown(argument: object) -> object:
-    if isinstance(argument, Lines):
-        return argument
-    return _cut(one_line(argument)) if isinstance(argument, str) else argument
+    return _cut(_plain(argument)) if isinstance(argument, str) and not isinstance(argument, Lines) else argument
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -162,24 +164,26 @@ class LdmError(Exception):
 class FormatError(LdmError):
     """A plain fact about a file, found by the reader of its format: `what` is wrong at `where`.
 
-    It gives no advice. `refused_as` makes the error of it that the user gets.
+    It gives no advice. `refused_as` makes the error of it that the user gets: until then both parts are whole, so that
+    a long sentence is cut once.
     """
 
     def __init__(self, where: str, what: str, code: str) -> None:
-        super().__init__(where, what, code, code=code)
+        super().__init__(code=code)
+        self.args = (where, what, code)
 
     @property
     def where(self) -> str:
         """Return the file, or the place in it."""
-        return str(self.args[0])
+        return _plain(self.args[0])
 
     @property
     def what(self) -> str:
         """Return what is wrong there."""
-        return str(self.args[1])
+        return _plain(self.args[1])
 
     def __str__(self) -> str:
-        return f"{self.where} {self.what}"
+        return _cut(f"{self.where} {self.what}")
 
 
 def unreadable(path: "Path", error: OSError) -> FormatError:
@@ -198,7 +202,7 @@ def refused_as(error: type[LdmError], advice: str, special: Mapping[str, str] | 
         yield
     except FormatError as fault:
         known = _ADVICE if special is None else {**_ADVICE, **special}
-        raise error(f"{fault}; {known.get(fault.code, advice)}", code=fault.code) from fault
+        raise error(f"{fault.where} {fault.what}; {known.get(fault.code, advice)}", code=fault.code) from fault
 
 
 class InputError(LdmError):

@@ -15,11 +15,12 @@ from PIL import Image, PngImagePlugin
 from ldm_runtime.checks import check_integer, first_line, shown
 from ldm_runtime.errors import InputError
 from ldm_runtime.files.atomic import atomic_file, refuse_existing, refuse_existing_in
+from ldm_runtime.files.reading import read_at_most
 from ldm_runtime.image_modes import laid_on, settled
+from ldm_runtime.image_size import MAX_FILE_BYTES
 from ldm_runtime.png.chunks import SIGNATURE, without_notes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")  # that files may have; AVIF with Pillow 11.3 and newer
-MAX_FILE_BYTES = 2**30  # twice MAX_PIXELS of four 16-bit numbers; some decoders read the whole file first
 
 _ENDING = ".png"
 MAX_IMAGES = 10_000  # in one call: far more than a package takes at once
@@ -215,8 +216,7 @@ def _opened(path: Path) -> Path | io.BytesIO:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return path
         file.seek(0)
-        size = min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES)  # read() takes memory for all that it is asked for
-        return io.BytesIO(without_notes(file.read(size), path))
+        return io.BytesIO(without_notes(read_at_most(file, MAX_FILE_BYTES), str(path)))
 
 
 def texts(image: Image.Image) -> dict[str, str]:

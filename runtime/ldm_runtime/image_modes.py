@@ -3,14 +3,19 @@
 Checked against Pillow 10.0 and 13.0, which open the same file in different modes.
 """
 
+import io
+import os
+import warnings
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 
 from ldm_runtime.checks import first_line
 from ldm_runtime.errors import InputError
-from ldm_runtime.package.values import MAX_PIXELS, MAX_SIDE
+from ldm_runtime.image_size import MAX_FILE_BYTES, check_size, size_of
+from ldm_runtime.png.chunks import without_notes
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 # In mode I as well: Pillow before 10.3 opens grey PNGs of 16 bits so, and every Pillow such PGMs.
@@ -38,6 +43,7 @@ def settled(image: Any, what: str = "the image") -> Image.Image:
             f"{what} is EPS, a program that Ghostscript would run; convert it to PNG first", code="request.image"
         )
     try:
+        image = _opened_again(image, what)
         _check_tiff(image, what)
         key, file_format = _transparent_colour(image), image.format
         return _in_eight_bits(_turned(image), key, file_format, what)
@@ -52,28 +58,6 @@ def laid_on(image: Image.Image, colour: str) -> Image.Image:
     if image.mode != "RGBA":
         return image
     return Image.alpha_composite(Image.new("RGBA", image.size, colour), image).convert("RGB")
-
-
-def size_of(image: Any) -> tuple[int, int]:
-    """Return (width, height) of a PIL image; raise InputError for anything else."""
-    if not isinstance(image, Image.Image):
-        raise InputError(f"got {type(image).__name__}; expected a PIL image", code="request.image")
-    return image.size
-
-
-def check_size(width: int, height: int, what: str) -> None:
-    """Raise InputError for an image without pixels, or with more than MAX_PIXELS or MAX_SIDE."""
-    if min(width, height) < 1:
-        raise InputError(f"{what} is {width}x{height}; expected at least one pixel", code="request.image")
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f"{what} has {width}x{height} pixels, more than {MAX_PIXELS}; scale it down", code="request.image"
-        )
-    if max(width, height) > MAX_SIDE:
-        raise InputError(
-            f"{what} has {width}x{height} pixels; expected sides of at most {MAX_SIDE}; scale it down",
-            code="request.image",
-        )
 
 
 def _check_tiff(image: Image.Image, what: str) -> None:
@@ -97,15 +81,40 @@ def _check_tiff(image: Image.Image, what: str) -> None:
             )
 
 
+def _opened_again(image: Image.Image, what: str) -> Image.Image:
+    """Return a PNG that PIL opened and has not decoded as `image.open_image` opens it: without its notes.
+
+    PIL takes texts of a PNG for facts by their names, such as how its rows are interlaced and where they lie.
+    """
+    if not isinstance(image, PngImageFile) or not image.tile or image.tell() != 0 or image.fp is None:
+        return image
+    at = image.fp.tell()
+    size = image.fp.seek(0, os.SEEK_END)
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"{what} has {size} bytes; expected at most {MAX_FILE_BYTES}", code="request.image")
+    image.fp.seek(0)
+    content = image.fp.read(size)
+    image.fp.seek(at)
+    with warnings.catch_warnings(action="ignore"):  # PIL gave them when it opened the file first
+        return Image.open(io.BytesIO(without_notes(content, what)), formats=("PNG",))
+
+
 def _turned(image: Image.Image) -> Image.Image:
     """Turn an image as its EXIF data says. PIL takes a PNG's texts of these names for facts; they say nothing."""
     image.load()
-    texts = [name for name in ("exif", "xmp", "transparency") if isinstance(image.info.get(name), str)]
+    texts = [name for name in ("exif", "xmp", "transparency") if _is_text(image, name)]
     if texts:
         image = image.copy()
         for name in texts:
             del image.info[name]
     return ImageOps.exif_transpose(image)
+
+
+def _is_text(image: Image.Image, name: str) -> bool:
+    """Return whether an entry of a decoded image's info is a text of its file; a newer PIL makes bytes of one."""
+    value = image.info.get(name)
+    text = image.text.get(name) if isinstance(image, PngImageFile) else None
+    return isinstance(value, str) or (isinstance(text, str) and value == text.encode("latin-1", "replace"))
 
 
 def _transparent_colour(image: Image.Image) -> Any:

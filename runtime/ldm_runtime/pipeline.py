@@ -201,7 +201,8 @@ class Pipeline:
         notices: a list that notices are appended to. Raises InputError for a size that the package cannot handle.
         """
         from ldm_runtime.image import listed, pixels_of
-        from ldm_runtime.image_modes import settled, size_of
+        from ldm_runtime.image_modes import settled
+        from ldm_runtime.image_size import size_of
 
         self._components.require()
         _check_notices(notices)

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,8 @@ def damaged(file: Path, how: str) -> None:
         rewrite(file, lambda name, data: data.replace(b"K\x08K\x08\x86", b"J\xff\xff\xff\x7fK\x08\x86", 1))
     elif how == "big-endian":
         rewrite(file, lambda name, data: b"big" if name.endswith("byteorder") else data)
+    elif how == "an order of many bytes":
+        rewrite(file, lambda name, data: b"big" * 2**24 if name.endswith("byteorder") else data)
     elif how == "a large program":
         rewrite(file, lambda name, data: data + bytes(2**26) if name.endswith("data.pkl") else data)
     elif how == "a Git-LFS stub":
@@ -165,6 +168,7 @@ def damaged(file: Path, how: str) -> None:
         ("short of values", "'weight', which needs 256 bytes of values that the file does not have"),
         ("huge shape", "(cannot be read as torch's file|needs [0-9]+ bytes of values that the file does not have)"),
         ("big-endian", "was written on a big-endian machine"),
+        ("an order of many bytes", "was written on a big-endian machine"),
         ("a large program", "has a pickle of [0-9]+ bytes beside its tensors"),
         ("a Git-LFS stub", "Git-LFS stub"),
     ],
@@ -175,6 +179,18 @@ def test_damage_and_bombs_are_one_sentence(tmp_path: Path, how: str, message: st
     with pytest.raises(Exception, match=message) as refusal:
         pickles.list_here(file, "weights.bin")
     assert "\n" not in str(refusal.value)
+
+
+def test_the_order_of_bytes_is_read_as_far_as_it_can_be_one(tmp_path: Path) -> None:
+    file = tiny_pickle(tmp_path / "weights.bin")
+    damaged(file, "an order of many bytes")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="big-endian"):
+            pickles.list_here(file, "weights.bin")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

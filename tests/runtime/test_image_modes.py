@@ -1,5 +1,6 @@
 """A picture of any mode means one thing, from a file or from Python."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from ldm_runtime.image import from_images, open_image
 from ldm_runtime.image_modes import laid_on, settled
 from ldm_runtime.notice import Notice
 from ldm_runtime.pipeline import Pipeline
+from tests.golden_images import RGB, noise
+from tests.golden_images import png as interlaced_png
 from tests.runtime.image_files import both, chunk, png, read, tiff
 from tests.runtime.notices import said
 
@@ -143,6 +146,71 @@ def test_the_size_to_draw_at_is_that_of_the_turned_image(pipe: Pipeline, tmp_pat
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as opened:
         assert pipe("red", image=opened, steps=2)[0].size == (48, 64)
+
+
+# --- texts that have the names of what PIL knows of a file ---
+
+FACTS = (
+    *("interlace", "bbox", "dpi", "gamma", "chromaticity", "srgb", "aspect", "icc_profile", "exif", "xmp"),
+    *("transparency", "loop", "duration", "disposal", "blend", "default_image"),
+)
+TEXTS = ("", "0", "1", "1,2,3", "(0, 0, 2, 2)", "II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+WITHOUT_IMAGES = ("interlace", "bbox")  # of which PIL itself decodes no image, or another
+
+
+def text(name: str, value: str) -> bytes:
+    return chunk(b"tEXt", name.encode() + b"\0" + value.encode("latin-1"))
+
+
+@pytest.mark.parametrize("value", TEXTS)
+@pytest.mark.parametrize("name", FACTS)
+def test_a_text_of_a_png_is_no_fact_by_its_name(tmp_path: Path, name: str, value: str) -> None:
+    expected = read(png(2, 8, bytes(range(12))), tmp_path)
+    content = png(2, 8, bytes(range(12)), text(name, value))
+    for loads in (False, True) if name not in WITHOUT_IMAGES else (False,):
+        with Image.open(io.BytesIO(content)) as opened:
+            if loads:
+                opened.load()
+            found, info = settled(opened), dict(opened.info)
+        assert (found.mode, found.size, found.tobytes()) == (expected.mode, expected.size, expected.tobytes())
+        assert name in info  # the caller's image is as it was
+    assert read(content, tmp_path).tobytes() == expected.tobytes()
+
+
+def test_a_fact_of_a_png_holds_beside_a_text_of_its_name(tmp_path: Path) -> None:
+    key = chunk(b"tRNS", bytes([0, 0, 0, 1, 0, 2]))  # the first pixel
+    for chunks in ((key, text("transparency", "1")), (text("transparency", "1"), key)):
+        content = png(2, 8, bytes(range(12)), *chunks)
+        with Image.open(io.BytesIO(content)) as opened:
+            found = settled(opened)
+        assert found.mode == "RGBA" and found.tobytes() == read(content, tmp_path).tobytes()
+
+
+def test_an_interlaced_png_is_so_beside_a_text_of_that_name(tmp_path: Path) -> None:
+    pixels = noise(3, (6, 7, 3), 200)
+    content = interlaced_png(pixels, 8, RGB, text("interlace", ""), interlaced=True)
+    with Image.open(io.BytesIO(content)) as opened:
+        assert settled(opened).tobytes() == pixels.astype(np.uint8).tobytes()
+
+
+def test_a_png_is_damaged_from_a_file_and_from_python(tmp_path: Path) -> None:
+    content = png(2, 8, bytes(range(12)))[:-12]
+    with pytest.raises(InputError, match="picture is not a PNG file that can be read: it is truncated"):
+        read(content, tmp_path)
+    with (
+        Image.open(io.BytesIO(content)) as opened,
+        pytest.raises(InputError, match="^the mask is not a PNG file that can be read: it is truncated$"),
+    ):
+        settled(opened, "the mask")
+
+
+def test_a_later_frame_is_the_one_that_was_sought(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (10, 200)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "a.png") as opened:
+        assert settled(opened).getpixel((0, 0)) == (10, 0, 0)
+        opened.seek(1)
+        assert settled(opened).getpixel((0, 0)) == (200, 0, 0)
 
 
 # --- transparency ---

@@ -1,6 +1,7 @@
 #include "core/status.h"
 
 #include <charconv>
+#include <cstring>
 
 #include "core/codes.h"
 #include "core/text/numbers.h"
@@ -12,16 +13,36 @@ namespace ldm {
 namespace {
 
 constexpr std::size_t longest_quoted = 60;  // characters, with the quotes
+constexpr std::size_t kept_characters = Failure::most_characters / 2 - 40;  // at both ends of a long sentence
+constexpr std::string_view before_count = " … (", behind_count = " characters left out) … ";
 
-// Writes into a Failure's room and stops where it is full.
-struct Writer {
-    char* text;
-    std::size_t length = 0;
+// Where the last `count` characters of a text begin.
+std::size_t start_of_last(std::string_view text, std::size_t count) {
+    std::size_t at = text.size();
+    for (; count > 0 && at > 0; count -= utf8::begins_character(text[at])) --at;
+    return at;
+}
+
+}  // namespace
+
+// Writes behind a Failure's sentence. Of one that is too long it keeps both ends.
+class Writer {
+public:
+    explicit Writer(Failure& failure) : its_(failure), length_(std::strlen(failure.text)) {
+        if (its_.mark_bytes_ > 0) remove(beginning(), its_.mark_bytes_);
+        its_.mark_bytes_ = 0;
+    }
 
     void put(std::string_view part) {
-        if (part.size() > Failure::room - 1 - length) part = utf8::prefix(part, Failure::room - 1 - length);
-        std::memcpy(text + length, part.data(), part.size());
-        length += part.size();
+        constexpr std::size_t longest_character = 4;
+        while (!part.empty()) {
+            if (left() < longest_character) leave_out_middle();
+            std::string_view fitting = utf8::prefix(part, left());
+            std::memcpy(its_.text + length_, fitting.data(), fitting.size());
+            length_ += fitting.size();
+            its_.characters_ += utf8::characters(fitting);
+            part.remove_prefix(fitting.size());
+        }
     }
     template <typename T>
     void number(T value) {
@@ -68,9 +89,48 @@ struct Writer {
             return true;
         });
     }
-};
 
-}  // namespace
+    // Say how many characters are left out, if any are, and end the text.
+    void end() {
+        if (its_.characters_ > Failure::most_characters) {
+            leave_out_middle();
+            mark(its_.characters_ - 2 * kept_characters);
+        }
+        its_.text[length_] = 0;
+    }
+
+private:
+    std::size_t left() const { return Failure::room - 1 - length_; }
+
+    // Bytes of the first characters that are kept.
+    std::size_t beginning() const { return utf8::first_characters({its_.text, length_}, kept_characters).size(); }
+
+    void remove(std::size_t from, std::size_t bytes) {
+        std::memmove(its_.text + from, its_.text + from + bytes, length_ - from - bytes);
+        length_ -= bytes;
+    }
+
+    void leave_out_middle() {
+        std::size_t from = beginning(), to = start_of_last({its_.text, length_}, kept_characters);
+        if (to > from) remove(from, to - from);
+    }
+
+    void mark(std::size_t left_out) {
+        char digits[20];
+        auto count = static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, left_out).ptr - digits);
+        its_.mark_bytes_ = before_count.size() + count + behind_count.size();
+        char* at = its_.text + beginning();
+        std::memmove(at + its_.mark_bytes_, at, static_cast<std::size_t>(its_.text + length_ - at));
+        for (std::string_view part : {before_count, std::string_view(digits, count), behind_count}) {
+            std::memcpy(at, part.data(), part.size());
+            at += part.size();
+        }
+        length_ += its_.mark_bytes_;
+    }
+
+    Failure& its_;
+    std::size_t length_;
+};
 
 Piece quoted(std::string_view text) {
     Piece piece(text);
@@ -101,16 +161,17 @@ Piece spelt(const void* what, Spelling spelling) {
 void Failure::clear() {
     code = nullptr;
     text[0] = 0;
+    characters_ = mark_bytes_ = 0;
 }
 
 void Failure::set(const char* its_code, std::initializer_list<Piece> sentence) {
-    text[0] = 0;
+    clear();
     add(sentence);
     code = its_code;
 }
 
 void Failure::add(std::initializer_list<Piece> more) {
-    Writer writer{text, std::strlen(text)};
+    Writer writer(*this);
     for (const Piece& piece : more) {
         switch (piece.kind_) {
             case Piece::Kind::text: writer.printable(piece.text_); break;
@@ -124,7 +185,7 @@ void Failure::add(std::initializer_list<Piece> more) {
             case Piece::Kind::quoted_beginning: writer.quoted_whole(piece.text_, " …"); break;
         }
     }
-    text[writer.length] = 0;
+    writer.end();
 }
 
 void Scope::tell(std::string_view topic, std::initializer_list<Piece> sentence) const {

@@ -73,9 +73,11 @@ Piece exactly(double number);
 // What a function spells, in ASCII, cut short where it is long. `what` has to live until the sentence is made.
 Piece spelt(const void* what, Spelling spelling);
 
-// The last failure, in memory of its own: telling one needs no memory.
+// The last failure, in memory of its own: telling one needs no memory. Of a sentence that is too long the middle is
+// left out, as in Python's runtime.
 struct Failure {
-    static constexpr std::size_t room = 4 * 4000 + 1;  // bytes of what Python's runtime takes for the longest sentence
+    static constexpr std::size_t most_characters = 4000;
+    static constexpr std::size_t room = 4 * most_characters + 1;
 
     const char* code = nullptr;
     char text[room] = {0};  // UTF-8, ends with 0
@@ -83,6 +85,11 @@ struct Failure {
     void clear();
     void set(const char* code, std::initializer_list<Piece> sentence);
     void add(std::initializer_list<Piece> more);  // behind the sentence so far
+
+private:
+    friend class Writer;
+    std::size_t characters_ = 0;  // of the sentence, with those that are left out
+    std::size_t mark_bytes_ = 0;  // of what says how many they are; 0: none are
 };
 
 // Who wants to know in detail what is done; by default nobody.

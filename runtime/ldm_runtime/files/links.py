@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from ldm_runtime.errors import CHECK_ACCESS, LdmError
 from ldm_runtime.files.hash_cache import stamp
+from ldm_runtime.files.reading import read_at_most
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class ModelFolder:
 
         def read() -> bytes:
             with open(place, "rb", opener=lambda path, _: os.open(path, _FLAGS)) as opened:
-                return opened.read(limit + 1) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else b""
+                return read_at_most(opened, limit) if stat.S_ISREG(os.fstat(opened.fileno()).st_mode) else b""
 
         content = self._system(self.path / name, read)
         if len(content) > limit:

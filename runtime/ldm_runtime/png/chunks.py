@@ -2,11 +2,10 @@
 
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from ldm_runtime.errors import InputError
-from ldm_runtime.image_modes import check_size
+from ldm_runtime.image_size import check_size
 from ldm_runtime.png.rules import Header, Order
 from ldm_runtime.png.texts import KINDS, Texts
 
@@ -26,22 +25,22 @@ class _Chunk(NamedTuple):
     whole: memoryview
 
 
-def without_notes(content: bytes, path: Path) -> bytes:
-    """Return a PNG file with those chunks alone that say what its pixels are and how they lie. path: for an error.
+def without_notes(content: bytes, what: str) -> bytes:
+    """Return a PNG file with those chunks alone that say what its pixels are and how they lie. what: for an error.
 
     Raises InputError for a file that is not whole, is malformed in one of these chunks, or is too large.
     """
     try:
-        return b"".join(_needed(memoryview(content), path))
+        return b"".join(_needed(memoryview(content), what))
     except ValueError as error:
-        raise InputError(f"{path} is not a PNG file that can be read: {error}", code="request.image") from None
+        raise InputError(f"{what} is not a PNG file that can be read: {error}", code="request.image") from None
 
 
-def _needed(content: memoryview, path: Path) -> Iterator[bytes | memoryview]:
+def _needed(content: memoryview, what: str) -> Iterator[bytes | memoryview]:
     chunks = _chunks(content)
     first = next(chunks)
     header = Header.of(bytes(first.content) if first.kind == b"IHDR" else b"")
-    check_size(header.width, header.height, f"the image {path}")
+    check_size(header.width, header.height, what)
     yield from (SIGNATURE, first.whole)
     order, texts, pixels = Order(header), Texts(), _Pixels(header.packed_bytes)
     for chunk in chunks:

@@ -18,6 +18,7 @@ END = WHOLE[-12:]
 HEAD = WHOLE[:33]
 SPLIT = png(VALUES[3], 8, RGB, split=50)
 ROWS = b"".join(b"\0" + row.astype(np.uint8).tobytes() for row in VALUES[3])
+PACKED = zlib.compress(ROWS)
 COLOURS = chunk(b"PLTE", bytes(range(9)))
 XMP = b"XML:com.adobe.xmp"
 
@@ -67,6 +68,10 @@ REFUSED = {
     "pixels with a wrong checksum": (of(zlib.compress(ROWS)[:-1] + b"\0"), DAMAGED),
     "bytes behind the pixels": (of(zlib.compress(ROWS) + b"more"), DAMAGED),
     "bytes behind the pixels in a chunk of their own": (late(chunk(b"IDAT", b"more")), DAMAGED),
+    "bytes behind the pixels that end with their checksum": (of(PACKED + b"more" + PACKED[-4:]), DAMAGED),
+    "the checksum of the pixels twice": (of(PACKED + PACKED[-4:]), DAMAGED),
+    "bytes before the checksum of the pixels": (of(PACKED[:-4] + b"more" + PACKED[-4:]), DAMAGED),
+    "the checksum of the pixels in a chunk of its own": (late(chunk(b"IDAT", PACKED[-4:])), DAMAGED),
     "pixels of nothing": (of(b""), DAMAGED),
     "grey with alpha and a key": (png(VALUES[2], 8, GREY_ALPHA, chunk(b"tRNS", b"\0\1")), KEY_BESIDE_ALPHA),
     "RGB with alpha and a key": (png(VALUES[4], 8, RGB_ALPHA, chunk(b"tRNS", bytes(6))), KEY_BESIDE_ALPHA),
@@ -123,6 +128,9 @@ TAKEN = {
     "a text without a value": noted(chunk(b"tEXt", b"interlace")),
     "a packed text that is cut": noted(chunk(b"zTXt", XMP + b"\0\0" + zlib.compress(TURNED)[:-6])),
     "a packed text with more behind it": noted(chunk(b"zTXt", XMP + b"\0\0" + zlib.compress(TURNED) + b"more")),
+    "a packed text with its checksum twice": noted(
+        chunk(b"zTXt", XMP + b"\0\0" + zlib.compress(TURNED) + zlib.compress(TURNED)[-4:])
+    ),
     "a text that is no UTF-8": noted(international(XMP, b"\xff" + TURNED)),
     "an interlaced image with a text of that name": png(
         VALUES[3], 8, RGB, plain(b"interlace", b""), interlaced=True

@@ -143,6 +143,19 @@ def test_long_names_are_told_whole(context: Context, character: str) -> None:
     assert expected == of_library(context, content)
 
 
+@pytest.mark.parametrize("length", [973, 974, 980, 1024])
+@pytest.mark.parametrize("character", ["x", "é", "日", "😀", "\u200d"])
+def test_the_middle_of_long_sentences_is_left_out_in_the_same_words(
+    context: Context, character: str, length: int
+) -> None:
+    content = json.loads((GOLDEN / GOOD).read_text(encoding="utf-8"))
+    for number, component in enumerate(list(content["components"])):
+        content["components"][str(number) + character * (length - 1)] = content["components"].pop(component)
+    expected = of_python(json.dumps(content).encode())
+    assert expected is not None and MAX_MESSAGE - 60 < len(expected[1]) <= MAX_MESSAGE
+    assert expected == of_library(context, json.dumps(content).encode())
+
+
 WEIGHTS = "unet/model.safetensors"
 HEADERS = {
     "no JSON": lambda text: text[:-9] + b"!" + text[-9:],

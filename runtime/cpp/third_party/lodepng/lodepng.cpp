@@ -1380,6 +1380,9 @@ static unsigned lodepng_inflatev(ucvector* out,
     if(error) break;
   }
 
+  /*ALTERED: of a zlib stream nothing but the checksum follows*/
+  if(!error && ((reader.bp + 7u) >> 3u) + 4u != insize) return 58;
+
   return error;
 }
 
