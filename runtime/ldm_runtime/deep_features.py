@@ -1,4 +1,4 @@
-"""Deep features of a denoiser, which are kept for the next rows of a plan (DeepCache, Ma et al. 2023, arXiv:2312.00858).
+"""Deep features of a denoiser, kept for the next rows of a plan (DeepCache, Ma et al. 2023, arXiv:2312.00858).
 
 One artefact evaluates all of the network and gives, beside its output, what the deep part made; another one takes that
 in place of the deep part. `ldm_export/optimise/cut_at.py` makes both of one graph.
