@@ -70,7 +70,7 @@ def _rank(value: ir.Value) -> int | None:
 def _check_depth(model: ir.Model, depth: int) -> None:
     deepest = cut_depths(model)
     if deepest == 0:
-        raise ExportError("this graph has no up block to cut at; deep features are kept of a UNet's alone")
+        raise ExportError("this denoiser has no up block to cut at; deep features are kept of UNets alone")
     if not 1 <= depth <= deepest:
         raise ExportError(
             f"the depth to cut at is {depth}, but the last up block has {deepest} residual blocks; expected 1 to "
