@@ -22,7 +22,7 @@ from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
-from ldm_runtime.package.variants import Variant
+from ldm_runtime.package.variants import Caching, Variant
 from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
 from ldm_runtime.request_texts import check_texts
@@ -100,6 +100,12 @@ class Pipeline:
         for component in self.contract.components:
             if component != self.contract.codec.encoder.component:  # opened when an image is given
                 self._components.open(component)
+        if self._caching is not None:
+            self._components.open(self.contract.denoiser.component, self._caching.reads)
+
+    @property
+    def _caching(self) -> Caching | None:
+        return None if self.variant is None else self.variant.run.caching
 
     def __call__(
         self,
@@ -135,7 +141,7 @@ class Pipeline:
             NonFiniteError, while iterating: the model made NaN or infinity; no image is made of it.
         """
         self._components.require()
-        request = check_request(self.contract, prompt, options)
+        request = check_request(self.contract, prompt, options, None if self.variant is None else self.variant.run)
         self._memory.require(request.width, request.height)
         negative = options.get("negative")
         conditioning = self._conditioner.context(
@@ -159,7 +165,7 @@ class Pipeline:
             *without_effect(request, negative=negative, seed=options.get("seed")),
             *conditioning.notices,
         ]
-        states = denoise(request, conditioning, self.contract, self._components, self._codec)
+        states = denoise(request, conditioning, self.contract, self._components, self._codec, self._caching)
         return Run(request, notices, states, self._codec, self._model)
 
     def embed(
