@@ -45,15 +45,15 @@ def noise_of(random_numbers: random.Random) -> Callable[[], float]:
     return lambda: random_numbers.uniform(0.95, 1.05) * (1.5 if random_numbers.random() < 0.1 else 1.0)
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_the_chosen_one_is_never_slower_than_the_default(seed):
-    numbers = random.Random(seed)
-    field = [Candidate(EXACT, {"unet": f"engine {index}"}, None) for index in range(numbers.randint(1, 8))]
-    truth = {each.name: numbers.choice([1.0, numbers.uniform(0.9, 1.1), numbers.uniform(0.3, 3.0)]) for each in field}
-    machine = Machine({**truth, AUTO.name: 1.0}, noise_of(numbers))
-    results = machine.race(AUTO, *field)
-    chosen = fastest(results, results[0]).candidate
-    assert machine.seconds[chosen.name] <= 1.0
+def test_the_chosen_one_is_never_slower_than_the_default():
+    for seed in range(200):
+        numbers = random.Random(seed)
+        field = [Candidate(EXACT, {"unet": f"engine {index}"}, None) for index in range(numbers.randint(1, 8))]
+        truth = {each.name: numbers.choice([1.0, numbers.uniform(0.9, 1.1), numbers.uniform(0.3, 3)]) for each in field}
+        machine = Machine({**truth, AUTO.name: 1.0}, noise_of(numbers))
+        results = machine.race(AUTO, *field)
+        chosen = fastest(results, results[0]).candidate
+        assert machine.seconds[chosen.name] <= 1.0, seed
 
 
 def test_without_the_spreads_a_slower_one_would_be_chosen():
@@ -172,8 +172,8 @@ def test_a_default_that_does_not_run_is_beaten_by_what_does():
 
 def test_progress_says_round_turn_name_and_time():
     said: list[str] = []
-    Machine({AUTO.name: 1.0, A.name: 1.25}).race(AUTO, A, seconds=4.0, say=said.append)
-    assert said[1] == "round 1 of 5, 2 of 2, exact, a: 1.25 s an image"
+    Machine({AUTO.name: 1.0, A.name: 1.125}).race(AUTO, A, seconds=4.0, say=said.append)
+    assert said[1] == "round 1 of 5, 2 of 2, exact, a: 1.12 s an image"
     assert said[-1] == "the time is over, in round 2 of 5"
 
 
