@@ -4,6 +4,8 @@ import contextlib
 import errno
 import functools
 import hashlib
+import importlib.util
+import math
 import os
 import sys
 import threading
@@ -15,15 +17,24 @@ import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
+from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
+from ldm_runtime.memory import available_memory
+from ldm_runtime.package import safetensors
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Contract
-from ldm_runtime.package.open import Package
+from ldm_runtime.package.open import Package, refused
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
+
+# Where "auto" takes it before ONNX Runtime; `benchmarks/auto_rules.py` measures what they rest on.
+LEAST_WEIGHTS = 2**27  # of the denoiser
+LEAST_UNIT = "avx512f"
+LEAST_STEPS = 10  # of the package's own runs
+LEAST_COPIES = 3  # of the weights in float32, in memory that is free
 
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
 _DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
@@ -172,11 +183,33 @@ def _cache(package: Package, artefact: Artefact) -> Path | None:
     return make_cache_folder("openvino", hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
 
 
+def _is_faster(package: Package, component: str) -> bool:
+    """Return whether it draws faster than ONNX Runtime here, as `benchmarks/auto_rules.md` has it.
+
+    That is: a large denoiser, on a CPU with AVX-512, in a run that is long enough to pay for a slow start, with memory
+    for the copies that it makes of the weights. It draws what ONNX Runtime does: of an artefact of its own that is
+    lossy it is not.
+    """
+    contract = package.manifest.contract
+    if component != contract.denoiser.component or contract.defaults.steps < LEAST_STEPS:
+        return False
+    forms = [each for each in package.manifest.pickable(component) if (each.format, each.engine) in OPENVINO.reads]
+    if any(each.exactness == "lossy" for each in forms) or LEAST_UNIT not in cpu_units():
+        return False
+    weights = package.file(package.manifest.components[component].weights)
+    with refused():
+        count = sum(math.prod(tensor.shape) for tensor in safetensors.read_header(weights).tensors.values())
+    free = available_memory()
+    has_room = free is None or free >= 4 * count * LEAST_COPIES
+    return count >= LEAST_WEIGHTS and has_room and importlib.util.find_spec("openvino") is not None
+
+
 OPENVINO = EngineKind(
     "OpenVINO, on CPUs, and on Intel's GPUs and NPUs",
     (("openvino", "openvino"), ("onnx", "any")),
     _open,
     missing_openvino,
+    is_faster=_is_faster,
 )
 
 
