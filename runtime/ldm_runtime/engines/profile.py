@@ -4,14 +4,16 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
 
+from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
 from ldm_runtime.engines.cuda.driver import gpu_names
 from ldm_runtime.engines.units import cpu_units
-from ldm_runtime.errors import FormatError
+from ldm_runtime.errors import FormatError, InputError
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
 
@@ -36,14 +38,19 @@ class Machine:
 class Chosen:
     """The fastest configuration of a variant.
 
-    variant: its name, "" of what is exact. engines: component -> engine; "auto" decides on the others. threads: of one
-    operator, None: the engine's choice. seconds: of an image.
+    variant: its name, "" of what is exact. engines: component -> engine; the variant or "auto" decides on the others.
+    threads: of one operator, None: the engine's choice. seconds: of an image.
     """
 
     variant: str
     engines: dict[str, str]
     threads: int | None
     seconds: float
+
+    def choice(self) -> EngineChoice:
+        """Return the choice of engines that it is. Raises InputError for engines that this version does not know."""
+        text = ",".join(f"{component}={name}" for component, name in self.engines.items())
+        return choose(text or AUTO, threads=self.threads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +86,11 @@ class Profile:
         """Return the configuration to draw a variant with, "" the exact image; None where none beats the default."""
         return next((each for each in self.chosen if each.variant == variant), None)
 
+    def seconds(self) -> dict[str, float]:
+        """Return variant -> seconds of an image, "" for the exact one; infinite where a variant does not beat that."""
+        ran = {each.variant: math.inf for each in self.measured}
+        return {**ran, **{each.variant: each.seconds for each in self.chosen}}
+
 
 def this_machine() -> Machine:
     """Describe the machine that this process runs on."""
@@ -96,23 +108,23 @@ def place_of(package: str, machine: Machine) -> Path | None:
     return None if cache is None else cache / FOLDER / f"{package[:32]}-{key[:16]}.json"
 
 
-def read_profile(package: str, path: Path) -> tuple[Profile | None, tuple[str, ...]]:
+def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str, ...]]:
     """Return the profile of a package on this machine, and what its user should know where there is none.
 
     A profile of another machine, or of other versions, does not count, and neither does a damaged one: both are said.
-    The machine is looked at only where there is a profile. package: its identity. path: its folder, for the sentences.
+    The machine is looked at only where there is a profile. package: its identity. command: what measures again.
     """
     others = sorted(_profiles_of(package))
     if not others:
         return None, ()
     machine = this_machine()
     place = place_of(package, machine)
-    again = f"run `ldm-export tune {path}` again"
+    again = f"run `{command}` again"
     if place in others:
         try:
             return _read(place, package, machine), ()
         except FormatError as error:
-            return None, (f"the profile of this package cannot be read, so that nothing follows it: {error}; {again}",)
+            return None, (f"the profile of this package is damaged and not followed: {error}; {again}",)
     for other in others:
         try:
             stale = _read(other, package, None)
@@ -144,6 +156,11 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
         )
     if profile.package != package or machine not in (None, profile.machine):
         raise FormatError(where, "is of another package or machine than its name says", "profile.identity")
+    for each in profile.chosen:
+        try:
+            each.choice()
+        except InputError as error:
+            raise FormatError(where, f"has a choice that cannot be: {error}", "profile.choice") from None
     return profile
 
 
