@@ -4,8 +4,6 @@ import contextlib
 import errno
 import functools
 import hashlib
-import importlib.util
-import math
 import os
 import sys
 import threading
@@ -16,28 +14,28 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
+from ldm_runtime.engines.openvino_rule import is_faster
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
-from ldm_runtime.engines.units import cpu_units
-from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.engines.units import missing_units
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
-from ldm_runtime.memory import available_memory
-from ldm_runtime.package import safetensors
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
-from ldm_runtime.package.open import Package, refused
+from ldm_runtime.package.open import Package
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 
-# Where "auto" takes it before ONNX Runtime; `benchmarks/auto_rules.py` measures what they rest on.
-LEAST_WEIGHTS = 2**27  # of the denoiser
-LEAST_UNIT = "avx512f"
-LEAST_STEPS = 10  # of the package's own runs
-LEAST_COPIES = 3  # of the weights in float32, in memory that is free
-
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
-_DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+PRECISION = "INFERENCE_PRECISION_HINT"
+_DEFAULTS = {PRECISION: "f32", "PERFORMANCE_HINT": "LATENCY"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+# Where a CPU has none of them, OpenVINO accepts bfloat16 all the same and emulates it: as lossy, and slower.
+_UNITS: dict[Precision, tuple[str, ...]] = {
+    "bf16": ("avx512_bf16", "amx_bf16"),
+    "fp16": ("avx512_fp16", "amx_fp16", "neon_fp16"),
+}
 
 
 class OpenVinoEngine:
@@ -123,6 +121,11 @@ class OpenVinoEngine:
         self._compiled = None
         self._idle = []
 
+    @property
+    def computes_in(self) -> str:
+        """The floating-point type that OpenVINO computes in, by its name, such as "bf16"."""
+        return str(self._compiled.get_property(PRECISION).get_type_name())
+
 
 def import_openvino() -> Any:
     """Import `openvino` without its telemetry. Raises EngineUnavailable if it is not installed."""
@@ -163,45 +166,63 @@ def missing_openvino() -> str | None:
     return None
 
 
+def _missing_for(precision: Precision) -> str | None:
+    """Return what is missing to compute in a precision here. OpenVINO's own word is not taken: see _UNITS."""
+    if precision not in _HINTS:
+        return f"{precision} is no precision that it computes in"
+    units = _UNITS.get(precision)
+    return None if units is None else missing_units(precision, units)
+
+
 def _open(package: Package, component: str, artefact: Artefact, settings: Settings) -> OpenVinoEngine:
-    return OpenVinoEngine(
+    engine = OpenVinoEngine(
         package.file(artefact.file),
         package.manifest.contract,
         component,
         weights=package.file(artefact.files[1]) if artefact.format == "openvino" else None,
-        options=settings.options,
+        options=_properties(artefact, settings),
         threads=settings.threads,
-        cache=_cache(package, artefact) if artefact.format == "openvino" else None,
+        cache=_cache(package, artefact, settings) if artefact.format == "openvino" else None,
         interface=artefact.interface,
     )
+    if settings.precision is not None and engine.computes_in != _HINTS[settings.precision]:
+        raise EngineUnavailable(
+            f"OpenVINO computes {component} in {engine.computes_in} here, not in {_HINTS[settings.precision]}"
+        )
+    return engine
 
 
-def _cache(package: Package, artefact: Artefact) -> Path | None:
-    """Make a folder of these files alone: new bytes or new files get another. None: it cannot be kept."""
+def _properties(artefact: Artefact, settings: Settings) -> dict[str, str]:
+    """Return OpenVINO's properties: what computes in the wanted precision, and the user's own."""
+    own = dict(settings.options)
+    device = own.get(DEVICE, "CPU")
+    made = {}
+    if settings.precision is not None:
+        made[PRECISION] = _HINTS[settings.precision]
+        if device != "CPU":
+            raise EngineUnavailable(
+                f"{settings.precision} is for OpenVINO on the CPU, but its option device is {device}"
+            )
+        if own.get(PRECISION, made[PRECISION]) != made[PRECISION]:
+            raise InputError(
+                f"the option openvino.{PRECISION} is {own[PRECISION]}, but what was chosen computes in "
+                f"{made[PRECISION]}; leave out one of them",
+                code="request.engine",
+            )
+    if artefact.precision in INTEGERS and not device.startswith("NPU"):
+        made["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else it would round activations to 8 bits, too
+    return {**made, **own}
+
+
+def _cache(package: Package, artefact: Artefact, settings: Settings) -> Path | None:
+    """Make a folder of these files and settings alone: new bytes, new files or others get another.
+
+    None: it cannot be kept.
+    """
     names = sorted(artefact.files)
     identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
-    return make_cache_folder("openvino", hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
-
-
-def _is_faster(package: Package, component: str) -> bool:
-    """Return whether it draws faster than ONNX Runtime here, as `benchmarks/auto_rules.md` has it.
-
-    That is: a large denoiser, on a CPU with AVX-512, in a run that is long enough to pay for a slow start, with memory
-    for the copies that it makes of the weights. It draws what ONNX Runtime does: of an artefact of its own that is
-    lossy it is not.
-    """
-    contract = package.manifest.contract
-    if component != contract.denoiser.component or contract.defaults.steps < LEAST_STEPS:
-        return False
-    forms = [each for each in package.manifest.pickable(component) if (each.format, each.engine) in OPENVINO.reads]
-    if any(each.exactness == "lossy" for each in forms) or LEAST_UNIT not in cpu_units():
-        return False
-    weights = package.file(package.manifest.components[component].weights)
-    with refused():
-        count = sum(math.prod(tensor.shape) for tensor in safetensors.read_header(weights).tensors.values())
-    free = available_memory()
-    has_room = free is None or free >= 4 * count * LEAST_COPIES
-    return count >= LEAST_WEIGHTS and has_room and importlib.util.find_spec("openvino") is not None
+    key = repr((identity, settings.precision, settings.threads, sorted(settings.options.items())))
+    return make_cache_folder("openvino", hashlib.sha256(key.encode()).hexdigest()[:32])
 
 
 OPENVINO = EngineKind(
@@ -209,7 +230,8 @@ OPENVINO = EngineKind(
     (("openvino", "openvino"), ("onnx", "any")),
     _open,
     missing_openvino,
-    is_faster=_is_faster,
+    missing_for=_missing_for,
+    is_faster=is_faster,
 )
 
 

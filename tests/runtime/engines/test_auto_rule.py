@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ldm_export.verify.gate import proving_engines
-from ldm_runtime.engines import openvino
+from ldm_runtime.engines import openvino_rule
 from ldm_runtime.engines.choice import automatic_engines, choose, open_engine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import InputError
@@ -18,10 +18,10 @@ from ldm_runtime.package.open import Package, open_package
 def package(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     """A package whose denoiser counts as a large one, on a machine that counts as one with AVX-512."""
     opened = open_package(tiny)
-    monkeypatch.setattr(openvino, "LEAST_WEIGHTS", 1)
-    monkeypatch.setattr(openvino, "LEAST_STEPS", opened.manifest.contract.defaults.steps)
-    monkeypatch.setattr(openvino, "cpu_units", lambda: frozenset({"avx512f"}))
-    monkeypatch.setattr(openvino, "available_memory", lambda: 10**9)
+    monkeypatch.setattr(openvino_rule, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(openvino_rule, "LEAST_STEPS", opened.manifest.contract.defaults.steps)
+    monkeypatch.setattr(openvino_rule, "cpu_units", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(openvino_rule, "available_memory", lambda: 10**9)
     return opened
 
 
@@ -49,18 +49,18 @@ def test_nothing_else_is(component, package):
     ],
 )
 def test_each_condition_decides(name, value, package, monkeypatch):
-    monkeypatch.setattr(openvino, name, value)
+    monkeypatch.setattr(openvino_rule, name, value)
     assert considered(package) == ["ort"]
     assert open_engine(choose(), package, "unet").name == "ort"
 
 
 def test_a_machine_that_does_not_tell_its_memory_has_enough(package, monkeypatch):
-    monkeypatch.setattr(openvino, "available_memory", lambda: None)
+    monkeypatch.setattr(openvino_rule, "available_memory", lambda: None)
     assert considered(package) == ["openvino", "ort"]
 
 
 def test_without_openvino_it_is_not_considered(package, monkeypatch):
-    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(openvino_rule.importlib.util, "find_spec", lambda name: None)
     assert considered(package) == ["ort"]
 
 
