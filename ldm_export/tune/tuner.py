@@ -12,7 +12,7 @@ from ldm_export.lossy.frontier import Row
 from ldm_export.tune.candidates import EXACT
 from ldm_export.tune.field import field_of, files_of
 from ldm_export.tune.measure import measure, parts_of, variant_of
-from ldm_export.tune.race import Timed, fastest, mixed, race
+from ldm_export.tune.race import ENOUGH, Timed, fastest, mixed, race
 from ldm_export.tune.report import TuneReport
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.profile import (
@@ -91,7 +91,7 @@ def tune_package(
         rows,
         profile.chosen,
         str(place),
-        left_out,
+        (*left_out, *_too_short(timed)),
     )
 
 
@@ -113,6 +113,13 @@ def choices(timed: Sequence[Timed]) -> tuple[Chosen, ...]:
         Chosen(each.candidate.variant, dict(each.candidate.engines), each.candidate.threads, each.seconds)
         for each in best
     )
+
+
+def _too_short(timed: Sequence[Timed]) -> tuple[str, ...]:
+    """Say where the time was not enough to choose anything."""
+    if not timed[0].is_measured or len(timed[0].timings) >= ENOUGH:
+        return ()
+    return (f"in this time nothing was measured {ENOUGH} times, which a choice needs; give more --minutes",)
 
 
 def _place(package: Package, machine: Machine) -> Path:
