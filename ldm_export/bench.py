@@ -219,7 +219,7 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
             opened.name, opened.artefact.files, loaded, seconds, None if error is None else error.relative_rms
         )
     with Pipeline(package, choice) as pipe:
-        request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_inpainted_image(contract, size)}
+        request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **inpainted_image(contract, size)}
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
             pass
         started = time.perf_counter()
@@ -266,7 +266,7 @@ def feeds(contract: Contract, component: str, size: tuple[int, int]) -> dict[str
     return arrays
 
 
-def _inpainted_image(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
+def inpainted_image(contract: Contract, size: tuple[int, int]) -> dict[str, Any]:
     """Return what an inpainting model reads besides: a black image with all of it masked."""
     if not contract.inpaints:
         return {}

@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,62 @@ def _count_along(axes: Any, label: str) -> None:
     axes.set_xlabel(label)
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(color="#dddddd")
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """A configuration in a plot.
+
+    time: in what the axis is labelled with. psnr: in dB beside the exact image, None: it is exact. file_bytes: None
+    where they are not known. is_best: no other one beats it.
+    """
+
+    name: str
+    time: float
+    psnr: float | None
+    file_bytes: int | None
+    is_best: bool
+
+
+def draw_frontier(points: Sequence[FrontierPoint], x_label: str) -> Image.Image:
+    """Draw time and PSNR of at least one configuration, the exact ones along the top, 720 pixels wide.
+
+    The area of a point is the size of its files. The first one and those on the frontier have a number and below the
+    plot a name, the others are grey. The frontier is a line of steps: the best that there is in a time.
+    """
+    known = [point.psnr for point in points if point.psnr is not None]
+    top = 5.0 * math.ceil(max(known, default=35.0) / 5.0 + 1.0)  # where the exact ones are, in dB
+    named = [point for place, point in enumerate(points) if place == 0 or point.is_best]
+    largest = max((point.file_bytes or 0 for point in points), default=0)
+    with _figure(7.2, 3.2 + 0.18 * math.ceil(len(named) / 2)) as figure:
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        axes.grid(color="#dddddd")
+        best = sorted((point.time, _height(point, top)) for point in points if point.is_best)
+        axes.step(*zip(*best, strict=True), where="post", color="#1f77b4", linewidth=1)
+        for point in points:
+            share = (point.file_bytes or 0) / largest if largest else 0.3
+            colour = "#1f77b4" if point.is_best else "#555555" if point in named else "#b0bec5"
+            axes.scatter(point.time, _height(point, top), s=12 + 110 * share, color=colour, zorder=3, linewidth=0)
+        for number, point in enumerate(named, 1):
+            place = (point.time, _height(point, top))
+            axes.annotate(f"{number}", place, (0, 8), textcoords="offset points", ha="center", weight="bold")
+            axes.plot([], [], label=f"{number}  {shortened(point.name, LONGEST_NAME)}")
+        axes.set_xlim(0, 1.08 * max(point.time for point in points))
+        lowest = 5.0 * math.floor(min(known, default=top) / 5.0)
+        step = 5.0 * math.ceil((top - lowest) / 40.0) or 5.0
+        ticks = np.arange(lowest, top - 1.0, step)
+        axes.set_yticks([*ticks, top], [*(f"{tick:g}" for tick in ticks), "exact"])
+        axes.set_ylim(lowest - 0.08 * (top - lowest + 5.0), top + 0.15 * (top - lowest + 5.0))
+        axes.set_xlabel(x_label)
+        axes.set_ylabel("PSNR of the worst image, dB")
+        below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 2}
+        axes.legend(**below, handlelength=0, handletextpad=0, frameon=False)
+        return _image(figure)
+
+
+def _height(point: FrontierPoint, top: float) -> float:
+    return top if point.psnr is None else point.psnr
 
 
 @contextlib.contextmanager

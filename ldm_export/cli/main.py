@@ -18,6 +18,7 @@ from ldm_export.cli.interpolate import interpolate
 from ldm_export.cli.plan import plan
 from ldm_export.cli.run import run
 from ldm_export.cli.train import train
+from ldm_export.cli.tune import tune
 from ldm_export.cli.verify import verify
 from ldm_export.process.streams import echo, guard_streams
 from ldm_export.process.termination import end_on_request
@@ -125,7 +126,7 @@ def verbs() -> None:
     """
 
 
-for verb in (build, run, interpolate, plan, verify, analyze, engines, bench, inspect, train, data):
+for verb in (build, run, interpolate, plan, verify, analyze, engines, bench, tune, inspect, train, data):
     verbs.add_command(verb)
 
 

@@ -11,13 +11,14 @@ from ldm_export.process.streams import echo, echo_json
 
 if TYPE_CHECKING:
     from ldm_export.bench import BenchReport
+    from ldm_export.tune.report import TuneReport
     from ldm_export.verify.report import Report
     from ldm_runtime.run import Run, Step
 
 LOG_EVERY_SECONDS = 2.0
 
 
-def show_report(report: "BenchReport | Report", as_json: bool) -> None:
+def show_report(report: "BenchReport | TuneReport | Report", as_json: bool) -> None:
     if as_json:
         echo_json(report.to_json())
     else:

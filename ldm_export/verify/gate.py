@@ -97,9 +97,11 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
 def proving_engines(engine: str = AUTO) -> EngineChoice:
     """Read which engines to prove. Raises EngineUnavailable where one does not run on this machine.
 
-    "auto" is about what runs everywhere: what is made for one machine would be compared on some and not on others.
+    "auto" is about what runs everywhere: what is made for one machine, or faster on one, would be compared on some and
+    not on others.
     """
-    choice = choose(engine, without=[name for name, kind in ENGINES.items() if kind.pick is not None])
+    elsewhere = [name for name, kind in ENGINES.items() if kind.pick is not None or kind.is_faster is not None]
+    choice = choose(engine, without=elsewhere)
     require(choice)
     return choice
 

@@ -5,7 +5,7 @@ What it does not name, and "auto", is left to the package and the machine.
 """
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,9 +131,8 @@ def open_engine(
 ) -> OpenedEngine:
     """Load `component` of `package` with the engine that `choice` has for it.
 
-    "auto" takes the first that the package was built for, or else ONNX Runtime with a GPU, or else on the CPU;
-    `notices` tell each that it passes over. artefact: what shall run; None takes the engine's best. precision: what is
-    computed in; None: the artefact's.
+    "auto" takes the first of `automatic_engines` that opens it; `notices` tell each that it passes over. artefact: what
+    shall run; None takes the engine's best. precision: what is computed in; None: the artefact's.
 
     Raises:
         EngineUnavailable: this machine cannot run what was asked for.
@@ -144,9 +143,7 @@ def open_engine(
     if name != AUTO:
         return _opened(name, choice, package, component, artefact, precision)
     passed_over: list[str] = []
-    for name, considers in _automatic(choice).items():
-        if not _can_run(ENGINES[name], package, component, artefact) or not considers():
-            continue
+    for name in automatic_engines(choice, package, component, artefact):
         try:
             opened = _opened(name, choice, package, component, artefact, precision)
         except EngineUnavailable as error:
@@ -179,6 +176,22 @@ def artefact_named(package: Package, component: str, name: str) -> Artefact:
         if artefact.name == name:
             return artefact
     raise PackageError(f"{package.path} has no {shown(name)} of {component}")
+
+
+def automatic_engines(
+    choice: EngineChoice, package: Package, component: str, artefact: Artefact | None = None
+) -> Iterator[str]:
+    """Yield the engines that "auto" considers for a component on this machine, the best first.
+
+    That is what the package was built for, then ONNX Runtime with a GPU, then who is faster on this CPU by a rule, then
+    ONNX Runtime on the CPU. artefact: what shall run; None: the engine's best.
+    """
+    for name, kind in ENGINES.items():
+        if name in choice.without or not _can_run(kind, package, component, artefact):
+            continue
+        considers = kind.automatic is not None and kind.automatic()
+        if considers or (kind.is_faster is not None and kind.is_faster(package, component)):
+            yield name
 
 
 def require(choice: EngineChoice) -> None:
@@ -228,13 +241,9 @@ def artefacts_for(choice: EngineChoice, package: Package, component: str) -> lis
     return [each for each in package.manifest.components[component].artefacts if each in readable]
 
 
-def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
-    """Return the engines that "auto" may take, each with its test of this machine."""
-    return {
-        name: kind.automatic
-        for name, kind in ENGINES.items()
-        if kind.automatic is not None and name not in choice.without
-    }
+def _automatic(choice: EngineChoice) -> list[str]:
+    """List the engines that "auto" may take on one machine or another, whatever the package."""
+    return [name for name, kind in ENGINES.items() if kind.automatic is not None and name not in choice.without]
 
 
 def _opened(

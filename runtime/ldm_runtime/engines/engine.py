@@ -51,12 +51,14 @@ class EngineKind:
     reads: (format, engine) of the artefacts that it runs, the best first.
     open: loads an artefact of a component.
     missing: the one thing that is missing to run it on this machine, as a sentence, or None.
-    automatic: whether "auto" considers it on this machine; None: it never does.
+    automatic: whether "auto" considers it on this machine; None: only where `is_faster` does.
     pick: chooses, where artefacts are made for particular machines, the one that fits this machine; it raises
     EngineUnavailable if none does. None: every artefact that it reads runs on every machine.
     takes_options: whether it has options of its own.
     missing_for: the one thing that is missing to compute here in a precision that is not the artefact's, as half a
     sentence that begins with the precision, or None.
+    is_faster: whether "auto" considers it for a component of a package, since it is faster there than those that follow
+    it; nothing is proven with it then. None: it never does.
     """
 
     summary: str
@@ -69,3 +71,4 @@ class EngineKind:
     missing_for: Callable[[Precision], str | None] = lambda precision: (
         f"{precision} is no precision that it computes in"
     )
+    is_faster: Callable[[Package, str], bool] | None = None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
+from ldm_runtime.engines.openvino_rule import is_faster
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
 from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
@@ -230,6 +231,7 @@ OPENVINO = EngineKind(
     _open,
     missing_openvino,
     missing_for=_missing_for,
+    is_faster=is_faster,
 )
 
 

@@ -8,8 +8,8 @@ from ldm_runtime.engines.tensorrt.row import TENSORRT
 ENGINES: dict[str, EngineKind] = {
     "tensorrt": TENSORRT,
     "ort:cuda": ORT_PROVIDERS["ort:cuda"],
+    "openvino": OPENVINO,
     "ort": ORT,
     **ORT_PROVIDERS,  # ort:cuda keeps its place
-    "openvino": OPENVINO,
 }
 """Name -> engine, in the order in which "auto" looks at them."""

@@ -1,0 +1,197 @@
+"""Profiles: what `ldm-export tune` found to draw a package fastest on this machine, kept in the user's cache folder."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
+from ldm_runtime.engines.cuda.driver import gpu_names
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.errors import FormatError, InputError
+from ldm_runtime.files import strict_json
+from ldm_runtime.files.hash_cache import cache_folder
+
+FOLDER = "profiles"
+SCHEMA_VERSION = 1
+_MAX_BYTES = 2**22
+_DISTRIBUTIONS = ("ldm-runtime", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a profile holds for. units: of the CPU. cores: that this process may use. versions: of what computes."""
+
+    cpu: str
+    units: tuple[str, ...]
+    cores: int
+    gpus: tuple[str, ...]
+    versions: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The fastest configuration of a variant.
+
+    variant: its name, "" of what is exact. engines: component -> engine; the variant or "auto" decides on the others.
+    threads: of one operator, None: the engine's choice. seconds: of an image.
+    """
+
+    variant: str
+    engines: dict[str, str]
+    threads: int | None
+    seconds: float
+
+    def choice(self) -> EngineChoice:
+        """Return the choice of engines that it is. Raises InputError for engines that this version does not know."""
+        text = ",".join(f"{component}={name}" for component, name in self.engines.items())
+        return choose(text or AUTO, threads=self.threads)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A configuration as it was measured. seconds: of an image, in each round. trouble: why it does not run here."""
+
+    name: str
+    variant: str
+    seconds: tuple[float, ...]
+    load_seconds: float | None
+    peak_bytes: int | None
+    trouble: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """What was measured of a package on a machine.
+
+    package: its identity. chosen: the exact configuration first, and those of the variants that beat the default.
+    """
+
+    schema_version: int
+    package: str
+    machine: Machine
+    date: str
+    size: tuple[int, int]
+    steps: int
+    default_seconds: float | None
+    chosen: tuple[Chosen, ...]
+    measured: tuple[Measured, ...]
+
+    def of(self, variant: str) -> Chosen | None:
+        """Return the configuration to draw a variant with, "" the exact image; None where none beats the default."""
+        return next((each for each in self.chosen if each.variant == variant), None)
+
+    def seconds(self) -> dict[str, float]:
+        """Return variant -> seconds of an image, "" for the exact one; infinite where a variant does not beat that."""
+        ran = {each.variant: math.inf for each in self.measured}
+        return {**ran, **{each.variant: each.seconds for each in self.chosen}}
+
+
+def this_machine() -> Machine:
+    """Describe the machine that this process runs on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Machine(_cpu_name(), tuple(sorted(cpu_units())), cores, gpu_names(), _versions())
+
+
+def place_of(package: str, machine: Machine) -> Path | None:
+    """Return the file of a package's profile on a machine; None for a user without a cache folder.
+
+    package: its identity.
+    """
+    cache = cache_folder()
+    key = hashlib.sha256(json.dumps(strict_json.plain(machine), sort_keys=True).encode()).hexdigest()
+    return None if cache is None else cache / FOLDER / f"{package[:32]}-{key[:16]}.json"
+
+
+def read_profile(package: str, command: str) -> tuple[Profile | None, tuple[str, ...]]:
+    """Return the profile of a package on this machine, and what its user should know where there is none.
+
+    A profile of another machine, or of other versions, does not count, and neither does a damaged one: both are said.
+    The machine is looked at only where there is a profile. package: its identity. command: what measures again.
+    """
+    others = sorted(_profiles_of(package))
+    if not others:
+        return None, ()
+    machine = this_machine()
+    place = place_of(package, machine)
+    again = f"run `{command}` again"
+    if place in others:
+        try:
+            return _read(place, package, machine), ()
+        except FormatError as error:
+            return None, (f"the profile of this package is damaged and not followed: {error}; {again}",)
+    for other in others:
+        try:
+            stale = _read(other, package, None)
+        except FormatError:
+            continue  # of another machine, where it is said
+        return None, (f"the profile of this package was measured {_difference(stale.machine, machine)}; {again}",)
+    return None, ()
+
+
+def _profiles_of(package: str) -> Iterator[Path]:
+    cache = cache_folder()
+    if cache is not None:
+        yield from (cache / FOLDER).glob(f"{package[:32]}-*.json")
+
+
+def _read(place: Path, package: str, machine: Machine | None) -> Profile:
+    """Read a profile. Raises FormatError unless it is one of this package, and of `machine` where that is given."""
+    where = str(place)
+    try:
+        if place.stat().st_size > _MAX_BYTES:
+            raise FormatError(where, f"is larger than {_MAX_BYTES} bytes", "profile.size")
+        content = place.read_bytes()
+    except OSError as error:
+        raise FormatError(where, f"cannot be read: {error.strerror}", "profile.unreadable") from error
+    profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(content, where), where), where)
+    if profile.schema_version != SCHEMA_VERSION:
+        raise FormatError(
+            where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "profile.version"
+        )
+    if profile.package != package or machine not in (None, profile.machine):
+        raise FormatError(where, "is of another package or machine than its name says", "profile.identity")
+    for each in profile.chosen:
+        try:
+            each.choice()
+        except InputError as error:
+            raise FormatError(where, f"has a choice that cannot be: {error}", "profile.choice") from None
+    return profile
+
+
+def _difference(then: Machine, now: Machine) -> str:
+    """Say in what two machines differ first."""
+    if then.cpu != now.cpu or then.gpus != now.gpus:
+        return f"on {', '.join((then.cpu, *then.gpus))}, and this is {', '.join((now.cpu, *now.gpus))}"
+    if then.cores != now.cores:
+        return f"with {then.cores} cores, and this process may use {now.cores}"
+    for name in sorted({*then.versions, *now.versions}):
+        if then.versions.get(name) != now.versions.get(name):
+            was, has = (each.versions.get(name, "no version") for each in (then, now))
+            return f"with {name} {was}, and this machine has {has}"
+    return "where the CPU had other units than here"
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    """Return name -> version of what is installed of the engines and of the runtime itself."""
+    found: dict[str, str] = {}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found.pop(name, None)
+    return found
