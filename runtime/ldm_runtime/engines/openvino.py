@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
+from ldm_runtime.engines.openvino_forms import Compiled, Forms, Sizes
 from ldm_runtime.engines.openvino_rule import is_faster
+from ldm_runtime.engines.openvino_savings import SAVINGS, count_weights, fix_sizes, read_savings, spare
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
+from ldm_runtime.engines.split import Run
 from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
 from ldm_runtime.files.atomic import scratch_folder
@@ -39,19 +42,22 @@ _UNITS: dict[Precision, tuple[str, ...]] = {
 
 
 class OpenVinoEngine:
-    """One compiled graph: an ONNX file, or OpenVINO's own format (`.xml`).
+    """One graph: an ONNX file, or OpenVINO's own format (`.xml`).
 
-    Weights are mapped from their file and repacked once.
+    Weights are mapped from their file and repacked once. A large graph is compiled at its first run, for images of its
+    size, and with what `openvino_savings` spares it; when images of another size come, it is compiled once more, for
+    any size. A small one is compiled for any size as it is opened.
 
     weights: the `.bin` of a `.xml`; None: the one beside it.
-    options: OpenVINO's own properties, by its names, and `device`.
-    cache: a folder where the compiled form of a `.xml` is kept, without its weights. It has to be one of this graph
+    options: OpenVINO's own properties, by its names, and ours: `device` and `savings`.
+    cache: a folder where the form of a `.xml` for any size is kept, without its weights. It has to be one of this graph
     and these weights alone: OpenVINO does not notice that they have changed.
     interface: the inputs and outputs of a graph that has not the component's.
 
     Raises:
         EngineUnavailable: OpenVINO is not installed, or has not the device.
         EngineError: it cannot load the graph, or does not know an option.
+        InputError: our own option `savings` names none of them.
         PackageError: the graph does not keep the contract.
     """
 
@@ -70,61 +76,93 @@ class OpenVinoEngine:
         import_openvino()
         core = shared_core()
         properties = {**_DEFAULTS, **({} if options is None else options)}
-        device = properties.pop(DEVICE, "CPU")
+        device, wanted = properties.pop(DEVICE, "CPU"), properties.pop(SAVINGS, "auto")
         if device not in core.available_devices:
             raise EngineUnavailable(
                 f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
             )
         if threads is not None and device == "CPU":
             properties["INFERENCE_NUM_THREADS"] = str(threads)
-        if cache is not None and path.suffix == ".xml":
-            properties |= {
-                "CACHE_DIR": str(cache),
-                "CACHE_MODE": "OPTIMIZE_SIZE",
-                "WEIGHTS_PATH": str(weights or _beside(path)),
-            }
         self._path, self._axes = path, contract.axes
         promised = contract.components[component] if interface is None else interface
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
         self.maps_weights = False
-        self._idle: list[Any] = []  # infer requests: each thread that runs takes one, and hands it back
+        self._images = [spec.name for spec in self.inputs if len(spec.dims) == 4]
+        self._properties, self._device, self._cached = properties, device, {}
+        if cache is not None and path.suffix == ".xml":
+            self._cached = {
+                "CACHE_DIR": str(cache),
+                "CACHE_MODE": "OPTIMIZE_SIZE",
+                "WEIGHTS_PATH": str(weights or _beside(path)),
+            }
+        self._role = contract.denoiser if contract.denoiser.component == component else None
         try:
-            self._compiled: Any = core.compile_model(read_graph(path, weights), device, properties)
+            self._model: Any = read_graph(path, weights)
+            check_graph(path, promised, _specs(self._model.inputs), _specs(self._model.outputs))
+            self._savings = self._chosen(wanted)
+            self._forms = Forms(self._form)
+            self._opened: Any = None  # what tells the properties that were set
+            if not self._savings:
+                self._forms.of(None)
+            else:
+                self._opened = core.compile_model(_smallest_model(), device, properties)  # refuses unknown properties
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
-        check_graph(path, promised, _specs(self._compiled.inputs), _specs(self._compiled.outputs))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return all outputs for `feeds`, by name. Raises EngineError if they break the contract, or OpenVINO fails.
 
         Feeds are checked here: with one thread OpenVINO answers wrong shapes with the outputs of the run before.
         """
-        idle, compiled = self._idle, self._compiled  # in this order: what `close` lets go of gets no request back
-        if compiled is None:
+        forms = self._forms
+        if forms.is_closed:
             raise EngineError(f"the engine of {self._path} is closed; load the package again")
         sizes = check_feeds(self._path, self.inputs, self._axes, feeds)
         try:
-            request = idle.pop()
-        except IndexError:
-            request = compiled.create_infer_request()
-        try:
-            outputs = request.infer(dict(feeds), share_inputs=True)
-        except RuntimeError as error:  # the request is dropped: it may fail again with right inputs
+            results = forms.of(tuple(feeds[name].shape[2:] for name in self._images))(feeds)
+        except RuntimeError as error:
             raise EngineError(f"OpenVINO failed in {self._path}: {_last_line(error)}") from error
-        results = {spec.name: np.asarray(outputs[spec.name]) for spec in self.outputs}
-        idle.append(request)
         check_results(self._path, self.outputs, sizes, results)
         return results
 
     def close(self) -> None:
-        self._compiled = None
-        self._idle = []
+        self._forms.close()
+        self._model = self._opened = None
 
     @property
     def computes_in(self) -> str:
         """The floating-point type that OpenVINO computes in, by its name, such as "bf16"."""
-        return str(self._compiled.get_property(PRECISION).get_type_name())
+        return str(self._opened.get_property(PRECISION).get_type_name())
+
+    def _chosen(self, wanted: str) -> frozenset[str]:
+        """Return the savings that are made: of a CPU alone, and of graphs that take images."""
+        savings = read_savings(wanted, count_weights(self._model), self._properties[PRECISION])
+        return savings if self._device == "CPU" and self._images else frozenset()
+
+    def _form(self, sizes: Sizes | None) -> Run:
+        """Compile the graph for images of these sizes, or for any."""
+        outputs, core = [spec.name for spec in self.outputs], shared_core()
+        if sizes is None:
+            compiled = core.compile_model(self._model, self._device, {**self._properties, **self._cached})
+            self._model, self._opened = None, compiled  # nothing else will be compiled
+            return Compiled(compiled, outputs).run
+        model = self._model.clone()
+        fix_sizes(model, self._images, sizes)
+        role, names = self._role, {spec.name for spec in self.inputs}
+        if role is not None and not {role.sample, role.timestep, role.context} <= names:
+            role = None  # it is a piece of the denoiser, whose parts are elsewhere
+        return spare(
+            model, self._savings, role, outputs, lambda part: core.compile_model(part, self._device, self._properties)
+        )
+
+
+def _smallest_model() -> Any:
+    """Make a model that returns its input, to try properties on."""
+    from openvino import Model, opset13
+
+    number = opset13.parameter([1], np.float32)
+    return Model([opset13.relu(number)], [number], "smallest")
 
 
 def import_openvino() -> Any:

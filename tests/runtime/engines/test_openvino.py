@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from ldm_runtime.engines import openvino
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Settings
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
+from ldm_runtime.engines.openvino_forms import Compiled
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
@@ -97,7 +99,7 @@ def test_a_failed_run_does_not_spoil_the_next(tiny: Path, contract: Contract) ->
         def infer(self, *arguments: object, **options: object) -> None:
             raise RuntimeError("Exception from src/cpp/x.cpp:1:\n[CPU] Add node has wrong shapes\n\n")
 
-    engine._idle.append(Broken())
+    compiled(engine)._idle.append(Broken())
     with pytest.raises(EngineError, match=r"OpenVINO failed in .*model.onnx: \[CPU\] Add node has wrong shapes$"):
         engine.run(feeds())
     np.testing.assert_array_equal(engine.run(feeds())["out_sample"], expected)
@@ -107,11 +109,11 @@ def test_threads_and_options_reach_openvino(tiny: Path) -> None:
     choice = choose("openvino", threads=1, options={"openvino": {"INFERENCE_PRECISION_HINT": "bf16"}})
     opened = open_engine(choice, open_package(tiny), "unet").engine
     assert isinstance(opened, OpenVinoEngine)
-    assert opened._compiled.get_property("INFERENCE_NUM_THREADS") == 1
-    assert opened._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() in ("bf16", "f32")  # by the CPU
+    assert opened._opened.get_property("INFERENCE_NUM_THREADS") == 1
+    assert opened._opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() in ("bf16", "f32")  # by the CPU
     plain = open_engine(choose("openvino"), open_package(tiny), "unet").engine
     assert isinstance(plain, OpenVinoEngine)
-    assert plain._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert plain._opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny: Path, contract: Contract) -> None:
@@ -149,19 +151,20 @@ def test_a_closed_engine_says_so(tiny: Path, contract: Contract) -> None:
         engine.run(feeds())
 
 
-def test_a_run_that_ends_after_the_engine_was_closed_hands_nothing_back(tiny: Path, contract: Contract) -> None:
+def test_a_run_that_ends_after_the_engine_was_closed_keeps_nothing(tiny: Path, contract: Contract) -> None:
     engine = OpenVinoEngine(tiny / "unet/model.onnx", contract, "unet")
     engine.run(feeds())
-    (request,) = engine._idle
+    kept = weakref.ref(compiled(engine))
+    (request,) = compiled(engine)._idle
 
     class Closing:
         def infer(self, *arguments: object, **options: object) -> object:
             engine.close()
             return request.infer(*arguments, **options)
 
-    engine._idle[:] = [Closing()]
+    compiled(engine)._idle[:] = [Closing()]
     assert engine.run(feeds())["out_sample"].size
-    assert engine._idle == []
+    assert kept() is None
 
 
 def test_without_openvino_the_extra_is_named(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +217,7 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
             add_openvino_graph(package, scale=scale)
         engine = open_engine(choose("openvino"), open_package(package), "vae_decoder").engine
         assert isinstance(engine, OpenVinoEngine) and engine._path.suffix == ".xml"
-        hits.append(engine._compiled.get_property("LOADED_FROM_CACHE"))
+        hits.append(engine._opened.get_property("LOADED_FROM_CACHE"))
         outputs.append(engine.run({"latent_sample": np.ones((1, 4, 4, 4), np.float32)})["sample"])
     assert hits == [False, True, False]
     np.testing.assert_array_equal(outputs[1], outputs[0])
@@ -296,6 +299,14 @@ def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path
     with pytest.raises(EngineUnavailable, match="does not read weights through links.*cross-device.*engine ort"):
         open_engine(choose("openvino"), open_package(snapshot), "unet")
     assert not list(cache_folder().glob(".ldm-*"))
+
+
+def compiled(engine: OpenVinoEngine) -> Compiled:
+    held = engine._forms._held
+    assert held is not None
+    owner = getattr(held.run, "__self__", None)
+    assert isinstance(owner, Compiled)
+    return owner
 
 
 def add_openvino_graph(package: Path, scale: float) -> None:
