@@ -1,0 +1,1 @@
+"""Measures how fast this processor multiplies in each precision, and what bound that sets for Stable Diffusion."""
