@@ -3,7 +3,6 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,53 +14,13 @@ from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.engine import EngineKind
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package import manifest_json
-from ldm_runtime.package.artefacts import Difference
 from ldm_runtime.package.open import Package, open_package
-from ldm_runtime.package.variants import MeasuredError, MeasuredPrompts, Variant, VariantRun, Way
+from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.variants import Chosen, Machine, choose_variant, named_variant
+from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
 
-BF16 = Way("openvino", "canonical", "bf16", ("avx512_bf16",))
 ORT = Way("ort", "canonical", "bf16", ())
-
-
-def variant(
-    name: str,
-    psnr: float | None,
-    time: float,
-    *,
-    ssim: float = 0.9,
-    ways: dict[str, Way] | None = None,
-    **run: Any,
-) -> Variant:
-    """A variant, measured with the tiny package's own defaults; `run`: other defaults of a run."""
-    ways = {"unet": BF16} if ways is None else ways
-    error = MeasuredError(
-        components={component: Difference(0.01, 0.1) for component in ways},
-        latents=(0.01, 0.02),
-        psnr=psnr,
-        ssim=ssim,
-        worst=0,
-        prompts=MeasuredPrompts("0" * 64, 12),
-        seeds=(101, 112),
-        steps=4,
-        sampler="dpmpp_2m",
-        guidance=3.0,
-        size=(64, 48),
-        units=(),
-        versions={},
-    )
-    options = {"caching": None, "guidance_until": 1.0, "steps": None, "sampler": None, **run}
-    return Variant(name, ("bf16",), ways, VariantRun(**options), error, time, 0)
-
-
-def with_variants(folder: Path, *variants: Variant) -> Path:
-    """Add variants to the package in `folder`, and return it."""
-    file = folder / "manifest.json"
-    known = manifest_json.parse(file.read_text(encoding="utf-8"), "manifest.json")
-    file.write_text(manifest_json.dump(dataclasses.replace(known, variants=variants)), encoding="utf-8")
-    return folder
 
 
 def package_with(folder: Path, *variants: Variant) -> Package:
