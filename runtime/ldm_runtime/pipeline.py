@@ -22,6 +22,7 @@ from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
+from ldm_runtime.package.variants import Variant
 from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
 from ldm_runtime.request_texts import check_texts
@@ -78,12 +79,21 @@ class Pipeline:
     end then gets an EngineError, and so does a process that was forked from the one that loaded the package.
 
     engines: engines by component, used in place of those of `choice`; they are closed with the pipeline.
+    variant: of the package, a lossy way to draw; None draws exactly.
     """
 
-    def __init__(self, package: Package, choice: EngineChoice, *, engines: Mapping[str, Engine] | None = None) -> None:
+    def __init__(
+        self,
+        package: Package,
+        choice: EngineChoice,
+        *,
+        engines: Mapping[str, Engine] | None = None,
+        variant: Variant | None = None,
+    ) -> None:
         self.package = package
         self.contract = package.manifest.contract
-        self._components = Components(package, choice, engines)
+        self.variant = variant
+        self._components = Components(package, choice, engines, {} if variant is None else variant.ways)
         self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
         self._codec = LatentCodec(self._components, self.contract)
         self._memory = DecoderMemory(package, self._components, self._codec)

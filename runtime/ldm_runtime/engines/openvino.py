@@ -21,7 +21,7 @@ from ldm_runtime.files.hash_cache import make_cache_folder, stamp
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.tensor_spec import TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 
@@ -38,6 +38,7 @@ class OpenVinoEngine:
     options: OpenVINO's own properties, by its names, and `device`.
     cache: a folder where the compiled form of a `.xml` is kept, without its weights. It has to be one of this graph
     and these weights alone: OpenVINO does not notice that they have changed.
+    interface: the inputs and outputs of a graph that has not the component's.
 
     Raises:
         EngineUnavailable: OpenVINO is not installed, or has not the device.
@@ -55,6 +56,7 @@ class OpenVinoEngine:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         cache: Path | None = None,
+        interface: ComponentContract | None = None,
     ) -> None:
         import_openvino()
         core = shared_core()
@@ -73,7 +75,7 @@ class OpenVinoEngine:
                 "WEIGHTS_PATH": str(weights or _beside(path)),
             }
         self._path, self._axes = path, contract.axes
-        promised = contract.components[component]
+        promised = contract.components[component] if interface is None else interface
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
         self.maps_weights = False
@@ -159,6 +161,7 @@ def _open(package: Package, component: str, artefact: Artefact, settings: Settin
         options=settings.options,
         threads=settings.threads,
         cache=_cache(package, artefact) if artefact.format == "openvino" else None,
+        interface=artefact.interface,
     )
 
 

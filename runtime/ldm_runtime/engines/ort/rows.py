@@ -47,7 +47,7 @@ def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Se
     notices = _require_memory(component, memory)
     engine = OrtEngine(package.file(artefact.file), threads=settings.threads, reorder=memory.mapped == 0)
     engine.notices = notices
-    engine.check_contract(package.manifest.contract, component)
+    engine.check_contract(package.manifest.contract, component, artefact.interface)
     return engine
 
 
@@ -77,7 +77,7 @@ def _open_provider(
     engine = OrtEngine(
         package.file(artefact.file), provider=provider, options=settings.options, threads=settings.threads
     )
-    engine.check_contract(package.manifest.contract, component)
+    engine.check_contract(package.manifest.contract, component, artefact.interface)
     return engine
 
 

@@ -18,7 +18,7 @@ from ldm_runtime.engines.ort.providers import Provider
 from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.package.manifest import Contract
-from ldm_runtime.package.tensor_spec import TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 # They overwrite each other's files.
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -94,9 +94,13 @@ class OrtEngine:
     def close(self) -> None:
         self._session = None
 
-    def check_contract(self, contract: Contract, component: str) -> None:
-        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises."""
-        check_graph(self._path, contract.components[component], self.inputs, self.outputs)
+    def check_contract(self, contract: Contract, component: str, interface: ComponentContract | None = None) -> None:
+        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises.
+
+        interface: what the manifest promises of an artefact instead, where it has an interface of its own.
+        """
+        promised = contract.components[component] if interface is None else interface
+        check_graph(self._path, promised, self.inputs, self.outputs)
 
 
 def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:
