@@ -1,0 +1,114 @@
+"""Runs a variant where the reference has something to compare with: every case of its ways, and the sampling run."""
+
+import importlib.metadata
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from ldm_export.errors import VerificationError
+from ldm_export.verify.compare import compare, worst
+from ldm_export.verify.inpainting_probe import probe_task
+from ldm_export.verify.reference_file import Case, Reference, Trajectory
+from ldm_runtime.engines.choice import EngineChoice, open_way
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.errors import OutOfProfile
+from ldm_runtime.package.artefacts import Difference
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import Variant, Way
+from ldm_runtime.pipeline import Pipeline
+
+_DISTRIBUTIONS = {
+    "ort": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    "openvino": ("openvino",),
+}
+
+
+def missing_for(variant: Variant) -> str | None:
+    """Say what a variant needs that is not here, as an engine or units of the CPU; None: it can run."""
+    for way in variant.ways.values():
+        if way.engine not in ENGINES:
+            return f"the engine {way.engine}, which this program does not know"
+        reason = ENGINES[way.engine].missing()
+        if reason is not None:
+            return f"the engine {way.engine}: {reason}"
+    lacking = sorted({unit for way in variant.ways.values() for unit in way.units} - cpu_units())
+    return ", ".join(lacking) if lacking else None
+
+
+def evaluate_way(
+    package: Package, choice: EngineChoice, component: str, way: Way, cases: list[Case]
+) -> Iterator[Case]:
+    """Yield each case with the outputs that a way gives. A size that it was not built for is left out.
+
+    Raises:
+        EngineUnavailable, EngineError, PackageError: it cannot be opened, or fails.
+        VerificationError: an output is missing.
+    """
+    engine = open_way(choice, package, component, way).engine
+    try:
+        for case in cases:
+            with suppress(OutOfProfile):
+                made = engine.run(case.inputs)
+                for name in case.outputs:
+                    if name not in made:
+                        raise VerificationError(f"{component} in {way.artefact} gives no output {name!r}")
+                yield replace(case, outputs={name: made[name] for name in case.outputs})
+    finally:
+        engine.close()
+
+
+def evaluate_ways(package: Package, choice: EngineChoice, variant: Variant, reference: Reference) -> tuple[Case, ...]:
+    """Return the reference's cases of all ways of a variant with the variant's own outputs. Raises as `evaluate_way`."""
+    return tuple(
+        made
+        for component, way in variant.ways.items()
+        for made in evaluate_way(package, choice, component, way, reference.cases_of(component))
+    )
+
+
+def worst_captured(made: tuple[Case, ...], reference: Reference) -> dict[str, Difference]:
+    """Return by component the largest difference from torch in the cases of a real run, for which a way is made.
+
+    Raises VerificationError for NaN or infinity.
+    """
+    found: dict[str, Difference] = {}
+    for component in dict.fromkeys(case.component for case in made):
+        outputs = {case.name: case.outputs for case in made if case.component == component}
+        cases = [case for case in reference.cases_of(component) if case.is_captured and case.name in outputs]
+        results = [
+            each for case in cases for each in compare(lambda _, case=case: outputs[case.name], [case], artefact="")
+        ]
+        difference = worst(results)
+        if difference is None:
+            raise VerificationError(f"the reference has no case of {component} that is of a real run")
+        found[component] = difference
+    return found
+
+
+def draw_reference(package: Package, choice: EngineChoice, variant: Variant, expected: Trajectory) -> np.ndarray:
+    """Draw the reference's sampling run with a variant: its image (3, H, W). Raises LdmError."""
+    steps = expected.steps if variant.run.steps is None else None
+    with Pipeline(package, choice, variant=variant) as pipe:
+        run = pipe.sample(
+            expected.prompt,
+            negative=expected.negative,
+            steps=steps,
+            seed=expected.seed,
+            size=expected.size,
+            **probe_task(pipe.contract, expected.size),
+        )
+        *_, last = run
+        return np.asarray(last.decode()[0])
+
+
+def versions_of(variant: Variant) -> dict[str, str]:
+    """Return the versions of what a variant is computed with; without ways that is ONNX Runtime."""
+    engines = {"ort", *(way.engine.partition(":")[0] for way in variant.ways.values())}
+    versions = {}
+    for name in sorted({name for engine in engines for name in _DISTRIBUTIONS.get(engine, ())}):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
