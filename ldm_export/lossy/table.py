@@ -26,6 +26,8 @@ def _make_int8(order: Order, say: Progress) -> Made:
 
 LOSSY: dict[str, Lossy] = {
     "bf16": Lossy(_missing_bf16, _make_bf16),
-    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO if it is here
+    "int8": Lossy(
+        lambda: None, _make_int8
+    ),  # on ONNX Runtime, which proves every package, and on OpenVINO if it is here
 }
 """Name -> method, in the order in which they are made."""

@@ -85,7 +85,9 @@ def _compared(
 def _recorded(variant: Variant, own: OwnRecord) -> FactResult:
     """Compare the manifest's variant with the one that was measured: its figures are those of the record."""
     found, expected = strict_json.plain(variant), own.variant
-    return FactResult(f"variants[{variant.name}]", _changed(expected, found), _changed(found, expected), found == expected)
+    return FactResult(
+        f"variants[{variant.name}]", _changed(expected, found), _changed(found, expected), found == expected
+    )
 
 
 def _changed(value: Any, other: Any) -> str:
@@ -125,9 +127,7 @@ def _difference(case: Case, exact: Case) -> float:
     return min(metrics.difference(case.outputs[name], exact.outputs[name]).relative_rms for name in exact.outputs)
 
 
-def _judged(
-    image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference
-) -> tuple[float, float, float]:
+def _judged(image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference) -> tuple[float, float, float]:
     """Return the floor of the image's PSNR, its PSNR and its SSIM: of bytes, beside torch's image.
 
     The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor.
