@@ -44,7 +44,7 @@ def _make_steps(order: Order, say: Progress) -> Made:
 
 LOSSY: dict[str, Lossy] = {
     "bf16": Lossy(_missing_bf16, _make_bf16),
-    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO if it is here
+    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO where it is
     # Those below draw with graphs in float32 by ONNX Runtime, and with what the methods above made.
     "caching": Lossy(lambda: None, _make_caching),
     "guidance": Lossy(lambda: None, _make_guidance),
