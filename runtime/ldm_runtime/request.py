@@ -79,8 +79,8 @@ class SampleOptions(TypedDict, total=False):
     """Syntax of the prompts: "plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
     guidance_rescale: float
     """0 to 1, against overexposure by guidance."""
-    guidance_interval: tuple[float, float]
-    """Shares of the run between which guidance is on (0 to 1)."""
+    guidance_interval: tuple[float, float] | None
+    """Shares of the run between which guidance is on. None: 0 to 1, or what a variant says."""
     variation: tuple[int, float] | None
     """(seed, strength): move the noise by `strength` (0 to 1) towards the noise of another seed."""
     image: "Image.Image | Sequence[Image.Image] | None"
@@ -235,7 +235,7 @@ def check_request(
         is_guided=is_guided,
         embeds_guidance=contract.embeds_guidance,
         guidance_rescale=check_share("guidance_rescale", options.get("guidance_rescale", 0.0)),
-        guidance_interval=check_interval(options.get("guidance_interval", (0.0, 1.0))),
+        guidance_interval=check_interval(_given_or(options.get("guidance_interval"), (0.0, 1.0))),
         seeds=check_seeds(options.get("seed"), batch),
         variation=check_variation(options.get("variation")),
         width=width,
@@ -294,8 +294,8 @@ def _with_defaults(options: SampleOptions, run: VariantRun) -> SampleOptions:
         filled["sampler"] = run.sampler
     if run.guidance_until == 0 and options.get("guidance") is None:
         filled["guidance"] = 1.0
-    elif 0 < run.guidance_until < 1:
-        filled.setdefault("guidance_interval", (0.0, run.guidance_until))
+    elif 0 < run.guidance_until < 1 and options.get("guidance_interval") is None:
+        filled["guidance_interval"] = (0.0, run.guidance_until)
     return filled
 
 

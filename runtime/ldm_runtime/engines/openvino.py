@@ -199,7 +199,9 @@ def _properties(artefact: Artefact, settings: Settings) -> dict[str, str]:
     if settings.precision is not None:
         made[PRECISION] = _HINTS[settings.precision]
         if device != "CPU":
-            raise EngineUnavailable(f"{settings.precision} is for OpenVINO on the CPU, but its option device is {device}")
+            raise EngineUnavailable(
+                f"{settings.precision} is for OpenVINO on the CPU, but its option device is {device}"
+            )
         if own.get(PRECISION, made[PRECISION]) != made[PRECISION]:
             raise InputError(
                 f"the option openvino.{PRECISION} is {own[PRECISION]}, but what was chosen computes in "
