@@ -87,7 +87,9 @@ def _variant_table(variants: Sequence[Variant]) -> list[str]:
     for each in variants:
         psnr = "equal" if each.error.psnr is None else f"{each.error.psnr:.1f} dB"
         drift = f"{each.error.latents[-1]:.2e}"
-        rows.append([each.name, psnr, f"{each.error.ssim:.4f}", drift, f"{each.time:.2f}", f"{each.bytes / 1e6:.1f} MB"])
+        rows.append(
+            [each.name, psnr, f"{each.error.ssim:.4f}", drift, f"{each.time:.2f}", f"{each.bytes / 1e6:.1f} MB"]
+        )
     head = ["variant", "worst image", "SSIM", "last latents' relative RMS", "time, exact is 1", "files"]
     return text_table(head, rows, "<>>>>>")
 

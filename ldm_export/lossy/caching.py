@@ -131,8 +131,8 @@ def shallow_shares(folder: Path, manifest: Manifest) -> Mapping[int, float]:
     denoiser = contract.denoiser.component
     model = read_graph(folder / manifest.components[denoiser].canonical.file)
     sizes = contract.sizes(denoiser, batch=2, width=contract.image.width, height=contract.image.height)
-    whole = multiply_accumulates(model, sizes)
     cuts = {depth: deep_and_shallow(model, depth) for depth in range(1, max(1, cut_depths(model)) + 1)}
+    whole = multiply_accumulates(model, sizes)
     return {depth: multiply_accumulates(shallow, sizes) / whole for depth, (_, shallow) in cuts.items()}
 
 

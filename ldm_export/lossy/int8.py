@@ -149,7 +149,9 @@ class _Search:
             def tried(count: int, attempt: Any = attempt, component: _Component = component) -> tuple[bool, str]:
                 kept = _kept(component, count)
                 holds, found = attempt(form, {**keeps, component.name: kept})
-                self.say(f"{form.artefact}: {component.name} with {len(kept)} of {component.layers} layers in float32: {found}")
+                self.say(
+                    f"{form.artefact}: {component.name} with {len(kept)} of {component.layers} layers in float32: {found}"
+                )
                 return holds, found
 
             keeps[name] = _kept(component, fewest_kept(len(component.groups), tried).kept)
@@ -198,9 +200,7 @@ class _Search:
         weights = self.order.manifest.components[component].weights
         files = (f"{component}/{self.graph(form, component).name}", f"{component}/{data}", weights)
         nothing = Difference(0.0, 0.0)
-        return Artefact(
-            form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep))
-        )
+        return Artefact(form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep)))
 
     def drafts(self, form: Form, note: str) -> list[Draft]:
         """Return the variants with the graphs of a form: int8 alone, and with bfloat16 beside it where that is tried."""
@@ -227,7 +227,8 @@ class _Search:
                 cases = evaluate_ways(package, proving_engines(), variant, reference)
                 found[draft.name] = worst_captured(cases, reference)
         return {
-            name: [replace(each, difference=found[each.name][name]) for each in made] for name, made in artefacts.items()
+            name: [replace(each, difference=found[each.name][name]) for each in made]
+            for name, made in artefacts.items()
         }
 
     def remove_trials(self) -> None:

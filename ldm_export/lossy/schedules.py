@@ -48,12 +48,13 @@ def least_cached(shares: Mapping[int, float], rows: int, holds: Callable[[Cached
     shares: by depth, the work of a row that reads deep features in a whole one's. At each depth intervals are tried
     that would do less work than the best so far.
     """
-    best, least = None, 1.0
+    best: CachedRows | None = None
+    least = 1.0
     for depth, share in sorted(shares.items(), key=lambda each: each[1]):
-        intervals = [each for each in INTERVALS if each <= rows and cached_work(each, share, rows) < least]
-        interval = farthest(intervals, lambda each, depth=depth: holds(CachedRows(depth, each)))
-        if interval is not None:
-            best, least = CachedRows(depth, interval), cached_work(interval, share, rows)
+        cheaper = [each for each in INTERVALS if each <= rows and cached_work(each, share, rows) < least]
+        found = farthest([CachedRows(depth, each) for each in cheaper], holds)
+        if found is not None:
+            best, least = found, cached_work(found.interval, share, rows)
     return best
 
 

@@ -90,9 +90,7 @@ def _noise(layer: Layer, readers: Sequence[Layer], ranges: Mapping[str, ValueRan
     return float(added / max(_output_power(layer, flat, values, ranges), np.finfo(np.float32).tiny))
 
 
-def _output_power(
-    layer: Layer, flat: np.ndarray, values: ValueRange, ranges: Mapping[str, ValueRange]
-) -> float:
+def _output_power(layer: Layer, flat: np.ndarray, values: ValueRange, ranges: Mapping[str, ValueRange]) -> float:
     """Return the mean square of the outputs, over places, summed over channels."""
     if layer.is_convolution:
         return float(np.square(ranges[str(layer.node.outputs[0].name)].sample).mean(axis=0).sum())

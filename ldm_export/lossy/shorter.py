@@ -13,6 +13,7 @@ from ldm_export.lossy.method import Draft, Made, Order, Progress
 from ldm_export.lossy.schedules import GUIDANCE_UNTIL, farthest, fewer_steps
 from ldm_export.lossy.trials import Trials, named
 from ldm_export.process.isolate import run_isolated
+from ldm_runtime.package.variants import VariantRun
 
 T = TypeVar("T")
 
@@ -44,7 +45,8 @@ def make_steps(order: Order, say: Progress) -> Made:
 
 def end_guidance(order: Order, *, progress: Progress) -> Made:
     def until(draft: Draft, share: float) -> Draft:
-        return _changed(draft, "guidance", f"with guidance until {share:g} of the run", guidance_until=share)
+        run = replace(draft.run, guidance_until=share)
+        return _changed(draft, "guidance", run, f"with guidance until {share:g} of the run")
 
     trials = Trials.begun(order, progress)
     bases = [base for base in trials.bases() if not base.name or base.run.caching is not None]
@@ -53,7 +55,7 @@ def end_guidance(order: Order, *, progress: Progress) -> Made:
 
 def leave_out_steps(order: Order, *, progress: Progress) -> Made:
     def in_steps(draft: Draft, steps: int) -> Draft:
-        return _changed(draft, "steps", f"in {steps} steps", steps=steps)
+        return _changed(draft, "steps", replace(draft.run, steps=steps), f"in {steps} steps")
 
     trials = Trials.begun(order, progress)
     bases = [base for base in trials.bases() if base.run.caching is None and base.run.guidance_until == 1]
@@ -66,17 +68,18 @@ def _farthest_of(
     """Return each base as far as it holds the budget; the exact one at its mildest where it holds at none."""
     drafts = []
     for base in bases:
-        level = farthest(levels, lambda each, base=base: trials.holds(change(base, each)))
-        if level is not None or not base.name:
-            drafts.append(change(base, levels[0] if level is None else level))
+        changed = [change(base, level) for level in levels]
+        found = farthest(changed, trials.holds)
+        if found is not None or not base.name:
+            drafts.append(changed[0] if found is None else found)
     return drafts
 
 
-def _changed(draft: Draft, method: str, note: str, **run: float | int) -> Draft:
+def _changed(draft: Draft, method: str, run: VariantRun, note: str) -> Draft:
     return replace(
         draft,
         name=named(draft, method),
         methods=(*draft.methods, method),
-        run=replace(draft.run, **run),
+        run=run,
         note=f"{draft.note}, {note}" if draft.note else note,
     )

@@ -24,8 +24,30 @@ def _make_int8(order: Order, say: Progress) -> Made:
     return make_int8(order, say)
 
 
+def _make_caching(order: Order, say: Progress) -> Made:
+    from ldm_export.lossy.caching import make_caching
+
+    return make_caching(order, say)
+
+
+def _make_guidance(order: Order, say: Progress) -> Made:
+    from ldm_export.lossy.shorter import make_guidance
+
+    return make_guidance(order, say)
+
+
+def _make_steps(order: Order, say: Progress) -> Made:
+    from ldm_export.lossy.shorter import make_steps
+
+    return make_steps(order, say)
+
+
 LOSSY: dict[str, Lossy] = {
     "bf16": Lossy(_missing_bf16, _make_bf16),
-    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO if it is here
+    "int8": Lossy(lambda: None, _make_int8),  # on ONNX Runtime, which proves every package, and on OpenVINO where it is
+    # Those below draw with graphs in float32 by ONNX Runtime, and with what the methods above made.
+    "caching": Lossy(lambda: None, _make_caching),
+    "guidance": Lossy(lambda: None, _make_guidance),
+    "steps": Lossy(lambda: None, _make_steps),
 }
 """Name -> method, in the order in which they are made."""

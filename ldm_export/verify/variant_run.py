@@ -38,9 +38,7 @@ def missing_for(variant: Variant) -> str | None:
     return ", ".join(lacking) if lacking else None
 
 
-def evaluate_way(
-    package: Package, choice: EngineChoice, component: str, way: Way, cases: list[Case]
-) -> Iterator[Case]:
+def evaluate_way(package: Package, choice: EngineChoice, component: str, way: Way, cases: list[Case]) -> Iterator[Case]:
     """Yield each case with the outputs that a way gives. A size that it was not built for is left out.
 
     Raises:

@@ -1,10 +1,13 @@
 """The gate's part for variants: each is held to the error that was recorded of it.
 
 Against torch a variant may differ by what was recorded and a fifth more. That alone would hide a small fault in a large
-error, so its outputs are compared with its own of when it was measured too.
+error, so its outputs are compared with its own of when it was measured too. Of a denoiser with caching, the graph that
+reads deep features has to make of those of one evaluation what the graph that kept them made.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +20,13 @@ from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
 from ldm_export.verify.variant_run import draw_reference, evaluate_way, missing_for
+from ldm_runtime.components import Components
+from ldm_runtime.deep_features import DeepFeatures
 from ldm_runtime.engines.choice import AUTO, EngineChoice
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import LdmError, OutOfProfile
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import Variant, Way
+from ldm_runtime.package.variants import Caching, Variant, Way
 
 RECORDED_FACTOR = 1.2  # of the recorded relative RMS, against torch
 # Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
@@ -65,6 +70,8 @@ def _compared(
     cases: list[CaseResult] = []
     for component, way in variant.ways.items():
         cases += _way(package, choice, variant, component, way, reference, own)
+    if variant.run.caching is not None:
+        cases += _cached(package, choice, variant, variant.run.caching, reference)
     image = draw_reference(package, choice, variant, reference.trajectory)
     floor, psnr, ssim = _judged(image, variant, own, reference)
     passed = fact.passed and all(case.passed for case in cases) and psnr >= floor
@@ -85,7 +92,9 @@ def _compared(
 def _recorded(variant: Variant, own: OwnRecord) -> FactResult:
     """Compare the manifest's variant with the one that was measured: its figures are those of the record."""
     found, expected = strict_json.plain(variant), own.variant
-    return FactResult(f"variants[{variant.name}]", _changed(expected, found), _changed(found, expected), found == expected)
+    return FactResult(
+        f"variants[{variant.name}]", _changed(expected, found), _changed(found, expected), found == expected
+    )
 
 
 def _changed(value: Any, other: Any) -> str:
@@ -108,26 +117,51 @@ def _way(
     exact = reference.cases_of(component)
     before = {case.name: case for case in own.cases_of(component)}
     made = {case.name: case for case in evaluate_way(package, choice, component, way, exact)}
-    most = RECORDED_FACTOR * variant.error.components[component].relative_rms
+    most = max(SMALLEST_OWN, RECORDED_FACTOR * variant.error.components[component].relative_rms)
     for case in exact:
         if case.name not in made:
             continue
         outputs = made[case.name].outputs
         if case.is_captured:
-            yield from compare(lambda _, made=outputs: made, [case], artefact=way.artefact, tolerance=most)
+            yield from compare(_returning(outputs), [case], artefact=way.artefact, tolerance=most)
         recorded = before[case.name]
         tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, case))
         name = f"{way.artefact}, as recorded"
-        yield from compare(lambda _, made=outputs: made, [recorded], artefact=name, tolerance=tolerance)
+        yield from compare(_returning(outputs), [recorded], artefact=name, tolerance=tolerance)
+
+
+def _cached(
+    package: Package, choice: EngineChoice, variant: Variant, caching: Caching, reference: Reference
+) -> Iterator[CaseResult]:
+    """Hold the graph that reads deep features to the one that keeps them: within one evaluation nothing is stale."""
+    role = package.manifest.contract.denoiser
+    components = Components(package, choice, ways=variant.ways)
+    features = DeepFeatures(components, role.component, caching)
+    recorded = variant.error.components.get(role.component)
+    tolerance = max(SMALLEST_OWN, 0.0 if recorded is None else OWN_SHARE * recorded.relative_rms)
+    try:
+        for case in reference.cases_of(role.component):
+            batch = len(case.inputs[role.sample])
+            with suppress(OutOfProfile):
+                whole = features.evaluate(case.inputs, batch, whole=True)
+                expected = replace(case, outputs={name: whole[name] for name in case.outputs})
+                made = features.evaluate(case.inputs, batch, whole=False)
+                name = f"{caching.reads}, after {caching.keeps}"
+                yield from compare(_returning(made), [expected], artefact=name, tolerance=tolerance)
+    finally:
+        components.close()
+
+
+def _returning(outputs: dict[str, np.ndarray]) -> Callable[[Any], dict[str, np.ndarray]]:
+    """Return a function of outputs that are there already."""
+    return lambda _: outputs
 
 
 def _difference(case: Case, exact: Case) -> float:
     return min(metrics.difference(case.outputs[name], exact.outputs[name]).relative_rms for name in exact.outputs)
 
 
-def _judged(
-    image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference
-) -> tuple[float, float, float]:
+def _judged(image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference) -> tuple[float, float, float]:
     """Return the floor of the image's PSNR, its PSNR and its SSIM: of bytes, beside torch's image.
 
     The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor.
