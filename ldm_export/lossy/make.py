@@ -1,4 +1,4 @@
-"""Makes a package's variants: every lossy method that is asked for, measured, and kept where it is within the budget."""
+"""Makes a package's variants: each lossy method is measured, and kept where it is within the budget."""
 
 import math
 from collections.abc import Sequence
@@ -63,8 +63,8 @@ def make_variants(
     """
     if not manifest.proof.passed:
         raise PackageError(
-            f"the package {manifest.name} has not passed verification, so its {' and '.join(methods)} cannot be measured "
-            "against it; build it again",
+            f"the package {manifest.name} has not passed verification, so its {' and '.join(methods)} cannot be "
+            "measured against it; build it again",
             code="proof.invalid",
         )
     result = Variants(manifest)

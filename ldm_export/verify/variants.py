@@ -16,7 +16,7 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_way, missing_for
+from ldm_export.verify.variant_run import draw_reference, evaluate_way, given, missing_for
 from ldm_runtime.engines.choice import AUTO, EngineChoice
 from ldm_runtime.errors import LdmError
 from ldm_runtime.files import strict_json
@@ -35,7 +35,7 @@ def verify_variants(
 ) -> Iterator[tuple[VariantResult, list[Figure]]]:
     """Compare each variant of a package; one that cannot run here, or by the engines of `choice`, is left out."""
     for variant in package.manifest.variants:
-        reason = _left_out(variant, choice)
+        reason = left_out(variant, choice)
         if reason is not None:
             say(f"verify: variant left out: {variant.name} {reason}")
             yield VariantResult.left_out_for(variant.name, reason), []
@@ -48,7 +48,8 @@ def verify_variants(
             yield VariantResult.failed(variant.name, str(error)), []
 
 
-def _left_out(variant: Variant, choice: EngineChoice) -> str | None:
+def left_out(variant: Variant, choice: EngineChoice) -> str | None:
+    """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
     missing = missing_for(variant)
     if missing is not None:
         return f"needs {missing}"
@@ -116,11 +117,11 @@ def _way(
             continue
         outputs = made[case.name].outputs
         if case.is_captured:
-            yield from compare(lambda _, made=outputs: made, [case], artefact=way.artefact, tolerance=most)
+            yield from compare(given(outputs), [case], artefact=way.artefact, tolerance=most)
         recorded = before[case.name]
         tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, case))
         name = f"{way.artefact}, as recorded"
-        yield from compare(lambda _, made=outputs: made, [recorded], artefact=name, tolerance=tolerance)
+        yield from compare(given(outputs), [recorded], artefact=name, tolerance=tolerance)
 
 
 def _difference(case: Case, exact: Case) -> float:
