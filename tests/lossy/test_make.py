@@ -119,6 +119,15 @@ def test_a_budget_that_cannot_be_met_says_what_was_reached(package_copy: Path, m
 
 
 @pytest.mark.usefixtures("methods")
+def test_a_budget_below_the_least_is_not_advised(
+    package_copy: Path, manifest: Manifest, reached: dict[str, Any]
+) -> None:
+    reached |= {"good": 7.5, "bad": 6.0}
+    with pytest.raises(VerificationError, match="bad reached 6.0 dB; leave out --budget$"):
+        make_all(package_copy, manifest, "psnr=40")
+
+
+@pytest.mark.usefixtures("methods")
 def test_a_budget_of_similarity_is_judged_by_it(
     package_copy: Path, manifest: Manifest, reached: dict[str, Any]
 ) -> None:
