@@ -62,11 +62,11 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_given_file_comes_before_the_package_s_own_and_that_before_ours(tmp_path: Path) -> None:
-    assert prompts_of(tmp_path, None) is OWN
-    write(tmp_path / FILE, [f"own {index}" for index in range(16)])
-    assert prompts_of(tmp_path, None).held_out[0] == "own 1"
+    assert prompts_of([tmp_path / "README.md"], None) is OWN
+    own = write(tmp_path / FILE, [f"own {index}" for index in range(16)])
+    assert prompts_of([tmp_path / "README.md", own], None).held_out[0] == "own 1"
     given = write(tmp_path / "b.txt", [f"given {index}" for index in range(16)])
-    assert prompts_of(tmp_path, given).held_out[0] == "given 1"
+    assert prompts_of([own], given).held_out[0] == "given 1"
 
 
 def test_the_digest_is_that_of_the_lines() -> None:
