@@ -9,6 +9,8 @@ from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.variants import Variant
+from ldm_runtime.variants import Machine as Lacks
+from ldm_runtime.variants import why_not
 
 ON_CPU = ("ort", "openvino")  # the engines that threads are for
 
@@ -46,7 +48,7 @@ def variants_here(package: Package, budget: Budget | None, machine: Machine) -> 
     """Return the variants within a budget that run here, those first that were the fastest where they were made."""
     fits, left_out = [], []
     for variant in sorted(package.manifest.variants, key=lambda each: each.time):
-        trouble = _missing(variant, budget, machine)
+        trouble = _missing(package, variant, budget, machine)
         if trouble is None:
             ways = {component: way.engine for component, way in variant.ways.items()}
             fits.append(Lossy(variant.name, loss_of(variant.error.psnr), ways))
@@ -80,19 +82,10 @@ def _inexact(package: Package, name: str) -> str | None:
     return None
 
 
-def _missing(variant: Variant, budget: Budget | None, machine: Machine) -> str | None:
+def _missing(package: Package, variant: Variant, budget: Budget | None, machine: Machine) -> str | None:
     """Say why a variant is not measured here, or None."""
     error = variant.error
     if budget is not None and not budget.holds(error.psnr, error.ssim):
-        reached = "equal images" if error.psnr is None else f"{error.psnr:.1f} dB and an SSIM of {error.ssim:.3f}"
+        reached = "equal images" if error.psnr is None else f"{error.psnr:.1f} dB and SSIM {error.ssim:.3f}"
         return f"it reaches {reached}"
-    for way in variant.ways.values():
-        units = sorted(set(way.units) - set(machine.units))
-        if units:
-            return f"it needs {' and '.join(units)}, which this CPU does not have"
-        missing = (
-            ENGINES[way.engine].missing() if way.engine in ENGINES else f"{way.engine} is no engine of this version"
-        )
-        if missing is not None:
-            return missing
-    return None
+    return why_not(variant, package, choose(), Lacks(machine.units, lambda name: ENGINES[name].missing()))

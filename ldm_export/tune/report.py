@@ -8,7 +8,7 @@ from pathlib import Path
 from ldm_export.lossy import frontier
 from ldm_export.lossy.frontier import Row
 from ldm_export.tune.candidates import EXACT
-from ldm_runtime.engines.profile import Chosen
+from ldm_runtime.engines.profile import Best
 from ldm_runtime.files.atomic import atomic_file, make_folder
 from ldm_runtime.image import save_png
 
@@ -29,7 +29,7 @@ class TuneReport:
     minutes: float
     default_seconds: float | None
     rows: tuple[Row, ...]
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[Best, ...]
     profile: str
     notices: tuple[str, ...]
 
@@ -44,7 +44,7 @@ class TuneReport:
         lines += [f"profile: {self.profile}", *(f"note: {notice}" for notice in self.notices)]
         return "\n".join(lines)
 
-    def _choice(self, chosen: Chosen) -> str:
+    def _choice(self, chosen: Best) -> str:
         what = "exact images" if chosen.variant == EXACT else f"the variant {chosen.variant}"
         if not chosen.engines and chosen.threads is None and chosen.variant == EXACT:
             return f"{what}: the default; nothing else was faster by more than both spreads"

@@ -18,7 +18,7 @@ from ldm_runtime.budget import Budget
 from ldm_runtime.engines.profile import (
     FOLDER,
     SCHEMA_VERSION,
-    Chosen,
+    Best,
     Machine,
     Measured,
     Profile,
@@ -95,7 +95,7 @@ def tune_package(
     )
 
 
-def choices(timed: Sequence[Timed]) -> tuple[Chosen, ...]:
+def choices(timed: Sequence[Timed]) -> tuple[Best, ...]:
     """Return the fastest exact configuration, and that of each variant that beats the default, the first of `timed`.
 
     Raises LdmError if nothing ran.
@@ -110,7 +110,7 @@ def choices(timed: Sequence[Timed]) -> tuple[Chosen, ...]:
     if not best:
         raise LdmError(f"nothing could be measured: {default.trouble}")
     return tuple(
-        Chosen(each.candidate.variant, dict(each.candidate.engines), each.candidate.threads, each.seconds)
+        Best(each.candidate.variant, dict(each.candidate.engines), each.candidate.threads, each.seconds)
         for each in best
     )
 

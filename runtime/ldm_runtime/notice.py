@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Notice:
-    """A sentence and its subject: an option by its name, or "text", "engine" or "package"."""
+    """A sentence and its subject: an option by its name, or "text", "engine", "profile" or "package"."""
 
     about: str
     text: str

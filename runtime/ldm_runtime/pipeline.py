@@ -1,5 +1,6 @@
 """The pipeline: an open package that draws images."""
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +16,10 @@ from ldm_runtime.checks import shown
 from ldm_runtime.components import ComponentEngine, Components
 from ldm_runtime.denoising import denoise
 from ldm_runtime.effects import without_effect
-from ldm_runtime.engines.choice import EngineChoice, choose
+from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
 from ldm_runtime.engines.engine import Engine
-from ldm_runtime.errors import InputError, LdmError, PackageError
+from ldm_runtime.engines.profile import Profile, read_profile
+from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
 from ldm_runtime.image_memory import DecoderMemory
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
@@ -33,7 +35,7 @@ from ldm_runtime.text.conditioning import Conditioner, TextEncoder
 from ldm_runtime.text.notices import first_names, text_names
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import SYNTAXES
-from ldm_runtime.variants import choose_variant, measured_otherwise, named_variant
+from ldm_runtime.variants import Chosen, choose_variant, measured_otherwise, named_variant
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -68,15 +70,38 @@ def open_pipeline(
     package = open_package(builtin_package() if path is None else path, check=check)
     choice.names(package.manifest.contract)
     try:
-        chosen = choose_variant(package, limit, choice)
+        tuned, said = _tuned(package, choice)
+        chosen = choose_variant(package, limit, choice, profile=None if tuned is None else tuned.seconds())
         if variant is not None:
             chosen = named_variant(package, variant, limit, choice)
-        pipeline = Pipeline(package, choice, variant=chosen.variant, notices=chosen.notices)
+        pipeline = _opened(package, choice, dataclasses.replace(chosen, notices=(*said, *chosen.notices)), tuned)
     except LdmError:
         package.confirm()  # a damaged file is a better explanation than what an engine made of it
         raise
     package.confirm()
     return pipeline
+
+
+def _tuned(package: Package, choice: EngineChoice) -> tuple[Profile | None, tuple[Notice, ...]]:
+    """Return the profile that a choice follows, and notices: only one that leaves everything to this machine does."""
+    if choice.text != AUTO or choice.threads is not None or choice.options:
+        return None, ()
+    command = "ldm-export tune" if package.path == BUILTIN else f"ldm-export tune {package.path}"
+    tuned, said = read_profile(package.identity, command)
+    return tuned, tuple(Notice("profile", sentence) for sentence in said)
+
+
+def _opened(package: Package, choice: EngineChoice, chosen: Chosen, tuned: Profile | None) -> "Pipeline":
+    """Open with the engines and threads of a profile for the variant; if they do not run, with those of `choice`."""
+    best = None if tuned is None else tuned.of("" if chosen.variant is None else chosen.variant.name)
+    notices = chosen.notices
+    if best is not None and (best.engines or best.threads is not None):
+        try:
+            return Pipeline(package, best.choice(), variant=chosen.variant, notices=notices)
+        except EngineUnavailable as error:
+            what = f"what `ldm-export tune` chose does not run now, and the usual engines do instead: {error}"
+            notices = (*notices, Notice("profile", what))
+    return Pipeline(package, choice, variant=chosen.variant, notices=notices)
 
 
 class Pipeline:

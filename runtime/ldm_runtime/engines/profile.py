@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
@@ -35,7 +34,7 @@ class Machine:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chosen:
+class Best:
     """The fastest configuration of a variant.
 
     variant: its name, "" of what is exact. engines: component -> engine; the variant or "auto" decides on the others.
@@ -79,10 +78,10 @@ class Profile:
     size: tuple[int, int]
     steps: int
     default_seconds: float | None
-    chosen: tuple[Chosen, ...]
+    chosen: tuple[Best, ...]
     measured: tuple[Measured, ...]
 
-    def of(self, variant: str) -> Chosen | None:
+    def of(self, variant: str) -> Best | None:
         """Return the configuration to draw a variant with, "" the exact image; None where none beats the default."""
         return next((each for each in self.chosen if each.variant == variant), None)
 
@@ -188,6 +187,8 @@ def _cpu_name() -> str:
 
 def _versions() -> dict[str, str]:
     """Return name -> version of what is installed of the engines and of the runtime itself."""
+    import importlib.metadata  # not at every start
+
     found: dict[str, str] = {}
     for name in _DISTRIBUTIONS:
         try:

@@ -1,4 +1,4 @@
-"""Profiles: the one of this package on this machine is followed; others, stale and damaged ones are not, and are said."""
+"""Profiles: that of this package on this machine is followed; others, stale and damaged ones are not, and are said."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ldm_runtime.engines import profile as profiles
-from ldm_runtime.engines.profile import Chosen, Machine, Measured, Profile, place_of, read_profile, this_machine
+from ldm_runtime.engines.profile import Best, Machine, Measured, Profile, place_of, read_profile, this_machine
 from ldm_runtime.files import strict_json
 
 PACKAGE, OTHER = "ab" * 32, "cd" * 32
@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def made(package: str = PACKAGE, machine: Machine = HERE, **changes: object) -> Profile:
-    exact = Chosen("", {"unet": "openvino", "vae_decoder": "ort"}, 2, 0.4)
+    exact = Best("", {"unet": "openvino", "vae_decoder": "ort"}, 2, 0.4)
     profile = Profile(
         schema_version=1,
         package=package,
@@ -34,7 +34,7 @@ def made(package: str = PACKAGE, machine: Machine = HERE, **changes: object) -> 
         size=(512, 512),
         steps=20,
         default_seconds=0.5,
-        chosen=(exact, Chosen("int8", {}, None, 0.2)),
+        chosen=(exact, Best("int8", {}, None, 0.2)),
         measured=(
             Measured("exact, auto", "", (0.5, 0.51), 0.4, 10**8, None),
             Measured("int8", "int8", (0.2, 0.2), 0.4, 10**8, None),
@@ -128,9 +128,9 @@ def test_a_damaged_profile_is_as_none_and_said(content, why):
         ({"schema_version": 2}, "has the version 2; expected 1"),
         ({"package": OTHER}, "is of another package or machine than its name says"),
         ({"machine": dataclasses.replace(HERE, cores=3)}, "is of another package or machine than its name says"),
-        ({"chosen": (Chosen("", {"unet": "abacus"}, None, 0.1),)}, "engine is 'abacus'"),
-        ({"chosen": (Chosen("", {}, 0, 0.1),)}, "threads is 0"),
-        ({"chosen": (Chosen("", {"unet": "ort,vae"}, None, 0.1),)}, "has a choice that cannot be"),
+        ({"chosen": (Best("", {"unet": "abacus"}, None, 0.1),)}, "engine is 'abacus'"),
+        ({"chosen": (Best("", {}, 0, 0.1),)}, "threads is 0"),
+        ({"chosen": (Best("", {"unet": "ort,vae"}, None, 0.1),)}, "has a choice that cannot be"),
     ],
 )
 def test_a_profile_that_cannot_be_is_as_none_and_said(change, why):
@@ -153,7 +153,7 @@ def test_a_damaged_one_of_another_machine_is_not_said_here():
 
 def test_a_variant_that_does_not_beat_the_default_takes_for_ever():
     assert made().seconds() == {"": 0.4, "int8": 0.2, "bf16": math.inf}
-    assert made().of("int8") == Chosen("int8", {}, None, 0.2) and made().of("bf16") is None
+    assert made().of("int8") == Best("int8", {}, None, 0.2) and made().of("bf16") is None
 
 
 def test_what_was_chosen_is_a_choice_of_engines():
@@ -161,7 +161,7 @@ def test_what_was_chosen_is_a_choice_of_engines():
     assert exact is not None
     choice = exact.choice()
     assert dict(choice.parts) == {"unet": "openvino", "vae_decoder": "ort"} and choice.threads == 2
-    assert choice.otherwise == "auto" and Chosen("", {}, None, 1.0).choice().text == "auto"
+    assert choice.otherwise == "auto" and Best("", {}, None, 1.0).choice().text == "auto"
 
 
 def test_the_name_of_a_file_tells_packages_and_machines_apart():
