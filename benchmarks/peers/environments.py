@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"  # pins what the tests use too; the rest is pinned in the table
 READY = "ready.json"  # in an environment: what was installed into it
 ALL_TASKS = ("open", "components", "image")
+COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")  # by the names of diffusers' folders
 TORCH = ("torch", "diffusers", "transformers", "accelerate==1.15.0", "safetensors", "numpy", "pillow")
 RUNTIME = ("numpy", "pillow", "click")
 _OPENVINO = "openvino==2026.4.1"

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.peers.environments import (
     ALL_TASKS,
+    COMPONENTS,
     PEERS,
     REFERENCE,
     ROOT,
@@ -24,15 +25,18 @@ from benchmarks.peers.environments import (
 )
 from benchmarks.peers.programs.protocol import Request
 from ldm_export.bench import PROMPT, feeds
+from ldm_export.process.isolate import run_isolated
 from ldm_export.verify import metrics
 from ldm_runtime.checks import shown
-from ldm_runtime.errors import InputError
+from ldm_runtime.errors import InputError, LdmError
 from ldm_runtime.files.atomic import atomic_file
 from ldm_runtime.package.manifest import Contract
 
 RAW = "peers.json"
-# Between float32 implementations of one model; a wrong weight or constant makes a hundred times more.
-LARGEST_ERROR = 1e-3
+# Kind of model -> what is made into it by the `convert` of the peer's program.
+MADE_OF = {"exported": "checkpoint", "openvino_int8": "openvino"}
+CALIBRATED = ("lossy", "openvino_int8")  # kinds of models that are made with the feeds in CALIBRATION
+CALIBRATION = "calibration.npz"
 _KEY = re.compile(rf"({'|'.join(map(re.escape, PEERS))}) ({'|'.join(ALL_TASKS)}) [0-9]+")  # of an answer
 
 Say = Callable[[str], None]
@@ -62,6 +66,8 @@ class Models:
     checkpoint: Path
     exported: Path
     openvino: Path
+    openvino_int8: Path
+    lossy: Path
 
 
 @dataclass
@@ -153,29 +159,47 @@ def write_checkpoint(package: Path, checkpoint: Path) -> None:
 class Runner:
     """A runner of programs for `results` in `out`.
 
-    find_python: peer -> the interpreter that has it, or PeerFailed.
+    find_python: peer -> the interpreter that has it, or PeerFailed. components: those that are measured.
     """
 
     component_seconds = 2.0
+    evaluations = 3
 
-    def __init__(self, out: Path, results: Results, models: Models, find_python: FindPython, say: Say) -> None:
-        self.out, self.results, self.models, self.say = out, results, models, say
+    def __init__(
+        self,
+        out: Path,
+        results: Results,
+        models: Models,
+        find_python: FindPython,
+        say: Say,
+        components: tuple[str, ...] = COMPONENTS,
+    ) -> None:
+        self.out, self.results, self.models, self.say, self.components = out, results, models, say, components
         self._find_python = find_python
         self._pythons: dict[str, Path] = {}
         for name in ("logs", "outputs"):
             (out / name).mkdir(exist_ok=True)
 
     def prepare(self, peer: str) -> None:
-        """Make the peer's environment, and its model where it exports its own."""
+        """Make the peer's environment, and its model where that is not there yet."""
+        kind = PEERS[peer].model
+        model: Path = getattr(self.models, kind)
+        partial = model.with_name(f".{model.name}.partial")
         try:
             self._pythons[peer] = self._find_python(peer)
-            exported = self.models.exported
-            if PEERS[peer].model == "exported" and not exported.exists():
-                partial = exported.with_name(f".{exported.name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                self._ask(peer, "convert", self.models.checkpoint, partial)
-                partial.rename(exported)
-        except PeerFailed as error:
+            if model.exists() or kind not in (*MADE_OF, "lossy"):
+                return
+            self._calibrate(kind)
+            shutil.rmtree(partial, ignore_errors=True)
+            self.say(f"making the model of {peer}")
+            if kind == "lossy":
+                run_isolated(write_lossy, self.models.package, self.out / CALIBRATION, partial)
+            else:
+                answer = self._ask(peer, "convert", getattr(self.models, MADE_OF[kind]), partial)
+                if "reason" in answer:
+                    raise PeerFailed(answer["reason"])
+            partial.rename(model)
+        except (PeerFailed, LdmError) as error:
             self._leave_out(peer, str(error))
 
     def measure(self, peer: str, task: str, index: int) -> None:
@@ -195,26 +219,33 @@ class Runner:
 
     def compare(self, peer: str, task: str) -> None:
         """Note the differences from the reference; a peer that differs by more than rounding is left out."""
-        theirs, reference = self._outputs(peer, task), self._outputs(REFERENCE, task)
+        compared_with = PEERS[peer].own_reference or REFERENCE
+        theirs, reference = self._outputs(peer, task), self._outputs(compared_with, task)
         if peer in self.results.left_out or not theirs.exists() or not reference.exists():
             return
+        largest = PEERS[peer].largest_error
         found = self.results.errors.setdefault(peer, {})
         if task == "image":
             difference = np.load(theirs).astype(np.float64) - np.load(reference)
             found[task] = float(np.abs(difference).mean())
             return
         with np.load(theirs) as arrays, np.load(reference) as expected:
-            for name in arrays.files:
+            for name in filter(expected.files.__contains__, arrays.files):
                 found[name] = metrics.difference(arrays[name], expected[name]).relative_rms
-                if not found[name] <= LARGEST_ERROR:
-                    reason = (
-                        f"its {name} differs by {found[name]:.1e} from that of {REFERENCE}: it is not the same model"
-                    )
-                    self._leave_out(peer, reason)
+                if not found[name] <= largest:
+                    reason = f"its {name} differs by {found[name]:.1e} from that of {compared_with}"
+                    self._leave_out(peer, f"{reason}, and at most {largest:g} is the same model")
 
     def save(self) -> None:
         with atomic_file(self.out / RAW) as temporary:
             temporary.write_text(json.dumps(asdict(self.results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _calibrate(self, kind: str) -> None:
+        """Write the feeds that models of this kind are made with, unless they are there."""
+        file, settings = self.out / CALIBRATION, self.results.settings
+        if kind in CALIBRATED and not file.exists():
+            self.say("recording what to calibrate with")
+            run_isolated(write_calibration, self.models.package, settings.size, settings.threads, file)
 
     def _outputs(self, peer: str, task: str) -> Path:
         """Return the file of the outputs of the peer's last run of the task."""
@@ -226,7 +257,7 @@ class Runner:
 
     def _ask(self, peer: str, task: str, model: Path, outputs: Path) -> dict[str, Any]:
         """Return the answer of the peer's program to one request."""
-        program, engine, settings = PEERS[peer].program, PEERS[peer].engine, self.results.settings
+        contender, settings = PEERS[peer], self.results.settings
         answer = self.out / "outputs" / "answer.json"
         answer.unlink(missing_ok=True)
         request = Request(
@@ -234,41 +265,59 @@ class Runner:
             started=time.time(),
             answer=str(answer),
             model=str(model),
-            engine=engine,
+            engine=contender.engine,
+            precision=contender.precision,
+            form=contender.form,
             threads=settings.threads,
             size=settings.size,
             steps=settings.steps,
             guidance=settings.guidance,
             prompt=PROMPT,
+            components=self.components,
             component_seconds=self.component_seconds,
+            evaluations=self.evaluations,
             seed=0,
-            inputs=str(self.out / "inputs.npz"),
+            inputs=str(self.out / (CALIBRATION if task == "convert" else "inputs.npz")),
             outputs=str(outputs),
         )
         command = [
             str(self._pythons[peer]),
             "-P",
             "-m",
-            f"benchmarks.peers.programs.{program}",
+            f"benchmarks.peers.programs.{contender.program}",
             json.dumps(asdict(request)),
         ]
         log = self.out / "logs" / f"{peer}.{task}.log"
-        run_logged(command, log, f"its task {task} failed", env=_environment(PEERS[peer].is_ours, settings.threads))
+        run_logged(command, log, f"its task {task} failed", env=_environment(contender.is_ours, settings.threads))
         return json.loads(answer.read_text(encoding="utf-8"))
 
 
-def run_rounds(runner: Runner, peers: list[str], rounds: int) -> None:
+def write_lossy(package: Path, calibration: Path, folder: Path) -> None:
+    """Write the package of `lossy.write_lossy_package`, whose module needs more than the others."""
+    from benchmarks.peers.lossy import write_lossy_package
+
+    write_lossy_package(package, calibration, folder)
+
+
+def write_calibration(package: Path, size: tuple[int, int], threads: int, out: Path) -> None:
+    from benchmarks.peers.lossy import write_calibration as write
+
+    write(package, size, threads, out)
+
+
+def run_rounds(runner: Runner, peers: list[str], rounds: int, tasks: Sequence[str] = ALL_TASKS) -> None:
     """Run every task of every peer in every round, in the opposite order each time: nobody always comes first."""
     for peer in peers:
         runner.prepare(peer)
     for index in range(rounds):
         order = peers if index % 2 == 0 else peers[::-1]
-        for task in ALL_TASKS:
+        for task in tasks:
             for peer in order:
                 if task in PEERS[peer].tasks:
                     runner.measure(peer, task, index)
             for peer in peers:
-                if task in PEERS[peer].tasks and peer != REFERENCE and PEERS[peer].same_noise:
+                is_comparable = PEERS[peer].same_noise or PEERS[peer].own_reference
+                if task in PEERS[peer].tasks and peer != REFERENCE and is_comparable:
                     runner.compare(peer, task)
         runner.save()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.peers.environments import PEERS
+from benchmarks.peers.environments import ALL_TASKS, COMPONENTS, PEERS
 from benchmarks.peers.rounds import (
     Models,
     Runner,
@@ -47,6 +47,10 @@ TABLES, PLOT = "peers.md", "peers.png"
 @click.option("--environments", type=click.Path(path_type=Path), help="Folder of them (default: OUT/environments).")
 @click.option("--here", is_flag=True, help="Run all in this environment, for trying out; sizes are not measured then.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(list(PEERS)), help="Only this one (repeatable).")
+@click.option("--task", "tasks", multiple=True, type=click.Choice(ALL_TASKS), help="Only this one (repeatable).")
+@click.option(
+    "--component", "components", multiple=True, type=click.Choice(COMPONENTS), help="Only this one (repeatable)."
+)
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--steps", type=int, help="Steps of an image, at least 2 (default: the package's).")
 @click.option("--rounds", default=5, show_default=True, help="Rounds in which the peers take turns.")
@@ -60,6 +64,8 @@ def main(
     environments: Path | None,
     here: bool,
     peers: tuple[str, ...],
+    tasks: tuple[str, ...],
+    components: tuple[str, ...],
     size: str | None,
     steps: int | None,
     rounds: int,
@@ -76,6 +82,8 @@ def main(
       python benchmarks/peers.py --out runs/peers-builtin
       python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/peers-sd15
       python benchmarks/peers.py --out runs/two --peer ours --peer optimum --rounds 20
+      python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/lossy \
+        --task components --component unet --component vae_decoder
     """
 
     def say(text: str) -> None:
@@ -92,6 +100,8 @@ def main(
             environments=environments,
             here=here,
             peers=peers,
+            tasks=tasks,
+            components=components,
             size=read_size(size),
             steps=steps,
             rounds=rounds,
@@ -117,6 +127,8 @@ def compare(
     environments: Path | None = None,
     here: bool = False,
     peers: tuple[str, ...] = (),
+    tasks: tuple[str, ...] = (),
+    components: tuple[str, ...] = (),
     size: tuple[int, int] | None = None,
     steps: int | None = None,
     rounds: int = 5,
@@ -155,9 +167,13 @@ def compare(
         checkpoint=_checkpoint(package, checkpoint, out, opened.identity),
         exported=out / "models" / f"optimum-{opened.identity[:16]}",
         openvino=(package / "openvino-genai" if openvino is None else openvino).absolute(),
+        openvino_int8=out / "models" / f"openvino-int8-{opened.identity[:16]}",
+        lossy=out / "models" / f"lossy-{opened.identity[:16]}",
     )
+    (out / "models").mkdir(exist_ok=True)
     find = _this_python if here else environments_in((environments or out / "environments").absolute(), results, say)
-    run_rounds(Runner(out, results, models, find, say), list(peers or PEERS), rounds)
+    runner = Runner(out, results, models, find, say, components or COMPONENTS)
+    run_rounds(runner, list(peers or PEERS), rounds, tasks or ALL_TASKS)
     with atomic_file(out / TABLES) as temporary:
         temporary.write_text(render(results), encoding="utf-8")
     drawn = bars(results)

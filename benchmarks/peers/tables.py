@@ -1,82 +1,42 @@
 """The peers' raw figures as tables for people: medians with their spread, and ratios within each round."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks.peers.environments import PEERS, REFERENCE, RIVAL
+from benchmarks.peers.environments import ALL_TASKS, COMPONENTS, PEERS, REFERENCE, RIVAL
+from benchmarks.peers.figures import IMAGE, component_peak, component_seconds, divided, figures, ratios
 from benchmarks.peers.programs.protocol import SECONDS_OF_A_SHORT_IMAGE
 from benchmarks.peers.rounds import Results
+from benchmarks.peers.targets import INTERVALS, STEPS, Verdict, image_of_steps, verdicts
 from ldm_export.tables import markdown_table
 
 NONE = "–"
-Answer = Mapping[str, Any]
-Figure = Callable[[Answer], float]
-
-
-def component_seconds(name: str) -> Figure:
-    return lambda answer: statistics.median(answer["seconds"][name])
-
-
-# What is measured in an image's process -> its value. Memory is in bytes.
-# Of Stable Diffusion, by the names of diffusers' folders: what every peer runs.
-COMPONENTS = ("text_encoder", "unet", "vae_encoder", "vae_decoder")
-
-IMAGE: dict[str, Figure] = {
-    "import": lambda answer: answer["import_seconds"],
-    "load": lambda answer: answer["load_seconds"],
-    "step": lambda answer: answer["step_seconds"][-1],
-    "image": lambda answer: answer["image_seconds"][-1],
-    "start to first image": lambda answer: answer["first_image_seconds"],
-    "peak memory": lambda answer: answer["peak_bytes"],
-}
-OPEN: dict[str, Figure] = {
-    "opening the UNet": lambda answer: answer["load_seconds"],
-    "memory of opening the UNet": lambda answer: answer["peak_bytes"],
-}
-
-
-def figures(results: Results, peer: str, task: str, figure: Figure) -> dict[int, float]:
-    """Return the values by round."""
-    return {index: figure(answer) for index, answer in sorted(results.of(peer, task).items())}
-
-
-def ratios(results: Results, peer: str, rival: str) -> dict[str, tuple[float, ...]]:
-    """Divide the peer's figures by the rival's, for each round in which both were measured; less is better."""
-    tasks: dict[str, dict[str, Figure]] = {
-        "components": {name: component_seconds(name) for name in COMPONENTS},
-        "open": OPEN,
-        "image": IMAGE,
-    }
-    found = {}
-    for task, table in tasks.items():
-        for what, figure in table.items():
-            own, other = (figures(results, name, task, figure) for name in (peer, rival))
-            shared = tuple(own[index] / other[index] for index in own if index in other)
-            if shared:
-                found[what] = shared
-    return found
+HELD = {True: "**met**", False: "**missed**", None: "not measured"}
 
 
 def render(results: Results) -> str:
     """Render peers.md."""
     settings = results.settings
-    peers = [peer for peer in PEERS if peer not in results.left_out and results.of(peer, "image")]
-    rounds = {peer: len(results.of(peer, "image")) for peer in peers}
+    peers = [
+        peer for peer in PEERS if peer not in results.left_out and any(results.of(peer, task) for task in ALL_TASKS)
+    ]
+    rounds = {peer: max(len(results.of(peer, task)) for task in PEERS[peer].tasks) for peer in peers}
     most = max(rounds.values(), default=0)
     fewer = "".join(f", {count} for {PEERS[peer].title}" for peer, count in rounds.items() if count < most)
     parts = [
         f"# {settings.model} beside its peers",
         f"{settings.size[0]}x{settings.size[1]} pixels, {settings.steps} steps, guidance {settings.guidance:g},"
-        f" float32, {settings.threads} threads for each; {results.machine}; {results.date}. Every figure is the"
+        f" {settings.threads} threads for each; {results.machine}; {results.date}. Every figure is the"
         f" median of {most} rounds{fewer}, in which the peers took turns, each task in a process of its own; smallest"
-        " and largest in brackets.",
+        " and largest in brackets. Where no precision is named, a program computes in float32.",
+        "## What was to be reached\n\n" + _verdict_list(verdicts(results)),
         "## An image\n\nStep and image are those of a second image where the first took less than"
-        f" {SECONDS_OF_A_SHORT_IMAGE:g} s. The last column is the mean difference of the images, of 255 levels.\n\n"
+        f" {SECONDS_OF_A_SHORT_IMAGE:g} s. The last column is the mean difference of the images, of 255 levels, from"
+        f" that of {PEERS[REFERENCE].title}; of a peer with noise of its own, from its own in float32.\n\n"
         + _image_table(results, peers),
-        "## Components\n\nOne text, two samples in the UNet as guidance has it, one image in the VAE. The last"
-        f" column is the largest relative RMS difference from {PEERS[REFERENCE].title}, on the same inputs.\n\n"
-        + _component_table(results, peers),
+        *(_component_part(results, peers, name) for name in COMPONENTS),
+        f"## {STEPS} evaluations of the UNet / those of {PEERS[RIVAL].title}\n\nFrom the times of its evaluations."
+        " With caching one in so many is whole, and the others are shallow.\n\n" + _caching_table(results, peers),
         "## Opening the UNet\n\n" + _open_table(results, peers),
     ]
     for peer in peers:
@@ -111,6 +71,8 @@ def _image_table(results: Results, peers: Sequence[str]) -> str:
     head += ["peak memory, MB", "model, MB", "environment, MB", f"levels from {REFERENCE}"]
     rows = []
     for peer in peers:
+        if not results.of(peer, "image"):
+            continue
         row = [PEERS[peer].title]
         for what, figure in IMAGE.items():
             values = list(figures(results, peer, "image", figure).values())
@@ -123,17 +85,38 @@ def _image_table(results: Results, peers: Sequence[str]) -> str:
     return _table(head, rows)
 
 
-def _component_table(results: Results, peers: Sequence[str]) -> str:
-    """Render milliseconds."""
+def _component_part(results: Results, peers: Sequence[str], component: str) -> str:
+    """Render milliseconds, their ratio, error and memory of one component."""
     rows = []
     for peer in peers:
-        row = [PEERS[peer].title]
-        for name in COMPONENTS:
-            values = list(figures(results, peer, "components", component_seconds(name)).values())
-            row.append(spread(values, 1e3))
-        errors = [error for what, error in results.errors.get(peer, {}).items() if what in COMPONENTS]
-        rows.append([*row, f"{max(errors):.1e}" if errors else NONE])
-    return _table(["", *(f"{name}, ms" for name in COMPONENTS), "difference"], rows)
+        seconds, peaks = (
+            list(figures(results, peer, "components", read(component)).values())
+            for read in (component_seconds, component_peak)
+        )
+        if not seconds:
+            continue
+        shares = list(divided(results, peer, RIVAL, "components", component_seconds(component)).values())
+        error = results.errors.get(peer, {}).get(component)
+        row = [PEERS[peer].title, PEERS[peer].precision, spread(seconds, 1e3), spread(shares)]
+        rows.append([*row, NONE if error is None else f"{error:.1e}", spread(peaks, 1e-6)])
+    what = {"unet": ", two samples as guidance has them"}.get(component, "")
+    head = ["", "precision", "ms", f"/ {PEERS[RIVAL].title}", f"relative RMS from {REFERENCE}", "peak memory, MB"]
+    said = "The memory is that of the process while it evaluates, with all that it has opened."
+    return f"## {component}{what}\n\n{said}\n\n" + _table(head, rows)
+
+
+def _caching_table(results: Results, peers: Sequence[str]) -> str:
+    rows = []
+    for peer in peers:
+        for interval in INTERVALS if PEERS[peer].is_cached else (1,):
+            shares = list(image_of_steps(results, peer, interval).values())
+            if shares:
+                rows.append([PEERS[peer].title, NONE if interval == 1 else str(interval), spread(shares)])
+    return _table(["", "interval", "share"], rows)
+
+
+def _verdict_list(found: Sequence[Verdict]) -> str:
+    return "\n".join(f"- {each.asked}: {HELD[each.holds]}; {each.found}" for each in found)
 
 
 def _open_table(results: Results, peers: Sequence[str]) -> str:
@@ -155,7 +138,8 @@ def _versions(results: Results, peers: Sequence[str]) -> str:
         if peer in results.left_out:
             lines.append(f"- {definition.title}: left out; {results.left_out[peer]}")
         elif peer in peers:
-            versions = list(results.of(peer, "image").values())[-1]["versions"]
+            task = next(task for task in ALL_TASKS if results.of(peer, task))
+            versions = list(results.of(peer, task).values())[-1]["versions"]
             lines.append(f"- {definition.title}: " + ", ".join(f"{name} {number}" for name, number in versions.items()))
     return "\n".join(lines)
 

@@ -66,22 +66,23 @@ def render(machine: str, threads: int, shapes: Sequence[Shape], seconds: Seconds
         [shape.name, *(_spread(rates(shape, seconds[way].get(shape.name, ()))) for way in measured)] for shape in shapes
     ]
     found = {way: bounds(shapes, seconds[way]) for way in measured}
-    limits = [
-        [way, *(f"{each:.2f}" for model in MODELS for each in _both(found[way][model.name]))] for way in measured
-    ]
+    limits = [[way, *(f"{each:.2f}" for model in MODELS for each in _both(found[way][model.name]))] for way in measured]
     head = ["", *(f"{model.name}, {what}, s" for model in MODELS for what in ("at least", "expected"))]
-    return "\n\n".join(
-        [
-            "# How fast this processor multiplies",
-            f"{machine}; {threads} threads. GFLOPS, or GOPS where it multiplies in eight bits: the median of {rounds}"
-            " rounds, in which the ways took turns; smallest and largest in brackets.",
-            markdown_table(["", *measured], rows, "<" + ">" * len(measured)),
-            "What that makes of Stable Diffusion 1.5 at 512x512 pixels: seconds at the best rate of all layers, below"
-            " which only less work leads, and at the median rates of its convolutions and products.",
-            markdown_table(head, limits, "<" + ">" * (2 * len(MODELS))),
-            "\n".join(f"- {way}: {note}" for way, note in notes.items()),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# How fast this processor multiplies",
+                f"{machine}; {threads} threads. GFLOPS, or GOPS where it multiplies in eight bits: the median of"
+                f" {rounds} rounds, in which the ways took turns; smallest and largest in brackets.",
+                markdown_table(["", *measured], rows, "<" + ">" * len(measured)),
+                "What that makes of Stable Diffusion 1.5 at 512x512 pixels: seconds at the best rate of all layers,"
+                " below which only less work leads, and at the median rates of its convolutions and products.",
+                markdown_table(head, limits, "<" + ">" * (2 * len(MODELS))),
+                "\n".join(f"- {way}: {note}" for way, note in notes.items()),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _both(bound: Bound) -> tuple[float, float]:

@@ -16,6 +16,8 @@ from benchmarks.peers.programs.protocol import (
     read_inputs,
 )
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 def prepared(pipe: Any) -> Any:
     """Give the pipeline the sampler that all peers can follow, and make it quiet."""
@@ -27,20 +29,27 @@ def prepared(pipe: Any) -> Any:
 @torch.inference_mode()
 def pipeline_components(request: Request, pipe: Any) -> Answer:
     given = {name: torch.from_numpy(array) for name, array in read_inputs(request).items()}
-    feeds = (given["unet.sample"], given["unet.timestep"], given["unet.encoder_hidden_states"])
+    dtype = DTYPES[request.precision]
+    ids, timestep = given["text_encoder.input_ids"], given["unet.timestep"]
+    sample, context = (given[f"unet.{name}"].to(dtype) for name in ("sample", "encoder_hidden_states"))
+    image, latents = (given[name].to(dtype) for name in ("vae_encoder.sample", "vae_decoder.latent_sample"))
     return measure_components(
         request,
         {
-            "text_encoder": lambda: pipe.text_encoder(given["text_encoder.input_ids"])[0].numpy(),
-            "unet": lambda: pipe.unet(*feeds, return_dict=False)[0].numpy(),
-            "vae_encoder": lambda: pipe.vae.encode(given["vae_encoder.sample"])[0].parameters.numpy(),
-            "vae_decoder": lambda: pipe.vae.decode(given["vae_decoder.latent_sample"], return_dict=False)[0].numpy(),
+            "text_encoder": lambda: _array(pipe.text_encoder(ids)[0]),
+            "unet": lambda: _array(pipe.unet(sample, timestep, context, return_dict=False)[0]),
+            "vae_encoder": lambda: _array(pipe.vae.encode(image)[0].parameters),
+            "vae_decoder": lambda: _array(pipe.vae.decode(latents, return_dict=False)[0]),
         },
     )
 
 
+def _array(made: torch.Tensor) -> np.ndarray:
+    return made.float().numpy()
+
+
 def pipeline_image(request: Request, pipe: Any, load_seconds: float) -> Answer:
-    latents = torch.from_numpy(read_inputs(request)["latents"])
+    latents = torch.from_numpy(read_inputs(request)["latents"]).to(DTYPES[request.precision])
 
     def draw(ends: list[float]) -> np.ndarray:
         def end(pipe: Any, step: int, timestep: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
-from benchmarks.peers.programs.diffusers_calls import pipeline_components, pipeline_image, prepared
+from benchmarks.peers.programs.diffusers_calls import DTYPES, pipeline_components, pipeline_image, prepared
 from benchmarks.peers.programs.protocol import Answer, Request, folder_bytes, run
 
 
 def open_unet(request: Request) -> Answer:
     torch.set_num_threads(request.threads)
     begun = time.perf_counter()
-    UNet2DConditionModel.from_pretrained(request.model, subfolder="unet", torch_dtype=torch.float32)
+    UNet2DConditionModel.from_pretrained(request.model, subfolder="unet", torch_dtype=DTYPES[request.precision])
     return {"load_seconds": time.perf_counter() - begun, "file_bytes": folder_bytes(Path(request.model) / "unet")}
 
 
@@ -31,7 +31,7 @@ def _pipeline(request: Request) -> StableDiffusionPipeline:
     torch.set_num_threads(request.threads)
     return prepared(
         StableDiffusionPipeline.from_pretrained(
-            request.model, torch_dtype=torch.float32, safety_checker=None, local_files_only=True
+            request.model, torch_dtype=DTYPES[request.precision], safety_checker=None, local_files_only=True
         )
     )
 

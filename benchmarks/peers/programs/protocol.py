@@ -35,12 +35,16 @@ class Request:
     answer: str  # file that gets the answer, as JSON
     model: str  # folder in the layout that the peer opens
     engine: str  # of this project's runtime; "" for the others
+    precision: str  # what it computes in: "fp32", "bf16", "int8", "int8+bf16", "q8_0"
+    form: str  # of this project's graphs: "" for the exact ones, "int8", "cached", "int8-cached"
     threads: int
     size: tuple[int, int]  # width, height
     steps: int
     guidance: float
     prompt: str
-    component_seconds: float  # a component is run again until these have passed, and at least once
+    components: tuple[str, ...]  # that are measured, by the names of diffusers' folders
+    component_seconds: float  # a component is run again until these have passed
+    evaluations: int  # of a component at least
     seed: int  # for peers that cannot be given the latents
     inputs: str  # .npz: COMPONENT.INPUT of every component, and `latents` of unit variance (1, C, h, w)
     outputs: str  # .npz or .npy that gets what the task made, to compare it with the other peers'
@@ -56,13 +60,13 @@ def run(tasks: Mapping[str, Task], distributions: Sequence[str]) -> None:
     """
     imported = time.time()
     fields = json.loads(sys.argv[1])
-    request = Request(**{**fields, "size": tuple(fields["size"])})
+    request = Request(**{**fields, "size": tuple(fields["size"]), "components": tuple(fields["components"])})
     try:
         answer = tasks[request.task](request)
     except NotMeasured as error:
         answer = {"reason": str(error)}
     answer["import_seconds"] = imported - request.started
-    answer["peak_bytes"] = peak_memory()
+    answer["peak_bytes"] = max([peak_memory(), *answer.get("peaks", {}).values()])
     answer["versions"] = {}
     for name in distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -71,21 +75,26 @@ def run(tasks: Mapping[str, Task], distributions: Sequence[str]) -> None:
 
 
 def measure_components(request: Request, evaluate: Mapping[str, Evaluate]) -> Answer:
-    """Measure each component, {"seconds": {name: [...]}}; the outputs of the first evaluation are left in a file.
+    """Measure the components that are asked for, {"seconds": {name: [...]}, "peaks": {name: bytes}}.
 
-    The first evaluation, which may still allocate and compile, does not count.
+    The first evaluation, which may still allocate and compile, counts for the peak of memory only, which is that of the
+    whole process with all that it has opened. Its outputs are left in a file. A name of two parts, such as
+    "unet_shallow", belongs to the component that it begins with.
     """
-    outputs, seconds = {}, {}
+    outputs, seconds, peaks = {}, {}, {}
     for name, once in evaluate.items():
+        if name.removesuffix("_shallow") not in request.components:
+            continue
+        forget_peak()
         outputs[name] = once()
         taken: list[float] = []
-        while not taken or sum(taken) < request.component_seconds:
+        while len(taken) < request.evaluations or sum(taken) < request.component_seconds:
             begun = time.perf_counter()
             once()
             taken.append(time.perf_counter() - begun)
-        seconds[name] = taken
+        seconds[name], peaks[name] = taken, peak_memory()
     np.savez(request.outputs, **outputs)  # type: ignore[arg-type]
-    return {"seconds": seconds}
+    return {"seconds": seconds, "peaks": peaks}
 
 
 def measure_image(request: Request, load_seconds: float, draw: Callable[[list[float]], np.ndarray]) -> Answer:
@@ -121,6 +130,13 @@ def read_inputs(request: Request) -> dict[str, np.ndarray]:
 def folder_bytes(folder: str | Path) -> int:
     """Add up the bytes of all files of a folder, links followed."""
     return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+
+
+def forget_peak() -> None:
+    """Let Linux count the peak of memory from now on; elsewhere it stays that of the whole process."""
+    if sys.platform == "linux":
+        with open("/proc/self/clear_refs", "w") as control:
+            control.write("5")
 
 
 def peak_memory() -> int:

@@ -28,7 +28,11 @@ def image(request: Request) -> Answer:
         )
     begun = time.perf_counter()
     model = stable_diffusion_cpp.StableDiffusion(
-        model_path=str(folder), n_threads=request.threads, vae_decode_only=True, verbose=False
+        model_path=str(folder),
+        n_threads=request.threads,
+        vae_decode_only=True,
+        wtype="default" if request.precision == "fp32" else request.precision,  # it quantises as it loads
+        verbose=False,
     )
     loaded = time.perf_counter() - begun
 

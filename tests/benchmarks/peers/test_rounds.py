@@ -9,9 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.peers.environments import PEERS, PeerFailed, environment_python, run_logged
+from benchmarks.peers.figures import ratios
 from benchmarks.peers.rounds import Models, Results, Runner, Settings, open_results, run_rounds, write_inputs
 from benchmarks.peers.run import main
-from benchmarks.peers.tables import bars, ratios, render
+from benchmarks.peers.tables import bars, render
+from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import builtin_package
@@ -28,7 +30,10 @@ def answer(task: str, seconds: float) -> dict:
         shared
         | {
             "open": {"load_seconds": seconds},
-            "components": {"seconds": dict.fromkeys(COMPONENTS, [seconds, 9 * seconds, seconds])},
+            "components": {
+                "seconds": dict.fromkeys(COMPONENTS, [seconds, 9 * seconds, seconds]),
+                "peaks": dict.fromkeys(COMPONENTS, 4e8),
+            },
             "image": {
                 "load_seconds": seconds,
                 "image_seconds": [2 * seconds, seconds],
@@ -52,7 +57,7 @@ def results(**seconds: list[float]) -> Results:
 def runner(out: Path, made: Results, say=lambda text: None) -> tuple[Runner, list[str]]:
     """A runner whose programs are not started, and the list of what it would have asked."""
     asked: list[str] = []
-    made_up = Runner(out, made, Models(out, out, out, out), lambda peer: Path(sys.executable), say)
+    made_up = Runner(out, made, Models(*[out] * 6), lambda peer: Path(sys.executable), say)
 
     def ask(peer: str, task: str, model: Path, outputs: Path) -> dict:
         asked.append(f"{peer} {task}")
@@ -242,9 +247,9 @@ def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, t
     contract = open_package(package).manifest.contract
     write_inputs(tmp_path / "inputs.npz", contract, (48, 32))
     made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, "2026-01-01")
-    models = Models(package, tiny_build("sd15").source, package, package / "openvino-genai")
+    models = Models(package, tiny_build("sd15").source, package, package / "openvino-genai", tmp_path, tmp_path)
     programs = Runner(tmp_path, made, models, lambda peer: Path(sys.executable), lambda text: None)
-    programs.component_seconds = 0.0
+    programs.component_seconds, programs.evaluations = 0.0, 1
     for peer in ("ours", "diffusers", "optimum"):
         programs.prepare(peer)
         programs.measure(peer, "components", 0)
@@ -257,3 +262,36 @@ def test_the_programs_of_ours_diffusers_and_optimum_agree_on_one_model(proven, t
         assert min(min(seconds) for seconds in made.of(peer, "components")[0]["seconds"].values()) > 0
     assert np.load(tmp_path / "outputs" / "ours.image.npy").shape == (32, 48, 3)
     assert 0 < made.of("ours", "open")[0]["load_seconds"] < made.of("ours", "image")[0]["first_image_seconds"]
+
+
+@pytest.mark.slow
+def test_the_lossy_forms_are_made_and_measured(proven, tiny_build, tmp_path):
+    package = proven("sd15")
+    contract = open_package(package).manifest.contract
+    write_inputs(tmp_path / "inputs.npz", contract, (48, 32))
+    made = Results(replace(SETTINGS, size=(48, 32), steps=2), MACHINE, "2026-01-01")
+    models = Models(package, tiny_build("sd15").source, package, package, tmp_path / "int8", tmp_path / "lossy")
+    programs = Runner(tmp_path, made, models, lambda peer: Path(sys.executable), lambda text: None, ("unet",))
+    programs.component_seconds, programs.evaluations = 0.0, 2
+    whole = {"ours", "ours-int8", "ours-openvino-int8"}
+    bf16 = {"ours-openvino-bf16", "ours-openvino-int8-bf16", "ours-cached", "ours-cached-bf16"}
+    for peer in sorted(whole | bf16):
+        programs.prepare(peer)
+        programs.measure(peer, "components", 0)
+    programs.measure("ours-int8", "image", 0)
+    (tmp_path / "outputs" / "diffusers.components.npz").hardlink_to(tmp_path / "outputs" / "ours.components.npz")
+    for peer in sorted(whole | bf16):
+        programs.compare(peer, "components")
+    assert made.errors["ours"]["unet"] == 0.0
+    for peer in ("ours-int8", "ours-openvino-int8"):
+        assert 1e-4 < made.errors[peer]["unet"] < 0.3, peer
+        (seconds,) = made.of(peer, "components")[0]["seconds"].values()
+        assert len(seconds) == 2 and made.of(peer, "components")[0]["peaks"]["unet"] > 1e7
+    assert np.load(tmp_path / "outputs" / "ours-int8.image.npy").shape == (32, 48, 3)
+    if missing_units("bf16", ("avx512_bf16", "amx_bf16")) is not None:
+        assert made.left_out.keys() == bf16
+        return
+    assert made.left_out == {}
+    assert made.errors["ours-openvino-int8"]["unet"] < 3 * made.errors["ours-openvino-int8-bf16"]["unet"]
+    shallow = made.of("ours-cached", "components")[0]["seconds"]
+    assert shallow.keys() == {"unet", "unet_shallow"} and min(shallow["unet_shallow"]) < max(shallow["unet"])

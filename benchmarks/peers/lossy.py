@@ -1,0 +1,189 @@
+"""Makes what the lossy rows open: this project's graphs in eight bits and cut in two, and the feeds to calibrate with.
+
+Weights of a checkpoint without training meet no budget of images, so that `ldm-export build --budget` would keep
+nothing of them. Here every form is made whatever its error, which the tables then have.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from benchmarks.peers.programs.ours import artefact_name
+from ldm_export.bench import PROMPT
+from ldm_export.export.graph_file import read_graph, write_graph
+from ldm_export.lossy.calibrate import Feeds, RecordingEngine, collect_ranges
+from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.lossy.quantise import Scheme, quantise
+from ldm_export.lossy.ranges import ValueRange
+from ldm_export.lossy.store import Quantised, store
+from ldm_export.optimise.cut_at import deep_and_shallow
+from ldm_export.optimise.fuse_activations import fuse_activations
+from ldm_export.optimise.fuse_attention import fuse_attention
+from ldm_export.optimise.pipeline import run_passes
+from ldm_export.optimise.remove_unused import remove_unused
+from ldm_export.package.write import with_artefacts, write_manifest
+from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.files.atomic import atomic_file
+from ldm_runtime.package.artefacts import Artefact, Difference
+from ldm_runtime.package.manifest import Contract
+from ldm_runtime.package.open import Package, open_package
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
+from ldm_runtime.pipeline import Pipeline
+
+STEPS = 4  # of each run that calibrates, which has every kind of noise from the first row of a plan to the last
+PROMPTS = ("a red house by the sea", "two cats on a sofa")
+DATA = "model.int8.safetensors"
+DEPTH = 1  # residual blocks of the last up block that the shallow denoiser computes
+NOT_MEASURED = Difference(relative_rms=1.0, max_abs=1.0)  # a manifest wants one; the tables have the real difference
+
+
+def write_calibration(package: Path, size: tuple[int, int], threads: int, out: Path) -> None:
+    """Write what denoiser and decoder are fed with, as COMPONENT/NUMBER/INPUT: real runs, then noise of their shapes.
+
+    What the components are measured on is noise too, of another seed.
+    """
+    arrays = {
+        f"{component}/{number}/{name}": value
+        for component, feeds in _recorded(open_package(package, check="size"), size, threads).items()
+        for number, each in enumerate([*feeds, *_like(feeds)])
+        for name, value in each.items()
+    }
+    with atomic_file(out) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_calibration(file: Path, component: str) -> list[Feeds]:
+    """Read the feeds of a component, in their order."""
+    with np.load(file) as stored:
+        found: dict[int, dict[str, np.ndarray]] = {}
+        for key in stored.files:
+            owner, number, name = key.split("/")
+            if owner == component:
+                found.setdefault(int(number), {})[name] = stored[key]
+    return [found[number] for number in sorted(found)]
+
+
+def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
+    """Write a package with the files of `package`, linked where the disk allows it, and the lossy forms beside them.
+
+    No proof and no variant is of them: only a program that names an artefact runs it.
+    """
+    shutil.copytree(package, folder, copy_function=_link)
+    opened = open_package(folder, check="size")
+    contract = opened.manifest.contract
+    denoiser, decoder = contract.denoiser.component, contract.codec.decoder.component
+    made = {name: _Forms(opened, name, read_calibration(calibration, name)).write() for name in (denoiser, decoder)}
+    write_manifest(folder, with_artefacts(folder, opened.manifest, made))
+
+
+def _recorded(package: Package, size: tuple[int, int], threads: int) -> dict[str, list[Feeds]]:
+    """Draw the prompts exactly, in few steps; return what denoiser and decoder were fed with."""
+    contract, choice = package.manifest.contract, choose("ort", threads=threads)
+    names = (contract.denoiser.component, contract.codec.decoder.component)
+    engines = {name: RecordingEngine(open_engine(choice, package, name).engine) for name in names}
+    with Pipeline(package, choice, engines=engines) as pipe:
+        for seed, prompt in enumerate(PROMPTS, start=501):
+            assert prompt != PROMPT  # which the images are of
+            pipe(prompt, seed=seed, steps=STEPS, size=size)
+    return {name: engine.feeds for name, engine in engines.items()}
+
+
+def _like(feeds: Iterable[Feeds]) -> list[Feeds]:
+    """Return feeds of the same shapes and timesteps whose other values are noise."""
+    random = np.random.default_rng(2)
+    return [
+        {
+            name: random.standard_normal(value.shape).astype(value.dtype) if value.ndim > 1 else value
+            for name, value in each.items()
+        }
+        for each in list(feeds)[::2]
+    ]
+
+
+class _Forms:
+    """Writes the forms of one component into its folder: all in one data file beside the component's own weights."""
+
+    def __init__(self, package: Package, component: str, feeds: list[Feeds]) -> None:
+        self.package, self.component = package, component
+        self.parts = package.manifest.components[component]
+        self.canonical = package.path / self.parts.canonical.file
+        self.ranges: dict[str, ValueRange] = collect_ranges(self.canonical, feeds)
+        self.outside = exposed(read_graph(self.canonical))
+        self.quantised: dict[Path, Quantised] = {}
+        self.artefacts: list[Artefact] = []
+
+    def write(self) -> list[Artefact]:
+        for engine in ("ort", "openvino"):
+            model = read_graph(self.canonical)
+            if engine == "ort":
+                run_passes(model, (fuse_attention, fuse_activations, remove_unused))
+            self._add_int8(artefact_name("int8", engine), model, engine)
+        if self.component == self.package.manifest.contract.denoiser.component:
+            self._add_cut()
+        store(self.quantised, self.canonical.parent / DATA)
+        return self.artefacts
+
+    def _add_cut(self) -> None:
+        """Cut the graph in two, in float32 and in eight bits; a layer has the same numbers in both parts."""
+        for form in ("cached", "int8-cached"):
+            whole = artefact_name(form, "openvino")
+            names = (whole, whole.removesuffix("deep") + "shallow")
+            for name, part in zip(names, deep_and_shallow(read_graph(self.canonical), DEPTH), strict=True):
+                interface = _interface(part, self.package.manifest.contract, self.component)
+                if form == "int8-cached":
+                    self._add_int8(name, part, "openvino", interface)
+                    continue
+                write_graph(part, self._path(name))
+                self.artefacts.append(self._artefact(name, "openvino", interface))
+
+    def _add_int8(self, name: str, model: ir.Model, engine: str, interface: ComponentContract | None = None) -> None:
+        """Quantise all layers but the exposed ones; ONNX Runtime wants convolutions to round theirs too."""
+        keep = self.outside & {layer.name for layer in quantisable(model)}
+        self.quantised[self._path(name)] = quantise(model, self.ranges, Scheme(outputs=engine == "ort"), keep)
+        lossy: dict[str, Any] = {"precision": "int8", "exactness": "lossy", "difference": NOT_MEASURED}
+        own = f"{self.component}/{DATA}"
+        described = self._artefact(name, engine, interface)
+        self.artefacts.append(replace(described, files=(described.file, own, self.parts.weights), **lossy))
+
+    def _artefact(self, name: str, engine: str, interface: ComponentContract | None) -> Artefact:
+        return Artefact(
+            name=name,
+            format="onnx",
+            files=(f"{self.component}/{self._path(name).name}", self.parts.weights),
+            engine={"ort": "ort_cpu"}.get(engine, engine),
+            precision="fp32",
+            exactness="exact",
+            difference=None,
+            interface=interface,
+        )
+
+    def _path(self, name: str) -> Path:
+        return self.canonical.parent / f"model.{name}.onnx"
+
+
+def _interface(model: ir.Model, contract: Contract, component: str) -> ComponentContract:
+    """Describe the inputs and outputs of a part of the component's graph: its own, and what one part hands on."""
+    known = {
+        spec.name: spec for spec in (*contract.components[component].inputs, *contract.components[component].outputs)
+    }
+
+    def spec(value: ir.Value) -> TensorSpec:
+        assert value.shape is not None and value.dtype is not None
+        dims = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
+        return known.get(str(value.name)) or TensorSpec(str(value.name), value.dtype.numpy().name, dims)
+
+    return ComponentContract(tuple(map(spec, model.graph.inputs)), tuple(map(spec, model.graph.outputs)))
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it where the target is on another disk."""
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:
+        shutil.copy2(source, target)
