@@ -6,18 +6,17 @@ from typing import Any
 from ldm_runtime.checks import shown
 from ldm_runtime.engines.openvino_cut import Cut, cut_off
 from ldm_runtime.engines.openvino_forms import Compiled, Sizes
-from ldm_runtime.engines.openvino_products import UPSAMPLING, WINOGRAD, find_savings, save_products
+from ldm_runtime.engines.openvino_products import METHODS, WINOGRAD, find_savings, save_products
 from ldm_runtime.engines.split import Memo, Part, Run, Split
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import DenoiserRole
 
 SAVINGS = "savings"  # our own option: auto, all, none, or names separated by commas
 TEXT, TIME, PREFIX = "text", "time", "prefix"
-PRODUCTS = (UPSAMPLING, WINOGRAD)
 PARTS = (TEXT, TIME, PREFIX)
 
 # Below these many weights, to compile again for each size and without OpenVINO's cache costs more than is spared.
-_LARGE = {**dict.fromkeys(PRODUCTS, 2**25), **dict.fromkeys(PARTS, 2**28)}
+_LARGE = {**dict.fromkeys(METHODS, 2**25), **dict.fromkeys(PARTS, 2**28)}
 _TEXTS = 2  # contexts whose keys and values are kept: up to 0.1 GB each
 _TIMES = 64  # times whose embeddings are kept
 
