@@ -12,8 +12,10 @@ from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import DenoiserRole
 
 SAVINGS = "savings"  # our own option: auto, all, none, or names separated by commas
+SIZES = "sizes"  # fixed sizes alone, which all others need; they gave nothing by themselves
 TEXT, TIME, PREFIX = "text", "time", "prefix"
 PARTS = (TEXT, TIME, PREFIX)
+NAMES = (SIZES, *METHODS, *PARTS)
 
 # Below these many weights, to compile again for each size and without OpenVINO's cache costs more than is spared.
 _LARGE = {**dict.fromkeys(METHODS, 2**25), **dict.fromkeys(PARTS, 2**28)}
@@ -32,12 +34,12 @@ def read_savings(text: str, weights: int, precision: str) -> frozenset[str]:
     if text == "auto":
         names = {name for name, least in _LARGE.items() if weights >= least}
     else:
-        names = set(_LARGE) if text == "all" else set(text.split(",")) if text != "none" else set()
-    unknown = sorted(names - set(_LARGE))
+        names = set(NAMES) if text == "all" else set(text.split(",")) if text != "none" else set()
+    unknown = sorted(names - set(NAMES))
     if unknown:
         raise InputError(
             f"the option openvino.{SAVINGS} has {shown(unknown[0])}; expected auto, all, none or some of "
-            f"{', '.join(_LARGE)}, separated by commas",
+            f"{', '.join(NAMES)}, separated by commas",
             code="request.engine",
         )
     return frozenset(names if precision == "f32" else names - {WINOGRAD})

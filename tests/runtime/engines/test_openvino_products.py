@@ -8,8 +8,8 @@ import pytest
 
 from ldm_runtime.engines.openvino import import_openvino, shared_core
 from ldm_runtime.engines.openvino_products import (
-    MIN_CHANNELS,
     METHODS,
+    MIN_CHANNELS,
     UPSAMPLING,
     WINOGRAD,
     find_savings,
