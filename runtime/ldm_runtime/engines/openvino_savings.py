@@ -19,20 +19,22 @@ NAMES = (SIZES, *METHODS, *PARTS)
 
 # Below these many weights, to compile again for each size and without OpenVINO's cache costs more than is spared.
 _LARGE = {**dict.fromkeys(METHODS, 2**25), **dict.fromkeys(PARTS, 2**28)}
+_BYTES = 12  # for each weight: its own, the kernels that are made of it, and OpenVINO's copy of these
 _TEXTS = 2  # contexts whose keys and values are kept: up to 0.1 GB each
 _TIMES = 64  # times whose embeddings are kept
 
 
-def read_savings(text: str, weights: int, precision: str) -> frozenset[str]:
+def read_savings(text: str, weights: int, precision: str, memory: int | None) -> frozenset[str]:
     """Return the names of the savings that an option asks for. weights: how many the graph has.
 
     precision: what is computed in, by OpenVINO's name. In fewer bits than float32 the sums of Winograd's would be
-    rounded, so they are left out.
+    rounded, so they are left out. memory: free bytes, None: not known; "auto" takes none where they are few.
 
     Raises InputError for an unknown name.
     """
     if text == "auto":
-        names = {name for name, least in _LARGE.items() if weights >= least}
+        fits = memory is None or memory >= _BYTES * weights
+        names = {name for name, least in _LARGE.items() if weights >= least and fits}
     else:
         names = set(NAMES) if text == "all" else set(text.split(",")) if text != "none" else set()
     unknown = sorted(names - set(NAMES))

@@ -106,7 +106,7 @@ def test_batches_and_tokens_of_any_size_share_a_form_and_images_of_another_size_
     assert len(kept) == 1 and engine._forms._held is not None and engine._forms._held.sizes is not None
     other = {**feeds(), "sample": np.ones((2, 4, 7, 9), np.float32)}
     np.testing.assert_allclose(engine.run(other)["out_sample"], plain.run(other)["out_sample"], atol=1e-6)
-    assert engine._forms._held is not None and engine._forms._held.sizes is None and engine._model is None
+    assert engine._forms._held is not None and engine._forms._held.sizes is None and engine._graph._model is None
     np.testing.assert_allclose(engine.run(feeds())["out_sample"], plain.run(feeds())["out_sample"], atol=1e-6)
 
 
@@ -128,11 +128,14 @@ def test_small_graphs_are_compiled_for_any_size_as_they_are_opened(tiny: Path) -
 
 def test_which_savings_are_made() -> None:
     names = {"upsampling", "winograd", "text", "time", "prefix"}
-    assert read_savings("auto", 2**30, "f32") == names
-    assert read_savings("all", 1, "f32") == {*names, "sizes"}
-    assert read_savings("auto", 2**26, "f32") == {"upsampling", "winograd"}
-    assert read_savings("auto", 2**20, "f32") == set() == read_savings("none", 2**30, "f32")
-    assert read_savings("text,time", 1, "f32") == {"text", "time"}
-    assert read_savings("auto", 2**30, "bf16") == names - {openvino_savings.WINOGRAD}
+    assert read_savings("auto", 2**30, "f32", None) == names
+    assert read_savings("all", 1, "f32", None) == {*names, "sizes"}
+    assert read_savings("auto", 2**26, "f32", None) == {"upsampling", "winograd"}
+    assert read_savings("auto", 2**20, "f32", None) == set() == read_savings("none", 2**30, "f32", None)
+    assert read_savings("text,time", 1, "f32", None) == {"text", "time"}
+    assert read_savings("auto", 2**30, "bf16", None) == names - {openvino_savings.WINOGRAD}
+    assert read_savings("auto", 2**30, "f32", 11 * 2**30) == set()
+    assert read_savings("auto", 2**30, "f32", 12 * 2**30) == names
+    assert read_savings("text", 2**30, "f32", 2**30) == {"text"}
     with pytest.raises(InputError, match="openvino.savings has 'wood'; expected auto, all, none or some of sizes, "):
-        read_savings("text,wood", 1, "f32")
+        read_savings("text,wood", 1, "f32", None)
