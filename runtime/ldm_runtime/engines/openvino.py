@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
-from ldm_runtime.engines.openvino_forms import Compiled, Forms, Sizes
+from ldm_runtime.engines.openvino_forms import Forms
+from ldm_runtime.engines.openvino_graph import Compiler, Graph, images_of
 from ldm_runtime.engines.openvino_rule import is_faster
-from ldm_runtime.engines.openvino_savings import SAVINGS, count_weights, fix_sizes, read_savings, spare
+from ldm_runtime.engines.openvino_savings import SAVINGS, count_weights, read_savings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
-from ldm_runtime.engines.split import Run
 from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
+from ldm_runtime.memory import available_memory
 from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
@@ -76,37 +77,34 @@ class OpenVinoEngine:
         import_openvino()
         core = shared_core()
         properties = {**_DEFAULTS, **({} if options is None else options)}
-        device, wanted = properties.pop(DEVICE, "CPU"), properties.pop(SAVINGS, "auto")
+        device, savings = properties.pop(DEVICE, "CPU"), properties.pop(SAVINGS, "auto")
         if device not in core.available_devices:
             raise EngineUnavailable(
                 f"OpenVINO has no device {device!r} here; it has {', '.join(core.available_devices)}"
             )
         if threads is not None and device == "CPU":
             properties["INFERENCE_NUM_THREADS"] = str(threads)
-        self._path, self._axes = path, contract.axes
         promised = contract.components[component] if interface is None else interface
+        self._path, self._axes = path, contract.axes
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
         self.maps_weights = False
-        self._images = [spec.name for spec in self.inputs if len(spec.dims) == 4]
-        self._properties, self._device, self._cached = properties, device, {}
-        if cache is not None and path.suffix == ".xml":
-            self._cached = {
-                "CACHE_DIR": str(cache),
-                "CACHE_MODE": "OPTIMIZE_SIZE",
-                "WEIGHTS_PATH": str(weights or _beside(path)),
-            }
-        self._role = contract.denoiser if contract.denoiser.component == component else None
+        self._images = images_of(self.inputs)
+        role = contract.denoiser if contract.denoiser.component == component else None
         try:
-            self._model: Any = read_graph(path, weights)
-            check_graph(path, promised, _specs(self._model.inputs), _specs(self._model.outputs))
-            self._savings = self._chosen(wanted)
-            self._forms = Forms(self._form)
-            self._opened: Any = None  # what tells the properties that were set
-            if not self._savings:
-                self._forms.of(None)
+            model = read_graph(path, weights)
+            check_graph(path, promised, _specs(model.inputs), _specs(model.outputs))
+            spared = _spared(savings, model, device, properties) if self._images else frozenset()
+            cached = (
+                {} if cache is None or path.suffix != ".xml" else _cache_properties(cache, weights or _beside(path))
+            )
+            compiler = Compiler(core, device, properties, cached, spared)
+            self._graph = Graph(model, self.inputs, self.outputs, role, compiler)
+            self._forms = Forms(self._graph.form)
+            if spared:
+                self._graph.try_properties()
             else:
-                self._opened = core.compile_model(_smallest_model(), device, properties)  # refuses unknown properties
+                self._forms.of(None)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot load {path}: {_last_line(error)}") from error
 
@@ -128,41 +126,22 @@ class OpenVinoEngine:
 
     def close(self) -> None:
         self._forms.close()
-        self._model = self._opened = None
+        self._graph.close()
 
     @property
     def computes_in(self) -> str:
         """The floating-point type that OpenVINO computes in, by its name, such as "bf16"."""
-        return str(self._opened.get_property(PRECISION).get_type_name())
-
-    def _chosen(self, wanted: str) -> frozenset[str]:
-        """Return the savings that are made: of a CPU alone, and of graphs that take images."""
-        savings = read_savings(wanted, count_weights(self._model), self._properties[PRECISION])
-        return savings if self._device == "CPU" and self._images else frozenset()
-
-    def _form(self, sizes: Sizes | None) -> Run:
-        """Compile the graph for images of these sizes, or for any."""
-        outputs, core = [spec.name for spec in self.outputs], shared_core()
-        if sizes is None:
-            compiled = core.compile_model(self._model, self._device, {**self._properties, **self._cached})
-            self._model, self._opened = None, compiled  # nothing else will be compiled
-            return Compiled(compiled, outputs).run
-        model = self._model.clone()
-        fix_sizes(model, self._images, sizes)
-        role, names = self._role, {spec.name for spec in self.inputs}
-        if role is not None and not {role.sample, role.timestep, role.context} <= names:
-            role = None  # it is a piece of the denoiser, whose parts are elsewhere
-        return spare(
-            model, self._savings, role, outputs, lambda part: core.compile_model(part, self._device, self._properties)
-        )
+        return str(self._graph.opened.get_property(PRECISION).get_type_name())
 
 
-def _smallest_model() -> Any:
-    """Make a model that returns its input, to try properties on."""
-    from openvino import Model, opset13
+def _spared(savings: str, model: Any, device: str, properties: Mapping[str, str]) -> frozenset[str]:
+    """Return the savings that are made of a graph of images: on a CPU alone."""
+    names = read_savings(savings, count_weights(model), properties[PRECISION], available_memory())
+    return names if device == "CPU" else frozenset()
 
-    number = opset13.parameter([1], np.float32)
-    return Model([opset13.relu(number)], [number], "smallest")
+
+def _cache_properties(folder: Path, weights: Path) -> dict[str, str]:
+    return {"CACHE_DIR": str(folder), "CACHE_MODE": "OPTIMIZE_SIZE", "WEIGHTS_PATH": str(weights)}
 
 
 def import_openvino() -> Any:

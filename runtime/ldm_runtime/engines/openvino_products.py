@@ -1,8 +1,9 @@
 """Rewrites convolutions of a graph in OpenVINO whose image sizes are known, so that fewer products are computed.
 
-Both identities are those of the exporter's passes `split_upsampling` and `apply_winograd`, which tell their source. They
-are applied here as a graph is loaded, since both need sizes that only a run knows: a denoiser's image may have any, and
-OpenVINO, unlike ONNX Runtime, loses nothing by it. Kernels are summed in float32 as they are loaded; no file holds them.
+Both identities are those of the exporter's passes: the doubled image's convolution of `split_upsampling` (Shi et al.
+2016, arXiv:1609.05158) and Winograd's F(2, 3) of `apply_winograd` (Lavin and Gray 2016, arXiv:1509.09308). They are
+applied as a graph is loaded, since a denoiser's image may have any size and only a run knows it. Kernels are summed in
+float32 then; no file holds them.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 UPSAMPLING, WINOGRAD = "upsampling", "winograd"
+METHODS = (UPSAMPLING, WINOGRAD)
 
 # Winograd's sums cost what they save for fewer channels. One thread of an AVX-512 machine, OpenVINO 2026.4, time with
 # them over time without: 128 channels of 256x256 1.02, 256 to 128 0.91, 320 of 64x64 0.80, 640 of 32x32 0.79, 512 of
@@ -181,4 +183,4 @@ def _constant(array: np.ndarray) -> Any:
     """Make a Constant that reads the array's own memory, and keeps it."""
     import openvino
 
-    return openvino.op.Constant(np.ascontiguousarray(array), shared_memory=True)
+    return openvino.op.Constant(np.require(array, requirements=("C", "W")), shared_memory=True)

@@ -6,39 +6,42 @@ from typing import Any
 from ldm_runtime.checks import shown
 from ldm_runtime.engines.openvino_cut import Cut, cut_off
 from ldm_runtime.engines.openvino_forms import Compiled, Sizes
-from ldm_runtime.engines.openvino_products import UPSAMPLING, WINOGRAD, find_savings, save_products
+from ldm_runtime.engines.openvino_products import METHODS, WINOGRAD, find_savings, save_products
 from ldm_runtime.engines.split import Memo, Part, Run, Split
 from ldm_runtime.errors import InputError
 from ldm_runtime.package.manifest import DenoiserRole
 
 SAVINGS = "savings"  # our own option: auto, all, none, or names separated by commas
+SIZES = "sizes"  # fixed sizes alone, which all others need; they gave nothing by themselves
 TEXT, TIME, PREFIX = "text", "time", "prefix"
-PRODUCTS = (UPSAMPLING, WINOGRAD)
 PARTS = (TEXT, TIME, PREFIX)
+NAMES = (SIZES, *METHODS, *PARTS)
 
 # Below these many weights, to compile again for each size and without OpenVINO's cache costs more than is spared.
-_LARGE = {**dict.fromkeys(PRODUCTS, 2**25), **dict.fromkeys(PARTS, 2**28)}
+_LARGE = {**dict.fromkeys(METHODS, 2**25), **dict.fromkeys(PARTS, 2**28)}
+_BYTES = 12  # for each weight: its own, the kernels that are made of it, and OpenVINO's copy of these
 _TEXTS = 2  # contexts whose keys and values are kept: up to 0.1 GB each
 _TIMES = 64  # times whose embeddings are kept
 
 
-def read_savings(text: str, weights: int, precision: str) -> frozenset[str]:
+def read_savings(text: str, weights: int, precision: str, memory: int | None) -> frozenset[str]:
     """Return the names of the savings that an option asks for. weights: how many the graph has.
 
     precision: what is computed in, by OpenVINO's name. In fewer bits than float32 the sums of Winograd's would be
-    rounded, so they are left out.
+    rounded, so they are left out. memory: free bytes, None: not known; "auto" takes none where they are few.
 
     Raises InputError for an unknown name.
     """
     if text == "auto":
-        names = {name for name, least in _LARGE.items() if weights >= least}
+        fits = memory is None or memory >= _BYTES * weights
+        names = {name for name, least in _LARGE.items() if weights >= least and fits}
     else:
-        names = set(_LARGE) if text == "all" else set(text.split(",")) if text != "none" else set()
-    unknown = sorted(names - set(_LARGE))
+        names = set(NAMES) if text == "all" else set(text.split(",")) if text != "none" else set()
+    unknown = sorted(names - set(NAMES))
     if unknown:
         raise InputError(
             f"the option openvino.{SAVINGS} has {shown(unknown[0])}; expected auto, all, none or some of "
-            f"{', '.join(_LARGE)}, separated by commas",
+            f"{', '.join(NAMES)}, separated by commas",
             code="request.engine",
         )
     return frozenset(names if precision == "f32" else names - {WINOGRAD})

@@ -1,8 +1,8 @@
 """A graph in parts: what depends on few of its inputs is computed apart, and kept, or computed for half of the batch.
 
 A denoiser is evaluated at every step on the same text, and with guidance on the same latents twice, once for the prompt
-and once for the negative one. Its parts are the keys and values of the text (once for each prompt), the embedding of the
-time (once for each step's time), and what comes before the text is first read (once for both halves). All of it is
+and once for the negative one. Its parts are the keys and values of the text (once for each prompt), the embedding of
+the time (once for each step's time), and what comes before the text is first read (once for both halves). All of it is
 exact: the same operators on the same numbers.
 """
 

@@ -109,11 +109,14 @@ def test_threads_and_options_reach_openvino(tiny: Path) -> None:
     choice = choose("openvino", threads=1, options={"openvino": {"INFERENCE_PRECISION_HINT": "bf16"}})
     opened = open_engine(choice, open_package(tiny), "unet").engine
     assert isinstance(opened, OpenVinoEngine)
-    assert opened._opened.get_property("INFERENCE_NUM_THREADS") == 1
-    assert opened._opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() in ("bf16", "f32")  # by the CPU
+    assert opened._graph.opened.get_property("INFERENCE_NUM_THREADS") == 1
+    assert opened._graph.opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() in (
+        "bf16",
+        "f32",
+    )  # by the CPU
     plain = open_engine(choose("openvino"), open_package(tiny), "unet").engine
     assert isinstance(plain, OpenVinoEngine)
-    assert plain._opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert plain._graph.opened.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(tiny: Path, contract: Contract) -> None:
@@ -217,7 +220,7 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
             add_openvino_graph(package, scale=scale)
         engine = open_engine(choose("openvino"), open_package(package), "vae_decoder").engine
         assert isinstance(engine, OpenVinoEngine) and engine._path.suffix == ".xml"
-        hits.append(engine._opened.get_property("LOADED_FROM_CACHE"))
+        hits.append(engine._graph.opened.get_property("LOADED_FROM_CACHE"))
         outputs.append(engine.run({"latent_sample": np.ones((1, 4, 4, 4), np.float32)})["sample"])
     assert hits == [False, True, False]
     np.testing.assert_array_equal(outputs[1], outputs[0])
