@@ -6,33 +6,42 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NoReturn
 
 import numpy as np
 
-from ldm_runtime.engines.choice import EngineChoice, open_engine
+from ldm_runtime.engines.choice import EngineChoice, OpenedEngine, artefact_named, open_engine, open_way
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.errors import EngineError, NonFiniteError
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import CodecHalf
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import Way
 
 
 class Components:
     """The open engines of a package, by component. Threads share them.
 
-    engines: those that are open, by component; `given` ones are taken as they are. names: of the engines, by
-    component.
+    engines: those that are open, by component, and COMPONENT/ARTEFACT where one runs beside it; `given` ones are taken
+    as they are. names: of the engines, by the same. ways: what a component runs as, where not as `choice` says.
     It knows nothing of who uses it: when that is dropped, so are the engines and their memory, at once.
     """
 
-    def __init__(self, package: Package, choice: EngineChoice, given: Mapping[str, Engine] | None = None) -> None:
+    def __init__(
+        self,
+        package: Package,
+        choice: EngineChoice,
+        given: Mapping[str, Engine] | None = None,
+        ways: Mapping[str, Way] = MappingProxyType({}),
+    ) -> None:
         self.engines: dict[str, Engine] = {} if given is None else dict(given)
         self.names = {component: type(engine).__name__ for component, engine in self.engines.items()}
         self._notices: dict[str, list[Notice]] = {}  # by component, of when it was opened last
         self._given = frozenset(self.engines)
         self._package = package
         self._choice = choice
+        self._ways = ways
         self._process = os.getpid()
         self._opening = threading.Lock()
         self._idle = threading.Condition()  # over the two below
@@ -54,29 +63,36 @@ class Components:
         if self._is_closed:
             raise EngineError(f"the pipeline of {self._package.path} is closed; load the package again")
 
-    def open(self, component: str) -> Engine:
-        """Return the engine of a component, and open it if it is not open yet."""
+    def open(self, component: str, artefact: str | None = None) -> Engine:
+        """Return the engine of a component, and open it if it is not open yet.
+
+        artefact: the name of one that runs beside the component's own, in the same way.
+        """
         self.require()
-        engine = self.engines.get(component)
+        key = self._key(component, artefact)
+        engine = self.engines.get(key)
         if engine is None:
             with self._opening:
-                engine = self.engines.get(component)
+                engine = self.engines.get(key)
                 if engine is None:
-                    engine = self._open(component)
+                    engine = self._open(key, component, artefact)
         return engine
 
     def rest(self, component: str) -> None:
-        """Give back the memory of an engine that maps its weights, until it is opened again: that takes no time.
+        """Give back the memory of engines that map their weights, until they are opened again: that takes no time.
 
-        Others stay. A thread that is at an evaluation of it ends that first.
+        Others stay. A thread that is at an evaluation of one ends that first.
         """
-        engine = self.engines.get(component)
-        if engine is not None and component not in self._given and engine.maps_weights:
-            self.engines.pop(component, None)  # not closed: who runs it still holds it
+        for key, engine in list(self.engines.items()):
+            is_one = key == component or key.startswith(f"{component}/")
+            if is_one and key not in self._given and engine.maps_weights:
+                self.engines.pop(key, None)  # not closed: who runs it still holds it
 
-    def evaluate(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run a component. `close` waits for it."""
-        engine, thread = self.open(component), threading.get_ident()
+    def evaluate(
+        self, component: str, feeds: dict[str, np.ndarray], artefact: str | None = None
+    ) -> dict[str, np.ndarray]:
+        """Run a component. artefact: see `open`. `close` waits for it."""
+        engine, thread = self.open(component, artefact), threading.get_ident()
         try:
             with self._idle:
                 self.require()
@@ -87,9 +103,9 @@ class Components:
                 self._busy.discard(thread)
                 self._idle.notify_all()
 
-    def run(self, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run a component. Raises NonFiniteError if there is NaN or infinity in its outputs."""
-        outputs = self.evaluate(component, feeds)
+    def run(self, component: str, feeds: dict[str, np.ndarray], artefact: str | None = None) -> dict[str, np.ndarray]:
+        """Run a component. artefact: see `open`. Raises NonFiniteError if there is NaN or infinity in its outputs."""
+        outputs = self.evaluate(component, feeds, artefact)
         for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise NonFiniteError(
@@ -129,13 +145,25 @@ class Components:
             for engine in self.engines.values():
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
-    def _open(self, component: str) -> Engine:
+    def _open(self, key: str, component: str, artefact: str | None) -> Engine:
         self.require()
-        opened = open_engine(self._choice, self._package, component)
-        self.names[component] = opened.name
-        self._notices[component] = [Notice("engine", sentence) for sentence in opened.notices]
-        self.engines[component] = opened.engine
+        opened = self._opened(component, artefact)
+        self.names[key] = opened.name
+        self._notices[key] = [Notice("engine", sentence) for sentence in opened.notices]
+        self.engines[key] = opened.engine
         return opened.engine
+
+    def _opened(self, component: str, artefact: str | None) -> OpenedEngine:
+        way = self._ways.get(component)
+        if way is not None:
+            return open_way(self._choice, self._package, component, way, artefact)
+        chosen = None if artefact is None else artefact_named(self._package, component, artefact)
+        return open_engine(self._choice, self._package, component, chosen)
+
+    def _key(self, component: str, artefact: str | None) -> str:
+        way = self._ways.get(component)
+        is_own = artefact is None or (way is not None and artefact == way.artefact)
+        return component if is_own else f"{component}/{artefact}"
 
     def _is_foreign(self) -> bool:
         return os.getpid() != self._process

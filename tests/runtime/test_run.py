@@ -337,7 +337,7 @@ def test_evaluations_of_two_runs_go_on_at_the_same_time(watched: Pipeline, unet:
 def test_a_component_is_opened_once(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def slowly(choice: Any, package: Any, component: str) -> Any:
+    def slowly(choice: Any, package: Any, component: str, artefact: Any = None) -> Any:
         opened.append(component)
         time.sleep(0.1)
         return open_engine(choice, package, component)

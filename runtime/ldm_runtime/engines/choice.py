@@ -12,11 +12,13 @@ from typing import Any
 
 from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
+from ldm_runtime.engines.lossy_options import lossy_options
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.errors import EngineUnavailable, InputError
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
+from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import Way
 
 AUTO = "auto"
 
@@ -69,9 +71,9 @@ class EngineChoice:
             _check_read(name, self.text, set(names.values()))
         return names
 
-    def settings(self, name: str) -> Settings:
-        """Return the settings that the engine `name` is opened with."""
-        return Settings(self.threads, self.options.get(name, {}))
+    def settings(self, name: str, precision: Precision | None = None) -> Settings:
+        """Return the settings that the engine `name` is opened with; precision: to compute in, None: the artefact's."""
+        return Settings(self.threads, self.options.get(name, {}), precision)
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,17 @@ def most_threads() -> int:
 
 
 def open_engine(
-    choice: EngineChoice, package: Package, component: str, artefact: Artefact | None = None
+    choice: EngineChoice,
+    package: Package,
+    component: str,
+    artefact: Artefact | None = None,
+    precision: Precision | None = None,
 ) -> OpenedEngine:
     """Load `component` of `package` with the engine that `choice` has for it.
 
     "auto" takes the first that the package was built for, or else ONNX Runtime with a GPU, or else on the CPU;
-    `notices` tell each that it passes over. artefact: what shall run; None takes the engine's best.
+    `notices` tell each that it passes over. artefact: what shall run; None takes the engine's best. precision: what is
+    computed in; None: the artefact's.
 
     Raises:
         EngineUnavailable: this machine cannot run what was asked for.
@@ -135,19 +142,43 @@ def open_engine(
     """
     name = choice.names(package.manifest.contract)[component]
     if name != AUTO:
-        return _opened(name, choice, package, component, artefact)
+        return _opened(name, choice, package, component, artefact, precision)
     passed_over: list[str] = []
     for name, considers in _automatic(choice).items():
         if not _can_run(ENGINES[name], package, component, artefact) or not considers():
             continue
         try:
-            opened = _opened(name, choice, package, component, artefact)
+            opened = _opened(name, choice, package, component, artefact, precision)
         except EngineUnavailable as error:
             passed_over.append(f"{name} does not run {component} here: {error}")
             continue
         instead = tuple(f"{sentence}; {name} does instead" for sentence in passed_over)
         return OpenedEngine(name, opened.engine, opened.artefact, instead + opened.notices)
     raise EngineUnavailable("; ".join(passed_over) or f"no engine here runs {component} of {package.path}")
+
+
+def open_way(
+    choice: EngineChoice, package: Package, component: str, way: Way, artefact: str | None = None
+) -> OpenedEngine:
+    """Load `component` of `package` as `way` says, whose engine it is whatever `choice` has; the settings are its.
+
+    artefact: the name of another one that is run in the same way. Raises what `open_engine` does.
+    """
+    chosen = artefact_named(package, component, way.artefact if artefact is None else artefact)
+    return _opened(_known(way.engine), choice, package, component, chosen, asked_precision(way, chosen))
+
+
+def asked_precision(way: Way, artefact: Artefact) -> Precision | None:
+    """Return the precision that an engine is asked to compute an artefact in; None: the artefact's own."""
+    return None if way.precision in (artefact.precision, *INTEGERS) else way.precision
+
+
+def artefact_named(package: Package, component: str, name: str) -> Artefact:
+    """Return an artefact of a component by its name. Raises PackageError if there is none."""
+    for artefact in package.manifest.components[component].artefacts:
+        if artefact.name == name:
+            return artefact
+    raise PackageError(f"{package.path} has no {shown(name)} of {component}")
 
 
 def require(choice: EngineChoice) -> None:
@@ -207,11 +238,20 @@ def _automatic(choice: EngineChoice) -> dict[str, Callable[[], bool]]:
 
 
 def _opened(
-    name: str, choice: EngineChoice, package: Package, component: str, artefact: Artefact | None
+    name: str,
+    choice: EngineChoice,
+    package: Package,
+    component: str,
+    artefact: Artefact | None,
+    precision: Precision | None,
 ) -> OpenedEngine:
     chosen = artefact_for(name, package, component) if artefact is None else artefact
-    engine = ENGINES[name].open(package, component, chosen, choice.settings(name))
-    return OpenedEngine(name, engine, chosen, engine.notices)
+    missing = None if precision is None else ENGINES[name].missing_for(precision)
+    if missing is not None:
+        raise EngineUnavailable(f"{name} does not run {component} here: {missing}")
+    engine = ENGINES[name].open(package, component, chosen, choice.settings(name, precision))
+    lossy = lossy_options(name, choice.options.get(name, {}))
+    return OpenedEngine(name, engine, chosen, (*engine.notices, *lossy))
 
 
 def _by_part(text: str) -> dict[str, str]:

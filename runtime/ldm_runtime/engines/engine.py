@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.artefacts import Artefact, Precision
 from ldm_runtime.package.open import Package
 from ldm_runtime.package.tensor_spec import TensorSpec
 
@@ -34,10 +34,14 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of an engine. threads: of one operator on the CPU, None: its choice. options: its own, by its names."""
+    """Settings of an engine. threads: of one operator on the CPU, None: its choice. options: its own, by its names.
+
+    precision: what it computes in; None: that of the artefact.
+    """
 
     threads: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class EngineKind:
     pick: chooses, where artefacts are made for particular machines, the one that fits this machine; it raises
     EngineUnavailable if none does. None: every artefact that it reads runs on every machine.
     takes_options: whether it has options of its own.
+    missing_for: the one thing that is missing to compute here in a precision that is not the artefact's, as half a
+    sentence that begins with the precision, or None.
     """
 
     summary: str
@@ -60,3 +66,6 @@ class EngineKind:
     automatic: Callable[[], bool] | None = None
     pick: Callable[[Package, str], Artefact] | None = None
     takes_options: bool = True
+    missing_for: Callable[[Precision], str | None] = lambda precision: (
+        f"{precision} is no precision that it computes in"
+    )

@@ -15,18 +15,26 @@ import numpy as np
 
 from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.signature import check_feeds, check_graph, check_results
-from ldm_runtime.errors import EngineError, EngineUnavailable
+from ldm_runtime.engines.units import missing_units
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError
 from ldm_runtime.files.atomic import scratch_folder
 from ldm_runtime.files.hash_cache import make_cache_folder, stamp
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.tensor_spec import TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 DEVICE = "device"  # our own option: "CPU", "GPU", "GPU.1", "NPU"
 
 # Left to itself it computes in bfloat16 where the CPU can, 1e-2 away from float32.
-_DEFAULTS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+PRECISION = "INFERENCE_PRECISION_HINT"
+_DEFAULTS = {PRECISION: "f32", "PERFORMANCE_HINT": "LATENCY"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+# Where a CPU has none of them, OpenVINO accepts bfloat16 all the same and emulates it: as lossy, and slower.
+_UNITS: dict[Precision, tuple[str, ...]] = {
+    "bf16": ("avx512_bf16", "amx_bf16"),
+    "fp16": ("avx512_fp16", "amx_fp16", "neon_fp16"),
+}
 
 
 class OpenVinoEngine:
@@ -38,6 +46,7 @@ class OpenVinoEngine:
     options: OpenVINO's own properties, by its names, and `device`.
     cache: a folder where the compiled form of a `.xml` is kept, without its weights. It has to be one of this graph
     and these weights alone: OpenVINO does not notice that they have changed.
+    interface: the inputs and outputs of a graph that has not the component's.
 
     Raises:
         EngineUnavailable: OpenVINO is not installed, or has not the device.
@@ -55,6 +64,7 @@ class OpenVinoEngine:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         cache: Path | None = None,
+        interface: ComponentContract | None = None,
     ) -> None:
         import_openvino()
         core = shared_core()
@@ -73,7 +83,7 @@ class OpenVinoEngine:
                 "WEIGHTS_PATH": str(weights or _beside(path)),
             }
         self._path, self._axes = path, contract.axes
-        promised = contract.components[component]
+        promised = contract.components[component] if interface is None else interface
         self.inputs, self.outputs = promised.inputs, promised.outputs
         self.notices: tuple[str, ...] = ()
         self.maps_weights = False
@@ -109,6 +119,11 @@ class OpenVinoEngine:
     def close(self) -> None:
         self._compiled = None
         self._idle = []
+
+    @property
+    def computes_in(self) -> str:
+        """The floating-point type that OpenVINO computes in, by its name, such as "bf16"."""
+        return str(self._compiled.get_property(PRECISION).get_type_name())
 
 
 def import_openvino() -> Any:
@@ -150,23 +165,63 @@ def missing_openvino() -> str | None:
     return None
 
 
+def _missing_for(precision: Precision) -> str | None:
+    """Return what is missing to compute in a precision here. OpenVINO's own word is not taken: see _UNITS."""
+    if precision not in _HINTS:
+        return f"{precision} is no precision that it computes in"
+    units = _UNITS.get(precision)
+    return None if units is None else missing_units(precision, units)
+
+
 def _open(package: Package, component: str, artefact: Artefact, settings: Settings) -> OpenVinoEngine:
-    return OpenVinoEngine(
+    engine = OpenVinoEngine(
         package.file(artefact.file),
         package.manifest.contract,
         component,
         weights=package.file(artefact.files[1]) if artefact.format == "openvino" else None,
-        options=settings.options,
+        options=_properties(artefact, settings),
         threads=settings.threads,
-        cache=_cache(package, artefact) if artefact.format == "openvino" else None,
+        cache=_cache(package, artefact, settings) if artefact.format == "openvino" else None,
+        interface=artefact.interface,
     )
+    if settings.precision is not None and engine.computes_in != _HINTS[settings.precision]:
+        raise EngineUnavailable(
+            f"OpenVINO computes {component} in {engine.computes_in} here, not in {_HINTS[settings.precision]}"
+        )
+    return engine
 
 
-def _cache(package: Package, artefact: Artefact) -> Path | None:
-    """Make a folder of these files alone: new bytes or new files get another. None: it cannot be kept."""
+def _properties(artefact: Artefact, settings: Settings) -> dict[str, str]:
+    """Return OpenVINO's properties: what computes in the wanted precision, and the user's own."""
+    own = dict(settings.options)
+    device = own.get(DEVICE, "CPU")
+    made = {}
+    if settings.precision is not None:
+        made[PRECISION] = _HINTS[settings.precision]
+        if device != "CPU":
+            raise EngineUnavailable(
+                f"{settings.precision} is for OpenVINO on the CPU, but its option device is {device}"
+            )
+        if own.get(PRECISION, made[PRECISION]) != made[PRECISION]:
+            raise InputError(
+                f"the option openvino.{PRECISION} is {own[PRECISION]}, but what was chosen computes in "
+                f"{made[PRECISION]}; leave out one of them",
+                code="request.engine",
+            )
+    if artefact.precision in INTEGERS and not device.startswith("NPU"):
+        made["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else it would round activations to 8 bits, too
+    return {**made, **own}
+
+
+def _cache(package: Package, artefact: Artefact, settings: Settings) -> Path | None:
+    """Make a folder of these files and settings alone: new bytes, new files or others get another.
+
+    None: it cannot be kept.
+    """
     names = sorted(artefact.files)
     identity = [(package.manifest.files[name].sha256, stamp(package.file(name))) for name in names]
-    return make_cache_folder("openvino", hashlib.sha256(repr(identity).encode()).hexdigest()[:32])
+    key = repr((identity, settings.precision, settings.threads, sorted(settings.options.items())))
+    return make_cache_folder("openvino", hashlib.sha256(key.encode()).hexdigest()[:32])
 
 
 OPENVINO = EngineKind(
@@ -174,6 +229,7 @@ OPENVINO = EngineKind(
     (("openvino", "openvino"), ("onnx", "any")),
     _open,
     missing_openvino,
+    missing_for=_missing_for,
 )
 
 

@@ -2,15 +2,18 @@
 
 import functools
 import math
+import platform
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
+from ldm_runtime.engines.units import missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.memory import available_memory
 from ldm_runtime.package import safetensors
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.open import Package, refused
 
 # Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.
@@ -27,11 +30,14 @@ class WeightMemory:
     mapped: int
 
 
-def weight_memory(stored: Iterable[tuple[int, int]]) -> WeightMemory:
-    """Estimate the memory of weights. stored: of each, the number of values and their bytes."""
+def weight_memory(stored: Iterable[tuple[int, int]], *, reorder: bool = False) -> WeightMemory:
+    """Estimate the memory of weights. stored: of each, the number of values and their bytes.
+
+    reorder: however many they are; else many are mapped.
+    """
     stored = list(stored)
     count = sum(values for values, _ in stored)
-    if count <= _LARGE_WEIGHTS:
+    if reorder or count <= _LARGE_WEIGHTS:
         return WeightMemory(own=int(4 * _REORDERED * count), mapped=0)
     widest = max((values for values, size in stored if size < 4 * values), default=0)
     return WeightMemory(own=4 * _WIDENED * widest, mapped=sum(size for _, size in stored))
@@ -40,15 +46,40 @@ def weight_memory(stored: Iterable[tuple[int, int]]) -> WeightMemory:
 def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Settings) -> Engine:
     from ldm_runtime.engines.ort.session import OrtEngine  # imports onnxruntime: 0.1 s
 
-    weights = package.file(package.manifest.components[component].weights)
-    with refused():
-        stored = safetensors.read_header(weights).tensors.values()
-    memory = weight_memory((math.prod(info.shape), info.length) for info in stored)
+    stored = _stored(package, component, artefact)
+    # A quantised graph gets its kernels from what is turned off for many weights, and its weights are small.
+    computes_in_few_bits = artefact.precision in INTEGERS or settings.precision == "bf16"
+    memory = weight_memory(stored, reorder=computes_in_few_bits)
     notices = _require_memory(component, memory)
-    engine = OrtEngine(package.file(artefact.file), threads=settings.threads, reorder=memory.mapped == 0)
+    engine = OrtEngine(
+        package.file(artefact.file),
+        threads=settings.threads,
+        reorder=memory.mapped == 0,
+        bfloat16=settings.precision == "bf16",
+    )
     engine.notices = notices
-    engine.check_contract(package.manifest.contract, component)
+    engine.check_contract(package.manifest.contract, component, artefact.interface)
     return engine
+
+
+def _stored(package: Package, component: str, artefact: Artefact) -> list[tuple[int, int]]:
+    """List the values and bytes of the weights that an artefact reads.
+
+    Data of its own is named after what it takes the place of, "to_k.weight/int8" of "to_k.weight".
+    """
+    weights = package.manifest.components[component].weights
+    with refused():
+        tensors = {
+            file: safetensors.read_header(package.file(file)).tensors
+            for file in (artefact.files[1:] if artefact.precision in INTEGERS else (weights,))
+        }
+    own = {name: info for file, each in tensors.items() if file != weights for name, info in each.items()}
+    replaced = {name.rpartition("/")[0] for name in own}
+    shared = {name: info for name, info in tensors.get(weights, {}).items() if name not in replaced}
+    return [
+        *((math.prod(info.shape), info.length) for info in shared.values()),
+        *((info.length // 4, info.length) for info in own.values()),  # as many of float32
+    ]
 
 
 def _require_memory(component: str, memory: WeightMemory) -> tuple[str, ...]:
@@ -77,7 +108,7 @@ def _open_provider(
     engine = OrtEngine(
         package.file(artefact.file), provider=provider, options=settings.options, threads=settings.threads
     )
-    engine.check_contract(package.manifest.contract, component)
+    engine.check_contract(package.manifest.contract, component, artefact.interface)
     return engine
 
 
@@ -89,6 +120,15 @@ def _missing(provider: Provider | None = None) -> str | None:
         return None if provider is None else provider.missing(onnxruntime)
     except EngineError as error:
         return str(error)
+
+
+def _missing_for(precision: Precision) -> str | None:
+    """Return what is missing to compute in a precision that is not the artefact's; it has bfloat16 on ARM's Linux."""
+    if precision != "bf16":
+        return f"{precision} is no precision that it computes in"
+    if (sys.platform, platform.machine()) != ("linux", "aarch64"):
+        return "bf16 needs ARM and Linux: ONNX Runtime has kernels for no other CPU"
+    return missing_units("bf16", ["neon_bf16"])
 
 
 def _has_gpu() -> bool:
@@ -113,6 +153,7 @@ ORT = EngineKind(
     _missing,
     lambda: True,
     takes_options=False,
+    missing_for=_missing_for,
 )
 ORT_PROVIDERS = {
     f"ort:{name}": _row(provider, _has_gpu if name == "cuda" else None) for name, provider in PROVIDERS.items()

@@ -18,7 +18,7 @@ from ldm_runtime.engines.ort.providers import Provider
 from ldm_runtime.engines.signature import check_graph
 from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.package.manifest import Contract
-from ldm_runtime.package.tensor_spec import TensorSpec
+from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
 
 # They overwrite each other's files.
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -37,6 +37,7 @@ class OrtEngine:
     provider: an execution provider other than the CPU's; what it has no kernels for runs on the CPU, and `notices`
     say so. options: the provider's, by its own names.
     threads: of one operator; None leaves the choice to ONNX Runtime (one per physical core).
+    bfloat16: matrix products in bfloat16, for which it has kernels on ARM under Linux alone; it needs `reorder`.
     reorder: True copies the weights into the layouts that the kernels like best, False maps them from disk
     and leaves them there; those in half precision are widened at loading or, with False, where a run reads them.
     On Stable Diffusion 1.5, two cores: reordering takes 12 s and 3.4 GB of private memory for the UNet (mapping
@@ -55,6 +56,7 @@ class OrtEngine:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         reorder: bool = True,
+        bfloat16: bool = False,
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
@@ -62,6 +64,8 @@ class OrtEngine:
         takes_turns = provider is not None and provider.takes_turns
         self._turn = threading.Lock() if takes_turns else contextlib.nullcontext()
         session_options = _session_options(onnxruntime, threads, reorder)
+        if bfloat16:
+            session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
         providers: list[Any] = [_CPU]
         if provider is not None:
             providers = _prepare(onnxruntime, session_options, provider, {} if options is None else options)
@@ -94,9 +98,13 @@ class OrtEngine:
     def close(self) -> None:
         self._session = None
 
-    def check_contract(self, contract: Contract, component: str) -> None:
-        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises."""
-        check_graph(self._path, contract.components[component], self.inputs, self.outputs)
+    def check_contract(self, contract: Contract, component: str, interface: ComponentContract | None = None) -> None:
+        """Raise PackageError unless the graph's inputs and outputs are those that the contract promises.
+
+        interface: what the manifest promises of an artefact instead, where it has an interface of its own.
+        """
+        promised = contract.components[component] if interface is None else interface
+        check_graph(self._path, promised, self.inputs, self.outputs)
 
 
 def fallbacks(provider: str, operators: Sequence[tuple[str, str]], path: Path) -> tuple[str, ...]:
