@@ -322,6 +322,9 @@ typedef struct ldm_run_options {
     uint64_t to_seed;
     double share;                /* and how far towards them, 0 to 1; for one prompt and one image. Without a size it
                                     has the package's, also with `images` */
+
+    const char *variant;         /* that draws, by its name (ldm_engine_variant): what it was measured with goes before
+                                    the package's steps, sampler and guidance_to. NULL: it is drawn exactly */
 } ldm_run_options;
 
 LDM_API void ldm_run_options_init(ldm_run_options *options, size_t struct_size);
@@ -441,6 +444,14 @@ typedef struct ldm_engine_options {
                              best */
     const char *engine;   /* "ort" (NULL): ONNX Runtime; "openvino": OpenVINO, which needs a plugin that was built for
                              it */
+    const char *budget;   /* how far an image may be from the exact one: "exact" (NULL), "psnr=35" (dB) or "ssim=0.95".
+                             The fastest variant of the package that was measured to hold it, and whose engines and
+                             units of the CPU are here, draws; without one it is drawn exactly, and a notice says why.
+                             An engine or a provider that is named is the only one that a variant may have */
+    const char *variant;  /* a variant by its name, in place of the fastest; beside a budget it has to hold that. One
+                             whose engine or unit of the CPU is missing is LDM_ENGINE_FAILED; with one that this library
+                             has not learnt to draw (its graphs are cut in parts) it is drawn exactly, and a notice says
+                             so */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
@@ -454,8 +465,12 @@ LDM_API ldm_status ldm_engine_open(ldm_context *context, ldm_package *package, c
                                    ldm_engine **engine);
 LDM_API void ldm_engine_free(ldm_engine *engine);
 
+/* The name of the variant that the engine draws with, for `variant` of ldm_run_options; NULL: it draws exactly, or
+   `engine` is NULL. It lasts as long as the package. */
+LDM_API const char *ldm_engine_variant(const ldm_engine *engine);
+
 /* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a
-   task, and where engine and run are not of the same ldm_package. LDM_ENGINE_FAILED does not end the run: it can be
+   task, and where engine and run are not of the same ldm_package, or not of the same variant. LDM_ENGINE_FAILED does not end the run: it can be
    tried again. Other failures are those of ldm_run_give. */
 LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 
@@ -490,7 +505,8 @@ LDM_API ldm_status ldm_plan_json(ldm_context *context, const ldm_package *packag
 typedef struct ldm_report ldm_report;
 
 /* Compare the package in a folder with what torch computed, as `ldm-export verify` does: its contract, its tokens, each
-   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries. An application
+   graph that the engine reads, and a sampling run, with the inputs and outputs that the package carries. Variants are
+   left out: `budget` and `variant` are NULL. An application
    does so where a new machine or provider is to be trusted. Every file is hashed now; nothing is written. Each stage is
    logged as LDM_LOG_DETAIL before it begins. A package that does not pass is no failure of the call: ask the report.
    options: NULL for the defaults. On failure *report is NULL (LDM_BAD_PACKAGE for what cannot be compared,

@@ -261,6 +261,8 @@ public:
         return Engine(engine);
     }
     ldm_engine *get() const noexcept { return handle_.get(); }
+    // The variant that it draws with, for RunOptions; null: it draws exactly.
+    const char *variant() const noexcept { return ldm_engine_variant(get()); }
     [[nodiscard]] ldm_status draw(const Context &context, const Run &run) const noexcept {
         return ldm_engine_draw(context.get(), get(), run.get());
     }

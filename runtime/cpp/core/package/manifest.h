@@ -60,6 +60,9 @@ struct Manifest {
 // inputs and outputs are not the component's.
 bool is_pickable(const Manifest& manifest, std::string_view component, const Artefact& artefact);
 
+// A variant by its name; null where there is none.
+const Variant* find_variant(const Manifest& manifest, std::string_view name);
+
 // Read the text of a manifest.json, which is not trusted: whatever this version does not know, or what contradicts
 // itself, is refused. All of `out` is in the arena; `where` names the file in sentences. Codes: json.*, manifest.*,
 // schedule.invalid.

@@ -31,6 +31,13 @@ Status plain(json::Reader& reader, const IntegerPair& pair, json::Value& out) {
     return json::plain(reader, View<std::int64_t>{both, 2}, out);
 }
 
+const Variant* find_variant(const Manifest& manifest, std::string_view name) {
+    for (const Variant& each : manifest.variants) {
+        if (each.name == name) return &each;
+    }
+    return nullptr;
+}
+
 bool is_pickable(const Manifest& manifest, std::string_view component, const Artefact& artefact) {
     if (artefact.interface_.has_value()) return false;
     std::string_view denoiser = manifest.contract.denoiser.component;

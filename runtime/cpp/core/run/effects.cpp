@@ -14,7 +14,6 @@ bool draws_noise(const Request& request) {
 
 // Options that need the negative prompt, and the reason why none is evaluated.
 Status note_without_guidance(Scope& scope, const Request& request, Notices& notices) {
-    bool has_interval = request.guidance_from != 0.0 || request.guidance_to != 1.0;
     bool is_evaluated = false;
     for (std::size_t row = 0; row < request.plan.rows.size; ++row) is_evaluated |= request.is_guided_at(row);
     if (is_evaluated) return Status();
@@ -37,7 +36,7 @@ Status note_without_guidance(Scope& scope, const Request& request, Notices& noti
     LDM_TRY(note(request.is_guided, "guidance"));
     LDM_TRY(note(request.negative_is_given, "negative"));
     LDM_TRY(note(request.guidance_rescale > 0.0, "guidance_rescale"));
-    return note(has_interval && !request.is_guided, "guidance_interval");
+    return note(request.interval_is_chosen && !request.is_guided, "guidance_interval");
 }
 
 // A seed and a noise that are not used, and a variation of strength 0 or 1.

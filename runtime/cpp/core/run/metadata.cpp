@@ -117,6 +117,7 @@ Status describe(Scope& scope, Arena& arena, const Model& model, const Request& r
     put_moment(facts, request, moment);
     facts.put("model", model.manifest->name);
     facts.put("package", model.identity);
+    if (request.variant != nullptr) facts.put("variant", request.variant->name);
     if (request.to) facts.put("between", numbers::rounded(request.to->share));
     return facts.finish(out);
 }

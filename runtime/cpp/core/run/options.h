@@ -9,6 +9,7 @@
 
 #include "core/images/image.h"
 #include "core/memory.h"
+#include "core/package/variants.h"
 
 namespace ldm {
 
@@ -78,6 +79,7 @@ struct RunOptions {
 
     std::optional<View<float>> latents;             // (B, C, h, w) at `size`, or at the package's default
     std::optional<OtherEnd> to;
+    const Variant* variant = nullptr;               // of the package, whose defaults go before its own
 };
 
 }  // namespace ldm

@@ -14,7 +14,8 @@ namespace {
 constexpr double most_embedded_guidance = 1000.0;  // far above what any model was distilled with
 
 Status read_guidance(const Checking& its) {
-    double value = its.options.guidance.value_or(its.contract.defaults.guidance);
+    bool is_never = its.options.variant != nullptr && its.options.variant->run.guidance_until == 0.0;
+    double value = its.options.guidance.value_or(is_never ? 1.0 : its.contract.defaults.guidance);
     if (!(value >= 0.0 && std::isfinite(value))) {
         return its.scope.fail(codes::request_invalid, {"guidance is ", exactly(value),
                               "; expected a finite number of 0 or more (1 or less: no guidance)"});
@@ -42,11 +43,14 @@ Status first_step(const Checking& its, std::int64_t steps, double strength, std:
 
 Status read_plan(const Checking& its) {
     const RunOptions& options = its.options;
+    const Defaults& defaults = its.contract.defaults;
+    const VariantRun lossy = options.variant == nullptr ? VariantRun() : options.variant->run;
     sampling::Sampler sampler;
-    LDM_TRY(sampling::read_sampler(its.scope, options.sampler.value_or(its.contract.defaults.sampler), sampler));
+    std::string_view text = options.sampler.value_or(lossy.sampler.value_or(defaults.sampler));
+    LDM_TRY(sampling::read_sampler(its.scope, text, sampler));
     LDM_TRY(check_noise(its.scope, options.noise, sampler.correlated_noise(), sampler.name(), its.out.noise_mode));
     LDM_TRY(its.copy(options.noise, its.out.noise));
-    std::int64_t steps = options.steps.value_or(its.contract.defaults.steps), start = 0;
+    std::int64_t steps = options.steps.value_or(lossy.steps.value_or(defaults.steps)), start = 0;
     bool is_reached = false;
     if (its.out.strength) LDM_TRY(sampler.reach(its.scope, *its.out.strength, is_reached));
     if (its.out.strength && !is_reached) LDM_TRY(first_step(its, steps, *its.out.strength, start));
@@ -76,6 +80,10 @@ Status read_guidance_changes(const Checking& its) {
                               "); expected its start below its end"});
     }
     its.out.guidance_rescale = its.options.guidance_rescale;
+    bool is_whole = low == 0.0 && high == 1.0;  // what is not given
+    double until = its.options.variant == nullptr ? 1.0 : its.options.variant->run.guidance_until;
+    if (is_whole && until > 0.0) high = until;
+    its.out.interval_is_chosen = !is_whole;
     its.out.guidance_from = low;
     its.out.guidance_to = high;
     return Status();
@@ -161,6 +169,7 @@ bool Request::is_guided_at(std::size_t row) const {
 
 Status check_request(Scope& scope, Arena& arena, const Model& model, const RunOptions& options, Request& out) {
     out = Request();
+    out.variant = options.variant;
     Checking its{scope, arena, model.contract(), options, out};
     if (options.to) LDM_TRY(read_other_end(its));
     LDM_TRY(read_guidance(its));

@@ -37,6 +37,7 @@ struct Request {
     View<float> pooled;            // (B, P) beside them
     std::string_view syntax;       // "plain" or "weighted"
 
+    const Variant* variant = nullptr;  // that draws; null: it is drawn exactly
     sampling::Plan plan;
     std::int64_t stop_after = 0;   // steps; those of the plan where it ends there
     double guidance = 0.0;
@@ -44,6 +45,7 @@ struct Request {
     bool embeds_guidance = false;  // the denoiser reads the scale, and never the negative prompt
     double guidance_rescale = 0.0;
     double guidance_from = 0.0, guidance_to = 1.0;
+    bool interval_is_chosen = false;  // by the user; false: the whole run, or what a variant says
 
     View<std::uint64_t> seeds;     // one for each image
     bool seed_is_chosen = true;

@@ -4,6 +4,7 @@
 #include "core/images/pixels.h"
 #include "core/run/counts.h"
 #include "core/run/effects.h"
+#include "core/run/variant_choice.h"
 #include "core/sampling/arithmetic.h"
 
 namespace ldm {
@@ -21,6 +22,7 @@ Status Run::begin(Scope& scope, const RunOptions& options) {
                           " extra inputs; expected at most ", most_inputs - 3});
     }
     LDM_TRY(check_request(scope, arena_, model_, options, request_));
+    LDM_TRY(note_measured_otherwise(scope, request_, notices_));
     if (request_.to) LDM_TRY(conditioning_.read_ends(scope, request_, notices_));
     if (request_.image_is_transparent) {
         LDM_TRY(notices_.add(scope, "image", {"the image is transparent in parts; they were laid on white"}));

@@ -4,6 +4,7 @@
 #include "core/codes.h"
 #include "src/api/handles.h"
 #include "src/api/settings.h"
+#include "src/engines/machine.h"
 #include "src/engines/tasks.h"
 #include "src/files/reading.h"
 
@@ -11,18 +12,36 @@ using namespace ldm;
 
 namespace {
 
+// Choose the variant that the options ask for.
+Status choose(Scope& scope, const package::Package& package, const ldm_engine_options& options, Notices& notices,
+              engines::Settings& settings) {
+    Budget budget;
+    engines::Machine machine(scope, settings);
+    const Manifest& manifest = package.manifest();
+    if (options.budget != nullptr) LDM_TRY(read_budget(scope, options.budget, budget));
+    if (options.budget != nullptr || options.variant != nullptr) LDM_TRY(machine.start());
+    if (options.variant == nullptr) return choose_variant(scope, manifest, budget, machine, notices, settings.variant);
+    return named_variant(scope, manifest, options.variant, budget, machine, notices, settings.variant);
+}
+
 // Open every component but the encoder of images, which is opened when an image is given.
 Status open_components(Scope& scope, ldm_engine& engine) {
     const Contract& contract = engine.package->model.contract();
     for (const json::Entry<ComponentContract>& component : contract.components) {
         if (component.key != contract.codec.encoder.component) LDM_TRY(engine.components.open(scope, component.key));
+        if (engine.components.caching_of(component.key) != nullptr) {
+            LDM_TRY(engine.components.open(scope, component.key, engines::Part::reading));
+        }
     }
     return Status();
 }
 
-Status open(Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
+Status open(const ldm_context& context, Scope& scope, ldm_engine& engine, const ldm_engine_options& options) {
     engines::Settings settings;
+    Notices notices(scope.memory);
     LDM_TRY(api::read_settings(scope, options, settings));
+    LDM_TRY(choose(scope, *engine.package->opened, options, notices, settings));
+    for (const Notice& notice : notices.all()) api::log(context, LDM_LOG_NOTICE, notice.text);
     Status status = engine.components.start(scope, settings);
     if (status.ok()) status = open_components(scope, engine);
     Failure engines_reason = scope.failure;
@@ -51,11 +70,23 @@ void rest(ldm_engine& engine, const Task& task) {
     }
 }
 
+// Make the place for what is kept of the denoiser.
+Status keep(Scope& scope, ldm_run& run) {
+    if (run.kept != nullptr) return Status();
+    run.kept = make<engines::Results>(run.memory, run.memory);
+    run.drop_kept = [](ldm_run& its) {
+        if (its.kept != nullptr) destroy(its.memory, its.kept);
+    };
+    LDM_NEED(scope, run.kept != nullptr);
+    return Status();
+}
+
 Status evaluate(Scope& scope, ldm_engine& engine, ldm_run& run, const Task& task) {
     rest(engine, task);
+    LDM_TRY(keep(scope, run));
     engines::Results results(scope.memory);
     Array<Tensor> outputs(scope.memory);
-    LDM_TRY(engines::evaluate(scope, engine.components, task, results, outputs));
+    LDM_TRY(engines::evaluate(scope, engine.components, task, *run.kept, results, outputs));
     return run.run.give(scope, outputs.view());
 }
 
@@ -77,6 +108,13 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
             return api::misused(scope, {name, " needs an engine and a run of the same ldm_package; these are of two, ",
                                         quoted(engine->package->model.manifest->name), " and ",
                                         quoted(run->package->model.manifest->name)});
+        }
+        const Variant *its = engine->components.variant(), *of_run = run->run.request().variant;
+        if (its != of_run) {
+            auto shown = [](const Variant* variant) { return variant == nullptr ? Piece("none") : quoted(variant->name); };
+            return api::misused(scope, {"the engine draws with the variant ", shown(its), ", and the run was made for ",
+                                        shown(of_run), "; set `variant` of ldm_run_options to what ldm_engine_variant "
+                                        "says"});
         }
         return work(scope);
     });
@@ -127,7 +165,7 @@ ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm
         }
         auto* made = make<ldm_engine>(scope.memory, scope.memory, package);
         LDM_NEED(scope, made != nullptr);
-        Status status = open(scope, *made, taken);
+        Status status = open(*context, scope, *made, taken);
         if (status.ok()) {
             *engine = made;
             log_notices(*context, *made);
@@ -136,6 +174,11 @@ ldm_status ldm_engine_open(ldm_context* context, ldm_package* package, const ldm
         }
         return status;
     });
+}
+
+const char* ldm_engine_variant(const ldm_engine* engine) {
+    const Variant* variant = engine == nullptr ? nullptr : engine->components.variant();
+    return variant == nullptr ? nullptr : variant->name.data();
 }
 
 void ldm_engine_free(ldm_engine* engine) {

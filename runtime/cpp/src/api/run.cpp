@@ -1,6 +1,7 @@
 // Runs: options to a request, images and how they were made.
 #include "src/api/handles.h"
 
+#include "core/run/variant_choice.h"
 #include "src/api/options.h"
 
 using namespace ldm;
@@ -10,6 +11,9 @@ namespace {
 Status create(ldm_context* context, Scope& scope, ldm_run& run, const ldm_run_options& options) {
     api::TakenOptions taken(scope.memory);
     LDM_TRY(taken.read(scope, options));
+    if (options.variant != nullptr) {
+        LDM_TRY(require_variant(scope, *run.package->model.manifest, options.variant, taken.options.variant));
+    }
     LDM_TRY(run.run.begin(scope, taken.options));
     for (const Notice& notice : run.run.notices()) api::log(*context, LDM_LOG_NOTICE, notice.text);
     return Status();

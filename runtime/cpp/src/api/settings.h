@@ -8,7 +8,7 @@
 
 namespace ldm::api {
 
-// What they point at stays the caller's. Code: other.misuse.
+// What they point at stays the caller's; the variant is not chosen yet. Code: other.misuse.
 Status read_settings(Scope& scope, const ldm_engine_options& options, engines::Settings& out);
 
 }  // namespace ldm::api

@@ -1,6 +1,7 @@
 // Verification: a package beside the reference that it carries.
 #include "src/api/handles.h"
 
+#include "core/codes.h"
 #include "src/api/settings.h"
 #include "src/verify/gate.h"
 
@@ -19,6 +20,10 @@ namespace {
 Status compare(Scope& scope, ldm_package& package, const ldm_engine_options& options, ldm_report& out) {
     engines::Settings settings;
     LDM_TRY(api::read_settings(scope, options, settings));
+    if (options.budget != nullptr || options.variant != nullptr) {
+        return scope.fail(codes::request_invalid, {"a proof takes no ", options.budget != nullptr ? "budget" : "variant",
+                                                   "; leave it out"});
+    }
     return verify::verify(scope, out.arena, *package.opened, package.model, settings, out.findings);
 }
 

@@ -1,6 +1,8 @@
 #include "src/engines/components.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <thread>
 
 #include "core/codes.h"
@@ -18,6 +20,31 @@ using Lock = std::lock_guard<std::mutex>;
 std::int64_t most_threads() {
     auto four_each = 4 * static_cast<std::int64_t>(std::thread::hardware_concurrency());
     return four_each > 16 ? four_each : 16;
+}
+
+// An option of an engine, and the values with which it computes in float32.
+struct ExactOption {
+    std::string_view engine, key, values[3];
+};
+
+constexpr ExactOption exact_options[] = {
+    {"openvino", "INFERENCE_PRECISION_HINT", {"f32"}},
+    {"openvino", "DYNAMIC_QUANTIZATION_GROUP_SIZE", {"0"}},
+    {"ort:cuda", "use_tf32", {"0", "False"}},
+    {"ort:tensorrt", "trt_fp16_enable", {"0", "False", "false"}},
+    {"ort:tensorrt", "trt_bf16_enable", {"0", "False", "false"}},
+    {"ort:tensorrt", "trt_int8_enable", {"0", "False", "false"}},
+};
+
+// Whether an engine computes in float32 with an option, as far as is known.
+bool is_exact(std::string_view kind, std::string_view name, std::string_view key, std::string_view value) {
+    for (const ExactOption& each : exact_options) {
+        bool is_of_engine = each.engine.substr(0, kind.size()) == kind && each.engine.substr(kind.size()) == name;
+        if (!is_of_engine || each.key != key) continue;
+        return std::any_of(std::begin(each.values), std::end(each.values),
+                           [&](std::string_view exact) { return !exact.empty() && exact == value; });
+    }
+    return true;
 }
 
 // Bytes in GB, with one decimal.
@@ -58,25 +85,47 @@ Status Components::start(Scope& scope, const Settings& settings) {
                                                    most_threads(), ", or 0 for the engine's choice"});
     }
     is_openvino_ = settings.engine == "openvino";
+    variant_ = settings.variant;
     if (!is_openvino_ && settings.engine != "ort" && !settings.engine.empty()) {
         return scope.fail(codes::request_engine, {"engine is ", quoted(settings.engine), "; expected ort or openvino"});
     }
     std::size_t count = package_.manifest().components.size();
     are_large_ = arena_.make<bool>(count);
-    LDM_NEED(scope, are_large_ != nullptr && slots_.make(arena_, count));
+    LDM_NEED(scope, are_large_ != nullptr && slots_.make(arena_, count + 1));
     process_ = files::process_number();
-    files::Stopwatch stopwatch;
-    LDM_TRY(is_openvino_ ? start_openvino(scope, settings) : start_onnxruntime(scope, settings));
-    if (is_openvino_) {
-        scope.tell("engine", {"OpenVINO's plugin for the device ", graph_settings_.device, " loaded in ",
-                              stopwatch.seconds(), " s"});
-    } else {
-        scope.tell("engine", {"ONNX Runtime ", library_.version(), " loaded from ", library_.path(), " in ",
-                              stopwatch.seconds(), " s"});
-    }
+    LDM_TRY(start_engines(scope, settings));
     for (std::size_t index = 0; index < settings.options.count; ++index) {
-        scope.tell("engine", {engine_name(), " has the option ", settings.options.keys[index], "=",
-                              settings.options.values[index]});
+        const char *key = settings.options.keys[index], *value = settings.options.values[index];
+        scope.tell("engine", {engine_name(), " has the option ", key, "=", value});
+        std::string_view kind = is_openvino_ ? "" : "ort:";
+        std::string_view name = is_openvino_ ? "openvino" : settings_.provider->name;  // the CPU's takes no options
+        if (is_exact(kind, name, key, value)) continue;
+        Failure sentence;  // used as a sentence
+        sentence.set("", {kind, name, " has the option ", key, "=", value, ", which computes in less than float32: "
+                          "how far the image is from the exact one is recorded nowhere"});
+        LDM_TRY(keep_notice(scope, sentence.text));
+    }
+    return Status();
+}
+
+// Those that components run on: the one that the settings name has the library and options, another is found.
+Status Components::start_engines(Scope& scope, const Settings& settings) {
+    for (bool openvino : {false, true}) {
+        if (!needs(openvino)) continue;
+        Settings its;
+        its.threads = settings.threads;
+        its.large_weights = settings.large_weights;
+        its.memory_left = settings.memory_left;
+        files::Stopwatch stopwatch;
+        if (openvino) {
+            LDM_TRY(start_openvino(scope, is_openvino_ ? settings : its));
+            scope.tell("engine", {"OpenVINO's plugin for the device ", graph_settings_.device, " loaded in ",
+                                  stopwatch.seconds(), " s"});
+        } else {
+            LDM_TRY(start_onnxruntime(scope, is_openvino_ ? its : settings));
+            scope.tell("engine", {"ONNX Runtime ", library_.version(), " loaded from ", library_.path(), " in ",
+                                  stopwatch.seconds(), " s"});
+        }
     }
     return Status();
 }
@@ -106,7 +155,7 @@ Status Components::start_openvino(Scope& scope, const Settings& settings) {
     return plugin_.open(scope, settings.library);
 }
 
-Status Components::find(Scope& scope, std::string_view component, std::size_t& place) {
+Status Components::find(Scope& scope, std::string_view component, Part part, std::size_t& place) {
     if (process_ != files::process_number()) {
         return scope.fail(codes::engine_failed,
                           {"the package ", package_.path().view(),
@@ -114,42 +163,48 @@ Status Components::find(Scope& scope, std::string_view component, std::size_t& p
                            "forked, and its engines' threads stayed behind; load it in each process"});
     }
     place = package_.manifest().components.place_of(component);
-    if (place != json::Map<Component>::none) return Status();
+    bool is_there = place != json::Map<Component>::none;
+    if (part == Part::reading) place = package_.manifest().components.size();
+    if (is_there) return Status();
     return scope.fail(codes::engine_failed, {package_.path().view(), " has no component ", quoted(component)});
 }
 
 // Count a user of a component's engine, which is opened if need be.
-Status Components::acquire(Scope& scope, std::string_view component, std::size_t& place) {
-    LDM_TRY(find(scope, component, place));
+Status Components::acquire(Scope& scope, std::string_view component, Part part, std::size_t& place) {
+    LDM_TRY(find(scope, component, part, place));
     if (slots_.use(place)) return Status();
     files::Stopwatch stopwatch;
     bool is_new = false;
-    LDM_TRY(open_slot(scope, component, place, is_new));
-    if (is_new) tell_of(scope, component, slots_.engine(place), stopwatch.seconds());
+    Form form = form_of(component, part);
+    LDM_TRY(open_slot(scope, component, form, place, is_new));
+    if (is_new) tell_of(scope, component, form, slots_.engine(place), stopwatch.seconds());
     return Status();
 }
 
-Status Components::open_slot(Scope& scope, std::string_view component, std::size_t place, bool& is_new) {
+Status Components::open_slot(Scope& scope, std::string_view component, const Form& form, std::size_t place,
+                             bool& is_new) {
     Lock turn(opening_);
     if (slots_.use(place)) return Status();  // another thread was faster
     Engine engine;
-    LDM_TRY(load(scope, component, artefact_of(component), engine));
+    LDM_TRY(load(scope, component, form, engine));
     slots_.open(place, engine);
     is_new = true;
     return Status();
 }
 
-void Components::tell_of(const Scope& scope, std::string_view component, const Engine& engine, double seconds) const {
-    std::int64_t threads = is_openvino_ ? graph_settings_.threads : settings_.threads;
-    scope.tell("engine", {component, ": ", engine.path, " on ", engine_name(), ", threads ",
-                          threads == 0 ? Piece("of its choice") : Piece(threads), ", ",
-                          files::megabytes(package_.weights(component).bytes), " MB of weights ",
+void Components::tell_of(const Scope& scope, std::string_view component, const Form& form, const Engine& engine,
+                         double seconds) const {
+    std::int64_t threads = form.is_on_openvino ? graph_settings_.threads : settings_.threads;
+    scope.tell("engine", {component, ": ", engine.path, " on ", form.is_on_openvino ? "openvino" : ort_name(),
+                          form.precision ? " in " : "", form.precision ? ldm::name_of(*form.precision) : "",
+                          ", threads ", threads == 0 ? Piece("of its choice") : Piece(threads), ", ",
+                          files::megabytes(package_.weights(component, *form.artefact).bytes), " MB of weights ",
                           engine.maps_weights ? "mapped" : "copied", ", opened in ", seconds, " s"});
 }
 
-Status Components::open(Scope& scope, std::string_view component) {
+Status Components::open(Scope& scope, std::string_view component, Part part) {
     std::size_t place = 0;
-    LDM_TRY(acquire(scope, component, place));
+    LDM_TRY(acquire(scope, component, part, place));
     slots_.release(place);
     return Status();
 }
@@ -158,15 +213,15 @@ Status Components::open_alone(Scope& scope, std::string_view component, const Ar
     files::Stopwatch stopwatch;
     {
         Lock turn(opening_);
-        LDM_TRY(load(scope, component, artefact, out));
+        LDM_TRY(load(scope, component, {&artefact, is_openvino_, std::nullopt}, out));
     }
-    tell_of(scope, component, out, stopwatch.seconds());
+    tell_of(scope, component, {&artefact, is_openvino_, std::nullopt}, out, stopwatch.seconds());
     return Status();
 }
 
-Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out) {
+Status Components::run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out, Part part) {
     std::size_t place = 0;
-    LDM_TRY(acquire(scope, component, place));
+    LDM_TRY(acquire(scope, component, part, place));
     const Engine& engine = slots_.engine(place);
     files::Stopwatch stopwatch;
     Status status = engine.run(engine.self, scope, feeds, out);
@@ -177,18 +232,22 @@ Status Components::run(Scope& scope, std::string_view component, View<Tensor> fe
 
 void Components::rest(std::string_view component) {
     std::size_t place = package_.manifest().components.place_of(component);
-    if (place != json::Map<Component>::none) slots_.rest(place);
+    if (place == json::Map<Component>::none) return;
+    slots_.rest(place);
+    if (caching_of(component) != nullptr) slots_.rest(package_.manifest().components.size());
 }
 
-Status Components::load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
+Status Components::load(Scope& scope, std::string_view component, const Form& form, Engine& out) {
     Engine engine;
-    if (is_openvino_) {
-        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, artefact, graph_settings_, engine));
+    if (form.is_on_openvino) {
+        openvino::GraphSettings settings = graph_settings_;
+        settings.precision = form.precision;
+        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, *form.artefact, settings, engine));
     } else {
-        LDM_TRY(load_session(scope, component, artefact, engine));
+        LDM_TRY(load_session(scope, component, form, engine));
     }
-    const ComponentContract& promised = *package_.manifest().contract.components.find(component);
-    Status status = check_graph(scope, engine.path, promised, engine.inputs, engine.outputs);
+    const ComponentContract& its = promised(package_.manifest(), component, *form.artefact);
+    Status status = check_graph(scope, engine.path, its, engine.inputs, engine.outputs);
     for (std::string_view sentence : engine.notices) {
         if (status.ok()) status = keep_notice(scope, sentence);
     }
@@ -200,12 +259,16 @@ Status Components::load(Scope& scope, std::string_view component, const Artefact
     return Status();
 }
 
-Status Components::load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out) {
-    const Component& parts = *package_.manifest().components.find(component);
+Status Components::load_session(Scope& scope, std::string_view component, const Form& form, Engine& out) {
+    const Artefact& artefact = *form.artefact;
     ort::SessionSettings settings = settings_;
-    files::Path weights, graph;
-    LDM_TRY(package_.file(scope, parts.weights, weights));
-    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, settings));
+    settings.is_bfloat16 = form.precision == Precision::bf16;
+    files::Path graph;
+    for (std::size_t place = 1; place < artefact.files.size; ++place) {
+        files::Path data;
+        LDM_TRY(package_.file(scope, artefact.files[place], data));
+    }
+    if (settings.provider == nullptr) LDM_TRY(check_memory(scope, component, form, settings));
     LDM_TRY(package_.file(scope, artefact.file(), graph));
     return ort::open_session(scope, memory_, library_, graph, settings, out);
 }
@@ -223,9 +286,48 @@ const Artefact& Components::artefact_of(std::string_view component) const {
     return artefact_for(manifest, component, settings_.provider == nullptr);
 }
 
-std::string_view Components::engine_name() const {
-    if (is_openvino_) return "openvino";
+std::string_view Components::engine_name() const { return is_openvino_ ? "openvino" : ort_name(); }
+
+std::string_view Components::ort_name() const {
     return settings_.provider == nullptr ? "ort" : settings_.provider->ort_name;
+}
+
+// As a way of the variant says, whose engine it is, or as the settings do.
+Components::Form Components::form_of(std::string_view component, Part part) const {
+    const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
+    const Caching* caching = caching_of(component);
+    Form form{nullptr, way == nullptr ? is_openvino_ : way->engine == "openvino", std::nullopt};
+    if (caching != nullptr) {
+        std::string_view name = part == Part::own ? caching->keeps : caching->reads;
+        form.artefact = find_artefact(package_.manifest(), component, name);
+    } else if (way != nullptr) {
+        form.artefact = find_artefact(package_.manifest(), component, way->artefact);
+    } else {
+        form.artefact = &artefact_of(component);
+    }
+    if (way == nullptr) return form;
+    bool is_its_own = is_integer(way->precision) || way->precision == form.artefact->precision;
+    if (!is_its_own) form.precision = way->precision;
+    return form;
+}
+
+const Caching* Components::caching_of(std::string_view component) const {
+    bool is_cached = variant_ != nullptr && variant_->run.caching.has_value() &&
+                     component == package_.manifest().contract.denoiser.component;
+    return is_cached ? &*variant_->run.caching : nullptr;
+}
+
+const ComponentContract& Components::promised_of(std::string_view component, Part part) const {
+    return promised(package_.manifest(), component, *form_of(component, part).artefact);
+}
+
+bool Components::needs(bool openvino) const {
+    for (const auto& [component, its] : package_.manifest().components) {
+        const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
+        bool is_on_openvino = way == nullptr ? is_openvino_ : way->engine == "openvino";
+        if (is_on_openvino == openvino) return true;
+    }
+    return false;
 }
 
 std::optional<std::uint64_t> Components::memory_left() const {
@@ -233,8 +335,12 @@ std::optional<std::uint64_t> Components::memory_left() const {
 }
 
 // Fail if the weights do not fit; say so where they hardly do. Large ones are mapped.
-Status Components::check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings) {
-    WeightMemory needed = weight_memory(package_.weights(component), large_weights_);
+Status Components::check_memory(Scope& scope, std::string_view component, const Form& form,
+                                ort::SessionSettings& settings) {
+    // A quantised graph gets its kernels from what is turned off for many weights, and its weights are small.
+    bool is_of_few_bits = is_integer(form.artefact->precision) || settings.is_bfloat16;
+    WeightMemory needed = weight_memory(package_.weights(component, *form.artefact),
+                                        is_of_few_bits ? static_cast<std::uint64_t>(-1) : large_weights_);
     settings.reorders = needed.mapped == 0;
     std::optional<std::uint64_t> free = memory_left();
     if (!free) return Status();

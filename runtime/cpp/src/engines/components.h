@@ -28,7 +28,12 @@ struct Settings {
     std::int64_t threads = 0;   // of one operator; 0: the engine's choice
     std::uint64_t large_weights = engines::large_weights;  // a component with more of them maps them, on the CPU
     std::optional<std::uint64_t> memory_left;  // bytes; not given: what the machine or container has
+    const Variant* variant = nullptr;  // of the package, whose ways are chosen before the engine; null: exact
 };
+
+// Which artefact of a component is evaluated: its own, which of a denoiser with caching is the one that keeps; or the
+// one beside it that reads what was kept.
+enum class Part { own, reading };
 
 // Threads may call everything but `start`.
 class Components {
@@ -43,11 +48,11 @@ public:
     // request.invalid, request.engine, engine.unavailable, engine.failed.
     Status start(Scope& scope, const Settings& settings);
     // Load a component that is not open yet. Codes: engine.*, graph.signature, file.changed.
-    Status open(Scope& scope, std::string_view component);
+    Status open(Scope& scope, std::string_view component, Part part = Part::own);
     // Load one artefact of a component beside what is open, for the caller, who closes it. Codes as `open`.
     Status open_alone(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
     // Evaluate a component: all inputs by name, all outputs of its graph.
-    Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out);
+    Status run(Scope& scope, std::string_view component, View<Tensor> feeds, Results& out, Part part = Part::own);
     // Give back the memory of a component that maps its weights, until it is used again: that takes no time. Others
     // stay. A thread that is at an evaluation of it ends that first.
     void rest(std::string_view component);
@@ -56,7 +61,13 @@ public:
     // NUL. False where there is nothing new.
     bool take_notice(std::string_view& out);
 
-    // Whether the engine runs an artefact, and which of a component's it draws with.
+    // The variant that it draws with; null: it draws exactly.
+    const Variant* variant() const { return variant_; }
+    // What it keeps of a component between evaluations; null: nothing.
+    const Caching* caching_of(std::string_view component) const;
+    // The inputs and outputs of a part.
+    const ComponentContract& promised_of(std::string_view component, Part part) const;
+    // Whether the engine runs an artefact, and which of a component's it draws with without a variant.
     bool runs(const Artefact& artefact) const;
     const Artefact& artefact_of(std::string_view component) const;
     // The engine's name, or the provider's.
@@ -64,21 +75,34 @@ public:
     std::string_view library_version() const { return library_.version(); }
 
 private:
-    Status find(Scope& scope, std::string_view component, std::size_t& place);
-    Status acquire(Scope& scope, std::string_view component, std::size_t& place);
-    Status open_slot(Scope& scope, std::string_view component, std::size_t place, bool& is_new);
-    void tell_of(const Scope& scope, std::string_view component, const Engine& engine, double seconds) const;
+    // What a component runs as. precision: that is computed in; none: the artefact's.
+    struct Form {
+        const Artefact* artefact = nullptr;
+        bool is_on_openvino = false;
+        std::optional<Precision> precision;
+    };
+
+    Form form_of(std::string_view component, Part part) const;
+    std::string_view ort_name() const;
+    bool needs(bool openvino) const;
+    Status find(Scope& scope, std::string_view component, Part part, std::size_t& place);
+    Status acquire(Scope& scope, std::string_view component, Part part, std::size_t& place);
+    Status open_slot(Scope& scope, std::string_view component, const Form& form, std::size_t place, bool& is_new);
+    void tell_of(const Scope& scope, std::string_view component, const Form& form, const Engine& engine,
+                 double seconds) const;
+    Status start_engines(Scope& scope, const Settings& settings);
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);
-    Status load(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
-    Status load_session(Scope& scope, std::string_view component, const Artefact& artefact, Engine& out);
-    Status check_memory(Scope& scope, std::string_view component, ort::SessionSettings& settings);
+    Status load(Scope& scope, std::string_view component, const Form& form, Engine& out);
+    Status load_session(Scope& scope, std::string_view component, const Form& form, Engine& out);
+    Status check_memory(Scope& scope, std::string_view component, const Form& form, ort::SessionSettings& settings);
     std::optional<std::uint64_t> memory_left() const;
     Status keep_notice(Scope& scope, std::string_view sentence);
 
     Allocator& memory_;
     const package::Package& package_;
     bool is_openvino_ = false;
+    const Variant* variant_ = nullptr;
     ort::Library library_;
     ort::SessionSettings settings_;
     openvino::Plugin plugin_;
@@ -86,7 +110,7 @@ private:
     std::uint64_t large_weights_ = 0;
     std::optional<std::uint64_t> memory_left_;  // not given: what the machine or container has
     Arena arena_;
-    Slots slots_;  // in the order of the manifest's components
+    Slots slots_;  // in the order of the manifest's components; the last one is of what reads
     bool* are_large_ = nullptr;  // components that a notice told to be too large for memory
     Array<std::string_view> notices_;
     std::size_t taken_notices_ = 0;

@@ -147,10 +147,31 @@ Status Package::check_data(Scope& scope, const Component& component) {
     std::sort(data.begin(), data.end());
     data.shrink(static_cast<std::size_t>(std::unique(data.begin(), data.end()) - data.begin()));
     for (std::string_view file : data) {
-        Weights its;
-        LDM_TRY(check_weights(scope, file, its));
+        DataFile its{file, {}};
+        LDM_TRY(check_weights(scope, file, its.weights));
+        LDM_NEED(scope, data_.push(its));
     }
     return Status();
+}
+
+Weights Package::weights(std::string_view component, const Artefact& artefact) const {
+    if (!is_integer(artefact.precision)) return weights(component);
+    const Component& its = *manifest_.components.find(component);
+    Weights sum;
+    for (std::size_t place = 1; place < artefact.files.size; ++place) {
+        std::string_view name = artefact.files[place];
+        if (name == its.weights) {
+            sum.values += weights(component).values;
+            sum.bytes += weights(component).bytes;
+            continue;
+        }
+        for (const DataFile& own : data_) {
+            if (own.name != name) continue;
+            sum.values += own.weights.bytes / sizeof(float);
+            sum.bytes += own.weights.bytes;
+        }
+    }
+    return sum;
 }
 
 Status Package::check_weights(Scope& scope, std::string_view name, Weights& out) {

@@ -37,7 +37,7 @@ struct Weights {
 // An opened package. It does not move; threads may call what is const, and `confirm`.
 class Package {
 public:
-    explicit Package(Allocator& memory) : arena_(memory), folder_(memory), hashes_(memory) {}
+    explicit Package(Allocator& memory) : arena_(memory), folder_(memory), data_(memory), hashes_(memory) {}
 
     // Once. Codes: request.path, package.*, file.*, json.*, manifest.*, schedule.*, weights.*, graph.*, tokenizer.*.
     Status open(Scope& scope, std::string_view path, Check check);
@@ -56,9 +56,18 @@ public:
     const Weights& weights(std::string_view component) const {
         return weights_[manifest_.components.place_of(component)];
     }
+    // Of one of its graphs, without their types: of data of its own in integers, as many values of float32 as take the
+    // same bytes.
+    Weights weights(std::string_view component, const Artefact& artefact) const;
     std::string_view identity() const { return identity_.view(); }  // SHA-256 of manifest.json, in hexadecimal
 
 private:
+    // A data file that a graph has of its own.
+    struct DataFile {
+        std::string_view name;
+        Weights weights;
+    };
+
     Status open_checked(Scope& scope, std::string_view path, Check check);
     Status read_manifest(Scope& scope);
     Status check_sizes(Scope& scope);
@@ -74,6 +83,7 @@ private:
     files::Folder folder_;
     Manifest manifest_;
     Weights* weights_ = nullptr;  // in the order of manifest_.components
+    Array<DataFile> data_;
     Digest::Hex identity_{};
     files::Hashes hashes_;
 };

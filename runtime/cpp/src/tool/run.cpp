@@ -2,6 +2,7 @@
 #include <cctype>
 #include <cinttypes>
 #include <cstdio>
+#include <optional>
 
 #include "src/tool/terminal.h"
 #include "src/tool/verbs.h"
@@ -38,6 +39,9 @@ constexpr Option options_of_run[] = {
     map_weights_option,
     no_map_weights_option,
     library_option,
+    budget_option,
+    exact_option,
+    variant_option,
     check_option,
     {"--out", "PNG", "output (image.png); several are numbered"},
     {"--force", "", "replace what is there"},
@@ -138,12 +142,12 @@ bool check_outputs(const Context& context, const std::string& out, std::size_t c
 }
 
 // Whether starting takes most of the time: of one image with no more steps and pixels than the built-in model's have.
-bool is_short(const Context& context, const Package& package, const Run& drawn, const ldm_run_options& options) {
+bool is_short(const Context& context, const Package& package, const ldm_run_options& options) {
     constexpr double most_work = 20.0 * 128 * 128;
     ldm_defaults defaults;
     ldm_defaults_init(&defaults, sizeof defaults);
-    if (drawn.image_count() != 1 || ldm_package_defaults(context.get(), package.get(), &defaults) != LDM_OK)
-        return false;
+    if (options.prompt_count != 1 || options.count > 1) return false;
+    if (ldm_package_defaults(context.get(), package.get(), &defaults) != LDM_OK) return false;
     bool has_image = options.width == 0 && options.image_count > 0;
     double width = has_image ? options.images->width : options.width != 0 ? options.width : defaults.width;
     double height = has_image ? options.images->height : options.width != 0 ? options.height : defaults.height;
@@ -186,10 +190,16 @@ int run(Arguments& arguments) {
 
     auto package = Package::open(context, arguments.place().c_str(), package_options);
     if (!package) return complain(context);
+    choice.map_weights(is_short(context, *package, *options.operator->()));
+    std::optional<Engine> engine;
+    if (choice.may_be_lossy()) {  // which variant draws is to be known before the run is made
+        engine = Engine::open(context, *package, choice.options());
+        if (!engine) return complain(context);
+        options->variant = engine->variant();
+    }
     auto drawn = Run::create(context, *package, options);
     if (!drawn || !check_outputs(context, out, drawn->image_count(), force)) return complain(context);
-    choice.map_weights(is_short(context, *package, *drawn, *options.operator->()));
-    auto engine = Engine::open(context, *package, choice.options());
+    if (!engine) engine = Engine::open(context, *package, choice.options());
     if (!engine || engine->draw(context, *drawn) != LDM_OK) return complain(context);
     return save(context, *drawn, out, force) ? succeeded : complain(context);
 }

@@ -25,6 +25,14 @@ bool EngineChoice::read(Arguments& arguments) {
     options_->provider_keys = keys_.data();
     options_->provider_values = values_.data();
     options_->provider_option_count = keys_.size();
+    options_->budget = arguments.text("--budget");
+    options_->variant = arguments.text("--variant");
+    bool has_budget = arguments.has("--budget") && std::string_view(arguments.text("--budget")) != "exact";
+    if (arguments.has("--exact") && (has_budget || arguments.has("--variant"))) {
+        std::string name = arguments.has("--variant") ? "--variant" : "--budget";
+        return arguments.fail("--exact and " + name + " " + arguments.text(name) +
+                              " exclude each other; leave out one of them");
+    }
     options_->maps_weights = arguments.has("--map-weights");
     is_told_ = arguments.has("--map-weights") || arguments.has("--no-map-weights");
     if (arguments.has("--map-weights") && arguments.has("--no-map-weights")) {

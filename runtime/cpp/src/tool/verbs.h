@@ -31,6 +31,10 @@ inline constexpr Option map_weights_option{"--map-weights", "",
 inline constexpr Option no_map_weights_option{"--no-map-weights", "", "copy weights into what the kernels like best"};
 inline constexpr Option library_option{
     "--library", "PATH", "ONNX Runtime's shared library, 1.20 or newer ($LDM_ONNXRUNTIME), or OpenVINO's plugin"};
+inline constexpr Option budget_option{
+    "--budget", "BUDGET", "draw faster, within exact, psnr=DB or ssim=SHARE of the exact image (exact)"};
+inline constexpr Option exact_option{"--exact", "", "the same as --budget exact"};
+inline constexpr Option variant_option{"--variant", "NAME", "draw with a variant of the package by its name"};
 inline constexpr Option check_option{"--check", "cached|full|size",
                                      "hashes once per file, hashes now, or sizes only (cached)"};
 
@@ -39,6 +43,7 @@ class EngineChoice {
 public:
     bool read(Arguments& arguments);
     const EngineOptions& options() const { return options_; }
+    bool may_be_lossy() const { return options_->variant != nullptr || options_->budget != nullptr; }
     // Say whether the weights are mapped where the command line does not.
     void map_weights(bool is_better) { options_->maps_weights = is_told_ ? options_->maps_weights : is_better; }
 

@@ -25,7 +25,7 @@ public:
           reference_(reference),
           run_(scope.memory, model),
           latents_(scope.memory),
-          results_(scope.memory),
+          kept_(scope.memory), results_(scope.memory),
           used_(scope.memory),
           drift_(scope.memory),
           image_(scope.memory) {}
@@ -105,7 +105,7 @@ private:
     Status evaluate(const Task& task) {
         LDM_TRY(note_use(task.component));
         Array<Tensor> outputs(scope_.memory);
-        LDM_TRY(engines::evaluate(scope_, components_, task, results_, outputs));
+        LDM_TRY(engines::evaluate(scope_, components_, task, kept_, results_, outputs));
         bool is_denoiser = task.component == model_.contract().denoiser.component;
         bool is_decoder = task.component == model_.contract().codec.decoder.component;
         LDM_TRY(run_.give(scope_, outputs.view()));
@@ -163,7 +163,7 @@ private:
     Reference& reference_;
     Run run_;
     Loaded latents_;
-    engines::Results results_;
+    engines::Results kept_, results_;
     Array<std::string_view> used_;  // components
     Array<StepResult> drift_;
     Array<float> image_;

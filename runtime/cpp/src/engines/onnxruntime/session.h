@@ -20,6 +20,8 @@ struct SessionSettings {
     // true copies the weights into the layouts that the kernels like best; false maps them from disk and leaves them
     // there, and what is in half precision is widened where a run reads it.
     bool reorders = true;
+    // Matrix products in bfloat16, for which it has kernels on ARM under Linux alone. It needs `reorders`.
+    bool is_bfloat16 = false;
 };
 
 // Open a session as an engine, which keeps its memory in `memory`. library must outlive it. path: of the ONNX file; its

@@ -27,13 +27,53 @@ struct Said {
     ldm_plugin_error place() { return {text, sizeof text}; }
 };
 
+// A precision by OpenVINO's name.
+const char* hint_of(Precision precision) {
+    switch (precision) {
+        case Precision::fp32: return "f32";
+        case Precision::fp16: return "f16";
+        case Precision::bf16: return "bf16";
+        case Precision::int8:
+        case Precision::int4: return nullptr;  // a graph has them of its own
+    }
+    return nullptr;
+}
+
+// What computes in the wanted precision, and the user's own properties.
+Status list_properties(Scope& scope, const GraphSettings& settings, const Artefact& artefact,
+                       Array<const char*>& keys, Array<const char*>& values) {
+    constexpr const char* precision = "INFERENCE_PRECISION_HINT";
+    std::string_view device = settings.device;
+    if (settings.precision) {
+        const char* hint = hint_of(*settings.precision);
+        if (device != "CPU") {
+            return scope.fail(codes::engine_unavailable, {ldm::name_of(*settings.precision), " is for OpenVINO on the "
+                                                          "CPU, but its option device is ", device});
+        }
+        for (std::size_t index = 0; index < settings.option_count; ++index) {
+            if (std::string_view(settings.keys[index]) != precision || std::string_view(settings.values[index]) == hint)
+                continue;
+            return scope.fail(codes::request_engine, {"the option openvino.", precision, " is ",
+                                                      settings.values[index], ", but what was chosen computes in ",
+                                                      hint, "; leave out one of them"});
+        }
+        LDM_NEED(scope, keys.push(precision) && values.push(hint));
+    }
+    if (is_integer(artefact.precision) && device.substr(0, 3) != "NPU") {  // else it rounds activations to 8 bits too
+        LDM_NEED(scope, keys.push("DYNAMIC_QUANTIZATION_GROUP_SIZE") && values.push("0"));
+    }
+    LDM_NEED(scope, keys.append(settings.keys, settings.option_count));
+    LDM_NEED(scope, values.append(settings.values, settings.option_count));
+    return Status();
+}
+
 class Graph {
 public:
     Graph(Allocator& memory, const Plugin& plugin, const package::Package& package, std::string_view component,
           const Artefact& artefact)
         : memory_(&memory), plugin_(plugin.functions()), package_(package), arena_(memory),
-          contract_(package.manifest().contract), promised_(*contract_.components.find(component)),
-          artefact_(artefact) {}
+          contract_(package.manifest().contract),
+          promised_(engines::promised(package.manifest(), component, artefact)), artefact_(artefact) {}
     ~Graph() {
         if (graph_ != nullptr) plugin_.close(graph_);
     }
@@ -81,21 +121,23 @@ Status Graph::load(Scope& scope, const GraphSettings& settings) {
     files::Path weights, cache;
     PlainGraph plain;
     LDM_TRY(package_.file(scope, artefact_.file(), path_));
-    LDM_TRY(package_.file(scope, artefact_.files[1], weights));
     if (is_its_own) {
-        LDM_TRY(make_cache_folder(scope, package_, artefact_, cache));
+        LDM_TRY(package_.file(scope, artefact_.files[1], weights));
+        LDM_TRY(make_cache_folder(scope, package_, artefact_, settings, cache));
     } else {
-        LDM_TRY(plain.make(scope, path_, weights));
+        LDM_TRY(plain.make(scope, package_, artefact_));
     }
+    Array<const char*> keys(scope.memory), values(scope.memory);
+    LDM_TRY(list_properties(scope, settings, artefact_, keys, values));
     ldm_plugin_options options{};
     options.path = is_its_own ? path_.c_str() : plain.path().c_str();
     options.weights = is_its_own ? weights.c_str() : nullptr;
     options.cache = cache.view().empty() ? nullptr : cache.c_str();
     options.device = settings.device;
     options.threads = static_cast<std::int32_t>(settings.threads);
-    options.keys = settings.keys;
-    options.values = settings.values;
-    options.option_count = settings.option_count;
+    options.keys = keys.data();
+    options.values = values.data();
+    options.option_count = keys.size();
     Said said;
     std::int32_t status = plugin_.open(&options, &graph_, said.place());
     return status == LDM_PLUGIN_OK ? Status() : failed(scope, status, "cannot load", said);

@@ -2,9 +2,11 @@
 #ifndef LDM_ENGINES_OPENVINO_GRAPH_H
 #define LDM_ENGINES_OPENVINO_GRAPH_H
 
+#include <optional>
 #include <string_view>
 
 #include "core/memory.h"
+#include "core/package/artefacts.h"
 #include "core/status.h"
 #include "src/engines/engine.h"
 #include "src/engines/openvino/plugin.h"
@@ -18,6 +20,7 @@ struct GraphSettings {
     const char* const* values = nullptr;
     std::size_t option_count = 0;
     std::int64_t threads = 0;  // of one operator, on the CPU; 0 leaves the choice to OpenVINO
+    std::optional<Precision> precision;  // that it computes in; none: float32
 };
 
 // Compile an artefact of a component: of OpenVINO's own format, or ONNX. memory: of the

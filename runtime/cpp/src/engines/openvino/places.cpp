@@ -35,6 +35,33 @@ Status put_identity(Scope& scope, const package::Package& package, View<std::str
     return Status();
 }
 
+// As Python shows precision, threads and the options in their order: ", 'bf16', None, [('device', 'GPU')])".
+Status put_settings(Scope& scope, const GraphSettings& settings, Words& out) {
+    struct Option {
+        std::string_view key, value;
+    };
+    Array<Option> options(scope.memory);
+    if (std::string_view(settings.device) != "CPU") LDM_NEED(scope, options.push({"device", settings.device}));
+    for (std::size_t index = 0; index < settings.option_count; ++index) {
+        LDM_NEED(scope, options.push({settings.keys[index], settings.values[index]}));
+    }
+    std::sort(options.begin(), options.end(), [](const Option& one, const Option& other) {
+        return one.key < other.key || (one.key == other.key && one.value < other.value);
+    });
+    out.add(", ");
+    settings.precision ? out.repr(name_of(*settings.precision)) : out.add("None");
+    out.add(", ");
+    settings.threads == 0 ? out.add("None") : out.add(settings.threads);
+    out.add(", [");
+    for (const Option& option : options) {
+        out.add(&option == options.begin() ? "(" : ", (");
+        out.repr(option.key).add(", ").repr(option.value).add(")");
+    }
+    out.add("])");
+    LDM_NEED(scope, out.fits());
+    return Status();
+}
+
 bool is_link(const Path& path) {
     files::FileStatus status;
     return look(path, files::Links::keep, status).ok() && status.kind == files::Kind::link;
@@ -57,12 +84,16 @@ Answer link_content(const Path& path, const Path& to) {
 
 }  // namespace
 
-Status make_cache_folder(Scope& scope, const package::Package& package, const Artefact& artefact, Path& out) {
+Status make_cache_folder(Scope& scope, const package::Package& package, const Artefact& artefact,
+                         const GraphSettings& settings, Path& out) {
     Array<std::string_view> names(scope.memory);
     LDM_NEED(scope, names.append(artefact.files));
     std::sort(names.begin(), names.end());
     Words identity(scope.memory);
+    identity.add("(");
     LDM_TRY(put_identity(scope, package, names.view(), identity));
+    LDM_TRY(put_settings(scope, settings, identity));
+    LDM_NEED(scope, identity.fits());
     Sha256 hash;
     hash.update(identity.view());
     Digest::Hex hex = hash.finish().hex();
@@ -72,26 +103,39 @@ Status make_cache_folder(Scope& scope, const package::Package& package, const Ar
 
 PlainGraph::~PlainGraph() {
     if (folder_.view().empty()) return;
-    (void)remove_file(path_).ok();
-    (void)remove_file(weights_).ok();
+    for (std::string_view name : names_) (void)remove_file(Path(folder_, Path(name).name())).ok();
     (void)remove_folder(folder_).ok();
 }
 
-Status PlainGraph::make(Scope& scope, const Path& graph, const Path& weights) {
-    path_ = graph;
-    bool is_away = false;
-    if (!is_link(weights) || (leads_away(weights, is_away).ok() && !is_away)) return Status();
-    Path cache;
+Status PlainGraph::link_all(Scope& scope, const package::Package& package, const Artefact& artefact, Answer& answer) {
+    for (std::string_view name : artefact.files) {
+        Path file;
+        LDM_TRY(package.file(scope, name, file));
+        if (answer.ok()) answer = link_content(file, Path(folder_, file.name()));
+    }
+    return Status();
+}
+
+Status PlainGraph::make(Scope& scope, const package::Package& package, const Artefact& artefact) {
+    LDM_TRY(package.file(scope, artefact.file(), path_));
+    bool is_any_away = false;
+    for (std::size_t place = 1; place < artefact.files.size; ++place) {
+        Path data;
+        bool is_away = false;
+        LDM_TRY(package.file(scope, artefact.files[place], data));
+        is_any_away |= is_link(data) && (!leads_away(data, is_away).ok() || is_away);
+    }
+    if (!is_any_away) return Status();
+    Path cache, graph = path_;
     Answer answer;
     std::string_view reason = "there is no cache folder";
     bool has_cache = files::make_cache_folder({}, cache);
     if (has_cache) {
         folder_ = files::partial_in(cache);
+        names_ = artefact.files;
         path_ = Path(folder_, graph.name());
-        weights_ = Path(folder_, weights.name());
         answer = make_folders(folder_);
-        if (answer.ok()) answer = link_content(graph, path_);
-        if (answer.ok()) answer = link_content(weights, weights_);
+        LDM_TRY(link_all(scope, package, artefact, answer));
         if (answer.ok()) return Status();
     }
     files::Reason said(answer);
