@@ -14,7 +14,7 @@ from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory,
 from ldm_export.families import FAMILIES
 from ldm_export.families.original.layout import Prediction
 from ldm_export.lossy.make import choose_methods, make_variants
-from ldm_export.lossy.prompts import prompts_of, read_prompts
+from ldm_export.lossy.prompts import OWN, Prompts, prompts_of, read_prompts
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
 from ldm_export.package.few_step import as_few_step
@@ -137,6 +137,7 @@ def build_package(
     checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
+    texts = prompts_of(checkpoint.documents, prompts) if methods else OWN
     for name, path in parts.items():
         say(f"{name} is that of {path}")
     for name in checkpoint.dropped:
@@ -166,7 +167,7 @@ def build_package(
             manifest = with_artefacts(folder, manifest, result.artefacts)
             _prove_target(TARGETS[name].engine, folder, manifest, report, say)
         if methods:
-            manifest = _make_variants(folder, manifest, recipe, methods, prompts, report, say)
+            manifest = _make_variants(folder, manifest, recipe, methods, texts, report, say)
         write_manifest(folder, manifest)
         open_package(folder, check="size")  # as its users will
     return report
@@ -310,13 +311,13 @@ def _prove(checkpoint: Checkpoint, folder: Path, manifest: Manifest, report: Bui
 
 
 def _lossy_methods(recipe: BuildRecipe, prompts: Path | None, say: Progress) -> tuple[str, ...]:
-    """Return the lossy methods to try, none without a budget; the prompts of a file are read once before the work."""
+    """Return the lossy methods to try, none without a budget."""
     if recipe.parsed_budget.value is None:
         if prompts is not None:
             raise InputError(f"the prompts {prompts} are for a budget; add --budget, such as psnr=35")
         return ()
     if prompts is not None:
-        read_prompts(prompts)
+        read_prompts(prompts)  # before anything is fetched
     return choose_methods(recipe.lossy, say)
 
 
@@ -325,13 +326,12 @@ def _make_variants(
     manifest: Manifest,
     recipe: BuildRecipe,
     methods: tuple[str, ...],
-    prompts: Path | None,
+    prompts: Prompts,
     report: BuildReport,
     say: Progress,
 ) -> Manifest:
     """Make what is within the budget, and prove the package once more, with its variants."""
-    budget = recipe.parsed_budget
-    made = make_variants(folder, manifest, budget, methods, prompts_of(folder, prompts), say)
+    made = make_variants(folder, manifest, recipe.parsed_budget, methods, prompts, say)
     report.stages += made.stages
     report.variants += made.kept
     _prove_with(AUTO, folder, made.manifest, report, say)

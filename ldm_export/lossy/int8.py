@@ -4,7 +4,7 @@ Layers whose rounding costs too much stay in float32: first of the decoder, alon
 denoiser in whole runs. All of it is decided on the prompts that calibrate; the held-out ones only judge.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ldm_export.optimise.pipeline import Pass, run_passes
 from ldm_export.optimise.remove_unused import remove_unused
 from ldm_export.package.write import with_artefacts
 from ldm_export.process.isolate import run_isolated
-from ldm_export.verify import metrics, reference_file
+from ldm_export.verify import reference_file
 from ldm_export.verify.gate import proving_engines
 from ldm_export.verify.images import to_bytes
 from ldm_export.verify.run_size import is_large
@@ -36,7 +36,6 @@ from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import open_way
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.units import cpu_units
-from ldm_runtime.errors import EngineUnavailable
 from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package
@@ -50,7 +49,7 @@ NO_RUN = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
 
 @dataclass(frozen=True)
 class Form:
-    """How graphs are quantised for an engine. artefact: its name; engine, reader: of a Way and of an artefact."""
+    """How graphs are quantised for an engine. artefact: its name; engine, reader: a Way's and an artefact's."""
 
     artefact: str
     engine: str
@@ -79,7 +78,7 @@ class _Component:
 
 
 def make_int8(order: Order, say: Progress) -> Made:
-    """Calibrate, quantise and search in a process of its own. Raises LdmError where the package cannot be drawn with."""
+    """Calibrate, quantise and search in a process of its own. Raises LdmError where the package cannot be drawn."""
     made: Made = run_isolated(quantise_package, order, progress=say).value
     return made
 
@@ -108,7 +107,7 @@ DATA = "model.int8.safetensors"
 
 @dataclass(frozen=True)
 class _Search:
-    """The search for what stays in float32. exact: runs of the prompts that calibrate; feeds: of the decoder in them."""
+    """The search for what stays in float32. exact: runs of the prompts that calibrate; feeds: the decoder's."""
 
     order: Order
     say: Progress
@@ -149,9 +148,8 @@ class _Search:
             def tried(count: int, attempt: Any = attempt, component: _Component = component) -> tuple[bool, str]:
                 kept = _kept(component, count)
                 holds, found = attempt(form, {**keeps, component.name: kept})
-                self.say(
-                    f"{form.artefact}: {component.name} with {len(kept)} of {component.layers} layers in float32: {found}"
-                )
+                how = f"with {len(kept)} of {component.layers} layers in float32"
+                self.say(f"{form.artefact}: {component.name} {how}: {found}")
                 return holds, found
 
             keeps[name] = _kept(component, fewest_kept(len(component.groups), tried).kept)
@@ -203,7 +201,7 @@ class _Search:
         return Artefact(form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep)))
 
     def drafts(self, form: Form, note: str) -> list[Draft]:
-        """Return the variants with the graphs of a form: int8 alone, and with bfloat16 beside it where that is tried."""
+        """Return the variants of a form: int8 alone, and with bfloat16 beside it where that is tried."""
         ways = dict.fromkeys(self.components, _way(form))
         made = [Draft(form.artefact, ("int8",), ways, NO_RUN, note)]
         if form.engine == "openvino" and "bf16" in self.order.methods:

@@ -1,4 +1,4 @@
-"""Makes a package's variants: every lossy method that is asked for, measured, and kept where it is within the budget."""
+"""Makes a package's variants: each lossy method is measured, and kept where it is within the budget."""
 
 import math
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from ldm_export.lossy.table import LOSSY
 from ldm_export.package.write import with_artefacts, with_files
 from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.verify.variant_file import FOLDER, file_of
-from ldm_runtime.budget import Budget
-from ldm_runtime.errors import EngineUnavailable, LdmError, PackageError
+from ldm_runtime.budget import Budget, read_budget
+from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import Variant
@@ -63,8 +63,8 @@ def make_variants(
     """
     if not manifest.proof.passed:
         raise PackageError(
-            f"the package {manifest.name} has not passed verification, so its {' and '.join(methods)} cannot be measured "
-            "against it; build it again",
+            f"the package {manifest.name} has not passed verification, so its {' and '.join(methods)} cannot be "
+            "measured against it; build it again",
             code="proof.invalid",
         )
     result = Variants(manifest)
@@ -154,10 +154,20 @@ def _unmet(budget: Budget, measured: Sequence[tuple[Draft, Variant]], failures: 
     text = shown(budget)
     if not measured:
         return f"no lossy form could be measured for {text}: {'; '.join(failures)}; leave out --budget"
-    reached = ", ".join([*(_reached(*each) for each in measured), *failures])
+    reached = ", ".join([*(_reached(*each, budget) for each in measured), *failures])
     best = max(_figure(budget, variant) for _, variant in measured)
-    lower = replace(budget, value=math.floor(best) if budget.kind == "psnr" else math.floor(best * 1000) / 1000)
-    return f"no lossy form is within {text}: {reached}; ask for {shown(lower)}, or leave out --budget"
+    lower = replace(budget, value=float(math.floor(best)) if budget.kind == "psnr" else math.floor(best * 1000) / 1000)
+    instead = f"ask for {shown(lower)}, or " if _is_budget(shown(lower)) else ""
+    return f"no lossy form is within {text}: {reached}; {instead}leave out --budget"
+
+
+def _is_budget(text: str) -> bool:
+    """Tell whether a text can be asked for."""
+    try:
+        read_budget(text)
+    except InputError:
+        return False
+    return True
 
 
 def _reached(draft: Draft, variant: Variant, budget: Budget) -> str:

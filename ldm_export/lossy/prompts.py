@@ -1,7 +1,7 @@
 """The prompts of a budget: some that calibrate, others that the error is measured on, and no prompt in both."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +76,13 @@ def digest(prompts: Sequence[str], seeds: Sequence[int]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def prompts_of(folder: Path, given: Path | None) -> Prompts:
-    """Return the prompts of the file `given`, else the package's own, else ours. Raises InputError for a wrong file."""
-    if given is not None:
-        return read_prompts(given)
-    own = folder / FILE
-    return read_prompts(own) if own.is_file() else OWN
+def prompts_of(documents: Iterable[Path], given: Path | None) -> Prompts:
+    """Return the prompts of the file `given`, else of a model's own among its documents, else ours.
+
+    Raises InputError for a wrong file.
+    """
+    file = next((each for each in documents if each.name == FILE), None) if given is None else given
+    return OWN if file is None else read_prompts(file)
 
 
 def read_prompts(path: Path) -> Prompts:
@@ -93,16 +94,27 @@ def read_prompts(path: Path) -> Prompts:
     """
     prompts = list(dict.fromkeys(line.strip() for line in _text(path).splitlines() if line.strip()))
     for prompt in prompts:
-        if len(prompt) > MAX_CHARACTERS or CONTROL.search(prompt) is not None:
+        if not _is_prompt(prompt):
             raise InputError(
                 f"{path} has the prompt {shown(prompt)}; expected up to {MAX_CHARACTERS} characters and no control "
                 "characters, a prompt a line"
             )
     if len(prompts) < FEWEST:
         raise InputError(
-            f"there are {len(prompts)} prompts in {path}; calibration and measuring need {FEWEST}, half of them for each"
+            f"there are {len(prompts)} prompts in {path}; calibration and measuring need {FEWEST}, half of them for "
+            "each"
         )
     return Prompts(_some(prompts[0::2]), _some(prompts[1::2]))
+
+
+def prompts_text(captions: Iterable[str]) -> str | None:
+    """Return the file of a model whose images have these captions; None if they are too few to be used."""
+    lines = list(dict.fromkeys(caption.strip() for caption in captions if _is_prompt(caption.strip())))
+    return "".join(f"{line}\n" for line in lines) if len(lines) >= FEWEST else None
+
+
+def _is_prompt(text: str) -> bool:
+    return 0 < len(text) <= MAX_CHARACTERS and CONTROL.search(text) is None
 
 
 def _text(path: Path) -> str:

@@ -47,9 +47,9 @@ def rank_groups(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Group
 
 
 def fewest_kept(groups: int, attempt: Callable[[int], tuple[bool, T]]) -> Trial[T]:
-    """Search how many of the worst groups have to stay in float32 until `attempt` says that what it found holds.
+    """Search how many of the worst groups stay in float32 until `attempt` says that what it found holds.
 
-    First none, then a sixteenth, a quarter and three quarters; then between what fails and what holds. Returns the trial
+    First none, then a sixteenth, a quarter and three quarters; then between what fails and what holds. Returns the one
     with the fewest that holds, or the last one if none does.
     """
     most, failed = int(groups * _LARGEST_SHARE), 0

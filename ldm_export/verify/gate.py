@@ -54,7 +54,8 @@ def verify_package(
 ) -> Report:
     """Compare every graph, the facts and a sampling run with the reference, and the contract with the proven one.
 
-    A variant is compared with what was recorded of it, where this machine can run it. The package is only read. With `out`, report.json and report.html are written into that folder.
+    A variant is compared with what was recorded of it, where this machine can run it. The package is only read. With
+    `out`, report.json and report.html are written into that folder.
 
     Raises:
         PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.

@@ -112,7 +112,8 @@ class VariantResult:
         sentences += [f"{where}: {case_failure(case)}" for case in self.cases if not case.passed]
         if self.image_psnr is not None and self.image_floor is not None and self.image_psnr < self.image_floor:
             sentences.append(
-                f"{where}: sampling run: the image's PSNR is {self.image_psnr:.1f} dB, less than {self.image_floor:.1f} dB"
+                f"{where}: sampling run: the image's PSNR is {self.image_psnr:.1f} dB, less than "
+                f"{self.image_floor:.1f} dB"
             )
         return sentences
 

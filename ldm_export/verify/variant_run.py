@@ -1,14 +1,14 @@
 """Runs a variant where the reference has something to compare with: every case of its ways, and the sampling run."""
 
 import importlib.metadata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
 from ldm_export.errors import VerificationError
-from ldm_export.verify.compare import compare, worst
+from ldm_export.verify.compare import Run, compare, worst
 from ldm_export.verify.inpainting_probe import probe_task
 from ldm_export.verify.reference_file import Case, Reference, Trajectory
 from ldm_runtime.engines.choice import EngineChoice, open_way
@@ -59,7 +59,7 @@ def evaluate_way(package: Package, choice: EngineChoice, component: str, way: Wa
 
 
 def evaluate_ways(package: Package, choice: EngineChoice, variant: Variant, reference: Reference) -> tuple[Case, ...]:
-    """Return the reference's cases of all ways of a variant with the variant's own outputs. Raises as `evaluate_way`."""
+    """Return the reference's cases of all ways with the variant's own outputs. Raises as `evaluate_way`."""
     return tuple(
         made
         for component, way in variant.ways.items()
@@ -74,16 +74,19 @@ def worst_captured(made: tuple[Case, ...], reference: Reference) -> dict[str, Di
     """
     found: dict[str, Difference] = {}
     for component in dict.fromkeys(case.component for case in made):
-        outputs = {case.name: case.outputs for case in made if case.component == component}
-        cases = [case for case in reference.cases_of(component) if case.is_captured and case.name in outputs]
-        results = [
-            each for case in cases for each in compare(lambda _, case=case: outputs[case.name], [case], artefact="")
-        ]
+        exact = {case.name: case for case in reference.cases_of(component) if case.is_captured}
+        pairs = [(case, exact[case.name]) for case in made if case.component == component and case.name in exact]
+        results = [each for own, case in pairs for each in compare(given(own.outputs), [case], artefact="")]
         difference = worst(results)
         if difference is None:
             raise VerificationError(f"the reference has no case of {component} that is of a real run")
         found[component] = difference
     return found
+
+
+def given(outputs: Mapping[str, np.ndarray]) -> Run:
+    """Return what stands for an engine whose outputs are known."""
+    return lambda feeds: outputs
 
 
 def draw_reference(package: Package, choice: EngineChoice, variant: Variant, expected: Trajectory) -> np.ndarray:

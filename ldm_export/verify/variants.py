@@ -19,7 +19,7 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_way, missing_for
+from ldm_export.verify.variant_run import draw_reference, evaluate_way, given, missing_for
 from ldm_runtime.components import Components
 from ldm_runtime.deep_features import DeepFeatures
 from ldm_runtime.engines.choice import AUTO, EngineChoice
@@ -40,7 +40,7 @@ def verify_variants(
 ) -> Iterator[tuple[VariantResult, list[Figure]]]:
     """Compare each variant of a package; one that cannot run here, or by the engines of `choice`, is left out."""
     for variant in package.manifest.variants:
-        reason = _left_out(variant, choice)
+        reason = left_out(variant, choice)
         if reason is not None:
             say(f"verify: variant left out: {variant.name} {reason}")
             yield VariantResult.left_out_for(variant.name, reason), []
@@ -53,7 +53,8 @@ def verify_variants(
             yield VariantResult.failed(variant.name, str(error)), []
 
 
-def _left_out(variant: Variant, choice: EngineChoice) -> str | None:
+def left_out(variant: Variant, choice: EngineChoice) -> str | None:
+    """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
     missing = missing_for(variant)
     if missing is not None:
         return f"needs {missing}"
@@ -123,11 +124,11 @@ def _way(
             continue
         outputs = made[case.name].outputs
         if case.is_captured:
-            yield from compare(_returning(outputs), [case], artefact=way.artefact, tolerance=most)
+            yield from compare(given(outputs), [case], artefact=way.artefact, tolerance=most)
         recorded = before[case.name]
         tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, case))
         name = f"{way.artefact}, as recorded"
-        yield from compare(_returning(outputs), [recorded], artefact=name, tolerance=tolerance)
+        yield from compare(given(outputs), [recorded], artefact=name, tolerance=tolerance)
 
 
 def _cached(
@@ -147,14 +148,9 @@ def _cached(
                 expected = replace(case, outputs={name: whole[name] for name in case.outputs})
                 made = features.evaluate(case.inputs, batch, whole=False)
                 name = f"{caching.reads}, after {caching.keeps}"
-                yield from compare(_returning(made), [expected], artefact=name, tolerance=tolerance)
+                yield from compare(given(made), [expected], artefact=name, tolerance=tolerance)
     finally:
         components.close()
-
-
-def _returning(outputs: dict[str, np.ndarray]) -> Callable[[Any], dict[str, np.ndarray]]:
-    """Return a function of outputs that are there already."""
-    return lambda _: outputs
 
 
 def _difference(case: Case, exact: Case) -> float:

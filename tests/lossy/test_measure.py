@@ -1,6 +1,7 @@
 """The error of runs is that of the worst, of bytes, after each evaluation."""
 
 import numpy as np
+
 from ldm_export.lossy.measure import Runs, compare_runs
 from ldm_export.verify import metrics
 from tests.optimise.graphs import normal
