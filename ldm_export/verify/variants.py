@@ -16,12 +16,13 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_way, given, missing_for
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given, missing_for
 from ldm_runtime.engines.choice import AUTO, EngineChoice
 from ldm_runtime.errors import LdmError
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import Variant, Way
+from ldm_runtime.package.variants import Variant
+from ldm_runtime.pipeline import Pipeline
 
 RECORDED_FACTOR = 1.2  # of the recorded relative RMS, against torch
 # Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
@@ -63,10 +64,10 @@ def _compared(
     package: Package, choice: EngineChoice, variant: Variant, reference: Reference, own: OwnRecord
 ) -> tuple[VariantResult, list[Figure]]:
     fact = _recorded(variant, own)
-    cases: list[CaseResult] = []
-    for component, way in variant.ways.items():
-        cases += _way(package, choice, variant, component, way, reference, own)
-    image = draw_reference(package, choice, variant, reference.trajectory)
+    with Pipeline(package, choice, variant=variant) as pipe:
+        made = evaluate_ways(pipe, variant, reference)
+        image = draw_reference(pipe, variant, reference.trajectory)
+    cases = [result for case in made for result in _case(variant, case, reference, own)]
     floor, psnr, ssim = _judged(image, variant, own, reference)
     passed = fact.passed and all(case.passed for case in cases) and psnr >= floor
     result = VariantResult(
@@ -98,30 +99,17 @@ def _changed(value: Any, other: Any) -> str:
     return strict_json.spelt(value)
 
 
-def _way(
-    package: Package,
-    choice: EngineChoice,
-    variant: Variant,
-    component: str,
-    way: Way,
-    reference: Reference,
-    own: OwnRecord,
-) -> Iterator[CaseResult]:
-    """Judge every case of a way: against torch those of a real run, and all against the variant's own outputs."""
-    exact = reference.cases_of(component)
-    before = {case.name: case for case in own.cases_of(component)}
-    made = {case.name: case for case in evaluate_way(package, choice, component, way, exact)}
-    most = RECORDED_FACTOR * variant.error.components[component].relative_rms
-    for case in exact:
-        if case.name not in made:
-            continue
-        outputs = made[case.name].outputs
-        if case.is_captured:
-            yield from compare(given(outputs), [case], artefact=way.artefact, tolerance=most)
-        recorded = before[case.name]
-        tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, case))
-        name = f"{way.artefact}, as recorded"
-        yield from compare(given(outputs), [recorded], artefact=name, tolerance=tolerance)
+def _case(variant: Variant, made: Case, reference: Reference, own: OwnRecord) -> Iterator[CaseResult]:
+    """Judge a case of a way: against torch if it is of a real run, and against the variant's own outputs."""
+    component, artefact = made.component, variant.ways[made.component].artefact
+    exact = next(case for case in reference.cases_of(component) if case.name == made.name)
+    recorded = next(case for case in own.cases_of(component) if case.name == made.name)
+    run = given(made.outputs)
+    if exact.is_captured:
+        most = RECORDED_FACTOR * variant.error.components[component].relative_rms
+        yield from compare(run, [exact], artefact=artefact, tolerance=most)
+    tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, exact))
+    yield from compare(run, [recorded], artefact=f"{artefact}, as recorded", tolerance=tolerance)
 
 
 def _difference(case: Case, exact: Case) -> float:
