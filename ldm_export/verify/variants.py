@@ -43,8 +43,7 @@ def verify_variants(
             continue
         say(f"verify: variant {variant.name}")
         try:
-            own = variant_file.read(package.file(variant_file.file_of(variant.name)), variant, reference)
-            yield _compared(package, choice, variant, reference, own)
+            yield verify_variant(package, choice, variant, reference)
         except LdmError as error:  # the others are compared all the same
             yield VariantResult.failed(variant.name, str(error)), []
 
@@ -60,9 +59,16 @@ def left_out(variant: Variant, choice: EngineChoice) -> str | None:
     return None
 
 
-def _compared(
-    package: Package, choice: EngineChoice, variant: Variant, reference: Reference, own: OwnRecord
+def verify_variant(
+    package: Package, choice: EngineChoice, variant: Variant, reference: Reference
 ) -> tuple[VariantResult, list[Figure]]:
+    """Compare one variant with torch and with its record; the images are torch's and its own.
+
+    Raises:
+        PackageError: the record is missing or damaged.
+        LdmError: it cannot be drawn with.
+    """
+    own = variant_file.read(package.file(variant_file.file_of(variant.name)), variant, reference)
     fact = _recorded(variant, own)
     with Pipeline(package, choice, variant=variant) as pipe:
         made = evaluate_ways(pipe, variant, reference)
