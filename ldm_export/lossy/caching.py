@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from ldm_export.export.graph_file import read_graph, write_graph
 from ldm_export.lossy.method import Draft, Made, Order, Progress
-from ldm_export.lossy.schedules import INTERVALS, CachedRows, farthest, least_cached
+from ldm_export.lossy.schedules import INTERVALS, CachedRows, farthest, intervals_of, least_cached
 from ldm_export.lossy.trials import Trials, named
 from ldm_export.lossy.work import multiply_accumulates
 from ldm_export.optimise.cut_at import cut_depths, deep_and_shallow
@@ -89,7 +89,7 @@ def _beside(trials: Trials, package: Package, draft: Draft, rows: CachedRows, cu
     if base.name not in cuts:
         cuts[base.name] = write_cut(package.path, package.manifest, base, rows.depth)
     cut = cuts[base.name]
-    intervals = [each for each in INTERVALS if each <= rows.interval]
+    intervals = [each for each in intervals_of(trials.rows) if each <= rows.interval]
     interval = farthest(intervals, lambda each: _holds(trials, draft, cut, each, rows.depth))
     return [] if interval is None else [cached(draft, cut, interval, rows.depth, denoiser)]
 

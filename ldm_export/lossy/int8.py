@@ -4,7 +4,7 @@ Layers whose rounding costs too much stay in float32: first of the decoder, alon
 denoiser in whole runs. All of it is decided on the prompts that calibrate; the held-out ones only judge.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,9 @@ from ldm_export.optimise.pipeline import Pass, run_passes
 from ldm_export.optimise.remove_unused import remove_unused
 from ldm_export.package.write import with_artefacts
 from ldm_export.process.isolate import run_isolated
-from ldm_export.verify import reference_file
 from ldm_export.verify.gate import proving_engines
 from ldm_export.verify.images import to_bytes
 from ldm_export.verify.run_size import is_large
-from ldm_export.verify.variant_run import evaluate_ways, worst_captured
 from ldm_runtime.budget import Budget
 from ldm_runtime.engines.choice import open_way
 from ldm_runtime.engines.table import ENGINES
@@ -86,7 +84,8 @@ def make_int8(order: Order, say: Progress) -> Made:
 def quantise_package(order: Order, *, progress: Progress) -> Made:
     """Write the quantised graphs of each engine that runs here into the package's folder."""
     search = _Search.begun(order, progress)
-    drafts, artefacts = [], {name: [] for name in search.components}
+    drafts: list[Draft] = []
+    artefacts: dict[str, list[Artefact]] = {name: [] for name in search.components}
     graphs: dict[str, dict[Path, Quantised]] = {name: {} for name in search.components}
     for form in FORMS:
         if ENGINES[form.engine].missing() is not None:
@@ -99,7 +98,7 @@ def quantise_package(order: Order, *, progress: Progress) -> Made:
     for name, each in graphs.items():
         store(each, order.folder / name / DATA)
     search.remove_trials()
-    return Made(drafts, search.with_differences(artefacts, drafts))
+    return Made(drafts, artefacts)
 
 
 DATA = "model.int8.safetensors"
@@ -194,7 +193,7 @@ class _Search:
         return quantise(model, component.ranges, form.scheme, keep)
 
     def artefact(self, form: Form, component: str, keep: frozenset[str], data: str) -> Artefact:
-        """Describe a graph; its difference is measured at the end."""
+        """Describe a graph; its difference is noted when it is measured."""
         weights = self.order.manifest.components[component].weights
         files = (f"{component}/{self.graph(form, component).name}", f"{component}/{data}", weights)
         nothing = Difference(0.0, 0.0)
@@ -209,25 +208,6 @@ class _Search:
             beside = {name: replace(way, precision="bf16", units=units) for name, way in ways.items()}
             made.append(Draft("int8-bf16", ("int8", "bf16"), beside, NO_RUN, note))
         return made
-
-    def with_differences(
-        self, artefacts: Mapping[str, list[Artefact]], drafts: Iterable[Draft]
-    ) -> dict[str, list[Artefact]]:
-        """Return the artefacts with their difference from torch in the reference's cases of a real run."""
-        folder = self.order.folder
-        manifest = with_artefacts(folder, self.order.manifest, artefacts)
-        reference = reference_file.read(folder / reference_file.FILE)
-        found: dict[str, dict[str, Difference]] = {}
-        for draft in drafts:
-            if draft.methods == ("int8",):
-                variant = provisional(draft)
-                package = Package(folder, replace(manifest, variants=(variant,)), "", "size")
-                cases = evaluate_ways(package, proving_engines(), variant, reference)
-                found[draft.name] = worst_captured(cases, reference)
-        return {
-            name: [replace(each, difference=found[each.name][name]) for each in made]
-            for name, made in artefacts.items()
-        }
 
     def remove_trials(self) -> None:
         for name in self.components:

@@ -15,7 +15,7 @@ from ldm_export.process.isolate import StageCost, run_isolated
 from ldm_export.verify.variant_file import FOLDER, file_of
 from ldm_runtime.budget import Budget, read_budget
 from ldm_runtime.errors import EngineUnavailable, InputError, LdmError, PackageError
-from ldm_runtime.package.artefacts import Artefact
+from ldm_runtime.package.artefacts import INTEGERS, Artefact, Difference
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.variants import Variant
 
@@ -89,7 +89,8 @@ def make_variants(
         result.kept += [variant] if holds else []
     if not result.kept:
         raise VerificationError(_unmet(budget, result.measured, failures))
-    result.manifest = _kept(folder, manifest, result.manifest, result.kept)
+    made = _with_differences(result.manifest, [variant for _, variant in result.measured])
+    result.manifest = _kept(folder, manifest, made, result.kept)
     return result
 
 
@@ -106,11 +107,15 @@ def _drafts(
     drafts: list[Draft] = []
     for name in methods:
         order = Order(folder, result.manifest, budget, prompts, tuple(methods), tuple(drafts))
+        before = set(folder.rglob("*"))
         try:
             made = LOSSY[name].make(order, say)
         except LdmError as error:  # the others go on
             failures.append(f"{name} cannot be made: {error}")
             say(failures[-1])
+            for path in set(folder.rglob("*")) - before:
+                if path.is_file():
+                    path.unlink()
             continue
         drafts += made.drafts
         result.manifest = with_artefacts(folder, result.manifest, made.artefacts)
@@ -137,6 +142,27 @@ def _kept(folder: Path, before: Manifest, made: Manifest, variants: Sequence[Var
             path.unlink()
     files = {name: entry for name, entry in made.files.items() if name not in dropped}
     return with_files(folder, replace(made, components=components, files=files, variants=tuple(variants)))
+
+
+def _with_differences(made: Manifest, measured: Sequence[Variant]) -> Manifest:
+    """Note in lossy artefacts the difference that was measured of them, by themselves if they were."""
+    found: dict[tuple[str, str], Difference] = {}
+    for variant in sorted(measured, key=lambda each: -len(each.methods)):
+        for name, way in variant.ways.items():
+            found[name, way.artefact] = variant.error.components[name]
+    components = {
+        name: replace(
+            component,
+            artefacts=tuple(
+                replace(each, difference=found[name, each.name])
+                if each.precision in INTEGERS and (name, each.name) in found
+                else each
+                for each in component.artefacts
+            ),
+        )
+        for name, component in made.components.items()
+    }
+    return replace(made, components=components)
 
 
 def _needed(made: Sequence[Artefact], before: Sequence[Artefact], used: set[str]) -> tuple[Artefact, ...]:

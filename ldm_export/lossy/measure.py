@@ -89,19 +89,25 @@ def draw(folder: Path, manifest: Manifest, setting: Setting, variant: Variant | 
         LdmError: the package cannot be drawn with here.
         NonFiniteError: NaN or infinity came out of a component.
     """
-    latents, images, seconds = [], [], []
-    package = Package(folder, manifest, "", "size")
-    steps = setting.steps if variant is None or variant.run.steps is None else None
-    with Pipeline(package, proving_engines(), variant=variant) as pipe:
-        task = probe_task(pipe.contract, setting.size)
-        for prompt, seed in zip(setting.prompts, setting.seeds, strict=True):
-            started = time.monotonic()
-            run = pipe.sample(prompt, seed=seed, size=setting.size, steps=steps, **task)
-            states = list(run.evaluations())
-            image = states[-1].decode()
-            seconds.append(time.monotonic() - started)
-            latents.append(np.concatenate([state.latents for state in states]))
-            images.append(to_bytes(image[0]))
+    with Pipeline(Package(folder, manifest, "", "size"), proving_engines(), variant=variant) as pipe:
+        return draw_with(pipe, setting)
+
+
+def draw_with(pipe: Pipeline, setting: Setting) -> Runs:
+    """Draw as `draw` does, with an open pipeline, by its variant if it has one."""
+    latents: list[np.ndarray] = []
+    images: list[np.ndarray] = []
+    seconds: list[float] = []
+    steps = setting.steps if pipe.variant is None or pipe.variant.run.steps is None else None
+    task = probe_task(pipe.contract, setting.size)
+    for prompt, seed in zip(setting.prompts, setting.seeds, strict=True):
+        started = time.monotonic()
+        run = pipe.sample(prompt, seed=seed, size=setting.size, steps=steps, **task)
+        states = list(run.evaluations())
+        image = states[-1].decode()
+        seconds.append(time.monotonic() - started)
+        latents.append(np.concatenate([state.latents for state in states]))
+        images.append(to_bytes(image[0]))
     return Runs(tuple(latents), np.stack(images), tuple(seconds))
 
 
@@ -161,10 +167,11 @@ def measure_variant(folder: Path, manifest: Manifest, draft: Draft, setting: Set
     """
     made = provisional(draft)
     package = Package(folder, replace(manifest, variants=(*manifest.variants, made)), "", "size")
-    lossy = draw(folder, package.manifest, setting, made)
-    reference, choice = reference_file.read(folder / reference_file.FILE), proving_engines()
-    cases = evaluate_ways(package, choice, made, reference)
-    image = draw_reference(package, choice, made, reference.trajectory)
+    reference = reference_file.read(folder / reference_file.FILE)
+    with Pipeline(package, proving_engines(), variant=made) as pipe:
+        lossy = draw_with(pipe, setting)
+        cases = evaluate_ways(pipe, made, reference)
+        image = draw_reference(pipe, made, reference.trajectory)
     measured = replace(
         made,
         error=_error(manifest, made, setting, compare_runs(exact, lossy), worst_captured(cases, reference)),

@@ -94,7 +94,7 @@ def read_prompts(path: Path) -> Prompts:
     """
     prompts = list(dict.fromkeys(line.strip() for line in _text(path).splitlines() if line.strip()))
     for prompt in prompts:
-        if len(prompt) > MAX_CHARACTERS or CONTROL.search(prompt) is not None:
+        if not _is_prompt(prompt):
             raise InputError(
                 f"{path} has the prompt {shown(prompt)}; expected up to {MAX_CHARACTERS} characters and no control "
                 "characters, a prompt a line"
@@ -105,6 +105,16 @@ def read_prompts(path: Path) -> Prompts:
             "each"
         )
     return Prompts(_some(prompts[0::2]), _some(prompts[1::2]))
+
+
+def prompts_text(captions: Iterable[str]) -> str | None:
+    """Return the file of a model whose images have these captions; None if they are too few to be used."""
+    lines = list(dict.fromkeys(caption.strip() for caption in captions if _is_prompt(caption.strip())))
+    return "".join(f"{line}\n" for line in lines) if len(lines) >= FEWEST else None
+
+
+def _is_prompt(text: str) -> bool:
+    return 0 < len(text) <= MAX_CHARACTERS and CONTROL.search(text) is None
 
 
 def _text(path: Path) -> str:

@@ -36,6 +36,12 @@ def farthest(levels: Sequence[T], holds: Callable[[T], bool]) -> T | None:
     return levels[good] if good >= 0 else None
 
 
+def intervals_of(rows: int) -> list[int]:
+    """Return the intervals to try in a run of `rows` rows: each with fewer whole rows than the one before."""
+    whole = {math.ceil(rows / interval): interval for interval in reversed(INTERVALS) if interval <= rows}
+    return sorted(whole.values())
+
+
 def cached_work(interval: int, share: float, rows: int) -> float:
     """Return the work of a run of `rows` rows in that of whole ones. share: of a row that reads in a whole one."""
     whole = math.ceil(rows / interval)
@@ -51,7 +57,7 @@ def least_cached(shares: Mapping[int, float], rows: int, holds: Callable[[Cached
     best: CachedRows | None = None
     least = 1.0
     for depth, share in sorted(shares.items(), key=lambda each: each[1]):
-        cheaper = [each for each in INTERVALS if each <= rows and cached_work(each, share, rows) < least]
+        cheaper = [each for each in intervals_of(rows) if cached_work(each, share, rows) < least]
         found = farthest([CachedRows(depth, each) for each in cheaper], holds)
         if found is not None:
             best, least = found, cached_work(found.interval, share, rows)

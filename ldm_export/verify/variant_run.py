@@ -1,7 +1,7 @@
 """Runs a variant where the reference has something to compare with: every case of its ways, and the sampling run."""
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,13 +11,11 @@ from ldm_export.errors import VerificationError
 from ldm_export.verify.compare import Run, compare, worst
 from ldm_export.verify.inpainting_probe import probe_task
 from ldm_export.verify.reference_file import Case, Reference, Trajectory
-from ldm_runtime.engines.choice import EngineChoice, open_way
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.engines.units import cpu_units
 from ldm_runtime.errors import OutOfProfile
 from ldm_runtime.package.artefacts import Difference
-from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import Variant, Way
+from ldm_runtime.package.variants import Variant
 from ldm_runtime.pipeline import Pipeline
 
 _DISTRIBUTIONS = {
@@ -38,33 +36,26 @@ def missing_for(variant: Variant) -> str | None:
     return ", ".join(lacking) if lacking else None
 
 
-def evaluate_way(package: Package, choice: EngineChoice, component: str, way: Way, cases: list[Case]) -> Iterator[Case]:
-    """Yield each case with the outputs that a way gives. A size that it was not built for is left out.
+def evaluate_ways(pipe: Pipeline, variant: Variant, reference: Reference) -> tuple[Case, ...]:
+    """Return the reference's cases of all ways with the outputs of `pipe`, which draws with the variant.
+
+    A case of a size that a way was not built for is left out.
 
     Raises:
-        EngineUnavailable, EngineError, PackageError: it cannot be opened, or fails.
+        EngineError: an engine fails.
+        NonFiniteError: NaN or infinity comes out of one.
         VerificationError: an output is missing.
     """
-    engine = open_way(choice, package, component, way).engine
-    try:
-        for case in cases:
+    made = []
+    for component in variant.ways:
+        for case in reference.cases_of(component):
             with suppress(OutOfProfile):
-                made = engine.run(case.inputs)
+                outputs = pipe.component(component).run(dict(case.inputs))
                 for name in case.outputs:
-                    if name not in made:
-                        raise VerificationError(f"{component} in {way.artefact} gives no output {name!r}")
-                yield replace(case, outputs={name: made[name] for name in case.outputs})
-    finally:
-        engine.close()
-
-
-def evaluate_ways(package: Package, choice: EngineChoice, variant: Variant, reference: Reference) -> tuple[Case, ...]:
-    """Return the reference's cases of all ways with the variant's own outputs. Raises as `evaluate_way`."""
-    return tuple(
-        made
-        for component, way in variant.ways.items()
-        for made in evaluate_way(package, choice, component, way, reference.cases_of(component))
-    )
+                    if name not in outputs:
+                        raise VerificationError(f"{component} of {variant.name} gives no output {name!r}")
+                made.append(replace(case, outputs={name: outputs[name] for name in case.outputs}))
+    return tuple(made)
 
 
 def worst_captured(made: tuple[Case, ...], reference: Reference) -> dict[str, Difference]:
@@ -89,20 +80,18 @@ def given(outputs: Mapping[str, np.ndarray]) -> Run:
     return lambda feeds: outputs
 
 
-def draw_reference(package: Package, choice: EngineChoice, variant: Variant, expected: Trajectory) -> np.ndarray:
+def draw_reference(pipe: Pipeline, variant: Variant, expected: Trajectory) -> np.ndarray:
     """Draw the reference's sampling run with a variant: its image (3, H, W). Raises LdmError."""
-    steps = expected.steps if variant.run.steps is None else None
-    with Pipeline(package, choice, variant=variant) as pipe:
-        run = pipe.sample(
-            expected.prompt,
-            negative=expected.negative,
-            steps=steps,
-            seed=expected.seed,
-            size=expected.size,
-            **probe_task(pipe.contract, expected.size),
-        )
-        *_, last = run
-        return np.asarray(last.decode()[0])
+    run = pipe.sample(
+        expected.prompt,
+        negative=expected.negative,
+        steps=expected.steps if variant.run.steps is None else None,
+        seed=expected.seed,
+        size=expected.size,
+        **probe_task(pipe.contract, expected.size),
+    )
+    *_, last = run
+    return np.asarray(last.decode()[0])
 
 
 def versions_of(variant: Variant) -> dict[str, str]:

@@ -19,14 +19,14 @@ from ldm_export.verify.page import Figure
 from ldm_export.verify.reference_file import Case, Reference
 from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
 from ldm_export.verify.variant_file import OwnRecord
-from ldm_export.verify.variant_run import draw_reference, evaluate_way, given, missing_for
-from ldm_runtime.components import Components
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given, missing_for
 from ldm_runtime.deep_features import DeepFeatures
 from ldm_runtime.engines.choice import AUTO, EngineChoice
 from ldm_runtime.errors import LdmError, OutOfProfile
 from ldm_runtime.files import strict_json
 from ldm_runtime.package.open import Package
-from ldm_runtime.package.variants import Caching, Variant, Way
+from ldm_runtime.package.variants import Caching, Variant
+from ldm_runtime.pipeline import Pipeline
 
 RECORDED_FACTOR = 1.2  # of the recorded relative RMS, against torch
 # Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
@@ -47,8 +47,7 @@ def verify_variants(
             continue
         say(f"verify: variant {variant.name}")
         try:
-            own = variant_file.read(package.file(variant_file.file_of(variant.name)), variant, reference)
-            yield _compared(package, choice, variant, reference, own)
+            yield verify_variant(package, choice, variant, reference)
         except LdmError as error:  # the others are compared all the same
             yield VariantResult.failed(variant.name, str(error)), []
 
@@ -64,16 +63,22 @@ def left_out(variant: Variant, choice: EngineChoice) -> str | None:
     return None
 
 
-def _compared(
-    package: Package, choice: EngineChoice, variant: Variant, reference: Reference, own: OwnRecord
+def verify_variant(
+    package: Package, choice: EngineChoice, variant: Variant, reference: Reference
 ) -> tuple[VariantResult, list[Figure]]:
+    """Compare one variant with torch and with its record; the images are torch's and its own.
+
+    Raises:
+        PackageError: the record is missing or damaged.
+        LdmError: it cannot be drawn with.
+    """
+    own = variant_file.read(package.file(variant_file.file_of(variant.name)), variant, reference)
     fact = _recorded(variant, own)
-    cases: list[CaseResult] = []
-    for component, way in variant.ways.items():
-        cases += _way(package, choice, variant, component, way, reference, own)
-    if variant.run.caching is not None:
-        cases += _cached(package, choice, variant, variant.run.caching, reference)
-    image = draw_reference(package, choice, variant, reference.trajectory)
+    with Pipeline(package, choice, variant=variant) as pipe:
+        made = evaluate_ways(pipe, variant, reference)
+        image = draw_reference(pipe, variant, reference.trajectory)
+        cached = [] if variant.run.caching is None else list(_cached(pipe, variant, variant.run.caching, reference))
+    cases = [result for case in made for result in _case(variant, case, reference, own)] + cached
     floor, psnr, ssim = _judged(image, variant, own, reference)
     passed = fact.passed and all(case.passed for case in cases) and psnr >= floor
     result = VariantResult(
@@ -105,52 +110,33 @@ def _changed(value: Any, other: Any) -> str:
     return strict_json.spelt(value)
 
 
-def _way(
-    package: Package,
-    choice: EngineChoice,
-    variant: Variant,
-    component: str,
-    way: Way,
-    reference: Reference,
-    own: OwnRecord,
-) -> Iterator[CaseResult]:
-    """Judge every case of a way: against torch those of a real run, and all against the variant's own outputs."""
-    exact = reference.cases_of(component)
-    before = {case.name: case for case in own.cases_of(component)}
-    made = {case.name: case for case in evaluate_way(package, choice, component, way, exact)}
-    most = max(SMALLEST_OWN, RECORDED_FACTOR * variant.error.components[component].relative_rms)
-    for case in exact:
-        if case.name not in made:
-            continue
-        outputs = made[case.name].outputs
-        if case.is_captured:
-            yield from compare(given(outputs), [case], artefact=way.artefact, tolerance=most)
-        recorded = before[case.name]
-        tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, case))
-        name = f"{way.artefact}, as recorded"
-        yield from compare(given(outputs), [recorded], artefact=name, tolerance=tolerance)
+def _case(variant: Variant, made: Case, reference: Reference, own: OwnRecord) -> Iterator[CaseResult]:
+    """Judge a case of a way: against torch if it is of a real run, and against the variant's own outputs."""
+    component, artefact = made.component, variant.ways[made.component].artefact
+    exact = next(case for case in reference.cases_of(component) if case.name == made.name)
+    recorded = next(case for case in own.cases_of(component) if case.name == made.name)
+    run = given(made.outputs)
+    if exact.is_captured:
+        most = max(SMALLEST_OWN, RECORDED_FACTOR * variant.error.components[component].relative_rms)
+        yield from compare(run, [exact], artefact=artefact, tolerance=most)
+    tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, exact))
+    yield from compare(run, [recorded], artefact=f"{artefact}, as recorded", tolerance=tolerance)
 
 
-def _cached(
-    package: Package, choice: EngineChoice, variant: Variant, caching: Caching, reference: Reference
-) -> Iterator[CaseResult]:
+def _cached(pipe: Pipeline, variant: Variant, caching: Caching, reference: Reference) -> Iterator[CaseResult]:
     """Hold the graph that reads deep features to the one that keeps them: within one evaluation nothing is stale."""
-    role = package.manifest.contract.denoiser
-    components = Components(package, choice, ways=variant.ways)
-    features = DeepFeatures(components, role.component, caching)
+    role = pipe.contract.denoiser
+    features = DeepFeatures(pipe.component(role.component).components, role.component, caching)
     recorded = variant.error.components.get(role.component)
     tolerance = max(SMALLEST_OWN, 0.0 if recorded is None else OWN_SHARE * recorded.relative_rms)
-    try:
-        for case in reference.cases_of(role.component):
-            batch = len(case.inputs[role.sample])
-            with suppress(OutOfProfile):
-                whole = features.evaluate(case.inputs, batch, whole=True)
-                expected = replace(case, outputs={name: whole[name] for name in case.outputs})
-                made = features.evaluate(case.inputs, batch, whole=False)
-                name = f"{caching.reads}, after {caching.keeps}"
-                yield from compare(given(made), [expected], artefact=name, tolerance=tolerance)
-    finally:
-        components.close()
+    for case in reference.cases_of(role.component):
+        batch = len(case.inputs[role.sample])
+        with suppress(OutOfProfile):
+            whole = features.evaluate(case.inputs, batch, whole=True)
+            expected = replace(case, outputs={name: whole[name] for name in case.outputs})
+            made = features.evaluate(case.inputs, batch, whole=False)
+            name = f"{caching.reads}, after {caching.keeps}"
+            yield from compare(given(made), [expected], artefact=name, tolerance=tolerance)
 
 
 def _difference(case: Case, exact: Case) -> float:

@@ -48,6 +48,7 @@ def method(name: str, note: str = "") -> Lossy:
 
 
 def failing(order: Order, say: Any) -> Made:
+    (order.folder / "unet" / "model.bad.trial.onnx").write_bytes(b"begun")
     raise ExportError("this denoiser has no up block to cut at")
 
 
@@ -160,6 +161,7 @@ def test_a_method_that_cannot_be_made_is_said_and_left_out(
     made = make_variants(package_copy, manifest, read_budget("psnr=35"), ("good", "bad"), OWN, said.append)
     assert [each.name for each in made.kept] == ["good"]
     assert "bad cannot be made: this denoiser has no up block to cut at" in said
+    assert not list(package_copy.rglob("*bad*")) and not [file for file in made.manifest.files if "bad" in file]
 
 
 @pytest.mark.usefixtures("methods", "reached")

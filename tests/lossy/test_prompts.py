@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from ldm_export.lossy.prompts import CALIBRATION_SEED, FILE, HELD_OUT_SEED, OWN, digest, prompts_of, read_prompts, seeds
+from ldm_export.lossy.prompts import (
+    CALIBRATION_SEED,
+    FILE,
+    HELD_OUT_SEED,
+    OWN,
+    digest,
+    prompts_of,
+    prompts_text,
+    read_prompts,
+    seeds,
+)
 from ldm_runtime.errors import InputError
 
 
@@ -67,6 +77,15 @@ def test_a_given_file_comes_before_the_package_s_own_and_that_before_ours(tmp_pa
     assert prompts_of([tmp_path / "README.md", own], None).held_out[0] == "own 1"
     given = write(tmp_path / "b.txt", [f"given {index}" for index in range(16)])
     assert prompts_of([own], given).held_out[0] == "given 1"
+
+
+def test_captions_of_a_model_make_a_file_that_is_read_if_they_are_enough(tmp_path: Path) -> None:
+    captions = [f"caption {index}" for index in range(16)]
+    assert prompts_text(captions[1:]) is None and prompts_text([*captions[1:], "", "a\x00b"]) is None
+    text = prompts_text([*captions, captions[0]])
+    assert text is not None
+    (tmp_path / FILE).write_text(text, encoding="utf-8")
+    assert read_prompts(tmp_path / FILE).held_out == tuple(captions[1::2])
 
 
 def test_the_digest_is_that_of_the_lines() -> None:

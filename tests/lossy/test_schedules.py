@@ -12,6 +12,7 @@ from ldm_export.lossy.schedules import (
     cached_work,
     farthest,
     fewer_steps,
+    intervals_of,
     least_cached,
 )
 
@@ -37,6 +38,12 @@ def test_work_is_that_of_whole_rows_and_of_those_that_read() -> None:
     assert cached_work(2, 0.1, ROWS) == pytest.approx((10 + 10 * 0.1) / 20)
     assert cached_work(3, 0.1, ROWS) == pytest.approx((7 + 13 * 0.1) / 20)
     assert cached_work(100, 0.1, ROWS) == pytest.approx((1 + 19 * 0.1) / 20)
+
+
+@pytest.mark.parametrize(("rows", "intervals"), [(20, [2, 3, 4, 5, 8, 10]), (6, [2, 3, 6]), (4, [2, 4]), (1, [])])
+def test_a_longer_interval_has_fewer_whole_rows(rows: int, intervals: list[int]) -> None:
+    """With 20 rows 4 are whole at interval 5 and at 6, whose images would be worse for nothing."""
+    assert intervals_of(rows) == intervals
 
 
 def _error(rows: CachedRows) -> float:

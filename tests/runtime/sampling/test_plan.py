@@ -663,6 +663,27 @@ def test_the_identity_is_of_the_inputs_and_fixed() -> None:
     assert plans[0].identity == hashlib.sha256(lines.encode()).hexdigest()
 
 
+def test_caching_is_in_a_plan_only_where_it_is_asked_for() -> None:
+    plan, cached = (compile_plan(SD15, read_sampler("ddim"), 20, caching=caching) for caching in (None, 2))
+    assert plan.to_dict() == compiled(SD15, "ddim", 20).to_dict() and "caching" not in plan.to_dict()
+    assert cached.to_dict() == {**plan.to_dict(), "caching": 2, "identity": cached.identity}
+    lines = (
+        "beta_end=0.012\nbeta_schedule=scaled_linear\nbeta_start=0.00084999999999999995\ncaching=2\n"
+        "num_train_timesteps=1000\nprediction_type=epsilon\nrescale_betas_zero_snr=false\nsampler=ddim\n"
+        "set_alpha_to_one=false\nstart=0\nsteps=20\nsteps_offset=1\ntimestep_spacing=none\n"
+    )
+    assert cached.identity == hashlib.sha256(lines.encode()).hexdigest()
+    assert [cached.is_whole(row) for row in range(5)] == [True, False, True, False, True]
+    assert all(plan.is_whole(row) for row in range(5))
+    assert "every row that 2 divides" in cached.describe() and "divides" not in plan.describe()
+
+
+@pytest.mark.parametrize("caching", [0, 101, 2.0, True])
+def test_an_interval_that_no_plan_has_is_refused(caching: Any) -> None:
+    with pytest.raises(InputError, match=r"caching is .*; expected an integer from 1 to 100"):
+        compile_plan(SD15, read_sampler("ddim"), 20, caching=caching)
+
+
 def test_the_table_shows_every_row() -> None:
     plan = compiled(SD15, "euler_ancestral", 3)
     lines = plan.describe().splitlines()
