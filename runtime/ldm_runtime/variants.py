@@ -33,6 +33,10 @@ class Chosen:
     variant: Variant | None
     notices: tuple[Notice, ...]
 
+    @property
+    def name(self) -> str | None:
+        return None if self.variant is None else self.variant.name
+
 
 def this_machine() -> Machine:
     """Describe this machine."""
