@@ -27,8 +27,8 @@ from ldm_runtime.package.open import open_package  # noqa: E402
 from ldm_runtime.package.safetensors import read_header  # noqa: E402
 
 TABLE = ROOT / "benchmarks" / "auto_rules.md"
-HEAD = ("package", "weights", "size", "step, ORT", "step, OpenVINO", "ratio", "start, ORT", "start, OpenVINO")
-HEAD += ("pays from", "peak, ORT", "peak, OpenVINO")
+STEP, START, PEAK = (tuple(f"{what}, {engine}" for engine in ("ORT", "OpenVINO")) for what in ("step", "start", "peak"))
+HEAD = ("package", "weights", "size", *STEP, "ratio", *START, "pays from", *PEAK)
 ENGINES = ("ort", "openvino")
 
 
