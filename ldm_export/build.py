@@ -1,6 +1,6 @@
 """The chain: a checkpoint is exported, optimised, described, proven, and only then becomes a package."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from ldm_export.errors import ConfigError, VerificationError
 from ldm_export.export.to_onnx import GRAPH_FILE, ExportReport, estimate_memory, export_components
 from ldm_export.families import FAMILIES
 from ldm_export.families.original.layout import Prediction
+from ldm_export.lossy.make import choose_methods, make_variants
+from ldm_export.lossy.prompts import OWN, Prompts, prompts_of, read_prompts
 from ldm_export.optimise.pipeline import CANONICAL_PASSES, OPTIONAL_PASSES, PassReport, optimise, ort_cpu_passes
 from ldm_export.optimise.run_onnxsim import require_onnxsim
 from ldm_export.package.few_step import as_few_step
@@ -35,8 +37,9 @@ from ldm_export.targets.target import Order
 from ldm_export.verify import reference
 from ldm_export.verify.gate import prove_package, proving_engines
 from ldm_export.verify.proven_contract import changes
-from ldm_export.verify.reference import LARGE_STEPS, STEPS, write_reference
+from ldm_export.verify.reference import write_reference
 from ldm_export.verify.report import Report, recorded
+from ldm_export.verify.run_size import LARGE_STEPS, STEPS
 from ldm_runtime.engines.choice import AUTO, artefact_for
 from ldm_runtime.engines.ort.rows import weight_memory
 from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
@@ -44,6 +47,7 @@ from ldm_runtime.files.atomic import atomic_folder, lies_in, refuse_existing_fol
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.manifest import Contract, Manifest
 from ldm_runtime.package.open import Package, is_package, open_package
+from ldm_runtime.package.variants import Variant
 from ldm_runtime.pipeline import builtin_package
 from ldm_runtime.sampling.plan import compile_plan
 
@@ -59,6 +63,7 @@ class BuildReport:
     stages: list[StageCost] = field(default_factory=list)
     passes: list[tuple[str, PassReport]] = field(default_factory=list)  # graph file, what one pass did to it
     proofs: list[Report] = field(default_factory=list)  # of ONNX Runtime, then of every other engine that runs here
+    variants: list[Variant] = field(default_factory=list)  # within the budget
 
     def table(self) -> str:
         """Render for a terminal: passes, then stages, then the proof."""
@@ -71,7 +76,22 @@ class BuildReport:
         lines += ["", *text_table(["stage", "seconds", "peak memory"], costs, "<>>")]
         for proof in self.proofs:
             lines += ["", proof.table()]
+        if self.variants:
+            lines += ["", *_variant_table(self.variants)]
         return "\n".join(lines)
+
+
+def _variant_table(variants: Sequence[Variant]) -> list[str]:
+    """Render what each variant gives up, and for what."""
+    rows = []
+    for each in variants:
+        psnr = "equal" if each.error.psnr is None else f"{each.error.psnr:.1f} dB"
+        drift = f"{each.error.latents[-1]:.2e}"
+        rows.append(
+            [each.name, psnr, f"{each.error.ssim:.4f}", drift, f"{each.time:.2f}", f"{each.bytes / 1e6:.1f} MB"]
+        )
+    head = ["variant", "worst image", "SSIM", "last latents' relative RMS", "time, exact is 1", "files"]
+    return text_table(head, rows, "<>>>>>")
 
 
 def build_package(
@@ -84,21 +104,25 @@ def build_package(
     prediction: Prediction | None = None,
     zero_snr: bool = False,
     max_memory: int | None = None,
+    prompts: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build `out` from a diffusers folder, a file or a package (None: the built-in); nothing stays of a failed build.
 
     source, parts: text that begins with "hf:" is a name of the hub. parts: parts from elsewhere, such as {"vae": folder
-    or file}. max_memory: bytes that one stage's process may need; None takes what the machine has available.
+    or file}. max_memory: bytes that one stage's process may need; None takes what the machine has available. prompts:
+    a file of those that a budget is calibrated and measured with; None takes the source's own, or ours.
 
     Raises:
         CheckpointError, ConfigError, PackageError: the source cannot be fetched or opened, or is not supported.
         EngineUnavailable: no engine is installed to prove the package with, or a target needs what is not installed,
-            or a GPU that is not here.
-        InputError: a target's options contradict one another or the model, or `out` and the source overlap.
+            or a GPU that is not here, or a lossy method needs what is not here.
+        InputError: a target's options contradict one another or the model, `out` and the source overlap, or the prompts
+            cannot be read.
         ExportError: a stage would not fit into memory, a component cannot be exported, or a pass is not installed.
-        VerificationError: what was built differs from the torch model by more than the tolerance.
+        VerificationError: what was built differs from the torch model by more than the tolerance, or nothing lossy is
+            within the budget.
         LdmError: `out` cannot be written, or exists and is not a complete package and nothing else (with `force`).
     """
     say = progress if progress is not None else lambda text: None
@@ -107,11 +131,13 @@ def build_package(
     _require_places(source, parts or {}, out)
     refuse_existing_folder(out, replace=replace)
     _require_installed(recipe)  # before anything is fetched: it may have gigabytes
+    methods = _lossy_methods(recipe, prompts, say)
     source, parts = fetched(source, parts or {}, variant, say, is_file=prediction is not None or zero_snr)
     _require_places(source, parts, out)
     checkpoint = open_checkpoint(source, variant, parts=parts, check="size", prediction=prediction, zero_snr=zero_snr)
     require_unlinked(checkpoint, out)
     checkpoint.check()
+    texts = prompts_of(checkpoint.documents, prompts) if methods else OWN
     for name, path in parts.items():
         say(f"{name} is that of {path}")
     for name in checkpoint.dropped:
@@ -140,6 +166,8 @@ def build_package(
             report.stages += result.stages
             manifest = with_artefacts(folder, manifest, result.artefacts)
             _prove_target(TARGETS[name].engine, folder, manifest, report, say)
+        if methods:
+            manifest = _make_variants(folder, manifest, recipe, methods, texts, report, say)
         write_manifest(folder, manifest)
         open_package(folder, check="size")  # as its users will
     return report
@@ -280,6 +308,34 @@ def _prove(checkpoint: Checkpoint, folder: Path, manifest: Manifest, report: Bui
     report.stages.append(outcome.stage("reference"))
     manifest = with_files(folder, manifest)
     return with_proof(folder, manifest, _prove_with(AUTO, folder, manifest, report, say))
+
+
+def _lossy_methods(recipe: BuildRecipe, prompts: Path | None, say: Progress) -> tuple[str, ...]:
+    """Return the lossy methods to try, none without a budget."""
+    if recipe.parsed_budget.value is None:
+        if prompts is not None:
+            raise InputError(f"the prompts {prompts} are for a budget; add --budget, such as psnr=35")
+        return ()
+    if prompts is not None:
+        read_prompts(prompts)  # before anything is fetched
+    return choose_methods(recipe.lossy, say)
+
+
+def _make_variants(
+    folder: Path,
+    manifest: Manifest,
+    recipe: BuildRecipe,
+    methods: tuple[str, ...],
+    prompts: Prompts,
+    report: BuildReport,
+    say: Progress,
+) -> Manifest:
+    """Make what is within the budget, and prove the package once more, with its variants."""
+    made = make_variants(folder, manifest, recipe.parsed_budget, methods, prompts, say)
+    report.stages += made.stages
+    report.variants += made.kept
+    _prove_with(AUTO, folder, made.manifest, report, say)
+    return made.manifest
 
 
 def _prove_with(engine: str, folder: Path, manifest: Manifest, report: BuildReport, say: Progress) -> Report:

@@ -80,6 +80,18 @@ def proven(tiny_build: "Callable[[str], TinyBuild]", tmp_path_factory: pytest.Te
     return cache(prove)
 
 
+@pytest.fixture(scope="session")
+def lossy_package(proven: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return a function of the tiny package with every variant that this machine can measure; read only."""
+
+    def make() -> Path:
+        from tests.lossy.making import make_varied
+
+        return make_once(tmp_path_factory, "lossy", lambda folder: make_varied(proven("sd15"), folder / "package"))
+
+    return cache(make)
+
+
 @pytest.fixture
 def remembered_traces(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Export and prove in this process what the test builds, and trace it once per run: see `tests.traces`."""

@@ -13,6 +13,8 @@ from PIL import Image
 from ldm_export import build as builds
 from ldm_export.cli.main import verbs
 from ldm_export.errors import CheckpointError, ExportError, VerificationError
+from ldm_export.lossy import int8
+from ldm_export.lossy.prompts import digest, seeds
 from ldm_export.package import write
 from ldm_export.package.write import require_package
 from ldm_export.process.isolate import Outcome
@@ -25,6 +27,7 @@ from ldm_runtime.package.manifest import Defaults, ImageSpec
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.pipeline import builtin_package
 from tests import traces
+from tests.lossy.making import hasten
 from tests.runtime.tiny_package import COMPONENTS, edit_manifest
 
 
@@ -59,6 +62,32 @@ def test_a_checkpoint_in_half_precision_is_built_proven_run_and_built_again(tiny
     for component in COMPONENTS:
         header = safetensors.read_header(Path("package") / component / "model.safetensors")
         assert {info.dtype for info in header.tensors.values()} == {"F16"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("remembered_traces")
+def test_a_build_within_a_budget_has_variants_with_their_error(tiny_build, tmp_path, monkeypatch):
+    hasten(monkeypatch)
+    monkeypatch.setattr(int8, "FORMS", int8.FORMS[:1])
+    captions = [f"{colour} {thing}" for colour in ("red", "blue", "grey", "pink") for thing in "abcd"]
+    (tmp_path / "captions.txt").write_text("\n".join(captions))
+    source, package = str(tiny_build("sd15").source), tmp_path / "package"
+    budget = ("--budget", "psnr=12", "--lossy", "int8", "--prompts", str(tmp_path / "captions.txt"))
+    built = call("build", source, "--out", str(package), *budget)
+    manifest = read_manifest(package)
+    (variant,) = manifest.variants
+    assert variant.name == "int8" and variant.error.psnr >= 12 and variant.error.prompts.count == 8
+    assert variant.error.prompts.sha256 == digest(captions[1::2], seeds(101, 8))
+    assert (manifest.provenance.recipe["budget"], manifest.provenance.recipe["lossy"]) == ("psnr=12", ["int8"])
+    assert f"{variant.error.psnr:.1f} dB" in built and "variant int8" in built
+    assert {file.name for file in (package / "verify/variants").iterdir()} == {
+        "int8.safetensors",
+        "report.json",
+        "report.html",
+    }
+    kept = {each.name: len(each.kept) for each in manifest.components["unet"].artefacts}
+    assert kept["int8"] > 0 and variant.bytes < (package / "unet" / "model.safetensors").stat().st_size
+    require_package(package)
 
 
 def assert_same_weights(first: Path, second: Path) -> None:

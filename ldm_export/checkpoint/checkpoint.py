@@ -35,7 +35,7 @@ from ldm_runtime.sampling.solvers import Sampler
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 # Beginnings of documents' names, in lower case; the most that is passed on.
-DOCUMENTS = ("readme", "license", "licence", "notice", "copying", "recipe.toml")
+DOCUMENTS = ("readme", "license", "licence", "notice", "copying", "recipe.toml", "prompts.txt")
 MAX_DOCUMENTS, MAX_DOCUMENT_BYTES = 64, 2**22
 MAX_FILES = 4096  # in a folder
 
@@ -61,7 +61,7 @@ class Checkpoint:
     sampler: Sampler  # the solver that scheduler_config.json names, with its options
     scheduler_config: dict[str, Any]  # scheduler_config.json as it stands
     tokenizers: Mapping[str, Path | ClipVocabulary]  # folder in the pipeline -> where it is, or what it would hold
-    documents: tuple[Path, ...]  # README, licences, training recipe: passed on with the model
+    documents: tuple[Path, ...]  # README, licences, training recipe, prompts: passed on with the model
     dropped: tuple[str, ...]  # components of the pipeline that this project does not use, such as a safety checker
     notes: tuple[str, ...]  # what else the reader should know about it: sentences
     tensors: dict[str, Tensors]  # part -> parameter name -> where it lies

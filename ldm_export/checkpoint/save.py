@@ -24,7 +24,7 @@ from ldm_runtime.sampling.solvers import read_sampler
 
 # Files that `save_checkpoint` and the trainer write besides the folders of parts and tokenizers.
 _FILES = re.compile(
-    r"(model_index|defaults)\.json|README\.md|SHA256SUMS|recipe\.(toml|sha256)|scheduler/scheduler_config\.json"
+    r"(model_index|defaults)\.json|README\.md|SHA256SUMS|prompts\.txt|recipe\.(toml|sha256)|scheduler/scheduler_config\.json"
 )
 _TOKENIZER_FILES = re.compile(r"(vocab|tokenizer|tokenizer_config|special_tokens_map|added_tokens)\.json|merges\.txt")
 

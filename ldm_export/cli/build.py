@@ -8,6 +8,7 @@ import click
 
 from ldm_export.cli.options import PATH, SOURCE, checkpoint_options, read_gigabytes, read_list
 from ldm_export.cli.show import stage_printer
+from ldm_export.lossy.table import LOSSY
 from ldm_export.package.choices import FEW_STEP
 from ldm_export.precision.table import FLOATING
 from ldm_export.process.streams import echo
@@ -58,6 +59,15 @@ from ldm_runtime.errors import one_line
     type=click.Choice(list(FEW_STEP)),
     help="Kind of a model distilled to a few steps: it gives the default sampler, steps and guidance.",
 )
+@click.option(
+    "--budget",
+    metavar="psnr=DB|ssim=SHARE",
+    help="Also make what is lossy and within it: the least likeness of the worst image to the exact one.",
+)
+@click.option(
+    "--lossy", metavar="METHOD,…", help=f"Lossy methods to try, of {', '.join(LOSSY)} (default: all that run here)."
+)
+@click.option("--prompts", type=PATH, help="Prompts for the budget, one a line (default: the source's own, or ours).")
 @checkpoint_options
 @click.option("--max-memory", metavar="GB", type=float, help="Refuse to start a stage that would need more memory.")
 @click.option("--force", is_flag=True, help="Replace an existing package, once the new one is complete.")
@@ -78,6 +88,9 @@ def build(
     text_encoder_2: Path | str | None,
     config: Path | None,
     few_step: str | None,
+    budget: str | None,
+    lossy: str | None,
+    prompts: Path | None,
     variant: str | None,
     prediction: Any,
     zero_snr: bool,
@@ -102,6 +115,7 @@ def build(
       ldm-export build ./dreamshaper_8.safetensors --vae ./vae-ft-mse-840000-ema-pruned.safetensors --out ./dreamshaper
       ldm-export build ./v2-1_768-ema-pruned.safetensors --prediction v_prediction --out ./sd21
       ldm-export build --target openvino --precision fp16 --out ./package
+      ldm-export build --budget psnr=30 --lossy int8 --prompts ./captions.txt --out ./package
       ldm-export build --target tensorrt --compute-capability 8.6,8.9 --profile batch=1:1:2 --out ./package
     """
     from ldm_export.build import build_package
@@ -112,6 +126,8 @@ def build(
     changes |= {} if few_step is None else {"few_step": few_step}
     changes |= {} if precision is None else {"precision": precision}
     changes |= {"openvino": replace(recipe.openvino, genai=True)} if genai else {}
+    changes |= {} if budget is None else {"budget": budget}
+    changes |= {} if lossy is None else {"lossy": read_list(lossy)}
     tensorrt: dict[str, Any] = {} if flavour is None else {"flavour": flavour}
     tensorrt |= {"profiles": profiles} if profiles else {}
     tensorrt |= {} if compute_capability is None else {"compute_capabilities": read_list(compute_capability)}
@@ -127,6 +143,7 @@ def build(
         prediction=prediction,
         zero_snr=zero_snr,
         max_memory=read_gigabytes(max_memory),
+        prompts=prompts,
         force=force,
         progress=stage_printer(),
     )

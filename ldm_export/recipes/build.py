@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ldm_export.lossy.table import LOSSY
 from ldm_export.package.choices import FEW_STEP, PackageChoices
 from ldm_export.recipes.samplers import sampler_name, try_sampler
 from ldm_export.recipes.toml import Rule, Rules, Trial, from_table, one_of, read_toml, require
@@ -11,6 +12,7 @@ from ldm_export.targets import TARGETS
 from ldm_export.targets.openvino.options import OpenVinoOptions
 from ldm_export.targets.tensorrt.options import TensorRtOptions
 from ldm_export.targets.tensorrt.profiles import read_profile
+from ldm_runtime.budget import Budget, read_budget
 from ldm_runtime.package.artefacts import Floating, Precision
 
 PASSES = ("onnxsim",)  # of other projects, besides our own
@@ -32,6 +34,13 @@ class BuildRecipe(PackageChoices):
     precision: Floating = "fp32"
     openvino: OpenVinoOptions = OpenVinoOptions()
     tensorrt: TensorRtOptions = TensorRtOptions()
+    budget: str = "exact"
+    lossy: tuple[str, ...] = ()
+
+    @property
+    def parsed_budget(self) -> Budget:
+        """Return `budget`, which is parsed when the recipe is made."""
+        return read_budget(self.budget)
 
     def options_of(self, target: str) -> Any:
         """Return the target's own options; None where it has none."""
@@ -104,6 +113,14 @@ BUILD_RULES: Rules = [
     Rule(("targets", "precision"), lambda targets, precision: not _lacking(targets, precision), _precisions),
     *(_options_used(name, each.options) for name, each in TARGETS.items() if each.options is not None),
     Trial(("tensorrt.profiles",), read_profile),
+    Trial(("budget",), read_budget),
+    one_of("lossy", LOSSY),
+    _once("lossy", "method"),
+    Rule(
+        ("budget", "lossy"),
+        lambda budget, lossy: budget != "exact" or not lossy,
+        "lossy methods (--lossy) need a budget: add --budget, such as psnr=35",
+    ),
     Trial(("tensorrt", "precision"), _try_capabilities),
     sampler_name("sampler"),
     Trial(("sampler",), try_sampler),

@@ -27,6 +27,8 @@ from torch import nn
 from ldm_export.checkpoint.defaults import OwnDefaults, write_defaults
 from ldm_export.checkpoint.save import save_checkpoint
 from ldm_export.errors import TrainingError
+from ldm_export.lossy.prompts import FILE as PROMPTS_FILE
+from ldm_export.lossy.prompts import prompts_text
 from ldm_export.models import AutoencoderKL, CLIPTextModel, UNet2DConditionModel
 from ldm_export.plots import has_matplotlib
 from ldm_export.precision.table import PRECISIONS
@@ -261,6 +263,9 @@ def _save(
         samples = recipe.samples
         write_defaults(folder, OwnDefaults(recipe.name, samples.sampler, samples.steps, samples.guidance))
         (folder / "recipe.toml").write_text(recipe.text, encoding="utf-8")
+        prompts = prompts_text(corpus.held_out.images.captions)
+        if prompts is not None:
+            (folder / PROMPTS_FILE).write_text(prompts, encoding="utf-8")
         (folder / MARKER_FILE).write_text(f"{work.parts.checkpoint}\n{identities(recipe, None).checkpoint}\n")
         record_hashes(folder)
 

@@ -16,8 +16,10 @@ from ldm_export.verify.inpainting_probe import require_same_probe
 from ldm_export.verify.page import Figure
 from ldm_export.verify.proven_contract import ProvenContract, proven_contract
 from ldm_export.verify.reference_file import FILE, Case, Reference
-from ldm_export.verify.report import CaseResult, FactResult, Report, TrajectoryResult, case_result
+from ldm_export.verify.report import CaseResult, FactResult, Report, TrajectoryResult, VariantResult, case_result
 from ldm_export.verify.sampling_run import compare_run, lossy_tolerance
+from ldm_export.verify.variant_file import file_of
+from ldm_export.verify.variants import verify_variants
 from ldm_runtime.engines.choice import (
     AUTO,
     EngineChoice,
@@ -35,8 +37,10 @@ from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.manifest import Manifest
 from ldm_runtime.package.open import Package, open_package
 
+VARIANTS = "variants"  # the folder of the report of a package that has some
+
 Progress = Callable[[str], None]
-Result = FactResult | CaseResult | TrajectoryResult
+Result = FactResult | CaseResult | TrajectoryResult | VariantResult
 
 
 def verify_package(
@@ -50,7 +54,8 @@ def verify_package(
 ) -> Report:
     """Compare every graph, the facts and a sampling run with the reference, and the contract with the proven one.
 
-    The package is only read. With `out`, report.json and report.html are written into that folder.
+    A variant is compared with what was recorded of it, where this machine can run it. The package is only read. With
+    `out`, report.json and report.html are written into that folder.
 
     Raises:
         PackageError: the package or its reference cannot be opened, or a file is not what the manifest says.
@@ -82,13 +87,14 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
     """Compare as `verify_package` does, while the package is being built: the hashes of `manifest` were just made.
 
     The report goes into its `verify` folder, that of an engine which is asked for by name into a folder of that name
-    in it.
+    in it, that of a package with variants into the folder `variants`.
     """
     say = progress if progress is not None else lambda text: None
     package = Package(path, manifest, "", "size")
-    proven = None if engine == AUTO else reports.recorded(package).contract
+    part = engine if engine != AUTO else VARIANTS if manifest.variants else None
+    proven = None if part is None else reports.recorded(package).contract
     report, images = _verify(package, proving_engines(engine), proven, False, say)
-    folder = path / "verify" if engine == AUTO else path / "verify" / engine
+    folder = path / "verify" if part is None else path / "verify" / part
     folder.mkdir(exist_ok=True)
     reports.write(report, report_page.render(report, images), folder, force=True)
     return report
@@ -122,7 +128,8 @@ def _verify(
             break
     package.confirm()  # what was compared is what was hashed
     runs = [result for result in results if isinstance(result, TrajectoryResult)]
-    files = {file for each in opened for file in each.artefact.files}
+    variants = tuple(result for result in results if isinstance(result, VariantResult))
+    files = {file for each in opened for file in each.artefact.files} | _files_of(variants, package.manifest)
     files |= {text.tokenizer.file for text in package.manifest.contract.text} | {FILE}
     report = Report(
         schema_version=reports.SCHEMA_VERSION,
@@ -134,8 +141,22 @@ def _verify(
         trajectory=runs[0] if runs else None,
         artefacts={name: package.manifest.files[name].sha256 for name in sorted(files)},
         contract=proven_contract(package.manifest.contract),
+        variants=variants,
     )
     return report, images
+
+
+def _files_of(results: Sequence[VariantResult], manifest: Manifest) -> set[str]:
+    """List the files of the variants that were compared."""
+    compared = {result.name for result in results if result.left_out is None}
+    files: set[str] = set()
+    for variant in manifest.variants:
+        if variant.name in compared:
+            files |= {file_of(variant.name)} & manifest.files.keys()
+            for name, component in manifest.components.items():
+                used = variant.artefacts_of(name, manifest.contract.denoiser.component)
+                files |= {file for each in component.artefacts if each.name in used for file in each.files}
+    return files
 
 
 def _results(
@@ -156,6 +177,9 @@ def _results(
     result, figures = compare_run(package, choice, reference.trajectory)
     images += figures
     yield result
+    for variant, figures in verify_variants(package, choice, reference, say):
+        images += figures
+        yield variant
 
 
 def _compared(package: Package, choice: EngineChoice, component: str, say: Progress) -> Iterator[Artefact | None]:

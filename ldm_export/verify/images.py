@@ -14,13 +14,13 @@ def to_bytes(image: np.ndarray) -> np.ndarray:
     return np.asarray(to_images(image[None], [{}])[0])
 
 
-def side_by_side(expected: np.ndarray, measured: np.ndarray) -> list[Figure]:
+def side_by_side(expected: np.ndarray, measured: np.ndarray, measured_name: str = "this engine") -> list[Figure]:
     """Make the three images of two arrays of bytes (H, W, 3); the difference is scaled up to full range."""
     difference = np.abs(expected.astype(np.int16) - measured)
     gain = max(1, 255 // max(1, int(difference.max())))
     return [
         Figure("torch", _png(expected)),
-        Figure("this engine", _png(measured)),
+        Figure(measured_name, _png(measured)),
         Figure(f"difference x {gain}", _png((difference * gain).astype(np.uint8))),
     ]
 

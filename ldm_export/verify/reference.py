@@ -19,6 +19,7 @@ from ldm_export.verify import metrics, reference_file
 from ldm_export.verify.evaluate import Arrays, Request, evaluate, precision_of, run_model, seeded
 from ldm_export.verify.inpainting_probe import probe_channels
 from ldm_export.verify.reference_file import Case, Facts, Reference, Trajectory
+from ldm_export.verify.run_size import reference_size
 from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.noise import MASKED_STREAM, Noise
 from ldm_runtime.package.manifest import Contract, LatentSpec, Manifest, TextRole
@@ -32,11 +33,6 @@ from ldm_runtime.text.tokenizer import Tokenizer
 # and float64 of it.
 HELD_BYTES, STREAMED_BYTES = 12, 16
 
-# The sampling run: its steps, and its largest side in latent pixels. A step of a large denoiser takes seconds whatever
-# the size, because all weights pass through the processor, in float64 twice as many bytes.
-STEPS, LARGEST_SIDE = 20, 16
-LARGE_DENOISER = 200_000_000  # weights
-LARGE_STEPS, LARGE_LARGEST_SIDE = 10, 12
 HELD_WEIGHTS = 100_000_000  # of the largest model that is held in memory; a larger one reads them as it runs
 PAUSE = 10.0  # seconds between two words of an evaluation's progress
 SEED = 20_260_101
@@ -221,14 +217,9 @@ def _text_stage(
 def _sampling_run(checkpoint: Checkpoint, contract: Contract) -> _SamplingRun:
     """Take the package's own defaults and size, within the cost that a run may have."""
     part = checkpoint.specs[contract.denoiser.component].part
-    is_large = checkpoint.parameter_count(part) > LARGE_DENOISER
-    steps, side = (LARGE_STEPS, LARGE_LARGEST_SIDE) if is_large else (STEPS, LARGEST_SIDE)
-    latent, image = contract.latent, contract.image
-    shape = (
-        latent.channels,
-        min(image.height // latent.downsample, side),
-        min(image.width // latent.downsample, side),
-    )
+    steps, (width, height) = reference_size(contract, checkpoint.parameter_count(part))
+    latent = contract.latent
+    shape = (latent.channels, height // latent.downsample, width // latent.downsample)
     plan = compile_plan(checkpoint.schedule, contract.defaults.parsed_sampler, steps)
     return _SamplingRun(contract, plan, contract.defaults.guidance, shape)
 

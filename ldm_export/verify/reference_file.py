@@ -27,6 +27,7 @@ from ldm_runtime.sampling.schedule import Schedule
 SCHEMA_VERSION = 3
 FILE = "verify/reference.safetensors"  # relative to the package
 MAX_BYTES = 32_000_000  # SDXL has 23 million: contexts of 2,048 numbers a token
+CAPTURED = "captured"  # how the names of cases begin whose inputs are those of a run
 _KEY = "reference"
 
 
@@ -49,6 +50,11 @@ class Case:
     tolerance: float  # largest relative RMS of an output of a float32 engine
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether the inputs are those of a real run; others are drawn."""
+        return self.name.startswith(CAPTURED)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,61 @@ class TrajectoryResult(SamplingRun):
 
 
 @dataclass(frozen=True)
+class VariantResult:
+    """A variant beside what was recorded of it, or why it was left out; then nothing was compared.
+
+    facts: the variant as the manifest has it. cases: of its ways, against torch and, "as recorded", against its own
+    outputs of when it was measured. image_psnr, image_ssim: of the sampling run's image as bytes, beside torch's; PSNR
+    in dB, None where nothing differs. problem: why it failed as a whole.
+    """
+
+    name: str
+    left_out: str | None
+    facts: tuple[FactResult, ...]
+    cases: tuple[CaseResult, ...]
+    image_psnr: float | None
+    image_ssim: float | None
+    image_floor: float | None  # dB
+    problem: str | None
+    passed: bool
+
+    @classmethod
+    def left_out_for(cls, name: str, reason: str) -> "VariantResult":
+        """Make the result of a variant that cannot run here."""
+        return cls(name, reason, (), (), None, None, None, None, passed=True)
+
+    @classmethod
+    def failed(cls, name: str, problem: str) -> "VariantResult":
+        """Make the result of a variant that fails as a whole."""
+        return cls(name, None, (), (), None, None, None, problem, passed=False)
+
+    @property
+    def failures(self) -> list[str]:
+        """List one sentence per failure."""
+        where = f"variant {self.name}"
+        if self.problem is not None:
+            return [f"{where}: {self.problem}"]
+        sentences = [f"{where}: {_fact_failure(fact)}" for fact in self.facts if not fact.passed]
+        sentences += [f"{where}: {case_failure(case)}" for case in self.cases if not case.passed]
+        if self.image_psnr is not None and self.image_floor is not None and self.image_psnr < self.image_floor:
+            sentences.append(
+                f"{where}: sampling run: the image's PSNR is {self.image_psnr:.1f} dB, less than "
+                f"{self.image_floor:.1f} dB"
+            )
+        return sentences
+
+    def line(self) -> str:
+        """Render for a terminal."""
+        if self.left_out is not None:
+            return f"variant {self.name}  left out: {self.name} {self.left_out}"
+        failed = len(self.failures)
+        image = "equal or not measurable" if self.image_psnr is None else f"{self.image_psnr:.1f} dB"
+        floor = "" if self.image_floor is None else f" (floor {self.image_floor:.1f})"
+        verdict = "passed" if self.passed else f"{failed} failed"
+        return f"variant {self.name}  {len(self.cases)} cases, image PSNR {image}{floor}  {verdict}"
+
+
+@dataclass(frozen=True)
 class Report:
     """The gate's verdict on one package.
 
@@ -89,22 +144,19 @@ class Report:
     trajectory: TrajectoryResult | None  # None: not reached
     artefacts: dict[str, str]
     contract: ProvenContract
+    variants: tuple[VariantResult, ...] = dataclasses.field(default=(), metadata=strict_json.OPTIONAL)
 
     @property
     def failures(self) -> list[str]:
         """List one sentence per failure, in the order of the checks."""
-        sentences = [
-            f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
-            for fact in self.facts
-            if not fact.passed
-        ]
+        sentences = [_fact_failure(fact) for fact in self.facts if not fact.passed]
         sentences += [case_failure(case) for case in self.cases if not case.passed]
         if self.trajectory is None:
             if not sentences:
                 sentences.append("the sampling run was not reached")
         elif not self.trajectory.passed:
             sentences.append(_trajectory_failure(self.trajectory))
-        return sentences
+        return sentences + [sentence for variant in self.variants for sentence in variant.failures]
 
     @property
     def first_failure(self) -> str:
@@ -130,7 +182,7 @@ class Report:
         return figures
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+        return json.dumps(strict_json.plain(self), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
     def table(self) -> str:
         """Render for a terminal: one line per component and graph, the drift, the verdict."""
@@ -144,6 +196,7 @@ class Report:
         lines = text_table(["component", "graph", "cases", "relative RMS, tolerance", "verdict"], rows, "<<>><")
         if self.trajectory is not None:
             lines.append(_trajectory_line(self.trajectory))
+        lines += [variant.line() for variant in self.variants]
         lines.append(f"{self.package} on {self.engine}: {'passed' if self.passed else 'FAILED'}")
         return "\n".join(lines)
 
@@ -242,6 +295,10 @@ def write(report: Report, page: str, folder: Path, *, force: bool) -> None:
         path.write_text(page, encoding="utf-8")
     with atomic_file(folder / "report.json", force=force) as path:
         path.write_text(report.to_json(), encoding="utf-8")
+
+
+def _fact_failure(fact: FactResult) -> str:
+    return f"{fact.name}: the package has {_cut(fact.found)}, but was proven with {_cut(fact.expected)}"
 
 
 def _cut(text: str) -> str:

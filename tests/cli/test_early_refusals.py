@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from ldm_export import build as builds
 from ldm_export.checkpoint.stored import StoredTensor
 from ldm_export.checkpoint.tensors import require_finite
 from ldm_export.errors import CheckpointError
+from ldm_export.lossy.table import LOSSY
 from ldm_export.recipes.build import BuildRecipe
-from ldm_runtime.errors import LdmError
+from ldm_runtime.errors import EngineUnavailable, LdmError
 from ldm_runtime.package import safetensors
 from tests.oracles import build_tiny_sd
 
@@ -99,6 +101,11 @@ EARLY: dict[str, tuple[Callable[[Path], object], BuildRecipe, str]] = {
         BuildRecipe(),
         r"image\.width is 600; expected 2 to 512; change the checkpoint, or set width in a recipe$",
     ),
+    "prompts of its own that are too few": (
+        write("prompts.txt", "a cat\na dog\n"),
+        BuildRecipe(budget="psnr=35", lossy=("int8",)),
+        "there are 2 prompts in .*prompts.txt; calibration and measuring need 16, half of them for each",
+    ),
     "layers beyond bounds": (
         lambda folder: edit(folder / "unet/config.json", layers_per_block=10**9),
         BuildRecipe(),
@@ -117,6 +124,20 @@ def test_a_build_is_refused_before_its_first_export(
     with pytest.raises(LdmError, match=message):
         builds.build_package(source, tmp_path / "out", recipe=recipe)
     assert not (tmp_path / "out").exists()
+
+
+def test_prompts_without_a_budget_are_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(LdmError, match="the prompts .* are for a budget; add --budget, such as psnr=35"):
+        builds.build_package(tiny, tmp_path / "out", recipe=BuildRecipe(), prompts=tmp_path / "prompts.txt")
+
+
+def test_a_budget_whose_method_needs_another_cpu_is_refused(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "bf16 needs a CPU with AVX512-BF16"
+    monkeypatch.setitem(LOSSY, "bf16", replace(LOSSY["bf16"], missing=lambda: reason))
+    with pytest.raises(EngineUnavailable, match=f"bf16 cannot be measured here: {reason}"):
+        builds.build_package(tiny, tmp_path / "out", recipe=BuildRecipe(budget="psnr=35", lossy=("bf16",)))
 
 
 def test_a_sound_build_reaches_its_first_export(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

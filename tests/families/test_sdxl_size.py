@@ -7,8 +7,9 @@ from ldm_export.configs.text_encoder import TextEncoderConfig
 from ldm_export.configs.vae import VAEConfig
 from ldm_export.families.sdxl import SDXL
 from ldm_export.families.spec import ComponentSpec, Sizes
-from ldm_export.verify.reference import LARGE_LARGEST_SIDE, PROMPTS
+from ldm_export.verify.reference import PROMPTS
 from ldm_export.verify.reference_file import MAX_BYTES
+from ldm_export.verify.run_size import LARGE_LARGEST_SIDE
 from tests import published_configs
 
 

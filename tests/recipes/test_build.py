@@ -87,6 +87,14 @@ def test_every_pass_that_a_recipe_can_name_is_there():
         ('targets = ["onnx", "openvion"]', r"one of .* \(did you mean 'openvino'\?\); got .*openvion"),
         ('precision = "fp23"', r"precision must be one of fp32, fp16, bf16; got \"fp23\" \(did you mean 'fp32'\?\)"),
         ('precision = "int8"', r"precision must be one of fp32, fp16, bf16; got \"int8\""),
+        ('budget = "psnr=abc"', "budget is 'psnr=abc'; expected exact, psnr=DB from 10 to 100, or ssim=SHARE"),
+        ('budget = "psnr=5"', "budget is 'psnr=5'; expected exact"),
+        ('budget = "psnr=35"\nlossy = ["int9"]', r"lossy must each be one of bf16, .*int8.* \(did you mean 'int8'\?\)"),
+        ('budget = "psnr=35"\nlossy = ["int8", "int8"]', "lossy must name each method once"),
+        (
+            'lossy = ["int8"]',
+            r"lossy methods \(--lossy\) need a budget: add --budget, such as psnr=35; got budget = 'exact'",
+        ),
         ('sampler = "dpmp_2m"', r"\(did you mean 'dpmpp_2m'\?\); got sampler = 'dpmp_2m'"),
     ],
 )

@@ -1,0 +1,29 @@
+"""The method bf16: the exact graphs of denoiser and decoder, which OpenVINO computes in bfloat16."""
+
+from ldm_export.lossy.method import Draft, Made, Order, Progress
+from ldm_runtime.engines.choice import artefact_for
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import VariantRun, Way
+
+ENGINE = "openvino"
+_UNITS = ("avx512_bf16", "amx_bf16")  # one of them
+
+
+def missing_bf16() -> str | None:
+    """Return why bfloat16 cannot be measured here, as a sentence, or None."""
+    kind = ENGINES[ENGINE]
+    return kind.missing() or kind.missing_for("bf16")
+
+
+def make_bf16(order: Order, say: Progress) -> Made:
+    """Make no file: what is lossy is how the graphs are computed."""
+    package, contract = Package(order.folder, order.manifest, "", "size"), order.manifest.contract
+    units = tuple(unit for unit in _UNITS if unit in cpu_units())[:1]
+    ways = {
+        name: Way(ENGINE, artefact_for(ENGINE, package, name).name, "bf16", units)
+        for name in (contract.denoiser.component, contract.codec.decoder.component)
+    }
+    run = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
+    return Made([Draft("bf16", ("bf16",), ways, run)])

@@ -1,0 +1,240 @@
+"""The method int8: denoiser and decoder with weights and activations in eight bits, for ONNX Runtime and OpenVINO.
+
+Layers whose rounding costs too much stay in float32: first of the decoder, alone on latents of exact runs, then of the
+denoiser in whole runs. All of it is decided on the prompts that calibrate; the held-out ones only judge.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ldm_export.export.graph_file import read_graph
+from ldm_export.lossy.calibrate import Feeds, collect_ranges, record_runs
+from ldm_export.lossy.layers import exposed, quantisable
+from ldm_export.lossy.measure import Runs, Setting, compare_runs, denoiser_weights, draw, provisional, setting_of
+from ldm_export.lossy.method import Draft, Made, Order, Progress
+from ldm_export.lossy.prompts import CALIBRATION_SEED
+from ldm_export.lossy.quantise import Scheme, quantise
+from ldm_export.lossy.ranges import ValueRange
+from ldm_export.lossy.sensitivity import Group, fewest_kept, rank_groups
+from ldm_export.lossy.store import Quantised, store
+from ldm_export.optimise.fuse_activations import fuse_activations
+from ldm_export.optimise.fuse_attention import fuse_attention
+from ldm_export.optimise.pipeline import Pass, run_passes
+from ldm_export.optimise.remove_unused import remove_unused
+from ldm_export.package.write import with_artefacts
+from ldm_export.process.isolate import run_isolated
+from ldm_export.verify.gate import proving_engines
+from ldm_export.verify.images import to_bytes
+from ldm_export.verify.run_size import is_large
+from ldm_runtime.budget import Budget
+from ldm_runtime.engines.choice import open_way
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.package.artefacts import Artefact, Difference
+from ldm_runtime.package.manifest import Manifest
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import VariantRun, Way
+
+CALIBRATED, CALIBRATED_LARGE = 8, 4  # prompts; of a large denoiser fewer
+# The decoder may have a quarter of the error. What is decided on few prompts is to hold for the worst of others.
+DECODER_MARGIN, PROMPTS_MARGIN = 6.0, 2.0  # dB
+NO_RUN = VariantRun(caching=None, guidance_until=1.0, steps=None, sampler=None)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How graphs are quantised for an engine. artefact: its name; engine, reader: a Way's and an artefact's."""
+
+    artefact: str
+    engine: str
+    reader: str
+    scheme: Scheme
+    passes: tuple[Pass, ...]
+
+
+# A convolution that ONNX Runtime computes in eight bits has an output in eight bits, too. Winograd's transforms and
+# split upsampling are left out: their weights are sums, which have no scale of their own.
+FORMS = (
+    Form("int8", "ort", "ort_cpu", Scheme(outputs=True), (fuse_attention, fuse_activations, remove_unused)),
+    Form("int8-openvino", "openvino", "openvino", Scheme(), ()),
+)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """A component to quantise. groups: of its layers, the worst first."""
+
+    name: str
+    ranges: Mapping[str, ValueRange]
+    groups: tuple[Group, ...]
+    outside: frozenset[str]  # layers that always stay in float32
+    layers: int  # that could be quantised, these among them
+
+
+def make_int8(order: Order, say: Progress) -> Made:
+    """Calibrate, quantise and search in a process of its own. Raises LdmError where the package cannot be drawn."""
+    made: Made = run_isolated(quantise_package, order, progress=say).value
+    return made
+
+
+def quantise_package(order: Order, *, progress: Progress) -> Made:
+    """Write the quantised graphs of each engine that runs here into the package's folder."""
+    search = _Search.begun(order, progress)
+    drafts: list[Draft] = []
+    artefacts: dict[str, list[Artefact]] = {name: [] for name in search.components}
+    graphs: dict[str, dict[Path, Quantised]] = {name: {} for name in search.components}
+    for form in FORMS:
+        if ENGINES[form.engine].missing() is not None:
+            continue
+        keeps, note = search.keeps(form)
+        for name, component in search.components.items():
+            graphs[name][search.graph(form, name)] = search.quantised(form, component, keeps[name])
+            artefacts[name].append(search.artefact(form, name, keeps[name], DATA))
+        drafts += search.drafts(form, note)
+    for name, each in graphs.items():
+        store(each, order.folder / name / DATA)
+    search.remove_trials()
+    return Made(drafts, artefacts)
+
+
+DATA = "model.int8.safetensors"
+
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for what stays in float32. exact: runs of the prompts that calibrate; feeds: the decoder's."""
+
+    order: Order
+    say: Progress
+    setting: Setting
+    exact: Runs
+    feeds: tuple[Feeds, ...]
+    components: Mapping[str, _Component]
+
+    @classmethod
+    def begun(cls, order: Order, say: Progress) -> "_Search":
+        """Draw the prompts that calibrate, and collect the ranges of both components in them."""
+        folder, manifest = order.folder, order.manifest
+        count = CALIBRATED_LARGE if is_large(denoiser_weights(folder, manifest)) else CALIBRATED
+        setting = setting_of(folder, manifest, order.prompts.calibration, CALIBRATION_SEED, count)
+        say(f"int8: calibrating with {len(setting.prompts)} prompts")
+        package = Package(folder, manifest, "", "size")
+        feeds = record_runs(
+            package, proving_engines(), setting.prompts, setting.seeds, steps=setting.steps, size=setting.size
+        )
+        components = {name: _component(folder, manifest, name, each) for name, each in feeds.items()}
+        decoder = manifest.contract.codec.decoder.component
+        return cls(order, say, setting, draw(folder, manifest, setting), tuple(feeds[decoder]), components)
+
+    @property
+    def decoder(self) -> str:
+        return self.order.manifest.contract.codec.decoder.component
+
+    @property
+    def denoiser(self) -> str:
+        return self.order.manifest.contract.denoiser.component
+
+    def keeps(self, form: Form) -> tuple[dict[str, frozenset[str]], str]:
+        """Return what stays in float32 by component, and how much that is, in words."""
+        keeps = {name: component.outside for name, component in self.components.items()}
+        for name, attempt in ((self.decoder, self._decoded), (self.denoiser, self._drawn)):
+            component = self.components[name]
+
+            def tried(count: int, attempt: Any = attempt, component: _Component = component) -> tuple[bool, str]:
+                kept = _kept(component, count)
+                holds, found = attempt(form, {**keeps, component.name: kept})
+                how = f"with {len(kept)} of {component.layers} layers in float32"
+                self.say(f"{form.artefact}: {component.name} {how}: {found}")
+                return holds, found
+
+            keeps[name] = _kept(component, fewest_kept(len(component.groups), tried).kept)
+        total = sum(component.layers for component in self.components.values())
+        return keeps, f"with {sum(map(len, keeps.values()))} of {total} layers in float32"
+
+    def _decoded(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[bool, str]:
+        """Decode the latents of the exact runs."""
+        manifest = self._trial(form, {self.decoder: keeps[self.decoder]})
+        package = Package(self.order.folder, manifest, "", "size")
+        engine = open_way(proving_engines(), package, self.decoder, _way(form)).engine
+        output = manifest.contract.codec.decoder.output
+        try:
+            images = np.stack([to_bytes(engine.run(feeds)[output][0]) for feeds in self.feeds])
+        finally:
+            engine.close()
+        found = compare_runs(self.exact, replace(self.exact, images=images))
+        return _holds(self.order.budget, DECODER_MARGIN + PROMPTS_MARGIN, found.psnr, found.ssim)
+
+    def _drawn(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> tuple[bool, str]:
+        """Draw whole images."""
+        variant = provisional(Draft(form.artefact, ("int8",), dict.fromkeys(keeps, _way(form)), NO_RUN))
+        manifest = replace(self._trial(form, keeps), variants=(variant,))
+        found = compare_runs(self.exact, draw(self.order.folder, manifest, self.setting, variant))
+        return _holds(self.order.budget, PROMPTS_MARGIN, found.psnr, found.ssim)
+
+    def _trial(self, form: Form, keeps: Mapping[str, frozenset[str]]) -> Manifest:
+        """Write graphs, and return the manifest with them."""
+        folder, data = self.order.folder, f"model.{form.artefact}.trial.safetensors"
+        for name, keep in keeps.items():
+            graph = self.graph(form, name)
+            store({graph: self.quantised(form, self.components[name], keep)}, folder / name / data)
+        artefacts = {name: [self.artefact(form, name, keep, data)] for name, keep in keeps.items()}
+        return with_artefacts(folder, self.order.manifest, artefacts)
+
+    def graph(self, form: Form, component: str) -> Path:
+        return self.order.folder / component / f"model.{form.artefact}.onnx"
+
+    def quantised(self, form: Form, component: _Component, keep: frozenset[str]) -> Quantised:
+        model = read_graph(self.order.folder / self.order.manifest.components[component.name].canonical.file)
+        run_passes(model, form.passes)
+        return quantise(model, component.ranges, form.scheme, keep)
+
+    def artefact(self, form: Form, component: str, keep: frozenset[str], data: str) -> Artefact:
+        """Describe a graph; its difference is noted when it is measured."""
+        weights = self.order.manifest.components[component].weights
+        files = (f"{component}/{self.graph(form, component).name}", f"{component}/{data}", weights)
+        nothing = Difference(0.0, 0.0)
+        return Artefact(form.artefact, "onnx", files, form.reader, "int8", "lossy", nothing, kept=tuple(sorted(keep)))
+
+    def drafts(self, form: Form, note: str) -> list[Draft]:
+        """Return the variants of a form: int8 alone, and with bfloat16 beside it where that is tried."""
+        ways = dict.fromkeys(self.components, _way(form))
+        made = [Draft(form.artefact, ("int8",), ways, NO_RUN, note)]
+        if form.engine == "openvino" and "bf16" in self.order.methods:
+            units = tuple(sorted(cpu_units() & {"avx512_bf16"}))
+            beside = {name: replace(way, precision="bf16", units=units) for name, way in ways.items()}
+            made.append(Draft("int8-bf16", ("int8", "bf16"), beside, NO_RUN, note))
+        return made
+
+    def remove_trials(self) -> None:
+        for name in self.components:
+            for file in (self.order.folder / name).glob("model.*.trial.safetensors"):
+                file.unlink()
+
+
+def _component(folder: Path, manifest: Manifest, name: str, feeds: list[Feeds]) -> _Component:
+    graph = folder / manifest.components[name].canonical.file
+    ranges = collect_ranges(graph, feeds)
+    model = read_graph(graph)
+    return _Component(name, ranges, tuple(rank_groups(model, ranges)), exposed(model), len(quantisable(model)))
+
+
+def _kept(component: _Component, count: int) -> frozenset[str]:
+    """Return the layers of the worst `count` groups, and those that always stay in float32."""
+    return component.outside.union(*component.groups[:count])
+
+
+def _way(form: Form) -> Way:
+    return Way(form.engine, form.artefact, "int8", ())
+
+
+def _holds(budget: Budget, margin: float, psnr: float | None, ssim: float) -> tuple[bool, str]:
+    """Return whether a budget would hold with `margin` dB less error, and the figure in words."""
+    if budget.kind == "ssim" and budget.value is not None:
+        stricter = replace(budget, value=1 - (1 - budget.value) * 10 ** (-margin / 10))
+        return stricter.holds(psnr, ssim), f"SSIM {ssim:.4f}"
+    stricter = replace(budget, value=None if budget.value is None else budget.value + margin)
+    return stricter.holds(psnr, ssim), "equal" if psnr is None else f"{psnr:.1f} dB"

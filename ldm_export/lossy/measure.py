@@ -1,0 +1,217 @@
+"""The error of a lossy way to draw: its runs beside exact ones from the same noise, over prompts that are held out."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from ldm_export.lossy.method import Draft
+from ldm_export.lossy.prompts import HELD_OUT_SEED, Prompts, digest, seeds
+from ldm_export.verify import metrics, reference_file, variant_file
+from ldm_export.verify.gate import proving_engines
+from ldm_export.verify.images import to_bytes
+from ldm_export.verify.inpainting_probe import probe_task
+from ldm_export.verify.run_size import is_large, reference_size
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, versions_of, worst_captured
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.artefacts import Difference
+from ldm_runtime.package.manifest import Manifest
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import MeasuredError, MeasuredPrompts, Variant
+from ldm_runtime.pipeline import Pipeline
+
+MEASURED, MEASURED_LARGE = 12, 8  # prompts; of a large denoiser fewer
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is drawn: prompts with a seed each, and the steps and (width, height) of all."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one setting. latents: of each (evaluations, C, h, w); images: uint8 (N, H, W, 3); seconds: of each."""
+
+    latents: tuple[np.ndarray, ...]
+    images: np.ndarray
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RunError:
+    """How far runs are from exact ones: see `MeasuredError`."""
+
+    latents: tuple[float, ...]
+    psnr: float | None
+    ssim: float
+    worst: int
+
+
+def setting_of(folder: Path, manifest: Manifest, prompts: Sequence[str], first_seed: int, count: int) -> Setting:
+    """Return the package's own steps and size, those of its reference for a large denoiser; at most `count` prompts."""
+    contract = manifest.contract
+    weights = denoiser_weights(folder, manifest)
+    own = contract.defaults.steps, (contract.image.width, contract.image.height)
+    steps, size = reference_size(contract, weights) if is_large(weights) else own
+    chosen = tuple(prompts[:count])
+    return Setting(chosen, seeds(first_seed, len(chosen)), steps, size)
+
+
+def held_out_setting(folder: Path, manifest: Manifest, prompts: Prompts) -> Setting:
+    """Return the setting of what a budget is about."""
+    count = MEASURED_LARGE if is_large(denoiser_weights(folder, manifest)) else MEASURED
+    return setting_of(folder, manifest, prompts.held_out, HELD_OUT_SEED, count)
+
+
+def denoiser_weights(folder: Path, manifest: Manifest) -> int:
+    """Count the weights of the denoiser, by the header of its file."""
+    component = manifest.components[manifest.contract.denoiser.component]
+    tensors = safetensors.read_header(folder / component.weights).tensors
+    return sum(math.prod(each.shape) for each in tensors.values())
+
+
+def draw(folder: Path, manifest: Manifest, setting: Setting, variant: Variant | None = None) -> Runs:
+    """Draw each prompt by the package's defaults, alone; `variant`: one of the manifest's, None is exact.
+
+    The seconds are those of a run, without the time in which engines are opened.
+
+    Raises:
+        LdmError: the package cannot be drawn with here.
+        NonFiniteError: NaN or infinity came out of a component.
+    """
+    with Pipeline(Package(folder, manifest, "", "size"), proving_engines(), variant=variant) as pipe:
+        return draw_with(pipe, setting)
+
+
+def draw_with(pipe: Pipeline, setting: Setting) -> Runs:
+    """Draw as `draw` does, with an open pipeline, by its variant if it has one."""
+    latents: list[np.ndarray] = []
+    images: list[np.ndarray] = []
+    seconds: list[float] = []
+    steps = setting.steps if pipe.variant is None or pipe.variant.run.steps is None else None
+    task = probe_task(pipe.contract, setting.size)
+    for prompt, seed in zip(setting.prompts, setting.seeds, strict=True):
+        started = time.monotonic()
+        run = pipe.sample(prompt, seed=seed, size=setting.size, steps=steps, **task)
+        states = list(run.evaluations())
+        image = states[-1].decode()
+        seconds.append(time.monotonic() - started)
+        latents.append(np.concatenate([state.latents for state in states]))
+        images.append(to_bytes(image[0]))
+    return Runs(tuple(latents), np.stack(images), tuple(seconds))
+
+
+def compare_runs(exact: Runs, lossy: Runs) -> RunError:
+    """Compare runs of one setting. Where they have other numbers of evaluations, their last latents are compared."""
+    drifts = [_drift(*pair) for pair in zip(exact.latents, lossy.latents, strict=True)]
+    psnrs = [metrics.psnr(*pair, peak=255) for pair in zip(lossy.images, exact.images, strict=True)]
+    ssims = [
+        metrics.ssim(mine.transpose(2, 0, 1), theirs.transpose(2, 0, 1), 255)
+        for mine, theirs in zip(lossy.images, exact.images, strict=True)
+    ]
+    least = min(psnrs)
+    return RunError(
+        latents=tuple(float(each) for each in np.max(drifts, axis=0)),
+        psnr=None if math.isinf(least) else least,
+        ssim=min(ssims),
+        worst=psnrs.index(least),
+    )
+
+
+def _drift(exact: np.ndarray, lossy: np.ndarray) -> list[float]:
+    """Return the relative RMS after each evaluation."""
+    if exact.shape != lossy.shape:
+        exact, lossy = exact[-1:], lossy[-1:]
+    return [metrics.relative_rms(*pair) for pair in zip(lossy, exact, strict=True)]
+
+
+def provisional(draft: Draft) -> Variant:
+    """Return a draft as a variant that can be drawn with, without its error."""
+    nothing = MeasuredError(
+        components={name: Difference(0.0, 0.0) for name in draft.ways},
+        latents=(0.0,),
+        psnr=None,
+        ssim=1.0,
+        worst=0,
+        prompts=MeasuredPrompts("0" * 64, 1),
+        seeds=(0, 0),
+        steps=1,
+        sampler="none",
+        guidance=0.0,
+        size=(1, 1),
+        units=(),
+        versions={},
+    )
+    return Variant(draft.name, draft.methods, dict(draft.ways), draft.run, nothing, time=1.0, bytes=0)
+
+
+def measure_variant(folder: Path, manifest: Manifest, draft: Draft, setting: Setting, exact: Runs) -> Variant:
+    """Draw and evaluate as a draft says, and return the variant with its error and its time beside the exact runs'.
+
+    What it makes of the reference's cases and sampling run is written for the gate (`verify.variant_file`).
+    exact: runs of the same setting.
+
+    Raises:
+        LdmError: as `draw`.
+        VerificationError: NaN or infinity comes out of one of its ways.
+    """
+    made = provisional(draft)
+    package = Package(folder, replace(manifest, variants=(*manifest.variants, made)), "", "size")
+    reference = reference_file.read(folder / reference_file.FILE)
+    with Pipeline(package, proving_engines(), variant=made) as pipe:
+        lossy = draw_with(pipe, setting)
+        cases = evaluate_ways(pipe, made, reference)
+        image = draw_reference(pipe, made, reference.trajectory)
+    measured = replace(
+        made,
+        error=_error(manifest, made, setting, compare_runs(exact, lossy), worst_captured(cases, reference)),
+        time=median(lossy.seconds) / median(exact.seconds),
+        bytes=_own_bytes(manifest, made),
+    )
+    variant_file.write(folder / variant_file.file_of(made.name), measured, cases, image)
+    return measured
+
+
+def _error(
+    manifest: Manifest, variant: Variant, setting: Setting, found: RunError, components: dict[str, Difference]
+) -> MeasuredError:
+    run, defaults = variant.run, manifest.contract.defaults
+    return MeasuredError(
+        components=components,
+        latents=found.latents,
+        psnr=found.psnr,
+        ssim=found.ssim,
+        worst=found.worst,
+        prompts=MeasuredPrompts(digest(setting.prompts, setting.seeds), len(setting.prompts)),
+        seeds=(setting.seeds[0], setting.seeds[-1]),
+        steps=setting.steps if run.steps is None else run.steps,
+        sampler=defaults.sampler if run.sampler is None else run.sampler,
+        guidance=defaults.guidance,
+        size=setting.size,
+        units=tuple(sorted(cpu_units())),
+        versions=versions_of(variant),
+    )
+
+
+def _own_bytes(manifest: Manifest, variant: Variant) -> int:
+    """Return the size of the files that exact drawing does without."""
+    own: set[str] = set()
+    exact: set[str] = set()
+    for name, component in manifest.components.items():
+        used = variant.artefacts_of(name, manifest.contract.denoiser.component)
+        for artefact in component.artefacts:
+            if artefact.name in used:
+                own.update(artefact.files)
+            elif artefact.exactness == "exact":
+                exact.update(artefact.files)
+    return sum(manifest.files[file].size for file in own - exact)

@@ -1,0 +1,64 @@
+"""A lossy method: what it makes of a package's exact graphs, and the variants that are drawn with these."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the command line reads the rows' names, and starts without numpy
+    from ldm_export.lossy.prompts import Prompts
+    from ldm_runtime.budget import Budget
+    from ldm_runtime.package.artefacts import Artefact
+    from ldm_runtime.package.manifest import Manifest
+    from ldm_runtime.package.variants import VariantRun, Way
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A variant before its error is known. note: what was given up for it, as part of a sentence, or ""."""
+
+    name: str
+    methods: tuple[str, ...]
+    ways: "Mapping[str, Way]"
+    run: "VariantRun"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The request to a method: a proven package in the making, its budget and prompts.
+
+    methods: all that are tried, in the table's order, this one among them. made: the drafts of those before it, whose
+    artefacts the manifest has.
+    """
+
+    folder: Path
+    manifest: "Manifest"
+    budget: "Budget"
+    prompts: "Prompts"
+    methods: tuple[str, ...]
+    made: tuple[Draft, ...] = ()
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a method made. artefacts: by component, with files in the package's folder. drafts: to be measured."""
+
+    drafts: Sequence[Draft]
+    artefacts: "Mapping[str, Sequence[Artefact]]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """One row of the table of lossy methods.
+
+    missing: the one thing that is missing to make and measure it on this machine, as a sentence, or None.
+    make: makes artefacts and drafts. Raises LdmError where it cannot; the other methods go on.
+    by_default: whether it is tried without being named.
+    """
+
+    missing: Callable[[], str | None]
+    make: Callable[[Order, Progress], Made]
+    by_default: bool = True

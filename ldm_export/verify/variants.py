@@ -1,0 +1,135 @@
+"""The gate's part for variants: each is held to the error that was recorded of it.
+
+Against torch a variant may differ by what was recorded and a fifth more. That alone would hide a small fault in a large
+error, so its outputs are compared with its own of when it was measured too.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ldm_export.verify import metrics, variant_file
+from ldm_export.verify.compare import compare
+from ldm_export.verify.images import side_by_side, to_bytes
+from ldm_export.verify.page import Figure
+from ldm_export.verify.reference_file import Case, Reference
+from ldm_export.verify.report import CaseResult, FactResult, VariantResult, finite_or_none
+from ldm_export.verify.variant_file import OwnRecord
+from ldm_export.verify.variant_run import draw_reference, evaluate_ways, given, missing_for
+from ldm_runtime.engines.choice import AUTO, EngineChoice
+from ldm_runtime.errors import LdmError
+from ldm_runtime.files import strict_json
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import Variant
+from ldm_runtime.pipeline import Pipeline
+
+RECORDED_FACTOR = 1.2  # of the recorded relative RMS, against torch
+# Of a case's own error, against what the variant made when it was measured: other threads, kernels and CPUs round a few
+# values to the level beside.
+OWN_SHARE, SMALLEST_OWN = 0.25, 1e-4
+PSNR_MARGIN = 2.0  # dB, of the sampling run's image
+
+
+def verify_variants(
+    package: Package, choice: EngineChoice, reference: Reference, say: Callable[[str], None]
+) -> Iterator[tuple[VariantResult, list[Figure]]]:
+    """Compare each variant of a package; one that cannot run here, or by the engines of `choice`, is left out."""
+    for variant in package.manifest.variants:
+        reason = left_out(variant, choice)
+        if reason is not None:
+            say(f"verify: variant left out: {variant.name} {reason}")
+            yield VariantResult.left_out_for(variant.name, reason), []
+            continue
+        say(f"verify: variant {variant.name}")
+        try:
+            own = variant_file.read(package.file(variant_file.file_of(variant.name)), variant, reference)
+            yield _compared(package, choice, variant, reference, own)
+        except LdmError as error:  # the others are compared all the same
+            yield VariantResult.failed(variant.name, str(error)), []
+
+
+def left_out(variant: Variant, choice: EngineChoice) -> str | None:
+    """Return why a variant is not compared, as the rest of a sentence that begins with its name, or None."""
+    missing = missing_for(variant)
+    if missing is not None:
+        return f"needs {missing}"
+    others = sorted({way.engine for way in variant.ways.values()} - choice.engines)
+    if AUTO not in choice.engines and others:
+        return f"runs with {', '.join(others)}"
+    return None
+
+
+def _compared(
+    package: Package, choice: EngineChoice, variant: Variant, reference: Reference, own: OwnRecord
+) -> tuple[VariantResult, list[Figure]]:
+    fact = _recorded(variant, own)
+    with Pipeline(package, choice, variant=variant) as pipe:
+        made = evaluate_ways(pipe, variant, reference)
+        image = draw_reference(pipe, variant, reference.trajectory)
+    cases = [result for case in made for result in _case(variant, case, reference, own)]
+    floor, psnr, ssim = _judged(image, variant, own, reference)
+    passed = fact.passed and all(case.passed for case in cases) and psnr >= floor
+    result = VariantResult(
+        name=variant.name,
+        left_out=None,
+        facts=(fact,),
+        cases=tuple(cases),
+        image_psnr=finite_or_none(psnr),
+        image_ssim=ssim,
+        image_floor=floor,
+        problem=None,
+        passed=passed,
+    )
+    return result, side_by_side(to_bytes(reference.trajectory.image), to_bytes(image), variant.name)
+
+
+def _recorded(variant: Variant, own: OwnRecord) -> FactResult:
+    """Compare the manifest's variant with the one that was measured: its figures are those of the record."""
+    found, expected = strict_json.plain(variant), own.variant
+    return FactResult(
+        f"variants[{variant.name}]", _changed(expected, found), _changed(found, expected), found == expected
+    )
+
+
+def _changed(value: Any, other: Any) -> str:
+    """Return the JSON of what is in `value` and not the same in `other`; all of it where nothing is."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        value = {key: each for key, each in value.items() if key not in other or other[key] != each} or value
+    return strict_json.spelt(value)
+
+
+def _case(variant: Variant, made: Case, reference: Reference, own: OwnRecord) -> Iterator[CaseResult]:
+    """Judge a case of a way: against torch if it is of a real run, and against the variant's own outputs."""
+    component, artefact = made.component, variant.ways[made.component].artefact
+    exact = next(case for case in reference.cases_of(component) if case.name == made.name)
+    recorded = next(case for case in own.cases_of(component) if case.name == made.name)
+    run = given(made.outputs)
+    if exact.is_captured:
+        most = RECORDED_FACTOR * variant.error.components[component].relative_rms
+        yield from compare(run, [exact], artefact=artefact, tolerance=most)
+    tolerance = max(SMALLEST_OWN, OWN_SHARE * _difference(recorded, exact))
+    yield from compare(run, [recorded], artefact=f"{artefact}, as recorded", tolerance=tolerance)
+
+
+def _difference(case: Case, exact: Case) -> float:
+    return min(metrics.difference(case.outputs[name], exact.outputs[name]).relative_rms for name in exact.outputs)
+
+
+def _judged(image: np.ndarray, variant: Variant, own: OwnRecord, reference: Reference) -> tuple[float, float, float]:
+    """Return the floor of the image's PSNR, its PSNR and its SSIM: of bytes, beside torch's image.
+
+    The prompt is not one of those that were measured, so that the variant's own image of it may set a lower floor.
+    """
+    exact = to_bytes(reference.trajectory.image)
+    psnr, ssim = image_error(image, exact)
+    recorded = [image_error(own.image, exact)[0]]
+    recorded += [] if variant.error.psnr is None else [variant.error.psnr]
+    return min(recorded) - PSNR_MARGIN, psnr, ssim
+
+
+def image_error(image: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
+    """Return PSNR in dB and SSIM of an image (3, H, W) as bytes beside bytes (H, W, 3)."""
+    levels = to_bytes(image)
+    ssim = metrics.ssim(levels.transpose(2, 0, 1), exact.transpose(2, 0, 1), 255)
+    return metrics.psnr(levels, exact, peak=255), ssim

@@ -1,0 +1,53 @@
+"""A tiny proven package with variants, made as `build --budget` does, in this process and with few prompts."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ldm_export.lossy import int8, make, measure
+from ldm_export.lossy.bf16 import missing_bf16
+from ldm_export.lossy.prompts import OWN, Prompts
+from ldm_export.package.write import write_manifest
+from ldm_export.process.isolate import Outcome
+from ldm_export.verify.gate import prove_package
+from ldm_runtime.budget import read_budget
+from ldm_runtime.package.open import read_manifest
+
+FEW = Prompts(OWN.calibration[:1], OWN.held_out[:2])
+STEPS = 3
+
+
+def here(function: Callable[..., Any], *args: Any, progress: Any = None, **kwargs: Any) -> Outcome:
+    """Call what `run_isolated` would call in a process of its own."""
+    given = {} if progress is None else {"progress": progress}
+    return Outcome(function(*args, **kwargs, **given), peak_bytes=0, seconds=0.0)
+
+
+def hasten(patch: pytest.MonkeyPatch) -> None:
+    """Let variants be made in this process, and measured over few steps."""
+    for module in (make, int8):
+        patch.setattr(module, "run_isolated", here)
+    setting = measure.setting_of
+    shorter = lambda *args: replace(setting(*args), steps=STEPS)  # noqa: E731
+    for module in (measure, int8):
+        patch.setattr(module, "setting_of", shorter)
+
+
+def methods_here() -> tuple[str, ...]:
+    return ("bf16", "int8") if missing_bf16() is None else ("int8",)
+
+
+def make_varied(proven: Path, package: Path) -> Path:
+    """Copy a proven package, and add all variants that this machine can measure."""
+    shutil.copytree(proven, package)
+    manifest = read_manifest(package)
+    with pytest.MonkeyPatch.context() as patch:
+        hasten(patch)
+        made = make.make_variants(package, manifest, read_budget("psnr=12"), methods_here(), FEW, lambda text: None)
+    write_manifest(package, made.manifest)
+    assert prove_package(package, made.manifest).passed
+    return package

@@ -1,0 +1,189 @@
+"""The gate holds a variant to its record: what is as it was measured passes, a small fault in one layer does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ldm_export.verify import reference_file, variant_run, variants
+from ldm_export.verify import report as reports
+from ldm_export.verify.gate import proving_engines, verify_package
+from ldm_export.verify.report import VariantResult
+from ldm_export.verify.variant_file import file_of
+from ldm_runtime.engines.units import cpu_units
+from ldm_runtime.files import strict_json
+from ldm_runtime.package import safetensors
+from ldm_runtime.package.open import open_package
+from tests.verify import perturbations
+
+pytestmark = pytest.mark.slow
+KINDS = ("bf16", "int8", "int8-openvino", "int8-bf16")
+DATA = "model.int8.safetensors"
+
+
+@pytest.fixture
+def copy(lossy_package: Callable[[], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return perturbations.copy(lossy_package(), tmp_path / "package")
+
+
+def require(package: Path, name: str) -> None:
+    if name not in {variant.name for variant in open_package(package, check="size").manifest.variants}:
+        pytest.skip(f"this machine cannot measure {name}: see `lossy.bf16.missing_bf16`")
+
+
+def result_of(package: Path, name: str) -> VariantResult:
+    """Compare one variant of a package alone."""
+    edit_manifest(package, lambda value: value.update(variants=[v for v in value["variants"] if v["name"] == name]))
+    opened = open_package(package, check="size")
+    reference = reference_file.read(opened.file(reference_file.FILE))
+    ((result, _),) = variants.verify_variants(opened, proving_engines(), reference, lambda text: None)
+    return result
+
+
+def edit_manifest(package: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    value = json.loads((package / "manifest.json").read_text())
+    change(value)
+    perturbations.replace_text(package / "manifest.json", json.dumps(value))
+
+
+def edit_data(package: Path, name: str, change: Callable[[dict[str, np.ndarray]], str]) -> str:
+    """Change tensors of a file in place."""
+    file = package / name
+    data = bytearray(file.read_bytes())
+    header = safetensors.read_header(file).tensors
+    tensors = {
+        key: np.ndarray(info.shape, safetensors.DTYPES[info.dtype], data, info.offset) for key, info in header.items()
+    }
+    what = change(tensors)
+    file.unlink()
+    file.write_bytes(data)
+    perturbations.rehash(package, name)
+    return what
+
+
+def test_a_package_with_variants_passes_and_the_report_has_each(copy: Path, tmp_path: Path) -> None:
+    names = [variant.name for variant in open_package(copy).manifest.variants]
+    assert {"int8", "int8-openvino"} <= set(names) <= set(KINDS)
+    report = verify_package(copy, out=tmp_path / "proof")
+    assert report.passed and [each.name for each in report.variants] == names
+    for each in report.variants:
+        assert each.left_out is None and each.cases and each.image_psnr is not None
+        assert each.name in report.table()
+    text = (tmp_path / "proof" / "report.json").read_text()
+    assert reports.parse(text, "report.json") == report
+    shown = (tmp_path / "proof" / "report.html").read_text()
+    assert "<h2>Variants</h2>" in shown and all(f"<td>{name}</td>" in shown for name in names)
+    assert {file_of(name) for name in names} <= report.artefacts.keys()
+    assert {f"unet/{DATA}", f"vae_decoder/{DATA}"} <= report.artefacts.keys()
+    recorded = json.loads((copy / "verify" / "variants" / "report.json").read_text())
+    assert [each["name"] for each in recorded["variants"]] == names and recorded["passed"]
+    assert "variants" not in json.loads((copy / "verify" / "report.json").read_text())
+
+
+def spoil(part: str, factor: float, shift: int) -> Callable[[dict[str, np.ndarray]], str]:
+    """Change one number of one layer, about the middle of those that have it."""
+
+    def change(tensors: dict[str, np.ndarray]) -> str:
+        names = sorted(name for name in tensors if name.endswith(f"/{part}"))
+        name = names[len(names) // 2]
+        tensors[name][...] = (tensors[name].astype(np.float64) * factor + shift).astype(tensors[name].dtype)
+        return name
+
+    return change
+
+
+# A scale or zero of inputs is read to round and to widen: what is wrong with it shows where it cuts values off.
+FAULTS = {
+    "a layer's weights x 1.5": spoil("scale", 1.5, 0),
+    "a layer's input scale x 0.5": spoil("input_scale", 0.5, 0),
+    "a layer's input zero + 64": spoil("input_zero", 1, 64),
+}
+
+
+@pytest.mark.parametrize("component", ["unet", "vae_decoder"])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", ["int8", "int8-openvino"])
+def test_a_wrong_number_in_one_quantised_layer_fails(copy: Path, name: str, fault: str, component: str) -> None:
+    what = edit_data(copy, f"{component}/{DATA}", FAULTS[fault])
+    result = result_of(copy, name)
+    assert not result.passed, what
+    assert any(component in sentence for sentence in result.failures)
+
+
+def test_a_variant_that_computes_in_another_precision_than_it_says_fails(copy: Path) -> None:
+    """The record has it too: its outputs tell."""
+    require(copy, "int8-bf16")
+
+    def change(value: dict[str, Any]) -> None:
+        (variant,) = (each for each in value["variants"] if each["name"] == "int8-bf16")
+        for way in variant["ways"].values():
+            way["precision"] = "int8"
+
+    edit_manifest(copy, change)
+    (variant,) = (each for each in open_package(copy, check="size").manifest.variants if each.name == "int8-bf16")
+    file = copy / file_of("int8-bf16")
+    tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}
+    file.unlink()
+    safetensors.write(file, tensors, {"variant": json.dumps(strict_json.plain(variant))})
+    perturbations.rehash(copy, file_of("int8-bf16"))
+    result = result_of(copy, "int8-bf16")
+    assert result.facts[0].passed and any("as recorded" in sentence for sentence in result.failures)
+
+
+@pytest.mark.parametrize("place", [("error", "psnr"), ("time",), ("error", "components", "unet", "relative_rms")])
+def test_a_figure_that_was_changed_by_hand_fails(copy: Path, place: tuple[str, ...]) -> None:
+    def change(value: dict[str, Any]) -> None:
+        *parents, last = place
+        holder = value["variants"][0]
+        for name in parents:
+            holder = holder[name]
+        holder[last] *= 1.01
+
+    edit_manifest(copy, change)
+    name = open_package(copy, check="size").manifest.variants[0].name
+    result = result_of(copy, name)
+    assert not result.facts[0].passed
+    assert result.failures[0].startswith(f"variant {name}: variants[{name}]: the package has ")
+
+
+def test_a_variant_that_fails_does_not_keep_the_others_from_being_compared(copy: Path) -> None:
+    def change(tensors: dict[str, np.ndarray]) -> str:
+        tensors["trajectory/image"][0, 0, 0] = np.nan
+        return ""
+
+    edit_data(copy, file_of("int8"), change)
+    report = verify_package(copy)
+    assert not report.passed
+    assert {each.name: each.passed for each in report.variants}["int8-openvino"]
+    assert "variant int8: " in report.first_failure and "holds NaN or infinity" in report.first_failure
+
+
+def test_what_needs_a_unit_that_is_not_here_is_left_out_and_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require(copy, "int8-bf16")
+    monkeypatch.setattr(variant_run, "cpu_units", lambda: cpu_units() - {"avx512_bf16", "amx_bf16"})
+    result = result_of(copy, "int8-bf16")
+    assert result.passed and result.left_out is not None and result.left_out.startswith("needs ")
+    assert result.line() == f"variant int8-bf16  left out: int8-bf16 {result.left_out}"
+
+
+def test_an_engine_by_name_leaves_out_the_variants_of_others(copy: Path) -> None:
+    opened = open_package(copy, check="size")
+    ort = proving_engines("ort")
+    found = {variant.name: variants.left_out(variant, ort) for variant in opened.manifest.variants}
+    assert found["int8"] is None and found["int8-openvino"] == "runs with openvino"
+
+
+def test_a_record_that_is_not_of_these_cases_is_refused(copy: Path) -> None:
+    file = copy / file_of("int8")
+    tensors = {name: np.array(each) for name, each in safetensors.read(file).items()}
+    metadata = safetensors.read_header(file).metadata
+    first = next(name for name in tensors if name.startswith("unet/"))
+    file.unlink()
+    safetensors.write(file, {**tensors, first: tensors[first][..., :1]}, metadata)
+    perturbations.rehash(copy, file_of("int8"))
+    result = result_of(copy, "int8")
+    assert result.problem is not None and "is not float32 in the shape" in result.problem
