@@ -150,9 +150,7 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
         raise unreadable(place, error) from error
     profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(content, where), where), where)
     if profile.schema_version != SCHEMA_VERSION:
-        raise FormatError(
-            where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type"
-        )
+        raise FormatError(where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type")
     if profile.package != package or machine not in (None, profile.machine):
         raise FormatError(where, "is of another package or machine than its name says", "json.type")
     for each in profile.chosen:
