@@ -143,7 +143,8 @@ def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
             "--engine",
             default="auto",
             show_default=True,
-            help="An engine of `ldm-export engines`, or several by component: unet=ort:cuda,vae=ort.",
+            help="An engine of `ldm-export engines`, several by component (unet=ort:cuda,vae=ort), or auto, which "
+            "follows what `ldm-export tune` found.",
         ),
         click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice)."),
         click.option(

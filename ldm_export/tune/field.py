@@ -22,7 +22,7 @@ def field_of(package: Package, budget: Budget | None, machine: Machine) -> tuple
     """
     engines, lossy_engines = exact_engines(package)
     variants, lossy_variants = variants_here(package, budget, machine)
-    automatic = {}
+    automatic: dict[str, str] = {}
     for component in package.manifest.contract.components:
         name = next(automatic_engines(choose(), package, component), None)
         automatic |= {} if name is None else {component: name}

@@ -79,7 +79,7 @@ def verify_package(
     report, images = _verify(package, choice, reports.recorded(package).contract, stop_at_first_failure, say)
     if out is not None:
         make_folder(out)
-        reports.write(report, report_page.render(report, images), out, force=force)
+        reports.write(report, report_page.render(report, images, package.manifest.variants), out, force=force)
     return report
 
 
@@ -96,7 +96,7 @@ def prove_package(path: Path, manifest: Manifest, *, engine: str = AUTO, progres
     report, images = _verify(package, proving_engines(engine), proven, False, say)
     folder = path / "verify" if part is None else path / "verify" / part
     folder.mkdir(exist_ok=True)
-    reports.write(report, report_page.render(report, images), folder, force=True)
+    reports.write(report, report_page.render(report, images, manifest.variants), folder, force=True)
     return report
 
 

@@ -1,6 +1,7 @@
 """The gate's report as one self-contained HTML page: verdict, tables, plots, images. The template is beside it."""
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import jinja2
 
-from ldm_export.plots import draw_drift, has_matplotlib
+from ldm_export.plots import FrontierPoint, draw_drift, draw_frontier, has_matplotlib, to_png
 from ldm_export.precision.table import ROUNDING_FACTOR
 from ldm_export.verify.report import CaseResult, Report, TrajectoryResult, closest
+from ldm_runtime.package.variants import Variant
 
 TEMPLATE = "page.html.j2"
 
@@ -23,10 +25,10 @@ class Figure:
     content: bytes
 
 
-def render(report: Report, images: Sequence[Figure]) -> str:
+def render(report: Report, images: Sequence[Figure], variants: Sequence[Variant] = ()) -> str:
     """Render the whole page. It loads nothing from anywhere, and everything that came from a file is escaped.
 
-    Without matplotlib the drift is a table alone.
+    variants: those that the package records. Without matplotlib the drift and the variants are tables alone.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -46,7 +48,27 @@ def render(report: Report, images: Sequence[Figure]) -> str:
         plots=plots,
         has_plots=has_matplotlib(),
         images=images,
+        variants=variants,
+        frontier=_frontier(variants) if variants and has_matplotlib() else None,
     )
+
+
+def _frontier(variants: Sequence[Variant]) -> Figure:
+    """Draw what the variants took and lost where they were measured, beside the exact run."""
+    places = [(1.0, math.inf)]
+    places += [(each.time, math.inf if each.error.psnr is None else each.error.psnr) for each in variants]
+    points = [
+        FrontierPoint(name, place[0], None if math.isinf(place[1]) else place[1], None, not _is_beaten(place, places))
+        for name, place in zip(("exact", *(each.name for each in variants)), places, strict=True)
+    ]
+    return Figure(
+        "Time and PSNR of the variants", to_png(draw_frontier(points, "time of a run, in that of the exact one"))
+    )
+
+
+def _is_beaten(place: tuple[float, float], places: Sequence[tuple[float, float]]) -> bool:
+    """Return whether another time and PSNR are as good, and one of them better."""
+    return any(other != place and other[0] <= place[0] and other[1] >= place[1] for other in places)
 
 
 def _graph(component: str, artefact: str, cases: list[CaseResult]) -> dict[str, Any]:

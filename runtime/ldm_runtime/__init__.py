@@ -52,7 +52,8 @@ def load(
     """Open the package in folder `path`, or the built-in one if None.
 
     engine: "auto", the name of one, such as "ort:cuda", or names by part, such as "unet=tensorrt,vae=ort"; the names
-    are in `ldm_runtime.engines.table.ENGINES`. threads: CPU threads of an operator, where the engine runs on the CPU.
+    are in `ldm_runtime.engines.table.ENGINES`. "auto" follows what `ldm-export tune` found on this machine, unless
+    threads or engine_options are given. threads: CPU threads of an operator, where the engine runs on the CPU.
     engine_options: what an engine is given by its own names, such as {"ort:cuda": {"device_id": 1}}.
     check: "cached" hashes each file once and remembers it, "full" hashes it again, "size" compares sizes and headers
     and hashes only what is kept in a hub's cache.

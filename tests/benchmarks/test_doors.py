@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from benchmarks.peers import run as peers
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+DOORS = ("auto_rules.py", "exact_savings.py", "native_start.py", "peers.py", "picture_quality.py", "stage_memory.py")
 
 
 def installed() -> str:
@@ -19,9 +20,7 @@ def installed() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["exact_savings.py", "native_start.py", "peers.py", "picture_quality.py", "stage_memory.py"]
-)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_door_opens_from_another_folder(tmp_path, name):
     # -S: no .pth file of an editable installation brings the clone
     command = [sys.executable, "-S", "-P", BENCHMARKS / name, "--help"]

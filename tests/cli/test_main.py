@@ -571,6 +571,8 @@ ABSURD = ("1e9", "1000000000", "-1", "nan", "inf", "9" * 5000)
         ("bench", "--steps"),
         ("bench", "--threads"),
         ("bench", "--size"),
+        ("tune", "--minutes"),
+        ("tune", "--size"),
         ("data", "--size"),
     ],
 )

@@ -12,6 +12,7 @@ from ldm_export import bench, build
 from ldm_export.cli.main import verbs
 from ldm_export.train import emoji as data
 from ldm_export.train import run as train
+from ldm_export.tune import tuner
 from ldm_export.verify import gate as verify
 from ldm_runtime import image
 from ldm_runtime.errors import InputError, LdmError
@@ -27,6 +28,7 @@ WRITERS = {
     "plan": (("plan", "--plot"), ".png"),
     "verify": (("verify", "--out"), ""),
     "bench": (("bench", "--out"), ""),
+    "tune": (("tune", "--out"), ""),
     "build": (("build", "--out"), ""),
     "data": (("data", "--out"), ""),
     "train": (("train", str(RECIPES / "smoke.toml"), "--runs"), ""),
@@ -46,6 +48,7 @@ def no_work(monkeypatch):
         (package, "read_manifest"),
         (verify, "_verify"),
         (bench, "bench_package"),
+        (tuner, "tune_package"),
         (build, "open_checkpoint"),
         (data, "npm_pack"),
         (train, "load_images"),

@@ -88,6 +88,7 @@ QUICK = {
 SLOW = {
     "bench": (("{package}", "--engine", "ort", "--rounds", "1", "--steps", "1"), 0),
     "verify": ((), 0),
+    "tune": (("{package}", "--budget", "exact", "--minutes", "0.01"), 0),
 }
 
 

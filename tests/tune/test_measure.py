@@ -12,6 +12,7 @@ from ldm_export.tune.candidates import DEFAULT, EXACT, Candidate
 from ldm_export.tune.measure import choice_of, measure, parts_of
 from ldm_runtime.errors import LdmError
 from ldm_runtime.package.open import open_package
+from tests.runtime import cached_package
 
 
 @dataclasses.dataclass
@@ -135,6 +136,12 @@ def test_an_image_of_a_package_is_measured_in_a_process_of_its_own(tiny):
     assert timing.load_seconds > 0 and 20e6 < timing.peak_bytes < 2e9
     one = measure(tiny, (64, 48), Candidate(EXACT, {"unet": "openvino"}, 1))
     assert one.engines["unet"] == "openvino" and one.engines["vae_decoder"] == "ort"
+
+
+@pytest.mark.slow
+def test_a_variant_with_caching_is_measured(tmp_path):
+    timing = measure(cached_package.make(tmp_path / "cached"), (64, 48), Candidate("cached", {}, 1, 0.03))
+    assert min(timing.parts.values()) > 0 and set(timing.engines.values()) == {"ort"}
 
 
 @pytest.mark.slow

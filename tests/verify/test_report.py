@@ -16,12 +16,14 @@ from ldm_export.verify.report import (
     Report,
     StepResult,
     TrajectoryResult,
+    VariantResult,
     case_result,
     parse,
     write,
 )
 from ldm_runtime.errors import LdmError, PackageError
 from ldm_runtime.package.artefacts import Difference
+from tests.runtime import cached_package
 
 HOSTILE = '<script>alert("1")</script>&\' onerror=x'
 
@@ -170,6 +172,19 @@ def test_the_page_is_well_formed_and_loads_nothing():
     assert "script" not in tags.seen
     kinds = [source.partition(";base64,")[0] for source in tags.sources]
     assert kinds == ["data:image/svg+xml", "data:image/svg+xml", "data:image/png"]
+
+
+def test_the_page_draws_the_variants_that_the_package_records():
+    recorded = [cached_package.variant(), dataclasses.replace(cached_package.variant(), name=HOSTILE, time=0.75)]
+    results = tuple(VariantResult.left_out_for(each.name, "needs a unit") for each in recorded)
+    report, tags = made_report(variants=results), Tags()
+    page = report_page.render(report, [], recorded)
+    tags.feed(page)
+    assert tags.open == [] and "script" not in tags.seen
+    assert [source.partition(";base64,")[0] for source in tags.sources].count("data:image/png") == 1
+    assert '<td class="number">0.50</td>' in page and '<td class="number">30.0</td>' in page
+    without = report_page.render(made_report(), [], ())
+    assert "Variants" not in without and "data:image/png" not in without
 
 
 def test_everything_that_came_from_a_file_is_escaped():

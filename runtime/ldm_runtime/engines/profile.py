@@ -12,7 +12,7 @@ from pathlib import Path
 from ldm_runtime.engines.choice import AUTO, EngineChoice, choose
 from ldm_runtime.engines.cuda.driver import gpu_names
 from ldm_runtime.engines.units import cpu_units
-from ldm_runtime.errors import FormatError, InputError
+from ldm_runtime.errors import FormatError, InputError, unreadable
 from ldm_runtime.files import strict_json
 from ldm_runtime.files.hash_cache import cache_folder
 
@@ -144,22 +144,20 @@ def _read(place: Path, package: str, machine: Machine | None) -> Profile:
     where = str(place)
     try:
         if place.stat().st_size > _MAX_BYTES:
-            raise FormatError(where, f"is larger than {_MAX_BYTES} bytes", "profile.size")
+            raise FormatError(where, f"is larger than {_MAX_BYTES} bytes", "file.too-large")
         content = place.read_bytes()
     except OSError as error:
-        raise FormatError(where, f"cannot be read: {error.strerror}", "profile.unreadable") from error
+        raise unreadable(place, error) from error
     profile = strict_json.read(Profile, strict_json.parse(strict_json.decode(content, where), where), where)
     if profile.schema_version != SCHEMA_VERSION:
-        raise FormatError(
-            where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "profile.version"
-        )
+        raise FormatError(where, f"has the version {profile.schema_version}; expected {SCHEMA_VERSION}", "json.type")
     if profile.package != package or machine not in (None, profile.machine):
-        raise FormatError(where, "is of another package or machine than its name says", "profile.identity")
+        raise FormatError(where, "is of another package or machine than its name says", "json.type")
     for each in profile.chosen:
         try:
             each.choice()
         except InputError as error:
-            raise FormatError(where, f"has a choice that cannot be: {error}", "profile.choice") from None
+            raise FormatError(where, f"has a choice that cannot be: {error}", "json.type") from None
     return profile
 
 
