@@ -19,7 +19,9 @@ def installed() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["native_start.py", "peers.py", "picture_quality.py", "stage_memory.py"])
+@pytest.mark.parametrize(
+    "name", ["cold.py", "native_start.py", "peers.py", "picture_quality.py", "roofline.py", "stage_memory.py"]
+)
 def test_a_door_opens_from_another_folder(tmp_path, name):
     # -S: no .pth file of an editable installation brings the clone
     command = [sys.executable, "-S", "-P", BENCHMARKS / name, "--help"]
