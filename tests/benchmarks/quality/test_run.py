@@ -107,7 +107,7 @@ def test_the_examples_of_the_help_parse():
     text = picture_quality.main.help
     assert text is not None
     examples = re.findall(r"python benchmarks/picture_quality\.py (.+)", text)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         picture_quality.main.make_context("picture_quality", example.split())
 
