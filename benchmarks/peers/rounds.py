@@ -130,6 +130,8 @@ def write_inputs(path: Path, contract: Contract, size: tuple[int, int]) -> None:
         for name, array in feeds(contract, component, size).items()
     }
     factor = contract.latent.downsample
+    sample = arrays[f"{contract.denoiser.component}.{contract.denoiser.sample}"]
+    sample[:] = sample[:1]  # guidance evaluates the same latents with two texts
     for text in contract.text:
         ids = arrays[f"{text.component}.{text.input}"]
         ids[:] = random.integers(0, text.tokenizer.bos_token_id, ids.shape)

@@ -82,7 +82,7 @@ def main(
       python benchmarks/peers.py --out runs/peers-builtin
       python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/peers-sd15
       python benchmarks/peers.py --out runs/two --peer ours --peer optimum --rounds 20
-      python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/lossy \
+      python benchmarks/peers.py ./sd15 --package ./sd15-package --size 512x512 --steps 2 --out runs/lossy \\
         --task components --component unet --component vae_decoder
     """
 

@@ -41,8 +41,8 @@ class Setting:
         """Return the work of one image, in passes through the UNet."""
         return self.steps * (2 if self.guidance > 1 else 1) + DECODER_WORK
 
-    def identity(self, package: str) -> str:
-        facts = json.dumps([package, dataclasses.asdict(self)], sort_keys=True)
+    def identity(self, source: str) -> str:
+        facts = json.dumps([source, dataclasses.asdict(self)], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()[:24]
 
 
@@ -107,6 +107,8 @@ class ImageCache:
         sample = pipe.contract.sample
         self.batch = min(BATCH, pipe.contract.range_of(sample.dims[0])[1] // 2)
         self.notices: dict[str, None] = {}  # what the runtime had to say, in order
+        variant = "" if pipe.variant is None else f" {pipe.variant.name}"
+        self.source = f"{pipe.package.identity}{variant}"  # what draws
 
     def remaining(self, setting: Setting) -> int:
         """Count the images of a setting that are not drawn yet."""
@@ -145,7 +147,7 @@ class ImageCache:
 
     def reconstruct(self, images: np.ndarray, advance: Advance) -> np.ndarray:
         """Reconstruct uint8 images (N, H, W, 3) by the package's encoder (its mean) and decoder."""
-        digest = hashlib.sha256(f"reconstructed {self.pipe.package.identity} {images.shape}".encode())
+        digest = hashlib.sha256(f"reconstructed {self.source} {images.shape}".encode())
         digest.update(np.ascontiguousarray(images).data)
         path = self.folder / f"{digest.hexdigest()[:24]}.npy"
         if path.is_file():
@@ -161,7 +163,7 @@ class ImageCache:
         return made
 
     def _path(self, setting: Setting) -> Path:
-        return self.folder / f"{setting.identity(self.pipe.package.identity)}.npy"
+        return self.folder / f"{setting.identity(self.source)}.npy"
 
     def _log(self, setting: Setting) -> dict[str, Any]:
         """Read the log of a setting: how it is drawn, and the seconds of every image that is drawn already."""
@@ -169,7 +171,7 @@ class ImageCache:
         if path.is_file() and path.with_suffix(".json").is_file():
             log: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
             return log
-        return {"package": self.pipe.package.identity, **dataclasses.asdict(setting), "notices": [], "seconds": []}
+        return {"package": self.source, **dataclasses.asdict(setting), "notices": [], "seconds": []}
 
     def _open(self, setting: Setting, *, new: bool) -> np.memmap:
         if not new:

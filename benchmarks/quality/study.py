@@ -88,9 +88,13 @@ class Study:
         return self._choose(np.arange(self.real.trained, len(self.real)), count, seed)
 
     def setting(self, prompts: Iterable[str], seeds: Iterable[int], **changes: Any) -> Setting:
-        """Return a setting of the package's defaults, but for the changes."""
+        """Return a setting of the package's defaults, which a variant may have its own of, but for the changes."""
         defaults = self.pipe.contract.defaults
-        facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance, **changes}
+        facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance}
+        if self.pipe.variant is not None:
+            own = {"sampler": self.pipe.variant.run.sampler, "steps": self.pipe.variant.run.steps}
+            facts |= {name: value for name, value in own.items() if value is not None}
+        facts |= changes
         return Setting(tuple(map(str, prompts)), tuple(seeds), **facts)
 
     def features_of(self, images: np.ndarray, what: str) -> np.ndarray:

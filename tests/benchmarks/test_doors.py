@@ -11,7 +11,16 @@ from click.testing import CliRunner
 from benchmarks.peers import run as peers
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-DOORS = ("auto_rules.py", "exact_savings.py", "native_start.py", "peers.py", "picture_quality.py", "stage_memory.py")
+DOORS = (
+    "auto_rules.py",
+    "cold.py",
+    "exact_savings.py",
+    "native_start.py",
+    "peers.py",
+    "picture_quality.py",
+    "roofline.py",
+    "stage_memory.py",
+)
 
 
 def installed() -> str:

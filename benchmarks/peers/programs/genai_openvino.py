@@ -51,36 +51,45 @@ def convert(request: Request) -> Answer:
     begun = time.perf_counter()
     source, made = Path(request.model), Path(request.outputs)
     _require(source)
-    shutil.copytree(source, made, copy_function=os.link)
+    shutil.copytree(source, made, copy_function=_link)
     given = read_inputs(request)
     for name in ("unet", "vae_decoder"):
         graph = Path(name) / "openvino_model.xml"
         model = openvino.Core().read_model(source / graph)
-        wanted = {each.get_any_name(): each.get_partial_shape().rank.get_length() for each in model.inputs}
+        feeds = _feeds(given, name, model)
         quantised = nncf.quantize(
             model,
-            nncf.Dataset(_feeds(given, name, wanted)),
-            subset_size=len(_feeds(given, name, wanted)),
-            model_type=nncf.ModelType.TRANSFORMER if name == "unet" else None,
+            nncf.Dataset(feeds),
+            subset_size=len(feeds),
+            model_type=nncf.ModelType.TRANSFORMER if name == "unet" else None,  # smooths what is multiplied
         )
         for file in (made / graph, (made / graph).with_suffix(".bin")):
-            file.unlink()  # a link to the source
+            file.unlink()  # perhaps a link to the source
         openvino.save_model(quantised, made / graph, compress_to_fp16=False)
     return {"convert_seconds": time.perf_counter() - begun}
 
 
-def _feeds(given: dict[str, np.ndarray], component: str, wanted: dict[str, int]) -> list[dict[str, np.ndarray]]:
-    """Return the feeds COMPONENT/NUMBER/INPUT of a component. wanted: its inputs and how many axes each has."""
+def _feeds(given: dict[str, np.ndarray], component: str, model: openvino.Model) -> list[dict[str, np.ndarray]]:
+    """Return the feeds COMPONENT/NUMBER/INPUT as the model wants them: its timestep is a whole number of one axis."""
     numbers = sorted({int(name.split("/")[1]) for name in given if name.startswith(f"{component}/")})
-    return [
-        {
-            name: given[f"{component}/{number}/{name}"].reshape((-1,) * (axes == 1))
-            if axes < 2
-            else given[f"{component}/{number}/{name}"]
-            for name, axes in wanted.items()
-        }
-        for number in numbers
-    ]
+    found = []
+    for number in numbers:
+        feed = {}
+        for port in model.inputs:
+            value = given[f"{component}/{number}/{port.get_any_name()}"]
+            axes = port.get_partial_shape().rank.get_length()
+            feed[port.get_any_name()] = np.atleast_1d(value).astype(port.get_element_type().to_dtype())
+            assert feed[port.get_any_name()].ndim == max(axes, 1)
+        found.append(feed)
+    return found
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, or copy it where the target is on another disk."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _require(folder: Path) -> None:

@@ -133,9 +133,9 @@ def folder_bytes(folder: str | Path) -> int:
 
 
 def forget_peak() -> None:
-    """Let Linux count the peak of memory from now on; elsewhere it stays that of the whole process."""
+    """Let Linux count the peak of memory from now on; where that cannot be, it stays that of the whole process."""
     if sys.platform == "linux":
-        with open("/proc/self/clear_refs", "w") as control:
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as control:
             control.write("5")
 
 

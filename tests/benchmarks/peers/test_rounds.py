@@ -194,6 +194,8 @@ def test_all_peers_get_the_same_inputs(tmp_path):
     with np.load(tmp_path / "a.npz") as first, np.load(tmp_path / "b.npz") as second:
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
         assert first["latents"].shape == (1, 4, 4, 8) and first["unet.sample"].shape == (2, 4, 4, 8)
+        assert np.array_equal(*first["unet.sample"])  # as guidance has it
+        assert not np.array_equal(*first["unet.encoder_hidden_states"])
         ids = first["text_encoder.input_ids"]
         assert ids[0, -1] == contract.text[0].tokenizer.eos_token_id not in ids[0, :-1]
 

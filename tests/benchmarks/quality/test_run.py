@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_the_examples_of_the_help_parse():
     text = picture_quality.main.help
     assert text is not None
     examples = re.findall(r"python benchmarks/picture_quality\.py (.+)", text)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         picture_quality.main.make_context("picture_quality", example.split())
 
@@ -175,3 +176,36 @@ def test_progress_says_the_time_left_of_the_work_alone(monkeypatch):
     clock[0] = 1010.0
     progress.advance(10)
     assert said == ["drawing: 25.0%, 30 s left", "drawing: 50.0%, 20 s left"]
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.9, "met"), (0.85, "met"), (0.96, "met"), (0.84, "missed")])
+def test_the_accuracy_is_judged_by_the_interval_of_the_exact_run(share, verdict):
+    exact = {"trained": {"share": 0.9, "low": 0.85, "high": 0.95}}
+    (line,) = picture_quality.judge_accuracy({"trained": {"share": share, "low": 0.0, "high": 1.0}}, exact)
+    assert line.startswith("accuracy of trained captions: ") and line.endswith(
+        f"90.0% (85.0% – 95.0%) exactly: {verdict}"
+    )
+
+
+def test_results_without_accuracy_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no results of the section accuracy"):
+        picture_quality.read_accuracy(tmp_path)
+    (tmp_path / "results.json").write_text(json.dumps({"sections": {}}))
+    with pytest.raises(InputError, match="no results of the section accuracy"):
+        picture_quality.read_accuracy(tmp_path)
+
+
+def test_a_budget_that_nothing_is_within_is_not_measured_as_if_it_were(package, recipe, tmp_path):
+    with pytest.raises(InputError, match="no variant of tiny is within psnr=30 here"):
+        picture_quality.measure(package, recipe, tmp_path / "out", mean_colours, budget="psnr=30")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_variant_has_images_of_its_own(package, tmp_path):
+    with load(package) as pipe:
+        exact = ImageCache(pipe, tmp_path)
+        pipe.variant = SimpleNamespace(name="int8")
+        lossy = ImageCache(pipe, tmp_path)
+    setting = Setting(("a",), (1,), "ddim", 2, 1.0)
+    assert exact.source == pipe.package.identity and lossy.source == f"{pipe.package.identity} int8"
+    assert setting.identity(exact.source) != setting.identity(lossy.source)

@@ -1,0 +1,12 @@
+"""Runs `benchmarks/start/cold.py` on the code of this clone: `python benchmarks/cold.py --help`."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]  # an installation holds no benchmarks
+
+from benchmarks.start.cold import main  # noqa: E402
+
+if __name__ == "__main__":
+    main()
