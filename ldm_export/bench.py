@@ -20,8 +20,9 @@ from ldm_export.process.isolate import run_isolated
 from ldm_export.tables import text_table
 from ldm_export.verify import reference_file
 from ldm_export.verify.compare import compare, worst
+from ldm_runtime.budget import Budget, read_budget
 from ldm_runtime.checks import check_integer
-from ldm_runtime.engines.choice import EngineChoice, choose, open_engine, readable_by, require
+from ldm_runtime.engines.choice import AUTO, EngineChoice, choose, open_engine, open_way, readable_by, require
 from ldm_runtime.engines.engine import Engine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.files.atomic import atomic_file, make_folder
@@ -30,6 +31,7 @@ from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.pipeline import Pipeline
 from ldm_runtime.request import check_image_size
+from ldm_runtime.variants import Chosen, choose_variant, named_variant
 
 FILES = ("bench.json", "bench.png")
 MAX_ROUNDS = 1000
@@ -64,11 +66,16 @@ class EngineRun:
 
 @dataclass(frozen=True)
 class EngineResult:
-    """All rounds of one engine, and the bytes of the files that it reads."""
+    """All rounds of one engine, and the bytes of the files that it reads. variant: that it drew with, None exactly."""
 
     engine: str
     file_bytes: int
     rounds: tuple[EngineRun, ...]
+    variant: str | None = None
+
+    @property
+    def title(self) -> str:
+        return self.engine if self.variant is None else f"{self.engine}, {self.variant}"
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class BenchReport:
                 name: statistics.median(seconds for each in result.rounds for seconds in each.graphs[name].seconds)
                 for name in graphs
             }
-            drawn[result.engine] = {
+            drawn[result.title] = {
                 "text, twice": 2 * sum(median[name] for name in self.text_encoders),
                 f"{self.steps} steps": statistics.median(sum(each.step_seconds) for each in result.rounds),
                 "decoder": median[self.decoder],
@@ -111,7 +118,7 @@ class BenchReport:
             error = worst_error(result)
             lines += [
                 "",
-                f"{result.engine}: {result.file_bytes / 1e6:.0f} MB of files, {peak / 1e6:.0f} MB at the peak, "
+                f"{result.title}: {result.file_bytes / 1e6:.0f} MB of files, {peak / 1e6:.0f} MB at the peak, "
                 + ("no reference" if error is None else f"{error:.1e} from the reference"),
             ]
             rows = []
@@ -137,20 +144,24 @@ def bench_package(
     steps: int | None = None,
     size: tuple[int, int] | None = None,
     threads: int | None = None,
+    budget: str = "exact",
+    variant: str | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Measure `engines` (none: all that run here) on the package in `path`; nothing is written.
 
     steps, size: of the image, None takes the package's; at its size the graphs are measured too, with a batch of
-    two in the UNet, as guidance has it.
+    two in the UNet, as guidance has it. budget, variant: as of `ldm_runtime.load`, for each engine; the steps are those
+    of all, also where a variant takes fewer.
 
     Raises:
-        InputError: an engine, a number or a size that cannot be.
+        InputError: an engine, a number, a size, a budget or a variant that cannot be.
         EngineUnavailable: an engine that was asked for does not run here.
         PackageError: no package there, or a damaged one.
     """
     say = progress if progress is not None else lambda text: None
     choices = {name: choose(name, threads=threads) for name in engines}
+    limit = read_budget(budget)
     rounds = check_integer("rounds", rounds, 1, MAX_ROUNDS)
     package = open_package(path)
     contract = package.manifest.contract
@@ -159,17 +170,22 @@ def bench_package(
     check_image_size(contract, width, height, "the size")
     package.confirm()
     if not choices:
-        choices = {name: choose(name, threads=threads) for name in _that_run_here(package)}
+        names = _that_run_here(package) if variant is None else [AUTO]  # a variant has engines of its own
+        choices = {name: choose(name, threads=threads) for name in names}
     for choice in choices.values():
         require(choice)
+    chosen = {name: _chosen(package, limit, variant, choice) for name, choice in choices.items()}
     measured: dict[str, list[EngineRun]] = {name: [] for name in choices}
     for index in range(rounds):
         for name, choice in choices.items():
             say(f"bench: round {index + 1} of {rounds}, {name}")
-            outcome = run_isolated(_measure, path, choice, steps, (width, height))
+            outcome = run_isolated(_measure, path, choice, chosen[name], steps, (width, height))
             measured[name].append(EngineRun(**outcome.value, peak_bytes=outcome.peak_bytes))
     package.confirm()  # the processes opened the files anew
-    results = tuple(EngineResult(name, _file_bytes(package, runs[0]), tuple(runs)) for name, runs in measured.items())
+    results = tuple(
+        EngineResult(name, _file_bytes(package, runs[0]), tuple(runs), chosen[name].name)
+        for name, runs in measured.items()
+    )
     texts = tuple(text.component for text in contract.text)
     decoder = contract.codec.decoder.component
     return BenchReport(package.manifest.name, machine(), (width, height), steps, threads, texts, decoder, results)
@@ -200,16 +216,24 @@ def _that_run_here(package: Package) -> list[str]:
     ]
 
 
-def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]) -> dict[str, Any]:
+def _chosen(package: Package, budget: Budget, variant: str | None, choice: EngineChoice) -> Chosen:
+    if variant is None:
+        return choose_variant(package, budget, choice)
+    return named_variant(package, variant, budget, choice)
+
+
+def _measure(path: Path, choice: EngineChoice, chosen: Chosen, steps: int, size: tuple[int, int]) -> dict[str, Any]:
     """Measure the fields of an EngineRun but its memory, which the caller sees from outside."""
     package = open_package(path, check="size")  # the caller has hashed it, and sees to it that nothing changes
     contract = package.manifest.contract
     has_reference = reference_file.FILE in package.manifest.files
     reference = reference_file.read(package.file(reference_file.FILE)) if has_reference else None
+    ways = {} if chosen.variant is None else chosen.variant.ways
     graphs = {}
     for component in contract.components:
         started = time.perf_counter()
-        opened = open_engine(choice, package, component)
+        way = ways.get(component)
+        opened = open_engine(choice, package, component) if way is None else open_way(choice, package, component, way)
         loaded = time.perf_counter() - started
         cases = [] if reference is None else reference.cases_of(component)
         error = worst(compare(opened.engine.run, cases, artefact=opened.name))
@@ -218,7 +242,7 @@ def _measure(path: Path, choice: EngineChoice, steps: int, size: tuple[int, int]
         graphs[component] = GraphRun(
             opened.name, opened.artefact.files, loaded, seconds, None if error is None else error.relative_rms
         )
-    with Pipeline(package, choice) as pipe:
+    with Pipeline(package, choice, variant=chosen.variant, notices=chosen.notices) as pipe:
         request: dict[str, Any] = {"steps": steps, "size": size, "seed": 0, **_inpainted_image(contract, size)}
         for _ in pipe.sample(PROMPT, **{**request, "steps": min(steps, 2)}):  # warms up
             pass

@@ -1,10 +1,11 @@
 """The verb `bench`: measure engines side by side."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ldm_export.cli.options import PATH, read_size
+from ldm_export.cli.options import PATH, budget_options, read_size
 from ldm_export.cli.show import show_report, stage_printer
 
 
@@ -20,6 +21,7 @@ from ldm_export.cli.show import show_report, stage_printer
 @click.option("--steps", type=int, help="Sampling steps of the image (default: the package's).")
 @click.option("--size", metavar="WxH", help="Size in pixels (default: the package's).")
 @click.option("--threads", type=int, help="CPU threads of an operator (default: the engine's choice).")
+@budget_options
 @click.option("--out", type=PATH, help="Folder for bench.json and bench.png (needs the extra plot).")
 @click.option("--force", is_flag=True, help="Replace existing outputs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
@@ -30,6 +32,7 @@ def bench(
     steps: int | None,
     size: str | None,
     threads: int | None,
+    lossy: dict[str, Any],
     out: Path | None,
     force: bool,
     as_json: bool,
@@ -59,6 +62,7 @@ def bench(
         steps=steps,
         size=read_size(size),
         threads=threads,
+        **lossy,
         progress=stage_printer(),
     )
     if out is not None:

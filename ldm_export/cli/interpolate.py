@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldm_export.cli.options import PATH, engine_choice, read_engine_options, sampling_options
+from ldm_export.cli.options import PATH, budget_options, engine_choice, read_engine_options, sampling_options
 from ldm_export.cli.show import show_notices
 from ldm_export.process.streams import echo
 from ldm_runtime.errors import InputError, one_line
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=float, help="Time of an image in a .gif (default: 0.1).")
 @sampling_options(takes_prompts=False)
 @engine_choice
+@budget_options
 @click.option("--out", required=True, type=PATH, help="A .png strip, or a .gif animation, there and back.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 def interpolate(
@@ -39,6 +40,7 @@ def interpolate(
     engine: str,
     threads: int | None,
     engine_options: tuple[str, ...],
+    lossy: dict[str, Any],
     out: Path,
     force: bool,
 ) -> None:
@@ -59,7 +61,7 @@ def interpolate(
     if seconds is not None and not 0.01 <= seconds <= 60:
         raise InputError(f"--seconds got {seconds:g}, expected 0.01 to 60")
     settings = read_engine_options(engine_options)
-    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings) as pipe:
+    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings, **lossy) as pipe:
         prompts, seeds = (
             (prompt, prompt if to_prompt is None else to_prompt),
             (seed, seed if to_seed is None else to_seed),

@@ -159,6 +159,32 @@ def engine_choice(verb: Callable[..., None]) -> Callable[..., None]:
     return verb
 
 
+def budget_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that allow what is lossy; they reach the verb as `lossy`, options of `ldm_runtime.load`."""
+
+    @functools.wraps(verb)
+    def collecting(budget: str | None, exact: bool, variant: str | None, **values: Any) -> None:
+        if exact and (budget not in (None, "exact") or variant is not None):
+            other = f"--budget {budget}" if variant is None else f"--variant {variant}"
+            raise InputError(f"--exact and {other} exclude each other; leave out one of them")
+        verb(lossy={"budget": "exact" if budget is None else budget, "variant": variant}, **values)
+
+    options = (
+        click.option(
+            "--budget",
+            metavar="psnr=DB|ssim=SHARE|exact",
+            help="Draw with the package's fastest variant that is this close to the exact image, such as psnr=35 "
+            "(default: exact).",
+        ),
+        click.option("--exact", is_flag=True, help="The same as --budget exact: no variant."),
+        click.option("--variant", help="Draw with this variant of the package, as `inspect` lists them."),
+    )
+    decorated: Callable[..., None] = collecting
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
 def _converted(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """Make a callback of `read` for an option's text. None stays None."""
     return lambda context, parameter, text: None if text is None else read(text)
@@ -180,10 +206,8 @@ _SAMPLING = {
     "guidance_interval": click.option(
         "--guidance-interval",
         metavar="A:B",
-        default="0:1",
-        show_default=True,
         callback=_converted(lambda text: read_pair("--guidance-interval", text)),
-        help="Guide only between these shares of the run.",
+        help="Guide only between these shares of the run (default: 0:1).",
     ),
     "sampler": click.option(
         "--sampler", help="Sampler, with options after a colon, such as dpmsolver:order=3; see `plan --list`."

@@ -1,11 +1,18 @@
 """The verb `run`: draw images from a prompt."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ldm_export.cli.options import PATH, engine_choice, read_engine_options, read_variation, sampling_options
+from ldm_export.cli.options import (
+    PATH,
+    budget_options,
+    engine_choice,
+    read_engine_options,
+    read_variation,
+    sampling_options,
+)
 from ldm_export.cli.show import show_notices, show_steps
 from ldm_export.process.streams import echo
 from ldm_runtime.errors import one_line
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 @click.option("--variation", metavar="SEED:STRENGTH", help="Blend this share of another seed's noise, such as 7:0.2.")
 @sampling_options(takes_prompts=True)
 @engine_choice
+@budget_options
 @click.option(
     "--check",
     type=click.Choice(["cached", "full", "size"]),
@@ -60,6 +68,7 @@ def run(
     engine: str,
     threads: int | None,
     engine_options: tuple[str, ...],
+    lossy: dict[str, Any],
     check: "Check",
     out: Path | None,
     force: bool,
@@ -88,7 +97,9 @@ def run(
         "variation": read_variation(variation),
     }
     settings = read_engine_options(engine_options)
-    with ldm_runtime.load(package, engine=engine, threads=threads, engine_options=settings, check=check) as pipe:
+    with ldm_runtime.load(
+        package, engine=engine, threads=threads, engine_options=settings, check=check, **lossy
+    ) as pipe:
         run = pipe.sample(prompts[0] if len(prompts) == 1 else prompts, **options)
         last = show_steps(run)
         show_notices(run.notices)

@@ -46,6 +46,8 @@ def load(
     threads: int | None = None,
     engine_options: "Mapping[str, Mapping[str, Any]] | None" = None,
     check: "Check" = "cached",
+    budget: str = "exact",
+    variant: str | None = None,
 ) -> "Pipeline":
     """Open the package in folder `path`, or the built-in one if None.
 
@@ -54,12 +56,23 @@ def load(
     engine_options: what an engine is given by its own names, such as {"ort:cuda": {"device_id": 1}}.
     check: "cached" hashes each file once and remembers it, "full" hashes it again, "size" compares sizes and headers
     and hashes only what is kept in a hub's cache.
+    budget: how far images may be from the exact ones: "exact", "psnr=35" (dB of the worst that was measured) or
+    "ssim=0.95"; the fastest of the package's variants within it draws that this machine can run. variant: one by its
+    name. The notices of a run tell which draws, what it costs, and what was left out.
 
     Raises:
         PackageError: no package there, or a damaged, incomplete or unsafe one.
         EngineError: no engine here can run it; its subclass EngineUnavailable: not on this machine.
-        InputError: an engine, a part, `threads` or `check` is not known.
+        InputError: an engine, a part, `threads`, `check`, `budget` or `variant` is not known.
     """
     from ldm_runtime.pipeline import open_pipeline
 
-    return open_pipeline(path, engine=engine, threads=threads, engine_options=engine_options, check=check)
+    return open_pipeline(
+        path,
+        engine=engine,
+        threads=threads,
+        engine_options=engine_options,
+        check=check,
+        budget=budget,
+        variant=variant,
+    )

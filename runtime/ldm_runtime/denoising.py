@@ -9,11 +9,13 @@ import numpy as np
 
 from ldm_runtime.checks import given
 from ldm_runtime.components import Components
+from ldm_runtime.deep_features import DeepFeatures
 from ldm_runtime.extra_inputs import extra_inputs
 from ldm_runtime.latents import LatentCodec
 from ldm_runtime.noise import MASKED_STREAM, VAE_STREAM, Noise
 from ldm_runtime.noise.philox import batch_seeds
 from ldm_runtime.package.manifest import Contract
+from ldm_runtime.package.variants import Caching
 from ldm_runtime.request import Request
 from ldm_runtime.sampling.loop import PlanStep, guide, noised, run_plan, slerp
 from ldm_runtime.sampling.picard import run_picard
@@ -21,9 +23,18 @@ from ldm_runtime.text.conditioning import Conditioning
 
 
 def denoise(
-    request: Request, conditioning: Conditioning, contract: Contract, components: Components, codec: LatentCodec
+    request: Request,
+    conditioning: Conditioning,
+    contract: Contract,
+    components: Components,
+    codec: LatentCodec,
+    caching: Caching | None = None,
 ) -> Iterator[PlanStep]:
-    """Run the request's plan, one evaluation of the denoiser after the other, or a window of them in threads."""
+    """Run the request's plan, one evaluation of the denoiser after the other, or a window of them in threads.
+
+    caching: the denoiser's artefacts between which deep features pass, where the plan has caching. They are kept in
+    this run alone.
+    """
     space = contract.latent
     shape = (space.channels, request.height // space.downsample, request.width // space.downsample)
     noise = Noise(request.noise, request.seeds, shape)
@@ -45,7 +56,8 @@ def denoise(
         if request.noise != "philox":
             encoding_noise(MASKED_STREAM)  # diffusers encodes the masked image here too
         blend = _keeping(request, given(image), initial)
-    evaluate = _denoiser(request, conditioning, contract, concat, components)
+    deep = None if caching is None else DeepFeatures(components, contract.denoiser.component, caching)
+    evaluate = _denoiser(request, conditioning, contract, concat, components, deep)
     given_image = None if starts_from_noise else image
     try:
         if request.picard is None:
@@ -81,30 +93,33 @@ def _denoiser(
     contract: Contract,
     concat: np.ndarray | None,
     components: Components,
+    deep: DeepFeatures | None,
 ) -> Callable[[int, np.ndarray], np.ndarray]:
     """Make the denoiser with guidance: a function of the plan's row, where guidance may be off, and scaled latents.
 
-    concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting. Threads may share it.
+    concat: float32 (B, 1 + C, h, w), the concat channels of a denoiser made for inpainting. Threads may share it,
+    unless it has `deep` features that are kept from row to row.
     """
     role, context = contract.denoiser, conditioning.context
     extra = extra_inputs(contract, request.sizes, conditioning.pooled, request.guidance)
     batch = request.batch
 
-    def evaluate(sample: np.ndarray, timestep: float) -> np.ndarray:
+    def evaluate(row: int, sample: np.ndarray) -> np.ndarray:
         feeds = {
             role.sample: sample,
-            role.timestep: np.array(timestep, dtype=np.float32),
+            role.timestep: np.array(request.plan.rows[row].timestep, dtype=np.float32),
             role.context: context[-len(sample) :],  # without guidance the prompts' alone
             **{name: values[-len(sample) :] for name, values in extra.items()},
         }
-        return components.evaluate(role.component, feeds)[role.output]
+        if deep is None:
+            return components.evaluate(role.component, feeds)[role.output]
+        return deep.evaluate(feeds, len(sample), whole=request.plan.is_whole(row))[role.output]
 
     def guided(row: int, x: np.ndarray) -> np.ndarray:
-        timestep = request.plan.rows[row].timestep
         sample = np.ascontiguousarray(x) if concat is None else np.concatenate([x, concat], axis=1)
         if not request.is_guided_at(row):
-            return evaluate(sample, timestep)
-        output = evaluate(np.concatenate([sample, sample]), timestep)
+            return evaluate(row, sample)
+        output = evaluate(row, np.concatenate([sample, sample]))
         return guide(output[:batch], output[batch:], request.guidance, request.guidance_rescale)
 
     return guided

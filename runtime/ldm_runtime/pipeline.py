@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from ldm_runtime.budget import read_budget
 from ldm_runtime.checks import shown
 from ldm_runtime.components import ComponentEngine, Components
 from ldm_runtime.denoising import denoise
@@ -22,8 +23,8 @@ from ldm_runtime.latents import LatentCodec
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import TextRole
 from ldm_runtime.package.open import MANIFEST, Check, Package, open_package
-from ldm_runtime.package.variants import Variant
-from ldm_runtime.request import SampleOptions, check_image_size, check_request, check_together
+from ldm_runtime.package.variants import Caching, Variant
+from ldm_runtime.request import Request, SampleOptions, check_image_size, check_request, check_together
 from ldm_runtime.request_images import TRANSPARENT_IMAGE
 from ldm_runtime.request_texts import check_texts
 from ldm_runtime.request_values import check_choice, check_shape, float_copy
@@ -32,6 +33,7 @@ from ldm_runtime.text.conditioning import Conditioner, TextEncoder
 from ldm_runtime.text.notices import first_names, text_names
 from ldm_runtime.text.tokenizer import Tokenizer
 from ldm_runtime.text.weighting import SYNTAXES
+from ldm_runtime.variants import choose_variant, measured_otherwise, named_variant
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -57,13 +59,19 @@ def open_pipeline(
     threads: int | None,
     engine_options: Mapping[str, Mapping[str, Any]] | None,
     check: Check,
+    budget: str = "exact",
+    variant: str | None = None,
 ) -> "Pipeline":
     """Open a package. See `ldm_runtime.load`."""
     choice = choose(engine, threads=threads, options=engine_options)
+    limit = read_budget(budget)
     package = open_package(builtin_package() if path is None else path, check=check)
     choice.names(package.manifest.contract)
     try:
-        pipeline = Pipeline(package, choice)
+        chosen = choose_variant(package, limit, choice)
+        if variant is not None:
+            chosen = named_variant(package, variant, limit, choice)
+        pipeline = Pipeline(package, choice, variant=chosen.variant, notices=chosen.notices)
     except LdmError:
         package.confirm()  # a damaged file is a better explanation than what an engine made of it
         raise
@@ -79,7 +87,7 @@ class Pipeline:
     end then gets an EngineError, and so does a process that was forked from the one that loaded the package.
 
     engines: engines by component, used in place of those of `choice`; they are closed with the pipeline.
-    variant: of the package, a lossy way to draw; None draws exactly.
+    variant: of the package, a lossy way to draw; None draws exactly. notices: that every run has.
     """
 
     def __init__(
@@ -89,10 +97,12 @@ class Pipeline:
         *,
         engines: Mapping[str, Engine] | None = None,
         variant: Variant | None = None,
+        notices: Sequence[Notice] = (),
     ) -> None:
         self.package = package
         self.contract = package.manifest.contract
         self.variant = variant
+        self._notices = tuple(notices)
         self._components = Components(package, choice, engines, {} if variant is None else variant.ways)
         self._conditioner = Conditioner([self._text_encoder(role) for role in self.contract.text], self.contract)
         self._codec = LatentCodec(self._components, self.contract)
@@ -100,6 +110,12 @@ class Pipeline:
         for component in self.contract.components:
             if component != self.contract.codec.encoder.component:  # opened when an image is given
                 self._components.open(component)
+        if self._caching is not None:
+            self._components.open(self.contract.denoiser.component, self._caching.reads)
+
+    @property
+    def _caching(self) -> Caching | None:
+        return None if self.variant is None else self.variant.run.caching
 
     def __call__(
         self,
@@ -135,7 +151,7 @@ class Pipeline:
             NonFiniteError, while iterating: the model made NaN or infinity; no image is made of it.
         """
         self._components.require()
-        request = check_request(self.contract, prompt, options)
+        request = check_request(self.contract, prompt, options, None if self.variant is None else self.variant.run)
         self._memory.require(request.width, request.height)
         negative = options.get("negative")
         conditioning = self._conditioner.context(
@@ -153,13 +169,15 @@ class Pipeline:
         if request.pixels is not None:
             self._components.open(self.contract.codec.encoder.component)
         notices = [
+            *self._notices,
+            *(() if self.variant is None else measured_otherwise(self.variant, request)),
             *self._components.notices,
             *request.notices,
             *(() if self.package.manifest.proof.passed else (UNPROVEN,)),
-            *without_effect(request, negative=negative, seed=options.get("seed")),
+            *self._without_effect(request, options),
             *conditioning.notices,
         ]
-        states = denoise(request, conditioning, self.contract, self._components, self._codec)
+        states = denoise(request, conditioning, self.contract, self._components, self._codec, self._caching)
         return Run(request, notices, states, self._codec, self._model)
 
     def embed(
@@ -231,7 +249,8 @@ class Pipeline:
         from ldm_runtime.image import to_images
 
         array = self.decode_array(latents)
-        return to_images(array, [{"package": self.package.identity}] * len(array))
+        origin = {name: fact for name, fact in self._model.items() if name != "model"}
+        return to_images(array, [origin] * len(array))
 
     def decode_array(self, latents: Any) -> np.ndarray:
         """Decode latents as `sample` yields them, (B, C, h, w), to pixels around [-1, 1]: float32 (B, 3, H, W).
@@ -260,11 +279,12 @@ class Pipeline:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Name, identity, engine of each open component, and default options."""
+        """Name, identity, variant (None: it draws exactly), engine of each open component, and default options."""
         defaults, image = self.contract.defaults, self.contract.image
         return {
             "name": self.package.manifest.name,
             "package": self.package.identity,
+            "variant": None if self.variant is None else self.variant.name,
             "engines": dict(self._components.names),
             "sampler": defaults.sampler,
             "steps": defaults.steps,
@@ -292,9 +312,16 @@ class Pipeline:
         tokenizer = Tokenizer(self.package, role.tokenizer)
         return TextEncoder(role, dtype, tokenizer, self._components.engine(role.component))
 
+    def _without_effect(self, request: Request, options: SampleOptions) -> list[Notice]:
+        """List the options of the caller's that change nothing; a variant's own are not the caller's."""
+        notices = without_effect(request, negative=options.get("negative"), seed=options.get("seed"))
+        is_own = options.get("guidance_interval") is not None
+        return [notice for notice in notices if is_own or notice.about != "guidance_interval"]
+
     @property
     def _model(self) -> dict[str, str]:
-        return {"model": self.package.manifest.name, "package": self.package.identity}
+        made = {} if self.variant is None else {"variant": self.variant.name}
+        return {"model": self.package.manifest.name, "package": self.package.identity, **made}
 
 
 def _check_notices(notices: Any) -> None:

@@ -12,6 +12,7 @@ from ldm_runtime.noise import check_noise
 from ldm_runtime.notice import Notice
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.values import MAX_PIXELS
+from ldm_runtime.package.variants import VariantRun
 from ldm_runtime.request_images import StartImages, on_grid, read_start_images
 from ldm_runtime.request_sizes import ImageSizes, read_sizes
 from ldm_runtime.request_texts import read_pooled, read_texts
@@ -78,8 +79,8 @@ class SampleOptions(TypedDict, total=False):
     """Syntax of the prompts: "plain", or "weighted" for `(word:1.3)`, `[word]`, BREAK and long prompts."""
     guidance_rescale: float
     """0 to 1, against overexposure by guidance."""
-    guidance_interval: tuple[float, float]
-    """Shares of the run between which guidance is on (0 to 1)."""
+    guidance_interval: tuple[float, float] | None
+    """Shares of the run between which guidance is on. None: 0 to 1, or what a variant says."""
     variation: tuple[int, float] | None
     """(seed, strength): move the noise by `strength` (0 to 1) towards the noise of another seed."""
     image: "Image.Image | Sequence[Image.Image] | None"
@@ -178,8 +179,13 @@ class Request:
         return facts
 
 
-def check_request(contract: Contract, prompt: str | Sequence[str] | None, options: SampleOptions) -> Request:
-    """Check the options and fill in the defaults.
+def check_request(
+    contract: Contract,
+    prompt: str | Sequence[str] | None,
+    options: SampleOptions,
+    run: VariantRun | None = None,
+) -> Request:
+    """Check the options and fill in the defaults: those of a variant's `run`, then the package's.
 
     Raises:
         InputError: an option is not usable with this package.
@@ -188,6 +194,7 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     for name in options:
         if name not in SampleOptions.__optional_keys__:
             raise TypeError(f"there is no option {name!r}; the options are {', '.join(SampleOptions.__annotations__)}")
+    options = options if run is None else _with_defaults(options, run)
     guidance = check_guidance(_given_or(options.get("guidance"), contract.defaults.guidance))
     if contract.embeds_guidance and guidance > MAX_EMBEDDED_GUIDANCE:
         raise InputError(
@@ -201,7 +208,14 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
     if contract.inpaints and (start is None or start.mask is None):
         raise InputError("this model inpaints; give an image and a mask (all white for all of it)")
     strength = None if start is None else start.strength
-    plan, noise = _plan_and_noise(contract, options, strength)
+    caching = None if run is None or run.caching is None else run.caching.interval
+    picard = check_picard(options.get("picard"))
+    if picard is not None and caching is not None:
+        raise InputError(
+            "picard evaluates rows out of order, which caching needs in order; give --budget exact or leave out "
+            "--picard"
+        )
+    plan, noise = _plan_and_noise(contract, options, strength, caching)
     stop = options.get("stop_after")
     latents, width, height = _latents_and_size(contract, options, start, batch)
     pooled = read_pooled(contract, options, embeds, batch)
@@ -216,12 +230,12 @@ def check_request(contract: Contract, prompt: str | Sequence[str] | None, option
         syntax=check_choice("syntax", options.get("syntax", "plain"), SYNTAXES),
         plan=plan,
         stop_after=None if stop is None else check_integer("stop_after", stop, 1, plan.taken),
-        picard=check_picard(options.get("picard")),
+        picard=picard,
         guidance=guidance,
         is_guided=is_guided,
         embeds_guidance=contract.embeds_guidance,
         guidance_rescale=check_share("guidance_rescale", options.get("guidance_rescale", 0.0)),
-        guidance_interval=check_interval(options.get("guidance_interval", (0.0, 1.0))),
+        guidance_interval=check_interval(_given_or(options.get("guidance_interval"), (0.0, 1.0))),
         seeds=check_seeds(options.get("seed"), batch),
         variation=check_variation(options.get("variation")),
         width=width,
@@ -271,7 +285,23 @@ def check_together(what: str, count: int, pixels: int) -> None:
         )
 
 
-def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float | None) -> tuple[Plan, str]:
+def _with_defaults(options: SampleOptions, run: VariantRun) -> SampleOptions:
+    """Fill in what a variant says of a run where the caller says nothing."""
+    filled: SampleOptions = {**options}
+    if options.get("steps") is None and run.steps is not None:
+        filled["steps"] = run.steps
+    if options.get("sampler") is None and run.sampler is not None:
+        filled["sampler"] = run.sampler
+    if run.guidance_until == 0 and options.get("guidance") is None:
+        filled["guidance"] = 1.0
+    elif 0 < run.guidance_until < 1 and options.get("guidance_interval") is None:
+        filled["guidance_interval"] = (0.0, run.guidance_until)
+    return filled
+
+
+def _plan_and_noise(
+    contract: Contract, options: SampleOptions, strength: float | None, caching: int | None
+) -> tuple[Plan, str]:
     """Compile the plan, and check that the noise suits its sampler."""
     defaults = contract.defaults
     text = options.get("sampler")
@@ -279,7 +309,7 @@ def _plan_and_noise(contract: Contract, options: SampleOptions, strength: float 
     noise = check_name("noise", options.get("noise", "philox"))
     check_noise(noise, correlated=sampler.solver.correlated_noise, sampler=sampler.name)
     steps = _given_or(options.get("steps"), defaults.steps)
-    return compile_run(contract.schedule, sampler, steps, strength), noise
+    return compile_run(contract.schedule, sampler, steps, strength, caching), noise
 
 
 def _given_or(value: Any, default: Any) -> Any:

@@ -60,12 +60,14 @@ def exact(value: float) -> str:
     return repr(value).removesuffix(".0")
 
 
-def compile_run(schedule: Schedule, sampler: Sampler, steps: Any, strength: float | None) -> Plan:
-    """Compile the plan of a run; with a strength, that of image to image. Raises InputError."""
+def compile_run(
+    schedule: Schedule, sampler: Sampler, steps: Any, strength: float | None, caching: int | None = None
+) -> Plan:
+    """Compile the plan of a run; with a strength, that of image to image. caching: as in `Plan`. Raises InputError."""
     options = None if strength is None else sampler.options.reaching(check_share("strength", strength))
     if options is not None:
-        return compile_plan(schedule, dataclasses.replace(sampler, options=options), steps)
-    return compile_plan(schedule, sampler, steps, first_step(steps, strength))
+        return compile_plan(schedule, dataclasses.replace(sampler, options=options), steps, caching=caching)
+    return compile_plan(schedule, sampler, steps, first_step(steps, strength), caching)
 
 
 def first_step(steps: Any, strength: float | None) -> int:

@@ -12,8 +12,9 @@ from typing import Any
 
 from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
+from ldm_runtime.engines.lossy_options import lossy_options
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
 from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
@@ -164,8 +165,20 @@ def open_way(
     artefact: the name of another one that is run in the same way. Raises what `open_engine` does.
     """
     chosen = artefact_named(package, component, way.artefact if artefact is None else artefact)
-    own = way.precision in (chosen.precision, *INTEGERS)
-    return _opened(_known(way.engine), choice, package, component, chosen, None if own else way.precision)
+    try:
+        return _opened(_known(way.engine), choice, package, component, chosen, asked_precision(way, chosen))
+    except EngineUnavailable:
+        raise
+    except EngineError as error:
+        message = (
+            f"{way.engine} does not run {chosen.name} of {component}: {error}; draw exactly, or with another variant"
+        )
+        raise EngineError(message) from error
+
+
+def asked_precision(way: Way, artefact: Artefact) -> Precision | None:
+    """Return the precision that an engine is asked to compute an artefact in; None: the artefact's own."""
+    return None if way.precision in (artefact.precision, *INTEGERS) else way.precision
 
 
 def artefact_named(package: Package, component: str, name: str) -> Artefact:
@@ -245,7 +258,8 @@ def _opened(
     if missing is not None:
         raise EngineUnavailable(f"{name} does not run {component} here: {missing}")
     engine = ENGINES[name].open(package, component, chosen, choice.settings(name, precision))
-    return OpenedEngine(name, engine, chosen, engine.notices)
+    lossy = lossy_options(name, choice.options.get(name, {}))
+    return OpenedEngine(name, engine, chosen, (*engine.notices, *lossy))
 
 
 def _by_part(text: str) -> dict[str, str]:

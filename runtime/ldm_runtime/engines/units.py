@@ -7,7 +7,7 @@ Windows tells AVX2, AVX-512 and ARM's, but neither VNNI nor any unit for bfloat1
 import ctypes
 import functools
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,18 +66,19 @@ def read_cpuinfo(text: str) -> frozenset[str]:
 
 def describe_units(units: Collection[str]) -> str:
     """Name units for a reader, such as "AVX2 and AVX-512"."""
-    names = [name for unit, name in NAMES.items() if unit in units]
-    if not names:
-        return "none that is known"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return _listed([name for unit, name in NAMES.items() if unit in units], "and") or "none that is known"
 
 
 def missing_units(what: str, any_of: Collection[str]) -> str | None:
     """Say that the CPU has none of the units that `what` needs, as half a sentence, or None."""
     if cpu_units().intersection(any_of):
         return None
-    needed = " or ".join(NAMES.get(unit, unit) for unit in any_of)
+    needed = _listed([NAMES.get(unit, unit) for unit in any_of], "or")
     return f"{what} needs a CPU with {needed}; this one has {describe_units(cpu_units())}"
+
+
+def _listed(names: Sequence[str], last: str) -> str:
+    return f" {last} ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _that_are(names: Mapping[Key, str], has: Callable[[Key], object]) -> frozenset[str]:

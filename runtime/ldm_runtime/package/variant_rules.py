@@ -20,6 +20,7 @@ from ldm_runtime.package.values import (
     fail,
     is_engine_name,
 )
+from ldm_runtime.sampling.plan import MAX_INTERVAL
 
 if TYPE_CHECKING:
     from ldm_runtime.package.artefacts import Artefact
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ldm_runtime.package.variants import Caching, MeasuredError, Variant, VariantRun, Way
 
 MAX_VARIANTS = 64  # each is looked at for each artefact
-_MAX_INTERVAL = 100
 _MAX_PROMPTS = 2**16
 _MAX_SEED = 2**62  # what is larger is no number that every program reads
 _MAX_STEPS = 2**16  # evaluations of a run that was measured
@@ -118,7 +118,7 @@ def _check_run(run: "VariantRun", manifest: "Manifest", where: str) -> None:
 
 
 def _check_caching(caching: "Caching", manifest: "Manifest", where: str) -> None:
-    check_between(caching.interval, 2, _MAX_INTERVAL, f"{where}.interval")
+    check_between(caching.interval, 2, MAX_INTERVAL, f"{where}.interval")
     denoiser = manifest.contract.denoiser.component
     keeps = _named(denoiser, caching.keeps, manifest, f"{where}.keeps")
     reads = _named(denoiser, caching.reads, manifest, f"{where}.reads")

@@ -21,7 +21,9 @@ from ldm_runtime.sampling.solvers.options import Hook, spell
 from ldm_runtime.sampling.solvers.problem import Problem
 from ldm_runtime.sampling.solvers.rows import PlanRow, Rows
 
-__all__ = ["Hook", "Plan", "PlanRow", "check_sampler", "check_steps", "compile_plan"]
+__all__ = ["MAX_INTERVAL", "Hook", "Plan", "PlanRow", "check_sampler", "check_steps", "compile_plan"]
+
+MAX_INTERVAL = 100  # rows that read what was kept at one
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Plan:
     """All a sampling loop needs. It starts from x = initial_scale * noise, history = zeros.
 
     A plan that starts late, for image to image, starts from `noised` latents instead.
+
+    caching: rows from one evaluation whose deep features are made anew, and kept, to the next (DeepCache, Ma et al.
+    2023, arXiv:2312.00858); None: all are whole. It counts rows, not steps: of a sampler with two evaluations in a
+    step each is a row, and one that goes back to more noise goes on counting. The first row of a plan is always whole,
+    that of a late start too.
     """
 
     sampler: Sampler
@@ -38,7 +45,12 @@ class Plan:
     initial_scale: float
     hook: Hook | None
     rows: tuple[PlanRow, ...]
-    identity: str  # SHA-256 (hex) of the inputs: schedule, sampler, steps, start
+    identity: str  # SHA-256 (hex) of the inputs: schedule, sampler, steps, start, and caching where it is
+    caching: int | None = None
+
+    def is_whole(self, row: int) -> bool:
+        """Return whether the denoiser makes its deep features anew at a row."""
+        return self.caching is None or row % self.caching == 0
 
     @property
     def taken(self) -> int:
@@ -55,6 +67,7 @@ class Plan:
             "history": self.history,
             "initial_scale": self.initial_scale,
             "hook": None if self.hook is None else asdict(self.hook),
+            **({} if self.caching is None else {"caching": self.caching}),
             "rows": [
                 {
                     "timestep": row.timestep,
@@ -73,6 +86,8 @@ class Plan:
         """Return a table for people: one line per row, with the matrix row by row."""
         start = f"x = {self.initial_scale:.9g} * noise" if self.start == 0 else f"from step {self.start + 1}"
         lines = [f"{self.sampler.canonical}, {self.steps} steps, {start}, plan {self.identity[:16]}"]
+        if self.caching is not None:
+            lines.append(f"deep features are made at every row that {self.caching} divides, and kept until the next")
         lines.append(" row   timestep  in scale sigma/alpha     -> next  matrix")
         for index, row in enumerate(self.rows):
             matrix = " | ".join(" ".join(f"{value:+.6e}" for value in line) for line in row.matrix)
@@ -102,14 +117,15 @@ def check_sampler(schedule: Schedule, sampler: Sampler) -> None:
         )
 
 
-def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 0) -> Plan:
-    """Compile the plan of `steps` steps, from step `start` (counted from 0) on.
+def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 0, caching: int | None = None) -> Plan:
+    """Compile the plan of `steps` steps, from step `start` (counted from 0) on. caching: as in `Plan`.
 
     Raises InputError for what the sampler or the schedule cannot do.
     """
     check_sampler(schedule, sampler)
     number = check_integer("steps", steps, 1, schedule.num_train_timesteps)
     begin = check_integer("start", start, 0, number - 1)
+    interval = None if caching is None else check_integer("caching", caching, 1, MAX_INTERVAL)
     initial_scale, rows = _solve(Problem, schedule, sampler, number, begin)
     return Plan(
         sampler=sampler,
@@ -119,7 +135,8 @@ def compile_plan(schedule: Schedule, sampler: Sampler, steps: int, start: int = 
         initial_scale=initial_scale,
         hook=sampler.options.hook,
         rows=tuple(rows.rows),
-        identity=_identity(schedule, sampler, number, begin),
+        identity=_identity(schedule, sampler, number, begin, interval),
+        caching=interval,
     )
 
 
@@ -172,8 +189,9 @@ def _ratio(alpha: float, sigma: float) -> float:
     return sigma / alpha if alpha > 0.0 else float("inf")
 
 
-def _identity(schedule: Schedule, sampler: Sampler, steps: int, start: int) -> str:
+def _identity(schedule: Schedule, sampler: Sampler, steps: int, start: int, caching: int | None) -> str:
     """Hash the inputs (SHA-256) as lines `name=value` sorted by name, numbers as %.17g, as any language can."""
     inputs = {**schedule.to_dict(), "sampler": sampler.canonical, "start": start, "steps": steps}
+    inputs |= {} if caching is None else {"caching": caching}
     lines = [f"{name}={spell(value)}\n" for name, value in sorted(inputs.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,5 +1,6 @@
 """The OpenVINO engine: equal to ONNX Runtime, and what OpenVINO lets pass is refused before it sees it."""
 
+import dataclasses
 import errno
 import os
 import subprocess
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 
 import ldm_runtime
+from ldm_runtime.engines import openvino
 from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Settings
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
 from ldm_runtime.engines.openvino_forms import Compiled
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
 from ldm_runtime.files.hash_cache import cache_folder
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import open_package
@@ -224,6 +227,58 @@ def test_compiled_models_are_kept_for_these_weights_alone(tiny: Path, tmp_path: 
     assert np.abs(outputs[2] - outputs[0]).max() > 0.1
 
 
+def test_compiled_models_are_kept_for_these_settings_alone(tmp_path: Path, monkeypatch) -> None:
+    """Else one precision could be answered with what was compiled for another."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tiny_package.make(tmp_path / "package")
+    add_openvino_graph(folder, scale=1.0)
+    package = open_package(folder)
+    artefact = package.manifest.components["vae_decoder"].artefacts[-1]
+    plain = Settings(2, {"device": "CPU"})
+    others = [Settings(1, plain.options), Settings(2), Settings(2, plain.options, "bf16")]
+    kept = [
+        openvino._cache(package, artefact, settings) for settings in (plain, *others, Settings(2, {"device": "CPU"}))
+    ]
+    assert kept[0] == kept[-1] is not None and len(set(kept)) == 4
+
+
+@pytest.mark.skipif(ENGINES["openvino"].missing_for("bf16") is not None, reason="needs a CPU with bfloat16")
+def test_bfloat16_is_compiled_beside_float32(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tiny_package.make(tmp_path / "package")
+    add_openvino_graph(folder, scale=1.0)
+    package, hits = open_package(folder), []
+    for precision, name in ((None, "f32"), ("bf16", "bf16"), (None, "f32"), ("bf16", "bf16")):
+        opened = open_engine(choose("openvino", threads=1), package, "vae_decoder", None, precision).engine
+        assert isinstance(opened, OpenVinoEngine) and opened.computes_in == name
+        hits.append(opened._compiled.get_property("LOADED_FROM_CACHE"))
+    assert hits == [False, False, True, True]
+
+
+def test_what_openvino_is_told_follows_from_precision_and_artefact(tiny: Path) -> None:
+    canonical = open_package(tiny).manifest.components["unet"].canonical
+    int8 = dataclasses.replace(canonical, precision="int8")
+    properties = openvino._properties
+    assert properties(canonical, Settings(None, {"device": "CPU"})) == {"device": "CPU"}
+    assert properties(canonical, Settings(precision="bf16")) == {"INFERENCE_PRECISION_HINT": "bf16"}
+    assert properties(int8, Settings()) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    assert properties(int8, Settings(None, {"device": "NPU"})) == {"device": "NPU"}
+    with pytest.raises(EngineUnavailable, match="bf16 is for OpenVINO on the CPU, but its option device is GPU"):
+        properties(canonical, Settings(None, {"device": "GPU"}, "bf16"))
+    with pytest.raises(
+        InputError, match="INFERENCE_PRECISION_HINT is f32, but what was chosen computes in bf16; leave"
+    ):
+        properties(canonical, Settings(None, {"INFERENCE_PRECISION_HINT": "f32"}, "bf16"))
+
+
+def test_what_openvino_computes_in_another_precision_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenVinoEngine, "computes_in", "f32")
+    kind = ENGINES["openvino"]
+    canonical = open_package(tiny).manifest.components["unet"].canonical
+    with pytest.raises(EngineUnavailable, match="OpenVINO computes unet in f32 here, not in bf16"):
+        kind.open(open_package(tiny), "unet", canonical, Settings(precision="bf16"))
+
+
 def test_a_package_in_a_hubs_cache_runs_from_onnx_and_from_openvinos_own_format(tiny: Path, tmp_path: Path) -> None:
     package = tiny_package.make(tmp_path / "package")
     add_openvino_graph(package, scale=1.0)
@@ -259,14 +314,14 @@ def compiled(engine: OpenVinoEngine) -> Compiled:
 
 def add_openvino_graph(package: Path, scale: float) -> None:
     """The decoder's graph in OpenVINO's format, its weights times `scale`, listed in the manifest."""
-    openvino = import_openvino()
+    library = import_openvino()
     model = read_graph(package / "vae_decoder/model.onnx")
     for node in model.get_ordered_ops():
-        if node.get_type_name() == "Constant" and node.get_element_type() == openvino.Type.f32 and node.data.ndim > 1:
-            scaled = openvino.opset12.constant((node.data * scale).astype(np.float32))
+        if node.get_type_name() == "Constant" and node.get_element_type() == library.Type.f32 and node.data.ndim > 1:
+            scaled = library.opset12.constant((node.data * scale).astype(np.float32))
             for target in node.output(0).get_target_inputs():
                 target.replace_source_output(scaled.output(0))
     folder = package / "openvino"
     folder.mkdir(exist_ok=True)
-    openvino.save_model(model, str(folder / "decoder.xml"), compress_to_fp16=False)
+    library.save_model(model, str(folder / "decoder.xml"), compress_to_fp16=False)
     tiny_package.add_openvino(package, "vae_decoder", "openvino/decoder.xml")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ import pytest
 import ldm_runtime
 from ldm_runtime.components import Components
 from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.engines.engine import Settings
 from ldm_runtime.engines.ort import rows
 from ldm_runtime.engines.ort import session as ort
 from ldm_runtime.engines.ort.session import OrtEngine, import_onnxruntime
+from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
 from ldm_runtime.package.tensor_spec import TensorSpec
 from tests.runtime import tiny_package
+from tests.runtime.package.varied_package import add_variants
 from tests.runtime.tiny_package import CHANNELS, WIDTH
 
 
@@ -241,6 +245,65 @@ def test_large_is_a_number_of_weights_not_of_bytes(
     monkeypatch.setattr(rows, "_LARGE_WEIGHTS", sum(value.size for value in weights.values()) - more)
     open_engine(choose("ort"), open_package(package_copy), "unet")
     assert reordered == [more == 0]
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_what_computes_in_few_bits_is_opened_for_its_kernels(package_copy: Path, monkeypatch, precision) -> None:
+    """Without prepacking and folding of constants a quantised graph is as slow as the exact one."""
+    opened: list[dict[str, object]] = []
+    monkeypatch.setattr(ort, "OrtEngine", lambda path, **options: opened.append(options) or Silent())
+    monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 1)
+    monkeypatch.setattr(rows, "cpu_units", lambda: frozenset({"avx512_vnni"}))
+    package = open_package(add_variants(package_copy))
+    canonical, int8 = package.manifest.components["unet"].artefacts[:2]
+    for artefact in (canonical, int8):
+        ENGINES["ort"].open(package, "unet", artefact, Settings(precision=precision))
+    entries = {} if precision is None else {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"}
+    assert [each["reorder"] for each in opened] == [precision == "bf16", True]
+    assert [each["entries"] for each in opened] == [entries, entries]
+
+
+def test_integers_are_multiplied_exactly_on_cpus_without_vnni(package_copy: Path, monkeypatch) -> None:
+    """AVX2's own product of bytes cuts sums at 16 bits."""
+    canonical, int8 = open_package(add_variants(package_copy)).manifest.components["unet"].artefacts[:2]
+    for units, expected in (({"avx2"}, {"session.x64quantprecision": "1"}), ({"avx_vnni"}, {}), ({"avx512_vnni"}, {})):
+        monkeypatch.setattr(rows, "cpu_units", lambda units=units: frozenset(units))
+        assert rows._entries(int8, Settings()) == expected
+        assert rows._entries(canonical, Settings()) == {}
+
+
+def test_weights_that_others_take_the_place_of_are_not_counted(package_copy: Path) -> None:
+    add_variants(package_copy)
+    weights, own = (package_copy / "unet" / name for name in ("model.safetensors", "model.int8.safetensors"))
+    sizes = {name: info.length for name, info in safetensors.read_header(weights).tensors.items()}
+    values = np.zeros((4, 4, 3, 3), np.int8)
+    safetensors.write(own, {"conv.weight/int8": values, "conv.weight/scale": np.ones(4, np.float32)})
+    tiny_package.rehash(package_copy)
+    package = open_package(package_copy)
+    stored = rows._stored(package, "unet", package.manifest.components["unet"].artefacts[1])
+    assert sum(size for _, size in stored) == sum(sizes.values()) - sizes["conv.weight"] + 144 + 16
+    assert sum(count for count, _ in stored) * 4 == sum(size for _, size in stored)
+
+
+def test_entries_reach_the_session(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No CPU of ours has the kernels for bfloat16: it is tested only that ONNX Runtime is told, and takes the entry."""
+    told: list[tuple[str, str]] = []
+    made = ort._session_options
+
+    def watched(*arguments: object) -> object:
+        options = made(*arguments)
+        entry = options.add_session_config_entry
+        return SimpleNamespace(add_session_config_entry=lambda *pair: told.append(pair) or entry(*pair), real=options)
+
+    onnxruntime = import_onnxruntime()
+    create = onnxruntime.InferenceSession
+    monkeypatch.setattr(ort, "_session_options", watched)
+    monkeypatch.setattr(
+        onnxruntime, "InferenceSession", lambda path, options, **more: create(path, options.real, **more)
+    )
+    entries = {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1", "session.x64quantprecision": "1"}
+    OrtEngine(tiny / "unet/model.onnx", entries=entries)
+    assert dict(told) == entries
 
 
 def write_large_graph(folder: Path, width: int, dtype: type) -> np.ndarray:

@@ -1,0 +1,208 @@
+"""The choice among a package's variants: the fastest that is within the user's budget and runs on this machine."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from ldm_runtime.budget import Budget
+from ldm_runtime.checks import shown
+from ldm_runtime.engines.choice import AUTO, EngineChoice, artefact_named, asked_precision
+from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.units import NAMES, cpu_units, describe_units
+from ldm_runtime.errors import EngineUnavailable, InputError
+from ldm_runtime.notice import Notice
+from ldm_runtime.package.open import Package
+from ldm_runtime.package.variants import MeasuredError, Variant, VariantRun, Way
+from ldm_runtime.request import Request
+from ldm_runtime.request_values import exact
+from ldm_runtime.sampling.solvers import read_sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """What a way may need of a machine. units: of its CPU. missing: what it lacks to run an engine, or None."""
+
+    units: Collection[str]
+    missing: Callable[[str], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """The variant to draw with, None: none, exactly; and what the user should know of the choice."""
+
+    variant: Variant | None
+    notices: tuple[Notice, ...]
+
+    @property
+    def name(self) -> str | None:
+        return None if self.variant is None else self.variant.name
+
+
+def this_machine() -> Machine:
+    """Describe this machine."""
+    return Machine(cpu_units(), lambda engine: ENGINES[engine].missing())
+
+
+def choose_variant(
+    package: Package,
+    budget: Budget,
+    choice: EngineChoice,
+    machine: Machine | None = None,
+    profile: Mapping[str, float] | None = None,
+) -> Chosen:
+    """Choose the fastest variant that is within the budget and can run; none if drawing exactly is as fast.
+
+    machine: None is this one. profile: seconds of an image here by variant, "" of the exact one; of what is not in it,
+    and without one, the order is that of the machine that built the package. An engine of `choice` by name excludes
+    variants that run its components with another.
+    """
+    if budget.value is None:
+        return Chosen(None, ())
+    variants = package.manifest.variants
+    if not variants:
+        return _exactly("this package has no variants, so nothing is given up for speed: drawn exactly")
+    within = [each for each in variants if budget.holds(each.error.psnr, each.error.ssim)]
+    if not within:
+        return _exactly(
+            f"no variant of this package is within {_text(budget)} ({_best(variants, budget)}): drawn exactly"
+        )
+    seconds = _estimates(package, profile)
+    here = this_machine() if machine is None else machine
+    passed_over = []
+    for variant in sorted(within, key=lambda each: seconds[each.name]):
+        if seconds[variant.name] >= seconds[""]:
+            passed_over.append(Notice("variant", f"{variant.name} is left out: drawing exactly is as fast"))
+            continue
+        reason = why_not(variant, package, choice, here)
+        if reason is None:
+            return Chosen(variant, (*passed_over, _claim(variant)))
+        passed_over.append(Notice("variant", f"{variant.name} is left out: {reason}"))
+    return Chosen(
+        None, (*passed_over, *_exactly(f"no variant within {_text(budget)} is of use here: drawn exactly").notices)
+    )
+
+
+def named_variant(
+    package: Package, name: object, budget: Budget, choice: EngineChoice, machine: Machine | None = None
+) -> Chosen:
+    """Return the variant of a name, with what it costs.
+
+    Raises:
+        InputError: the package does not have it, or a budget is given that it does not hold.
+        EngineUnavailable: it cannot run on this machine, or not with the engine that was named.
+    """
+    known = {variant.name: variant for variant in package.manifest.variants}
+    if not isinstance(name, str) or name not in known:
+        expected = f"expected one of {', '.join(known)}" if known else "this package has none"
+        raise InputError(f"variant is {shown(name)}; {expected}")
+    variant = known[name]
+    if budget.value is not None and not budget.holds(variant.error.psnr, variant.error.ssim):
+        raise InputError(f"variant {name} is not within {_text(budget)}: {_reached(variant, budget)}")
+    reason = why_not(variant, package, choice, this_machine() if machine is None else machine)
+    if reason is not None:
+        raise EngineUnavailable(f"the variant {name} does not run here: {reason}; leave it out to draw exactly")
+    return Chosen(variant, (_claim(variant),))
+
+
+def why_not(variant: Variant, package: Package, choice: EngineChoice, machine: Machine) -> str | None:
+    """Return the first reason why a variant cannot run, or None."""
+    named = choice.names(package.manifest.contract)
+    for component, way in variant.ways.items():
+        if named[component] not in (AUTO, way.engine):
+            return f"it runs {component} with {way.engine}, but engine is {choice.text}"
+        reason = _lacks(way, package, component, machine)
+        if reason is not None:
+            return reason
+    return None
+
+
+def measured_otherwise(variant: Variant, request: Request) -> list[Notice]:
+    """Say where a run has other settings than those that the variant's error was measured at."""
+    error, run = variant.error, variant.run
+    steps = error.steps if run.steps is None else run.steps
+    sampler = _canonical(error.sampler if run.sampler is None else run.sampler)
+    others = []
+    if request.plan.steps != steps:
+        others.append(f"{steps} steps")
+    if request.plan.sampler.canonical != sampler:
+        others.append(f"the sampler {sampler}")
+    if request.guidance != _guidance(error, run):
+        others.append(f"guidance {exact(_guidance(error, run))}")
+    if request.is_guided and request.guidance_interval != (0.0, run.guidance_until):
+        others.append(f"guidance from 0 to {exact(run.guidance_until)} of the run")
+    if (request.width, request.height) != error.size:
+        others.append("{}x{} pixels".format(*error.size))
+    if request.strength is not None:
+        others.append("a prompt without an image")
+    if not others:
+        return []
+    listed = ", ".join(others)
+    return [Notice("variant", f"the error of {variant.name} was measured with {listed}; of this run it is not known")]
+
+
+def _lacks(way: Way, package: Package, component: str, machine: Machine) -> str | None:
+    if way.engine not in ENGINES:
+        return f"it runs {component} with {way.engine}, which this version does not know"
+    missing = machine.missing(way.engine)
+    if missing is not None:
+        return f"{way.engine} does not run here: {missing}"
+    absent = [unit for unit in way.units if unit not in machine.units]
+    if absent:
+        needed = ", ".join(NAMES.get(unit, unit) for unit in absent)
+        return f"it needs a CPU with {needed}; this one has {describe_units(machine.units)}"
+    precision = asked_precision(way, artefact_named(package, component, way.artefact))
+    return None if precision is None else ENGINES[way.engine].missing_for(precision)
+
+
+def _estimates(package: Package, profile: Mapping[str, float] | None) -> dict[str, float]:
+    """Return seconds of an image by variant, or shares of the exact one's, which is ""."""
+    whole = 1.0 if profile is None else profile.get("", 0.0)
+    measured = profile if profile is not None and whole > 0 else {}
+    unit = whole if measured else 1.0
+    return {"": unit, **{each.name: measured.get(each.name, unit * each.time) for each in package.manifest.variants}}
+
+
+def _claim(variant: Variant) -> Notice:
+    error, count = variant.error, variant.error.prompts.count
+    likeness = f"all of {count} images were equal to the exact ones"
+    if error.psnr is not None:
+        figures = f"{_down(error.psnr, 2)} dB (SSIM {_down(error.ssim, 4)})"
+        likeness = f"the worst of {count} images was {figures} from the exact one"
+    text = f"the variant {variant.name} draws: {likeness}, at {error.steps} steps; budget exact draws without it"
+    return Notice("variant", text)
+
+
+def _exactly(text: str) -> Chosen:
+    return Chosen(None, (Notice("budget", text),))
+
+
+def _best(variants: Iterable[Variant], budget: Budget) -> str:
+    """Say which variant comes nearest to a budget, and how near."""
+    best = max(variants, key=lambda each: each.error.ssim if budget.kind == "ssim" else each.error.psnr or 0.0)
+    return f"{best.name} reaches {_reached(best, budget)}"
+
+
+def _reached(variant: Variant, budget: Budget) -> str:
+    error = variant.error
+    return f"SSIM {_down(error.ssim, 4)}" if budget.kind == "ssim" else f"{_down(error.psnr or 0.0, 2)} dB"
+
+
+def _down(value: float, digits: int) -> str:
+    """Format a likeness, rounded down: it promises no more than was measured."""
+    return exact(math.floor(value * 10**digits) / 10**digits)
+
+
+def _canonical(sampler: str) -> str:
+    """Return the canonical name of a sampler; one that is not known here keeps its own."""
+    try:
+        return read_sampler(sampler).canonical
+    except InputError:
+        return sampler
+
+
+def _guidance(error: MeasuredError, run: VariantRun) -> float:
+    return 1.0 if run.guidance_until == 0 else error.guidance
+
+
+def _text(budget: Budget) -> str:
+    return f"{budget.kind}={exact(budget.value or 0.0)}"
