@@ -28,12 +28,13 @@ def cut_off(model: Any, inputs: Collection[str], name: str) -> Cut | None:
     """
     nodes = model.get_ordered_ops()
     inside = _inside(nodes, set(inputs))
+    staying = _staying(nodes, inside)
     edges = [
         output
         for node in nodes
         if node.get_instance_id() in inside
         for output in node.outputs()
-        if any(reader.get_node().get_instance_id() not in inside for reader in output.get_target_inputs())
+        if any(reader.get_node().get_instance_id() in staying for reader in output.get_target_inputs())
     ]
     if not edges:
         return None
@@ -71,6 +72,16 @@ def _inside(nodes: list[Any], inputs: set[str]) -> set[int]:
         if kind in _PRODUCTS or any(reader in inside for reader in readers):
             inside.add(number)
     return inside
+
+
+def _staying(nodes: list[Any], inside: set[int]) -> set[int]:
+    """Return the numbers of the nodes that the results still need: not of those that read shapes for what goes."""
+    needed = {node.get_instance_id() for node in nodes if node.get_type_name() == "Result"}
+    for node in reversed(nodes):
+        if node.get_instance_id() in needed:
+            sources = {value.get_node().get_instance_id() for value in node.input_values()}
+            needed |= sources - inside
+    return needed
 
 
 def _model(edges: list[Any], nodes: list[Any]) -> Any:

@@ -1,5 +1,6 @@
 """What OpenVINO is spared, exactly: products of convolutions, and what a denoiser would compute again at every step."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,7 @@ def read_savings(text: str, weights: int, precision: str, memory: int | None) ->
 def count_weights(model: Any) -> int:
     """Count the values of all constants that are floating-point numbers."""
     constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
-    return sum(node.output(0).get_tensor().size for node in constants if node.get_element_type().is_real())
+    return sum(math.prod(node.get_output_shape(0)) for node in constants if node.get_element_type().is_real())
 
 
 def fix_sizes(model: Any, names: Sequence[str], sizes: Sizes) -> None:

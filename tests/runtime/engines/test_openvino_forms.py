@@ -1,6 +1,8 @@
 """A large graph is compiled for the sizes that come first, and once more, for any, when others come."""
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,18 @@ def test_what_is_wrong_is_said_as_the_graph_is_opened_though_it_is_compiled_late
     engine.close()
     with pytest.raises(EngineError, match="is closed; load the package again"):
         engine.run(feeds())
+
+
+def test_an_engine_and_its_memory_go_with_the_last_that_holds_it(tiny: Path) -> None:
+    engine = opened(tiny)
+    engine.run(feeds())
+    graph = weakref.ref(engine._graph)
+    gc.disable()
+    try:
+        del engine
+        assert graph() is None
+    finally:
+        gc.enable()
 
 
 def test_small_graphs_are_compiled_for_any_size_as_they_are_opened(tiny: Path) -> None:
