@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 import ldm_runtime
-from ldm_export.lossy.calibrate import collect_ranges
-from ldm_export.lossy.quantise import Scheme, quantise
-from ldm_export.lossy.store import store
 from ldm_runtime.errors import LdmError
-from ldm_runtime.package import manifest_json
-from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.variants import Variant, Way
 from ldm_runtime.pipeline import Pipeline
 from tests.runtime import cached_package, tiny_package
@@ -25,47 +19,12 @@ from tests.runtime.cpp.context import Refusal
 from tests.runtime.cpp.library import Library
 from tests.runtime.lossy_package import variant, with_variants
 from tests.runtime.notices import said
+from tests.runtime.quantised_package import INT8, with_int8
 
 pytestmark = pytest.mark.slow
-WEIGHTS, DATA, GRAPH = "unet/model.safetensors", "unet/model.int8.safetensors", "unet/model.int8.onnx"
 EXACT = Way("ort", "canonical", "fp32", ())
-INT8 = Way("ort", "int8", "int8", ())
 SPARE = variant("spare", 1.0, 2.0, ways={"unet": INT8}, ssim=0.0)  # within no budget; an artefact of integers needs one
 Open = Callable[..., Library]
-
-
-def feeds(seed: int) -> dict[str, np.ndarray]:
-    """Inputs of the tiny UNet."""
-    random = np.random.default_rng(seed)
-    return {
-        "sample": random.standard_normal((2, tiny_package.CHANNELS, 6, 8), np.float32),
-        "timestep": np.array(500 * seed, np.float32),
-        "encoder_hidden_states": random.standard_normal((2, tiny_package.WINDOW, tiny_package.WIDTH), np.float32),
-    }
-
-
-def with_int8(folder: Path) -> Path:
-    """Add a UNet in int8, and the variants that draw with it, to the tiny package in `folder`."""
-    graph = folder / "unet/model.onnx"
-    ranges = collect_ranges(graph, [feeds(seed) for seed in (0, 1)])
-    float32 = ir.load(graph)
-    for node in float32.graph:
-        node.name = f"{node.outputs[0].name}/{node.op_type}"
-    model, data = quantise(float32, ranges, Scheme(outputs=True))
-    assert any(array.dtype == np.int8 for array in data.values())
-    store({folder / GRAPH: (model, data)}, folder / DATA)
-    file = folder / "manifest.json"
-    known = manifest_json.parse(file.read_text(encoding="utf-8"), "manifest.json")
-    unet, difference = known.components["unet"], Difference(0.01, 0.1)
-    int8 = Artefact("int8", "onnx", (GRAPH, DATA, WEIGHTS), "ort_cpu", "int8", "lossy", difference)
-    made = dataclasses.replace(
-        known,
-        components={**known.components, "unet": dataclasses.replace(unet, artefacts=(*unet.artefacts, int8))},
-        files={**known.files, **{name: tiny_package.entry_of(folder / name) for name in (GRAPH, DATA)}},
-        variants=(variant("int8", 30.0, 0.5, ways={"unet": INT8}),),
-    )
-    file.write_text(manifest_json.dump(made), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -252,3 +211,11 @@ def test_another_variant_than_the_engines_is_misuse(quantised: Path, opened: Ope
 def test_a_run_of_an_unknown_variant_is_refused(quantised: Path, opened: Open) -> None:
     with pytest.raises(Refusal, match="variant is 'int4'; expected one of int8"):
         opened(quantised).sample("red", variant="int4", **OPTIONS)
+
+
+def test_a_proof_takes_no_variant(quantised: Path, opened: Open) -> None:
+    library, report = opened(quantised), ctypes.c_void_p()
+    for name, text in (("budget", b"psnr=20"), ("variant", b"int8")):
+        options = library.begun("ldm_engine_options", **{name: text})
+        refused = library.refusal("ldm_verify", str(quantised).encode(), ctypes.byref(options), ctypes.byref(report))
+        assert refused == ("request.invalid", f"a proof takes no {name}; leave it out")
