@@ -12,7 +12,7 @@ from ldm_runtime.components import Components
 from ldm_runtime.engines.choice import choose
 from ldm_runtime.engines.engine import EngineKind, Settings
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.errors import EngineUnavailable, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, PackageError
 from ldm_runtime.package.artefacts import Artefact
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.variants import Way
@@ -109,6 +109,18 @@ def test_given_engines_stay_the_components_own(varied: Package) -> None:
 def test_a_precision_that_is_missing_here_is_refused(varied: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "openvino", kind(lambda precision: f"{precision} needs more fingers"))
     with pytest.raises(EngineUnavailable, match="^openvino does not run unet here: bf16 needs more fingers$"):
+        Components(varied, choose(), ways={"unet": BF16}).open("unet")
+
+
+def test_a_graph_that_the_engine_cannot_load_is_told_with_the_way(varied: Package, monkeypatch) -> None:
+    def failing(*arguments: object) -> Recorder:
+        raise EngineError("no operator MatMulNBits")
+
+    monkeypatch.setitem(ENGINES, "openvino", dataclasses.replace(ENGINES["openvino"], open=failing))
+    message = (
+        "^openvino does not run canonical of unet: no operator MatMulNBits; draw exactly, or with another variant$"
+    )
+    with pytest.raises(EngineError, match=message):
         Components(varied, choose(), ways={"unet": BF16}).open("unet")
 
 

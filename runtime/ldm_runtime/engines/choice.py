@@ -14,7 +14,7 @@ from ldm_runtime.checks import check_integer, shown
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.lossy_options import lossy_options
 from ldm_runtime.engines.table import ENGINES
-from ldm_runtime.errors import EngineUnavailable, InputError, PackageError
+from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
 from ldm_runtime.package.artefacts import INTEGERS, Artefact, Precision
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package
@@ -165,7 +165,15 @@ def open_way(
     artefact: the name of another one that is run in the same way. Raises what `open_engine` does.
     """
     chosen = artefact_named(package, component, way.artefact if artefact is None else artefact)
-    return _opened(_known(way.engine), choice, package, component, chosen, asked_precision(way, chosen))
+    try:
+        return _opened(_known(way.engine), choice, package, component, chosen, asked_precision(way, chosen))
+    except EngineUnavailable:
+        raise
+    except EngineError as error:
+        message = (
+            f"{way.engine} does not run {chosen.name} of {component}: {error}; draw exactly, or with another variant"
+        )
+        raise EngineError(message) from error
 
 
 def asked_precision(way: Way, artefact: Artefact) -> Precision | None:

@@ -253,13 +253,23 @@ def test_what_computes_in_few_bits_is_opened_for_its_kernels(package_copy: Path,
     opened: list[dict[str, object]] = []
     monkeypatch.setattr(ort, "OrtEngine", lambda path, **options: opened.append(options) or Silent())
     monkeypatch.setattr(rows, "_LARGE_WEIGHTS", 1)
+    monkeypatch.setattr(rows, "cpu_units", lambda: frozenset({"avx512_vnni"}))
     package = open_package(add_variants(package_copy))
     canonical, int8 = package.manifest.components["unet"].artefacts[:2]
     for artefact in (canonical, int8):
         ENGINES["ort"].open(package, "unet", artefact, Settings(precision=precision))
-    is_bfloat = precision == "bf16"
-    assert [each["reorder"] for each in opened] == [is_bfloat, True]
-    assert [each["bfloat16"] for each in opened] == [is_bfloat, is_bfloat]
+    entries = {} if precision is None else {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"}
+    assert [each["reorder"] for each in opened] == [precision == "bf16", True]
+    assert [each["entries"] for each in opened] == [entries, entries]
+
+
+def test_integers_are_multiplied_exactly_on_cpus_without_vnni(package_copy: Path, monkeypatch) -> None:
+    """AVX2's own product of bytes cuts sums at 16 bits."""
+    canonical, int8 = open_package(add_variants(package_copy)).manifest.components["unet"].artefacts[:2]
+    for units, expected in (({"avx2"}, {"session.x64quantprecision": "1"}), ({"avx_vnni"}, {}), ({"avx512_vnni"}, {})):
+        monkeypatch.setattr(rows, "cpu_units", lambda units=units: frozenset(units))
+        assert rows._entries(int8, Settings()) == expected
+        assert rows._entries(canonical, Settings()) == {}
 
 
 def test_weights_that_others_take_the_place_of_are_not_counted(package_copy: Path) -> None:
@@ -275,8 +285,8 @@ def test_weights_that_others_take_the_place_of_are_not_counted(package_copy: Pat
     assert sum(count for count, _ in stored) * 4 == sum(size for _, size in stored)
 
 
-def test_bfloat16_is_an_entry_of_the_session(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No CPU of ours has its kernels: only that ONNX Runtime is told is tested, and that it knows the entry."""
+def test_entries_reach_the_session(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No CPU of ours has the kernels for bfloat16: it is tested only that ONNX Runtime is told, and takes the entry."""
     told: list[tuple[str, str]] = []
     made = ort._session_options
 
@@ -291,10 +301,9 @@ def test_bfloat16_is_an_entry_of_the_session(tiny: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         onnxruntime, "InferenceSession", lambda path, options, **more: create(path, options.real, **more)
     )
-    OrtEngine(tiny / "unet/model.onnx")
-    assert told == []
-    OrtEngine(tiny / "unet/model.onnx", bfloat16=True)
-    assert told == [("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")]
+    entries = {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1", "session.x64quantprecision": "1"}
+    OrtEngine(tiny / "unet/model.onnx", entries=entries)
+    assert dict(told) == entries
 
 
 def write_large_graph(folder: Path, width: int, dtype: type) -> np.ndarray:

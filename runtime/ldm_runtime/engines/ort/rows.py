@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ldm_runtime.engines.engine import Engine, EngineKind, Settings
 from ldm_runtime.engines.ort.providers import PROVIDERS, Provider
-from ldm_runtime.engines.units import missing_units
+from ldm_runtime.engines.units import cpu_units, missing_units
 from ldm_runtime.errors import EngineError, EngineUnavailable
 from ldm_runtime.memory import available_memory
 from ldm_runtime.package import safetensors
@@ -19,6 +19,7 @@ from ldm_runtime.package.open import Package, refused
 # Above this many weights, prepacking them for the kernels costs more than it saves in 20 steps.
 _LARGE_WEIGHTS = 2**28
 _REORDERED = 2.5  # bytes of a session for each byte of smaller weights in float32: the kernels' own copies
+_VNNI = ("avx512_vnni", "avx_vnni")
 _WIDENED = 4  # weights of the largest size that a run holds in float32 at once, where they are stored in half precision
 
 
@@ -55,11 +56,21 @@ def _open_cpu(package: Package, component: str, artefact: Artefact, settings: Se
         package.file(artefact.file),
         threads=settings.threads,
         reorder=memory.mapped == 0,
-        bfloat16=settings.precision == "bf16",
+        entries=_entries(artefact, settings),
     )
     engine.notices = notices
     engine.check_contract(package.manifest.contract, component, artefact.interface)
     return engine
+
+
+def _entries(artefact: Artefact, settings: Settings) -> dict[str, str]:
+    """Return what a session is told to compute in bfloat16, or in integers as exactly without VNNI as with it."""
+    entries = {}
+    if settings.precision == "bf16":
+        entries["mlas.enable_gemm_fastmath_arm64_bfloat16"] = "1"
+    if artefact.precision in INTEGERS and not cpu_units().intersection(_VNNI):
+        entries["session.x64quantprecision"] = "1"  # else sums of two products would be cut at 16 bits
+    return entries
 
 
 def _stored(package: Package, component: str, artefact: Artefact) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ class OrtEngine:
     provider: an execution provider other than the CPU's; what it has no kernels for runs on the CPU, and `notices`
     say so. options: the provider's, by its own names.
     threads: of one operator; None leaves the choice to ONNX Runtime (one per physical core).
-    bfloat16: matrix products in bfloat16, for which it has kernels on ARM under Linux alone; it needs `reorder`.
+    entries: configuration of the session, by ONNX Runtime's own keys.
     reorder: True copies the weights into the layouts that the kernels like best, False maps them from disk
     and leaves them there; those in half precision are widened at loading or, with False, where a run reads them.
     On Stable Diffusion 1.5, two cores: reordering takes 12 s and 3.4 GB of private memory for the UNet (mapping
@@ -56,7 +57,7 @@ class OrtEngine:
         options: Mapping[str, str] | None = None,
         threads: int | None = None,
         reorder: bool = True,
-        bfloat16: bool = False,
+        entries: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         onnxruntime = import_onnxruntime()
         self._path = path
@@ -64,8 +65,8 @@ class OrtEngine:
         takes_turns = provider is not None and provider.takes_turns
         self._turn = threading.Lock() if takes_turns else contextlib.nullcontext()
         session_options = _session_options(onnxruntime, threads, reorder)
-        if bfloat16:
-            session_options.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
+        for key, value in entries.items():
+            session_options.add_session_config_entry(key, value)
         providers: list[Any] = [_CPU]
         if provider is not None:
             providers = _prepare(onnxruntime, session_options, provider, {} if options is None else options)
