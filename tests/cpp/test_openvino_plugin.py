@@ -1,6 +1,7 @@
 """OpenVINO as a plugin of the C++ library: what Python's engine of that name gives, from the same files and caches."""
 
 import ctypes
+import dataclasses
 import os
 import subprocess
 from importlib.util import find_spec
@@ -14,6 +15,7 @@ from PIL import Image
 
 import ldm_runtime
 from ldm_runtime.engines.choice import choose, open_engine
+from ldm_runtime.errors import LdmError
 from ldm_runtime.package import safetensors
 from ldm_runtime.package.open import open_package
 from ldm_runtime.pipeline import BUILTIN
@@ -25,6 +27,8 @@ from tests.runtime.cpp.library import Library
 from tests.runtime.cpp.test_engine import outputs_of
 from tests.runtime.engines.test_openvino import add_openvino_graph
 from tests.runtime.engines.test_ort import feeds
+from tests.runtime.lossy_package import BF16, variant, with_variants
+from tests.runtime.notices import said
 
 pytestmark = pytest.mark.slow
 LATENTS = {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}
@@ -92,6 +96,52 @@ def test_latents_are_python_s(release: Path) -> None:
         latents = library.sample("red apple, 3d style", **options).draw().latents
     assert latents.shape == expected.shape
     assert np.sqrt(np.mean((latents - expected) ** 2) / np.mean(expected**2)) <= 1e-5
+
+
+def drawn(package: Path, **lossy: str) -> tuple[np.ndarray | None, list[str]]:
+    """Python's latents and notices; or none, and the sentence of its refusal."""
+    try:
+        with ldm_runtime.load(package, **lossy) as pipe:
+            run = pipe.sample("red", seed=3)
+            return list(run)[-1].latents, said(run)
+    except LdmError as refusal:
+        return None, [str(refusal)]
+
+
+def drawn_by_library(release: Path, package: Path, **lossy: str) -> tuple[np.ndarray | None, list[str]]:
+    files, given = (release / "libldm_runtime.so", onnxruntime()), {key: text.encode() for key, text in lossy.items()}
+    try:
+        with Library(*files, package, **given) as library:
+            told = list(library.said)
+            run = library.sample("red", seed=3, variant=lossy.get("variant")).draw()
+            return run.latents, told + run.notices
+    except Refusal as refusal:
+        return None, [refusal.text]
+
+
+def onnxruntime() -> Path:
+    spec = find_spec("onnxruntime")
+    assert spec is not None and spec.origin is not None
+    return next((Path(spec.origin).parent / "capi").glob("libonnxruntime.so.*"))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_a_variant_beside_onnx_runtime_computes_in_its_precision(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    """Where the CPU has no unit for it, both runtimes refuse it in the same words."""
+    monkeypatch.setenv("LDM_OPENVINO", str(release / "libldm_openvino.so"))
+    package = tiny_package.make(tmp_path / "package")
+    way = dataclasses.replace(BF16, precision=precision, units=())
+    with_variants(package, variant("lossy", 30.0, 0.5, ways={"unet": way}, sampler="ddim"))
+    (expected, told), (found, said_by_library) = (
+        drawn(package, variant="lossy"),
+        drawn_by_library(release, package, variant="lossy"),
+    )
+    assert said_by_library == told
+    assert (found is None) == (expected is None)
+    if expected is not None and found is not None:
+        assert np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)) <= 1e-6
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"BEADS", b"10"), (b"INFERENCE_PRECISION_HINT", b"f8")])

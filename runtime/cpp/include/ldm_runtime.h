@@ -470,7 +470,7 @@ LDM_API void ldm_engine_free(ldm_engine *engine);
 LDM_API const char *ldm_engine_variant(const ldm_engine *engine);
 
 /* Do what the last task of kind LDM_TASK_EVALUATE asks, and give the outputs to the run. LDM_MISUSE without such a
-   task, and where engine and run are not of the same ldm_package, or not of the same variant. LDM_ENGINE_FAILED does not end the run: it can be
+   task, and where engine and run are of two packages or variants. LDM_ENGINE_FAILED does not end the run: it can be
    tried again. Other failures are those of ldm_run_give. */
 LDM_API ldm_status ldm_engine_evaluate(ldm_context *context, ldm_engine *engine, ldm_run *run);
 

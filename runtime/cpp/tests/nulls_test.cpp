@@ -69,7 +69,7 @@ void nothing_needs_a_context_to_say_misuse() {
     CHECK(std::strcmp(ldm_report_table(nullptr), "") == 0 && std::strcmp(ldm_report_json(nullptr), "") == 0);
     CHECK(std::strcmp(ldm_error_code(nullptr), "") == 0 && std::strcmp(ldm_error_text(nullptr), "") == 0);
     CHECK(std::strcmp(ldm_package_name(nullptr), "") == 0 && std::strcmp(ldm_package_identity(nullptr), "") == 0);
-    CHECK(ldm_run_image_count(nullptr) == 0);
+    CHECK(ldm_run_image_count(nullptr) == 0 && ldm_engine_variant(nullptr) == nullptr);
 }
 
 void freeing_nothing_is_legal() {

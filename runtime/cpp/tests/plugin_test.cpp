@@ -312,8 +312,8 @@ static void linked_weights_are_read_through_hard_links() {
     Scope scope{memory, failure};
     files::FileStatus status;
     {
-        openvino::PlainGraph plain;
-        CHECK(plain.make(scope, graph, weights).ok());
+        openvino::PlainGraph plain(memory);
+        CHECK(plain.make(scope, graph, {&weights, 1}).ok());
         made = plain.path();
         files::Path beside(made.parent(), "model.safetensors");
         CHECK(made.view() != graph.view() && read_file(made.c_str()) == "a graph");
@@ -324,12 +324,13 @@ static void linked_weights_are_read_through_hard_links() {
     scratch.write("snapshot/plain.safetensors", "weights");
     link("plain.safetensors", "snapshot/near.safetensors");
     for (const char* name : {"snapshot/plain.safetensors", "snapshot/near.safetensors"}) {
-        openvino::PlainGraph plain;
-        CHECK(plain.make(scope, graph, files::Path(scratch.at(name))).ok() && plain.path().view() == graph.view());
+        openvino::PlainGraph plain(memory);
+        files::Path plain_weights(scratch.at(name));
+        CHECK(plain.make(scope, graph, {&plain_weights, 1}).ok() && plain.path().view() == graph.view());
     }
     ::setenv("XDG_CACHE_HOME", scratch.at("blobs/graph").c_str(), 1);
-    openvino::PlainGraph plain;
-    CHECK(code_of(plain.make(scope, graph, weights)) == codes::engine_unavailable);
+    openvino::PlainGraph plain(memory);
+    CHECK(code_of(plain.make(scope, graph, {&weights, 1})) == codes::engine_unavailable);
     CHECK(says(
         failure,
         "cannot be linked into the cache folder: there is no cache folder; copy the package with its links followed"));

@@ -50,11 +50,8 @@ struct Exact {
     operator Piece() const { return spelt.view(); }
 };
 
-// A likeness, rounded down to some digits: it promises no more than was measured.
-Exact down(double value, int digits) {
-    double scale = std::pow(10.0, digits);
-    return Exact(std::floor(value * scale) / scale);
-}
+// A likeness, rounded down: it promises no more than was measured. scale: 100 for two digits behind the point.
+Exact down(double value, double scale) { return Exact(std::floor(value * scale) / scale); }
 
 // "AVX2, AVX-512 and AVX512-VNNI"
 template <typename Has>
@@ -83,7 +80,7 @@ struct Reached {
 
     Reached(const Variant& variant, const Budget& budget)
         : is_ssim(budget.kind == Budget::Kind::ssim),
-          figure(is_ssim ? down(variant.error.ssim, 4) : down(variant.error.psnr.value_or(0.0), 2)) {}
+          figure(is_ssim ? down(variant.error.ssim, 1e4) : down(variant.error.psnr.value_or(0.0), 1e2)) {}
     Piece before() const { return is_ssim ? "SSIM " : ""; }
     Piece after() const { return is_ssim ? "" : " dB"; }
 };
@@ -156,7 +153,7 @@ Status claim(Scope& scope, const Variant& variant, Notices& notices) {
         return notices.add(scope, "variant", {"the variant ", variant.name, " draws: all of ", error.prompts.count,
                            " images were equal to the exact ones, at ", error.steps, end});
     }
-    Exact psnr = down(*error.psnr, 2), ssim = down(error.ssim, 4);
+    Exact psnr = down(*error.psnr, 1e2), ssim = down(error.ssim, 1e4);
     return notices.add(scope, "variant", {"the variant ", variant.name, " draws: the worst of ", error.prompts.count,
                        " images was ", psnr, " dB (SSIM ", ssim, ") from the exact one, at ", error.steps, end});
 }

@@ -111,7 +111,7 @@ ldm_status called(ldm_context* context, const ldm_engine* engine, const ldm_run*
         }
         const Variant *its = engine->components.variant(), *of_run = run->run.request().variant;
         if (its != of_run) {
-            auto shown = [](const Variant* variant) { return variant == nullptr ? Piece("none") : quoted(variant->name); };
+            auto shown = [](const Variant* each) { return each == nullptr ? Piece("none") : quoted(each->name); };
             return api::misused(scope, {"the engine draws with the variant ", shown(its), ", and the run was made for ",
                                         shown(of_run), "; set `variant` of ldm_run_options to what ldm_engine_variant "
                                         "says"});

@@ -21,8 +21,8 @@ Status compare(Scope& scope, ldm_package& package, const ldm_engine_options& opt
     engines::Settings settings;
     LDM_TRY(api::read_settings(scope, options, settings));
     if (options.budget != nullptr || options.variant != nullptr) {
-        return scope.fail(codes::request_invalid, {"a proof takes no ", options.budget != nullptr ? "budget" : "variant",
-                                                   "; leave it out"});
+        std::string_view given = options.budget != nullptr ? "budget" : "variant";
+        return scope.fail(codes::request_invalid, {"a proof takes no ", given, "; leave it out"});
     }
     return verify::verify(scope, out.arena, *package.opened, package.model, settings, out.findings);
 }

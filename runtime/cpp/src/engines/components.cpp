@@ -8,6 +8,7 @@
 #include "core/codes.h"
 #include "src/engines/memory_left.h"
 #include "src/engines/signature.h"
+#include "src/engines/units.h"
 #include "src/files/stopwatch.h"
 
 namespace ldm::engines {
@@ -213,9 +214,9 @@ Status Components::open_alone(Scope& scope, std::string_view component, const Ar
     files::Stopwatch stopwatch;
     {
         Lock turn(opening_);
-        LDM_TRY(load(scope, component, {&artefact, is_openvino_, std::nullopt}, out));
+        LDM_TRY(load(scope, component, {&artefact, is_openvino_, std::nullopt, {}}, out));
     }
-    tell_of(scope, component, {&artefact, is_openvino_, std::nullopt}, out, stopwatch.seconds());
+    tell_of(scope, component, {&artefact, is_openvino_, std::nullopt, {}}, out, stopwatch.seconds());
     return Status();
 }
 
@@ -237,15 +238,23 @@ void Components::rest(std::string_view component) {
     if (caching_of(component) != nullptr) slots_.rest(package_.manifest().components.size());
 }
 
+// Open a graph; of a failure it is said whose it is.
+Status Components::open_form(Scope& scope, std::string_view component, const Form& form, Engine& out) {
+    openvino::GraphSettings settings = graph_settings_;
+    settings.precision = form.precision;
+    Status status = form.is_on_openvino ? openvino::open_graph(scope, memory_, plugin_, package_, component,
+                                                               *form.artefact, settings, out)
+                                        : load_session(scope, component, form, out);
+    bool is_failure = !status.ok() && std::string_view(status.code()) == codes::engine_failed;
+    if (!is_failure || form.engine.empty()) return status;
+    Failure why = scope.failure;
+    return scope.fail(codes::engine_failed, {form.engine, " does not run ", form.artefact->name, " of ", component, ": ",
+                                             why.text, "; draw exactly, or with another variant"});
+}
+
 Status Components::load(Scope& scope, std::string_view component, const Form& form, Engine& out) {
     Engine engine;
-    if (form.is_on_openvino) {
-        openvino::GraphSettings settings = graph_settings_;
-        settings.precision = form.precision;
-        LDM_TRY(openvino::open_graph(scope, memory_, plugin_, package_, component, *form.artefact, settings, engine));
-    } else {
-        LDM_TRY(load_session(scope, component, form, engine));
-    }
+    LDM_TRY(open_form(scope, component, form, engine));
     const ComponentContract& its = promised(package_.manifest(), component, *form.artefact);
     Status status = check_graph(scope, engine.path, its, engine.inputs, engine.outputs);
     for (std::string_view sentence : engine.notices) {
@@ -263,6 +272,7 @@ Status Components::load_session(Scope& scope, std::string_view component, const 
     const Artefact& artefact = *form.artefact;
     ort::SessionSettings settings = settings_;
     settings.is_bfloat16 = form.precision == Precision::bf16;
+    settings.has_whole_sums = is_integer(artefact.precision) && !has_unit("avx512_vnni") && !has_unit("avx_vnni");
     files::Path graph;
     for (std::size_t place = 1; place < artefact.files.size; ++place) {
         files::Path data;
@@ -296,7 +306,9 @@ std::string_view Components::ort_name() const {
 Components::Form Components::form_of(std::string_view component, Part part) const {
     const Way* way = variant_ == nullptr ? nullptr : variant_->ways.find(component);
     const Caching* caching = caching_of(component);
-    Form form{nullptr, way == nullptr ? is_openvino_ : way->engine == "openvino", std::nullopt};
+    Form form;
+    form.is_on_openvino = way == nullptr ? is_openvino_ : way->engine == "openvino";
+    if (way != nullptr) form.engine = way->engine;
     if (caching != nullptr) {
         std::string_view name = part == Part::own ? caching->keeps : caching->reads;
         form.artefact = find_artefact(package_.manifest(), component, name);

@@ -75,11 +75,13 @@ public:
     std::string_view library_version() const { return library_.version(); }
 
 private:
-    // What a component runs as. precision: that is computed in; none: the artefact's.
+    // What a component runs as. precision: that is computed in; none: the artefact's. engine: of a variant's way; "": it
+    // has none.
     struct Form {
         const Artefact* artefact = nullptr;
         bool is_on_openvino = false;
         std::optional<Precision> precision;
+        std::string_view engine;
     };
 
     Form form_of(std::string_view component, Part part) const;
@@ -94,6 +96,7 @@ private:
     Status start_onnxruntime(Scope& scope, const Settings& settings);
     Status start_openvino(Scope& scope, const Settings& settings);
     Status load(Scope& scope, std::string_view component, const Form& form, Engine& out);
+    Status open_form(Scope& scope, std::string_view component, const Form& form, Engine& out);
     Status load_session(Scope& scope, std::string_view component, const Form& form, Engine& out);
     Status check_memory(Scope& scope, std::string_view component, const Form& form, ort::SessionSettings& settings);
     std::optional<std::uint64_t> memory_left() const;

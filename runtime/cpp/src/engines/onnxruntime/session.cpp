@@ -77,6 +77,9 @@ OrtStatus* Session::set(OrtSessionOptions* options, const SessionSettings& setti
     if (said == nullptr) said = ort.AddSessionConfigEntry(options, "session.force_spinning_stop", "1");
     constexpr const char* bfloat16 = "mlas.enable_gemm_fastmath_arm64_bfloat16";
     if (said == nullptr && settings.is_bfloat16) said = ort.AddSessionConfigEntry(options, bfloat16, "1");
+    if (said == nullptr && settings.has_whole_sums) {
+        said = ort.AddSessionConfigEntry(options, "session.x64quantprecision", "1");
+    }
     if (!settings.reorders) {
         if (said == nullptr) said = ort.SetSessionGraphOptimizationLevel(options, extended);
         if (said == nullptr) said = ort.AddSessionConfigEntry(options, "session.disable_prepacking", "1");

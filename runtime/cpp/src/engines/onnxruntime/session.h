@@ -22,6 +22,8 @@ struct SessionSettings {
     bool reorders = true;
     // Matrix products in bfloat16, for which it has kernels on ARM under Linux alone. It needs `reorders`.
     bool is_bfloat16 = false;
+    // Sums of integers are whole where a CPU without VNNI would cut those of two products at 16 bits.
+    bool has_whole_sums = false;
 };
 
 // Open a session as an engine, which keeps its memory in `memory`. library must outlive it. path: of the ONNX file; its

@@ -119,13 +119,18 @@ Status Graph::open(Scope& scope, const GraphSettings& settings) {
 Status Graph::load(Scope& scope, const GraphSettings& settings) {
     bool is_its_own = artefact_.format == "openvino";
     files::Path weights, cache;
-    PlainGraph plain;
+    PlainGraph plain(scope.memory);
     LDM_TRY(package_.file(scope, artefact_.file(), path_));
     if (is_its_own) {
         LDM_TRY(package_.file(scope, artefact_.files[1], weights));
         LDM_TRY(make_cache_folder(scope, package_, artefact_, settings, cache));
     } else {
-        LDM_TRY(plain.make(scope, package_, artefact_));
+        Array<files::Path> data(scope.memory);
+        for (std::size_t place = 1; place < artefact_.files.size; ++place) {
+            LDM_NEED(scope, data.push(files::Path()));
+            LDM_TRY(package_.file(scope, artefact_.files[place], data[place - 1]));
+        }
+        LDM_TRY(plain.make(scope, path_, data.view()));
     }
     Array<const char*> keys(scope.memory), values(scope.memory);
     LDM_TRY(list_properties(scope, settings, artefact_, keys, values));

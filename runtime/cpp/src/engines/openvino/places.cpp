@@ -103,39 +103,37 @@ Status make_cache_folder(Scope& scope, const package::Package& package, const Ar
 
 PlainGraph::~PlainGraph() {
     if (folder_.view().empty()) return;
-    for (std::string_view name : names_) (void)remove_file(Path(folder_, Path(name).name())).ok();
+    for (const Path& link : links_) (void)remove_file(link).ok();
     (void)remove_folder(folder_).ok();
 }
 
-Status PlainGraph::link_all(Scope& scope, const package::Package& package, const Artefact& artefact, Answer& answer) {
-    for (std::string_view name : artefact.files) {
-        Path file;
-        LDM_TRY(package.file(scope, name, file));
-        if (answer.ok()) answer = link_content(file, Path(folder_, file.name()));
+Status PlainGraph::link_all(Scope& scope, const Path& graph, View<Path> data, Answer& answer) {
+    LDM_NEED(scope, links_.reserve(1 + data.size));
+    for (std::size_t place = 0; place <= data.size && answer.ok(); ++place) {
+        const Path& file = place == 0 ? graph : data[place - 1];
+        LDM_NEED(scope, links_.push(Path(folder_, file.name())));
+        answer = link_content(file, links_[place]);
     }
     return Status();
 }
 
-Status PlainGraph::make(Scope& scope, const package::Package& package, const Artefact& artefact) {
-    LDM_TRY(package.file(scope, artefact.file(), path_));
+Status PlainGraph::make(Scope& scope, const Path& graph, View<Path> data) {
+    path_ = graph;
     bool is_any_away = false;
-    for (std::size_t place = 1; place < artefact.files.size; ++place) {
-        Path data;
+    for (const Path& each : data) {
         bool is_away = false;
-        LDM_TRY(package.file(scope, artefact.files[place], data));
-        is_any_away |= is_link(data) && (!leads_away(data, is_away).ok() || is_away);
+        is_any_away |= is_link(each) && (!leads_away(each, is_away).ok() || is_away);
     }
     if (!is_any_away) return Status();
-    Path cache, graph = path_;
+    Path cache;
     Answer answer;
     std::string_view reason = "there is no cache folder";
     bool has_cache = files::make_cache_folder({}, cache);
     if (has_cache) {
         folder_ = files::partial_in(cache);
-        names_ = artefact.files;
         path_ = Path(folder_, graph.name());
         answer = make_folders(folder_);
-        LDM_TRY(link_all(scope, package, artefact, answer));
+        LDM_TRY(link_all(scope, graph, data, answer));
         if (answer.ok()) return Status();
     }
     files::Reason said(answer);

@@ -20,22 +20,22 @@ Status make_cache_folder(Scope& scope, const package::Package& package, const Ar
 // symbolic ones. They are needed only until the graph is loaded.
 class PlainGraph {
 public:
-    PlainGraph() = default;
+    explicit PlainGraph(Allocator& memory) : links_(memory) {}
     ~PlainGraph();
     PlainGraph(const PlainGraph&) = delete;
     PlainGraph& operator=(const PlainGraph&) = delete;
 
-    // artefact: of a package, in one folder. Codes: file.*; engine.unavailable, where the files cannot be linked.
-    Status make(Scope& scope, const package::Package& package, const Artefact& artefact);
+    // graph, data: as the package names them, in one folder. Code: engine.unavailable, where they cannot be linked.
+    Status make(Scope& scope, const files::Path& graph, View<files::Path> data);
 
     const files::Path& path() const { return path_; }
 
 private:
-    Status link_all(Scope& scope, const package::Package& package, const Artefact& artefact, files::Answer& answer);
+    Status link_all(Scope& scope, const files::Path& graph, View<files::Path> data, files::Answer& answer);
 
     files::Path path_;
     files::Path folder_;  // of the links; "" where there are none
-    View<std::string_view> names_;  // of the files that are linked, in the package
+    Array<files::Path> links_;
 };
 
 }  // namespace ldm::openvino

@@ -1,0 +1,221 @@
+"""Variants in the C++ library: the same choice, in the same words, and the same latents as Python's."""
+
+import ctypes
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ldm_runtime
+from ldm_runtime.errors import LdmError
+from ldm_runtime.package.variants import Variant, Way
+from ldm_runtime.pipeline import Pipeline
+from tests.runtime import cached_package, tiny_package
+from tests.runtime.cpp.context import Refusal
+from tests.runtime.cpp.library import Library
+from tests.runtime.lossy_package import variant, with_variants
+from tests.runtime.notices import said
+from tests.runtime.quantised_package import INT8, with_int8
+
+pytestmark = pytest.mark.slow
+EXACT = Way("ort", "canonical", "fp32", ())
+SPARE = variant("spare", 1.0, 2.0, ways={"unet": INT8}, ssim=0.0)  # within no budget; an artefact of integers needs one
+Open = Callable[..., Library]
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_int8(tiny_package.make(tmp_path_factory.mktemp("packages") / "int8"))
+
+
+@pytest.fixture
+def package(quantised: Path, tmp_path: Path) -> Callable[..., Path]:
+    """The quantised package with variants of one's own."""
+
+    def made(*variants: Variant) -> Path:
+        return with_variants(Path(shutil.copytree(quantised, tmp_path / "package")), *variants, SPARE)
+
+    return made
+
+
+@pytest.fixture
+def opened(library_file: Path, onnxruntime_library: Path) -> Iterator[Open]:
+    """Open a package in C++; texts are options of the engine."""
+    libraries: list[Library] = []
+
+    def open_with(folder: Path, **texts: str) -> Library:
+        given = {name: text.encode() for name, text in texts.items()}
+        libraries.append(Library(library_file, onnxruntime_library, folder, **given))
+        return libraries[-1]
+
+    yield open_with
+    for library in libraries:
+        library.free()
+
+
+def variant_of(library: Library) -> str | None:
+    library.calls.ldm_engine_variant.restype = ctypes.c_char_p
+    name = library.calls.ldm_engine_variant(library.engine)
+    return None if name is None else name.decode()
+
+
+def both(folder: Path, opened: Open, options: dict[str, Any], **texts: str) -> tuple[np.ndarray, str | None]:
+    """Draw in both runtimes, which say and record the same; return the latents, equal to the bit, and the variant."""
+    with ldm_runtime.load(folder, engine="auto", **texts) as pipe:
+        assert isinstance(pipe, Pipeline)
+        run = pipe.sample("red", **options)
+        last = list(run)[-1]
+        expected, told, made = last.latents, said(run), list(last.metadata().items())
+    library = opened(folder, **texts)
+    told_at_opening, name = list(library.said), variant_of(library)
+    drawn = library.sample("red", variant=name, **options).draw()
+    assert told_at_opening + drawn.notices == told
+    assert list(drawn.metadata().items()) == made and dict(made).get("variant") == name
+    np.testing.assert_array_equal(drawn.latents, expected)
+    return expected, name
+
+
+OPTIONS: dict[str, Any] = {"seed": 3}
+
+
+def test_a_quantised_denoiser_gives_the_same_latents(quantised: Path, opened: Open) -> None:
+    exact, none = both(quantised, opened, OPTIONS)
+    lossy, name = both(quantised, opened, OPTIONS, budget="psnr=20")
+    assert none is None and name == "int8" and not np.array_equal(exact, lossy)
+    named, _ = both(quantised, opened, OPTIONS, variant="int8")
+    np.testing.assert_array_equal(named, lossy)
+
+
+@pytest.mark.parametrize("guidance", [3.0, 1.0])
+@pytest.mark.parametrize("interval", [2, 3])
+def test_kept_features_give_the_same_latents(tmp_path: Path, opened: Open, interval: int, guidance: float) -> None:
+    folder = cached_package.make(tmp_path / "cached")
+    with_variants(folder, cached_package.variant(interval))
+    options = {**OPTIONS, "steps": 7, "guidance": guidance}
+    exact, _ = both(folder, opened, options)
+    cached, name = both(folder, opened, options, variant="cached")
+    assert name == "cached" and not np.array_equal(exact, cached)
+
+
+def test_kept_features_of_the_prompts_are_read_where_guidance_has_ended(tmp_path: Path, opened: Open) -> None:
+    folder = cached_package.make(tmp_path / "cached")
+    with_variants(folder, cached_package.variant(4, guidance_until=0.5))
+    both(folder, opened, {**OPTIONS, "steps": 6, "negative": "blue"}, variant="cached")
+    both(folder, opened, {**OPTIONS, "steps": 6, "guidance_interval": (0.3, 0.6)}, variant="cached")
+
+
+RUNS: dict[str, dict[str, Any]] = {
+    "fewer steps": {"steps": 3},
+    "another sampler": {"sampler": "euler"},
+    "guidance in part": {"guidance_until": 0.6},
+    "no guidance": {"guidance_until": 0.0},
+    "all": {"steps": 5, "sampler": "dpmsolver:order=2", "guidance_until": 0.5},
+}
+
+
+@pytest.mark.parametrize("own", [{}, {"steps": 6, "sampler": "ddim", "guidance": 2.5, "size": (48, 48)}])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_variants_defaults_go_before_the_packages_and_behind_the_callers(
+    package: Callable[..., Path], opened: Open, name: str, own: dict[str, Any]
+) -> None:
+    folder = package(variant("short", 30.0, 0.5, ways={}, **RUNS[name]))
+    both(folder, opened, {**OPTIONS, **own}, variant="short")
+
+
+UNHEARD = dataclasses.replace(EXACT, units=("avx2", "unheard_of"))
+CHOICES: dict[str, tuple[tuple[Variant, ...], str, str | None]] = {
+    "none within": (
+        (variant("a", 20.0, 0.5, ways={"unet": INT8}), variant("b", 25.129, 0.5, ways={"unet": INT8})),
+        "psnr=30",
+        None,
+    ),
+    "none within by likeness": ((variant("a", 20.0, 0.5, ways={"unet": INT8}, ssim=0.91239),), "ssim=0.95", None),
+    "equal images": ((variant("equal", None, 0.5, ways={"unet": INT8}, ssim=1.0),), "psnr=100", "equal"),
+    "the fastest": (
+        (variant("a", 40.0, 0.5, ways={"unet": INT8}), variant("b", 32.999, 0.4, ways={"unet": INT8})),
+        "psnr=32.5",
+        "b",
+    ),
+    "the first of equally fast ones": (
+        (variant("a", 40.0, 0.5, ways={"unet": INT8}), variant("b", 41.0, 0.5, ways={"unet": INT8})),
+        "psnr=30",
+        "a",
+    ),
+    "no faster than exact": ((variant("slow", 40.0, 1.0, ways={"unet": INT8}),), "psnr=30", None),
+    "a unit that no CPU has": (
+        (variant("a", 40.0, 0.3, ways={"unet": UNHEARD}, steps=2), variant("b", 35.0, 0.5, ways={"unet": INT8})),
+        "psnr=30",
+        "b",
+    ),
+    "an engine that is not known": (
+        (variant("a", 40.0, 0.3, ways={"unet": dataclasses.replace(EXACT, engine="abacus")}, steps=2),),
+        "psnr=30",
+        None,
+    ),
+    "a precision of no kernels": (
+        (variant("a", 40.0, 0.3, ways={"unet": dataclasses.replace(EXACT, precision="fp16")}),),
+        "ssim=0.5",
+        None,
+    ),
+    "exactly": ((variant("a", 40.0, 0.3, ways={"unet": INT8}),), "exact", None),
+}
+
+
+@pytest.mark.parametrize("why", CHOICES)
+def test_the_same_variant_is_chosen_in_the_same_words(package: Callable[..., Path], opened: Open, why: str) -> None:
+    variants, budget, expected = CHOICES[why]
+    _, name = both(package(*variants), opened, {**OPTIONS, "steps": 2}, budget=budget)
+    assert name == expected
+
+
+def test_a_package_without_variants_is_drawn_exactly(tmp_path: Path, opened: Open) -> None:
+    _, name = both(tiny_package.make(tmp_path / "package"), opened, OPTIONS, budget="psnr=30")
+    assert name is None
+
+
+REFUSED = {
+    "an unknown variant": {"variant": "int4"},
+    "a variant that is not within a budget": {"variant": "int8", "budget": "psnr=40"},
+    "a variant that is not alike enough": {"variant": "int8", "budget": "ssim=0.95"},
+    "a budget that is none": {"budget": "psnr=abc"},
+    "a budget beyond its range": {"budget": "ssim=1.1"},
+    "a budget without a value": {"budget": "psnr="},
+    "a budget with an exponent": {"budget": "psnr=3e1"},
+    "a unit that no CPU has": {"variant": "odd"},
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_cannot_be_is_refused_in_the_same_words(package: Callable[..., Path], opened: Open, why: str) -> None:
+    folder = package(
+        variant("int8", 30.0, 0.5, ways={"unet": INT8}),
+        variant("odd", 30.0, 0.5, ways={"unet": dataclasses.replace(INT8, units=("unheard_of",))}),
+    )
+    with pytest.raises(LdmError) as expected:
+        ldm_runtime.load(folder, engine="auto", **REFUSED[why])
+    with pytest.raises(Refusal) as found:
+        opened(folder, **REFUSED[why])
+    assert (found.value.code, found.value.text) == (expected.value.code, str(expected.value))
+
+
+def test_another_variant_than_the_engines_is_misuse(quantised: Path, opened: Open) -> None:
+    for library, name in ((opened(quantised, variant="int8"), None), (opened(quantised), "int8")):
+        with pytest.raises(Refusal, match="set `variant` of ldm_run_options to what ldm_engine_variant says"):
+            library.sample("red", variant=name, **OPTIONS).draw()
+
+
+def test_a_run_of_an_unknown_variant_is_refused(quantised: Path, opened: Open) -> None:
+    with pytest.raises(Refusal, match="variant is 'int4'; expected one of int8"):
+        opened(quantised).sample("red", variant="int4", **OPTIONS)
+
+
+def test_a_proof_takes_no_variant(quantised: Path, opened: Open) -> None:
+    library, report = opened(quantised), ctypes.c_void_p()
+    for name, text in (("budget", b"psnr=20"), ("variant", b"int8")):
+        options = library.begun("ldm_engine_options", **{name: text})
+        refused = library.refusal("ldm_verify", str(quantised).encode(), ctypes.byref(options), ctypes.byref(report))
+        assert refused == ("request.invalid", f"a proof takes no {name}; leave it out")
