@@ -90,7 +90,7 @@ class Study:
     def setting(self, prompts: Iterable[str], seeds: Iterable[int], **changes: Any) -> Setting:
         """Return a setting of the package's defaults, which a variant may have its own of, but for the changes."""
         defaults = self.pipe.contract.defaults
-        facts = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance}
+        facts: dict[str, Any] = {"sampler": defaults.sampler, "steps": defaults.steps, "guidance": defaults.guidance}
         if self.pipe.variant is not None:
             own = {"sampler": self.pipe.variant.run.sampler, "steps": self.pipe.variant.run.steps}
             facts |= {name: value for name, value in own.items() if value is not None}

@@ -36,9 +36,9 @@ def main(out: Path, rounds: int, threads: int) -> None:
     Example:
       python benchmarks/roofline.py --out runs/roofline
     """
+    notes: dict[str, str] = {}
     try:
-        chosen, notes = ways(cpu_units()), {}
-        seconds = measure(chosen, SHAPES, rounds, threads, notes, lambda text: click.echo(text, err=True))
+        seconds = measure(ways(cpu_units()), SHAPES, rounds, threads, notes, lambda text: click.echo(text, err=True))
         text = render(f"{machine()}, {time.strftime('%Y-%m-%d')}", threads, SHAPES, seconds, notes)
     except LdmError as error:
         raise click.ClickException(str(error)) from None
