@@ -22,13 +22,13 @@ constexpr std::size_t most_entry_bytes = 64;
 constexpr std::uint64_t loaded = 1;  // PT_LOAD: a segment that is mapped
 constexpr std::uint64_t most_bytes = std::uint64_t{1} << 62;
 
-struct Machine {
+struct Architecture {
     unsigned number;
     const char* name;
 };
 
-constexpr Machine machines[] = {{3, "32-bit x86"}, {40, "32-bit Arm"},    {62, "x86-64"},    {183, "aarch64"},
-                                {21, "PowerPC64"}, {8, "MIPS"},           {243, "RISC-V"},   {258, "LoongArch"}};
+constexpr Architecture architectures[] = {{3, "32-bit x86"}, {40, "32-bit Arm"}, {62, "x86-64"},  {183, "aarch64"},
+                                          {21, "PowerPC64"}, {8, "MIPS"},        {243, "RISC-V"}, {258, "LoongArch"}};
 
 // What this library was compiled for; 0: not known here, or files are not ELF.
 #if !defined(__ELF__)
@@ -48,9 +48,9 @@ constexpr unsigned own_machine = 0;
 #endif
 
 const char* name_of(unsigned machine) {
-    const auto* found = std::find_if(std::begin(machines), std::end(machines),
-                                     [=](const Machine& each) { return each.number == machine; });
-    return found == std::end(machines) ? "a machine that is not known here" : found->name;
+    const auto* found = std::find_if(std::begin(architectures), std::end(architectures),
+                                     [=](const Architecture& each) { return each.number == machine; });
+    return found == std::end(architectures) ? "a machine that is not known here" : found->name;
 }
 
 // Little-endian.
