@@ -228,6 +228,8 @@ def _properties(artefact: Artefact, settings: Settings) -> dict[str, str]:
             )
     if artefact.precision in INTEGERS and not device.startswith("NPU"):
         made["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"  # else it would round activations to 8 bits, too
+    if artefact.precision in INTEGERS:
+        made[SAVINGS] = "none"  # its error was measured of the graph as it is
     return {**made, **own}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ldm_runtime.engines.openvino_forms import Compiled, Sizes
+from ldm_runtime.engines.openvino_forms import Compiled, Primed, Sizes
 from ldm_runtime.engines.openvino_savings import fix_sizes, spare
 from ldm_runtime.engines.split import Run
 from ldm_runtime.package.manifest import DenoiserRole
@@ -65,10 +65,13 @@ class Graph:
             raise RuntimeError("the graph was closed")
         if sizes is None:
             self.opened, self._model = compiler.compile(model, compiler.cached), None
-            return Compiled(self.opened, self._outputs).run
+            return self._primed(Compiled(self.opened, self._outputs).run)
         fixed = model.clone()
         fix_sizes(fixed, self._images, sizes)
-        return spare(fixed, compiler.savings, self._role, self._outputs, compiler.compile)
+        return self._primed(spare(fixed, compiler.savings, self._role, self._outputs, compiler.compile))
+
+    def _primed(self, run: Run) -> Run:
+        return run if self._role is None else Primed(run, self._role.context).run
 
     def close(self) -> None:
         self._model = self.opened = None

@@ -16,7 +16,7 @@ from ldm_runtime.engines import openvino
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.engine import Settings
 from ldm_runtime.engines.openvino import OpenVinoEngine, import_openvino, read_graph
-from ldm_runtime.engines.openvino_forms import Compiled
+from ldm_runtime.engines.openvino_forms import Compiled, Primed
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.engines.table import ENGINES
 from ldm_runtime.errors import EngineError, EngineUnavailable, InputError, PackageError
@@ -251,7 +251,7 @@ def test_bfloat16_is_compiled_beside_float32(tmp_path: Path, monkeypatch) -> Non
     for precision, name in ((None, "f32"), ("bf16", "bf16"), (None, "f32"), ("bf16", "bf16")):
         opened = open_engine(choose("openvino", threads=1), package, "vae_decoder", None, precision).engine
         assert isinstance(opened, OpenVinoEngine) and opened.computes_in == name
-        hits.append(opened._compiled.get_property("LOADED_FROM_CACHE"))
+        hits.append(opened._graph.opened.get_property("LOADED_FROM_CACHE"))
     assert hits == [False, False, True, True]
 
 
@@ -261,8 +261,8 @@ def test_what_openvino_is_told_follows_from_precision_and_artefact(tiny: Path) -
     properties = openvino._properties
     assert properties(canonical, Settings(None, {"device": "CPU"})) == {"device": "CPU"}
     assert properties(canonical, Settings(precision="bf16")) == {"INFERENCE_PRECISION_HINT": "bf16"}
-    assert properties(int8, Settings()) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
-    assert properties(int8, Settings(None, {"device": "NPU"})) == {"device": "NPU"}
+    assert properties(int8, Settings()) == {"DYNAMIC_QUANTIZATION_GROUP_SIZE": "0", "savings": "none"}
+    assert properties(int8, Settings(None, {"device": "NPU"})) == {"device": "NPU", "savings": "none"}
     with pytest.raises(EngineUnavailable, match="bf16 is for OpenVINO on the CPU, but its option device is GPU"):
         properties(canonical, Settings(None, {"device": "GPU"}, "bf16"))
     with pytest.raises(
@@ -307,7 +307,9 @@ def test_a_hubs_cache_on_another_disk_is_one_sentence(tiny: Path, tmp_path: Path
 def compiled(engine: OpenVinoEngine) -> Compiled:
     held = engine._forms._held
     assert held is not None
-    owner = getattr(held.run, "__self__", None)
+    primed = getattr(held.run, "__self__", None)
+    assert isinstance(primed, Primed)
+    owner = getattr(primed.inner, "__self__", None)
     assert isinstance(owner, Compiled)
     return owner
 

@@ -10,6 +10,7 @@ from ldm_export.verify.gate import prove_package
 from ldm_runtime.engines import openvino_savings
 from ldm_runtime.engines.choice import choose, open_engine
 from ldm_runtime.engines.openvino import OpenVinoEngine
+from ldm_runtime.engines.openvino_forms import Primed
 from ldm_runtime.engines.split import Part, Split
 from ldm_runtime.package.open import open_package, read_manifest
 from ldm_runtime.package.tensor_spec import TensorSpec
@@ -40,7 +41,9 @@ def drawn(specs: tuple[TensorSpec, ...], batch: int, *, equal: bool) -> dict[str
 
 def parts_of(engine: OpenVinoEngine) -> Split:
     assert engine._forms._held is not None
-    split = getattr(engine._forms._held.run, "__self__", None)
+    primed = getattr(engine._forms._held.run, "__self__", None)
+    assert isinstance(primed, Primed)
+    split = getattr(primed.inner, "__self__", None)
     assert isinstance(split, Split)
     return split
 
@@ -57,6 +60,17 @@ def test_a_denoiser_in_parts_is_the_same_function(kind, tiny_build) -> None:
         np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
     split = parts_of(spared)
     assert split.text is not None and split.time is not None and split.prefix is not None
+
+
+@pytest.mark.parametrize("savings", ["none", "all"])
+def test_a_first_text_of_one_token_spoils_none_of_those_that_come_later(savings, tiny_build) -> None:
+    package = tiny_build("sd15").package
+    engine, other = opened(package, savings), opened(package, "none")
+    feeds = drawn(engine.inputs, 2, equal=False)
+    expected = other.run(feeds)["out_sample"]
+    engine.run({**feeds, "encoder_hidden_states": feeds["encoder_hidden_states"][:, :1]})
+    got = engine.run(feeds)["out_sample"]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
 
 def test_swapped_keys_and_values_do_not_pass_the_gate(proven, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
