@@ -248,8 +248,9 @@ Status Components::open_form(Scope& scope, std::string_view component, const For
     bool is_failure = !status.ok() && std::string_view(status.code()) == codes::engine_failed;
     if (!is_failure || form.engine.empty()) return status;
     Failure why = scope.failure;
-    return scope.fail(codes::engine_failed, {form.engine, " does not run ", form.artefact->name, " of ", component, ": ",
-                                             why.text, "; draw exactly, or with another variant"});
+    std::string_view name = form.artefact->name;
+    return scope.fail(codes::engine_failed, {form.engine, " does not run ", name, " of ", component, ": ", why.text,
+                                             "; draw exactly, or with another variant"});
 }
 
 Status Components::load(Scope& scope, std::string_view component, const Form& form, Engine& out) {

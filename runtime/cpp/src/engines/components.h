@@ -75,8 +75,8 @@ public:
     std::string_view library_version() const { return library_.version(); }
 
 private:
-    // What a component runs as. precision: that is computed in; none: the artefact's. engine: of a variant's way; "": it
-    // has none.
+    // What a component runs as. precision: that is computed in; none: the artefact's. engine: of a variant's way; "": of
+    // none.
     struct Form {
         const Artefact* artefact = nullptr;
         bool is_on_openvino = false;
