@@ -97,13 +97,6 @@ Status check_side(Scope& scope, std::string_view path, std::string_view what, co
     return Status();
 }
 
-const Tensor* find(View<Tensor> tensors, std::string_view name) {
-    for (const Tensor& tensor : tensors) {
-        if (tensor.name == name) return &tensor;
-    }
-    return nullptr;
-}
-
 const AxisSize* find(View<AxisSize> sizes, std::string_view axis) {
     for (const AxisSize& each : sizes) {
         if (each.axis == axis) return &each;

@@ -38,13 +38,6 @@ bool holds(const Results& kept, std::int64_t rows) {
     });
 }
 
-const Tensor* find(View<Tensor> tensors, std::string_view name) {
-    for (const Tensor& each : tensors) {
-        if (name == each.name) return &each;
-    }
-    return nullptr;
-}
-
 // Evaluate all of the denoiser, and keep what its other part reads; or that part on what was kept. Inputs that a part
 // does not have are not passed on to it.
 Status run_cached(Scope& scope, Components& components, const Task& task, const Caching& caching, View<Tensor> all,

@@ -36,6 +36,14 @@ struct Tensor {
     std::size_t bytes = 0;
 };
 
+// null: none has this name.
+inline const Tensor* find(View<Tensor> tensors, std::string_view name) {
+    for (const Tensor& each : tensors) {
+        if (name == each.name) return &each;
+    }
+    return nullptr;
+}
+
 // The outputs of one evaluation, in memory of the caller's allocator. Used again, they give back what they held.
 class Results {
 public:
@@ -66,12 +74,7 @@ public:
     }
 
     View<Tensor> view() const { return tensors_.view(); }
-    const Tensor* find(std::string_view name) const {
-        for (const Tensor& each : tensors_) {
-            if (name == each.name) return &each;
-        }
-        return nullptr;
-    }
+    const Tensor* find(std::string_view name) const { return engines::find(view(), name); }
 
 private:
     Allocator* memory_;
