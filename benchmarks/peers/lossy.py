@@ -72,7 +72,8 @@ def read_calibration(file: Path, component: str) -> list[Feeds]:
 def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
     """Write a package with the files of `package`, linked where that can be, and the lossy forms beside them.
 
-    ONNX's checker takes weights with a second link for an attack, so those that new graphs read are copied. No proof and no variant is of them: only a program that names an artefact runs it.
+    ONNX's checker takes weights with a second link for an attack, so those that new graphs read are copied. No proof
+    and no variant is of the forms: only a program that names an artefact runs it.
     """
     shutil.copytree(package, folder, copy_function=_link)
     opened = open_package(folder, check="size")
