@@ -37,8 +37,8 @@ def main(out: Path, rounds: int, threads: int) -> None:
       python benchmarks/roofline.py --out runs/roofline
     """
     try:
-        chosen, notes = ways(cpu_units()), {}
-        seconds = measure(chosen, SHAPES, rounds, threads, notes, lambda text: click.echo(text, err=True))
+        notes: dict[str, str] = {}
+        seconds = measure(ways(cpu_units()), SHAPES, rounds, threads, notes, lambda text: click.echo(text, err=True))
         text = render(f"{machine()}, {time.strftime('%Y-%m-%d')}", threads, SHAPES, seconds, notes)
     except LdmError as error:
         raise click.ClickException(str(error)) from None
