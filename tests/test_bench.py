@@ -12,6 +12,7 @@ from ldm_export import bench
 from ldm_export.bench import bench_package, feeds
 from ldm_export.cli.main import verbs
 from ldm_runtime.engines.table import ENGINES
+from ldm_runtime.engines.units import cpu_units, describe_units
 from ldm_runtime.errors import EngineUnavailable, InputError
 from ldm_runtime.package.open import open_package
 from tests.runtime.tiny_package import COMPONENTS
@@ -111,3 +112,8 @@ def test_the_verb_writes_its_results_and_keeps_existing_ones(proven, tmp_path: P
     again = CliRunner().invoke(verbs, [*arguments, "--out", str(out)])
     assert again.exit_code == 1 and "bench.json exists already" in again.stderr
     assert (out / "bench.json").read_bytes() == before
+
+
+def test_a_machine_is_named_with_its_units():
+    named = bench.machine()
+    assert f"({describe_units(cpu_units())})" in named and "Python" in named

@@ -70,14 +70,20 @@ def read_calibration(file: Path, component: str) -> list[Feeds]:
 
 
 def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
-    """Write a package with the files of `package`, linked where the disk allows it, and the lossy forms beside them.
+    """Write a package with the files of `package`, linked where that can be, and the lossy forms beside them.
 
-    No proof and no variant is of them: only a program that names an artefact runs it.
+    ONNX's checker takes weights with a second link for an attack, so those that new graphs read are copied. No proof
+    and no variant is of the forms: only a program that names an artefact runs it.
     """
     shutil.copytree(package, folder, copy_function=_link)
     opened = open_package(folder, check="size")
     contract = opened.manifest.contract
     denoiser, decoder = contract.denoiser.component, contract.codec.decoder.component
+    for name in (denoiser, decoder):
+        weights = folder / opened.manifest.components[name].weights
+        weights.unlink()
+        shutil.copy2(os.path.realpath(package / weights.relative_to(folder)), weights)
+    opened = open_package(folder, check="size")
     made = {name: _Forms(opened, name, read_calibration(calibration, name)).write() for name in (denoiser, decoder)}
     write_manifest(folder, with_artefacts(folder, opened.manifest, made))
 

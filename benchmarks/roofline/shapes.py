@@ -116,5 +116,5 @@ def bfloat16_graph(shape: Shape) -> ir.Model:
 
 
 def _range(channels: int) -> ValueRange:
-    ends = np.full(channels, _SPREAD, np.float32)
+    ends: np.ndarray = np.full(channels, _SPREAD, np.float32)
     return ValueRange(-ends, ends, np.random.default_rng(3).standard_normal((64, channels)).astype(np.float32))
