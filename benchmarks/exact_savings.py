@@ -9,4 +9,4 @@ sys.path[:0] = [str(ROOT), str(ROOT / "runtime")]  # an installation holds no be
 from benchmarks.savings.run import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
