@@ -75,7 +75,7 @@ public:
     std::string_view library_version() const { return library_.version(); }
 
 private:
-    // What a component runs as. precision: that is computed in; none: the artefact's. engine: of a variant's way; "": of
+    // What a component runs as. precision: that is computed in; none: the artefact's. engine: of a variant's way, "" of
     // none.
     struct Form {
         const Artefact* artefact = nullptr;
