@@ -14,8 +14,10 @@ from ldm_export.optimise.cut_at import KEPT, cut_depths, deep_and_shallow
 from ldm_runtime.engines.ort.session import OrtEngine
 from ldm_runtime.package.open import read_manifest
 from ldm_runtime.package.tensor_spec import ComponentContract
+from tests.once import make_once
 from tests.optimise.graphs import normal, parse
-from tests.tiny_build import TinyBuild
+from tests.oracles import build_tiny_sd
+from tests.tiny_build import TinyBuild, packaged
 
 BUILTIN = Path(__file__).parents[2] / "runtime/ldm_runtime/builtin"
 FORMS = ("model.onnx", "model.ort_cpu.onnx")
@@ -85,14 +87,26 @@ def test_the_built_in_model_computes_the_same(unet: Path, form: str):
     assert [value.shape for value in kept] == [(2, 96, 5, 6), (2, 160, 5, 6)]
 
 
+@pytest.fixture(scope="session")
+def with_guidance_embedding(tmp_path_factory: pytest.TempPathFactory) -> TinyBuild:
+    """A latent consistency model, whose UNet reads the guidance as one more input."""
+
+    def make(folder: Path) -> TinyBuild:
+        return packaged(folder, build_tiny_sd(folder / "source", unet={"time_cond_proj_dim": 32}))
+
+    return make_once(tmp_path_factory, "sd15-guidance-embedding", make)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", DEPTHS)
-def test_every_family_keeps_what_its_residual_blocks_read(tiny_build: Build, tmp_path: Path, kind: str):
+@pytest.mark.parametrize("kind", [*DEPTHS, "lcm"])
+def test_every_family_keeps_what_its_residual_blocks_read(
+    tiny_build: Build, request: pytest.FixtureRequest, tmp_path: Path, kind: str
+):
     """What is kept is the first part of what diffusers' residual block is given; the rest is the skip."""
     import torch
     from diffusers import UNet2DConditionModel
 
-    built = tiny_build(kind)
+    built: TinyBuild = request.getfixturevalue("with_guidance_embedding") if kind == "lcm" else tiny_build(kind)
     folder = Path(shutil.copytree(built.package / "unet", tmp_path / "unet"))
     feeds = feeds_for(read_manifest(built.package).contract.components["unet"])
     oracle = UNet2DConditionModel.from_pretrained(built.source, subfolder="unet").eval()
@@ -104,11 +118,15 @@ def test_every_family_keeps_what_its_residual_blocks_read(tiny_build: Build, tmp
     added = {ours: tensors[name] for ours, name in _added(tensors, texts).items()}
     with torch.no_grad():
         oracle(
-            tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"], added_cond_kwargs=added or None
+            tensors["sample"],
+            tensors["timestep"],
+            tensors["encoder_hidden_states"],
+            timestep_cond=tensors.get("timestep_cond"),
+            added_cond_kwargs=added or None,
         )
     for form in FORMS:
         kept = require_same(folder, feeds, form)
-        assert len(kept) == DEPTHS[kind]
+        assert len(kept) == DEPTHS.get(kind, 2)
         for value, given in zip(kept, seen, strict=True):
             np.testing.assert_allclose(value, given[:, : value.shape[1]].numpy(), rtol=1e-3, atol=1e-4)
 
