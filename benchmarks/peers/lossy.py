@@ -6,7 +6,7 @@ nothing of them. Here every form is made whatever its error, which the tables th
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from ldm_runtime.package.artefacts import Artefact, Difference
 from ldm_runtime.package.manifest import Contract
 from ldm_runtime.package.open import Package, open_package
 from ldm_runtime.package.tensor_spec import ComponentContract, TensorSpec
+from ldm_runtime.package.variants import Caching, MeasuredError, MeasuredPrompts, Variant, VariantRun, Way
 from ldm_runtime.pipeline import Pipeline
 
 STEPS = 4  # of each run that calibrates, which has every kind of noise from the first row of a plan to the last
@@ -73,7 +74,7 @@ def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
     """Write a package with the files of `package`, linked where that can be, and the lossy forms beside them.
 
     ONNX's checker takes weights with a second link for an attack, so those that new graphs read are copied. No proof
-    and no variant is of the forms: only a program that names an artefact runs it.
+    is of the forms, and the errors of their variants are beyond any budget: what runs them names an artefact.
     """
     shutil.copytree(package, folder, copy_function=_link)
     opened = open_package(folder, check="size")
@@ -85,7 +86,33 @@ def write_lossy_package(package: Path, calibration: Path, folder: Path) -> None:
         shutil.copy2(os.path.realpath(package / weights.relative_to(folder)), weights)
     opened = open_package(folder, check="size")
     made = {name: _Forms(opened, name, read_calibration(calibration, name)).write() for name in (denoiser, decoder)}
-    write_manifest(folder, with_artefacts(folder, opened.manifest, made))
+    noted = with_artefacts(folder, opened.manifest, made)
+    write_manifest(folder, replace(noted, variants=tuple(_variants(denoiser, decoder))))
+
+
+def _variants(denoiser: str, decoder: str) -> Iterator[Variant]:
+    """Yield the variants that a manifest wants for artefacts in eight bits. Their errors are not measured here."""
+    error = MeasuredError(
+        components={denoiser: NOT_MEASURED, decoder: NOT_MEASURED},
+        latents=(1.0,),
+        psnr=0.0,
+        ssim=0.0,
+        worst=0,
+        prompts=MeasuredPrompts("0" * 64, 1),
+        seeds=(0, 0),
+        steps=1,
+        sampler="ddim",
+        guidance=1.0,
+        size=(64, 64),
+        units=(),
+        versions={},
+    )
+    for form, engine in (("int8", "ort"), ("int8", "openvino"), ("int8-cached", "openvino")):
+        whole, plain = artefact_name(form, engine), artefact_name("int8", engine)
+        caching = Caching(2, whole, whole.removesuffix("deep") + "shallow") if form == "int8-cached" else None
+        run = VariantRun(caching=caching, guidance_until=1.0, steps=None, sampler=None)
+        ways = {name: Way(engine, each, "int8", ()) for name, each in ((denoiser, whole), (decoder, plain))}
+        yield Variant(whole, ("int8",), ways, run, error, time=1.0, bytes=0)
 
 
 def _recorded(package: Package, size: tuple[int, int], threads: int) -> dict[str, list[Feeds]]:
