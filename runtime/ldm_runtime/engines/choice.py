@@ -186,7 +186,7 @@ def artefact_named(package: Package, component: str, name: str) -> Artefact:
     for artefact in package.manifest.components[component].artefacts:
         if artefact.name == name:
             return artefact
-    raise PackageError(f"{package.path} has no {shown(name)} of {component}")
+    raise PackageError(f"{package.path} has no {shown(name)} of {component}", code="manifest.artefact")
 
 
 def require(choice: EngineChoice) -> None:
