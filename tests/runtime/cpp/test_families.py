@@ -107,9 +107,11 @@ def drawn_by_python(
     fed: list[Evaluation] = []
     evaluate = Components.evaluate
 
-    def recording(its: Components, component: str, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def recording(
+        its: Components, component: str, feeds: dict[str, np.ndarray], artefact: str | None = None
+    ) -> dict[str, np.ndarray]:
         fed.append(Evaluation(component, {name: np.array(value) for name, value in feeds.items()}))
-        return evaluate(its, component, feeds)
+        return evaluate(its, component, feeds, artefact)
 
     monkeypatch.setattr(Components, "evaluate", recording)
     run = pipe.sample(**options)
