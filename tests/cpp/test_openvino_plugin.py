@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import os
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from tests.runtime.engines.test_openvino import add_openvino_graph
 from tests.runtime.engines.test_ort import feeds
 from tests.runtime.lossy_package import BF16, variant, with_variants
 from tests.runtime.notices import said
+from tests.tiny_build import TinyBuild
 
 pytestmark = pytest.mark.slow
 LATENTS = {"latent_sample": np.ones((1, 4, 4, 4), np.float32)}
@@ -96,6 +98,24 @@ def test_latents_are_python_s(release: Path) -> None:
         latents = library.sample("red apple, 3d style", **options).draw().latents
     assert latents.shape == expected.shape
     assert np.sqrt(np.mean((latents - expected) ** 2) / np.mean(expected**2)) <= 1e-5
+
+
+def test_a_first_text_of_one_token_spoils_none_of_those_that_come_later(
+    release: Path, tiny_build: Callable[[str], TinyBuild]
+) -> None:
+    package = tiny_build("sd15").package
+    files = (release / "libldm_runtime.so", release / "libldm_openvino.so", package)
+    options = {"seed": 5, "steps": 2, "guidance": 1.0}
+    with ldm_runtime.load(package) as pipe:
+        token = pipe.embed("red")[:, :1]
+    with Library(*files, engine=b"openvino") as fresh:
+        expected = fresh.sample("red", **options).draw().latents
+        expected_of_one = fresh.sample(None, prompt_embeds=token, **options).draw().latents
+    with Library(*files, engine=b"openvino") as library:
+        of_one = library.sample(None, prompt_embeds=token, **options).draw().latents
+        found = library.sample("red", **options).draw().latents
+    for got, wanted in ((found, expected), (of_one, expected_of_one)):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-5 * np.abs(wanted).max())
 
 
 def drawn(package: Path, **lossy: str) -> tuple[np.ndarray | None, list[str]]:

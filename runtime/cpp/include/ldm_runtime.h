@@ -283,7 +283,8 @@ typedef struct ldm_run_options {
     int32_t steps;               /* 0: the package's */
     double guidance;             /* classifier-free guidance; 1 or less: the prompt alone. NaN: the package's */
     double guidance_rescale;     /* 0 to 1, against overexposure by guidance */
-    double guidance_from, guidance_to; /* shares of the run between which guidance is on: 0 and 1 */
+    double guidance_from, guidance_to; /* shares of the run between which guidance is on. Both NaN: 0 and 1, or what
+                                    `variant` says; beside a number NaN is 0 and 1 */
     const char *sampler;         /* with options after a colon, "unipc:order=3"; NULL: the package's */
 
     uint64_t seed;               /* of the first image; image b has seed + b mod 2^64 */
