@@ -164,6 +164,22 @@ def test_a_variant_beside_onnx_runtime_computes_in_its_precision(
         assert np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)) <= 1e-6
 
 
+def test_options_for_onnx_runtime_are_refused_where_a_variant_leaves_it_nothing(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LDM_OPENVINO", str(release / "libldm_openvino.so"))
+    package = tiny_package.make(tmp_path / "package")
+    way = dataclasses.replace(BF16, precision="fp32", units=())
+    ways = dict.fromkeys(open_package(package).manifest.components, way)
+    with_variants(package, variant("lossy", 30.0, 0.5, ways=ways, sampler="ddim"))
+    keys, values = (ctypes.c_char_p * 1)(b"device_id"), (ctypes.c_char_p * 1)(b"1")
+    pairs = {"provider_keys": ctypes.addressof(keys), "provider_values": ctypes.addressof(values)}
+    with pytest.raises(Refusal, match="there are options for the engine ort, which has none"):
+        Library(
+            release / "libldm_runtime.so", onnxruntime(), package, variant=b"lossy", provider_option_count=1, **pairs
+        )
+
+
 @pytest.mark.parametrize(("key", "value"), [(b"BEADS", b"10"), (b"INFERENCE_PRECISION_HINT", b"f8")])
 def test_a_property_that_openvino_does_not_know_is_refused(release: Path, key: bytes, value: bytes) -> None:
     keys, values = (ctypes.c_char_p * 1)(key), (ctypes.c_char_p * 1)(value)

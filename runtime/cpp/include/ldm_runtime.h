@@ -450,9 +450,8 @@ typedef struct ldm_engine_options {
                              units of the CPU are here, draws; without one it is drawn exactly, and a notice says why.
                              An engine or a provider that is named is the only one that a variant may have */
     const char *variant;  /* a variant by its name, in place of the fastest; beside a budget it has to hold that. One
-                             whose engine or unit of the CPU is missing is LDM_ENGINE_FAILED; with one that this library
-                             has not learnt to draw (its graphs are cut in parts) it is drawn exactly, and a notice says
-                             so */
+                             whose engine or unit of the CPU is missing, or whose graphs are cut in parts, is
+                             LDM_ENGINE_FAILED */
 } ldm_engine_options;
 
 LDM_API void ldm_engine_options_init(ldm_engine_options *options, size_t struct_size);
