@@ -96,7 +96,7 @@ def test_a_quantised_denoiser_gives_the_same_latents(quantised: Path, opened: Op
 def test_weights_that_a_quantised_graph_does_not_read_take_no_memory(
     quantised: Path, opened: Open, tmp_path: Path
 ) -> None:
-    """What memory is asked for goes by the megabytes that are told. Data moves in the files, so it draws nonsense now."""
+    """What memory is asked for goes by the megabytes that are told. Its data moves: it would draw nonsense."""
     folder = Path(shutil.copytree(quantised, tmp_path / "package"))
     for file, name, kind in ((WEIGHTS, "wide.weight", np.float32), (DATA, "wide.weight/int8", np.int8)):
         tensors = {each: array.copy() for each, array in safetensors.read(folder / file).items()}
